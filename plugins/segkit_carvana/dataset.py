@@ -1,0 +1,104 @@
+"""Photographs of cars and their outlines, split so that no car is on two sides."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from segkit.data.files import PairedFiles, pair_by_stem
+from segkit.data.split import SPLITS, split_by_fraction
+from segkit.errors import DataError, did_you_mean
+
+CLASSES = ("background", "car")
+PALETTE = ((0, 0, 0), (255, 255, 255))  # as in the masks' own palette
+VALUES = {0: 0, 1: 1, 255: 1}  # the published masks hold 0 and 1; saved again by other programs, 0 and 255
+
+
+class CarvanaDataset(PairedFiles):
+    """Carvana: studio photographs of cars, sixteen views of each; background and car.
+
+    Kaggle, "Carvana Image Masking Challenge", 2017: 5088 images of 318 cars. The sixteen views of a car are alike, so
+    that a split by image would test on cars it was trained on; this one deals whole cars.
+
+    Args:
+        root: the folder that holds ``train`` (``*.jpg``) and ``train_masks`` (``*_mask.gif``).
+        split: ``train``, ``val`` or ``test``.
+        fractions: shares of the cars for train, val and, if three, test; by default 222, 48 and 48 of the 318.
+        split_seed: another seed, another split.
+        split_by: ``"car"``; or ``"none"``, every split is all images: only to check that training works, for the
+            scores are then those of the training images and say nothing about other cars.
+
+    Raises:
+        DataError: the data is not there, has fewer cars than splits, or has no such split.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        split_seed: int = 0,
+        split_by: Literal["car", "none"] = "car",
+    ) -> None:
+        root = Path(root).expanduser().absolute()
+        if not (root / "train").is_dir() or not (root / "train_masks").is_dir():
+            raise DataError(
+                f"{root}: no Carvana images there; expected are {root / 'train'}/*.jpg and "
+                f"{root / 'train_masks'}/*_mask.gif. Kaggle gives them to those who have an account: unpack train.zip "
+                "and train_masks.zip of https://www.kaggle.com/c/carvana-image-masking-challenge/data there"
+            )
+        pairs = pair_by_stem(root / "train", root / "train_masks", mask_suffix="_mask")
+        cars = {each: {_car(image) for image, _ in pairs} for each in SPLITS}
+        if split_by == "none":
+            warnings.warn(
+                'carvana, split_by = "none": train, val and test are the same images, no score says how well other '
+                "cars are done",
+                stacklevel=2,
+            )
+        else:
+            cars = _split(root, sorted(cars["train"]), fractions, split_seed)
+        self.splits = tuple(each for each in cars if cars[each])
+        if split not in self.splits:
+            raise DataError(
+                f"{root}: no split '{split}', but {', '.join(self.splits)}{did_you_mean(split, self.splits)}"
+            )
+        super().__init__(
+            [pair for pair in pairs if _car(pair[0]) in cars[split]], classes=CLASSES, palette=PALETTE, values=VALUES
+        )
+
+    @classmethod
+    def write_sample(cls, root: str | Path) -> None:
+        """Write eight cars with two views each, in the layout of the archives."""
+        random = np.random.default_rng(0)
+        for folder in ("train", "train_masks"):
+            (Path(root) / folder).mkdir(parents=True, exist_ok=True)
+        for name in (f"{car * 0x1234567:012x}_{view:02d}" for car in range(1, 9) for view in (1, 2)):
+            labels = np.zeros((40, 60), dtype=np.uint8)  # [H,W]; the true ones are 1280 x 1918
+            top, left = random.integers(4, 16, 2)
+            labels[top : top + 18, left : left + 36] = 1
+            pixels = random.integers(0, 80, (40, 60, 3), dtype=np.uint8) + 120 * (1 - labels[..., None])  # [H,W,3]
+            Image.fromarray(pixels).save(Path(root) / "train" / f"{name}.jpg", quality=90)
+            mask = Image.fromarray(labels)
+            mask.putpalette([0, 0, 0, 255, 255, 255])
+            mask.save(Path(root) / "train_masks" / f"{name}_mask.gif")
+
+
+def _car(image: Path) -> str:
+    """``0cdf5b5d0ce1`` of ``0cdf5b5d0ce1_04.jpg``, the fourth view of that car."""
+    return image.stem.rpartition("_")[0]
+
+
+def _split(root: Path, cars: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, set[str]]:
+    parts = sum(fraction > 0 for fraction in fractions)
+    if len(cars) < parts:
+        raise DataError(
+            f"{root}: a split by car into {parts} parts needs as many cars, and there are {len(cars)} "
+            f"({', '.join(cars)}). "
+            'Add cars, set a fraction to 0, or, only to check that training works, set split_by = "none"'
+        )
+    return {split: set(names) for split, names in split_by_fraction(cars, fractions, seed).items()}

@@ -1,0 +1,11 @@
+"""A person's own folders of images and masks."""
+
+from __future__ import annotations
+
+import segkit
+
+
+@segkit.hookimpl
+def segkit_datasets() -> dict[str, str]:
+    """Offer ``folder``."""
+    return {"folder": "segkit_folder.dataset:FolderDataset"}

@@ -1,0 +1,157 @@
+"""The dataset ``folder``: images and masks paired by their names, in folders of a person's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from segkit.data.files import PairedFiles, pair_by_stem
+from segkit.data.palette import voc_palette
+from segkit.data.split import SPLITS, split_by_fraction
+from segkit.errors import ConfigError, DataError, did_you_mean
+from segkit_folder import sample
+
+VOID = 255
+VOID_NAME = "void"
+
+
+class FolderDataset(PairedFiles):
+    """Your own images and masks, paired by name: a folder a split, or one folder and fractions.
+
+    Args:
+        root: the folder that everything below is relative to.
+        split: train, val or test.
+        classes: the names of the classes in the order of their labels, or a text file with a name a line.
+        images: folder of the images; ``{split}`` stands for the split. Its subfolders train, val and test are used
+            where they exist; else ``fractions`` splits the images.
+        masks: folder of the masks, likewise.
+        mask_suffix: what a mask's name has more than its image's, such as "_mask".
+        fractions: shares of train, val and test.
+        split_seed: another seed, another split by fractions.
+        void: stored labels that mean "not labelled".
+        value_map: stored label -> class index (255 is void), such as {"0" = 0, "255" = 1}; else labels are class indices.
+        colour_map: class name (or "void") -> RGB, for masks that hold colours.
+        palette: an RGB triple a class; left out: the colours of ``colour_map``, or Pascal VOC's.
+    """
+
+    label_advice = "Correct the mask, list what means unlabelled in `void`, or say what each value means in `value_map`"
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        classes: list[str] | str,
+        images: str = "images",
+        masks: str = "masks",
+        mask_suffix: str = "",
+        fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        split_seed: int = 0,
+        void: Sequence[int] = (VOID,),
+        value_map: Mapping[str, int] | None = None,
+        colour_map: Mapping[str, Sequence[int]] | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        base = Path(root)
+        names = _read_names(base, classes) if isinstance(classes, str) else list(classes)
+        if colour_map is not None and value_map is not None:
+            raise ConfigError("value_map and colour_map: a mask holds either labels or colours; give one of the two")
+        colours = None if colour_map is None else _colours(colour_map, names)
+        if palette is None:
+            palette = voc_palette(len(names)) if colour_map is None else [colour_map[name] for name in names]
+        parts = _by_folder(base, images, masks)
+        pairs: list[tuple[Path, Path]] = []
+        if parts:
+            self.splits = tuple(parts)
+        else:
+            self.splits = tuple(name for name, share in zip(SPLITS, fractions, strict=False) if share > 0)
+        if split not in self.splits:
+            raise DataError(
+                f"no split '{split}' in {base}; there are {', '.join(self.splits)}{did_you_mean(split, self.splits)}"
+            )
+        if parts:
+            pairs = pair_by_stem(*parts[split], mask_suffix)
+        else:
+            pairs = pair_by_stem(base / images, base / masks, mask_suffix)
+            chosen = set(split_by_fraction([image.stem for image, _ in pairs], fractions, split_seed)[split])
+            pairs = [pair for pair in pairs if pair[0].stem in chosen]
+        super().__init__(
+            pairs,
+            classes=names,
+            palette=palette,
+            values=None if colours is not None else _values(names, void, value_map),
+            colours=colours,
+            ignore_index=VOID,
+        )
+
+    @classmethod
+    def write_sample(cls, root: str | Path) -> None:
+        """Write a miniature: images/<split>/*.jpg, masks/<split>/*.png (labels 0, 1, 2, void 255) and classes.txt."""
+        sample.write(Path(root))
+
+
+def _read_names(root: Path, file: str) -> list[str]:
+    path = root / file if (root / file).is_file() else Path(file)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f'classes = "{file}": no readable text file in {root} or {Path.cwd()} ({error}); '
+            'give a file with a class name a line, or a list such as ["background", "cat"]'
+        ) from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _by_folder(root: Path, images: str, masks: str) -> dict[str, tuple[Path, Path]]:
+    """Split -> (folder of images, folder of masks); empty where the folders are not divided into splits."""
+    parts: dict[str, tuple[Path, Path]] = {}
+    for split in SPLITS:
+        folders = [
+            root / option.replace("{split}", split) if "{split}" in option else root / option / split
+            for option in (images, masks)
+        ]
+        if folders[0].is_dir():
+            parts[split] = (folders[0], folders[1])
+    if "{split}" in images and not parts:
+        raise DataError(f'images = "{images}": {root} has no such folder for any of {", ".join(SPLITS)}')
+    return parts
+
+
+def _values(names: Sequence[str], void: Sequence[int], value_map: Mapping[str, int] | None) -> dict[int, int] | None:
+    """Stored label -> class index; None where nothing was said but what is usual."""
+    if value_map is None and tuple(void) == (VOID,):
+        return None
+    values = {index: index for index in range(len(names))}
+    if value_map is not None:
+        try:
+            values = {int(stored): label for stored, label in value_map.items()}
+        except ValueError:
+            raise ConfigError(
+                f"value_map: keys are stored labels, whole numbers; given {', '.join(value_map)}"
+            ) from None
+    for stored in void:
+        if stored != VOID and values.get(stored, VOID) != VOID:
+            raise ConfigError(
+                f"void: {stored} is also the label of class '{names[values[stored]]}'; "
+                "write a value_map that says which stored label is which class"
+            )
+        values.setdefault(stored, VOID)
+    return values
+
+
+def _colours(colour_map: Mapping[str, Sequence[int]], names: Sequence[str]) -> dict[tuple[int, int, int], int]:
+    known = [*names, VOID_NAME]
+    for name, colour in colour_map.items():
+        if name not in known:
+            raise ConfigError(f"colour_map: no class '{name}'; there are {', '.join(known)}{did_you_mean(name, known)}")
+        if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
+            raise ConfigError(f"colour_map: {name} = {list(colour)}; a colour is three numbers from 0 to 255")
+    missing = [name for name in names if name not in colour_map]
+    if missing:
+        raise ConfigError(f"colour_map: no colour for {', '.join(missing)}; give every class one")
+    colours = {
+        (colour[0], colour[1], colour[2]): names.index(name) if name in names else VOID
+        for name, colour in colour_map.items()
+    }
+    if len(colours) != len(colour_map):
+        raise ConfigError("colour_map: two classes share a colour; each needs its own")
+    return colours

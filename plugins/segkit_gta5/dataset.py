@@ -1,0 +1,147 @@
+"""Street scenes of a computer game with Cityscapes' labels: the map of ids, the splits, the pairs left out."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segkit.data.files import PairedFiles, pair_by_stem
+from segkit.data.read import image_size
+from segkit.data.split import SPLITS, split_by_fraction
+from segkit.errors import DataError, did_you_mean, first_few
+
+# Class, stored id, colour: Cityscapes' own table (github.com/mcordts/cityscapesScripts, helpers/labels.py), whose ids
+# GTA5 stores; the same map is in AdaptSegNet's dataset/gta5_dataset.py.
+TABLE = (
+    ("road", 7, (128, 64, 128)),
+    ("sidewalk", 8, (244, 35, 232)),
+    ("building", 11, (70, 70, 70)),
+    ("wall", 12, (102, 102, 156)),
+    ("fence", 13, (190, 153, 153)),
+    ("pole", 17, (153, 153, 153)),
+    ("traffic light", 19, (250, 170, 30)),
+    ("traffic sign", 20, (220, 220, 0)),
+    ("vegetation", 21, (107, 142, 35)),
+    ("terrain", 22, (152, 251, 152)),
+    ("sky", 23, (70, 130, 180)),
+    ("person", 24, (220, 20, 60)),
+    ("rider", 25, (255, 0, 0)),
+    ("car", 26, (0, 0, 142)),
+    ("truck", 27, (0, 0, 70)),
+    ("bus", 28, (0, 60, 100)),
+    ("train", 31, (0, 80, 100)),
+    ("motorcycle", 32, (0, 0, 230)),
+    ("bicycle", 33, (119, 11, 32)),
+)
+VOID_IDS = dict.fromkeys((*range(35), 255), 255)  # 34 is the last id in use
+VALUES = VOID_IDS | {stored: index for index, (_, stored, _) in enumerate(TABLE)}
+FRACTIONS = (0.7, 0.15, 0.15)  # where no official split is there
+
+
+class Gta5Dataset(PairedFiles):
+    """GTA5 ("Playing for Data"): 24,966 rendered street scenes in the 19 classes of Cityscapes.
+
+    S. Richter, V. Vineet, S. Roth, V. Koltun, "Playing for Data: Ground Truth from Computer Games", ECCV 2016, arXiv
+    1608.02192. A few pairs are of unequal size: they are left out, with a warning, and named in ``left_out``.
+
+    Args:
+        root: the folder that holds ``images`` and ``labels``, and ``train.txt``, ``val.txt`` and ``test.txt`` (a name a
+            line) or the published ``split.mat`` (read with scipy) for the official split.
+        split: ``train``, ``val`` or ``test``.
+        fractions: shares of train, val and, if three, test; left out: the official split, or 70/15/15 without one.
+        split_seed: another seed, another split by fractions.
+
+    Raises:
+        DataError: the data or a listed pair is not there, or it has no such split.
+    """
+
+    label_advice = "GTA5 stores the ids of Cityscapes, not its train ids and not colours"
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        fractions: Sequence[float] | None = None,
+        split_seed: int = 0,
+    ) -> None:
+        root = Path(root).expanduser().absolute()
+        if not (root / "images").is_dir() or not (root / "labels").is_dir():
+            raise DataError(
+                f"{root}: no GTA5 there; expected are {root / 'images'}/*.png and {root / 'labels'}/*.png. "
+                "Unpack the archives of https://download.visinf.tu-darmstadt.de/data/from_games/ there"
+            )
+        pair_of = {pair[0].stem: pair for pair in pair_by_stem(root / "images", root / "labels")}
+        names = _official_split(root) if fractions is None else {}
+        if not names:
+            names = split_by_fraction(list(pair_of), FRACTIONS if fractions is None else fractions, split_seed)
+        self.splits = tuple(each for each in names if names[each])
+        if split not in self.splits:
+            raise DataError(
+                f"{root}: no split '{split}', but {', '.join(self.splits)}{did_you_mean(split, self.splits)}"
+            )
+        absent = [name for name in names[split] if name not in pair_of]
+        if absent:
+            raise DataError(
+                f"{root}: {len(absent)} of {len(names[split])} pairs of the {split} list are not there: "
+                f"{first_few(absent)}. Unpack the missing parts, or split what is there: fractions = {list(FRACTIONS)}"
+            )
+        pairs = [pair_of[name] for name in names[split]]
+        # From the headers alone: 50 microseconds each, 2.5 seconds for the whole data set.
+        unequal = [pair for pair in pairs if image_size(pair[0]) != image_size(pair[1])]
+        self.left_out = tuple(image.stem for image, _ in unequal)
+        if unequal:
+            warnings.warn(
+                f"gta5: {len(unequal)} of {len(pairs)} {split} pairs left out, image and labels differ in size: "
+                f"{first_few(self.left_out)}",
+                stacklevel=2,
+            )
+        super().__init__(
+            [pair for pair in pairs if pair[0].stem not in set(self.left_out)],
+            classes=[name for name, _, _ in TABLE],
+            palette=[colour for _, _, colour in TABLE],
+            values=VALUES,
+        )
+
+    @classmethod
+    def write_sample(cls, root: str | Path) -> None:
+        """Write thirteen pairs, one of them of unequal size, in the layout of the archives."""
+        random = np.random.default_rng(0)
+        palette = np.zeros((256, 3), dtype=np.uint8)
+        for _, stored, colour in TABLE:
+            palette[stored] = colour
+        for folder in ("images", "labels"):
+            (Path(root) / folder).mkdir(parents=True, exist_ok=True)
+        for number in range(1, 14):
+            labels = np.full((42, 76), 11, dtype=np.uint8)  # [H,W], buildings; the true ones are 1052 x 1914
+            labels[:12], labels[28:], labels[40:] = 23, 7, 1  # sky, road, and the bonnet, which is void
+            labels[18:34, (left := int(random.integers(0, 30))) : left + 20] = 26  # a car
+            labels[14:32, 60:64] = random.choice([17, 24, 33])  # a pole, a person or a bicycle
+            pixels = palette[labels] // 2 + random.integers(0, 100, (42, 76, 3), dtype=np.uint8)  # [H,W,3]
+            Image.fromarray(pixels).save(Path(root) / "images" / f"{number:05d}.png")
+            mask = Image.fromarray(labels[:40] if number == 13 else labels)
+            mask.putpalette(palette.tobytes())
+            mask.save(Path(root) / "labels" / f"{number:05d}.png")
+
+
+def _official_split(root: Path) -> dict[str, list[str]]:
+    """The names of each split from the lists, or from ``split.mat``; empty where neither is there."""
+    lists = {split: root / f"{split}.txt" for split in SPLITS if (root / f"{split}.txt").is_file()}
+    if lists:
+        # A line is 00001, 00001.png or images/00001.png.
+        return {split: [Path(line).stem for line in path.read_text().split()] for split, path in lists.items()}
+    file = root / "split.mat"
+    if not file.is_file():
+        return {}
+    advice = f"write the names to train.txt, val.txt and test.txt there, or set fractions = {list(FRACTIONS)}"
+    try:
+        content = importlib.import_module("scipy.io").loadmat(file)
+        return {split: [f"{int(number):05d}" for number in content[f"{split}Ids"].flat] for split in SPLITS}
+    except ImportError:
+        raise DataError(f"{file}: needs scipy to be read (pip install scipy); or {advice}") from None
+    except Exception as error:  # scipy raises what it likes on a damaged file
+        raise DataError(f"{file}: not the published split ({error}); {advice}") from error

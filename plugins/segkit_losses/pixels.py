@@ -1,0 +1,78 @@
+"""Pixels in one long row, with a weight each: what the losses share.
+
+Void has the weight 0, so it adds no value and no gradient. A label that does not exist is an error on the CPU; on a
+device, where looking would make every step wait and indexing would kill the process, its weight and so the loss is NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from segkit.data.target import check_shapes, unknown_labels
+from segkit.errors import ConfigError
+
+
+class Pixels(NamedTuple):
+    """The pixels of a batch, N = B x H x W.
+
+    Attributes:
+        logits: ``[N,C]``; a view where the logits are channels_last.
+        labels: int64 ``[N]``, within ``0..C-1`` also where a pixel is void.
+        weights: ``[N]``, 1 where a pixel is labelled, 0 where it is void.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    weights: Tensor
+
+
+def flatten(logits: Tensor, target: Tensor, num_classes: int, ignore_index: int) -> Pixels:
+    """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` as pixels; the weights are float32, or float64 as the logits.
+
+    Raises:
+        ModelError: logits of another shape or number of classes.
+        LabelError: a target of another size or type or, on the CPU, with a label that does not exist.
+    """
+    check_shapes(logits, target, num_classes)
+    dtype = torch.promote_types(logits.dtype, torch.float32)  # 16-bit sums overflow: 512x512 is more than 65504
+    labels = target.flatten().long()  # [N]; before comparing, as uint8 would wrap a negative ignore_index
+    labelled = labels != ignore_index
+    inside = labels.clamp(0, num_classes - 1)
+    unknown = labelled & (labels != inside)
+    if logits.device.type == "cpu" and not torch.compiler.is_compiling() and unknown.any():
+        raise unknown_labels(int(unknown.sum()), num_classes, ignore_index)
+    weights = labelled.to(dtype).masked_fill(unknown, math.nan)
+    return Pixels(logits.permute(0, 2, 3, 1).flatten(0, 2), inside, weights)
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Sum of values, which are weighted already, over the sum of weights; 0 where that is 0, with a gradient of 0."""
+    total = weights.sum()
+    empty = total == 0
+    return torch.where(empty, 0.0, values.sum()) / torch.where(empty, 1.0, total)
+
+
+def weight_tensor(class_weights: Sequence[float] | None, num_classes: int) -> Tensor:
+    """float32 ``[C]``; ones where no weights are given.
+
+    Raises:
+        ConfigError: not one number a class, or numbers that are negative or not finite.
+    """
+    if class_weights is None:
+        return torch.ones(num_classes)
+    if isinstance(class_weights, str):
+        raise ConfigError(
+            f'class_weights = "{class_weights}": only a config can name a formula, as it takes the training labels; '
+            "in Python give the numbers that segkit.data.class_weights.class_weights() computes"
+        )
+    if len(class_weights) != num_classes:
+        raise ConfigError(f"class_weights has {len(class_weights)} numbers for {num_classes} classes; give one a class")
+    wrong = [weight for weight in class_weights if not (math.isfinite(weight) and weight >= 0)]
+    if wrong:
+        raise ConfigError(f"class_weights holds {wrong[0]}; allowed are finite numbers of 0 or more")
+    return torch.tensor([float(weight) for weight in class_weights])

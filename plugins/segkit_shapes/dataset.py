@@ -1,0 +1,82 @@
+"""The dataset ``shapes``: generated pictures that fool a network as Pascal VOC does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from segkit.data.palette import voc_palette
+from segkit.data.sample import Sample
+from segkit.data.split import SPLITS
+from segkit.errors import ConfigError, DataError, did_you_mean
+from segkit_shapes.draw import CLASSES, VOID, draw
+
+
+class ShapesDataset:
+    """Generated pictures of shapes on a large background: Pascal VOC in miniature, without files.
+
+    About nine pixels of ten are background, one class is rare, objects have borders of void, and colours tell nothing
+    about classes. A picture is a pure function of (seed, split, index).
+
+    Args:
+        split: train, val or test.
+        size: height and width in pixels.
+        images: how many pictures in train, val and test.
+        seed: another seed, other pictures.
+    """
+
+    splits = SPLITS
+    classes = CLASSES
+    palette = voc_palette(len(CLASSES))
+    ignore_index = VOID
+
+    def __init__(self, split: str, size: int = 96, images: Sequence[int] = (240, 60, 60), seed: int = 0) -> None:
+        if split not in SPLITS:
+            raise DataError(
+                f"shapes has no split '{split}'; there are {', '.join(SPLITS)}{did_you_mean(split, SPLITS)}"
+            )
+        if len(images) != len(SPLITS) or min(images) < 1:
+            raise ConfigError(f"images = {list(images)}: give three numbers of at least 1, for {', '.join(SPLITS)}")
+        if not 32 <= size <= 4096:
+            raise ConfigError(f"size = {size}: allowed are 32 to 4096 pixels; in less no two shapes can be told apart")
+        if seed < 0:
+            raise ConfigError(f"seed = {seed}: give 0 or more")
+        self.split, self.size, self.seed = split, size, seed
+        self._count = images[SPLITS.index(split)]
+        self._drawn: dict[int, Sample] = {}  # drawing costs 2 ms, an epoch asks for every picture again
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -self._count <= index < self._count:
+            raise IndexError(f"{self.split} has {self._count} pictures")
+        index %= self._count
+        if index not in self._drawn:
+            seeds = np.random.SeedSequence([self.seed, SPLITS.index(self.split), index])
+            picture, labels = draw(self.size, np.random.Generator(np.random.PCG64(seeds)))
+            image = torch.from_numpy(picture).permute(2, 0, 1).contiguous()  # [3,H,W]
+            self._drawn[index] = Sample(image, torch.from_numpy(labels), f"{self.split}_{index:04d}")
+        return self._drawn[index]
+
+    def mask(self, index: int) -> Tensor:
+        """The mask of picture ``index``, uint8 ``[H,W]``."""
+        return self[index].mask
+
+    @classmethod
+    def write_sample(cls, root: str | Path) -> None:
+        """Write a few pictures and masks, to look at: the dataset itself reads no files."""
+        palette = [part for colour in voc_palette(256) for part in colour]
+        for split in SPLITS:
+            for folder in ("images", "masks"):
+                (Path(root) / folder / split).mkdir(parents=True, exist_ok=True)
+            for image, labels, name in (cls(split)[index] for index in range(4)):
+                Image.fromarray(image.permute(1, 2, 0).numpy()).save(Path(root) / "images" / split / f"{name}.png")
+                mask = Image.fromarray(labels.numpy()).convert("P")
+                mask.putpalette(palette)
+                mask.save(Path(root) / "masks" / split / f"{name}.png")

@@ -1,0 +1,146 @@
+"""Pascal VOC's images and masks on disk: the official lists, or a split by fractions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from segkit.data.files import PairedFiles
+from segkit.data.palette import voc_palette
+from segkit.data.split import split_by_fraction
+from segkit.errors import DataError, did_you_mean, first_few
+from segkit_voc.archives import MIRRORS, archives
+from segkit_voc.download import exclusive, fetch
+from segkit_voc.sample import write_sample
+from segkit_voc.unpack import extract, unfinished
+
+CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+
+class VocDataset(PairedFiles):
+    """Pascal VOC 2007 or 2012: twenty kinds of objects before a background, with void borders.
+
+    M. Everingham, L. Van Gool, C. Williams, J. Winn, A. Zisserman, "The Pascal Visual Object Classes (VOC) Challenge",
+    International Journal of Computer Vision 88(2), 2010. The labels of the 2012 test images were never published.
+
+    Args:
+        root: the folder that holds ``VOCdevkit``; that folder itself or its ``VOC2012`` will do too.
+        split: ``train``, ``val`` or, where its masks exist (2007), ``test``.
+        year: the challenge, ``"2007"`` (209, 213 and 210 images) or ``"2012"`` (1464 and 1449).
+        download: fetch what is missing (2007: 0.9 GB, 2012: 2 GB) and unpack it in ``root``; the archive stays there.
+        fractions: shares of train, val and, if three, test, dealt from all images; left out: the official lists.
+        split_seed: another seed, another split by ``fractions``.
+
+    Raises:
+        DataError: the data or some of its files are not there, or it has no such split.
+    """
+
+    label_advice = "The masks as published hold palette indices; unpack SegmentationClass again"
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        year: Literal["2007", "2012"] = "2012",
+        download: bool = False,
+        fractions: Sequence[float] | None = None,
+        split_seed: int = 0,
+    ) -> None:
+        root = Path(root).expanduser().absolute()
+        if download:
+            _download(root, year)
+        folder = _folder(root, year)
+        if not _list(folder, "train").is_file():
+            raise DataError(_missing_message(root, folder))
+        official = ["train", "val"] if _list(folder, "val").is_file() else ["train"]
+        if _has_masks(folder, "test"):  # test lists are published before the masks, or without them
+            official.append("test")
+        names = {each: _names(folder, each) for each in official}
+        if fractions is not None:
+            names = split_by_fraction(sorted({name for each in names.values() for name in each}), fractions, split_seed)
+        self.splits = tuple(each for each in names if names[each])
+        if split not in self.splits:
+            advice = "; fractions = [0.7, 0.15, 0.15] makes one of the labelled images" if split == "test" else ""
+            raise DataError(
+                f"{folder}: no split '{split}', but {', '.join(self.splits)}{did_you_mean(split, self.splits)}{advice}"
+            )
+        pairs = [(folder / "JPEGImages" / f"{x}.jpg", folder / "SegmentationClass" / f"{x}.png") for x in names[split]]
+        _refuse_missing(folder, split, pairs)
+        super().__init__(pairs, classes=CLASSES, palette=voc_palette(len(CLASSES)))
+
+    @classmethod
+    def write_sample(cls, root: str | Path) -> None:
+        """Write both years in miniature, in the layout of the archives."""
+        write_sample(Path(root))
+
+
+def _folder(root: Path, year: str) -> Path:
+    """The folder ``VOC2012``: where it is, or else where it belongs."""
+    places = (root / "VOCdevkit" / f"VOC{year}", root / f"VOC{year}", root)
+    found = [place for place in places if place.name == f"VOC{year}" and (place / "ImageSets").is_dir()]
+    return found[0] if found else _home(root) / "VOCdevkit" / f"VOC{year}"
+
+
+def _home(root: Path) -> Path:
+    """The folder that holds ``VOCdevkit``, or shall."""
+    if root.name == "VOCdevkit":
+        return root.parent
+    return root.parent.parent if root.parent.name == "VOCdevkit" else root
+
+
+def _list(folder: Path, split: str) -> Path:
+    return folder / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def _names(folder: Path, split: str) -> list[str]:
+    return _list(folder, split).read_text(encoding="utf-8").split()
+
+
+def _has_masks(folder: Path, split: str) -> bool:
+    """The list is there and at least one of its masks."""
+    if not _list(folder, split).is_file():
+        return False
+    return any((folder / "SegmentationClass" / f"{name}.png").exists() for name in _names(folder, split))
+
+
+def _download(root: Path, year: str) -> None:
+    """Fetch and unpack the archives whose split is missing or was unpacked in part."""
+    home, folder = _home(root), _folder(root, year)
+    if folder != home / "VOCdevkit" / f"VOC{year}":  # arranged by hand; an archive would go elsewhere
+        return
+
+    def wanted() -> list[tuple[str, str]]:
+        return [
+            (name, checksum)
+            for name, checksum, split in archives(year)
+            if not _has_masks(folder, split) or unfinished(home / name, home)
+        ]
+
+    if not wanted():  # asked before the lock, for the folder may be read-only
+        return
+    with exclusive(home / f".VOC{year}.lock"):
+        for name, checksum in wanted():  # asked again, for another process may have held the lock
+            extract(fetch([mirror.format(year=year, name=name) for mirror in MIRRORS], home / name, checksum), home)
+
+
+def _missing_message(root: Path, folder: Path) -> str:
+    interrupted = any(unfinished(_home(root) / name, _home(root)) for name, _, _ in archives(folder.name[3:]))
+    return (
+        f"{root}: {'unpacking Pascal VOC was interrupted' if interrupted else 'no Pascal VOC there'}; expected are "
+        f"{folder}/ImageSets/Segmentation/train.txt, {folder}/JPEGImages/*.jpg and {folder}/SegmentationClass/*.png. "
+        "Set root to the folder that holds VOCdevkit, or download = true to fetch the data"
+    )
+
+
+def _refuse_missing(folder: Path, split: str, pairs: Sequence[tuple[Path, Path]]) -> None:
+    there = {path for name in ("JPEGImages", "SegmentationClass") for path in (folder / name).glob("*")}
+    missing = [str(path.relative_to(folder)) for pair in pairs for path in pair if path not in there]
+    if missing:
+        raise DataError(
+            f"{folder}: of the {len(pairs)} pairs of the {split} split, {len(missing)} files are missing: "
+            f"{first_few(missing)}. Unpack the archive again, or take their names off the lists"
+        )

@@ -1,0 +1,48 @@
+"""A miniature of Pascal VOC on disk: palette masks with void borders, JPEG images of several sizes, the lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segkit.data.palette import voc_palette
+
+SIZES = ((48, 64), (64, 48), (56, 56))  # height, width: VOC's images are wide, tall and square
+COUNTS = {"2007": {"train": 4, "val": 3, "test": 3}, "2012": {"train": 4, "val": 3}}
+LABELS = (15, 7, 12, 8, 9)  # person, car, dog, cat, chair
+
+
+def write_sample(root: Path) -> None:
+    """Write ``VOCdevkit/VOC2007`` and ``VOCdevkit/VOC2012`` below ``root``."""
+    random = np.random.default_rng(0)
+    for year, counts in COUNTS.items():
+        folder = root / "VOCdevkit" / f"VOC{year}"
+        for part in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        number = 0
+        for split, count in counts.items():
+            names = []
+            for _ in range(count):
+                number += 1
+                names.append(f"2007_{number:06d}" if year == "2012" else f"{number:06d}")
+                _write_pair(folder, names[-1], number, random)
+            (folder / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n")
+
+
+def _write_pair(folder: Path, name: str, number: int, random: np.random.Generator) -> None:
+    """Three objects in three corners, each inside a border of void, drawn in their classes' colours."""
+    height, width = SIZES[number % len(SIZES)]
+    labels = np.zeros((height, width), dtype=np.uint8)
+    for corner in range(3):
+        top, left = 3 + corner // 2 * height // 2, 3 + corner % 2 * width // 2
+        down, right = top + random.integers(12, height // 2 - 3), left + random.integers(12, width // 2 - 3)
+        labels[top:down, left:right] = 255
+        labels[top + 1 : down - 1, left + 1 : right - 1] = LABELS[(number + corner) % len(LABELS)]
+    colours = np.array(voc_palette(256), dtype=np.uint8)
+    pixels = colours[labels] // 2 + random.integers(0, 100, (height, width, 3), dtype=np.uint8)  # [H,W,3]
+    Image.fromarray(pixels).save(folder / "JPEGImages" / f"{name}.jpg", quality=90)
+    mask = Image.fromarray(labels)
+    mask.putpalette(colours.tobytes())
+    mask.save(folder / "SegmentationClass" / f"{name}.png")

@@ -1,0 +1,97 @@
+"""The command ``python -m segkit``: finds a subcommand, runs it, and turns errors into one line and a status.
+
+The name of a command is looked up like that of any component; its parser is built by its own class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import segkit
+from segkit.build import summary
+from segkit.cli.text import columns
+from segkit.errors import SegkitError
+from segkit.registry import commands
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+READER_LEFT = 141  # 128 + SIGPIPE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit status; options that do not parse leave by ``SystemExit(2)``."""
+    try:
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("segkit: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        if _stdout_is_open():
+            raise
+        return READER_LEFT  # as in `segkit list | head -1`
+    except Exception as error:
+        message, status = _explained(error)
+        if not message:
+            raise
+        print(f"segkit: {message}", file=sys.stderr)
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
+    at = next((i for i, argument in enumerate(arguments) if not argument.startswith("-")), len(arguments))
+    program = "python -m segkit" if Path(sys.argv[0]).parts[-2:] == ("segkit", "__main__.py") else "segkit"
+    about = (segkit.__doc__ or "").partition("\n")[0]
+    parser: argparse.ArgumentParser = _Program(program, f"{program} [--help] [--version] COMMAND ...", about)
+    parser.add_argument("--version", action="version", version=f"segkit {segkit.__version__}")
+    parser.parse_args(arguments[:at])
+    if at == len(arguments):
+        parser.print_help()
+        return 0
+    command = commands.find(arguments[at]).load()
+    parser = argparse.ArgumentParser(
+        f"{program} {arguments[at]}",
+        description=inspect.getdoc(command),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    try:
+        parsed = parser.parse_intermixed_args(arguments[at + 1 :])  # `run CONFIG --resume train.epochs=9` too
+    except TypeError:  # a command that has subcommands of its own
+        parsed = parser.parse_args(arguments[at + 1 :])
+    return int(command.run(parsed))
+
+
+class _Program(argparse.ArgumentParser):
+    """Looks for plugins only when somebody asks for help."""
+
+    def format_help(self) -> str:
+        rows = [(commands.shortest_name(command), summary(command)) for command in commands.components()]
+        return f"{super().format_help()}\ncommands:\n{columns(rows, flexible=1)}\n"
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """What to tell the user about an error, and the exit status; nothing for one that nobody expected."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, RuntimeError) and "operator torchvision::" in str(link):
+            found = f"torch {version('torch')} and torchvision {version('torchvision')}"
+            advice = "install both together: pip install --upgrade torch torchvision"
+            return f"{found} do not fit together; {advice}", 1
+        link = link.__cause__ or link.__context__
+    return (str(error), error.exit_status) if isinstance(error, SegkitError) else ("", 1)
+
+
+def _stdout_is_open() -> bool:
+    """Whether somebody still reads what is printed."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it exits
+        return False
+    return True

@@ -1,0 +1,38 @@
+"""The command ``evaluate``: score a finished run again."""
+
+from __future__ import annotations
+
+import argparse
+
+
+class Evaluate:
+    """Score a run's best weights on its splits again, and print the table that the run printed.
+
+    Nothing is written; the data is read from where the run read it, unless an override says otherwise.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Run folder, splits, overrides."""
+        parser.add_argument("run", help="a run folder")
+        parser.add_argument("--split", action="append", help="train, val or test; may be repeated; left out: all")
+        parser.add_argument("--json", action="store_true", help="print the scores as JSON, as in result.json")
+        parser.add_argument(
+            "overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data train.device=cpu"
+        )
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Evaluate and print."""
+        import json
+
+        from segkit.engine.console import final_table
+        from segkit.engine.folder import plain
+        from segkit.evaluation import evaluate_run
+
+        scores = evaluate_run(arguments.run, arguments.split or (), arguments.overrides)
+        if arguments.json:
+            print(json.dumps(plain({"splits": scores.splits}), indent=2, ensure_ascii=False))
+        else:
+            print(final_table(scores.splits, scores.classes, scores.shares))
+        return 0

@@ -1,0 +1,48 @@
+"""``list``: every component that is installed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from segkit import plugins
+from segkit.build import summary
+from segkit.cli.text import columns, paragraph
+from segkit.registry import PLURALS, Component, Registry, registry_of
+
+
+class List:
+    """List the models, losses, datasets, metrics and commands that are installed."""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Adds the command's arguments."""
+        parser.add_argument("kind", nargs="?", help=f"only this kind: {', '.join(PLURALS.values())}")
+        parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Prints the list."""
+        registries = [registry_of(kind) for kind in ([arguments.kind] if arguments.kind else PLURALS)]
+        if arguments.json:
+            print(json.dumps([_facts(r, component) for r in registries for component in r.components()], indent=2))
+            return 0
+        for registry in registries:
+            print(PLURALS[registry.kind].capitalize())
+            print(columns([_row(registry, component) for component in registry.components()], flexible=1) or "  none")
+            print()
+        for plugin in plugins.table().broken:
+            print(paragraph(f"Plugin {plugin} is broken: {plugin.error}", ""))
+        print("`show KIND NAME` tells more, and prints a table for a config.")
+        return 0
+
+
+def _row(registry: Registry, component: Component) -> tuple[str, str, str]:
+    foreign = component.distribution != "segkit"
+    provider = f"{component.plugin} ({component.distribution})" if foreign else component.plugin
+    return registry.shortest_name(component), summary(component), provider
+
+
+def _facts(registry: Registry, component: Component) -> dict[str, Any]:
+    return {**vars(component), "use": registry.shortest_name(component), "summary": summary(component)}

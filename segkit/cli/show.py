@@ -1,0 +1,91 @@
+"""``show``: one component in full, with a table for a config."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import PurePath
+
+from segkit.build import Description, Option, describe
+from segkit.cli.text import paragraph
+from segkit.errors import ComponentNotFound, did_you_mean
+from segkit.registry import PLURALS, REGISTRIES, Component, registry_of
+from segkit.source import MISSING
+
+_HEADINGS = {"model": "[model]", "loss": "[[loss]]", "dataset": "[dataset]", "metric": "[[metric]]"}
+
+
+class Show:
+    """Show a component's docstring, its options, and a table to paste into a config."""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Adds the command's arguments."""
+        parser.add_argument("kind", nargs="?", help=f"{', '.join(PLURALS)}; may be left out if the name is of one kind")
+        parser.add_argument("name", help="as `list` prints it")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Prints the component."""
+        component = registry_of(arguments.kind).find(arguments.name) if arguments.kind else _of_any_kind(arguments.name)
+        described = describe(component)
+        print(f"{component}\n{component.place}\n\n{described.text}\n")
+        if component.kind not in _HEADINGS:
+            print(f"`{component.name} --help` tells its options.")
+            return 0
+        print("\n".join([*_options(described), *_table(component, described)]))
+        return 0
+
+
+def _of_any_kind(name: str) -> Component:
+    kinds = [kind for kind, registry in REGISTRIES.items() if name in registry]
+    if len(kinds) == 1:
+        return REGISTRIES[kinds[0]].find(name)
+    if kinds:
+        which = " or ".join(f"'show {kind} {name}'" for kind in kinds)
+        raise ComponentNotFound(f"'{name}' is the name of several components; say which: {which}")
+    known = [known for registry in REGISTRIES.values() for known in registry]
+    raise ComponentNotFound(f"there is no component '{name}'{did_you_mean(name, known) or '.'} `list` prints them all.")
+
+
+def _options(described: Description) -> list[str]:
+    lines = ["Options"]
+    settable = [option for option in described.options if not option.given]
+    for option in settable:
+        required = option.default is MISSING
+        lines.append(
+            f"  {option.name}: {option.annotation or 'any'}{' (required)' if required else f' = {option.default!r}'}"
+        )
+        lines += [paragraph(option.text, "      ")] if option.text else []
+    given = [option.name for option in described.options if option.given]
+    return [
+        *lines,
+        *([] if settable else ["  none"]),
+        "",
+        *([f"Given, not set: {', '.join(given)}", ""] if given else []),
+    ]
+
+
+def _table(component: Component, described: Description) -> list[str]:
+    name = REGISTRIES[component.kind].shortest_name(component)
+    settable = [option for option in described.options if not option.given]
+    return ["In a config", "", _HEADINGS[component.kind], f'name = "{name}"', *map(_line, settable)]
+
+
+def _line(option: Option) -> str:
+    if option.default is MISSING:
+        return f'{option.name} = "..."  # required'
+    if option.default is None:
+        return f"# {option.name} = ..."  # TOML has no None: left out is what it means
+    return f"{option.name} = {_toml(option.default)}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{json.dumps(str(key))} = {_toml(item)}' for key, item in value.items())} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, bool | str | PurePath):
+        return json.dumps(str(value) if isinstance(value, PurePath) else value)
+    return repr(value)

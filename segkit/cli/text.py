@@ -1,0 +1,36 @@
+"""Text in columns, as wide as the terminal."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+_LEAST = 20  # characters that a shortened column keeps, even if the line then is too long
+
+
+def columns(rows: Sequence[Sequence[str]], flexible: int) -> str:
+    """Indented, aligned rows; the flexible column is shortened where a line would not fit the terminal."""
+    if not rows:
+        return ""
+    sizes = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    spare = terminal_width() - sum(sizes) - 2 * len(sizes)
+    sizes[flexible] = max(min(_LEAST, sizes[flexible]), sizes[flexible] + min(0, spare))
+    return "\n".join(_line(row, sizes) for row in rows)
+
+
+def paragraph(text: str, indent: str) -> str:
+    """Text wrapped to the terminal."""
+    return textwrap.fill(text, terminal_width(), initial_indent=indent, subsequent_indent=indent)
+
+
+def terminal_width() -> int:
+    """Characters a line: the terminal's, or 80 where the output goes to a file."""
+    return shutil.get_terminal_size().columns
+
+
+def _line(row: Sequence[str], sizes: Sequence[int]) -> str:
+    cells = (
+        textwrap.shorten(cell, size, placeholder=" ...").ljust(size) for cell, size in zip(row, sizes, strict=True)
+    )
+    return f"  {'  '.join(cells)}".rstrip()

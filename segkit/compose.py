@@ -1,0 +1,221 @@
+"""The composition root: a config becomes objects, the objects become a run.
+
+``segkit.run`` reads a config, ``segkit.fit`` takes plain objects; both end in the one engine.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import segkit
+from segkit import plugins
+from segkit.build import create
+from segkit.config import Choice, Config, read_config, settings_from
+from segkit.data.class_weights import class_weights
+from segkit.data.labels import LabelCounts, count_labels
+from segkit.data.sample import Dataset
+from segkit.engine.device import pick_device, seed_everything
+from segkit.engine.events import Result
+from segkit.engine.fit import Job, train_and_evaluate
+from segkit.engine.folder import check_folder
+from segkit.engine.objective import Loss, Objective, as_objective
+from segkit.engine.precision import resolve
+from segkit.errors import ConfigError
+from segkit.overrides import Overrides
+from segkit.registry import datasets, losses, metrics, models
+from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
+
+SPLITS = ("train", "val", "test")
+
+
+def run(
+    config: str | Path | Mapping[str, Any],
+    overrides: Overrides = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Result:
+    """Train and evaluate what a config describes.
+
+    Args:
+        config: a TOML file, or its tables as a mapping.
+        overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``.
+        resume: go on with the run in the config's folder.
+        overwrite: replace the run in the config's folder.
+
+    Returns:
+        What ``result.json`` holds.
+
+    Raises:
+        SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
+    """
+    return run_config(read_config(config, overrides), resume=resume, overwrite=overwrite)
+
+
+def run_config(settings: Config, *, resume: bool = False, overwrite: bool = False) -> Result:
+    """As :func:`run`, for a config that was read already."""
+    check_folder(settings.folder, resume=resume, overwrite=overwrite)
+    resolve(settings.train.precision, pick_device(settings.train.device))  # refused before the data is read
+    splits = build_splits(settings.dataset)
+    counts = {name: count_labels(dataset, name) for name, dataset in splits.items()}
+    chosen_losses = resolve_weights(settings.losses, counts["train"])
+    seed_everything(settings.train.seed, settings.train.deterministic)
+    job = Job(
+        model=create(models.find(settings.model.name), settings.model.options, facts(splits["train"])),
+        objective=build_objective(chosen_losses, splits["train"]),
+        splits=splits,
+        folder=settings.folder,
+        counts=counts,
+        metrics=build_metrics(settings.metrics, splits["train"]),
+        train=settings.train,
+        data=settings.data,
+        augment=settings.augment,
+        output=settings.output,
+        record=_record(settings, chosen_losses),
+        model_record={"model": {"name": settings.model.name, "options": dict(settings.model.options)}},
+    )
+    return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.notify)
+
+
+def fit(
+    *,
+    model: nn.Module,
+    loss: Loss | Mapping[str, Loss],
+    train: Dataset,
+    val: Dataset,
+    test: Dataset | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    output: str | Path = "runs/fit",
+    samples: int = 4,
+    resize: float | list[int] | None = None,
+    augment: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Result:
+    """Train and evaluate plain objects.
+
+    Args:
+        model: ``[B,3,H,W]`` float -> logits ``[B,C,H,W]``.
+        loss: (logits ``[B,C,H,W]``, target ``[B,H,W]``) -> scalar; several by name are summed.
+        train: see :class:`segkit.data.sample.Dataset`; ``val`` and ``test`` likewise.
+        val: picks the best weights.
+        test: scored once, at the end.
+        metrics: beside the usual ones, by name.
+        output: the run folder.
+        samples: val images whose predictions are drawn each epoch.
+        resize: as ``data.resize`` in a config.
+        augment: as ``[augment]`` in a config, ``{"crop": 64}``.
+        resume: go on with the run in ``output``.
+        overwrite: replace the run in ``output``.
+        **settings: as ``[train]`` in a config, ``epochs=10``.
+
+    Raises:
+        SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
+    """
+    splits = {"train": train, "val": val} | ({"test": test} if test is not None else {})
+    job = Job(
+        model=model,
+        objective=as_objective(loss),
+        splits=splits,
+        folder=Path(output),
+        metrics=metrics or {},
+        train=settings_from(TrainSettings, "train", settings),
+        data=settings_from(DataSettings, "data", {"resize": resize}),
+        augment=settings_from(AugmentSettings, "augment", augment or {}),
+        output=settings_from(OutputSettings, "output", {"dir": str(output), "samples": samples}),
+        record=environment() | {"config": {"train": settings, "augment": dict(augment or {})}},
+        model_record={"model": None},
+    )
+    return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.notify)
+
+
+def build_splits(choice: Choice) -> dict[str, Dataset]:
+    """Every split that the dataset has; train and val are asked for in any case.
+
+    Raises:
+        ConfigError, DataError: the options are wrong, or the files.
+    """
+    component = datasets.find(choice.name)
+    train: Dataset = create(component, choice.options, {"split": "train"})
+    there = getattr(train, "splits", SPLITS)
+    others = [split for split in SPLITS[1:] if split == "val" or split in there]
+    return {"train": train} | {split: create(component, choice.options, {"split": split}) for split in others}
+
+
+def facts(dataset: Dataset) -> dict[str, Any]:
+    """What the dataset alone decides, for the components that ask for it."""
+    classes = tuple(dataset.classes)
+    return {"num_classes": len(classes), "ignore_index": dataset.ignore_index, "classes": classes}
+
+
+def resolve_weights(choices: Sequence[Choice], counts: LabelCounts) -> list[Choice]:
+    """The losses with ``class_weights`` as numbers, computed from the training labels where a formula is named."""
+    resolved = []
+    for choice in choices:
+        weights = choice.options.get("class_weights")
+        if isinstance(weights, str):
+            weights = class_weights(weights, counts.pixels.tolist(), counts.image_pixels.tolist())
+            choice = replace(choice, options={**choice.options, "class_weights": weights})
+        resolved.append(choice)
+    return resolved
+
+
+def build_objective(choices: Sequence[Choice], dataset: Dataset) -> Objective:
+    """The sum of the losses a config names, their weights resolved."""
+    given = facts(dataset)
+    return Objective([(_plain(c), c.scale, create(losses.find(c.name), c.options, given)) for c in choices])
+
+
+def build_metrics(choices: Sequence[Choice], dataset: Dataset) -> dict[str, Any]:
+    """The metrics a config names."""
+    return {_plain(c): create(metrics.find(c.name), c.options, facts(dataset)) for c in choices}
+
+
+def _plain(choice: Choice) -> str:
+    """A component's name without its plugin's."""
+    return choice.name.rpartition("/")[2]
+
+
+def environment() -> dict[str, Any]:
+    """Versions, for ``run.json``."""
+    packages = ("torch", "torchvision", "segmentation-models-pytorch", "timm", "numpy", "pillow")
+    return {
+        "segkit": segkit.__version__,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "cuda": torch.version.cuda,
+        "commit": _commit(),
+    }
+
+
+def _record(config: Config, chosen_losses: Sequence[Choice]) -> dict[str, Any]:
+    found = {
+        "dataset": [datasets.find(config.dataset.name)],
+        "model": [models.find(config.model.name)],
+        "loss": [losses.find(choice.name) for choice in config.losses],
+        "metric": [metrics.find(choice.name) for choice in config.metrics],
+    }
+    return environment() | {
+        "config": config.record(),
+        "components": {kind: [str(component) for component in those] for kind, those in found.items()},
+        "class_weights": [choice.options.get("class_weights") for choice in chosen_losses],  # as numbers, a row a loss
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the project the run was started in, if it was one."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,207 @@
+"""A TOML file and overrides -> a checked config; every problem is found before anything is built.
+
+A config names components and gives their options; the options are checked against the components' own
+signatures. What is wrong is reported all at once, with the path of the key.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from segkit.build import check_options
+from segkit.errors import ComponentNotFound, ConfigError, did_you_mean
+from segkit.overrides import Overrides, apply_overrides
+from segkit.registry import Registry, datasets, losses, metrics, models
+from segkit.settings import AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+COMPONENTS = {"dataset": datasets, "model": models}
+LISTS = {"loss": losses, "metric": metrics}
+TABLES: dict[str, type[Settings]] = {
+    "data": DataSettings,
+    "augment": AugmentSettings,
+    "train": TrainSettings,
+    "output": OutputSettings,
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A component that a config names, with its options; ``scale`` is a loss's weight in the sum."""
+
+    name: str
+    options: Mapping[str, Any]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """A checked config.
+
+    Attributes:
+        name: of the file, without its suffix; names the run folder.
+        tables: the config as it was written, overrides applied.
+    """
+
+    name: str
+    dataset: Choice
+    model: Choice
+    losses: tuple[Choice, ...]
+    metrics: tuple[Choice, ...]
+    data: DataSettings
+    augment: AugmentSettings
+    train: TrainSettings
+    output: OutputSettings
+    tables: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.output.dir or Path("runs") / self.name)
+
+    def record(self) -> dict[str, Any]:
+        """The config with every default written out, as it stands in ``run.json``."""
+        chosen = {
+            "dataset": {"name": self.dataset.name, **self.dataset.options},
+            "model": {"name": self.model.name, **self.model.options},
+            "loss": [{"name": c.name, "scale": c.scale, **c.options} for c in self.losses],
+            "metric": [{"name": c.name, **c.options} for c in self.metrics],
+        }
+        return chosen | {name: getattr(self, name).model_dump() for name in TABLES}
+
+
+def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> Config:
+    """Read and check a config.
+
+    Args:
+        source: a TOML file, or its tables as a mapping.
+        overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``; ``loss.0.scale`` and ``loss.dice.scale`` reach
+            into a list of tables.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    name, tables = ("config", _copy(source)) if isinstance(source, Mapping) else _read_file(Path(source))
+    where = "config" if isinstance(source, Mapping) else str(source)
+    problems = apply_overrides(tables, overrides, LISTS)
+    problems += _unknown_tables(tables)
+    settings = {key: _settings(kind, key, tables.get(key, {}), problems) for key, kind in TABLES.items()}
+    chosen = {key: _choice(registry, key, tables.get(key), problems) for key, registry in COMPONENTS.items()}
+    lists = {key: _choices(registry, key, tables.get(key, []), problems) for key, registry in LISTS.items()}
+    if problems:
+        raise ConfigError(problems, where)
+    return Config(
+        name=name,
+        dataset=chosen["dataset"],
+        model=chosen["model"],
+        losses=tuple(lists["loss"]),
+        metrics=tuple(lists["metric"]),
+        tables=tables,
+        **settings,
+    )
+
+
+def settings_from(kind: type[SettingsT], key: str, values: Mapping[str, Any]) -> SettingsT:
+    """One table of settings from plain values.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    problems: list[str] = []
+    result = _settings(kind, key, values, problems)
+    if problems:
+        raise ConfigError(problems)
+    return result  # type: ignore[no-any-return]
+
+
+def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        return path.stem, tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        near = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        raise ConfigError(f"there is no config {path}{did_you_mean(str(path), near)}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+
+
+def _unknown_tables(tables: Mapping[str, Any]) -> list[str]:
+    allowed = [*COMPONENTS, *LISTS, *TABLES]
+    return [
+        f"[{key}]: there is no such table{did_you_mean(key, allowed) or ';'} there are {', '.join(allowed)}"
+        for key in tables
+        if key not in allowed
+    ]
+
+
+def _settings(kind: type[Settings], key: str, values: Any, problems: list[str]) -> Any:
+    if not isinstance(values, Mapping):
+        problems.append(f"{key} = {values!r}: a table is needed, [{key}]")
+        return kind()
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        for option, found in groupby(error.errors(), lambda problem: str((*problem["loc"], "")[0])):
+            problems.append(_setting_problem(kind, key, option, list(found)))
+        return None
+
+
+def _setting_problem(kind: type[Settings], table: str, key: str, found: Sequence[Any]) -> str:
+    """What pydantic found wrong with one key, in one line; of a union it tells once for each branch."""
+    first = found[0]
+    if first["type"] == "extra_forbidden":
+        allowed = list(kind.model_fields)
+        return f"{table}.{key}: there is no such key{did_you_mean(key, allowed) or '; there are ' + ', '.join(allowed)}"
+    if first["type"] == "value_error":
+        return f"{table}: {first['ctx']['error']}"
+    messages = dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in found)
+    return f"{table}.{key} = {first['input']!r}: {', or '.join(messages)}"
+
+
+def _choice(registry: Registry, key: str, table: Any, problems: list[str], where: str = "") -> Any:
+    where = where or key
+    header = f"[[{key}]]" if key in LISTS else f"[{key}]"
+    if not isinstance(table, Mapping):
+        problems.append(f"{header} is missing" if table is None else f"{where} = {table!r}: a table is needed, {header}")
+        return None
+    options = dict(table)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        known = ", ".join(registry)
+        problems.append(f"{where}.name: which {registry.kind}? there are {known}")
+        return None
+    scale = options.pop("scale", 1.0) if key == "loss" else 1.0
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+        problems.append(f"{where}.scale = {scale!r}: a number is needed")
+        scale = 1.0
+    try:
+        component = registry.find(name)
+    except ComponentNotFound as error:
+        problems.append(f"{where}.name: {error}")
+        return None
+    problems += check_options(component, options, where)
+    return Choice(name, options, float(scale))
+
+
+def _choices(registry: Registry, key: str, rows: Any, problems: list[str]) -> list[Any]:
+    if isinstance(rows, Mapping) or not isinstance(rows, Sequence) or isinstance(rows, str):
+        problems.append(f"[{key}]: several are allowed, so it is written [[{key}]]")
+        return []
+    if key == "loss" and not rows:
+        problems.append(f"[[loss]] is missing; there are {', '.join(registry)}")
+    return [_choice(registry, key, row, problems, f"{key}[{place}]") for place, row in enumerate(rows)]
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _copy(each) for key, each in value.items()}
+    return [_copy(each) for each in value] if isinstance(value, (list, tuple)) else value

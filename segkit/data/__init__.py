@@ -1,0 +1,1 @@
+"""Samples, mask reading, splits, augmentation and loaders."""

@@ -1,0 +1,58 @@
+"""Splitting a list of names into train, val and test by fractions, the same way for ever."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+from segkit.errors import ConfigError, DataError
+
+SPLITS = ("train", "val", "test")
+
+
+def split_by_fraction(keys: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, list[str]]:
+    """Deal ``keys`` to train, val and test in the order of SHA-256("seed/key").
+
+    Neither the order of ``keys`` nor a version of Python or NumPy changes the result, unlike a shuffle's. A split whose
+    fraction is not 0 gets at least one key.
+
+    Args:
+        keys: unique names: of images, or of what must stay together, such as the car of several images.
+        fractions: two (train, val) or three (train, val, test) numbers that sum to 1.
+        seed: another seed, another split.
+
+    Returns:
+        The sorted keys of each split, as many splits as fractions.
+
+    Raises:
+        ConfigError: the fractions are not two or three numbers that sum to 1.
+        DataError: fewer keys than splits, or a key twice.
+    """
+    if not 2 <= len(fractions) <= 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise ConfigError(
+            f"fractions = {list(fractions)}: give two (train, val) or three (train, val, test) numbers that sum to 1"
+        )
+    if len(set(keys)) != len(keys):
+        raise DataError(f"cannot split {len(keys)} names of which only {len(set(keys))} differ")
+    wanted = [fraction > 0 for fraction in fractions]
+    if len(keys) < sum(wanted):
+        raise DataError(
+            f"cannot split {len(keys)} images into {sum(wanted)} parts of which none is empty; "
+            "add images or set a fraction to 0"
+        )
+    ordered = sorted(keys, key=lambda key: hashlib.sha256(f"{seed}/{key}".encode()).digest())
+    sizes = _sizes(len(keys), fractions)
+    starts = [sum(sizes[:part]) for part in range(len(sizes))]
+    return {
+        name: sorted(ordered[start : start + size])
+        for name, start, size in zip(SPLITS, starts, sizes, strict=False)  # two fractions make no test split
+    }
+
+
+def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
+    """Whole numbers near ``total * fraction`` that sum to ``total``, at least 1 where the fraction is not 0."""
+    sizes = [max(round(total * fraction), fraction > 0) for fraction in fractions]
+    while sum(sizes) != total:  # rounding leaves one or two over; the largest part bears it
+        sizes[sizes.index(max(sizes))] += 1 if sum(sizes) < total else -1
+    return sizes

@@ -1,0 +1,1 @@
+"""The one training loop: steps, evaluation, precision, checkpoints."""

@@ -1,0 +1,61 @@
+"""What a run prints: a line an epoch and a table at the end, every score beside its floor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+def score_text(name: str, scores: Mapping[str, Any], floor: Mapping[str, Any]) -> str:
+    """``mean_iou 0.412 (floor 0.024)``."""
+    beside = f" (floor {number(floor[name])})" if isinstance(floor.get(name), float) else ""
+    return f"{name} {number(scores[name])}{beside}"
+
+
+def number(value: Any) -> str:
+    """Three decimals; a dash for an absent class."""
+    return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def epoch_line(
+    epoch: int, epochs: int, trained: Mapping[str, Any], scores: Mapping[str, Any], floor: Mapping[str, Any], best: bool
+) -> str:
+    """One epoch in one line; a star marks the best so far."""
+    width = len(str(epochs))
+    parts = [
+        f"epoch {epoch:{width}}/{epochs}",
+        f"loss {trained['loss']:.4f}",
+        f"val loss {scores['loss']:.4f}",
+        score_text("mean_iou", scores, floor),
+        score_text("pixel_accuracy", scores, floor),
+        f"{trained['images_per_second']:.1f} images/s",
+    ]
+    return "  ".join(parts) + (" *" if best else "")
+
+
+def final_table(
+    splits: Mapping[str, Mapping[str, Any]], classes: Sequence[str], shares: Mapping[str, NDArray[Any]]
+) -> str:
+    """Every class with its IoU and its share of the pixels, a pair of columns a split; the means beside the floors."""
+    names = list(splits)
+    label = max(len(text) for text in [*classes, "frequency_weighted_iou"])
+    lines = [
+        f"{'':{label}}" + "".join(f"  {name:^15}" for name in names),
+        f"{'class':{label}}" + "".join(f"  {'IoU':>7} {'share':>7}" for _ in names),
+    ]
+    for index, name in enumerate(classes):
+        cells = [
+            f"  {number(splits[split]['class_iou'][name]):>7} {100 * float(shares[split][index]):>6.2f}%" for split in names
+        ]
+        lines.append(f"{name:{label}}" + "".join(cells))
+    lines.append(f"{'':{label}}" + "".join(f"  {'score':>7} {'floor':>7}" for _ in names))
+    first = splits[names[0]]
+    rows = [name for name, value in first.items() if isinstance(value, float) and name != "loss"]
+    for row in rows:
+        cells = [f"  {number(splits[s].get(row)):>7} {number(splits[s]['floor'].get(row)):>7}" for s in names]
+        lines.append(f"{row:{label}}" + "".join(cells))
+    lines.append(f"{'loss':{label}}" + "".join(f"  {number(splits[s]['loss']):>7} {'':>7}" for s in names))
+    return "\n".join(line.rstrip() for line in lines)

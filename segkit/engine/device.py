@@ -1,0 +1,53 @@
+"""The device a run uses: picked, seeded, named and measured."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import numpy as np
+import torch
+
+from segkit.errors import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is a card, else the CPU.
+
+    Raises:
+        ConfigError: no such device, or none that torch can use.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in {"cpu", "cuda"} or (number and not number.isdigit()):
+        raise ConfigError(f'train.device = "{name}"; allowed are auto, cpu, cuda and cuda:N')
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ConfigError(f'train.device = "{name}": torch sees {torch.cuda.device_count()} CUDA devices; use "cpu"')
+    return torch.device(name)
+
+
+def seed_everything(seed: int, deterministic: bool = False) -> None:
+    """Seed Python, numpy and torch; ``deterministic`` also picks CUDA algorithms that repeat."""
+    random.seed(seed)
+    np.random.seed(seed)  # third-party components may still use it
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def device_name(device: torch.device) -> str:
+    """The name of the card, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most bytes held so far: by tensors on the card, or by this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

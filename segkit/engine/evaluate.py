@@ -1,0 +1,109 @@
+"""Score a model on a split: logits are brought to each mask's own size, masks are never resized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from segkit.data.loader import Batch, Resize, evaluation_loader
+from segkit.data.normalise import normalise
+from segkit.data.sample import Dataset
+from segkit.engine.objective import Objective
+from segkit.engine.precision import Precision
+from segkit.metric import scores
+from segkit.metric.confusion import ConfusionMatrix
+
+ALWAYS = ("mean_iou", "pixel_accuracy", "mean_dice")  # whatever metrics a config asks for
+
+
+def logits_at(model: nn.Module, batch: Batch, precision: Precision, size: Sequence[int]) -> Tensor:
+    """float32 logits ``[B,C,H,W]`` of a batch at ``size = (H, W)``; bilinear where the image had another size."""
+    images = normalise(batch.image)  # [B,3,h,w]
+    with precision.autocast():
+        logits = model(images)  # [B,C,h,w]
+    logits = logits.float()
+    if tuple(logits.shape[2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)  # [B,C,H,W]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    precision: Precision,
+    objective: Objective | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    batch_size: int = 8,
+    resize: Resize = None,
+    workers: int = 0,
+    description: str = "",
+) -> dict[str, Any]:
+    """The scores of a model on a split.
+
+    Args:
+        model: put into eval mode for the time, and back.
+        dataset: the split.
+        precision: of the forward pass; scores are computed in float32 and integers.
+        objective: its value is the mean over the batches by their images, as ``loss``; each term is in ``losses``.
+        metrics: by name; those that read the confusion matrix share one.
+        batch_size: images of one size that are computed together.
+        resize: as ``data.resize``.
+        workers: processes that load data.
+        description: of the progress bar; none is shown without it.
+
+    Returns:
+        ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, the other metrics, ``loss``, ``losses``, ``class_iou`` by class.
+
+    Raises:
+        LabelError: a mask holds values outside the classes.
+    """
+    device = precision.device
+    loader = evaluation_loader(dataset, batch_size=batch_size, resize=resize, workers=workers, device=device)
+    confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
+    metrics = {name: metric.to(device) if hasattr(metric, "to") else metric for name, metric in (metrics or {}).items()}
+    updated = scores.share(metrics.values(), confusion)  # the matrix once, whoever reads it
+    for metric in updated:
+        metric.reset()
+    loss_sum = torch.zeros((), device=device)
+    term_sums = torch.zeros(len(objective.names) if objective else 0, device=device)
+    images = 0
+    training = model.training
+    model.eval()
+    try:
+        for batches in tqdm(loader, description, leave=False, disable=None if description else True):
+            for batch in batches:
+                batch = batch.to(device)
+                logits = logits_at(model, batch, precision, batch.mask.shape[1:])
+                target = batch.mask.long()
+                for metric in updated:
+                    metric.update(logits, target)
+                if objective is not None:
+                    loss, terms = objective(logits, target)
+                    loss_sum += loss * len(batch.names)
+                    term_sums += terms * len(batch.names)
+                images += len(batch.names)
+    finally:
+        model.train(training)
+    matrix = confusion.compute()
+    result: dict[str, Any] = {name: scores.score(name, matrix) for name in ALWAYS}
+    for name, metric in metrics.items():
+        result.update(named_values(name, metric.compute()))
+    if objective is not None:
+        result["loss"] = float(loss_sum) / max(1, images)
+        result["losses"] = dict(zip(objective.names, (term_sums / max(1, images)).tolist(), strict=True))
+    result["class_iou"] = dict(zip(dataset.classes, scores.class_iou(matrix).tolist(), strict=True))
+    return result
+
+
+def named_values(name: str, value: Any) -> dict[str, Any]:
+    """What a metric computed, by name: a dict as it is, a number under the metric's name, several as a list."""
+    if isinstance(value, Mapping):
+        return {str(key): each.tolist() if isinstance(each, Tensor) else each for key, each in value.items()}
+    return {name: value.tolist() if isinstance(value, Tensor) else value}

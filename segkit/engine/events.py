@@ -1,0 +1,57 @@
+"""What an observer of a run is told: the run while it goes on, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segkit.data.sample import Palette
+
+Notify = Callable[..., None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that goes on.
+
+    Attributes:
+        folder: where it writes.
+        config: its settings, as in ``run.json``.
+        classes: names of the classes.
+        palette: an RGB triple a class.
+        floors: per split, what the best constant predictor scores there.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    classes: Sequence[str]
+    palette: Palette
+    floors: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to; ``result.json`` holds the same.
+
+    Attributes:
+        folder: the run folder.
+        splits: per split ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, ``class_iou``, ``loss``, ``floor`` and
+            whatever other metrics were asked for.
+        best_epoch: the epoch whose weights were kept, from 1.
+        seconds: of the whole run, resumed parts included.
+        images_per_second: of training, without evaluation.
+        peak_memory_bytes: of the device on CUDA, of the process elsewhere.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        device: the name of the card, or ``cpu``.
+    """
+
+    folder: Path
+    splits: dict[str, dict[str, Any]]
+    best_epoch: int
+    seconds: float
+    images_per_second: float
+    peak_memory_bytes: int
+    precision: str
+    device: str

@@ -1,0 +1,274 @@
+"""The life of a run, from datasets and a model to a run folder with its result."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import nn
+
+from segkit.data.labels import LabelCounts, count_labels
+from segkit.data.loader import training_loader, worker_count
+from segkit.data.sample import Dataset
+from segkit.engine import checkpoint
+from segkit.engine.console import epoch_line, final_table
+from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything
+from segkit.engine.evaluate import evaluate
+from segkit.engine.events import Notify, Result, Run
+from segkit.engine.folder import check_folder, clear, locked, remove_temporary, write_json, write_lines
+from segkit.engine.loop import Loop
+from segkit.engine.objective import Objective
+from segkit.engine.precision import Precision, resolve
+from segkit.engine.samples import write_samples
+from segkit.errors import ConfigError, DataError
+from segkit.metric.scores import floor as floor_scores
+from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run needs.
+
+    Attributes:
+        model: ``[B,3,H,W] -> [B,C,H,W]``.
+        objective: what is minimised.
+        splits: datasets by name; ``train`` and ``val`` are needed, the best weights are scored on every one.
+        folder: the run folder.
+        counts: labels by split, where they were counted already.
+        metrics: by name, beside the usual ones.
+        record: goes into ``run.json`` as it is: the config, who provided what, versions.
+        model_record: goes into ``config.json``: how the model is built again.
+    """
+
+    model: nn.Module
+    objective: Objective
+    splits: Mapping[str, Dataset]
+    folder: Path
+    counts: Mapping[str, LabelCounts] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    model_record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def train_and_evaluate(job: Job, *, resume: bool = False, overwrite: bool = False, notify: Notify | None = None) -> Result:
+    """Train, keep the best weights, score them on every split.
+
+    Raises:
+        ConfigError, DataError, LabelError, RunFolderError, CheckpointError, TrainingError: see :mod:`segkit.errors`;
+            before the first step nothing is written.
+    """
+    check_folder(job.folder, resume=resume, overwrite=overwrite)
+    _check(job)
+    device = pick_device(job.train.device)
+    precision = resolve(job.train.precision, device)
+    counts = {name: job.counts.get(name) or count_labels(data, name) for name, data in job.splits.items()}
+    seed_everything(job.train.seed, job.train.deterministic)
+    with locked(job.folder):
+        return _Fit(job, counts, precision, notify or _nobody).run(resume)
+
+
+class _Fit:
+    """One run in its folder; exists only to keep the parts of :func:`train_and_evaluate` short."""
+
+    def __init__(self, job: Job, counts: Mapping[str, LabelCounts], precision: Precision, notify: Notify) -> None:
+        self.job, self.counts, self.precision, self.notify = job, counts, precision, notify
+        first = job.splits["train"]
+        self.classes, self.ignore_index = tuple(first.classes), first.ignore_index
+        self.floors = {name: floor(count, self.classes) for name, count in counts.items()}
+        self.workers = worker_count(job.train.workers, precision.device)
+        self.batches, self.order = training_loader(
+            first,
+            job.augment,
+            batch_size=job.train.batch_size,
+            seed=job.train.seed,
+            repeat=job.train.repeat,
+            resize=job.data.resize,
+            workers=self.workers,
+            device=precision.device,
+        )
+        planned = job.train.epochs * len(self.order)
+        self.steps = min(planned, job.train.max_steps or planned)
+        self.epochs = -(-self.steps // len(self.order))
+        self.loop = Loop(job.model, job.objective, job.train, precision, self.steps)
+        self.info = Run(job.folder, job.record, self.classes, first.palette, self.floors)
+        self.history: list[dict[str, Any]] = []
+        self.best_epoch, self.waited, self.seconds = 0, 0, 0.0
+
+    def run(self, resume: bool) -> Result:
+        folder, start = self.job.folder, time.perf_counter()
+        if resume:
+            remove_temporary(folder)
+            self._resume()
+        else:
+            clear(folder)
+        write_json(folder / "run.json", {**self.job.record, "floors": self.floors})
+        write_json(folder / "config.json", {**self.job.model_record, **self._facts()})
+        self._introduce()
+        self.notify("segkit_run_started", run=self.info)
+        before = self.seconds
+        for epoch in range(len(self.history) + 1, self.epochs + 1):
+            if self.job.train.patience and self.waited >= self.job.train.patience:
+                print(f"stopped early: no better {self.job.train.best} for {self.waited} epochs")
+                break
+            self._epoch(epoch, before + time.perf_counter() - start)
+        result = self._finish(lambda: before + time.perf_counter() - start)
+        self.notify("segkit_run_ended", run=self.info, result=result)
+        return result
+
+    def _epoch(self, epoch: int, seconds: float) -> None:
+        self.order.epoch = epoch
+        began = time.perf_counter()
+        trained = self.loop.run_epoch(self.batches, len(self.order), f"epoch {epoch}/{self.epochs}")
+        scores = self._evaluate(self.loop.evaluated, "val")
+        best = self._is_best(scores)
+        if best:
+            self.best_epoch, self.waited = epoch, 0
+        else:
+            self.waited += 1
+        self.history.append({"epoch": epoch, "step": self.loop.step, "train": trained, "val": scores, "best": best})
+        self.seconds = seconds + time.perf_counter() - began
+        self._save(best)
+        self._draw(self.loop.evaluated, f"epoch_{epoch:04d}")
+        print(epoch_line(epoch, self.epochs, trained, scores, self.floors["val"], best), flush=True)
+        self.notify("segkit_epoch_ended", run=self.info, epoch=epoch, metrics=self.history[-1])
+
+    def _evaluate(self, model: nn.Module, split: str) -> dict[str, Any]:
+        scores = evaluate(
+            model,
+            self.job.splits[split],
+            precision=self.precision,
+            objective=self.job.objective,
+            metrics=self.job.metrics,
+            batch_size=self.job.train.batch_size,
+            resize=self.job.data.resize,
+            workers=self.workers,
+            description=f"scores on {split}",
+        )
+        return {**scores, "floor": self.floors[split]}
+
+    def _draw(self, model: nn.Module, name: str) -> None:
+        if self.job.output.samples:
+            write_samples(
+                model,
+                self.job.splits["val"],
+                self.job.folder / "samples" / f"{name}.png",
+                count=self.job.output.samples,
+                precision=self.precision,
+                resize=self.job.data.resize,
+            )
+
+    def _is_best(self, scores: Mapping[str, Any]) -> bool:
+        name = self.job.train.best
+        if not isinstance(scores.get(name), float):
+            numbers = [key for key, value in scores.items() if isinstance(value, float)]
+            raise ConfigError(f'train.best = "{name}" is no score of this run; there are {", ".join(numbers)}')
+        if not self.best_epoch:
+            return True
+        before = self.history[self.best_epoch - 1]["val"][name]
+        if not math.isfinite(before):
+            return True
+        return bool(scores[name] < before if name == "loss" else scores[name] > before)
+
+    def _save(self, best: bool) -> None:
+        folder = self.job.folder
+        state = {**self.loop.state_dict(), "history": self.history, "best_epoch": self.best_epoch}
+        state |= {"waited": self.waited, "seconds": self.seconds, "classes": list(self.classes)}
+        checkpoint.save(folder / "last.pt", state)
+        if best:
+            weights = {"model": self.loop.evaluated.state_dict(), "epoch": self.best_epoch, "classes": list(self.classes)}
+            checkpoint.write_atomically(folder / "best.pt", lambda file: torch.save({"format": 1, **weights}, file))
+        write_lines(folder / "metrics.jsonl", self.history)
+
+    def _resume(self) -> None:
+        state, note = checkpoint.load_last(self.job.folder)
+        if note:
+            print(note, file=sys.stderr)
+        self.loop.load_state_dict(state, f"the checkpoint in {self.job.folder}")
+        self.history, self.best_epoch = state["history"], state["best_epoch"]
+        self.waited, self.seconds = state["waited"], state["seconds"]
+        print(f"resumed after epoch {len(self.history)} of {self.epochs}")
+
+    def _finish(self, seconds: Any) -> Result:
+        """Score the best weights on every split and write what the run came to."""
+        folder = self.job.folder
+        best = checkpoint.load(folder / "best.pt")
+        model = self.loop.evaluated
+        checkpoint.load_weights(model, best["model"], str(folder / "best.pt"))
+        weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+        checkpoint.write_atomically(
+            folder / "model.safetensors", lambda file: file.write(safetensors_bytes(weights, {"format": "pt"}))
+        )
+        splits = {name: self._evaluate(model, name) for name in self.job.splits}
+        self._draw(model, "best")
+        trained = [line["train"] for line in self.history]
+        result = Result(
+            folder=folder,
+            splits=splits,
+            best_epoch=self.best_epoch,
+            seconds=seconds(),
+            images_per_second=sum(t["images"] for t in trained) / sum(t["seconds"] for t in trained),
+            peak_memory_bytes=peak_memory(self.precision.device),
+            precision=self.precision.name,
+            device=device_name(self.precision.device),
+        )
+        write_json(folder / "result.json", {k: v for k, v in asdict(result).items() if k != "folder"})
+        shares = {name: count.shares for name, count in self.counts.items()}
+        print(f"\nbest epoch: {self.best_epoch} of {len(self.history)}, by {self.job.train.best} on val; {folder}\n")
+        print(final_table(splits, self.classes, shares), flush=True)
+        return result
+
+    def _facts(self) -> dict[str, Any]:
+        palette = [list(colour) for colour in self.job.splits["train"].palette]
+        return {
+            "num_classes": len(self.classes),
+            "ignore_index": self.ignore_index,
+            "classes": list(self.classes),
+            "palette": palette,
+            "resize": self.job.data.resize,
+            "precision": self.precision.name,
+        }
+
+    def _introduce(self) -> None:
+        parameters = sum(p.numel() for p in self.job.model.parameters()) / 1e6
+        sizes = ", ".join(f"{len(data)} {name}" for name, data in self.job.splits.items())
+        print(
+            f"{type(self.job.model).__name__}, {parameters:.2f} M parameters, {device_name(self.precision.device)}, "
+            f"{self.precision.name}; images: {sizes}; {len(self.classes)} classes; {self.steps} steps"
+        )
+        lowest = self.floors["val"]
+        print(
+            f"the floor of val, always predicting '{lowest['class']}': "
+            f"mean_iou {lowest['mean_iou']:.3f}, pixel_accuracy {lowest['pixel_accuracy']:.3f}",
+            flush=True,
+        )
+
+
+def floor(counts: LabelCounts, classes: tuple[str, ...]) -> dict[str, Any]:
+    """What the best constant predictor scores on a split, and the ``class`` it predicts."""
+    scores = floor_scores(counts.pixels.tolist())
+    return {**scores, "class": classes[int(scores["class"])]}
+
+
+def _check(job: Job) -> None:
+    for needed in ("train", "val"):
+        if needed not in job.splits:
+            raise DataError(f"there is no {needed} split; there are {', '.join(job.splits)}")
+    train = job.splits["train"]
+    for name, dataset in job.splits.items():
+        if tuple(dataset.classes) != tuple(train.classes) or dataset.ignore_index != train.ignore_index:
+            raise DataError(f"the splits train and {name} have different classes or another ignore_index")
+
+
+def _nobody(_event: str, **_arguments: Any) -> None:
+    """No observers."""

@@ -1,0 +1,126 @@
+"""The run folder: who may write there, and its small files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from segkit.engine.checkpoint import write_atomically
+from segkit.errors import RunFolderError
+
+
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that cannot be used, before anything is read or written.
+
+    Raises:
+        RunFolderError: a file stands in its place, it cannot be written, or it holds a run already.
+    """
+    for place in (folder, *folder.parents):
+        if place.is_symlink() and not place.exists():
+            raise RunFolderError(f"{place} is a link to nowhere")
+        if place.exists():
+            if not place.is_dir():
+                raise RunFolderError(f"{place} is a file; output.dir needs a folder")
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise RunFolderError(f"{place} cannot be written; choose another output.dir")
+            break
+    if resume and overwrite:
+        raise RunFolderError("--resume goes on with a run, --overwrite replaces it: give one of them")
+    holds_run = any((folder / name).exists() for name in ("run.json", "last.pt", "result.json"))
+    if resume and not ((folder / "last.pt").exists() or (folder / "previous.pt").exists()):
+        raise RunFolderError(f"{folder}: nothing to resume; run without --resume to begin")
+    if holds_run and not resume and not overwrite:
+        state = "a finished run" if (folder / "result.json").exists() else "an unfinished run"
+        raise RunFolderError(
+            f"{folder} holds {state}; --resume goes on with it, --overwrite replaces it, output.dir=... leaves it"
+        )
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        RunFolderError: another process holds it.
+    """
+    lock = FileLock(folder / ".lock", blocking=False)
+    owner = folder / ".process"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        number = owner.read_text().strip() if owner.exists() else "unknown"
+        raise RunFolderError(f"{folder} is in use by process {number}") from error
+    except OSError as error:
+        raise RunFolderError(f"{folder} cannot be written: {error.strerror}; choose another output.dir") from error
+    try:
+        owner.write_text(str(os.getpid()))
+        yield
+        owner.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run wrote, and nothing else."""
+    names = ["run.json", "metrics.jsonl", "last.pt", "previous.pt", "best.pt", "model.safetensors", "config.json"]
+    for name in [*names, "result.json", "report.html"]:
+        (folder / name).unlink(missing_ok=True)
+    for picture in (folder / "samples").glob("*.png"):
+        picture.unlink()
+    remove_temporary(folder)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what a killed process left half-written."""
+    for stale in folder.glob(".*.tmp"):
+        stale.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one of a run's JSON files.
+
+    Raises:
+        RunFolderError: it is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{path.parent} is no run folder: it holds no {path.name}") from error
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path} does not hold an object")
+    return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON, atomically; what is no number (an absent class) becomes null."""
+    text = json.dumps(plain(content), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    text = "".join(json.dumps(plain(line), ensure_ascii=False) + "\n" for line in lines)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: what is no finite number becomes null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value

@@ -1,0 +1,44 @@
+"""What is minimised: the scaled sum of the losses, each of which is logged by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Objective(nn.Module):
+    """``sum of scale x loss(logits, target)`` over named terms.
+
+    Args:
+        terms: ``(name, scale, loss)``; names that repeat get a number.
+    """
+
+    def __init__(self, terms: Sequence[tuple[str, float, Loss]]) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.scales = [scale for _, scale, _ in terms]
+        self.losses = [loss for _, _, loss in terms]
+        for name, _, _ in terms:
+            count = sum(given == name or given.startswith(f"{name}_") for given in self.names)
+            self.names.append(name if count == 0 else f"{name}_{count + 1}")
+        # those that are modules move to the device and are saved with their buffers
+        self.modules_among = nn.ModuleList([loss for loss in self.losses if isinstance(loss, nn.Module)])
+
+    def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """logits ``[B,C,H,W]``, target ``[B,H,W]`` -> the sum (scalar) and the terms without their scales ``[T]``."""
+        values = [loss(logits, target).float() for loss in self.losses]
+        total = sum((scale * value for scale, value in zip(self.scales, values, strict=True)), torch.zeros_like(values[0]))
+        return total, torch.stack([value.detach() for value in values])
+
+
+def as_objective(loss: Loss | Mapping[str, Loss] | Objective) -> Objective:
+    """An objective of one loss, or of several by name, each with scale 1."""
+    if isinstance(loss, Objective):
+        return loss
+    if isinstance(loss, Mapping):
+        return Objective([(name, 1.0, each) for name, each in loss.items()])
+    return Objective([(type(loss).__name__ if not hasattr(loss, "__name__") else loss.__name__, 1.0, loss)])

@@ -1,0 +1,50 @@
+"""The optimizer and the learning rate of each step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from segkit.settings import TrainSettings
+
+
+def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW or SGD, fused to one kernel; biases and normalisation layers (one dimension) are not decayed."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True)
+    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+
+
+def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
+    """The learning rate of step ``step`` (from 0) of ``steps``: a function of the step alone, nothing to restore.
+
+    ``poly`` falls as ``(1 - t) ** 0.9`` (DeepLab, arXiv 1606.00915), ``cosine`` as half a cosine (arXiv 1608.03983);
+    ``one_cycle`` rises for 30 % of the steps, unless ``warmup`` is larger, and falls to lr / 10,000 (arXiv 1708.07120).
+    """
+    warmup = settings.warmup
+    if settings.schedule == "one_cycle":
+        warmup = max(warmup, 0.3)
+    rising = round(warmup * steps)
+    if step < rising:
+        if settings.schedule == "one_cycle":  # from lr / 25, along a cosine
+            return settings.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * step / rising)) / 2)
+        return settings.lr * (step + 1) / rising
+    done = (step - rising) / max(1, steps - rising)
+    if settings.schedule == "poly":
+        return settings.lr * (1 - done) ** 0.9
+    if settings.schedule == "constant":
+        return settings.lr
+    lowest = 1e-4 if settings.schedule == "one_cycle" else 0.0
+    return settings.lr * (lowest + (1 - lowest) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """The same learning rate for every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr

@@ -1,0 +1,40 @@
+"""Pictures of a run: the same val images each epoch, with truth, prediction and errors side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from segkit.data.loader import collate_evaluation, resized
+from segkit.data.sample import Dataset
+from segkit.engine.evaluate import logits_at
+from segkit.engine.precision import Precision
+from segkit.inference.pictures import panel, sheet
+
+
+@torch.inference_mode()
+def write_samples(
+    model: nn.Module, dataset: Dataset, path: Path, *, count: int, precision: Precision, resize: float | list[int] | None
+) -> None:
+    """Write one sheet of ``count`` images, spread evenly over the dataset, to ``path``."""
+    rows = []
+    training = model.training
+    model.eval()
+    for index in spread(len(dataset), count):
+        sample = dataset[index]
+        (batch,) = collate_evaluation([resized(sample, resize, mask_too=False)])
+        logits = logits_at(model, batch.to(precision.device), precision, sample.mask.shape)
+        prediction = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
+        image = sample.image.permute(1, 2, 0).numpy()
+        rows.append(panel(image, sample.mask.numpy(), prediction, dataset.palette, dataset.ignore_index, sample.name))
+    model.train(training)
+    path.parent.mkdir(exist_ok=True)
+    sheet(rows, dataset.classes, dataset.palette).save(path)
+
+
+def spread(length: int, count: int) -> list[int]:
+    """``count`` indices over ``range(length)``, evenly: neighbours are often frames of one film."""
+    count = min(length, count)
+    return [place * length // count for place in range(count)]

@@ -1,0 +1,91 @@
+"""Every exception segkit raises on purpose.
+
+A message says where (config path or file), what was given, what is allowed and what to do; the
+command prints it as it is, without a traceback. The tree::
+
+    SegkitError
+      ConfigError           a config file, an override or an option
+      PluginError           a plugin that is broken or needs something that is missing
+      ComponentNotFound     (also a KeyError) no such model, loss, dataset, metric or command
+      DataError             images and masks
+        LabelError          a mask that cannot be what it claims to be
+        DownloadError       an archive that could not be fetched, verified or unpacked
+      ModelError            a model that cannot be built, or weights that do not fit it
+      CheckpointError       a checkpoint that is missing, damaged or of another model
+      RunFolderError        a run folder that cannot be used
+      TrainingError         training that cannot go on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class SegkitError(Exception):
+    """Base class: a mistake that the user can mend, told in full by its message."""
+
+    exit_status = 2
+
+
+class ConfigError(SegkitError):
+    """A config, an override or an option is wrong; ``problems`` holds every one that was found."""
+
+    def __init__(self, problems: str | Sequence[str], where: str = "") -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.where = where
+        lines = [f"{where}: {p}" if where else p for p in self.problems]
+        super().__init__("\n".join(lines))
+
+
+class PluginError(SegkitError):
+    """A plugin is broken, or needs something that is not there."""
+
+
+class ComponentNotFound(SegkitError, KeyError):
+    """No component has this name, or several have and the plugin must be named."""
+
+    def __str__(self) -> str:  # KeyError would print the repr
+        return str(self.args[0])
+
+
+class DataError(SegkitError):
+    """An image, a mask, a folder or a split cannot be used."""
+
+
+class LabelError(DataError):
+    """A mask is not what it claims to be: JPEG, out-of-range values, another size than its image."""
+
+
+class DownloadError(DataError):
+    """An archive could not be fetched, did not match its checksum or is not safe to unpack."""
+
+
+class ModelError(SegkitError):
+    """A model cannot be built, or weights do not fit it."""
+
+
+class CheckpointError(SegkitError):
+    """A checkpoint is missing, damaged, unsafe or belongs to another model."""
+
+
+class RunFolderError(SegkitError):
+    """The run folder is in use, finished, read-only or not a folder."""
+
+
+class TrainingError(SegkitError):
+    """Training cannot go on, for a reason that is not a mistake in the config."""
+
+    exit_status = 1
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` where an allowed word is close to the given one, else ``""``."""
+    close = get_close_matches(given, list(allowed), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def first_few(items: Sequence[str], most: int = 5) -> str:
+    """The first few items as text: ``"a, b, c and 12 more"``."""
+    shown = ", ".join(items[:most])
+    return f"{shown} and {len(items) - most} more" if len(items) > most else shown

@@ -1,0 +1,78 @@
+"""Score a finished run again: its config, its weights and its own class weights, so that its figures come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from segkit.compose import build_metrics, build_objective, build_splits
+from segkit.config import read_config
+from segkit.data.labels import count_labels
+from segkit.data.loader import worker_count
+from segkit.engine.device import pick_device, seed_everything
+from segkit.engine.evaluate import evaluate
+from segkit.engine.fit import floor
+from segkit.engine.folder import read_json
+from segkit.engine.precision import resolve
+from segkit.errors import DataError, RunFolderError
+from segkit.loading import load
+from segkit.overrides import Overrides
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What :func:`evaluate_run` found: scores by split, the classes, and their shares of each split's pixels."""
+
+    splits: dict[str, dict[str, Any]]
+    classes: tuple[str, ...]
+    shares: dict[str, NDArray[Any]]
+
+
+def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overrides = ()) -> Scores:
+    """Score a run's best weights again, as the run did.
+
+    Args:
+        folder: the run folder.
+        names: of the splits; left out: all there are.
+        overrides: of the run's config, as where its data lies now.
+
+    Raises:
+        SegkitError: see :mod:`segkit.errors`.
+    """
+    record = read_json(Path(folder) / "run.json")
+    if "dataset" not in record.get("config", {}):
+        raise RunFolderError(f"{folder} was trained on plain objects; there is no config to build its data from")
+    config = read_config(record["config"], overrides)
+    splits = build_splits(config.dataset)
+    unknown = [name for name in names if name not in splits]
+    if unknown:
+        raise DataError(f"{config.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
+    wanted = {name: dataset for name, dataset in splits.items() if not names or name in names}
+    counts = {name: count_labels(dataset, name) for name, dataset in wanted.items()}
+    weights = record["class_weights"]
+    losses = [
+        replace(choice, options={**choice.options, "class_weights": row}) if row else choice
+        for choice, row in zip(config.losses, weights, strict=True)
+    ]
+    device = pick_device(config.train.device)
+    seed_everything(config.train.seed, config.train.deterministic)
+    model = load(folder, device=str(device), precision=config.train.precision).model
+    scores = {}
+    for name, dataset in wanted.items():
+        found = evaluate(
+            model,
+            dataset,
+            precision=resolve(config.train.precision, device),
+            objective=build_objective(losses, dataset).to(device),
+            metrics=build_metrics(config.metrics, dataset),
+            batch_size=config.train.batch_size,
+            resize=config.data.resize,
+            workers=worker_count(config.train.workers, device),
+            description=f"scores on {name}",
+        )
+        scores[name] = {**found, "floor": floor(counts[name], tuple(dataset.classes))}
+    return Scores(scores, tuple(splits["train"].classes), {name: count.shares for name, count in counts.items()})

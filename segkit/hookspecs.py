@@ -1,0 +1,100 @@
+"""The hooks a plugin may implement, and the contract of every kind of component.
+
+A plugin is a module named by an entry point of the group ``segkit``. A hook that offers components
+returns data, a name and the place of a class, so that nothing heavy is imported until it is used::
+
+    import segkit
+
+    @segkit.hookimpl
+    def segkit_losses():
+        return {"poly": "segkit_poly.loss:Poly"}
+
+Constructors take named options with type hints and defaults, never ``*args`` or ``**kwargs``: a
+config is checked against the signature. Some parameters are *given*, as pytest gives fixtures; a
+component that names them in its constructor receives them, and a config may not set them:
+
+    ``num_classes``   the number of classes of the dataset
+    ``ignore_index``  the label of void pixels
+    ``classes``       the names of the classes
+
+An option called ``class_weights`` may be written in a config as a list of numbers or as the name of
+a formula (``median_frequency``, ``inverse``, ``effective_number``); the component receives numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from segkit.engine.events import Result, Run
+
+PROJECT = "segkit"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def segkit_models() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Models: ``{"name": "package.module:Class"}``.
+
+    ``Model(num_classes, in_channels=3, ...)`` is a ``torch.nn.Module``: ``[B,3,H,W]`` float ->
+    logits ``[B,num_classes,H,W]``, for any H and W.
+    """
+
+
+@hookspec
+def segkit_losses() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Losses: ``{"name": "package.module:Class"}``.
+
+    ``Loss(num_classes, ignore_index, ...)`` is called with logits ``[B,C,H,W]`` and target
+    ``[B,H,W]`` (integers) and returns a scalar float32. Void pixels contribute no value and no
+    gradient; an all-void batch costs 0; sums are taken in float32 whatever the input's dtype.
+    """
+
+
+@hookspec
+def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Datasets: ``{"name": "package.module:Class"}``.
+
+    ``Dataset(root, split, ...)`` has a length and ``[i] -> segkit.Sample(image uint8 [3,H,W],
+    mask uint8 [H,W], name)``, the same one each time. Attributes: ``classes`` (names), ``palette``
+    (an RGB triple a class), ``ignore_index``, and, where the splits are not train, val and test,
+    ``splits``. ``mask(i)`` (uint8 ``[H,W]``), where offered, spares the label scan the images.
+    ``write_sample(root)`` writes a miniature of the layout on disk.
+    """
+
+
+@hookspec
+def segkit_metrics() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Metrics: ``{"name": "package.module:Class"}``.
+
+    ``update(logits [B,C,H,W], target [B,H,W])``, ``compute()`` -> a dict of numbers, or one number,
+    and ``reset()``: the protocol of torchmetrics, whose metrics can be registered as they are.
+    """
+
+
+@hookspec
+def segkit_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Subcommands of ``python -m segkit``: ``{"name": "package.module:Class"}``.
+
+    The class's docstring is the help; ``add_arguments(parser)`` and ``run(arguments) -> int`` (the
+    exit status) are static methods. Its module must import without torch: import that in ``run``.
+    """
+
+
+@hookspec
+def segkit_run_started(run: Run) -> None:
+    """A run begins: its folder, config and classes are known, nothing is trained yet."""
+
+
+@hookspec
+def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None:
+    """An epoch was trained, evaluated and its checkpoint is on disk."""
+
+
+@hookspec
+def segkit_run_ended(run: Run, result: Result) -> None:
+    """The run is complete and ``result.json`` is written."""

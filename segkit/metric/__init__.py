@@ -1,0 +1,1 @@
+"""One confusion matrix and what is read off it."""

@@ -1,0 +1,1 @@
+"""Models: a UNet written from scratch and the segmentation-models-pytorch baseline."""

@@ -1,0 +1,203 @@
+"""Architectures of segmentation_models_pytorch on its encoders and timm's: the baseline to compare with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segkit.errors import ModelError, did_you_mean, first_few
+from segkit.model.padding import pad_to_multiple
+from segkit.model.weights import load_encoder_weights
+
+_FILES = (".pth", ".pt", ".bin", ".safetensors")
+
+
+class Smp(nn.Module):
+    """A model of segmentation_models_pytorch with one of its encoders, or one of timm's.
+
+    ``[B,in_channels,H,W] -> logits [B,num_classes,H,W]``, any H and W: the image is mirrored up to a multiple
+    of the encoder's output stride. Encoders of a fixed input size (swin, maxvit, ...) see the image
+    resized to it. Pavel Iakubovskii: Segmentation Models PyTorch, github.com/qubvel-org, 2019.
+
+    Args:
+        num_classes: Channels of the logits.
+        in_channels: Channels of the image; 3 for RGB.
+        architecture: "unet", "unetplusplus", "fpn", "deeplabv3plus", "segformer", "dpt", ...
+        encoder: "resnet34", "efficientnet-b0", "mit_b0", ..., or "tu-" and a model of timm. The default is the smallest
+            whose ImageNet features are worth having.
+        weights: "imagenet" or another set the encoder has (for "tu-" the set is part of the name), fetched from the
+            Hugging Face hub; or a local .pth or .safetensors file with the encoder's weights. None trains from scratch.
+
+    Raises:
+        ModelError: an unknown name, a combination that does not exist, or weights that cannot be fetched or do not fit.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        architecture: str = "unet",
+        encoder: str = "resnet34",
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        smp = _library()
+        architectures = list(smp.MODEL_ARCHITECTURES_MAPPING)
+        if architecture not in architectures:
+            close = did_you_mean(architecture, architectures) or "."
+            raise ModelError(
+                f"smp: there is no architecture '{architecture}'{close} There are: {', '.join(architectures)}"
+            )
+        _check_encoder(smp, encoder)
+        file = Path(weights) if weights is not None and _is_file(weights) else None
+        source = "" if weights is None or file is not None else _source(smp, encoder, weights)
+
+        pretrained: Any = weights if source else None
+        if source and encoder.startswith("tu-"):
+            pretrained = True  # the name says which; smp warns of a string
+        parts = {"encoder_name": encoder, "encoder_weights": pretrained}
+        parts |= {"in_channels": in_channels, "classes": num_classes}
+        with _fetching(f"the weights '{weights}' of the encoder '{encoder}' ({source})", bool(source)):
+            self.network, any_size = _create(smp, architecture, parts)
+        if file is not None:
+            # smp's wrapper of a timm model adds a level of names that no file from elsewhere has
+            timm_model = getattr(self.network.encoder, "model", None)
+            load_encoder_weights(timm_model if isinstance(timm_model, nn.Module) else self.network.encoder, file)
+        self.fixed_size = None if any_size else _fixed_size(self.network.encoder)
+        self.multiple, self.least = _padding(architecture, encoder, self.network.encoder.output_stride)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``[B,in_channels,H,W] -> logits [B,num_classes,H,W]``."""
+        height, width = image.shape[-2:]
+        try:
+            if self.fixed_size is not None:
+                logits = self.network(F.interpolate(image, self.fixed_size, mode="bilinear", antialias=True))
+                return F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
+            logits = self.network(pad_to_multiple(image, self.multiple, self.least))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ModelError(
+                f"smp: batch normalisation cannot train on one value a channel, and {self.network.name} makes that "
+                f"of a batch of {image.shape[0]} image of {height}x{width} pixels; use a larger batch"
+            ) from error
+        return logits[..., :height, :width]  # type: ignore[no-any-return]
+
+
+def _library() -> ModuleType:
+    try:
+        import segmentation_models_pytorch as smp
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
+        raise ModelError(
+            f"smp: segmentation_models_pytorch cannot be imported: {error}; install torch, torchvision and it together"
+        ) from error
+    return smp  # type: ignore[no-any-return]
+
+
+def _check_encoder(smp: ModuleType, encoder: str) -> None:
+    import timm
+
+    names = smp.encoders.get_encoder_names()
+    timm_name = encoder.removeprefix("tu-")
+    if encoder in names or (encoder != timm_name and timm.is_model(timm_name)):
+        return
+    if timm.is_model(encoder):
+        raise ModelError(f"smp: the encoder '{encoder}' is a model of timm: write 'tu-{encoder}'")
+    close = did_you_mean(encoder, [*names, *(f"tu-{name}" for name in timm.list_models())]) or "."
+    raise ModelError(
+        f"smp: there is no encoder '{encoder}'{close} There are {first_few(names)}, and 'tu-' with a name of timm's"
+    )
+
+
+def _is_file(weights: str) -> bool:
+    return weights.endswith(_FILES) or "/" in weights or Path(weights).is_file()
+
+
+def _source(smp: ModuleType, encoder: str, weights: str) -> str:
+    """Where named weights come from: a repository on the hub, or an address."""
+    if encoder.startswith("tu-"):
+        import timm
+
+        name = encoder.removeprefix("tu-")
+        config = timm.get_pretrained_cfg(name) if timm.models.is_model_pretrained(name) else None
+        if weights != "imagenet" or config is None:
+            tags = [f"tu-{each}" for each in timm.list_pretrained(name.partition(".")[0])]
+            raise ModelError(
+                f"smp: there are no weights '{weights}' of the encoder '{encoder}'; with weights = \"imagenet\" "
+                f"the encoder's name says which; there are: {first_few(tags) or 'none'}"
+            )
+        return str(config.hf_hub_id or config.url)
+    settings = smp.encoders.encoders[encoder]["pretrained_settings"]
+    if weights not in settings:
+        raise ModelError(
+            f"smp: there are no weights '{weights}' of the encoder '{encoder}'{did_you_mean(weights, settings) or '.'} "
+            f"There are: {', '.join(settings)}; a local file ends in {', '.join(_FILES)}"
+        )
+    return str(settings[weights]["repo_id"])
+
+
+def _create(smp: ModuleType, architecture: str, parts: dict[str, Any]) -> tuple[Any, bool]:
+    """The model, and whether a transformer in it was told to take images of any size."""
+    try:
+        if architecture == "dpt":
+            with contextlib.suppress(TypeError):  # not every transformer has the option
+                return smp.create_model(architecture, **parts, dynamic_img_size=True), True
+        return smp.create_model(architecture, **parts), False
+    except OSError:  # what was to be fetched could not be
+        raise
+    except Exception as error:
+        encoder = parts["encoder_name"]
+        raise ModelError(f"smp: '{architecture}' cannot be built on the encoder '{encoder}': {error}") from error
+
+
+def _padding(architecture: str, encoder: str, stride: int) -> tuple[int, int]:
+    """What the sides must be a multiple of, and the smallest side: two decoders want more than smp's stride says."""
+    if architecture == "dpt":  # halves on to 1/32, whatever the size of the patches
+        if 32 % stride:
+            raise ModelError(f"smp: 'dpt' cannot use the encoder '{encoder}': its patches of {stride} do not divide 32")
+        return 32, 0
+    return stride, 128 if architecture == "pan" else 0  # pan pools three times more after a stride of 16
+
+
+def _fixed_size(encoder: nn.Module) -> tuple[int, int] | None:
+    config = getattr(getattr(encoder, "model", None), "pretrained_cfg", None) or {}
+    if not config.get("fixed_input_size"):
+        return None
+    _, height, width = config["input_size"]
+    return height, width
+
+
+@contextlib.contextmanager
+def _fetching(what: str, needed: bool) -> Iterator[None]:
+    """Fetch from the hub, or from its cache where the hub is out of reach; fail at once and in one line.
+
+    The hub's library tries for most of a minute and prints a line a time. So it is asked once; without an
+    answer it is told that it is offline, and then looks in its cache only.
+    """
+    if not needed:
+        yield
+        return
+    from huggingface_hub import constants, get_session
+
+    offline = constants.HF_HUB_OFFLINE
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+        cause = ""
+    except Exception as error:  # requests' or httpx's, according to the release
+        cause = " ".join(str(error).split())
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(
+            f"smp: could not fetch {what} from {constants.ENDPOINT}: {cause or error}; fetch them where there is a "
+            'network and set weights = "path/to/model.safetensors", or leave weights out to train from scratch'
+        ) from error
+    finally:
+        constants.HF_HUB_OFFLINE = offline

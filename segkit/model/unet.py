@@ -1,0 +1,199 @@
+"""UNet, from scratch.
+
+Olaf Ronneberger, Philipp Fischer, Thomas Brox: U-Net: Convolutional Networks for Biomedical Image
+Segmentation, MICCAI 2015, arXiv 1505.04597. ``norm="none", padding="valid", dropout=0.5`` is the
+paper's network. The defaults differ where ten years have taught better: batch normalisation trains
+deeper and faster, and padded convolutions waste no border.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segkit.errors import ModelError, did_you_mean
+from segkit.model.padding import mirror_pad, pad_to_multiple
+
+
+class UNet(nn.Module):
+    """An encoder and a decoder joined by skip connections (Ronneberger et al., arXiv 1505.04597).
+
+    ``[B,in_channels,H,W] -> logits [B,num_classes,H,W]``, any H and W. 31.04 million parameters at
+    the defaults and 21 classes.
+
+    Args:
+        num_classes: Channels of the logits.
+        in_channels: Channels of the image; 3 for RGB.
+        width: Channels at full resolution, doubled at each level; 64 is the paper's. Halving it quarters the work.
+        depth: How often the resolution is halved; 4 is the paper's.
+        norm: What follows each convolution. "batch" wants some images a batch; "group" (16 channels a group,
+            arXiv 1803.08494) does not; "none" is the paper's.
+        dropout: Probability at the end of the contracting path; 0, since batch normalisation and augmentation
+            regularise already.
+        upsample: "transposed" is the paper's learned 2x2; "nearest" is smaller and free of checkerboards.
+        padding: "same" keeps the size; "valid" is the paper's: unpadded convolutions, centre-cropped skips, and here
+            an input mirrored at its borders, so that the logits have its size. It costs far more on small images.
+
+    Raises:
+        ModelError: an option is out of range, or batch normalisation has one value a channel to train on.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = 64,
+        depth: int = 4,
+        norm: Literal["batch", "group", "none"] = "batch",
+        dropout: float = 0.0,
+        upsample: Literal["transposed", "nearest"] = "transposed",
+        padding: Literal["same", "valid"] = "same",
+    ) -> None:
+        super().__init__()
+        _at_least_one(num_classes=num_classes, in_channels=in_channels, width=width, depth=depth)
+        _one_of("norm", norm, ("batch", "group", "none"))
+        _one_of("upsample", upsample, ("transposed", "nearest"))
+        _one_of("padding", padding, ("same", "valid"))
+        if not 0 <= dropout < 1:
+            raise ModelError(f"unet: dropout = {dropout!r} is not a probability from 0 up to, not including, 1")
+        self.depth, self.norm, self.padding = depth, norm, padding
+
+        widths = [width * 2**level for level in range(depth + 1)]  # 64, 128, 256, 512, 1024
+        self.down = nn.ModuleList(DoubleConvolution(i, o, norm, padding) for i, o in pairwise([in_channels, *widths]))
+        self.dropout = nn.Dropout(dropout)
+        rising = list(pairwise(reversed(widths)))  # (1024, 512), ..., (128, 64)
+        self.up = nn.ModuleList(_upsampling(i, o, upsample) for i, o in rising)
+        self.merge = nn.ModuleList(DoubleConvolution(2 * o, o, norm, padding) for _, o in rising)
+        self.classifier = nn.Conv2d(width, num_classes, kernel_size=1)
+        self.apply(_initialise)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``[B,in_channels,H,W] -> logits [B,num_classes,H,W]``."""
+        height, width = image.shape[-2:]
+        if self.padding == "valid":
+            rows, columns = _overlap(height, self.depth), _overlap(width, self.depth)
+            return self.network(mirror_pad(image, *rows, *columns))[..., :height, :width]
+        image = pad_to_multiple(image, 2**self.depth)
+        self._refuse_one_value_a_channel(image)
+        return self.network(image)[..., :height, :width]
+
+    def network(self, x: Tensor) -> Tensor:
+        """The network of the paper's figure 1, without any padding of the input.
+
+        With ``padding="same"`` H and W must be multiples of ``2**depth``; with ``"valid"`` they are those
+        that :func:`valid_output_size` accepts, and the logits have the size it returns.
+        """
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if level else x)  # [B,width*2^l,H/2^l,W/2^l]
+            skips.append(x)
+        x = self.dropout(skips.pop())
+        for up, merge in zip(self.up, self.merge, strict=True):
+            x = up(x)  # half the channels, twice the size
+            skip = centre_crop(skips.pop(), x.shape[-2], x.shape[-1])
+            x = merge(torch.cat([skip, x], dim=1))
+        out: Tensor = self.classifier(x)
+        return out
+
+    def _refuse_one_value_a_channel(self, image: Tensor) -> None:
+        values = image.shape[0] * (image.shape[-2] >> self.depth) * (image.shape[-1] >> self.depth)
+        if self.training and self.norm == "batch" and values == 1:
+            raise ModelError(
+                f"unet: batch normalisation cannot train on one value a channel: a batch of 1 image of "
+                f"{image.shape[-2]}x{image.shape[-1]} pixels is a single pixel at depth {self.depth}; use a larger "
+                f"batch or crop, a depth below {self.depth}, or norm = 'group'"
+            )
+
+
+class DoubleConvolution(nn.Sequential):
+    """Two 3x3 convolutions, each with normalisation and ReLU: ``[B,I,H,W] -> [B,O,H,W]``, 4 pixels less if valid."""
+
+    def __init__(self, inputs: int, outputs: int, norm: str, padding: str) -> None:
+        layers: list[nn.Module] = []
+        for channels in (inputs, outputs):
+            # A normalisation that follows subtracts the mean, and has a bias of its own.
+            layers.append(nn.Conv2d(channels, outputs, 3, padding=int(padding == "same"), bias=norm == "none"))
+            if norm == "batch":
+                layers.append(nn.BatchNorm2d(outputs))
+            elif norm == "group":
+                # Groups of 16 channels and not 32 groups: a narrow network at 1x1 pixel keeps something to normalise.
+                layers.append(nn.GroupNorm(math.gcd(outputs, max(1, outputs // 16)), outputs))
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+def _upsampling(inputs: int, outputs: int, upsample: str) -> nn.Module:
+    """``[B,I,H,W] -> [B,O,2H,2W]``."""
+    if upsample == "transposed":
+        return nn.ConvTranspose2d(inputs, outputs, kernel_size=2, stride=2)
+    # A 1x1 convolution commutes with repeating pixels: before it, it costs a quarter. The 3x3 ones that follow smooth.
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=1), nn.Upsample(scale_factor=2, mode="nearest"))
+
+
+def _initialise(module: nn.Module) -> None:
+    """He initialisation, as in the paper: a deviation of sqrt(2 / N), N the inputs of one output.
+
+    It keeps the variance from layer to layer: the 2 makes up for the half that a ReLU drops, so it is 1
+    where no ReLU follows, as after the upsampling and the classifier.
+    """
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        # The 2x2 taps of a transposed convolution of stride 2 do not overlap: one tap feeds an output.
+        taps = 1 if isinstance(module, nn.ConvTranspose2d) else math.prod(module.kernel_size)
+        gain = 2 if taps == 9 else 1  # the 3x3 convolutions are those with a ReLU
+        nn.init.normal_(module.weight, std=math.sqrt(gain / (module.in_channels * taps)))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def centre_crop(x: Tensor, height: int, width: int) -> Tensor:
+    """The middle ``height`` x ``width`` of ``[B,C,H,W]``: unpadded convolutions leave skips larger than their peers."""
+    top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
+    return x[..., top : top + height, left : left + width]
+
+
+def valid_output_size(size: int, depth: int = 4) -> int:
+    """The side of the logits of an unpadded network: 572 -> 388.
+
+    Raises:
+        ModelError: an odd side would be pooled, or nothing would be left.
+    """
+    side = size
+    for _ in range(depth):
+        side -= 4  # two unpadded 3x3 convolutions
+        if side % 2:
+            raise ModelError(f"unet: {size} pixels do not fit depth {depth}: a side of {side} cannot be halved")
+        side //= 2
+    side -= 4
+    for _ in range(depth):
+        side = 2 * side - 4
+    if side < 1:
+        raise ModelError(f"unet: {size} pixels are too few for {depth} levels of unpadded convolutions")
+    return side
+
+
+def _overlap(size: int, depth: int) -> tuple[int, int]:
+    """Pixels to mirror before and after ``size``, so that the unpadded network returns ``size`` or a little more.
+
+    Halving and cropping cost ``12 * 2**depth - 8`` pixels (184 at depth 4), and what comes out is a
+    multiple of ``2**depth`` less ``4 * (2**depth - 1)``.
+    """
+    surplus = -(size + 4 * (2**depth - 1)) % 2**depth
+    margin = 6 * 2**depth - 4
+    return margin, margin + surplus
+
+
+def _at_least_one(**options: int) -> None:
+    for name, value in options.items():
+        if value < 1:
+            raise ModelError(f"unet: {name} = {value!r} must be at least 1")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise ModelError(f"unet: {name} = {value!r} is none of {choices}{did_you_mean(str(value), allowed)}")

@@ -1,0 +1,73 @@
+"""Overrides of a config: ``table.key=value`` on the command line, or a mapping in Python."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+Overrides = Sequence[str] | Mapping[str, Any]
+
+
+def apply_overrides(tables: dict[str, Any], overrides: Overrides, lists: Collection[str]) -> list[str]:
+    """Apply overrides to the tables of a config, in place.
+
+    Args:
+        tables: as TOML gives them.
+        overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``.
+        lists: the keys that hold a list of tables; a member is named by its number or its component's name.
+
+    Returns:
+        What is wrong with them.
+    """
+    pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_split(text) for text in overrides]
+    problems = []
+    for path, value in pairs:
+        keys = path.split(".")
+        if len(keys) < 2 or not all(keys) or value is _NOTHING:
+            problems.append(f"{path}: an override is written table.key=value, as in train.epochs=3")
+            continue
+        place: Any = tables
+        for depth, key in enumerate(keys[:-1]):
+            place = _step(place, key, tables_only=depth > 0 or key not in lists)
+            if place is None:
+                problems.append(f"{path}: the config has no {'.'.join(keys[: depth + 1])}")
+                break
+        else:
+            if isinstance(place, list):
+                problems.append(f"{path}: say which {keys[0]}, as in {keys[0]}.0.{keys[-1]}=...")
+            else:
+                place[keys[-1]] = _value(value, place.get(keys[-1])) if isinstance(value, _Text) else value
+    return problems
+
+
+class _Text(str):
+    """A value from a command line, still to be read as TOML."""
+
+
+_NOTHING = object()
+
+
+def _split(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    return path.strip(), _Text(value.strip()) if equals else _NOTHING
+
+
+def _step(place: Any, key: str, tables_only: bool) -> Any:
+    """The table under a key; in a list of tables a number, or a component's name; tables are made where missing."""
+    if isinstance(place, list):
+        if key.isdigit():
+            return place[int(key)] if int(key) < len(place) else None
+        return next((row for row in place if isinstance(row, dict) and row.get("name") == key), None)
+    if not isinstance(place, dict):
+        return None
+    return place.setdefault(key, {} if tables_only else [])
+
+
+def _value(text: str, before: Any) -> Any:
+    """TOML where it is TOML, else text; a key that holds text stays text (``dataset.year=2012``)."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return str(text)
+    return str(text) if isinstance(before, str) and not isinstance(value, str) else value

@@ -1,0 +1,136 @@
+"""Names of components: who offers them, and the class behind each, imported on first use.
+
+A component has three names, from short to long: ``dice``, ``losses/dice`` (plugin and name) and
+``segkit:losses/dice`` (distribution too). Each may be used where it fits one component only. Where
+it fits several, using it is an error that lists them: installing a package can make an old config
+ask which one is meant, and never makes it mean something else.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from segkit import plugins
+from segkit.errors import ComponentNotFound, PluginError, SegkitError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Component:
+    """A name and the place of a class, with the plugin that offers it."""
+
+    kind: str
+    name: str
+    place: str
+    plugin: str
+    distribution: str
+    version: str
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """What it may be called, from short to long."""
+        qualified = f"{self.plugin}/{self.name}"
+        return self.name, qualified, f"{self.distribution}:{qualified}"
+
+    def load(self) -> Any:
+        """Imports and returns the class (or function).
+
+        Raises:
+            PluginError: it cannot be imported.
+        """
+        module, _, path = self.place.partition(":")
+        try:
+            return functools.reduce(getattr, path.split("."), import_module(module))
+        except SegkitError:
+            raise
+        except Exception as error:
+            raise PluginError(f"{self} cannot be imported from '{self.place}': {plugins.cause(error)}") from error
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}' of plugin '{self.plugin}' ({self.distribution} {self.version})"
+
+
+class Registry(Mapping[str, type[Any]]):
+    """All components of one kind, by name. Looking one up imports its class; listing them imports nothing."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def components(self) -> list[Component]:
+        """Every component, sorted by name and plugin."""
+        offers = plugins.table().offers[self.kind]
+        found = [Component(self.kind, name, place, p.name, p.distribution, p.version) for p, name, place in offers]
+        return sorted(found, key=lambda component: component.names)
+
+    def find(self, name: str) -> Component:
+        """The component of this name; its class is not imported.
+
+        Raises:
+            ComponentNotFound: there is none, or there are several.
+        """
+        matches = self._matches(name)
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            which = " or ".join(f"'{self.shortest_name(component)}'" for component in matches)
+            raise ComponentNotFound(f"several plugins offer the {self.kind} '{name}'; say which: {which}")
+        raise ComponentNotFound(self._unknown(name))
+
+    def shortest_name(self, component: Component) -> str:
+        """The shortest name that fits this component only."""
+        return next((name for name in component.names if len(self._matches(name)) == 1), component.names[-1])
+
+    def _matches(self, name: object) -> list[Component]:
+        return [component for component in self.components() if name in component.names]
+
+    def _unknown(self, name: str) -> str:
+        known = list(self)
+        there_are = f"There are: {', '.join(known)}." if known else "There are none."
+        every_name = [every for component in self.components() for every in component.names]
+        close = did_you_mean(name, every_name) or "."
+        message = f"there is no {self.kind} '{name}'{close} {there_are}"
+        broken = [f"plugin {plugin} is broken: {plugin.error}" for plugin in plugins.table().broken]
+        return "\n".join([message, *broken])
+
+    def __getitem__(self, name: str) -> type[Any]:
+        return self.find(name).load()  # type: ignore[no-any-return]
+
+    def __contains__(self, name: object) -> bool:
+        return len(self._matches(name)) == 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([self.shortest_name(component) for component in self.components()])
+
+    def __len__(self) -> int:
+        return len(self.components())
+
+    def __repr__(self) -> str:
+        return f"<registry of kind '{self.kind}': {', '.join(self)}>"
+
+
+models = Registry("model")
+losses = Registry("loss")
+datasets = Registry("dataset")
+metrics = Registry("metric")
+commands = Registry("command")
+
+REGISTRIES = {registry.kind: registry for registry in (models, losses, datasets, metrics, commands)}
+PLURALS = {"model": "models", "loss": "losses", "dataset": "datasets", "metric": "metrics", "command": "commands"}
+
+
+def registry_of(kind: str) -> Registry:
+    """The registry of a kind, written in the singular or the plural.
+
+    Raises:
+        ComponentNotFound: there is no such kind.
+    """
+    for singular, plural in PLURALS.items():
+        if kind in (singular, plural):
+            return REGISTRIES[singular]
+    allowed = [*PLURALS, *PLURALS.values()]
+    raise ComponentNotFound(
+        f"there is no kind '{kind}'{did_you_mean(kind, allowed) or '.'} Kinds: {', '.join(PLURALS)}."
+    )

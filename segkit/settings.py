@@ -1,0 +1,87 @@
+"""The tables of a config that are not components: what each key means, and why its default is what it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Pair = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """A table of a config: unknown keys are refused, and no value is converted in silence."""
+
+    # validate_default costs nothing and keeps the defaults honest
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+class DataSettings(Settings):
+    """``[data]``: how images reach the network, in training, evaluation and prediction alike."""
+
+    resize: Annotated[float, Field(gt=0, le=8)] | Pair | None = Field(
+        None, description="a factor, or [height, width]; scores are still taken at each mask's own size"
+    )
+
+
+class AugmentSettings(Settings):
+    """``[augment]``: one random view of every training image an epoch; void where there is no image."""
+
+    crop: Annotated[int, Field(gt=0)] | Pair | None = Field(
+        None, description="pixels, or [height, width]; left out: whole images, padded to the largest of the batch"
+    )
+    scale: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)] = Field(
+        [1.0, 1.0], description="the image is scaled by a factor drawn from this range (log-uniform)"
+    )
+    flip: Share = Field(0.5, description="how often to mirror left and right; 0 where left and right have a meaning")
+    flip_vertical: Share = Field(0.0, description="how often to mirror top and bottom; 0.5 for images from above")
+    rotation: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="degrees, drawn from -rotation..rotation")
+    colour: Share = Field(0.0, description="strength of brightness, contrast, saturation and hue jitter; 0.5 is usual")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AugmentSettings:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale = {self.scale}: the smaller factor comes first")
+        return self
+
+
+class TrainSettings(Settings):
+    """``[train]``: the loop."""
+
+    epochs: int = Field(50, gt=0, description="passes over the training images")
+    max_steps: int | None = Field(None, gt=0, description="end after so many steps, whatever epochs says")
+    repeat: int = Field(1, gt=0, description="passes that count as one epoch; for small datasets")
+    batch_size: int = Field(8, gt=0, description="images a step, over all devices and accumulated parts")
+    accumulate: int = Field(1, gt=0, description="parts a batch is split into, where it does not fit in memory")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw needs the least tuning")
+    lr: float = Field(1e-3, gt=0, description="the highest learning rate; with sgd try 0.01")
+    weight_decay: float = Field(0.01, ge=0, description="not applied to biases and normalisation layers")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    schedule: Literal["poly", "cosine", "one_cycle", "constant"] = Field("poly", description="poly: power 0.9")
+    warmup: Share = Field(0.05, description="share of all steps in which the learning rate rises")
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 is off")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of the average of the weights that is evaluated; 0 is off")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 where it is fast")
+    channels_last: bool = Field(True, description="faster convolutions on CUDA and on CPUs with AMX")
+    compile: bool = Field(False, description="torch.compile for training; pays off in long runs on CUDA")
+    deterministic: bool = Field(False, description="bit-equal repetition on CUDA, at a price")
+    seed: int = Field(0, ge=0)
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field("auto", description="processes that load data")
+    patience: int = Field(0, ge=0, description="epochs without a better score after which to stop; 0 is off")
+    best: str = Field("mean_iou", description="what the best checkpoint is chosen by, on val: a metric, or loss")
+    log_every: int = Field(20, gt=0, description="steps between two readings of the loss from the device")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> TrainSettings:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate = {self.accumulate} must divide batch_size = {self.batch_size}")
+        return self
+
+
+class OutputSettings(Settings):
+    """``[output]``: the run folder."""
+
+    dir: str | None = Field(None, description="left out: runs/<name of the config>")
+    samples: int = Field(4, ge=0, description="val images whose predictions are drawn each epoch; 0 is off")

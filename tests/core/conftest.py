@@ -1,0 +1,75 @@
+"""Small real distributions, installed in a temporary folder for the length of a test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from segkit import plugins
+from segkit.registry import Component
+
+OFFER = "import segkit\n\n@segkit.hookimpl\ndef segkit_{kind}():\n    return {offer!r}\n"
+
+
+class Site:
+    """A folder like site-packages, on the path of this process and of the commands it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def module(self, name: str, source: str) -> None:
+        path = self.folder / f"{name.replace('.', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(source), "utf-8")
+
+    def install(
+        self, distribution: str, plugin: str, source: str, module: str = "", requires: Sequence[str] = ()
+    ) -> None:
+        module = module or distribution.replace("-", "_")
+        self.module(module, source)
+        info = self.folder / f"{distribution.replace('-', '_')}-1.5.dist-info"
+        info.mkdir()
+        needed = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n{needed}", "utf-8")
+        (info / "entry_points.txt").write_text(f"[segkit]\n{plugin} = {module}\n", "utf-8")
+
+    def offer(self, distribution: str, plugin: str, kind: str, offer: dict[str, str], module: str = "") -> None:
+        self.install(distribution, plugin, OFFER.format(kind=kind, offer=offer), module)
+
+    def segkit(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "error", "-m", "segkit", *arguments]
+        path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+        variables = {**os.environ, "PYTHONPATH": path, "COLUMNS": "80", **environment}
+        return subprocess.run(command, env=variables, cwd=self.folder, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.delenv("SEGKIT_STRICT", raising=False)
+    monkeypatch.syspath_prepend(folder)
+    before = set(sys.modules)
+    plugins.table.cache_clear()
+    yield Site(folder)
+    plugins.table.cache_clear()
+    for name in set(sys.modules) - before:
+        if str(folder) in str(getattr(sys.modules[name], "__file__", None)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def component(site: Site) -> Callable[..., Component]:
+    """A loss (or another kind) called ``thing``, defined by source text as ``Thing`` in a module of its own."""
+
+    def make(source: str, kind: str = "loss", module: str = "thing_module") -> Component:
+        site.module(module, f"from __future__ import annotations\n{dedent(source)}")
+        return Component(kind, "thing", f"{module}:Thing", "things", "segkit-things", "1.5")
+
+    return make

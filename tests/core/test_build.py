@@ -1,0 +1,264 @@
+"""Options: read from the source without importing, checked against the signature, and built."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from segkit.build import MISSING, Option, check_options, create, describe, summary
+from segkit.errors import ConfigError, ModelError, PluginError
+from segkit.registry import Component
+
+Make = Callable[..., Component]
+
+THING = '''
+    import no_such_library  # reading the source must not import it
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Literal
+
+    WIDTH = 64
+    ONE: int = 1
+
+    class Thing:
+        """A thing by Lee et al. Many parts, e.g. Two. Nothing else.
+
+        More about it.
+
+        Args:
+            width: channels at full
+                resolution.
+            mode (str): how.
+
+        Raises:
+            ModelError: never.
+        """
+
+        def __init__(
+            self,
+            num_classes: int,
+            root: str | Path,
+            width: int = WIDTH,
+            share: float = -0.5,
+            mode: Literal["same", "valid"] | None = "same",
+            class_weights: Sequence[float] | None = None,
+            *,
+            on: bool = True,
+            size: tuple[int, int] = (ONE, 2),
+            values: dict[int, int] | None = None,
+        ) -> None:
+            self.given = dict(locals())
+            if width == 13:
+                raise ValueError("13 is unlucky")
+'''
+WORKING = THING.replace("import no_such_library", "")
+
+
+def options(component: Component) -> dict[str, Option]:
+    return {option.name: option for option in describe(component).options}
+
+
+def test_the_source_tells_all_without_an_import(component: Make) -> None:
+    thing = component(THING)
+    described = describe(thing)
+    assert described.summary == summary(thing) == "A thing by Lee et al. Many parts, e.g. Two"
+    assert "More about it.\n\nRaises:\n    ModelError: never." in described.text
+    assert "Args" not in described.text
+    found = options(thing)
+    assert found["num_classes"] == Option("num_classes", "int", MISSING, "", given=True)
+    assert found["width"] == Option("width", "int", 64, "channels at full resolution.", given=False)
+    assert found["mode"] == Option("mode", "Literal['same', 'valid'] | None", "same", "how.", given=False)
+    assert found["share"].default == -0.5
+    assert found["size"].default == (1, 2)
+    assert found["root"].default is MISSING
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("width", "abc", "int, not 'abc'"),
+        ("width", True, "int, not True"),
+        ("width", 6.0, "int, not 6.0"),
+        ("share", "1", "float, not '1'"),
+        ("share", False, "float, not False"),
+        ("mode", "vlaid", "'same' or 'valid', not 'vlaid'; did you mean 'valid'?"),
+        ("on", 1, "bool, not 1"),
+        ("size", [1, 2, 3], "tuple[int, int], not [1, 2, 3]"),
+        ("root", 5, "str or Path, not 5"),
+        (
+            "class_weights",
+            "median_freq",
+            "Sequence[float] or 'median_frequency' or 'inverse' or 'effective_number', not 'median_freq'; "
+            "did you mean 'median_frequency'?",
+        ),
+        ("class_weights", [1, "a"], "Sequence[float] or 'median_frequency' or"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_with_what_is_allowed(
+    component: Make, name: str, value: object, allowed: str
+) -> None:
+    (problem,) = check_options(component(THING), {"root": "data", name: value}, "model")
+    assert problem.startswith(f"model: '{name}' must be {allowed}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "built"),
+    [
+        ("share", 1, 1.0),
+        ("size", [3, 4], (3, 4)),
+        ("values", {"0": 0, "255": 1}, {0: 0, 255: 1}),
+        ("class_weights", [1, 2.5], [1.0, 2.5]),
+        ("mode", "valid", "valid"),
+        ("root", "data", "data"),
+    ],
+)
+def test_a_toml_value_becomes_what_the_annotation_says(
+    component: Make, name: str, value: object, built: object
+) -> None:
+    thing = component(WORKING)
+    chosen = {"root": "x", name: value}
+    assert check_options(thing, chosen, "model") == []
+    made = create(thing, chosen, {"num_classes": 3, "classes": ("a", "b", "c")})
+    assert made.given[name] == built
+    assert type(made.given[name]) is type(built)
+    assert made.given["num_classes"] == 3
+
+
+def test_all_problems_of_a_table_are_told_together(component: Make) -> None:
+    problems = check_options(component(THING), {"widht": 3, "num_classes": 2, "on": "yes"}, "voc.toml: [model]")
+    settable = "root, width, share, mode, class_weights, on, size, values"
+    assert problems == [
+        f"voc.toml: [model]: thing has no option 'widht'; did you mean 'width'? Its options: {settable}.",
+        "voc.toml: [model]: 'num_classes' is given by the dataset and cannot be set; remove it",
+        "voc.toml: [model]: 'on' must be bool, not 'yes'",
+        "voc.toml: [model]: thing needs 'root' (str | Path)",
+    ]
+
+
+def test_formulas_stand_for_class_weights_alone(component: Make) -> None:
+    thing = component(THING)
+    assert check_options(thing, {"root": "x", "class_weights": "inverse"}, "loss") == []
+    assert check_options(thing, {"root": "x", "mode": "inverse"}, "loss") != []
+
+
+def test_a_datasets_split_is_given_and_its_classes_are_an_option(component: Make) -> None:
+    source = "class Thing:\n    def __init__(self, root: str, split: str, classes: list[str]): ...\n"
+    thing = component(source, kind="dataset")
+    assert [option.name for option in options(thing).values() if option.given] == ["split"]
+    (problem,) = check_options(thing, {"root": "x", "split": "val", "classes": ["a"]}, "dataset")
+    assert problem == "dataset: 'split' is given by segkit itself and cannot be set; remove it"
+
+
+def test_a_constructor_may_be_inherited_from_another_module(component: Make, site: Any) -> None:
+    site.module(
+        "thing_base",
+        'import no_such_library\nclass Base:\n    """B.\n\n    Args:\n        size: how big.\n    """\n'
+        "    def __init__(self, num_classes: int, size: int = 3): ...\n",
+    )
+    site.module("thing_package/__init__", "import no_such_library\nfrom .inner import Renamed as Thing\n")
+    site.module("thing_package/inner", 'from thing_base import Base\nclass Renamed(Base):\n    """R."""\n')
+    thing = Component("loss", "thing", "thing_package:Thing", "things", "segkit-things", "1.5")
+    assert options(thing)["size"] == Option("size", "int", 3, "how big.", given=False)
+    assert describe(thing).summary == "R"
+
+
+def test_a_function_is_a_component_too(component: Make) -> None:
+    source = "def Thing(num_classes: int, rate: float = 0.5, **others: int):\n    return (num_classes, rate)\n"
+    thing = component(source)
+    assert check_options(thing, {"rate": 1}, "model") == []
+    assert "has no option 'others'" in check_options(thing, {"others": 1}, "model")[0]
+    assert create(thing, {"rate": 1}, {"num_classes": 2}) == (2, 1.0)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import dataclasses\nclass Base:\n    def __init__(self, wrong: int): ...\n"
+        "@dataclasses.dataclass\nclass Thing(Base):\n    rate: float = 0.25\n",
+        "import math\nclass Thing:\n    def __init__(self, rate: float = math.sqrt(0.0625)): ...\n",
+        "class Root:\n    def __init__(self, wrong: int): ...\n"
+        "class Left(Root): ...\nclass Right(Root):\n    def __init__(self, rate: float = 0.25): ...\n"
+        "class Thing(Left, Right): ...\n",
+        "exec('class Thing:\\n    def __init__(self, rate: float = 0.25): ...')\n",
+    ],
+    ids=["dataclass", "computed default", "two bases", "generated"],
+)
+def test_where_the_source_does_not_tell_the_component_is_imported(component: Make, source: str) -> None:
+    thing = component(source)
+    assert options(thing)["rate"].default == 0.25
+    assert check_options(thing, {"rate": 1}, "loss") == []
+    assert check_options(thing, {"rate": "fast"}, "loss") == ["loss: 'rate' must be float, not 'fast'"]
+
+
+def test_a_type_that_a_module_names_itself_is_looked_up(component: Make) -> None:
+    source = """
+        from typing import Literal
+        Mode = Literal["a", "b"]
+        class Thing:
+            def __init__(self, mode: Mode = "a"): ...
+    """
+    (problem,) = check_options(component(source), {"mode": "c"}, "loss")
+    assert problem.startswith("loss: 'mode' must be Mode, not 'c'")
+
+
+def test_a_component_that_is_not_there_is_a_problem_among_the_others(component: Make) -> None:
+    gone = Component("loss", "thing", "no_such_module:Thing", "things", "segkit-things", "1.5")
+    (problem,) = check_options(gone, {"x": 1}, "loss")
+    assert problem.startswith("loss: loss 'thing' of plugin 'things' (segkit-things 1.5) cannot be imported")
+    assert summary(gone) == ""
+    with pytest.raises(PluginError):
+        create(gone, {}, {})
+
+
+def test_a_refusal_of_the_constructor_names_component_and_options(component: Make) -> None:
+    thing = component(WORKING, kind="model")
+    with pytest.raises(ConfigError) as caught:
+        create(thing, {"root": "x", "width": 13}, {"num_classes": 2})
+    assert str(caught.value) == "model 'thing' refuses root='x', width=13: 13 is unlucky"
+    with pytest.raises(ConfigError, match=r"^model 'thing' refuses root='x': .*missing.*'num_classes'"):
+        create(thing, {"root": "x"}, {})
+    with pytest.raises(ConfigError, match=r"^model 'thing': 'width' must be int, not 'abc'"):
+        create(thing, {"root": "x", "width": "abc"}, {"num_classes": 2})
+
+
+def test_an_error_that_a_component_raises_on_purpose_is_left_alone(component: Make) -> None:
+    source = (
+        "from segkit.errors import ModelError\nclass Thing:\n    def __init__(self): raise ModelError('too deep')\n"
+    )
+    with pytest.raises(ModelError, match=r"^too deep$"):
+        create(component(source), {}, {})
+
+
+def test_checking_a_bundled_component_imports_no_torch() -> None:
+    code = (
+        "import sys, segkit.registry as r; from segkit.build import check_options\n"
+        "for registry in (r.models, r.losses, r.datasets, r.metrics):\n"
+        "    for component in registry.components():\n"
+        "        assert 'nonsense' in check_options(component, {'nonsense': 1}, 'here')[0]\n"
+        "        assert 'torch' not in sys.modules, component\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_metric_of_torchmetrics_is_described_without_importing_it() -> None:
+    if find_spec("torchmetrics") is None:
+        pytest.skip("torchmetrics is not installed")
+    place = "torchmetrics.classification:MulticlassJaccardIndex"
+    with mock.patch.dict(sys.modules, {"torchmetrics": None}):  # an import would fail
+        found = options(Component("metric", "jaccard", place, "tm", "torchmetrics", "1.5"))
+    assert found["num_classes"].given
+    assert found["ignore_index"].given
+    assert found["validate_args"].default is True
+    assert "kwargs" not in found
+
+
+def test_paths_are_converted(component: Make) -> None:
+    thing = component("from pathlib import Path\nclass Thing:\n    def __init__(self, root: Path): self.root = root\n")
+    assert create(thing, {"root": "a/b"}, {}).root == Path("a/b")

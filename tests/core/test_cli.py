@@ -1,0 +1,329 @@
+"""The command: what it prints, and with which status it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from typing import Any
+
+import pytest
+
+import segkit
+from segkit.build import check_options
+from segkit.cli import main
+from segkit.registry import REGISTRIES, Component
+
+FAILING = '''
+    """Imports nothing heavy."""
+    import segkit.errors
+
+    class Fail:
+        """Fail in a chosen way. Not for use."""
+
+        @staticmethod
+        def add_arguments(parser):
+            parser.add_argument("way")
+            parser.add_argument("more", nargs="*", default=[])
+            parser.add_argument("--loudly", action="store_true")
+
+        @staticmethod
+        def run(arguments):
+            if arguments.way == "unfit":
+                try:
+                    raise RuntimeError("operator torchvision::nms does not exist")
+                except RuntimeError as error:
+                    raise segkit.errors.ModelError("cannot import smp") from error
+            if arguments.way == "print":
+                print(arguments.more, arguments.loudly)
+                return 7
+            raise {
+                "mistake": segkit.errors.DataError("two\\nlines"),
+                "training": segkit.errors.TrainingError("NaN"),
+                "interrupt": KeyboardInterrupt(),
+                "pipe": BrokenPipeError("a worker's"),
+                "bug": ZeroDivisionError("oops"),
+            }[arguments.way]
+'''
+
+
+@pytest.fixture
+def fail(site: Any) -> Any:
+    """A third party's command, ``fail``."""
+    site.offer("segkit-fail", "failing", "commands", {"fail": "fail_command:Fail"})
+    site.module("fail_command", FAILING)
+    return site
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+# --- main
+
+
+def test_help_lists_every_command_with_its_summary(fail: Any) -> None:
+    helped = fail.segkit("--help")
+    assert helped.returncode == 0
+    assert helped.stderr == ""
+    assert "usage: python -m segkit [--help] [--version] COMMAND ..." in helped.stdout
+    for name in ("run", "predict", "evaluate", "list", "show", "plugins"):
+        assert re.search(rf"\n  {name}\b", helped.stdout)
+    assert "\n  fail      Fail in a chosen way\n" in helped.stdout
+    assert max(map(len, helped.stdout.splitlines())) <= 80
+    assert fail.segkit().stdout == helped.stdout
+
+
+def test_version(site: Any) -> None:
+    assert site.segkit("--version").stdout == f"segkit {segkit.__version__}\n"
+
+
+def test_a_command_has_its_own_help_and_arguments(fail: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["fail", "--help"])
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    assert "usage: segkit fail [-h] [--loudly] way [more ...]" in text
+    assert "Fail in a chosen way. Not for use." in text
+    assert main(["fail", "print", "a", "--loudly", "b"]) == 7
+    assert capsys.readouterr().out == "['a', 'b'] True\n"
+
+
+def test_a_command_may_have_subcommands(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    site.offer("segkit-sub", "sub", "commands", {"sub": "sub_command:Sub"})
+    site.module(
+        "sub_command",
+        """
+        class Sub:
+            @staticmethod
+            def add_arguments(parser):
+                parser.add_subparsers(dest="which").add_parser("inner").add_argument("--on", action="store_true")
+
+            @staticmethod
+            def run(arguments):
+                print(arguments.which, arguments.on)
+                return 0
+        """,
+    )
+    assert printed(capsys, "sub", "inner", "--on") == "inner True\n"
+
+
+@pytest.mark.parametrize(
+    ("way", "status", "message"),
+    [
+        ("mistake", 2, "segkit: two\nlines\n"),
+        ("training", 1, "segkit: NaN\n"),
+        ("interrupt", 130, "segkit: interrupted\n"),
+    ],
+)
+def test_an_expected_error_is_its_message_and_a_status(
+    fail: Any, capsys: pytest.CaptureFixture[str], way: str, status: int, message: str
+) -> None:
+    assert main(["fail", way]) == status
+    assert capsys.readouterr().err == message
+
+
+def test_torch_and_torchvision_that_do_not_fit_are_explained(fail: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fail", "unfit"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("segkit: torch ")
+    assert message.endswith("do not fit together; install both together: pip install --upgrade torch torchvision\n")
+    assert len(message.splitlines()) == 1
+
+
+def test_an_unexpected_error_keeps_its_traceback(fail: Any) -> None:
+    with pytest.raises(ZeroDivisionError):
+        main(["fail", "bug"])
+    with pytest.raises(BrokenPipeError, match="a worker's"):
+        main(["fail", "pipe"])
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_is_no_error(site: Any, unbuffered: str) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-m", "segkit", "list"],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert command.stdout is not None
+    assert command.stderr is not None
+    command.stdout.close()
+    assert command.stderr.read() == b""
+    command.stderr.close()
+    assert command.wait(timeout=60) == 141
+
+
+def test_mistakes_in_the_command_line_leave_with_status_2(fail: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fial"]) == 2
+    known = ", ".join(segkit.registry.commands)
+    assert capsys.readouterr().err == f"segkit: there is no command 'fial'; did you mean 'fail'? There are: {known}.\n"
+    for wrong in (["--nonsense"], ["list", "--nonsense"], ["fail"]):
+        with pytest.raises(SystemExit) as left:
+            main(wrong)
+        assert left.value.code == 2
+
+
+def test_strict_mode_stops_at_a_broken_plugin(site: Any) -> None:
+    site.install("segkit-bad", "bad", "import no_such_library")
+    assert site.segkit("list").returncode == 0
+    stopped = site.segkit("list", SEGKIT_STRICT="1")
+    assert stopped.returncode == 2
+    assert stopped.stderr.startswith(
+        "segkit: plugin 'bad' (segkit-bad 1.5): ModuleNotFoundError: No module named 'no_such"
+    )
+
+
+# --- list, plugins
+
+
+def test_list_shows_every_component_its_summary_and_its_plugin(site: Any) -> None:
+    site.offer("segkit-clash", "clash", "losses", {"dice": "clash_loss:Dice"})
+    site.module("clash_loss", f'import torch\nclass Dice:\n    """{"A very long summary " * 9}. Second."""\n')
+    site.install("segkit-bad", "bad", "import no_such_library")
+    text = site.segkit("list").stdout
+    blocks = dict(block.split("\n", 1) for block in text.split("\n\n"))
+    assert {"Models", "Losses", "Datasets", "Metrics", "Commands"} <= set(blocks)
+    losses = blocks["Losses"].splitlines()
+    (clash,) = [line for line in losses if line.startswith("  clash/dice ")]
+    assert re.search(r" A very long summary .* [.]{3} +clash \(segkit-clash\)$", clash)
+    assert any(line.startswith("  losses/dice ") and line.endswith("  losses") for line in losses)
+    assert max(map(len, losses)) <= 80
+    assert "Plugin 'bad' (segkit-bad 1.5) is broken: ModuleNotFoundError: No module" in text
+    assert site.segkit("list", "losses").stdout.startswith("Losses\n")
+    assert "Models" not in site.segkit("list", "loss").stdout
+
+
+def test_list_as_json(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    site.offer("segkit-json", "fine", "metrics", {"fine": "json_metric:Fine"})
+    site.module("json_metric", 'class Fine:\n    """As fine as can be."""\n')
+    found = json.loads(printed(capsys, "list", "--json"))
+    assert {
+        "kind": "metric",
+        "name": "fine",
+        "place": "json_metric:Fine",
+        "plugin": "fine",
+        "distribution": "segkit-json",
+        "version": "1.5",
+        "use": "fine",
+        "summary": "As fine as can be",
+    } in found
+    assert {facts["kind"] for facts in found} == set(REGISTRIES)
+
+
+def test_plugins_shows_origin_offers_and_causes(site: Any) -> None:
+    site.install("segkit-bad", "bad", "import segkit\n@segkit.hookimpl\ndef segkit_loss(): ...")
+    site.install("segkit-tell", "tell", "import segkit\n@segkit.hookimpl\ndef segkit_run_ended(result): ...")
+    text = site.segkit("plugins").stdout
+    cause = "there is no hook 'segkit_loss'; did you mean 'segkit_losses'?"
+    assert f"bad: broken, segkit-bad 1.5, segkit_bad\n    {cause}\n" in text
+    assert "tell: ok, segkit-tell 1.5, segkit_tell\n    events: segkit_run_ended\n" in text
+    assert f"losses: ok, segkit {segkit.__version__}, segkit_losses\n    losses: " in text
+
+
+# --- show
+
+
+def every_component() -> list[Component]:
+    return [c for kind in ("model", "loss", "dataset", "metric") for c in REGISTRIES[kind].components()]
+
+
+@pytest.mark.parametrize("component", every_component(), ids=lambda component: f"{component.kind} {component.name}")
+def test_show_prints_a_table_that_a_config_accepts(component: Component, capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "show", component.kind, component.name)
+    table: Any = tomllib.loads(text.split("In a config\n")[1])[component.kind]
+    (table,) = table if component.kind in ("loss", "metric") else [table]
+    assert table.pop("name") == component.name
+    assert check_options(component, table, "here") == []
+
+
+def test_show_prints_docstring_options_and_what_is_given(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    site.offer("segkit-show", "shown", "losses", {"shown": "shown_loss:Shown"})
+    site.module(
+        "shown_loss",
+        '''
+        class Shown:
+            """One sentence.
+
+            Another.
+
+            Args:
+                gamma: how much.
+                paths: where.
+            """
+            def __init__(
+                self, num_classes: int, paths: dict[str, list[float]], gamma: float = 2.0, on: bool | None = None
+            ): ...
+        ''',
+    )
+    expected = """
+        loss 'shown' of plugin 'shown' (segkit-show 1.5)
+        shown_loss:Shown
+
+        One sentence.
+
+        Another.
+
+        Options
+          paths: dict[str, list[float]] (required)
+              where.
+          gamma: float = 2.0
+              how much.
+          on: bool | None = None
+
+        Given, not set: num_classes
+
+        In a config
+
+        [[loss]]
+        name = "shown"
+        paths = "..."  # required
+        gamma = 2.0
+        # on = ...
+    """
+    assert printed(capsys, "show", "losses", "shown").split("\n") == [line[8:] for line in expected.split("\n")][1:]
+    assert "loss 'shown'" in printed(capsys, "show", "shown")
+    assert "`list --help` tells its options" in printed(capsys, "show", "command", "list")
+
+
+def test_show_asks_which_kind_is_meant(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    site.offer("segkit-both", "both", "metrics", {"focal": "both_metric:Focal"})
+    assert main(["show", "focal"]) == 2
+    which = "say which: 'show loss focal' or 'show metric focal'"
+    assert capsys.readouterr().err == f"segkit: 'focal' is the name of several components; {which}\n"
+    assert main(["show", "focla"]) == 2
+    assert "no component 'focla'; did you mean 'focal'? `list` prints them all." in capsys.readouterr().err
+    assert main(["show", "los", "focal"]) == 2
+    assert "there is no kind 'los'; did you mean 'loss'?" in capsys.readouterr().err
+
+
+# --- speed
+
+
+def test_help_takes_less_than_a_third_of_a_second(site: Any) -> None:
+    best = float("inf")
+    for _ in range(5):  # the best of five: a busy machine is not the command's fault
+        start = time.perf_counter()
+        site.segkit("--help")
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "--version", "list", "plugins", "show loss focal", "show dataset folder", "lits", "run no.toml"],
+)
+def test_nothing_heavy_is_imported_to_answer(arguments: str) -> None:
+    code = (
+        "import sys\n"
+        "from segkit.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'numpy', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code, *arguments.split()], check=True, capture_output=True, timeout=60)

@@ -1,0 +1,118 @@
+"""Views of samples: what is drawn, and that images and masks stay in step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from segkit.data.augment import apply, draw
+from segkit.data.normalise import MEAN, MEAN_PIXEL, STD, normalise
+from segkit.data.sample import Sample
+from segkit.settings import AugmentSettings
+
+VOID = 255
+
+
+def a_sample(height: int = 40, width: int = 60) -> Sample:
+    """Every pixel's colour says which label it has: red = 10 x label."""
+    mask = torch.arange(height * width).reshape(height, width) // 97 % 20
+    image = torch.stack([mask * 10, torch.full_like(mask, 7), torch.full_like(mask, 9)]).to(torch.uint8)
+    return Sample(image, mask.to(torch.uint8), "sample")
+
+
+def settings(**values: object) -> AugmentSettings:
+    return AugmentSettings.model_validate({"flip": 0.0, **values})
+
+
+def test_without_settings_a_view_is_the_sample() -> None:
+    sample = a_sample()
+    seen = apply(sample, draw(settings(), 40, 60, (0, 0, 0)), VOID)
+    assert torch.equal(seen.image, sample.image)
+    assert torch.equal(seen.mask, sample.mask)
+
+
+def test_a_certain_flip_mirrors_left_and_right_only() -> None:
+    sample = a_sample()
+    seen = apply(sample, draw(settings(flip=1.0), 40, 60, (0, 0, 0)), VOID)
+    assert torch.equal(seen.mask, sample.mask.flip(1))
+    assert torch.equal(seen.image, sample.image.flip(2))
+    upside_down = apply(sample, draw(settings(flip_vertical=1.0), 40, 60, (0, 0, 0)), VOID)
+    assert torch.equal(upside_down.mask, sample.mask.flip(0))
+
+
+def test_a_crop_is_a_window_of_the_sample() -> None:
+    sample = a_sample()
+    for index in range(20):
+        seen = apply(sample, draw(settings(crop=[16, 24]), 40, 60, (0, 0, index)), VOID)
+        windows = sample.mask.unfold(0, 16, 1).unfold(1, 24, 1)
+        assert (windows == seen.mask).all(-1).all(-1).sum() == 1
+        assert torch.equal(seen.image[0], seen.mask * 10)
+
+
+def test_a_crop_larger_than_the_image_is_void_outside_and_keeps_every_pixel() -> None:
+    sample = a_sample()
+    seen = apply(sample, draw(settings(crop=100), 40, 60, (0, 0, 3)), VOID)
+    assert seen.mask.shape == (100, 100)
+    assert (seen.mask != VOID).sum() == 40 * 60
+    outside = seen.mask == VOID
+    assert (seen.image[:, outside].T == torch.tensor(MEAN_PIXEL)).all()
+    # the colour of the fill becomes nothing to the network
+    assert normalise(seen.image)[:, outside].abs().max() < 0.02
+
+
+@pytest.mark.parametrize("drawn", [{"scale": [0.5, 2.0]}, {"rotation": 180.0}, {"scale": [0.7, 1.5], "rotation": 30.0}])
+def test_image_and_mask_move_together(drawn: dict[str, object]) -> None:
+    sample = a_sample()
+    for index in range(10):
+        seen = apply(sample, draw(settings(crop=32, flip=0.5, **drawn), 40, 60, (1, 2, index)), VOID)
+        assert set(seen.mask.unique().tolist()) <= {*range(20), VOID}
+        inside = seen.mask != VOID
+        # away from borders between labels, where colours are blended, the colour says the label
+        level = seen.image[0].float() / 10
+        agree = (level - seen.mask.float()).abs()[inside] < 0.6
+        assert agree.float().mean() > 0.8
+
+
+def test_the_scaled_image_is_larger_by_the_scale() -> None:
+    sample = Sample(torch.zeros(3, 20, 20, dtype=torch.uint8), torch.zeros(20, 20, dtype=torch.uint8), "s")
+    seen = apply(sample, draw(settings(crop=100, scale=[2.0, 2.0]), 20, 20, (0, 0, 0)), VOID)
+    assert (seen.mask == 0).sum() == 40 * 40
+
+
+def test_a_quarter_turn_is_exact() -> None:
+    sample = a_sample(40, 40)
+    view = draw(settings(), 40, 40, (0, 0, 0))
+    turned = view._replace(affine=(0.0, -1.0, 40.0, 1.0, 0.0, 0.0))
+    assert torch.equal(apply(sample, turned, VOID).mask, torch.rot90(sample.mask, 1))
+
+
+def test_what_is_drawn_depends_on_seed_epoch_and_index_only() -> None:
+    chosen = settings(crop=8, scale=[0.5, 2.0], flip=0.5, rotation=20.0, colour=0.5)
+    keys = [(seed, epoch, index) for seed in range(2) for epoch in range(2) for index in range(5)]
+    first = [draw(chosen, 40, 60, key) for key in keys]
+    again = [draw(chosen, 40, 60, key) for key in reversed(keys)][::-1]
+    assert [view.affine for view in first] == [view.affine for view in again]
+    assert len({view.affine for view in first}) == len(keys)
+    assert len({view.colour.tobytes() for view in first}) == len(keys)
+
+
+def test_colours_stay_without_jitter_and_grey_keeps_its_hue() -> None:
+    still = draw(settings(), 4, 4, (0, 0, 0)).colour
+    np.testing.assert_allclose(still, np.eye(3, 4), atol=1e-6)
+    jitter = draw(settings(colour=1.0), 4, 4, (0, 0, 5)).colour
+    assert np.abs(jitter - np.eye(3, 4)).max() > 0.05
+    turned_grey = jitter[:, :3] @ np.ones(3)
+    np.testing.assert_allclose(turned_grey, turned_grey[0], atol=1e-5)
+
+
+def test_normalise_applies_each_images_own_colours() -> None:
+    images = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
+    swap = torch.tensor([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0.25]])
+    colour = torch.stack([torch.eye(3, 4), swap])
+    result = normalise(images, colour)
+    torch.testing.assert_close(result[0], normalise(images)[0])
+    expected = torch.stack([images[1, 2], images[1, 1], images[1, 0]]) / 255
+    expected[2] = (expected[2] + 0.25).clamp(max=1)
+    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    torch.testing.assert_close(result[1], (expected - mean) / std)

@@ -1,0 +1,125 @@
+"""Batches: their order, their padding, and that workers change nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from segkit.data.loader import BatchOrder, collate_evaluation, resized, resized_size, training_loader
+from segkit.data.sample import Sample
+from segkit.settings import AugmentSettings
+
+CPU = torch.device("cpu")
+
+
+class Sizes:
+    """A dataset of images of different sizes; pixel values are the index."""
+
+    classes = ("background", "thing")
+    palette = ((0, 0, 0), (255, 0, 0))
+    ignore_index = 255
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> Sample:
+        height, width = 10 + index, 20 - index
+        mask = torch.ones(height, width, dtype=torch.uint8)
+        return Sample(torch.full((3, height, width), index, dtype=torch.uint8), mask, f"image {index}")
+
+
+def loader(workers: int = 0, **augment: object):  # noqa: ANN201
+    chosen = AugmentSettings.model_validate(augment)
+    return training_loader(
+        Sizes(), chosen, batch_size=3, seed=7, repeat=1, resize=None, workers=workers, device=CPU
+    )
+
+
+def test_an_epoch_holds_every_image_once_but_the_incomplete_batch() -> None:
+    order = BatchOrder(10, 3, seed=0)
+    batches = list(order)
+    assert [len(batch) for batch in batches] == [3, 3, 3] == [3] * len(order)
+    indices = [index for batch in batches for _, index in batch]
+    assert len(set(indices)) == 9
+
+
+def test_fewer_images_than_a_batch_are_one_smaller_batch() -> None:
+    order = BatchOrder(2, 8, seed=0)
+    assert len(order) == 1
+    assert sorted(index for batch in order for _, index in batch) == [0, 1]
+
+
+def test_repeated_passes_hold_every_image_as_often_under_different_keys() -> None:
+    order = BatchOrder(5, 5, seed=0, repeat=4)
+    keys = [key for batch in order for key in batch]
+    assert len(set(keys)) == 20
+    assert sorted(index % 5 for _, index in keys) == sorted(list(range(5)) * 4)
+
+
+def test_epochs_differ_and_the_same_epoch_repeats() -> None:
+    order = BatchOrder(10, 3, seed=0)
+    first = list(order)
+    assert first == list(order)
+    order.epoch = 1
+    assert [i for b in first for _, i in b] != [i for b in order for _, i in b]
+
+
+def test_smaller_images_are_padded_with_void() -> None:
+    batches, _ = loader(flip=0.0)
+    batch = next(iter(batches))
+    heights = [10 + int(name.split()[1]) for name in batch.names]
+    widths = [20 - int(name.split()[1]) for name in batch.names]
+    assert batch.mask.shape == (3, max(heights), max(widths))
+    labelled = (batch.mask == 1).sum((1, 2)).tolist()
+    assert labelled == [h * w for h, w in zip(heights, widths, strict=True)]
+    assert batch.image.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_number_of_workers_changes_nothing_and_epochs_differ() -> None:
+    drawn = {"crop": 8, "scale": [0.5, 2.0], "rotation": 10.0, "colour": 0.5}
+
+    def seen(workers: int) -> list[torch.Tensor]:
+        batches, order = loader(workers, **drawn)
+        tensors = []
+        for epoch in (1, 2):
+            order.epoch = epoch
+            for batch in batches:
+                assert batch.colour is not None
+                tensors += [batch.image.float(), batch.mask.float(), batch.colour]
+        return tensors
+
+    alone, two = seen(0), seen(2)
+    assert len(alone) == len(two) == 18
+    assert all(torch.equal(a, b) for a, b in zip(alone, two, strict=True))
+    assert not torch.equal(alone[0], alone[9])
+
+
+def test_parts_of_a_batch_are_the_batch() -> None:
+    batches, _ = loader(crop=8)
+    batch = next(iter(batches))
+    parts = batch.parts(2)
+    assert [len(part.names) for part in parts] == [2, 1]
+    assert torch.equal(torch.cat([part.image for part in parts]), batch.image)
+    assert [name for part in parts for name in part.names] == batch.names
+
+
+def test_evaluation_batches_never_mix_sizes() -> None:
+    dataset = Sizes()
+    samples = [dataset[0], dataset[3], dataset[0]]
+    groups = collate_evaluation(samples)
+    assert [group.names for group in groups] == [["image 0", "image 0"], ["image 3"]]
+
+
+@pytest.mark.parametrize(("resize", "size"), [(None, (10, 20)), (0.5, (5, 10)), ([7, 9], (7, 9)), (0.01, (1, 1))])
+def test_resized_size(resize: float | list[int] | None, size: tuple[int, int]) -> None:
+    assert resized_size(10, 20, resize) == size
+
+
+def test_resizing_keeps_the_mask_for_scores_and_its_labels_for_training() -> None:
+    mask = torch.tensor([[0, 7], [9, 255]], dtype=torch.uint8).repeat_interleave(8, 0).repeat_interleave(8, 1)
+    sample = Sample(torch.zeros(3, 16, 16, dtype=torch.uint8), mask, "s")
+    scored = resized(sample, 0.5, mask_too=False)
+    assert scored.image.shape == (3, 8, 8)
+    assert scored.mask is mask
+    trained = resized(sample, 0.5, mask_too=True)
+    assert torch.equal(trained.mask, mask[::2, ::2])

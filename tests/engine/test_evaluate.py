@@ -1,0 +1,108 @@
+"""Evaluation: at each mask's own size, with one confusion matrix, whatever the batch size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torchmetrics
+from torch import nn
+
+from segkit.data.sample import Sample
+from segkit.engine.evaluate import evaluate
+from segkit.engine.objective import Objective
+from segkit.engine.precision import Precision
+from segkit.errors import LabelError
+from segkit.metric.scores import MeanAccuracy, PixelAccuracy
+
+FP32 = Precision("fp32", torch.device("cpu"))
+
+
+class Brightness(nn.Module):
+    """Class 1 where the image is bright; notes the sizes it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(tuple(images.shape[2:]))
+        level = images.mean(1)
+        return torch.stack([-level, level], 1)
+
+
+def zero(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return (logits * 0).sum() + logits.shape[0]
+
+
+def test_a_perfect_prediction_scores_one_in_spite_of_void(halves: Any) -> None:
+    scores = evaluate(Brightness(), halves(5), precision=FP32)
+    assert scores["mean_iou"] == scores["pixel_accuracy"] == scores["mean_dice"] == 1.0
+    assert scores["class_iou"] == {"dark": 1.0, "bright": 1.0}
+
+
+def test_the_batch_size_changes_nothing(halves: Any, tiny_net: Any) -> None:
+    torch.manual_seed(0)
+    model = tiny_net()
+    one = evaluate(model, halves(5), precision=FP32, batch_size=1)
+    many = evaluate(model, halves(5), precision=FP32, batch_size=4)
+    assert one == many
+
+
+def test_the_logits_are_resized_and_never_the_mask(halves: Any) -> None:
+    model = Brightness()
+    scores = evaluate(model, halves(3), precision=FP32, resize=0.5)
+    assert set(model.sizes) == {(6, 8)}
+    assert scores["pixel_accuracy"] > 0.8
+    confusion = PixelAccuracy(2, 255)
+    evaluate(model, halves(3), precision=FP32, resize=0.5, metrics={"pixel_accuracy": confusion})
+    labelled = sum(int((halves(3)[index].mask != 255).sum()) for index in range(3))
+    assert int(confusion.confusion.compute().sum()) == labelled
+
+
+def test_metrics_of_ours_and_of_torchmetrics_stand_side_by_side(halves: Any, tiny_net: Any) -> None:
+    torch.manual_seed(3)
+    model = tiny_net().eval()
+    jaccard = torchmetrics.classification.MulticlassJaccardIndex(2, ignore_index=255)
+    metrics = {"mean_accuracy": MeanAccuracy(2, 255), "jaccard": jaccard}
+    for _ in range(2):  # the second time starts afresh
+        scores = evaluate(model, halves(6), precision=FP32, metrics=metrics, batch_size=4)
+    assert scores["jaccard"] == pytest.approx(scores["mean_iou"], abs=1e-6)
+    assert 0 < scores["mean_accuracy"] < 1
+    alone = MeanAccuracy(2, 255)
+    for index in range(6):
+        sample = halves(6)[index]
+        with torch.no_grad():
+            from segkit.data.normalise import normalise
+
+            alone.update(model(normalise(sample.image[None])), sample.mask[None].long())
+    assert alone.compute()["mean_accuracy"] == pytest.approx(scores["mean_accuracy"])
+
+
+def test_the_loss_is_a_mean_over_images_and_each_term_is_told(halves: Any) -> None:
+    objective = Objective([("size", 2.0, zero), ("size", 0.5, zero)])
+    scores = evaluate(Brightness(), halves(5), precision=FP32, objective=objective, batch_size=4)
+    mean = (4 * 4 + 1 * 1) / 5
+    assert scores["losses"] == pytest.approx({"size": mean, "size_2": mean})
+    assert scores["loss"] == pytest.approx(2.5 * mean)
+
+
+def test_a_label_outside_the_classes_is_an_error(halves: Any) -> None:
+    class Wrong(halves):  # type: ignore[misc]
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            sample.mask[0, :3] = 7
+            return sample
+
+    with pytest.raises(LabelError, match="6 pixels"):
+        evaluate(Brightness(), Wrong(2), precision=FP32)
+
+
+def test_a_model_in_training_is_evaluated_without_dropout_and_left_in_training(halves: Any, tiny_net: Any) -> None:
+    model = tiny_net().train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    first = evaluate(model, halves(3), precision=FP32)
+    assert first == evaluate(model, halves(3), precision=FP32)
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

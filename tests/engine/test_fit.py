@@ -1,0 +1,251 @@
+"""Runs from the first step to the result: what they write, and that a stopped one goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from segkit.engine import checkpoint
+from segkit.engine.fit import Job, train_and_evaluate
+from segkit.engine.loop import Loop
+from segkit.engine.objective import Objective
+from segkit.engine.precision import Precision, resolve
+from segkit.errors import ConfigError, DataError, RunFolderError, TrainingError
+from segkit.settings import OutputSettings, TrainSettings
+
+CPU = torch.device("cpu")
+MakeJob = Callable[..., Job]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load(folder / "last.pt")["model"]  # type: ignore[no-any-return]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_run_learns_and_writes_all_it_promises(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
+    job = make_job(epochs=8, fields={"output": OutputSettings(samples=2)})
+    result = train_and_evaluate(job)
+    folder = job.folder
+    names = {path.name for path in folder.iterdir()} - {".lock"}
+    assert names == {
+        "run.json", "config.json", "metrics.jsonl", "last.pt", "previous.pt", "best.pt", "model.safetensors",
+        "result.json", "samples",
+    }  # fmt: skip
+    assert len(list((folder / "samples").glob("*.png"))) == 9
+    stored = json.loads((folder / "result.json").read_text())
+    assert set(stored) == {
+        "splits", "best_epoch", "seconds", "images_per_second", "peak_memory_bytes", "precision", "device",
+    }  # fmt: skip
+    test = stored["splits"]["test"]
+    assert set(test) >= {"mean_iou", "pixel_accuracy", "mean_dice", "class_iou", "loss", "floor"}
+    assert set(test["floor"]) >= {"mean_iou", "pixel_accuracy", "class"}
+    assert test["floor"]["class"] == "dark"
+    assert result.splits["test"]["mean_iou"] == test["mean_iou"] > 0.9 > test["floor"]["mean_iou"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 9))
+    assert lines[stored["best_epoch"] - 1]["val"]["mean_iou"] == max(line["val"]["mean_iou"] for line in lines)
+    assert same(load_file(folder / "model.safetensors"), checkpoint.load(folder / "best.pt")["model"])
+    printed = capsys.readouterr().out
+    assert printed.count("floor") >= 10
+    assert "always predicting 'dark'" in printed
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"epochs": 5, "ema": 0.9, "clip_norm": 1.0, "schedule": "one_cycle"}
+    whole, stopped = make_job("whole", **settings), make_job("stopped", **settings)
+    train_and_evaluate(whole)
+
+    real = Loop.run_epoch
+    calls = []
+
+    def until_the_third(self: Loop, *arguments: Any) -> dict[str, Any]:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Loop, "run_epoch", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(stopped)
+    with pytest.raises(RunFolderError, match="unfinished"):
+        train_and_evaluate(make_job("stopped", **settings))
+    train_and_evaluate(make_job("stopped", **settings), resume=True)
+
+    assert same(weights(whole.folder), weights(stopped.folder))
+    assert same(load_file(whole.folder / "model.safetensors"), load_file(stopped.folder / "model.safetensors"))
+    one, two = (checkpoint.load(job.folder / "last.pt")["history"] for job in (whole, stopped))
+    timeless = [[{**line, "train": line["train"] | {"seconds": 0, "images_per_second": 0}} for line in h] for h in (one, two)]
+    assert timeless[0] == timeless[1]
+
+
+def test_the_same_seed_is_the_same_run_and_another_seed_is_not(make_job: MakeJob) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train_and_evaluate(make_job(name, epochs=1, seed=seed))
+    folder = make_job("a").folder.parent
+    assert same(weights(folder / "a"), weights(folder / "b"))
+    assert not same(weights(folder / "a"), weights(folder / "c"))
+
+
+def test_overwriting_starts_anew(make_job: MakeJob) -> None:
+    train_and_evaluate(make_job(epochs=2))
+    train_and_evaluate(make_job(epochs=1), overwrite=True)
+    lines = (make_job().folder / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 1
+
+
+def test_max_steps_ends_the_run_and_plans_the_rate_for_it(make_job: MakeJob) -> None:
+    job = make_job(epochs=100, max_steps=3, schedule="poly", warmup=0.0, lr=1.0)
+    train_and_evaluate(job)
+    state = checkpoint.load(job.folder / "last.pt")
+    assert state["step"] == 3
+    assert state["history"][-1]["train"]["lr"] == pytest.approx((1 / 3) ** 0.9)
+
+
+def test_patience_ends_a_run_that_stands_still(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
+    job = make_job(epochs=50, patience=2, lr=1e-9)
+    train_and_evaluate(job)
+    assert len((job.folder / "metrics.jsonl").read_text().splitlines()) < 10
+    assert "stopped early" in capsys.readouterr().out
+
+
+def test_best_may_be_the_loss_and_an_unknown_score_is_named(make_job: MakeJob) -> None:
+    job = make_job(best="loss")
+    result = train_and_evaluate(job)
+    history = checkpoint.load(job.folder / "last.pt")["history"]
+    assert history[result.best_epoch - 1]["val"]["loss"] == min(line["val"]["loss"] for line in history)
+    with pytest.raises(ConfigError, match=r'train\.best = "miou".*mean_iou'):
+        train_and_evaluate(make_job("other", best="miou"))
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(halves: Any) -> None:
+    def after_a_step(accumulate: int) -> list[torch.Tensor]:
+        from segkit.data.loader import training_loader
+        from segkit.settings import AugmentSettings
+
+        torch.manual_seed(0)
+        model = nn.Conv2d(3, 2, 1)
+        mean = Objective([("mse", 1.0, lambda logits, target: (logits.mean((1, 2, 3)) - 1).square().mean())])
+        settings = TrainSettings(batch_size=4, accumulate=accumulate, optimizer="sgd", precision="fp32")
+        loop = Loop(model, mean, settings, Precision("fp32", CPU), steps=10)
+        batches, _ = training_loader(
+            halves(8), AugmentSettings(), batch_size=4, seed=0, repeat=1, resize=None, workers=0, device=CPU
+        )
+        loop.train_step(next(iter(batches)))
+        return list(loop.model.parameters())
+
+    torch.testing.assert_close(after_a_step(1), after_a_step(2))
+    torch.testing.assert_close(after_a_step(1), after_a_step(4))
+
+
+def test_fp32_and_bf16_agree_within_noise(make_job: MakeJob) -> None:
+    scores = [
+        train_and_evaluate(make_job(precision, epochs=6, precision=precision)).splits["test"]["mean_iou"]
+        for precision in ("fp32", "bf16")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.03)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_says_what_to_do(make_job: MakeJob) -> None:
+    broken = Objective([("broken", 1.0, lambda logits, target: logits.sum() * float("nan"))])
+    with pytest.raises(TrainingError, match=r"loss is nan .* lower train\.lr"):
+        train_and_evaluate(make_job(fields={"objective": broken}))
+
+
+def test_a_compiler_that_fails_is_told_once_and_eager_goes_on(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken_compile(model: nn.Module, **options: object) -> Callable[..., Any]:
+        def fail(*arguments: object) -> None:
+            raise RuntimeError("no compiler\nlong story")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", broken_compile)
+    train_and_evaluate(make_job("compiled", compile=True))
+    told = capsys.readouterr().err
+    assert told.count("train.compile failed") == 1
+    assert "long story" not in told
+    monkeypatch.undo()
+    train_and_evaluate(make_job("eager"))
+    folder = make_job().folder.parent
+    assert same(weights(folder / "compiled"), weights(folder / "eager"))
+
+
+def test_the_average_is_what_is_evaluated_and_kept(make_job: MakeJob) -> None:
+    job = make_job(ema=0.999, epochs=2)
+    train_and_evaluate(job)
+    state = checkpoint.load(job.folder / "last.pt")
+    assert not same(state["model"], state["average"]["model"])
+    assert state["average"]["updates"] == state["step"] == 4
+
+
+def test_events_come_after_the_checkpoint(make_job: MakeJob) -> None:
+    job = make_job(epochs=2)
+    seen: list[tuple[str, bool]] = []
+
+    def notify(event: str, **arguments: Any) -> None:
+        steps = 0
+        if (job.folder / "last.pt").exists():
+            steps = checkpoint.load(job.folder / "last.pt")["step"]
+        expected = {"segkit_run_started": 0, "segkit_run_ended": 4}.get(event, 2 * arguments.get("epoch", 0))
+        seen.append((event, steps == expected))
+
+    train_and_evaluate(job, notify=notify)
+    assert seen == [
+        ("segkit_run_started", True),
+        ("segkit_epoch_ended", True),
+        ("segkit_epoch_ended", True),
+        ("segkit_run_ended", True),
+    ]
+
+
+def test_wrong_labels_stop_a_run_before_anything_is_written(make_job: MakeJob, halves: Any) -> None:
+    class Wrong(halves):  # type: ignore[misc]
+        def mask(self, index: int) -> torch.Tensor:
+            mask = self[index].mask
+            mask[0, :3] = 9 if index % 2 else 0
+            return mask
+
+    job = make_job(fields={"splits": {"train": Wrong(8), "val": halves(2)}})
+    with pytest.raises(DataError) as caught:
+        train_and_evaluate(job)
+    message = str(caught.value)
+    assert "4 of 8 masks of the train split" in message
+    assert "halves-1: its mask holds 9 (3 pixels); allowed are 0..1 and 255 (void)" in message
+    assert not job.folder.exists()
+
+
+def test_splits_that_do_not_belong_together_are_refused(make_job: MakeJob, halves: Any) -> None:
+    class Other(halves):  # type: ignore[misc]
+        classes = ("dark", "bright", "third")
+
+    with pytest.raises(DataError, match="train and val have different classes"):
+        train_and_evaluate(make_job(fields={"splits": {"train": halves(4), "val": Other(2)}}))
+    with pytest.raises(DataError, match="no val split"):
+        train_and_evaluate(make_job(fields={"splits": {"train": halves(4)}}))
+
+
+def test_precision_is_chosen_by_the_device() -> None:
+    assert resolve("fp32", CPU).name == "fp32"
+    assert resolve("auto", CPU).name in {"bf16", "fp32"}
+    with pytest.raises(ConfigError, match="needs CUDA"):
+        resolve("fp16", CPU)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match=r'train\.device = "cuda"'):
+            train_and_evaluate_on("cuda")
+
+
+def train_and_evaluate_on(device: str) -> None:
+    from segkit.engine.device import pick_device
+
+    pick_device(device)

@@ -1,0 +1,72 @@
+"""Run folders: refused before anything is read, locked while in use."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from segkit.engine.folder import check_folder, clear, locked, read_json, write_json
+from segkit.errors import RunFolderError
+
+
+def check(folder: Path, resume: bool = False, overwrite: bool = False) -> None:
+    check_folder(folder, resume=resume, overwrite=overwrite)
+
+
+def test_a_new_folder_is_accepted_and_not_yet_made(tmp_path: Path) -> None:
+    check(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_file_in_its_place_or_above_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(RunFolderError, match="file is a file"):
+            check(folder)
+
+
+def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(RunFolderError, match="link to nowhere"):
+        check(tmp_path / "link")
+
+
+def test_a_folder_with_a_run_needs_a_word(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(RunFolderError, match=r"unfinished run; --resume .* --overwrite"):
+        check(tmp_path)
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(RunFolderError, match="a finished run"):
+        check(tmp_path)
+    check(tmp_path, overwrite=True)
+    with pytest.raises(RunFolderError, match="nothing to resume"):
+        check(tmp_path, resume=True)
+    (tmp_path / "last.pt").write_text("")
+    check(tmp_path, resume=True)
+
+
+def test_a_folder_in_use_names_the_process(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(RunFolderError, match=f"in use by process {os.getpid()}"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass  # free again
+
+
+def test_clearing_leaves_what_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    for name in ("last.pt", "metrics.jsonl", "samples/best.png", ".last.pt.1.tmp", "notes.txt"):
+        (tmp_path / name).write_text("")
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["notes.txt"]
+
+
+def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"x": math.nan, "y": [1.5, math.inf], "path": tmp_path})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": None, "y": [1.5, None], "path": str(tmp_path)}
+    assert read_json(tmp_path / "a.json")["y"] == [1.5, None]
+    with pytest.raises(RunFolderError, match=r"no run folder: it holds no run\.json"):
+        read_json(tmp_path / "run.json")

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from segkit.errors import ModelError
+from segkit.model.smp import Smp
+
+ARCHITECTURES = ["unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet"]
+ARCHITECTURES += ["deeplabv3", "deeplabv3plus", "pan", "upernet", "segformer"]
+
+
+@pytest.fixture(scope="module")
+def donor() -> Smp:
+    torch.manual_seed(1)
+    return Smp(2, encoder="resnet18")
+
+
+def encoder_state(model: Smp) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.network.encoder.state_dict().items()}
+
+
+def assert_same_encoder(model: Smp, donor: Smp) -> None:
+    expected = encoder_state(donor)
+    for key, value in encoder_state(model).items():
+        assert torch.equal(value, expected[key]), key
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_have_the_size_of_any_image(architecture):
+    model = Smp(5, architecture=architecture, encoder="resnet18").eval()
+    for size in [(33, 50), (1, 1)]:
+        with torch.inference_mode():
+            logits = model(torch.rand(1, 3, *size))
+        assert logits.shape == (1, 5, *size)
+        assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("encoder", ["tu-resnet10t", "tu-convnext_atto", "mobilenet_v2"])
+def test_encoders_of_both_libraries(encoder):
+    model = Smp(2, in_channels=4, encoder=encoder).eval()
+    with torch.inference_mode():
+        assert model(torch.rand(1, 4, 40, 33)).shape == (1, 2, 40, 33)
+
+
+def test_an_encoder_of_one_input_size_sees_the_image_resized():
+    model = Smp(2, encoder="tu-efficientformerv2_s0").eval()
+    assert model.fixed_size == (224, 224)
+    with torch.inference_mode():
+        assert model(torch.rand(1, 3, 40, 33)).shape == (1, 2, 40, 33)
+
+
+def test_a_vision_transformer_takes_any_size():
+    model = Smp(2, architecture="dpt", encoder="tu-vit_tiny_patch16_224").eval()
+    assert model.fixed_size is None
+    with torch.inference_mode():
+        assert model(torch.rand(1, 3, 40, 33)).shape == (1, 2, 40, 33)
+
+
+def test_logits_are_not_shifted_by_the_padding(donor):
+    model = donor.eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(image), model.network(image))
+
+
+def test_it_exports(donor):
+    image = torch.rand(1, 3, 33, 40)
+    model = donor.eval()
+    program = torch.export.export(model, (image,))
+    torch.testing.assert_close(program.module()(image), model(image))
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_encoder_weights_from_a_file(tmp_path, donor, suffix):
+    path = tmp_path / f"resnet18.{suffix}"
+    state = encoder_state(donor)
+    save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
+    model = Smp(3, encoder="resnet18", weights=str(path))
+    assert_same_encoder(model, donor)
+    assert model.network.segmentation_head[0].out_channels == 3
+
+
+def test_encoder_weights_from_files_of_other_programs(tmp_path, donor):
+    state = encoder_state(donor)
+    classifier = {**state, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+    old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    whole = donor.state_dict()  # network.encoder.conv1.weight, ..., network.decoder...
+    parallel = {f"module.{key}": value for key, value in whole.items()}
+    files = {
+        "torchvision": classifier,
+        "old": old,
+        "whole": whole,
+        "checkpoint": {"epoch": 3, "model": parallel, "ema": None},
+        "averaged": {"model": {key: value + 1 for key, value in whole.items()}, "ema": whole},
+        "lightning": {"state_dict": {f"model.{key}": value for key, value in whole.items()}},
+    }
+    for name, content in files.items():
+        path = tmp_path / f"{name}.pth"
+        torch.save(content, path)
+        assert_same_encoder(Smp(2, encoder="resnet18", weights=str(path)), donor)
+
+
+def test_weights_of_a_timm_classifier(tmp_path):
+    import timm
+
+    donor = timm.create_model("convnext_atto", num_classes=7)  # stages.0...; the feature extractor says stages_0
+    path = tmp_path / "convnext.safetensors"
+    save_file(donor.state_dict(), path)
+    model = Smp(2, encoder="tu-convnext_atto", weights=str(path))
+    given = donor.state_dict()["stages.1.blocks.0.conv_dw.weight"]
+    assert torch.equal(model.network.encoder.model.state_dict()["stages_1.blocks.0.conv_dw.weight"], given)
+
+
+def test_weights_that_do_not_fit_are_listed(tmp_path, donor):
+    state = encoder_state(donor)
+    del state["layer1.0.conv1.weight"]
+    state["layer9.weight"] = torch.zeros(1)
+    state["bn1.bias"] = torch.zeros(7)
+    path = tmp_path / "other.pth"
+    torch.save(state, path)
+    with pytest.raises(ModelError) as caught:
+        Smp(2, encoder="resnet18", weights=str(path))
+    message = str(caught.value)
+    assert "1 missing: layer1.0.conv1.weight" in message
+    assert "1 unexpected: layer9.weight" in message
+    assert "1 of another shape: bn1.bias (7,) for (64,)" in message
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match=r"does not fit the encoder: 100 missing: .* and 95 more; 1 unexpected: a"):
+        Smp(2, encoder="resnet18", weights=str(path))
+
+
+def test_a_file_cannot_run_code(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "trapped"), "w"))
+
+    path = tmp_path / "trap.pth"
+    torch.save({"conv1.weight": Trap()}, path)
+    with pytest.raises(ModelError, match=r"trap\.pth holds more than tensors"):
+        Smp(2, encoder="resnet18", weights=str(path))
+    path.write_bytes(pickle.dumps(Trap(), protocol=2))
+    with pytest.raises(ModelError, match=r"trap\.pth"):
+        Smp(2, encoder="resnet18", weights=str(path))
+    assert not (tmp_path / "trapped").exists()
+
+
+@pytest.mark.parametrize("name", ["cut.pth", "cut.safetensors"])
+def test_a_damaged_or_missing_file_is_named(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(ModelError, match=f"there is no file of weights .*{name}"):
+        Smp(2, encoder="resnet18", weights=str(path))
+    path.write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(ModelError, match=f"{name} holds no weights, or damaged ones"):
+        Smp(2, encoder="resnet18", weights=str(path))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"architecture": "unetpluplus"},
+            "no architecture 'unetpluplus'; did you mean 'unetplusplus'? There are: unet,",
+        ),
+        ({"encoder": "resnet81"}, "there is no encoder 'resnet81'; did you mean 'resnet18'?"),
+        ({"encoder": "tu-convnext_ato"}, "did you mean 'tu-convnext_atto'?"),
+        ({"encoder": "convnext_atto"}, "is a model of timm: write 'tu-convnext_atto'"),
+        ({"encoder": "resnet18", "weights": "imagnet"}, "did you mean 'imagenet'? There are: imagenet, ssl, swsl"),
+        ({"encoder": "tu-resnet18", "weights": "ssl"}, "there are: tu-resnet18.a1_in1k"),
+        (
+            {"architecture": "dpt", "encoder": "tu-vit_small_patch14_dinov2"},
+            "'dpt' cannot use the encoder 'tu-vit_small_patch14_dinov2': its patches of 14 do not divide 32",
+        ),
+        ({"architecture": "dpt"}, "'dpt' cannot be built on the encoder 'resnet34'"),
+    ],
+)
+def test_unknown_names(options, message):
+    with pytest.raises(ModelError) as caught:
+        Smp(2, **options)
+    assert message in str(caught.value)
+
+
+def test_a_batch_of_one_is_explained_where_pooling_leaves_one_value():
+    model = Smp(2, architecture="deeplabv3", encoder="resnet18")
+    with pytest.raises(ModelError, match="makes that of a batch of 1 image of 64x64 pixels; use a larger batch"):
+        model(torch.rand(1, 3, 64, 64))
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """No answer from the hub, and an empty cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the port of `discard`: refused
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: Refusing())
+    return tmp_path / "hub"
+
+
+class Refusing:
+    def head(self, *_: object, **__: object) -> None:
+        raise ConnectionError("no route to host")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "repository"),
+    [("resnet18", "smp-hub/resnet18.imagenet"), ("tu-resnet18.a1_in1k", "timm/resnet18.a1_in1k")],
+)
+def test_without_a_network_one_line_at_once(no_network, capfd, encoder, repository):
+    from huggingface_hub import constants
+
+    offline = constants.HF_HUB_OFFLINE
+    start = time.monotonic()
+    with pytest.raises(ModelError) as caught:
+        Smp(2, encoder=encoder, weights="imagenet")
+    message = str(caught.value)
+    assert time.monotonic() - start < 5  # the library itself takes most of a minute
+    assert f"'imagenet' of the encoder '{encoder}' ({repository}) from http://127.0.0.1:9: no route to host" in message
+    assert 'weights = "path/to/model.safetensors"' in message
+    assert "\n" not in message
+    assert capfd.readouterr().err == ""
+    assert offline == constants.HF_HUB_OFFLINE
+
+
+def test_without_a_network_the_cache_still_serves(no_network, donor):
+    from segmentation_models_pytorch.encoders import encoders
+
+    settings = encoders["resnet18"]["pretrained_settings"]["imagenet"]
+    folder = no_network / "models--smp-hub--resnet18.imagenet" / "snapshots" / settings["revision"]
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    save_file(encoder_state(donor), folder / "model.safetensors")
+    assert_same_encoder(Smp(2, encoder="resnet18", weights="imagenet"), donor)
+
+
+def test_importing_the_module_does_not_import_the_library():
+    code = (
+        "import sys, segkit.model.smp; print([m for m in ('segmentation_models_pytorch', 'timm') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_it_learns(donor):
+    model = Smp(2, encoder="resnet18")
+    model(torch.rand(2, 3, 33, 33)).square().mean().backward()
+    assert all(p.grad is not None for p in model.parameters() if isinstance(p, nn.Parameter))

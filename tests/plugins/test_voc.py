@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.errors import DataError, DownloadError, LabelError
+from segkit_voc.archives import MIRRORS, archives
+from segkit_voc.dataset import VocDataset
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    VocDataset.write_sample(tmp_path)
+    return tmp_path
+
+
+def names(dataset: VocDataset) -> list[str]:
+    return [dataset[index].name for index in range(len(dataset))]
+
+
+@pytest.mark.parametrize(("year", "splits"), [("2007", ("train", "val", "test")), ("2012", ("train", "val"))])
+def test_the_sample_has_the_official_splits(root: Path, year: Any, splits: tuple[str, ...]) -> None:
+    for split in splits:
+        dataset = VocDataset(root, split, year=year)
+        assert dataset.splits == splits
+        listed = (root / f"VOCdevkit/VOC{year}/ImageSets/Segmentation/{split}.txt").read_text().split()
+        assert names(dataset) == listed
+        assert len({sample.image.shape for sample in dataset}) > 1
+        for index, sample in enumerate(dataset):
+            assert sample.mask.shape == sample.image.shape[1:]
+            assert set(sample.mask.unique().tolist()) > {0, 255}
+            assert sample.mask.equal(dataset.mask(index))
+
+
+def test_palette_indices_are_the_labels(root: Path) -> None:
+    dataset = VocDataset(root)
+    with Image.open(dataset.pairs[0][1]) as mask:
+        assert mask.mode == "P"
+        assert np.array_equal(np.asarray(mask), dataset.mask(0).numpy())
+    assert (len(dataset.classes), dataset.classes[15], dataset.palette[15]) == (21, "person", (192, 128, 128))
+    assert dataset.ignore_index == 255
+
+
+@pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
+def test_root_may_be_any_of_three_folders(root: Path, below: str) -> None:
+    assert names(VocDataset(root / below)) == names(VocDataset(str(root)))
+
+
+def test_another_years_folder_is_not_taken_for_the_wanted_one(root: Path) -> None:
+    shutil.rmtree(root / "VOCdevkit" / "VOC2012")
+    with pytest.raises(DataError, match="no Pascal VOC there"):
+        VocDataset(root / "VOCdevkit" / "VOC2007", year="2012")
+
+
+def test_no_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        VocDataset(tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}: no Pascal VOC there; expected are ")
+    assert f"{tmp_path}/VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt" in message
+    assert "download = true" in message
+
+
+def test_a_split_that_is_not_there(root: Path) -> None:
+    with pytest.raises(DataError, match=r"no split 'test', but train, val; fractions = .* makes one"):
+        VocDataset(root, "test")
+    with pytest.raises(DataError, match=r"no split 'tets', but train, val, test; did you mean 'test'\?"):
+        VocDataset(root, "tets", year="2007")
+
+
+def test_a_test_list_without_masks_is_no_split(root: Path) -> None:
+    for name in names(VocDataset(root, "test", year="2007")):
+        (root / f"VOCdevkit/VOC2007/SegmentationClass/{name}.png").unlink()
+    assert VocDataset(root, year="2007").splits == ("train", "val")
+
+
+def test_files_that_are_missing_are_named_and_counted(root: Path) -> None:
+    folder = root / "VOCdevkit" / "VOC2012"
+    for name in names(VocDataset(root)):
+        (folder / "JPEGImages" / f"{name}.jpg").unlink()
+        (folder / "SegmentationClass" / f"{name}.png").unlink()
+    with pytest.raises(DataError, match=r"of the 4 pairs of the train split, 8 files are missing: ") as caught:
+        VocDataset(root)
+    assert str(caught.value).count(".jpg") + str(caught.value).count(".png") == 5
+    assert "JPEGImages/2007_000001.jpg, SegmentationClass/2007_000001.png" in str(caught.value)
+    assert "and 3 more" in str(caught.value)
+    VocDataset(root, "val")
+
+
+def test_fractions_deal_all_labelled_images(root: Path) -> None:
+    def split(year: Any, **options: Any) -> dict[str, list[str]]:
+        splits = VocDataset(root, year=year, **options).splits
+        return {each: names(VocDataset(root, each, year=year, **options)) for each in splits}
+
+    dealt = split("2007", fractions=[0.6, 0.2, 0.2])
+    assert {each: len(dealt[each]) for each in dealt} == {"train": 6, "val": 2, "test": 2}
+    assert len({name for each in dealt.values() for name in each}) == 10
+    assert dealt != split("2007", fractions=[0.6, 0.2, 0.2], split_seed=1)
+    assert [len(files) for files in split("2012", fractions=(0.7, 0.3)).values()] == [5, 2]
+    assert tuple(split("2012", fractions=[0.8, 0.0, 0.2])) == ("train", "test")
+
+
+def test_a_label_of_no_class_is_refused(root: Path) -> None:
+    path = VocDataset(root).pairs[0][1]
+    Image.fromarray(np.full((64, 48), 21, dtype=np.uint8)).save(path)
+    with pytest.raises(LabelError, match=rf"{path.name}.*21 \(3,072 pixels\)"):
+        VocDataset(root).mask(0)
+
+
+def test_the_real_images(real_data: Path) -> None:
+    for split, count, background in (("train", 48, 73.6), ("val", 54, 70.3)):
+        dataset = VocDataset(real_data, split)
+        assert (len(dataset), dataset.splits) == (count, ("train", "val"))
+        pixels = sum(np.bincount(dataset.mask(index).numpy().ravel(), minlength=256) for index in range(count))
+        assert pixels[21:255].sum() == 0
+        assert 100 * pixels[0] / pixels[:21].sum() == pytest.approx(background, abs=0.05)
+    assert dataset[0].image.shape[1:] == dataset.mask(0).shape
+
+
+def test_the_addresses() -> None:
+    (name, checksum, _), *rest = archives("2012")
+    assert MIRRORS[0].format(year="2012", name=name) == (
+        "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
+    )
+    assert (checksum, rest) == ("md5:6cd6e144f989b92b3379bac3b3de84fd", [])
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    asked: list[str]
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        super().do_GET()
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Serve the samples as the archives of 2007; what was asked for."""
+    VocDataset.write_sample(tmp_path / "made")
+    folder = tmp_path / "made" / "VOCdevkit" / "VOC2007"
+    offered = []
+    for archive, splits in (("trainval.tar", ("train", "val")), ("test.tar", ("test",))):
+        (tmp_path / "served").mkdir(exist_ok=True)
+        with tarfile.open(tmp_path / "served" / archive, "w") as tar:
+            for split in splits:
+                files = [Path("ImageSets", "Segmentation", f"{split}.txt")]
+                for name in (folder / files[0]).read_text().split():
+                    files += [Path("JPEGImages", f"{name}.jpg"), Path("SegmentationClass", f"{name}.png")]
+                for file in files:
+                    tar.add(folder / file, f"VOCdevkit/VOC2007/{file}")
+        checksum = hashlib.md5((tmp_path / "served" / archive).read_bytes()).hexdigest()
+        offered.append((archive, f"md5:{checksum}", splits[0]))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(Quiet, "asked", [], raising=False)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "served")))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setattr("segkit_voc.dataset.archives", lambda year: tuple(offered))
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setattr("segkit_voc.dataset.MIRRORS", (address + "/gone/{year}/{name}", address + "/{name}"))
+    yield Quiet.asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2007"])
+def test_download(asked: list[str], tmp_path: Path, below: str) -> None:
+    root = tmp_path / "data" / below
+    assert len(VocDataset(root, "train", year="2007", download=True)) == 4
+    assert asked == ["/gone/2007/trainval.tar", "/trainval.tar", "/gone/2007/test.tar", "/test.tar"]
+    assert len(VocDataset(root, "test", year="2007", download=True)) == 3
+    assert len(asked) == 4
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {
+        "VOCdevkit",
+        "trainval.tar",
+        "test.tar",
+        ".VOC2007.lock",
+    }
+
+
+def test_only_what_is_missing_is_downloaded_and_an_archive_put_there_is_used(asked: list[str], tmp_path: Path) -> None:
+    VocDataset(tmp_path / "data", year="2007", download=True)
+    (tmp_path / "data/VOCdevkit/VOC2007/ImageSets/Segmentation/test.txt").unlink()
+    asked.clear()
+    assert VocDataset(tmp_path / "data", year="2007", download=True).splits == ("train", "val", "test")
+    assert asked == []
+    (tmp_path / "data/test.tar").unlink()
+    VocDataset(tmp_path / "data", year="2007", download=True)
+    assert asked == []
+
+
+def test_an_interrupted_unpacking_is_told_and_repeated(asked: list[str], tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    VocDataset(root, year="2007", download=True)
+    (root / ".trainval.tar.unpacking").mkdir()
+    (root / "VOCdevkit/VOC2007/JPEGImages/000002.jpg").unlink()
+    assert len(VocDataset(root, year="2007", download=True)) == 4
+    (root / ".trainval.tar.unpacking").mkdir()
+    shutil.rmtree(root / "VOCdevkit")
+    with pytest.raises(DataError, match=r"unpacking Pascal VOC was interrupted; .*download = true"):
+        VocDataset(root, year="2007")
+
+
+def test_a_wrong_archive_leaves_no_data(asked: list[str], tmp_path: Path) -> None:
+    (tmp_path / "served" / "trainval.tar").write_bytes(b"another archive")
+    with pytest.raises(DownloadError, match=r"status 404.*its md5 is .*put the file here: .*trainval\.tar"):
+        VocDataset(tmp_path / "data", year="2007", download=True)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [".VOC2007.lock"]
+
+
+def test_complete_data_in_a_read_only_folder_need_no_download(
+    root: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segkit_voc.dataset.exclusive", lambda file: pytest.fail("nothing may be written"))
+    VocDataset(root, year="2007", download=True)
+    assert asked == []
