@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segkit.data.sample import Sample
     from segkit.compose import fit, run
+    from segkit.data.sample import Sample
     from segkit.errors import SegkitError
     from segkit.hookspecs import hookimpl
-    from segkit.inference.predictor import load
+    from segkit.loading import load
     from segkit.registry import datasets, losses, metrics, models
 
 __version__ = "0.1.0"
@@ -24,7 +24,7 @@ _PLACES = {
     "datasets": "segkit.registry",
     "fit": "segkit.compose",
     "hookimpl": "segkit.hookspecs",
-    "load": "segkit.inference.predictor",
+    "load": "segkit.loading",
     "losses": "segkit.registry",
     "metrics": "segkit.registry",
     "models": "segkit.registry",

@@ -29,7 +29,7 @@ class FolderDataset(PairedFiles):
         fractions: shares of train, val and test.
         split_seed: another seed, another split by fractions.
         void: stored labels that mean "not labelled".
-        value_map: stored label -> class index (255 is void), such as {"0" = 0, "255" = 1}; else labels are class indices.
+        value_map: stored label -> class index or 255 (void), such as {"0" = 0, "255" = 1}; left out: the index.
         colour_map: class name (or "void") -> RGB, for masks that hold colours.
         palette: an RGB triple a class; left out: the colours of ``colour_map``, or Pascal VOC's.
     """
@@ -51,7 +51,7 @@ class FolderDataset(PairedFiles):
         colour_map: Mapping[str, Sequence[int]] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        base = Path(root)
+        base = Path(root).expanduser()
         names = _read_names(base, classes) if isinstance(classes, str) else list(classes)
         if colour_map is not None and value_map is not None:
             raise ConfigError("value_map and colour_map: a mask holds either labels or colours; give one of the two")
@@ -59,11 +59,8 @@ class FolderDataset(PairedFiles):
         if palette is None:
             palette = voc_palette(len(names)) if colour_map is None else [colour_map[name] for name in names]
         parts = _by_folder(base, images, masks)
-        pairs: list[tuple[Path, Path]] = []
-        if parts:
-            self.splits = tuple(parts)
-        else:
-            self.splits = tuple(name for name, share in zip(SPLITS, fractions, strict=False) if share > 0)
+        shared = tuple(name for name, share in zip(SPLITS, fractions, strict=False) if share > 0)
+        self.splits = tuple(parts) or shared
         if split not in self.splits:
             raise DataError(
                 f"no split '{split}' in {base}; there are {', '.join(self.splits)}{did_you_mean(split, self.splits)}"
@@ -131,7 +128,7 @@ def _values(names: Sequence[str], void: Sequence[int], value_map: Mapping[str, i
     for stored in void:
         if stored != VOID and values.get(stored, VOID) != VOID:
             raise ConfigError(
-                f"void: {stored} is also the label of class '{names[values[stored]]}'; "
+                f"void: {stored} is also the stored label of class {values[stored]}; "
                 "write a value_map that says which stored label is which class"
             )
         values.setdefault(stored, VOID)

@@ -25,7 +25,7 @@ class ShapesDataset:
 
     Args:
         split: train, val or test.
-        size: height and width in pixels.
+        size: height and width in pixels; 64 trains in half a minute on two cores.
         images: how many pictures in train, val and test.
         seed: another seed, other pictures.
     """
@@ -35,7 +35,7 @@ class ShapesDataset:
     palette = voc_palette(len(CLASSES))
     ignore_index = VOID
 
-    def __init__(self, split: str, size: int = 96, images: Sequence[int] = (240, 60, 60), seed: int = 0) -> None:
+    def __init__(self, split: str, size: int = 64, images: Sequence[int] = (240, 60, 60), seed: int = 0) -> None:
         if split not in SPLITS:
             raise DataError(
                 f"shapes has no split '{split}'; there are {', '.join(SPLITS)}{did_you_mean(split, SPLITS)}"

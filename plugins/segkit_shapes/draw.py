@@ -22,7 +22,7 @@ Labels = NDArray[np.uint8]
 
 
 def draw(size: int, random: np.random.Generator) -> tuple[NDArray[np.uint8], Labels]:
-    """A noisy, textured picture uint8 ``[size,size,3]`` of one to three objects, and its labels ``[size,size]``."""
+    """A noisy, textured picture uint8 ``[size,size,3]`` of up to five objects, and its labels ``[size,size]``."""
     base = random.integers(40, 216, 3)
     picture = _texture(size, base, 32, random)
     labels: Labels = np.zeros((size, size), dtype=np.uint8)
@@ -41,16 +41,16 @@ def draw(size: int, random: np.random.Generator) -> tuple[NDArray[np.uint8], Lab
 
 def _texture(size: int, base: Pixels, contrast: int, random: np.random.Generator) -> Pixels:
     """Smooth patches around the colour ``base``, ``[size,size,3]``."""
-    grid = (
+    grid: Pixels = (
         base
         + random.integers(-contrast, contrast + 1, (_CELLS, _CELLS, 1))
         + random.integers(-8, 9, (_CELLS, _CELLS, 3))
     )
-    at = np.arange(size) * (_CELLS - 1) * 64 // size  # the place on the grid, in 64ths of a cell
+    at = np.arange(size, dtype=np.int64) * (_CELLS - 1) * 64 // size  # the place on the grid, in 64ths of a cell
     cell, part = at // 64, at % 64
-    rows = grid[cell] * (64 - part)[:, None, None] + grid[cell + 1] * part[:, None, None]  # [size,cells,3]
-    both = rows[:, cell] * (64 - part)[:, None] + rows[:, cell + 1] * part[:, None]  # [size,size,3]
-    return both >> 12
+    rows: Pixels = grid[cell] * (64 - part)[:, None, None] + grid[cell + 1] * part[:, None, None]  # [size,cells,3]
+    both: Pixels = rows[:, cell] * (64 - part)[:, None] + rows[:, cell + 1] * part[:, None]  # [size,size,3]
+    return both // 4096
 
 
 def _contrasting(base: Pixels, random: np.random.Generator) -> Pixels:
@@ -67,20 +67,24 @@ def _outline(label: int, size: int, random: np.random.Generator) -> NDArray[np.b
     margin = radius * 13 // 1000 + 2
     column, row = random.integers(margin, size - margin, 2).tolist()
     cosine, sine = _TURNS[int(random.integers(64))]
-    x = np.arange(size) - column
-    y = (np.arange(size) - row)[:, None]
-    u, v = (x * cosine + y * sine) * 100, (y * cosine - x * sine) * 100  # [size,size], in units of pixel / 25600
+    x = np.arange(size, dtype=np.int64) - column
+    y = (np.arange(size, dtype=np.int64) - row)[:, None]
+    u: Pixels = (x * cosine + y * sine) * 100  # [size,size], in units of pixel / 25600
+    v: Pixels = (y * cosine - x * sine) * 100
     r = radius * 256
     across, along = np.abs(u), np.abs(v)
+    inside: NDArray[np.bool_]
     if CLASSES[label] == "disc":
-        return u * u + v * v <= r * r
-    if CLASSES[label] == "square":
-        return np.maximum(across, along) * 100 <= r * 89
-    if CLASSES[label] == "triangle":
-        return (v * 100 >= -r * 67) & (across * 173 + v * 100 <= r * 133)
-    if CLASSES[label] == "cross":
-        return (np.minimum(across, along) * 100 <= r * 40) & (np.maximum(across, along) * 100 <= r * 118)
-    return (u * u + v * v <= r * r // 100 * 156) & (u * u + v * v >= r * r // 100 * 30)
+        inside = u * u + v * v <= r * r
+    elif CLASSES[label] == "square":
+        inside = np.maximum(across, along) * 100 <= r * 89
+    elif CLASSES[label] == "triangle":
+        inside = (v * 100 >= -r * 67) & (across * 173 + v * 100 <= r * 133)
+    elif CLASSES[label] == "cross":
+        inside = (np.minimum(across, along) * 100 <= r * 40) & (np.maximum(across, along) * 100 <= r * 118)
+    else:
+        inside = (u * u + v * v <= r * r // 100 * 156) & (u * u + v * v >= r * r // 100 * 30)
+    return inside
 
 
 def _grown(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:

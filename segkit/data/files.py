@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ class PairedFiles:
             raise ConfigError(f"palette: {len(self.palette)} colours for {len(self.classes)} classes; give one a class")
         for label in [*self._values.values(), *(self._colours or {}).values()]:
             if label not in own:
-                raise ConfigError(f"class index {label} in the map of labels: allowed are {self._allowed()}")
+                raise ConfigError(f"class index {label} in the map of labels: allowed are {self._indices()}")
         for stored in self._values:
             if not 0 <= stored <= 65535:
                 raise ConfigError(f"stored label {stored} in the map of labels: masks hold 0 to 65535")
@@ -127,17 +128,19 @@ class PairedFiles:
                 f"{path}: the only labels are 0 and 255, and 255 would be void, so that the class "
                 f"'{self.classes[1]}' never occurs"
             )
-        if len(values) == len(self.classes) and self._colours is None:
+        if len(values) == len(self.classes) and self._void_is_assumed:
             pairs = ", ".join(f'"{value}" = {index}' for index, value in enumerate(values))
             message += f". If the values stand for the classes in this order: value_map = {{ {pairs} }}"
         if not wrong:
             message += f'. If 255 is void: value_map = {{ "0" = 0, "1" = 1, "255" = {self.ignore_index} }}'
         return message
 
+    def _indices(self) -> str:
+        return f"0 to {len(self.classes) - 1} ({len(self.classes)} classes) and {self.ignore_index} (void)"
+
     def _allowed(self) -> str:
-        void = f"{self.ignore_index} (void)"
-        if self._void_is_assumed or not self._values:
-            return f"0 to {len(self.classes) - 1} ({len(self.classes)} classes) and {void}"
+        if self._void_is_assumed:
+            return self._indices()
         mapped = [
             f"{stored} -> {'void' if label == self.ignore_index else label}" for stored, label in self._values.items()
         ]
@@ -153,13 +156,15 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
     Raises:
         DataError: a folder is missing or empty, or not every file has exactly one partner.
     """
+    if images == masks and not mask_suffix:
+        raise DataError(f"{images} is the folder of the images and of the masks; a mask_suffix must tell them apart")
     by_stem: list[dict[str, Path]] = []
     for folder, of_masks in ((images, False), (masks, True)):
         files = _picture_files(folder)
         if images == masks:
             files = [path for path in files if path.stem.endswith(mask_suffix) is of_masks]
         _refuse_repeated(folder, files)
-        by_stem.append({path.stem: path for path in files})
+        by_stem.append({_stem(path): path for path in files})
     image_of, mask_of = by_stem
     without_mask = [path for stem, path in image_of.items() if stem + mask_suffix not in mask_of]
     expected = {stem + mask_suffix for stem in image_of}
@@ -169,13 +174,15 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
     return [(path, mask_of[stem + mask_suffix]) for stem, path in image_of.items()]
 
 
+def _stem(path: Path) -> str:
+    """The name without suffix, composed: an archive made on a Mac writes an umlaut as two characters."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
 def _picture_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         state = "is a file" if folder.exists() else "does not exist"
-        parent = folder.parent
-        beside = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-        there = f"{parent} holds {first_few(beside)}" if beside else f"{parent.absolute()} holds no folders"
-        raise DataError(f"folder {folder} {state}; {there}. Set the dataset's root and folders to where the data lies")
+        raise DataError(f"folder {folder} {state}; {_nearest(folder)}. Set the dataset's root to where the data lies")
     entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
     files = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not files:
@@ -187,14 +194,21 @@ def _picture_files(folder: Path) -> list[Path]:
     return sorted(files, key=_natural)
 
 
+def _nearest(folder: Path) -> str:
+    """What lies in the nearest parent that exists."""
+    parent = next(path for path in folder.absolute().parents if path.is_dir())
+    beside = sorted(path.name for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return f"{parent} holds " + (f"the folders {first_few(beside)}" if beside else "no folders")
+
+
 def _natural(path: Path) -> list[tuple[int, str]]:
     """Digits compare as numbers: ``[("image", 2)] < [("image", 10)]``."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"([0-9]+)", path.name)]
 
 
 def _refuse_repeated(folder: Path, files: Sequence[Path]) -> None:
-    counts = Counter(path.stem for path in files)
-    repeated = [path.name for path in files if counts[path.stem] > 1]
+    counts = Counter(_stem(path) for path in files)
+    repeated = [path.name for path in files if counts[_stem(path)] > 1]
     if repeated:
         raise DataError(
             f"folder {folder}: {len(repeated)} files share their names but for the suffix: {first_few(repeated)}"

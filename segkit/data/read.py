@@ -66,8 +66,6 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             image = Image.fromarray((values >> 8).astype(np.uint8))
         elif image.mode == "F":
             raise DataError(f"{path}: floating-point values; save the image with 8 or 16 bits a channel")
-        elif "transparency" in image.info:  # converted straight to RGB, Pillow warns
-            image = image.convert("RGBA")
         image = image.convert("RGB")
         return np.array(image.transpose(turn) if turn is not None else image)
 
@@ -188,15 +186,16 @@ def _refuse_lossy(path: Path, image: Image.Image, head: bytes) -> None:
 
 
 def _is_lossless_webp(path: Path) -> bool:
-    """Whether the RIFF chunks hold VP8L and no VP8, the lossy bitstream."""
+    """Whether the first picture among the RIFF chunks is VP8L, not VP8."""
     data = path.read_bytes()
-    position, kinds = 12, set()
+    position = 12
     while position + 8 <= len(data):
         kind = data[position : position + 4]
-        kinds.add(kind)
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8L"
         size = int.from_bytes(data[position + 4 : position + 8], "little")
         position += 24 if kind == b"ANMF" else 8 + size + size % 2  # a frame's chunks lie inside ANMF
-    return b"VP8L" in kinds and b"VP8 " not in kinds
+    return False
 
 
 def _grey_bits(image: Image.Image, head: bytes) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from segkit.data.sample import Palette
+if TYPE_CHECKING:  # torch is not needed to draw
+    from segkit.data.sample import Palette
 
 VOID_COLOUR = (224, 224, 192)  # the cream of Pascal VOC's borders, which no class of its palette has
 _WRONG = (230, 25, 25)
@@ -35,7 +37,7 @@ def overlay(image: Pixels, mask: Pixels, palette: Palette, ignore_index: int = 2
 
 
 def save_palette_png(mask: Pixels, palette: Palette, path: str | Path, ignore_index: int = 255) -> None:
-    """Write labels ``[H,W]`` as a PNG whose indices are the labels and whose colours are for the eye, as VOC's masks."""
+    """Write labels ``[H,W]`` as a palette PNG, as VOC's masks: the indices are the labels, the colours for the eye."""
     picture = Image.fromarray(mask)
     picture.putpalette(_table(palette, ignore_index).tobytes())
     picture.save(path, format="PNG")
@@ -59,17 +61,17 @@ def panel(
     grey = (image.mean(axis=2, keepdims=True) * 0.5).repeat(3, axis=2)  # [H,W,3]
     errors = np.where(wrong[..., None], _WRONG, np.where(void[..., None], VOID_COLOUR, grey)).astype(np.uint8)
     share = wrong.sum() / max((~void).sum(), 1)
-    tiles = {
-        name or "image": image,
-        "truth": colour_mask(truth, palette, ignore_index),
-        "prediction": colour_mask(prediction, palette, ignore_index),
-        f"errors: {share:.1%} of the labelled pixels": errors,
-    }
+    tiles = [
+        (name or "image", image),
+        ("truth", colour_mask(truth, palette, ignore_index)),
+        ("prediction", colour_mask(prediction, palette, ignore_index)),
+        (f"errors: {share:.1%} of the labelled pixels", errors),
+    ]
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     line = _TEXT + _GAP
     strip = Image.new("RGB", (len(tiles) * (width + _GAP) - _GAP, line + height), _PAPER)
     draw = ImageDraw.Draw(strip)
-    for position, (caption, pixels) in enumerate(tiles.items()):
+    for position, (caption, pixels) in enumerate(tiles):
         left = position * (width + _GAP)
         photograph = Image.Resampling.BILINEAR if pixels is image else Image.Resampling.NEAREST
         strip.paste(Image.fromarray(pixels).resize((width, height), photograph), (left, line))

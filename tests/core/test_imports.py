@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Each may import those before it. Up to config, and at the top of every command, nothing heavy.
 CHAIN = [
     *("errors", "settings", "hookspecs", "builtin", "plugins", "registry", "source", "build", "overrides", "config"),
-    *("compose", "evaluation", "cli", "__main__", "testing"),
+    *("compose", "loading", "evaluation", "cli", "__main__", "testing"),
 ]
 LIGHT = CHAIN[: CHAIN.index("compose")]
 WORKERS = ["data", "model", "metric", "engine", "inference"]  # handed objects, never names

@@ -117,6 +117,17 @@ def test_padding_to_a_multiple_leaves_a_fitting_image_alone():
     image = torch.rand(1, 3, 32, 16)
     assert pad_to_multiple(image, 16) is image
     assert pad_to_multiple(image[..., :17, :1], 16).shape == (1, 3, 32, 16)
+    assert pad_to_multiple(image, 16, least=48).shape == (1, 3, 48, 48)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_logits_lie_where_their_pixels_are(padding, monkeypatch):
+    """With a network that returns what it sees, less what unpadded convolutions cost at each side."""
+    model = UNet(3, width=1, depth=2, padding=padding)
+    margin = 20 if padding == "valid" else 0
+    monkeypatch.setattr(model, "network", lambda x: centre_crop(x, x.shape[-2] - 2 * margin, x.shape[-1] - 2 * margin))
+    image = torch.rand(1, 3, 13, 18)
+    assert torch.equal(model(image), image)
 
 
 def test_initialisation_keeps_the_scale_through_the_network():

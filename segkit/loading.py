@@ -1,0 +1,135 @@
+"""From a run folder, or a file of weights in it, to a model that predicts.
+
+``config.json`` names the model as a config does, and the name is looked up among the installed
+components: a folder from a stranger can choose between them, but cannot bring code along.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from segkit.build import create
+from segkit.engine import checkpoint
+from segkit.engine.folder import read_json
+from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError
+from segkit.inference.predictor import Predictor
+from segkit.registry import models
+
+FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
+
+
+class _Model(pydantic.BaseModel):
+    name: str
+    options: dict[str, Any] = {}
+
+
+class _Facts(pydantic.BaseModel):
+    """What ``config.json`` holds; ``model`` is None where a run was given an object."""
+
+    model: _Model | None
+    num_classes: int
+    ignore_index: int
+    classes: list[str]
+    palette: list[tuple[int, int, int]]
+    resize: float | tuple[int, int] | None = None
+
+
+def load(
+    place: str | Path, *, model: nn.Module | None = None, device: str = "auto", precision: str = "auto"
+) -> Predictor:
+    """The trained model of a run, ready to predict.
+
+    Args:
+        place: a run folder, for its best weights; or one of its files, as ``last.pt``.
+        model: for a run that was given an object: one like it, into which the weights are loaded.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+
+    Raises:
+        RunFolderError: no run folder, or none that holds weights.
+        CheckpointError: the weights are missing, damaged, unsafe or another model's.
+        ComponentNotFound: the plugin that provides the model is not installed.
+    """
+    place = Path(place)
+    file = _weights_in(place) if place.is_dir() else place
+    weights = _read(file)
+    facts = _facts(file.parent / "config.json")
+    model = model or _build(facts, file.parent)
+    checkpoint.load_weights(model, weights, str(file))
+    return Predictor(
+        model,
+        classes=facts.classes,
+        palette=tuple(facts.palette),
+        ignore_index=facts.ignore_index,
+        device=device,
+        precision=precision,
+        resize=facts.resize,
+    )
+
+
+def _weights_in(folder: Path) -> Path:
+    found = next((folder / name for name in FILES if (folder / name).exists()), None)
+    if found is None:
+        raise RunFolderError(f"{folder} holds no weights ({', '.join(FILES)}); is it the folder of a run?")
+    return found
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"there is no run folder or file {path}")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
+    if path.suffix != ".pt":
+        raise CheckpointError(f"{path} is none of {', '.join(FILES)}; give a run folder, or one of these in it")
+    state = checkpoint.load(path)
+    weights = (state.get("average") or state).get("model")  # the moving average is what was evaluated
+    if not isinstance(weights, dict):
+        raise CheckpointError(f"{path} holds no model")
+    return weights
+
+
+def _facts(path: Path) -> _Facts:
+    try:
+        facts = _Facts.model_validate(read_json(path))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RunFolderError(f"{path} is damaged: {where}: {first['msg']}") from error
+    if not facts.num_classes == len(facts.classes) == len(facts.palette):
+        raise RunFolderError(f"{path} is damaged: num_classes, classes and palette differ in number")
+    return facts
+
+
+def _build(facts: _Facts, folder: Path) -> nn.Module:
+    if facts.model is None:
+        raise ConfigError(
+            f"{folder} was trained on a model that was given as an object; "
+            f"give one like it: segkit.load({str(folder)!r}, model=...)"
+        )
+    try:
+        component = models.find(facts.model.name)
+    except ComponentNotFound as error:
+        raise ComponentNotFound(f"{folder} needs a plugin that is not here{_provider(folder)}: {error}") from error
+    # `weights` are a model's pretrained ones, by convention. They are replaced at once: nothing is to be fetched.
+    options = {name: value for name, value in facts.model.options.items() if name != "weights"}
+    given = {"num_classes": facts.num_classes, "ignore_index": facts.ignore_index, "classes": tuple(facts.classes)}
+    model: nn.Module = create(component, options, given)
+    return model
+
+
+def _provider(folder: Path) -> str:
+    """Who provided the model when the run was made, where ``run.json`` tells."""
+    try:
+        (model,) = read_json(folder / "run.json")["components"]["model"]
+    except (RunFolderError, KeyError, TypeError, ValueError):
+        return ""
+    return f" ({model})"

@@ -1,0 +1,322 @@
+"""Images and masks as people really store them: read rightly, or refused by name."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.data.read import MAX_PIXELS, image_size, read_image, read_mask
+from segkit.errors import DataError, LabelError
+
+LABELS = np.array([[0, 1, 15], [20, 255, 1]], dtype=np.uint8)
+PALETTE = [part for index in range(256) for part in (index, 255 - index, index * 7 % 256)]
+
+
+def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, extra: bytes = b"") -> bytes:
+    """A PNG by hand: Pillow does not write every kind."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    body = chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def palette_mask(labels: np.ndarray = LABELS) -> Image.Image:
+    mask = Image.fromarray(labels).convert("P")
+    mask.putpalette(PALETTE)
+    return mask
+
+
+def noise(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
+    random = np.random.default_rng(0)
+    return Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
+
+
+# ---- masks that are read ----
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "bmp", "tif"])
+def test_palette_indices_are_the_labels(tmp_path: Path, suffix: str) -> None:
+    palette_mask().save(tmp_path / f"mask.{suffix}", optimize=False)  # Pillow renumbers the colours of a GIF otherwise
+    read = read_mask(tmp_path / f"mask.{suffix}")
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, LABELS)
+
+
+def test_transparent_palette_keeps_its_indices_and_warns_of_nothing(tmp_path: Path) -> None:
+    palette_mask().save(tmp_path / "mask.png", transparency=bytes(range(256)))
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), LABELS)
+    assert read_image(tmp_path / "mask.png").shape == (2, 3, 3)
+
+
+def test_grey_of_8_and_16_bits(tmp_path: Path) -> None:
+    Image.fromarray(LABELS).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "grey.png"), LABELS)
+    wide = LABELS.astype(np.uint16) + 1000
+    for suffix in ("png", "tif"):
+        Image.fromarray(wide).save(tmp_path / f"wide.{suffix}")
+        read = read_mask(tmp_path / f"wide.{suffix}")
+        assert read.dtype == np.uint16
+        np.testing.assert_array_equal(read, wide)
+
+
+@pytest.mark.parametrize(("bits", "row", "labels"), [(4, b"\x01\x2f", [0, 1, 2, 15]), (2, b"\x1b", [0, 1, 2, 3])])
+def test_grey_of_few_bits_is_not_stretched(tmp_path: Path, bits: int, row: bytes, labels: list[int]) -> None:
+    (tmp_path / "few.png").write_bytes(png(4, 1, bits, 0, b"\0" + row))
+    assert read_mask(tmp_path / "few.png").tolist() == [labels]
+
+
+def test_one_bit_is_0_and_1(tmp_path: Path) -> None:
+    Image.fromarray(LABELS > 10).save(tmp_path / "bits.png")
+    assert read_mask(tmp_path / "bits.png").tolist() == [[0, 0, 1], [1, 1, 0]]
+
+
+def test_whole_numbers_of_32_bits_are_read_and_others_refused(tmp_path: Path) -> None:
+    Image.fromarray(LABELS.astype(np.int32)).save(tmp_path / "whole.tif")
+    np.testing.assert_array_equal(read_mask(tmp_path / "whole.tif"), LABELS)
+    Image.fromarray(LABELS.astype(np.float32) / 2).save(tmp_path / "real.tif")
+    with pytest.raises(LabelError, match=r"real\.tif.*float32 values from 0\.0 to 127\.5.*whole numbers"):
+        read_mask(tmp_path / "real.tif")
+    Image.fromarray(LABELS.astype(np.int32) - 1).save(tmp_path / "negative.tif")
+    with pytest.raises(LabelError, match="from -1 to 254"):
+        read_mask(tmp_path / "negative.tif")
+
+
+def test_lossless_webp_is_read_by_colours(tmp_path: Path) -> None:
+    rgb = np.array([[[0, 0, 0], [128, 0, 0]]], dtype=np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "mask.webp", lossless=True)
+    assert read_mask(tmp_path / "mask.webp", {(0, 0, 0): 0, (128, 0, 0): 1}).tolist() == [[0, 1]]
+
+
+# ---- masks of colours ----
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_become_labels_whatever_stores_them(tmp_path: Path, mode: str) -> None:
+    rgb = np.array([[[0, 0, 0], [128, 0, 0]], [[0, 128, 0], [128, 0, 0]]], dtype=np.uint8)
+    Image.fromarray(rgb).convert(mode, palette=Image.Palette.ADAPTIVE).save(tmp_path / "mask.png")
+    read = read_mask(tmp_path / "mask.png", {(0, 128, 0): 2, (128, 0, 0): 1, (0, 0, 0): 255})
+    assert read.tolist() == [[255, 1], [2, 1]]
+
+
+def test_an_unknown_colour_is_named_with_its_count(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[[0, 0, 0], [9, 8, 7], [9, 8, 7]]], dtype=np.uint8)).save(tmp_path / "mask.png")
+    with pytest.raises(LabelError, match=r"mask\.png: 1 colours.*\[9, 8, 7\] \(2 pixels\); it has \[0, 0, 0\]"):
+        read_mask(tmp_path / "mask.png", {(0, 0, 0): 0})
+
+
+def test_colours_without_a_map_propose_one_that_is_valid_toml(tmp_path: Path) -> None:
+    import tomllib
+
+    Image.fromarray(np.array([[[0, 0, 0], [0, 0, 0], [128, 0, 64]]], dtype=np.uint8)).save(tmp_path / "mask.png")
+    with pytest.raises(LabelError, match=r"mask\.png: the mask holds colours") as caught:
+        read_mask(tmp_path / "mask.png")
+    proposal = tomllib.loads(str(caught.value).split("\n\n")[1])
+    assert proposal == {"dataset": {"colour_map": {"class_0": [0, 0, 0], "class_1": [128, 0, 64]}}}
+
+
+def test_a_photograph_as_mask_is_called_one(tmp_path: Path) -> None:
+    noise().save(tmp_path / "mask.png")
+    with pytest.raises(LabelError, match=r"1,200 colours, so it is a photograph or its edges were blended"):
+        read_mask(tmp_path / "mask.png")
+
+
+# ---- masks that lossy compression changed ----
+
+
+@pytest.mark.parametrize("name", ["mask.jpg", "mask.png"])
+def test_jpeg_masks_are_refused_whatever_their_name(tmp_path: Path, name: str) -> None:
+    with (tmp_path / name).open("wb") as stream:
+        Image.fromarray(LABELS).save(stream, "JPEG", quality=95)
+    with pytest.raises(LabelError, match=rf"{name}: the mask is a JPEG.*changes labels; export the masks again.*PNG"):
+        read_mask(tmp_path / name)
+    assert read_image(tmp_path / name).shape == (2, 3, 3)  # as an image it is welcome
+
+
+def test_lossy_webp_and_jpeg_in_tiff_masks_are_refused(tmp_path: Path) -> None:
+    noise().save(tmp_path / "mask.webp", quality=90)
+    with pytest.raises(LabelError, match="lossy WebP"):
+        read_mask(tmp_path / "mask.webp", {(0, 0, 0): 0})
+    noise("RGBA").save(tmp_path / "alpha.webp", quality=90, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0")
+    with pytest.raises(LabelError, match="lossy WebP"):
+        read_mask(tmp_path / "alpha.webp", {(0, 0, 0): 0})
+    noise("L").save(tmp_path / "mask.tif", compression="jpeg")
+    with pytest.raises(LabelError, match="TIFF with lossy compression"):
+        read_mask(tmp_path / "mask.tif")
+
+
+# ---- images ----
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16", "RGB"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    name = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
+    if mode == "I;16":
+        Image.fromarray(np.array([[0, 0x80FF, 0xFFFF]], dtype=np.uint16)).save(name)
+        assert read_image(name)[0, :, 0].tolist() == [0, 0x80, 0xFF]
+        return
+    noise(mode).save(name)
+    read = read_image(name)
+    assert read.shape == (30, 40, 3)
+    assert read.dtype == np.uint8
+
+
+def test_cmyk_jpeg_has_its_colours(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "red.jpg", quality=95)
+    red, green, blue = read_image(tmp_path / "red.jpg")[4, 4].tolist()
+    assert red > 240
+    assert green < 15
+    assert blue < 15
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1)])
+def test_one_pixel_is_an_image(tmp_path: Path, size: tuple[int, int]) -> None:
+    noise(size=size).save(tmp_path / "small.png")
+    assert read_image(tmp_path / "small.png").shape == (size[1], size[0], 3)
+    assert image_size(tmp_path / "small.png") == size[::-1]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_orientation_is_applied_to_image_mask_and_size(tmp_path: Path, orientation: int, suffix: str) -> None:
+    upright = np.zeros((4, 6), dtype=np.uint8)
+    upright[0, 0], upright[0, 5] = 200, 100
+    turned = {  # how a camera held in that way stores the picture
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: upright.T[::-1],
+        7: upright.T[::-1, ::-1],
+        8: upright.T[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"jpg": {"quality": 100}, "webp": {"lossless": True}}.get(suffix, {})
+    path = tmp_path / f"turned.{suffix}"
+    Image.fromarray(np.ascontiguousarray(turned)).save(path, exif=exif, **options)
+    image = read_image(path)
+    assert image.shape[:2] == image_size(path) == (4, 6)
+    np.testing.assert_allclose(image[..., 0].astype(int), upright, atol=30)
+    if suffix in ("png", "tif"):
+        np.testing.assert_array_equal(read_mask(path), upright)
+
+
+def test_damaged_exif_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    noise().save(tmp_path / "image.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage")
+    assert read_image(tmp_path / "image.jpg").shape == (30, 40, 3)
+
+
+def test_32_bit_and_float_images_are_refused(tmp_path: Path) -> None:
+    for name, dtype, message in (("whole.tif", np.int32, "32-bit"), ("real.tif", np.float32, "floating-point")):
+        Image.fromarray(np.full((2, 2), 1_000_000, dtype=dtype)).save(tmp_path / name)
+        with pytest.raises(DataError, match=rf"{name}: {message} values; save the image with 8 or 16 bits"):
+            read_image(tmp_path / name)
+
+
+# ---- files that are no images ----
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize("keep", [0.5, 0.05])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_a_truncated_file_is_named(tmp_path: Path, kind: str, keep: float, read: object) -> None:
+    stream = io.BytesIO()
+    noise("L" if read is read_mask else "RGB").save(stream, kind)
+    data = stream.getvalue()
+    (tmp_path / "cut.png").write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(DataError, match=r"cut\.png: "):
+        read(tmp_path / "cut.png")  # type: ignore[operator]
+
+
+def test_a_damaged_png_is_named(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    noise().save(stream, "PNG")
+    data = bytearray(stream.getvalue())
+    data[len(data) // 2] ^= 0xFF
+    (tmp_path / "bad.png").write_bytes(data)
+    with pytest.raises(DataError, match=r"bad\.png: damaged or cut short.*fetch or export it again"):
+        read_image(tmp_path / "bad.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"<!DOCTYPE html><html>404", "HTML"),
+        (b"\n  <html>", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
+        (b"8BPS\0\x01" + bytes(40), "Photoshop"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "not an image of a known format"),  # FPX
+        (b"just text", "not an image of a known format"),
+    ],
+)
+def test_other_content_under_a_picture_name(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "disguised.png").write_bytes(content)
+    for read in (read_image, read_mask, image_size):
+        with pytest.raises(DataError, match=rf"disguised\.png: .*{message}.*allowed are JPEG, PNG, GIF") as caught:
+            read(tmp_path / "disguised.png")
+        assert "Traceback" not in str(caught.value)
+
+
+def test_eps_and_psd_that_pillow_could_open_are_refused(tmp_path: Path) -> None:
+    noise().save(tmp_path / "picture.eps")
+    (tmp_path / "picture.eps").rename(tmp_path / "picture.png")
+    with pytest.raises(DataError, match="PostScript"):
+        read_image(tmp_path / "picture.png")
+    noise().save(tmp_path / "picture.ppm")
+    with pytest.raises(DataError, match="known format"):
+        read_image(tmp_path / "picture.ppm")
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    rows = b"".join(bytes(1 + 20_000 // 8) for _ in range(20_000))  # one bit a pixel: 50 MB that pack into 48 kB
+    (tmp_path / "bomb.png").write_bytes(png(20_000, 20_000, 1, 0, rows))
+    assert (tmp_path / "bomb.png").stat().st_size < 100_000
+    for read in (read_image, read_mask, image_size):
+        with pytest.raises(DataError, match=rf"bomb\.png: .*at most {MAX_PIXELS:,} pixels.*tiles"):
+            read(tmp_path / "bomb.png")
+
+
+def test_the_limit_is_ours_and_pillow_warns_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "large.png").write_bytes(png(10_000, 10_001, 1, 0, b""))  # above Pillow's warning, below its error
+    with pytest.raises(DataError, match="10000 x 10001 pixels; at most"):
+        image_size(tmp_path / "large.png")
+    (tmp_path / "allowed.png").write_bytes(png(10_000, 10_000, 1, 0, b""))
+    assert image_size(tmp_path / "allowed.png") == (10_000, 10_000)
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.png: no such file"):
+        read_image(tmp_path / "none.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(DataError, match=r"folder\.png: cannot be read: Is a directory"):
+        read_mask(tmp_path / "folder.png")
+
+
+def test_the_header_alone_tells_the_size(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    noise(size=(640, 480)).save(stream, "PNG")
+    (tmp_path / "cut.png").write_bytes(stream.getvalue()[:1000])  # nothing but the header is whole
+    assert image_size(tmp_path / "cut.png") == (480, 640)
+
+
+def test_a_readers_own_warnings_still_pass(tmp_path: Path) -> None:
+    palette_mask().save(tmp_path / "mask.png")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_mask(tmp_path / "mask.png")
+        warnings.warn("mine", stacklevel=1)
+    assert [str(each.message) for each in caught] == ["mine"]

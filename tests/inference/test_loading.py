@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import segkit
+from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, SegkitError
+
+
+def save_checkpoint(path, model, **others):
+    torch.save({"format": 1, "model": model, **others}, path)
+
+
+def test_a_run_folder_predicts(run_folder, labels, paint):
+    predictor = segkit.load(run_folder, device="cpu")
+    assert np.array_equal(predictor.predict(paint(labels)), labels)
+    assert predictor.classes == ("dark", "red", "blue")
+    assert predictor.palette[1] == (200, 0, 0)
+    assert not predictor.model.training
+
+
+def test_each_of_its_files_does_too(run_folder, colour_model, labels, paint):
+    good, bad = colour_model.state_dict(), {k: torch.zeros_like(v) for k, v in colour_model.state_dict().items()}
+    save_checkpoint(run_folder / "best.pt", good)
+    save_checkpoint(run_folder / "last.pt", bad, average={"model": good, "updates": 3})  # the average is preferred
+    save_checkpoint(run_folder / "previous.pt", bad, average=None)
+    for name, right in [("model.safetensors", True), ("best.pt", True), ("last.pt", True), ("previous.pt", False)]:
+        predicted = segkit.load(run_folder / name, device="cpu").predict(paint(labels))
+        assert np.array_equal(predicted, labels) is right, name
+
+
+def test_a_run_under_way_gives_its_best_weights_so_far(run_folder, colour_model, labels, paint):
+    (run_folder / "model.safetensors").rename(run_folder / "elsewhere.safetensors")
+    save_checkpoint(run_folder / "last.pt", {k: torch.zeros_like(v) for k, v in colour_model.state_dict().items()})
+    assert not np.array_equal(segkit.load(run_folder, device="cpu").predict(paint(labels)), labels)
+    save_checkpoint(run_folder / "best.pt", colour_model.state_dict())
+    assert np.array_equal(segkit.load(run_folder, device="cpu").predict(paint(labels)), labels)
+
+
+def test_facts_of_the_run_are_kept(run_folder, write_config):
+    write_config(run_folder, resize=[20, 30], ignore_index=11)
+    predictor = segkit.load(run_folder, device="cpu", precision="bf16")
+    assert tuple(predictor.resize) == (20, 30)
+    assert predictor.ignore_index == 11
+    assert predictor.precision.name == "bf16"
+
+
+def test_pretrained_weights_are_not_fetched_again(run_folder, write_config):
+    import segmentation_models_pytorch as smp
+
+    state = smp.create_model("fpn", encoder_name="resnet18", encoder_weights=None, classes=3).state_dict()
+    save_file({f"network.{key}": value for key, value in state.items()}, run_folder / "model.safetensors")
+    options = {"architecture": "fpn", "encoder": "resnet18", "weights": "imagenet"}
+    write_config(run_folder, model={"name": "smp", "options": options})
+    assert type(segkit.load(run_folder, device="cpu").model).__name__ == "Smp"
+
+
+def test_a_run_that_was_given_an_object(run_folder, write_config, colour_model, labels, paint):
+    write_config(run_folder, model=None)
+    with pytest.raises(
+        ConfigError, match=r"was given as an object; give one like it: segkit\.load\(.*, model=\.\.\.\)"
+    ):
+        segkit.load(run_folder)
+    for parameter in colour_model.parameters():
+        parameter.data.zero_()
+    predictor = segkit.load(run_folder, model=colour_model, device="cpu")
+    assert np.array_equal(predictor.predict(paint(labels)), labels)
+
+
+def test_a_missing_plugin_is_named(run_folder, write_config):
+    write_config(run_folder, model={"name": "nobodys", "options": {}})
+    provider = "model 'nobodys' of plugin 'absent' (segkit-absent 1.0)"
+    (run_folder / "run.json").write_text(json.dumps({"components": {"model": [provider]}}))
+    with pytest.raises(ComponentNotFound) as caught:
+        segkit.load(run_folder)
+    message = str(caught.value)
+    assert f"needs a plugin that is not here ({provider}): there is no model 'nobodys'" in message
+
+
+def test_a_config_cannot_bring_code_along(run_folder, write_config, tmp_path, monkeypatch):
+    (tmp_path / "stranger.py").write_text("from pathlib import Path\nPath('ran').touch()\nclass Model: pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("stranger:Model", "stranger"):
+        write_config(run_folder, model={"name": name, "options": {}}, place="stranger:Model")
+        with pytest.raises(SegkitError):
+            segkit.load(run_folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_cannot_run_code(run_folder, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    save_checkpoint(run_folder / "best.pt", Trap())
+    with pytest.raises(CheckpointError, match=r"best\.pt holds more than tensors"):
+        segkit.load(run_folder / "best.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_of_another_model_are_listed(run_folder, write_config):
+    state = load_file(run_folder / "model.safetensors")
+    state["extra"] = state.pop("classifier.bias")
+    state["down.0.0.bias"] = torch.zeros(9)
+    save_file(state, run_folder / "model.safetensors")
+    with pytest.raises(CheckpointError) as caught:
+        segkit.load(run_folder)
+    message = str(caught.value)
+    for part in ("model.safetensors", "missing: classifier.bias", "unexpected: extra", "down.0.0.bias (9,) for (2,)"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda f: (f / "model.safetensors").unlink(), RunFolderError, "holds no weights"),
+        (lambda f: (f / "config.json").unlink(), RunFolderError, "is no run folder: it holds no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), RunFolderError, "config.json cannot be read"),
+        (
+            lambda f: (f / "config.json").write_text("{}"),
+            RunFolderError,
+            "config.json is damaged: model: Field required",
+        ),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 99),
+            CheckpointError,
+            "model.safetensors is damaged",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_used(run_folder, change, error, message):
+    change(run_folder)
+    with pytest.raises(error) as caught:
+        segkit.load(run_folder)
+    assert message in str(caught.value)
+
+
+def test_a_file_cut_short_is_damaged(run_folder):
+    path = run_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
+        segkit.load(run_folder)
+
+
+def test_class_counts_that_differ(run_folder, write_config):
+    write_config(run_folder, classes=["dark", "red"])
+    with pytest.raises(RunFolderError, match="num_classes, classes and palette differ in number"):
+        segkit.load(run_folder)
+
+
+def test_places_that_are_none(run_folder, tmp_path):
+    with pytest.raises(CheckpointError, match=r"there is no run folder or file .*nowhere"):
+        segkit.load(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match=r"config\.json is none of model\.safetensors, best\.pt, last\.pt"):
+        segkit.load(run_folder / "config.json")

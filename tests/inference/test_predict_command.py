@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.cli import main
+from segkit.cli.predict import class_shares
+
+
+def indices(path):
+    with Image.open(path) as mask:
+        assert mask.mode == "P"
+        return np.asarray(mask)
+
+
+def test_masks_and_overlays_at_the_images_own_size(run_folder, picture, labels, tmp_path, capsys):
+    out = tmp_path / "out" / "deeper"
+    assert main(["predict", str(run_folder), str(picture), "--out", str(out), "--device", "cpu"]) == 0
+    assert np.array_equal(indices(out / "street.png"), labels)
+    with Image.open(out / "street_overlay.jpg") as overlay:
+        assert overlay.size == (18, 13)
+    printed = capsys.readouterr()
+    shares = np.bincount(labels.ravel()) / labels.size
+    assert "1 of 1 images predicted" in printed.out
+    assert f"red {shares[1]:.1%}" in printed.out
+    assert printed.err == ""
+
+
+def test_folders_files_and_checkpoints(run_folder, picture, tmp_path):
+    (picture.parent / "notes.txt").write_text("no image")
+    shutil.copy(picture, tmp_path / "single.PNG")
+    out = tmp_path / "out"
+    arguments = [str(picture.parent), str(tmp_path / "single.PNG"), str(picture)]  # one of them twice
+    assert main(["predict", str(run_folder / "model.safetensors"), *arguments, "--out", str(out)]) == 0
+    assert sorted(p.name for p in out.iterdir()) == [
+        "single.png",
+        "single_overlay.jpg",
+        "street.png",
+        "street_overlay.jpg",
+    ]
+
+
+def test_a_bad_image_is_named_and_the_rest_done(run_folder, picture, labels, tmp_path, capsys):
+    (picture.parent / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
+    out = tmp_path / "out"
+    images = [str(picture.parent), str(tmp_path / "missing.png")]
+    assert main(["predict", str(run_folder), *images, "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert "broken.jpg" in printed.err
+    assert "missing.png: no such file" in printed.err
+    assert "1 of 3 images predicted" in printed.out
+    assert np.array_equal(indices(out / "street.png"), labels)
+
+
+def test_images_of_one_stem_are_numbered(run_folder, picture, labels, paint, tmp_path, capsys):
+    other = tmp_path / "others" / "street.bmp"
+    other.parent.mkdir()
+    Image.fromarray(paint(np.zeros((3, 4), np.uint8))).save(other)
+    out = tmp_path / "out"
+    assert main(["predict", str(run_folder), str(picture), str(other.parent), "--out", str(out)]) == 0
+    assert np.array_equal(indices(out / "street.png"), labels)
+    assert indices(out / "street_2.png").shape == (3, 4)
+    assert "others/street.bmp becomes street_2.png" in capsys.readouterr().err
+
+
+def test_no_image_is_written_over(run_folder, picture, capsys):
+    before = picture.read_bytes()
+    assert main(["predict", str(run_folder), str(picture), "--out", str(picture.parent)]) == 2
+    assert "would write over" in capsys.readouterr().err
+    assert picture.read_bytes() == before
+
+
+def test_a_prediction_of_the_background_alone_is_seen():
+    assert class_shares(["background", "car", "person"], np.array([50, 0, 0])) == (
+        "pixels: background 100.0%\nnever predicted: car, person"
+    )
+
+
+@pytest.mark.parametrize("place", ["empty", "file"])
+def test_folders_that_cannot_be_used(run_folder, picture, tmp_path, capsys, place):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    images, out = (tmp_path / "empty", tmp_path / "out") if place == "empty" else (picture, tmp_path / "file")
+    assert main(["predict", str(run_folder), str(images), "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert ("holds no image" if place == "empty" else f"--out {out} cannot be written") in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_run(picture, tmp_path, capsys):
+    assert main(["predict", str(tmp_path / "run"), str(picture), "--out", str(tmp_path / "out")]) == 2
+    assert "there is no run folder or file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

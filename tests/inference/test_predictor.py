@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from segkit.data.normalise import normalise
+from segkit.errors import ConfigError, DataError, ModelError
+from segkit.inference.predictor import Predictor
+
+FACTS = {"classes": ("dark", "red", "blue"), "palette": ((0, 0, 0), (200, 0, 0), (0, 0, 200)), "device": "cpu"}
+
+
+def test_logits_are_those_of_the_model(colour_model, labels, paint):
+    image = paint(labels)
+    logits = Predictor(colour_model, **FACTS, precision="fp32").logits(image)
+    with torch.inference_mode():
+        expected = colour_model(normalise(torch.from_numpy(image).permute(2, 0, 1)[None]))[0]
+    assert logits.shape == (3, 13, 18)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, expected)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_predictions_are_labels_at_the_images_own_size(colour_model, labels, paint, precision):
+    predicted = Predictor(colour_model, **FACTS, precision=precision).predict(paint(labels))
+    assert predicted.dtype == np.uint8
+    assert np.array_equal(predicted, labels)
+
+
+def test_a_file_is_read_upright(colour_model, labels, paint, tmp_path):
+    path = tmp_path / "turned.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    Image.fromarray(np.rot90(paint(labels))).save(path, exif=exif)
+    assert np.array_equal(Predictor(colour_model, **FACTS).predict(path), labels)
+
+
+@pytest.mark.parametrize(("resize", "seen"), [(2.0, (26, 36)), (0.5, (6, 9)), ([20, 30], (20, 30)), (None, (13, 18))])
+def test_the_network_sees_the_image_resized_and_logits_come_back(labels, paint, resize, seen):
+    sizes = []
+
+    class Probe(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            sizes.append(tuple(images.shape[2:]))
+            return images
+
+    image = np.full((13, 18, 3), 200, np.uint8)
+    image[:, 9:] = 20
+    logits = Predictor(Probe(), **FACTS, precision="fp32", resize=resize).logits(image)
+    assert sizes == [seen]
+    assert logits.shape == (3, 13, 18)
+    assert (logits[:, :, :6] > 0.5).all(), "the bright half is not where it was"
+    assert (logits[:, :, 12:] < -0.5).all()
+
+
+def test_enlarged_logits_are_bilinear_between_pixel_centres(paint):
+    image = paint(np.array([[0, 1], [2, 0]], np.uint8))
+    logits = Predictor(nn.Identity(), **FACTS, precision="fp32", resize=[1, 1]).logits(image)
+    mean = torch.from_numpy(np.asarray(Image.fromarray(image).resize((1, 1), Image.Resampling.BILINEAR)).copy())
+    torch.testing.assert_close(logits, F.interpolate(normalise(mean.permute(2, 0, 1)[None]), (2, 2))[0])
+
+
+def test_dropout_and_batch_statistics_are_off(paint, labels):
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5))
+    predictor = Predictor(model, **FACTS, precision="fp32")
+    before = predictor.logits(paint(labels))
+    assert torch.equal(before, predictor.logits(paint(labels)))
+    assert model[0].num_batches_tracked == 0
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+)
+def test_what_is_no_image_is_refused(colour_model, image):
+    with pytest.raises(DataError, match=r"an image is RGB, uint8 \[H,W,3\]; this one is"):
+        Predictor(colour_model, **FACTS).predict(image)
+
+
+def test_a_model_of_other_classes_is_named(colour_model, paint, labels):
+    with pytest.raises(ModelError, match="the model returns 3 channels for 2 classes"):
+        Predictor(colour_model, classes=("a", "b"), palette=(), device="cpu").predict(paint(labels))
+
+
+def test_a_device_that_is_not_there(colour_model):
+    with pytest.raises(ConfigError, match="tpu"):
+        Predictor(colour_model, classes=(), palette=(), device="tpu")

@@ -1,0 +1,177 @@
+"""A person's own folders, in the ways people lay them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.data.palette import voc_palette
+from segkit.data.sample import Dataset
+from segkit.errors import ConfigError, DataError, LabelError
+from segkit_folder.dataset import FolderDataset
+
+CLASSES = ["background", "left", "right"]
+CAMVID = [f"class {index}" for index in range(11)]
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    FolderDataset.write_sample(tmp_path)
+    return tmp_path
+
+
+def write(root: Path, labels: list[list[Any]], count: int = 1, folder: str = "masks") -> Path:
+    mask = np.array(labels, dtype=np.uint8)
+    for name in ("images", folder):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        Image.fromarray(np.zeros((*mask.shape[:2], 3), dtype=np.uint8)).save(root / "images" / f"{index}.jpg")
+        Image.fromarray(mask).save(root / folder / f"{index}.png")
+    return root
+
+
+def everything(root: Path, **options: Any) -> FolderDataset:
+    return FolderDataset(root, "train", **{"fractions": [1, 0, 0], "classes": ["a", "b"], **options})
+
+
+def test_a_folder_for_each_split(sample: Path) -> None:
+    datasets = {split: FolderDataset(sample, split, CLASSES) for split in ("train", "val", "test")}
+    assert {split: len(dataset) for split, dataset in datasets.items()} == {"train": 4, "val": 2, "test": 2}
+    train = datasets["train"]
+    assert isinstance(train, Dataset)
+    assert train.splits == ("train", "val", "test")
+    assert train.palette == voc_palette(3)
+    assert train[0].mask.unique().tolist() == [0, 1, 2, 255]
+    assert train[0].name == "train_0"
+
+
+def test_splits_that_have_no_folder_do_not_exist(sample: Path) -> None:
+    import shutil
+
+    shutil.rmtree(sample / "images" / "test")
+    assert FolderDataset(sample, "val", CLASSES).splits == ("train", "val")
+    with pytest.raises(DataError, match=r"no split 'test' in .*; there are train, val$"):
+        FolderDataset(sample, "test", CLASSES)
+    with pytest.raises(DataError, match="did you mean 'train'"):
+        FolderDataset(sample, "trian", CLASSES)
+
+
+def test_the_split_may_stand_anywhere_in_the_folders(sample: Path) -> None:
+    (sample / "train").mkdir()
+    (sample / "images" / "train").rename(sample / "train" / "pictures")
+    (sample / "masks" / "train").rename(sample / "train" / "labels")
+    dataset = FolderDataset(sample, "train", CLASSES, images="{split}/pictures", masks="{split}/labels")
+    assert (len(dataset), dataset.splits) == (4, ("train",))
+    with pytest.raises(DataError, match=r'images = "x/\{split\}": .* no such folder for any of train, val, test'):
+        FolderDataset(sample, "train", CLASSES, images="x/{split}")
+
+
+def test_one_folder_is_split_by_fractions(tmp_path: Path) -> None:
+    write(tmp_path, [[0, 1]], count=20)
+    parts = {split: FolderDataset(tmp_path, split, ["a", "b"]) for split in ("train", "val", "test")}
+    names = [{sample.name for sample in part} for part in parts.values()]
+    assert [len(each) for each in names] == [14, 3, 3]
+    assert len(set.union(*names)) == 20
+    other = FolderDataset(tmp_path, "train", ["a", "b"], split_seed=1)
+    assert {sample.name for sample in other} != names[0]
+    two = FolderDataset(tmp_path, "val", ["a", "b"], fractions=[0.8, 0.2])
+    assert (len(two), two.splits) == (4, ("train", "val"))
+
+
+def test_class_names_from_a_file(sample: Path) -> None:
+    assert FolderDataset(sample, "train", "classes.txt").classes == ("background", "left", "right")
+    (sample / "classes.txt").write_bytes("\ufeffSky\r\n\r\n B\u00e4ume \r\n".encode())  # as Windows' editor writes it
+    assert FolderDataset(sample, "train", "classes.txt").classes == ("Sky", "B\u00e4ume")
+    with pytest.raises(
+        DataError, match=r'classes = "names\.txt": no readable text file.*a class name a line, or a list'
+    ):
+        FolderDataset(sample, "train", "names.txt")
+
+
+def test_void_labels(tmp_path: Path) -> None:
+    write(tmp_path, [[0, 1, 7, 255]])
+    assert everything(tmp_path, void=[7, 255]).mask(0).tolist() == [[0, 1, 255, 255]]
+    with pytest.raises(LabelError, match=r"7 \(1 pixels\).*list what means unlabelled in `void`"):
+        everything(tmp_path).mask(0)
+    with pytest.raises(ConfigError, match="void: 1 is also the stored label of class 1; write a value_map"):
+        everything(tmp_path, void=[1])
+
+
+def test_black_and_white_masks_with_the_map_that_the_message_proposes(tmp_path: Path) -> None:
+    write(tmp_path, [[0, 255]])
+    with pytest.raises(LabelError, match=r'value_map = \{ "0" = 0, "255" = 1 \}'):
+        everything(tmp_path).mask(0)
+    assert everything(tmp_path, value_map={"0": 0, "255": 1}).mask(0).tolist() == [[0, 1]]
+    with pytest.raises(ConfigError, match="value_map: keys are stored labels, whole numbers; given white"):
+        everything(tmp_path, value_map={"white": 1})
+
+
+def test_a_value_map_leaves_255_void(tmp_path: Path) -> None:
+    write(tmp_path, [[10, 20, 255, 30]])
+    dataset = everything(tmp_path, value_map={"10": 0, "20": 1, "30": 255})
+    assert dataset.mask(0).tolist() == [[0, 1, 255, 255]]
+
+
+def test_a_colour_map(tmp_path: Path) -> None:
+    write(tmp_path, [[[0, 0, 0], [128, 0, 0], [9, 9, 9]]])
+    dataset = everything(tmp_path, colour_map={"b": [128, 0, 0], "a": [0, 0, 0], "void": [9, 9, 9]})
+    assert dataset.mask(0).tolist() == [[0, 1, 255]]
+    assert dataset.palette == ((0, 0, 0), (128, 0, 0))
+    with pytest.raises(LabelError, match=r"\[dataset\.colour_map\]"):
+        everything(tmp_path).mask(0)
+
+
+@pytest.mark.parametrize(
+    ("colour_map", "message"),
+    [
+        ({"a": [0, 0, 0], "bb": [1, 1, 1]}, r"no class 'bb'; there are a, b, void; did you mean 'b'\?"),
+        ({"a": [0, 0, 0]}, "no colour for b"),
+        ({"a": [0, 0, 0], "b": [1, 1]}, r"b = \[1, 1\]; a colour is three numbers"),
+        ({"a": [0, 0, 0], "b": [1, 1, 256]}, r"b = \[1, 1, 256\]; a colour is three numbers from 0 to 255"),
+        ({"a": [0, 0, 0], "b": [0, 0, 0]}, "two classes share a colour"),
+    ],
+)
+def test_colour_maps_that_are_wrong(tmp_path: Path, colour_map: dict[str, list[int]], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"colour_map: {message}"):
+        everything(write(tmp_path, [[0, 1]]), colour_map=colour_map)
+
+
+def test_both_maps_are_one_too_many(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"value_map and colour_map: .* give one of the two"):
+        everything(tmp_path, value_map={"0": 0}, colour_map={"a": [0, 0, 0]})
+
+
+def test_a_jpeg_mask_and_a_missing_mask_are_named(sample: Path) -> None:
+    mask = sample / "masks" / "train" / "train_2.png"
+    with Image.open(mask) as image:
+        image.convert("L").save(mask, "JPEG", quality=95)
+    with pytest.raises(LabelError, match=r"train_2\.png: the mask is a JPEG, although its name ends in \.png"):
+        FolderDataset(sample, "train", CLASSES)[2]
+    mask.unlink()
+    with pytest.raises(DataError, match=r"1 images in .* without a mask in .*: train_2\.jpg"):
+        FolderDataset(sample, "train", CLASSES)
+
+
+def test_a_root_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"images does not exist; .* Set the dataset's root"):
+        FolderDataset(tmp_path / "nowhere", "train", ["a", "b"])
+
+
+def test_camvid_loads(real_data: Path) -> None:
+    counts = {}
+    for split in ("train", "val", "test"):
+        dataset = FolderDataset(real_data / "camvid", split, CAMVID, void=[11])
+        counts[split] = len(dataset)
+        image, mask, _ = dataset[len(dataset) // 2]
+        assert image.shape == (3, 360, 480)
+        assert set(mask.unique().tolist()) <= {*range(11), 255}
+    assert counts == {"train": 367, "val": 101, "test": 233}
+
+
+def test_camvid_without_its_void_label_is_told(real_data: Path) -> None:
+    with pytest.raises(LabelError, match=r"labels that are not allowed: 11 \(7,980 pixels\)"):
+        FolderDataset(real_data / "camvid", "train", CAMVID).mask(0)
