@@ -29,7 +29,6 @@ from segkit.engine.fit import Job, train_and_evaluate
 from segkit.engine.folder import check_folder
 from segkit.engine.objective import Loss, Objective, as_objective
 from segkit.engine.precision import resolve
-from segkit.errors import ConfigError
 from segkit.overrides import Overrides
 from segkit.registry import datasets, losses, metrics, models
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
@@ -70,7 +69,7 @@ def run_config(settings: Config, *, resume: bool = False, overwrite: bool = Fals
     chosen_losses = resolve_weights(settings.losses, counts["train"])
     seed_everything(settings.train.seed, settings.train.deterministic)
     job = Job(
-        model=create(models.find(settings.model.name), settings.model.options, facts(splits["train"])),
+        model=build_model(settings.model, splits["train"], pretrained=not resume),
         objective=build_objective(chosen_losses, splits["train"]),
         splits=splits,
         folder=settings.folder,
@@ -156,6 +155,13 @@ def facts(dataset: Dataset) -> dict[str, Any]:
     """What the dataset alone decides, for the components that ask for it."""
     classes = tuple(dataset.classes)
     return {"num_classes": len(classes), "ignore_index": dataset.ignore_index, "classes": classes}
+
+
+def build_model(choice: Choice, dataset: Dataset, *, pretrained: bool = True) -> nn.Module:
+    """The model a config names; without its option ``weights`` where a checkpoint replaces them at once."""
+    options = {name: value for name, value in choice.options.items() if pretrained or name != "weights"}
+    model: nn.Module = create(models.find(choice.name), options, facts(dataset))
+    return model
 
 
 def resolve_weights(choices: Sequence[Choice], counts: LabelCounts) -> list[Choice]:

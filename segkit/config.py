@@ -171,7 +171,9 @@ def _choice(registry: Registry, key: str, table: Any, problems: list[str], where
     where = where or key
     header = f"[[{key}]]" if key in LISTS else f"[{key}]"
     if not isinstance(table, Mapping):
-        problems.append(f"{header} is missing" if table is None else f"{where} = {table!r}: a table is needed, {header}")
+        problems.append(
+            f"{header} is missing" if table is None else f"{where} = {table!r}: a table is needed, {header}"
+        )
         return None
     options = dict(table)
     name = options.pop("name", None)

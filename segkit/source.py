@@ -23,7 +23,7 @@ MISSING: Final = _Missing()  # the default of a required parameter
 _MOST_STEPS = 10  # re-exports and base classes that are followed; more is a circle
 
 
-class Unclear(Exception):  # noqa: N818  # not an error: the caller then imports
+class Unclear(Exception):  # not an error: the caller then imports
     """The source does not tell: import the component and look."""
 
 

@@ -63,7 +63,7 @@ def apply(sample: Sample, view: View, ignore_index: int) -> Sample:
     """The sample seen through the view (colours are left to :func:`segkit.data.normalise.normalise`)."""
     image = sample.image.permute(1, 2, 0).numpy()  # [H,W,3]
     mask = sample.mask.numpy()
-    a, b, c, d, e, f = view.affine
+    a, b, _, d, e, _ = view.affine
     if abs(a) == 1.0 and abs(e) == 1.0 and b == d == 0.0:  # nothing to interpolate: 10 x faster than the transform
         image = _window(image, view, np.array(MEAN_PIXEL, np.uint8))
         mask = _window(mask, view, np.array(ignore_index, np.uint8))
@@ -88,7 +88,10 @@ def _window(pixels: NDArray[np.uint8], view: View, fill: NDArray[np.uint8]) -> N
     result[:] = fill
     a, _, c, _, e, f = view.affine
     places = []
-    for length, view_length, step, offset in ((pixels.shape[0], view.size[0], e, f), (pixels.shape[1], view.size[1], a, c)):
+    for length, view_length, step, offset in (
+        (pixels.shape[0], view.size[0], e, f),
+        (pixels.shape[1], view.size[1], a, c),
+    ):
         first = round(offset if step > 0 else offset - view_length)  # of the image, under the view's lower edge
         low, high = max(first, 0), min(first + view_length, length)
         source = slice(low, max(high, low))

@@ -51,7 +51,11 @@ def count_labels(dataset: Dataset, split: str, progress: bool = True) -> LabelCo
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             results = pool.map(lambda index: _count_one(dataset, index), range(len(dataset)))
-            return _sum(tqdm(results, f"labels of {split}", len(dataset), leave=False, disable=None if progress else True), dataset, split)
+            return _sum(
+                tqdm(results, f"labels of {split}", len(dataset), leave=False, disable=None if progress else True),
+                dataset,
+                split,
+            )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the rest
             raise

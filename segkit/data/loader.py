@@ -117,6 +117,7 @@ class CollateTraining:
         self.ignore_index, self.with_colour = ignore_index, with_colour
 
     def __call__(self, items: list[tuple[Sample, augment.View]]) -> Batch:
+        """One batch of the views, as large as the largest of them."""
         height = max(sample.mask.shape[0] for sample, _ in items)
         width = max(sample.mask.shape[1] for sample, _ in items)
         images = torch.tensor(MEAN_PIXEL, dtype=torch.uint8).repeat(len(items), height, width, 1)  # [B,H,W,3]
@@ -161,7 +162,7 @@ def training_loader(
     order = BatchOrder(len(dataset), batch_size, seed, repeat)
     loader: DataLoader[Batch] = DataLoader(
         TrainingViews(dataset, settings, seed, resize),  # type: ignore[arg-type]
-        batch_sampler=order,  # type: ignore[arg-type]
+        batch_sampler=order,
         collate_fn=CollateTraining(dataset.ignore_index, settings.colour > 0),
         num_workers=workers,
         persistent_workers=workers > 0,

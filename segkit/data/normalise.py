@@ -27,5 +27,5 @@ def normalise(images: Tensor, colour: Tensor | None = None) -> Tensor:
     if colour is not None:
         rows = values.permute(0, 2, 3, 1).flatten(1, 2)  # [B,H*W,3], free in channels_last
         rows = torch.baddbmm(colour[:, None, :, 3], rows, colour[:, :, :3].transpose(1, 2)).clamp_(0, 1)
-        values = rows.unflatten(1, images.shape[2:]).permute(0, 3, 1, 2)  # [B,3,H,W]
+        values = rows.view(len(images), *images.shape[2:], 3).permute(0, 3, 1, 2)  # [B,3,H,W]
     return (values - mean) / std

@@ -30,7 +30,9 @@ class MovingAverage:
         self.updates += 1
         pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
         floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        get_ema_multi_avg_fn(decay)(tuple(a for a, _ in floating), tuple(b for _, b in floating), 0)
+        get_ema_multi_avg_fn(decay)(  # type: ignore[no-untyped-call]
+            tuple(a for a, _ in floating), tuple(b for _, b in floating), 0
+        )
         for average, value in pairs:
             if not average.is_floating_point():  # BatchNorm's counters
                 average.copy_(value)

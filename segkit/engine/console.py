@@ -48,7 +48,8 @@ def final_table(
     ]
     for index, name in enumerate(classes):
         cells = [
-            f"  {number(splits[split]['class_iou'][name]):>7} {100 * float(shares[split][index]):>6.2f}%" for split in names
+            f"  {number(splits[split]['class_iou'][name]):>7} {100 * float(shares[split][index]):>6.2f}%"
+            for split in names
         ]
         lines.append(f"{name:{label}}" + "".join(cells))
     lines.append(f"{'':{label}}" + "".join(f"  {'score':>7} {'floor':>7}" for _ in names))

@@ -25,7 +25,7 @@ def logits_at(model: nn.Module, batch: Batch, precision: Precision, size: Sequen
     """float32 logits ``[B,C,H,W]`` of a batch at ``size = (H, W)``; bilinear where the image had another size."""
     images = normalise(batch.image)  # [B,3,h,w]
     with precision.autocast():
-        logits = model(images)  # [B,C,h,w]
+        logits: Tensor = model(images)  # [B,C,h,w]
     logits = logits.float()
     if tuple(logits.shape[2:]) == tuple(size):
         return logits
@@ -59,7 +59,7 @@ def evaluate(
         description: of the progress bar; none is shown without it.
 
     Returns:
-        ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, the other metrics, ``loss``, ``losses``, ``class_iou`` by class.
+        ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, other metrics, ``loss``, ``losses``, ``class_iou`` by class.
 
     Raises:
         LabelError: a mask holds values outside the classes.

@@ -61,7 +61,9 @@ class Job:
     model_record: Mapping[str, Any] = field(default_factory=dict)
 
 
-def train_and_evaluate(job: Job, *, resume: bool = False, overwrite: bool = False, notify: Notify | None = None) -> Result:
+def train_and_evaluate(
+    job: Job, *, resume: bool = False, overwrite: bool = False, notify: Notify | None = None
+) -> Result:
     """Train, keep the best weights, score them on every split.
 
     Raises:
@@ -186,7 +188,11 @@ class _Fit:
         state |= {"waited": self.waited, "seconds": self.seconds, "classes": list(self.classes)}
         checkpoint.save(folder / "last.pt", state)
         if best:
-            weights = {"model": self.loop.evaluated.state_dict(), "epoch": self.best_epoch, "classes": list(self.classes)}
+            weights = {
+                "model": self.loop.evaluated.state_dict(),
+                "epoch": self.best_epoch,
+                "classes": list(self.classes),
+            }
             checkpoint.write_atomically(folder / "best.pt", lambda file: torch.save({"format": 1, **weights}, file))
         write_lines(folder / "metrics.jsonl", self.history)
 

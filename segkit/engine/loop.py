@@ -40,7 +40,7 @@ class Loop:
     ) -> None:
         device = precision.device
         if settings.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.channels_last)
         self.model = model.to(device).train()
         self.objective = objective.to(device)
         self.settings, self.precision, self.steps = settings, precision, steps

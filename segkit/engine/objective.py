@@ -31,7 +31,9 @@ class Objective(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """logits ``[B,C,H,W]``, target ``[B,H,W]`` -> the sum (scalar) and the terms without their scales ``[T]``."""
         values = [loss(logits, target).float() for loss in self.losses]
-        total = sum((scale * value for scale, value in zip(self.scales, values, strict=True)), torch.zeros_like(values[0]))
+        total = sum(
+            (scale * value for scale, value in zip(self.scales, values, strict=True)), torch.zeros_like(values[0])
+        )
         return total, torch.stack([value.detach() for value in values])
 
 

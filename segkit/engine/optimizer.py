@@ -17,7 +17,9 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True)
+        return torch.optim.SGD(
+            groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0, fused=True
+        )
     return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
 
 
@@ -37,7 +39,7 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
         return settings.lr * (step + 1) / rising
     done = (step - rising) / max(1, steps - rising)
     if settings.schedule == "poly":
-        return settings.lr * (1 - done) ** 0.9
+        return settings.lr * math.pow(1 - done, 0.9)
     if settings.schedule == "constant":
         return settings.lr
     lowest = 1e-4 if settings.schedule == "one_cycle" else 0.0

@@ -16,7 +16,13 @@ from segkit.inference.pictures import panel, sheet
 
 @torch.inference_mode()
 def write_samples(
-    model: nn.Module, dataset: Dataset, path: Path, *, count: int, precision: Precision, resize: float | list[int] | None
+    model: nn.Module,
+    dataset: Dataset,
+    path: Path,
+    *,
+    count: int,
+    precision: Precision,
+    resize: float | list[int] | None,
 ) -> None:
     """Write one sheet of ``count`` images, spread evenly over the dataset, to ``path``."""
     rows = []

@@ -56,7 +56,7 @@ def test_a_crop_larger_than_the_image_is_void_outside_and_keeps_every_pixel() ->
     assert seen.mask.shape == (100, 100)
     assert (seen.mask != VOID).sum() == 40 * 60
     outside = seen.mask == VOID
-    assert (seen.image[:, outside].T == torch.tensor(MEAN_PIXEL)).all()
+    assert (torch.tensor(MEAN_PIXEL) == seen.image[:, outside].T).all()
     # the colour of the fill becomes nothing to the network
     assert normalise(seen.image)[:, outside].abs().max() < 0.02
 

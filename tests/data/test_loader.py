@@ -28,11 +28,9 @@ class Sizes:
         return Sample(torch.full((3, height, width), index, dtype=torch.uint8), mask, f"image {index}")
 
 
-def loader(workers: int = 0, **augment: object):  # noqa: ANN201
+def loader(workers: int = 0, **augment: object):
     chosen = AugmentSettings.model_validate(augment)
-    return training_loader(
-        Sizes(), chosen, batch_size=3, seed=7, repeat=1, resize=None, workers=workers, device=CPU
-    )
+    return training_loader(Sizes(), chosen, batch_size=3, seed=7, repeat=1, resize=None, workers=workers, device=CPU)
 
 
 def test_an_epoch_holds_every_image_once_but_the_incomplete_batch() -> None:

@@ -54,7 +54,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: b
 
 def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
     class Bomb:
-        def __reduce__(self):  # noqa: ANN204
+        def __reduce__(self):
             return os.mkdir, (str(tmp_path / "boom"),)
 
     path = tmp_path / "last.pt"

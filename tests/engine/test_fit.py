@@ -84,7 +84,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(make_job: MakeJob, monke
     assert same(weights(whole.folder), weights(stopped.folder))
     assert same(load_file(whole.folder / "model.safetensors"), load_file(stopped.folder / "model.safetensors"))
     one, two = (checkpoint.load(job.folder / "last.pt")["history"] for job in (whole, stopped))
-    timeless = [[{**line, "train": line["train"] | {"seconds": 0, "images_per_second": 0}} for line in h] for h in (one, two)]
+    timeless = [
+        [{**line, "train": line["train"] | {"seconds": 0, "images_per_second": 0}} for line in h] for h in (one, two)
+    ]
     assert timeless[0] == timeless[1]
 
 

@@ -1,0 +1,162 @@
+"""Configs: every problem at once, in the words of the config, and overrides that reach everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segkit.config import read_config
+from segkit.errors import ConfigError
+
+TOML = """
+[dataset]
+name = "voc"
+root = "data"
+year = "2012"
+
+[model]
+name = "unet"
+width = 16
+
+[[loss]]
+name = "cross_entropy"
+
+[[loss]]
+name = "dice"
+scale = 0.5
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "voc.toml"
+    file.write_text(TOML)
+    return file
+
+
+def problems(path: Path, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read_config(path, overrides)
+    assert str(path) in str(caught.value)
+    return caught.value.problems
+
+
+def test_a_config_is_read_with_its_defaults(path: Path) -> None:
+    config = read_config(path)
+    assert config.name == "voc"
+    assert config.folder == Path("runs/voc")
+    assert config.dataset.options == {"root": "data", "year": "2012"}
+    assert [(choice.name, choice.scale) for choice in config.losses] == [("cross_entropy", 1.0), ("dice", 0.5)]
+    assert config.train.batch_size == 8
+    assert config.record()["train"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("train.epochs=3", lambda c: c.train.epochs == 3),
+        ("train.lr = 1e-4", lambda c: c.train.lr == 1e-4),
+        ("train.lr=1", lambda c: c.train.lr == 1.0),
+        ("train.precision=bf16", lambda c: c.train.precision == "bf16"),
+        ("dataset.year=2007", lambda c: c.dataset.options["year"] == "2007"),
+        ("dataset.root=a=b", lambda c: c.dataset.options["root"] == "a=b"),
+        ("dataset.download=false", lambda c: c.dataset.options["download"] is False),
+        ("loss.1.scale=2", lambda c: c.losses[1].scale == 2.0),
+        ("loss.dice.smooth=1", lambda c: c.losses[1].options == {"smooth": 1}),
+        ("loss.0.class_weights=median_frequency", lambda c: c.losses[0].options["class_weights"] == "median_frequency"),
+        ("augment.crop=[300,400]", lambda c: c.augment.crop == [300, 400]),
+        ("output.dir=runs/other", lambda c: c.folder == Path("runs/other")),
+    ],
+)
+def test_an_override_is_applied(path: Path, override: str, read: Any) -> None:
+    assert read(read_config(path, [override]))
+
+
+def test_overrides_may_be_a_mapping_and_a_config_may_be_tables(path: Path) -> None:
+    import tomllib
+
+    tables = tomllib.loads(TOML)
+    config = read_config(tables, {"train.epochs": 3, "loss.dice.scale": 2})
+    assert (config.train.epochs, config.losses[1].scale) == (3, 2.0)
+    assert tables == tomllib.loads(TOML)  # the caller's tables are left alone
+
+
+def test_every_problem_is_told_at_once(path: Path) -> None:
+    found = problems(
+        path,
+        "train.epoch=3",
+        "model.widht=3",
+        "loss.dice.smoth=1",
+        "losses.x=1",
+        "train.lr=high",
+        "model.num_classes=21",
+        "nonsense",
+    )
+    assert len(found) == 7
+    text = "\n".join(found)
+    for words in (
+        "train.epoch: there is no such key; did you mean 'epochs'?",
+        "unet has no option 'widht'; did you mean 'width'?",
+        "dice has no option 'smoth'; did you mean 'smooth'?",
+        "[losses]: there is no such table; did you mean 'loss'?",
+        "train.lr = 'high': should be a valid number",
+        "'num_classes' is given by the dataset",
+        "nonsense: an override is written table.key=value",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("dataset.name=vok", "there is no dataset 'vok'; did you mean 'voc'?"),
+        ("loss.2.scale=1", "the config has no loss.2"),
+        ("loss.scale=1", "say which loss, as in loss.0.scale"),
+        ("train.epochs=0", "train.epochs = 0: should be greater than 0"),
+        ("train.batch_size=true", "train.batch_size = True: should be a valid integer"),
+        ("augment.scale=[2.0,0.5]", "the smaller factor comes first"),
+        ("augment.crop=[100]", "augment.crop = [100]: "),
+        ("augment.crop=big", "augment.crop = 'big': should be a valid integer, or should be a valid list"),
+        ("loss.0.scale=big", "loss[0].scale = 'big': a number is needed"),
+        ("loss.0.class_weights=median", "'median_frequency' or 'inverse' or 'effective_number'"),
+        ("dataset.year=2010", "'year' must be '2007' or '2012', not '2010'"),
+        ("train.precision=half", "train.precision = 'half': should be 'auto', 'fp32', 'bf16' or 'fp16'"),
+    ],
+)
+def test_a_problem_is_told_in_the_configs_words(path: Path, override: str, words: str) -> None:
+    (problem,) = problems(path, override)
+    assert words in problem
+    assert "pydantic" not in problem
+
+
+def test_batches_must_divide(path: Path) -> None:
+    (problem,) = problems(path, "train.batch_size=8", "train.accumulate=3")
+    assert problem == "train: accumulate = 3 must divide batch_size = 8"
+
+
+def test_missing_tables_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "empty.toml"
+    file.write_text("")
+    assert [problem.partition(" is missing")[0] for problem in problems(file)] == ["[dataset]", "[model]", "[[loss]]"]
+    file.write_text('loss = "dice"\ndataset = 3\n[model]\nwidth = 3\n[train]\n')
+    text = "\n".join(problems(file))
+    assert "several are allowed, so it is written [[loss]]" in text
+    assert "dataset = 3: a table is needed, [dataset]" in text
+    assert "model.name: which model? there are " in text
+
+
+def test_broken_toml_names_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text("[dataset]\nname = \n")
+    with pytest.raises(ConfigError, match=r"broken\.toml: not valid TOML: .*line 2"):
+        read_config(file)
+
+
+def test_a_missing_file_proposes_its_neighbour(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no config .*vocc\.toml; did you mean '.*voc\.toml'"):
+        read_config(path.with_name("vocc.toml"))
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(path)
