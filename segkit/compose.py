@@ -25,8 +25,9 @@ from segkit.data.labels import LabelCounts, count_labels
 from segkit.data.sample import Dataset
 from segkit.engine.device import pick_device, seed_everything
 from segkit.engine.events import Result
-from segkit.engine.fit import Job, train_and_evaluate
+from segkit.engine.fit import train_and_evaluate
 from segkit.engine.folder import check_folder
+from segkit.engine.job import Job
 from segkit.engine.objective import Loss, Objective, as_objective
 from segkit.engine.precision import resolve
 from segkit.overrides import Overrides

@@ -17,10 +17,13 @@ def apply_overrides(tables: dict[str, Any], overrides: Overrides, lists: Collect
         overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``.
         lists: the keys that hold a list of tables; a member is named by its number or its component's name.
 
+    A component's ``name`` that is overridden clears the options it had in the file: they were another component's.
+
     Returns:
         What is wrong with them.
     """
     pairs = list(overrides.items()) if isinstance(overrides, Mapping) else [_split(text) for text in overrides]
+    pairs.sort(key=lambda pair: not pair[0].endswith(".name"))  # first, as it clears what follows from the old name
     problems = []
     for path, value in pairs:
         keys = path.split(".")
@@ -37,8 +40,17 @@ def apply_overrides(tables: dict[str, Any], overrides: Overrides, lists: Collect
             if isinstance(place, list):
                 problems.append(f"{path}: say which {keys[0]}, as in {keys[0]}.0.{keys[-1]}=...")
             else:
-                place[keys[-1]] = _value(value, place.get(keys[-1])) if isinstance(value, _Text) else value
+                read = _value(value, place.get(keys[-1])) if isinstance(value, _Text) else value
+                if keys[-1] == "name" and read != place.get("name"):
+                    _keep_only_scale(place)
+                place[keys[-1]] = read
     return problems
+
+
+def _keep_only_scale(table: dict[str, Any]) -> None:
+    """Another component has other options; a loss's scale belongs to the sum."""
+    for key in [key for key in table if key != "scale"]:
+        del table[key]
 
 
 class _Text(str):

@@ -9,9 +9,11 @@ import argparse
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import segkit
 from segkit.build import summary
@@ -25,6 +27,7 @@ READER_LEFT = 141  # 128 + SIGPIPE
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status; options that do not parse leave by ``SystemExit(2)``."""
+    warnings.showwarning = _show_warning
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -85,6 +88,11 @@ def _explained(error: Exception) -> tuple[str, int]:
             return f"{found} do not fit together; {advice}", 1
         link = link.__cause__ or link.__context__
     return (str(error), error.exit_status) if isinstance(error, SegkitError) else ("", 1)
+
+
+def _show_warning(message: Warning | str, *_details: Any, **_more: Any) -> None:
+    """A warning in one line: who runs a command has no use for the place in the source."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _stdout_is_open() -> bool:

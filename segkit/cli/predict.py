@@ -125,8 +125,8 @@ def _predict(predictor: Predictor, image: Path, target: Path) -> NDArray[Any]:
     import numpy as np
     from PIL import Image
 
+    from segkit.data.pictures import overlay, save_palette_png
     from segkit.data.read import read_image
-    from segkit.inference.pictures import overlay, save_palette_png
 
     pixels = read_image(image)
     mask = predictor.predict(pixels)

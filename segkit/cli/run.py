@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
+from segkit.cli import INTERRUPTED
 from segkit.config import read_config
 
 
@@ -31,7 +33,17 @@ class Run:
     def run(arguments: argparse.Namespace) -> int:
         """Train; 0 when the run is complete."""
         config = read_config(arguments.config, arguments.overrides)  # wrong ones answer before torch is imported
-        from segkit.compose import run_config
+        try:
+            from segkit.compose import run_config
 
-        run_config(config, resume=arguments.resume, overwrite=arguments.overwrite)
+            run_config(config, resume=arguments.resume, overwrite=arguments.overwrite)
+        except KeyboardInterrupt:
+            kept = (config.folder / "last.pt").exists()
+            what = (
+                f"{config.folder} holds the last whole epoch; --resume goes on from there"
+                if kept
+                else "nothing to keep"
+            )
+            print(f"segkit: interrupted; {what}", file=sys.stderr)
+            return INTERRUPTED
         return 0

@@ -76,6 +76,7 @@ def evaluate(
     images = 0
     training = model.training
     model.eval()
+    torch.backends.cudnn.benchmark = False  # every new size would be measured anew
     try:
         for batches in tqdm(loader, description, leave=False, disable=None if description else True):
             for batch in batches:

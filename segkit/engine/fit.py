@@ -6,8 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,49 +15,18 @@ from torch import nn
 
 from segkit.data.labels import LabelCounts, count_labels
 from segkit.data.loader import training_loader, worker_count
-from segkit.data.sample import Dataset
 from segkit.engine import checkpoint
 from segkit.engine.console import epoch_line, final_table
 from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything
-from segkit.engine.evaluate import evaluate
+from segkit.engine.evaluate import ALWAYS, evaluate
 from segkit.engine.events import Notify, Result, Run
 from segkit.engine.folder import check_folder, clear, locked, remove_temporary, write_json, write_lines
+from segkit.engine.job import Job
 from segkit.engine.loop import Loop
-from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision, resolve
 from segkit.engine.samples import write_samples
 from segkit.errors import ConfigError, DataError
 from segkit.metric.scores import floor as floor_scores
-from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a run needs.
-
-    Attributes:
-        model: ``[B,3,H,W] -> [B,C,H,W]``.
-        objective: what is minimised.
-        splits: datasets by name; ``train`` and ``val`` are needed, the best weights are scored on every one.
-        folder: the run folder.
-        counts: labels by split, where they were counted already.
-        metrics: by name, beside the usual ones.
-        record: goes into ``run.json`` as it is: the config, who provided what, versions.
-        model_record: goes into ``config.json``: how the model is built again.
-    """
-
-    model: nn.Module
-    objective: Objective
-    splits: Mapping[str, Dataset]
-    folder: Path
-    counts: Mapping[str, LabelCounts] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    train: TrainSettings = field(default_factory=TrainSettings)
-    data: DataSettings = field(default_factory=DataSettings)
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
-    output: OutputSettings = field(default_factory=OutputSettings)
-    record: Mapping[str, Any] = field(default_factory=dict)
-    model_record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train_and_evaluate(
@@ -105,10 +73,11 @@ class _Fit:
         self.loop = Loop(job.model, job.objective, job.train, precision, self.steps)
         self.info = Run(job.folder, job.record, self.classes, first.palette, self.floors)
         self.history: list[dict[str, Any]] = []
-        self.best_epoch, self.waited, self.seconds = 0, 0, 0.0
+        self.best_epoch, self.waited = 0, 0
+        self.began = time.perf_counter()  # moved back by what a resumed run took before
 
     def run(self, resume: bool) -> Result:
-        folder, start = self.job.folder, time.perf_counter()
+        folder = self.job.folder
         if resume:
             remove_temporary(folder)
             self._resume()
@@ -118,19 +87,17 @@ class _Fit:
         write_json(folder / "config.json", {**self.job.model_record, **self._facts()})
         self._introduce()
         self.notify("segkit_run_started", run=self.info)
-        before = self.seconds
         for epoch in range(len(self.history) + 1, self.epochs + 1):
             if self.job.train.patience and self.waited >= self.job.train.patience:
                 print(f"stopped early: no better {self.job.train.best} for {self.waited} epochs")
                 break
-            self._epoch(epoch, before + time.perf_counter() - start)
-        result = self._finish(lambda: before + time.perf_counter() - start)
+            self._epoch(epoch)
+        result = self._finish()
         self.notify("segkit_run_ended", run=self.info, result=result)
         return result
 
-    def _epoch(self, epoch: int, seconds: float) -> None:
+    def _epoch(self, epoch: int) -> None:
         self.order.epoch = epoch
-        began = time.perf_counter()
         trained = self.loop.run_epoch(self.batches, len(self.order), f"epoch {epoch}/{self.epochs}")
         scores = self._evaluate(self.loop.evaluated, "val")
         best = self._is_best(scores)
@@ -139,7 +106,6 @@ class _Fit:
         else:
             self.waited += 1
         self.history.append({"epoch": epoch, "step": self.loop.step, "train": trained, "val": scores, "best": best})
-        self.seconds = seconds + time.perf_counter() - began
         self._save(best)
         self._draw(self.loop.evaluated, f"epoch_{epoch:04d}")
         print(epoch_line(epoch, self.epochs, trained, scores, self.floors["val"], best), flush=True)
@@ -173,8 +139,7 @@ class _Fit:
     def _is_best(self, scores: Mapping[str, Any]) -> bool:
         name = self.job.train.best
         if not isinstance(scores.get(name), float):
-            numbers = [key for key, value in scores.items() if isinstance(value, float)]
-            raise ConfigError(f'train.best = "{name}" is no score of this run; there are {", ".join(numbers)}')
+            raise ConfigError(f'train.best = "{name}": this metric gives no single number; choose another')
         if not self.best_epoch:
             return True
         before = self.history[self.best_epoch - 1]["val"][name]
@@ -183,17 +148,16 @@ class _Fit:
         return bool(scores[name] < before if name == "loss" else scores[name] > before)
 
     def _save(self, best: bool) -> None:
+        """The best weights first: a kill between the two leaves an epoch to repeat, not one without its weights."""
         folder = self.job.folder
-        state = {**self.loop.state_dict(), "history": self.history, "best_epoch": self.best_epoch}
-        state |= {"waited": self.waited, "seconds": self.seconds, "classes": list(self.classes)}
-        checkpoint.save(folder / "last.pt", state)
         if best:
-            weights = {
-                "model": self.loop.evaluated.state_dict(),
-                "epoch": self.best_epoch,
-                "classes": list(self.classes),
-            }
-            checkpoint.write_atomically(folder / "best.pt", lambda file: torch.save({"format": 1, **weights}, file))
+            weights = {"model": self.loop.evaluated.state_dict(), "epoch": self.best_epoch}
+            checkpoint.write_atomically(
+                folder / "best.pt", lambda file: torch.save({"format": checkpoint.FORMAT, **weights}, file)
+            )
+        state = self.loop.state_dict()
+        state |= {"history": self.history, "best_epoch": self.best_epoch, "waited": self.waited}
+        checkpoint.save(folder / "last.pt", {**state, "seconds": time.perf_counter() - self.began})
         write_lines(folder / "metrics.jsonl", self.history)
 
     def _resume(self) -> None:
@@ -202,10 +166,11 @@ class _Fit:
             print(note, file=sys.stderr)
         self.loop.load_state_dict(state, f"the checkpoint in {self.job.folder}")
         self.history, self.best_epoch = state["history"], state["best_epoch"]
-        self.waited, self.seconds = state["waited"], state["seconds"]
+        self.waited = state["waited"]
+        self.began -= state["seconds"]
         print(f"resumed after epoch {len(self.history)} of {self.epochs}")
 
-    def _finish(self, seconds: Any) -> Result:
+    def _finish(self) -> Result:
         """Score the best weights on every split and write what the run came to."""
         folder = self.job.folder
         best = checkpoint.load(folder / "best.pt")
@@ -222,7 +187,7 @@ class _Fit:
             folder=folder,
             splits=splits,
             best_epoch=self.best_epoch,
-            seconds=seconds(),
+            seconds=time.perf_counter() - self.began,
             images_per_second=sum(t["images"] for t in trained) / sum(t["seconds"] for t in trained),
             peak_memory_bytes=peak_memory(self.precision.device),
             precision=self.precision.name,
@@ -270,6 +235,9 @@ def _check(job: Job) -> None:
     for needed in ("train", "val"):
         if needed not in job.splits:
             raise DataError(f"there is no {needed} split; there are {', '.join(job.splits)}")
+    known = ("loss", *ALWAYS, *job.metrics)
+    if job.train.best not in known:
+        raise ConfigError(f'train.best = "{job.train.best}" is no score of this run; there are {", ".join(known)}')
     train = job.splits["train"]
     for name, dataset in job.splits.items():
         if tuple(dataset.classes) != tuple(train.classes) or dataset.ignore_index != train.ignore_index:

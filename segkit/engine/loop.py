@@ -63,13 +63,15 @@ class Loop:
             TrainingError: the loss is no longer a finite number.
         """
         self.model.train()
+        torch.backends.cudnn.benchmark = not self.settings.deterministic  # off in evaluation: sizes differ there
         device = self.precision.device
         length = min(length, self.steps - self.step)
         sums = torch.zeros(1 + len(self.objective.names), device=device)
         images = count = 0
         start = time.perf_counter()
         # tqdm shows images rather than steps: they compare between batch sizes
-        with tqdm(desc=description, unit=" images", leave=False, disable=None) as progress:
+        total = length * self.settings.batch_size
+        with tqdm(desc=description, total=total, unit=" images", leave=False, disable=None) as progress:
             for batch in batches:
                 if count == length:
                     break

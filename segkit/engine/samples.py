@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from segkit.data.loader import collate_evaluation, resized
+from segkit.data.pictures import panel, sheet
 from segkit.data.sample import Dataset
 from segkit.engine.evaluate import logits_at
 from segkit.engine.precision import Precision
-from segkit.inference.pictures import panel, sheet
 
 
 @torch.inference_mode()

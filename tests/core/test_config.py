@@ -74,6 +74,13 @@ def test_an_override_is_applied(path: Path, override: str, read: Any) -> None:
     assert read(read_config(path, [override]))
 
 
+def test_another_component_starts_without_the_options_of_the_first(path: Path) -> None:
+    config = read_config(path, ["model.encoder=resnet18", "model.name=smp", "loss.dice.name=focal"])
+    assert (config.model.name, config.model.options) == ("smp", {"encoder": "resnet18"})
+    assert (config.losses[1].name, config.losses[1].scale) == ("focal", 0.5)
+    assert read_config(path, ["model.name=unet"]).model.options == {"width": 16}
+
+
 def test_overrides_may_be_a_mapping_and_a_config_may_be_tables(path: Path) -> None:
     import tomllib
 

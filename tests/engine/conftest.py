@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segkit.data.sample import Sample
-from segkit.engine.fit import Job
+from segkit.engine.job import Job
 from segkit.engine.objective import Objective
 from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from segkit.engine import checkpoint
-from segkit.engine.fit import Job, train_and_evaluate
+from segkit.engine.fit import train_and_evaluate
+from segkit.engine.job import Job
 from segkit.engine.loop import Loop
 from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision, resolve

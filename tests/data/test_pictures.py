@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from segkit.data.palette import voc_palette
-from segkit.inference.pictures import VOID_COLOUR, colour_mask, legend, overlay, panel, save_palette_png, sheet
+from segkit.data.pictures import VOID_COLOUR, colour_mask, legend, overlay, panel, save_palette_png, sheet
 
 PALETTE = ((0, 0, 0), (200, 0, 0), (0, 0, 200))
 MASK = np.array([[0, 1, 2], [255, 1, 0]], np.uint8)
 
 
 def test_drawing_needs_no_torch():
-    code = "import sys, segkit.inference.pictures; print('torch' in sys.modules)"
+    code = "import sys, segkit.data.pictures; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
