@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -180,17 +180,25 @@ def test_what_is_no_run_is_told(config: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.fixture
-def start(config: Path) -> Start:
+def start(config: Path) -> Iterator[Start]:
+    processes = []
+
     def run(*arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "segkit", "run", str(config), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
+        processes.append(process)
+        return process
 
-    return run
+    yield run
+    for process in processes:
+        process.kill()
+        with process:  # closes its pipes
+            pass
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -237,7 +245,5 @@ def test_two_runs_do_not_share_a_folder(start: Start, tmp_path: Path) -> None:
     until((folder / "last.pt").exists, first)
     second = start(f"output.dir={folder}", "--resume")
     _, error = second.communicate(timeout=100)
-    first.kill()
-    first.communicate()
     assert second.returncode == 2
     assert f"{folder} is in use by process {first.pid}" in error
