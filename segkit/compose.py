@@ -28,7 +28,7 @@ from segkit.engine.events import Result
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.folder import check_folder
 from segkit.engine.job import Job
-from segkit.engine.objective import Loss, Objective, as_objective
+from segkit.engine.objective import Loss, Objective, as_objective, numbered
 from segkit.engine.precision import resolve
 from segkit.overrides import Overrides
 from segkit.registry import datasets, losses, metrics, models
@@ -123,18 +123,21 @@ def fit(
         SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
     """
     splits = {"train": train, "val": val} | ({"test": test} if test is not None else {})
+    tables: dict[str, Any] = {
+        "train": settings_from(TrainSettings, "train", settings),
+        "data": settings_from(DataSettings, "data", {"resize": resize}),
+        "augment": settings_from(AugmentSettings, "augment", augment or {}),
+        "output": settings_from(OutputSettings, "output", {"dir": str(output), "samples": samples}),
+    }
     job = Job(
         model=model,
         objective=as_objective(loss),
         splits=splits,
         folder=Path(output),
         metrics=metrics or {},
-        train=settings_from(TrainSettings, "train", settings),
-        data=settings_from(DataSettings, "data", {"resize": resize}),
-        augment=settings_from(AugmentSettings, "augment", augment or {}),
-        output=settings_from(OutputSettings, "output", {"dir": str(output), "samples": samples}),
-        record=environment() | {"config": {"train": settings, "augment": dict(augment or {})}},
+        record=environment() | {"config": {name: table.model_dump() for name, table in tables.items()}},
         model_record={"model": None},
+        **tables,
     )
     return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.notify)
 
@@ -185,7 +188,8 @@ def build_objective(choices: Sequence[Choice], dataset: Dataset) -> Objective:
 
 def build_metrics(choices: Sequence[Choice], dataset: Dataset) -> dict[str, Any]:
     """The metrics a config names."""
-    return {_plain(c): create(metrics.find(c.name), c.options, facts(dataset)) for c in choices}
+    built = [create(metrics.find(c.name), c.options, facts(dataset)) for c in choices]
+    return dict(zip(numbered([_plain(c) for c in choices]), built, strict=True))
 
 
 def _plain(choice: Choice) -> str:

@@ -53,7 +53,11 @@ class TrainSettings(Settings):
     max_steps: int | None = Field(None, gt=0, description="end after so many steps, whatever epochs says")
     repeat: int = Field(1, gt=0, description="passes that count as one epoch; for small datasets")
     batch_size: int = Field(8, gt=0, description="images a step, over all devices and accumulated parts")
-    accumulate: int = Field(1, gt=0, description="parts a batch is split into, where it does not fit in memory")
+    accumulate: int = Field(
+        1,
+        gt=0,
+        description="parts of a batch, where memory is short; losses are then means over a part",
+    )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw needs the least tuning")
     lr: float = Field(1e-3, gt=0, description="the highest learning rate; with sgd try 0.01")
     weight_decay: float = Field(0.01, ge=0, description="not applied to biases and normalisation layers")

@@ -247,3 +247,14 @@ def test_two_runs_do_not_share_a_folder(start: Start, tmp_path: Path) -> None:
     _, error = second.communicate(timeout=100)
     assert second.returncode == 2
     assert f"{folder} is in use by process {first.pid}" in error
+
+
+def test_resuming_needs_no_pretrained_weights(config: Path, tmp_path: Path) -> None:
+    smp = segkit.models["smp"](num_classes=3, encoder="resnet18")
+    torch.save(smp.network.encoder.state_dict(), tmp_path / "encoder.pth")
+    unet, other = 'name = "unet"\nwidth = 4\ndepth = 2', 'name = "smp"\nencoder = "resnet18"\nweights = "encoder.pth"'
+    config.write_text(config.read_text().replace(unet, other))
+    assert main(["run", str(config), "train.epochs=1"]) == 0
+    (tmp_path / "encoder.pth").unlink()
+    assert main(["run", str(config), "train.epochs=2", "--resume"]) == 0
+    assert main(["evaluate", "runs/mine", "--split", "val"]) == 0

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data import augment
 from segkit.data.normalise import MEAN_PIXEL
-from segkit.data.sample import Dataset, Sample
+from segkit.data.sample import Dataset, Sample, checked
 from segkit.settings import AugmentSettings
 
 Resize = float | Sequence[int] | None
@@ -91,7 +91,7 @@ class TrainingViews(TorchDataset[tuple[Sample, augment.View]]):
 
     def __getitem__(self, key: Key) -> tuple[Sample, augment.View]:
         epoch, index = key
-        sample = resized(self.dataset[index % len(self.dataset)], self.resize, mask_too=True)
+        sample = resized(checked(self.dataset[index % len(self.dataset)]), self.resize, mask_too=True)
         height, width = sample.mask.shape
         view = augment.draw(self.settings, height, width, (self.seed, epoch, index))
         return augment.apply(sample, view, self.dataset.ignore_index), view
@@ -107,7 +107,7 @@ class EvaluationViews(TorchDataset[Sample]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        return resized(self.dataset[index], self.resize, mask_too=False)
+        return resized(checked(self.dataset[index]), self.resize, mask_too=False)
 
 
 class CollateTraining:
@@ -168,6 +168,7 @@ def training_loader(
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
         worker_init_fn=_one_thread,
+        generator=torch.Generator().manual_seed(seed),  # else it would draw from the one that dropout uses
     )
     return loader, order
 
@@ -183,6 +184,7 @@ def evaluation_loader(
         num_workers=workers,
         pin_memory=device.type == "cuda",
         worker_init_fn=_one_thread,
+        generator=torch.Generator(),
     )
 
 

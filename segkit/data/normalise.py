@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,12 @@ from torch import Tensor
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 MEAN_PIXEL = tuple(round(255 * value) for value in MEAN)  # becomes about 0: what is put where there is no image
+
+
+@functools.cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation ``[3,1,1]`` each; kept, as bringing them to a device makes the host wait for it."""
+    return torch.tensor(MEAN, device=device).view(3, 1, 1), torch.tensor(STD, device=device).view(3, 1, 1)
 
 
 def normalise(images: Tensor, colour: Tensor | None = None) -> Tensor:
@@ -21,8 +29,7 @@ def normalise(images: Tensor, colour: Tensor | None = None) -> Tensor:
     Returns:
         float32, the shape of ``images``.
     """
-    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(3, 1, 1)
+    mean, std = _statistics(images.device)
     values = images.float() / 255
     if colour is not None:
         rows = values.permute(0, 2, 3, 1).flatten(1, 2)  # [B,H*W,3], free in channels_last

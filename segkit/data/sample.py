@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
+
+from segkit.errors import DataError
 
 Palette = tuple[tuple[int, int, int], ...]
 
@@ -40,3 +43,20 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Sample: ...
+
+
+def checked(sample: Sample) -> Sample:
+    """The sample itself.
+
+    Raises:
+        DataError: image or mask has another type or shape than the contract's, or they differ in size.
+    """
+    image, mask, name = sample
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        raise DataError(f"{name}: its image is {image.dtype} {list(image.shape)}; a dataset gives uint8 [3,H,W]")
+    if mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
+        raise DataError(
+            f"{name}: its mask is {mask.dtype} {list(mask.shape)}; beside an image of {list(image.shape)} it must be "
+            f"uint8 {list(image.shape[1:])}"
+        )
+    return sample

@@ -28,7 +28,8 @@ class MovingAverage:
         """Take one step's weights in."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        states = zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
+        pairs = list({average.data_ptr(): (average, value) for average, value in states}.values())  # shared ones once
         floating = [pair for pair in pairs if pair[0].is_floating_point()]
         get_ema_multi_avg_fn(decay)(  # type: ignore[no-untyped-call]
             tuple(a for a, _ in floating), tuple(b for _, b in floating), 0

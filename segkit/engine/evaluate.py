@@ -32,7 +32,7 @@ def logits_at(model: nn.Module, batch: Batch, precision: Precision, size: Sequen
     return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)  # [B,C,H,W]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(
     model: nn.Module,
     dataset: Dataset,
@@ -106,5 +106,10 @@ def evaluate(
 def named_values(name: str, value: Any) -> dict[str, Any]:
     """What a metric computed, by name: a dict as it is, a number under the metric's name, several as a list."""
     if isinstance(value, Mapping):
-        return {str(key): each.tolist() if isinstance(each, Tensor) else each for key, each in value.items()}
-    return {name: value.tolist() if isinstance(value, Tensor) else value}
+        return {str(key): _plain(each) for key, each in value.items()}
+    return {name: _plain(value)}
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and numpy's numbers as Python's own: a checkpoint holds nothing else."""
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,13 +21,17 @@ from segkit.engine.console import epoch_line, final_table
 from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything
 from segkit.engine.evaluate import ALWAYS, evaluate
 from segkit.engine.events import Notify, Result, Run
-from segkit.engine.folder import check_folder, clear, locked, remove_temporary, write_json, write_lines
+from segkit.engine.folder import check_folder, clear, locked, read_json, remove_temporary, write_json, write_lines
 from segkit.engine.job import Job
 from segkit.engine.loop import Loop
 from segkit.engine.precision import Precision, resolve
+from segkit.engine.resume import refuse_changes
 from segkit.engine.samples import write_samples
-from segkit.errors import ConfigError, DataError
+from segkit.errors import CheckpointError, ConfigError, DataError
 from segkit.metric.scores import floor as floor_scores
+
+PENDING = "best.next.pt"
+"""The best weights of an epoch whose ``last.pt`` is still to be written."""
 
 
 def train_and_evaluate(
@@ -79,7 +84,6 @@ class _Fit:
     def run(self, resume: bool) -> Result:
         folder = self.job.folder
         if resume:
-            remove_temporary(folder)
             self._resume()
         else:
             clear(folder)
@@ -138,7 +142,7 @@ class _Fit:
 
     def _is_best(self, scores: Mapping[str, Any]) -> bool:
         name = self.job.train.best
-        if not isinstance(scores.get(name), float):
+        if not isinstance(scores.get(name), int | float):
             raise ConfigError(f'train.best = "{name}": this metric gives no single number; choose another')
         if not self.best_epoch:
             return True
@@ -148,26 +152,40 @@ class _Fit:
         return bool(scores[name] < before if name == "loss" else scores[name] > before)
 
     def _save(self, best: bool) -> None:
-        """The best weights first: a kill between the two leaves an epoch to repeat, not one without its weights."""
+        """Both or neither: the best weights take their place once ``last.pt`` knows of them (see :meth:`_resume`)."""
         folder = self.job.folder
+        pending = folder / PENDING
         if best:
             weights = {"model": self.loop.evaluated.state_dict(), "epoch": self.best_epoch}
             checkpoint.write_atomically(
-                folder / "best.pt", lambda file: torch.save({"format": checkpoint.FORMAT, **weights}, file)
+                pending, lambda file: torch.save({"format": checkpoint.FORMAT, **weights}, file)
             )
         state = self.loop.state_dict()
         state |= {"history": self.history, "best_epoch": self.best_epoch, "waited": self.waited}
         checkpoint.save(folder / "last.pt", {**state, "seconds": time.perf_counter() - self.began})
+        if best:
+            pending.replace(folder / "best.pt")
         write_lines(folder / "metrics.jsonl", self.history)
 
     def _resume(self) -> None:
-        state, note = checkpoint.load_last(self.job.folder)
+        folder = self.job.folder
+        refuse_changes(read_json(folder / "run.json").get("config", {}), self.job.record.get("config", {}), folder)
+        state, note = checkpoint.load_last(folder)
         if note:
             print(note, file=sys.stderr)
-        self.loop.load_state_dict(state, f"the checkpoint in {self.job.folder}")
+        self.loop.load_state_dict(state, f"the checkpoint in {folder}")
         self.history, self.best_epoch = state["history"], state["best_epoch"]
         self.waited = state["waited"]
         self.began -= state["seconds"]
+        remove_temporary(folder)
+        if _epoch_of(folder / PENDING) == self.best_epoch:
+            (folder / PENDING).replace(folder / "best.pt")
+        (folder / PENDING).unlink(missing_ok=True)
+        if _epoch_of(folder / "best.pt") != self.best_epoch:  # damaged, or newer than the checkpoint that was left
+            self.best_epoch, self.waited = 0, 0
+        if len(self.history) < self.epochs:  # what an earlier end wrote is no longer the run's result
+            for name in ("model.safetensors", "result.json"):
+                (folder / name).unlink(missing_ok=True)
         print(f"resumed after epoch {len(self.history)} of {self.epochs}")
 
     def _finish(self) -> Result:
@@ -176,7 +194,8 @@ class _Fit:
         best = checkpoint.load(folder / "best.pt")
         model = self.loop.evaluated
         checkpoint.load_weights(model, best["model"], str(folder / "best.pt"))
-        weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+        # safetensors takes neither channels_last nor weights that two layers share
+        weights = {key: value.clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()}
         checkpoint.write_atomically(
             folder / "model.safetensors", lambda file: file.write(safetensors_bytes(weights, {"format": "pt"}))
         )
@@ -239,9 +258,22 @@ def _check(job: Job) -> None:
     if job.train.best not in known:
         raise ConfigError(f'train.best = "{job.train.best}" is no score of this run; there are {", ".join(known)}')
     train = job.splits["train"]
+    if not len(train.classes) <= train.ignore_index <= 255:
+        raise DataError(
+            f"ignore_index = {train.ignore_index} of {len(train.classes)} classes: masks are uint8, so it must be "
+            f"between {len(train.classes)} and 255"
+        )
     for name, dataset in job.splits.items():
         if tuple(dataset.classes) != tuple(train.classes) or dataset.ignore_index != train.ignore_index:
             raise DataError(f"the splits train and {name} have different classes or another ignore_index")
+
+
+def _epoch_of(path: Path) -> int | None:
+    """The epoch whose weights a file holds; None where there are none that can be used."""
+    try:
+        return int(checkpoint.load(path)["epoch"])
+    except CheckpointError:
+        return None
 
 
 def _nobody(_event: str, **_arguments: Any) -> None:

@@ -70,8 +70,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run wrote, and nothing else."""
-    names = ["run.json", "metrics.jsonl", "last.pt", "previous.pt", "best.pt", "model.safetensors", "config.json"]
-    for name in [*names, "result.json", "report.html"]:
+    for name in ("run.json", "config.json", "metrics.jsonl", "result.json", "report.html", "model.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("last.pt", "previous.pt", "best.pt", "best.next.pt"):
         (folder / name).unlink(missing_ok=True)
     for picture in (folder / "samples").glob("*.png"):
         picture.unlink()

@@ -19,12 +19,9 @@ class Objective(nn.Module):
 
     def __init__(self, terms: Sequence[tuple[str, float, Loss]]) -> None:
         super().__init__()
-        self.names: list[str] = []
         self.scales = [scale for _, scale, _ in terms]
         self.losses = [loss for _, _, loss in terms]
-        for name, _, _ in terms:
-            count = sum(given == name or given.startswith(f"{name}_") for given in self.names)
-            self.names.append(name if count == 0 else f"{name}_{count + 1}")
+        self.names = numbered([name for name, _, _ in terms])
         # those that are modules move to the device and are saved with their buffers
         self.modules_among = nn.ModuleList([loss for loss in self.losses if isinstance(loss, nn.Module)])
 
@@ -35,6 +32,18 @@ class Objective(nn.Module):
             (scale * value for scale, value in zip(self.scales, values, strict=True)), torch.zeros_like(values[0])
         )
         return total, torch.stack([value.detach() for value in values])
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, those that repeat with a number: ``dice, dice_2``."""
+    result: list[str] = []
+    for name in names:
+        count, unique = 1, name
+        while unique in result:
+            count += 1
+            unique = f"{name}_{count}"
+        result.append(unique)
+    return result
 
 
 def as_objective(loss: Loss | Mapping[str, Loss] | Objective) -> Objective:

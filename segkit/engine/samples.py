@@ -14,7 +14,7 @@ from segkit.engine.evaluate import logits_at
 from segkit.engine.precision import Precision
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def write_samples(
     model: nn.Module,
     dataset: Dataset,

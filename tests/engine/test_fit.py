@@ -252,3 +252,121 @@ def train_and_evaluate_on(device: str) -> None:
     from segkit.engine.device import pick_device
 
     pick_device(device)
+
+
+def test_a_kill_between_two_files_keeps_the_best_weights_and_their_epoch_together(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = make_job("whole", epochs=4)
+    train_and_evaluate(whole)
+    real = checkpoint.save
+    for name, written in (("before", False), ("after", True)):  # last.pt is written, or only just not
+        saves: list[Path] = []
+
+        def save(path: Path, state: dict[str, Any], written: bool = written, saves: list[Path] = saves) -> None:
+            saves.append(path)
+            if len(saves) < 2 or written:
+                real(path, state)
+            if len(saves) == 2:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(checkpoint, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(make_job(name, epochs=4))
+        monkeypatch.undo()
+        job = make_job(name, epochs=4)
+        train_and_evaluate(job, resume=True)
+        assert same(weights(job.folder), weights(whole.folder))
+        assert same(load_file(job.folder / "model.safetensors"), load_file(whole.folder / "model.safetensors"))
+        best, state = checkpoint.load(job.folder / "best.pt"), checkpoint.load(job.folder / "last.pt")
+        assert best["epoch"] == state["best_epoch"]
+        assert not (job.folder / "best.next.pt").exists()
+
+
+def test_a_finished_run_that_goes_on_shows_no_result_until_it_ends(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_and_evaluate(make_job(epochs=2))
+    folder = make_job().folder
+    assert (folder / "result.json").exists()
+
+    def stop(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "run_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(make_job(epochs=3), resume=True)
+    assert not (folder / "result.json").exists()
+    assert not (folder / "model.safetensors").exists()
+
+
+def test_a_run_is_not_resumed_with_other_settings(make_job: MakeJob) -> None:
+    record = {"config": {"train": {"batch_size": 4, "epochs": 1}, "loss": [{"name": "dice"}]}}
+    train_and_evaluate(make_job(epochs=1, fields={"record": record}))
+    other = {"config": {"train": {"batch_size": 2, "epochs": 3}, "loss": [{"name": "dice"}]}}
+    with pytest.raises(RunFolderError, match=r"other settings: train\.batch_size was 4 and is 2; begin anew"):
+        train_and_evaluate(make_job(epochs=2, batch_size=2, fields={"record": other}), resume=True)
+    longer = {"config": {"train": {"batch_size": 4, "epochs": 2}, "loss": [{"name": "dice"}]}}
+    train_and_evaluate(make_job(epochs=2, fields={"record": longer}), resume=True)
+
+
+def test_weights_that_two_layers_share_are_kept(make_job: MakeJob) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+            self.second.weight = self.first.weight
+            self.last = nn.Conv2d(3, 2, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.last(self.second(self.first(images)))
+
+    job = make_job(epochs=1, ema=0.5, fields={"model": Tied()})
+    train_and_evaluate(job)
+    stored = load_file(job.folder / "model.safetensors")
+    assert torch.equal(stored["first.weight"], stored["second.weight"])
+
+
+def test_samples_that_break_the_contract_are_named(make_job: MakeJob, halves: Any) -> None:
+    from segkit.data.sample import Sample
+
+    class Wrong(halves):  # type: ignore[misc]
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return Sample(sample.image[:, ::2], sample.mask, sample.name)
+
+    with pytest.raises(
+        DataError, match=r"halves-\d+: its mask is torch.uint8 \[12, 16\]; beside an image of \[3, 6, 16\]"
+    ):
+        train_and_evaluate(make_job(fields={"splits": {"train": Wrong(8), "val": halves(4)}}))
+
+    class Negative(halves):  # type: ignore[misc]
+        ignore_index = -100
+
+    with pytest.raises(DataError, match="ignore_index = -100 of 2 classes"):
+        train_and_evaluate(make_job("other", fields={"splits": {"train": Negative(8), "val": Negative(4)}}))
+
+
+def test_a_metric_may_give_numpys_numbers_and_be_used_afterwards(make_job: MakeJob) -> None:
+    import numpy as np
+
+    from segkit.metric.scores import MeanIoU
+
+    class Numpy:
+        def update(self, logits: torch.Tensor, target: torch.Tensor) -> None:
+            self.seen = np.float32(target.shape[0])
+
+        def compute(self) -> dict[str, Any]:
+            return {"numpy": self.seen, "several": np.arange(2)}
+
+        def reset(self) -> None:
+            self.seen = np.float32(0)
+
+    ours = MeanIoU(2, 255)
+    job = make_job(epochs=1, fields={"metrics": {"numpy": Numpy(), "mean_iou": ours}})
+    result = train_and_evaluate(job)
+    assert result.splits["val"]["numpy"] == 4.0
+    assert checkpoint.load(job.folder / "last.pt")["history"][0]["val"]["several"] == [0, 1]
+    ours.reset()
+    ours.update(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))
+    assert ours.compute()["mean_iou"] == 1.0

@@ -1,0 +1,47 @@
+"""What may differ between a run and its resumption: all else would be another run under the first one's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from segkit.errors import RunFolderError, first_few
+
+# how long, where, and how fast; nothing that a step computes depends on them
+MAY_CHANGE = {
+    "train.epochs",
+    "train.patience",
+    "train.workers",
+    "train.device",
+    "train.compile",
+    "train.log_every",
+    "output.dir",
+    "output.samples",
+    "dataset.root",
+    "dataset.download",
+}
+
+
+def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: object) -> None:
+    """Compare two configs as they stand in ``run.json``.
+
+    Raises:
+        RunFolderError: they differ in what the training computes.
+    """
+    old, new = dict(_flat(before)), dict(_flat(now))
+    keys = [key for key in {**old, **new} if key not in MAY_CHANGE and old.get(key) != new.get(key)]
+    if keys:
+        told = first_few([f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys])
+        raise RunFolderError(f"{folder} cannot be resumed with other settings: {told}; begin anew with output.dir=...")
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """``{"train": {"lr": 1}}`` -> ``("train.lr", 1)``; lists by their places, but lists of plain values as they are."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _flat(each, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, (list, tuple)) and any(isinstance(each, Mapping) for each in value):
+        for place, each in enumerate(value):
+            yield from _flat(each, f"{path}.{place}")
+    else:
+        yield path, list(value) if isinstance(value, tuple) else value
