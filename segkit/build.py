@@ -126,7 +126,9 @@ def create(component: Component, options: Mapping[str, object], facts: Mapping[s
         raise ConfigError(problems, where=f"{component.kind} '{component.name}'")
     try:
         return target(**arguments)
-    except (TypeError, ValueError) as error:
+    except SegkitError:
+        raise
+    except Exception as error:  # whatever somebody else's constructor may raise
         written = ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no options"
         raise ConfigError(f"{component.kind} '{component.name}' refuses {written}: {error}") from error
 

@@ -21,7 +21,7 @@ from segkit import plugins
 from segkit.build import create
 from segkit.config import Choice, Config, read_config, settings_from
 from segkit.data.class_weights import class_weights
-from segkit.data.labels import LabelCounts, count_labels
+from segkit.data.labels import LabelCounts, count_splits
 from segkit.data.sample import Dataset
 from segkit.engine.device import pick_device, seed_everything
 from segkit.engine.events import Result
@@ -66,7 +66,7 @@ def run_config(settings: Config, *, resume: bool = False, overwrite: bool = Fals
     check_folder(settings.folder, resume=resume, overwrite=overwrite)
     resolve(settings.train.precision, pick_device(settings.train.device))  # refused before the data is read
     splits = build_splits(settings.dataset)
-    counts = {name: count_labels(dataset, name) for name, dataset in splits.items()}
+    counts = count_splits(splits)
     chosen_losses = resolve_weights(settings.losses, counts["train"])
     seed_everything(settings.train.seed, settings.train.deterministic)
     job = Job(

@@ -6,6 +6,7 @@ signatures. What is wrong is reported all at once, with the path of the key.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class Config:
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return Path(self.output.dir or Path("runs") / self.name)
+        return Path(self.output.dir or Path("runs") / self.name).expanduser()
 
     def record(self) -> dict[str, Any]:
         """The config with every default written out, as it stands in ``run.json``."""
@@ -124,13 +125,13 @@ def settings_from(kind: type[SettingsT], key: str, values: Mapping[str, Any]) ->
 
 def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        return path.stem, tomllib.loads(path.read_text("utf-8"))
+        return path.stem, tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         near = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise ConfigError(f"there is no config {path}{did_you_mean(str(path), near)}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
 
 
@@ -182,8 +183,8 @@ def _choice(registry: Registry, key: str, table: Any, problems: list[str], where
         problems.append(f"{where}.name: which {registry.kind}? there are {known}")
         return None
     scale = options.pop("scale", 1.0) if key == "loss" else 1.0
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
-        problems.append(f"{where}.scale = {scale!r}: a number is needed")
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 <= scale < math.inf:
+        problems.append(f"{where}.scale = {scale!r}: a number of 0 or more is needed")
         scale = 1.0
     try:
         component = registry.find(name)

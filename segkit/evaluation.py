@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segkit.compose import build_metrics, build_objective, build_splits
 from segkit.config import read_config
-from segkit.data.labels import count_labels
+from segkit.data.labels import count_splits
 from segkit.data.loader import worker_count
 from segkit.engine.device import pick_device, seed_everything
 from segkit.engine.evaluate import evaluate
@@ -52,7 +52,7 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     if unknown:
         raise DataError(f"{config.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
     wanted = {name: dataset for name, dataset in splits.items() if not names or name in names}
-    counts = {name: count_labels(dataset, name) for name, dataset in wanted.items()}
+    counts = count_splits(wanted)
     weights = record["class_weights"]
     losses = [
         replace(choice, options={**choice.options, "class_weights": row}) if row else choice

@@ -37,7 +37,9 @@ def apply_overrides(tables: dict[str, Any], overrides: Overrides, lists: Collect
                 problems.append(f"{path}: the config has no {'.'.join(keys[: depth + 1])}")
                 break
         else:
-            if isinstance(place, list):
+            if not isinstance(place, list | dict):
+                problems.append(f"{path}: {'.'.join(keys[:-1])} is {place!r} and holds no keys")
+            elif isinstance(place, list):
                 problems.append(f"{path}: say which {keys[0]}, as in {keys[0]}.0.{keys[-1]}=...")
             else:
                 read = _value(value, place.get(keys[-1])) if isinstance(value, _Text) else value
@@ -82,4 +84,4 @@ def _value(text: str, before: Any) -> Any:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return str(text)
-    return str(text) if isinstance(before, str) and not isinstance(value, str) else value
+    return str(text) if isinstance(before, str) and not isinstance(value, str | list | dict) else value

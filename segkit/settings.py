@@ -14,7 +14,7 @@ class Settings(BaseModel):
     """A table of a config: unknown keys are refused, and no value is converted in silence."""
 
     # validate_default costs nothing and keeps the defaults honest
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
 
 class DataSettings(Settings):
@@ -70,7 +70,7 @@ class TrainSettings(Settings):
     channels_last: bool = Field(True, description="faster convolutions on CUDA and on CPUs with AMX")
     compile: bool = Field(False, description="torch.compile for training; pays off in long runs on CUDA")
     deterministic: bool = Field(False, description="bit-equal repetition on CUDA, at a price")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**32 - 1)
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field("auto", description="processes that load data")
     patience: int = Field(0, ge=0, description="epochs without a better score after which to stop; 0 is off")

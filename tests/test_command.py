@@ -258,3 +258,32 @@ def test_resuming_needs_no_pretrained_weights(config: Path, tmp_path: Path) -> N
     (tmp_path / "encoder.pth").unlink()
     assert main(["run", str(config), "train.epochs=2", "--resume"]) == 0
     assert main(["evaluate", "runs/mine", "--split", "val"]) == 0
+
+
+def test_predictions_never_replace_true_masks(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(config), "train.epochs=1"]) == 0
+    masks = tmp_path / "data" / "masks" / "val"
+    before = {path.name: path.read_bytes() for path in masks.iterdir()}
+    assert main(["predict", "runs/mine", "data/images/val", "--out", str(masks)]) == 2
+    assert "holds files that are no predictions" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in masks.iterdir()} == before
+    for _ in range(2):  # its own masks it may replace
+        assert main(["predict", "runs/mine", "data/images/val", "--out", "masks"]) == 0
+
+
+def test_what_is_wrong_is_told_for_every_split_at_once(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        mask = sorted((tmp_path / "data" / "masks" / split).iterdir())[0]
+        mask.write_bytes(b"")
+    message = fails(["run", str(config)], capsys)
+    assert "masks of the train split" in message
+    assert "masks of the test split" in message
+
+
+def test_show_tells_the_tables_that_are_no_components(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "train"]) == 0
+    shown = capsys.readouterr().out
+    assert "batch_size = 8" in shown
+    assert "images a step" in shown

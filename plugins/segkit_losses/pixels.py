@@ -73,6 +73,8 @@ def weight_tensor(class_weights: Sequence[float] | None, num_classes: int) -> Te
     if len(class_weights) != num_classes:
         raise ConfigError(f"class_weights has {len(class_weights)} numbers for {num_classes} classes; give one a class")
     wrong = [weight for weight in class_weights if not (math.isfinite(weight) and weight >= 0)]
+    if not any(class_weights):
+        raise ConfigError("class_weights are all 0: no pixel would count; give one class more than 0")
     if wrong:
         raise ConfigError(f"class_weights holds {wrong[0]}; allowed are finite numbers of 0 or more")
     return torch.tensor([float(weight) for weight in class_weights])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import io
 import os
 import sys
 import warnings
@@ -28,6 +29,8 @@ READER_LEFT = 141  # 128 + SIGPIPE
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status; options that do not parse leave by ``SystemExit(2)``."""
     warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a class may be called ü where the terminal has ASCII alone
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -87,6 +90,8 @@ def _explained(error: Exception) -> tuple[str, int]:
             advice = "install both together: pip install --upgrade torch torchvision"
             return f"{found} do not fit together; {advice}", 1
         link = link.__cause__ or link.__context__
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+        return f"out of memory: a smaller train.batch_size, augment.crop or model helps ({str(error)[:200]})", 1
     return (str(error), error.exit_status) if isinstance(error, SegkitError) else ("", 1)
 
 

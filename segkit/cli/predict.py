@@ -103,6 +103,11 @@ def name_targets(images: Sequence[Path], out: Path) -> list[Path]:
         raise ConfigError(
             f"--out {out} would write over {first_few([str(path) for path in written])}; give another folder"
         )
+    from segkit.data.pictures import is_prediction
+
+    foreign = [str(target) for target in targets if target.exists() and not is_prediction(target)]
+    if foreign:
+        raise ConfigError(f"--out {out} holds files that are no predictions: {first_few(foreign)}; give another folder")
     return targets
 
 

@@ -6,12 +6,16 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from segkit.build import Description, Option, describe
 from segkit.cli.text import paragraph
 from segkit.errors import ComponentNotFound, did_you_mean
 from segkit.registry import PLURALS, REGISTRIES, Component, registry_of
 from segkit.source import MISSING
+
+if TYPE_CHECKING:
+    from segkit.settings import Settings
 
 _HEADINGS = {"model": "[model]", "loss": "[[loss]]", "dataset": "[dataset]", "metric": "[[metric]]"}
 
@@ -23,11 +27,16 @@ class Show:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Adds the command's arguments."""
         parser.add_argument("kind", nargs="?", help=f"{', '.join(PLURALS)}; may be left out if the name is of one kind")
-        parser.add_argument("name", help="as `list` prints it")
+        parser.add_argument("name", help="as `list` prints it; or a table of a config: data, augment, train, output")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Prints the component."""
+        from segkit.config import TABLES  # pydantic takes a while
+
+        if arguments.kind is None and arguments.name in TABLES:
+            print("\n".join(_settings(TABLES[arguments.name])))
+            return 0
         component = registry_of(arguments.kind).find(arguments.name) if arguments.kind else _of_any_kind(arguments.name)
         described = describe(component)
         print(f"{component}\n{component.place}\n\n{described.text}\n")
@@ -36,6 +45,15 @@ class Show:
             return 0
         print("\n".join([*_options(described), *_table(component, described)]))
         return 0
+
+
+def _settings(kind: type[Settings]) -> list[str]:
+    """A table of a config that is no component: its keys, defaults and what they mean."""
+    lines = [(kind.__doc__ or "").replace("``", ""), ""]
+    for key, field in kind.model_fields.items():
+        lines.append(f"  {key} = {field.default!r}")
+        lines += [paragraph(field.description, "      ")] if field.description else []
+    return lines
 
 
 def _of_any_kind(name: str) -> Component:

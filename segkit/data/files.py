@@ -77,6 +77,8 @@ class PairedFiles:
             raise ConfigError(f"classes: {len(self.classes)} names; give 1 to 255 that all differ")
         if len(self.palette) != len(self.classes):
             raise ConfigError(f"palette: {len(self.palette)} colours for {len(self.classes)} classes; give one a class")
+        if not all(0 <= part <= 255 for colour in self.palette for part in colour):
+            raise ConfigError("palette: red, green and blue are 0 to 255")
         for label in [*self._values.values(), *(self._colours or {}).values()]:
             if label not in own:
                 raise ConfigError(f"class index {label} in the map of labels: allowed are {self._indices()}")

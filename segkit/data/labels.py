@@ -6,7 +6,7 @@ The counts give the class weights and the floor, what the best constant predicto
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from segkit.data.sample import Dataset
+from segkit.data.sample import Dataset, checked
 from segkit.errors import DataError, LabelError, first_few
 
 
@@ -38,6 +38,23 @@ class LabelCounts:
     def shares(self) -> NDArray[np.float64]:
         """float64 ``[C]``, the share of each class in the labelled pixels."""
         return self.pixels / max(1, int(self.pixels.sum()))
+
+
+def count_splits(splits: Mapping[str, Dataset]) -> dict[str, LabelCounts]:
+    """Count the labels of every split.
+
+    Raises:
+        DataError: with what is wrong in any of them.
+    """
+    counts, problems = {}, []
+    for name, dataset in splits.items():
+        try:
+            counts[name] = count_labels(dataset, name)
+        except DataError as error:
+            problems.append(error)
+    if problems:
+        raise type(problems[0])("\n".join(str(problem) for problem in problems))
+    return counts
 
 
 def count_labels(dataset: Dataset, split: str, progress: bool = True) -> LabelCounts:
@@ -64,7 +81,7 @@ def count_labels(dataset: Dataset, split: str, progress: bool = True) -> LabelCo
 def _count_one(dataset: Dataset, index: int) -> NDArray[np.int64] | DataError:
     """Pixels by label value, ``[256]``, or why the mask cannot be used."""
     try:
-        mask = dataset.mask(index) if hasattr(dataset, "mask") else dataset[index].mask
+        mask = dataset.mask(index) if hasattr(dataset, "mask") else checked(dataset[index]).mask
         counts = np.bincount(mask.numpy().reshape(-1), minlength=256)
         wrong = counts.copy()
         wrong[: len(dataset.classes)] = 0

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 if TYPE_CHECKING:  # torch is not needed to draw
     from segkit.data.sample import Palette
 
 VOID_COLOUR = (224, 224, 192)  # the cream of Pascal VOC's borders, which no class of its palette has
+WRITER = "segkit"
 _WRONG = (230, 25, 25)
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 _TEXT = 14  # pixels
@@ -40,7 +42,18 @@ def save_palette_png(mask: Pixels, palette: Palette, path: str | Path, ignore_in
     """Write labels ``[H,W]`` as a palette PNG, as VOC's masks: the indices are the labels, the colours for the eye."""
     picture = Image.fromarray(mask)
     picture.putpalette(_table(palette, ignore_index).tobytes())
-    picture.save(path, format="PNG")
+    text = PngInfo()
+    text.add_text("Software", WRITER)
+    picture.save(path, format="PNG", pnginfo=text)
+
+
+def is_prediction(path: Path) -> bool:
+    """Whether a file is a mask that :func:`save_palette_png` wrote."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return picture.info.get("Software") == WRITER
+    except OSError:
+        return False
 
 
 def panel(

@@ -51,6 +51,8 @@ def checked(sample: Sample) -> Sample:
     Raises:
         DataError: image or mask has another type or shape than the contract's, or they differ in size.
     """
+    if not isinstance(sample, Sample):
+        raise DataError(f"a dataset gives segkit.Sample(image, mask, name), not {type(sample).__name__}")
     image, mask, name = sample
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
         raise DataError(f"{name}: its image is {image.dtype} {list(image.shape)}; a dataset gives uint8 [3,H,W]")

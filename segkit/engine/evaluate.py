@@ -15,17 +15,29 @@ from segkit.data.normalise import normalise
 from segkit.data.sample import Dataset
 from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision
+from segkit.errors import ConfigError, ModelError
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
 
 ALWAYS = ("mean_iou", "pixel_accuracy", "mean_dice")  # whatever metrics a config asks for
 
 
+def logits_of(output: object) -> Tensor:
+    """What a model returned.
+
+    Raises:
+        ModelError: it is not a tensor.
+    """
+    if not isinstance(output, Tensor):
+        raise ModelError(f"the model returned {type(output).__name__}; a model returns logits, a tensor [B,C,H,W]")
+    return output
+
+
 def logits_at(model: nn.Module, batch: Batch, precision: Precision, size: Sequence[int]) -> Tensor:
     """float32 logits ``[B,C,H,W]`` of a batch at ``size = (H, W)``; bilinear where the image had another size."""
     images = normalise(batch.image)  # [B,3,h,w]
     with precision.autocast():
-        logits: Tensor = model(images)  # [B,C,h,w]
+        logits = logits_of(model(images))  # [B,C,h,w]
     logits = logits.float()
     if tuple(logits.shape[2:]) == tuple(size):
         return logits
@@ -95,7 +107,11 @@ def evaluate(
     matrix = confusion.compute()
     result: dict[str, Any] = {name: scores.score(name, matrix) for name in ALWAYS}
     for name, metric in metrics.items():
-        result.update(named_values(name, metric.compute()))
+        values = named_values(name, metric.compute())
+        taken = [key for key in values if key in result and not isinstance(metric, scores.Score)]
+        if taken:
+            raise ConfigError(f"the metric '{name}' gives '{taken[0]}', which is there already; rename it")
+        result.update(values)
     if objective is not None:
         result["loss"] = float(loss_sum) / max(1, images)
         result["losses"] = dict(zip(objective.names, (term_sums / max(1, images)).tolist(), strict=True))

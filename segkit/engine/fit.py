@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 import time
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
-from segkit.data.labels import LabelCounts, count_labels
+from segkit.data.labels import LabelCounts, count_splits
 from segkit.data.loader import training_loader, worker_count
 from segkit.engine import checkpoint
 from segkit.engine.console import epoch_line, final_table
@@ -27,7 +28,7 @@ from segkit.engine.loop import Loop
 from segkit.engine.precision import Precision, resolve
 from segkit.engine.resume import refuse_changes
 from segkit.engine.samples import write_samples
-from segkit.errors import CheckpointError, ConfigError, DataError
+from segkit.errors import CheckpointError, ConfigError, DataError, TrainingError
 from segkit.metric.scores import floor as floor_scores
 
 PENDING = "best.next.pt"
@@ -47,7 +48,7 @@ def train_and_evaluate(
     _check(job)
     device = pick_device(job.train.device)
     precision = resolve(job.train.precision, device)
-    counts = {name: job.counts.get(name) or count_labels(data, name) for name, data in job.splits.items()}
+    counts = job.counts or count_splits(job.splits)
     seed_everything(job.train.seed, job.train.deterministic)
     with locked(job.folder):
         return _Fit(job, counts, precision, notify or _nobody).run(resume)
@@ -104,6 +105,8 @@ class _Fit:
         self.order.epoch = epoch
         trained = self.loop.run_epoch(self.batches, len(self.order), f"epoch {epoch}/{self.epochs}")
         scores = self._evaluate(self.loop.evaluated, "val")
+        if not math.isfinite(scores["loss"]):
+            raise TrainingError(f"the loss on val is {scores['loss']} after epoch {epoch}; lower train.lr")
         best = self._is_best(scores)
         if best:
             self.best_epoch, self.waited = epoch, 0
@@ -113,7 +116,7 @@ class _Fit:
         self._save(best)
         self._draw(self.loop.evaluated, f"epoch_{epoch:04d}")
         print(epoch_line(epoch, self.epochs, trained, scores, self.floors["val"], best), flush=True)
-        self.notify("segkit_epoch_ended", run=self.info, epoch=epoch, metrics=self.history[-1])
+        self.notify("segkit_epoch_ended", run=self.info, epoch=epoch, metrics=copy.deepcopy(self.history[-1]))
 
     def _evaluate(self, model: nn.Module, split: str) -> dict[str, Any]:
         scores = evaluate(
@@ -234,7 +237,8 @@ class _Fit:
         sizes = ", ".join(f"{len(data)} {name}" for name, data in self.job.splits.items())
         print(
             f"{type(self.job.model).__name__}, {parameters:.2f} M parameters, {device_name(self.precision.device)}, "
-            f"{self.precision.name}; images: {sizes}; {len(self.classes)} classes; {self.steps} steps"
+            f"{self.precision.name}; images: {sizes}; {len(self.classes)} classes; "
+            f"{self.steps} steps, {len(self.order)} an epoch"
         )
         lowest = self.floors["val"]
         print(

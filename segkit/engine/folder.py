@@ -13,7 +13,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from segkit.engine.checkpoint import write_atomically
-from segkit.errors import RunFolderError
+from segkit.errors import RunFolderError, first_few
+
+OWN_FILES = (
+    *("run.json", "config.json", "metrics.jsonl", "result.json", "report.html", "model.safetensors"),
+    *("last.pt", "previous.pt", "best.pt", "best.next.pt"),
+)
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -33,14 +38,18 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
             break
     if resume and overwrite:
         raise RunFolderError("--resume goes on with a run, --overwrite replaces it: give one of them")
-    holds_run = any((folder / name).exists() for name in ("run.json", "last.pt", "result.json"))
     if resume and not ((folder / "last.pt").exists() or (folder / "previous.pt").exists()):
         raise RunFolderError(f"{folder}: nothing to resume; run without --resume to begin")
-    if holds_run and not resume and not overwrite:
+    begun = (folder / "last.pt").exists() or (folder / "result.json").exists()
+    if begun and not resume and not overwrite:
         state = "a finished run" if (folder / "result.json").exists() else "an unfinished run"
         raise RunFolderError(
             f"{folder} holds {state}; --resume goes on with it, --overwrite replaces it, output.dir=... leaves it"
         )
+    ours = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    foreign = [name for name in OWN_FILES if (folder / name).exists()]
+    if foreign and "floors" not in ours:
+        raise RunFolderError(f"{folder} holds {first_few(foreign)} but no run of segkit's; choose another output.dir")
 
 
 @contextlib.contextmanager
@@ -63,19 +72,18 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         owner.write_text(str(os.getpid()))
         yield
-        owner.unlink(missing_ok=True)
     finally:
+        owner.unlink(missing_ok=True)
         lock.release()
 
 
 def clear(folder: Path) -> None:
     """Remove what an earlier run wrote, and nothing else."""
-    for name in ("run.json", "config.json", "metrics.jsonl", "result.json", "report.html", "model.safetensors"):
+    for name in OWN_FILES:
         (folder / name).unlink(missing_ok=True)
-    for name in ("last.pt", "previous.pt", "best.pt", "best.next.pt"):
-        (folder / name).unlink(missing_ok=True)
-    for picture in (folder / "samples").glob("*.png"):
-        picture.unlink()
+    for pattern in ("epoch_*.png", "best.png"):
+        for picture in (folder / "samples").glob(pattern):
+            picture.unlink()
     remove_temporary(folder)
 
 

@@ -19,6 +19,7 @@ from segkit.data.loader import Batch
 from segkit.data.normalise import normalise
 from segkit.engine.average import MovingAverage
 from segkit.engine.checkpoint import load_weights
+from segkit.engine.evaluate import logits_of
 from segkit.engine.objective import Objective
 from segkit.engine.optimizer import build_optimizer, learning_rate, set_learning_rate
 from segkit.engine.precision import Precision
@@ -132,7 +133,7 @@ class Loop:
             if not self.settings.channels_last:
                 images = images.contiguous()
             with self.precision.autocast():
-                logits = self._forward(images)  # [B,C,H,W]
+                logits = logits_of(self._forward(images))  # [B,C,H,W]
             loss, terms = self.objective(logits, part.mask)  # outside autocast: float32
             self.scaler.scale(loss * share).backward()
             sums += torch.cat([loss.detach().view(1), terms]) * share

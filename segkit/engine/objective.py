@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from segkit.errors import ModelError
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -27,11 +29,18 @@ class Objective(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """logits ``[B,C,H,W]``, target ``[B,H,W]`` -> the sum (scalar) and the terms without their scales ``[T]``."""
-        values = [loss(logits, target).float() for loss in self.losses]
+        values = [_scalar(name, loss(logits, target)) for name, loss in zip(self.names, self.losses, strict=True)]
         total = sum(
             (scale * value for scale, value in zip(self.scales, values, strict=True)), torch.zeros_like(values[0])
         )
         return total, torch.stack([value.detach() for value in values])
+
+
+def _scalar(name: str, value: object) -> Tensor:
+    if not isinstance(value, Tensor) or value.ndim:
+        found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ModelError(f"the loss '{name}' returned {found}; a loss returns one number, a tensor without dimensions")
+    return value.float()
 
 
 def numbered(names: Sequence[str]) -> list[str]:

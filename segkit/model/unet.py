@@ -59,6 +59,8 @@ class UNet(nn.Module):
         _one_of("norm", norm, ("batch", "group", "none"))
         _one_of("upsample", upsample, ("transposed", "nearest"))
         _one_of("padding", padding, ("same", "valid"))
+        if depth > 10:
+            raise ModelError(f"unet: depth = {depth}: at most 10 halvings are of use to any image")
         if not 0 <= dropout < 1:
             raise ModelError(f"unet: dropout = {dropout!r} is not a probability from 0 up to, not including, 1")
         self.depth, self.norm, self.padding = depth, norm, padding

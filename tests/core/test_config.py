@@ -126,9 +126,12 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
         ("augment.scale=[2.0,0.5]", "the smaller factor comes first"),
         ("augment.crop=[100]", "augment.crop = [100]: "),
         ("augment.crop=big", "augment.crop = 'big': should be a valid integer, or should be a valid list"),
-        ("loss.0.scale=big", "loss[0].scale = 'big': a number is needed"),
+        ("loss.0.scale=big", "loss[0].scale = 'big': a number of 0 or more is needed"),
         ("loss.0.class_weights=median", "'median_frequency' or 'inverse' or 'effective_number'"),
         ("dataset.year=2010", "'year' must be '2007' or '2012', not '2010'"),
+        ("model.width.x=3", "model.width is 16 and holds no keys"),
+        ("train.lr=inf", "train.lr = inf: should be a finite number"),
+        ("loss.0.scale=-1", "loss[0].scale = -1: a number of 0 or more is needed"),
         ("train.precision=half", "train.precision = 'half': should be 'auto', 'fp32', 'bf16' or 'fp16'"),
     ],
 )

@@ -18,7 +18,7 @@ from segkit.engine.job import Job
 from segkit.engine.loop import Loop
 from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision, resolve
-from segkit.errors import ConfigError, DataError, RunFolderError, TrainingError
+from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
 from segkit.settings import OutputSettings, TrainSettings
 
 CPU = torch.device("cpu")
@@ -370,3 +370,45 @@ def test_a_metric_may_give_numpys_numbers_and_be_used_afterwards(make_job: MakeJ
     ours.reset()
     ours.update(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))
     assert ours.compute()["mean_iou"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (lambda logits, target: logits.mean((2, 3)), r"the loss 'broken' returned a tensor \[4, 2\]"),
+        (lambda logits, target: 0.5, "the loss 'broken' returned float"),
+    ],
+)
+def test_a_loss_that_returns_no_number_is_named(make_job: MakeJob, broken: Any, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        train_and_evaluate(make_job(fields={"objective": Objective([("broken", 1.0, broken)])}))
+
+
+def test_a_metric_cannot_replace_a_score(make_job: MakeJob) -> None:
+    class Liar:
+        def update(self, logits: torch.Tensor, target: torch.Tensor) -> None:
+            pass
+
+        def compute(self) -> dict[str, float]:
+            return {"mean_iou": 99.0}
+
+        def reset(self) -> None:
+            pass
+
+    with pytest.raises(ConfigError, match="the metric 'liar' gives 'mean_iou', which is there already"):
+        train_and_evaluate(make_job(fields={"metrics": {"liar": Liar()}}))
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_run(make_job: MakeJob) -> None:
+    def cost(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return logits.sum() * (float("nan") if not logits.requires_grad else 0.0)
+
+    with pytest.raises(TrainingError, match="the loss on val is nan after epoch 1"):
+        train_and_evaluate(make_job(fields={"objective": Objective([("cost", 1.0, cost)])}))
+
+
+def test_an_observer_cannot_change_the_run(make_job: MakeJob) -> None:
+    def notify(event: str, **arguments: Any) -> None:
+        arguments.get("metrics", {}).clear()
+
+    assert train_and_evaluate(make_job(), notify=notify).best_epoch

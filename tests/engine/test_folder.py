@@ -36,17 +36,25 @@ def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_a_run_needs_a_word(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "run.json").write_text('{"floors": {}}')
+    check(tmp_path)  # stopped in its first epoch: nothing is lost
+    with pytest.raises(RunFolderError, match="nothing to resume"):
+        check(tmp_path, resume=True)
+    (tmp_path / "last.pt").write_text("")
     with pytest.raises(RunFolderError, match=r"unfinished run; --resume .* --overwrite"):
         check(tmp_path)
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(RunFolderError, match="a finished run"):
         check(tmp_path)
     check(tmp_path, overwrite=True)
-    with pytest.raises(RunFolderError, match="nothing to resume"):
-        check(tmp_path, resume=True)
-    (tmp_path / "last.pt").write_text("")
     check(tmp_path, resume=True)
+
+
+def test_files_of_somebody_else_are_never_replaced(tmp_path: Path) -> None:
+    for name, content in (("config.json", "{}"), ("run.json", '{"theirs": 1}')):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(RunFolderError, match=f"holds .*{name}.* but no run of segkit"):
+            check(tmp_path, overwrite=True)
 
 
 def test_a_folder_in_use_names_the_process(tmp_path: Path) -> None:
@@ -58,10 +66,10 @@ def test_a_folder_in_use_names_the_process(tmp_path: Path) -> None:
 
 def test_clearing_leaves_what_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "samples").mkdir()
-    for name in ("last.pt", "metrics.jsonl", "samples/best.png", ".last.pt.1.tmp", "notes.txt"):
+    for name in ("last.pt", "metrics.jsonl", "samples/best.png", ".last.pt.1.tmp", "samples/mine.png"):
         (tmp_path / name).write_text("")
     clear(tmp_path)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["notes.txt"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.png"]
 
 
 def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
