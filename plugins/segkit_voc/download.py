@@ -61,7 +61,11 @@ def fetch(urls: Sequence[str], file: Path, checksum: str, *, timeout: float = 30
 
 @contextmanager
 def exclusive(file: Path) -> Iterator[None]:
-    """Hold the lock ``file``, so that of several processes of a run one downloads and the others wait."""
+    """Hold the lock ``file``, so that of several processes of a run one downloads and the others wait.
+
+    Where the download fails before anything came, the folders that were made for it are removed again.
+    """
+    made = [place for place in (file.parent, *file.parent.parents) if not place.exists()]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle = file.open("w")
@@ -73,7 +77,14 @@ def exclusive(file: Path) -> Iterator[None]:
 
             with suppress(OSError):  # some network file systems know no locks either
                 fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # a part that can be resumed keeps its folder
+                file.unlink()
+                for place in made:
+                    place.rmdir()
+            raise
 
 
 def _try(url: str, part: Path, checksum: str, timeout: float, most_bytes: int) -> str:

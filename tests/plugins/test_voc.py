@@ -229,3 +229,10 @@ def test_complete_data_in_a_read_only_folder_need_no_download(
     monkeypatch.setattr("segkit_voc.dataset.exclusive", lambda file: pytest.fail("nothing may be written"))
     VocDataset(root, year="2007", download=True)
     assert asked == []
+
+
+def test_a_download_that_fails_at_once_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segkit_voc.dataset.MIRRORS", ("http://127.0.0.1:9/{year}/{name}",))
+    with pytest.raises(DownloadError, match="no connection"):
+        VocDataset(tmp_path / "new" / "data", download=True)
+    assert list(tmp_path.iterdir()) == []
