@@ -44,16 +44,17 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
         SegkitError: see :mod:`segkit.errors`.
     """
     record = read_json(Path(folder) / "run.json")
-    if "dataset" not in record.get("config", {}):
+    tables = record.get("config")
+    if not isinstance(tables, dict) or "dataset" not in tables:
         raise RunFolderError(f"{folder} was trained on plain objects; there is no config to build its data from")
-    config = read_config(record["config"], overrides)
+    config = read_config(tables, overrides)
     splits = build_splits(config.dataset)
     unknown = [name for name in names if name not in splits]
     if unknown:
         raise DataError(f"{config.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
     wanted = {name: dataset for name, dataset in splits.items() if not names or name in names}
     counts = count_splits(wanted)
-    weights = record["class_weights"]
+    weights = record.get("class_weights") or [None] * len(config.losses)
     losses = [
         replace(choice, options={**choice.options, "class_weights": row}) if row else choice
         for choice, row in zip(config.losses, weights, strict=True)
@@ -74,5 +75,5 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
             workers=worker_count(config.train.workers, device),
             description=f"scores on {name}",
         )
-        scores[name] = {**found, "floor": floor(counts[name], tuple(dataset.classes))}
+        scores[name] = {**found, "floor": floor(counts[name], tuple(dataset.classes), name)}
     return Scores(scores, tuple(splits["train"].classes), {name: count.shares for name, count in counts.items()})

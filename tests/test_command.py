@@ -287,3 +287,13 @@ def test_show_tells_the_tables_that_are_no_components(capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     assert "batch_size = 8" in shown
     assert "images a step" in shown
+
+
+def test_masks_without_a_label_are_told_before_anything_is_written(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for mask in (tmp_path / "data" / "masks" / "val").iterdir():
+        with Image.open(mask) as picture:
+            void = np.full((picture.height, picture.width), 255, np.uint8)
+        Image.fromarray(void).save(mask)
+    assert "every mask of the val split is void throughout" in fails(["run", str(config)], capsys)

@@ -49,19 +49,26 @@ def train_and_evaluate(
     device = pick_device(job.train.device)
     precision = resolve(job.train.precision, device)
     counts = job.counts or count_splits(job.splits)
+    floors = {name: floor(count, tuple(job.splits[name].classes), name) for name, count in counts.items()}
     seed_everything(job.train.seed, job.train.deterministic)
     with locked(job.folder):
-        return _Fit(job, counts, precision, notify or _nobody).run(resume)
+        return _Fit(job, counts, floors, precision, notify or _nobody).run(resume)
 
 
 class _Fit:
     """One run in its folder; exists only to keep the parts of :func:`train_and_evaluate` short."""
 
-    def __init__(self, job: Job, counts: Mapping[str, LabelCounts], precision: Precision, notify: Notify) -> None:
-        self.job, self.counts, self.precision, self.notify = job, counts, precision, notify
+    def __init__(
+        self,
+        job: Job,
+        counts: Mapping[str, LabelCounts],
+        floors: Mapping[str, dict[str, Any]],
+        precision: Precision,
+        notify: Notify,
+    ) -> None:
+        self.job, self.counts, self.floors, self.precision, self.notify = job, counts, floors, precision, notify
         first = job.splits["train"]
         self.classes, self.ignore_index = tuple(first.classes), first.ignore_index
-        self.floors = {name: floor(count, self.classes) for name, count in counts.items()}
         self.workers = worker_count(job.train.workers, precision.device)
         self.batches, self.order = training_loader(
             first,
@@ -248,8 +255,14 @@ class _Fit:
         )
 
 
-def floor(counts: LabelCounts, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What the best constant predictor scores on a split, and the ``class`` it predicts."""
+def floor(counts: LabelCounts, classes: tuple[str, ...], split: str) -> dict[str, Any]:
+    """What the best constant predictor scores on a split, and the ``class`` it predicts.
+
+    Raises:
+        DataError: the split has no labelled pixel.
+    """
+    if not counts.pixels.any():
+        raise DataError(f"every mask of the {split} split is void throughout: there is nothing to learn or to score")
     scores = floor_scores(counts.pixels.tolist())
     return {**scores, "class": classes[int(scores["class"])]}
 
