@@ -15,8 +15,8 @@ from segkit.data.labels import count_splits
 from segkit.data.loader import worker_count
 from segkit.engine.device import pick_device, seed_everything
 from segkit.engine.evaluate import evaluate
-from segkit.engine.fit import floor
 from segkit.engine.folder import read_json
+from segkit.engine.job import floor
 from segkit.engine.precision import resolve
 from segkit.errors import DataError, RunFolderError
 from segkit.loading import load

@@ -20,16 +20,15 @@ from segkit.data.loader import training_loader, worker_count
 from segkit.engine import checkpoint
 from segkit.engine.console import epoch_line, final_table
 from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything
-from segkit.engine.evaluate import ALWAYS, evaluate
+from segkit.engine.evaluate import evaluate
 from segkit.engine.events import Notify, Result, Run
 from segkit.engine.folder import check_folder, clear, locked, read_json, remove_temporary, write_json, write_lines
-from segkit.engine.job import Job
+from segkit.engine.job import Job, check, floor
 from segkit.engine.loop import Loop
 from segkit.engine.precision import Precision, resolve
 from segkit.engine.resume import refuse_changes
 from segkit.engine.samples import write_samples
-from segkit.errors import CheckpointError, ConfigError, DataError, TrainingError
-from segkit.metric.scores import floor as floor_scores
+from segkit.errors import CheckpointError, ConfigError, TrainingError
 
 PENDING = "best.next.pt"
 """The best weights of an epoch whose ``last.pt`` is still to be written."""
@@ -45,7 +44,7 @@ def train_and_evaluate(
             before the first step nothing is written.
     """
     check_folder(job.folder, resume=resume, overwrite=overwrite)
-    _check(job)
+    check(job)
     device = pick_device(job.train.device)
     precision = resolve(job.train.precision, device)
     counts = job.counts or count_splits(job.splits)
@@ -253,36 +252,6 @@ class _Fit:
             f"mean_iou {lowest['mean_iou']:.3f}, pixel_accuracy {lowest['pixel_accuracy']:.3f}",
             flush=True,
         )
-
-
-def floor(counts: LabelCounts, classes: tuple[str, ...], split: str) -> dict[str, Any]:
-    """What the best constant predictor scores on a split, and the ``class`` it predicts.
-
-    Raises:
-        DataError: the split has no labelled pixel.
-    """
-    if not counts.pixels.any():
-        raise DataError(f"every mask of the {split} split is void throughout: there is nothing to learn or to score")
-    scores = floor_scores(counts.pixels.tolist())
-    return {**scores, "class": classes[int(scores["class"])]}
-
-
-def _check(job: Job) -> None:
-    for needed in ("train", "val"):
-        if needed not in job.splits:
-            raise DataError(f"there is no {needed} split; there are {', '.join(job.splits)}")
-    known = ("loss", *ALWAYS, *job.metrics)
-    if job.train.best not in known:
-        raise ConfigError(f'train.best = "{job.train.best}" is no score of this run; there are {", ".join(known)}')
-    train = job.splits["train"]
-    if not len(train.classes) <= train.ignore_index <= 255:
-        raise DataError(
-            f"ignore_index = {train.ignore_index} of {len(train.classes)} classes: masks are uint8, so it must be "
-            f"between {len(train.classes)} and 255"
-        )
-    for name, dataset in job.splits.items():
-        if tuple(dataset.classes) != tuple(train.classes) or dataset.ignore_index != train.ignore_index:
-            raise DataError(f"the splits train and {name} have different classes or another ignore_index")
 
 
 def _epoch_of(path: Path) -> int | None:

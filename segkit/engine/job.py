@@ -1,4 +1,4 @@
-"""All that a run needs, as objects."""
+"""All that a run needs, as objects, and whether they fit together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from torch import nn
 
 from segkit.data.labels import LabelCounts
 from segkit.data.sample import Dataset
+from segkit.engine.evaluate import ALWAYS
 from segkit.engine.objective import Objective
+from segkit.errors import ConfigError, DataError
+from segkit.metric.scores import floor as floor_scores
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
 
 
@@ -42,3 +45,39 @@ class Job:
     output: OutputSettings = field(default_factory=OutputSettings)
     record: Mapping[str, Any] = field(default_factory=dict)
     model_record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check(job: Job) -> None:
+    """Refuse a job whose parts do not fit together.
+
+    Raises:
+        DataError: a split is missing, or the splits are of different classes.
+        ConfigError: ``train.best`` is no score of the run.
+    """
+    for needed in ("train", "val"):
+        if needed not in job.splits:
+            raise DataError(f"there is no {needed} split; there are {', '.join(job.splits)}")
+    known = ("loss", *ALWAYS, *job.metrics)
+    if job.train.best not in known:
+        raise ConfigError(f'train.best = "{job.train.best}" is no score of this run; there are {", ".join(known)}')
+    train = job.splits["train"]
+    if not len(train.classes) <= train.ignore_index <= 255:
+        raise DataError(
+            f"ignore_index = {train.ignore_index} of {len(train.classes)} classes: masks are uint8, so it must be "
+            f"between {len(train.classes)} and 255"
+        )
+    for name, dataset in job.splits.items():
+        if tuple(dataset.classes) != tuple(train.classes) or dataset.ignore_index != train.ignore_index:
+            raise DataError(f"the splits train and {name} have different classes or another ignore_index")
+
+
+def floor(counts: LabelCounts, classes: tuple[str, ...], split: str) -> dict[str, Any]:
+    """What the best constant predictor scores on a split, and the ``class`` it predicts.
+
+    Raises:
+        DataError: the split has no labelled pixel.
+    """
+    if not counts.pixels.any():
+        raise DataError(f"every mask of the {split} split is void throughout: there is nothing to learn or to score")
+    scores = floor_scores(counts.pixels.tolist())
+    return {**scores, "class": classes[int(scores["class"])]}

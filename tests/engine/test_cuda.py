@@ -44,6 +44,7 @@ def test_a_step_waits_for_nothing(make_job: MakeJob, optimizer: str) -> None:
             loop.train_step(batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert loop.step == 4
 
 
 def test_deterministic_runs_repeat_to_the_bit(make_job: MakeJob) -> None:

@@ -307,6 +307,8 @@ def test_deterministic_algorithms_suffice(make: Callable[[int], nn.Module]) -> N
         make(4)(logits.requires_grad_(), target).backward()
     finally:
         torch.use_deterministic_algorithms(False)
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
 
 
 def test_weights_follow_the_module_and_stay_out_of_checkpoints() -> None:
