@@ -183,16 +183,16 @@ def resolve_weights(choices: Sequence[Choice], counts: LabelCounts) -> list[Choi
 def build_objective(choices: Sequence[Choice], dataset: Dataset) -> Objective:
     """The sum of the losses a config names, their weights resolved."""
     given = facts(dataset)
-    return Objective([(_plain(c), c.scale, create(losses.find(c.name), c.options, given)) for c in choices])
+    return Objective([(_short_name(c), c.scale, create(losses.find(c.name), c.options, given)) for c in choices])
 
 
 def build_metrics(choices: Sequence[Choice], dataset: Dataset) -> dict[str, Any]:
     """The metrics a config names."""
     built = [create(metrics.find(c.name), c.options, facts(dataset)) for c in choices]
-    return dict(zip(numbered([_plain(c) for c in choices]), built, strict=True))
+    return dict(zip(numbered([_short_name(c) for c in choices]), built, strict=True))
 
 
-def _plain(choice: Choice) -> str:
+def _short_name(choice: Choice) -> str:
     """A component's name without its plugin's."""
     return choice.name.rpartition("/")[2]
 

@@ -104,6 +104,20 @@ def evaluate(
                 images += len(batch.names)
     finally:
         model.train(training)
+    result = read_off(confusion, metrics, dataset.classes)
+    if objective is not None:
+        result["loss"] = float(loss_sum) / max(1, images)
+        result["losses"] = dict(zip(objective.names, (term_sums / max(1, images)).tolist(), strict=True))
+    return result
+
+
+def read_off(confusion: ConfusionMatrix, metrics: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """The scores of a confusion matrix and of further metrics, once they have seen every batch.
+
+    Raises:
+        ConfigError: a metric of somebody else gives a score of a name that is taken.
+        LabelError: a mask held values outside the classes.
+    """
     matrix = confusion.compute()
     result: dict[str, Any] = {name: scores.score(name, matrix) for name in ALWAYS}
     for name, metric in metrics.items():
@@ -112,10 +126,7 @@ def evaluate(
         if taken:
             raise ConfigError(f"the metric '{name}' gives '{taken[0]}', which is there already; rename it")
         result.update(values)
-    if objective is not None:
-        result["loss"] = float(loss_sum) / max(1, images)
-        result["losses"] = dict(zip(objective.names, (term_sums / max(1, images)).tolist(), strict=True))
-    result["class_iou"] = dict(zip(dataset.classes, scores.class_iou(matrix).tolist(), strict=True))
+    result["class_iou"] = dict(zip(classes, scores.class_iou(matrix).tolist(), strict=True))
     return result
 
 
