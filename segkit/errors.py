@@ -18,8 +18,10 @@ command prints it as it is, without a traceback. The tree::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Any
 
 
 class SegkitError(Exception):
@@ -49,8 +51,39 @@ class ComponentNotFound(SegkitError, KeyError):
         return str(self.args[0])
 
 
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one file, so told that the same fault of many files can be told once.
+
+    Attributes:
+        kind: one word for it, as ``lossy_mask``.
+        file: which file, as a path.
+        what: what is wrong, in the same words for every file.
+        advice: what to do about it, in the same words for every file.
+        detail: what is particular to this file.
+        wrong: stored labels or colours that are not allowed -> pixels.
+        stored: all the stored labels or colours of a mask -> pixels.
+    """
+
+    kind: str
+    file: str
+    what: str
+    advice: str = ""
+    detail: str = ""
+    wrong: Mapping[Any, int] = field(default_factory=dict)
+    stored: Mapping[Any, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{self.file}: {self.what}{detail}" + (f"; {self.advice}" if self.advice else "")
+
+
 class DataError(SegkitError):
-    """An image, a mask, a folder or a split cannot be used."""
+    """An image, a mask, a folder or a split cannot be used; ``fault`` says it in parts where it is a file's."""
+
+    def __init__(self, message: object, fault: Fault | None = None) -> None:
+        super().__init__(str(message))
+        self.fault = message if isinstance(message, Fault) else fault
 
 
 class LabelError(DataError):

@@ -62,8 +62,13 @@ def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     ``Dataset(root, split, ...)`` has a length and ``[i] -> segkit.Sample(image uint8 [3,H,W],
     mask uint8 [H,W], name)``, the same one each time. Attributes: ``classes`` (names), ``palette``
     (an RGB triple a class), ``ignore_index``, and, where the splits are not train, val and test,
-    ``splits``. ``mask(i)`` (uint8 ``[H,W]``), where offered, spares the label scan the images.
-    ``write_sample(root)`` writes a miniature of the layout on disk.
+    ``splits``. ``write_sample(root)`` writes a miniature of the layout on disk.
+
+    What the label scan uses where it is offered, as :class:`segkit.data.files.PairedFiles` does:
+    ``mask(i)`` (uint8 ``[H,W]``), the mask alone; ``files(i)``, the paths sample ``i`` is read from, and
+    ``reading`` (text), all besides these files that decides its labels: with both, the next scan reads
+    only files that changed; ``advice(kind, wrong, stored)`` (text), what to do about faulty masks, from
+    the pixels by stored label or colour (see :class:`segkit.errors.Fault`).
     """
 
 

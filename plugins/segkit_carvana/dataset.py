@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from segkit.data.files import PairedFiles, pair_by_stem
+from segkit.data.files import PairedFiles
+from segkit.data.pairing import pair_by_stem
 from segkit.data.split import SPLITS, split_by_fraction
 from segkit.errors import DataError, did_you_mean
 
@@ -31,11 +32,14 @@ class CarvanaDataset(PairedFiles):
         fractions: shares of the cars for train, val and, if three, test; by default 222, 48 and 48 of the 318.
         split_seed: another seed, another split.
         split_by: ``"car"``; or ``"none"``, every split is all images: only to check that training works, for the
-            scores are then those of the training images and say nothing about other cars.
+            scores are then those of the training images and say nothing about other cars; with
+            ``data.allow_leaks = true``.
 
     Raises:
-        DataError: the data is not there, has fewer cars than splits, or has no such split.
+        DataError: the data or some of its files are not there, it has fewer cars than splits, or no such split.
     """
+
+    label_advice = "the masks as published hold 0 and 1; unpack train_masks.zip again"
 
     def __init__(
         self,
@@ -99,6 +103,7 @@ def _split(root: Path, cars: Sequence[str], fractions: Sequence[float], seed: in
         raise DataError(
             f"{root}: a split by car into {parts} parts needs as many cars, and there are {len(cars)} "
             f"({', '.join(cars)}). "
-            'Add cars, set a fraction to 0, or, only to check that training works, set split_by = "none"'
+            'Add cars, set a fraction to 0, or, only to check that training works, set split_by = "none" and '
+            "data.allow_leaks = true"
         )
     return {split: set(names) for split, names in split_by_fraction(cars, fractions, seed).items()}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from segkit.data.files import PairedFiles, pair_by_stem
+from segkit.data.files import PairedFiles
+from segkit.data.pairing import pair_by_stem
 from segkit.data.palette import voc_palette
 from segkit.data.split import SPLITS, split_by_fraction
 from segkit.errors import ConfigError, DataError, did_you_mean
-from segkit_folder import sample
+from segkit_folder import proposals, sample
 
 VOID = 255
 VOID_NAME = "void"
@@ -34,7 +36,7 @@ class FolderDataset(PairedFiles):
         palette: an RGB triple a class; left out: the colours of ``colour_map``, or Pascal VOC's.
     """
 
-    label_advice = "Correct the mask, list what means unlabelled in `void`, or say what each value means in `value_map`"
+    label_advice = "correct the mask, list what means unlabelled in `void`, or say what each value means in `value_map`"
 
     def __init__(
         self,
@@ -79,6 +81,23 @@ class FolderDataset(PairedFiles):
             colours=colours,
             ignore_index=VOID,
         )
+        self._void = tuple(void)
+        self._mapped = value_map is not None
+
+    def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
+        """What to do about faulty masks, with options to paste where the counts suggest any."""
+        text = super().advice(kind, wrong, stored)
+        if not stored:
+            return text
+        if kind == "black_and_white":
+            return proposals.black_and_white(self.classes, stored)
+        if kind == "values":
+            return f"{text}{proposals.values(self.classes, wrong, stored, self._void, self._mapped)}"
+        if kind == "colours":
+            return proposals.colours(dict(zip(self.classes, self.palette, strict=True)), stored)
+        if kind == "unknown_colours":
+            return proposals.unknown_colours(wrong, VOID in (self._colours or {}).values())
+        return text
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from segkit.data.faults import refuse
 from segkit.data.files import PairedFiles
 from segkit.data.palette import voc_palette
 from segkit.data.split import split_by_fraction
-from segkit.errors import DataError, did_you_mean, first_few
+from segkit.errors import DataError, Fault, did_you_mean
 from segkit_voc.archives import MIRRORS, archives
 from segkit_voc.download import exclusive, fetch
 from segkit_voc.sample import write_sample
@@ -39,7 +40,7 @@ class VocDataset(PairedFiles):
         DataError: the data or some of its files are not there, or it has no such split.
     """
 
-    label_advice = "The masks as published hold palette indices; unpack SegmentationClass again"
+    label_advice = "the masks as published hold palette indices; unpack SegmentationClass again"
 
     def __init__(
         self,
@@ -69,8 +70,7 @@ class VocDataset(PairedFiles):
                 f"{folder}: no split '{split}', but {', '.join(self.splits)}{did_you_mean(split, self.splits)}{advice}"
             )
         pairs = [(folder / "JPEGImages" / f"{x}.jpg", folder / "SegmentationClass" / f"{x}.png") for x in names[split]]
-        _refuse_missing(folder, split, pairs)
-        super().__init__(pairs, classes=CLASSES, palette=voc_palette(len(CLASSES)))
+        super().__init__(_those_there(folder, split, pairs), classes=CLASSES, palette=voc_palette(len(CLASSES)))
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
@@ -136,11 +136,10 @@ def _missing_message(root: Path, folder: Path) -> str:
     )
 
 
-def _refuse_missing(folder: Path, split: str, pairs: Sequence[tuple[Path, Path]]) -> None:
+def _those_there(folder: Path, split: str, pairs: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """The pairs of which both files are there; the other files are told."""
     there = {path for name in ("JPEGImages", "SegmentationClass") for path in (folder / name).glob("*")}
-    missing = [str(path.relative_to(folder)) for pair in pairs for path in pair if path not in there]
-    if missing:
-        raise DataError(
-            f"{folder}: of the {len(pairs)} pairs of the {split} split, {len(missing)} files are missing: "
-            f"{first_few(missing)}. Unpack the archive again, or take their names off the lists"
-        )
+    what, advice = "listed but not there", "unpack the archive again, or take the names off the lists"
+    missing = [path for pair in pairs for path in pair if path not in there]
+    refuse([Fault("missing", str(path), what, advice, f"{split} split") for path in missing])
+    return [pair for pair in pairs if there.issuperset(pair)]

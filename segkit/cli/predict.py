@@ -66,7 +66,7 @@ def list_images(places: Sequence[Path]) -> list[Path]:
     Raises:
         DataError: a folder holds none.
     """
-    from segkit.data.files import SUFFIXES
+    from segkit.data.pairing import SUFFIXES
 
     found = []
     for place in places:

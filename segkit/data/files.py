@@ -1,11 +1,8 @@
-"""Images and masks that lie in files: pairing them by name, and a dataset made of the pairs."""
+"""A dataset made of pairs of image and mask files: what their labels mean, and which are refused."""
 
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segkit.data.colours import MOST_COUNTED
+from segkit.data.faults import told
 from segkit.data.read import image_size, read_image, read_mask
 from segkit.data.sample import Palette, Sample
-from segkit.errors import ConfigError, DataError, LabelError, first_few
+from segkit.errors import ConfigError, Fault, LabelError, first_few
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 _NOT_A_LABEL = -1
 
 
@@ -29,10 +27,10 @@ class PairedFiles:
     Attributes:
         classes, palette, ignore_index: as every dataset's.
         pairs: (image, mask) paths in order.
-        label_advice: what a person can do about a label that is not allowed; ends the message.
+        label_advice: what a person can do about a label that is not allowed.
     """
 
-    label_advice = "Correct the mask"
+    label_advice = "correct the mask"
 
     def __init__(
         self,
@@ -103,39 +101,66 @@ class PairedFiles:
         """
         return self._read_mask(index, image_size(self.pairs[index][0]))
 
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The files of sample ``index``: image and mask."""
+        return self.pairs[index]
+
+    @property
+    def stores_indices(self) -> bool:
+        """Whether the masks' own labels are the class indices, no map between them."""
+        return self._void_is_assumed
+
+    @property
+    def reading(self) -> str:
+        """All besides the files that decides the labels: what was noted of them holds as long as both are the same."""
+        return repr((len(self.classes), self.ignore_index, self._void_is_assumed, self._values, self._colours))
+
+    def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
+        """What to do about a kind of fault of one or many masks; ``""`` where the fault's own advice is all there is.
+
+        Args:
+            kind: the kind of the fault.
+            wrong: stored labels or colours that are not allowed -> pixels.
+            stored: all the stored labels or colours -> pixels.
+        """
+        if kind in ("values", "black_and_white"):
+            return f"allowed are {self._allowed()}; {self.label_advice}"
+        return self.label_advice if kind == "colours" else ""
+
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
         image_path, mask_path = self.pairs[index]
-        stored = read_mask(mask_path, self._colours)
-        if stored.shape != size:
-            raise LabelError(_size_message(image_path, size, mask_path, stored.shape))
-        labels = self._table[stored]  # [H,W]
-        if labels.min() < 0 or (self._void_is_assumed and self._is_black_and_white(stored)):
-            raise LabelError(self._label_message(mask_path, stored))
+        try:
+            stored = read_mask(mask_path, self._colours)
+            if stored.shape != size:
+                raise LabelError(_size_fault(image_path, size, mask_path, stored.shape))
+            labels = self._table[stored]  # [H,W]
+            if labels.min() < 0 or (self._void_is_assumed and self._is_black_and_white(stored)):
+                raise LabelError(self._label_fault(mask_path, stored))
+        except LabelError as error:
+            if error.fault is None:
+                raise
+            raise LabelError("\n".join(told([error.fault], self.advice)), error.fault) from None
         return torch.from_numpy(labels.astype(np.uint8))
 
     def _is_black_and_white(self, stored: NDArray[Any]) -> bool:
         """Two classes and a mask of 0 and 255 alone: 255 is far likelier the foreground than void."""
         return len(self.classes) == 2 and stored.max() == 255 and bool(np.isin(stored, (0, 255)).all())
 
-    def _label_message(self, path: Path, stored: NDArray[Any]) -> str:
+    def _label_fault(self, path: Path, stored: NDArray[Any]) -> Fault:
         values, counts = (each.tolist() for each in np.unique(stored, return_counts=True))
-        wrong = [(v, n) for v, n in zip(values, counts, strict=True) if self._table[v] == _NOT_A_LABEL]
+        pixels = dict(zip(values, counts, strict=True))
+        wrong = {value: count for value, count in pixels.items() if self._table[value] == _NOT_A_LABEL}
+        if len(wrong) > MOST_COUNTED:
+            what = f"more than {MOST_COUNTED} labels that are not allowed, as of a photograph or of blended edges"
+            advice = f"allowed are {self._allowed()}; export the mask again without anti-aliasing, as PNG"
+            return Fault("blended", str(path), what, advice, f"{len(wrong):,}, from {min(wrong)} to {max(wrong)}")
         if wrong:
-            listed = first_few([f"{value} ({count:,} pixels)" for value, count in wrong])
-            message = (
-                f"{path}: labels that are not allowed: {listed}. Allowed are {self._allowed()}. {self.label_advice}"
-            )
+            kind, what = "values", "labels that are not allowed"
+            detail = first_few([f"{value}: {count:,} pixels" for value, count in wrong.items()])
         else:
-            message = (
-                f"{path}: the only labels are 0 and 255, and 255 would be void, so that the class "
-                f"'{self.classes[1]}' never occurs"
-            )
-        if len(values) == len(self.classes) and self._void_is_assumed:
-            pairs = ", ".join(f'"{value}" = {index}' for index, value in enumerate(values))
-            message += f". If the values stand for the classes in this order: value_map = {{ {pairs} }}"
-        if not wrong:
-            message += f'. If 255 is void: value_map = {{ "0" = 0, "1" = 1, "255" = {self.ignore_index} }}'
-        return message
+            kind, what = "black_and_white", "the only labels are 0 and 255, and 255 is void where nothing else is said"
+            detail = ""
+        return Fault(kind, str(path), what, self.advice(kind, {}, {}), detail, wrong, pixels)
 
     def _indices(self) -> str:
         return f"0 to {len(self.classes) - 1} ({len(self.classes)} classes) and {self.ignore_index} (void)"
@@ -149,100 +174,6 @@ class PairedFiles:
         return first_few(mapped, most=40)
 
 
-def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple[Path, Path]]:
-    """The files of two folders that share a name: ``images/cat.jpg`` with ``masks/cat<mask_suffix>.png``.
-
-    In natural order (``2`` before ``10``). Hidden files and files that are no images are ignored. Both folders may be
-    the same one where ``mask_suffix`` tells the masks apart.
-
-    Raises:
-        DataError: a folder is missing or empty, or not every file has exactly one partner.
-    """
-    if images == masks and not mask_suffix:
-        raise DataError(f"{images} is the folder of the images and of the masks; a mask_suffix must tell them apart")
-    by_stem: list[dict[str, Path]] = []
-    for folder, of_masks in ((images, False), (masks, True)):
-        files = _picture_files(folder)
-        if images == masks:
-            files = [path for path in files if path.stem.endswith(mask_suffix) is of_masks]
-        _refuse_repeated(folder, files)
-        by_stem.append({_stem(path): path for path in files})
-    image_of, mask_of = by_stem
-    without_mask = [path for stem, path in image_of.items() if stem + mask_suffix not in mask_of]
-    expected = {stem + mask_suffix for stem in image_of}
-    without_image = [path for stem, path in mask_of.items() if stem not in expected]
-    if without_mask or without_image:
-        raise DataError(_pairing_message(images, masks, without_mask, without_image, mask_suffix))
-    return [(path, mask_of[stem + mask_suffix]) for stem, path in image_of.items()]
-
-
-def _stem(path: Path) -> str:
-    """The name without suffix, composed: an archive made on a Mac writes an umlaut as two characters."""
-    return unicodedata.normalize("NFC", path.stem)
-
-
-def _picture_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        state = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"folder {folder} {state}; {_nearest(folder)}. Set the dataset's root to where the data lies")
-    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    files = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
-    if not files:
-        folders = sum(path.is_dir() for path in entries)
-        raise DataError(
-            f"folder {folder} holds no images, but {len(entries) - folders} other files and {folders} folders; "
-            f"read are {', '.join(SUFFIXES)}"
-        )
-    return sorted(files, key=_natural)
-
-
-def _nearest(folder: Path) -> str:
-    """What lies in the nearest parent that exists."""
-    parent = next(path for path in folder.absolute().parents if path.is_dir())
-    beside = sorted(path.name for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return f"{parent} holds " + (f"the folders {first_few(beside)}" if beside else "no folders")
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Digits compare as numbers: ``[("image", 2)] < [("image", 10)]``."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"([0-9]+)", path.name)]
-
-
-def _refuse_repeated(folder: Path, files: Sequence[Path]) -> None:
-    counts = Counter(_stem(path) for path in files)
-    repeated = [path.name for path in files if counts[_stem(path)] > 1]
-    if repeated:
-        raise DataError(
-            f"folder {folder}: {len(repeated)} files share their names but for the suffix: {first_few(repeated)}"
-        )
-
-
-def _pairing_message(
-    images: Path, masks: Path, without_mask: Sequence[Path], without_image: Sequence[Path], mask_suffix: str
-) -> str:
-    lines = []
-    if without_mask:
-        lines.append(f"{len(without_mask)} images in {images} without a mask in {masks}: {_names(without_mask)}")
-    if without_image:
-        lines.append(f"{len(without_image)} masks in {masks} without an image in {images}: {_names(without_image)}")
-    lines.append(f"the mask of cat.jpg is cat{mask_suffix}.png; rename, add or remove files")
-    lowered = {path.stem.lower(): path for path in without_image}
-    for image in without_mask:
-        other_case = lowered.get((image.stem + mask_suffix).lower())
-        if other_case is not None:
-            lines.append(f"{image.name} and {other_case.name} differ in upper and lower case")
-            break
-        longer = [path.stem for path in without_image if path.stem.startswith(image.stem)]
-        if longer and not mask_suffix:
-            lines.append(f'perhaps mask_suffix = "{longer[0].removeprefix(image.stem)}"')
-            break
-    return "; ".join(lines)
-
-
-def _names(paths: Sequence[Path]) -> str:
-    return first_few([path.name for path in paths])
-
-
 def _short_names(paths: Sequence[Path]) -> list[str]:
     """Stems where they are unique, else paths below the folder the files share, without suffix."""
     stems = [path.stem for path in paths]
@@ -252,11 +183,10 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     return [path.relative_to(shared).with_suffix("").as_posix() for path in paths]
 
 
-def _size_message(image: Path, image_shape: tuple[int, ...], mask: Path, mask_shape: tuple[int, ...]) -> str:
-    message = (
-        f"sizes differ: image {image} is {image_shape[1]} x {image_shape[0]}, "
-        f"mask {mask} is {mask_shape[1]} x {mask_shape[0]} (width x height); export the mask at its image's size"
-    )
+def _size_fault(image: Path, image_shape: tuple[int, ...], mask: Path, mask_shape: tuple[int, ...]) -> Fault:
+    what, advice = "image and mask differ in size", "export the mask at its image's size"
     if mask_shape == image_shape[::-1]:
-        message += ". One lies on its side: perhaps the mask was drawn without regard to the image's EXIF orientation"
-    return message
+        what += ", one lies on its side"
+        advice = "perhaps the mask was drawn without regard to the image's EXIF orientation"
+    sizes = f"{mask_shape[1]} x {mask_shape[0]}, image {image} is {image_shape[1]} x {image_shape[0]}, width x height"
+    return Fault("size", str(mask), what, advice, sizes)

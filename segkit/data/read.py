@@ -5,6 +5,7 @@ A mask holds labels, not colours: nothing here may blend, scale or re-quantise i
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from segkit.errors import DataError, LabelError, first_few
+from segkit.data.colours import labels_of_colours, refuse_colours, rgb_numbers
+from segkit.errors import DataError, Fault, LabelError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 """Decoders that may run. Pillow has dozens more; some start other programs (EPS) or are seldom tested."""
@@ -44,7 +46,6 @@ _TURN = {  # EXIF orientation -> what makes it upright
     8: Image.Transpose.ROTATE_90,
 }
 _LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002}  # JPEG, JPEG 2000, LERC, WebP, JPEG XL
-_MOST_COLOURS = 64  # more in one mask: a photograph, or edges that were blended
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -62,10 +63,10 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         if image.mode.startswith("I"):  # convert("RGB") would clip 16 bits to white
             values = np.asarray(image)
             if values.min() < 0 or values.max() > 65535:
-                raise DataError(f"{path}: 32-bit values; save the image with 8 or 16 bits a channel")
+                raise DataError(_depth_fault(path, "32-bit values"))
             image = Image.fromarray((values >> 8).astype(np.uint8))
         elif image.mode == "F":
-            raise DataError(f"{path}: floating-point values; save the image with 8 or 16 bits a channel")
+            raise DataError(_depth_fault(path, "floating-point values"))
         image = image.convert("RGB")
         return np.array(image.transpose(turn) if turn is not None else image)
 
@@ -92,17 +93,15 @@ def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | No
         if turn is not None:
             image = image.transpose(turn)
         if colours is not None:
-            return _labels_of_colours(path, _rgb(path, image), colours)
+            return labels_of_colours(path, rgb_numbers(path, image), colours)
         if image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr"):
-            raise LabelError(_colour_proposal(path, _rgb(path, image)))
+            refuse_colours(path, rgb_numbers(path, image))
         values = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA", "La") else image)
     if values.dtype == bool or values.dtype == np.uint8:
         return values.astype(np.uint8) // np.uint8(255 // (2**bits - 1))
     if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 65535:
-        raise LabelError(
-            f"{path}: the mask holds {values.dtype} values from {values.min()} to {values.max()}; "
-            "labels are whole numbers: save it as a PNG of 8 or 16 bits"
-        )
+        what, detail = "labels are whole numbers of 0 to 65535", f"{values.dtype} from {values.min()} to {values.max()}"
+        raise LabelError(Fault("not_integers", str(path), what, "save the mask as a PNG of 8 or 16 bits", detail))
     return values.astype(np.uint16)
 
 
@@ -128,29 +127,40 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, bytes]]:
             stream.seek(0)
             image = Image.open(stream, formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
-                raise DataError(_too_large(path, f"{image.width} x {image.height} pixels"))
+                raise DataError(_too_large(path, f"{image.width} x {image.height}"))
             yield image, head
     except (DataError, MemoryError):
         raise
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(Fault("missing", str(path), "no such file")) from None
     except Image.DecompressionBombError as error:
-        raise DataError(_too_large(path, str(error))) from None
+        raise DataError(_too_large(path, "".join(re.findall(r"\((\d+ pixels)\)", str(error))))) from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: {_what_it_is(head)}; allowed are {', '.join(FORMATS)}") from None
+        raise DataError(_content_fault(path, head)) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         if isinstance(error, OSError) and error.strerror:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-        raise DataError(f"{path}: damaged or cut short ({error}); fetch or export it again") from error
+            fault = Fault("unreadable", str(path), "cannot be read", detail=error.strerror)
+            raise DataError(fault) from None
+        fault = Fault("damaged", str(path), "damaged or cut short", "fetch or export it again", str(error))
+        raise DataError(fault) from error
 
 
-def _too_large(path: Path, size: str) -> str:
-    return f"{path}: {size}; at most {MAX_PIXELS:,} pixels are decoded; cut the image into tiles"
+def _too_large(path: Path, size: str) -> Fault:
+    what = f"larger than the {MAX_PIXELS:,} pixels that are decoded at most"
+    return Fault("too_large", str(path), what, "cut the image into tiles", size)
+
+
+def _depth_fault(path: Path, what: str) -> Fault:
+    return Fault("depth", str(path), what, "save the image with 8 or 16 bits a channel")
+
+
+def _content_fault(path: Path, head: bytes) -> Fault:
+    if not head:
+        return Fault("empty", str(path), "the file is empty", "fetch or export it again")
+    return Fault("disguised", str(path), _what_it_is(head), f"allowed are {', '.join(FORMATS)}")
 
 
 def _what_it_is(head: bytes) -> str:
-    if not head:
-        return "the file is empty"
     if head[4:8] == b"ftyp":
         return "not an image that is read here but HEIC, AVIF or a video"
     for start, content in _OTHER_CONTENT.items():
@@ -171,18 +181,17 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 def _refuse_lossy(path: Path, image: Image.Image, head: bytes) -> None:
     if head.startswith(b"\xff\xd8\xff"):
-        kind = (
-            "a JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else f"a JPEG, although its name ends in {path.suffix}"
-        )
+        container = "a JPEG"
     elif image.format == "WEBP" and not _is_lossless_webp(path):
-        kind = "a lossy WebP"
+        container = "a lossy WebP"
     elif image.format == "TIFF" and image.tag_v2.get(259) in _LOSSY_TIFF:  # type: ignore[attr-defined]
-        kind = "a TIFF with lossy compression"
+        container = "a TIFF with lossy compression"
     else:
         return
-    raise LabelError(
-        f"{path}: the mask is {kind}, and that changes labels; export the masks again from their source as PNG"
-    )
+    what = f"the mask is {container}, and that changes labels"
+    disguised = container == "a JPEG" and path.suffix.lower() not in (".jpg", ".jpeg")
+    detail = f"although its name ends in {path.suffix}" if disguised else ""
+    raise LabelError(Fault("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail))
 
 
 def _is_lossless_webp(path: Path) -> bool:
@@ -205,57 +214,3 @@ def _grey_bits(image: Image.Image, head: bytes) -> int:
     if image.mode == "L" and image.format == "TIFF":
         return int(image.tag_v2.get(258, (8,))[0])  # type: ignore[attr-defined]
     return 8
-
-
-def _rgb(path: Path, image: Image.Image) -> NDArray[np.int32]:
-    """Each pixel's colour as one number, ``[H,W]``."""
-    if image.mode.startswith(("I", "F")):
-        raise LabelError(f"{path}: a colour map was given, but the mask holds {image.mode} values and no colours")
-    rgb = np.asarray(image.convert("RGBA").convert("RGB"), dtype=np.int32)  # [H,W,3]
-    return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-
-
-def _labels_of_colours(
-    path: Path, pixels: NDArray[np.int32], colours: Mapping[tuple[int, int, int], int]
-) -> NDArray[np.uint8]:
-    packed = {red << 16 | green << 8 | blue: label for (red, green, blue), label in colours.items()}
-    keys = np.array(sorted(packed), dtype=np.int32)
-    labels: NDArray[np.uint8] = np.array([packed[key] for key in sorted(packed)], dtype=np.uint8)
-    position = np.searchsorted(keys, pixels).clip(max=len(keys) - 1)
-    unknown = keys[position] != pixels
-    if unknown.any():
-        found = _counted(pixels[unknown])
-        listed = first_few([f"{list(_unpack(colour))} ({count:,} pixels)" for colour, count in found])
-        known = first_few([str(list(colour)) for colour in colours])
-        raise LabelError(
-            f"{path}: {len(found)} colours that the colour map lacks: {listed}; it has {known}. "
-            "Add them; if there are very many, the mask's edges were blended: export it without anti-aliasing"
-        )
-    return np.take(labels, position)
-
-
-def _counted(pixels: NDArray[Any]) -> list[tuple[int, int]]:
-    """(value, number of pixels), the most frequent first."""
-    values, counts = np.unique(pixels, return_counts=True)
-    return sorted(zip(values.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1])
-
-
-def _unpack(colour: int) -> tuple[int, int, int]:
-    return colour >> 16, colour >> 8 & 255, colour & 255
-
-
-def _colour_proposal(path: Path, pixels: NDArray[np.int32]) -> str:
-    found = _counted(pixels)
-    if len(found) > _MOST_COLOURS:
-        return (
-            f"{path}: the mask holds {len(found):,} colours, so it is a photograph or its edges were blended; "
-            "labels need one colour a class: export it again without anti-aliasing, as PNG"
-        )
-    lines = [
-        f"class_{index} = {list(_unpack(colour))}  # {count / pixels.size:.1%} of this mask"
-        for index, (colour, count) in enumerate(found)
-    ]
-    return (
-        f"{path}: the mask holds colours, not labels. Say which colour is which class "
-        "(and call the one of unlabelled pixels void):\n\n[dataset.colour_map]\n" + "\n".join(lines)
-    )

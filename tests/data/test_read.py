@@ -36,6 +36,13 @@ def palette_mask(labels: np.ndarray = LABELS) -> Image.Image:
     return mask
 
 
+def kind(caught: pytest.ExceptionInfo[DataError]) -> str:
+    """The kind of the fault that an error carries; its message is the fault's."""
+    assert caught.value.fault is not None
+    assert str(caught.value) == str(caught.value.fault)
+    return caught.value.fault.kind
+
+
 def noise(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
     random = np.random.default_rng(0)
     return Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
@@ -84,8 +91,12 @@ def test_whole_numbers_of_32_bits_are_read_and_others_refused(tmp_path: Path) ->
     Image.fromarray(LABELS.astype(np.int32)).save(tmp_path / "whole.tif")
     np.testing.assert_array_equal(read_mask(tmp_path / "whole.tif"), LABELS)
     Image.fromarray(LABELS.astype(np.float32) / 2).save(tmp_path / "real.tif")
-    with pytest.raises(LabelError, match=r"real\.tif.*float32 values from 0\.0 to 127\.5.*whole numbers"):
+    message = (
+        r"real\.tif: labels are whole numbers of 0 to 65535 \(float32 from 0\.0 to 127\.5\); save the mask as a PNG"
+    )
+    with pytest.raises(LabelError, match=message) as caught:
         read_mask(tmp_path / "real.tif")
+    assert kind(caught) == "not_integers"
     Image.fromarray(LABELS.astype(np.int32) - 1).save(tmp_path / "negative.tif")
     with pytest.raises(LabelError, match="from -1 to 254"):
         read_mask(tmp_path / "negative.tif")
@@ -110,24 +121,48 @@ def test_colours_become_labels_whatever_stores_them(tmp_path: Path, mode: str) -
 
 def test_an_unknown_colour_is_named_with_its_count(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[0, 0, 0], [9, 8, 7], [9, 8, 7]]], dtype=np.uint8)).save(tmp_path / "mask.png")
-    with pytest.raises(LabelError, match=r"mask\.png: 1 colours.*\[9, 8, 7\] \(2 pixels\); it has \[0, 0, 0\]"):
+    message = r"mask\.png: colours that the colour map lacks \(\[9, 8, 7\]: 2 pixels\); it has \[0, 0, 0\]; add them"
+    with pytest.raises(LabelError, match=message) as caught:
         read_mask(tmp_path / "mask.png", {(0, 0, 0): 0})
+    assert kind(caught) == "unknown_colours"
+    fault = caught.value.fault
+    assert fault is not None
+    assert (fault.wrong, fault.stored) == ({(9, 8, 7): 2}, {(9, 8, 7): 2, (0, 0, 0): 1})
 
 
-def test_colours_without_a_map_propose_one_that_is_valid_toml(tmp_path: Path) -> None:
-    import tomllib
-
-    Image.fromarray(np.array([[[0, 0, 0], [0, 0, 0], [128, 0, 64]]], dtype=np.uint8)).save(tmp_path / "mask.png")
-    with pytest.raises(LabelError, match=r"mask\.png: the mask holds colours") as caught:
+def test_colours_without_a_map_are_counted(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[[0, 0, 0], [128, 0, 64], [128, 0, 64]]], dtype=np.uint8)).save(tmp_path / "mask.png")
+    with pytest.raises(
+        LabelError, match=r"mask\.png: the mask holds colours, not labels \(2 colours\); export"
+    ) as caught:
         read_mask(tmp_path / "mask.png")
-    proposal = tomllib.loads(str(caught.value).split("\n\n")[1])
-    assert proposal == {"dataset": {"colour_map": {"class_0": [0, 0, 0], "class_1": [128, 0, 64]}}}
+    assert kind(caught) == "colours"
+    assert caught.value.fault is not None
+    assert caught.value.fault.stored == {(128, 0, 64): 2, (0, 0, 0): 1}
 
 
-def test_a_photograph_as_mask_is_called_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("colours", "detail"), [(None, "1,200"), ({(0, 0, 0): 0}, "1,200 that the colour map lacks")])
+def test_a_photograph_as_mask_is_called_one(
+    tmp_path: Path, colours: dict[tuple[int, int, int], int] | None, detail: str
+) -> None:
     noise().save(tmp_path / "mask.png")
-    with pytest.raises(LabelError, match=r"1,200 colours, so it is a photograph or its edges were blended"):
-        read_mask(tmp_path / "mask.png")
+    message = (
+        rf"more than 64 colours, so the mask is a photograph or its edges were blended \({detail}\); .* without anti"
+    )
+    with pytest.raises(LabelError, match=message) as caught:
+        read_mask(tmp_path / "mask.png", colours)
+    assert kind(caught) == "blended"
+    assert caught.value.fault is not None
+    assert not caught.value.fault.stored
+
+
+def test_a_colour_map_for_masks_of_16_bits_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(LABELS.astype(np.uint16)).save(tmp_path / "mask.png")
+    with pytest.raises(
+        LabelError, match=r"colour map was given, but the mask holds no colours \(I;16 values\)"
+    ) as caught:
+        read_mask(tmp_path / "mask.png", {(0, 0, 0): 0})
+    assert kind(caught) == "no_colours"
 
 
 # ---- masks that lossy compression changed ----
@@ -137,8 +172,11 @@ def test_a_photograph_as_mask_is_called_one(tmp_path: Path) -> None:
 def test_jpeg_masks_are_refused_whatever_their_name(tmp_path: Path, name: str) -> None:
     with (tmp_path / name).open("wb") as stream:
         Image.fromarray(LABELS).save(stream, "JPEG", quality=95)
-    with pytest.raises(LabelError, match=rf"{name}: the mask is a JPEG.*changes labels; export the masks again.*PNG"):
+    message = rf"{name}: the mask is a JPEG, and that changes labels.*; export the masks again.*PNG"
+    with pytest.raises(LabelError, match=message) as caught:
         read_mask(tmp_path / name)
+    assert kind(caught) == "lossy_mask"
+    assert ("although its name ends in .png" in str(caught.value)) is (name == "mask.png")
     assert read_image(tmp_path / name).shape == (2, 3, 3)  # as an image it is welcome
 
 
@@ -150,8 +188,9 @@ def test_lossy_webp_and_jpeg_in_tiff_masks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match="lossy WebP"):
         read_mask(tmp_path / "alpha.webp", {(0, 0, 0): 0})
     noise("L").save(tmp_path / "mask.tif", compression="jpeg")
-    with pytest.raises(LabelError, match="TIFF with lossy compression"):
+    with pytest.raises(LabelError, match="TIFF with lossy compression") as caught:
         read_mask(tmp_path / "mask.tif")
+    assert kind(caught) == "lossy_mask"
 
 
 # ---- images ----
@@ -220,8 +259,9 @@ def test_damaged_exif_is_no_reason_to_refuse(tmp_path: Path) -> None:
 def test_32_bit_and_float_images_are_refused(tmp_path: Path) -> None:
     for name, dtype, message in (("whole.tif", np.int32, "32-bit"), ("real.tif", np.float32, "floating-point")):
         Image.fromarray(np.full((2, 2), 1_000_000, dtype=dtype)).save(tmp_path / name)
-        with pytest.raises(DataError, match=rf"{name}: {message} values; save the image with 8 or 16 bits"):
+        with pytest.raises(DataError, match=rf"{name}: {message} values; save the image with 8 or 16 bits") as caught:
             read_image(tmp_path / name)
+        assert kind(caught) == "depth"
 
 
 # ---- files that are no images ----
@@ -229,14 +269,16 @@ def test_32_bit_and_float_images_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read", [read_image, read_mask])
 @pytest.mark.parametrize("keep", [0.5, 0.05])
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
-def test_a_truncated_file_is_named(tmp_path: Path, kind: str, keep: float, read: object) -> None:
+@pytest.mark.parametrize("kind_of_file", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_a_truncated_file_is_named(tmp_path: Path, kind_of_file: str, keep: float, read: object) -> None:
     stream = io.BytesIO()
-    noise("L" if read is read_mask else "RGB").save(stream, kind)
+    noise("L" if read is read_mask else "RGB").save(stream, kind_of_file)
     data = stream.getvalue()
     (tmp_path / "cut.png").write_bytes(data[: int(len(data) * keep)])
-    with pytest.raises(DataError, match=r"cut\.png: "):
+    with pytest.raises(DataError, match=r"cut\.png: ") as caught:
         read(tmp_path / "cut.png")  # type: ignore[operator]
+    lossy = (kind_of_file, read, keep) == ("JPEG", read_mask, 0.5)
+    assert kind(caught) in ({"lossy_mask"} if lossy else {"damaged"} if keep == 0.5 else {"damaged", "disguised"})
 
 
 def test_a_damaged_png_is_named(tmp_path: Path) -> None:
@@ -245,19 +287,20 @@ def test_a_damaged_png_is_named(tmp_path: Path) -> None:
     data = bytearray(stream.getvalue())
     data[len(data) // 2] ^= 0xFF
     (tmp_path / "bad.png").write_bytes(data)
-    with pytest.raises(DataError, match=r"bad\.png: damaged or cut short.*fetch or export it again"):
+    with pytest.raises(DataError, match=r"bad\.png: damaged or cut short \(.+\); fetch or export it again") as caught:
         read_image(tmp_path / "bad.png")
+    assert kind(caught) == "damaged"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "the file is empty"),
         (b"<!DOCTYPE html><html>404", "HTML"),
         (b"\n  <html>", "HTML"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
         (b"8BPS\0\x01" + bytes(40), "Photoshop"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF"),
         (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "not an image of a known format"),  # FPX
         (b"just text", "not an image of a known format"),
@@ -268,7 +311,15 @@ def test_other_content_under_a_picture_name(tmp_path: Path, content: bytes, mess
     for read in (read_image, read_mask, image_size):
         with pytest.raises(DataError, match=rf"disguised\.png: .*{message}.*allowed are JPEG, PNG, GIF") as caught:
             read(tmp_path / "disguised.png")
-        assert "Traceback" not in str(caught.value)
+        assert kind(caught) == "disguised"
+
+
+def test_an_empty_file_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "nothing.png").touch()
+    for read in (read_image, read_mask, image_size):
+        with pytest.raises(DataError, match=r"nothing\.png: the file is empty; fetch or export it again") as caught:
+            read(tmp_path / "nothing.png")
+        assert kind(caught) == "empty"
 
 
 def test_eps_and_psd_that_pillow_could_open_are_refused(tmp_path: Path) -> None:
@@ -286,24 +337,40 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(png(20_000, 20_000, 1, 0, rows))
     assert (tmp_path / "bomb.png").stat().st_size < 100_000
     for read in (read_image, read_mask, image_size):
-        with pytest.raises(DataError, match=rf"bomb\.png: .*at most {MAX_PIXELS:,} pixels.*tiles"):
+        message = rf"bomb\.png: larger than the {MAX_PIXELS:,} pixels .* \(400000000 pixels\); cut the image into tiles"
+        with pytest.raises(DataError, match=message) as caught:
             read(tmp_path / "bomb.png")
+        assert kind(caught) == "too_large"
 
 
 def test_the_limit_is_ours_and_pillow_warns_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "large.png").write_bytes(png(10_000, 10_001, 1, 0, b""))  # above Pillow's warning, below its error
-    with pytest.raises(DataError, match="10000 x 10001 pixels; at most"):
+    with pytest.raises(DataError, match=r"decoded at most \(10000 x 10001\); cut"):
         image_size(tmp_path / "large.png")
     (tmp_path / "allowed.png").write_bytes(png(10_000, 10_000, 1, 0, b""))
     assert image_size(tmp_path / "allowed.png") == (10_000, 10_000)
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.png: no such file"):
+    with pytest.raises(DataError, match=r"none\.png: no such file") as caught:
         read_image(tmp_path / "none.png")
+    assert kind(caught) == "missing"
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(DataError, match=r"folder\.png: cannot be read: Is a directory"):
+    with pytest.raises(DataError, match=r"folder\.png: cannot be read \(Is a directory\)") as caught:
         read_mask(tmp_path / "folder.png")
+    assert kind(caught) == "unreadable"
+
+
+def test_a_file_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    palette_mask().save(tmp_path / "mask.png")
+    monkeypatch.setattr(Path, "open", refuse)  # root may read whatever it likes
+    for read in (read_image, read_mask, image_size):
+        with pytest.raises(DataError, match=r"mask\.png: cannot be read \(Permission denied\)") as caught:
+            read(tmp_path / "mask.png")
+        assert kind(caught) == "unreadable"
 
 
 def test_the_header_alone_tells_the_size(tmp_path: Path) -> None:

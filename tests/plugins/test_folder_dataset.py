@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segkit.data.faults import gathered, told
 from segkit.data.palette import voc_palette
 from segkit.data.sample import Dataset
-from segkit.errors import ConfigError, DataError, LabelError
+from segkit.errors import ConfigError, DataError, Fault, LabelError
 from segkit_folder.dataset import FolderDataset
 
 CLASSES = ["background", "left", "right"]
@@ -36,6 +39,24 @@ def write(root: Path, labels: list[list[Any]], count: int = 1, folder: str = "ma
 
 def everything(root: Path, **options: Any) -> FolderDataset:
     return FolderDataset(root, "train", **{"fractions": [1, 0, 0], "classes": ["a", "b"], **options})
+
+
+def faults(dataset: FolderDataset) -> list[Fault]:
+    """What is wrong with the masks."""
+    found = []
+    for index in range(len(dataset)):
+        with pytest.raises(LabelError) as caught:
+            dataset.mask(index)
+        assert caught.value.fault is not None
+        found.append(caught.value.fault)
+    return found
+
+
+def pasted(text: str) -> dict[str, Any]:
+    """The options at the end of a message, as the config that they are pasted to has them."""
+    options: dict[str, Any] = tomllib.loads("[dataset]\nroot = 'data'\n\n" + text.split("\n\n", 1)[1])["dataset"]
+    options.pop("root")
+    return options
 
 
 def test_a_folder_for_each_split(sample: Path) -> None:
@@ -95,19 +116,51 @@ def test_class_names_from_a_file(sample: Path) -> None:
 def test_void_labels(tmp_path: Path) -> None:
     write(tmp_path, [[0, 1, 7, 255]])
     assert everything(tmp_path, void=[7, 255]).mask(0).tolist() == [[0, 1, 255, 255]]
-    with pytest.raises(LabelError, match=r"7 \(1 pixels\).*list what means unlabelled in `void`"):
+    with pytest.raises(LabelError, match=r"7: 1 pixels\).*list what means unlabelled in `void`"):
         everything(tmp_path).mask(0)
+    with pytest.raises(LabelError, match=r"where 7 means unlabelled, void = \[7, 9, 255\]$"):
+        everything(tmp_path, void=[9, 255]).mask(0)
     with pytest.raises(ConfigError, match="void: 1 is also the stored label of class 1; write a value_map"):
         everything(tmp_path, void=[1])
 
 
 def test_black_and_white_masks_with_the_map_that_the_message_proposes(tmp_path: Path) -> None:
     write(tmp_path, [[0, 255]])
-    with pytest.raises(LabelError, match=r'value_map = \{ "0" = 0, "255" = 1 \}'):
+    with pytest.raises(
+        LabelError, match=r"the only labels are 0 and 255.*unlabelled.*the class 'b', at the end"
+    ) as caught:
         everything(tmp_path).mask(0)
-    assert everything(tmp_path, value_map={"0": 0, "255": 1}).mask(0).tolist() == [[0, 1]]
+    options = pasted(str(caught.value))
+    assert options == {"value_map": {"0": 0, "255": 1}}
+    assert everything(tmp_path, **options).mask(0).tolist() == [[0, 1]]
+    (void,) = re.findall(r"value_map = \{.*\}", str(caught.value))
+    assert everything(tmp_path, **tomllib.loads(void)).mask(0).tolist() == [[0, 255]]
     with pytest.raises(ConfigError, match="value_map: keys are stored labels, whole numbers; given white"):
         everything(tmp_path, value_map={"white": 1})
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [([[0, 127, 255]], [[0, 1, 2]]), ([[10, 20, 30]], [[0, 1, 2]]), ([[10, 20, 30, 255]], [[0, 1, 2, 255]])],
+)
+def test_as_many_labels_as_classes_in_all_masks_propose_the_map(
+    tmp_path: Path, labels: list[list[int]], expected: list[list[int]]
+) -> None:
+    write(tmp_path, labels)
+    Image.fromarray(np.array([labels[0][:2]], dtype=np.uint8)).save(tmp_path / "masks" / "1.png")  # it lacks a class
+    Image.new("RGB", (2, 1)).save(tmp_path / "images" / "1.jpg")
+    classes = ["a", "b", "c"]
+    dataset = everything(tmp_path, classes=classes)
+    (text,) = told(faults(dataset), dataset.advice)
+    assert "where the labels are the classes in this order" in text
+    mapped = everything(tmp_path, classes=classes, **pasted(text))
+    assert [mapped.mask(index).tolist() for index in range(2)] in (
+        [expected, [[0, 1]]],
+        [[[0, 1]], expected],
+    )
+    with pytest.raises(LabelError) as caught:  # with a map there, a second one would not be valid
+        everything(tmp_path, classes=classes, value_map={"0": 0}).mask(0)
+    assert "[dataset.value_map]" not in str(caught.value)
 
 
 def test_a_value_map_leaves_255_void(tmp_path: Path) -> None:
@@ -121,8 +174,82 @@ def test_a_colour_map(tmp_path: Path) -> None:
     dataset = everything(tmp_path, colour_map={"b": [128, 0, 0], "a": [0, 0, 0], "void": [9, 9, 9]})
     assert dataset.mask(0).tolist() == [[0, 1, 255]]
     assert dataset.palette == ((0, 0, 0), (128, 0, 0))
-    with pytest.raises(LabelError, match=r"\[dataset\.colour_map\]"):
-        everything(tmp_path).mask(0)
+
+
+def colour_masks(root: Path, *masks: list[list[int]]) -> Path:
+    """A mask for each list of colours, all in one row."""
+    for index, colours in enumerate(masks):
+        write(root, [colours])
+        (root / "images" / "0.jpg").rename(root / "images" / f"x{index}.jpg")
+        (root / "masks" / "0.png").rename(root / "masks" / f"x{index}.png")
+    return root
+
+
+BLACK, WHITE, RED, OTHER = [0, 0, 0], [255, 255, 255], [255, 0, 0], [9, 8, 7]
+
+
+@pytest.mark.parametrize(
+    ("masks", "classes", "proposed"),
+    [
+        ([[WHITE, WHITE, BLACK], [BLACK, WHITE]], ["a", "traffic light"], {"a": BLACK, "traffic light": WHITE}),
+        ([[BLACK, RED, OTHER], [BLACK, RED]], ["a", 'say "b"'], {"a": BLACK, 'say "b"': RED, "void": OTHER}),
+        ([[BLACK, RED], [OTHER, OTHER], [BLACK, WHITE, WHITE, WHITE]], ["a", "b", "\u00e4", "d"],
+         {"a": BLACK, "b": WHITE, "\u00e4": OTHER, "d": RED}),
+        ([[BLACK, [0, 128, 0]], [[224, 224, 192], BLACK]], ["a", "b", "c"],  # Pascal VOC's palette, whatever the shares
+         {"a": BLACK, "b": [128, 0, 0], "c": [0, 128, 0], "void": [224, 224, 192]}),
+    ],
+)  # fmt: skip
+def test_one_map_is_proposed_for_the_colours_of_all_masks(
+    tmp_path: Path, masks: list[list[list[int]]], classes: list[str], proposed: dict[str, list[int]]
+) -> None:
+    dataset = everything(colour_masks(tmp_path, *masks), classes=classes)
+    (text,) = told(faults(dataset), dataset.advice)
+    assert text.startswith(f"{len(masks)} files: the mask holds colours, not labels")
+    assert pasted(text) == {"colour_map": proposed}
+    mapped = everything(tmp_path, classes=classes, **pasted(text))
+    assert {label for index in range(len(mapped)) for label in mapped.mask(index).unique().tolist()} <= {
+        0,
+        1,
+        2,
+        3,
+        255,
+    }
+    total = sum(len(colours) for colours in masks)
+    black = sum(colour == BLACK for colours in masks for colour in colours)
+    assert f"a = [0, 0, 0]  # {black / total:.1%}" in text
+
+
+def test_one_colour_mask_proposes_its_own_map(tmp_path: Path) -> None:
+    with pytest.raises(
+        LabelError, match=r"x0\.png: the mask holds colours, not labels .*say which colour is"
+    ) as caught:
+        everything(colour_masks(tmp_path, [BLACK, WHITE])).mask(0)
+    assert pasted(str(caught.value)) == {"colour_map": {"a": BLACK, "b": WHITE}}
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [(["a", "b"], ["a", "b", "class_2", "class_3"]), (list("abcde"), ["a", "b", "c", "d"])],
+)
+def test_another_number_of_colours_than_classes_says_so(tmp_path: Path, classes: list[str], names: list[str]) -> None:
+    with pytest.raises(LabelError, match=rf"4 colours for {len(classes)} classes, so change `classes` too") as caught:
+        everything(colour_masks(tmp_path, [BLACK, WHITE, RED, OTHER]), classes=classes).mask(0)
+    options = pasted(str(caught.value))
+    assert list(options["colour_map"]) == names
+    assert everything(tmp_path, classes=names, **options).mask(0).tolist() == [[0, 3, 2, 1]]
+
+
+def test_a_colour_that_the_map_lacks_may_be_void(tmp_path: Path) -> None:
+    colour_map = {"a": BLACK, "b": RED}
+    colour_masks(tmp_path, [BLACK, OTHER, RED])
+    with pytest.raises(
+        LabelError, match=r"lacks \(\[9, 8, 7\]: 1 pixels\).* add to \[dataset.colour_map\]: "
+    ) as caught:
+        everything(tmp_path, colour_map=colour_map).mask(0)
+    (line,) = re.findall(r"void = \[[0-9, ]+\]", str(caught.value))
+    assert everything(tmp_path, colour_map=colour_map | tomllib.loads(line)).mask(0).tolist() == [[0, 255, 1]]
+    with pytest.raises(LabelError, match=r"it has \[0, 0, 0\], \[255, 0, 0\], \[1, 1, 1\]; add them"):
+        everything(tmp_path, colour_map=colour_map | {"void": [1, 1, 1]}).mask(0)
 
 
 @pytest.mark.parametrize(
@@ -149,11 +276,19 @@ def test_a_jpeg_mask_and_a_missing_mask_are_named(sample: Path) -> None:
     mask = sample / "masks" / "train" / "train_2.png"
     with Image.open(mask) as image:
         image.convert("L").save(mask, "JPEG", quality=95)
-    with pytest.raises(LabelError, match=r"train_2\.png: the mask is a JPEG, although its name ends in \.png"):
+    with pytest.raises(LabelError, match=r"train_2\.png: the mask is a JPEG, .* \(although its name ends in \.png\)"):
         FolderDataset(sample, "train", CLASSES)[2]
     mask.unlink()
-    with pytest.raises(DataError, match=r"1 images in .* without a mask in .*: train_2\.jpg"):
+    with pytest.raises(
+        DataError, match=r"train_2\.jpg: image without a mask; in .*masks.train, the mask of cat\.jpg is"
+    ):
         FolderDataset(sample, "train", CLASSES)
+    with gathered() as found:
+        dataset = FolderDataset(sample, "train", CLASSES)
+    assert [(fault.kind, fault.file) for fault in found] == [
+        ("image_without_mask", str(sample / "images" / "train" / "train_2.jpg"))
+    ]
+    assert [each.name for each in dataset] == ["train_0", "train_1", "train_3"]
 
 
 def test_a_root_that_does_not_exist(tmp_path: Path) -> None:
@@ -173,5 +308,8 @@ def test_camvid_loads(real_data: Path) -> None:
 
 
 def test_camvid_without_its_void_label_is_told(real_data: Path) -> None:
-    with pytest.raises(LabelError, match=r"labels that are not allowed: 11 \(7,980 pixels\)"):
+    with pytest.raises(
+        LabelError,
+        match=r"labels that are not allowed \(11: 7,980 pixels\).*where 11 means unlabelled, void = \[11, 255\]$",
+    ):
         FolderDataset(real_data / "camvid", "train", CAMVID).mask(0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segkit.data.faults import gathered
 from segkit.errors import DataError, LabelError
 from segkit_gta5.dataset import VALUES, Gta5Dataset
 
@@ -64,7 +65,7 @@ def test_an_id_that_does_not_exist_is_refused(even: Path) -> None:
     labels = np.full((42, 76), 7, dtype=np.uint8)
     labels[0, :3] = 40
     Image.fromarray(labels).save(dataset.pairs[0][1])
-    with pytest.raises(LabelError, match=rf"{dataset.pairs[0][1].name}.*40 \(3 pixels\).*ids of Cityscapes"):
+    with pytest.raises(LabelError, match=rf"{dataset.pairs[0][1].name}.*40: 3 pixels\).*ids of Cityscapes"):
         dataset.mask(0)
 
 
@@ -88,9 +89,21 @@ def test_lists(even: Path) -> None:
 def test_listed_pairs_that_are_not_there(even: Path) -> None:
     (even / "train.txt").write_text("".join(f"{number:05d}\n" for number in range(1, 20)))
     with pytest.raises(
-        DataError, match=r"7 of 19 pairs of the train list are not there: 00013, 00014.* and 2 more\. .*fractions = "
+        DataError, match=r"7 files: listed but not there \(train split\): 00013\.png, 00014.* and 2 more .*fractions = "
     ):
         Gta5Dataset(even)
+    with gathered() as faults:
+        assert len(Gta5Dataset(even)) == 12
+    assert [Path(fault.file).stem for fault in faults] == [f"{number:05d}" for number in range(13, 20)]
+
+
+def test_a_damaged_file_is_told_when_it_is_read(even: Path) -> None:
+    path = Gta5Dataset(even).pairs[1][0]
+    path.write_bytes(b"<html>")
+    dataset = Gta5Dataset(even)
+    assert len(dataset) == 8
+    with pytest.raises(DataError, match=rf"{path.name}: not an image but text in HTML"):
+        dataset.mask(1)
 
 
 def test_split_mat(even: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segkit.data.faults import gathered
 from segkit.errors import DataError, DownloadError, LabelError
 from segkit_voc.archives import MIRRORS, archives
 from segkit_voc.dataset import VocDataset
@@ -90,11 +91,16 @@ def test_files_that_are_missing_are_named_and_counted(root: Path) -> None:
     for name in names(VocDataset(root)):
         (folder / "JPEGImages" / f"{name}.jpg").unlink()
         (folder / "SegmentationClass" / f"{name}.png").unlink()
-    with pytest.raises(DataError, match=r"of the 4 pairs of the train split, 8 files are missing: ") as caught:
+    with pytest.raises(
+        DataError, match=r"^8 files: listed but not there \(train split\): .*unpack the archive again"
+    ) as caught:
         VocDataset(root)
     assert str(caught.value).count(".jpg") + str(caught.value).count(".png") == 5
     assert "JPEGImages/2007_000001.jpg, SegmentationClass/2007_000001.png" in str(caught.value)
     assert "and 3 more" in str(caught.value)
+    with gathered() as faults:
+        assert len(VocDataset(root)) == 0
+    assert len(faults) == 8
     VocDataset(root, "val")
 
 
@@ -114,8 +120,31 @@ def test_fractions_deal_all_labelled_images(root: Path) -> None:
 def test_a_label_of_no_class_is_refused(root: Path) -> None:
     path = VocDataset(root).pairs[0][1]
     Image.fromarray(np.full((64, 48), 21, dtype=np.uint8)).save(path)
-    with pytest.raises(LabelError, match=rf"{path.name}.*21 \(3,072 pixels\)"):
+    with pytest.raises(LabelError, match=rf"{path.name}.*21: 3,072 pixels\).*unpack SegmentationClass again$"):
         VocDataset(root).mask(0)
+
+
+def test_pairs_of_which_a_file_is_missing_can_be_left_out(root: Path) -> None:
+    whole = VocDataset(root)
+    for pair, part in ((0, 1), (2, 0)):
+        whole.pairs[pair][part].unlink()
+    with gathered() as faults:
+        dataset = VocDataset(root)
+    assert names(dataset) == [whole.pairs[1][0].stem, whole.pairs[3][0].stem]
+    assert [(fault.kind, fault.file) for fault in faults] == [
+        ("missing", str(whole.pairs[0][1])),
+        ("missing", str(whole.pairs[2][0])),
+    ]
+
+
+def test_no_map_is_proposed_that_voc_has_no_option_for(root: Path) -> None:
+    path = VocDataset(root).pairs[0][1]
+    Image.new("RGB", (48, 64)).save(path)
+    with pytest.raises(
+        LabelError, match=r"colours, not labels \(1 colours\); the masks as published.*again$"
+    ) as caught:
+        VocDataset(root).mask(0)
+    assert "dataset." not in str(caught.value)
 
 
 def test_the_real_images(real_data: Path) -> None:

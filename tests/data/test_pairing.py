@@ -1,0 +1,130 @@
+"""Pairing files by name: what belongs together, and every file that has no partner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segkit.data.faults import gathered
+from segkit.data.pairing import pair_by_stem
+from segkit.errors import DataError
+
+
+def empty(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+def test_pairs_are_in_natural_order_and_other_files_ignored(tmp_path: Path) -> None:
+    images = empty(tmp_path / "images", "10.jpg", "9.JPG", "1.jpeg", "Thumbs.db", ".DS_Store", "._9.jpg", "notes.txt")
+    masks = empty(tmp_path / "masks", "10.png", "9.png", "1.png", ".hidden.png")
+    assert [image.name for image, _ in pair_by_stem(images, masks)] == ["1.jpeg", "9.JPG", "10.jpg"]
+    assert [mask.name for _, mask in pair_by_stem(images, masks)] == ["1.png", "9.png", "10.png"]
+
+
+def test_a_mask_suffix_also_tells_masks_apart_in_one_folder(tmp_path: Path) -> None:
+    images, masks = empty(tmp_path / "images", "a.jpg"), empty(tmp_path / "masks", "a_mask.gif")
+    assert [mask.name for _, mask in pair_by_stem(images, masks, "_mask")] == ["a_mask.gif"]
+    both = empty(tmp_path / "both", "a.png", "a_mask.png", "b.png", "b_mask.png")
+    assert [(image.name, mask.name) for image, mask in pair_by_stem(both, both, "_mask")] == [
+        ("a.png", "a_mask.png"),
+        ("b.png", "b_mask.png"),
+    ]
+    with pytest.raises(DataError, match="mask_suffix must tell them apart"):
+        pair_by_stem(both, both)
+
+
+def test_composed_and_decomposed_umlauts_are_the_same_name(tmp_path: Path) -> None:
+    images, masks = empty(tmp_path / "images", "u\u0308ber.jpg"), empty(tmp_path / "masks", "\u00fcber.png")
+    assert len(pair_by_stem(images, masks)) == 1
+
+
+def test_files_without_partner_are_counted_and_the_first_five_listed(tmp_path: Path) -> None:
+    images = empty(tmp_path / "images", *(f"{index}.jpg" for index in range(9)))
+    masks = empty(tmp_path / "masks", "0.png", "1.png", "extra.png")
+    with pytest.raises(DataError) as caught:
+        pair_by_stem(images, masks)
+    without_mask, without_image = str(caught.value).splitlines()
+    listed = f"2.jpg, 3.jpg, 4.jpg, 5.jpg, 6.jpg and 2 more (in {images}); in {masks}, the mask of cat.jpg is cat.png"
+    assert without_mask == f"7 files: image without a mask: {listed}; rename, add or remove files"
+    assert without_image.startswith(f"{masks / 'extra.png'}: mask without an image; in {images} there is none")
+
+
+def test_names_that_differ_in_case_say_so(tmp_path: Path) -> None:
+    images, masks = empty(tmp_path / "images", "cat.jpg"), empty(tmp_path / "masks", "Cat.PNG")
+    message = r"cat\.jpg: the name of the mask differs in upper and lower case \(Cat\.PNG\); rename"
+    with pytest.raises(DataError, match=message) as caught:
+        pair_by_stem(images, masks)
+    assert caught.value.fault is not None
+    assert caught.value.fault.kind == "different_case"
+    assert "without" not in str(caught.value)
+    (masks / "Cat.PNG").rename(masks / "cat_Mask.png")
+    with pytest.raises(DataError, match=r"cat\.jpg: .* upper and lower case \(cat_Mask\.png\)"):
+        pair_by_stem(images, masks, "_mask")
+
+
+def test_a_suffix_that_most_masks_share_is_proposed(tmp_path: Path) -> None:
+    numbers = range(1, 13)
+    images = empty(tmp_path / "images", *(f"{index}.jpg" for index in numbers))
+    masks = empty(tmp_path / "masks", *(f"{index}_label.png" for index in numbers if index != 7))
+    with pytest.raises(DataError, match=r'12 files: .*; perhaps mask_suffix = "_label"\n11 files'):
+        pair_by_stem(images, masks)
+    others = empty(tmp_path / "others", "1x.png", "12x.png", "99.png")  # two of twelve are no rule
+    with pytest.raises(DataError) as caught:
+        pair_by_stem(images, others)
+    assert "perhaps" not in str(caught.value)
+
+
+def test_repeated_names_are_refused(tmp_path: Path) -> None:
+    images = empty(tmp_path / "images", "cat.jpg", "cat.png", "dog.jpg")
+    masks = empty(tmp_path / "masks", "cat.png", "dog.png")
+    message = (
+        r"^2 files: another file has the same name but for the suffix: cat\.jpg \(cat\.png\), cat\.png \(cat\.jpg\)"
+    )
+    with pytest.raises(DataError, match=message) as caught:
+        pair_by_stem(images, masks)
+    assert "without" not in str(caught.value)  # the mask of the repeated image is not blamed
+    empty(masks, "dog.gif", "dog.bmp")
+    (images / "cat.png").unlink()
+    with pytest.raises(DataError, match=r"^3 files: another .*: dog\.bmp \(dog\.gif, dog\.png\), .*in .*masks\)"):
+        pair_by_stem(images, masks)
+
+
+def test_all_that_is_wrong_is_gathered_and_the_rest_paired(tmp_path: Path) -> None:
+    images = empty(tmp_path / "images", "a.jpg", "b.jpg", "c.jpg", "d.jpg", "d.png", "E.jpg")
+    masks = empty(tmp_path / "masks", "a.png", "c.png", "d.png", "e.png", "f.png", "g.png", "g.gif")
+    with gathered() as faults:
+        assert [image.name for image, _ in pair_by_stem(images, masks)] == ["a.jpg", "c.jpg"]
+    assert sorted((fault.kind, Path(fault.file).name) for fault in faults) == [
+        ("different_case", "E.jpg"),
+        ("duplicate_stem", "d.jpg"),
+        ("duplicate_stem", "d.png"),
+        ("duplicate_stem", "g.gif"),
+        ("duplicate_stem", "g.png"),
+        ("image_without_mask", "b.jpg"),
+        ("mask_without_image", "f.png"),
+    ]
+    with pytest.raises(DataError) as caught:
+        pair_by_stem(images, masks)
+    assert len(str(caught.value).splitlines()) == 4  # a line for each kind
+    with gathered(), pytest.raises(DataError, match="does not exist"):  # nothing to go on with
+        pair_by_stem(images, tmp_path / "nowhere")
+
+
+def test_missing_and_empty_folders_say_what_is_there(tmp_path: Path) -> None:
+    empty(tmp_path / "data" / "pictures")
+    with pytest.raises(
+        DataError, match=r"images does not exist; .*data holds the folders pictures\. Set the dataset's root"
+    ):
+        pair_by_stem(tmp_path / "data" / "images", tmp_path / "data" / "masks")
+    with pytest.raises(DataError, match=r"does not exist; .*pictures holds no folders"):
+        pair_by_stem(tmp_path / "data" / "pictures" / "a" / "b", tmp_path)
+    images = empty(tmp_path / "data" / "empty", "a.txt", "b.txt")
+    (images / "sub").mkdir()
+    with pytest.raises(DataError, match=r"holds no images, but 2 other files and 1 folders; read are \.jpg"):
+        pair_by_stem(images, images / "sub")
+    with pytest.raises(DataError, match=r"a\.txt is a file"):
+        pair_by_stem(images / "a.txt", images)
