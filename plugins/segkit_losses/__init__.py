@@ -1,4 +1,4 @@
-"""Losses on pixels: cross-entropy, focal and Dice."""
+"""Losses on pixels: cross-entropy and focal; Dice, Tversky and Lovász-softmax; OHEM, the hard ones alone."""
 
 from __future__ import annotations
 
@@ -14,4 +14,7 @@ def segkit_losses() -> Mapping[str, str]:
         "cross_entropy": "segkit_losses.cross_entropy:CrossEntropy",
         "focal": "segkit_losses.focal:Focal",
         "dice": "segkit_losses.dice:Dice",
+        "tversky": "segkit_losses.tversky:Tversky",
+        "lovasz": "segkit_losses.lovasz:Lovasz",
+        "ohem": "segkit_losses.ohem:Ohem",
     }

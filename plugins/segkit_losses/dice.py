@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import ConfigError
 
+from .overlap import mean_of_present, overlap
 from .pixels import flatten
 
 
@@ -57,19 +57,7 @@ class Dice(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` -> scalar."""
         pixels = flatten(logits, target, self.num_classes, self.ignore_index)
-        p = F.softmax(pixels.logits, dim=1, dtype=pixels.weights.dtype)  # [N,C]
-        hits = p.gather(1, pixels.labels[:, None]).squeeze(1) * pixels.weights  # [N]
-
-        # one sum a row of pixels, then over the rows: a single float32 sum of millions of pixels loses digits
-        width = target.shape[-1]
-        labels = pixels.labels.reshape(-1, width)  # [B*H,W]
-        rows = p.new_zeros(len(labels), self.num_classes)  # [B*H,C]
-        overlap = rows.scatter_add(1, labels, hits.reshape(-1, width)).sum(0)  # [C]
-        actual = rows.scatter_add(1, labels, pixels.weights.reshape(-1, width)).sum(0)  # [C]
-        predicted = (p * pixels.weights[:, None]).sum(0)  # [C]
-
+        hits, predicted, actual = overlap(pixels, target.shape[-1])
         present = actual != 0
         below = torch.where(present, predicted + actual + self.smooth, 1.0)
-        costs = torch.where(present, 1 - (2 * overlap + self.smooth) / below, 0.0)  # [C]
-        first = 0 if self.include_background else 1
-        return costs[first:].sum() / present[first:].sum().clamp_min(1)
+        return mean_of_present(1 - (2 * hits + self.smooth) / below, present, self.include_background)

@@ -42,7 +42,8 @@ def flatten(logits: Tensor, target: Tensor, num_classes: int, ignore_index: int)
     dtype = torch.promote_types(logits.dtype, torch.float32)  # 16-bit sums overflow: 512x512 is more than 65504
     labels = target.flatten().long()  # [N]; before comparing, as uint8 would wrap a negative ignore_index
     labelled = labels != ignore_index
-    inside = labels.clamp(0, num_classes - 1)
+    # what is negative becomes the last class too: class 0 may be left out, and its NaN with it
+    inside = labels.masked_fill(labels < 0, num_classes - 1).clamp(max=num_classes - 1)
     unknown = labelled & (labels != inside)
     if logits.device.type == "cpu" and not torch.compiler.is_compiling() and unknown.any():
         raise unknown_labels(int(unknown.sum()), num_classes, ignore_index)

@@ -1,4 +1,4 @@
-"""Cross-entropy, focal and Dice: formulas written out, the contract of a loss, and what others got wrong."""
+"""The losses: formulas written out, the contract of a loss, and what others got wrong."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import ConfigError, LabelError, ModelError
+from segkit.metric.confusion import ConfusionMatrix
+from segkit.metric.scores import class_iou
 from segkit_losses.cross_entropy import CrossEntropy
 from segkit_losses.dice import Dice
 from segkit_losses.focal import Focal
+from segkit_losses.lovasz import Lovasz
+from segkit_losses.ohem import Ohem
+from segkit_losses.tversky import Tversky
 
 VOID = 255
 WEIGHTS = [0.2, 3.0, 1.0, 0.7]
@@ -26,6 +31,12 @@ ALL: dict[str, Callable[[int], nn.Module]] = {
     "weighted_focal": lambda classes: Focal(classes, class_weights=WEIGHTS[:classes], gamma=0.5),
     "dice": Dice,
     "dice_without_background": lambda classes: Dice(classes, include_background=False, smooth=1.0),
+    "tversky": Tversky,
+    "focal_tversky": lambda classes: Tversky(classes, gamma=4 / 3, include_background=False, smooth=1.0),
+    "lovasz": Lovasz,
+    "lovasz_without_background": lambda classes: Lovasz(classes, include_background=False),
+    "ohem": Ohem,
+    "weighted_ohem": lambda classes: Ohem(classes, threshold=0.0, least=0.3, class_weights=WEIGHTS[:classes]),
 }
 
 
@@ -96,7 +107,120 @@ def test_dice_is_its_formula_over_the_classes_that_are_there(smooth: float, back
     assert loss.item() == pytest.approx(sum(costs) / len(costs), rel=1e-6)
 
 
-# --- beside other libraries
+@pytest.mark.parametrize("smooth", [0.0, 1.0])
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize(("alpha", "beta", "gamma"), [(0.3, 0.7, 1.0), (1.0, 1.0, 1.0), (0.0, 2.0, 4 / 3)])
+def test_tversky_is_its_formula_over_the_classes_that_are_there(
+    alpha: float, beta: float, gamma: float, background: bool, smooth: float
+) -> None:
+    logits, target = batch()
+    target[target == 2] = 1  # class 2 is absent
+    pixels = labelled_pixels(logits, target)
+    costs = []
+    for index in [0, 1, 3] if background else [1, 3]:
+        hits = sum(p[index] for p, label in pixels if label == index)
+        too_much = sum(p[index] for p, label in pixels if label != index)
+        missed = sum(1 - p[index] for p, label in pixels if label == index)
+        tversky_index = (hits + smooth) / (hits + alpha * too_much + beta * missed + smooth)
+        costs.append((1 - tversky_index) ** (1 / gamma))
+    loss = Tversky(4, VOID, alpha, beta, gamma, background, smooth)(logits, target)
+    assert loss.item() == pytest.approx(sum(costs) / len(costs), rel=1e-6)
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_lovasz_is_its_definition_over_the_classes_that_are_there(background: bool) -> None:
+    logits, target = batch()
+    target[target == 2] = 1  # class 2 is absent
+    pixels = labelled_pixels(logits, target)
+    costs = []
+    for index in [0, 1, 3] if background else [1, 3]:
+        own = {place for place, (_, label) in enumerate(pixels) if label == index}
+        errors = [1 - p[index] if label == index else p[index] for p, label in pixels]
+        wrong: set[int] = set()  # the pixels of the largest errors, one more at a time
+        cost = before = 0.0
+        for place in sorted(range(len(pixels)), key=errors.__getitem__, reverse=True):
+            wrong.add(place)
+            loss_of_iou = 1 - len(own - wrong) / len(own | wrong)
+            cost += errors[place] * (loss_of_iou - before)
+            before = loss_of_iou
+        costs.append(cost)
+    loss = Lovasz(4, VOID, include_background=background)(logits, target)
+    assert loss.item() == pytest.approx(sum(costs) / len(costs), rel=1e-6)
+
+
+def test_lovasz_of_a_prediction_without_doubt_is_1_minus_the_iou() -> None:
+    target = batch()[1]
+    logits = 200 * one_hot(batch(seed=1)[1] % 4, 4)
+    confusion = ConfusionMatrix(4, VOID)
+    confusion.update(logits, target)
+    mean_iou = class_iou(confusion.compute()).mean().item()
+    assert 0.1 < mean_iou < 0.5
+    assert Lovasz(4, VOID)(logits, target).item() == pytest.approx(1 - mean_iou, abs=1e-6)
+
+
+def test_ohem_keeps_the_pixels_below_the_threshold_and_a_least_share_of_them() -> None:
+    p = torch.tensor([0.99, 0.6, 0.95, 0.8, 0.9, 0.01, 0.02, 0.03])  # of class 0; the last three are void
+    logits = torch.stack([p, 1 - p]).log().reshape(1, 2, 2, 4)
+    target = torch.tensor([0, 0, 0, 0, 0, VOID, VOID, VOID], dtype=torch.uint8).reshape(1, 2, 4)
+
+    def kept(*probabilities: float) -> float:
+        return pytest.approx(-sum(map(math.log, probabilities)) / len(probabilities), rel=1e-5)
+
+    assert Ohem(2, threshold=0.7)(logits, target).item() == kept(0.6)
+    assert Ohem(2, threshold=0.85)(logits, target).item() == kept(0.6, 0.8)
+    assert Ohem(2, threshold=0.7, least=0.3)(logits, target).item() == kept(0.6, 0.8)  # 2 of the 5 labelled
+    assert Ohem(2, threshold=0.0, least=0.6)(logits, target).item() == kept(0.6, 0.8, 0.9)
+    assert Ohem(2, threshold=0.0, least=1.0)(logits, target).item() == kept(0.6, 0.8, 0.9, 0.95, 0.99)
+    (gradient,) = torch.autograd.grad(Ohem(2, threshold=0.85)(logits.requires_grad_(), target), logits)
+    assert gradient[0, 0].ne(0).tolist() == [[False, True, False, True], [False] * 4]
+
+
+@pytest.mark.parametrize(("threshold", "least"), [(0.7, 1 / 16), (0.1, 0.5), (0.3, 0.01)])
+def test_ohem_is_its_formula(threshold: float, least: float) -> None:
+    logits, target = batch()
+    pixels = sorted(labelled_pixels(logits, target), key=lambda pixel: pixel[0][pixel[1]])
+    number = max(math.ceil(least * len(pixels)), sum(p[label] < threshold for p, label in pixels))
+    assert number < len(pixels)
+    above = sum(WEIGHTS[label] * -math.log(p[label]) for p, label in pixels[:number])
+    loss = Ohem(4, VOID, threshold, least, class_weights=WEIGHTS)(logits, target)
+    assert loss.item() == pytest.approx(above / sum(WEIGHTS[label] for _, label in pixels[:number]), rel=1e-6)
+
+
+# --- beside one another and other libraries
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_ohem_of_all_pixels_is_exactly_cross_entropy(weights: list[float] | None) -> None:
+    logits, target = batch()
+    expected = CrossEntropy(4, VOID, class_weights=weights)(logits, target)
+    assert torch.equal(Ohem(4, VOID, least=1.0, class_weights=weights)(logits, target), expected)
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_tversky_of_two_halves_is_dice(background: bool) -> None:
+    logits, target = batch()
+    target[target == 2] = 1
+    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    loss = Tversky(4, VOID, alpha=0.5, beta=0.5, include_background=background, smooth=0.5)(ours, target)
+    expected = Dice(4, VOID, include_background=background, smooth=1.0)(theirs, target)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(*pair)[0] for pair in ((loss, ours), (expected, theirs))))
+
+
+def test_lovasz_and_its_gradient_are_those_of_segmentation_models_pytorch() -> None:
+    logits, target = batch()
+    target[target == 2] = 1
+    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    loss = Lovasz(4, VOID)(ours, target)
+    expected = smp.losses.LovaszLoss("multiclass", ignore_index=VOID)(theirs, target)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(*pair)[0] for pair in ((loss, ours), (expected, theirs))))
+
+
+def test_tversky_is_that_of_segmentation_models_pytorch_where_every_class_is_there() -> None:
+    logits, target = batch()
+    theirs = smp.losses.TverskyLoss("multiclass", ignore_index=VOID, alpha=0.3, beta=0.7)
+    torch.testing.assert_close(Tversky(4, VOID)(logits, target), theirs(logits, target))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
@@ -149,6 +273,10 @@ def test_the_constant_predictor_costs_much() -> None:
     assert Dice(21, VOID, include_background=False)(logits, target).item() == pytest.approx(1, abs=1e-6)
     assert CrossEntropy(21, VOID)(logits, target).item() == pytest.approx(25, abs=1e-4)
     assert Focal(21, VOID)(logits, target).item() == pytest.approx(25, abs=1e-4)
+    assert Ohem(21, VOID)(logits, target).item() == pytest.approx(100, abs=1e-4)  # the wrong quarter alone
+    assert Lovasz(21, VOID)(logits, target).item() == pytest.approx((0.25 + 20) / 21, abs=1e-6)  # 0.96
+    background = 1 - 0.75 / (0.75 + 0.3 * 0.25)
+    assert Tversky(21, VOID)(logits, target).item() == pytest.approx((background + 20) / 21, abs=1e-6)  # 0.96
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -183,6 +311,15 @@ def test_void_has_no_value_and_no_gradient(make: Callable[[int], nn.Module]) -> 
     assert torch.equal(make(4)(other, target), loss.detach())
 
 
+def test_void_counts_as_little_as_pixels_that_are_not_there(make: Callable[[int], nn.Module]) -> None:
+    logits, target = batch()
+    logits = logits.round().requires_grad_()  # with ties between void and other pixels
+    cut = logits.detach()[..., 2:].clone().requires_grad_()  # the first two columns are void
+    loss, expected = make(4)(logits, target), make(4)(cut, target[..., 2:])
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, logits)[0][..., 2:], torch.autograd.grad(expected, cut)[0])
+
+
 def test_a_batch_of_void_costs_0_and_has_a_gradient_of_0(make: Callable[[int], nn.Module]) -> None:
     logits = batch()[0].requires_grad_()
     loss = make(4)(logits, torch.full((2, 6, 7), VOID, dtype=torch.uint8))
@@ -191,8 +328,8 @@ def test_a_batch_of_void_costs_0_and_has_a_gradient_of_0(make: Callable[[int], n
     assert torch.all(gradient == 0)
 
 
-@pytest.mark.parametrize("make_loss", [CrossEntropy, Focal])
-def test_a_batch_of_classes_that_weigh_0_costs_0(make_loss: type[CrossEntropy] | type[Focal]) -> None:
+@pytest.mark.parametrize("make_loss", [CrossEntropy, Focal, Ohem])
+def test_a_batch_of_classes_that_weigh_0_costs_0(make_loss: type[CrossEntropy | Focal | Ohem]) -> None:
     loss = make_loss(4, VOID, class_weights=[1.0, 0.0, 1.0, 1.0])
     logits = batch()[0].requires_grad_()
     value = loss(logits, torch.ones(2, 6, 7, dtype=torch.int64))
@@ -216,8 +353,11 @@ def test_any_label_can_be_void(make: Callable[[int], nn.Module], ignore_index: i
     assert torch.equal(loss(logits, torch.where(target == VOID, ignore_index, target)), expected)
 
 
-def test_a_background_alone_is_nothing_to_a_dice_without_background() -> None:
-    assert Dice(4, include_background=False)(batch()[0], torch.zeros(2, 6, 7, dtype=torch.uint8)).item() == 0
+@pytest.mark.parametrize("make_loss", [Dice, Tversky, Lovasz])
+def test_a_background_alone_is_nothing_to_a_loss_without_background(
+    make_loss: type[Dice | Tversky | Lovasz],
+) -> None:
+    assert make_loss(4, include_background=False)(batch()[0], torch.zeros(2, 6, 7, dtype=torch.uint8)).item() == 0
 
 
 # --- numbers
@@ -246,12 +386,15 @@ def test_autocast_changes_nothing(make: Callable[[int], nn.Module]) -> None:
     assert torch.equal(loss, make(4)(logits.float(), target))
 
 
-def test_millions_of_pixels_lose_no_digits() -> None:
+@pytest.mark.parametrize(
+    ("make_loss", "expected"), [(Dice, 1 - 2 * 0.1 / 1.1), (Tversky, 1 - 0.1 / (0.1 + 0.7 * 0.9)), (Lovasz, 0.9)]
+)
+def test_millions_of_pixels_lose_no_digits(make_loss: type[Dice | Tversky | Lovasz], expected: float) -> None:
     # one running float32 sum stalls: at 2,000,000 adding 0.1 changes nothing
     logits = torch.zeros(1, 2, 2048, 2048)
     logits[:, 0] = math.log(0.1 / 0.9)
     target = torch.zeros(1, 2048, 2048, dtype=torch.uint8)
-    assert Dice(2)(logits, target).item() == pytest.approx(1 - 2 * 0.1 / 1.1, rel=1e-5)
+    assert make_loss(2)(logits, target).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("size", [1e4, 1e30])
@@ -271,6 +414,22 @@ def test_focal_has_a_gradient_where_p_is_1(gamma: float) -> None:
     logits = (200 * one_hot(target, 4)).requires_grad_()
     Focal(4, gamma=gamma)(logits, target).backward()
     assert torch.all(logits.grad == 0)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 4 / 3, 3.0])
+def test_focal_tversky_has_a_gradient_where_nothing_is_wrong(gamma: float) -> None:
+    _, target = batch()
+    target = target % 4
+    logits = (200 * one_hot(target, 4)).requires_grad_()
+    Tversky(4, gamma=gamma)(logits, target).backward()
+    assert torch.all(logits.grad == 0)
+
+
+def test_a_slope_of_lovasz_keeps_its_digits_among_many_pixels() -> None:
+    # the authors' code takes the difference of two float32 near 1, 6e-8 apart at best: here every slope is 1e-6
+    logits = torch.zeros(1, 2, 1000, 1000, requires_grad=True)
+    (gradient,) = torch.autograd.grad(Lovasz(2)(logits, torch.zeros(1, 1000, 1000, dtype=torch.uint8)), logits)
+    torch.testing.assert_close(gradient[:, 0], torch.full((1, 1000, 1000), -0.25e-6), rtol=1e-5, atol=0)
 
 
 def test_gradients_agree_with_finite_differences(make: Callable[[int], nn.Module]) -> None:
@@ -311,6 +470,20 @@ def test_deterministic_algorithms_suffice(make: Callable[[int], nn.Module]) -> N
     assert logits.grad.isfinite().all()
 
 
+@pytest.mark.gpu
+def test_nothing_waits_for_the_device(make: Callable[[int], nn.Module]) -> None:
+    logits, target = (each.cuda() for each in batch())
+    loss = make(4).cuda()
+    expected = make(4)(*batch())
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        value = loss(logits.requires_grad_(), target)
+        value.backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(value.cpu(), expected)
+
+
 def test_weights_follow_the_module_and_stay_out_of_checkpoints() -> None:
     loss = CrossEntropy(4, class_weights=WEIGHTS)
     assert loss.state_dict() == {}
@@ -323,13 +496,16 @@ def test_weights_follow_the_module_and_stay_out_of_checkpoints() -> None:
 def test_a_label_that_does_not_exist_is_never_dropped(make: Callable[[int], nn.Module]) -> None:
     logits, target = batch()
     target[0, 3, 3:5] = 200
+    logits[0, 3, 3, 3:5] = 50  # certain of the last class, so that it looks right to what clips labels
     with pytest.raises(LabelError, match=r"^2 pixels hold labels that do not exist; allowed are 0\.\.3 and 255 \(void"):
         make(4)(logits, target)
     # where looking at the values is not allowed, as on CUDA, the step must be seen to be bad
     torch.compiler.reset()
     compiled = torch.compile(make(4), fullgraph=True, backend="aot_eager")
     assert compiled(logits, target).isnan()
-    assert compiled(logits, torch.where(target == 200, 200, VOID)).isnan()  # also where nothing else is labelled
+    for label in (200, -1):  # also where nothing but background is labelled
+        assert compiled(logits, torch.where(target == 200, label, VOID)).isnan()
+        assert compiled(logits, torch.where(target == 200, label, 0)).isnan()
 
 
 def test_wrong_shapes_say_what_is_wanted(make: Callable[[int], nn.Module]) -> None:
@@ -357,6 +533,13 @@ def test_wrong_shapes_say_what_is_wanted(make: Callable[[int], nn.Module]) -> No
         (lambda: Focal(4, gamma=-1.0), r"gamma = -1\.0; allowed are"),
         (lambda: Dice(4, smooth=-1.0), r"smooth = -1\.0; allowed are"),
         (lambda: Dice(4, smooth=math.nan), "smooth = nan"),
+        (lambda: Tversky(4, alpha=-0.1), r"alpha = -0\.1; allowed are finite numbers of 0 or more"),
+        (lambda: Tversky(4, beta=0.0), r"beta = 0\.0; allowed are finite numbers above 0"),
+        (lambda: Tversky(4, gamma=math.inf), "gamma = inf; allowed are finite numbers above 0"),
+        (lambda: Tversky(4, smooth=-1.0), r"smooth = -1\.0; allowed are"),
+        (lambda: Ohem(4, threshold=1.1), r"threshold = 1\.1; allowed is 0 to 1"),
+        (lambda: Ohem(4, least=0.0), r"least = 0\.0; allowed is a share above 0, up to 1"),
+        (lambda: Ohem(4, class_weights=[1.0, 2.0]), "class_weights has 2 numbers for 4 classes"),
     ],
 )
 def test_wrong_options_say_what_is_allowed(make_loss: Callable[[], nn.Module], message: str) -> None:
