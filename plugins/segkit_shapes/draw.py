@@ -10,31 +10,40 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-CLASSES = ("background", "disc", "square", "triangle", "cross", "ring")
+from segkit_shapes.outlines import Inside, Pixels, inside
+from segkit_shapes.varieties import Variety
+
 VOID = 255
 
-_SHARES = (25, 22, 21, 19, 13)  # of 100 objects, in the order of CLASSES: rings are rare, as some class always is
 _TURNS = [(round(math.cos(k * math.pi / 32) * 256), round(math.sin(k * math.pi / 32) * 256)) for k in range(64)]
 _CELLS = 7  # a texture is a grid of 7 x 7 colours, blended: large patches with edges of their own
+_GRAIN = 2  # grey levels, in rows of two pixels; the noise has 14, so that it takes many pixels to see
 
-Pixels = NDArray[np.int64]
 Labels = NDArray[np.uint8]
 
 
-def draw(size: int, random: np.random.Generator) -> tuple[NDArray[np.uint8], Labels]:
-    """A noisy, textured picture uint8 ``[size,size,3]`` of up to five objects, and its labels ``[size,size]``."""
+def draw(variety: Variety, size: int, random: np.random.Generator) -> tuple[NDArray[np.uint8], Labels]:
+    """A noisy, textured picture uint8 ``[size,size,3]`` of a few objects, and its labels ``[size,size]``."""
     base = random.integers(40, 216, 3)
     picture = _texture(size, base, 32, random)
     labels: Labels = np.zeros((size, size), dtype=np.uint8)
-    for _ in range(int(random.integers(2, 6))):
-        label = 1 + int(np.searchsorted(np.cumsum(_SHARES), random.integers(100), side="right"))
-        inside = _outline(label, size, random)
-        around = _grown(inside)
-        if labels[around].any():  # objects never touch
+    taken = np.zeros((size, size), dtype=bool)
+    grain = np.where(np.arange(size) // 2 % 2, _GRAIN, -_GRAIN)[:, None, None].repeat(size, axis=1)  # [size,size,1]
+    for _ in range(int(random.integers(*variety.objects))):
+        label = 1 + int(np.searchsorted(np.cumsum(variety.shares), random.integers(100), side="right"))
+        own = _object(variety, label, size, random)
+        around = _grown(own)
+        if taken[around].any():  # objects never touch
             continue
-        picture[inside] = _texture(size, _contrasting(base, random), 20, random)[inside]
-        labels[around & ~_shrunk(inside)] = VOID
-        labels[_shrunk(inside)] = label
+        taken |= around
+        colour = np.array(variety.colours[label - 1]) if variety.colours else _contrasting(base, random)
+        picture[own] = _texture(size, colour, 20, random)[own]
+        if variety.alike:
+            if labels.any() and random.integers(100) < variety.alike:
+                continue
+            picture[own] += grain[own]
+        labels[around & ~_shrunk(own)] = VOID
+        labels[_shrunk(own)] = label
     noise = random.integers(-14, 15, (size, size, 3))
     return np.clip(picture + noise, 0, 255).astype(np.uint8), labels
 
@@ -46,7 +55,12 @@ def _texture(size: int, base: Pixels, contrast: int, random: np.random.Generator
         + random.integers(-contrast, contrast + 1, (_CELLS, _CELLS, 1))
         + random.integers(-8, 9, (_CELLS, _CELLS, 3))
     )
-    at = np.arange(size, dtype=np.int64) * (_CELLS - 1) * 64 // size  # the place on the grid, in 64ths of a cell
+    return _blended(grid, size)
+
+
+def _blended(grid: Pixels, size: int) -> Pixels:
+    """A grid of numbers ``[cells,cells,channels]`` enlarged to ``[size,size,channels]``, without steps."""
+    at = np.arange(size, dtype=np.int64) * (len(grid) - 1) * 64 // size  # the place on the grid, in 64ths of a cell
     cell, part = at // 64, at % 64
     rows: Pixels = grid[cell] * (64 - part)[:, None, None] + grid[cell + 1] * part[:, None, None]  # [size,cells,3]
     both: Pixels = rows[:, cell] * (64 - part)[:, None] + rows[:, cell + 1] * part[:, None]  # [size,size,3]
@@ -61,33 +75,21 @@ def _contrasting(base: Pixels, random: np.random.Generator) -> Pixels:
             return colour
 
 
-def _outline(label: int, size: int, random: np.random.Generator) -> NDArray[np.bool_]:
+def _object(variety: Variety, label: int, size: int, random: np.random.Generator) -> Inside:
     """The pixels of one object, turned and placed at random, ``[size,size]``."""
-    radius = int(random.integers(size * 13, size * 18))  # in hundredths of a pixel
+    smallest, largest = variety.radius
+    radius = int(random.integers(size * smallest // 10, size * largest // 10))  # in hundredths of a pixel
     margin = radius * 13 // 1000 + 2
     column, row = random.integers(margin, size - margin, 2).tolist()
-    cosine, sine = _TURNS[int(random.integers(64))]
+    cosine, sine = _TURNS[int(random.integers(*variety.turns))]
     x = np.arange(size, dtype=np.int64) - column
     y = (np.arange(size, dtype=np.int64) - row)[:, None]
     u: Pixels = (x * cosine + y * sine) * 100  # [size,size], in units of pixel / 25600
     v: Pixels = (y * cosine - x * sine) * 100
-    r = radius * 256
-    across, along = np.abs(u), np.abs(v)
-    inside: NDArray[np.bool_]
-    if CLASSES[label] == "disc":
-        inside = u * u + v * v <= r * r
-    elif CLASSES[label] == "square":
-        inside = np.maximum(across, along) * 100 <= r * 89
-    elif CLASSES[label] == "triangle":
-        inside = (v * 100 >= -r * 67) & (across * 173 + v * 100 <= r * 133)
-    elif CLASSES[label] == "cross":
-        inside = (np.minimum(across, along) * 100 <= r * 40) & (np.maximum(across, along) * 100 <= r * 118)
-    else:
-        inside = (u * u + v * v <= r * r // 100 * 156) & (u * u + v * v >= r * r // 100 * 30)
-    return inside
+    return inside(variety.classes[label], u, v, radius * 256)
 
 
-def _grown(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _grown(inside: Inside) -> Inside:
     """``inside`` and its neighbours above, below, left and right."""
     grown = inside.copy()
     grown[1:] |= inside[:-1]
@@ -97,5 +99,5 @@ def _grown(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return grown
 
 
-def _shrunk(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _shrunk(inside: Inside) -> Inside:
     return ~_grown(~inside)

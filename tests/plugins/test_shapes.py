@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from PIL import Image
 from segkit.data.sample import Dataset
 from segkit.errors import ConfigError, DataError
 from segkit_shapes.dataset import ShapesDataset
+from segkit_shapes.outlines import inside
+from segkit_shapes.varieties import MANY
 
 FINGERPRINT = """
-import hashlib
+import hashlib, sys
 from segkit_shapes.dataset import ShapesDataset
-dataset, digest = ShapesDataset("train"), hashlib.sha256()
+variety, size = sys.argv[1], int(sys.argv[2])
+dataset, digest = ShapesDataset("train", variety=variety, size=size), hashlib.sha256()
 for image, mask, _ in (dataset[index] for index in range(7, -1, -1)):
     digest.update(image.numpy().tobytes() + mask.numpy().tobytes())
 print(digest.hexdigest())
@@ -27,9 +31,17 @@ print(digest.hexdigest())
 
 
 @pytest.fixture(scope="module")
+def many() -> dict[str, ShapesDataset]:
+    return {split: ShapesDataset(split, 128, [480, 120, 120], variety="many") for split in ShapesDataset.splits}
+
+
+@pytest.fixture(scope="module")
 def counts() -> np.ndarray:
-    """Pixels of each label in each picture of train, ``[pictures,256]``."""
-    dataset = ShapesDataset("train")
+    return counted(ShapesDataset("train"))
+
+
+def counted(dataset: ShapesDataset) -> np.ndarray:
+    """Pixels of each label in each picture, ``[pictures,256]``."""
     return np.stack([np.bincount(dataset.mask(index).flatten(), minlength=256) for index in range(len(dataset))])
 
 
@@ -51,9 +63,16 @@ def test_lengths_and_splits() -> None:
     assert len(ShapesDataset.palette) == len(ShapesDataset.classes) == 6
 
 
-def test_a_picture_is_the_same_in_every_process() -> None:
-    printed = subprocess.run([sys.executable, "-c", FINGERPRINT], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == "7335b80ac48ec8799d5e6e80ca63ca65d47046ee3f4121f3ed733a2d6518f126"
+@pytest.mark.parametrize(
+    ("variety", "size", "digest"),
+    [
+        ("few", 64, "7335b80ac48ec8799d5e6e80ca63ca65d47046ee3f4121f3ed733a2d6518f126"),
+        ("many", 128, "024f19f96b4906adcb5135dbcaa2424302d7a44b9cb93b38f293593b781aa54a"),
+    ],
+)
+def test_a_picture_is_the_same_in_every_process(variety: str, size: int, digest: str) -> None:
+    command = [sys.executable, "-c", FINGERPRINT, variety, str(size)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == digest
 
 
 def test_other_seeds_splits_and_indices_are_other_pictures() -> None:
@@ -85,8 +104,53 @@ def test_every_class_is_in_every_split() -> None:
         assert present.tolist() == [0, 1, 2, 3, 4, 5, 255]
 
 
-def test_void_lies_between_an_object_and_the_background() -> None:
-    dataset = ShapesDataset("train")
+def test_many_classes_are_three_percent_of_the_pixels_and_in_every_split(many: dict[str, ShapesDataset]) -> None:
+    for dataset in many.values():
+        assert len(dataset.classes) == len(dataset.palette) == 13
+        counts = counted(dataset)
+        shares = counts.sum(0)[:13] / counts.sum(0)[:13].sum()
+        assert 0.965 < shares[0] < 0.975
+        assert 0 < shares[1:].min() < shares[1:].max() / 3 < 0.003
+        assert counts[:, 1:13].sum(1).min() > 50  # every picture has an object
+        assert counts.sum(0)[13:255].sum() == 0
+    assert ((counted(many["train"])[:, :13] > 0).sum(0) >= 20).all()  # rare, and yet enough to learn it from
+
+
+def test_of_what_has_a_class_s_colour_most_is_background_where_classes_are_many(many: dict[str, ShapesDataset]) -> None:
+    colours = torch.tensor(MANY.colours)[:, :, None, None]  # [classes,3,1,1]
+    alike, own = np.zeros(12), np.zeros(12)
+    for image, mask, _ in (many["train"][index] for index in range(100)):
+        near = (image.long() - colours).abs().sum(1) < 70  # [classes,H,W]
+        alike += (near & (mask != 255)).sum((1, 2)).numpy()
+        own += torch.stack([(near[k] & (mask == k + 1)).sum() for k in range(12)]).numpy()
+    assert (own < alike / 2).all()
+    assert own.sum() > 0.05 * alike.sum()
+
+
+def test_only_a_grain_tells_an_object_from_what_is_alike(many: dict[str, ShapesDataset]) -> None:
+    grain = torch.tensor([-1.0, -1.0, 1.0, 1.0]).repeat(32)[:, None]  # [H,1]
+    inside, outside = [], []
+    for image, mask, _ in (many["train"][index] for index in range(200)):
+        seen = image.float().mean(0) * grain  # [H,W]
+        inside.append((seen[mask > 0][mask[mask > 0] != 255]).mean().item())
+        outside.append(seen[mask == 0].mean().item())
+    assert 1.5 < np.mean(inside) < 2.5
+    assert abs(np.mean(outside)) < 0.2
+
+
+def test_no_two_outlines_are_alike() -> None:
+    at = np.arange(-40, 41, dtype=np.int64) * 100
+    places = np.broadcast_arrays(at, at[:, None])
+    shapes = [inside(name, *places, 2500) for name in MANY.classes[1:]]
+    for position, one in enumerate(shapes):
+        assert not (one[0] | one[-1] | one[:, 0] | one[:, -1]).any()
+        for other in shapes[:position]:
+            assert (one & other).sum() / (one | other).sum() < 0.85
+
+
+@pytest.mark.parametrize(("variety", "size"), [("few", 64), ("many", 128)])
+def test_void_lies_between_an_object_and_the_background(variety: Literal["few", "many"], size: int) -> None:
+    dataset = ShapesDataset("train", variety=variety, size=size)
     for index in range(20):
         mask = dataset.mask(index).numpy()
         for one, other in ((mask[1:], mask[:-1]), (mask[:, 1:], mask[:, :-1])):
@@ -95,9 +159,9 @@ def test_void_lies_between_an_object_and_the_background() -> None:
         assert 0 < (mask == 255).mean() < 0.15
 
 
-def test_colour_alone_does_not_tell_the_class() -> None:
+def test_colour_alone_does_not_tell_the_class_where_classes_are_few() -> None:
     dataset = ShapesDataset("train")
-    means: dict[int, list[np.ndarray]] = {label: [] for label in range(1, 6)}
+    means: dict[int, list[np.ndarray]] = {label: [] for label in range(1, len(dataset.classes))}
     for image, mask, _ in (dataset[index] for index in range(len(dataset))):
         for label in means:
             if (mask == label).any():
@@ -114,6 +178,8 @@ def test_colour_alone_does_not_tell_the_class() -> None:
         ({"images": [1, 2]}, ConfigError, r"images = \[1, 2\]: give three numbers"),
         ({"images": [1, 0, 1]}, ConfigError, "at least 1"),
         ({"size": 8}, ConfigError, "size = 8: allowed are 32 to 4096"),
+        ({"size": 64, "variety": "many"}, ConfigError, "size = 64: allowed are 96 to 4096 pixels for variety = 'many'"),
+        ({"variety": "lots"}, ConfigError, "variety = 'lots': allowed are few and many"),
         ({"seed": -1}, ConfigError, "seed = -1: give 0 or more"),
     ],
 )
