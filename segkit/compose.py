@@ -21,8 +21,10 @@ from segkit import plugins
 from segkit.build import create
 from segkit.config import Choice, Config, read_config, settings_from
 from segkit.data.class_weights import class_weights
-from segkit.data.labels import LabelCounts, count_splits
+from segkit.data.faults import gathered
+from segkit.data.labels import LabelCounts
 from segkit.data.sample import Dataset
+from segkit.data.scan import Scan, scan_splits
 from segkit.engine.device import pick_device, seed_everything
 from segkit.engine.events import Result
 from segkit.engine.fit import train_and_evaluate
@@ -30,6 +32,7 @@ from segkit.engine.folder import check_folder
 from segkit.engine.job import Job
 from segkit.engine.objective import Loss, Objective, as_objective, numbered
 from segkit.engine.precision import resolve
+from segkit.errors import DataError, Fault
 from segkit.overrides import Overrides
 from segkit.registry import datasets, losses, metrics, models
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
@@ -65,16 +68,17 @@ def run_config(settings: Config, *, resume: bool = False, overwrite: bool = Fals
     """As :func:`run`, for a config that was read already."""
     check_folder(settings.folder, resume=resume, overwrite=overwrite)
     resolve(settings.train.precision, pick_device(settings.train.device))  # refused before the data is read
-    splits = build_splits(settings.dataset)
-    counts = count_splits(splits)
-    chosen_losses = resolve_weights(settings.losses, counts["train"])
+    scan = scan_dataset(settings)
+    scan.refuse_errors()
+    splits = scan.splits
+    chosen_losses = resolve_weights(settings.losses, scan.counts("train"))
     seed_everything(settings.train.seed, settings.train.deterministic)
     job = Job(
         model=build_model(settings.model, splits["train"], pretrained=not resume),
         objective=build_objective(chosen_losses, splits["train"]),
         splits=splits,
         folder=settings.folder,
-        counts=counts,
+        scan=scan,
         metrics=build_metrics(settings.metrics, splits["train"]),
         train=settings.train,
         data=settings.data,
@@ -142,17 +146,30 @@ def fit(
     return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.notify)
 
 
-def build_splits(choice: Choice) -> dict[str, Dataset]:
-    """Every split that the dataset has; train and val are asked for in any case.
+def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
+    """Build the splits that the dataset has, or those named, and read every label once.
 
     Raises:
-        ConfigError, DataError: the options are wrong, or the files.
+        ConfigError, DataError: the options are wrong, or there is nothing to read.
     """
-    component = datasets.find(choice.name)
-    train: Dataset = create(component, choice.options, {"split": "train"})
-    there = getattr(train, "splits", SPLITS)
-    others = [split for split in SPLITS[1:] if split == "val" or split in there]
-    return {"train": train} | {split: create(component, choice.options, {"split": split}) for split in others}
+    component = datasets.find(settings.dataset.name)
+    splits: dict[str, Dataset] = {}
+    faults: dict[str, list[Fault]] = {}
+
+    def build(split: str) -> None:
+        with gathered() as faults[split]:  # what cannot be used is told with all that the scan finds
+            splits[split] = create(component, settings.dataset.options, {"split": split})
+
+    build("train")
+    there = getattr(splits["train"], "splits", SPLITS)
+    for split in SPLITS[1:]:
+        if split == "val" or split in there:
+            build(split)
+    unknown = [name for name in names if name not in splits]
+    if unknown:
+        raise DataError(f"{settings.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
+    chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
+    return scan_splits(chosen, settings.data, faults)
 
 
 def facts(dataset: Dataset) -> dict[str, Any]:

@@ -9,16 +9,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from segkit.compose import build_metrics, build_objective, build_splits
+from segkit.compose import build_metrics, build_objective, scan_dataset
 from segkit.config import read_config
-from segkit.data.labels import count_splits
 from segkit.data.loader import worker_count
 from segkit.engine.device import pick_device, seed_everything
 from segkit.engine.evaluate import evaluate
+from segkit.engine.floors import beside, floors
 from segkit.engine.folder import read_json
-from segkit.engine.job import floor
 from segkit.engine.precision import resolve
-from segkit.errors import DataError, RunFolderError
+from segkit.errors import RunFolderError
 from segkit.loading import load
 from segkit.overrides import Overrides
 
@@ -48,12 +47,8 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     if not isinstance(tables, dict) or "dataset" not in tables:
         raise RunFolderError(f"{folder} was trained on plain objects; there is no config to build its data from")
     config = read_config(tables, overrides)
-    splits = build_splits(config.dataset)
-    unknown = [name for name in names if name not in splits]
-    if unknown:
-        raise DataError(f"{config.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
-    wanted = {name: dataset for name, dataset in splits.items() if not names or name in names}
-    counts = count_splits(wanted)
+    scan = scan_dataset(config, names)
+    scan.refuse_errors()
     weights = record.get("class_weights") or [None] * len(config.losses)
     losses = [
         replace(choice, options={**choice.options, "class_weights": row}) if row else choice
@@ -62,18 +57,21 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     device = pick_device(config.train.device)
     seed_everything(config.train.seed, config.train.deterministic)
     model = load(folder, device=str(device), precision=config.train.precision).model
+    first = next(iter(scan.splits.values()))
+    metrics = build_metrics(config.metrics, first)
+    lowest = floors(scan, metrics)
     scores = {}
-    for name, dataset in wanted.items():
+    for name, dataset in scan.splits.items():
         found = evaluate(
             model,
             dataset,
             precision=resolve(config.train.precision, device),
             objective=build_objective(losses, dataset).to(device),
-            metrics=build_metrics(config.metrics, dataset),
+            metrics=metrics,
             batch_size=config.train.batch_size,
             resize=config.data.resize,
             workers=worker_count(config.train.workers, device),
             description=f"scores on {name}",
         )
-        scores[name] = {**found, "floor": floor(counts[name], tuple(dataset.classes), name)}
-    return Scores(scores, tuple(splits["train"].classes), {name: count.shares for name, count in counts.items()})
+        scores[name] = beside(found, lowest[name])
+    return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})

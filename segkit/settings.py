@@ -23,6 +23,10 @@ class DataSettings(Settings):
     resize: Annotated[float, Field(gt=0, le=8)] | Pair | None = Field(
         None, description="a factor, or [height, width]; scores are still taken at each mask's own size"
     )
+    on_bad: Literal["stop", "skip"] = Field(
+        "stop", description="skip leaves out what cannot be used, with a warning that names it"
+    )
+    allow_leaks: bool = Field(False, description="go on although the same picture is in two splits")
 
 
 class AugmentSettings(Settings):
@@ -38,11 +42,23 @@ class AugmentSettings(Settings):
     flip_vertical: Share = Field(0.0, description="how often to mirror top and bottom; 0.5 for images from above")
     rotation: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="degrees, drawn from -rotation..rotation")
     colour: Share = Field(0.0, description="strength of brightness, contrast, saturation and hue jitter; 0.5 is usual")
+    class_balanced: Share = Field(
+        0.0,
+        description="share of the crops that are centred on a class drawn evenly from those in the image, the training "
+        "images' largest class aside; 0.33 is usual",
+    )
+    max_class_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="a crop that one class fills beyond this share is drawn anew, at most 9 times; 0.75 is usual"
+    )
 
     @model_validator(mode="after")
-    def _ordered(self) -> AugmentSettings:
+    def _consistent(self) -> AugmentSettings:
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale = {self.scale}: the smaller factor comes first")
+        if self.crop is None and self.class_balanced:
+            raise ValueError(f"class_balanced = {self.class_balanced} chooses crops: give crop, in pixels, too")
+        if self.crop is None and self.max_class_share < 1:
+            raise ValueError(f"max_class_share = {self.max_class_share} chooses crops: give crop, in pixels, too")
         return self
 
 
@@ -74,6 +90,9 @@ class TrainSettings(Settings):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field("auto", description="processes that load data")
     patience: int = Field(0, ge=0, description="epochs without a better score after which to stop; 0 is off")
+    stop_on_collapse: bool = Field(
+        False, description="end the run when val stays at the floor; without it there is one warning"
+    )
     best: str = Field("mean_iou", description="what the best checkpoint is chosen by, on val: a metric, or loss")
     log_every: int = Field(20, gt=0, description="steps between two readings of the loss from the device")
 

@@ -150,9 +150,9 @@ def test_labels_out_of_range_are_told_for_every_file(
         labels[0, :5] = 200
         Image.fromarray(labels).save(mask)
     message = fails(["run", str(config)], capsys)
-    assert f"{len(masks)} of {len(masks)} masks of the val split" in message
-    assert str(masks[0]) in message
-    assert "200 (5 pixels)" in message
+    assert f"val: {len(masks)} files: labels that are not allowed, 200 ({5 * len(masks)} pixels" in message
+    assert f"{masks[0].name}, " in message
+    assert f"(in {masks[0].parent})" in message
 
 
 def test_without_a_network_a_download_is_told_in_full(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,8 +278,7 @@ def test_what_is_wrong_is_told_for_every_split_at_once(
         mask = sorted((tmp_path / "data" / "masks" / split).iterdir())[0]
         mask.write_bytes(b"")
     message = fails(["run", str(config)], capsys)
-    assert "masks of the train split" in message
-    assert "masks of the test split" in message
+    assert "train, test: 2 files: the file is empty: train/train_0.png, test/test_0.png" in message
 
 
 def test_show_tells_the_tables_that_are_no_components(capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,4 +295,4 @@ def test_masks_without_a_label_are_told_before_anything_is_written(
         with Image.open(mask) as picture:
             void = np.full((picture.height, picture.width), 255, np.uint8)
         Image.fromarray(void).save(mask)
-    assert "every mask of the val split is void throughout" in fails(["run", str(config)], capsys)
+    assert "val: every mask is void throughout" in fails(["run", str(config)], capsys)

@@ -3,21 +3,33 @@
 What is drawn is a pure function of (seed, epoch, index): the number of workers, the batch size and a
 resumed run change nothing. Images are sampled bilinearly, masks by the nearest pixel; outside the image
 there is the mean colour, and void.
+
+Crops can be centred on a pixel of a class drawn evenly from those in the image, as nnU-Net does with a third of them
+(Isensee et al., Nature Methods 2021, arXiv 1809.10486), and drawn anew where one class fills them, as in
+mmsegmentation (``cat_max_ratio``).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from segkit.data.normalise import MEAN, MEAN_PIXEL
 from segkit.data.sample import Sample
 from segkit.settings import AugmentSettings
+
+TRIES = 10  # as mmsegmentation; an image of a single class would never end
+_GRID = 4  # pixels between those that are looked at to judge a crop
+Targets = Sequence[
+    NDArray[np.float64]
+]  # for each class [N,2]: y and x of some of its pixels, as parts of the image's size
 
 
 class View(NamedTuple):
@@ -34,20 +46,44 @@ class View(NamedTuple):
     colour: NDArray[np.float32]
 
 
-def draw(settings: AugmentSettings, height: int, width: int, key: tuple[int, int, int]) -> View:
-    """Draw a view of an image of ``height x width`` pixels from ``key = (seed, epoch, index)``."""
+def draw(
+    settings: AugmentSettings,
+    height: int,
+    width: int,
+    key: tuple[int, int, int],
+    targets: Targets = (),
+    attempt: int = 0,
+) -> View:
+    """Draw a view of an image of ``height x width`` pixels.
+
+    Args:
+        settings: what is drawn, from which ranges.
+        height: of the image, pixels.
+        width: of the image, pixels.
+        key: (seed, epoch, index).
+        targets: what a share ``class_balanced`` of the views is centred on.
+        attempt: another one moves the view to another place, and changes nothing else.
+    """
     random = np.random.default_rng(key)
     low, high = settings.scale
     scale = math.exp(random.uniform(math.log(low), math.log(high)))
     angle = math.radians(random.uniform(-settings.rotation, settings.rotation))
     position = random.uniform(size=2)
     mirror = [-1.0 if chance < share else 1.0 for chance, share in _flips(settings, random)]
+    colour = _draw_colour(settings.colour, random)
+    balanced = random.uniform() < settings.class_balanced
+    if attempt:
+        random = np.random.default_rng((*key, attempt))
+        position = random.uniform(size=2)
+    target = _draw_target(targets, random) if balanced else None
 
     size = _crop_size(settings, height, width)
     centre = []
-    for length, view, where in zip((height, width), size, position, strict=True):
+    for axis, (length, view) in enumerate(zip((height, width), size, strict=True)):
         spare = length * scale - view  # negative: the view is larger than the image, and the rest is void
-        start = where * spare
+        start = position[axis] * spare
+        if target is not None:  # in the middle, but no further out than any other view
+            start = min(max(target[axis] * length * scale - view / 2, min(0, spare)), max(0, spare))
         if scale == 1.0:
             start = round(start)  # whole pixels: nothing is interpolated
         centre.append((start + view / 2) / scale)
@@ -56,7 +92,27 @@ def draw(settings: AugmentSettings, height: int, width: int, key: tuple[int, int
     half_height, half_width = size[0] / 2, size[1] / 2
     c = centre[1] - a * half_width - b * half_height
     f = centre[0] - d * half_width - e * half_height
-    return View(size, (a, b, c, d, e, f), _draw_colour(settings.colour, random))
+    return View(size, (a, b, c, d, e, f), colour)
+
+
+def draw_mixed(
+    settings: AugmentSettings, mask: Tensor, key: tuple[int, int, int], targets: Targets, ignore_index: int
+) -> View:
+    """Draw a view of which no class fills more than ``max_class_share``; where ten tries find none, the last one.
+
+    Args:
+        settings: as in :func:`draw`, likewise ``key`` and ``targets``.
+        mask: uint8 ``[H,W]``.
+        key: (seed, epoch, index).
+        targets: what a share of the views is centred on.
+        ignore_index: the label of void, which is not counted.
+    """
+    height, width = mask.shape
+    for attempt in range(TRIES):
+        view = draw(settings, height, width, key, targets, attempt)
+        if settings.max_class_share == 1 or _largest_share(mask, view, ignore_index) <= settings.max_class_share:
+            break
+    return view
 
 
 def apply(sample: Sample, view: View, ignore_index: int) -> Sample:
@@ -80,6 +136,26 @@ def apply(sample: Sample, view: View, ignore_index: int) -> Sample:
             )
         )
     return Sample(torch.from_numpy(image.copy()).permute(2, 0, 1), torch.from_numpy(mask.copy()), sample.name)
+
+
+def _draw_target(targets: Targets, random: np.random.Generator) -> NDArray[np.float64] | None:
+    """One pixel of a class, each class as likely as any other."""
+    if not len(targets):
+        return None
+    places = targets[int(random.integers(len(targets)))]
+    return places[int(random.integers(len(places)))]  # type: ignore[no-any-return]
+
+
+def _largest_share(mask: Tensor, view: View, ignore_index: int) -> float:
+    """The largest class's share of the labelled pixels in a view, from a grid over it; 1 where none is labelled."""
+    a, b, c, d, e, f = view.affine
+    coarse = (a * _GRID, b * _GRID, c, d * _GRID, e * _GRID, f)
+    size = (-(-view.size[1] // _GRID), -(-view.size[0] // _GRID))
+    pixels = Image.fromarray(np.ascontiguousarray(mask.numpy()))
+    seen = pixels.transform(size, Image.Transform.AFFINE, coarse, Image.Resampling.NEAREST, fillcolor=ignore_index)
+    counts = np.bincount(np.asarray(seen).reshape(-1), minlength=256)
+    counts[ignore_index] = 0
+    return float(counts.max() / counts.sum()) if counts.any() else 1.0
 
 
 def _window(pixels: NDArray[np.uint8], view: View, fill: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data import augment
 from segkit.data.normalise import MEAN_PIXEL
+from segkit.data.places import Places
 from segkit.data.sample import Dataset, Sample, checked
 from segkit.settings import AugmentSettings
 
@@ -86,14 +87,20 @@ class BatchOrder:
 class TrainingViews(TorchDataset[tuple[Sample, augment.View]]):
     """A dataset of random views; ``[(epoch, index)]`` is the same view each time it is asked for."""
 
-    def __init__(self, dataset: Dataset, settings: AugmentSettings, seed: int, resize: Resize) -> None:
+    def __init__(
+        self, dataset: Dataset, settings: AugmentSettings, seed: int, resize: Resize, places: Places | None = None
+    ) -> None:
         self.dataset, self.settings, self.seed, self.resize = dataset, settings, seed, resize
+        self.places = places if settings.class_balanced else None
 
     def __getitem__(self, key: Key) -> tuple[Sample, augment.View]:
         epoch, index = key
-        sample = resized(checked(self.dataset[index % len(self.dataset)]), self.resize, mask_too=True)
-        height, width = sample.mask.shape
-        view = augment.draw(self.settings, height, width, (self.seed, epoch, index))
+        number = index % len(self.dataset)
+        sample = resized(checked(self.dataset[number]), self.resize, mask_too=True)
+        targets = self.places.of(number) if self.places else ()
+        view = augment.draw_mixed(
+            self.settings, sample.mask, (self.seed, epoch, index), targets, self.dataset.ignore_index
+        )
         return augment.apply(sample, view, self.dataset.ignore_index), view
 
 
@@ -157,11 +164,12 @@ def training_loader(
     resize: Resize,
     workers: int,
     device: torch.device,
+    places: Places | None = None,
 ) -> tuple[DataLoader[Batch], BatchOrder]:
     """A loader of training batches, and the order whose ``epoch`` is set before each pass."""
     order = BatchOrder(len(dataset), batch_size, seed, repeat)
     loader: DataLoader[Batch] = DataLoader(
-        TrainingViews(dataset, settings, seed, resize),  # type: ignore[arg-type]
+        TrainingViews(dataset, settings, seed, resize, places),  # type: ignore[arg-type]
         batch_sampler=order,
         collate_fn=CollateTraining(dataset.ignore_index, settings.colour > 0),
         num_workers=workers,

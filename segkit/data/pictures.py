@@ -19,7 +19,7 @@ WRITER = "segkit"
 _WRONG = (230, 25, 25)
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 _TEXT = 14  # pixels
-_GAP = 6  # pixels between what is side by side
+GAP = 6  # pixels between what is side by side
 
 Pixels = NDArray[np.uint8]
 
@@ -81,41 +81,62 @@ def panel(
         (f"errors: {share:.1%} of the labelled pixels", errors),
     ]
     height = max(1, round(image.shape[0] * width / image.shape[1]))
-    line = _TEXT + _GAP
-    strip = Image.new("RGB", (len(tiles) * (width + _GAP) - _GAP, line + height), _PAPER)
-    draw = ImageDraw.Draw(strip)
-    for position, (caption, pixels) in enumerate(tiles):
-        left = position * (width + _GAP)
+    pictures = []
+    for told, pixels in tiles:
         photograph = Image.Resampling.BILINEAR if pixels is image else Image.Resampling.NEAREST
-        strip.paste(Image.fromarray(pixels).resize((width, height), photograph), (left, line))
-        draw.text((left, 0), _fitting(caption, width), fill=_INK, font=_font())
-    return strip
+        pictures.append((told, Image.fromarray(pixels).resize((width, height), photograph)))
+    return side_by_side(pictures)
+
+
+def side_by_side(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Captions and pictures, each picture under its caption."""
+    strips = [(caption(told, picture.width), picture) for told, picture in pictures]
+    width = sum(picture.width + GAP for _, picture in strips) - GAP
+    row = Image.new("RGB", (width, max(text.height + picture.height for text, picture in strips)), _PAPER)
+    left = 0
+    for text, picture in strips:
+        row.paste(text, (left, 0))
+        row.paste(picture, (left, text.height))
+        left += picture.width + GAP
+    return row
+
+
+def caption(
+    text: str, width: int, colour: tuple[int, int, int] | None = None, paper: tuple[int, int, int] = _PAPER
+) -> Image.Image:
+    """A line of text, ``width`` pixels wide, behind a square of a ``colour``, on ``paper``."""
+    line = Image.new("RGB", (width, _TEXT + GAP), paper)
+    draw = ImageDraw.Draw(line)
+    left = 0
+    if colour is not None:
+        draw.rectangle((0, 0, _TEXT, _TEXT), fill=tuple(colour), outline=_INK)
+        left = _TEXT + GAP
+    draw.text((left, 0), _fitting(text, width - left), fill=_INK, font=_font())
+    return line
 
 
 def sheet(panels: Sequence[Image.Image], classes: Sequence[str], palette: Palette) -> Image.Image:
     """Panels one below the other, over one legend."""
     width = max(each.width for each in panels)
     parts = [*panels, legend(classes, palette, width)]
-    page = Image.new("RGB", (width + 2 * _GAP, sum(each.height + _GAP for each in parts) + _GAP), _PAPER)
-    top = _GAP
+    page = Image.new("RGB", (width + 2 * GAP, sum(each.height + GAP for each in parts) + GAP), _PAPER)
+    top = GAP
     for part in parts:
-        page.paste(part, (_GAP, top))
-        top += part.height + _GAP
+        page.paste(part, (GAP, top))
+        top += part.height + GAP
     return page
 
 
 def legend(classes: Sequence[str], palette: Palette, width: int) -> Image.Image:
     """Each class and void by colour and name, in rows of at most ``width`` pixels."""
     entries = [*zip(classes, palette, strict=True), ("void", VOID_COLOUR)]
-    cell = max(_length(name) for name, _ in entries) + _TEXT + 4 * _GAP
+    cell = max(_length(name) for name, _ in entries) + _TEXT + 4 * GAP
     columns = max(1, width // cell)
-    line = _TEXT + _GAP
+    line = _TEXT + GAP
     picture = Image.new("RGB", (width, line * -(-len(entries) // columns)), _PAPER)
-    draw = ImageDraw.Draw(picture)
     for position, (name, colour) in enumerate(entries):
-        left, top = position % columns * cell, position // columns * line
-        draw.rectangle((left, top, left + _TEXT, top + _TEXT), fill=tuple(colour), outline=_INK)
-        draw.text((left + _TEXT + _GAP, top), name, fill=_INK, font=_font())
+        entry = caption(name, min(cell, width), colour)
+        picture.paste(entry, (position % columns * cell, position // columns * line))
     return picture
 
 

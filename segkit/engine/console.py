@@ -7,6 +7,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
+from torch import nn
+
+from segkit.engine.device import device_name
+from segkit.engine.precision import Precision
+
+
+def introduction(
+    model: nn.Module,
+    precision: Precision,
+    sizes: Mapping[str, int],
+    floor: Mapping[str, Any],
+    classes: int,
+    steps: str,
+) -> str:
+    """What is trained, on what, and what val's scores will have to beat."""
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    images = ", ".join(f"{count} {name}" for name, count in sizes.items())
+    return (
+        f"{type(model).__name__}, {parameters:.2f} M parameters, {device_name(precision.device)}, {precision.name}; "
+        f"images: {images}; {classes} classes; {steps}\n"
+        f"the floor of val, always predicting '{floor['class']}': "
+        f"mean_iou {floor['mean_iou']:.3f}, pixel_accuracy {floor['pixel_accuracy']:.3f}"
+    )
 
 
 def score_text(name: str, scores: Mapping[str, Any], floor: Mapping[str, Any]) -> str:
@@ -31,6 +54,7 @@ def epoch_line(
         f"val loss {scores['loss']:.4f}",
         score_text("mean_iou", scores, floor),
         score_text("pixel_accuracy", scores, floor),
+        f"{scores['predicted']['classes']}/{len(scores['class_iou'])} classes",
         f"{trained['images_per_second']:.1f} images/s",
     ]
     return "  ".join(parts) + (" *" if best else "")
@@ -58,5 +82,7 @@ def final_table(
     for row in rows:
         cells = [f"  {number(splits[s].get(row)):>7} {number(splits[s]['floor'].get(row)):>7}" for s in names]
         lines.append(f"{row:{label}}" + "".join(cells))
+    predicted = [splits[split]["predicted"]["classes"] for split in names]
+    lines.append(f"{'classes predicted':{label}}" + "".join(f"  {p:>7} {'1':>7}" for p in predicted))
     lines.append(f"{'loss':{label}}" + "".join(f"  {number(splits[s]['loss']):>7} {'':>7}" for s in names))
     return "\n".join(line.rstrip() for line in lines)

@@ -71,7 +71,8 @@ def evaluate(
         description: of the progress bar; none is shown without it.
 
     Returns:
-        ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, other metrics, ``loss``, ``losses``, ``class_iou`` by class.
+        ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, other metrics, ``loss``, ``losses``, ``class_iou`` by class,
+        and ``predicted``: how many ``classes`` ever are, the most predicted ``class`` and its ``share``.
 
     Raises:
         LabelError: a mask holds values outside the classes.
@@ -127,6 +128,8 @@ def read_off(confusion: ConfusionMatrix, metrics: Mapping[str, Any], classes: Se
             raise ConfigError(f"the metric '{name}' gives '{taken[0]}', which is there already; rename it")
         result.update(values)
     result["class_iou"] = dict(zip(classes, scores.class_iou(matrix).tolist(), strict=True))
+    predicted = scores.predicted(matrix)
+    result["predicted"] = {**predicted, "class": classes[predicted["class"]]}
     return result
 
 

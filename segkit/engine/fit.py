@@ -15,15 +15,16 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
-from segkit.data.labels import LabelCounts, count_splits
 from segkit.data.loader import training_loader, worker_count
-from segkit.engine import checkpoint
-from segkit.engine.console import epoch_line, final_table
+from segkit.data.scan import Scan, scan_splits
+from segkit.engine import checkpoint, collapse
+from segkit.engine.console import epoch_line, final_table, introduction
 from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything
 from segkit.engine.evaluate import evaluate
 from segkit.engine.events import Notify, Result, Run
+from segkit.engine.floors import beside, floors
 from segkit.engine.folder import check_folder, clear, locked, read_json, remove_temporary, write_json, write_lines
-from segkit.engine.job import Job, check, floor
+from segkit.engine.job import Job, check
 from segkit.engine.loop import Loop
 from segkit.engine.precision import Precision, resolve
 from segkit.engine.resume import refuse_changes
@@ -47,11 +48,14 @@ def train_and_evaluate(
     check(job)
     device = pick_device(job.train.device)
     precision = resolve(job.train.precision, device)
-    counts = job.counts or count_splits(job.splits)
-    floors = {name: floor(count, tuple(job.splits[name].classes), name) for name, count in counts.items()}
+    scan = job.scan or scan_splits(job.splits, job.data)
+    scan.refuse_errors()
+    for finding in scan.warnings:
+        print(f"warning: {finding}", file=sys.stderr)
+    lowest = floors(scan, job.metrics)
     seed_everything(job.train.seed, job.train.deterministic)
     with locked(job.folder):
-        return _Fit(job, counts, floors, precision, notify or _nobody).run(resume)
+        return _Fit(job, scan, lowest, precision, notify or _nobody).run(resume)
 
 
 class _Fit:
@@ -60,13 +64,14 @@ class _Fit:
     def __init__(
         self,
         job: Job,
-        counts: Mapping[str, LabelCounts],
+        scan: Scan,
         floors: Mapping[str, dict[str, Any]],
         precision: Precision,
         notify: Notify,
     ) -> None:
-        self.job, self.counts, self.floors, self.precision, self.notify = job, counts, floors, precision, notify
-        first = job.splits["train"]
+        self.job, self.scan, self.floors, self.precision, self.notify = job, scan, floors, precision, notify
+        self.splits, self.config = scan.splits, job.record.get("config", {})
+        first = self.splits["train"]
         self.classes, self.ignore_index = tuple(first.classes), first.ignore_index
         self.workers = worker_count(job.train.workers, precision.device)
         self.batches, self.order = training_loader(
@@ -78,6 +83,7 @@ class _Fit:
             resize=job.data.resize,
             workers=self.workers,
             device=precision.device,
+            places=scan.places("train"),
         )
         planned = job.train.epochs * len(self.order)
         self.steps = min(planned, job.train.max_steps or planned)
@@ -94,13 +100,20 @@ class _Fit:
             self._resume()
         else:
             clear(folder)
-        write_json(folder / "run.json", {**self.job.record, "floors": self.floors})
+        warnings = [asdict(finding) for finding in self.scan.warnings]
+        write_json(folder / "run.json", {**self.job.record, "floors": self.floors, "warnings": warnings})
         write_json(folder / "config.json", {**self.job.model_record, **self._facts()})
-        self._introduce()
+        sizes = {name: len(data) for name, data in self.splits.items()}
+        steps = f"{self.steps} steps, {len(self.order)} an epoch"
+        print(
+            introduction(self.job.model, self.precision, sizes, self.floors["val"], len(self.classes), steps),
+            flush=True,
+        )
         self.notify("segkit_run_started", run=self.info)
         for epoch in range(len(self.history) + 1, self.epochs + 1):
-            if self.job.train.patience and self.waited >= self.job.train.patience:
-                print(f"stopped early: no better {self.job.train.best} for {self.waited} epochs")
+            reason = self._reason_to_stop()
+            if reason:
+                print(f"stopped early: {reason}")
                 break
             self._epoch(epoch)
         result = self._finish()
@@ -122,12 +135,26 @@ class _Fit:
         self._save(best)
         self._draw(self.loop.evaluated, f"epoch_{epoch:04d}")
         print(epoch_line(epoch, self.epochs, trained, scores, self.floors["val"], best), flush=True)
+        warning = collapse.warning(self.history, self.epochs, self.config)
+        if warning:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
         self.notify("segkit_epoch_ended", run=self.info, epoch=epoch, metrics=copy.deepcopy(self.history[-1]))
+
+    def _reason_to_stop(self) -> str:
+        train = self.job.train
+        if train.stop_on_collapse and self._collapsed():
+            return f"at the floor for {collapse.stuck_epochs(self.history)} epochs"
+        if train.patience and self.waited >= train.patience:
+            return f"no better {train.best} for {self.waited} epochs"
+        return ""
+
+    def _collapsed(self) -> bool:
+        return collapse.collapsed(self.history, self.epochs)
 
     def _evaluate(self, model: nn.Module, split: str) -> dict[str, Any]:
         scores = evaluate(
             model,
-            self.job.splits[split],
+            self.splits[split],
             precision=self.precision,
             objective=self.job.objective,
             metrics=self.job.metrics,
@@ -136,13 +163,13 @@ class _Fit:
             workers=self.workers,
             description=f"scores on {split}",
         )
-        return {**scores, "floor": self.floors[split]}
+        return beside(scores, self.floors[split])
 
     def _draw(self, model: nn.Module, name: str) -> None:
         if self.job.output.samples:
             write_samples(
                 model,
-                self.job.splits["val"],
+                self.splits["val"],
                 self.job.folder / "samples" / f"{name}.png",
                 count=self.job.output.samples,
                 precision=self.precision,
@@ -208,7 +235,7 @@ class _Fit:
         checkpoint.write_atomically(
             folder / "model.safetensors", lambda file: file.write(safetensors_bytes(weights, {"format": "pt"}))
         )
-        splits = {name: self._evaluate(model, name) for name in self.job.splits}
+        splits = {name: self._evaluate(model, name) for name in self.splits}
         self._draw(model, "best")
         trained = [line["train"] for line in self.history]
         result = Result(
@@ -222,13 +249,16 @@ class _Fit:
             device=device_name(self.precision.device),
         )
         write_json(folder / "result.json", {k: v for k, v in asdict(result).items() if k != "folder"})
-        shares = {name: count.shares for name, count in self.counts.items()}
+        shares = {name: self.scan.counts(name).shares for name in self.splits}
         print(f"\nbest epoch: {self.best_epoch} of {len(self.history)}, by {self.job.train.best} on val; {folder}\n")
         print(final_table(splits, self.classes, shares), flush=True)
+        worst = list(splits)[-1]
+        if collapse.stuck(splits[worst]):
+            print(f"\n{collapse.verdict(splits[worst], worst)}. {collapse.advice(self.config)}", flush=True)
         return result
 
     def _facts(self) -> dict[str, Any]:
-        palette = [list(colour) for colour in self.job.splits["train"].palette]
+        palette = [list(colour) for colour in self.splits["train"].palette]
         return {
             "num_classes": len(self.classes),
             "ignore_index": self.ignore_index,
@@ -237,21 +267,6 @@ class _Fit:
             "resize": self.job.data.resize,
             "precision": self.precision.name,
         }
-
-    def _introduce(self) -> None:
-        parameters = sum(p.numel() for p in self.job.model.parameters()) / 1e6
-        sizes = ", ".join(f"{len(data)} {name}" for name, data in self.job.splits.items())
-        print(
-            f"{type(self.job.model).__name__}, {parameters:.2f} M parameters, {device_name(self.precision.device)}, "
-            f"{self.precision.name}; images: {sizes}; {len(self.classes)} classes; "
-            f"{self.steps} steps, {len(self.order)} an epoch"
-        )
-        lowest = self.floors["val"]
-        print(
-            f"the floor of val, always predicting '{lowest['class']}': "
-            f"mean_iou {lowest['mean_iou']:.3f}, pixel_accuracy {lowest['pixel_accuracy']:.3f}",
-            flush=True,
-        )
 
 
 def _epoch_of(path: Path) -> int | None:

@@ -9,12 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from segkit.data.labels import LabelCounts
 from segkit.data.sample import Dataset
+from segkit.data.scan import Scan
 from segkit.engine.evaluate import ALWAYS
 from segkit.engine.objective import Objective
 from segkit.errors import ConfigError, DataError
-from segkit.metric.scores import floor as floor_scores
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
 
 
@@ -27,7 +26,7 @@ class Job:
         objective: what is minimised.
         splits: datasets by name; ``train`` and ``val`` are needed, the best weights are scored on every one.
         folder: the run folder.
-        counts: labels by split, where they were counted already.
+        scan: of ``splits``, where they were scanned already.
         metrics: by name, beside the usual ones.
         record: goes into ``run.json`` as it is: the config, who provided what, versions.
         model_record: goes into ``config.json``: how the model is built again.
@@ -37,7 +36,7 @@ class Job:
     objective: Objective
     splits: Mapping[str, Dataset]
     folder: Path
-    counts: Mapping[str, LabelCounts] = field(default_factory=dict)
+    scan: Scan | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     train: TrainSettings = field(default_factory=TrainSettings)
     data: DataSettings = field(default_factory=DataSettings)
@@ -69,15 +68,3 @@ def check(job: Job) -> None:
     for name, dataset in job.splits.items():
         if tuple(dataset.classes) != tuple(train.classes) or dataset.ignore_index != train.ignore_index:
             raise DataError(f"the splits train and {name} have different classes or another ignore_index")
-
-
-def floor(counts: LabelCounts, classes: tuple[str, ...], split: str) -> dict[str, Any]:
-    """What the best constant predictor scores on a split, and the ``class`` it predicts.
-
-    Raises:
-        DataError: the split has no labelled pixel.
-    """
-    if not counts.pixels.any():
-        raise DataError(f"every mask of the {split} split is void throughout: there is nothing to learn or to score")
-    scores = floor_scores(counts.pixels.tolist())
-    return {**scores, "class": classes[int(scores["class"])]}

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from segkit.errors import RunFolderError, first_few
+from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
 # how long, where, and how fast; nothing that a step computes depends on them
 MAY_CHANGE = {
     "train.epochs",
     "train.patience",
+    "train.stop_on_collapse",
     "train.workers",
     "train.device",
     "train.compile",
@@ -19,6 +21,7 @@ MAY_CHANGE = {
     "output.samples",
     "dataset.root",
     "dataset.download",
+    "data.allow_leaks",
 }
 
 
@@ -28,7 +31,9 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: ob
     Raises:
         RunFolderError: they differ in what the training computes.
     """
-    old, new = dict(_flat(before)), dict(_flat(now))
+    defaults = {"data": DataSettings(), "augment": AugmentSettings(), "train": TrainSettings()}
+    unsaid = dict(_flat({name: table.model_dump() for name, table in defaults.items()}))  # by an older version
+    old, new = {**unsaid, **dict(_flat(before))}, {**unsaid, **dict(_flat(now))}
     keys = [key for key in {**old, **new} if key not in MAY_CHANGE and old.get(key) != new.get(key)]
     if keys:
         told = first_few([f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys])

@@ -114,6 +114,13 @@ def floor(class_pixels: Sequence[int]) -> dict[str, float]:
     return {"class": largest, **{name: score(name, matrix) for name in [*CLASS_SCORES, *OVERALL_SCORES]}}
 
 
+def predicted(matrix: Tensor) -> dict[str, Any]:
+    """What is predicted at all: the number of ``classes``, and the most predicted ``class`` with its ``share``."""
+    columns = matrix.sum(0)
+    most = int(columns.argmax())
+    return {"classes": int((columns > 0).sum()), "class": most, "share": float(columns[most] / columns.sum())}
+
+
 class Metric(Protocol):
     """What an evaluation asks of a metric; torchmetrics' metrics have it."""
 

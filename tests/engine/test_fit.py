@@ -214,17 +214,20 @@ def test_events_come_after_the_checkpoint(make_job: MakeJob) -> None:
 
 def test_wrong_labels_stop_a_run_before_anything_is_written(make_job: MakeJob, halves: Any) -> None:
     class Wrong(halves):  # type: ignore[misc]
-        def mask(self, index: int) -> torch.Tensor:
-            mask = self[index].mask
-            mask[0, :3] = 9 if index % 2 else 0
-            return mask
+        def __getitem__(self, index: int) -> Any:
+            sample = super().__getitem__(index)
+            sample.mask[0, :3] = 9 if index % 2 else 0
+            return sample
 
-    job = make_job(fields={"splits": {"train": Wrong(8), "val": halves(2)}})
+    job = make_job(fields={"splits": {"train": Wrong(8), "val": halves(2, 100)}})
     with pytest.raises(DataError) as caught:
         train_and_evaluate(job)
     message = str(caught.value)
-    assert "4 of 8 masks of the train split" in message
-    assert "halves-1: its mask holds 9 (3 pixels); allowed are 0..1 and 255 (void)" in message
+    assert message == (
+        "train: 4 files: labels that are not allowed, 9 (12 pixels in 4 masks): halves-1, halves-3, halves-5, "
+        "halves-7; "
+        "allowed are 0 to 1 and 255 (void)"
+    )
     assert not job.folder.exists()
 
 
@@ -306,8 +309,12 @@ def test_a_run_is_not_resumed_with_other_settings(make_job: MakeJob) -> None:
     other = {"config": {"train": {"batch_size": 2, "epochs": 3}, "loss": [{"name": "dice"}]}}
     with pytest.raises(RunFolderError, match=r"other settings: train\.batch_size was 4 and is 2; begin anew"):
         train_and_evaluate(make_job(epochs=2, batch_size=2, fields={"record": other}), resume=True)
-    longer = {"config": {"train": {"batch_size": 4, "epochs": 2}, "loss": [{"name": "dice"}]}}
+    newer = {"stop_on_collapse": False, "clip_norm": 0.0}  # settings that the first version did not know, unchanged
+    longer = {"config": {"train": {"batch_size": 4, "epochs": 2, **newer}, "loss": [{"name": "dice"}]}}
     train_and_evaluate(make_job(epochs=2, fields={"record": longer}), resume=True)
+    clipped = {"config": {"train": {"batch_size": 4, "epochs": 3, "clip_norm": 1.0}, "loss": [{"name": "dice"}]}}
+    with pytest.raises(RunFolderError, match=r"train\.clip_norm was 0\.0 and is 1\.0"):
+        train_and_evaluate(make_job(epochs=3, fields={"record": clipped}), resume=True)
 
 
 def test_weights_that_two_layers_share_are_kept(make_job: MakeJob) -> None:

@@ -1,0 +1,154 @@
+"""The command ``check``: what is in a data set, and what is wrong with it, before anything is trained."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segkit.config import read_config
+
+if TYPE_CHECKING:
+    from segkit.data.scan import Scan
+
+
+class Check:
+    """Read every image and mask that a config names, and tell what is in them and what is wrong.
+
+    A run does the same before its first step. What was read is remembered by the files' names, sizes and times, so that
+    the next start costs nothing. The status is 2 when there are errors, which no run goes on with; warnings leave it 0.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Config, overrides, and where the pictures go."""
+        parser.add_argument("config", help="a TOML file; only [dataset] and [data] are looked at")
+        parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data")
+        parser.add_argument("--json", action="store_true", help="print everything as JSON, all file names included")
+        parser.add_argument("--pictures", metavar="DIR", help="write a contact sheet a split, rarest classes first")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Scan and print; 2 where there are errors."""
+        config = read_config(arguments.config, arguments.overrides)
+        from segkit.compose import scan_dataset
+
+        began = time.perf_counter()
+        scan = scan_dataset(config)
+        seconds = time.perf_counter() - began
+        facts = {name: _facts(scan, name) for name in scan.splits}
+        if arguments.json:
+            print(json.dumps(_document(scan, facts), indent=2, ensure_ascii=False))
+        else:
+            images = sum(each["images"] for each in facts.values())
+            print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n\n{_table(scan, facts)}\n")
+            for finding in [*scan.errors, *scan.warnings]:
+                print(f"{finding.severity}: {finding}")
+            print(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")
+        if arguments.pictures:
+            _write_pictures(scan, Path(arguments.pictures))
+        return 2 if scan.errors else 0
+
+
+def _facts(scan: Scan, split: str) -> dict[str, Any]:
+    """What is in a split, as JSON holds it."""
+    from segkit.engine.floors import floor
+
+    dataset, counts = scan.splits[split], scan.counts(split)
+    classes = tuple(dataset.classes)
+    sizes: dict[str, int] = {}
+    for height, width in sorted((facts.size for facts in scan.facts[split]), key=lambda size: size[0] * size[1]):
+        sizes[f"{width} x {height}"] = sizes.get(f"{width} x {height}", 0) + 1
+    return {
+        "images": len(dataset),
+        "sizes": sizes,
+        "void": counts.void,
+        "classes": {
+            name: {"pixels": int(pixels), "share": float(share), "images": int(images)}
+            for name, pixels, share, images in zip(classes, counts.pixels, counts.shares, counts.images, strict=True)
+        },
+        "floor": floor(counts, dataset) if counts.pixels.any() else None,
+    }
+
+
+def _weights(scan: Scan) -> dict[str, float]:
+    """The weight of each class by median frequency in train; empty where nothing is labelled there."""
+    from segkit.data.class_weights import class_weights
+
+    counts = scan.counts("train")
+    if not counts.pixels.any():
+        return {}
+    weights = class_weights("median_frequency", counts.pixels.tolist(), counts.image_pixels.tolist())
+    return dict(zip(scan.splits["train"].classes, weights, strict=True))
+
+
+def _document(scan: Scan, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def plain(findings: list[Any]) -> list[dict[str, Any]]:
+        return [{key: value for key, value in vars(each).items() if key != "severity"} for each in findings]
+
+    return {
+        "splits": facts,
+        "median_frequency": _weights(scan),
+        "errors": plain(scan.errors),
+        "warnings": plain(scan.warnings),
+    }
+
+
+def _table(scan: Scan, facts: Mapping[str, Any]) -> str:
+    """A row a class, two columns a split: its share of the labelled pixels, and how many images contain it."""
+    weights = _weights(scan)
+    names = [*scan.splits["train"].classes, "floor: pixel_accuracy"]
+    label = max(map(len, names))
+
+    def row(title: str, cells: Sequence[tuple[str, str]], weight: str = "") -> str:
+        return f"{title:{label}}" + "".join(f"  {one:>8} {two:>7}" for one, two in cells) + f"  {weight:>9}"
+
+    splits = list(facts.values())
+    lines = [
+        f"{'':{label}}" + "".join(f"  {name:^16}" for name in facts) + f"  {'median-':>9}",
+        row("class", [("share", "images") for _ in splits], "frequency"),
+    ]
+    for name in scan.splits["train"].classes:
+        cells = [(f"{each['classes'][name]['share']:.2%}", f"{each['classes'][name]['images']}") for each in splits]
+        lines.append(row(name, cells, f"{weights[name]:.2f}" if splits[0]["classes"][name]["images"] else "-"))
+    voids = [each["void"] / max(1, each["void"] + _labelled(each)) for each in splits]
+    lines.append(
+        row("void, of all pixels", [(f"{void:.2%}", str(e["images"])) for void, e in zip(voids, splits, strict=True)])
+    )
+    for key in ("mean_iou", "pixel_accuracy"):
+        floors = [(f"{each['floor'][key]:.3f}" if each["floor"] else "-", "") for each in splits]
+        lines.append(row(f"floor: {key}", floors))
+    for name, each in facts.items():
+        always = f", the floor is '{each['floor']['class']}' everywhere" if each["floor"] else ""
+        lines.append(f"{name}: {each['images']} images of {_sizes(each['sizes'])}{always}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _labelled(facts: Mapping[str, Any]) -> int:
+    return sum(each["pixels"] for each in facts["classes"].values())
+
+
+def _sizes(sizes: Mapping[str, int]) -> str:
+    """``480 x 360``, or the smallest and the largest."""
+    listed = list(sizes)
+    return (
+        f"{listed[0]} to {listed[-1]} pixels ({len(listed)} sizes)" if len(listed) > 1 else f"{' '.join(listed)} pixels"
+    )
+
+
+def _write_pictures(scan: Scan, folder: Path) -> None:
+    from segkit.data.contact import contact_sheet
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, dataset in scan.splits.items():
+        if len(dataset):
+            contact_sheet(dataset, scan.pixels(name)[:, :-1]).save(folder / f"{name}.png")
+            print(f"pictures: {folder / name}.png", file=sys.stderr)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number or 'no'} {word}{'s' * (number != 1)}"

@@ -1,0 +1,75 @@
+"""What is noted of one sample when its labels are scanned."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segkit.data.leaks import Fingerprint, fingerprint
+from segkit.data.places import places_of
+from segkit.data.sample import Dataset, checked
+from segkit.data.seams import Seams, seams
+from segkit.errors import DataError, Fault
+
+
+class Facts(NamedTuple):
+    """One sample in short.
+
+    Attributes:
+        name: what the dataset calls it.
+        size: height and width, pixels.
+        counts: int64 ``[C+1]``, pixels of each class, then of void.
+        places: class -> some of its pixels, as flat indices.
+        fingerprint: by which the same picture is known again.
+        seams: how often labels lie in between those of two neighbours.
+    """
+
+    name: str
+    size: tuple[int, int]
+    counts: NDArray[np.int64]
+    places: dict[int, NDArray[np.int32]]
+    fingerprint: Fingerprint
+    seams: Seams
+
+
+def look_at(dataset: Dataset, index: int) -> Facts | list[Fault]:
+    """Read one sample as training will, image and mask, and note what it holds, or what is wrong with it."""
+    try:
+        sample = checked(dataset[index])
+    except Exception as error:  # a dataset of somebody else's may raise what it likes
+        faults = [_fault(dataset, index, error)]
+        if hasattr(dataset, "mask"):  # its mask may be wrong too
+            try:
+                dataset.mask(index)
+            except Exception as second:
+                faults += [fault for fault in [_fault(dataset, index, second)] if fault != faults[0]]
+        return faults
+    mask = sample.mask.numpy()
+    classes = len(dataset.classes)
+    pixels = np.bincount(mask.reshape(-1), minlength=256)
+    stored = {value: int(pixels[value]) for value in np.flatnonzero(pixels).tolist()}
+    wrong = {value: count for value, count in stored.items() if value >= classes and value != dataset.ignore_index}
+    if wrong:
+        advice = f"allowed are 0 to {classes - 1} and {dataset.ignore_index} (void)"
+        return [Fault("values", sample.name, "labels that are not allowed", advice, wrong=wrong, stored=stored)]
+    return Facts(
+        name=sample.name,
+        size=(mask.shape[0], mask.shape[1]),
+        counts=np.append(pixels[:classes], pixels[dataset.ignore_index]),
+        places=places_of(mask, classes),
+        fingerprint=fingerprint(np.stack([*sample.image.numpy()], axis=-1)),  # as permute, without slow strides
+        seams=seams(mask),
+    )
+
+
+def _fault(dataset: Dataset, index: int, error: Exception) -> Fault:
+    if isinstance(error, DataError) and error.fault:
+        return error.fault
+    if isinstance(error, MemoryError):
+        raise error
+    files = dataset.files(index) if hasattr(dataset, "files") else ()
+    told = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    place = str(files[0]) if files else f"{type(dataset).__name__}[{index}]"
+    return Fault("unusable", place, "cannot be read by its dataset", detail=told)

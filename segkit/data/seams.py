@@ -1,0 +1,72 @@
+"""Does a mask look interpolated, or decoded from a JPEG: labels in between two others, all along their borders.
+
+Smooth resizing makes of a border 2|7 the run 2 4 6 7. Every label may be a class, so no check of the range sees it; but
+at a clean border labels jump, and only a thin object between two others lies in between. Measured as the share of the
+places where it could be seen: 852 genuine masks of CamVid, VOC, Cityscapes, COCO-Stuff and Carvana have at most 2.1 %,
+with their classes in another order at most 5 %, made four times smaller by nearest neighbour at most 9 %. Bilinear,
+bicubic and Lanczos resizing and JPEG leave 15 to 95 %, averaging over areas 11 to 40 %. Masks of two classes show
+nothing, those of three may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LIKELY = 0.1  # of the places; twice the worst genuine mask
+_CERTAIN = 0.2  # where few masks of a split stand out, thin objects may be why
+_FEW = 0.05  # of a split's masks
+_FEWEST = 30  # places; one thin object in a small mask is no evidence
+_THIN = 4  # pixels of a label for each place where it lies in between
+
+
+class Seams(NamedTuple):
+    """What the borders of one mask show.
+
+    Attributes:
+        suspicious: places where a pixel's label lies strictly between those of its two neighbours.
+        possible: places where it could: the two neighbours' labels differ by two or more.
+    """
+
+    suspicious: int
+    possible: int
+
+
+def seams(mask: NDArray[np.unsignedinteger[Any]]) -> Seams:
+    """Count the places, in rows and in columns, of a mask ``[H,W]`` of labels as they are stored in the file.
+
+    A label that is nowhere but on borders, and alone makes up most of the places, is not counted: classes for outlines
+    look like this.
+    """
+    possible = 0
+    found = []
+    for lines in (mask, mask.T):
+        before, here, after = lines[:-2], lines[1:-1], lines[2:]
+        rises, falls = lines[:-1] < lines[1:], lines[:-1] > lines[1:]
+        found.append(here[(rises[:-1] & rises[1:]) | (falls[:-1] & falls[1:])])
+        possible += int(np.count_nonzero(np.maximum(before, after) - np.minimum(before, after) > 1))
+    counts = np.bincount(np.concatenate(found), minlength=1)
+    suspicious, label = int(counts.sum()), int(counts.argmax())
+    most = int(counts[label])
+    if 2 * most > suspicious and np.count_nonzero(mask == label) <= _THIN * most:
+        suspicious -= most
+    return Seams(suspicious, possible)
+
+
+def interpolated(split: Sequence[Seams]) -> list[int]:
+    """Which masks of a split look interpolated, by index.
+
+    A tenth of the places is enough where many masks agree; where it is few, a fifth.
+    """
+    likely = [index for index, each in enumerate(split) if looks_interpolated(each)]
+    if len(likely) >= _FEW * len(split):
+        return likely
+    return [index for index in likely if looks_interpolated(split[index], _CERTAIN)]
+
+
+def looks_interpolated(mask: Seams, share: float = _LIKELY) -> bool:
+    """Whether labels lie in between at more than ``share`` of the places where they could."""
+    return mask.suspicious >= _FEWEST and mask.suspicious > share * mask.possible

@@ -1,0 +1,133 @@
+"""Crops that are centred on rare classes, and crops that one class fills drawn anew."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from segkit.config import settings_from
+from segkit.data.augment import apply, draw, draw_mixed
+from segkit.data.places import MOST, Places, places_of
+from segkit.data.sample import Sample
+from segkit.errors import ConfigError
+from segkit.settings import AugmentSettings
+
+VOID = 255
+
+
+def settings(**values: object) -> AugmentSettings:
+    return AugmentSettings.model_validate({"flip": 0.0, **values})
+
+
+def a_mask() -> torch.Tensor:
+    """Background with a class of 4 pixels, one of 400, and a void corner."""
+    mask = torch.zeros(100, 200, dtype=torch.uint8)
+    mask[10:12, 150:152] = 1
+    mask[60:80, 20:40] = 2
+    mask[90:, 190:] = VOID
+    return mask
+
+
+def targets(mask: torch.Tensor, left_out: int = 0) -> list[np.ndarray]:
+    return Places([places_of(mask.numpy(), 3)], [(mask.shape[0], mask.shape[1])], left_out).of(0)
+
+
+def test_places_lie_on_their_class_and_spread_over_it() -> None:
+    mask = a_mask()
+    found = places_of(mask.numpy(), 3)
+    assert {label: len(flat) for label, flat in found.items()} == {0: MOST, 1: 4, 2: MOST}
+    for label, flat in found.items():
+        assert (mask.flatten()[torch.from_numpy(flat).long()] == label).all()
+        assert len(set(flat.tolist())) == len(flat)
+    rows = found[2] // 200
+    assert rows.min() <= 61
+    assert rows.max() >= 78
+
+
+def test_the_largest_class_and_void_are_no_target() -> None:
+    assert [len(places) for places in targets(a_mask())] == [4, MOST]
+
+
+def test_balanced_crops_centre_on_each_class_alike_although_one_is_a_hundred_times_larger() -> None:
+    mask = a_mask()
+    sample = Sample(mask.repeat(3, 1, 1), mask, "sample")
+    chosen = settings(crop=24, class_balanced=1.0)
+    middles = Counter()
+    for index in range(400):
+        seen = apply(sample, draw(chosen, 100, 200, (0, 0, index), targets(mask)), VOID)
+        assert not (seen.mask == VOID).all()
+        labels = {label for label in (1, 2) if (seen.mask[2:-2, 2:-2] == label).any()}
+        assert len(labels) == 1
+        middles.update(labels)
+    assert 160 < middles[1] < 240
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.7])
+def test_the_centre_is_the_pixel_whatever_the_scale_and_the_flip(scale: float) -> None:
+    mask = torch.zeros(100, 200, dtype=torch.uint8)
+    mask[50:54, 120:124] = 1
+    sample = Sample(mask.repeat(3, 1, 1), mask, "sample")
+    chosen = settings(crop=17, scale=[scale, scale], class_balanced=1.0, flip=0.5, rotation=30.0)
+    for index in range(20):
+        seen = apply(sample, draw(chosen, 100, 200, (0, 0, index), targets(mask)), VOID)
+        assert (seen.mask[7:10, 7:10] == 1).any()
+
+
+def test_a_target_at_the_edge_gives_a_crop_within_the_image() -> None:
+    mask = torch.zeros(40, 60, dtype=torch.uint8)
+    mask[0, 0] = 1
+    sample = Sample(mask.repeat(3, 1, 1), mask, "sample")
+    seen = apply(sample, draw(settings(crop=16, class_balanced=1.0), 40, 60, (0, 0, 1), targets(mask)), VOID)
+    assert seen.mask[0, 0] == 1
+    assert not (seen.mask == VOID).any()
+
+
+def test_the_share_of_balanced_crops_is_what_was_asked_for_and_the_others_stay_as_they_were() -> None:
+    plain = [draw(settings(crop=24), 100, 200, (0, 0, index)) for index in range(300)]
+    third = [draw(settings(crop=24, class_balanced=0.33), 100, 200, (0, 0, i), targets(a_mask())) for i in range(300)]
+    same = sum(a.affine == b.affine for a, b in zip(plain, third, strict=True))
+    assert 0.6 < same / 300 < 0.74
+
+
+def test_an_image_of_the_largest_class_alone_is_cropped_anywhere() -> None:
+    mask = torch.zeros(40, 60, dtype=torch.uint8)
+    chosen = settings(crop=16, class_balanced=1.0)
+    assert draw(chosen, 40, 60, (0, 0, 1), targets(mask)).affine == draw(settings(crop=16), 40, 60, (0, 0, 1)).affine
+
+
+def test_crops_that_one_class_fills_are_drawn_anew() -> None:
+    mask = a_mask()
+    sample = Sample(mask.repeat(3, 1, 1), mask, "sample")
+
+    def full(chosen: AugmentSettings) -> int:
+        views = [draw_mixed(chosen, mask, (0, 0, index), (), VOID) for index in range(100)]
+        masks = [apply(sample, view, VOID).mask for view in views]
+        return sum(int((each == 0).sum()) > 0.9 * int((each != VOID).sum()) for each in masks)
+
+    usual, mixed = full(settings(crop=40)), full(settings(crop=40, max_class_share=0.9))
+    assert usual > 60
+    assert mixed < 0.6 * usual  # ten tries at odds of one in ten leave a third
+
+
+def test_a_new_try_moves_the_view_and_changes_nothing_else() -> None:
+    chosen = settings(crop=16, scale=[0.5, 2.0], colour=0.5)
+    first, second = (draw(chosen, 40, 60, (0, 0, 1), (), attempt) for attempt in (0, 1))
+    assert np.array_equal(first.colour, second.colour)
+    assert first.affine[0] == second.affine[0]
+    assert first.affine != second.affine
+
+
+def test_an_image_that_one_class_fills_still_gives_a_view() -> None:
+    view = draw_mixed(
+        settings(crop=8, max_class_share=0.5), torch.zeros(20, 20, dtype=torch.uint8), (0, 0, 0), (), VOID
+    )
+    assert view.size == (8, 8)
+
+
+@pytest.mark.parametrize("option", ["class_balanced", "max_class_share"])
+def test_choosing_crops_needs_crops(option: str) -> None:
+    with pytest.raises(ConfigError, match=f"{option} = 0.5 chooses crops: give crop"):
+        settings_from(AugmentSettings, "augment", {option: 0.5})

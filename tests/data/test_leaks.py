@@ -1,0 +1,184 @@
+"""The same picture, or nearly the same, in two splits is found; different pictures are left alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+
+from segkit.data.leaks import Fingerprint, fingerprint, same_pictures, similar_pictures
+
+
+def picture(seed: int, height: int = 90, width: int = 120) -> Image.Image:
+    """A dozen coloured boxes on a gradient, blurred by resizing: layout and edges as a photograph has them."""
+    random = np.random.default_rng(seed)
+    pixels = np.zeros((height * 2, width * 2, 3))
+    pixels += np.linspace(40, 140, height * 2)[:, None, None]
+    for _ in range(12):
+        top, left = random.integers(0, height * 2 - 20), random.integers(0, width * 2 - 20)
+        pixels[top : top + random.integers(20, 90), left : left + random.integers(20, 90)] = random.integers(0, 220, 3)
+    return Image.fromarray(pixels.astype(np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
+
+
+def prints(*pictures: Image.Image) -> list[Fingerprint]:
+    return [fingerprint(np.asarray(each)) for each in pictures]
+
+
+def as_jpeg(image: Image.Image, quality: int) -> Image.Image:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality)
+    return Image.open(stream).convert("RGB")
+
+
+def photograph(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def scaled(image: Image.Image, scale: float) -> Image.Image:
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+
+
+def brighter(image: Image.Image, factor: float) -> Image.Image:
+    return ImageEnhance.Brightness(image).enhance(factor)
+
+
+COPY: dict[str, Callable[[Image.Image], Image.Image]] = {
+    **{f"JPEG {quality}": lambda image, quality=quality: as_jpeg(image, quality) for quality in (50, 75, 95)},
+    **{f"times {scale}": lambda image, scale=scale: scaled(image, scale) for scale in (0.5, 0.7, 2)},
+    "another aspect": lambda image: image.resize((100, 100), Image.Resampling.BILINEAR),
+    "brighter": lambda image: brighter(image, 1.1),
+    "darker": lambda image: brighter(image, 0.9),
+    "grey": lambda image: image.convert("L").convert("RGB"),
+}
+
+
+@pytest.mark.parametrize("copy", COPY)
+def test_copies_are_similar_but_not_the_same(copy: str) -> None:
+    train, test = prints(*map(picture, range(20))), prints(*(COPY[copy](picture(seed)) for seed in (100, 11, 3, 101)))
+    splits = {"train": train, "test": test}
+    assert same_pictures(splits) == []
+    assert similar_pictures(splits) == [("train", 11, "test", 1), ("train", 3, "test", 2)]
+
+
+def test_the_very_same_pixels_are_the_same_and_not_similar_too() -> None:
+    splits = {
+        "train": prints(*map(picture, (0, 1, 2, 1))),
+        "val": prints(picture(5), picture(1)),
+        "test": prints(picture(1), picture(6), picture(5), picture(5)),
+    }
+    assert same_pictures(splits) == [
+        ("train", 1, "val", 1),
+        ("train", 1, "test", 0),
+        ("val", 1, "test", 0),
+        ("val", 0, "test", 2),
+        ("val", 0, "test", 3),
+    ]
+    assert similar_pictures(splits) == []
+
+
+def test_the_shape_belongs_to_the_content() -> None:
+    pixels = np.arange(60, dtype=np.uint8)
+    splits = {"train": [fingerprint(pixels.reshape(4, 5, 3))], "test": [fingerprint(pixels.reshape(5, 4, 3))]}
+    assert same_pictures(splits) == []
+
+
+def test_a_view_into_a_tensor_has_the_same_fingerprint() -> None:
+    pixels = np.asarray(picture(0))
+    view = np.ascontiguousarray(pixels.transpose(2, 0, 1)).transpose(1, 2, 0)  # [H,W,3], as of [3,H,W]
+    assert not view.flags.c_contiguous
+    one, other = fingerprint(pixels), fingerprint(view)
+    assert one.digest == other.digest
+    np.testing.assert_array_equal(one.thumbnail, other.thumbnail)
+
+
+def test_different_pictures_are_not_similar() -> None:
+    splits = {"train": prints(*map(picture, range(60))), "test": prints(*map(picture, range(100, 160)))}
+    assert similar_pictures(splits) == []
+
+
+def layout(thumbnail: NDArray[np.float64]) -> Fingerprint:
+    return Fingerprint(blake2b(thumbnail.tobytes(), digest_size=16).digest(), thumbnail.round().astype(np.uint8))
+
+
+def test_one_thing_that_moved_or_many_small_ones_make_another_picture() -> None:
+    random = np.random.default_rng(0)
+    scene = random.choice([40.0, 200.0], (16, 16))  # a standard deviation of 80
+    before, after, same = scene.copy(), scene.copy(), scene.copy()
+    before[3, 4], after[3, 4] = 60, 105
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.998
+    assert similar_pictures({"train": [layout(before)], "test": [layout(after)]}) == []
+    everywhere = scene + random.choice([-15, 15], (16, 16))
+    assert similar_pictures({"train": [layout(scene)], "test": [layout(everywhere)]}) == []
+    same[3, 4] += 5
+    same += random.choice([-2, 2], (16, 16))
+    assert similar_pictures({"train": [layout(scene)], "test": [layout(same)]}) == [("train", 0, "test", 0)]
+
+
+def test_pictures_without_contrast_never_look_alike() -> None:
+    random = np.random.default_rng(0)
+
+    def flat(grey: int, noise: int) -> NDArray[np.uint8]:
+        return (grey + random.integers(0, noise + 1, (40, 60, 3))).astype(np.uint8)
+
+    splits = {
+        "train": [fingerprint(flat(grey, noise)) for grey in (0, 128, 200) for noise in (0, 1, 40)],
+        "test": [fingerprint(flat(grey, noise)) for grey in (1, 129, 200) for noise in (0, 1, 40)],
+    }
+    assert similar_pictures(splits) == []
+    assert same_pictures(splits) == [("train", 6, "test", 6)]  # light grey without noise
+    haze = np.linspace(100, 110, 40)[:, None, None] + np.zeros((1, 60, 3))
+    splits = {"train": [fingerprint(haze.astype(np.uint8))], "test": [fingerprint((haze + 20).astype(np.uint8))]}
+    assert similar_pictures(splits) == []
+
+
+def test_indices_count_the_pictures_without_contrast() -> None:
+    blank = Image.new("RGB", (40, 30), "white")
+    splits = {"train": prints(blank, blank, picture(1)), "test": prints(blank, picture(2), as_jpeg(picture(1), 75))}
+    assert similar_pictures(splits) == [("train", 2, "test", 2)]
+
+
+def test_the_likest_is_named_and_empty_splits_are_no_matter() -> None:
+    exact, copy = picture(0), as_jpeg(picture(0), 50)
+    splits = {"train": prints(copy, picture(1), exact), "val": [], "test": prints(scaled(exact, 2), picture(7))}
+    assert similar_pictures(splits) == [("train", 2, "test", 0)]
+    assert similar_pictures({}) == same_pictures({}) == []
+    assert similar_pictures({"train": prints(exact)}) == []
+
+
+def test_many_pictures_in_pieces() -> None:
+    random = np.random.default_rng(0)
+
+    def noise(count: int) -> list[Fingerprint]:
+        return [Fingerprint(random.bytes(16), random.integers(0, 256, (16, 16), dtype=np.uint8)) for _ in range(count)]
+
+    train, test = noise(3000), noise(2600)
+    for place, index in ((0, 7), (1023, 8), (1024, 2999), (2599, 0)):
+        test[place] = Fingerprint(random.bytes(16), train[index].thumbnail)
+    found = similar_pictures({"train": train, "test": test})
+    assert found == [("train", index, "test", place) for place, index in ((0, 7), (1023, 8), (1024, 2999), (2599, 0))]
+
+
+def test_a_real_film_without_and_with_copies(real_data: Path) -> None:
+    folder = real_data / "camvid" / "images"
+    splits = {
+        "train": [photograph(path) for path in sorted((folder / "train").glob("0001TP*"))[-12:]],
+        "test": [photograph(path) for path in sorted((folder / "test").glob("0001TP*"))[:12]],
+    }
+    clean = {split: prints(*pictures) for split, pictures in splits.items()}
+    assert similar_pictures(clean) == same_pictures(clean) == []  # frames a second apart where the splits meet
+    leaked = clean | {"test": prints(*splits["test"], scaled(as_jpeg(splits["train"][4], 75), 0.5), splits["train"][2])}
+    assert similar_pictures(leaked) == [("train", 4, "test", 12)]
+    assert same_pictures(leaked) == [("train", 2, "test", 13)]
+
+
+def test_views_in_one_studio_are_not_similar(real_data: Path) -> None:
+    views = prints(*map(photograph, sorted((real_data / "carvana" / "train").glob("*.jpg"))))
+    assert len(views) == 5
+    assert similar_pictures({f"{index}": [view] for index, view in enumerate(views)}) == []

@@ -1,0 +1,307 @@
+"""The label scan: what is wrong is told by file, all at once, before training; and the second time costs nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segkit.compose import scan_dataset
+from segkit.config import read_config
+from segkit.data import scan as scanning
+from segkit.data.sample import Sample
+from segkit.data.scan import Scan, scan_splits
+from segkit.errors import LabelError
+
+Check = Callable[..., Scan]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Pictures of noise, which no two splits share, and masks of the classes 0, 1 and 2 with void."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3), ("test", 3)):
+        for index in range(count):
+            picture = np.kron(random.integers(0, 256, (6, 8, 3)), np.ones((5, 5, 1))).astype(np.uint8)
+            labels = np.zeros((30, 40), np.uint8)
+            labels[5:20, 5:15], labels[5:20, 22:32], labels[25:] = 1, 2, 255
+            for folder, pixels in (("images", picture), ("masks", labels)):
+                (tmp_path / folder / split).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(tmp_path / folder / split / f"{split}{index}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def check(root: Path) -> Check:
+    def run(classes: tuple[str, ...] = ("background", "first", "second"), **options: object) -> Scan:
+        data = {key: options.pop(key) for key in ("on_bad", "allow_leaks") if key in options}
+        tables = {
+            "dataset": {"name": "folder", "root": str(root), "classes": list(classes), **options},
+            "model": {"name": "unet"},
+            "loss": [{"name": "dice"}],
+            "data": data,
+        }
+        return scan_dataset(read_config(tables))
+
+    return run
+
+
+def texts(scan: Scan, severity: str = "error") -> str:
+    return "\n".join(str(finding) for finding in scan.findings if finding.severity == severity)
+
+
+def test_good_data_has_no_findings_and_is_counted(check: Check) -> None:
+    scan = check()
+    assert scan.findings == []
+    assert {name: len(dataset) for name, dataset in scan.splits.items()} == {"train": 6, "val": 3, "test": 3}
+    counts = scan.counts("train")
+    assert (
+        counts.pixels.tolist() == [6 * (30 * 40 - 200 - 300), 6 * 150, 6 * 150 - 0] or counts.pixels.sum() == 6 * 1000
+    )
+    assert counts.images.tolist() == [6, 6, 6]
+    assert counts.void == 6 * 200
+    assert counts.image_pixels.tolist() == [6000, 6000, 6000]
+    assert [len(places) for places in scan.places("train").of(0)] == [32, 32]
+
+
+def test_every_fault_of_every_split_is_told_at_once(root: Path, check: Check) -> None:
+    train, val = root / "masks" / "train", root / "masks" / "val"
+    labels = np.asarray(Image.open(train / "train0.png"))
+    Image.fromarray(labels).save(train / "train0.jpg", quality=95)
+    (train / "train0.jpg").rename(train / "train0.png")  # a JPEG under the name of a PNG
+    Image.fromarray(np.where(labels == 2, 200, labels).astype(np.uint8)).save(train / "train1.png")
+    Image.fromarray(np.where(labels == 2, 200, labels).astype(np.uint8)).save(val / "val0.png")
+    Image.fromarray(labels[:20]).save(train / "train2.png")
+    (root / "images" / "train" / "train3.png").write_bytes((root / "images" / "train" / "train3.png").read_bytes()[:90])
+    (root / "images" / "val" / "val1.png").write_bytes(b"")
+    (root / "masks" / "test" / "test0.png").write_text("<html>404</html>")
+    (root / "images" / "train" / "lonely.png").write_bytes((root / "images" / "train" / "train4.png").read_bytes())
+    scan = check()
+    told = texts(scan)
+    for words in (
+        f"train: {train}/train0.png: the mask is a JPEG",
+        "train, val: 2 files: labels that are not allowed, 200 (300 pixels in 2 masks): train/train1.png, val/val0.png",
+        f"train: {train}/train2.png: image and mask differ in size (40 x 20,",
+        f"train: {root}/images/train/train3.png: damaged or cut short",
+        f"val: {root}/images/val/val1.png: the file is empty",
+        f"test: {root}/masks/test/test0.png: not an image but text in HTML",
+        f"train: {root}/images/train/lonely.png: image without a mask",
+    ):
+        assert words in told
+    assert len(scan.errors) == 7
+    with pytest.raises(LabelError, match=r"train0\.png") as caught:
+        scan.refuse_errors()
+    assert str(caught.value) == told
+
+
+def test_the_same_fault_of_many_files_is_told_once_with_counts(root: Path, check: Check) -> None:
+    for split, count in (("train", 6), ("val", 1)):
+        for index in range(count):
+            path = root / "masks" / split / f"{split}{index}.png"
+            labels = np.asarray(Image.open(path))
+            Image.fromarray(np.where(labels == 2, 100 + index, labels).astype(np.uint8)).save(path)
+    (finding,) = check().errors
+    assert finding.split == "train, val"
+    assert "7 files: labels that are not allowed" in finding.text
+    assert "100 (300 pixels in 2 masks)" in finding.text
+    assert "train/train4.png and 2 more" in finding.text
+    assert len(finding.files) == 7
+
+
+def test_a_fault_in_image_and_mask_of_one_sample_is_told_for_both(root: Path, check: Check) -> None:
+    (root / "images" / "train" / "train0.png").write_bytes(b"")
+    labels = np.asarray(Image.open(root / "masks" / "train" / "train1.png"))
+    Image.fromarray(labels + np.uint8(40)).save(root / "masks" / "train" / "train1.png")
+    (root / "images" / "train" / "train1.png").write_bytes((root / "images" / "train" / "train1.png").read_bytes()[:90])
+    told = texts(check())
+    assert "images/train/train0.png: the file is empty" in told
+    assert "images/train/train1.png: damaged or cut short" in told
+
+
+@pytest.mark.parametrize("kind", ["0/255", "colours"])
+def test_the_proposed_map_holds_for_all_masks_and_is_all_that_is_missing(root: Path, check: Check, kind: str) -> None:
+    for path in sorted((root / "masks").rglob("*.png")):
+        labels = np.asarray(Image.open(path))
+        second = int(path.stem[-1]) % 2  # no mask has every colour
+        if kind == "0/255":
+            Image.fromarray(np.where(labels == 1, 255, 0).astype(np.uint8)).save(path)
+        else:
+            colours = np.array([(9, 9, 9), (250, 0, 0), (0, 0, 250)], np.uint8)
+            Image.fromarray(colours[np.where(labels == 1 + second, 1 + second, 0)]).save(path)
+    classes = ("background", "first") if kind == "0/255" else ("background", "first", "second")
+    (finding,) = check(classes).errors
+    lines = finding.text.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.strip().startswith("[dataset."))
+    pasted = tomllib.loads("\n".join(lines[start : start + len(classes) + 1]))["dataset"]
+    scan = check(classes, **pasted)
+    assert scan.errors == []
+    assert (scan.counts("train").pixels > 0).all()
+
+
+def test_unusable_samples_can_be_skipped_and_are_listed(root: Path, check: Check) -> None:
+    (root / "images" / "train" / "train3.png").write_bytes(b"")
+    scan = check(on_bad="skip")
+    assert scan.errors == []
+    assert "left out: " in texts(scan, "warning")
+    assert "train3.png" in texts(scan, "warning")
+    train = scan.splits["train"]
+    assert [train[index].name for index in range(len(train))] == ["train0", "train1", "train2", "train4", "train5"]
+    assert scan.counts("train").images.tolist() == [5, 5, 5]
+    for path in (root / "images" / "val").iterdir():
+        path.write_bytes(b"")
+    assert "val: not one image that can be used" in texts(check(on_bad="skip"))
+
+
+def test_the_same_picture_in_two_splits_stops_the_run_unless_it_is_meant(root: Path, check: Check) -> None:
+    with Image.open(root / "images" / "train" / "train2.png") as picture:
+        picture.save(root / "images" / "val" / "val1.png", compress_level=1)  # other bytes, the same pixels
+    told = texts(check())
+    assert "train and val: 1 picture is in both; the score on val is of pictures that were trained on" in told
+    assert "train2 = val1" in told
+    allowed = check(allow_leaks=True)
+    assert allowed.errors == []
+    assert "train2 = val1" in texts(allowed, "warning")
+
+
+def test_nearly_the_same_picture_in_two_splits_is_a_warning(root: Path, check: Check) -> None:
+    with Image.open(root / "images" / "train" / "train2.png") as picture:
+        pixels = np.asarray(picture).copy()
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(root / "images" / "test" / "test1.png")
+    scan = check()
+    assert scan.errors == []
+    assert "train2 = test1" in texts(scan, "warning")
+
+
+def test_classes_that_never_occur_are_told(check: Check) -> None:
+    told = texts(check(("background", "first", "second", "third")), "warning")
+    assert "train: 1 of 4 classes in no image; no network can learn these: third" in told
+    assert "val: 1 of 4 classes in no image; these have no score here" in told
+
+
+def test_masks_that_were_resized_bilinearly_are_told(root: Path, check: Check) -> None:
+    for path in (root / "masks" / "train").iterdir():
+        labels = np.zeros((61, 81), np.uint8)
+        labels[10:30, 10:30], labels[35:50, 20:70], labels[13:28, 40:70] = 2, 4, 4
+        Image.fromarray(labels).resize((40, 30), Image.Resampling.BILINEAR).save(path)
+    told = texts(check(("background", "a", "b", "c", "d")), "warning")
+    assert "train: 6 of 6 masks look interpolated" in told
+
+
+def test_only_changed_files_are_read_again(root: Path, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    look_at = scanning.look_at
+
+    def watched(dataset: object, index: int) -> object:
+        seen.append(dataset.pairs[index][0].stem)  # type: ignore[attr-defined]
+        return look_at(dataset, index)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scanning, "look_at", watched)
+    first = check()
+    assert len(seen) == 12
+    seen.clear()
+    again = check()
+    assert seen == []
+    for name in first.splits:
+        assert (again.pixels(name) == first.pixels(name)).all()
+        for index in range(len(first.splits[name])):
+            for one, other in zip(first.places(name).of(index), again.places(name).of(index), strict=True):
+                assert (one == other).all()
+            assert first.facts[name][index].fingerprint.digest == again.facts[name][index].fingerprint.digest
+            assert first.facts[name][index].name == again.facts[name][index].name
+    mask = root / "masks" / "val" / "val1.png"
+    labels = np.asarray(Image.open(mask))
+    Image.fromarray(np.where(labels == 1, 0, labels).astype(np.uint8)).save(mask)
+    os.utime(mask, ns=(1, 1))
+    assert check().counts("val").images.tolist() == [3, 2, 3]
+    assert seen == ["val1"]
+    seen.clear()
+    check(("background", "first", "second", "third"))  # another way to read them
+    assert len(seen) == 12
+
+
+def test_a_damaged_cache_is_read_anew(root: Path, check: Check, own_cache: Path) -> None:
+    expected = check().counts("train").pixels.tolist()
+    for file in own_cache.glob("scan-*"):
+        file.write_bytes(file.read_bytes()[:200])
+    assert check().counts("train").pixels.tolist() == expected
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_else(
+    root: Path, check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "file" / "below"))
+    assert check().findings == []
+
+
+def test_what_was_read_before_ctrl_c_is_kept(root: Path, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    look_at = scanning.look_at
+    seen: list[int] = []
+
+    def interrupted(dataset: object, index: int) -> object:
+        seen.append(index)
+        if len(seen) > 4:
+            raise KeyboardInterrupt
+        return look_at(dataset, index)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scanning, "look_at", interrupted)
+    monkeypatch.setattr(scanning.os, "cpu_count", lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+        check()
+    seen.clear()
+    monkeypatch.setattr(scanning, "look_at", lambda dataset, index: (seen.append(index), look_at(dataset, index))[1])
+    check()
+    assert len(seen) == 12 - 4
+
+
+class Foreign:
+    """A dataset of somebody else's, without files, mask() or advice()."""
+
+    classes = ("background", "thing")
+    palette = ((0, 0, 0), (255, 0, 0))
+    ignore_index = 255
+
+    def __init__(self, label: int = 1, error: Exception | None = None) -> None:
+        self.label, self.error = label, error
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Sample:
+        if self.error and index == 1:
+            raise self.error
+        mask = torch.zeros(8, 8, dtype=torch.uint8)
+        mask[:4] = self.label
+        image = torch.randint(0, 256, (3, 8, 8), generator=torch.Generator().manual_seed(id(self) + index))
+        return Sample(image.to(torch.uint8), mask, f"picture {index}")
+
+
+def test_a_foreign_dataset_is_scanned_too() -> None:
+    told = texts(scan_splits({"train": Foreign(7), "val": Foreign(1, OSError("disk on fire"))}, progress=False))
+    assert "train: 3 files: labels that are not allowed, 7 (96 pixels in 3 masks)" in told
+    assert "allowed are 0 to 1 and 255 (void)" in told
+    assert "val: Foreign[1]: cannot be read by its dataset (OSError: disk on fire)" in told
+
+
+def test_the_real_scan_is_fast(real_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path))
+    config = read_config(
+        Path(__file__).parents[2] / "examples" / "camvid.toml", {"dataset.root": str(real_data / "camvid")}
+    )
+    durations = []
+    for _ in range(2):
+        began = time.perf_counter()
+        scan = scan_dataset(config)
+        durations.append(time.perf_counter() - began)
+        assert scan.errors == []
+        assert scan.counts("train").images.max() == 367
+    assert durations[0] < 30  # under 10 where nothing else runs; see CONTRIBUTING.md
+    assert durations[1] < 1

@@ -1,0 +1,114 @@
+"""The command ``check`` and the scan at the start of a run, as a person meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.cli import main
+
+CONFIG = """
+[dataset]
+name = "folder"
+root = "ROOT"
+classes = ["background", "left", "right", "nowhere"]
+[model]
+name = "unet"
+width = 4
+depth = 1
+[[loss]]
+name = "cross_entropy"
+[train]
+epochs = 1
+batch_size = 2
+device = "cpu"
+precision = "fp32"
+[output]
+samples = 0
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    random = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2)):
+        for index in range(count):
+            labels = np.zeros((30, 40), np.uint8)
+            labels[5:20, 2:16], labels[5:20, 22:26] = 1, 2
+            picture = np.kron(random.integers(0, 256, (6, 8, 3)), np.ones((5, 5, 1))).astype(np.uint8)
+            for folder, pixels in (("images", picture), ("masks", labels)):
+                (tmp_path / "data" / folder / split).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(tmp_path / "data" / folder / split / f"{split}{index}.png")
+    path = tmp_path / "mine.toml"
+    path.write_text(CONFIG.replace("ROOT", str(tmp_path / "data")))
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def test_it_prints_shares_weights_floors_and_sizes(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(config)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("folder: 6 images and masks in ")
+    row = next(line for line in lines if line.startswith("right"))
+    assert row.split() == ["right", "5.00%", "4", "5.00%", "2", "3.50"]
+    row = next(line for line in lines if line.startswith("nowhere"))
+    assert row.split() == ["nowhere", "0.00%", "0", "0.00%", "0", "-"]
+    assert any(line.split() == ["floor:", "pixel_accuracy", "0.775", "0.775"] for line in lines)
+    assert "train: 4 images of 40 x 30 pixels, the floor is 'background' everywhere" in lines
+    assert "warning: train: 1 of 4 classes in no image; no network can learn these: nowhere" in lines
+    assert lines[-1] == "no errors, 2 warnings"
+
+
+def test_errors_are_all_told_and_give_a_status(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = config.parent / "data" / "masks"
+    Image.fromarray(np.full((30, 40), 9, np.uint8)).save(masks / "train" / "train1.png")
+    (masks / "val" / "val0.png").write_bytes(b"")
+    assert main(["check", str(config)]) == 2
+    out = capsys.readouterr().out
+    assert f"error: train: {masks}/train/train1.png: labels that are not allowed (9: 1,200 pixels)" in out
+    assert f"error: val: {masks}/val/val0.png: the file is empty" in out
+    assert out.splitlines()[-1] == "2 errors, 2 warnings"
+
+
+def test_json_holds_everything(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = config.parent / "data" / "masks" / "train" / "train1.png"
+    Image.fromarray(np.full((30, 40), 9, np.uint8)).save(mask)
+    assert main(["check", str(config), "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert found["splits"]["train"]["images"] == 3
+    assert found["splits"]["val"]["classes"]["right"] == {"pixels": 120, "share": 0.05, "images": 2}
+    assert found["splits"]["val"]["floor"]["class"] == "background"
+    assert found["median_frequency"]["left"] == pytest.approx(1)
+    (error,) = found["errors"]
+    assert (error["kind"], error["split"], error["files"]) == ("values", "train", [str(mask)])
+
+
+def test_pictures_are_written_for_every_split(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(config), "--pictures", "looks/here"]) == 0
+    for split in ("train", "val"):
+        with Image.open(f"looks/here/{split}.png") as sheet:
+            assert sheet.width > 300
+    assert "looks/here/train.png" in capsys.readouterr().err
+
+
+def test_a_run_refuses_what_check_refuses_and_writes_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (config.parent / "data" / "masks" / "val" / "val0.png").write_bytes(b"")
+    assert main(["run", str(config)]) == 2
+    assert "segkit: val: " in capsys.readouterr().err
+    assert not (config.parent / "runs").exists()
+
+
+def test_a_run_keeps_its_warnings_and_what_was_skipped(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (config.parent / "data" / "images" / "train" / "train3.png").write_bytes(b"")
+    assert main(["run", str(config), "data.on_bad=skip"]) == 0
+    out = capsys.readouterr()
+    assert "images: 3 train, 2 val" in out.out
+    record = json.loads(Path("runs/mine/run.json").read_text())
+    kinds = [finding["kind"] for finding in record["warnings"]]
+    assert kinds == ["empty", "absent_class", "absent_class"]
+    assert record["warnings"][0]["files"][0].endswith("train3.png")
+    assert out.err.count("warning: ") == 3
