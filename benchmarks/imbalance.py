@@ -35,7 +35,7 @@ DATA: dict[str, dict[str, Any]] = {
         "model": {"name": "unet", "width": 16},
         "data": {"resize": 0.5},
         "augment": {"crop": 160, "scale": [0.7, 1.5]},
-        "train": {"epochs": 6, "repeat": 8, "batch_size": 8, "lr": 2e-3, "schedule": "one_cycle"},
+        "train": {"epochs": 6, "repeat": 6, "batch_size": 8, "lr": 2e-3, "schedule": "one_cycle"},
     },
 }
 SCORED = {"shapes": "test", "voc": "val"}  # VOC's test labels were never published

@@ -1,7 +1,8 @@
 """Notice a network that predicts one class or stands at its floor, and say what to try.
 
-A run that learns passes through this too: nearly every network predicts the largest class first. So it takes several
-epochs in a row, and the first part of a run does not count.
+A run that learns passes through this too: nearly every network predicts the largest class first. So it takes four epochs
+in a row, and 30 % of the run or 2000 steps. Of 23 runs that learned (CamVid, Carvana, shapes) the slowest left its floor
+after three of ten epochs; cross-entropy on a background of 97 % and VOC from scratch never did.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from typing import Any
 
 from segkit.engine.remedies import remedies
 
-LEAST_LIFT = 0.02  # of the way from the floor to a perfect score: 0.054 at a floor of 0.035, as VOC has
-EPOCHS = 3
-START = 0.2  # share of a run
+LEAST_LIFT = 0.01  # of the way from the floor to a perfect score: 0.045 at a floor of 0.035, as VOC has
+LEAST_AT_THE_END = 0.03  # what the whole run should have brought
+EPOCHS = 4
+START = 0.3  # share of a run
+STEPS = 2000
 
 
-def stuck(scores: Mapping[str, Any]) -> bool:
+def stuck(scores: Mapping[str, Any], least: float = LEAST_LIFT) -> bool:
     """Whether a constant prediction would have scored about the same."""
-    return bool(scores["lift"] < LEAST_LIFT)
+    return bool(scores["lift"] < least)
 
 
 def stuck_epochs(history: Sequence[Mapping[str, Any]]) -> int:
@@ -34,14 +37,17 @@ def stuck_epochs(history: Sequence[Mapping[str, Any]]) -> int:
 
 def collapsed(history: Sequence[Mapping[str, Any]], epochs: int) -> bool:
     """Whether the run stands where more epochs of the same promise nothing."""
-    return stuck_epochs(history) >= EPOCHS and len(history) >= math.ceil(START * epochs)
+    if stuck_epochs(history) < EPOCHS:
+        return False
+    return len(history) >= math.ceil(START * epochs) or int(history[-1]["step"]) >= STEPS
 
 
 def warning(history: Sequence[Mapping[str, Any]], epochs: int, config: Mapping[str, Any]) -> str:
     """What to tell after an epoch: nothing, but for the one epoch at which the run first counts as collapsed."""
     if not collapsed(history, epochs) or any(collapsed(history[:end], epochs) for end in range(len(history))):
         return ""
-    return f"{verdict(history[-1]['val'], 'val')} for {stuck_epochs(history)} epochs. {advice(config)}"
+    since = f"it has stood at its floor for {stuck_epochs(history)} epochs"
+    return f"{verdict(history[-1]['val'], 'val')}; {since}. {advice(config)}"
 
 
 def verdict(scores: Mapping[str, Any], split: str) -> str:
@@ -50,7 +56,7 @@ def verdict(scores: Mapping[str, Any], split: str) -> str:
     return (
         f"the network has learned next to nothing: on {split} it predicts {predicted['classes']} of "
         f"{len(scores['class_iou'])} classes, '{predicted['class']}' on {predicted['share']:.1%} of the pixels, and "
-        f"its mean_iou {scores['mean_iou']:.3f} is at the floor of {lowest['mean_iou']:.3f}"
+        f"its mean_iou is {scores['mean_iou']:.3f} (floor {lowest['mean_iou']:.3f})"
     )
 
 
