@@ -126,6 +126,8 @@ def create(component: Component, options: Mapping[str, object], facts: Mapping[s
         raise ConfigError(problems, where=f"{component.kind} '{component.name}'")
     try:
         return target(**arguments)
+    except ConfigError as error:
+        raise ConfigError(error.problems, where=error.where or f"{component.kind} '{component.name}'") from error
     except SegkitError:
         raise
     except Exception as error:  # whatever somebody else's constructor may raise

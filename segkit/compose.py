@@ -22,8 +22,9 @@ from segkit.build import create
 from segkit.config import Choice, Config, read_config, settings_from
 from segkit.data.class_weights import class_weights
 from segkit.data.faults import gathered
+from segkit.data.findings import Finding
 from segkit.data.labels import LabelCounts
-from segkit.data.sample import Dataset
+from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine.device import pick_device, seed_everything
 from segkit.engine.events import Result
@@ -85,9 +86,9 @@ def run_config(settings: Config, *, resume: bool = False, overwrite: bool = Fals
         augment=settings.augment,
         output=settings.output,
         record=_record(settings, chosen_losses),
-        model_record={"model": {"name": settings.model.name, "options": dict(settings.model.options)}},
+        model_record={"model": _model_record(settings.model)},
     )
-    return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.notify)
+    return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.Observers())
 
 
 def fit(
@@ -101,6 +102,7 @@ def fit(
     output: str | Path = "runs/fit",
     samples: int = 4,
     resize: float | list[int] | None = None,
+    data: Mapping[str, Any] | None = None,
     augment: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -118,6 +120,7 @@ def fit(
         output: the run folder.
         samples: val images whose predictions are drawn each epoch.
         resize: as ``data.resize`` in a config.
+        data: as ``[data]`` in a config, ``{"allow_leaks": True}``.
         augment: as ``[augment]`` in a config, ``{"crop": 64}``.
         resume: go on with the run in ``output``.
         overwrite: replace the run in ``output``.
@@ -129,7 +132,7 @@ def fit(
     splits = {"train": train, "val": val} | ({"test": test} if test is not None else {})
     tables: dict[str, Any] = {
         "train": settings_from(TrainSettings, "train", settings),
-        "data": settings_from(DataSettings, "data", {"resize": resize}),
+        "data": settings_from(DataSettings, "data", {"resize": resize, **(data or {})}),
         "augment": settings_from(AugmentSettings, "augment", augment or {}),
         "output": settings_from(OutputSettings, "output", {"dir": str(output), "samples": samples}),
     }
@@ -143,7 +146,7 @@ def fit(
         model_record={"model": None},
         **tables,
     )
-    return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.notify)
+    return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.Observers())
 
 
 def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
@@ -156,6 +159,8 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
     splits: dict[str, Dataset] = {}
     faults: dict[str, list[Fault]] = {}
 
+    problems: list[Finding] = []
+
     def build(split: str) -> None:
         with gathered() as faults[split]:  # what cannot be used is told with all that the scan finds
             splits[split] = create(component, settings.dataset.options, {"split": split})
@@ -164,12 +169,18 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
     there = getattr(splits["train"], "splits", SPLITS)
     for split in SPLITS[1:]:
         if split == "val" or split in there:
-            build(split)
-    unknown = [name for name in names if name not in splits]
+            try:
+                build(split)
+            except DataError as error:
+                problems.append(Finding("unusable_split", "error", split, str(error)))
+    unknown = [name for name in names if name not in faults]
     if unknown:
         raise DataError(f"{settings.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
+    check_splits(splits)
     chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
-    return scan_splits(chosen, settings.data, faults)
+    scan = scan_splits(chosen, settings.data, faults)
+    told = [problem for problem in problems if not names or problem.split in names]
+    return replace(scan, findings=[*told, *scan.findings])
 
 
 def facts(dataset: Dataset) -> dict[str, Any]:
@@ -224,6 +235,13 @@ def environment() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "commit": _commit(),
     }
+
+
+def _model_record(choice: Choice) -> dict[str, Any]:
+    """What ``config.json`` says of the model: how it is built again, and who provides it."""
+    component = models.find(choice.name)
+    provider = {"distribution": component.distribution, "version": component.version}
+    return {"name": choice.name, "options": dict(choice.options), **provider}
 
 
 def _record(config: Config, chosen_losses: Sequence[Choice]) -> dict[str, Any]:

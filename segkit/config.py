@@ -20,6 +20,7 @@ from segkit.build import check_options
 from segkit.errors import ComponentNotFound, ConfigError, did_you_mean
 from segkit.overrides import Overrides, apply_overrides
 from segkit.registry import Registry, datasets, losses, metrics, models
+from segkit.requirements import unmet
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -49,10 +50,12 @@ class Config:
 
     Attributes:
         name: of the file, without its suffix; names the run folder.
+        plugins: the distributions it needs, with their versions.
         tables: the config as it was written, overrides applied.
     """
 
     name: str
+    plugins: tuple[str, ...]
     dataset: Choice
     model: Choice
     losses: tuple[Choice, ...]
@@ -71,6 +74,7 @@ class Config:
     def record(self) -> dict[str, Any]:
         """The config with every default written out, as it stands in ``run.json``."""
         chosen = {
+            "plugins": list(self.plugins),
             "dataset": {"name": self.dataset.name, **self.dataset.options},
             "model": {"name": self.model.name, **self.model.options},
             "loss": [{"name": c.name, "scale": c.scale, **c.options} for c in self.losses],
@@ -93,6 +97,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
     name, tables = ("config", _copy(source)) if isinstance(source, Mapping) else _read_file(Path(source))
     where = "config" if isinstance(source, Mapping) else str(source)
     problems = apply_overrides(tables, overrides, LISTS)
+    problems += [f"plugins: {problem}" for problem in unmet(tables.get("plugins", []))]
     problems += _unknown_tables(tables)
     settings = {key: _settings(kind, key, tables.get(key, {}), problems) for key, kind in TABLES.items()}
     chosen = {key: _choice(registry, key, tables.get(key), problems) for key, registry in COMPONENTS.items()}
@@ -101,6 +106,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
         raise ConfigError(problems, where)
     return Config(
         name=name,
+        plugins=tuple(tables.get("plugins", [])),
         dataset=chosen["dataset"],
         model=chosen["model"],
         losses=tuple(lists["loss"]),
@@ -136,7 +142,7 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _unknown_tables(tables: Mapping[str, Any]) -> list[str]:
-    allowed = [*COMPONENTS, *LISTS, *TABLES]
+    allowed = [*COMPONENTS, *LISTS, *TABLES, "plugins"]
     return [
         f"[{key}]: there is no such table{did_you_mean(key, allowed) or ';'} there are {', '.join(allowed)}"
         for key in tables
@@ -160,6 +166,8 @@ def _setting_problem(kind: type[Settings], table: str, key: str, found: Sequence
     """What pydantic found wrong with one key, in one line; of a union it tells once for each branch."""
     first = found[0]
     if first["type"] == "extra_forbidden":
+        if key == "plugins":
+            return f"{table}.plugins: plugins = [...] stands at the top of the file, above the first table"
         allowed = list(kind.model_fields)
         return f"{table}.{key}: there is no such key{did_you_mean(key, allowed) or '; there are ' + ', '.join(allowed)}"
     if first["type"] == "value_error":

@@ -14,7 +14,7 @@ from segkit.config import read_config
 from segkit.data.loader import worker_count
 from segkit.engine.device import pick_device, seed_everything
 from segkit.engine.evaluate import evaluate
-from segkit.engine.floors import beside, floors
+from segkit.engine.floors import Constant, beside, floor
 from segkit.engine.folder import read_json
 from segkit.engine.precision import resolve
 from segkit.errors import RunFolderError
@@ -47,7 +47,8 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     if not isinstance(tables, dict) or "dataset" not in tables:
         raise RunFolderError(f"{folder} was trained on plain objects; there is no config to build its data from")
     config = read_config(tables, overrides)
-    scan = scan_dataset(config, names)
+    leaky = config.data.model_copy(update={"allow_leaks": True})  # the run was trained with them, whatever is said now
+    scan = scan_dataset(replace(config, data=leaky), names)
     scan.refuse_errors()
     weights = record.get("class_weights") or [None] * len(config.losses)
     losses = [
@@ -59,9 +60,10 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     model = load(folder, device=str(device), precision=config.train.precision).model
     first = next(iter(scan.splits.values()))
     metrics = build_metrics(config.metrics, first)
-    lowest = floors(scan, metrics)
     scores = {}
     for name, dataset in scan.splits.items():
+        lowest = floor(scan.counts(name), dataset, metrics)
+        constant = Constant(metrics, dataset, lowest)
         found = evaluate(
             model,
             dataset,
@@ -72,6 +74,7 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
             resize=config.data.resize,
             workers=worker_count(config.train.workers, device),
             description=f"scores on {name}",
+            watcher=constant,
         )
-        scores[name] = beside(found, lowest[name])
+        scores[name] = beside(found, {**lowest, **constant.compute()})
     return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})

@@ -41,7 +41,8 @@ def segkit_models() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Models: ``{"name": "package.module:Class"}``.
 
     ``Model(num_classes, in_channels=3, ...)`` is a ``torch.nn.Module``: ``[B,3,H,W]`` float ->
-    logits ``[B,num_classes,H,W]``, for any H and W.
+    logits ``[B,num_classes,H,W]``, for any H and W: in evaluation down to one pixel, in training for
+    batches of at least two.
     """
 
 
@@ -60,15 +61,18 @@ def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Datasets: ``{"name": "package.module:Class"}``.
 
     ``Dataset(root, split, ...)`` has a length and ``[i] -> segkit.Sample(image uint8 [3,H,W],
-    mask uint8 [H,W], name)``, the same one each time. Attributes: ``classes`` (names), ``palette``
-    (an RGB triple a class), ``ignore_index``, and, where the splits are not train, val and test,
-    ``splits``. ``write_sample(root)`` writes a miniature of the layout on disk.
+    mask uint8 [H,W], name)``, the same one each time, in tensors of its own. Attributes: ``classes``
+    (names), ``palette`` (an RGB triple a class), ``ignore_index``, and, where the splits are not
+    train, val and test, ``splits``. The class method ``write_sample(root)`` writes a miniature of
+    the layout on disk and returns the options that read it beside ``root``, as
+    ``{"classes": "classes.txt"}``, or nothing.
 
     What the label scan uses where it is offered, as :class:`segkit.data.files.PairedFiles` does:
     ``mask(i)`` (uint8 ``[H,W]``), the mask alone; ``files(i)``, the paths sample ``i`` is read from, and
-    ``reading`` (text), all besides these files that decides its labels: with both, the next scan reads
-    only files that changed; ``advice(kind, wrong, stored)`` (text), what to do about faulty masks, from
-    the pixels by stored label or colour (see :class:`segkit.errors.Fault`).
+    ``reading`` (text), all besides these files that decides its labels, options of a subclass too: with
+    both, samples are read in several threads, and the next scan reads only what changed;
+    ``advice(kind, wrong, stored)`` (text), what to do about faulty masks, from the pixels by stored
+    label or colour (see :class:`segkit.errors.Fault`).
     """
 
 
@@ -92,14 +96,22 @@ def segkit_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 @hookspec
 def segkit_run_started(run: Run) -> None:
-    """A run begins: its folder, config and classes are known, nothing is trained yet."""
+    """A run begins, or goes on with ``run.first_epoch``: its folder, config and classes are known.
+
+    Of this and the other events: an observer names the arguments it needs and is given copies of them. What it raises
+    is told in one line and stops neither the run nor other observers; Ctrl-C does.
+    """
 
 
 @hookspec
 def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None:
-    """An epoch was trained, evaluated and its checkpoint is on disk."""
+    """An epoch was trained, evaluated, its checkpoint is on disk, and its pictures are in ``samples``.
+
+    ``metrics`` is its line of ``metrics.jsonl``: ``step``, ``best``, ``train`` (``loss``, ``losses`` by name, ``lr``,
+    ``images_per_second``) and ``val`` (the scores, ``class_iou`` by class, ``floor``).
+    """
 
 
 @hookspec
 def segkit_run_ended(run: Run, result: Result) -> None:
-    """The run is complete and ``result.json`` is written."""
+    """The run is complete and ``result.json`` is written. One that fails or is interrupted tells no end."""

@@ -20,6 +20,7 @@ from segkit.engine.folder import read_json
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError
 from segkit.inference.predictor import Predictor
 from segkit.registry import models
+from segkit.requirements import at_least, unmet
 
 FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
 
@@ -27,6 +28,8 @@ FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first o
 class _Model(pydantic.BaseModel):
     name: str
     options: dict[str, Any] = {}
+    distribution: str = ""
+    version: str = ""
 
 
 class _Facts(pydantic.BaseModel):
@@ -118,18 +121,11 @@ def _build(facts: _Facts, folder: Path) -> nn.Module:
     try:
         component = models.find(facts.model.name)
     except ComponentNotFound as error:
-        raise ComponentNotFound(f"{folder} needs a plugin that is not here{_provider(folder)}: {error}") from error
+        provider = facts.model.distribution
+        missing = unmet([at_least(provider, facts.model.version)] if provider else [])
+        raise ComponentNotFound("\n".join([f"the model of {folder}: {error}", *missing])) from error
     # `weights` are a model's pretrained ones, by convention. They are replaced at once: nothing is to be fetched.
     options = {name: value for name, value in facts.model.options.items() if name != "weights"}
     given = {"num_classes": facts.num_classes, "ignore_index": facts.ignore_index, "classes": tuple(facts.classes)}
     model: nn.Module = create(component, options, given)
     return model
-
-
-def _provider(folder: Path) -> str:
-    """Who provided the model when the run was made, where ``run.json`` tells."""
-    try:
-        (model,) = read_json(folder / "run.json")["components"]["model"]
-    except (RunFolderError, KeyError, TypeError, ValueError):
-        return ""
-    return f" ({model})"

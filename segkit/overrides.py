@@ -68,9 +68,11 @@ def _split(text: str) -> tuple[str, Any]:
 
 
 def _step(place: Any, key: str, tables_only: bool) -> Any:
-    """The table under a key; in a list of tables a number, or a component's name; tables are made where missing."""
+    """The table under a key; in a list of tables a number or a component's name. What is missing is made."""
     if isinstance(place, list):
         if key.isdigit():
+            if int(key) == len(place):  # one more, as in loss.1.name=dice
+                place.append({})
             return place[int(key)] if int(key) < len(place) else None
         return next((row for row in place if isinstance(row, dict) and row.get("name") == key), None)
     if not isinstance(place, dict):

@@ -10,6 +10,8 @@ kept, and ``distribution:name`` tells them apart (pluggy's own loader would sile
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 import os
 import re
@@ -93,19 +95,34 @@ def load(found: Iterable[EntryPoint]) -> Table:
     return result
 
 
-def notify(hook: str, **arguments: Any) -> None:
-    """Tells an event to every plugin. One that fails is named on stderr and does not stop the others.
+class Observers:
+    """Tells the events of one run to every plugin that listens.
 
-    Raises:
-        Exception: what the plugin raised, if ``SEGKIT_STRICT=1`` is set.
+    Each is given copies, so that none can change the run or what another is told. One that fails is named on stderr,
+    once for each event, and stops neither the run nor the others.
     """
-    for implementation in reversed(getattr(table().manager.hook, hook).get_hookimpls()):
-        try:
-            implementation.function(**{name: arguments[name] for name in implementation.argnames})
-        except Exception as error:
-            if strict():
-                raise
-            print(f"segkit: plugin '{implementation.plugin_name}' failed in {hook}: {cause(error)}", file=sys.stderr)
+
+    def __init__(self) -> None:
+        self._failed: set[tuple[str, str]] = set()
+
+    def __call__(self, event: str, **arguments: Any) -> None:
+        """Tell an event.
+
+        Raises:
+            Exception: what the plugin raised, if ``SEGKIT_STRICT=1`` is set.
+        """
+        for implementation in reversed(getattr(table().manager.hook, event).get_hookimpls()):
+            try:
+                implementation.function(*(copy.deepcopy(arguments[name]) for name in implementation.argnames))
+            except (Exception, SystemExit) as error:  # an observer that exits must not end the run
+                if strict():
+                    raise
+                key = implementation.plugin_name
+                if (key, event) not in self._failed:
+                    self._failed.add((key, event))
+                    plugin = next(plugin for plugin in table().plugins if plugin.key == key)
+                    told = f"plugin {plugin} failed in {event}: {cause(error)}; the run goes on"
+                    print(f"segkit: {told}", file=sys.stderr, flush=True)
 
 
 def strict() -> bool:
@@ -197,13 +214,17 @@ def _fits(pattern: re.Pattern[str], value: object) -> bool:
 
 
 def _newer_segkit_needed(entry_point: EntryPoint) -> list[str]:
-    """Names a minimum version of segkit that this one does not reach: the likely cause of a plugin's problem."""
-    for requirement in (entry_point.dist.requires or []) if entry_point.dist else []:
-        minimum = re.match(r"segkit\b(?![-.]).*?(?:>=|~=|>)\s*([\d.]*\d)", requirement)
-        if minimum and _numbers(minimum[1]) > _numbers(__version__):
-            return [f"it needs segkit {minimum[1]} and this is {__version__}: pip install --upgrade segkit"]
+    """Names the versions of segkit that a plugin needs and this is none of: the likely cause of its problem."""
+    from packaging.requirements import InvalidRequirement, Requirement  # nobody waits for it where all is well
+
+    distribution = entry_point.dist
+    if distribution is None:
+        return []
+    for text in distribution.requires or []:
+        with contextlib.suppress(InvalidRequirement):
+            needed = Requirement(text)
+            applies = needed.name == "segkit" and (needed.marker is None or needed.marker.evaluate())
+            if applies and not needed.specifier.contains(__version__, prereleases=True):
+                advice = f"pip install --upgrade segkit {distribution.name}"
+                return [f"it needs segkit{needed.specifier} and this is {__version__}: {advice}"]
     return []
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", version)[:3]]

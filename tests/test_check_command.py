@@ -71,7 +71,10 @@ def test_errors_are_all_told_and_give_a_status(config: Path, capsys: pytest.Capt
     out = capsys.readouterr().out
     assert f"error: train: {masks}/train/train1.png: labels that are not allowed (9: 1,200 pixels)" in out
     assert f"error: val: {masks}/val/val0.png: the file is empty" in out
-    assert out.splitlines()[-1] == "2 errors, 2 warnings"
+    assert out.splitlines()[-2:] == [
+        "2 errors, no warnings",
+        '--json names every file; data.on_bad = "skip" goes on without the files that cannot be used',
+    ]
 
 
 def test_json_holds_everything(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,6 +96,30 @@ def test_pictures_are_written_for_every_split(config: Path, capsys: pytest.Captu
         with Image.open(f"looks/here/{split}.png") as sheet:
             assert sheet.width > 300
     assert "looks/here/train.png" in capsys.readouterr().err
+
+
+def test_json_is_json_where_the_data_is_not_there_too(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(config), "--json", "dataset.root=nowhere"]) == 2
+    (error,) = json.loads(capsys.readouterr().out)["errors"]
+    assert "nowhere" in error["text"]
+
+
+def test_without_a_usable_image_there_are_no_pictures(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for mask in (config.parent / "data" / "masks").rglob("*.png"):
+        mask.write_bytes(b"")
+    assert main(["check", str(config), "--pictures", "looks"]) == 2
+    out = capsys.readouterr()
+    assert "train: no image that can be used" in out.out
+    assert "no pictures of train: " in out.err
+    assert not Path("looks").exists()
+
+
+def test_a_run_tells_of_crops_that_are_mostly_void(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(config), "augment.crop=64"]) == 0
+    told = "warning: train: augment.crop = 64 is larger than most images (after data.resize and augment.scale): 71%"
+    assert told in capsys.readouterr().err
+    assert main(["run", str(config), "augment.crop=32", "--overwrite"]) == 0
+    assert "augment.crop" not in capsys.readouterr().err
 
 
 def test_a_run_refuses_what_check_refuses_and_writes_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

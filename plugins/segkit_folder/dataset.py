@@ -36,7 +36,10 @@ class FolderDataset(PairedFiles):
         palette: an RGB triple a class; left out: the colours of ``colour_map``, or Pascal VOC's.
     """
 
-    label_advice = "correct the mask, list what means unlabelled in `void`, or say what each value means in `value_map`"
+    label_advice = (
+        "correct the mask, add a name to `classes`, list what means unlabelled in `void`, or say what each value means "
+        "in `value_map`"
+    )
 
     def __init__(
         self,
@@ -100,9 +103,14 @@ class FolderDataset(PairedFiles):
         return text
 
     @classmethod
-    def write_sample(cls, root: str | Path) -> None:
-        """Write a miniature: images/<split>/*.jpg, masks/<split>/*.png (labels 0, 1, 2, void 255) and classes.txt."""
+    def write_sample(cls, root: str | Path) -> dict[str, str]:
+        """Write a miniature: images/<split>/*.jpg, masks/<split>/*.png (labels 0, 1, 2, void 255) and classes.txt.
+
+        Returns:
+            The options that read it, beside ``root``.
+        """
         sample.write(Path(root))
+        return {"classes": "classes.txt"}
 
 
 def _read_names(root: Path, file: str) -> list[str]:

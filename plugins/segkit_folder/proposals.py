@@ -13,10 +13,11 @@ AT_THE_END = ", at the end of the config:\n\n"
 
 
 def black_and_white(classes: Sequence[str], stored: Mapping[int, int]) -> str:
-    """Two classes and masks of 0 and 255; a 1 in other masks says that 255 is void."""
-    void = f'value_map = {{ "0" = 0, "1" = 1, "255" = {VOID} }}'
+    """Two classes and masks of 0 and 255; where others hold 1 too, both may be the class."""
+    void = f'in [dataset] value_map = {{ "0" = 0, "1" = 1, "255" = {VOID} }}'
     if stored.get(1):
-        return f"other masks hold 1, so here it means unlabelled: {void}"
+        both = 'value_map = { "0" = 0, "1" = 1, "255" = 1 }'
+        return f"other masks hold 1. Where 255 means unlabelled, {void}; where both are '{classes[1]}', {both}"
     return (
         f"where it does mean unlabelled, {void}; where it is the class "
         f"'{classes[1]}'{AT_THE_END}{_value_map(classes, [0, VOID], stored)}"
@@ -38,7 +39,9 @@ def values(
     text = ""
     if 0 < len(wrong) <= 5:
         text = f"; where {' and '.join(map(str, sorted(wrong)))} mean{'s' * (len(wrong) == 1)} unlabelled, "
-        text += f"void = {sorted({*void, *wrong})}"
+        text += f"in [dataset] void = {sorted({*void, *wrong})}"
+    elif wrong:
+        text = "; so many labels come of blended or compressed edges: then export the masks again"
     labels = sorted(stored)
     if len(labels) == len(classes) + 1 and VOID in labels:
         labels.remove(VOID)
@@ -58,7 +61,8 @@ def colours(palette: Mapping[str, Colour], stored: Mapping[Colour, int]) -> str:
     if len(others) <= 1 and len(stored) - len(others) > 1:  # black alone proves nothing, it is in every palette
         return _colour_map("by the palette", [*palette.items(), *(("void", colour) for colour in others)], stored)
     ordered = sorted(stored, key=lambda colour: (colour != (0, 0, 0), -stored[colour], colour))
-    names = [*palette, "void"] if len(stored) == len(palette) + 1 else list(palette)
+    spare = len(stored) == len(palette) + 1 and "void" not in palette
+    names = [*palette, "void"] if spare else list(palette)
     names += [f"class_{index}" for index in range(len(names), len(stored))]
     reason = "here by their share, so put the names right; what is unlabelled is called void"
     if not 0 <= len(stored) - len(palette) <= 1:
@@ -85,6 +89,8 @@ def _value_map(classes: Sequence[str], labels: Sequence[int], stored: Mapping[in
 def _colour_map(reason: str, names: Sequence[tuple[str, Colour]], stored: Mapping[Colour, int]) -> str:
     total = sum(stored.values())
     lines = [f"{_key(name)} = {list(colour)}  # {stored.get(colour, 0) / total:.1%}" for name, colour in names]
+    if "right" in reason:
+        lines = ["# guessed by share: look at a mask, and put every name right", *lines]
     return f"say which colour is which class ({reason}){AT_THE_END}[dataset.colour_map]\n" + "\n".join(lines)
 
 

@@ -86,7 +86,8 @@ class ShapesDataset:
             picture, labels = draw(self._variety, self.size, np.random.Generator(np.random.PCG64(seeds)))
             image = torch.from_numpy(picture).permute(2, 0, 1).contiguous()  # [3,H,W]
             self._drawn[index] = Sample(image, torch.from_numpy(labels), f"{self.split}_{index:04d}")
-        return self._drawn[index]
+        image, mask, name = self._drawn[index]
+        return Sample(image.clone(), mask.clone(), name)  # whoever changes them in place leaves the kept ones alone
 
     def mask(self, index: int) -> Tensor:
         """The mask of picture ``index``, uint8 ``[H,W]``."""

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segkit.config import read_config
+from segkit.errors import DataError
 
 if TYPE_CHECKING:
     from segkit.data.scan import Scan
+
+
+_NONE = "no image that can be used"
 
 
 class Check:
@@ -36,9 +40,16 @@ class Check:
         """Scan and print; 2 where there are errors."""
         config = read_config(arguments.config, arguments.overrides)
         from segkit.compose import scan_dataset
+        from segkit.data.scan import SKIP
 
         began = time.perf_counter()
-        scan = scan_dataset(config)
+        try:
+            scan = scan_dataset(config)
+        except DataError as error:
+            if not arguments.json:
+                raise
+            print(json.dumps({"errors": [{"kind": "dataset", "text": str(error)}]}, indent=2, ensure_ascii=False))
+            return error.exit_status
         seconds = time.perf_counter() - began
         facts = {name: _facts(scan, name) for name in scan.splits}
         if arguments.json:
@@ -49,6 +60,8 @@ class Check:
             for finding in [*scan.errors, *scan.warnings]:
                 print(f"{finding.severity}: {finding}")
             print(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")
+            if any(finding.of_file for finding in scan.findings):
+                print(f"--json names every file; {SKIP}")
         if arguments.pictures:
             _write_pictures(scan, Path(arguments.pictures))
         return 2 if scan.errors else 0
@@ -124,7 +137,8 @@ def _table(scan: Scan, facts: Mapping[str, Any]) -> str:
         lines.append(row(f"floor: {key}", floors))
     for name, each in facts.items():
         always = f", the floor is '{each['floor']['class']}' everywhere" if each["floor"] else ""
-        lines.append(f"{name}: {each['images']} images of {_sizes(each['sizes'])}{always}")
+        size = f"{_count(each['images'], 'image')} of {_sizes(each['sizes'])}" if each["images"] else _NONE
+        lines.append(f"{name}: {size}{always}")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -143,9 +157,11 @@ def _sizes(sizes: Mapping[str, int]) -> str:
 def _write_pictures(scan: Scan, folder: Path) -> None:
     from segkit.data.contact import contact_sheet
 
-    folder.mkdir(parents=True, exist_ok=True)
     for name, dataset in scan.splits.items():
-        if len(dataset):
+        if not len(dataset):
+            print(f"no pictures of {name}: {_NONE}", file=sys.stderr)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
             contact_sheet(dataset, scan.pixels(name)[:, :-1]).save(folder / f"{name}.png")
             print(f"pictures: {folder / name}.png", file=sys.stderr)
 

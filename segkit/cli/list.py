@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from segkit import plugins
@@ -19,7 +20,9 @@ class List:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Adds the command's arguments."""
         parser.add_argument("kind", nargs="?", help=f"only this kind: {', '.join(PLURALS.values())}")
-        parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+        group = parser.add_mutually_exclusive_group()
+        group.add_argument("--json", action="store_true", help="print JSON, for programs")
+        group.add_argument("--markdown", action="store_true", help="print a table in Markdown, for documents")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
@@ -27,6 +30,9 @@ class List:
         registries = [registry_of(kind) for kind in ([arguments.kind] if arguments.kind else PLURALS)]
         if arguments.json:
             print(json.dumps([_facts(r, component) for r in registries for component in r.components()], indent=2))
+            return 0
+        if arguments.markdown:
+            print("\n".join(["| kind | name | what it is |", "|---|---|---|", *map(_line, _cells(registries))]))
             return 0
         for registry in registries:
             print(PLURALS[registry.kind].capitalize())
@@ -42,6 +48,21 @@ def _row(registry: Registry, component: Component) -> tuple[str, str, str]:
     foreign = component.distribution != "segkit"
     provider = f"{component.plugin} ({component.distribution})" if foreign else component.plugin
     return registry.shortest_name(component), summary(component), provider
+
+
+def _cells(registries: Sequence[Registry]) -> Iterator[tuple[str, str, str]]:
+    """A row a component, its sentence in full; the kind stands in the first row of its components only."""
+    for registry in registries:
+        kind = PLURALS[registry.kind]
+        for component in registry.components():
+            foreign = component.distribution != "segkit"
+            provider = f" ({component.plugin}, {component.distribution})" if foreign else ""
+            yield kind, f"`{registry.shortest_name(component)}`", summary(component) + provider
+            kind = ""
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _facts(registry: Registry, component: Component) -> dict[str, Any]:

@@ -82,8 +82,9 @@ def draw(
     for axis, (length, view) in enumerate(zip((height, width), size, strict=True)):
         spare = length * scale - view  # negative: the view is larger than the image, and the rest is void
         start = position[axis] * spare
-        if target is not None:  # in the middle, but no further out than any other view
-            start = min(max(target[axis] * length * scale - view / 2, min(0, spare)), max(0, spare))
+        if target is not None:  # in the middle; no further out than any other view, unless that is turned anyway
+            start = target[axis] * length * scale - view / 2
+            start = start if angle else min(max(start, min(0, spare)), max(0, spare))
         if scale == 1.0:
             start = round(start)  # whole pixels: nothing is interpolated
         centre.append((start + view / 2) / scale)

@@ -53,9 +53,9 @@ def look_at(dataset: Dataset, index: int) -> Facts | list[Fault]:
     wrong = {value: count for value, count in stored.items() if value >= classes and value != dataset.ignore_index}
     if wrong:
         advice = f"allowed are 0 to {classes - 1} and {dataset.ignore_index} (void)"
-        return [Fault("values", sample.name, "labels that are not allowed", advice, wrong=wrong, stored=stored)]
+        return [Fault("values", str(sample.name), "labels that are not allowed", advice, wrong=wrong, stored=stored)]
     return Facts(
-        name=sample.name,
+        name=str(sample.name),
         size=(mask.shape[0], mask.shape[1]),
         counts=np.append(pixels[:classes], pixels[dataset.ignore_index]),
         places=places_of(mask, classes),

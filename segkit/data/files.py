@@ -27,6 +27,7 @@ class PairedFiles:
     Attributes:
         classes, palette, ignore_index: as every dataset's.
         pairs: (image, mask) paths in order.
+        names: what the samples are called: stems, or paths where these are not unique.
         label_advice: what a person can do about a label that is not allowed.
     """
 
@@ -68,7 +69,7 @@ class PairedFiles:
         self._table = np.full(65536, _NOT_A_LABEL, dtype=np.int16)  # 65536: masks may have 16 bits
         for stored, label in self._values.items():
             self._table[stored] = label
-        self._names = _short_names([image for image, _ in self.pairs])
+        self.names = _short_names([image for image, _ in self.pairs])
 
     def _check_classes(self, own: Sequence[int]) -> None:
         if not 1 <= len(self.classes) <= 255 or len(set(self.classes)) != len(self.classes):
@@ -90,7 +91,7 @@ class PairedFiles:
     def __getitem__(self, index: int) -> Sample:
         image = read_image(self.pairs[index][0])  # [H,W,3]
         mask = self._read_mask(index, image.shape[:2])
-        return Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), mask, self._names[index])
+        return Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), mask, self.names[index])
 
     def mask(self, index: int) -> Tensor:
         """Mask ``index``, uint8 ``[H,W]``, without decoding its image.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +13,11 @@ import numpy as np
 from segkit.data.facts import Facts
 from segkit.data.faults import Advise, grouped
 from segkit.data.leaks import same_pictures, similar_pictures
+from segkit.data.loader import Resize, resized_size
 from segkit.data.sample import Dataset
 from segkit.data.seams import interpolated
 from segkit.errors import Fault, first_few
+from segkit.settings import AugmentSettings
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Finding:
         split: where; several are joined by commas.
         text: for people.
         files: all of them, by path or by the dataset's name for the sample.
+        of_file: whether ``data.on_bad = "skip"`` leaves out what is wrong.
     """
 
     kind: str
@@ -35,6 +38,7 @@ class Finding:
     split: str
     text: str
     files: tuple[str, ...] = ()
+    of_file: bool = False
 
     def __str__(self) -> str:
         return f"{self.split}: {self.text}"
@@ -49,30 +53,42 @@ def of_faults(
     """The faults of the files of all splits, with one proposal for all; and splits of which nothing is left."""
     severity: Literal["error", "warning"] = "error" if on_bad == "stop" else "warning"
     found = []
+    kinds = {split: {(fault.kind, fault.what) for fault in those} for split, those in faults.items()}
     for group in grouped(fault for those in faults.values() for fault in those):
-        where = [split for split, those in faults.items() if any(fault in group.faults for fault in those)]
-        dataset = splits[where[0]]
-        advise = getattr(dataset, "advice", None)
-        if advise and getattr(dataset, "stores_indices", False):  # the good masks hold labels too
-            advise = partial(_advise, advise, sum((each.counts for those in facts.values() for each in those), 0))
+        where = [split for split, those in kinds.items() if (group.kind, group.what) in those]
+        advise = _adviser(splits[where[0]], [each for those in facts.values() for each in those])
         text = ("" if on_bad == "stop" else "left out: ") + group.told(advise)
-        found.append(Finding(group.kind, severity, ", ".join(where), text, tuple(each.file for each in group.faults)))
+        found.append(
+            Finding(group.kind, severity, ", ".join(where), text, tuple(each.file for each in group.faults), True)
+        )
     for split, dataset in splits.items():
         if not len(dataset) or (on_bad == "skip" and not facts[split]):
             found.append(Finding("empty_split", "error", split, "not one image that can be used"))
     return found
 
 
-def _advise(advise: Advise, good: Any, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
-    """A dataset's advice on its faulty masks, told what its good ones hold as well."""
-    if kind not in ("values", "black_and_white") or not stored:
-        return advise(kind, wrong, stored)
-    own = {label: int(pixels) for label, pixels in enumerate(np.atleast_1d(good)[:-1]) if pixels}
-    return advise(kind, wrong, Counter(stored) + Counter(own))
+def _adviser(dataset: Dataset, good: Sequence[Facts]) -> Advise | None:
+    """A dataset's advice on its faulty masks, in the light of its good ones."""
+    advice = getattr(dataset, "advice", None)
+    if advice is None:
+        return None
+
+    def advise(kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
+        if not good or not stored:
+            return str(advice(kind, wrong, stored))
+        if kind == "colours":
+            return f"{len(good)} other masks hold labels; export this one as they were"
+        if kind in ("values", "black_and_white") and getattr(dataset, "stores_indices", False):
+            counts = np.sum([each.counts for each in good], axis=0)[:-1]
+            own = {label: int(pixels) for label, pixels in enumerate(counts) if pixels}
+            return str(advice(kind, wrong, Counter(stored) + Counter(own)))
+        return str(advice(kind, wrong, wrong or stored))  # what the good masks store is not known
+
+    return advise
 
 
-def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str) -> list[Finding]:
-    """What is odd about the labels of a split."""
+def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) -> list[Finding]:
+    """What is odd about the labels of a split; of one that is not ``whole``, classes may lie in what is left out."""
     if not facts:
         return []
     found = []
@@ -80,8 +96,14 @@ def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str) -> list[Findi
     if not images.any():
         text = "every mask is void throughout: there is nothing to learn or to score"
         return [Finding("all_void", "error", split, text, tuple(each.name for each in facts))]
+    if split == "train" and np.count_nonzero(images) == 1 and len(dataset.classes) > 1:
+        counts = np.sum([each.counts for each in facts], axis=0)
+        void = f", and {counts[-1] / counts.sum():.1%} of all pixels are void" if counts[-1] else ""
+        only = dataset.classes[int(images.argmax())]
+        text = f"every labelled pixel is '{only}'{void}; nothing can be learned. Which stored label is which class?"
+        return [Finding("one_class", "error" if whole else "warning", split, text)]
     absent = [name for name, count in zip(dataset.classes, images, strict=True) if not count]
-    if absent and split in ("train", "val"):
+    if absent and whole and split in ("train", "val"):
         lacking = "no network can learn these" if split == "train" else "these have no score here"
         text = f"{len(absent)} of {len(dataset.classes)} classes in no image; {lacking}: {first_few(absent, 20)}"
         found.append(Finding("absent_class", "warning", split, text, tuple(absent)))
@@ -110,8 +132,27 @@ def of_leaks(facts: Mapping[str, Sequence[Facts]], allowed: bool) -> list[Findin
                 f"{number} {'' if certain else 'nearly the same '}in both; the score on {second} is of pictures that "
             )
             text += f"{seen}: {listed}"
-            if certain:
-                text += "; take them out of one, or set data.allow_leaks = true"
+            text += "; take them out of one" if certain else "; keep pictures of one scene or film in one split"
+            if certain and not allowed:
+                text += ", or set data.allow_leaks = true"
             severity: Literal["error", "warning"] = "error" if certain and not allowed else "warning"
-            found.append(Finding(kind, severity, f"{first} and {second}", text, tuple(name for name, _ in own)))
+            files = tuple(dict.fromkeys(name for pair in own for name in pair))
+            found.append(Finding(kind, severity, f"{first} and {second}", text, files))
     return found
+
+
+def of_crops(facts: Sequence[Facts], augment: AugmentSettings, resize: Resize) -> list[Finding]:
+    """Training crops that are mostly void, as they are larger than the images."""
+    if augment.crop is None:
+        return []
+    crop = [augment.crop] * 2 if isinstance(augment.crop, int) else list(augment.crop)
+    scale = math.sqrt(augment.scale[0] * augment.scale[1])
+    sizes = np.array([resized_size(*each.size, resize) for each in facts]) * scale  # [N,2]
+    void = 1 - float((np.minimum(sizes, crop).prod(axis=1) / np.prod(crop)).mean())
+    if void < 0.5:
+        return []
+    text = (
+        f"augment.crop = {augment.crop} is larger than most images (after data.resize and augment.scale): "
+        f"{void:.0%} of the crops is void"
+    )
+    return [Finding("large_crop", "warning", "train", text)]

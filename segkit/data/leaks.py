@@ -51,12 +51,17 @@ def fingerprint(image: NDArray[np.uint8]) -> Fingerprint:
 
 
 def same_pictures(splits: Mapping[str, Sequence[Fingerprint]]) -> list[Pair]:
-    """Pictures of a later split with the very pixels of an earlier one's, each with the first of them."""
+    """Pictures of a later split with the very pixels of an earlier one's, each with the first of them.
+
+    Pictures without contrast are left out: blank tiles are alike without being copies.
+    """
     pairs = []
     for (earlier, known), (later, asked) in combinations(splits.items(), 2):
         first = {each.digest: index for index, each in reversed([*enumerate(known)])}
         pairs += [
-            (earlier, first[each.digest], later, index) for index, each in enumerate(asked) if each.digest in first
+            (earlier, first[each.digest], later, index)
+            for index, each in enumerate(asked)
+            if each.digest in first and each.thumbnail.std() >= _FLAT
         ]
     return pairs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -62,3 +63,22 @@ def checked(sample: Sample) -> Sample:
             f"uint8 {list(image.shape[1:])}"
         )
     return sample
+
+
+def check_splits(splits: Mapping[str, Dataset]) -> None:
+    """Refuse splits that are not of one data set.
+
+    Raises:
+        DataError: they have different classes, or an ignore_index that no uint8 mask can hold beside them.
+    """
+    first, *others = splits
+    dataset = splits[first]
+    if not len(dataset.classes) <= dataset.ignore_index <= 255:
+        raise DataError(
+            f"ignore_index = {dataset.ignore_index} of {len(dataset.classes)} classes: masks are uint8, so it must be "
+            f"between {len(dataset.classes)} and 255"
+        )
+    for name in others:
+        other = splits[name]
+        if tuple(other.classes) != tuple(dataset.classes) or other.ignore_index != dataset.ignore_index:
+            raise DataError(f"the splits {first} and {name} have different classes or another ignore_index")

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,12 @@ from segkit.data.findings import Finding
 from segkit.data.labels import LabelCounts
 from segkit.data.places import Places
 from segkit.data.sample import Dataset
-from segkit.data.scan_cache import ScanCache, stamp
+from segkit.data.scan_cache import ScanCache, stamp_of
 from segkit.data.subset import Subset
 from segkit.errors import Fault, LabelError
 from segkit.settings import DataSettings
+
+SKIP = 'data.on_bad = "skip" goes on without the files that cannot be used'
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Scan:
     """What was found in the splits.
 
     Attributes:
-        splits: the datasets, without the samples that ``data.on_bad = "skip"`` leaves out.
+        splits: the datasets, without the samples that cannot be used.
         facts: per split, of each sample of ``splits``.
         findings: what is wrong or odd.
     """
@@ -73,7 +76,8 @@ class Scan:
             LabelError: with all that is wrong.
         """
         if self.errors:
-            raise LabelError("\n".join(str(finding) for finding in self.errors))
+            hint = [SKIP] if any(finding.of_file for finding in self.errors) else []
+            raise LabelError("\n".join([*map(str, self.errors), *hint]))
 
 
 def scan_splits(
@@ -91,57 +95,73 @@ def scan_splits(
         progress: whether to show a bar.
     """
     settings = settings or DataSettings()
+    caches: dict[str, ScanCache] = {}
+    noted: dict[str, list[Facts | list[Fault]]] = {}
+    try:
+        for name, dataset in splits.items():
+            noted[name] = _noted(dataset, name, _cache(dataset, caches), progress)
+    finally:  # what was read before Ctrl-C need not be read again
+        for cache in caches.values():
+            cache.save()
     kept: dict[str, Dataset] = {}
     facts: dict[str, list[Facts]] = {}
     wrong: dict[str, list[Fault]] = {}
     for name, dataset in splits.items():
-        noted = _noted(dataset, name, progress)
-        wrong[name] = [*(faults or {}).get(name, ()), *(x for each in noted if isinstance(each, list) for x in each)]
-        usable = {index: each for index, each in enumerate(noted) if isinstance(each, Facts)}
+        usable = {index: each for index, each in enumerate(noted[name]) if isinstance(each, Facts)}
         facts[name] = list(usable.values())
-        kept[name] = dataset if len(usable) == len(noted) else Subset(dataset, list(usable))
+        kept[name] = dataset if len(usable) == len(noted[name]) else Subset(dataset, list(usable))
+        unusable = [fault for each in noted[name] if not isinstance(each, Facts) for fault in each]
+        wrong[name] = [*(faults or {}).get(name, ()), *unusable]
     found = findings.of_faults(wrong, facts, splits, settings.on_bad)
     for name, dataset in kept.items():
-        found += findings.of_facts(facts[name], dataset, name)
+        whole = settings.on_bad == "skip" or not any(wrong.values())
+        found += findings.of_facts(facts[name], dataset, name, whole)
     found += findings.of_leaks(facts, settings.allow_leaks)
     return Scan(kept, facts, found)
 
 
-def _noted(dataset: Dataset, split: str, progress: bool) -> list[Facts | list[Fault]]:
-    """Of each sample the facts, or what is wrong; in threads, as decoding releases the interpreter."""
-    stamps = _stamps(dataset)
-    cache = ScanCache(dataset.reading) if hasattr(dataset, "reading") and any(stamps) else None
-    known = cache.load() if cache else {}
-    noted: dict[int, Facts | list[Fault]] = {
-        index: known[each] for index, each in enumerate(stamps) if each is not None and each in known
-    }
+def _noted(dataset: Dataset, split: str, cache: ScanCache | None, progress: bool) -> list[Facts | list[Fault]]:
+    """Of each sample the facts, or what is wrong with it."""
+    stamps = _stamps(dataset) if cache else [None] * len(dataset)
+    known = [cache.get(each) if cache and each else None for each in stamps]
+    noted: dict[int, Facts | list[Fault]] = {index: each for index, each in enumerate(known) if each}
     unread = [index for index in range(len(dataset)) if index not in noted]
-    if not unread:
-        return [noted[index] for index in range(len(dataset))]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # decoding releases the interpreter; a dataset that names no files may hold one that it reads on in
+    with ThreadPoolExecutor(os.cpu_count() if cache else 1) as pool:
         try:
             results = pool.map(lambda index: look_at(dataset, index), unread)
             shown = tqdm(results, f"labels of {split}", len(unread), leave=False, disable=None if progress else True)
             for index, result in zip(unread, shown, strict=True):
                 noted[index] = result
+                stamp = stamps[index]
+                if cache and stamp and isinstance(result, Facts):
+                    cache.add(stamp, result)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the rest
             raise
-        finally:  # what was read before Ctrl-C need not be read again
-            if cache:
-                stamped = ((stamps[index], each) for index, each in noted.items())
-                cache.save({stamp: each for stamp, each in stamped if stamp and isinstance(each, Facts)}, known)
-    return [noted[index] for index in range(len(dataset))]
+    names = getattr(dataset, "names", None)  # those of another list of files may have been longer
+    facts = [noted[index] for index in range(len(dataset))]
+    return [
+        each._replace(name=names[index]) if names and isinstance(each, Facts) else each
+        for index, each in enumerate(facts)
+    ]
 
 
-def _stamps(dataset: Dataset) -> list[bytes | None]:
-    """For each sample what changes with its files; None where that cannot be told."""
-    if not hasattr(dataset, "files"):
-        return [None] * len(dataset)
+def _cache(dataset: Dataset, caches: dict[str, ScanCache]) -> ScanCache | None:
+    """The cache of this way to read: by the class, its classes, and what it says itself; None where it says nothing."""
+    if not hasattr(dataset, "reading") or not hasattr(dataset, "files"):
+        return None
+    kind = f"{type(dataset).__module__}.{type(dataset).__qualname__}"
+    key = f"{kind} {len(dataset.classes)} {dataset.ignore_index} {dataset.reading}"
+    return caches.setdefault(key, ScanCache(key))
+
+
+def _stamps(dataset: Any) -> list[bytes | None]:
+    """For each sample what changes with its files; None where one is missing, as reading it will say."""
     stamps: list[bytes | None] = []
     for index in range(len(dataset)):
         try:
-            stamps.append(stamp(dataset.files(index)))
-        except OSError:  # missing: reading it will say so
+            stamps.append(stamp_of(dataset.files(index)))
+        except OSError:
             stamps.append(None)
     return stamps

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -32,21 +31,33 @@ class ScanCache:
 
     def __init__(self, reading: str) -> None:
         self.path = folder() / f"scan-{hashlib.sha256(f'{FORMAT} {reading}'.encode()).hexdigest()[:24]}.npz"
+        self._known: dict[bytes, Facts] | None = None
+        self._asked: dict[bytes, Facts] = {}
+        self._changed = False
 
-    def load(self) -> dict[bytes, Facts]:
-        """What is there; nothing where there is no file, or a damaged one."""
-        try:
-            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                return _unpacked({name: file[name] for name in file.files})
-        except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
-            return {}
+    def get(self, stamp: bytes) -> Facts | None:
+        """What is known of a sample."""
+        if self._known is None:
+            self._known = self._load()
+        found = self._known.get(stamp)
+        if found:
+            self._asked[stamp] = found
+        return found
 
-    def save(self, fresh: Mapping[bytes, Facts], known: Mapping[bytes, Facts]) -> None:
+    def add(self, stamp: bytes, facts: Facts) -> None:
+        """Keep what was read."""
+        self._asked[stamp] = facts
+        self._changed = True
+
+    def save(self) -> None:
         """Write what was asked for and what was known, atomically; an unwritable folder costs nothing but the cache.
 
         What was known is left out where it is far more than was asked for: mostly of files that are no more.
         """
-        facts = fresh if len(known) > 4 * len(fresh) + _SPARE else {**known, **fresh}
+        if not self._changed:
+            return
+        known = self._known or {}
+        facts = self._asked if len(known) > 4 * len(self._asked) + _SPARE else {**known, **self._asked}
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
@@ -58,6 +69,13 @@ class ScanCache:
                 Path(temporary).unlink(missing_ok=True)
                 raise
 
+    def _load(self) -> dict[bytes, Facts]:
+        try:
+            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                return _unpacked({name: file[name] for name in file.files})
+        except Exception:  # no file, or a damaged one: what zip and NumPy raise then is anything
+            return {}
+
 
 def folder() -> Path:
     """Where caches are kept."""
@@ -67,7 +85,7 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segkit"
 
 
-def stamp(paths: Iterable[Path]) -> bytes:
+def stamp_of(paths: Iterable[Path]) -> bytes:
     """16 bytes that change when a file gets another name, size or time of modification.
 
     Raises:
@@ -75,8 +93,9 @@ def stamp(paths: Iterable[Path]) -> bytes:
     """
     digest = hashlib.blake2b(digest_size=16)
     for path in paths:
-        state = os.stat(path)  # noqa: PTH116  (Path.stat takes twice as long, of 50,000 files)
-        digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0".encode(errors="surrogateescape"))
+        state = os.stat(path)  # noqa: PTH116  (pathlib takes twice as long, of 50,000 files; so below)
+        place = os.path.abspath(path)  # noqa: PTH100
+        digest.update(f"{place}\0{state.st_size}\0{state.st_mtime_ns}\0".encode(errors="surrogateescape"))
     return digest.digest()
 
 

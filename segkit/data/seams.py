@@ -36,7 +36,7 @@ class Seams(NamedTuple):
 
 
 def seams(mask: NDArray[np.unsignedinteger[Any]]) -> Seams:
-    """Count the places, in rows and in columns, of a mask ``[H,W]`` of labels as they are stored in the file.
+    """Count the places, in rows and in columns, of a mask ``[H,W]``, best of labels as they are stored.
 
     A label that is nowhere but on borders, and alone makes up most of the places, is not counted: classes for outlines
     look like this.

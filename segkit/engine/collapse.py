@@ -1,8 +1,11 @@
 """Notice a network that predicts one class or stands at its floor, and say what to try.
 
-A run that learns passes through this too: nearly every network predicts the largest class first. So it takes four epochs
-in a row, and 30 % of the run or 2000 steps. Of 23 runs that learned (CamVid, Carvana, shapes) the slowest left its floor
-after three of ten epochs; cross-entropy on a background of 97 % and VOC from scratch never did.
+A run that learns passes through this too: nearly every network predicts the largest class first. So it takes four
+epochs in a row, and 30 % of the run or 2000 steps. Of 23 runs that learned (CamVid, Carvana, shapes) the slowest left
+its floor after three of ten epochs; cross-entropy on a background of 97 % and VOC from scratch never did.
+
+A network that predicts too much of a rare class, as weighted losses make it do at first, may lie below the floor of the
+mean IoU and have learned a lot. Its mean accuracy tells: of a constant, or of chance, it is 1 / classes.
 """
 
 from __future__ import annotations
@@ -13,16 +16,18 @@ from typing import Any
 
 from segkit.engine.remedies import remedies
 
-LEAST_LIFT = 0.01  # of the way from the floor to a perfect score: 0.045 at a floor of 0.035, as VOC has
-LEAST_AT_THE_END = 0.03  # what the whole run should have brought
+LEAST = {"mean_iou": 0.01, "mean_accuracy": 0.05}  # of the way from the floor to a perfect score
+LEAST_AT_THE_END = {"mean_iou": 0.03, "mean_accuracy": 0.1}  # what a whole run should have brought
 EPOCHS = 4
 START = 0.3  # share of a run
 STEPS = 2000
 
 
-def stuck(scores: Mapping[str, Any], least: float = LEAST_LIFT) -> bool:
-    """Whether a constant prediction would have scored about the same."""
-    return bool(scores["lift"] < least)
+def stuck(scores: Mapping[str, Any], least: Mapping[str, float] = LEAST) -> bool:
+    """Whether a constant prediction would have scored about the same; never where it would be perfect."""
+    lowest = scores["floor"]
+    known = [name for name in least if name in scores and name in lowest]  # an older version kept no mean accuracy
+    return all(lowest[name] < 1 and scores[name] - lowest[name] < least[name] * (1 - lowest[name]) for name in known)
 
 
 def stuck_epochs(history: Sequence[Mapping[str, Any]]) -> int:
@@ -42,12 +47,26 @@ def collapsed(history: Sequence[Mapping[str, Any]], epochs: int) -> bool:
     return len(history) >= math.ceil(START * epochs) or int(history[-1]["step"]) >= STEPS
 
 
-def warning(history: Sequence[Mapping[str, Any]], epochs: int, config: Mapping[str, Any]) -> str:
-    """What to tell after an epoch: nothing, but for the one epoch at which the run first counts as collapsed."""
-    if not collapsed(history, epochs) or any(collapsed(history[:end], epochs) for end in range(len(history))):
+def at_the_end(train: Mapping[str, Any], last: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether a finished run has learned nothing, and whether it has learned its training images alone."""
+    low = stuck(last, LEAST_AT_THE_END)
+    return low and stuck(train, LEAST_AT_THE_END), low and not stuck(train, LEAST_AT_THE_END)
+
+
+def memorised(train: Mapping[str, Any], last: Mapping[str, Any], split: str) -> str:
+    """What to say of a network that knows its training images and no others."""
+    return (
+        f"what was learned of train (mean_iou {train['mean_iou']:.3f}) does not carry over: on {split} mean_iou is "
+        f"{last['mean_iou']:.3f} (floor {last['floor']['mean_iou']:.3f}). More images help, stronger [augment], and an "
+        "encoder that was trained before: model.name=smp model.weights=imagenet"
+    )
+
+
+def warning(history: Sequence[Mapping[str, Any]], epochs: int, config: Mapping[str, Any], side: int) -> str:
+    """What to tell after an epoch: nothing, but for the one at which the run first counts as collapsed."""
+    if not collapsed(history, epochs) or any(line.get("collapsed") for line in history):
         return ""
-    since = f"it has stood at its floor for {stuck_epochs(history)} epochs"
-    return f"{verdict(history[-1]['val'], 'val')}; {since}. {advice(config)}"
+    return f"{verdict(history[-1]['val'], 'val')}, for {stuck_epochs(history)} epochs\n{advice(config, history, side)}"
 
 
 def verdict(scores: Mapping[str, Any], split: str) -> str:
@@ -60,6 +79,9 @@ def verdict(scores: Mapping[str, Any], split: str) -> str:
     )
 
 
-def advice(config: Mapping[str, Any]) -> str:
+def advice(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], side: int) -> str:
     """What to try, a line each."""
-    return "\n".join(["What helps, in this order:", *(f"  {n}. {text}" for n, text in enumerate(remedies(config), 1))])
+    found = remedies(config, history, side)
+    width = max(len(override) for override, _ in found)
+    lines = [f"  {number}. {override:{width}}  # {why}" for number, (override, why) in enumerate(found, 1)]
+    return "\n".join(["What helps, in this order, added to the command or set in the config:", *lines])

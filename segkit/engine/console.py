@@ -78,7 +78,7 @@ def final_table(
         lines.append(f"{name:{label}}" + "".join(cells))
     lines.append(f"{'':{label}}" + "".join(f"  {'score':>7} {'floor':>7}" for _ in names))
     first = splits[names[0]]
-    rows = [name for name, value in first.items() if isinstance(value, float) and name != "loss"]
+    rows = [name for name, value in first.items() if isinstance(value, float) and name not in ("loss", "lift")]
     for row in rows:
         cells = [f"  {number(splits[s].get(row)):>7} {number(splits[s]['floor'].get(row)):>7}" for s in names]
         lines.append(f"{row:{label}}" + "".join(cells))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,15 @@ from segkit.errors import ConfigError, ModelError
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
 
-ALWAYS = ("mean_iou", "pixel_accuracy", "mean_dice")  # whatever metrics a config asks for
+ALWAYS = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice")  # whatever metrics a config asks for
+OWN_KEYS = ("class", "class_iou", "floor", "lift", "loss", "losses", "predicted")  # of a split's scores, beside those
+
+
+class Watcher(Protocol):
+    """Something else that is shown the targets of an evaluation."""
+
+    def update(self, target: Tensor) -> None:
+        """Take in a batch's target ``[B,H,W]``."""
 
 
 def logits_of(output: object) -> Tensor:
@@ -56,6 +64,7 @@ def evaluate(
     resize: Resize = None,
     workers: int = 0,
     description: str = "",
+    watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """The scores of a model on a split.
 
@@ -69,6 +78,7 @@ def evaluate(
         resize: as ``data.resize``.
         workers: processes that load data.
         description: of the progress bar; none is shown without it.
+        watcher: is shown every target.
 
     Returns:
         ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, other metrics, ``loss``, ``losses``, ``class_iou`` by class,
@@ -98,6 +108,8 @@ def evaluate(
                 target = batch.mask.long()
                 for metric in updated:
                     metric.update(logits, target)
+                if watcher is not None:
+                    watcher.update(target)
                 if objective is not None:
                     loss, terms = objective(logits, target)
                     loss_sum += loss * len(batch.names)
@@ -123,7 +135,7 @@ def read_off(confusion: ConfusionMatrix, metrics: Mapping[str, Any], classes: Se
     result: dict[str, Any] = {name: scores.score(name, matrix) for name in ALWAYS}
     for name, metric in metrics.items():
         values = named_values(name, metric.compute())
-        taken = [key for key in values if key in result and not isinstance(metric, scores.Score)]
+        taken = [key for key in values if key in OWN_KEYS or (key in result and not isinstance(metric, scores.Score))]
         if taken:
             raise ConfigError(f"the metric '{name}' gives '{taken[0]}', which is there already; rename it")
         result.update(values)

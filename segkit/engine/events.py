@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from segkit.data.sample import Palette
 
 Notify = Callable[..., None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
@@ -17,11 +19,12 @@ class Run:
     """A run that goes on.
 
     Attributes:
-        folder: where it writes.
-        config: its settings, as in ``run.json``.
+        folder: where it writes; its name for observers, which are given a copy of this at each event.
+        config: its settings with every default written out, as under ``config`` in ``run.json``.
         classes: names of the classes.
         palette: an RGB triple a class.
         floors: per split, what the best constant predictor scores there.
+        first_epoch: the one it starts from: 1, or the one after those that a resumed run has done.
     """
 
     folder: Path
@@ -29,6 +32,7 @@ class Run:
     classes: Sequence[str]
     palette: Palette
     floors: Mapping[str, Mapping[str, Any]]
+    first_epoch: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Result:
         splits: per split ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, ``class_iou``, ``loss``, ``floor`` and
             whatever other metrics were asked for.
         best_epoch: the epoch whose weights were kept, from 1.
+        collapsed: whether a constant prediction does about as well on the last split.
+        stopped_early: why, or nothing.
         seconds: of the whole run, resumed parts included.
         images_per_second: of training, without evaluation.
         peak_memory_bytes: of the device on CUDA, of the process elsewhere.
@@ -50,8 +56,20 @@ class Result:
     folder: Path
     splits: dict[str, dict[str, Any]]
     best_epoch: int
+    collapsed: bool
+    stopped_early: str
     seconds: float
     images_per_second: float
     peak_memory_bytes: int
     precision: str
     device: str
+
+
+def undisturbed(notify: Notify, device: torch.device) -> Notify:
+    """``notify``, after which the run's random numbers go on as if no observer had drawn any."""
+
+    def tell(event: str, **arguments: Any) -> None:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            notify(event, **arguments)
+
+    return tell

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,15 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
-from segkit.data.loader import training_loader, worker_count
+from segkit.data.findings import of_crops
+from segkit.data.loader import resized_size, training_loader, worker_count
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, collapse
 from segkit.engine.console import epoch_line, final_table, introduction
 from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything
 from segkit.engine.evaluate import evaluate
-from segkit.engine.events import Notify, Result, Run
-from segkit.engine.floors import beside, floors
+from segkit.engine.events import Notify, Result, Run, undisturbed
+from segkit.engine.floors import Constant, beside, floor
 from segkit.engine.folder import check_folder, clear, locked, read_json, remove_temporary, write_json, write_lines
 from segkit.engine.job import Job, check
 from segkit.engine.loop import Loop
@@ -50,12 +50,13 @@ def train_and_evaluate(
     precision = resolve(job.train.precision, device)
     scan = job.scan or scan_splits(job.splits, job.data)
     scan.refuse_errors()
+    scan = replace(scan, findings=[*scan.findings, *of_crops(scan.facts["train"], job.augment, job.data.resize)])
     for finding in scan.warnings:
         print(f"warning: {finding}", file=sys.stderr)
-    lowest = floors(scan, job.metrics)
+    lowest = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
     seed_everything(job.train.seed, job.train.deterministic)
     with locked(job.folder):
-        return _Fit(job, scan, lowest, precision, notify or _nobody).run(resume)
+        return _Fit(job, scan, lowest, precision, undisturbed(notify or _nobody, precision.device)).run(resume)
 
 
 class _Fit:
@@ -65,7 +66,7 @@ class _Fit:
         self,
         job: Job,
         scan: Scan,
-        floors: Mapping[str, dict[str, Any]],
+        floors: dict[str, dict[str, Any]],
         precision: Precision,
         notify: Notify,
     ) -> None:
@@ -89,9 +90,9 @@ class _Fit:
         self.steps = min(planned, job.train.max_steps or planned)
         self.epochs = -(-self.steps // len(self.order))
         self.loop = Loop(job.model, job.objective, job.train, precision, self.steps)
-        self.info = Run(job.folder, job.record, self.classes, first.palette, self.floors)
+        self.constants = {name: Constant(job.metrics, data, floors[name]) for name, data in self.splits.items()}
         self.history: list[dict[str, Any]] = []
-        self.best_epoch, self.waited = 0, 0
+        self.best_epoch, self.waited, self.stopped_early = 0, 0, ""
         self.began = time.perf_counter()  # moved back by what a resumed run took before
 
     def run(self, resume: bool) -> Result:
@@ -100,6 +101,8 @@ class _Fit:
             self._resume()
         else:
             clear(folder)
+        palette = self.splits["train"].palette
+        self.info = Run(folder, self.config, self.classes, palette, self.floors, len(self.history) + 1)
         warnings = [asdict(finding) for finding in self.scan.warnings]
         write_json(folder / "run.json", {**self.job.record, "floors": self.floors, "warnings": warnings})
         write_json(folder / "config.json", {**self.job.model_record, **self._facts()})
@@ -111,9 +114,9 @@ class _Fit:
         )
         self.notify("segkit_run_started", run=self.info)
         for epoch in range(len(self.history) + 1, self.epochs + 1):
-            reason = self._reason_to_stop()
-            if reason:
-                print(f"stopped early: {reason}")
+            self.stopped_early = self._reason_to_stop()
+            if self.stopped_early:
+                print(f"stopped early: {self.stopped_early}")
                 break
             self._epoch(epoch)
         result = self._finish()
@@ -132,26 +135,26 @@ class _Fit:
         else:
             self.waited += 1
         self.history.append({"epoch": epoch, "step": self.loop.step, "train": trained, "val": scores, "best": best})
+        warning = collapse.warning(self.history, self.epochs, self.config, self._side())
+        if warning:
+            self.history[-1]["collapsed"] = True
         self._save(best)
         self._draw(self.loop.evaluated, f"epoch_{epoch:04d}")
         print(epoch_line(epoch, self.epochs, trained, scores, self.floors["val"], best), flush=True)
-        warning = collapse.warning(self.history, self.epochs, self.config)
         if warning:
             print(f"warning: {warning}", file=sys.stderr, flush=True)
-        self.notify("segkit_epoch_ended", run=self.info, epoch=epoch, metrics=copy.deepcopy(self.history[-1]))
+        self.notify("segkit_epoch_ended", run=self.info, epoch=epoch, metrics=self.history[-1])
 
     def _reason_to_stop(self) -> str:
         train = self.job.train
-        if train.stop_on_collapse and self._collapsed():
+        if train.stop_on_collapse and collapse.collapsed(self.history, self.epochs):
             return f"at the floor for {collapse.stuck_epochs(self.history)} epochs"
         if train.patience and self.waited >= train.patience:
             return f"no better {train.best} for {self.waited} epochs"
         return ""
 
-    def _collapsed(self) -> bool:
-        return collapse.collapsed(self.history, self.epochs)
-
     def _evaluate(self, model: nn.Module, split: str) -> dict[str, Any]:
+        constant = self.constants.pop(split, None)  # once a split
         scores = evaluate(
             model,
             self.splits[split],
@@ -162,7 +165,10 @@ class _Fit:
             resize=self.job.data.resize,
             workers=self.workers,
             description=f"scores on {split}",
+            watcher=constant,
         )
+        if constant:
+            self.floors[split] |= constant.compute()
         return beside(scores, self.floors[split])
 
     def _draw(self, model: nn.Module, name: str) -> None:
@@ -238,9 +244,13 @@ class _Fit:
         splits = {name: self._evaluate(model, name) for name in self.splits}
         self._draw(model, "best")
         trained = [line["train"] for line in self.history]
+        last = list(splits)[-1]
+        collapsed, memorised = collapse.at_the_end(splits["train"], splits[last])
         result = Result(
             folder=folder,
             splits=splits,
+            collapsed=collapsed,
+            stopped_early=self.stopped_early,
             best_epoch=self.best_epoch,
             seconds=time.perf_counter() - self.began,
             images_per_second=sum(t["images"] for t in trained) / sum(t["seconds"] for t in trained),
@@ -252,10 +262,18 @@ class _Fit:
         shares = {name: self.scan.counts(name).shares for name in self.splits}
         print(f"\nbest epoch: {self.best_epoch} of {len(self.history)}, by {self.job.train.best} on val; {folder}\n")
         print(final_table(splits, self.classes, shares), flush=True)
-        worst = list(splits)[-1]
-        if collapse.stuck(splits[worst]):
-            print(f"\n{collapse.verdict(splits[worst], worst)}. {collapse.advice(self.config)}", flush=True)
+        if collapsed:
+            told = any(line.get("collapsed") for line in self.history)  # the advice too
+            advice = "" if told else "\n" + collapse.advice(self.config, self.history, self._side())
+            print(f"\n{collapse.verdict(splits[last], last)}{advice}", flush=True)
+        elif memorised:
+            print(f"\n{collapse.memorised(splits['train'], splits[last], last)}", flush=True)
         return result
+
+    def _side(self) -> int:
+        """The shorter side of a training image, pixels."""
+        height, width = self.scan.facts["train"][0].size
+        return min(resized_size(height, width, self.job.data.resize))
 
     def _facts(self) -> dict[str, Any]:
         palette = [list(colour) for colour in self.splits["train"].palette]

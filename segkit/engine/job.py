@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from segkit.data.sample import Dataset
+from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Scan
 from segkit.engine.evaluate import ALWAYS
 from segkit.engine.objective import Objective
@@ -59,12 +59,4 @@ def check(job: Job) -> None:
     known = ("loss", *ALWAYS, *job.metrics)
     if job.train.best not in known:
         raise ConfigError(f'train.best = "{job.train.best}" is no score of this run; there are {", ".join(known)}')
-    train = job.splits["train"]
-    if not len(train.classes) <= train.ignore_index <= 255:
-        raise DataError(
-            f"ignore_index = {train.ignore_index} of {len(train.classes)} classes: masks are uint8, so it must be "
-            f"between {len(train.classes)} and 255"
-        )
-    for name, dataset in job.splits.items():
-        if tuple(dataset.classes) != tuple(train.classes) or dataset.ignore_index != train.ignore_index:
-            raise DataError(f"the splits train and {name} have different classes or another ignore_index")
+    check_splits(job.splits)

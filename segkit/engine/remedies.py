@@ -1,32 +1,43 @@
-"""What to try when a network learns only its background, in a config's own words and in the order of what works.
+"""What to try when a network learns only its background, as overrides of a config, in the order of what works.
 
-The order is that of the table in ``examples/README.md``, which ``benchmarks/imbalance.py`` measures.
+The order is that of the tables in ``examples/README.md``, which ``benchmarks/imbalance.py`` measures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _OVERLAP = ("dice", "tversky", "lovasz")  # losses that count each class alike, however few its pixels are
+_MOVED = 0.02  # of the training loss; less, and the learning rate is too small for anything else to help
 
 
-def remedies(config: Mapping[str, Any]) -> list[str]:
-    """What the run has not tried yet.
+def remedies(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], side: int) -> list[tuple[str, str]]:
+    """What the run has not tried yet: an override, and why.
 
     Args:
         config: as it stands in ``run.json``; of a run of plain objects without the tables of components.
+        history: the epochs so far.
+        side: of a training image, the shorter one, pixels.
     """
-    losses = {loss["name"].rpartition("/")[2]: loss for loss in config.get("loss", ())}
+    losses = [loss["name"].rpartition("/")[2] for loss in config.get("loss", ())]
     augment, model, train = (config.get(table, {}) for table in ("augment", "model", "train"))
+    rate, epochs = train.get("lr", 1e-3), train.get("epochs", 50)
     found = []
-    if not any(name in losses for name in _OVERLAP):
-        found.append('a second loss: [[loss]] name = "dice", include_background = false')
-    if not any(loss.get("class_weights") for loss in losses.values()):
-        found.append('class_weights = "median_frequency" in the loss cross_entropy')
+    trained = [line["train"]["loss"] for line in history if "train" in line]
+    if len(trained) > 1 and abs(trained[-1] - trained[0]) < _MOVED * abs(trained[0]):
+        found.append((f"train.lr={rate * 10:g}", "the training loss hardly moves"))
     if not augment.get("class_balanced"):
-        size = "" if augment.get("crop") else " and augment.crop = half an image's side, in pixels"
-        found.append(f"augment.class_balanced = 0.5{size}")
-    if not model.get("weights"):
-        found.append('an encoder that was trained before: [model] name = "smp", weights = "imagenet"')
-    return [*found, f"more steps, or another learning rate: train.epochs, train.lr = {train.get('lr', 0.001) / 3:.1g}"]
+        crop = "" if augment.get("crop") else f" augment.crop={max(32, side // 2 // 32 * 32)}"
+        found.append((f"augment.class_balanced=0.5{crop}", "half the crops show a rare class"))
+    if losses and not any(name in _OVERLAP for name in losses):
+        at = f"loss.{len(losses)}"
+        found.append((f"{at}.name=dice {at}.include_background=false", "counts every class alike"))
+    weighted = any(loss.get("class_weights") for loss in config.get("loss", ()))
+    if "cross_entropy" in losses and not weighted and augment.get("class_balanced", 0) < 0.3:
+        at = f"loss.{losses.index('cross_entropy')}"
+        found.append((f"{at}.class_weights=median_frequency", "in place of the balanced crops, not beside them"))
+    found.append((f"train.epochs={2 * epochs}", f"{history[-1]['step']} steps so far" if history else "more steps"))
+    if model and not model.get("weights"):
+        found.append(("model.name=smp model.weights=imagenet", "an encoder that was trained before (is downloaded)"))
+    return found

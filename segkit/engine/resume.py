@@ -10,6 +10,7 @@ from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
 # how long, where, and how fast; nothing that a step computes depends on them
 MAY_CHANGE = {
+    "plugins",
     "train.epochs",
     "train.patience",
     "train.stop_on_collapse",

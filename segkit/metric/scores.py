@@ -162,6 +162,14 @@ class Score:
             return {}
         return dict(zip(self.classes, CLASS_SCORES[self.name](self.confusion.compute()).tolist(), strict=True))
 
+    def merge(self, other: Score) -> None:
+        """Add what another process counted; scores that share a matrix are merged once, by any one of them.
+
+        Raises:
+            DataError: the other one is of other classes.
+        """
+        self.confusion.merge(other.confusion)
+
     def reset(self) -> None:
         """Forget every batch."""
         self.confusion.reset()

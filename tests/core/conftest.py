@@ -43,9 +43,12 @@ class Site:
         self.install(distribution, plugin, OFFER.format(kind=kind, offer=offer), module)
 
     def segkit(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-W", "error", "-m", "segkit", *arguments]
+        return self.python("-W", "error", "-m", "segkit", *arguments, **environment)
+
+    def python(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
         variables = {**os.environ, "PYTHONPATH": path, "COLUMNS": "80", **environment}
+        command = [sys.executable, *arguments]
         return subprocess.run(command, env=variables, cwd=self.folder, capture_output=True, text=True, timeout=60)
 
 

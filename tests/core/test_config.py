@@ -119,7 +119,7 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
     ("override", "words"),
     [
         ("dataset.name=vok", "there is no dataset 'vok'; did you mean 'voc'?"),
-        ("loss.2.scale=1", "the config has no loss.2"),
+        ("loss.3.scale=1", "the config has no loss.3"),
         ("loss.scale=1", "say which loss, as in loss.0.scale"),
         ("train.epochs=0", "train.epochs = 0: should be greater than 0"),
         ("train.batch_size=true", "train.batch_size = True: should be a valid integer"),

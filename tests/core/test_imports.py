@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Each may import those before it. Up to config, and at the top of every command, nothing heavy.
 CHAIN = [
-    *("errors", "settings", "hookspecs", "builtin", "plugins", "registry", "source", "build", "overrides", "config"),
+    *("errors", "settings", "hookspecs", "builtin", "plugins", "requirements", "registry", "source", "build"),
+    *("overrides", "config"),
     *("compose", "loading", "evaluation", "cli", "__main__", "testing"),
 ]
 LIGHT = CHAIN[: CHAIN.index("compose")]
@@ -74,11 +75,12 @@ def plugin_breaches(root: Path, plugins: list[str]) -> Iterator[str]:
     for plugin in plugins:
         for path in sorted((root / "plugins" / plugin).rglob("*.py")):
             module = ".".join(path.relative_to(root / "plugins").with_suffix("").parts).removesuffix(".__init__")
-            for imported, _ in imports(path, module):
+            for imported, top in imports(path, module):
                 first = imported.split(".")[0]
                 if first in plugins and first != plugin:
                     yield f"{module} imports the plugin {first}"
-                if module == plugin and first != "segkit" and first not in sys.stdlib_module_names:
+                its_own_later = first == plugin and not top
+                if module == plugin and not (first == "segkit" or first in sys.stdlib_module_names or its_own_later):
                     yield f"{module} imports {first}"
                 if imported.startswith("segkit.testing"):
                     yield f"{module} imports testing"
@@ -105,6 +107,7 @@ def test_everybody_imports_only_what_they_may() -> None:
         ("segkit/compose.py", "import segkit_a.loss", "segkit.compose imports the plugin segkit_a"),
         ("segkit/helpers.py", "", "segkit.helpers has no place in the chain"),
         ("plugins/segkit_a/__init__.py", "import torch", "segkit_a imports torch"),
+        ("plugins/segkit_a/__init__.py", "from segkit_a import loss", "segkit_a imports segkit_a"),
         ("plugins/segkit_a/loss.py", "from segkit_b import x", "segkit_a.loss imports the plugin segkit_b"),
         ("plugins/segkit_a/loss.py", "import segkit.testing", "segkit_a.loss imports testing"),
     ],
@@ -128,6 +131,7 @@ def test_a_breach_is_seen(tmp_path: Path, path: str, source: str, breach: str) -
         ("segkit/cli/run.py", "def run():\n    import torch\n    from segkit.compose import run_config"),
         ("segkit/compose.py", "import torch\nfrom segkit.engine.fit import fit\nfrom segkit.config import read_config"),
         ("segkit/engine/loop.py", "import torch\nfrom segkit.data.sample import Sample\nfrom segkit import settings"),
+        ("plugins/segkit_a/__init__.py", "import os\nimport segkit\ndef event():\n    from segkit_a import loss"),
     ],
 )
 def test_what_is_allowed_is_no_breach(tmp_path: Path, path: str, source: str) -> None:

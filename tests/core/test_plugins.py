@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,18 +104,21 @@ def test_what_a_plugin_with_one_misspelt_hook_offers_rightly_is_kept(site: Any) 
 @pytest.mark.parametrize(
     ("requirement", "needed"),
     [
-        ("segkit>=9.1", "9.1"),
-        ("segkit (>9)", "9"),
-        ("segkit[onnx]~=9.0", "9.0"),
+        ("segkit>=9.1", ">=9.1"),
+        ("segkit (>9)", ">9"),
+        ("segkit[onnx]~=9.0", "~=9.0"),
+        ("segkit<0.1,>=0.0.5", "<0.1,>=0.0.5"),
+        ("segkit>=9; python_version < '3'", ""),
         ("segkit>=0.0.1", ""),
         ("segkit-x>=9", ""),
     ],
 )
-def test_a_plugin_that_breaks_for_want_of_a_newer_segkit_says_so(site: Any, requirement: str, needed: str) -> None:
+def test_a_plugin_that_breaks_for_want_of_another_segkit_says_so(site: Any, requirement: str, needed: str) -> None:
     site.install("segkit-new", "new", "from segkit import invented_later", requires=["numpy>=99", requirement])
     assert found("segkit-new").error.startswith("ImportError")
-    _, said, advice = found("segkit-new").error.partition("; it needs segkit ")
-    assert advice == (f"{needed} and this is {segkit.__version__}: pip install --upgrade segkit" if needed else "")
+    _, said, advice = found("segkit-new").error.partition("; it needs segkit")
+    expected = f"{needed} and this is {segkit.__version__}: pip install --upgrade segkit segkit-new"
+    assert advice == (expected if needed else "")
     assert bool(said) == bool(needed)
 
 
@@ -137,20 +139,3 @@ def test_a_second_plugin_of_the_same_module_is_refused(site: Any) -> None:
     site.install("aaa-voc", "other", "", module="unused")
     (site.folder / "aaa_voc-1.5.dist-info/entry_points.txt").write_text("[segkit]\nother = segkit_voc\n")
     assert found("aaa-voc").error == "'segkit_voc' is already the plugin 'segkit:voc'"
-
-
-def test_events_reach_every_plugin_and_one_that_fails_is_named(
-    site: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard = []
-    observer = "import segkit\n@segkit.hookimpl\ndef segkit_epoch_ended({names}):\n    {body}\n"
-    site.install("segkit-tell", "tell", observer.format(names="epoch, run", body="run.heard.append(epoch)"))
-    site.install("segkit-trip", "trip", observer.format(names="metrics", body="metrics['mean_iou']"))
-    plugins.notify("segkit_epoch_ended", run=SimpleNamespace(heard=heard), epoch=3, metrics={})
-    assert heard == [3]
-    warning = capsys.readouterr().err
-    assert "segkit: plugin 'segkit-trip:trip' failed in segkit_epoch_ended: KeyError: 'mean_iou'" in warning
-    assert len(warning.splitlines()) == 1
-    monkeypatch.setenv("SEGKIT_STRICT", "1")
-    with pytest.raises(KeyError):
-        plugins.notify("segkit_epoch_ended", run=SimpleNamespace(heard=heard), epoch=4, metrics={})

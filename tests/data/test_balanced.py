@@ -47,6 +47,13 @@ def test_places_lie_on_their_class_and_spread_over_it() -> None:
     assert rows.max() >= 78
 
 
+def test_places_in_a_band_are_not_all_in_one_column() -> None:
+    mask = np.zeros((96, 64), np.uint8)
+    mask[16:80] = 1
+    columns = places_of(mask, 2)[1] % 64
+    assert len(set(columns.tolist())) > 20
+
+
 def test_the_largest_class_and_void_are_no_target() -> None:
     assert [len(places) for places in targets(a_mask())] == [4, MOST]
 
@@ -74,6 +81,16 @@ def test_the_centre_is_the_pixel_whatever_the_scale_and_the_flip(scale: float) -
     for index in range(20):
         seen = apply(sample, draw(chosen, 100, 200, (0, 0, index), targets(mask)), VOID)
         assert (seen.mask[7:10, 7:10] == 1).any()
+
+
+@pytest.mark.parametrize("angle", [10.0, 45.0, 180.0])
+def test_a_turned_crop_shows_its_target_at_the_edge_too(angle: float) -> None:
+    mask = torch.zeros(40, 60, dtype=torch.uint8)
+    mask[0, 0] = mask[39, 59] = 1
+    sample = Sample(mask.repeat(3, 1, 1), mask, "sample")
+    chosen = settings(crop=15, class_balanced=1.0, rotation=angle)
+    for index in range(50):
+        assert (apply(sample, draw(chosen, 40, 60, (0, 0, index), targets(mask)), VOID).mask == 1).any()
 
 
 def test_a_target_at_the_edge_gives_a_crop_within_the_image() -> None:

@@ -132,7 +132,7 @@ def test_pictures_without_contrast_never_look_alike() -> None:
         "test": [fingerprint(flat(grey, noise)) for grey in (1, 129, 200) for noise in (0, 1, 40)],
     }
     assert similar_pictures(splits) == []
-    assert same_pictures(splits) == [("train", 6, "test", 6)]  # light grey without noise
+    assert same_pictures(splits) == []  # although one is: light grey without noise, as blank tiles are
     haze = np.linspace(100, 110, 40)[:, None, None] + np.zeros((1, 60, 3))
     splits = {"train": [fingerprint(haze.astype(np.uint8))], "test": [fingerprint((haze + 20).astype(np.uint8))]}
     assert similar_pictures(splits) == []

@@ -10,22 +10,25 @@ import pytest
 import torch
 from torch import nn
 
+from segkit.config import read_config
 from segkit.engine import collapse
 from segkit.engine.fit import train_and_evaluate
+from segkit.engine.floors import beside
 from segkit.engine.job import Job
 from segkit.engine.remedies import remedies
+from segkit.metric.scores import PixelAccuracy
 
-FLOOR = {"mean_iou": 0.15, "class": "background"}
+FLOOR = {"mean_iou": 0.15, "mean_accuracy": 1 / 6, "class": "background"}
 
 
 def history(*mean_ious: float) -> list[dict[str, Any]]:
     return [{"val": scores(value), "step": 100 * epoch} for epoch, value in enumerate(mean_ious, 1)]
 
 
-def scores(mean_iou: float) -> dict[str, Any]:
+def scores(mean_iou: float, mean_accuracy: float = 0.17) -> dict[str, Any]:
     return {
         "mean_iou": mean_iou,
-        "lift": (mean_iou - 0.15) / 0.85,
+        "mean_accuracy": mean_accuracy,
         "floor": FLOOR,
         "predicted": {"classes": 2, "class": "background", "share": 0.998},
         "class_iou": dict.fromkeys("abcdef", 0.0),
@@ -35,7 +38,12 @@ def scores(mean_iou: float) -> dict[str, Any]:
 def warned(*mean_ious: float, epochs: int) -> list[int]:
     """The epochs, from 1, after which there was a warning."""
     lines = history(*mean_ious)
-    return [end for end in range(1, len(lines) + 1) if collapse.warning(lines[:end], epochs, {})]
+    found = []
+    for end in range(1, len(lines) + 1):
+        if collapse.warning(lines[:end], epochs, {}, 64):
+            lines[end - 1]["collapsed"] = True
+            found.append(end)
+    return found
 
 
 def test_a_run_at_its_floor_is_told_once() -> None:
@@ -55,23 +63,64 @@ def test_a_run_that_falls_back_to_its_floor_is_told() -> None:
     assert warned(0.3, 0.4, 0.5, 0.15, 0.15, 0.15, 0.15, epochs=10) == [7]
 
 
+def test_a_network_that_predicts_too_much_of_a_rare_class_is_not_stuck() -> None:
+    assert not collapse.stuck(scores(0.10, mean_accuracy=0.5))
+    assert collapse.stuck(scores(0.10, mean_accuracy=0.15))
+
+
+def test_a_network_that_knows_its_training_images_alone_is_told_apart() -> None:
+    known, unknown = scores(0.6, 0.7), scores(0.16, 0.2)
+    assert collapse.at_the_end(unknown, unknown) == (True, False)
+    assert collapse.at_the_end(known, unknown) == (False, True)
+    assert collapse.at_the_end(known, known) == (False, False)
+    assert "what was learned of train (mean_iou 0.600) does not carry over" in collapse.memorised(known, unknown, "val")
+
+
+def test_where_the_floor_is_perfect_nothing_can_be_told() -> None:
+    assert not collapse.stuck({**scores(1.0), "floor": {"mean_iou": 1.0, "mean_accuracy": 1.0}})
+    assert beside({"mean_iou": 1.0}, {"mean_iou": 1.0, "class": "only"})["lift"] is None
+
+
+def test_the_history_of_an_older_version_has_no_mean_accuracy() -> None:
+    line = {"val": {"mean_iou": 0.15, "floor": {"mean_iou": 0.15}}, "step": 100}
+    assert collapse.stuck_epochs([line, line]) == 2
+
+
 def test_the_warning_says_what_is_predicted_how_high_the_floor_is_and_what_to_try() -> None:
-    text = collapse.warning(history(*[0.15] * 6), 20, {"loss": [{"name": "cross_entropy"}], "augment": {"crop": 64}})
+    config = {"loss": [{"name": "cross_entropy"}], "augment": {"crop": 64}, "model": {"name": "unet"}}
+    text = collapse.warning(history(*[0.15] * 6), 20, config, 128)
     assert "on val it predicts 2 of 6 classes, 'background' on 99.8% of the pixels" in text
-    assert "its mean_iou is 0.150 (floor 0.150); it has stood at its floor for 6 epochs. What helps" in text
-    assert '1. a second loss: [[loss]] name = "dice", include_background = false' in text
+    assert "its mean_iou is 0.150 (floor 0.150), for 6 epochs\nWhat helps" in text
+    assert "  1. augment.class_balanced=0.5 " in text
+
+
+TRIED = {
+    "loss": [{"name": "losses/cross_entropy", "class_weights": "inverse"}, {"name": "dice"}],
+    "augment": {"crop": 64, "class_balanced": 0.5},
+    "model": {"name": "smp", "weights": "imagenet"},
+    "train": {"lr": 0.003, "epochs": 20},
+}
 
 
 def test_what_was_tried_already_is_not_advised() -> None:
-    config = {
-        "loss": [{"name": "losses/cross_entropy", "class_weights": "inverse"}, {"name": "dice"}],
-        "augment": {"crop": 64, "class_balanced": 0.5},
-        "model": {"name": "smp", "weights": "imagenet"},
-        "train": {"lr": 0.003},
-    }
-    (left,) = remedies(config)
-    assert "train.lr = 0.001" in left
-    assert len(remedies({**config, "model": {"name": "unet"}})) == 2
+    (left,) = remedies(TRIED, history(0.15), 128)
+    assert left == ("train.epochs=40", "100 steps so far")
+    assert len(remedies({**TRIED, "model": {"name": "unet"}}, history(0.15), 128)) == 2
+
+
+def test_where_the_training_loss_does_not_move_the_learning_rate_comes_first() -> None:
+    lines = [{**line, "train": {"loss": 3.3 - 0.001 * line["step"] / 100}} for line in history(0.15, 0.15)]
+    assert remedies(TRIED, lines, 128)[0][0] == "train.lr=0.03"
+
+
+def test_the_advice_is_overrides_that_a_config_takes() -> None:
+    tables = {"dataset": {"name": "shapes"}, "model": {"name": "unet", "width": 8}, "loss": [{"name": "cross_entropy"}]}
+    before = read_config(tables)
+    advised = remedies(before.record(), history(0.15), 200)
+    assert len(advised) == 5
+    for override, _ in advised:
+        assert read_config(tables, override.split()).record() != before.record()
+    assert read_config(tables, advised[0][0].split()).augment.crop == 96
 
 
 class Background(nn.Module):
@@ -99,12 +148,16 @@ def test_a_collapsed_run_warns_and_stops_if_asked(
     assert lines[0]["val"]["predicted"] == {"classes": 1, "class": "dark", "share": 1.0}
     assert lines[0]["val"]["lift"] == pytest.approx(0)
     assert ("stopped early: at the floor for 4 epochs" in out.out) is stop
+    assert result.stopped_early == ("at the floor for 4 epochs" if stop else "")
+    assert result.collapsed
+    assert json.loads((job.folder / "result.json").read_text())["collapsed"] is True
+    assert (out.out + out.err).count("What helps") == 1
     assert result.splits["test"]["predicted"]["classes"] == 1
     assert "the network has learned next to nothing: on test" in out.out
 
 
 def test_a_healthy_run_is_not_warned_about(make_job: Callable[..., Job], capsys: pytest.CaptureFixture[str]) -> None:
-    train_and_evaluate(make_job(epochs=8))
+    assert not train_and_evaluate(make_job(epochs=8)).collapsed
     out = capsys.readouterr()
     assert "learned next to nothing" not in out.out + out.err
     assert "2/2 classes" in out.out
@@ -118,6 +171,32 @@ def test_a_run_that_was_resumed_is_warned_about_once(
     assert capsys.readouterr().err.count("learned next to nothing") == 1
 
 
+def test_a_longer_plan_does_not_make_the_warning_come_twice_nor_a_shorter_one_never(
+    make_job: Callable[..., Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for first, then in ((4, 40), (40, 8)):
+        folder = f"{first}-{then}"
+        train_and_evaluate(make_job(folder, fields={"model": Background()}, epochs=first, patience=5))
+        train_and_evaluate(make_job(folder, fields={"model": Background()}, epochs=then, patience=12), resume=True)
+        assert capsys.readouterr().err.count("learned next to nothing") == 1
+
+
+class Half(PixelAccuracy):
+    """A score of somebody else's, read off the shared matrix."""
+
+    name = "half_accuracy"
+
+    def compute(self) -> dict[str, float]:
+        matrix = self.confusion.compute()
+        return {self.name: float(matrix.diagonal().sum() / matrix.sum()) / 2}
+
+
+def test_scores_of_others_that_read_the_matrix_have_a_floor_too(make_job: Callable[..., Job]) -> None:
+    result = train_and_evaluate(make_job(fields={"metrics": {"half_accuracy": Half(2, 255)}}))
+    for split in result.splits.values():
+        assert split["floor"]["half_accuracy"] == pytest.approx(split["floor"]["pixel_accuracy"] / 2)
+
+
 def test_metrics_of_others_stand_beside_their_floor_too(make_job: Callable[..., Job]) -> None:
     from torchmetrics.classification import MulticlassRecall
 
@@ -127,9 +206,3 @@ def test_metrics_of_others_stand_beside_their_floor_too(make_job: Callable[..., 
     for split in result.splits.values():
         assert split["floor"]["their_recall"] == pytest.approx(0.5)
         assert split["their_recall"] > 0.5
-
-
-def test_a_run_where_one_class_is_all_there_is_has_no_lift() -> None:
-    from segkit.engine.floors import beside
-
-    assert beside({"mean_iou": 1.0}, {"mean_iou": 1.0, "class": "only"})["lift"] == 0

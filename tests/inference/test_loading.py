@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -72,13 +70,13 @@ def test_a_run_that_was_given_an_object(run_folder, write_config, colour_model, 
 
 
 def test_a_missing_plugin_is_named(run_folder, write_config):
-    write_config(run_folder, model={"name": "nobodys", "options": {}})
-    provider = "model 'nobodys' of plugin 'absent' (segkit-absent 1.0)"
-    (run_folder / "run.json").write_text(json.dumps({"components": {"model": [provider]}}))
+    provider = {"distribution": "segkit-absent", "version": "1.0+here"}
+    write_config(run_folder, model={"name": "nobodys", "options": {}, **provider})
     with pytest.raises(ComponentNotFound) as caught:
         segkit.load(run_folder)
     message = str(caught.value)
-    assert f"needs a plugin that is not here ({provider}): there is no model 'nobodys'" in message
+    assert message.startswith(f"the model of {run_folder}: there is no model 'nobodys'. There are: ")
+    assert message.endswith('\nsegkit-absent is not installed: pip install "segkit-absent>=1.0"')
 
 
 def test_a_config_cannot_bring_code_along(run_folder, write_config, tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def test_void_labels(tmp_path: Path) -> None:
     assert everything(tmp_path, void=[7, 255]).mask(0).tolist() == [[0, 1, 255, 255]]
     with pytest.raises(LabelError, match=r"7: 1 pixels\).*list what means unlabelled in `void`"):
         everything(tmp_path).mask(0)
-    with pytest.raises(LabelError, match=r"where 7 means unlabelled, void = \[7, 9, 255\]$"):
+    with pytest.raises(LabelError, match=r"where 7 means unlabelled, in \[dataset\] void = \[7, 9, 255\]$"):
         everything(tmp_path, void=[9, 255]).mask(0)
     with pytest.raises(ConfigError, match="void: 1 is also the stored label of class 1; write a value_map"):
         everything(tmp_path, void=[1])
@@ -310,6 +310,6 @@ def test_camvid_loads(real_data: Path) -> None:
 def test_camvid_without_its_void_label_is_told(real_data: Path) -> None:
     with pytest.raises(
         LabelError,
-        match=r"labels that are not allowed \(11: 7,980 pixels\).*where 11 means unlabelled, void = \[11, 255\]$",
+        match=r"not allowed \(11: 7,980 pixels\).*where 11 means unlabelled, in \[dataset\] void = \[11, 255\]$",
     ):
         FolderDataset(real_data / "camvid", "train", CAMVID).mask(0)

@@ -1,0 +1,131 @@
+"""The command ``new-plugin``: a complete package for one component, that installs, is found and passes its tests."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from datetime import date
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+
+from segkit import __version__
+from segkit.errors import ConfigError
+from segkit.registry import PLURALS, REGISTRIES
+
+_USES = {
+    "loss": '```toml\n[[loss]]\nname = "$called"\n```',
+    "model": '```toml\n[model]\nname = "$called"\n```',
+    "dataset": '```toml\n[dataset]\nname = "$called"\nroot = "data/$name"\n```',
+    "metric": '```toml\n[[metric]]\nname = "$called"\n```',
+    "observer": "A config need not name it: every run writes `$name.csv` into its folder.",
+}
+"""How the README says it is used, by kind."""
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+
+class NewPlugin:
+    """Write a package for a loss, a model, a dataset, a metric or an observer of your own.
+
+    It holds a working example to change, and its tests: the checks of the contract.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Name, kind and place."""
+        parser.add_argument("name", help="of the component: lower case, as focal_tversky")
+        parser.add_argument("--kind", required=True, choices=_USES, help="what it is")
+        parser.add_argument("--output", default=".", metavar="DIR", help="where its folder segkit-NAME goes")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Write it, and say what to do next."""
+        name, kind = arguments.name, arguments.kind
+        _check_name(name, kind)
+        folder = Path(arguments.output) / _distribution(name)
+        _write(folder, _package(name, kind, _called(name, kind)))
+        print(f"{folder} holds the {kind} '{name}': change segkit_{name}/{kind}.py. Then, in that folder:\n")
+        print('    python -m pip install -e ".[dev]"\n    python -m pytest')
+        return 0
+
+
+def _distribution(name: str) -> str:
+    return f"segkit-{name.replace('_', '-')}"
+
+
+def _check_name(name: str, kind: str) -> None:
+    """Refuse what cannot be the name of a component and of a package.
+
+    Raises:
+        ConfigError: saying what is allowed.
+    """
+    bare = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").lstrip("0123456789_").removeprefix("segkit_")
+    if bare != name or not _NAME.fullmatch(name):
+        close = f"; did you mean '{bare}'?" if _NAME.fullmatch(bare) else ""
+        raise ConfigError(
+            f"'{name}' is no name for a {kind}: allowed are lower-case letters, digits and single underscores, a "
+            f"letter first; the package is called segkit-NAME by itself{close}"
+        )
+    found = find_spec(f"segkit_{name}")
+    if found:
+        where = found.origin or "a folder without __init__.py"
+        raise ConfigError(f"there is a Python package segkit_{name} already ({where}): choose another name")
+
+
+def _called(name: str, kind: str) -> str:
+    """What a config calls it: by plugin and name where the name is taken, which is warned of."""
+    taken = [each for each in REGISTRIES[kind].components() if each.name == name] if kind in REGISTRIES else []
+    if not taken:
+        return name
+    print(f"warning: there is a {taken[0]}; a config has to say '{name}/{name}' for yours", file=sys.stderr)
+    return f"{name}/{name}"
+
+
+def _package(name: str, kind: str, called: str) -> dict[str, str]:
+    """Path -> text of every file."""
+    words = {"name": name, "called": called, "kind": kind}
+    words |= {"package": f"segkit_{name}", "distribution": _distribution(name)}
+    suffix = kind.title()
+    words["class_name"] = name.title().replace("_", "").removesuffix(suffix) + suffix
+    words |= {"plural": PLURALS.get(kind, ""), "version": __version__, "year": str(date.today().year)}
+    words["use"] = Template(_USES[kind]).substitute(words)
+    observes = "observer_" if kind == "observer" else ""
+    checks = f"The checks of the contract, `python -m segkit check-plugin {called}` runs them without pytest."
+    words["test_note"] = "They train for two epochs." if observes else checks
+    sources = {
+        "pyproject.toml": "pyproject",
+        "README.md": "readme",
+        "LICENSE": "license",
+        ".gitignore": "gitignore",
+        f"segkit_{name}/__init__.py": f"{observes}package",
+        f"segkit_{name}/{kind}.py": kind,
+        f"tests/test_{name}.py": f"{observes}tests",
+    }
+    templates = files("segkit.cli") / "templates"
+    return {
+        path: Template((templates / f"{source}.txt").read_text("utf-8")).substitute(words)
+        for path, source in sources.items()
+    }
+
+
+def _write(folder: Path, package: dict[str, str]) -> None:
+    """All of it or nothing: it takes its name when it is whole.
+
+    Raises:
+        ConfigError: the folder is there, or cannot be written.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder} is there already, and nothing was changed; remove it, or give another --output")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".segkit-", dir=folder.parent) as scratch:
+            whole = Path(scratch) / folder.name
+            for path, text in package.items():
+                (whole / path).parent.mkdir(parents=True, exist_ok=True)
+                (whole / path).write_text(text, "utf-8")
+            whole.rename(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error}") from error

@@ -1,0 +1,21 @@
+"""Conformance checks: one named check for every rule that a component's contract has.
+
+For pytest, in a plugin's own tests::
+
+    import pytest
+    import segkit.testing
+
+
+    @pytest.mark.parametrize("check", segkit.testing.checks("loss", "poly"), ids=str)
+    def test_poly(check):
+        check()
+
+``python -m segkit check-plugin poly`` runs the same without pytest.
+"""
+
+from __future__ import annotations
+
+from segkit.testing.check import Check, CheckFailed
+from segkit.testing.suite import checks
+
+__all__ = ["Check", "CheckFailed", "checks"]

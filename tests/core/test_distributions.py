@@ -1,0 +1,181 @@
+"""Other people's packages, built and installed: a fine one is equal to ours, a bad one is named and costs nothing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+import segkit
+from segkit import plugins
+from segkit.config import read_config
+from segkit.errors import ComponentNotFound, ConfigError
+
+OFFER = "import segkit\n\n\n@segkit.hookimpl\ndef segkit_losses():\n    return {offer!r}\n"
+HINGE = '''
+    """A loss as anybody may write it."""
+
+    from typing import Literal
+
+    import torch
+
+
+    class Hinge(torch.nn.Module):
+        """Multi-class hinge loss of the labelled pixels.
+
+        Args:
+            num_classes: the number of classes.
+            margin: by which the right class should lead.
+            mode: how pixels are joined.
+        """
+
+        def __init__(
+            self, num_classes: int, ignore_index: int = 255, margin: float = 1.0, mode: Literal["mean", "sum"] = "mean"
+        ) -> None:
+            super().__init__()
+            self.margin, self.mode = margin, mode
+'''
+SOURCES = {  # plugin: its module, by file
+    "hinge": {"__init__": OFFER.format(offer={"hinge": "segkit_hinge.loss:Hinge"}), "loss": dedent(HINGE)},
+    "rival": {"__init__": OFFER.format(offer={"dice": "segkit_rival.loss:Dice"}), "loss": "class Dice:\n    pass\n"},
+    "broken": {"__init__": "import no_such_library\n"},
+    "typo": {"__init__": OFFER.format(offer={}).replace("segkit_losses", "segkit_loss")},
+    "future": {"__init__": "from segkit import invented_later\n"},
+}
+PROJECT = """
+    [build-system]
+    requires = ["hatchling"]
+    build-backend = "hatchling.build"
+
+    [project]
+    name = "segkit-{name}"
+    version = "0.3"
+    dependencies = ["segkit>={minimum}"]
+
+    [project.entry-points.segkit]
+    {name} = "segkit_{name}"
+"""
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where all of them are installed."""
+    if find_spec("hatchling") is None:
+        pytest.skip("hatchling is not installed; it comes with segkit[dev]")
+    written, target = tmp_path_factory.mktemp("written"), tmp_path_factory.mktemp("installed")
+    for name, modules in SOURCES.items():
+        package = written / name / f"segkit_{name}"
+        package.mkdir(parents=True)
+        for module, source in modules.items():
+            (package / f"{module}.py").write_text(source, "utf-8")
+        minimum = "99" if name == "future" else "0.1"
+        (written / name / "pyproject.toml").write_text(dedent(PROJECT.format(name=name, minimum=minimum)))
+    options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--no-compile", "--target", str(target)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, *map(str, written.iterdir())], check=True)
+    return target
+
+
+@pytest.fixture
+def installed(site: Any, packages: Path) -> Any:
+    shutil.copytree(packages, site.folder, dirs_exist_ok=True)
+    return site
+
+
+def config(loss: dict[str, Any], **tables: Any) -> dict[str, Any]:
+    return {"dataset": {"name": "shapes"}, "model": {"name": "unet"}, "loss": [loss], **tables}
+
+
+def problems(loss: dict[str, Any], **tables: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read_config(config(loss, **tables))
+    return caught.value.problems
+
+
+def test_every_command_works_and_the_bad_ones_are_named_by_distribution(installed: Any) -> None:
+    for command in ("list", "plugins"):
+        done = installed.segkit(command, COLUMNS="500")
+        assert done.returncode == 0
+        assert done.stderr == ""
+        for name, cause in (
+            ("broken", "ModuleNotFoundError: No module named 'no_such_library' ("),
+            ("typo", "there is no hook 'segkit_loss'; did you mean 'segkit_losses'?"),
+            ("future", "it needs segkit>=99 and this is"),
+        ):
+            origin = f"{name}: broken, segkit-{name} 0.3, " if command == "plugins" else f"'{name}' (segkit-{name} 0.3)"
+            (place,) = [number for number, line in enumerate(done.stdout.splitlines()) if origin in line]
+            assert cause in "\n".join(done.stdout.splitlines()[place : place + 2])
+    assert "pip install --upgrade segkit segkit-future" in done.stdout
+    assert {plugin.name for plugin in plugins.table().broken} == {"broken", "typo", "future"}
+
+
+def test_its_options_are_shown_as_ours_are_without_importing_it(installed: Any) -> None:
+    code = (
+        "import sys\nfrom segkit.cli import main\nmain(['show', 'hinge'])\n"
+        "assert not {'torch', 'segkit_hinge.loss'} & set(sys.modules)\n"
+    )
+    done = installed.python("-c", code)
+    assert done.stderr == ""
+    shown = done.stdout
+    assert shown.startswith("loss 'hinge' of plugin 'hinge' (segkit-hinge 0.3)\nsegkit_hinge.loss:Hinge\n")
+    assert "  margin: float = 1.0\n      by which the right class should lead.\n" in shown
+    assert "Given, not set: num_classes, ignore_index\n" in shown
+    assert shown.endswith('[[loss]]\nname = "hinge"\nmargin = 1.0\nmode = "mean"\n')
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({"gamam": 1.0}, {"margn": 1.0}),
+        ({"gamma": "high"}, {"margin": "high"}),
+        ({"num_classes": 3}, {"num_classes": 3}),
+        ({"scale": "big"}, {"scale": "big"}),
+    ],
+)
+def test_a_mistake_in_its_options_gets_the_words_that_ours_get(
+    installed: Any, ours: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    (about_ours,) = problems({"name": "focal", **ours})
+    (about_theirs,) = problems({"name": "hinge", **theirs})
+    for ours_word, word in (("focal", "hinge"), ("gamam", "margn"), ("gamma", "margin")):
+        about_ours = about_ours.replace(ours_word, word)
+    assert about_theirs.partition(" Its options")[0] == about_ours.partition(" Its options")[0]
+    assert segkit.losses["hinge"](num_classes=3, margin=2.0).margin == 2.0
+
+
+def test_a_wrong_choice_is_told_with_what_is_allowed(installed: Any) -> None:
+    (told,) = problems({"name": "hinge", "mode": "men"})
+    assert told == "loss[0]: 'mode' must be 'mean' or 'sum', not 'men'; did you mean 'mean'?"
+
+
+def test_a_clash_is_told_to_who_uses_the_name_and_to_nobody_else(installed: Any) -> None:
+    (told,) = problems({"name": "dice"})
+    which = "say which: 'losses/dice' or 'rival/dice'"
+    assert told == f"loss[0].name: several plugins offer the loss 'dice'; {which}"
+    assert read_config(config({"name": "losses/dice", "smooth": 1})).losses[0].options == {"smooth": 1}
+    assert segkit.losses["rival/dice"].__module__ == "segkit_rival.loss"
+    assert read_config(config({"name": "focal"})).losses[0].name == "focal"
+
+
+def test_a_name_that_a_broken_plugin_may_have_offered_is_told_with_its_cause(installed: Any) -> None:
+    with pytest.raises(ComponentNotFound) as caught:
+        segkit.losses.find("no-such-loss")
+    for name in ("broken", "typo", "future"):
+        assert f"\nplugin '{name}' (segkit-{name} 0.3) is broken: " in str(caught.value)
+
+
+def test_a_config_that_pins_them_tells_what_is_missing_too_old_and_broken(installed: Any) -> None:
+    assert read_config(config({"name": "hinge"}, plugins=["segkit-hinge>=0.2"])).plugins == ("segkit-hinge>=0.2",)
+    told = problems({"name": "hinge"}, plugins=["segkit-hinge>=0.4", "segkit-absent", "segkit-future", "segkit-typo"])
+    assert told[:2] == [
+        'plugins: segkit-hinge 0.3 is installed; >=0.4 is needed: pip install "segkit-hinge>=0.4"',
+        'plugins: segkit-absent is not installed: pip install "segkit-absent"',
+    ]
+    assert told[2].startswith("plugins: plugin 'future' (segkit-future 0.3) is broken: ImportError: cannot import name")
+    assert told[2].endswith("; it needs segkit>=99 and this is 0.1.0: pip install --upgrade segkit segkit-future")
+    assert told[3].startswith("plugins: plugin 'typo' (segkit-typo 0.3) is broken: there is no hook 'segkit_loss'")

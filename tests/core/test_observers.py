@@ -1,0 +1,109 @@
+"""Observers of a run: each is told, none can change the run, and one that fails is named and costs nothing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import segkit
+from segkit import plugins
+from segkit.engine import checkpoint
+
+ARGUMENTS = {"run_started": "run", "epoch_ended": "run, epoch, metrics", "run_ended": "run, result"}
+EPOCH = {"run": None, "epoch": 3, "metrics": {"epoch": 3}}
+
+
+def observer(**bodies: str) -> str:
+    """The source of a plugin that does something at each of these events; it may keep what it ``heard``."""
+    hooks = [f"@segkit.hookimpl\ndef segkit_{e}({ARGUMENTS[e]}):\n    {body}\n" for e, body in bodies.items()]
+    return "import sys\nimport segkit\nheard = []\n" + "\n".join(hooks)
+
+
+def run(folder: Path, **options: Any) -> Any:
+    config = {
+        "dataset": {"name": "shapes", "size": 32, "images": [4, 2, 2]},
+        "model": {"name": "unet", "width": 2, "depth": 1},
+        "loss": [{"name": "cross_entropy"}],
+        "train": {"epochs": 2, "batch_size": 2, "device": "cpu", "precision": "fp32", "workers": 0},
+        "output": {"dir": str(folder), "samples": 0},
+    }
+    return segkit.run(config, **options)
+
+
+def test_none_can_change_the_run_or_what_another_is_told(site: Any, tmp_path: Path) -> None:
+    alone = run(tmp_path / "alone")
+    vandal = observer(
+        run_started="run.config.clear(), run.floors.clear()",
+        epoch_ended="run.floors['val'].update(mean_iou=1.0), metrics['val'].clear()",
+        run_ended="result.splits.clear()",
+    )
+    ear = observer(
+        run_started="heard.append(run.config['train']['epochs'])",
+        epoch_ended="heard.append(metrics['val']['floor']['mean_iou'])",
+        run_ended="heard.append(result.splits['val']['mean_iou'])",
+    )
+    site.install("aaa-vandal", "watch", vandal)
+    site.install("mmm-ear", "watch", ear)
+    site.install("zzz-vandal", "watch", vandal)
+    plugins.table.cache_clear()  # the run alone has filled it
+    watched = run(tmp_path / "watched")
+    val = alone.splits["val"]
+    assert sys.modules["mmm_ear"].heard == [2, val["floor"]["mean_iou"], val["floor"]["mean_iou"], val["mean_iou"]]
+    assert repr(watched.splits) == repr(alone.splits)  # as text: absent classes are NaN
+    one, two = (checkpoint.load(tmp_path / name / "last.pt") for name in ("alone", "watched"))
+    assert all(torch.equal(one["model"][key], two["model"][key]) for key in one["model"])
+    assert repr([line["val"] for line in one["history"]]) == repr([line["val"] for line in two["history"]])
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"), [("metrics['miou']", "KeyError: 'miou'"), ("sys.exit('no\\n  server')", "SystemExit: no server")]
+)
+def test_one_that_fails_is_named_once_and_loses_neither_the_run_nor_the_others(
+    site: Any, tmp_path: Path, body: str, cause: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.install("segkit-trip", "trip", observer(epoch_ended=body))
+    for name in ("aaa-ear", "zzz-ear"):  # before and after it
+        site.install(name, "ear", observer(epoch_ended="heard.append(epoch)"))
+    assert run(tmp_path / "run").best_epoch
+    told = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
+    where = f"({site.folder}/segkit_trip.py, line 6)"
+    assert told == [
+        f"segkit: plugin 'trip' (segkit-trip 1.5) failed in segkit_epoch_ended: {cause} {where}; the run goes on"
+    ]
+    assert sys.modules["aaa_ear"].heard == sys.modules["zzz_ear"].heard == [1, 2]
+
+
+def test_a_failure_is_told_again_in_another_event_and_in_another_run(
+    site: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.install("segkit-trip", "trip", observer(run_started="1 / 0", epoch_ended="1 / 0"))
+    for _ in range(2):
+        tell = plugins.Observers()
+        tell("segkit_run_started", run=None)
+        tell("segkit_epoch_ended", **EPOCH)
+        tell("segkit_epoch_ended", **EPOCH)
+    assert capsys.readouterr().err.count("ZeroDivisionError") == 4
+
+
+def test_ctrl_c_within_an_observer_interrupts(site: Any) -> None:
+    site.install("segkit-slow", "slow", observer(epoch_ended="raise KeyboardInterrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        plugins.Observers()("segkit_epoch_ended", **EPOCH)
+
+
+def test_strict_mode_raises_what_an_observer_raised(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.install("segkit-trip", "trip", observer(epoch_ended="metrics['miou']"))
+    monkeypatch.setenv("SEGKIT_STRICT", "1")
+    with pytest.raises(KeyError):
+        plugins.Observers()("segkit_epoch_ended", **EPOCH)
+
+
+def test_an_observer_hears_where_a_resumed_run_goes_on(site: Any, tmp_path: Path) -> None:
+    site.install("segkit-ear", "ear", observer(run_started="heard.append(run.first_epoch)"))
+    run(tmp_path / "run")
+    run(tmp_path / "run", overrides=["train.epochs=3"], resume=True)
+    assert sys.modules["segkit_ear"].heard == [1, 3]

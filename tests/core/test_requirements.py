@@ -1,0 +1,113 @@
+"""The plugins that a config pins: what is missing, too old or broken is told with what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segkit.config import read_config
+from segkit.errors import ConfigError
+from segkit.requirements import at_least, unmet
+
+TABLES = {
+    "dataset": {"name": "shapes"},
+    "model": {"name": "unet"},
+    "loss": [{"name": "dice"}],
+}
+
+
+@pytest.fixture
+def poly(site: Any) -> Any:
+    """segkit-poly 1.5, and segkit-bad 1.5, which is broken."""
+    site.offer("Segkit_Poly", "poly", "losses", {"poly": "poly_loss:Poly"})
+    site.install("segkit-bad", "bad", "import no_such_library")
+    return site
+
+
+@pytest.mark.parametrize(
+    "needed",
+    ["segkit-poly", "segkit-poly>=1", "SEGKIT.poly==1.5", "segkit-poly ~= 1.0, != 1.2", "segkit", "segkit>=0.0.1"],
+)
+def test_what_is_there_is_no_problem(poly: Any, needed: str) -> None:
+    assert unmet([needed]) == []
+
+
+@pytest.mark.parametrize(
+    ("needed", "problem"),
+    [
+        ("segkit-poly>=1.6", '^segkit-poly 1.5 is installed; >=1.6 is needed: pip install "segkit-poly>=1.6"$'),
+        ("segkit-poly<1.0", '^segkit-poly 1.5 is installed; <1.0 is needed: pip install "segkit-poly<1.0"$'),
+        ("segkit>=99", r'^segkit [\d.]+ is installed; >=99 is needed: pip install "segkit>=99"$'),
+        ("unheard-of >= 1", '^unheard-of is not installed: pip install "unheard-of>=1"$'),
+        ("pluggy>=1", "^pluggy [0-9.]+ is installed and is no plugin of segkit$"),
+        (
+            "segkit-bad",
+            r"^plugin 'bad' \(segkit-bad 1.5\) is broken: ModuleNotFoundError: No module named 'no",
+        ),
+        (
+            "segkit-poly=1",
+            "^'segkit-poly=1': .*; a distribution and its versions are needed, as in 'segkit-poly>=0.1'$",
+        ),
+        ("segkit-poly @ https://example.org/x.whl", "nothing but a distribution and its versions is allowed, as in"),
+        ("segkit-poly; python_version > '3'", "nothing but a distribution and its versions is allowed, as in"),
+        ("segkit-poly[fast]", "nothing but a distribution and its versions is allowed, as in"),
+        ("", "^'': "),
+        (5, "^5: this is no text; "),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_to_do(poly: Any, needed: object, problem: str) -> None:
+    (told,) = unmet([needed])
+    assert re.search(problem, told), told
+
+
+def test_one_requirement_that_is_no_list_is_told() -> None:
+    assert unmet("segkit-poly") == ["'segkit-poly' is no list; several are allowed, as in 'segkit-poly>=0.1'"]
+
+
+def test_a_requirement_of_a_version_leaves_out_what_pip_cannot_find() -> None:
+    assert at_least("segkit-poly", "1.5.dev2+g1234") == "segkit-poly>=1.5.dev2"
+    assert at_least("segkit-poly", "unknown") == "segkit-poly"
+
+
+def test_a_config_tells_it_with_all_that_is_wrong_and_records_what_it_needs(poly: Any) -> None:
+    config = read_config({"plugins": ["segkit-poly>=1"], **TABLES})
+    assert config.plugins == ("segkit-poly>=1",)
+    assert read_config(config.record()).plugins == ("segkit-poly>=1",)  # as `evaluate` reads it again
+    assert read_config(TABLES).plugins == ()
+    with pytest.raises(ConfigError) as caught:
+        read_config({"plugins": ["segkit-poly>=2", "unheard-of"], **TABLES, "loss": [{"name": "unheard"}]})
+    assert [problem.partition(" is ")[0] for problem in caught.value.problems] == [
+        "plugins: segkit-poly 1.5",
+        "plugins: unheard-of",
+        "loss[0].name: there",
+    ]
+
+
+def test_plugins_below_a_table_belong_above_it(poly: Any, tmp_path: Path) -> None:
+    path = tmp_path / "low.toml"
+    path.write_text(
+        '[dataset]\nname = "shapes"\n[model]\nname = "unet"\n[[loss]]\nname = "dice"\n[output]\nplugins = ["a"]\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    assert caught.value.problems == [
+        "output.plugins: plugins = [...] stands at the top of the file, above the first table"
+    ]
+    with pytest.raises(ConfigError, match=r"\[plugin\]: there is no such table; did you mean 'plugins'"):
+        read_config({"plugin": ["segkit-poly"], **TABLES})
+
+
+def test_a_run_tells_it_before_anything_heavy_is_imported(poly: Any) -> None:
+    (poly.folder / "mine.toml").write_text(
+        'plugins = ["segkit-poly>=2"]\n[dataset]\nname = "shapes"\n[model]\nname = "unet"\n[[loss]]\nname = "poly"\n'
+    )
+    poly.module("poly_loss", "import torch\nclass Poly:\n    def __init__(self, num_classes: int): ...\n")
+    poly.module("torch", "raise SystemExit('torch was imported')")
+    told = poly.segkit("run", "mine.toml")
+    assert told.returncode == 2
+    assert told.stderr == (
+        'segkit: mine.toml: plugins: segkit-poly 1.5 is installed; >=2 is needed: pip install "segkit-poly>=2"\n'
+    )

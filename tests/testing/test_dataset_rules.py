@@ -1,0 +1,566 @@
+"""Every rule of datasets is broken by a dataset in exactly one way, and kept by all that segkit brings."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import segkit
+from segkit.errors import DataError
+from segkit.testing import Check, CheckFailed, checks
+
+BUNDLED = [component.name for component in segkit.datasets.components() if component.distribution == "segkit"]
+ANOTHER_PROCESS = "same_in_another_process"  # takes seconds, and cannot import the classes of this file
+Built = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    "check", [pytest.param(check, id=f"{name}-{check}") for name in BUNDLED for check in checks("dataset", name)]
+)
+def test_bundled_datasets_keep_every_rule(check: Check) -> None:
+    check()
+
+
+def test_a_leak_that_is_asked_for_is_a_known_failure():
+    reason = "to check that training works"
+    asked = checks("dataset", "carvana", {"split_by": "none"}, known_failures={"disjoint_splits": reason})
+    (check,) = [each for each in asked if each.name == "disjoint_splits"]
+    with pytest.raises(CheckFailed, match=r"the same picture, pixel by pixel: train\[0\] and val\[0\], .* and 11 more"):
+        check.function(check.subject)
+
+
+class Good:
+    """As small as a dataset of files can be that keeps every rule."""
+
+    classes: Any = ("ground", "leaf")
+    palette: Any = ((0, 0, 0), (0, 200, 0))
+    ignore_index: Any = 255
+    splits: Any = ("train", "val", "test")
+    reading: Any = "as stored"
+
+    def __init__(self, root: str, split: str = "train", brighter: int = 0) -> None:
+        self.split, self.brighter = split, brighter
+        self.check(root, split)
+        self.paths = sorted((Path(root) / split).glob("*.npz"))
+
+    def check(self, root: str, split: str) -> None:
+        if split not in self.splits:
+            raise DataError(f"no split '{split}', but {', '.join(self.splits)}")
+        if not Path(root).is_dir():
+            raise DataError(f"there is no folder {root}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Any:
+        with np.load(self.paths[index]) as arrays:
+            return segkit.Sample(
+                torch.from_numpy(arrays["image"]) + self.brighter,
+                torch.from_numpy(arrays["mask"]),
+                self.paths[index].stem,
+            )
+
+    def mask(self, index: int) -> Tensor:
+        with np.load(self.paths[index]) as arrays:
+            return torch.from_numpy(arrays["mask"])
+
+    def files(self, index: int) -> Any:
+        return [self.paths[index]]
+
+    @classmethod
+    def write_sample(cls, root: Path) -> Any:
+        for number, split in enumerate(("train", "val", "test")):
+            (root / split).mkdir()
+            for index in range(3):
+                random = np.random.default_rng((number, index))
+                image = random.integers(0, 250, (3, 6, 8), dtype=np.uint8)
+                mask = random.choice([0, 1, 255], (6, 8)).astype(np.uint8)
+                np.savez(root / split / f"{index}.npz", image=image, mask=mask)
+
+
+class Changed(Good):
+    """A sample in which something is not as it should be."""
+
+    def __getitem__(self, index: int) -> Any:
+        return self.change(*super().__getitem__(index))
+
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        raise NotImplementedError
+
+
+class AnyOption(Good):
+    def __init__(self, root: str, split: str = "train", **options: int) -> None:
+        super().__init__(root, split)
+
+
+class NoHint(Good):
+    def __init__(self, root, split: str = "train") -> None:
+        super().__init__(root, split)
+
+
+class WritesNothing(Good):
+    """It reads what it makes itself, and writes no file for all its root."""
+
+    @classmethod
+    def write_sample(cls, root: Path) -> None:
+        pass
+
+    def __init__(self, root: str, split: str = "train") -> None:
+        self.check(root, split)
+        self.split = self.splits.index(split)
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < 2:
+            raise IndexError(index)
+        image = np.random.default_rng((self.split, index)).integers(0, 256, (3, 4, 4), dtype=np.uint8)
+        return segkit.Sample(torch.from_numpy(image), torch.zeros(4, 4, dtype=torch.uint8), f"{index}")
+
+    mask = files = property()  # type: ignore[assignment]  # not offered
+
+
+class NoSample(Good):
+    write_sample = property()  # type: ignore[assignment]
+
+
+class ReturnsList(Good):
+    @classmethod
+    def write_sample(cls, root: Path) -> list[str]:
+        super().write_sample(root)
+        return ["brighter"]
+
+
+class ReturnsUnknown(Good):
+    @classmethod
+    def write_sample(cls, root: Path) -> dict[str, int]:
+        super().write_sample(root)
+        return {"darker": 1}
+
+
+class TrainAlone(Good):
+    splits = ("train", "test")
+
+
+class EmptyVal(Good):
+    def __init__(self, root: str, split: str = "train") -> None:
+        super().__init__(root, split)
+        self.paths = [] if split == "val" else self.paths
+
+
+class PlainTuple(Changed):
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        return image, mask, name
+
+
+class FloatImage(Changed):
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        return segkit.Sample(image / 255, mask, name)
+
+
+class ChannelsBehind(Changed):
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        return segkit.Sample(image.permute(1, 2, 0), mask, name)
+
+
+class Arrays(Changed):
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        return segkit.Sample(image.numpy(), mask, name)  # type: ignore[arg-type]
+
+
+class MaskOfOtherSize(Good):
+    def mask(self, index: int) -> Tensor:
+        return super().mask(index)[:5]
+
+    def __getitem__(self, index: int) -> Any:
+        image, mask, name = super().__getitem__(index)
+        return segkit.Sample(image, mask[:5], name)
+
+
+class NoName(Changed):
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        return segkit.Sample(image, mask, "")
+
+
+class OneName(Changed):
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        return segkit.Sample(image, mask, "picture")
+
+
+class ClassesAsText(Good):
+    classes = "ab"
+
+
+class TwoOfAName(Good):
+    classes = ("leaf", "leaf")
+
+
+class ShortPalette(Good):
+    palette = ((0, 0, 0),)
+
+
+class Fractions(Good):
+    palette = ((0.0, 0.0, 0.0), (0.0, 0.8, 0.0))
+
+
+class OneColour(Good):
+    palette = ((0, 0, 0), (0, 0, 0))
+
+
+class NoClasses(Good):
+    classes = palette = ()
+    ignore_index = 0
+
+    def mask(self, index: int) -> Tensor:
+        return super().mask(index) * 0
+
+    def __getitem__(self, index: int) -> Any:
+        image, mask, name = super().__getitem__(index)
+        return segkit.Sample(image, mask * 0, name)
+
+
+class VoidIsAClass(Good):
+    """Void is stored as 1, and 1 is the leaf."""
+
+    ignore_index = 1
+
+    def mask(self, index: int) -> Tensor:
+        return super().mask(index).clamp(max=1)
+
+    def __getitem__(self, index: int) -> Any:
+        image, mask, name = super().__getitem__(index)
+        return segkit.Sample(image, mask.clamp(max=1), name)
+
+
+class OtherLabels(Good):
+    """Void is 255 in the files, and should be 2."""
+
+    ignore_index = 2
+
+
+class OtherOrder(Good):
+    def __init__(self, root: str, split: str = "train") -> None:
+        super().__init__(root, split)
+        self.classes = self.classes if split == "train" else self.classes[::-1]
+
+
+class ValForTest(Good):
+    def __init__(self, root: str, split: str = "train") -> None:
+        self.check(root, split)
+        super().__init__(root, "val" if split == "test" else split)
+
+
+class Random(Changed):
+    """Augments on its own account."""
+
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        return segkit.Sample(image + torch.randint_like(image, 5), mask, name)
+
+
+class Counts(Good):
+    """What comes depends on what was asked before."""
+
+    def __init__(self, root: str, split: str = "train") -> None:
+        super().__init__(root, split)
+        self.asked = 0
+
+    def __getitem__(self, index: int) -> Any:
+        image, mask, name = super().__getitem__(index)
+        self.asked += 1
+        return segkit.Sample(image, mask, f"{name}_{self.asked}")
+
+
+class Cached(Good):
+    def __init__(self, root: str, split: str = "train") -> None:
+        super().__init__(root, split)
+        self.read: dict[int, Any] = {}
+
+    def __getitem__(self, index: int) -> Any:
+        if index not in self.read:
+            self.read[index] = super().__getitem__(index)
+        return self.read[index]
+
+
+class RoundAndRound(Good):
+    def __getitem__(self, index: int) -> Any:
+        return super().__getitem__(index % len(self))
+
+
+class ByKey(Good):
+    def __getitem__(self, index: int) -> Any:
+        return super().__getitem__(dict(enumerate(range(len(self))))[index])
+
+
+class MaskAsStored(Changed):
+    """mask(i) forgets the map of labels."""
+
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        return segkit.Sample(image, torch.where(mask == 255, 255, 1 - mask), name)
+
+
+class NoFile(Good):
+    def files(self, index: int) -> Any:
+        return [*super().files(index), self.paths[index].with_suffix(".png")]
+
+
+class NoFiles(Good):
+    def files(self, index: int) -> Any:
+        return ()
+
+
+class ReadingNumber(Good):
+    reading = 3
+
+
+class AnySplit(Good):
+    def check(self, root: str, split: str) -> None:
+        super().check(root, split if split in self.splits else "val")
+
+
+class SplitValueError(Good):
+    def check(self, root: str, split: str) -> None:
+        if split not in self.splits:
+            raise ValueError(split)
+        super().check(root, split)
+
+
+class SplitsUntold(Good):
+    def check(self, root: str, split: str) -> None:
+        if split not in self.splits:
+            raise DataError(f"no split '{split}'")
+        super().check(root, split)
+
+
+class AnyFolder(Good):
+    def check(self, root: str, split: str) -> None:
+        super().check(".", split)
+
+
+class FolderUntold(Good):
+    def check(self, root: str, split: str) -> None:
+        if not Path(root).is_dir():
+            raise DataError("download the data first")
+        super().check(root, split)
+
+
+class Unpicklable(Good):
+    def __init__(self, root: str, split: str = "train") -> None:
+        super().__init__(root, split)
+        self.transform = lambda image: image
+
+
+class HalfPickled(Good):
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "brighter": 7}
+
+
+ALL_THAT_READ = "all that read"
+BROKEN: list[tuple[type, Any, str]] = [
+    (AnyOption, {"named_options"}, r"the constructor takes \*\*options"),
+    (NoHint, {"named_options"}, "the option 'root' has no type hint: .*; write root: int, or what it is"),
+    (WritesNothing, {"writes_a_sample"}, "left no file in root"),
+    (NoSample, ALL_THAT_READ, r"has no class method write_sample\(root\)"),
+    (ReturnsList, ALL_THAT_READ, "returned a list; it returns options, as {'classes': 'classes.txt'}, or nothing"),
+    (ReturnsUnknown, ALL_THAT_READ, "returned {'darker': 1}: the constructor has no option darker"),
+    (TrainAlone, {"has_splits"}, r"there is no val split: splits = \('train', 'test'\); a run needs train and val"),
+    (EmptyVal, {"has_splits"}, "val is empty"),
+    (PlainTuple, {"sample_types"}, r"train\[0\] is a tuple; a dataset gives segkit.Sample"),
+    (
+        FloatImage,
+        {"sample_types"},
+        r"the image of train\[0\] is torch.float32 \[3, 6, 8\]; it is to be uint8 \[3,H,W\]",
+    ),
+    (ChannelsBehind, {"sample_types"}, r"torch.uint8 \[6, 8, 3\]; it is to be uint8 \[3,H,W\]"),
+    (Arrays, {"sample_types"}, r"the image of train\[0\] is a ndarray; it is to be a torch tensor, uint8 \[3,H,W\]"),
+    (MaskOfOtherSize, {"sample_types"}, r"the mask of train\[0\] is torch.uint8 \[5, 8\]; it is to be uint8 \[6,8\]"),
+    (NoName, {"sample_types"}, r"the name of train\[0\] is ''"),
+    (OneName, {"sample_types"}, r"train\[0\] and train\[1\] are both called 'picture'"),
+    (ClassesAsText, {"classes_and_palette"}, "classes = 'ab'; they are a tuple of names"),
+    (TwoOfAName, {"classes_and_palette"}, "two classes are called leaf"),
+    (ShortPalette, {"classes_and_palette"}, "the palette has 1 colours for 2 classes"),
+    (Fractions, {"classes_and_palette"}, r"the colour of ground is \(0.0, 0.0, 0.0\); it is three whole numbers"),
+    (OneColour, {"classes_and_palette"}, r"ground and leaf have the same colour \(0, 0, 0\)"),
+    (NoClasses, {"classes_and_palette"}, "there are 0 classes; a mask of 8 bits has room for 1 to 255"),
+    (VoidIsAClass, {"void_is_no_class"}, "ignore_index = 1 beside 2 classes; allowed is 2 to 255"),
+    (OtherLabels, {"labels"}, r"the mask of train\[0\] \('0'\) holds 255; allowed are 0 to 1 and ignore_index = 2"),
+    (OtherOrder, {"same_classes_in_all_splits"}, r"classes of train is \('ground', 'leaf'\), and of val \('leaf', "),
+    (ValForTest, {"disjoint_splits"}, r"the same picture, pixel by pixel: val\[0\] and test\[0\], val\[1\] and test\[1"),
+    (Random, {"same_each_time", "picklable"}, r"train\[2\], asked twice: not the same image$"),
+    (Counts, {"same_each_time"}, r"train\[2\], asked twice: not the same name: '2_3' and '2_4'"),
+    (Cached, {"tensors_to_keep"}, r"train\[0\] asked twice is twice the same memory: .* the image in place"),
+    (RoundAndRound, {"index_error"}, r"train has 3 samples: \[3\] must raise IndexError, and returns a sample"),
+    (ByKey, {"index_error"}, r"train has 3 samples: \[3\] must raise IndexError, and raises KeyError: 3"),
+    (MaskAsStored, {"mask_alone"}, r"mask\(0\) of train, torch.uint8 \[6, 8\], is not the mask of train\[0\]"),
+    (NoFile, {"files_are_there"}, r"files\(0\) of train: there is no file .*train/0.png"),
+    (NoFiles, {"files_are_there"}, r"files\(0\) of train names no file"),
+    (ReadingNumber, {"files_are_there"}, "reading is a int; the label scan compares texts"),
+    (AnySplit, {"unknown_split"}, "split = 'trian': it is built all the same; expected is a segkit.errors.DataError"),
+    (SplitValueError, {"unknown_split"}, "split = 'trian': it raises ValueError: trian; expected is a segkit.errors"),
+    (SplitsUntold, {"unknown_split"}, "split = 'trian' lacks train, val, test: no split 'trian'"),
+    (AnyFolder, {"missing_folder"}, "a root that is not there: it is built all the same"),
+    (FolderUntold, {"missing_folder"}, "the message for a missing root does not name it, .*: download the data first"),
+    (Unpicklable, {"picklable"}, "train cannot be pickled: .*lambda"),
+    (HalfPickled, {"picklable"}, r"train\[0\] and that of a pickled copy: not the same image"),
+]
+
+
+def failures(target: Built, options: Mapping[str, Any] | None = None) -> dict[str, str]:
+    found = {}
+    for check in checks("dataset", target, options):
+        if check.name == ANOTHER_PROCESS:
+            continue
+        try:
+            check()
+        except CheckFailed as error:
+            found[check.name] = str(error)
+    return found
+
+
+def test_the_smallest_dataset_keeps_every_rule():
+    assert failures(Good) == {}
+
+
+@pytest.mark.parametrize(("target", "broken", "message"), BROKEN, ids=[each[0].__name__ for each in BROKEN])
+def test_each_fault_is_found_and_nothing_else(target, broken, message):
+    if broken == ALL_THAT_READ:
+        broken = {check.name for check in checks("dataset", target)} - {"named_options", ANOTHER_PROCESS}
+    found = failures(target)
+    assert set(found) == broken
+    assert any(re.search(message, text) for text in found.values()), found
+
+
+def test_every_rule_has_a_dataset_that_breaks_it():
+    proven = {name for _, broken, _ in BROKEN if broken != ALL_THAT_READ for name in broken}
+    assert {check.name for check in checks("dataset", Good)} == {*proven, ANOTHER_PROCESS}
+
+
+# Written to a file, as another process must import it.
+ELSEWHERE = """
+    import pathlib
+    import torch
+    import segkit
+    from segkit.errors import DataError
+
+    offset = 0
+
+
+    class Memory:
+        classes, palette, ignore_index, splits = ("a", "b"), ((0, 0, 0), (9, 9, 9)), 255, ("train", "val")
+
+        def __init__(self, split: str = "train") -> None:
+            self.values = [1, 2, 3] if split == "train" else [4, 5]
+
+        def __len__(self) -> int:
+            return len(self.values)
+
+        def __getitem__(self, index: int) -> segkit.Sample:
+            image = torch.full((3, 4, 4), self.values[index], dtype=torch.uint8)
+            return segkit.Sample(image, image[0] % 2, str(self.values[index]))
+
+
+    class Unordered(Memory):
+        '''Sets of texts have another order in each process.'''
+
+        def __init__(self, split: str = "train") -> None:
+            texts = {str(value) for value in range(40)}
+            self.values = [int(text) for text in texts]
+
+
+    class Global(Memory):
+        '''Needs what this process has set.'''
+
+        def __getitem__(self, index: int) -> segkit.Sample:
+            image, mask, name = super().__getitem__(index)
+            return segkit.Sample(image + offset, mask, name)
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "segkit_elsewhere.py").write_text(textwrap.dedent(ELSEWHERE))
+    monkeypatch.syspath_prepend(tmp_path)
+    import segkit_elsewhere
+
+    return segkit_elsewhere
+
+
+def ask_another_process(target: Built) -> None:
+    (check,) = [each for each in checks("dataset", target) if each.name == ANOTHER_PROCESS]
+    check()
+
+
+def test_a_new_process_has_the_same_samples(elsewhere, monkeypatch):
+    ask_another_process(elsewhere.Memory)
+    with pytest.raises(CheckFailed, match=r"train\[\d+\] here and one built anew in another process: not the same nam"):
+        ask_another_process(elsewhere.Unordered)
+    monkeypatch.setattr(elsewhere, "offset", 1)
+    with pytest.raises(CheckFailed, match=r"train\[0\] here and a pickled copy in another process: not the same image"):
+        ask_another_process(elsewhere.Global)
+
+
+def test_a_class_that_another_process_cannot_import_is_told():
+    with pytest.raises(CheckFailed, match="it cannot be read in another process: ModuleNotFoundError"):
+        ask_another_process(Good)
+
+
+def test_options_and_the_hint_of_root_are_respected(tmp_path):
+    seen = []
+
+    class Asked(Good):
+        def __init__(self, root: Path, split: str = "train", brighter: int = 0) -> None:
+            seen.append((root, brighter))
+            super().__init__(str(root), split, brighter)
+
+        @classmethod
+        def write_sample(cls, root: Path) -> dict[str, int]:
+            super().write_sample(root)
+            return {"brighter": 3}
+
+    (types,) = [each for each in checks("dataset", Asked) if each.name == "sample_types"]
+    types()
+    assert {type(root) for root, _ in seen} == {type(tmp_path)}
+    assert {brighter for _, brighter in seen} == {3}
+
+    seen.clear()
+    Good.write_sample(tmp_path)
+    options = {"root": str(tmp_path), "brighter": 4}
+    (types,) = [each for each in checks("dataset", Asked, options) if each.name == "sample_types"]
+    types()
+    assert set(seen) == {(str(tmp_path), 4)}
+
+
+def test_what_is_no_rule():
+    """No files, no root, no write_sample, nothing that is offered; splits train and val alone; warnings."""
+
+    class Legal:
+        classes, palette, ignore_index, splits = ["a"], [[0, 0, 0]], 255, ["train", "val"]
+
+        def __init__(self, split: str) -> None:
+            warnings.warn("made up", stacklevel=2)
+            if split not in self.splits:
+                raise DataError(f"no split '{split}', but train, val")
+            self.value = self.splits.index(split)
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Any:
+            if index:
+                raise IndexError(index)
+            return segkit.Sample(
+                torch.full((3, 2, 2), self.value, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.uint8), "it"
+            )
+
+    found = failures(Legal)
+    assert set(found) == {"picklable"}  # as a class of this function
+    assert "cannot be pickled" in found["picklable"]

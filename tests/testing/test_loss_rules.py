@@ -1,0 +1,498 @@
+"""The rules of losses: each one is broken by a loss that breaks it, and kept by every loss there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import segkit
+from segkit.testing import Check, CheckFailed, checks
+
+# --- every loss there is
+
+
+@pytest.mark.parametrize("name", segkit.losses)
+def test_every_loss_keeps_every_rule(name: str) -> None:
+    for check in checks("loss", name):
+        check()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("cross_entropy", {"class_weights": [1.0, 2.0, 0.5]}),
+        ("dice", {"include_background": False, "smooth": 1.0}),
+        ("tversky", {"gamma": 4 / 3}),
+        ("focal", {"gamma": 0.5, "class_weights": [1.0, 2.0]}),
+        ("ohem", {"least": 0.3}),
+    ],
+)
+def test_they_are_kept_with_other_options_too(name: str, options: dict[str, Any]) -> None:
+    for check in without("compiles", checks("loss", name, options)):
+        check()
+
+
+def test_options_that_break_a_rule_are_found() -> None:
+    assert failures(checks("loss", "cross_entropy", {"label_smoothing": 0.1})) == {
+        "right_beats_wrong": "a perfect prediction costs 15, logits of 0 cost 1.38629",
+        "perfect_costs_nothing": "a perfect prediction costs 15; allowed is 0.0001 at most",
+    }
+
+
+# --- losses of others
+
+
+def cross_entropy_of_torch(num_classes: int, ignore_index: int, label_smoothing: float = 0.0) -> nn.Module:
+    return nn.CrossEntropyLoss(ignore_index=ignore_index, label_smoothing=label_smoothing)
+
+
+def focal_of_segmentation_models_pytorch(num_classes: int, ignore_index: int) -> nn.Module:
+    focal: nn.Module = smp.losses.FocalLoss("multiclass", ignore_index=ignore_index)
+    return focal
+
+
+def dice_of_segmentation_models_pytorch(num_classes: int, ignore_index: int) -> nn.Module:
+    dice: nn.Module = smp.losses.DiceLoss("multiclass", ignore_index=ignore_index)
+    return dice
+
+
+@pytest.mark.parametrize(
+    ("loss", "broken"),
+    [
+        (cross_entropy_of_torch, {"all_void_is_zero", "target_types", "half_precision", "large_float16"}),
+        (focal_of_segmentation_models_pytorch, {"all_void_is_zero", "unknown_label_refused", "half_precision"}),
+        (dice_of_segmentation_models_pytorch, {"half_precision", "large_float16"}),
+    ],
+)
+def test_losses_that_others_train_with_break_rules(loss: Callable[..., nn.Module], broken: set[str]) -> None:
+    assert failures(without("compiles", checks("loss", loss))).keys() == broken
+
+
+# --- losses that are broken, in one way each
+
+
+class Sound(nn.Module):
+    """Cross-entropy over the labelled pixels, in steps, of which the losses below replace one."""
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        super().__init__()
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        labelled = self.labelled(target)
+        labels = self.labels(target, labelled)
+        costs = self.costs(self.prepared(logits), labels)
+        return self.mean(costs, self.weights(labels, labelled).to(costs.dtype), logits)
+
+    def prepared(self, logits: Tensor) -> Tensor:
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def labelled(self, target: Tensor) -> Tensor:
+        return target != self.ignore_index
+
+    def labels(self, target: Tensor, labelled: Tensor) -> Tensor:
+        return target.long().masked_fill(~labelled, 0)
+
+    def costs(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return -F.log_softmax(logits, 1).gather(1, labels[:, None]).squeeze(1)
+
+    def weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
+        return labelled
+
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        return (costs * weights).sum() / weights.sum().clamp_min(1e-9)
+
+
+class InFloat32(Sound):
+    """Nothing is wrong with it."""
+
+    def prepared(self, logits: Tensor) -> Tensor:
+        return logits.float()
+
+
+class StrongestRival(Sound):
+    """A hinge, which looks at two logits a pixel: nothing is wrong with it."""
+
+    def costs(self, logits: Tensor, labels: Tensor) -> Tensor:
+        own = F.one_hot(labels, self.num_classes).movedim(-1, 1).bool()
+        rival = logits.masked_fill(own, -torch.inf).amax(1)
+        return (1 + rival - logits.gather(1, labels[:, None]).squeeze(1)).relu()
+
+
+class AnyOption(Sound):
+    def __init__(self, num_classes: int, ignore_index: int = 255, **others: Any) -> None:
+        super().__init__(num_classes, ignore_index)
+
+
+class OneElement(Sound):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return super().forward(logits, target)[None]
+
+
+class PixelByPixel(Sound):
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        return costs * weights / weights.sum().clamp_min(1e-9)
+
+
+class JustANumber(Sound):
+    def forward(self, logits: Tensor, target: Tensor) -> Any:
+        return super().forward(logits, target).item()
+
+
+class Float64(Sound):
+    def prepared(self, logits: Tensor) -> Tensor:
+        return logits.double()
+
+
+class RewardsMistakes(Sound):
+    def costs(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return -super().costs(logits, labels)
+
+
+class ForgivesMissingTheBackground(Sound):
+    """Drops pixels that are hopeless, but of one class alone."""
+
+    def costs(self, logits: Tensor, labels: Tensor) -> Tensor:
+        costs = super().costs(logits, labels)
+        return costs * ((labels > 0) | (costs < 50))
+
+
+class NeverContent(Sound):
+    """A temperature, so that a softmax of what is certain is not."""
+
+    def prepared(self, logits: Tensor) -> Tensor:
+        return super().prepared(logits) / 20
+
+
+class PixelAccuracy(Sound):
+    """1 - p, which pools the classes: the largest decides."""
+
+    def costs(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return 1 - super().costs(logits, labels).neg().exp()
+
+
+class EverySecondColumn(Sound):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return super().forward(logits[..., ::2], target[..., ::2])
+
+
+class InfiniteSlope(Sound):
+    """A root, whose slope is infinite at 0: NaN where a weight of 0 meets it."""
+
+    def costs(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return super().costs(logits, labels) + 0 * (logits * 0).sum(1).sqrt()
+
+
+class VoidAsBackground(Sound):
+    def labelled(self, target: Tensor) -> Tensor:
+        return torch.ones_like(target, dtype=torch.bool)
+
+    def labels(self, target: Tensor, labelled: Tensor) -> Tensor:
+        return super().labels(target, super().labelled(target))
+
+
+class LargestOfAll(Sound):
+    """Logits held down by the largest of the batch, which may be at a void pixel."""
+
+    def prepared(self, logits: Tensor) -> Tensor:
+        logits = super().prepared(logits)
+        return logits * (20 / logits.abs().max().clamp_min(20))
+
+
+class TraceOfVoid(Sound):
+    """Too little to be seen in the value."""
+
+    def weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
+        return torch.where(labelled, 1.0, 1e-9 * labelled.any())
+
+
+class MeanOfAll(Sound):
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        return (costs * weights).mean()
+
+
+class Always255(Sound):
+    def labelled(self, target: Tensor) -> Tensor:
+        return target != 255
+
+
+class NotTold(Sound):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+
+
+class NanOfVoid(Sound):
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        return (costs * weights).sum() / weights.sum()
+
+
+class NewZero(Sound):
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        return super().mean(costs, weights, logits) if weights.any() else torch.zeros(())
+
+
+class NanSlopeOfVoid(Sound):
+    """What torch.where does not choose is NaN all the same, and so is its gradient."""
+
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        return torch.where(weights.any(), (costs * weights).sum() / weights.sum(), 0.0)
+
+
+class Weighted(Sound):
+    def __init__(self, num_classes: int, ignore_index: int = 255, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__(num_classes, ignore_index)
+        self.class_weights = torch.tensor(class_weights or [1.0] * num_classes)
+
+    def weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
+        return self.class_weights[labels] * labelled
+
+
+class WeightsUnused(Weighted):
+    def weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
+        return labelled
+
+
+class WeightsOfVoid(Weighted):
+    """Void is class 0 to the weights."""
+
+    def weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
+        weights = self.class_weights[labels]
+        return weights * labelled if (weights == 1).all() else weights
+
+
+class WeightsByTarget(Weighted):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        if (self.class_weights != 1).any():
+            self.class_weights[target.long()]
+        return super().forward(logits, target)
+
+
+class ClipsLabels(Sound):
+    def labels(self, target: Tensor, labelled: Tensor) -> Tensor:
+        return super().labels(target, labelled).clamp(max=self.num_classes - 1)
+
+
+class WrapsUint8(Sound):
+    def labelled(self, target: Tensor) -> Tensor:
+        return target - self.ignore_index < 0
+
+
+class OneLayout(Sound):
+    def prepared(self, logits: Tensor) -> Tensor:
+        return super().prepared(logits).view(len(logits), -1).view(logits.shape)
+
+
+class SlopeOfOneLayout(Sound):
+    """The same cost, but a gradient for one layout alone."""
+
+    def prepared(self, logits: Tensor) -> Tensor:
+        logits = super().prepared(logits)
+        return logits if logits.is_contiguous() else logits.detach() + 0 * logits
+
+
+class LaterImagesCountMore(Sound):
+    def weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
+        return labelled * torch.arange(1, 1 + len(labelled))[:, None, None]
+
+
+class WritesLogits(Sound):
+    def prepared(self, logits: Tensor) -> Tensor:
+        return super().prepared(logits.sub_(logits.amax(1, keepdim=True).detach()))
+
+
+class WritesTarget(Sound):
+    def labels(self, target: Tensor, labelled: Tensor) -> Tensor:
+        target[~labelled] = 0
+        return target.long()
+
+
+class FocalWithoutACare(Sound):
+    """At p = 1 the slope of a gamma below 1 is infinite."""
+
+    def costs(self, logits: Tensor, labels: Tensor) -> Tensor:
+        costs = super().costs(logits, labels)
+        return costs * (1 - (-costs).exp()) ** 0.5
+
+
+class ExpWithoutACare(Sound):
+    def costs(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logits = logits * 0.1  # so that 100 is not too much yet
+        return logits.exp().sum(1).log() * 10 - logits.gather(1, labels[:, None]).squeeze(1) * 10
+
+
+class AsPreciseAsGiven(Sound):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return super().forward(logits, target).to(logits.dtype)
+
+
+class RoundedSum(Sound):
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        mean = super().mean(costs, weights, logits)
+        return mean.bfloat16().float() if logits.dtype == torch.bfloat16 else mean
+
+
+class CountsInFloat16(Sound):
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        return (costs * weights).sum() / weights.to(logits.dtype).sum().to(costs.dtype).clamp_min(1e-9)
+
+
+class HalfAGradient(Sound):
+    """A focal loss whose factor is taken for a constant."""
+
+    def costs(self, logits: Tensor, labels: Tensor) -> Tensor:
+        costs = super().costs(logits, labels)
+        return costs * (1 - (-costs.detach()).exp()) ** 2
+
+
+class HalfAGradientInFloat32(HalfAGradient):
+    def prepared(self, logits: Tensor) -> Tensor:
+        return logits.float()
+
+
+class HoldsAFunction(Sound):
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        super().__init__(num_classes, ignore_index)
+        self.factor = lambda: 1.0
+
+
+class ForgetsInAPickle(Sound):
+    scale = 1.0
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        super().__init__(num_classes, ignore_index)
+        self.scale = 2.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "scale"}
+
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        return self.scale * super().mean(costs, weights, logits)
+
+
+class OtherwiseWhenCompiled(Sound):
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        return super().mean(costs, weights, logits) * (2 if torch.compiler.is_compiling() else 1)
+
+
+class DetachedWhenCompiled(Sound):
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        mean = super().mean(costs, weights, logits)
+        return mean.detach() if torch.compiler.is_compiling() else mean
+
+
+class FailsWhenCompiled(Sound):
+    def labels(self, target: Tensor, labelled: Tensor) -> Tensor:
+        return super().labels(target, labelled) + (self.num_classes if torch.compiler.is_compiling() else 0)
+
+
+BROKEN: list[
+    tuple[type[Sound], str, str, set[str]]
+] = [  # what breaks, the rule, its message, other rules that break too
+    (AnyOption, "named_options", r"the constructor takes \*\*others: any option", set()),
+    (OneElement, "scalar_float32", r"it returned torch\.float32 \[1\] for float32 logits; a loss returns torch", set()),
+    (PixelByPixel, "scalar_float32", r"it returned torch\.float32 \[2, 6, 7\]", set()),
+    (Float64, "scalar_float32", r"it returned torch\.float64 \[\] for float32 logits", {"half_precision"}),
+    (
+        JustANumber,
+        "scalar_float32",
+        "it returned float; a loss returns a float32 tensor",
+        {"gradient_reaches_every_logit", "all_void_is_zero", "gradcheck"},
+    ),
+    (RewardsMistakes, "right_beats_wrong", "each must cost more than the one before", {"constant_costs_much"}),
+    (ForgivesMissingTheBackground, "right_beats_wrong", "wrong at the pixels of class 0 alone costs 0, wrong", set()),
+    (NeverContent, "perfect_costs_nothing", r"a perfect prediction costs 0\.0001\d+; allowed is 0\.0001 at", set()),
+    (
+        PixelAccuracy,
+        "constant_costs_much",
+        r"it everywhere costs 0\.25, a perfect prediction 0, logits of 0 0\.95",
+        set(),
+    ),
+    (EverySecondColumn, "gradient_reaches_every_logit", r"96 of the 240 logits .* column\] = \[0, 0, 0, 3\]", set()),
+    (
+        InfiniteSlope,
+        "gradient_reaches_every_logit",
+        "the gradient of small random logits is not finite",
+        {"void_has_no_gradient", "all_void_is_zero", "layouts", "extreme_logits", "large_float16", "gradcheck"},
+    ),
+    (
+        VoidAsBackground,
+        "void_has_no_value",
+        "with other logits at void pixels alone: costs .*, expected",
+        {"void_has_no_gradient", "void_is_not_counted", "all_void_is_zero"},
+    ),
+    (LargestOfAll, "void_has_no_value", "with other logits at void pixels alone: costs", set()),
+    (TraceOfVoid, "void_has_no_gradient", "void pixels get a gradient of up to .*; it must be exactly 0", set()),
+    (MeanOfAll, "void_is_not_counted", "with a third image that is all void beside two others: costs", set()),
+    (Always255, "void_label_is_given", "RuntimeError: index 4 is out of bounds", set()),
+    (NotTold, "void_label_is_given", "the constructor has no parameter ignore_index: it cannot know", set()),
+    (NanOfVoid, "all_void_is_zero", "a batch that is all void costs nan; it must be 0", set()),
+    (NewZero, "all_void_is_zero", "does not depend on the logits, so that backward\\(\\) raises", set()),
+    (NanSlopeOfVoid, "all_void_is_zero", "has a gradient that is NaN or not 0", set()),
+    (WeightsUnused, "class_weights_with_void", "class_weights do not count", set()),
+    (WeightsOfVoid, "class_weights_with_void", "with class weights and other logits at void pixels alone", set()),
+    (WeightsByTarget, "class_weights_with_void", "IndexError: index 255 is out of bounds", set()),
+    (ClipsLabels, "unknown_label_refused", r"the label 4, of 4 classes and not void \(255\), was accepted", set()),
+    (WrapsUint8, "target_types", "for uint8 labels instead of int64: costs 0, expected 1", set()),
+    (OneLayout, "layouts", "it fails on logits that are channels_last: view size is not compatible", set()),
+    (SlopeOfOneLayout, "layouts", "for the same logits, channels_last, the gradient differs by", set()),
+    (LaterImagesCountMore, "batch_order", "in the opposite order: costs", set()),
+    (WritesLogits, "inputs_unchanged", "it writes to the logits", set()),
+    (WritesTarget, "inputs_unchanged", "it writes to the target", set()),
+    (FocalWithoutACare, "extreme_logits", "10,000, right everywhere, have a gradient that is not finite", set()),
+    (ExpWithoutACare, "extreme_logits", "logits of 10,000, right everywhere, cost nan", set()),
+    (AsPreciseAsGiven, "half_precision", r"torch\.bfloat16 logits cost torch\.bfloat16; sum in float32", set()),
+    (RoundedSum, "half_precision", r"for torch\.bfloat16 logits: costs .*, expected", set()),
+    (CountsInFloat16, "large_float16", "for 512 x 512 float16 logits, .*: costs 0, expected 0", set()),
+    (
+        HalfAGradient,
+        "gradcheck",
+        r"for logits \[1, 4, 3, 4\] backward\(\) and finite differences give different",
+        set(),
+    ),
+    (HalfAGradientInFloat32, "gradcheck", "is something detached or rounded that the cost depends on", set()),
+    (HoldsAFunction, "picklable", "it cannot be pickled: AttributeError: Can't .*lambda", set()),
+    (ForgetsInAPickle, "picklable", "for its pickled copy: costs", set()),
+    (OtherwiseWhenCompiled, "compiles", "under torch.compile: costs .*, expected", set()),
+    (DetachedWhenCompiled, "compiles", "under torch.compile the gradient differs by", set()),
+    (FailsWhenCompiled, "compiles", "it fails under torch.compile: RuntimeError: index", set()),
+]
+SOUND = [Sound, Weighted, InFloat32, StrongestRival]
+
+
+def without(name: str, asked: list[Check]) -> list[Check]:
+    return [check for check in asked if check.name != name]
+
+
+def failures(asked: list[Check]) -> dict[str, str]:
+    """The checks that fail, with their messages."""
+    found = {}
+    for check in asked:
+        try:
+            check()
+        except CheckFailed as error:
+            found[check.name] = str(error)
+    return found
+
+
+@pytest.mark.parametrize(("loss", "rule", "message", "others"), BROKEN, ids=[each[0].__name__ for each in BROKEN])
+def test_a_broken_loss_fails_just_there(loss: type[Sound], rule: str, message: str, others: set[str]) -> None:
+    asked = checks("loss", loss)
+    found = failures(asked if rule == "compiles" else without("compiles", asked))  # it takes a second
+    assert found.keys() == {rule} | others
+    assert re.search(message, found[rule]), found[rule]
+
+
+@pytest.mark.parametrize("loss", SOUND)
+def test_what_is_not_broken_fails_nowhere(loss: type[Sound]) -> None:
+    assert failures(without("compiles", checks("loss", loss))) == {}
+
+
+def test_every_rule_is_seen_to_fail() -> None:
+    assert {each[1] for each in BROKEN} == {check.name for check in checks("loss", Sound)}

@@ -1,0 +1,427 @@
+"""The rules of metrics: each one is broken by a metric that breaks it, and kept by every metric there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torchmetrics
+from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MulticlassJaccardIndex
+
+import segkit
+from segkit.testing import Check, CheckFailed, checks
+
+# --- every metric there is
+
+
+@pytest.mark.parametrize("name", segkit.metrics)
+def test_every_metric_keeps_every_rule(name: str) -> None:
+    for check in checks("metric", name):
+        check()
+    assert hasattr(segkit.metrics[name](3, 255), "merge")  # without it one rule has nothing to ask
+
+
+def collection(num_classes: int, ignore_index: int) -> torchmetrics.MetricCollection:
+    return torchmetrics.MetricCollection(
+        {
+            "mean_iou": MulticlassJaccardIndex(num_classes, ignore_index=ignore_index),
+            "mean_dice": MulticlassF1Score(num_classes, ignore_index=ignore_index),
+        }
+    )
+
+
+@pytest.mark.parametrize("metric", [MulticlassJaccardIndex, collection])
+def test_metrics_of_torchmetrics_are_metrics_as_they_are(metric: Callable[..., Any]) -> None:
+    for check in checks("metric", metric):
+        check()
+
+
+def test_what_torchmetrics_does_not_keep_is_found() -> None:
+    micro = checks("metric", MulticlassAccuracy, {"average": "micro"})
+    assert failures(micro).keys() == {"unknown_label_refused"}  # it counts distinct labels, not their values
+
+
+# --- metrics that are broken, in one way each
+
+
+class Sound:
+    """Mean IoU from a matrix of counts, in steps, of which the metrics below replace one."""
+
+    name = "mean_iou"
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+        self.counts = torch.zeros(num_classes, num_classes)
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        self.counts = self.counts + self.counted(logits, target)
+
+    def counted(self, logits: Tensor, target: Tensor) -> Tensor:
+        labelled = self.labelled(target)
+        places = self.labels(target, labelled)[labelled] * self.num_classes + self.predicted(logits)[labelled]
+        # with a label that is too large there are more places than the matrix has
+        return torch.bincount(places, minlength=self.num_classes**2).view(self.num_classes, self.num_classes)
+
+    def predicted(self, logits: Tensor) -> Tensor:
+        return logits.argmax(1)
+
+    def labelled(self, target: Tensor) -> Tensor:
+        return target != self.ignore_index
+
+    def labels(self, target: Tensor, labelled: Tensor) -> Tensor:
+        return target
+
+    def compute(self) -> Any:
+        return {self.name: self.mean(class_iou(self.counts))}
+
+    def mean(self, scores: Tensor) -> Any:
+        return scores.nanmean()
+
+    def merge(self, other: Sound) -> None:
+        self.counts = self.counts + other.counts
+
+    def reset(self) -> None:
+        self.counts = torch.zeros_like(self.counts)
+
+
+def class_iou(counts: Tensor) -> Tensor:
+    return counts.diagonal() / (counts.sum(0) + counts.sum(1) - counts.diagonal())
+
+
+class OneNumber(Sound):
+    """Nothing is wrong with it."""
+
+    def compute(self) -> float:
+        return float(super().compute()[self.name])
+
+
+class NoMerge(Sound):
+    """Nothing is wrong with it."""
+
+    merge = None  # type: ignore[assignment]
+
+
+class MergeOfTorchmetrics(Sound):
+    """Nothing is wrong with it, but for the other name."""
+
+    merge = None  # type: ignore[assignment]
+
+    def merge_state(self, other: Sound) -> None:
+        self.counts = self.counts + other.counts
+
+
+class ClassByClass(Sound):
+    def mean(self, scores: Tensor) -> Tensor:
+        return scores
+
+
+class AList(Sound):
+    def compute(self) -> Any:
+        return {**super().compute(), "thresholds": [0.5]}
+
+
+class NamesThatAreNumbers(Sound):
+    def compute(self) -> dict[int, Any]:
+        return {0: super().compute()[self.name]}
+
+
+class Nothing(Sound):
+    def compute(self) -> dict[str, Any]:
+        return {}
+
+
+class AlwaysOne(Sound):
+    name = "one"
+
+    def mean(self, scores: Tensor) -> Any:
+        return 1.0
+
+
+class BestBelowTheBest(Sound):
+    name = "hump"
+
+    def mean(self, scores: Tensor) -> Any:
+        return scores.nanmean() * (1.1 - scores.nanmean())
+
+
+class InfiniteAtTheBest(Sound):
+    name = "log_error"
+
+    def mean(self, scores: Tensor) -> Any:
+        return (1 - scores.nanmean()).log()
+
+
+class Pooled(Sound):
+    def compute(self) -> dict[str, Any]:
+        right, pixels = self.counts.trace(), self.counts.sum()
+        return {self.name: right / (2 * pixels - right)}
+
+
+class MeanOfBatches(Sound):
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        super().__init__(num_classes, ignore_index)
+        self.scores: list[Tensor] = []
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        self.scores = [*self.scores, class_iou(self.counted(logits, target)).nanmean()]
+
+    def compute(self) -> dict[str, Any]:
+        return {self.name: torch.stack(self.scores).nanmean()}
+
+    def merge(self, other: Any) -> None:
+        self.scores = self.scores + other.scores
+
+    def reset(self) -> None:
+        self.scores = []
+
+
+class KeepsAll(MeanOfBatches):
+    """Keeps every prediction and puts them together in the end, which takes one size of images."""
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        super().__init__(num_classes, ignore_index)
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        self.scores = [*self.scores, torch.cat([logits, target[:, None]], 1)]
+
+    def compute(self) -> dict[str, Any]:
+        whole = torch.cat(self.scores)
+        return {self.name: class_iou(self.counted(whole[:, :-1], whole[:, -1].long())).nanmean()}
+
+
+class ForgetsSlowly(Sound):
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        self.counts = 0.5 * self.counts + self.counted(logits, target)
+
+
+class ResetsNothing(Sound):
+    def reset(self) -> None:
+        pass
+
+
+class ComputesOnce(Sound):
+    computed: Any = None
+
+    def compute(self) -> Any:
+        self.computed = self.computed or super().compute()
+        return self.computed
+
+    def reset(self) -> None:
+        super().reset()
+        self.computed = None
+
+
+class ComputesAndForgets(Sound):
+    def compute(self) -> Any:
+        found = super().compute()
+        self.reset()
+        return found
+
+
+class VoidAsBackground(Sound):
+    name = "iou"
+
+    def labelled(self, target: Tensor) -> Tensor:
+        return torch.ones_like(target, dtype=torch.bool)
+
+    def labels(self, target: Tensor, labelled: Tensor) -> Tensor:
+        return target.masked_fill(target == self.ignore_index, 0)
+
+
+class ImageByImage(MeanOfBatches):
+    """Of each image by itself, and one that is all void has 0."""
+
+    name = "iou"
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        for image in range(len(target)):
+            scores = class_iou(self.counted(logits[image : image + 1], target[image : image + 1]))
+            self.scores = [*self.scores, scores.nanmean().nan_to_num(0)]
+
+
+class Always255(Sound):
+    def labelled(self, target: Tensor) -> Tensor:
+        return target != 255
+
+
+class NotTold(Sound):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+
+
+class AbsentIsZero(Sound):
+    name = "iou"
+
+    def mean(self, scores: Tensor) -> Any:
+        return scores.nan_to_num(0).mean()
+
+
+class AbsentIsOne(Sound):
+    name = "iou"
+
+    def mean(self, scores: Tensor) -> Any:
+        return scores.nan_to_num(1).mean()
+
+
+class AbsentIsNan(Sound):
+    name = "iou"
+
+    def mean(self, scores: Tensor) -> Any:
+        return scores.mean()
+
+
+class ClipsLabels(Sound):
+    def labels(self, target: Tensor, labelled: Tensor) -> Tensor:
+        return target.clamp(max=self.num_classes - 1)
+
+
+class DropsLabels(Sound):
+    """As histograms do with what is out of their range."""
+
+    def labelled(self, target: Tensor) -> Tensor:
+        return target < self.num_classes
+
+
+class OneLayout(Sound):
+    def predicted(self, logits: Tensor) -> Tensor:
+        return logits.view(*logits.shape[:2], -1).argmax(1).view(len(logits), *logits.shape[2:])
+
+
+class MemoryOrder(Sound):
+    """Takes the numbers as they lie."""
+
+    def predicted(self, logits: Tensor) -> Tensor:
+        return logits.as_strided(logits.shape, torch.empty(logits.shape).stride()).argmax(1)
+
+
+class WritesTarget(Sound):
+    def labelled(self, target: Tensor) -> Tensor:
+        labelled = super().labelled(target)
+        target[~labelled] = 0
+        return labelled
+
+
+class WritesLogits(Sound):
+    def predicted(self, logits: Tensor) -> Tensor:
+        return logits.sub_(logits.amax(1, keepdim=True)).argmax(1)
+
+
+class TakesTheOther(Sound):
+    def merge(self, other: Sound) -> None:
+        self.counts = other.counts
+
+
+class MergesHalves(Sound):
+    """As if both had seen as much."""
+
+    def merge(self, other: Sound) -> None:
+        shares = self.counts / self.counts.sum(), other.counts / other.counts.sum()
+        self.counts = shares[0] + shares[1]
+
+
+class RefusesNothing(Sound):
+    def merge(self, other: Sound) -> None:
+        if not other.counts.any():
+            raise ValueError("the other one is empty")
+        super().merge(other)
+
+
+class HoldsAFunction(Sound):
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        super().__init__(num_classes, ignore_index)
+        self.reduce = lambda scores: scores.nanmean()
+
+
+class ForgetsInAPickle(Sound):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.reset()
+
+
+BROKEN: list[
+    tuple[type[Sound], str, str, set[str]]
+] = [  # what breaks, the rule, its message, other rules that break too
+    (ClassByClass, "numbers", r"'mean_iou' is a tensor \[4\]; compute\(\) returns a number, or a dict of", set()),
+    (AList, "numbers", r"'thresholds' is \[0\.5\]; compute\(\) returns a number", set()),
+    (NamesThatAreNumbers, "numbers", "a dict with the key 0; keys are names", set()),
+    (Nothing, "numbers", "an empty dict", {"perfect_is_best"}),
+    (AlwaysOne, "perfect_is_best", "one that is wrong everywhere score the same: one = 1", set()),
+    (
+        BestBelowTheBest,
+        "perfect_is_best",
+        "hump is 0 for a prediction that is .* and 0.1 for a perfect one, but",
+        set(),
+    ),
+    (InfiniteAtTheBest, "perfect_is_best", "a perfect prediction scores log_error = -inf", set()),
+    (Pooled, "worked_example", "mean_iou is 0.384615, and 0.205357 by hand, where the labels are .*, predicted", set()),
+    (MeanOfBatches, "two_updates", "images given in two batches instead of one: scored mean_iou = ", set()),
+    (KeepsAll, "batch_order", "KeepsAll, batch_order: RuntimeError: Sizes of tensors must match", set()),
+    (ForgetsSlowly, "batch_order", "batches in the opposite order: scored mean_iou = ", {"two_updates", "merge"}),
+    (ResetsNothing, "reset", r"another batch, reset\(\), and a batch: scored mean_iou = .*, expected", set()),
+    (ComputesOnce, "reading_changes_nothing", r"two batches with compute\(\) between them: scored", set()),
+    (
+        ComputesAndForgets,
+        "reading_changes_nothing",
+        r"compute\(\) called a second time: scored mean_iou = nan, expected",
+        {"merge"},
+    ),
+    (VoidAsBackground, "void_does_not_count", "other predictions at void pixels alone: scored iou = ", set()),
+    (ImageByImage, "void_does_not_count", "a second batch that is all void: scored iou = ", set()),
+    (Always255, "void_label_is_given", "RuntimeError: shape", set()),
+    (NotTold, "void_label_is_given", "the constructor has no parameter ignore_index", set()),
+    (AbsentIsZero, "absent_class", "three classes more, which are nowhere: scored iou = ", set()),
+    (AbsentIsOne, "absent_class", "three classes more, which are nowhere: scored iou = ", set()),
+    (
+        AbsentIsNan,
+        "absent_class",
+        "three classes more, which are nowhere: scored iou = nan, expected iou = 0",
+        set(),
+    ),
+    (
+        ClipsLabels,
+        "unknown_label_refused",
+        r"the label 4, of 4 classes and not void \(255\), was accepted: mean_",
+        set(),
+    ),
+    (DropsLabels, "unknown_label_refused", "the label 4, .* was accepted: .*; raise an exception in update", set()),
+    (OneLayout, "layouts", "it fails on logits that are transposed: view size is not compatible", set()),
+    (MemoryOrder, "layouts", "the same logits, channels_last: scored mean_iou = ", set()),
+    (WritesTarget, "inputs_unchanged", r"update\(\) writes to the target", set()),
+    (WritesLogits, "inputs_unchanged", r"update\(\) writes to the logits", set()),
+    (TakesTheOther, "merge", "two metrics of a batch each, merged: scored mean_iou = ", set()),
+    (MergesHalves, "merge", "two metrics of a batch each, merged: scored mean_iou = ", set()),
+    (RefusesNothing, "merge", "ValueError: the other one is empty", set()),
+    (HoldsAFunction, "picklable", "it cannot be pickled: AttributeError: Can't .*lambda", set()),
+    (ForgetsInAPickle, "picklable", "a batch, a pickled copy, and another batch: scored mean_iou = ", set()),
+]
+
+
+def failures(asked: list[Check]) -> dict[str, str]:
+    """The checks that fail, with their messages."""
+    found = {}
+    for check in asked:
+        try:
+            check()
+        except CheckFailed as error:
+            found[check.name] = str(error)
+    return found
+
+
+@pytest.mark.parametrize(("metric", "rule", "message", "others"), BROKEN, ids=[each[0].__name__ for each in BROKEN])
+def test_a_broken_metric_fails_just_there(metric: type[Sound], rule: str, message: str, others: set[str]) -> None:
+    found = failures(checks("metric", metric))
+    assert found.keys() == {rule} | others
+    assert re.search(message, found[rule]), found[rule]
+
+
+@pytest.mark.parametrize("metric", [Sound, OneNumber, NoMerge, MergeOfTorchmetrics])
+def test_what_is_not_broken_fails_nowhere(metric: type[Sound]) -> None:
+    assert failures(checks("metric", metric)) == {}
+
+
+def test_every_rule_is_seen_to_fail() -> None:
+    assert {each[1] for each in BROKEN} == {check.name for check in checks("metric", Sound)}

@@ -1,0 +1,425 @@
+"""Every rule of models is broken by a model in exactly one way, and kept by all that segkit brings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import segkit
+from segkit.testing import Check, CheckFailed, checks
+
+SMALL: dict[str, list[dict[str, Any]]] = {  # a model that is not here is asked with its defaults
+    "unet": [
+        {"width": 4},
+        {"width": 2, "depth": 2, "padding": "valid", "norm": "none", "dropout": 0.5, "upsample": "nearest"},
+        {"width": 16, "depth": 2, "norm": "group", "in_channels": 5},
+    ],
+    "smp": [
+        {"encoder": "resnet18"},
+        {"architecture": "segformer", "encoder": "mit_b0"},
+        {"architecture": "fpn", "encoder": "tu-resnet10t"},
+    ],
+}
+BUNDLED = [component.name for component in segkit.models.components() if component.distribution == "segkit"]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(check, id=f"{name}-{number}-{check}")
+        for name in BUNDLED
+        for number, options in enumerate(SMALL.get(name, [{}]))
+        for check in checks("model", name, options)
+    ],
+)
+def test_bundled_models_keep_every_rule(check: Check) -> None:
+    check()
+
+
+def test_layers_that_an_encoder_has_for_nothing_are_named():
+    """pspnet uses the first half of a ResNet, and smp keeps the other one."""
+    options = {"architecture": "pspnet", "encoder": "resnet18"}
+    (check,) = [each for each in checks("model", "smp", options) if each.name == "every_parameter_learns"]
+    with pytest.raises(CheckFailed, match=r"30 of 76 parameters get no gradient: network\.encoder\.layer3"):
+        check()
+
+
+class Good(nn.Module):
+    """As small as a model can be that keeps every rule."""
+
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1)
+        )
+        self.classifier = nn.Conv2d(8, num_classes, 1)
+
+    def forward(self, image: Tensor) -> Any:
+        return self.classifier(self.features(image))
+
+
+class AnyOption(Good):
+    def __init__(self, num_classes: int, **options: Any) -> None:
+        super().__init__(num_classes, options.get("in_channels", 3))
+
+
+class NoHint(Good):
+    def __init__(self, num_classes: int, in_channels: int = 3, width=8) -> None:
+        super().__init__(num_classes, in_channels)
+
+
+class Whole(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image).mul(0).to(torch.int16)
+
+
+class Divided(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) / 0
+
+
+class Halved(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image)[..., ::2, ::2]
+
+
+class Named(Good):
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"out": super().forward(image)}
+
+
+class EvenOnly(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return F.interpolate(super().forward(F.max_pool2d(image, 2)), scale_factor=2)
+
+
+class LogOfWidth(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) / np.log(image.shape[-1])
+
+
+class Auxiliary(Good):
+    def forward(self, image: Tensor) -> Any:
+        out = super().forward(image)
+        return (out, out) if self.training else out
+
+
+class NoSelf(Good):
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+
+
+class Classes21(Good):
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(21, in_channels)
+
+
+class TwoAtLeast(Good):
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(max(2, num_classes), in_channels)
+
+
+class Rgb(Good):
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(num_classes)
+
+
+class Softmax(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image).softmax(1)
+
+
+class Sigmoid(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image).sigmoid()
+
+
+class Unused(Good):
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(num_classes, in_channels)
+        self.head = nn.Conv2d(8, 8, 1)
+
+
+class NoWay(Unused):
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.features(image)
+        return self.classifier(features + 0 * self.head(features))
+
+
+class Detached(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image).detach()
+
+
+class Steep(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        out = super().forward(image)
+        return out + (out - out).abs().sqrt()  # 0, with a slope that is not finite
+
+
+class AlwaysDropout(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return self.classifier(self.features(image) * F.dropout(torch.ones(8, 1, 1, device=image.device)))
+
+
+class BatchStatistics(Good):
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(num_classes, in_channels)
+        self.features[1] = nn.BatchNorm2d(8, track_running_stats=False)
+
+
+class InPlace(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        image -= 0.5
+        return super().forward(image)
+
+
+class InPlaceInTraining(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image.mul_(1.1) if self.training else image)
+
+
+class Numpy(Good):
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(num_classes, in_channels)
+        start = np.random.default_rng().normal(size=self.classifier.weight.shape)
+        self.classifier.weight = nn.Parameter(torch.from_numpy(start).float())
+
+
+class Remembered(Good):
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(num_classes, in_channels)
+        self.factor = 1 + torch.rand(()).item()
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.factor * super().forward(image)
+
+
+class Forgotten(Good):
+    """What it learns in training is not kept."""
+
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(num_classes, in_channels)
+        self.register_buffer("steps", torch.ones(()), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.training:
+            self.steps += 1
+        return self.steps * super().forward(image)
+
+
+class Extra(Good):
+    def get_extra_state(self) -> object:
+        return np.random.default_rng(0)
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
+
+class WithFunction(Good):
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(num_classes, in_channels)
+        self.activation = lambda x: x
+
+
+class NoDeepCopy(Good):
+    """Keeps a tensor that was computed from its weights."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.training:
+            with torch.enable_grad():
+                self.kept = self.classifier.weight * 2
+        return super().forward(image)
+
+
+class OwnDevice(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image + torch.linspace(0, 1, image.shape[-1]))
+
+
+class OwnDevicePositions(Good):
+    """The meta device lets this pass; CUDA does not."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image.index_select(-1, torch.arange(image.shape[-1])))
+
+
+class Unregistered(Good):
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(num_classes, in_channels)
+        self.kernel = torch.ones(8, 1, 3, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.classifier(F.conv2d(self.features(image), self.kernel, padding=1, groups=8))
+
+
+class ToCpu(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image).cpu()
+
+
+class LargeNumbers(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return self.classifier(self.features(image) + 100) - 100 * self.classifier.weight.sum(1).view(1, -1, 1, 1)
+
+
+class Overflow(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        out = super().forward(image)
+        return out * float("inf") if out.dtype == torch.bfloat16 else out
+
+
+class Views(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.features(image)
+        return self.classifier(features.view(len(features), -1).view(features.shape))
+
+
+class MemoryOrder(Good):
+    """Reads its memory as if it were in the usual order."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        _, channels, height, width = image.shape
+        usual = (channels * height * width, height * width, width, 1)
+        return super().forward(image.as_strided(image.shape, usual))
+
+
+class Branch(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        out = super().forward(image)
+        return out if out.mean() < 100 else out / 2
+
+
+class Constant(Good):
+    """Its graph holds what was computed for the first image."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image) * (1 + float(torch.compiler.is_exporting()))
+
+
+EVERY_ONE_THAT_RUNS_IT = "every one that runs it"
+BROKEN: list[tuple[type[nn.Module], Any, str]] = [
+    (AnyOption, {"named_options"}, r"the constructor takes \*\*options: .* misspelt ones too; name the options"),
+    (NoHint, {"named_options"}, "the option 'width' has no type hint"),
+    (Whole, {"logits", "every_parameter_learns"}, "the logits are torch.int16"),
+    (
+        Divided,
+        {"logits", "any_size", "every_parameter_learns", "bf16_autocast"},
+        "100.0% of the logits of an untrained model are not finite",
+    ),
+    (
+        Halved,
+        {"logits", "any_size", "training_mode", "uses_num_classes", "uses_in_channels"},
+        r"images \[2, 3, 64, 64\] with num_classes = 7 became \[2, 7, 32, 32\]; logits are \[2,7,64,64\]",
+    ),
+    (
+        Named,
+        EVERY_ONE_THAT_RUNS_IT,
+        r"images \[2, 3, 64, 64\] in evaluation became a dict; a model returns logits, a tensor \[B,C,H,W\]",
+    ),
+    (EvenOnly, {"any_size", "training_mode"}, r"images \[1, 3, 65, 63\] became \[1, 7, 64, 62\]; logits are \[1,C,65,"),
+    (LogOfWidth, {"any_size"}, r"100.0% of the logits of images \[1, 3, 1, 1\] are not finite"),
+    (
+        Auxiliary,
+        {"training_mode", "every_parameter_learns", "input_unchanged", "state_dict", "copies"},
+        r"images \[2, 3, 64, 64\] in training became a tuple",
+    ),
+    (NoSelf, {"training_mode"}, r"eval\(\) does not return the model itself, as torch's modules do"),
+    (Classes21, {"logits", "uses_num_classes"}, r"with num_classes = 7 became \[2, 21, 64, 64\]; logits are \[2,7,"),
+    (TwoAtLeast, {"uses_num_classes"}, r"with num_classes = 1 became \[1, 2, 64, 64\]; logits are \[1,1,64,64\]"),
+    (Rgb, {"uses_in_channels"}, r"images \[1, 1, 64, 64\] in evaluation: RuntimeError: .* 3 channels, but got 1"),
+    (Softmax, {"no_probabilities"}, r"all outputs are in 0 to 1 \(.*\), .*: return logits, without softmax"),
+    (Sigmoid, {"no_probabilities"}, "all outputs are in 0 to 1"),
+    (Unused, {"every_parameter_learns"}, "2 of 8 parameters get no gradient: head.weight, head.bias; use them"),
+    (NoWay, {"every_parameter_learns"}, "1 of 8 parameters get no gradient: head.weight;"),
+    (Detached, {"every_parameter_learns"}, "the logits depend on no parameter"),
+    (Steep, {"every_parameter_learns"}, "the gradients of 6 of 6 parameters are not finite: features.0.weight"),
+    (AlwaysDropout, {"deterministic"}, "the same images asked twice in evaluation"),
+    (
+        BatchStatistics,
+        {"independent_of_the_batch", "any_size"},
+        "an image in a batch of three and alone: the logits differ by up",
+    ),
+    (InPlace, {"input_unchanged"}, "forward changed the images it was given, in evaluation"),
+    (InPlaceInTraining, {"input_unchanged"}, "forward changed the images it was given, in training"),
+    (Numpy, {"same_seed_same_model"}, "after the same torch.manual_seed differ in classifier.weight"),
+    (Remembered, {"state_dict"}, "a model and a new one with its state_dict: .*; register as a parameter"),
+    (Forgotten, {"state_dict"}, "a model and a new one with its state_dict: the logits differ by up to 0.5"),
+    (Extra, {"state_dict"}, r"its state_dict cannot be loaded into a new instance \(.*weights_only"),
+    (WithFunction, {"copies"}, "no pickled copy can be made: .*lambda"),
+    (NoDeepCopy, {"copies"}, "no deep copy can be made: RuntimeError"),
+    (OwnDevice, {"no_fixed_device"}, r"add.* is given a tensor \[64\] that did not move with the model"),
+    (OwnDevicePositions, {"no_fixed_device"}, r"index_select is given a tensor \[64\] that did not move"),
+    (Unregistered, {"no_fixed_device"}, r"conv2d is given a tensor \[8, 1, 3, 3\] that did not move"),
+    (ToCpu, {"no_fixed_device"}, "Cannot copy out of meta tensor"),
+    (LargeNumbers, {"bf16_autocast"}, r"under bfloat16 autocast the logits are off by \d+% on average"),
+    (Overflow, {"bf16_autocast"}, "of the logits under bfloat16 autocast are not finite"),
+    (Views, {"channels_last"}, r"in evaluation: RuntimeError: view size is not compatible"),
+    (MemoryOrder, {"channels_last"}, "the same images in channels_last and in the usual order: the logits differ"),
+    (Branch, {"exportable"}, "torch.export cannot follow forward: .*; it may branch on shapes, not on values"),
+    (Constant, {"exportable"}, "the exported graph and the model: the logits differ by up to 1 of the largest"),
+]
+
+
+def failures(target: Callable[..., Any]) -> dict[str, str]:
+    found = {}
+    for check in checks("model", target):
+        try:
+            check()
+        except CheckFailed as error:
+            found[check.name] = str(error)
+    return found
+
+
+def test_the_smallest_model_keeps_every_rule():
+    assert failures(Good) == {}
+
+
+@pytest.mark.parametrize(("target", "broken", "message"), BROKEN, ids=[each[0].__name__ for each in BROKEN])
+def test_each_fault_is_found_and_nothing_else(target, broken, message):
+    if broken == EVERY_ONE_THAT_RUNS_IT:
+        broken = {check.name for check in checks("model", target)} - {"named_options", "same_seed_same_model"}
+    found = failures(target)
+    assert set(found) == broken
+    assert any(re.search(message, text) for text in found.values()), found
+
+
+def test_every_rule_has_a_model_that_breaks_it():
+    proven = {name for _, broken, _ in BROKEN if broken != EVERY_ONE_THAT_RUNS_IT for name in broken}
+    assert {check.name for check in checks("model", Good)} == proven
+
+
+def test_what_is_no_rule():
+    """Frozen parameters, no option in_channels, scales that begin with 0, a first layer that works in place."""
+
+    class Legal(nn.Module):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__()
+            self.frozen = nn.Conv2d(3, 4, 1).requires_grad_(False)
+            self.norm = nn.BatchNorm2d(4)
+            self.classifier = nn.Conv2d(4, num_classes, 1)
+            nn.init.zeros_(self.norm.weight)
+            nn.init.zeros_(self.classifier.weight)
+
+        def forward(self, image: Tensor) -> Tensor:
+            out: Tensor = self.classifier(self.norm(self.frozen(image).relu_()))
+            return out
+
+    found = failures(Legal)
+    assert set(found) == {"copies"}  # as a class of this function it cannot be pickled
+    assert "no pickled copy can be made" in found["copies"]
+
+
+def test_random_numbers_of_others_are_left_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    failures(Good)
+    assert torch.equal(torch.rand(3), expected)
