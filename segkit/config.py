@@ -20,7 +20,6 @@ from segkit.build import check_options
 from segkit.errors import ComponentNotFound, ConfigError, did_you_mean
 from segkit.overrides import Overrides, apply_overrides
 from segkit.registry import Registry, datasets, losses, metrics, models
-from segkit.requirements import unmet
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -97,7 +96,10 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
     name, tables = ("config", _copy(source)) if isinstance(source, Mapping) else _read_file(Path(source))
     where = "config" if isinstance(source, Mapping) else str(source)
     problems = apply_overrides(tables, overrides, LISTS)
-    problems += [f"plugins: {problem}" for problem in unmet(tables.get("plugins", []))]
+    if "plugins" in tables:
+        from segkit.requirements import unmet  # takes a while, and most configs need none
+
+        problems += [f"plugins: {problem}" for problem in unmet(tables["plugins"])]
     problems += _unknown_tables(tables)
     settings = {key: _settings(kind, key, tables.get(key, {}), problems) for key, kind in TABLES.items()}
     chosen = {key: _choice(registry, key, tables.get(key), problems) for key, registry in COMPONENTS.items()}

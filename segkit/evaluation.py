@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,9 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     leaky = config.data.model_copy(update={"allow_leaks": True})  # the run was trained with them, whatever is said now
     scan = scan_dataset(replace(config, data=leaky), names)
     scan.refuse_errors()
+    for finding in scan.warnings:
+        if finding.of_file:  # fewer images are scored than there are
+            print(f"warning: {finding}", file=sys.stderr)
     weights = record.get("class_weights") or [None] * len(config.losses)
     losses = [
         replace(choice, options={**choice.options, "class_weights": row}) if row else choice

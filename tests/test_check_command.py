@@ -111,7 +111,19 @@ def test_without_a_usable_image_there_are_no_pictures(config: Path, capsys: pyte
     out = capsys.readouterr()
     assert "train: no image that can be used" in out.out
     assert "no pictures of train: " in out.err
-    assert not Path("looks").exists()
+
+
+def test_pictures_of_a_person_s_own_are_not_overwritten(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine").mkdir()
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save("mine/train.png")
+    assert main(["check", str(config), "--pictures", "mine"]) == 2
+    assert "mine/train.png is there and no sheet of segkit's" in capsys.readouterr().err
+    with Image.open("mine/train.png") as kept:
+        assert kept.size == (2, 2)
+    assert main(["check", str(config), "--pictures", str(config / "below")]) == 2
+    assert "--pictures " in capsys.readouterr().err
+    for _ in range(2):
+        assert main(["check", str(config), "--pictures", "looks"]) == 0
 
 
 def test_a_run_tells_of_crops_that_are_mostly_void(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segkit.config import read_config
-from segkit.errors import DataError
+from segkit.errors import DataError, RunFolderError
 
 if TYPE_CHECKING:
     from segkit.data.scan import Scan
@@ -30,7 +30,7 @@ class Check:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Config, overrides, and where the pictures go."""
-        parser.add_argument("config", help="a TOML file; only [dataset] and [data] are looked at")
+        parser.add_argument("config", help="a TOML file; its tables [dataset] and [data] are what counts")
         parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data")
         parser.add_argument("--json", action="store_true", help="print everything as JSON, all file names included")
         parser.add_argument("--pictures", metavar="DIR", help="write a contact sheet a split, rarest classes first")
@@ -42,18 +42,19 @@ class Check:
         from segkit.compose import scan_dataset
         from segkit.data.scan import SKIP
 
+        folder = _picture_folder(arguments.pictures) if arguments.pictures else Path()
         began = time.perf_counter()
         try:
             scan = scan_dataset(config)
         except DataError as error:
             if not arguments.json:
                 raise
-            print(json.dumps({"errors": [{"kind": "dataset", "text": str(error)}]}, indent=2, ensure_ascii=False))
+            print(json.dumps({"errors": [{"kind": "dataset", "text": str(error)}]}, indent=2))
             return error.exit_status
         seconds = time.perf_counter() - began
         facts = {name: _facts(scan, name) for name in scan.splits}
         if arguments.json:
-            print(json.dumps(_document(scan, facts), indent=2, ensure_ascii=False))
+            print(json.dumps(_document(scan, facts), indent=2))
         else:
             images = sum(each["images"] for each in facts.values())
             print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n\n{_table(scan, facts)}\n")
@@ -63,7 +64,7 @@ class Check:
             if any(finding.of_file for finding in scan.findings):
                 print(f"--json names every file; {SKIP}")
         if arguments.pictures:
-            _write_pictures(scan, Path(arguments.pictures))
+            _write_pictures(scan, folder)
         return 2 if scan.errors else 0
 
 
@@ -156,14 +157,35 @@ def _sizes(sizes: Mapping[str, int]) -> str:
 
 def _write_pictures(scan: Scan, folder: Path) -> None:
     from segkit.data.contact import contact_sheet
+    from segkit.data.pictures import is_prediction, signature
 
     for name, dataset in scan.splits.items():
+        path = folder / f"{name}.png"
         if not len(dataset):
             print(f"no pictures of {name}: {_NONE}", file=sys.stderr)
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            contact_sheet(dataset, scan.pixels(name)[:, :-1]).save(folder / f"{name}.png")
-            print(f"pictures: {folder / name}.png", file=sys.stderr)
+            continue
+        if path.is_symlink() or (path.exists() and not is_prediction(path)):
+            raise RunFolderError(f"{path} is there and no sheet of segkit's; choose another folder for --pictures")
+        sheet = contact_sheet(dataset, scan.pixels(name)[:, :-1])
+        try:
+            sheet.save(path, pnginfo=signature())
+        except OSError as error:
+            raise RunFolderError(f"{path} cannot be written: {error.strerror or error}") from error
+        print(f"pictures: {path}", file=sys.stderr)
+
+
+def _picture_folder(text: str) -> Path:
+    """The folder for pictures, made before anything is read.
+
+    Raises:
+        RunFolderError: it cannot be.
+    """
+    folder = Path(text).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"--pictures {folder}: {error.strerror}; choose another folder") from error
+    return folder
 
 
 def _count(number: int, word: str) -> str:

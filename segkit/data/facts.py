@@ -34,17 +34,17 @@ class Facts(NamedTuple):
     seams: Seams
 
 
-def look_at(dataset: Dataset, index: int) -> Facts | list[Fault]:
+def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
     """Read one sample as training will, image and mask, and note what it holds, or what is wrong with it."""
     try:
         sample = checked(dataset[index])
-    except Exception as error:  # a dataset of somebody else's may raise what it likes
-        faults = [_fault(dataset, index, error)]
+    except (Exception, SystemExit) as error:  # a dataset of somebody else's may raise what it likes
+        faults = [_fault(dataset, index, split, error)]
         if hasattr(dataset, "mask"):  # its mask may be wrong too
             try:
                 dataset.mask(index)
-            except Exception as second:
-                faults += [fault for fault in [_fault(dataset, index, second)] if fault != faults[0]]
+            except (Exception, SystemExit) as second:
+                faults += [fault for fault in [_fault(dataset, index, split, second)] if fault != faults[0]]
         return faults
     mask = sample.mask.numpy()
     classes = len(dataset.classes)
@@ -53,7 +53,8 @@ def look_at(dataset: Dataset, index: int) -> Facts | list[Fault]:
     wrong = {value: count for value, count in stored.items() if value >= classes and value != dataset.ignore_index}
     if wrong:
         advice = f"allowed are 0 to {classes - 1} and {dataset.ignore_index} (void)"
-        return [Fault("values", str(sample.name), "labels that are not allowed", advice, wrong=wrong, stored=stored)]
+        place = f"{split}/{sample.name}"
+        return [Fault("values", place, "labels that are not allowed", advice, wrong=wrong, stored=stored)]
     return Facts(
         name=str(sample.name),
         size=(mask.shape[0], mask.shape[1]),
@@ -64,12 +65,10 @@ def look_at(dataset: Dataset, index: int) -> Facts | list[Fault]:
     )
 
 
-def _fault(dataset: Dataset, index: int, error: Exception) -> Fault:
+def _fault(dataset: Dataset, index: int, split: str, error: BaseException) -> Fault:
     if isinstance(error, DataError) and error.fault:
         return error.fault
-    if isinstance(error, MemoryError):
-        raise error
     files = dataset.files(index) if hasattr(dataset, "files") else ()
     told = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-    place = str(files[0]) if files else f"{type(dataset).__name__}[{index}]"
+    place = str(files[0]) if files else f"{split}: {type(dataset).__name__}[{index}]"
     return Fault("unusable", place, "cannot be read by its dataset", detail=told)

@@ -50,7 +50,7 @@ def of_faults(
     splits: Mapping[str, Dataset],
     on_bad: Literal["stop", "skip"],
 ) -> list[Finding]:
-    """The faults of the files of all splits, with one proposal for all; and splits of which nothing is left."""
+    """The faults of the files of all splits, with one proposal for all."""
     severity: Literal["error", "warning"] = "error" if on_bad == "stop" else "warning"
     found = []
     kinds = {split: {(fault.kind, fault.what) for fault in those} for split, those in faults.items()}
@@ -61,10 +61,15 @@ def of_faults(
         found.append(
             Finding(group.kind, severity, ", ".join(where), text, tuple(each.file for each in group.faults), True)
         )
-    for split, dataset in splits.items():
-        if not len(dataset) or (on_bad == "skip" and not facts[split]):
-            found.append(Finding("empty_split", "error", split, "not one image that can be used"))
     return found
+
+
+def of_nothing(
+    splits: Mapping[str, Dataset], facts: Mapping[str, Sequence[Facts]], on_bad: Literal["stop", "skip"]
+) -> list[Finding]:
+    """Splits of which nothing is left."""
+    empty = [name for name, data in splits.items() if not len(data) or (on_bad == "skip" and not facts[name])]
+    return [Finding("empty_split", "error", name, "not one image that can be used") for name in empty]
 
 
 def _adviser(dataset: Dataset, good: Sequence[Facts]) -> Advise | None:

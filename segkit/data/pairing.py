@@ -64,7 +64,11 @@ def _picture_files(folder: Path) -> list[Path]:
         state = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"folder {folder} {state}; {_nearest(folder)}. Set the dataset's root to where the data lies")
     entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    files = [path for path in entries if path.suffix.lower() in SUFFIXES and path.is_file()]
+    named = [path for path in entries if path.suffix.lower() in SUFFIXES]
+    files = [path for path in named if path.is_file()]
+    what, advice = "no regular file, although its name is an image's", "fetch or remove it"
+    kinds = {path: "a folder" if path.is_dir() else "a link to nowhere" if path.is_symlink() else "" for path in named}
+    refuse([Fault("no_file", str(path), what, advice, kinds[path]) for path in named if path not in set(files)])
     if not files:
         folders = sum(path.is_dir() for path in entries)
         raise DataError(

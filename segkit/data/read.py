@@ -6,7 +6,9 @@ A mask holds labels, not colours: nothing here may blend, scale or re-quantise i
 from __future__ import annotations
 
 import re
+import stat
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,9 +89,12 @@ def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | No
     path = Path(path)
     with _opened(path) as (image, head):
         _refuse_lossy(path, image, head)
+        _refuse_several(path, image)
         turn = _turn(image)
         bits = _grey_bits(image, head)
         image.load()
+        if image.format == "PNG":
+            _refuse_wrong_checksum(path)
         if turn is not None:
             image = image.transpose(turn)
         if colours is not None:
@@ -121,6 +126,9 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def _opened(path: Path) -> Iterator[tuple[Image.Image, bytes]]:
     """The undecoded image and the file's first bytes; what goes wrong in the body becomes a DataError too."""
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait for ever
+            raise DataError(Fault("unreadable", str(path), "no regular file", "give the file itself"))
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata; pixels that are wrong raise
             head = stream.read(64)
@@ -192,6 +200,28 @@ def _refuse_lossy(path: Path, image: Image.Image, head: bytes) -> None:
     disguised = container == "a JPEG" and path.suffix.lower() not in (".jpg", ".jpeg")
     detail = f"although its name ends in {path.suffix}" if disguised else ""
     raise LabelError(Fault("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail))
+
+
+def _refuse_several(path: Path, image: Image.Image) -> None:
+    """A page a class, or an animation: the first alone would be read."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        advice = "export one mask with all the labels"
+        raise LabelError(
+            Fault("several", str(path), "more than one picture in the file of a mask", advice, f"{frames}")
+        )
+
+
+def _refuse_wrong_checksum(path: Path) -> None:
+    """Pillow decodes a PNG whose pixels were changed on the way; a photograph survives that, labels do not."""
+    data = path.read_bytes()
+    position = 8
+    while position + 12 <= len(data):
+        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
+        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            what, advice = "damaged or cut short", "fetch or export it again"
+            raise DataError(Fault("damaged", str(path), what, advice, f"wrong checksum at byte {end}"))
+        position = end + 4
 
 
 def _is_lossless_webp(path: Path) -> bool:

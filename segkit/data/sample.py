@@ -55,6 +55,9 @@ def checked(sample: Sample) -> Sample:
     if not isinstance(sample, Sample):
         raise DataError(f"a dataset gives segkit.Sample(image, mask, name), not {type(sample).__name__}")
     image, mask, name = sample
+    for what, value in (("image", image), ("mask", mask)):
+        if not isinstance(value, torch.Tensor):
+            raise DataError(f"{name}: its {what} is {type(value).__name__}; a dataset gives torch tensors, uint8")
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
         raise DataError(f"{name}: its image is {image.dtype} {list(image.shape)}; a dataset gives uint8 [3,H,W]")
     if mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:

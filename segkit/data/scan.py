@@ -7,6 +7,7 @@ all splits are found before any is told.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -97,9 +98,12 @@ def scan_splits(
     settings = settings or DataSettings()
     caches: dict[str, ScanCache] = {}
     noted: dict[str, list[Facts | list[Fault]]] = {}
+    stamps = {name: _stamps(dataset) for name, dataset in splits.items()}
+    often = Counter(stamp for those in stamps.values() for stamp in those)  # several samples of one file
     try:
         for name, dataset in splits.items():
-            noted[name] = _noted(dataset, name, _cache(dataset, caches), progress)
+            own = [None if often[stamp] > 1 else stamp for stamp in stamps[name]]
+            noted[name] = _noted(dataset, name, _cache(dataset, caches), own, progress)
     finally:  # what was read before Ctrl-C need not be read again
         for cache in caches.values():
             cache.save()
@@ -110,35 +114,37 @@ def scan_splits(
         usable = {index: each for index, each in enumerate(noted[name]) if isinstance(each, Facts)}
         facts[name] = list(usable.values())
         kept[name] = dataset if len(usable) == len(noted[name]) else Subset(dataset, list(usable))
-        unusable = [fault for each in noted[name] if not isinstance(each, Facts) for fault in each]
-        wrong[name] = [*(faults or {}).get(name, ()), *unusable]
-    found = findings.of_faults(wrong, facts, splits, settings.on_bad)
+        wrong[name] = [fault for each in noted[name] if not isinstance(each, Facts) for fault in each]
+    # without its partner a file is never skipped: which images are dealt to which split would depend on it
+    found = findings.of_faults(faults or {}, facts, splits, "stop")
+    found += findings.of_faults(wrong, facts, splits, settings.on_bad)
+    found += findings.of_nothing(splits, facts, settings.on_bad)
     for name, dataset in kept.items():
-        whole = settings.on_bad == "skip" or not any(wrong.values())
+        whole = settings.on_bad == "skip" or not any([*wrong.values(), *(faults or {}).values()])
         found += findings.of_facts(facts[name], dataset, name, whole)
     found += findings.of_leaks(facts, settings.allow_leaks)
     return Scan(kept, facts, found)
 
 
-def _noted(dataset: Dataset, split: str, cache: ScanCache | None, progress: bool) -> list[Facts | list[Fault]]:
+def _noted(
+    dataset: Dataset, split: str, cache: ScanCache | None, stamps: Sequence[bytes | None], progress: bool
+) -> list[Facts | list[Fault]]:
     """Of each sample the facts, or what is wrong with it."""
-    stamps = _stamps(dataset) if cache else [None] * len(dataset)
     known = [cache.get(each) if cache and each else None for each in stamps]
     noted: dict[int, Facts | list[Fault]] = {index: each for index, each in enumerate(known) if each}
     unread = [index for index in range(len(dataset)) if index not in noted]
     # decoding releases the interpreter; a dataset that names no files may hold one that it reads on in
-    with ThreadPoolExecutor(os.cpu_count() if cache else 1) as pool:
-        try:
-            results = pool.map(lambda index: look_at(dataset, index), unread)
-            shown = tqdm(results, f"labels of {split}", len(unread), leave=False, disable=None if progress else True)
-            for index, result in zip(unread, shown, strict=True):
-                noted[index] = result
-                stamp = stamps[index]
-                if cache and stamp and isinstance(result, Facts):
-                    cache.add(stamp, result)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the rest
-            raise
+    pool = ThreadPoolExecutor(os.cpu_count() if cache else 1)
+    try:
+        results = pool.map(lambda index: look_at(dataset, index, split), unread)
+        shown = tqdm(results, f"labels of {split}", len(unread), leave=False, disable=None if progress else True)
+        for index, result in zip(unread, shown, strict=True):
+            noted[index] = result
+            stamp = stamps[index]
+            if cache and stamp and isinstance(result, Facts):
+                cache.add(stamp, result)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the rest
     names = getattr(dataset, "names", None)  # those of another list of files may have been longer
     facts = [noted[index] for index in range(len(dataset))]
     return [
@@ -157,11 +163,13 @@ def _cache(dataset: Dataset, caches: dict[str, ScanCache]) -> ScanCache | None:
 
 
 def _stamps(dataset: Any) -> list[bytes | None]:
-    """For each sample what changes with its files; None where one is missing, as reading it will say."""
+    """For each sample what changes with its files; None where nothing is known of them, as reading them will tell."""
+    if not hasattr(dataset, "files"):
+        return [None] * len(dataset)
     stamps: list[bytes | None] = []
     for index in range(len(dataset)):
         try:
             stamps.append(stamp_of(dataset.files(index)))
-        except OSError:
+        except Exception:  # a file that is missing, or a dataset that does not know
             stamps.append(None)
     return stamps

@@ -80,9 +80,14 @@ class ScanCache:
 def folder() -> Path:
     """Where caches are kept."""
     own = os.environ.get("SEGKIT_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segkit"
+    try:
+        return (
+            Path(own).expanduser()
+            if own
+            else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segkit"
+        )
+    except RuntimeError:  # nobody's home is known, as in some containers: nothing is kept
+        return Path(os.devnull)
 
 
 def stamp_of(paths: Iterable[Path]) -> bytes:
@@ -95,7 +100,9 @@ def stamp_of(paths: Iterable[Path]) -> bytes:
     for path in paths:
         state = os.stat(path)  # noqa: PTH116  (pathlib takes twice as long, of 50,000 files; so below)
         place = os.path.abspath(path)  # noqa: PTH100
-        digest.update(f"{place}\0{state.st_size}\0{state.st_mtime_ns}\0".encode(errors="surrogateescape"))
+        digest.update(
+            f"{place}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0".encode(errors="surrogateescape")
+        )
     return digest.digest()
 
 

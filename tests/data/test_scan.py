@@ -201,9 +201,9 @@ def test_only_changed_files_are_read_again(root: Path, check: Check, monkeypatch
     seen: list[str] = []
     look_at = scanning.look_at
 
-    def watched(dataset: object, index: int) -> object:
+    def watched(dataset: object, index: int, split: str) -> object:
         seen.append(dataset.pairs[index][0].stem)  # type: ignore[attr-defined]
-        return look_at(dataset, index)  # type: ignore[arg-type]
+        return look_at(dataset, index, split)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scanning, "look_at", watched)
     first = check()
@@ -250,7 +250,7 @@ def test_a_small_split_does_not_push_a_large_one_out_of_the_cache(
     (root / "images" / "val" / "val1.png").unlink()
     (root / "masks" / "val" / "val1.png").unlink()
     check()
-    monkeypatch.setattr(scanning, "look_at", lambda dataset, index: pytest.fail("read again"))
+    monkeypatch.setattr(scanning, "look_at", lambda *_: pytest.fail("read again"))
     check()
 
 
@@ -305,18 +305,20 @@ def test_what_was_read_before_ctrl_c_is_kept(root: Path, check: Check, monkeypat
     look_at = scanning.look_at
     seen: list[int] = []
 
-    def interrupted(dataset: object, index: int) -> object:
+    def interrupted(dataset: object, index: int, split: str) -> object:
         seen.append(index)
         if len(seen) > 4:
             raise KeyboardInterrupt
-        return look_at(dataset, index)  # type: ignore[arg-type]
+        return look_at(dataset, index, split)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scanning, "look_at", interrupted)
     monkeypatch.setattr(scanning.os, "cpu_count", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         check()
     seen.clear()
-    monkeypatch.setattr(scanning, "look_at", lambda dataset, index: (seen.append(index), look_at(dataset, index))[1])
+    monkeypatch.setattr(
+        scanning, "look_at", lambda dataset, index, split: (seen.append(index), look_at(dataset, index, split))[1]
+    )
     check()
     assert len(seen) == 12 - 4
 
@@ -347,7 +349,51 @@ def test_a_foreign_dataset_is_scanned_too() -> None:
     told = texts(scan_splits({"train": Foreign(7), "val": Foreign(1, OSError("disk on fire"))}, progress=False))
     assert "train: 3 files: labels that are not allowed, 7 (96 pixels in 3 masks)" in told
     assert "allowed are 0 to 1 and 255 (void)" in told
-    assert "val: Foreign[1]: cannot be read by its dataset (OSError: disk on fire)" in told
+    assert "val: val: Foreign[1]: cannot be read by its dataset (OSError: disk on fire)" in told
+    told = texts(
+        scan_splits({"train": Foreign(7), "val": Foreign(7), "test": Foreign(1, SystemExit(0))}, progress=False)
+    )
+    assert "train, val: 6 files: labels that are not allowed" in told
+    assert "test: test: Foreign[1]: cannot be read by its dataset (SystemExit: 0)" in told
+
+
+def test_samples_of_one_file_are_never_taken_for_each_other(root: Path) -> None:
+    class Tiles(Foreign):
+        reading = "tiles"
+
+        def files(self, index: int) -> tuple[Path, ...]:
+            return (root / "images" / "train" / "train0.png",)
+
+    for _ in range(2):
+        scan = scan_splits({"train": Tiles()}, progress=False)
+        assert [facts.name for facts in scan.facts["train"]] == ["picture 0", "picture 1", "picture 2"]
+
+
+def test_an_image_without_its_mask_is_an_error_although_bad_files_may_be_skipped(root: Path, check: Check) -> None:
+    (root / "masks" / "train" / "train0.png").unlink()
+    assert "train0.png: image without a mask" in texts(check(on_bad="skip"))
+
+
+def test_links_to_nowhere_and_folders_are_told(root: Path, check: Check) -> None:
+    (root / "images" / "train" / "gone.png").symlink_to(root / "nowhere.png")
+    (root / "masks" / "train" / "gone.png").symlink_to(root / "nowhere.png")
+    told = texts(check())
+    assert "2 files: no regular file, although its name is an image's (a link to nowhere)" in told
+
+
+def test_a_mask_whose_pixels_were_changed_on_the_way_is_told(root: Path, check: Check) -> None:
+    path = root / "masks" / "train" / "train0.png"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 12] ^= 4
+    path.write_bytes(data)
+    assert "train0.png: damaged or cut short" in texts(check())
+
+
+def test_a_mask_of_several_pages_is_told(root: Path, check: Check) -> None:
+    pages = [Image.fromarray(np.full((30, 40), label, np.uint8)) for label in (0, 1)]
+    (root / "masks" / "train" / "train0.png").unlink()
+    pages[0].save(root / "masks" / "train" / "train0.tif", save_all=True, append_images=pages[1:])
+    assert "train0.tif: more than one picture in the file of a mask (2)" in texts(check())
 
 
 def test_the_real_scan_is_fast(real_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def test_a_run_learns_and_writes_all_it_promises(make_job: MakeJob, capsys: pyte
     assert len(list((folder / "samples").glob("*.png"))) == 9
     stored = json.loads((folder / "result.json").read_text())
     assert set(stored) == {
-        "splits", "best_epoch", "collapsed", "stopped_early", "seconds", "images_per_second", "peak_memory_bytes", "precision", "device",
+        "splits", "best_epoch", "collapsed", "stopped_early",
+        "seconds", "images_per_second", "peak_memory_bytes", "precision", "device",
     }  # fmt: skip
     test = stored["splits"]["test"]
     assert set(test) >= {"mean_iou", "pixel_accuracy", "mean_dice", "class_iou", "loss", "floor"}

@@ -394,7 +394,11 @@ BROKEN: list[tuple[type, Any, str]] = [
     (VoidIsAClass, {"void_is_no_class"}, "ignore_index = 1 beside 2 classes; allowed is 2 to 255"),
     (OtherLabels, {"labels"}, r"the mask of train\[0\] \('0'\) holds 255; allowed are 0 to 1 and ignore_index = 2"),
     (OtherOrder, {"same_classes_in_all_splits"}, r"classes of train is \('ground', 'leaf'\), and of val \('leaf', "),
-    (ValForTest, {"disjoint_splits"}, r"the same picture, pixel by pixel: val\[0\] and test\[0\], val\[1\] and test\[1"),
+    (
+        ValForTest,
+        {"disjoint_splits"},
+        r"the same picture, pixel by pixel: val\[0\] and test\[0\], val\[1\] and test\[1",
+    ),
     (Random, {"same_each_time", "picklable"}, r"train\[2\], asked twice: not the same image$"),
     (Counts, {"same_each_time"}, r"train\[2\], asked twice: not the same name: '2_3' and '2_4'"),
     (Cached, {"tensors_to_keep"}, r"train\[0\] asked twice is twice the same memory: .* the image in place"),
