@@ -110,7 +110,7 @@ def every_parameter_learns(subject: Subject) -> None:
     model.train()
     out = forward(model, images(subject, 2), gradients=True)
     require(out.requires_grad, "the logits depend on no parameter: is there a no_grad() or detach() in forward?")
-    (out * noise(out.shape)).sum().backward()
+    torch.autograd.backward((out * noise(out.shape)).sum())
     wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     idle = [name for name, parameter in wanted.items() if not _has_gradient(parameter)]
     require(
@@ -240,7 +240,7 @@ def channels_last(subject: Subject) -> None:
     """With weights and images in channels_last, as a run has them, the logits are the same."""
     model, image = build(subject), images(subject, 2)
     expected = forward(model, image)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     out = forward(model, image.contiguous(memory_format=torch.channels_last))
     require_same(out, expected, "the same images in channels_last and in the usual order")
 

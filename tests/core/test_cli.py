@@ -19,6 +19,7 @@ from segkit.build import check_options
 from segkit.cli import main
 from segkit.registry import REGISTRIES, Component
 
+CONFIG = '[dataset]\nname = "shapes"\n[model]\nname = "unet"\n[[loss]]\nname = "dice"\n'
 FAILING = '''
     """Imports nothing heavy."""
     import segkit.errors
@@ -178,6 +179,30 @@ def test_strict_mode_stops_at_a_broken_plugin(site: Any) -> None:
     assert stopped.stderr.startswith(
         "segkit: plugin 'bad' (segkit-bad 1.5): ModuleNotFoundError: No module named 'no_such"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[dataset\n", "CONFIG: not valid TOML: Expected ']' at the end of a table declaration (at line 1, column 9)"),
+        (CONFIG + "[train]\nepoch = 3\n", "CONFIG: train.epoch: there is no such key; did you mean 'epochs'?"),
+        (CONFIG + "[train]\nepochs = 'x'\n", "CONFIG: train.epochs = 'x': should be a valid integer"),
+        (
+            CONFIG.replace("dice", "dcie"),
+            "CONFIG: loss[0].name: there is no loss 'dcie'; did you mean 'dice'? There are:",
+        ),
+        (None, "there is no config CONFIG; did you mean '"),
+    ],
+)
+def test_a_mistake_in_a_config_is_told_in_a_line(
+    tmp_path: Path, text: str | None, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    (path if text is not None else tmp_path / "mime.toml").write_text(text or "")
+    assert main(["run", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"segkit: {words.replace('CONFIG', str(path))}")
+    assert len(told.splitlines()) == 1
 
 
 # --- list, plugins

@@ -16,8 +16,9 @@ import segkit
 from segkit import plugins
 from segkit.config import read_config
 from segkit.errors import ComponentNotFound, ConfigError
+from segkit.evaluation import evaluate_run
 
-OFFER = "import segkit\n\n\n@segkit.hookimpl\ndef segkit_losses():\n    return {offer!r}\n"
+OFFER = "import segkit\n\n\n@segkit.hookimpl\ndef segkit_{kind}():\n    return {offer!r}\n"
 HINGE = '''
     """A loss as anybody may write it."""
 
@@ -41,11 +42,29 @@ HINGE = '''
             super().__init__()
             self.margin, self.mode = margin, mode
 '''
+PIXEL = """
+    import torch
+
+
+    class Pixel(torch.nn.Conv2d):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__(3, num_classes, 1)
+"""
 SOURCES = {  # plugin: its module, by file
-    "hinge": {"__init__": OFFER.format(offer={"hinge": "segkit_hinge.loss:Hinge"}), "loss": dedent(HINGE)},
-    "rival": {"__init__": OFFER.format(offer={"dice": "segkit_rival.loss:Dice"}), "loss": "class Dice:\n    pass\n"},
+    "hinge": {
+        "__init__": OFFER.format(kind="losses", offer={"hinge": "segkit_hinge.loss:Hinge"}),
+        "loss": dedent(HINGE),
+    },
+    "pixel": {
+        "__init__": OFFER.format(kind="models", offer={"pixel": "segkit_pixel.model:Pixel"}),
+        "model": dedent(PIXEL),
+    },
+    "rival": {
+        "__init__": OFFER.format(kind="losses", offer={"dice": "segkit_rival.loss:Dice"}),
+        "loss": "class Dice:\n    pass\n",
+    },
     "broken": {"__init__": "import no_such_library\n"},
-    "typo": {"__init__": OFFER.format(offer={}).replace("segkit_losses", "segkit_loss")},
+    "typo": {"__init__": OFFER.format(kind="loss", offer={})},
     "future": {"__init__": "from segkit import invented_later\n"},
 }
 PROJECT = """
@@ -179,3 +198,24 @@ def test_a_config_that_pins_them_tells_what_is_missing_too_old_and_broken(instal
     assert told[2].startswith("plugins: plugin 'future' (segkit-future 0.3) is broken: ImportError: cannot import name")
     assert told[2].endswith("; it needs segkit>=99 and this is 0.1.0: pip install --upgrade segkit segkit-future")
     assert told[3].startswith("plugins: plugin 'typo' (segkit-typo 0.3) is broken: there is no hook 'segkit_loss'")
+
+
+def test_a_run_whose_model_was_uninstalled_says_what_to_install(installed: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    tables = {
+        "plugins": ["segkit-pixel~=0.3"],
+        "dataset": {"name": "shapes", "size": 32, "images": [4, 2, 2]},
+        "model": {"name": "pixel"},
+        "train": {"epochs": 1, "batch_size": 2, "device": "cpu", "precision": "fp32", "workers": 0},
+        "output": {"dir": str(folder), "samples": 0},
+    }
+    segkit.run(config({"name": "cross_entropy"}, **tables))
+    assert segkit.load(folder, device="cpu").model.weight.shape[0] == 6
+    shutil.rmtree(installed.folder / "segkit_pixel-0.3.dist-info")
+    plugins.table.cache_clear()
+    with pytest.raises(ComponentNotFound) as missing:
+        segkit.load(folder)
+    assert str(missing.value).startswith(f"the model of {folder}: there is no model 'pixel'. There are: smp, unet.")
+    assert str(missing.value).endswith('\nsegkit-pixel is not installed: pip install "segkit-pixel>=0.3"')
+    with pytest.raises(ConfigError, match='plugins: segkit-pixel is not installed: pip install "segkit-pixel~=0.3"'):
+        evaluate_run(folder)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from segkit import plugins
 from segkit.config import read_config
 from segkit.errors import ConfigError
 from segkit.requirements import at_least, unmet
@@ -61,6 +62,15 @@ def test_what_is_there_is_no_problem(poly: Any, needed: str) -> None:
 def test_what_is_not_there_is_told_with_what_to_do(poly: Any, needed: object, problem: str) -> None:
     (told,) = unmet([needed])
     assert re.search(problem, told), told
+
+
+@pytest.mark.parametrize(("version", "fits"), [("1.6.dev3", True), ("not a version", False)])
+def test_a_version_under_development_counts_and_one_that_is_none_does_not(poly: Any, version: str, fits: bool) -> None:
+    path = poly.folder / "Segkit_Poly-1.5.dist-info" / "METADATA"
+    path.write_text(path.read_text().replace("1.5", version))
+    plugins.table.cache_clear()
+    assert (unmet(["segkit-poly>=1.5"]) == []) is fits
+    assert unmet(["segkit-poly"]) == []
 
 
 def test_one_requirement_that_is_no_list_is_told() -> None:

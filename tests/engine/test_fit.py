@@ -206,8 +206,7 @@ def test_wrong_labels_stop_a_run_before_anything_is_written(make_job: MakeJob, h
     message = str(caught.value)
     assert message.startswith(
         "train: 4 files: labels that are not allowed, 9 (12 pixels in 4 masks): halves-1, halves-3, halves-5, "
-        "halves-7; "
-        "allowed are 0 to 1 and 255 (void)"
+        "halves-7 (in train); allowed are 0 to 1 and 255 (void)"
     )
     assert not job.folder.exists()
 

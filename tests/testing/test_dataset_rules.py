@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
+import types
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,14 +19,21 @@ from torch import Tensor
 import segkit
 from segkit.errors import DataError
 from segkit.testing import Check, CheckFailed, checks
+from segkit.testing.reading import MOST, places
 
+SMALL = {"shapes": {"images": [12, 6, 6]}}
 BUNDLED = [component.name for component in segkit.datasets.components() if component.distribution == "segkit"]
 ANOTHER_PROCESS = "same_in_another_process"  # takes seconds, and cannot import the classes of this file
 Built = Callable[..., Any]
 
 
 @pytest.mark.parametrize(
-    "check", [pytest.param(check, id=f"{name}-{check}") for name in BUNDLED for check in checks("dataset", name)]
+    "check",
+    [
+        pytest.param(check, id=f"{name}-{check}")
+        for name in BUNDLED
+        for check in checks("dataset", name, SMALL.get(name))
+    ],
 )
 def test_bundled_datasets_keep_every_rule(check: Check) -> None:
     check()
@@ -512,9 +521,18 @@ def test_a_new_process_has_the_same_samples(elsewhere, monkeypatch):
         ask_another_process(elsewhere.Global)
 
 
-def test_a_class_that_another_process_cannot_import_is_told():
-    with pytest.raises(CheckFailed, match="it cannot be read in another process: ModuleNotFoundError"):
-        ask_another_process(Good)
+def test_a_class_that_another_process_cannot_import_is_told(elsewhere, monkeypatch):
+    class Lost(elsewhere.Memory):
+        pass
+
+    with pytest.raises(CheckFailed, match="it cannot be pickled: .*Lost"):
+        ask_another_process(Lost)
+    here_alone = types.ModuleType("segkit_here_alone")
+    monkeypatch.setitem(sys.modules, here_alone.__name__, here_alone)
+    here_alone.Lost, Lost.__module__, Lost.__qualname__ = Lost, here_alone.__name__, "Lost"  # type: ignore[attr-defined]
+    message = "it cannot be read in another process: ModuleNotFoundError: No module named 'segkit_here_alone'"
+    with pytest.raises(CheckFailed, match=message):
+        ask_another_process(Lost)
 
 
 def test_options_and_the_hint_of_root_are_respected(tmp_path):
@@ -568,3 +586,10 @@ def test_what_is_no_rule():
     found = failures(Legal)
     assert set(found) == {"picklable"}  # as a class of this function
     assert "cannot be pickled" in found["picklable"]
+
+
+def test_of_many_samples_some_are_read_evenly():
+    asked = [*places("train", range(10 * MOST + 1))]
+    assert asked[:2] == [("train[0]", 0), ("train[11]", 11)]
+    assert MOST * 0.9 < len(asked) <= MOST
+    assert asked[-1][1] > 10 * MOST - 11

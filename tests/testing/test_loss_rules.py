@@ -40,10 +40,9 @@ def test_they_are_kept_with_other_options_too(name: str, options: dict[str, Any]
 
 
 def test_options_that_break_a_rule_are_found() -> None:
-    assert failures(checks("loss", "cross_entropy", {"label_smoothing": 0.1})) == {
-        "right_beats_wrong": "a perfect prediction costs 15, logits of 0 cost 1.38629",
-        "perfect_costs_nothing": "a perfect prediction costs 15; allowed is 0.0001 at most",
-    }
+    found = failures(without("compiles", checks("loss", "cross_entropy", {"label_smoothing": 0.1})))
+    assert found.keys() == {"right_beats_wrong", "perfect_costs_nothing"}  # to be certain is what it is against
+    assert found["perfect_costs_nothing"] == "a perfect prediction costs 15; allowed is 0.0001 at most"
 
 
 # --- losses of others
@@ -72,7 +71,7 @@ def dice_of_segmentation_models_pytorch(num_classes: int, ignore_index: int) -> 
     ],
 )
 def test_losses_that_others_train_with_break_rules(loss: Callable[..., nn.Module], broken: set[str]) -> None:
-    assert failures(without("compiles", checks("loss", loss))).keys() == broken
+    assert failures(without("compiles", checks("loss", loss))).keys() >= broken
 
 
 # --- losses that are broken, in one way each
@@ -395,7 +394,7 @@ class FailsWhenCompiled(Sound):
 BROKEN: list[
     tuple[type[Sound], str, str, set[str]]
 ] = [  # what breaks, the rule, its message, other rules that break too
-    (AnyOption, "named_options", r"the constructor takes \*\*others: any option", set()),
+    (AnyOption, "named_options", r"the constructor takes \*\*others.*: any option", set()),
     (OneElement, "scalar_float32", r"it returned torch\.float32 \[1\] for float32 logits; a loss returns torch", set()),
     (PixelByPixel, "scalar_float32", r"it returned torch\.float32 \[2, 6, 7\]", set()),
     (Float64, "scalar_float32", r"it returned torch\.float64 \[\] for float32 logits", {"half_precision"}),
