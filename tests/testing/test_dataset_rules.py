@@ -525,7 +525,7 @@ def test_a_class_that_another_process_cannot_import_is_told(elsewhere, monkeypat
     class Lost(elsewhere.Memory):
         pass
 
-    with pytest.raises(CheckFailed, match="it cannot be pickled: .*Lost"):
+    with pytest.raises(CheckFailed, match=r"it cannot be pickled: .*Lost"):
         ask_another_process(Lost)
     here_alone = types.ModuleType("segkit_here_alone")
     monkeypatch.setitem(sys.modules, here_alone.__name__, here_alone)

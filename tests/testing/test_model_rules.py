@@ -397,7 +397,7 @@ def test_every_rule_has_a_model_that_breaks_it():
 
 
 def test_what_is_no_rule():
-    """Frozen parameters, scales that begin with 0, work in place on what is its own, numbers and positions on the CPU."""
+    """Frozen parameters, scales that begin with 0, work in place on its own, numbers and positions on the CPU."""
 
     class Legal(nn.Module):
         def __init__(self, num_classes: int) -> None:
