@@ -10,6 +10,7 @@ import pytest
 
 from segkit import plugins
 from segkit.config import read_config
+from segkit.engine.resume import refuse_changes
 from segkit.errors import ConfigError
 from segkit.requirements import at_least, unmet
 
@@ -94,6 +95,11 @@ def test_a_config_tells_it_with_all_that_is_wrong_and_records_what_it_needs(poly
         "plugins: unheard-of",
         "loss[0].name: there",
     ]
+
+
+def test_a_run_may_be_resumed_with_other_requirements() -> None:
+    for before in ({}, {"plugins": ["segkit-poly>=1"]}):  # an older version recorded none
+        refuse_changes(before, {"plugins": ["segkit-poly>=2"]}, "runs/a")
 
 
 def test_plugins_below_a_table_belong_above_it(poly: Any, tmp_path: Path) -> None:
