@@ -92,17 +92,16 @@ def _package(name: str, kind: str, called: str) -> dict[str, str]:
     words["class_name"] = name.title().replace("_", "").removesuffix(suffix) + suffix
     words |= {"plural": PLURALS.get(kind, ""), "version": __version__, "year": str(date.today().year)}
     words["use"] = Template(_USES[kind]).substitute(words)
-    observes = "observer_" if kind == "observer" else ""
     checks = f"The checks of the contract, `python -m segkit check-plugin {called}` runs them without pytest."
-    words["test_note"] = "They train for two epochs." if observes else checks
+    words["test_note"] = "They train for two epochs." if kind == "observer" else checks
     sources = {
         "pyproject.toml": "pyproject",
         "README.md": "readme",
         "LICENSE": "license",
         ".gitignore": "gitignore",
-        f"segkit_{name}/__init__.py": f"{observes}package",
+        f"segkit_{name}/__init__.py": "observer_package" if kind == "observer" else "package",
         f"segkit_{name}/{kind}.py": kind,
-        f"tests/test_{name}.py": f"{observes}tests",
+        f"tests/test_{name}.py": "tests" if kind in ("model", "dataset") else f"{kind}_tests",
     }
     templates = files("segkit.cli") / "templates"
     return {

@@ -150,6 +150,12 @@ class Float64(Sound):
         return logits.double()
 
 
+class NotANumber(Sound):
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        ordinary = (logits.abs().max() > 1) & (logits.abs().max() < 10)
+        return super().mean(costs, weights, logits) + torch.where(ordinary, torch.nan, 0.0)
+
+
 class RewardsMistakes(Sound):
     def costs(self, logits: Tensor, labels: Tensor) -> Tensor:
         return -super().costs(logits, labels)
@@ -266,6 +272,18 @@ class WeightsOfVoid(Weighted):
         return weights * labelled if (weights == 1).all() else weights
 
 
+class WeightsTraceOfVoid(Weighted):
+    def weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
+        weights = super().weights(labels, labelled)
+        return weights if (self.class_weights == 1).all() else torch.where(labelled, weights, 1e-9 * labelled.any())
+
+
+class WeightsNanOfVoid(Weighted):
+    def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
+        mean = super().mean(costs, weights, logits)
+        return mean if (self.class_weights == 1).all() else mean / (weights.sum() / weights.sum())
+
+
 class WeightsByTarget(Weighted):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         if (self.class_weights != 1).any():
@@ -278,6 +296,10 @@ class ClipsLabels(Sound):
         return super().labels(target, labelled).clamp(max=self.num_classes - 1)
 
 
+class Clips255(Always255, ClipsLabels):
+    pass
+
+
 class WrapsUint8(Sound):
     def labelled(self, target: Tensor) -> Tensor:
         return target - self.ignore_index < 0
@@ -286,6 +308,13 @@ class WrapsUint8(Sound):
 class OneLayout(Sound):
     def prepared(self, logits: Tensor) -> Tensor:
         return super().prepared(logits).view(len(logits), -1).view(logits.shape)
+
+
+class MemoryOrder(Sound):
+    """Takes the numbers as they lie."""
+
+    def prepared(self, logits: Tensor) -> Tensor:
+        return super().prepared(logits).as_strided(logits.shape, torch.empty(logits.shape).stride())
 
 
 class SlopeOfOneLayout(Sound):
@@ -404,6 +433,15 @@ BROKEN: list[
         "it returned float; a loss returns a float32 tensor",
         {"gradient_reaches_every_logit", "all_void_is_zero", "gradcheck"},
     ),
+    (
+        NotANumber,
+        "scalar_float32",
+        "ordinary random logits cost nan",
+        {
+            *("void_has_no_value", "void_is_not_counted", "void_label_is_given", "target_types", "layouts"),
+            *("batch_order", "half_precision", "large_float16", "gradcheck", "picklable", "all_void_is_zero"),
+        },
+    ),
     (RewardsMistakes, "right_beats_wrong", "each must cost more than the one before", {"constant_costs_much"}),
     (ForgivesMissingTheBackground, "right_beats_wrong", "wrong at the pixels of class 0 alone costs 0, wrong", set()),
     (NeverContent, "perfect_costs_nothing", r"a perfect prediction costs 0\.0001\d+; allowed is 0\.0001 at", set()),
@@ -430,16 +468,20 @@ BROKEN: list[
     (TraceOfVoid, "void_has_no_gradient", "void pixels get a gradient of up to .*; it must be exactly 0", set()),
     (MeanOfAll, "void_is_not_counted", "with a third image that is all void beside two others: costs", set()),
     (Always255, "void_label_is_given", "RuntimeError: index 4 is out of bounds", set()),
+    (Clips255, "void_label_is_given", "with ignore_index = 4 and that label in", {"unknown_label_refused"}),
     (NotTold, "void_label_is_given", "the constructor has no parameter ignore_index: it cannot know", set()),
     (NanOfVoid, "all_void_is_zero", "a batch that is all void costs nan; it must be 0", set()),
     (NewZero, "all_void_is_zero", "does not depend on the logits, so that backward\\(\\) raises", set()),
     (NanSlopeOfVoid, "all_void_is_zero", "has a gradient that is NaN or not 0", set()),
     (WeightsUnused, "class_weights_with_void", "class_weights do not count", set()),
     (WeightsOfVoid, "class_weights_with_void", "with class weights and other logits at void pixels alone", set()),
+    (WeightsTraceOfVoid, "class_weights_with_void", "with class weights void pixels get a gradient", set()),
+    (WeightsNanOfVoid, "class_weights_with_void", "with class weights a batch that is all void costs nan", set()),
     (WeightsByTarget, "class_weights_with_void", "IndexError: index 255 is out of bounds", set()),
     (ClipsLabels, "unknown_label_refused", r"the label 4, of 4 classes and not void \(255\), was accepted", set()),
     (WrapsUint8, "target_types", "for uint8 labels instead of int64: costs 0, expected 1", set()),
     (OneLayout, "layouts", "it fails on logits that are channels_last: view size is not compatible", set()),
+    (MemoryOrder, "layouts", "for the same logits, channels_last: costs", set()),
     (SlopeOfOneLayout, "layouts", "for the same logits, channels_last, the gradient differs by", set()),
     (LaterImagesCountMore, "batch_order", "in the opposite order: costs", set()),
     (WritesLogits, "inputs_unchanged", "it writes to the logits", set()),

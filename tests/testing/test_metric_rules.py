@@ -279,6 +279,10 @@ class ClipsLabels(Sound):
         return target.clamp(max=self.num_classes - 1)
 
 
+class Clips255(Always255, ClipsLabels):
+    pass
+
+
 class DropsLabels(Sound):
     """As histograms do with what is out of their range."""
 
@@ -372,6 +376,7 @@ BROKEN: list[
     (VoidAsBackground, "void_does_not_count", "other predictions at void pixels alone: scored iou = ", set()),
     (ImageByImage, "void_does_not_count", "a second batch that is all void: scored iou = ", set()),
     (Always255, "void_label_is_given", "RuntimeError: shape", set()),
+    (Clips255, "void_label_is_given", "ignore_index = 4 and that label in", {"unknown_label_refused"}),
     (NotTold, "void_label_is_given", "the constructor has no parameter ignore_index", set()),
     (AbsentIsZero, "absent_class", "three classes more, which are nowhere: scored iou = ", set()),
     (AbsentIsOne, "absent_class", "three classes more, which are nowhere: scored iou = ", set()),
