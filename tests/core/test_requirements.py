@@ -11,7 +11,7 @@ import pytest
 from segkit import plugins
 from segkit.config import read_config
 from segkit.engine.resume import refuse_changes
-from segkit.errors import ConfigError
+from segkit.errors import ConfigError, RunFolderError
 from segkit.requirements import at_least, unmet
 
 TABLES = {
@@ -100,6 +100,8 @@ def test_a_config_tells_it_with_all_that_is_wrong_and_records_what_it_needs(poly
 def test_a_run_may_be_resumed_with_other_requirements() -> None:
     for before in ({}, {"plugins": ["segkit-poly>=1"]}):  # an older version recorded none
         refuse_changes(before, {"plugins": ["segkit-poly>=2"]}, "runs/a")
+    with pytest.raises(RunFolderError, match=r"model\.name"):  # what is computed may not change
+        refuse_changes({"model": {"name": "unet"}}, {"model": {"name": "smp"}}, "runs/a")
 
 
 def test_plugins_below_a_table_belong_above_it(poly: Any, tmp_path: Path) -> None:
