@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,17 +27,20 @@ from segkit.data.findings import Finding
 from segkit.data.labels import LabelCounts
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Scan, scan_splits
+from segkit.data.subset import Subset
 from segkit.engine.device import pick_device, seed_everything
 from segkit.engine.events import Result
 from segkit.engine.fit import train_and_evaluate
-from segkit.engine.folder import check_folder
+from segkit.engine.folder import check_folder, read_json
 from segkit.engine.job import Job
 from segkit.engine.objective import Loss, Objective, as_objective, numbered
 from segkit.engine.precision import resolve
+from segkit.engine.world import World, joined, launcher, restarted
 from segkit.errors import DataError, Fault
 from segkit.overrides import Overrides
 from segkit.registry import datasets, losses, metrics, models
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
+from segkit.signals import StopSignals
 
 SPLITS = ("train", "val", "test")
 
@@ -65,17 +69,30 @@ def run(
     return run_config(read_config(config, overrides), resume=resume, overwrite=overwrite)
 
 
-def run_config(settings: Config, *, resume: bool = False, overwrite: bool = False) -> Result:
-    """As :func:`run`, for a config that was read already."""
-    check_folder(settings.folder, resume=resume, overwrite=overwrite)
-    resolve(settings.train.precision, pick_device(settings.train.device))  # refused before the data is read
-    scan = scan_dataset(settings)
-    scan.refuse_errors()
+def run_config(
+    settings: Config, *, resume: bool = False, overwrite: bool = False, stop: StopSignals | None = None
+) -> Result:
+    """As :func:`run`, for a config that was read already; ``stop`` are the signals that end it, if they are caught."""
+    with ExitStack() as stack:
+        stop = stop or stack.enter_context(StopSignals())
+        world = stack.enter_context(joined())
+        folder = settings.folder
+        resume, overwrite = world.on_first(lambda: after_restart(folder, resume, overwrite))
+        world.on_first(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
+        resolve(settings.train.precision, pick_device(settings.train.device))  # refused before the data is read
+        job = build_job(settings, world, pretrained=not resume)
+        observers = plugins.Observers()
+        return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=observers, world=world, stop=stop)
+
+
+def build_job(settings: Config, world: World, *, pretrained: bool) -> Job:
+    """The objects that a config names, its data scanned; each process has its own, and the first one's scan."""
+    scan = shared_scan(settings, world)
     splits = scan.splits
     chosen_losses = resolve_weights(settings.losses, scan.counts("train"))
     seed_everything(settings.train.seed, settings.train.deterministic)
-    job = Job(
-        model=build_model(settings.model, splits["train"], pretrained=not resume),
+    return Job(
+        model=world.first_before_others(lambda: build_model(settings.model, splits["train"], pretrained=pretrained)),
         objective=build_objective(chosen_losses, splits["train"]),
         splits=splits,
         folder=settings.folder,
@@ -88,7 +105,41 @@ def run_config(settings: Config, *, resume: bool = False, overwrite: bool = Fals
         record=_record(settings, chosen_losses),
         model_record={"model": _model_record(settings.model)},
     )
-    return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.Observers())
+
+
+def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
+    """Whether to resume and to overwrite, as torchrun's restart of a run goes on with what the same launch began."""
+    if not restarted() or not (folder / "run.json").is_file():
+        return resume, overwrite
+    began_here = read_json(folder / "run.json").get("launcher") == launcher()
+    return (True, False) if began_here and (folder / "last.pt").exists() else (resume, overwrite)
+
+
+def shared_scan(settings: Config, world: World) -> Scan:
+    """What the first process finds in the labels, beside each process's own datasets.
+
+    Raises:
+        LabelError: with all that is wrong.
+    """
+    own: list[Scan] = []
+
+    def read() -> tuple[Any, ...]:
+        scan = scan_dataset(settings)
+        scan.refuse_errors()
+        own.append(scan)
+        kept = {name: getattr(data, "indices", None) for name, data in scan.splits.items() if isinstance(data, Subset)}
+        return list(scan.splits), kept, scan.facts, scan.findings
+
+    names, kept, facts, findings = world.on_first(read)
+    if own:
+        return own[0]
+    splits: dict[str, Dataset] = {}
+    for name in names:
+        with gathered():  # what is wrong was told
+            splits[name] = create(datasets.find(settings.dataset.name), settings.dataset.options, {"split": name})
+        if name in kept:
+            splits[name] = Subset(splits[name], kept[name])
+    return Scan(splits, facts, findings)
 
 
 def fit(

@@ -13,6 +13,7 @@ command prints it as it is, without a traceback. The tree::
       ModelError            a model that cannot be built, or weights that do not fit it
       CheckpointError       a checkpoint that is missing, damaged or of another model
       RunFolderError        a run folder that cannot be used
+        WriteError          a file in it that cannot be written, as the disk is full
       TrainingError         training that cannot go on
 """
 
@@ -104,6 +105,12 @@ class CheckpointError(SegkitError):
 
 class RunFolderError(SegkitError):
     """The run folder is in use, finished, read-only or not a folder."""
+
+
+class WriteError(RunFolderError):
+    """A file could not be written, as the disk is full; what was there before is intact."""
+
+    exit_status = 1
 
 
 class TrainingError(SegkitError):

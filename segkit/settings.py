@@ -95,6 +95,13 @@ class TrainSettings(Settings):
     )
     best: str = Field("mean_iou", description="what the best checkpoint is chosen by, on val: a metric, or loss")
     log_every: int = Field(20, gt=0, description="steps between two readings of the loss from the device")
+    checkpoint_minutes: float = Field(
+        10.0, gt=0, description="a checkpoint within an epoch after so long: the most that a kill can cost"
+    )
+    max_skipped: int = Field(
+        10, gt=0, description="steps in a row whose loss or gradient is no number, after which to end; each is skipped"
+    )
+    sync_batch_norm: bool = Field(True, description="batch normalisation over all processes that train together")
 
     @model_validator(mode="after")
     def _divisible(self) -> TrainSettings:

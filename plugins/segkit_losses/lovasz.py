@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segkit.engine.global_batch import global_rows
+
 from .overlap import mean_of_present
 from .pixels import flatten
 
@@ -41,12 +43,13 @@ class Lovasz(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` -> scalar."""
         pixels = flatten(logits, target, self.num_classes, self.ignore_index)
-        p = F.softmax(pixels.logits, dim=1, dtype=pixels.weights.dtype)  # [N,C]
-        labelled = pixels.weights != 0  # [N]; with labels that do not exist, whose NaN is in the weights
+        p = global_rows(F.softmax(pixels.logits, dim=1, dtype=pixels.weights.dtype))  # [N,C]
+        labels, weights = global_rows(pixels.labels), global_rows(pixels.weights)  # [N]; of all processes
+        labelled = weights != 0  # [N]; with labels that do not exist, whose NaN is in the weights
         costs, present = [], []
         for index, p_class in enumerate(p.unbind(1)):  # not all at once: it would take several times the memory
-            own = labelled & (pixels.labels == index)  # [N]
-            errors = torch.where(own, 1 - p_class, p_class) * pixels.weights  # [N]
+            own = labelled & (labels == index)  # [N]
+            errors = torch.where(own, 1 - p_class, p_class) * weights  # [N]
             costs.append((errors * _slopes(errors.detach(), own)).sum())
             present.append(own.any())
         return mean_of_present(torch.stack(costs), torch.stack(present), self.include_background)

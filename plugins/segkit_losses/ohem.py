@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segkit.engine.global_batch import global_rows
 from segkit.errors import ConfigError
 
 from .pixels import flatten, weight_tensor, weighted_mean
@@ -77,8 +78,9 @@ class Ohem(nn.Module):
     def _hard(self, p: Tensor, labelled: Tensor) -> Tensor:
         """Which pixels to keep, bool ``[N]``, by the probability of their class; void is kept or not, it weighs 0."""
         p = torch.where(labelled, p, 2.0)  # void comes after all others
+        every = global_rows(p)  # of all processes: the hardest are those of the whole batch
         # how many to keep is known on the device alone; that many at most are sorted, and the last kept is looked up
-        most = math.ceil(self.least * len(p))
-        hardest = p.topk(most, largest=False).values
-        last = (self.least * labelled.sum()).ceil().long().clamp(1, most) - 1
+        most = math.ceil(self.least * len(every))
+        hardest = every.topk(most, largest=False).values
+        last = (self.least * (every != 2.0).sum()).ceil().long().clamp(1, most) - 1
         return (p < self.threshold) | (p <= hardest.gather(0, last[None]))

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segkit.engine.global_batch import global_sum
+
 from .pixels import Pixels
 
 
@@ -38,11 +40,12 @@ def overlap(pixels: Pixels, width: int) -> Overlap:
     # one sum a row of pixels, then over the rows: a single float32 sum of millions of pixels loses digits
     labels = pixels.labels.reshape(-1, width)  # [B*H,W]
     rows = p.new_zeros(len(labels), p.shape[1])  # [B*H,C]
-    return Overlap(
-        hits=rows.scatter_add(1, labels, hits.reshape(-1, width)).sum(0),
-        predicted=(p * pixels.weights[:, None]).sum(0),
-        actual=rows.scatter_add(1, labels, pixels.weights.reshape(-1, width)).sum(0),
+    sums = (
+        rows.scatter_add(1, labels, hits.reshape(-1, width)).sum(0),
+        (p * pixels.weights[:, None]).sum(0),
+        rows.scatter_add(1, labels, pixels.weights.reshape(-1, width)).sum(0),
     )
+    return Overlap(*global_sum(torch.stack(sums)))  # [3,C]
 
 
 def mean_of_present(costs: Tensor, present: Tensor, include_background: bool) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from segkit.data.target import check_shapes, unknown_labels
+from segkit.engine.global_batch import global_sum
 from segkit.errors import ConfigError
 
 
@@ -53,9 +54,9 @@ def flatten(logits: Tensor, target: Tensor, num_classes: int, ignore_index: int)
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Sum of values, which are weighted already, over the sum of weights; 0 where that is 0, with a gradient of 0."""
-    total = weights.sum()
+    total = global_sum(weights.sum())
     empty = total == 0
-    return torch.where(empty, 0.0, values.sum()) / torch.where(empty, 1.0, total)
+    return torch.where(empty, 0.0, global_sum(values.sum())) / torch.where(empty, 1.0, total)
 
 
 def weight_tensor(class_weights: Sequence[float] | None, num_classes: int) -> Tensor:

@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, status = _explained(error)
         if not message:
             raise
-        print(f"segkit: {message}", file=sys.stderr)
+        if type(error).__name__ != "Elsewhere":  # of several processes the one that knows why has said it
+            rank = os.environ.get("RANK", "0")
+            print(f"segkit{'' if rank == '0' else f' (process {rank})'}: {message}", file=sys.stderr)
     return status
 
 

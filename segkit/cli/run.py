@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 
-from segkit.cli import INTERRUPTED
 from segkit.config import read_config
+from segkit.errors import SegkitError
+from segkit.signals import Interrupted, StopSignals
 
 
 class Run:
@@ -31,19 +34,22 @@ class Run:
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Train; 0 when the run is complete."""
-        config = read_config(arguments.config, arguments.overrides)  # wrong ones answer before torch is imported
+        """Train; 0 when the run is complete, 130 after Ctrl-C, 143 after SIGTERM."""
         try:
-            from segkit.compose import run_config
+            config = read_config(arguments.config, arguments.overrides)  # wrong ones answer before torch is imported
+        except SegkitError as error:
+            if os.environ.get("RANK", "0") != "0":  # all processes read the same config, and one tells
+                return error.exit_status
+            raise
+        try:
+            with StopSignals() as stop:
+                with stop.held():  # an import that is cut short is torn in ways that nobody can explain
+                    from segkit.compose import run_config
 
-            run_config(config, resume=arguments.resume, overwrite=arguments.overwrite)
-        except KeyboardInterrupt:
-            kept = (config.folder / "last.pt").exists()
-            what = (
-                f"{config.folder} holds the last whole epoch; --resume goes on from there"
-                if kept
-                else "nothing to keep"
-            )
-            print(f"segkit: interrupted; {what}", file=sys.stderr)
-            return INTERRUPTED
+                run_config(config, resume=arguments.resume, overwrite=arguments.overwrite, stop=stop)
+        except Interrupted as interruption:
+            if os.environ.get("RANK", "0") == "0":
+                word = "interrupted" if interruption.number == signal.SIGINT else "stopped by SIGTERM"
+                print(f"segkit: {word}; {interruption.kept}", file=sys.stderr)
+            return interruption.status
         return 0

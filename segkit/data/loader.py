@@ -1,15 +1,16 @@
-"""From a dataset to batches: which samples, in which order, by how many workers.
+"""From a dataset to batches: how samples are viewed, stacked, and loaded by worker processes.
 
-uint8 travels to the device; normalisation and colours happen there. The order and the views are pure
-functions of (seed, epoch, index), so that worker processes keep no state.
+uint8 travels to the device; normalisation and colours happen there. The views are pure functions of (seed, epoch,
+index), so that worker processes keep no state.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +21,12 @@ from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data import augment
 from segkit.data.normalise import MEAN_PIXEL
+from segkit.data.order import BatchOrder, EvaluationOrder, Key
 from segkit.data.places import Places
 from segkit.data.sample import Dataset, Sample, checked
 from segkit.settings import AugmentSettings
 
 Resize = float | Sequence[int] | None
-Key = tuple[int, int]  # (epoch, index); an index beyond the dataset's length is a repeated pass
 
 
 class Batch(NamedTuple):
@@ -62,26 +63,6 @@ class Batch(NamedTuple):
             )
             for s in starts
         ]
-
-
-class BatchOrder:
-    """Batches of keys, shuffled anew each epoch; an incomplete last batch is left out (BatchNorm suffers from it)."""
-
-    def __init__(self, length: int, batch_size: int, seed: int, repeat: int = 1) -> None:
-        self.length, self.batch_size, self.seed, self.repeat = length, batch_size, seed, repeat
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return max(1, self.length * self.repeat // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        passes = (
-            number * self.length + np.random.default_rng((self.seed, self.epoch, number)).permutation(self.length)
-            for number in range(self.repeat)
-        )
-        order = np.concatenate(list(passes))
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield [(self.epoch, int(index)) for index in order[start : start + self.batch_size]]
 
 
 class TrainingViews(TorchDataset[tuple[Sample, augment.View]]):
@@ -165,9 +146,12 @@ def training_loader(
     workers: int,
     device: torch.device,
     places: Places | None = None,
+    parts: int = 1,
+    rank: int = 0,
+    size: int = 1,
 ) -> tuple[DataLoader[Batch], BatchOrder]:
-    """A loader of training batches, and the order whose ``epoch`` is set before each pass."""
-    order = BatchOrder(len(dataset), batch_size, seed, repeat)
+    """A loader of training batches, and the order whose ``epoch`` and ``start`` are set before each pass."""
+    order = BatchOrder(len(dataset), batch_size, seed, repeat, parts=parts, rank=rank, size=size)
     loader: DataLoader[Batch] = DataLoader(
         TrainingViews(dataset, settings, seed, resize, places),  # type: ignore[arg-type]
         batch_sampler=order,
@@ -175,25 +159,32 @@ def training_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin,
         generator=torch.Generator().manual_seed(seed),  # else it would draw from the one that dropout uses
     )
     return loader, order
 
 
 def evaluation_loader(
-    dataset: Dataset, *, batch_size: int, resize: Resize, workers: int, device: torch.device
+    dataset: Dataset, order: EvaluationOrder, *, resize: Resize, workers: int, device: torch.device
 ) -> DataLoader[list[Batch]]:
-    """A loader of lists of equal-sized batches, in the dataset's own order."""
+    """A loader of lists of equal-sized batches, in the given order."""
     return DataLoader(
         EvaluationViews(dataset, resize),  # type: ignore[arg-type]
-        batch_size=batch_size,
+        batch_sampler=order,
         collate_fn=collate_evaluation,
         num_workers=workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin,
         generator=torch.Generator(),
     )
+
+
+def shut_down(loader: DataLoader[Batch]) -> None:
+    """End the loader's processes; those of an iterator that is alive when Python ends can keep it from ending."""
+    iterator: Any = getattr(loader, "_iterator", None)  # torch has no public name for it
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()
 
 
 def worker_count(workers: int | str, device: torch.device) -> int:
@@ -227,5 +218,10 @@ def resized_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
     return int(resize[0]), int(resize[1])
 
 
-def _one_thread(_worker: int) -> None:
+def _begin(_worker: int) -> None:
+    """What a loader's process does first."""
     torch.set_num_threads(1)  # several workers of several threads each would fight for the cores
+    # A scheduler stops all processes of a run at once, and a terminal too. The run itself ends its loaders, after the
+    # step; until then they work on. Only a second SIGTERM is to them: that of multiprocessing, to one that hangs.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

@@ -5,52 +5,116 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import shutil
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
 
-from segkit.errors import CheckpointError, RunFolderError, first_few
+from segkit.errors import CheckpointError, WriteError, first_few
 
-FORMAT = 1
+FORMAT = 2  # 1 kept the state of the random number generators, and none within an epoch
 
 
-def write_atomically(path: Path, write: Any) -> None:
-    """Call ``write(binary file)`` on a temporary file, flush it to the disk and put it in the place of ``path``.
+def write_atomically(
+    path: Path,
+    write: Callable[[BinaryIO], Any],
+    *,
+    durable: bool = True,
+    check: Callable[[Path], None] | None = None,
+    needed: int = 0,
+) -> None:
+    """Call ``write(binary file)`` on a temporary file and put it in the place of ``path``.
+
+    Args:
+        path: of the file.
+        write: what writes it.
+        durable: whether to wait until it is on the disk; not needed for what can be written again.
+        check: raises an OSError where the temporary file, read again, is not what was written.
+        needed: bytes, for the message where they could not be written.
 
     Raises:
-        RunFolderError: the disk is full or the folder cannot be written; the old file is intact.
+        WriteError: the disk is full or the folder cannot be written; the old file is intact.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
+        if check:
+            check(temporary)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch.save tells of a full disk with a RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise RunFolderError(f"{path} could not be written: {error}; what was there before is intact") from error
-    except BaseException:  # Ctrl-C
-        temporary.unlink(missing_ok=True)
-        raise
+        reason = (str(error).splitlines() or [""])[0]
+        raise WriteError(
+            f"{path} could not be written: {reason}{_room(path, needed)}; what was there is intact"
+        ) from error
+    finally:  # after Ctrl-C too
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the one that was there becomes ``previous.pt``."""
-    if path.exists():
-        previous = path.with_name("previous.pt")
-        link = path.with_name(f".previous.{os.getpid()}.tmp")
-        link.unlink(missing_ok=True)
-        try:
-            os.link(path, link)  # never a moment without a `last`
-            link.replace(previous)
-        except OSError:  # a file system without hard links
-            path.replace(previous)
-    write_atomically(path, lambda file: torch.save({"format": FORMAT, **state}, file))
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint, read it again, and put it in place; the one that was there becomes ``previous.pt``.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written; what was there is intact.
+    """
+
+    def check(temporary: Path) -> None:
+        if damaged := _damaged(temporary):
+            raise OSError(f"{damaged} in it is not what was written")
+        if path.exists():
+            link(path, path.with_name("previous.pt"))
+
+    write_atomically(
+        path, lambda file: torch.save({"format": FORMAT, **state}, file), check=check, needed=_size_of(state)
+    )
+
+
+def link(path: Path, name: Path) -> None:
+    """Give a file a second name, in place of what had it; where a file system has no hard links, to a copy.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:
+        shutil.copyfile(path, temporary)
+    temporary.replace(name)
+
+
+def _size_of(value: Any) -> int:
+    """Bytes of all tensors in it."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return sum(_size_of(each) for each in inside)
+
+
+def _damaged(path: Path) -> str | None:
+    """A part of a checkpoint that does not match its checksum, which torch.load does not look at."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
+
+
+def _room(path: Path, needed: int) -> str:
+    """What a file needs and what there is, in words."""
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        return ""
+    return f" ({f'{needed:,} bytes are needed, ' if needed else ''}{free:,} are free on the disk)"
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -60,9 +124,7 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: missing, truncated, damaged (its checksums do not match) or holding more than tensors.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch.load does not look at the checksums
-        if damaged is not None:
+        if damaged := _damaged(path):
             raise CheckpointError(f"{path} is damaged: {damaged} in it does not match its checksum")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -71,8 +133,12 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} holds more than tensors and plain values; it was not loaded") from error
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} is no checkpoint, or a damaged one: {error}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise CheckpointError(f"{path} is not a checkpoint of segkit")
+    if state["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {state['format']}, of another version of segkit; this one reads {FORMAT}"
+        )
     return state
 
 

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from numpy.typing import NDArray
 from torch import nn
 
 from segkit.engine.device import device_name
 from segkit.engine.precision import Precision
+
+
+class Console:
+    """Prints for one process of a run; where nothing can be printed any more, the run goes on all the same.
+
+    Args:
+        active: whether this process is the one that prints.
+    """
+
+    def __init__(self, active: bool = True) -> None:
+        self.active = active
+
+    def say(self, text: str) -> None:
+        """Print a line on the standard output."""
+        self._print(text, sys.stdout)
+
+    def warn(self, text: str) -> None:
+        """Print a warning on the standard error."""
+        self._print(f"warning: {text}", sys.stderr)
+
+    def _print(self, text: str, stream: TextIO) -> None:
+        if not self.active:
+            return
+        try:
+            print(text, file=stream, flush=True)
+        except OSError as error:  # a full disk, or a reader that has left
+            with contextlib.suppress(OSError, ValueError):  # what is left in the buffer must not fail once more
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is sys.stdout:
+                self.warn(f"nothing can be printed any more ({error.strerror}); training goes on")
 
 
 def introduction(

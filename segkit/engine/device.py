@@ -13,13 +13,16 @@ from segkit.errors import ConfigError
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is a card, else the CPU.
+    """``auto`` is CUDA where there is a card, else the CPU; of several processes each takes the card of its number.
 
     Raises:
         ConfigError: no such device, or none that torch can use.
     """
+    number_here = os.environ.get("LOCAL_RANK", "")  # by torchrun
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and number_here.isdigit():
+        name = f"cuda:{number_here}"
     kind, _, number = name.partition(":")
     if kind not in {"cpu", "cuda"} or (number and not number.isdigit()):
         raise ConfigError(f'train.device = "{name}"; allowed are auto, cpu, cuda and cuda:N')
@@ -36,6 +39,14 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with a fixed workspace
     torch.use_deterministic_algorithms(deterministic)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Random numbers that are a function of the step: a resumed run draws what it would have, and nothing is kept."""
+    words = np.random.SeedSequence((seed, step, rank)).generate_state(3)
+    torch.manual_seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    random.seed(int(words[2]))
 
 
 def device_name(device: torch.device) -> str:

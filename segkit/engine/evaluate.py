@@ -12,9 +12,11 @@ from tqdm import tqdm
 
 from segkit.data.loader import Batch, Resize, evaluation_loader
 from segkit.data.normalise import normalise
+from segkit.data.order import EvaluationOrder
 from segkit.data.sample import Dataset
 from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision
+from segkit.engine.world import World
 from segkit.errors import ConfigError, ModelError
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
@@ -28,6 +30,9 @@ class Watcher(Protocol):
 
     def update(self, target: Tensor) -> None:
         """Take in a batch's target ``[B,H,W]``."""
+
+    def merge(self, world: World) -> None:
+        """Take in what the other processes have seen."""
 
 
 def logits_of(output: object) -> Tensor:
@@ -65,6 +70,7 @@ def evaluate(
     workers: int = 0,
     description: str = "",
     watcher: Watcher | None = None,
+    world: World | None = None,
 ) -> dict[str, Any]:
     """The scores of a model on a split.
 
@@ -79,29 +85,33 @@ def evaluate(
         workers: processes that load data.
         description: of the progress bar; none is shown without it.
         watcher: is shown every target.
+        world: processes that share the batches, each of which is seen by one of them. With a metric that cannot be
+            merged all of them see every batch.
 
     Returns:
         ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, other metrics, ``loss``, ``losses``, ``class_iou`` by class,
-        and ``predicted``: how many ``classes`` ever are, the most predicted ``class`` and its ``share``.
+        and ``predicted``: how many ``classes`` ever are, the most predicted ``class`` and its ``share``. The same in
+        every process, and whatever their number.
 
     Raises:
         LabelError: a mask holds values outside the classes.
     """
     device = precision.device
-    loader = evaluation_loader(dataset, batch_size=batch_size, resize=resize, workers=workers, device=device)
     confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
     metrics = {name: metric.to(device) if hasattr(metric, "to") else metric for name, metric in (metrics or {}).items()}
     updated = scores.share(metrics.values(), confusion)  # the matrix once, whoever reads it
+    world = world if world and all(can_merge(metric) for metric in updated) else World()
+    order = EvaluationOrder(len(dataset), batch_size, rank=world.rank, size=world.size)
+    loader = evaluation_loader(dataset, order, resize=resize, workers=workers, device=device)
     for metric in updated:
         metric.reset()
-    loss_sum = torch.zeros((), device=device)
-    term_sums = torch.zeros(len(objective.names) if objective else 0, device=device)
-    images = 0
+    losses: list[tuple[int, int, Tensor]] = []  # the batch's number, its images, and [1 + T] on the device
     training = model.training
     model.eval()
     torch.backends.cudnn.benchmark = False  # every new size would be measured anew
+    shown = tqdm(loader, description, leave=False, disable=None if description and world.first else True)
     try:
-        for batches in tqdm(loader, description, leave=False, disable=None if description else True):
+        for number, batches in zip(order.mine, shown, strict=True):
             for batch in batches:
                 batch = batch.to(device)
                 logits = logits_at(model, batch, precision, batch.mask.shape[1:])
@@ -112,16 +122,52 @@ def evaluate(
                     watcher.update(target)
                 if objective is not None:
                     loss, terms = objective(logits, target)
-                    loss_sum += loss * len(batch.names)
-                    term_sums += terms * len(batch.names)
-                images += len(batch.names)
+                    losses.append((number, len(batch.names), torch.cat([loss.view(1), terms])))
     finally:
         model.train(training)
+    for metric in updated:
+        merge(metric, world)
+    if watcher is not None:
+        watcher.merge(world)
     result = read_off(confusion, metrics, dataset.classes)
     if objective is not None:
-        result["loss"] = float(loss_sum) / max(1, images)
-        result["losses"] = dict(zip(objective.names, (term_sums / max(1, images)).tolist(), strict=True))
-    return result
+        means = _mean_losses(losses, len(objective.names), world)
+        result["loss"], result["losses"] = means[0], dict(zip(objective.names, means[1:], strict=True))
+    return world.on_first(lambda: result)  # what follows from it is the same in all, to the last digit
+
+
+def can_merge(metric: Any) -> bool:
+    """Whether what two processes counted can be made one: by ``merge(other)``, or torchmetrics' ``merge_state``."""
+    return hasattr(metric, "merge") or hasattr(metric, "merge_state")
+
+
+def merge(metric: Any, world: World) -> None:
+    """Make what all processes counted one; to rounding the same in each of them."""
+    if hasattr(metric, "sync_on_compute"):
+        metric.sync_on_compute = False  # else torchmetrics would add it all up once more
+    if world.size == 1:
+        return
+    if isinstance(metric, ConfusionMatrix):
+        metric.counts = world.total(metric.counts.cpu())
+        return
+    device = getattr(metric, "device", None)
+    if device is not None:
+        metric.to("cpu")  # they travel as objects, which know nothing of another's card
+    add = getattr(metric, "merge", None) or metric.merge_state
+    for rank, other in enumerate(world.gather(metric)):
+        if rank != world.rank:
+            add(other)
+    if device is not None:
+        metric.to(device)
+
+
+def _mean_losses(losses: Sequence[tuple[int, int, Tensor]], terms: int, world: World) -> list[float]:
+    """The mean of the loss and of its terms over all images; summed in the order of the batches, whoever saw them."""
+    values = torch.stack([value for *_, value in losses]).tolist() if losses else []  # the device is waited for once
+    mine = [(number, images, row) for (number, images, _), row in zip(losses, values, strict=True)]
+    every = sorted((each for those in world.gather(mine) for each in those), key=lambda each: each[0])
+    images = max(1, sum(count for _, count, _ in every))
+    return [sum(row[term] * count for _, count, row in every) / images for term in range(1 + terms)]
 
 
 def read_off(confusion: ConfusionMatrix, metrics: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
@@ -135,7 +181,8 @@ def read_off(confusion: ConfusionMatrix, metrics: Mapping[str, Any], classes: Se
     result: dict[str, Any] = {name: scores.score(name, matrix) for name in ALWAYS}
     for name, metric in metrics.items():
         values = named_values(name, metric.compute())
-        taken = [key for key in values if key in OWN_KEYS or (key in result and not isinstance(metric, scores.Score))]
+        ours = isinstance(metric, scores.Score) and type(metric).compute is scores.Score.compute  # the same figure again
+        taken = [key for key in values if key in OWN_KEYS or (key in result and not ours)]
         if taken:
             raise ConfigError(f"the metric '{name}' gives '{taken[0]}', which is there already; rename it")
         result.update(values)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from segkit.data.sample import Palette
 
 Notify = Callable[..., None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
@@ -63,13 +61,3 @@ class Result:
     peak_memory_bytes: int
     precision: str
     device: str
-
-
-def undisturbed(notify: Notify, device: torch.device) -> Notify:
-    """``notify``, after which the run's random numbers go on as if no observer had drawn any."""
-
-    def tell(event: str, **arguments: Any) -> None:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            notify(event, **arguments)
-
-    return tell

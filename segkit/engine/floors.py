@@ -11,7 +11,8 @@ from torch import Tensor
 
 from segkit.data.labels import LabelCounts
 from segkit.data.sample import Dataset
-from segkit.engine.evaluate import named_values
+from segkit.engine.evaluate import merge, named_values
+from segkit.engine.world import World
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
 
@@ -54,6 +55,11 @@ class Constant:
             if hasattr(metric, "to"):
                 self.metrics[name] = metric = metric.to(target.device)
             metric.update(logits, target)
+
+    def merge(self, world: World) -> None:
+        """Take in what the other processes have seen."""
+        for metric in self.metrics.values():
+            merge(metric, world)
 
     def compute(self) -> dict[str, Any]:
         """Their floors by name."""

@@ -17,7 +17,7 @@ from segkit.errors import RunFolderError, first_few
 
 OWN_FILES = (
     *("run.json", "config.json", "metrics.jsonl", "result.json", "report.html", "model.safetensors"),
-    *("last.pt", "previous.pt", "best.pt", "best.next.pt"),
+    *("last.pt", "previous.pt", "best.pt"),
 )
 
 
@@ -36,6 +36,8 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
             if not os.access(place, os.W_OK | os.X_OK):
                 raise RunFolderError(f"{place} cannot be written; choose another output.dir")
             break
+    if (folder / "samples").is_symlink():
+        raise RunFolderError(f"{folder / 'samples'} is a link; a run writes in its own folder alone")
     if resume and overwrite:
         raise RunFolderError("--resume goes on with a run, --overwrite replaces it: give one of them")
     if resume and not ((folder / "last.pt").exists() or (folder / "previous.pt").exists()):
@@ -117,9 +119,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically."""
+    """Write one JSON object a line, atomically; not to survive a crash, as a checkpoint holds them too."""
     text = "".join(json.dumps(plain(line), ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, lambda file: file.write(text.encode()), durable=False)
 
 
 def plain(value: Any) -> Any:

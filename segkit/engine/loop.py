@@ -1,30 +1,54 @@
-"""The training loop: one epoch of steps, the same on a CPU and on CUDA.
+"""The training loop: one epoch of steps, the same on a CPU and on CUDA, in one process and in several.
 
 Nothing in a step waits for the device: the loss is summed there and read every ``log_every`` steps.
 """
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from segkit.data.loader import Batch
 from segkit.data.normalise import normalise
 from segkit.engine.average import MovingAverage
 from segkit.engine.checkpoint import load_weights
+from segkit.engine.device import seed_step
 from segkit.engine.evaluate import logits_of
+from segkit.engine.global_batch import one_batch
+from segkit.engine.guard import Guard
 from segkit.engine.objective import Objective
 from segkit.engine.optimizer import build_optimizer, learning_rate, set_learning_rate
 from segkit.engine.precision import Precision
-from segkit.errors import TrainingError
+from segkit.engine.sync_batch_norm import synchronised
+from segkit.engine.world import World
 from segkit.settings import TrainSettings
+from segkit.signals import StopSignals
+
+
+@dataclass
+class Position:
+    """How far an epoch is.
+
+    Attributes:
+        steps: that were taken of it.
+        skipped: of these, on the device.
+        sums: of the loss and its terms over the steps that counted, ``[1 + T]`` on the device.
+        seconds: that they took.
+    """
+
+    steps: int
+    skipped: Tensor
+    sums: Tensor
+    seconds: float = 0.0
 
 
 class Loop:
@@ -32,24 +56,42 @@ class Loop:
 
     Attributes:
         model: the weights that are trained.
-        step: optimizer steps taken so far.
+        step: optimizer steps taken so far, those among them that were skipped.
         steps: optimizer steps of the whole run, which the learning rate is planned for.
+        position: in the epoch that goes on.
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, settings: TrainSettings, precision: Precision, steps: int
+        self,
+        model: nn.Module,
+        objective: Objective,
+        settings: TrainSettings,
+        precision: Precision,
+        steps: int,
+        *,
+        world: World | None = None,
+        stop: StopSignals | None = None,
     ) -> None:
         device = precision.device
+        self.settings, self.precision, self.steps = settings, precision, steps
+        self.world, self.stop = world or World(), stop or StopSignals()
+        if settings.sync_batch_norm:
+            model, left = synchronised(model, device, self.world)
+            if left and self.world.first:
+                print(f"warning: {', '.join(left)}: statistics of each process's own images", file=sys.stderr)
         if settings.channels_last:
             model = model.to(memory_format=torch.channels_last)
         self.model = model.to(device).train()
         self.objective = objective.to(device)
-        self.settings, self.precision, self.steps = settings, precision, steps
         self.step = 0
         self.optimizer = build_optimizer(self.model, settings)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.needs_scaler)
         self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
-        self._forward: Any = torch.compile(self.model, dynamic=False) if settings.compile else self.model
+        self.guard = Guard(self.model, settings.max_skipped, device, settings.log_every)
+        self.position = self._begin()
+        self._parallel = _parallel(self.model, device) if self.world.size > 1 else None
+        forward = self._parallel or self.model
+        self._forward: Any = torch.compile(forward, dynamic=False) if settings.compile else forward
         self._proven = not settings.compile
 
     @property
@@ -57,56 +99,115 @@ class Loop:
         """The weights that are evaluated and kept: the average where there is one."""
         return self.average.model if self.average else self.model
 
-    def run_epoch(self, batches: Iterable[Batch], length: int, description: str) -> dict[str, Any]:
-        """Train on the batches; returns the mean ``loss``, the ``losses`` by name, ``lr`` and ``images_per_second``.
+    def run_epoch(
+        self,
+        batches: Iterable[Batch],
+        length: int,
+        images: int,
+        description: str,
+        between: Callable[[list[bool]], None] | None = None,
+        wishes: Callable[[], list[bool]] = list,
+    ) -> dict[str, Any]:
+        """Train on what is left of an epoch.
+
+        Args:
+            batches: from the loop's position on.
+            length: of the epoch, steps.
+            images: in a batch, over all processes.
+            description: of the progress bar.
+            between: called between any two steps, where the loop's state is whole, with what was agreed on.
+            wishes: of this process, on which all agree during a step.
+
+        Returns:
+            Of the whole epoch the mean ``loss``, the ``losses`` by name, the last ``lr``, how many steps were
+            ``skipped``, ``images``, ``seconds`` and ``images_per_second``.
 
         Raises:
-            TrainingError: the loss is no longer a finite number.
+            TrainingError: too many steps in a row were skipped.
+            Interrupted: between two steps; the state is whole.
         """
         self.model.train()
         torch.backends.cudnn.benchmark = not self.settings.deterministic  # off in evaluation: sizes differ there
-        device = self.precision.device
-        length = min(length, self.steps - self.step)
-        sums = torch.zeros(1 + len(self.objective.names), device=device)
-        images = count = 0
-        start = time.perf_counter()
+        length = min(length, self.steps - self.step + self.position.steps)
+        every = self.settings.log_every if self.precision.device.type == "cuda" else 1  # a CPU is not waited for
+        began = time.perf_counter() - self.position.seconds
         # tqdm shows images rather than steps: they compare between batch sizes
-        total = length * self.settings.batch_size
-        with tqdm(desc=description, total=total, unit=" images", leave=False, disable=None) as progress:
-            for batch in batches:
-                if count == length:
-                    break
-                sums += self.train_step(batch.to(device))
-                count += 1
-                images += len(batch.names)
-                if count % self.settings.log_every == 0 or count == length:
-                    progress.set_postfix_str(f"step {count}/{length}, loss {self._read(sums)[0] / count:.4f}", False)
-                progress.update(len(batch.names))
-        means = [value / max(1, count) for value in self._read(sums)]  # waits for the device
-        seconds = time.perf_counter() - start
+        bar: tqdm[Any] = tqdm(
+            desc=description,
+            total=length * images,
+            initial=self.position.steps * images,
+            unit=" images",
+            leave=False,
+            disable=None if self.world.first else True,
+        )
+        source = iter(batches) if self.position.steps < length else iter(())
+        # alone, a process may stop while it waits for a batch; of several all must take the same steps
+        with bar, self.stop.held() if self.world.size > 1 else nullcontext():
+            while self.position.steps < length:
+                batch = next(source).to(self.precision.device)
+                with self._whole():
+                    agreed = self.world.agreement(wishes())
+                    self.position.sums += self.train_step(batch)
+                    self.position.steps += 1
+                    self.position.seconds = time.perf_counter() - began
+                steps = self.position.steps
+                if steps % every == 0 or steps == length:
+                    self.guard.check()
+                if steps % self.settings.log_every == 0 or steps == length:
+                    bar.set_postfix_str(f"step {steps}/{length}, loss {self._means()[0]:.4f}", False)
+                bar.update(images)
+                if between:
+                    between(agreed())
+        means = self._means()  # waits for the device
+        seconds = self.position.seconds = time.perf_counter() - began
         return {
             "loss": means[0],
             "losses": dict(zip(self.objective.names, means[1:], strict=True)),
             "lr": self.optimizer.param_groups[0]["lr"],
-            "images": images,
+            "skipped": int(self.guard.skipped[0] - self.position.skipped),
+            "images": self.position.steps * images,
             "seconds": seconds,
-            "images_per_second": images / seconds,
+            "images_per_second": self.position.steps * images / seconds,
         }
 
+    def end_epoch(self) -> None:
+        """Begin to count anew."""
+        self.position = self._begin()
+
     def train_step(self, batch: Batch) -> Tensor:
-        """One optimizer step on a batch on the device; the loss and its terms ``[1 + T]``, still on the device."""
+        """One optimizer step on a batch on the device; the loss and its terms ``[1 + T]``, still on the device.
+
+        They are those of all processes, and 0 where the step was skipped, as loss or gradient were no finite numbers.
+        """
+        seed_step(self.settings.seed, self.step, self.world.rank)
         set_learning_rate(self.optimizer, learning_rate(self.settings, self.step, self.steps))
+        self.guard.before(self.step, batch.names)
         values = self._gradients(batch)
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        bad = ~torch.isfinite(values[0]) | ~torch.isfinite(norm)
+        if self.world.size > 1:
+            told = self.world.total(torch.cat([bad.view(1).float(), values]))
+            bad, values = told[0] > 0, told[1:] / self.world.size
         if self.settings.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        self.scaler.step(self.optimizer)
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip_norm, norm)
+        self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # the fused ones do nothing where it is 1
+        self.optimizer.step()
         self.scaler.update()
+        self.guard.after(self.step, bad)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if self.average:
             self.average.update(self.model)
-        return values
+        return torch.where(bad, 0.0, values)
+
+    def _whole(self) -> AbstractContextManager[Any]:
+        """A step that is not stopped half-way; but for the first one of a compiler, which takes minutes.
+
+        Nothing is lost then: what was there before it is in the checkpoint that the run began with.
+        """
+        return self.stop.held() if self._proven else nullcontext()
 
     def _gradients(self, batch: Batch) -> Tensor:
         if self._proven:
@@ -118,7 +219,7 @@ class Loop:
                 raise
             lines = str(error).strip().splitlines() or [""]
             print(f"train.compile failed, going on without it: {type(error).__name__}: {lines[0]}", file=sys.stderr)
-            self._forward = self.model
+            self._forward = self._parallel or self.model
             self.optimizer.zero_grad(set_to_none=True)
             values = self._forward_backward(batch)
         self._proven = True
@@ -127,38 +228,42 @@ class Loop:
     def _forward_backward(self, batch: Batch) -> Tensor:
         """Leave the mean gradient over the batch's images in the parameters."""
         sums = torch.zeros(1 + len(self.objective.names), device=self.precision.device)
-        for part in batch.parts(self.settings.accumulate):
+        parts = batch.parts(self.settings.accumulate)
+        for part in parts:
             share = len(part.names) / len(batch.names)
             images = normalise(part.image, part.colour)  # [B,3,H,W], as channels_last as the batch
             if not self.settings.channels_last:
                 images = images.contiguous()
-            with self.precision.autocast():
-                logits = logits_of(self._forward(images))  # [B,C,H,W]
-            loss, terms = self.objective(logits, part.mask)  # outside autocast: float32
-            self.scaler.scale(loss * share).backward()
+            # gradients travel once a step
+            alone = self._parallel.no_sync() if self._parallel and part is not parts[-1] else nullcontext()
+            with alone:
+                with self.precision.autocast():
+                    logits = logits_of(self._forward(images))  # [B,C,H,W]
+                with one_batch(self.world):
+                    loss, terms = self.objective(logits, part.mask)  # outside autocast: float32
+                self.scaler.scale(loss * share).backward()
             sums += torch.cat([loss.detach().view(1), terms]) * share
         return sums
 
-    def _read(self, sums: Tensor) -> list[float]:
-        values: list[float] = sums.tolist()
-        if not math.isfinite(values[0]):
-            raise TrainingError(
-                f"the loss is {values[0]} within the steps up to {self.step}; lower train.lr, set train.clip_norm = 1.0"
-                + (', or use train.precision = "fp32"' if self.precision.name != "fp32" else "")
-            )
-        return values
+    def _begin(self) -> Position:
+        zeros = torch.zeros(1 + len(self.objective.names), device=self.precision.device)
+        return Position(0, self.guard.skipped[0].clone(), zeros)
+
+    def _means(self) -> list[float]:
+        counted = self.position.steps - (self.guard.skipped[0] - self.position.skipped)
+        means: list[float] = (self.position.sums / counted).tolist()  # NaN where every step was skipped
+        return means
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on: tensors and plain values only."""
-        cuda = self.precision.device.type == "cuda"
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "guard": self.guard.state_dict(),
+            "position": vars(self.position),
             "step": self.step,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.precision.device) if cuda else None,
         }
 
     def load_state_dict(self, state: dict[str, Any], place: str) -> None:
@@ -172,7 +277,11 @@ class Loop:
         self.scaler.load_state_dict(state["scaler"])
         if self.average and state["average"]:
             self.average.load_state_dict(state["average"])
+        self.guard.load_state_dict(state["guard"])
+        at, device = state["position"], self.precision.device
+        self.position = Position(at["steps"], at["skipped"].to(device), at["sums"].to(device), at["seconds"])
         self.step = state["step"]
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None and self.precision.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], self.precision.device)
+
+
+def _parallel(model: nn.Module, device: torch.device) -> DistributedDataParallel:
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)

@@ -18,6 +18,8 @@ MAY_CHANGE = {
     "train.device",
     "train.compile",
     "train.log_every",
+    "train.checkpoint_minutes",
+    "train.max_skipped",
     "output.dir",
     "output.samples",
     "dataset.root",

@@ -14,7 +14,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Each may import those before it. Up to config, and at the top of every command, nothing heavy.
 CHAIN = [
-    *("errors", "settings", "hookspecs", "builtin", "plugins", "requirements", "registry", "source", "build"),
+    *(
+        "errors",
+        "signals",
+        "settings",
+        "hookspecs",
+        "builtin",
+        "plugins",
+        "requirements",
+        "registry",
+        "source",
+        "build",
+    ),
     *("overrides", "config"),
     *("compose", "loading", "evaluation", "cli", "__main__", "testing"),
 ]
@@ -54,7 +65,9 @@ def core_breaches(root: Path, plugins: list[str]) -> Iterator[str]:
             yield f"{module} has no place in the chain"
             continue
         allowed = (
-            set(WORKERS) | {"errors", "settings"} if own in WORKERS else set(CHAIN[: CHAIN.index(own)] if own else [])
+            set(WORKERS) | {"errors", "settings", "signals"}
+            if own in WORKERS
+            else set(CHAIN[: CHAIN.index(own)] if own else [])
         )
         if own in CHAIN and own not in LIGHT:
             allowed |= set(WORKERS)

@@ -58,7 +58,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> 
             return os.mkdir, (str(tmp_path / "boom"),)
 
     path = tmp_path / "last.pt"
-    torch.save({"format": 1, "model": Bomb()}, path)
+    torch.save({"format": checkpoint.FORMAT, "model": Bomb()}, path)
     with pytest.raises(CheckpointError, match="more than tensors"):
         checkpoint.load(path)
     assert not (tmp_path / "boom").exists()
@@ -85,7 +85,7 @@ def test_weights_of_another_model_are_listed() -> None:
 
 def test_a_full_disk_leaves_the_old_checkpoint_intact(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
-    checkpoint.write_atomically(path, lambda file: torch.save({"format": 1, "step": 1}, file))
+    checkpoint.write_atomically(path, lambda file: torch.save({"format": checkpoint.FORMAT, "step": 1}, file))
     script = f"""
 import resource, signal, sys, torch
 from pathlib import Path

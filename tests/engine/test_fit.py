@@ -85,7 +85,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(make_job: MakeJob, monke
 
     assert same(weights(whole.folder), weights(stopped.folder))
     assert same(load_file(whole.folder / "model.safetensors"), load_file(stopped.folder / "model.safetensors"))
-    one, two = (checkpoint.load(job.folder / "last.pt")["history"] for job in (whole, stopped))
+    one, two = (checkpoint.load(job.folder / "last.pt")["history"]["lines"] for job in (whole, stopped))
     timeless = [
         [{**line, "train": line["train"] | {"seconds": 0, "images_per_second": 0}} for line in h] for h in (one, two)
     ]
@@ -112,7 +112,7 @@ def test_max_steps_ends_the_run_and_plans_the_rate_for_it(make_job: MakeJob) -> 
     train_and_evaluate(job)
     state = checkpoint.load(job.folder / "last.pt")
     assert state["step"] == 3
-    assert state["history"][-1]["train"]["lr"] == pytest.approx((1 / 3) ** 0.9)
+    assert state["history"]["lines"][-1]["train"]["lr"] == pytest.approx((1 / 3) ** 0.9)
 
 
 def test_patience_ends_a_run_that_stands_still(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +125,7 @@ def test_patience_ends_a_run_that_stands_still(make_job: MakeJob, capsys: pytest
 def test_best_may_be_the_loss_and_an_unknown_score_is_named(make_job: MakeJob) -> None:
     job = make_job(best="loss")
     result = train_and_evaluate(job)
-    history = checkpoint.load(job.folder / "last.pt")["history"]
+    history = checkpoint.load(job.folder / "last.pt")["history"]["lines"]
     assert history[result.best_epoch - 1]["val"]["loss"] == min(line["val"]["loss"] for line in history)
     with pytest.raises(ConfigError, match=r'train\.best = "miou".*mean_iou'):
         train_and_evaluate(make_job("other", best="miou"))
@@ -157,12 +157,6 @@ def test_fp32_and_bf16_agree_within_noise(make_job: MakeJob) -> None:
         for precision in ("fp32", "bf16")
     ]
     assert scores[0] == pytest.approx(scores[1], abs=0.03)
-
-
-def test_a_loss_that_is_no_number_ends_the_run_and_says_what_to_do(make_job: MakeJob) -> None:
-    broken = Objective([("broken", 1.0, lambda logits, target: logits.sum() * float("nan"))])
-    with pytest.raises(TrainingError, match=r"loss is nan .* lower train\.lr"):
-        train_and_evaluate(make_job(fields={"objective": broken}))
 
 
 def test_a_compiler_that_fails_is_told_once_and_eager_goes_on(
@@ -262,8 +256,7 @@ def test_a_kill_between_two_files_keeps_the_best_weights_and_their_epoch_togethe
         assert same(weights(job.folder), weights(whole.folder))
         assert same(load_file(job.folder / "model.safetensors"), load_file(whole.folder / "model.safetensors"))
         best, state = checkpoint.load(job.folder / "best.pt"), checkpoint.load(job.folder / "last.pt")
-        assert best["epoch"] == state["best_epoch"]
-        assert not (job.folder / "best.next.pt").exists()
+        assert len(best["history"]["lines"]) == state["history"]["best_epoch"]
 
 
 def test_a_finished_run_that_goes_on_shows_no_result_until_it_ends(
@@ -353,7 +346,7 @@ def test_a_metric_may_give_numpys_numbers_and_be_used_afterwards(make_job: MakeJ
     job = make_job(epochs=1, fields={"metrics": {"numpy": Numpy(), "mean_iou": ours}})
     result = train_and_evaluate(job)
     assert result.splits["val"]["numpy"] == 4.0
-    assert checkpoint.load(job.folder / "last.pt")["history"][0]["val"]["several"] == [0, 1]
+    assert checkpoint.load(job.folder / "last.pt")["history"]["lines"][0]["val"]["several"] == [0, 1]
     ours.reset()
     ours.update(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))
     assert ours.compute()["mean_iou"] == 1.0

@@ -1,0 +1,71 @@
+"""Which samples in which batch of which process: a pure function of (seed, epoch), so there is nothing to restore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from segkit.errors import ConfigError
+
+Key = tuple[int, int]  # (epoch, index); an index beyond the dataset's length is a repeated pass
+
+
+class BatchOrder:
+    """Batches of keys, shuffled anew each epoch; an incomplete last batch is left out (BatchNorm suffers from it).
+
+    Of several processes each gets its share of every batch, and of each of its ``parts``, so that a part is the same
+    images however many share it.
+
+    Attributes:
+        epoch: which one, set before each pass.
+        start: batches of it that are left out, as they were seen before the run was stopped.
+        images: in a batch, over all processes.
+
+    Raises:
+        ConfigError: a process would get none.
+    """
+
+    def __init__(
+        self, length: int, batch_size: int, seed: int, repeat: int = 1, *, parts: int = 1, rank: int = 0, size: int = 1
+    ) -> None:
+        self.length, self.batch_size, self.seed, self.repeat = length, batch_size, seed, repeat
+        self.parts, self.rank, self.size = parts, rank, size
+        self.epoch = self.start = 0
+        self.images = min(batch_size, length * repeat)
+        if size > 1 and (self.images % parts or self.images // parts < size):
+            raise ConfigError(
+                f"train.batch_size = {batch_size} in {parts} parts (train.accumulate), of {length * repeat} images: "
+                f"each of {size} processes needs an image of each part; give a larger batch, or fewer processes"
+            )
+
+    def __len__(self) -> int:
+        return max(1, self.length * self.repeat // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        passes = (
+            number * self.length + np.random.default_rng((self.seed, self.epoch, number)).permutation(self.length)
+            for number in range(self.repeat)
+        )
+        order = np.concatenate(list(passes))
+        for start in range(self.start * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            batch = order[start : start + self.batch_size]
+            if self.size > 1:
+                batch = np.concatenate(
+                    [np.array_split(part, self.size)[self.rank] for part in np.split(batch, self.parts)]
+                )
+            yield [(self.epoch, int(index)) for index in batch]
+
+
+class EvaluationOrder:
+    """Indices in batches, in the dataset's own order; of several processes each gets every n-th batch, whole."""
+
+    def __init__(self, length: int, batch_size: int, *, rank: int = 0, size: int = 1) -> None:
+        self.batches = [list(range(start, min(start + batch_size, length))) for start in range(0, length, batch_size)]
+        self.mine = range(rank, len(self.batches), size)
+
+    def __len__(self) -> int:
+        return len(self.mine)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (self.batches[number] for number in self.mine)

@@ -1,0 +1,163 @@
+"""The processes that train together: one, or those that torchrun started, with what they tell each other.
+
+In a world of one process nothing here does anything. Otherwise objects travel by gloo, tensors of a card by NCCL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from segkit.errors import SegkitError, TrainingError
+
+T = TypeVar("T")
+PATIENCE = timedelta(minutes=30)  # for a process that reads labels or draws while the others wait
+CPU = torch.device("cpu")
+_LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "TCPStore")  # they have no class of their own for it
+
+
+class Elsewhere(SegkitError):
+    """The first process cannot go on, and has said why: the others leave with its status, in silence."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("the first process has said why")
+        self.exit_status = status
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run.
+
+    Attributes:
+        rank: of this process, from 0.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return self.rank == 0
+
+    def on_first(self, function: Callable[[], T]) -> T:
+        """What the function returns in the first process, which alone calls it; it also ends a wait for that.
+
+        Raises:
+            Exception: the function's, in the first process.
+            Elsewhere: in the others then.
+        """
+        if self.size == 1:
+            return function()
+        if self.first:
+            try:
+                answer: list[Any] = [function(), None]
+            except Exception as error:
+                self._tell([None, getattr(error, "exit_status", 1)])
+                raise
+            self._tell(answer)
+        else:
+            answer = [None, None]
+            self._tell(answer)
+            if answer[1] is not None:
+                raise Elsewhere(answer[1])
+        result: T = answer[0]
+        return result
+
+    def first_before_others(self, function: Callable[[], T]) -> T:
+        """What the function returns in each process; the first one is done, or has failed, before the others begin."""
+        if self.size == 1:
+            return function()
+        own: list[T] = []
+        self.on_first(lambda: own.append(function()))
+        return own[0] if own else function()
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place; the device is not waited for."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def agreement(self, wishes: list[bool]) -> Callable[[], list[bool]]:
+        """Ask, without waiting, which of the wishes any process has; the answer is the same in all."""
+        if self.size == 1:
+            return lambda: wishes
+        flags = torch.tensor(wishes, dtype=torch.int32)
+        work = dist.all_reduce(flags, dist.ReduceOp.MAX, async_op=True)
+
+        def answer() -> list[bool]:
+            work.wait()
+            return [bool(flag) for flag in flags.tolist()]
+
+        return answer
+
+    @torch.no_grad()
+    def same_buffers(self, model: nn.Module) -> None:
+        """Give all processes the first one's buffers: a layer that is not synchronised counts its own part alone."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def _tell(self, values: list[Any]) -> None:
+        dist.broadcast_object_list(values, 0, device=CPU)
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """The world of this process: that of torchrun, which is joined and left, that of the caller, or one of its own.
+
+    Raises:
+        TrainingError: the others could not be reached, or one of them ended.
+    """
+    if dist.is_available() and dist.is_initialized():  # by the caller, who leaves it too
+        yield World(dist.get_rank(), dist.get_world_size())
+        return
+    size = int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ and "RANK" in os.environ else 1
+    if size == 1:
+        yield World()
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(local_rank())
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+        yield World(dist.get_rank(), size)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not any(word in str(error) for word in _LOST):
+            raise
+        reason = (str(error).splitlines() or [""])[0]
+        raise TrainingError(f"another process of the run ended or cannot be reached: {reason}") from error
+    dist.destroy_process_group()  # not after an error: it may wait for a process that is no more
+
+
+def local_rank() -> int:
+    """The number of this process on its machine, which is that of its card."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def launcher() -> str:
+    """Who started this process, the same after an elastic restart; empty without torchrun."""
+    run = os.environ.get("TORCHELASTIC_RUN_ID")
+    return f"{run} {os.uname().nodename} {os.getppid()}" if run and hasattr(os, "uname") else ""
+
+
+def restarted() -> bool:
+    """Whether torchrun starts this process anew after a failure."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"

@@ -1,0 +1,99 @@
+"""SIGTERM and Ctrl-C while a run goes on: it ends where nothing is lost, with the status a shell expects."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+ECHO = 1.0  # seconds in which a second Ctrl-C is the first one, passed on: torchrun sends its own after the terminal's
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was asked to end.
+
+    Attributes:
+        number: of the signal.
+        status: 128 + number: 130 for Ctrl-C, 143 for SIGTERM.
+        kept: what was saved, and how to go on.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number, self.status = number, 128 + number
+        self.kept = "nothing to keep"
+
+
+class StopSignals:
+    """Turns the first SIGTERM or Ctrl-C into :class:`Interrupted`, at once or where :meth:`held` ends.
+
+    A second Ctrl-C leaves at once; a second SIGTERM changes nothing, as schedulers repeat it. Outside the main thread
+    there are no signals to catch.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._told = False
+        self._held = 0
+        self._process = os.getpid()
+        self._at = 0.0
+        self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it for what runs in the background
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A signal that comes in this block waits until its end.
+
+        Raises:
+            Interrupted: at the end, if one came; not again after it was raised once.
+        """
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+        self._raise()
+
+    def end(self, number: int) -> None:
+        """End as if the signal had come to this process.
+
+        Raises:
+            Interrupted: always.
+        """
+        self.received, self._told = self.received or number, True
+        raise Interrupted(self.received)
+
+    def _raise(self) -> None:
+        if self.received and not self._told and not self._held:
+            self._told = True
+            raise Interrupted(self.received)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a loader's process, in its first moments
+            os._exit(128 + number)
+        now = time.monotonic()
+        echo = ECHO if "TORCHELASTIC_RUN_ID" in os.environ else 0.0
+        if self.received and number == signal.SIGINT and now - self._at > echo:
+            os.write(2, b"\nsegkit: left at once\n")
+            os._exit(128 + number)
+        if not self.received:
+            self.received, self._at = number, now
+        self._raise()
