@@ -92,6 +92,7 @@ def link(path: Path, name: Path) -> None:
     except OSError:
         shutil.copyfile(path, temporary)
     temporary.replace(name)
+    temporary.unlink(missing_ok=True)  # a rename does nothing where both are names of one file already
 
 
 def _size_of(value: Any) -> int:

@@ -25,6 +25,7 @@ class Console:
 
     def __init__(self, active: bool = True) -> None:
         self.active = active
+        self._told = False
 
     def say(self, text: str) -> None:
         """Print a line on the standard output."""
@@ -39,11 +40,12 @@ class Console:
             return
         try:
             print(text, file=stream, flush=True)
-        except OSError as error:  # a full disk, or a reader that has left
+        except (OSError, ValueError) as error:  # a full disk, a reader that has left, a stream that was closed
             with contextlib.suppress(OSError, ValueError):  # what is left in the buffer must not fail once more
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            if stream is sys.stdout:
-                self.warn(f"nothing can be printed any more ({error.strerror}); training goes on")
+            if stream is sys.stdout and not self._told:
+                self._told = True
+                self.warn(f"nothing can be printed any more ({error}); training goes on")
 
 
 def introduction(

@@ -38,7 +38,8 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
     torch.manual_seed(seed)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with a fixed workspace
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call alone imports torch's compiler: 2 s
+        torch.use_deterministic_algorithms(deterministic)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -181,7 +181,9 @@ def read_off(confusion: ConfusionMatrix, metrics: Mapping[str, Any], classes: Se
     result: dict[str, Any] = {name: scores.score(name, matrix) for name in ALWAYS}
     for name, metric in metrics.items():
         values = named_values(name, metric.compute())
-        ours = isinstance(metric, scores.Score) and type(metric).compute is scores.Score.compute  # the same figure again
+        ours = (
+            isinstance(metric, scores.Score) and type(metric).compute is scores.Score.compute
+        )  # the same figure again
         taken = [key for key in values if key in OWN_KEYS or (key in result and not ours)]
         if taken:
             raise ConfigError(f"the metric '{name}' gives '{taken[0]}', which is there already; rename it")

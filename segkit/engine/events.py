@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from segkit.data.sample import Palette
 
@@ -61,3 +65,23 @@ class Result:
     peak_memory_bytes: int
     precision: str
     device: str
+
+
+def undisturbed(notify: Notify) -> Notify:
+    """``notify``, after which the process is as if no observer had changed what belongs to all.
+
+    Random numbers need no care: each step has its own.
+    """
+
+    def tell(event: str, **arguments: Any) -> None:
+        folder, streams = Path.cwd(), (sys.stdout, sys.stderr)
+        gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+        try:
+            notify(event, **arguments)
+        finally:
+            os.chdir(folder)
+            sys.stdout, sys.stderr = streams
+            torch.set_grad_enabled(gradients)
+            torch.set_default_dtype(dtype)
+
+    return tell

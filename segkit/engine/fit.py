@@ -20,7 +20,7 @@ from segkit.engine import checkpoint, collapse
 from segkit.engine.console import Console, epoch_line, final_table, introduction
 from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything
 from segkit.engine.evaluate import evaluate
-from segkit.engine.events import Notify, Result, Run
+from segkit.engine.events import Notify, Result, Run, undisturbed
 from segkit.engine.floors import Constant, beside, floor
 from segkit.engine.folder import check_folder, clear, locked, read_json, write_json, write_lines
 from segkit.engine.history import History
@@ -80,7 +80,16 @@ def train_and_evaluate(
         floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
         seed_everything(job.train.seed, job.train.deterministic)
         world.on_first(lambda: stack.enter_context(locked(job.folder)) or ())
-        run = _Fit(job, scan, floors, precision, notify if notify and world.first else _nobody, world, stop, console)
+        run = _Fit(
+            job,
+            scan,
+            floors,
+            precision,
+            undisturbed(notify) if notify and world.first else _nobody,
+            world,
+            stop,
+            console,
+        )
         stack.callback(shut_down, run.batches)
         with explained(job, precision.device):
             return run.run(resume)

@@ -60,7 +60,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
         """Normalise ``[B,C,...]``."""
         if not self.training:
             return super().forward(input)
-        values = input.float()  # [B,C,...]
+        values = input.to(torch.promote_types(input.dtype, torch.float32))  # [B,C,...]
         dims = [0, *range(2, values.ndim)]
         shape = [1, -1, *[1] * (values.ndim - 2)]
         count = self.world.total(torch.tensor(float(values.numel() // values.shape[1])))

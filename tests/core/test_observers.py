@@ -56,7 +56,9 @@ def test_none_can_change_the_run_or_what_another_is_told(site: Any, tmp_path: Pa
     assert repr(watched.splits) == repr(alone.splits)  # as text: absent classes are NaN
     one, two = (checkpoint.load(tmp_path / name / "last.pt") for name in ("alone", "watched"))
     assert all(torch.equal(one["model"][key], two["model"][key]) for key in one["model"])
-    assert repr([line["val"] for line in one["history"]]) == repr([line["val"] for line in two["history"]])
+    assert repr([line["val"] for line in one["history"]["lines"]]) == repr(
+        [line["val"] for line in two["history"]["lines"]]
+    )
 
 
 @pytest.mark.parametrize(

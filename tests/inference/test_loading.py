@@ -6,11 +6,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import segkit
+from segkit.engine import checkpoint
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, SegkitError
 
 
 def save_checkpoint(path, model, **others):
-    torch.save({"format": 1, "model": model, **others}, path)
+    torch.save({"format": checkpoint.FORMAT, "model": model, **others}, path)
 
 
 def test_a_run_folder_predicts(run_folder, labels, paint):
