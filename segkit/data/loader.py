@@ -6,6 +6,7 @@ index), so that worker processes keep no state.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections import defaultdict
@@ -184,7 +185,8 @@ def shut_down(loader: DataLoader[Batch]) -> None:
     """End the loader's processes; those of an iterator that is alive when Python ends can keep it from ending."""
     iterator: Any = getattr(loader, "_iterator", None)  # torch has no public name for it
     if hasattr(iterator, "_shutdown_workers"):
-        iterator._shutdown_workers()
+        with contextlib.suppress(RuntimeError):  # one of them had to be killed: torch's handler tells of it even here
+            iterator._shutdown_workers()
 
 
 def worker_count(workers: int | str, device: torch.device) -> int:

@@ -1,0 +1,139 @@
+"""SIGTERM and Ctrl-C: the run ends soon, says what it kept, and goes on from there as if it had not been stopped."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segkit.engine import checkpoint
+
+STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+# where the signal comes -> the steps that are kept
+MOMENTS = {
+    "in the first step": ("at(Loop, '_forward_backward', 1, SEND)", 1),
+    "in the midst of an epoch": ("at(Loop, '_forward_backward', 6, SEND)", 6),
+    "between two steps": ("at(fit._Fit, '_between', 6, SEND)", 6),
+    "in the last step of an epoch": ("at(Loop, '_forward_backward', 8, SEND)", 8),
+    "in validation": ("at(evaluate, 'logits_at', 4, SEND)", 8),
+    "in a picture": ("at(fit, 'write_samples', 2, SEND)", 8),
+    "in a save": ("at(checkpoint, '_damaged', 3, SEND)", 8),
+    "in the scores at the end": ("at(fit, 'evaluate', 5, SEND)", 12),
+}
+
+
+@pytest.mark.parametrize("number", STATUS, ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
+    place: Any, whole: Path, moment: str, number: signal.Signals
+) -> None:
+    """F08, F10, F11: the step is finished, the state saved, the status is that of a shell, and one line says it."""
+    code, steps = MOMENTS[moment]
+    stopped = place.start(before=code.replace("SEND", f"send({int(number)})"))
+    assert stopped.wait(10) == STATUS[number]
+    told = [line for line in stopped.err.splitlines() if line]
+    assert len(told) == 1, told
+    assert told[0].startswith("segkit: interrupted; " if number == signal.SIGINT else "segkit: stopped by SIGTERM; ")
+    assert f"saved in {place.path()} after epoch " in told[0]
+    assert told[0].endswith("--resume goes on from there")
+    assert checkpoint.load(place.path() / "last.pt")["step"] == steps
+    place.run("--resume")
+    place.same(whole)
+    assert len((place.folder / "run.seen").read_text().splitlines()) == 12  # no step was made twice
+
+
+@pytest.mark.parametrize("moment", ["at(scan, '_noted', 1, SEND)", "at(fit, 'check', 1, SEND)"], ids=["scan", "checks"])
+def test_before_the_first_step_there_is_nothing_to_keep(place: Any, moment: str) -> None:
+    """F10: a signal in the label scan ends at once; the next start is a new one."""
+    stopped = place.start(before=moment.replace("SEND", "send(signal.SIGTERM)"))
+    assert stopped.wait(10) == 143
+    assert stopped.err == "segkit: stopped by SIGTERM; nothing to keep\n"
+    assert not (place.path() / "last.pt").exists()
+    place.run("train.epochs=1")
+
+
+def test_a_signal_to_the_whole_group_does_not_lose_the_workers(place: Any, whole: Path) -> None:
+    """F09: a scheduler tells every process; loaders work on until the step is done, and none keeps Python from ending."""
+    group = "send(signal.SIGTERM, group=True)"
+    stopped = place.start("train.workers=2", before=f"at(Loop, '_forward_backward', 6, {group})")
+    assert stopped.wait(10) == 143, stopped.err
+    assert stopped.err.count("\n") == 1, stopped.err
+    assert checkpoint.load(place.path() / "last.pt")["step"] == 6
+    place.run("--resume", "train.workers=2")
+    place.same(whole)
+
+
+@pytest.mark.parametrize("number", STATUS, ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_signal_while_a_batch_is_waited_for(place: Any, number: signal.Signals, workers: int) -> None:
+    """F10: the first batch takes for ever; the run ends all the same, and its workers with it."""
+    slow = """
+from segkit.data import loader
+def never(self, key, real=loader.TrainingViews.__getitem__):
+    open("waiting", "w").close()
+    time.sleep(3600)
+loader.TrainingViews.__getitem__ = never
+"""
+    stopped = place.start(f"train.workers={workers}", before=slow)
+    stopped.until((place.folder / "waiting").exists)
+    stopped.send(number, group=True)
+    assert stopped.wait(20) == STATUS[number], stopped.err
+    assert "after epoch 0; --resume goes on from there" in stopped.err
+
+
+def test_a_second_ctrl_c_leaves_at_once(place: Any) -> None:
+    """F11: also in a step that does not end."""
+    act = "lambda: (open('here', 'w').close(), [time.sleep(0.01) for _ in range(99999)])"
+    endless = f"at(Loop, '_forward_backward', 2, {act})"
+    stopped = place.start(before=endless)
+    stopped.until((place.folder / "here").exists)
+    for _ in range(5):
+        stopped.send(signal.SIGTERM)  # which changes nothing after the first: schedulers send it several times
+    assert not stopped.ended()
+    began = time.monotonic()
+    while not stopped.ended() and time.monotonic() < began + 2:  # two that come at once are one to the system
+        stopped.send(signal.SIGINT)
+        time.sleep(0.01)
+    assert stopped.wait(1) == 130
+    assert "left at once" in stopped.err
+    assert checkpoint.load(place.path() / "last.pt")["step"] == 0  # whole, from before the first step
+
+
+def test_a_signal_in_the_compiler_does_not_wait_for_it(place: Any) -> None:
+    """F10: what a compiler has begun is not kept; the run has not taken a step yet."""
+    compiler = """
+def slow(model, **options):
+    def forward(*arguments):
+        open("compiling", "w").close()
+        time.sleep(3600)
+    return forward
+torch.compile = slow
+"""
+    stopped = place.start("train.compile=true", before=compiler)
+    stopped.until((place.folder / "compiling").exists)
+    stopped.send(signal.SIGTERM)
+    assert stopped.wait(10) == 143
+    assert checkpoint.load(place.path() / "last.pt")["step"] == 0
+    place.run("--resume")
+
+
+def test_a_run_in_python_raises_keyboard_interrupt_and_is_kept(place: Any) -> None:
+    """Whoever calls segkit.run can catch it; the handlers that were there before are there again."""
+    script = """
+import segkit
+handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+at(Loop, '_forward_backward', 3, send(signal.SIGTERM))
+try:
+    segkit.run("tiny.toml", {"output.dir": "run"})
+except KeyboardInterrupt as error:
+    print("caught", error.kept)
+    assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    sys.exit(7)
+"""
+    stopped = place.start(before=script)
+    assert stopped.wait(20) == 7, stopped.err
+    assert "caught saved in" in stopped.out
+    assert checkpoint.load(place.path() / "last.pt")["step"] == 3
