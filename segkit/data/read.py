@@ -28,7 +28,7 @@ MAX_PIXELS = 100_000_000
 """10,000 x 10,000: 300 MB as RGB in every worker; a file of a few kB can claim any size."""
 
 MAX_BYTES = 1 << 30
-"""10,000 x 10,000 pixels of RGBA with 16 bits a channel, packed or not, are 800 MB; a file with holes claims anything."""
+"""10,000 x 10,000 pixels of RGBA with 16 bits a channel are 800 MB; a file with holes claims any size."""
 
 _OTHER_CONTENT = {
     b"<": "text in HTML or XML, perhaps a download's error page",
