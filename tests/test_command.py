@@ -319,7 +319,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_taken(
     contents = {"cut": content[:-500], "empty": b"", "html": b"<!DOCTYPE html><html>404</html>"}
     content[len(content) // 2] ^= 1
     if damage == "bomb":
-        torch.save({"format": 1, "model": Bomb()}, last)
+        torch.save({"format": checkpoint.FORMAT, "model": Bomb()}, last)
     else:
         last.write_bytes(contents.get(damage, content))
     capsys.readouterr()

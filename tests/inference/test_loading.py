@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import segkit
+from segkit.engine import checkpoint
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, SegkitError
 
 
@@ -190,7 +191,7 @@ def test_what_is_no_checkpoint_is_told_in_a_line(run_folder, name, content):
 )
 def test_a_checkpoint_of_other_values_than_tensors_is_refused(run_folder, state):
     # F05
-    torch.save({"format": 1, **state}, run_folder / "best.pt")
+    torch.save({"format": checkpoint.FORMAT, **state}, run_folder / "best.pt")
     with pytest.raises(CheckpointError, match=r"best\.pt holds no model"):
         segkit.load(run_folder / "best.pt")
 
