@@ -22,6 +22,7 @@ from segkit.overrides import Overrides, apply_overrides
 from segkit.registry import Registry, datasets, losses, metrics, models
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 
+_DEEPEST = 20
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 COMPONENTS = {"dataset": datasets, "model": models}
@@ -96,6 +97,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
     name, tables = ("config", _copy(source)) if isinstance(source, Mapping) else _read_file(Path(source))
     where = "config" if isinstance(source, Mapping) else str(source)
     problems = apply_overrides(tables, overrides, LISTS)
+    problems += _impossible(tables)
     if "plugins" in tables:
         from segkit.requirements import unmet  # takes a while, and most configs need none
 
@@ -133,7 +135,8 @@ def settings_from(kind: type[SettingsT], key: str, values: Mapping[str, Any]) ->
 
 def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        return path.stem, tomllib.loads(path.read_text("utf-8-sig"))
+        # of a file "...toml" the run folder would be "runs/.."
+        return path.stem if path.stem.strip(".") else "config", tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         near = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise ConfigError(f"there is no config {path}{did_you_mean(str(path), near)}") from error
@@ -141,6 +144,27 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
+
+
+def _impossible(tables: Mapping[str, Any]) -> list[str]:
+    """Zero bytes, which no file's name may hold.
+
+    Raises:
+        ConfigError: tables in tables in tables: whoever looks at them by recursion would not come back.
+    """
+    problems = []
+    waiting: list[tuple[str, Any, int]] = [("", tables, 0)]
+    while waiting:
+        place, value, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise ConfigError(f"{place[:40]}...: more than {_DEEPEST} tables and lists in one another")
+        if isinstance(value, Mapping):
+            waiting += [(f"{place}.{key}".lstrip("."), each, depth + 1) for key, each in value.items()]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(f"{place}[{position}]", each, depth + 1) for position, each in enumerate(value)]
+        elif isinstance(value, str) and "\0" in value:
+            problems.append(f"{place} = {value!r}: a zero byte, which no file's name may hold")
+    return problems
 
 
 def _unknown_tables(tables: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+_LONGEST_WORD = 200  # letters; to compare two texts takes their product
+
 
 class SegkitError(Exception):
     """Base class: a mistake that the user can mend, told in full by its message."""
@@ -76,7 +78,7 @@ class Fault:
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.file}: {self.what}{detail}" + (f"; {self.advice}" if self.advice else "")
+        return one_line(f"{self.file}: {self.what}{detail}") + (f"; {self.advice}" if self.advice else "")
 
 
 class DataError(SegkitError):
@@ -119,13 +121,32 @@ class TrainingError(SegkitError):
     exit_status = 1
 
 
+def printable(text: object) -> str:
+    """Text that a terminal only shows: what ``str.isprintable`` refuses, but for line breaks, stands as its escape.
+
+    File names, class names and texts of a config may be a stranger's. As they are, ``\\x1b[`` begins an order to the
+    terminal, and U+202E turns around what follows.
+    """
+    return "".join(
+        letter if letter == "\n" or letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in str(text)
+    )
+
+
+def one_line(text: object) -> str:
+    """As :func:`printable`, line breaks too: a file's name cannot pretend to be a line of its own."""
+    return printable(text).replace("\n", "\\n")
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` where an allowed word is close to the given one, else ``""``."""
+    if len(given) > _LONGEST_WORD:
+        return ""
     close = get_close_matches(given, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def first_few(items: Sequence[str], most: int = 5) -> str:
     """The first few items as text: ``"a, b, c and 12 more"``."""
-    shown = ", ".join(items[:most])
+    shown = ", ".join(map(one_line, items[:most]))
     return f"{shown} and {len(items) - most} more" if len(items) > most else shown

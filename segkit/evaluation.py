@@ -18,7 +18,7 @@ from segkit.engine.evaluate import evaluate
 from segkit.engine.floors import Constant, beside, floor
 from segkit.engine.folder import read_json
 from segkit.engine.precision import resolve
-from segkit.errors import RunFolderError
+from segkit.errors import RunFolderError, printable
 from segkit.loading import load
 from segkit.overrides import Overrides
 
@@ -53,8 +53,10 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     scan.refuse_errors()
     for finding in scan.warnings:
         if finding.of_file:  # fewer images are scored than there are
-            print(f"warning: {finding}", file=sys.stderr)
+            print(f"warning: {printable(finding)}", file=sys.stderr)
     weights = record.get("class_weights") or [None] * len(config.losses)
+    if not isinstance(weights, list) or len(weights) != len(config.losses):
+        raise RunFolderError(f"{folder}/run.json is damaged: class_weights needs an entry for each of the losses")
     losses = [
         replace(choice, options={**choice.options, "class_weights": row}) if row else choice
         for choice, row in zip(config.losses, weights, strict=True)

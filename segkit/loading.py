@@ -7,10 +7,9 @@ components: a folder from a stranger can choose between them, but cannot bring c
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -19,10 +18,16 @@ from segkit.engine import checkpoint
 from segkit.engine.folder import read_json
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError
 from segkit.inference.predictor import Predictor
+from segkit.model.weights import is_dense
 from segkit.registry import models
 from segkit.requirements import at_least, unmet
 
 FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
+
+
+_Byte = Annotated[int, pydantic.Field(ge=0, le=255)]  # masks are uint8, colours too
+
+_Factor = Annotated[float, pydantic.Field(gt=0, le=8)]  # as in [data]
 
 
 class _Model(pydantic.BaseModel):
@@ -36,11 +41,11 @@ class _Facts(pydantic.BaseModel):
     """What ``config.json`` holds; ``model`` is None where a run was given an object."""
 
     model: _Model | None
-    num_classes: int
-    ignore_index: int
+    num_classes: Annotated[int, pydantic.Field(ge=1, le=255)]
+    ignore_index: _Byte
     classes: list[str]
-    palette: list[tuple[int, int, int]]
-    resize: float | tuple[int, int] | None = None
+    palette: list[tuple[_Byte, _Byte, _Byte]]
+    resize: _Factor | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
 
 
 def load(
@@ -89,14 +94,17 @@ def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
-        except (SafetensorError, OSError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # SafetensorError, OSError, and KeyError for a type that torch has not
             raise CheckpointError(f"{path} is damaged: {error}") from error
     if path.suffix != ".pt":
         raise CheckpointError(f"{path} is none of {', '.join(FILES)}; give a run folder, or one of these in it")
     state = checkpoint.load(path)
-    weights = (state.get("average") or state).get("model")  # the moving average is what was evaluated
-    if not isinstance(weights, dict):
-        raise CheckpointError(f"{path} holds no model")
+    average = state.get("average")  # the moving average is what was evaluated
+    weights = (average if isinstance(average, dict) and average else state).get("model")
+    if not isinstance(weights, dict) or not all(map(is_dense, weights.values())):
+        raise CheckpointError(f"{path} holds no model, or one of other values than tensors")
     return weights
 
 

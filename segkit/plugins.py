@@ -25,7 +25,7 @@ from typing import Any
 import pluggy
 
 from segkit import __version__, builtin, hookspecs
-from segkit.errors import PluginError, did_you_mean
+from segkit.errors import PluginError, did_you_mean, printable
 
 COMPONENT_HOOKS = {
     "model": "segkit_models",
@@ -122,7 +122,7 @@ class Observers:
                     self._failed.add((key, event))
                     plugin = next(plugin for plugin in table().plugins if plugin.key == key)
                     told = f"plugin {plugin} failed in {event}: {cause(error)}; the run goes on"
-                    print(f"segkit: {told}", file=sys.stderr, flush=True)
+                    print(f"segkit: {printable(told)}", file=sys.stderr, flush=True)
 
 
 def strict() -> bool:

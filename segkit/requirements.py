@@ -39,7 +39,10 @@ def _unmet(needed: object) -> list[str]:
     except InvalidRequirement as error:
         cause = str(error).splitlines()[0]
         return [f"{needed!r}: {cause}; a distribution and its versions are needed, {EXAMPLE}"]
-    if requirement.url or requirement.marker or requirement.extras:
+    exact = any(
+        each.operator == "===" for each in requirement.specifier
+    )  # takes any text, and ours is pasted to a shell
+    if requirement.url or requirement.marker or requirement.extras or exact:
         return [f"{needed!r}: nothing but a distribution and its versions is allowed, {EXAMPLE}"]
     name = canonicalize_name(requirement.name)
     found = [plugin for plugin in table().plugins if canonicalize_name(plugin.distribution) == name]

@@ -120,6 +120,7 @@ def test_a_finished_run_is_not_overwritten_by_accident(config: Path, capsys: pyt
 
 
 def test_an_unknown_key_is_told(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # F40
     message = fails(["run", str(config), "train.epoch=3"], capsys)
     assert "train.epoch: there is no such key; did you mean 'epochs'?" in message
 
@@ -132,6 +133,7 @@ def test_a_missing_folder_is_named(config: Path, tmp_path: Path, capsys: pytest.
 def test_a_jpeg_mask_is_named_whatever_its_suffix(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # F23
     mask = sorted((tmp_path / "data" / "masks" / "train").iterdir())[0]
     pixels = Image.fromarray(np.asarray(Image.open(mask)))
     pixels.save(mask, format="JPEG")
@@ -144,6 +146,7 @@ def test_a_jpeg_mask_is_named_whatever_its_suffix(
 def test_labels_out_of_range_are_told_for_every_file(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # F21
     masks = sorted((tmp_path / "data" / "masks" / "val").iterdir())
     for mask in masks:
         labels = np.array(Image.open(mask))
@@ -156,6 +159,7 @@ def test_labels_out_of_range_are_told_for_every_file(
 
 
 def test_without_a_network_a_download_is_told_in_full(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # F39
     unet, smp = 'name = "unet"\nwidth = 4\ndepth = 2', 'name = "smp"\nweights = "imagenet"'
     config.write_text(config.read_text().replace(unet, smp))
     message = fails(["run", str(config)], capsys)
@@ -291,8 +295,44 @@ def test_show_tells_the_tables_that_are_no_components(capsys: pytest.CaptureFixt
 def test_masks_without_a_label_are_told_before_anything_is_written(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # F24
     for mask in (tmp_path / "data" / "masks" / "val").iterdir():
         with Image.open(mask) as picture:
             void = np.full((picture.height, picture.width), 255, np.uint8)
         Image.fromarray(void).save(mask)
     assert "val: every mask is void throughout" in fails(["run", str(config)], capsys)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "html", "bomb", "flipped"])
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_taken(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    # F04, F05, F06
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "boom"),)
+
+    assert main(["run", str(config), "train.epochs=2", "output.samples=0"]) == 0
+    last = tmp_path / "runs" / "mine" / "last.pt"
+    (last.parent / "result.json").unlink()
+    content = bytearray(last.read_bytes())
+    contents = {"cut": content[:-500], "empty": b"", "html": b"<!DOCTYPE html><html>404</html>"}
+    content[len(content) // 2] ^= 1
+    if damage == "bomb":
+        torch.save({"format": checkpoint.FORMAT, "model": Bomb()}, last)
+    else:
+        last.write_bytes(contents.get(damage, content))
+    capsys.readouterr()
+    assert main(["run", str(config), "train.epochs=2", "output.samples=0", "--resume"]) == 0
+    printed = capsys.readouterr()
+    (line,) = [line for line in printed.err.splitlines() if "last.pt" in line]
+    assert "previous.pt" in line
+    assert "resumed after epoch 1 of 2" in printed.out
+    assert not (tmp_path / "boom").exists()
+    (last.parent / "result.json").unlink()
+    for name in ("last.pt", "previous.pt"):
+        (last.parent / name).write_bytes(b"none")
+    assert main(["run", str(config), "train.epochs=3", "--resume"]) == 2
+    error = capsys.readouterr().err
+    assert "last.pt is no checkpoint" in error
+    assert "Traceback" not in error

@@ -10,6 +10,7 @@ from segkit.data.files import PairedFiles
 from segkit.data.pairing import pair_by_stem
 from segkit.data.palette import voc_palette
 from segkit.data.split import SPLITS, split_by_fraction
+from segkit.data.text import read_text
 from segkit.errors import ConfigError, DataError, did_you_mean
 from segkit_folder import proposals, sample
 
@@ -114,10 +115,10 @@ class FolderDataset(PairedFiles):
 
 
 def _read_names(root: Path, file: str) -> list[str]:
-    path = root / file if (root / file).is_file() else Path(file)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        path = root / file if (root / file).is_file() else Path(file)
+        lines = read_text(path).splitlines()
+    except DataError as error:
         raise DataError(
             f'classes = "{file}": no readable text file in {root} or {Path.cwd()} ({error}); '
             'give a file with a class name a line, or a list such as ["background", "cat"]'

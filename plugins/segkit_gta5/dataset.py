@@ -15,6 +15,7 @@ from segkit.data.files import PairedFiles
 from segkit.data.pairing import pair_by_stem
 from segkit.data.read import image_size
 from segkit.data.split import SPLITS, split_by_fraction
+from segkit.data.text import read_text
 from segkit.errors import DataError, Fault, did_you_mean, first_few
 
 # Class, stored id, colour: Cityscapes' own table (github.com/mcordts/cityscapesScripts, helpers/labels.py), whose ids
@@ -139,13 +140,13 @@ def _official_split(root: Path) -> dict[str, list[str]]:
     lists = {split: root / f"{split}.txt" for split in SPLITS if (root / f"{split}.txt").is_file()}
     if lists:
         # A line is 00001, 00001.png or images/00001.png.
-        return {split: [Path(line).stem for line in path.read_text().split()] for split, path in lists.items()}
+        return {split: [Path(line).stem for line in read_text(path).split()] for split, path in lists.items()}
     file = root / "split.mat"
     if not file.is_file():
         return {}
     advice = f"write the names to train.txt, val.txt and test.txt there, or set fractions = {list(FRACTIONS)}"
     try:
-        content = importlib.import_module("scipy.io").loadmat(file)
+        content = importlib.import_module("scipy.io").loadmat(file, variable_names=[f"{split}Ids" for split in SPLITS])
         return {split: [f"{int(number):05d}" for number in content[f"{split}Ids"].flat] for split in SPLITS}
     except ImportError:
         raise DataError(f"{file}: needs scipy to be read (pip install scipy); or {advice}") from None

@@ -10,6 +10,7 @@ from segkit.data.faults import refuse
 from segkit.data.files import PairedFiles
 from segkit.data.palette import voc_palette
 from segkit.data.split import split_by_fraction
+from segkit.data.text import read_text
 from segkit.errors import DataError, Fault, did_you_mean
 from segkit_voc.archives import MIRRORS, archives
 from segkit_voc.download import exclusive, fetch
@@ -97,7 +98,7 @@ def _list(folder: Path, split: str) -> Path:
 
 
 def _names(folder: Path, split: str) -> list[str]:
-    return _list(folder, split).read_text(encoding="utf-8").split()
+    return read_text(_list(folder, split)).split()
 
 
 def _has_masks(folder: Path, split: str) -> bool:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from segkit.errors import DownloadError
 
+MOST_LEVELS = 32  # folders in one another; VOC has five, and the system's own limit is not told as one
 FILE_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
@@ -29,7 +30,7 @@ def extract(archive: Path, target: Path, *, most_bytes: int | None = None, most_
 
     Raises:
         DownloadError: it is no tar file, or has a link, a device, a sparse file, an absolute path or
-            ``..``, or is too large; ``target`` is then as it was.
+            ``..``, lies too deep, or is too large; ``target`` is then as it was.
     """
     work = _work_folder(archive, target)
     shutil.rmtree(work, ignore_errors=True)
@@ -81,6 +82,8 @@ def _safe_parts(name: str) -> tuple[str, ...]:
     path = PureWindowsPath(name)  # knows "/" and "\" and drives, so it finds everything that any system would
     if path.anchor or ".." in path.parts or "\0" in name:
         raise ValueError(f"{name!r} points outside the folder")
+    if len(path.parts) > MOST_LEVELS:
+        raise ValueError(f"{name[:80]!r}... lies more than {MOST_LEVELS} folders deep")
     return path.parts
 
 

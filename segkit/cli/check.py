@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segkit.config import read_config
-from segkit.errors import DataError, RunFolderError
+from segkit.errors import DataError, RunFolderError, one_line, printable
 
 if TYPE_CHECKING:
     from segkit.data.scan import Scan
@@ -57,9 +57,10 @@ class Check:
             print(json.dumps(_document(scan, facts), indent=2))
         else:
             images = sum(each["images"] for each in facts.values())
-            print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n\n{_table(scan, facts)}\n")
+            table = printable(_table(scan, facts))
+            print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n\n{table}\n")
             for finding in [*scan.errors, *scan.warnings]:
-                print(f"{finding.severity}: {finding}")
+                print(f"{finding.severity}: {printable(finding)}")
             print(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")
             if any(finding.of_file for finding in scan.findings):
                 print(f"--json names every file; {SKIP}")
@@ -171,7 +172,7 @@ def _write_pictures(scan: Scan, folder: Path) -> None:
             sheet.save(path, pnginfo=signature())
         except OSError as error:
             raise RunFolderError(f"{path} cannot be written: {error.strerror or error}") from error
-        print(f"pictures: {path}", file=sys.stderr)
+        print(f"pictures: {one_line(path)}", file=sys.stderr)
 
 
 def _picture_folder(text: str) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from segkit.errors import printable
+
 
 class Evaluate:
     """Score a run's best weights on its splits again, and print the table that the run printed.
@@ -32,7 +34,7 @@ class Evaluate:
 
         scores = evaluate_run(arguments.run, arguments.split or (), arguments.overrides)
         if arguments.json:
-            print(json.dumps(plain({"splits": scores.splits}), indent=2, ensure_ascii=False))
+            print(json.dumps(plain({"splits": scores.splits}), indent=2))
         else:
-            print(final_table(scores.splits, scores.classes, scores.shares))
+            print(printable(final_table(scores.splits, scores.classes, scores.shares)))
         return 0

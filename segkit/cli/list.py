@@ -10,6 +10,7 @@ from typing import Any
 from segkit import plugins
 from segkit.build import summary
 from segkit.cli.text import columns, paragraph
+from segkit.errors import one_line
 from segkit.registry import PLURALS, Component, Registry, registry_of
 
 
@@ -32,7 +33,8 @@ class List:
             print(json.dumps([_facts(r, component) for r in registries for component in r.components()], indent=2))
             return 0
         if arguments.markdown:
-            print("\n".join(["| kind | name | what it is |", "|---|---|---|", *map(_line, _cells(registries))]))
+            lines = ["| kind | name | what it is |", "|---|---|---|", *map(_line, _cells(registries))]
+            print("\n".join(map(one_line, lines)))
             return 0
         for registry in registries:
             print(PLURALS[registry.kind].capitalize())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from segkit.cli.text import paragraph
+from segkit.errors import one_line
 from segkit.plugins import COMPONENT_HOOKS, HOOKS, PluginInfo, Table, table
 from segkit.registry import PLURALS
 
@@ -22,7 +23,7 @@ class Plugins:
         found = table()
         for plugin in found.plugins:
             state = "broken" if plugin.error else "ok"
-            print(f"{plugin.name}: {state}, {plugin.distribution} {plugin.version}, {plugin.place}")
+            print(one_line(f"{plugin.name}: {state}, {plugin.distribution} {plugin.version}, {plugin.place}"))
             for line in [*_offers(found, plugin), *([plugin.error] if plugin.error else [])]:
                 print(paragraph(line, "    "))
         return 0

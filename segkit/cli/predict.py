@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segkit.errors import ConfigError, DataError, first_few
+from segkit.errors import ConfigError, DataError, first_few, one_line, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,10 +53,10 @@ class Predict:
                 pixels += _predict(predictor, image, target)
             except DataError as error:
                 failed += 1
-                tqdm.write(f"segkit: {error}", file=sys.stderr)
-        print(f"{len(images) - failed} of {len(images)} images predicted, written to {arguments.out}")
+                tqdm.write(f"segkit: {printable(error)}", file=sys.stderr)
+        print(f"{len(images) - failed} of {len(images)} images predicted, written to {one_line(arguments.out)}")
         if pixels.any():
-            print(class_shares(predictor.classes, pixels))
+            print(printable(class_shares(predictor.classes, pixels)))
         return 1 if failed else 0
 
 
@@ -96,7 +96,8 @@ def name_targets(images: Sequence[Path], out: Path) -> list[Path]:
         taken.add(name.casefold())
         targets.append(out / f"{name}.png")
         if number > 1:
-            print(f"segkit: another image is called {image.stem}: {image} becomes {name}.png", file=sys.stderr)
+            told = f"another image is called {image.stem}: {image} becomes {name}.png"
+            print(f"segkit: {one_line(told)}", file=sys.stderr)
     inputs = {image.resolve() for image in images}
     written = [path for target in targets for path in (target, _overlay(target)) if path.resolve() in inputs]
     if written:
@@ -106,6 +107,9 @@ def name_targets(images: Sequence[Path], out: Path) -> list[Path]:
     from segkit.data.pictures import is_prediction
 
     foreign = [str(target) for target in targets if target.exists() and not is_prediction(target)]
+    overlays = [(_overlay(target), target) for target in targets]  # ours are never without their mask
+    foreign += [str(path) for path, target in overlays if path.exists() and not target.exists()]
+    foreign += [str(path) for pair in overlays for path in pair if path.is_symlink()]  # would be written through
     if foreign:
         raise ConfigError(f"--out {out} holds files that are no predictions: {first_few(foreign)}; give another folder")
     return targets

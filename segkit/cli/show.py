@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from segkit.build import Description, Option, describe
 from segkit.cli.text import paragraph
-from segkit.errors import ComponentNotFound, did_you_mean
+from segkit.errors import ComponentNotFound, did_you_mean, printable
 from segkit.registry import PLURALS, REGISTRIES, Component, registry_of
 from segkit.source import MISSING
 
@@ -39,11 +39,11 @@ class Show:
             return 0
         component = registry_of(arguments.kind).find(arguments.name) if arguments.kind else _of_any_kind(arguments.name)
         described = describe(component)
-        print(f"{component}\n{component.place}\n\n{described.text}\n")
+        print(printable(f"{component}\n{component.place}\n\n{described.text}\n"))
         if component.kind not in _HEADINGS:
             print(f"`{component.name} --help` tells its options.")
             return 0
-        print("\n".join([*_options(described), *_table(component, described)]))
+        print(printable("\n".join([*_options(described), *_table(component, described)])))
         return 0
 
 

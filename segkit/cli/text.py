@@ -6,6 +6,8 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
+from segkit.errors import one_line, printable
+
 _LEAST = 20  # characters that a shortened column keeps, even if the line then is too long
 
 
@@ -13,6 +15,7 @@ def columns(rows: Sequence[Sequence[str]], flexible: int) -> str:
     """Indented, aligned rows; the flexible column is shortened where a line would not fit the terminal."""
     if not rows:
         return ""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     sizes = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     spare = terminal_width() - sum(sizes) - 2 * len(sizes)
     sizes[flexible] = max(min(_LEAST, sizes[flexible]), sizes[flexible] + min(0, spare))
@@ -21,7 +24,7 @@ def columns(rows: Sequence[Sequence[str]], flexible: int) -> str:
 
 def paragraph(text: str, indent: str) -> str:
     """Text wrapped to the terminal."""
-    return textwrap.fill(text, terminal_width(), initial_indent=indent, subsequent_indent=indent)
+    return textwrap.fill(printable(text), terminal_width(), initial_indent=indent, subsequent_indent=indent)
 
 
 def terminal_width() -> int:

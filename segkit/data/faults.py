@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from segkit.errors import DataError, Fault, first_few
+from segkit.errors import DataError, Fault, first_few, one_line
 
 Advise = Callable[[str, Mapping[Any, int], Mapping[Any, int]], str]
 """A dataset's ``advice``: kind of a fault, pixels of what is not allowed, pixels of all stored -> what to do."""
@@ -48,15 +48,19 @@ class Group:
         if len(self.faults) == 1:
             return str(replace(self.faults[0], advice=advice))
         details = {fault.detail for fault in self.faults}
-        text = f"{len(self.faults)} files: {self.what}"
+        text = f"{len(self.faults)} files: {one_line(self.what)}"
         if self.wrong:  # the sum of the details
             text += f", {self._wrong()}"
         elif len(details) == 1 and "" not in details:
-            text += f" ({details.pop()})"
+            text += f" ({one_line(details.pop())})"
         names, folder = _below_shared_folder([fault.file for fault in self.faults])
         if len(details) > 1 and not self.wrong:
             names = [f"{name} ({fault.detail})" for name, fault in zip(names, self.faults, strict=True)]
-        return f"{text}: {first_few(names)}" + (f" (in {folder})" if folder else "") + (f"; {advice}" if advice else "")
+        return (
+            f"{text}: {first_few(names)}"
+            + (f" (in {one_line(folder)})" if folder else "")
+            + (f"; {advice}" if advice else "")
+        )
 
     def _wrong(self) -> str:
         masks = Counter(value for fault in self.faults for value in fault.wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from segkit.data.faults import told
 from segkit.data.read import image_size, read_image, read_mask
 from segkit.data.sample import Palette, Sample
 from segkit.errors import ConfigError, Fault, LabelError, first_few
+
+LONGEST_NAME = 100
+"""Characters of a class's name: it heads columns and captions, and a table is as wide as the longest."""
 
 _NOT_A_LABEL = -1
 
@@ -72,6 +76,12 @@ class PairedFiles:
         self.names = _short_names([image for image, _ in self.pairs])
 
     def _check_classes(self, own: Sequence[int]) -> None:
+        for name in self.classes:
+            if len(name) > LONGEST_NAME or any(unicodedata.category(letter) == "Cc" for letter in name):
+                raise ConfigError(
+                    f"classes: {name[:40]!r} of {len(name)} characters; a name has at most {LONGEST_NAME}, and no line "
+                    "breaks or other control characters"
+                )
         if not 1 <= len(self.classes) <= 255 or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"classes: {len(self.classes)} names; give 1 to 255 that all differ")
         if len(self.palette) != len(self.classes):

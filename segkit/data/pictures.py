@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
+
+from segkit.errors import one_line
 
 if TYPE_CHECKING:  # torch is not needed to draw
     from segkit.data.sample import Palette
@@ -54,10 +57,12 @@ def signature() -> PngInfo:
 
 def is_prediction(path: Path) -> bool:
     """Whether a file is a picture that was written with our :func:`signature`."""
+    if not path.is_file():  # to open a pipe would wait for ever
+        return False
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             return picture.info.get("Software") == WRITER
-    except OSError:
+    except Exception:  # what Pillow raises at a damaged or hostile file is anything
         return False
 
 
@@ -116,7 +121,7 @@ def caption(
     if colour is not None:
         draw.rectangle((0, 0, _TEXT, _TEXT), fill=tuple(colour), outline=_INK)
         left = _TEXT + GAP
-    draw.text((left, 0), _fitting(text, width - left), fill=_INK, font=_font())
+    draw.text((left, 0), _fitting(one_line(text), width - left), fill=_INK, font=_font())
     return line
 
 
@@ -135,7 +140,7 @@ def sheet(panels: Sequence[Image.Image], classes: Sequence[str], palette: Palett
 def legend(classes: Sequence[str], palette: Palette, width: int) -> Image.Image:
     """Each class and void by colour and name, in rows of at most ``width`` pixels."""
     entries = [*zip(classes, palette, strict=True), ("void", VOID_COLOUR)]
-    cell = max(_length(name) for name, _ in entries) + _TEXT + 4 * GAP
+    cell = max(_length(one_line(name[:width])) for name, _ in entries) + _TEXT + 4 * GAP
     columns = max(1, width // cell)
     line = _TEXT + GAP
     picture = Image.new("RGB", (width, line * -(-len(entries) // columns)), _PAPER)
@@ -163,6 +168,8 @@ def _length(text: str) -> int:
 
 def _fitting(text: str, width: int) -> str:
     """The text, its end replaced by dots where it is longer than ``width`` pixels."""
-    while _length(text) > width and len(text) > 2:
-        text = text[:-2] + "…"
-    return text
+    text = text[: max(width, 0)]  # a letter has a pixel at least; to measure a text takes as long as it is
+    if _length(text) <= width:
+        return text
+    too_long = bisect(range(len(text)), False, key=lambda letters: _length(text[:letters] + "…") > width)
+    return text[: max(too_long - 1, 1)] + "…"

@@ -27,6 +27,9 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 MAX_PIXELS = 100_000_000
 """10,000 x 10,000: 300 MB as RGB in every worker; a file of a few kB can claim any size."""
 
+MAX_BYTES = 1 << 30
+"""10,000 x 10,000 pixels of RGBA with 16 bits a channel are 800 MB; a file with holes claims any size."""
+
 _OTHER_CONTENT = {
     b"<": "text in HTML or XML, perhaps a download's error page",
     b"version https://git-lfs": "a Git LFS pointer; run `git lfs pull`",
@@ -126,16 +129,20 @@ def image_size(path: str | Path) -> tuple[int, int]:
 def _opened(path: Path) -> Iterator[tuple[Image.Image, bytes]]:
     """The undecoded image and the file's first bytes; what goes wrong in the body becomes a DataError too."""
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait for ever
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would wait for ever
             raise DataError(Fault("unreadable", str(path), "no regular file", "give the file itself"))
+        if state.st_size > MAX_BYTES:
+            what = f"larger than the {MAX_BYTES:,} bytes that are read at most"
+            raise DataError(Fault("too_large", str(path), what, "save it anew", f"{state.st_size:,} bytes"))
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata; pixels that are wrong raise
             head = stream.read(64)
             stream.seek(0)
             image = Image.open(stream, formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(_too_large(path, f"{image.width} x {image.height}"))
+            for width, height in (image.size, _tile(image)):
+                if width * height > MAX_PIXELS:
+                    raise DataError(_too_large(path, f"{width} x {height}"))
             yield image, head
     except (DataError, MemoryError):
         raise
@@ -151,6 +158,14 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, bytes]]:
             raise DataError(fault) from None
         fault = Fault("damaged", str(path), "damaged or cut short", "fetch or export it again", str(error))
         raise DataError(fault) from error
+
+
+def _tile(image: Image.Image) -> tuple[int, int]:
+    """Width and height of a TIFF's tiles, which are decoded whole however small the image; (0, 0) without tiles."""
+    if image.format != "TIFF":
+        return 0, 0
+    width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))  # type: ignore[attr-defined]
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else (MAX_PIXELS, MAX_PIXELS)
 
 
 def _too_large(path: Path, size: str) -> Fault:
@@ -240,6 +255,8 @@ def _is_lossless_webp(path: Path) -> bool:
 def _grey_bits(image: Image.Image, head: bytes) -> int:
     """Bits of a stored grey value; Pillow stretches 2 and 4 of them to 0..255."""
     if image.mode == "L" and image.format == "PNG":
+        if head[12:16] != b"IHDR":  # Pillow reads one that comes later, too
+            raise ValueError("the file does not begin with its header")
         return head[24]
     if image.mode == "L" and image.format == "TIFF":
         return int(image.tag_v2.get(258, (8,))[0])  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from segkit.errors import ModelError, did_you_mean, first_few
 from segkit.model.padding import pad_to_multiple
 from segkit.model.weights import load_encoder_weights
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _FILES = (".pth", ".pt", ".bin", ".safetensors")
 
 
@@ -104,6 +106,8 @@ def _check_encoder(smp: ModuleType, encoder: str) -> None:
 
     names = smp.encoders.get_encoder_names()
     timm_name = encoder.removeprefix("tu-")
+    if not _NAME.fullmatch(encoder):  # for timm "hf-hub:" and "local-dir:" lead to whatever somebody has put there
+        raise ModelError(f"smp: {encoder!r} is no encoder's name: letters, digits, '-', '_' and '.' are allowed")
     if encoder in names or (encoder != timm_name and timm.is_model(timm_name)):
         return
     if timm.is_model(encoder):

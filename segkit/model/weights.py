@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -45,7 +44,10 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
     problems = [f"{len(keys)} {kind}: {first_few(keys)}" for kind, keys in kinds.items() if keys]
     if problems:
         raise ModelError(f"{path} does not fit the encoder: {'; '.join(problems)}")
-    encoder.load_state_dict({**expected, **weights})
+    try:
+        encoder.load_state_dict({**expected, **weights})
+    except RuntimeError as error:
+        raise ModelError(f"{path} does not fit the encoder: {error}") from error
 
 
 def _read(path: Path) -> Any:
@@ -57,7 +59,9 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path} holds more than tensors and plain values; it was not loaded") from error
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what torch raises at a file made for it is anything
         raise ModelError(f"{path} holds no weights, or damaged ones: {error}") from error
 
 
@@ -68,7 +72,12 @@ def _tensors(content: Any) -> dict[str, Tensor]:
     for key in ("ema", "state_dict_ema", "model_ema", "model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             return _tensors(content[key])
-    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    return {str(key): value for key, value in content.items() if is_dense(value)}
+
+
+def is_dense(value: object) -> bool:
+    """Whether a value is a tensor of numbers that are there: a sparse or a "meta" one leaves weights as they were."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
 
 
 def _plain(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ def test_overrides_may_be_a_mapping_and_a_config_may_be_tables(path: Path) -> No
 
 
 def test_every_problem_is_told_at_once(path: Path) -> None:
+    # F40
     found = problems(
         path,
         "train.epoch=3",
@@ -136,6 +138,7 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
     ],
 )
 def test_a_problem_is_told_in_the_configs_words(path: Path, override: str, words: str) -> None:
+    # F40
     (problem,) = problems(path, override)
     assert words in problem
     assert "pydantic" not in problem
@@ -158,6 +161,7 @@ def test_missing_tables_are_named(tmp_path: Path) -> None:
 
 
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
+    # F40
     file = tmp_path / "broken.toml"
     file.write_text("[dataset]\nname = \n")
     with pytest.raises(ConfigError, match=r"broken\.toml: not valid TOML: .*line 2"):
@@ -165,8 +169,42 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_proposes_its_neighbour(path: Path) -> None:
+    # F40
     with pytest.raises(ConfigError, match=r"there is no config .*vocc\.toml; did you mean '.*voc\.toml'"):
         read_config(path.with_name("vocc.toml"))
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_config(path)
+
+
+@pytest.mark.parametrize("text", ["a" + ".a" * 5000 + " = 1", "a = " + "[" * 300 + "]" * 300, "a = " + "[" * 9999])
+def test_tables_in_tables_without_end_are_refused(path: Path, text: str) -> None:
+    # F40
+    path.write_text(f"{text}\n{TOML}")
+    with pytest.raises(ConfigError, match=r"more than 20 tables and lists in one another|cannot be read: .*recursion"):
+        read_config(path)
+
+
+def test_a_zero_byte_is_refused_wherever_it_stands(path: Path) -> None:
+    # F40: what takes it for a file's name raises a bare ValueError, some of it after the data was read
+    path.write_text(TOML.replace('"data"', r'"da\u0000ta"') + '[output]\ndir = "\\u0000"\n')
+    assert sorted(problems(path)) == [
+        r"dataset.root = 'da\x00ta': a zero byte, which no file's name may hold",
+        r"output.dir = '\x00': a zero byte, which no file's name may hold",
+    ]
+
+
+@pytest.mark.parametrize("name", ["...toml", "..toml", "....toml"])
+def test_a_name_of_dots_leads_out_of_no_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(TOML)
+    folder = read_config(tmp_path / name).folder
+    assert folder.parent == Path("runs")
+    assert folder.name.strip(".")
+
+
+def test_a_very_long_name_is_compared_with_nothing(path: Path) -> None:
+    began = time.perf_counter()
+    name = "dice" * 100_000
+    path.write_text(TOML.replace('"dice"', f'"{name}"'))
+    assert "did you mean" not in problems(path)[0]
+    assert time.perf_counter() - began < 5

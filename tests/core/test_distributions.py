@@ -117,6 +117,7 @@ def problems(loss: dict[str, Any], **tables: Any) -> list[str]:
 
 
 def test_every_command_works_and_the_bad_ones_are_named_by_distribution(installed: Any) -> None:
+    # F41
     for command in ("list", "plugins"):
         done = installed.segkit(command, COLUMNS="500")
         assert done.returncode == 0
@@ -173,6 +174,7 @@ def test_a_wrong_choice_is_told_with_what_is_allowed(installed: Any) -> None:
 
 
 def test_a_clash_is_told_to_who_uses_the_name_and_to_nobody_else(installed: Any) -> None:
+    # F41
     (told,) = problems({"name": "dice"})
     which = "say which: 'losses/dice' or 'rival/dice'"
     assert told == f"loss[0].name: several plugins offer the loss 'dice'; {which}"

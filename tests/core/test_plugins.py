@@ -83,6 +83,7 @@ def test_the_core_and_the_bundled_plugins_are_whole(site: Any) -> None:
 def test_a_broken_plugin_is_named_with_its_cause_and_the_rest_works(
     site: Any, source: str, cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # F41
     site.install("segkit-bad", "bad", source)
     info = found("segkit-bad")
     assert plugins.table().broken == [info]
@@ -114,6 +115,7 @@ def test_what_a_plugin_with_one_misspelt_hook_offers_rightly_is_kept(site: Any) 
     ],
 )
 def test_a_plugin_that_breaks_for_want_of_another_segkit_says_so(site: Any, requirement: str, needed: str) -> None:
+    # F41
     site.install("segkit-new", "new", "from segkit import invented_later", requires=["numpy>=99", requirement])
     assert found("segkit-new").error.startswith("ImportError")
     _, said, advice = found("segkit-new").error.partition("; it needs segkit")
@@ -129,6 +131,7 @@ def test_a_hook_of_a_newer_segkit_may_be_optional(site: Any) -> None:
 
 
 def test_two_distributions_with_the_same_plugin_name_are_both_kept(site: Any) -> None:
+    # F41
     site.offer("aaa-voc", "voc", "datasets", {"voc_extra": "aaa:Voc"})
     keys = [plugin.key for plugin in plugins.table().plugins if plugin.name == "voc"]
     assert keys == ["segkit:voc", "aaa-voc:voc"]

@@ -129,3 +129,10 @@ def test_a_run_tells_it_before_anything_heavy_is_imported(poly: Any) -> None:
     assert told.stderr == (
         'segkit: mine.toml: plugins: segkit-poly 1.5 is installed; >=2 is needed: pip install "segkit-poly>=2"\n'
     )
+
+
+@pytest.mark.parametrize("needed", ["absent===`touch${IFS}x`", "absent===$(id", "absent===1.0"])
+def test_nothing_that_a_shell_would_run_stands_in_a_command_to_paste(needed: str) -> None:
+    (problem,) = unmet([needed])
+    assert "pip install" not in problem
+    assert "nothing but a distribution and its versions is allowed" in problem

@@ -66,6 +66,7 @@ def test_values_map_stored_labels_of_8_and_16_bits(tmp_path: Path) -> None:
 
 
 def test_colours_stand_for_classes(tmp_path: Path) -> None:
+    # F23
     rgb = np.array([[[0, 0, 0], [9, 9, 9]]], dtype=np.uint8)
     dataset = paired(tmp_path, rgb, colours={(0, 0, 0): 255, (9, 9, 9): 2})
     assert dataset.mask(0).tolist() == [[255, 2]]
@@ -85,6 +86,7 @@ def test_names_are_stems_or_where_these_repeat_paths(tmp_path: Path) -> None:
 
 
 def test_labels_out_of_range_are_named_with_their_counts(tmp_path: Path) -> None:
+    # F21
     labels = LABELS.copy()
     labels[0, :2], labels[1, 2] = 200, 17
     with pytest.raises(LabelError) as caught:
@@ -99,6 +101,7 @@ def test_labels_out_of_range_are_named_with_their_counts(tmp_path: Path) -> None
 
 
 def test_very_many_labels_are_called_blended_and_not_counted(tmp_path: Path) -> None:
+    # F23
     labels = np.arange(200, dtype=np.uint8).reshape(20, 10)
     message = (
         r"cat\.png: more than 64 labels .* photograph or of blended edges \(197, from 3 to 199\); allowed are 0 to 2"
@@ -122,6 +125,7 @@ def test_labels_missing_from_the_map_are_refused(tmp_path: Path) -> None:
 
 
 def test_black_and_white_masks_of_two_classes_are_refused(tmp_path: Path) -> None:
+    # F23
     black_and_white = np.array([[0, 255], [255, 0]], dtype=np.uint8)
     message = (
         r"the only labels are 0 and 255, .*void.*; allowed are 0 to 1 \(2 classes\) and 255 \(void\); correct the mask$"
@@ -153,6 +157,7 @@ def test_the_message_of_one_mask_has_the_advice_of_the_dataset(tmp_path: Path) -
 
 @pytest.mark.parametrize("whole_sample", [True, False])
 def test_sizes_that_differ_name_both_files(tmp_path: Path, whole_sample: bool) -> None:
+    # F22
     dataset = paired(tmp_path, LABELS)
     save(tmp_path / "masks" / "cat.png", LABELS[:, :2])
     message = (
@@ -168,6 +173,7 @@ def test_sizes_that_differ_name_both_files(tmp_path: Path, whole_sample: bool) -
 
 
 def test_the_orientation_of_the_image_counts(tmp_path: Path) -> None:
+    # F22
     dataset = paired(tmp_path, LABELS)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -212,3 +218,11 @@ def test_the_reading_changes_with_whatever_decides_the_labels(tmp_path: Path) ->
     ]
     assert len(set(readings)) == len(readings)
     assert paired(tmp_path / "elsewhere", LABELS).reading == readings[0]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31mred", "tab\there", "c1 \x9b31m", "long" * 26])
+def test_a_class_name_of_control_characters_or_without_end_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"classes: .* at most 100, and no line breaks or other control") as caught:
+        PairedFiles([], classes=["background", name], palette=[(0, 0, 0), (1, 1, 1)])
+    assert str(caught.value).isprintable()
+    PairedFiles([], classes=["voie ferrée", "\u6b69\u9053\u3000x"], palette=[(0, 0, 0), (1, 1, 1)])

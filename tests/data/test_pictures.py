@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import struct
 import subprocess
 import sys
 
@@ -8,7 +10,17 @@ import pytest
 from PIL import Image
 
 from segkit.data.palette import voc_palette
-from segkit.data.pictures import VOID_COLOUR, colour_mask, legend, overlay, panel, save_palette_png, sheet
+from segkit.data.pictures import (
+    VOID_COLOUR,
+    caption,
+    colour_mask,
+    is_prediction,
+    legend,
+    overlay,
+    panel,
+    save_palette_png,
+    sheet,
+)
 
 PALETTE = ((0, 0, 0), (200, 0, 0), (0, 0, 200))
 MASK = np.array([[0, 1, 2], [255, 1, 0]], np.uint8)
@@ -89,3 +101,29 @@ def test_a_long_legend_takes_more_rows_and_stays_inside():
     names = [f"class number {index}" for index in range(21)]
     assert legend(names, voc_palette(21), 300).width == 300
     assert legend(names, voc_palette(21), 300).height > legend(names, voc_palette(21), 900).height
+
+
+@pytest.mark.timeout(20)
+def test_a_caption_has_one_line_and_its_end_whatever_the_name():
+    for name in ("a\nb", "\x1b[31m\0", "W" * 1_000_000, "i" * 1_000_000, ""):
+        assert caption(name, 300).size == (300, 20)
+        assert legend([name], PALETTE[:1], 300).width == 300
+    short, cut = caption("W" * 10, 300), caption("W" * 40, 300)
+    assert short.tobytes() != cut.tobytes()
+    assert np.asarray(cut.convert("L"))[:, 270:].min() < 128  # as much of a long name is shown as there is room
+
+
+def test_a_panel_takes_the_name_of_any_file():
+    image = np.zeros((8, 8, 3), np.uint8)
+    label = np.zeros((8, 8), np.uint8)
+    assert panel(image, label, label, PALETTE, 255, "two\nlines").width > 0
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_no_prediction(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0) + bytes(4)
+    )
+    for name in ("pipe.png", "bomb.png", "none.png"):
+        assert not is_prediction(tmp_path / name)

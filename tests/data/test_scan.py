@@ -104,6 +104,7 @@ def test_every_fault_of_every_split_is_told_at_once(root: Path, check: Check) ->
 
 
 def test_the_same_fault_of_many_files_is_told_once_with_counts(root: Path, check: Check) -> None:
+    # F21
     for split, count in (("train", 6), ("val", 1)):
         for index in range(count):
             path = root / "masks" / split / f"{split}{index}.png"
@@ -148,6 +149,7 @@ def test_the_proposed_map_holds_for_all_masks_and_is_all_that_is_missing(root: P
 
 
 def test_unusable_samples_can_be_skipped_and_are_listed(root: Path, check: Check) -> None:
+    # F25, F28
     (root / "images" / "train" / "train3.png").write_bytes(b"")
     scan = check(on_bad="skip")
     assert scan.errors == []
@@ -183,6 +185,7 @@ def test_nearly_the_same_picture_in_two_splits_is_a_warning(root: Path, check: C
 
 
 def test_classes_that_never_occur_are_told(check: Check) -> None:
+    # F24
     told = texts(check(("background", "first", "second", "third")), "warning")
     assert "train: 1 of 4 classes in no image; no network can learn these: third" in told
     assert "val: 1 of 4 classes in no image; these have no score here" in told
@@ -198,6 +201,7 @@ def test_masks_that_were_resized_bilinearly_are_told(root: Path, check: Check) -
 
 
 def test_only_changed_files_are_read_again(root: Path, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    # F42
     seen: list[str] = []
     look_at = scanning.look_at
 
@@ -230,6 +234,7 @@ def test_only_changed_files_are_read_again(root: Path, check: Check, monkeypatch
 
 
 def test_the_same_files_read_by_another_class_are_read_again(root: Path) -> None:
+    # F42
     class Merged(FolderDataset):
         def __getitem__(self, index: int) -> Sample:
             sample = super().__getitem__(index)
@@ -287,6 +292,7 @@ def test_blank_pictures_are_no_copies_of_each_other(root: Path, check: Check) ->
 
 
 def test_a_damaged_cache_is_read_anew(root: Path, check: Check, own_cache: Path) -> None:
+    # F42
     expected = check().counts("train").pixels.tolist()
     for file in own_cache.glob("scan-*"):
         file.write_bytes(file.read_bytes()[:200])
@@ -302,6 +308,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_else(
 
 
 def test_what_was_read_before_ctrl_c_is_kept(root: Path, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    # F42
     look_at = scanning.look_at
     seen: list[int] = []
 
@@ -370,11 +377,13 @@ def test_samples_of_one_file_are_never_taken_for_each_other(root: Path) -> None:
 
 
 def test_an_image_without_its_mask_is_an_error_although_bad_files_may_be_skipped(root: Path, check: Check) -> None:
+    # F28
     (root / "masks" / "train" / "train0.png").unlink()
     assert "train0.png: image without a mask" in texts(check(on_bad="skip"))
 
 
 def test_links_to_nowhere_and_folders_are_told(root: Path, check: Check) -> None:
+    # F25
     (root / "images" / "train" / "gone.png").symlink_to(root / "nowhere.png")
     (root / "masks" / "train" / "gone.png").symlink_to(root / "nowhere.png")
     told = texts(check())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,7 @@ def test_a_config_cannot_bring_code_along(run_folder, write_config, tmp_path, mo
 
 
 def test_a_checkpoint_cannot_run_code(run_folder, tmp_path):
+    # F06
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
@@ -133,6 +136,7 @@ def test_weights_of_another_model_are_listed(run_folder, write_config):
     ],
 )
 def test_a_folder_that_cannot_be_used(run_folder, change, error, message):
+    # F05
     change(run_folder)
     with pytest.raises(error) as caught:
         segkit.load(run_folder)
@@ -140,6 +144,7 @@ def test_a_folder_that_cannot_be_used(run_folder, change, error, message):
 
 
 def test_a_file_cut_short_is_damaged(run_folder):
+    # F05
     path = run_folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
@@ -157,3 +162,51 @@ def test_places_that_are_none(run_folder, tmp_path):
         segkit.load(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match=r"config\.json is none of model\.safetensors, best\.pt, last\.pt"):
         segkit.load(run_folder / "config.json")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "best.pt"])
+@pytest.mark.parametrize(
+    "content", [b"", b"<!DOCTYPE html><html>404", b"PK\x03\x04", b"\x80\x02}.", b"\x08" + bytes(7) + b"{{{{{{{{"]
+)
+def test_what_is_no_checkpoint_is_told_in_a_line(run_folder, name, content):
+    # F05
+    (run_folder / "model.safetensors").unlink()
+    (run_folder / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=re.escape(name)) as caught:
+        segkit.load(run_folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor:UserWarning")
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"average": [1], "model": {"weight": 5}},
+        {"average": torch.zeros(3), "model": [1]},
+        {"average": {"model": {"weight": "text"}}},
+        {"model": {"weight": torch.zeros(2, 2).to_sparse()}},
+        {"model": {"weight": torch.zeros(2, 2, device="meta")}},
+        {},
+    ],
+)
+def test_a_checkpoint_of_other_values_than_tensors_is_refused(run_folder, state):
+    # F05
+    torch.save({"format": checkpoint.FORMAT, **state}, run_folder / "best.pt")
+    with pytest.raises(CheckpointError, match=r"best\.pt holds no model"):
+        segkit.load(run_folder / "best.pt")
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"num_classes": 0, "classes": [], "palette": []}, "num_classes: Input should be greater"),
+        ({"ignore_index": 10**9}, "ignore_index: Input should be less"),
+        ({"palette": [[-1, 0, 0]] * 3}, "palette.0.0: Input should be greater"),
+        ({"resize": 1e9}, "resize.*: Input should be less"),
+        ({"resize": [0, 5]}, "resize"),
+    ],
+)
+def test_facts_that_nothing_can_be_done_with_are_refused(run_folder, write_config, facts, told):
+    write_config(run_folder, **facts)
+    with pytest.raises(RunFolderError, match=rf"config\.json is damaged: {told}"):
+        segkit.load(run_folder)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -94,3 +95,40 @@ def test_no_run(picture, tmp_path, capsys):
     assert main(["predict", str(tmp_path / "run"), str(picture), "--out", str(tmp_path / "out")]) == 2
     assert "there is no run folder or file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_through_a_link_or_over_an_image_of_somebodys(run_folder, picture, tmp_path, capsys):
+    out, precious = tmp_path / "out", tmp_path / "precious.jpg"
+    out.mkdir()
+    precious.write_bytes(b"precious")
+    links = {"street.png": "nowhere.png", "street_overlay.jpg": "precious.jpg"}
+    for name, target in links.items():
+        (out / name).symlink_to(tmp_path / target)
+        assert main(["predict", str(run_folder), str(picture), "--out", str(out)]) == 2
+        assert f"holds files that are no predictions: {out / name}" in capsys.readouterr().err
+        (out / name).unlink()
+    (out / "street_overlay.jpg").write_bytes(b"mine")
+    assert main(["predict", str(run_folder), str(picture), "--out", str(out)]) == 2
+    assert (out / "street_overlay.jpg").read_bytes() == b"mine"
+    (out / "street_overlay.jpg").unlink()
+    os.mkfifo(out / "street.png")
+    assert main(["predict", str(run_folder), str(picture), "--out", str(out)]) == 2
+    (out / "street.png").unlink()
+    assert precious.read_bytes() == b"precious"
+    assert not (tmp_path / "nowhere.png").exists()
+    for _ in range(2):  # its own are replaced
+        assert main(["predict", str(run_folder), str(picture), "--out", str(out)]) == 0
+
+
+def test_names_are_no_orders_to_the_terminal(run_folder, picture, write_config, tmp_path, capsys):
+    write_config(run_folder, classes=["dark\x1b[2J", "red", "blue\x9b"])
+    odd = tmp_path / "a\x1b]0;title\x07\nb.png"
+    odd.write_bytes(picture.read_bytes())
+    (tmp_path / "bad\x1b[31m.png").write_bytes(b"none")
+    arguments = [str(odd), str(odd), str(tmp_path / "bad\x1b[31m.png"), str(picture)]
+    assert main(["predict", str(run_folder), *arguments, "--out", str(tmp_path / "out")]) == 1
+    printed = "".join(capsys.readouterr())
+    assert printed.replace("\n", "").isprintable()
+    assert r"bad\x1b[31m.png: not an image" in printed
+    assert r"dark\x1b[2J" in printed
+    assert sorted(path.parent for path in tmp_path.rglob("*b*.png") if path != odd)[0] == tmp_path

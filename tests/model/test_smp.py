@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 import torch
@@ -138,6 +140,7 @@ def test_weights_that_do_not_fit_are_listed(tmp_path, donor):
 
 
 def test_a_file_cannot_run_code(tmp_path):
+    # F06
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "trapped"), "w"))
@@ -154,6 +157,7 @@ def test_a_file_cannot_run_code(tmp_path):
 
 @pytest.mark.parametrize("name", ["cut.pth", "cut.safetensors"])
 def test_a_damaged_or_missing_file_is_named(tmp_path, name):
+    # F05
     path = tmp_path / name
     with pytest.raises(ModelError, match=f"there is no file of weights .*{name}"):
         Smp(2, encoder="resnet18", weights=str(path))
@@ -252,3 +256,52 @@ def test_it_learns(donor):
     model = Smp(2, encoder="resnet18")
     model(torch.rand(2, 3, 33, 33)).square().mean().backward()
     assert all(p.grad is not None for p in model.parameters() if isinstance(p, nn.Parameter))
+
+
+@pytest.mark.parametrize("weights", [None, "imagenet"])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        *("hf-hub:evil/x", "tu-hf-hub:evil/x", "tu-hf_hub:evil/x", "tu-hf-hub:timm/resnet18.a1_in1k"),
+        *("tu-local-dir:/tmp", "tu-resnet18.hf-hub:evil/x", "tu-http://x/resnet18", "tu-x/resnet18", "tu-../resnet18"),
+        *("timm-regnet/../hf-hub:evil/x", "tu-resnet18\x1b[2J", ""),
+    ],
+)
+def test_an_encoders_name_leads_to_no_place_of_somebody_elses(monkeypatch, encoder, weights):
+    def connect(*_):
+        pytest.fail("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    with pytest.raises(ModelError, match=r"smp: .* is no encoder's name") as caught:
+        Smp(2, encoder=encoder, weights=weights)
+    assert str(caught.value).isprintable()
+
+
+def pickled(tmp_path, operations):
+    """A file as torch writes them, with a pickle written by hand."""
+    torch.save({}, tmp_path / "good.pth")
+    with zipfile.ZipFile(tmp_path / "good.pth") as good, zipfile.ZipFile(tmp_path / "odd.pth", "w") as odd:
+        for entry in good.infolist():
+            content = b"\x80\x02" + operations + b"." if entry.filename.endswith("data.pkl") else good.read(entry)
+            odd.writestr(entry.filename, content)
+    return tmp_path / "odd.pth"
+
+
+@pytest.mark.parametrize(
+    "operations", [b"h\x05", b"ctorch._utils\n_rebuild_tensor_v2\n)R", b"}]K\x01s", b"0", b"cos\nsystem\n(S'x'\ntR"]
+)
+def test_whatever_a_pickle_does_it_is_told_in_a_line(tmp_path, operations):
+    # F05, F06
+    with pytest.raises(ModelError, match=r"odd\.pth holds") as caught:
+        Smp(2, encoder="resnet18", weights=str(pickled(tmp_path, operations)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor:UserWarning")
+@pytest.mark.parametrize("odd", [lambda tensor: tensor.to_sparse(), lambda tensor: tensor.to("meta"), lambda tensor: 5])
+def test_weights_that_are_not_there_leave_no_random_ones_in_their_place(tmp_path, odd):
+    state = Smp(2, encoder="resnet18").network.encoder.state_dict()
+    state["conv1.weight"] = odd(state["conv1.weight"])
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(ModelError, match=r"1 missing: conv1\.weight"):
+        Smp(2, encoder="resnet18", weights=str(tmp_path / "odd.pth"))

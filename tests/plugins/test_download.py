@@ -114,6 +114,7 @@ def test_a_cut_download_is_continued_by_the_next_mirror(server: Server, tmp_path
 
 
 def test_a_cut_download_is_kept_for_the_next_call(server: Server, tmp_path: Path) -> None:
+    # F39
     half = len(CONTENT) // 2
     with pytest.raises(
         DownloadError, match=rf"cut after {half} of {len(CONTENT)} bytes.*{half} bytes are kept in .*a\.tar\.part"
@@ -146,6 +147,7 @@ def test_a_part_of_another_file_is_thrown_away_and_fetched_anew(server: Server, 
     ],
 )
 def test_a_bad_answer_is_one_line_and_leaves_nothing(server: Server, tmp_path: Path, path: str, reason: str) -> None:
+    # F39
     with pytest.raises(DownloadError, match=reason) as caught:
         fetch([server.url(path)], tmp_path / "a.tar", CHECKSUM, most_bytes=2_000_000)
     message = str(caught.value)
@@ -164,6 +166,7 @@ def test_a_web_page_does_not_spoil_what_is_there_already(server: Server, tmp_pat
 
 
 def test_no_network(tmp_path: Path) -> None:
+    # F39
     with socket.socket() as closed:  # bound and not listening: nobody answers there
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/a.tar"
@@ -173,6 +176,7 @@ def test_no_network(tmp_path: Path) -> None:
 
 
 def test_a_server_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+    # F39
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

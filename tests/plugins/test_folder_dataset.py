@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -125,6 +126,7 @@ def test_void_labels(tmp_path: Path) -> None:
 
 
 def test_black_and_white_masks_with_the_map_that_the_message_proposes(tmp_path: Path) -> None:
+    # F23
     write(tmp_path, [[0, 255]])
     with pytest.raises(
         LabelError, match=r"the only labels are 0 and 255.*unlabelled.*the class 'b', at the end"
@@ -220,6 +222,7 @@ def test_one_map_is_proposed_for_the_colours_of_all_masks(
 
 
 def test_one_colour_mask_proposes_its_own_map(tmp_path: Path) -> None:
+    # F23
     with pytest.raises(
         LabelError, match=r"x0\.png: the mask holds colours, not labels .*say which colour is"
     ) as caught:
@@ -273,6 +276,7 @@ def test_both_maps_are_one_too_many(tmp_path: Path) -> None:
 
 
 def test_a_jpeg_mask_and_a_missing_mask_are_named(sample: Path) -> None:
+    # F23, F28
     mask = sample / "masks" / "train" / "train_2.png"
     with Image.open(mask) as image:
         image.convert("L").save(mask, "JPEG", quality=95)
@@ -313,3 +317,13 @@ def test_camvid_without_its_void_label_is_told(real_data: Path) -> None:
         match=r"not allowed \(11: 7,980 pixels\).*where 11 means unlabelled, in \[dataset\] void = \[11, 255\]$",
     ):
         FolderDataset(real_data / "camvid", "train", CAMVID).mask(0)
+
+
+@pytest.mark.timeout(20)
+def test_a_list_of_classes_may_not_be_a_device_or_without_end(tmp_path: Path) -> None:
+    FolderDataset.write_sample(tmp_path)
+    (tmp_path / "pictures.txt").touch()
+    os.truncate(tmp_path / "pictures.txt", 1 << 40)
+    for name in ("/dev/zero", "pictures.txt", "zero\0byte"):
+        with pytest.raises(DataError, match=f"classes = .* no readable text file in {tmp_path}"):
+            FolderDataset(tmp_path, "train", name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -130,3 +131,21 @@ def test_split_mat_without_scipy(even: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_no_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no GTA5 there; expected are .*images/\*\.png and .*labels/\*\.png"):
         Gta5Dataset(tmp_path)
+
+
+def test_a_list_cannot_name_files_elsewhere(even: Path, tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        Image.fromarray(np.full((42, 76), 7, np.uint8)).save(tmp_path / f"secret_{folder}.png")
+    (even / "train.txt").write_text(f"00001\n../secret_images\n{tmp_path / 'secret_images.png'}\n/etc/passwd\n")
+    with gathered() as faults:
+        dataset = Gta5Dataset(even)
+    assert {Path(fault.file).name for fault in faults} == {"secret_images.png", "passwd.png"}
+    assert [path.parent for pair in dataset.pairs for path in pair] == [even / "images", even / "labels"]
+
+
+@pytest.mark.timeout(20)
+def test_a_list_without_end_is_refused(even: Path) -> None:
+    (even / "train.txt").touch()
+    os.truncate(even / "train.txt", 1 << 40)
+    with pytest.raises(DataError, match=r"train\.txt is larger than"):
+        Gta5Dataset(even)

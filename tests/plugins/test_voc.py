@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tarfile
 import threading
@@ -87,6 +88,7 @@ def test_a_test_list_without_masks_is_no_split(root: Path) -> None:
 
 
 def test_files_that_are_missing_are_named_and_counted(root: Path) -> None:
+    # F28
     folder = root / "VOCdevkit" / "VOC2012"
     for name in names(VocDataset(root)):
         (folder / "JPEGImages" / f"{name}.jpg").unlink()
@@ -246,6 +248,7 @@ def test_an_interrupted_unpacking_is_told_and_repeated(asked: list[str], tmp_pat
 
 
 def test_a_wrong_archive_leaves_no_data(asked: list[str], tmp_path: Path) -> None:
+    # F39
     (tmp_path / "served" / "trainval.tar").write_bytes(b"another archive")
     with pytest.raises(DownloadError, match=r"status 404.*its md5 is .*put the file here: .*trainval\.tar"):
         VocDataset(tmp_path / "data", year="2007", download=True)
@@ -265,3 +268,28 @@ def test_a_download_that_fails_at_once_leaves_no_folder(tmp_path: Path, monkeypa
     with pytest.raises(DownloadError, match="no connection"):
         VocDataset(tmp_path / "new" / "data", download=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_list_cannot_name_files_elsewhere(root: Path, tmp_path: Path) -> None:
+    folder = root / "VOCdevkit" / "VOC2012"
+    shutil.copy(next((folder / "JPEGImages").iterdir()), tmp_path / "secret.jpg")
+    shutil.copy(next((folder / "SegmentationClass").iterdir()), tmp_path / "secret.png")
+    outside = (tmp_path / "secret", Path("../../../secret"), Path("../JPEGImages/../../../secret"))
+    listed = folder / "ImageSets" / "Segmentation" / "train.txt"
+    listed.write_text(listed.read_text() + "".join(f"{name}\n" for name in outside))
+    with gathered() as faults:
+        dataset = VocDataset(root)
+    assert {fault.kind for fault in faults} == {"missing"}
+    assert len(faults) == 2 * len(outside)
+    assert all(path.parent.parent == folder for pair in dataset.pairs for path in pair)
+
+
+@pytest.mark.timeout(20)
+def test_a_list_that_is_a_device_or_without_end_is_refused(root: Path) -> None:
+    listed = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt"
+    os.truncate(listed, 1 << 40)
+    with pytest.raises(DataError, match=r"val\.txt is larger than"):
+        VocDataset(root)
+    listed.write_bytes(b"\xff")
+    with pytest.raises(DataError, match=r"val\.txt cannot be read as text"):
+        VocDataset(root)

@@ -1,0 +1,40 @@
+"""Messages: what a stranger wrote is shown, and orders nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from segkit.errors import Fault, did_you_mean, first_few, one_line, printable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, über, 道", "plain, über, 道"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("\x9b2J", r"\x9b2J"),  # the same order in one byte
+        ("a\rb\tc\x00\x7f", r"a\rb\tc\x00\x7f"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),  # turns around what follows
+        ("\ud800", r"\ud800"),  # a file's name that is no UTF-8
+        ("two\nlines", "two\nlines"),
+    ],
+)
+def test_what_is_no_letter_stands_as_its_escape(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert one_line(text) == shown.replace("\n", r"\n")
+
+
+def test_the_names_in_a_message_stay_in_their_line() -> None:
+    assert str(Fault("kind", "a\nb.png", "what\x1b", "advice\n[table]", "x\ny")) == (
+        "a\\nb.png: what\\x1b (x\\ny); advice\n[table]"
+    )
+    assert first_few(["a\nb", "c"]) == "a\\nb, c"
+
+
+def test_long_words_are_not_compared() -> None:
+    began = time.perf_counter()
+    assert did_you_mean("ab" * 100_000, ["ba" * 100_000]) == ""
+    assert time.perf_counter() - began < 1
+    assert did_you_mean("dcie", ["dice"]) == "; did you mean 'dice'?"

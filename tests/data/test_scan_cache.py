@@ -1,0 +1,162 @@
+"""What a scan keeps on disk: killed while it is written, damaged, of other data; never taken for what it is not."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.data.scan import scan_splits
+from segkit.data.scan_cache import ScanCache
+from segkit_folder.dataset import FolderDataset
+
+Scanned = Callable[[], list[list[int]]]
+SCRIPT = """
+import sys
+from segkit.data.scan import scan_splits
+from segkit_folder.dataset import FolderDataset
+print("begun", flush=True)
+scan_splits({"train": FolderDataset(sys.argv[1], "train", ["a", "b"])}, progress=False)
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Forty pictures; that of number n has n pixels of class 1."""
+    noise = np.random.default_rng(0)
+    for folder in ("images/train", "masks/train"):
+        (tmp_path / folder).mkdir(parents=True)
+    for number in range(40):
+        Image.fromarray(noise.integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path / f"images/train/{number}.png")
+        write_mask(tmp_path, number, number)
+    return tmp_path
+
+
+def write_mask(root: Path, number: int, pixels: int) -> None:
+    labels = np.zeros(256, np.uint8)
+    labels[:pixels] = 1
+    Image.fromarray(labels.reshape(16, 16)).save(root / f"masks/train/{number}.png")
+
+
+@pytest.fixture
+def scanned(root: Path, cache: Path) -> Scanned:
+    def scan() -> list[list[int]]:
+        return scan_splits({"train": FolderDataset(root, "train", ["a", "b"])}, progress=False).pixels("train").tolist()
+
+    return scan
+
+
+EXPECTED = [[256 - number, number, 0] for number in range(40)]
+
+
+def test_a_process_that_is_killed_while_it_scans_or_writes_leaves_nothing_wrong(
+    root: Path, cache: Path, scanned: Scanned
+) -> None:
+    # F42
+    chance = random.Random(0)
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(root)], stdout=subprocess.PIPE)
+        with process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(chance.uniform(0, 0.15))
+            process.kill()
+        assert scanned() == EXPECTED
+        for file in cache.glob("scan-*"):
+            file.unlink()
+
+
+def test_a_write_that_stops_half_way_keeps_the_file_before(
+    scanned: Scanned, cache: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # F42
+    assert scanned() == EXPECTED
+    (before,) = cache.iterdir()
+    content = before.read_bytes()
+
+    def power_cut(file: object, **_: object) -> None:
+        file.write(content[:500])  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    write_mask(root, 5, 200)
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            scanned()
+    assert [file.read_bytes() for file in cache.iterdir()] == [content]
+    assert scanned() == [*EXPECTED[:5], [56, 200, 0], *EXPECTED[6:]]
+
+
+def test_a_byte_that_was_changed_anywhere_is_never_believed(scanned: Scanned, cache: Path) -> None:
+    # F42
+    assert scanned() == EXPECTED
+    (file,) = cache.iterdir()
+    content = file.read_bytes()
+    chance = random.Random(0)
+    for _ in range(150):
+        damaged = bytearray(content)
+        damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+        file.write_bytes(damaged)
+        assert scanned() == EXPECTED
+    for size in (0, 1, 100, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:size])
+        assert scanned() == EXPECTED
+
+
+def test_a_file_that_changed_without_another_size_or_time_is_read_again(scanned: Scanned, root: Path) -> None:
+    # F42: cp -p, rsync and archives bring old times along
+    assert scanned() == EXPECTED
+    mask = root / "masks/train/7.png"
+    state = mask.stat()
+    Image.fromarray(np.eye(16, dtype=np.uint8)).save(mask)
+    if mask.stat().st_size < state.st_size:
+        with mask.open("ab") as padded:
+            padded.write(bytes(state.st_size - mask.stat().st_size))
+    os.utime(mask, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert scanned()[7] == [240, 16, 0]
+
+
+def test_two_files_that_change_places_are_not_mixed_up(scanned: Scanned, root: Path) -> None:
+    # F42
+    assert scanned() == EXPECTED
+    one, other, spare = (root / f"masks/train/{name}.png" for name in ("3", "30", "spare"))
+    for source, target in ((one, spare), (other, one), (spare, other)):
+        source.rename(target)
+    found = scanned()
+    assert (found[3], found[30]) == (EXPECTED[30], EXPECTED[3])
+
+
+def test_a_cache_that_holds_a_pickle_is_not_unpickled(cache: Path, tmp_path: Path, scanned: Scanned) -> None:
+    # F42, F06
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str, str]]:
+            return open, (str(tmp_path / "ran"), "w")
+
+    assert scanned() == EXPECTED
+    (file,) = cache.iterdir()
+    with np.load(file) as arrays:
+        content = {name: arrays[name] for name in arrays.files}
+    content["names"] = np.array([Trap()] * 40, dtype=object)
+    with file.open("wb") as stream:
+        np.savez(stream, **content)
+    assert scanned() == EXPECTED
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_reading_is_another_file(cache: Path) -> None:
+    assert ScanCache("one").path != ScanCache("two").path
+    assert {ScanCache(reading).path.parent for reading in ("../../x", "/etc/passwd", "a\0b")} == {cache}
