@@ -233,7 +233,7 @@ def test_a_killed_run_is_resumed_to_the_same_weights(start: Start, tmp_path: Pat
 def test_ctrl_c_ends_in_one_line_that_says_how_to_go_on(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "stopped"
     process = start("train.epochs=1000", f"output.dir={folder}")
-    until((folder / "last.pt").exists, process)
+    until((folder / "previous.pt").exists, process)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -19,7 +19,7 @@ from typing import Any
 import segkit
 from segkit.build import summary
 from segkit.cli.text import columns
-from segkit.errors import SegkitError
+from segkit.errors import SegkitError, printable
 from segkit.registry import commands
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if type(error).__name__ != "Elsewhere":  # of several processes the one that knows why has said it
             rank = os.environ.get("RANK", "0")
-            print(f"segkit{'' if rank == '0' else f' (process {rank})'}: {message}", file=sys.stderr)
+            print(f"segkit{'' if rank == '0' else f' (process {rank})'}: {printable(message)}", file=sys.stderr)
     return status
 
 
@@ -99,7 +99,7 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 def _show_warning(message: Warning | str, *_details: Any, **_more: Any) -> None:
     """A warning in one line: who runs a command has no use for the place in the source."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable(message)}", file=sys.stderr)
 
 
 def _stdout_is_open() -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from segkit.errors import CheckpointError, WriteError, first_few
+from segkit.model.weights import is_dense
 
 FORMAT = 2  # 1 kept the state of the random number generators, and none within an epoch
 
@@ -105,7 +106,12 @@ def _size_of(value: Any) -> int:
 
 def _damaged(path: Path) -> str | None:
     """A part of a checkpoint that does not match its checksum, which torch.load does not look at."""
+    if not path.is_file():  # to open a pipe would wait for ever
+        raise FileNotFoundError(path)
     with zipfile.ZipFile(path) as archive:
+        for part in archive.infolist():
+            if part.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing; a few kB would unpack to any size
+                raise zipfile.BadZipFile(f"{part.filename} in it is compressed")
         return archive.testzip()
 
 
@@ -132,7 +138,9 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} holds more than tensors and plain values; it was not loaded") from error
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError) as error:
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception as error:  # what torch and zipfile raise at a file that was made to harm is anything
         raise CheckpointError(f"{path} is no checkpoint, or a damaged one: {error}") from error
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise CheckpointError(f"{path} is not a checkpoint of segkit")
@@ -166,6 +174,9 @@ def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
         CheckpointError: the weights are another model's; missing, unexpected and mismatched keys are listed.
     """
     expected = model.state_dict()
+    odd = [key for key, value in weights.items() if not is_dense(value)]
+    if odd:
+        raise CheckpointError(f"{place} holds other values than tensors: {first_few(odd, 3)}")
     missing = [key for key in expected if key not in weights]
     unexpected = [key for key in weights if key not in expected]
     mismatched = [

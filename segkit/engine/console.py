@@ -14,6 +14,7 @@ from torch import nn
 
 from segkit.engine.device import device_name
 from segkit.engine.precision import Precision
+from segkit.errors import printable
 
 
 class Console:
@@ -39,7 +40,7 @@ class Console:
         if not self.active:
             return
         try:
-            print(text, file=stream, flush=True)
+            print(printable(text), file=stream, flush=True)  # names of classes and files may be a stranger's
         except (OSError, ValueError) as error:  # a full disk, a reader that has left, a stream that was closed
             with contextlib.suppress(OSError, ValueError):  # what is left in the buffer must not fail once more
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

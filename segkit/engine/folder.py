@@ -13,8 +13,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from segkit.engine.checkpoint import write_atomically
-from segkit.errors import RunFolderError, first_few
+from segkit.errors import RunFolderError, first_few, one_line
 
+MOST_BYTES = 64 << 20  # of a JSON file that is read; run.json of 255 classes has 100 kB
 OWN_FILES = (
     *("run.json", "config.json", "metrics.jsonl", "result.json", "report.html", "model.safetensors"),
     *("last.pt", "previous.pt", "best.pt"),
@@ -27,6 +28,10 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     Raises:
         RunFolderError: a file stands in its place, it cannot be written, or it holds a run already.
     """
+    try:
+        folder.exists()
+    except OSError as error:  # a name that is too long
+        raise RunFolderError(f"output.dir = {str(folder)[:60]!r}...: {error.strerror}") from error
     for place in (folder, *folder.parents):
         if place.is_symlink() and not place.exists():
             raise RunFolderError(f"{place} is a link to nowhere")
@@ -36,8 +41,9 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
             if not os.access(place, os.W_OK | os.X_OK):
                 raise RunFolderError(f"{place} cannot be written; choose another output.dir")
             break
-    if (folder / "samples").is_symlink():
-        raise RunFolderError(f"{folder / 'samples'} is a link; a run writes in its own folder alone")
+    for name in ("samples", ".lock", ".process"):  # all other files are replaced, not written through a link
+        if (folder / name).is_symlink():
+            raise RunFolderError(f"{folder / name} is a link; a run writes in its own folder alone")
     if resume and overwrite:
         raise RunFolderError("--resume goes on with a run, --overwrite replaces it: give one of them")
     if resume and not ((folder / "last.pt").exists() or (folder / "previous.pt").exists()):
@@ -67,8 +73,8 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        number = owner.read_text().strip() if owner.exists() else "unknown"
-        raise RunFolderError(f"{folder} is in use by process {number}") from error
+        number = owner.read_text()[:20].strip() if owner.is_file() else "unknown"
+        raise RunFolderError(f"{folder} is in use by process {one_line(number)}") from error
     except OSError as error:
         raise RunFolderError(f"{folder} cannot be written: {error.strerror}; choose another output.dir") from error
     try:
@@ -102,10 +108,16 @@ def read_json(path: Path) -> dict[str, Any]:
         RunFolderError: it is missing or damaged.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
+        content = json.loads(text)
     except FileNotFoundError as error:
         raise RunFolderError(f"{path.parent} is no run folder: it holds no {path.name}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} does not hold an object")

@@ -30,6 +30,7 @@ from segkit.engine.optimizer import build_optimizer, learning_rate, set_learning
 from segkit.engine.precision import Precision
 from segkit.engine.sync_batch_norm import synchronised
 from segkit.engine.world import World
+from segkit.errors import printable
 from segkit.settings import TrainSettings
 from segkit.signals import StopSignals
 
@@ -218,7 +219,10 @@ class Loop:
             if self.precision.device.type == "cuda" and isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
             lines = str(error).strip().splitlines() or [""]
-            print(f"train.compile failed, going on without it: {type(error).__name__}: {lines[0]}", file=sys.stderr)
+            print(
+                f"train.compile failed, going on without it: {type(error).__name__}: {printable(lines[0])}",
+                file=sys.stderr,
+            )
             self._forward = self._parallel or self.model
             self.optimizer.zero_grad(set_to_none=True)
             values = self._forward_backward(batch)

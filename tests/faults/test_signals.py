@@ -56,7 +56,7 @@ def test_before_the_first_step_there_is_nothing_to_keep(place: Any, moment: str)
 
 
 def test_a_signal_to_the_whole_group_does_not_lose_the_workers(place: Any, whole: Path) -> None:
-    """F09: a scheduler tells every process; loaders work on until the step is done, and none keeps Python from ending."""
+    """F09: a scheduler tells every process; loaders work on until the step is done, and none hinders the end."""
     group = "send(signal.SIGTERM, group=True)"
     stopped = place.start("train.workers=2", before=f"at(Loop, '_forward_backward', 6, {group})")
     assert stopped.wait(10) == 143, stopped.err
