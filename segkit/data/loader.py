@@ -78,7 +78,7 @@ class TrainingViews(TorchDataset[tuple[Sample, augment.View]]):
     def __getitem__(self, key: Key) -> tuple[Sample, augment.View]:
         epoch, index = key
         number = index % len(self.dataset)
-        sample = resized(checked(self.dataset[number]), self.resize, mask_too=True)
+        sample = resized(read(self.dataset, number), self.resize, mask_too=True)
         targets = self.places.of(number) if self.places else ()
         view = augment.draw_mixed(
             self.settings, sample.mask, (self.seed, epoch, index), targets, self.dataset.ignore_index
@@ -96,7 +96,22 @@ class EvaluationViews(TorchDataset[Sample]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        return resized(checked(self.dataset[index]), self.resize, mask_too=False)
+        return resized(read(self.dataset, index), self.resize, mask_too=False)
+
+
+def read(dataset: Dataset, index: int) -> Sample:
+    """A sample of a dataset; to whatever the dataset raises a note is added which one it was.
+
+    Raises:
+        DataError: it breaks the contract of samples.
+    """
+    try:
+        return checked(dataset[index])
+    except Exception as error:
+        files = getattr(dataset, "files", None)
+        names = f" ({', '.join(map(str, files(index)))})" if files else ""
+        error.add_note(f"this was sample {index} of {type(dataset).__name__}{names}")
+        raise
 
 
 class CollateTraining:

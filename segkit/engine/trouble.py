@@ -9,7 +9,7 @@ import torch
 
 from segkit.engine.device import peak_memory
 from segkit.engine.job import Job
-from segkit.errors import TrainingError
+from segkit.errors import DataError, TrainingError
 
 _GIB = 1 << 30
 
@@ -20,6 +20,7 @@ def explained(job: Job, device: torch.device) -> Iterator[None]:
 
     Raises:
         TrainingError: the card ran out of memory, or a loader's process ended.
+        DataError: as a loader's process has raised it.
     """
     try:
         yield
@@ -32,6 +33,11 @@ def explained(job: Job, device: torch.device) -> Iterator[None]:
             f"train.accumulate={job.train.accumulate * 2} halves what a step needs, a smaller batch, crop or model "
             f"helps too. The checkpoint in {job.folder} is intact"
         ) from error
+    except DataError as error:
+        before, _, message = str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")
+        if not before.startswith("Caught "):  # torch puts the traceback of a loader's process into the message
+            raise
+        raise type(error)(message.partition("\nthis was sample ")[0].strip()) from error
     except RuntimeError as error:
         if "DataLoader worker" not in str(error) or "Caught " in str(error):
             raise

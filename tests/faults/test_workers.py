@@ -1,0 +1,86 @@
+"""Processes that load data: one that raises, one that is killed, other ways to start them."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segkit.engine import checkpoint
+
+BROKEN = """
+from segkit_shapes import dataset
+real = dataset.ShapesDataset.__getitem__
+def broken(self, index):
+    if open("begun", "a").tell() > 0 and index == 5:
+        raise ERROR
+    return real(self, index)
+dataset.ShapesDataset.__getitem__ = broken
+at(Loop, 'run_epoch', 1, lambda: open("begun", "w").write("x"))
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_dataset_raises_is_told_with_the_place(place: Any, workers: int) -> None:
+    """F32: an error that nobody expected shows where it comes from, in a worker too, and nothing hangs."""
+    process = place.start(f"train.workers={workers}", before=BROKEN.replace("ERROR", "ValueError('no such leaf')"))
+    assert process.wait(20) == 1
+    assert "ValueError: no such leaf" in process.err
+    assert "in broken" in process.err  # the line that raised it
+    assert "sample 5 of ShapesDataset" in process.err
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_goes_bad_while_training_is_named_in_a_line(place: Any, workers: int) -> None:
+    """F32: where the dataset knows what is wrong, no traceback."""
+    error = "DataError('leaf.png: the file is cut off')"
+    code = BROKEN.replace("ERROR", error) + "from segkit.errors import DataError\ndataset.DataError = DataError\n"
+    process = place.start(f"train.workers={workers}", before=code.replace("raise DataError", "raise dataset.DataError"))
+    assert process.wait(20) == 2, process.err
+    assert process.err == "segkit: leaf.png: the file is cut off\n"
+
+
+def test_a_worker_that_is_killed_ends_the_run_and_no_work_is_lost(place: Any, whole: Path) -> None:
+    """F33: within seconds, as when memory is short; the checkpoint goes on."""
+    kill = """
+from segkit.data import loader
+from torch.utils.data import get_worker_info
+def killed(self, key, real=loader.TrainingViews.__getitem__):
+    if key[0] == 2 and get_worker_info().id == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, key)
+loader.TrainingViews.__getitem__ = killed
+"""
+    process = place.start("train.workers=2", before=kill)
+    assert process.wait(10) == 1
+    assert "a process that loads data ended" in process.err
+    assert "train.workers" in process.err
+    assert "--resume goes on" in process.err
+    assert "Traceback" not in process.err
+    assert checkpoint.load(place.path() / "last.pt")["step"] == 4  # the end of the first epoch
+    place.run("train.workers=2", "--resume")
+    place.same(whole)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_number_of_workers_changes_nothing(place: Any, whole: Path, workers: str) -> None:
+    """F34: views are a function of (seed, epoch, index)."""
+    place.run(f"train.workers={workers}")
+    place.same(whole)
+
+
+def test_workers_may_be_spawned(place: Any, whole: Path) -> None:
+    """F44: as on Windows and macOS, where nothing is inherited."""
+    place.run("train.workers=1", before="import multiprocessing\nmultiprocessing.set_start_method('spawn', force=True)")
+    place.same(whole)
+
+
+def test_a_signal_ends_spawned_workers_too(place: Any) -> None:
+    """F44, F09."""
+    spawn = "import multiprocessing\nmultiprocessing.set_start_method('spawn', force=True)\n"
+    group = "at(Loop, '_forward_backward', 6, send(signal.SIGTERM, group=True))"
+    process = place.start("train.workers=1", before=spawn + group)
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert process.err.count("\n") == 1, process.err
