@@ -9,6 +9,7 @@ ask which one is meant, and never makes it mean something else.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,11 +17,12 @@ from typing import Any
 
 from segkit import plugins
 from segkit.errors import ComponentNotFound, PluginError, SegkitError, did_you_mean
+from segkit.foreign import cause
 
 
 @dataclass(frozen=True)
 class Component:
-    """A name and the place of a class, with the plugin that offers it."""
+    """A name and the place of a class, with the plugin that offers it; an observer is its plugin's module."""
 
     kind: str
     name: str
@@ -39,15 +41,19 @@ class Component:
         """Imports and returns the class (or function).
 
         Raises:
-            PluginError: it cannot be imported.
+            PluginError: it cannot be imported, or is no class.
         """
         module, _, path = self.place.partition(":")
         try:
-            return functools.reduce(getattr, path.split("."), import_module(module))
-        except SegkitError:
+            found = functools.reduce(getattr, path.split("."), import_module(module))
+        except (SegkitError, KeyboardInterrupt):
             raise
-        except Exception as error:
-            raise PluginError(f"{self} cannot be imported from '{self.place}': {plugins.cause(error)}") from error
+        except BaseException as error:  # a module that exits must not end the command as if all were done
+            close = did_you_mean(path, vars(sys.modules[module])) if module in sys.modules else ""
+            raise PluginError(f"{self} cannot be imported from '{self.place}': {cause(error)}{close}") from error
+        if not callable(found):
+            raise PluginError(f"{self}: '{self.place}' is {found!r:.60}, which is no class")
+        return found
 
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}' of plugin '{self.plugin}' ({self.distribution} {self.version})"
@@ -71,7 +77,7 @@ class Registry(Mapping[str, type[Any]]):
         Raises:
             ComponentNotFound: there is none, or there are several.
         """
-        matches = self._matches(name)
+        matches = self.matches(name)
         if len(matches) == 1:
             return matches[0]
         if matches:
@@ -81,10 +87,15 @@ class Registry(Mapping[str, type[Any]]):
 
     def shortest_name(self, component: Component) -> str:
         """The shortest name that fits this component only."""
-        return next((name for name in component.names if len(self._matches(name)) == 1), component.names[-1])
+        return next((name for name in component.names if self.matches(name) == [component]), component.names[-1])
 
-    def _matches(self, name: object) -> list[Component]:
-        return [component for component in self.components() if name in component.names]
+    def matches(self, name: object) -> list[Component]:
+        """The components that a name may mean; a command of the core's stays what it is, whatever is installed."""
+        found = [component for component in self.components() if name in component.names]
+        own = [
+            c for c in found if c.kind == "command" and (c.distribution, c.plugin, c.name) == ("segkit", "core", name)
+        ]
+        return own or found
 
     def _unknown(self, name: str) -> str:
         known = list(self)
@@ -99,7 +110,7 @@ class Registry(Mapping[str, type[Any]]):
         return self.find(name).load()  # type: ignore[no-any-return]
 
     def __contains__(self, name: object) -> bool:
-        return len(self._matches(name)) == 1
+        return len(self.matches(name)) == 1
 
     def __iter__(self) -> Iterator[str]:
         return iter([self.shortest_name(component) for component in self.components()])
@@ -115,10 +126,18 @@ models = Registry("model")
 losses = Registry("loss")
 datasets = Registry("dataset")
 metrics = Registry("metric")
+observers = Registry("observer")
 commands = Registry("command")
 
-REGISTRIES = {registry.kind: registry for registry in (models, losses, datasets, metrics, commands)}
-PLURALS = {"model": "models", "loss": "losses", "dataset": "datasets", "metric": "metrics", "command": "commands"}
+REGISTRIES = {registry.kind: registry for registry in (models, losses, datasets, metrics, observers, commands)}
+PLURALS = {
+    "model": "models",
+    "loss": "losses",
+    "dataset": "datasets",
+    "metric": "metrics",
+    "observer": "observers",
+    "command": "commands",
+}
 
 
 def registry_of(kind: str) -> Registry:

@@ -11,7 +11,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from segkit.plugins import PluginInfo, table
+from segkit.discovery import PluginInfo
+from segkit.plugins import table
 
 EXAMPLE = "as in 'segkit-poly>=0.1'"
 
@@ -39,9 +40,7 @@ def _unmet(needed: object) -> list[str]:
     except InvalidRequirement as error:
         cause = str(error).splitlines()[0]
         return [f"{needed!r}: {cause}; a distribution and its versions are needed, {EXAMPLE}"]
-    exact = any(
-        each.operator == "===" for each in requirement.specifier
-    )  # takes any text, and ours is pasted to a shell
+    exact = any(each.operator == "===" for each in requirement.specifier)  # takes any text, and ours goes to a shell
     if requirement.url or requirement.marker or requirement.extras or exact:
         return [f"{needed!r}: nothing but a distribution and its versions is allowed, {EXAMPLE}"]
     name = canonicalize_name(requirement.name)
@@ -57,6 +56,10 @@ def _not_found(requirement: Requirement) -> str:
     try:
         return f"{requirement.name} {version(requirement.name)} is installed and is no plugin of segkit"
     except PackageNotFoundError:
+        name = canonicalize_name(requirement.name)
+        meant = [plugin.distribution for plugin in table().plugins if canonicalize_name(plugin.name) == name]
+        if meant:  # who knows what the package index has under the plugin's own name
+            return f"'{requirement.name}' is a plugin; write its distribution, '{meant[0]}{requirement.specifier}'"
         return f"{requirement.name} is not installed: {_install(requirement)}"
 
 

@@ -1,4 +1,4 @@
-"""An observer that writes what TensorBoard shows, into the folder ``tensorboard`` of the run folder.
+"""Writes what TensorBoard shows of every run, to tensorboard/ in its folder.
 
 It writes where tensorboard is installed (``pip install "segkit[tensorboard]"``) unless ``SEGKIT_TENSORBOARD=0`` is
 set; elsewhere it does nothing. ``tensorboard --logdir runs`` shows all runs side by side.

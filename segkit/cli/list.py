@@ -15,7 +15,7 @@ from segkit.registry import PLURALS, Component, Registry, registry_of
 
 
 class List:
-    """List the models, losses, datasets, metrics and commands that are installed."""
+    """List the models, losses, datasets, metrics, observers and commands that are installed."""
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -65,6 +65,7 @@ SOURCES = {  # plugin: its module, by file
     },
     "broken": {"__init__": "import no_such_library\n"},
     "typo": {"__init__": OFFER.format(kind="loss", offer={})},
+    "deaf": {"__init__": "import segkit\n\n\n@segkit.hookimpl\ndef segkit_epoch_end(run):\n    pass\n"},
     "future": {"__init__": "from segkit import invented_later\n"},
 }
 PROJECT = """
@@ -120,18 +121,19 @@ def test_every_command_works_and_the_bad_ones_are_named_by_distribution(installe
     # F41
     for command in ("list", "plugins"):
         done = installed.segkit(command, COLUMNS="500")
-        assert done.returncode == 0
+        assert done.returncode == (1 if command == "plugins" else 0)
         assert done.stderr == ""
         for name, cause in (
             ("broken", "ModuleNotFoundError: No module named 'no_such_library' ("),
             ("typo", "there is no hook 'segkit_loss'; did you mean 'segkit_losses'?"),
             ("future", "it needs segkit>=99 and this is"),
+            ("deaf", "there is no hook 'segkit_epoch_end'; did you mean 'segkit_epoch_ended'?"),
         ):
             origin = f"{name}: broken, segkit-{name} 0.3, " if command == "plugins" else f"'{name}' (segkit-{name} 0.3)"
             (place,) = [number for number, line in enumerate(done.stdout.splitlines()) if origin in line]
             assert cause in "\n".join(done.stdout.splitlines()[place : place + 2])
     assert "pip install --upgrade segkit segkit-future" in done.stdout
-    assert {plugin.name for plugin in plugins.table().broken} == {"broken", "typo", "future"}
+    assert {plugin.name for plugin in plugins.table().broken} == {"broken", "typo", "future", "deaf"}
 
 
 def test_its_options_are_shown_as_ours_are_without_importing_it(installed: Any) -> None:
@@ -202,7 +204,9 @@ def test_a_config_that_pins_them_tells_what_is_missing_too_old_and_broken(instal
     assert told[3].startswith("plugins: plugin 'typo' (segkit-typo 0.3) is broken: there is no hook 'segkit_loss'")
 
 
-def test_a_run_whose_model_was_uninstalled_says_what_to_install(installed: Any, tmp_path: Path) -> None:
+def test_a_run_whose_model_was_uninstalled_says_what_to_install(
+    installed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "run"
     tables = {
         "plugins": ["segkit-pixel~=0.3"],
@@ -212,6 +216,10 @@ def test_a_run_whose_model_was_uninstalled_says_what_to_install(installed: Any, 
         "output": {"dir": str(folder), "samples": 0},
     }
     segkit.run(config({"name": "cross_entropy"}, **tables))
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "is broken" in line]  # F41
+    assert told.startswith(
+        "segkit: plugin 'deaf' (segkit-deaf 0.3) is broken and may not hear of this run: there is no"
+    )
     assert segkit.load(folder, device="cpu").model.weight.shape[0] == 6
     shutil.rmtree(installed.folder / "segkit_pixel-0.3.dist-info")
     plugins.table.cache_clear()

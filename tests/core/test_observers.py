@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,34 @@ def test_a_failure_is_told_again_in_another_event_and_in_another_run(
         tell("segkit_epoch_ended", **EPOCH)
         tell("segkit_epoch_ended", **EPOCH)
     assert capsys.readouterr().err.count("ZeroDivisionError") == 4
+
+
+def test_a_broken_observer_is_named_when_a_run_starts(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    site.install("segkit-deaf", "deaf", "import segkit\n@segkit.hookimpl\ndef segkit_epoch_end(run): ...\n")
+    site.install("segkit-loss", "loss", "import segkit\n@segkit.hookimpl\ndef segkit_loss(): ...\n")
+    tell = plugins.Observers()
+    tell("segkit_run_started", run=None)
+    tell("segkit_epoch_ended", **EPOCH)
+    cause = "there is no hook 'segkit_epoch_end'; did you mean 'segkit_epoch_ended'?"
+    told = f"segkit: plugin 'deaf' (segkit-deaf 1.5) is broken and may not hear of this run: {cause}"
+    assert [line for line in capsys.readouterr().err.splitlines() if " broken " in line] == [told]
+
+
+@pytest.mark.parametrize(
+    "body", ["raise BaseException('no')", "exec('class E(Exception):\\n def __str__(self): 1 / 0\\nraise E')"]
+)
+def test_whatever_an_observer_raises_the_run_goes_on(site: Any, body: str, capsys: pytest.CaptureFixture[str]) -> None:
+    site.install("segkit-trip", "trip", observer(epoch_ended=body))
+    plugins.Observers()("segkit_epoch_ended", **EPOCH)
+    assert re.search(r"'trip' .* failed in segkit_epoch_ended: .*; the run goes on\n", capsys.readouterr().err)
+
+
+def test_what_cannot_be_copied_is_no_fault_of_the_plugin(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    site.install("segkit-ear", "ear", observer(epoch_ended="heard.append(epoch)"))
+    plugins.Observers()("segkit_epoch_ended", run={}.values(), epoch=1, metrics={})
+    told = capsys.readouterr().err
+    assert "plugin" not in told
+    assert told.startswith("segkit: segkit_epoch_ended is told to nobody, as what it tells cannot be copied: TypeError")
 
 
 def test_ctrl_c_within_an_observer_interrupts(site: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import segkit
 from segkit.errors import ComponentNotFound, PluginError
-from segkit.registry import Component, registry_of
+from segkit.registry import Component, commands, registry_of
 
 
 @pytest.fixture
@@ -97,3 +97,19 @@ def test_a_kind_may_be_written_in_the_plural() -> None:
         ComponentNotFound, match=r"there is no kind 'modle'; did you mean 'model'[?] Kinds: model, loss"
     ):
         registry_of("modle")
+
+
+def test_a_command_of_the_cores_stays_what_it_is(site: Any) -> None:
+    site.offer("segkit-cuckoo", "cuckoo", "commands", {"list": "no_such_module:List", "more": "no_such_module:More"})
+    assert commands.find("list").distribution == "segkit"
+    assert {"list", "cuckoo/list", "more"} <= set(commands)
+    assert commands.find("cuckoo/list").distribution == "segkit-cuckoo"
+    shown = site.segkit("plugins", "cuckoo")
+    assert "commands: cuckoo/list, more\n" in shown.stdout
+
+
+def test_a_class_with_almost_this_name_is_proposed(site: Any) -> None:
+    site.offer("segkit-lazy", "lazy", "models", {"lazy": "lazy_module:Nett"})
+    site.module("lazy_module", "class Net:\n    pass\n")
+    with pytest.raises(PluginError, match=r"no attribute 'Nett'; did you mean 'Net'[?]$"):
+        segkit.models["lazy"]

@@ -74,6 +74,14 @@ def test_a_version_under_development_counts_and_one_that_is_none_does_not(poly: 
     assert unmet(["segkit-poly"]) == []
 
 
+@pytest.mark.parametrize(
+    ("needed", "meant"), [("poly>=1", "Segkit_Poly>=1"), ("POLY", "Segkit_Poly"), ("losses", "segkit")]
+)
+def test_a_plugins_own_name_is_nothing_to_install(poly: Any, needed: str, meant: str) -> None:
+    (told,) = unmet([needed])
+    assert told == f"'{needed.partition('>')[0]}' is a plugin; write its distribution, '{meant}'"
+
+
 def test_one_requirement_that_is_no_list_is_told() -> None:
     assert unmet("segkit-poly") == ["'segkit-poly' is no list; several are allowed, as in 'segkit-poly>=0.1'"]
 
