@@ -7,38 +7,29 @@ anything heavy is imported.
 
 from __future__ import annotations
 
-import builtins
-import collections.abc
 import inspect
-import pathlib
 import re
 import textwrap
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from segkit import source
-from segkit.errors import ConfigError, SegkitError, did_you_mean
+from segkit.errors import ConfigError, PluginError, SegkitError, did_you_mean
+from segkit.foreign import cause
+from segkit.options import Option, checked
 from segkit.registry import Component
 from segkit.source import MISSING, Facts, Parameter
 
-CLASS_WEIGHT_FORMULAS = ("median_frequency", "inverse", "effective_number")
 _GIVEN = ("num_classes", "ignore_index", "classes")
-_TYPING = {**vars(typing), **vars(collections.abc), **vars(builtins), "Path": pathlib.Path, "pathlib": pathlib}
+_PROMISED = {
+    "model": ("forward", "parameters"),
+    "loss": ("__call__",),
+    "dataset": ("classes", "palette", "ignore_index", "__len__", "__getitem__"),
+    "metric": ("update", "compute", "reset"),
+}
 _SECTION = re.compile(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)
 _ENTRY = re.compile(r"(\w+)(?: \([^)]*\))?:\s*(.*)", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Option:
-    """A parameter of a component: ``given`` ones come from the dataset, all others from the config."""
-
-    name: str
-    annotation: str
-    default: object
-    text: str
-    given: bool
 
 
 @dataclass(frozen=True)
@@ -49,11 +40,18 @@ class Description:
     text: str
     options: tuple[Option, ...]
 
+    @property
+    def settable(self) -> list[Option]:
+        """The options that a config may set."""
+        return [option for option in self.options if not (option.given or option.reserved)]
+
 
 def summary(component: Component) -> str:
     """The first sentence of a component's docstring; empty where its source does not tell."""
     try:
         return _first_sentence(source.docstring(component.place))
+    except source.Absent as error:
+        return f"cannot be imported: {error}"
     except source.Unclear:
         return ""
 
@@ -71,9 +69,10 @@ def describe(component: Component) -> Description:
     texts: dict[str, str] = {}
     for docstring in reversed(facts.docstrings):  # the class's own words win over those of its bases
         texts |= _argument_texts(docstring)
-    given = given_names(component.kind)
+    given, reserved = given_names(component.kind), reserved_names(component.kind)
     options = (
-        Option(*parameter, texts.get(parameter.name, ""), parameter.name in given) for parameter in facts.parameters
+        Option(*parameter, texts.get(parameter.name, ""), parameter.name in given, parameter.name in reserved)
+        for parameter in facts.parameters
     )
     own = facts.docstrings[0]
     return Description(_first_sentence(own), _SECTION.sub("", own).strip(), tuple(options))
@@ -84,15 +83,25 @@ def given_names(kind: str) -> tuple[str, ...]:
     return ("split",) if kind == "dataset" else _GIVEN
 
 
+def reserved_names(kind: str) -> tuple[str, ...]:
+    """The keys of a component's table that are not its options."""
+    return ("name", "scale") if kind == "loss" else ("name",)
+
+
 def check_options(component: Component, options: Mapping[str, object], where: str) -> list[str]:
     """The problems of a config's table for a component: unknown, given, missing and mistyped options."""
     try:
-        described = describe(component).options
+        description = describe(component)
     except SegkitError as error:
         return [f"{where}: {error}"]
+    described = description.options
     known = {option.name: option for option in described}
-    settable = [option.name for option in described if not option.given]
-    problems = []
+    settable = [option.name for option in description.settable]
+    problems = [
+        f"the option '{option.name}' of {component} has to be renamed: in a config this name means something else"
+        for option in described
+        if option.reserved
+    ]
     for name, value in options.items():
         if name in given_names(component.kind):
             giver = "segkit itself" if component.kind == "dataset" else "the dataset"
@@ -101,11 +110,18 @@ def check_options(component: Component, options: Mapping[str, object], where: st
             have = f"Its options: {', '.join(settable)}." if settable else "It has none."
             problems.append(f"{component.name} has no option '{name}'{did_you_mean(name, settable) or '.'} {have}")
         else:
-            problems += _checked(component, known[name], value)[1]
-    for option in described:
-        if option.default is MISSING and not option.given and option.name not in options:
-            problems.append(f"{component.name} needs '{option.name}' ({option.annotation}): {option.text}".rstrip(": "))
+            problems += checked(component, known[name], value)[1]
+    missing = [o for o in description.settable if o.default is MISSING and o.name not in options]
+    if component.kind == "loss" and "logits" in settable:
+        problems.append(f"'{component.place}' is the loss itself; a class, or a function that returns it, is needed")
+    elif missing:
+        problems += [f"{component.name} needs {_wanted(option)}" for option in missing]
     return [f"{where}: {problem}" for problem in problems]
+
+
+def _wanted(option: Option) -> str:
+    kind = f" ({option.annotation})" if option.annotation else ""
+    return f"'{option.name}'{kind}: {option.text}".rstrip(": ")
 
 
 def create(component: Component, options: Mapping[str, object], facts: Mapping[str, object]) -> Any:
@@ -113,91 +129,53 @@ def create(component: Component, options: Mapping[str, object], facts: Mapping[s
 
     Raises:
         ConfigError: an option does not fit, or the constructor refuses them.
-        PluginError: the component cannot be imported.
+        PluginError: the component cannot be imported, or is not what its kind promises.
     """
     target = component.load()
     known = {option.name: option for option in describe(component).options}
     arguments = {name: fact for name, fact in facts.items() if name in known}
     problems = []
     for name, value in options.items():
-        arguments[name], wrong = _checked(component, known[name], value) if name in known else (value, [])
+        arguments[name], wrong = checked(component, known[name], value) if name in known else (value, [])
         problems += wrong
     if problems:
         raise ConfigError(problems, where=f"{component.kind} '{component.name}'")
     try:
-        return target(**arguments)
+        built = target(**arguments)
     except ConfigError as error:
         raise ConfigError(error.problems, where=error.where or f"{component.kind} '{component.name}'") from error
-    except SegkitError:
+    except (SegkitError, KeyboardInterrupt):
         raise
-    except Exception as error:  # whatever somebody else's constructor may raise
+    except BaseException as error:  # whatever somebody else's constructor may raise; if it exits, nothing was trained
         written = ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no options"
-        raise ConfigError(f"{component.kind} '{component.name}' refuses {written}: {error}") from error
-
-
-def _checked(component: Component, option: Option, value: object) -> tuple[Any, list[str]]:
-    """A value as the option's type has it (a list as a tuple, text as a path), and what is wrong with it."""
-    import pydantic
-    import pydantic_core
-
-    formulas = CLASS_WEIGHT_FORMULAS if option.name == "class_weights" else ()
-    expected = _type(component, option)
-    if expected is Any or (isinstance(value, str) and value in formulas):
-        return value, []
-    try:
-        # The rules for JSON are those that a TOML file needs: strict, but a list may become a tuple.
-        written = pydantic_core.to_json(value, inf_nan_mode="constants")
-        return pydantic.TypeAdapter(expected).validate_json(written, strict=True), []
-    except pydantic.ValidationError:
-        allowed = " or ".join([_words(option.annotation), *map(repr, formulas)])
-        close = did_you_mean(str(value), [*_literals(expected), *formulas])
-        return value, [f"'{option.name}' must be {allowed}, not {textwrap.shorten(repr(value), 60)}{close}"]
-    except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation, pydantic_core.PydanticSerializationError):
-        return value, []  # a type of the component's own, or an object that no file can hold: its constructor knows
-
-
-def _type(component: Component, option: Option) -> Any:
-    """The type that an option's annotation means; ``Any`` where nobody can tell."""
-    try:
-        return eval(option.annotation or "Any", dict(_TYPING))
-    except Exception:  # a name of the component's own module
-        try:
-            target = component.load()
-            is_class = inspect.isclass(target)
-            return typing.get_type_hints(target.__init__ if is_class else target)[option.name]
-        except Exception:
-            return Any
-
-
-def _literals(expected: Any) -> list[str]:
-    """The words among what a type allows: those of ``Literal["a", "b"] | int`` are a and b."""
-    if get_origin(expected) is Literal:
-        return [str(word) for word in get_args(expected)]
-    return [word for part in get_args(expected) for word in _literals(part)]
-
-
-def _words(annotation: str) -> str:
-    """An annotation as a message has it: ``Literal['a', 'b'] | None`` is ``'a' or 'b'``, for a file has no None."""
-    listed = re.sub(r"\bLiteral\[([^]]*)\]", lambda match: match[1].replace(", ", " or "), annotation)
-    return listed.removesuffix(" | None").removeprefix("None | ").replace(" | ", " or ")
+        raise ConfigError(f"{component} refuses {written}: {cause(error)}") from error
+    lacking = [name for name in _PROMISED.get(component.kind, ()) if not hasattr(built, name)]
+    if lacking:
+        raise PluginError(f"{component} is no {component.kind}: what it builds has no {', no '.join(lacking)}")
+    return built
 
 
 def _imported_facts(component: Component) -> Facts:
     target = component.load()
-    docstrings = [target.__doc__ or ""]
+    documented = [target]
     if inspect.isclass(target):
-        documented = [thing for cls in target.__mro__[:-1] for thing in (vars(cls).get("__init__"), cls)]
-        docstrings += [thing.__doc__ for thing in documented if thing is not None and thing.__doc__]
+        documented += [thing for cls in target.__mro__[:-1] for thing in (vars(cls).get("__init__"), cls)]
+    texts = [getattr(thing, "__doc__", None) for thing in documented]
+    docstrings = [inspect.cleandoc(text) if isinstance(text, str) else "" for text in texts]
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{component} does not say what options it has: {cause(error)}") from error
     parameters = [
         Parameter(
             parameter.name,
             _annotation_text(parameter.annotation),
             MISSING if parameter.default is parameter.empty else parameter.default,
         )
-        for parameter in inspect.signature(target).parameters.values()
+        for parameter in signature.parameters.values()
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
-    return Facts([inspect.cleandoc(text) for text in docstrings], parameters)
+    return Facts(docstrings, parameters)
 
 
 def _annotation_text(annotation: Any) -> str:

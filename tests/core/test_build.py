@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,9 +13,11 @@ from unittest import mock
 
 import pytest
 
-from segkit.build import MISSING, Option, check_options, create, describe, summary
+from segkit.build import check_options, create, describe, summary
 from segkit.errors import ConfigError, ModelError, PluginError
+from segkit.options import Option
 from segkit.registry import Component
+from segkit.source import MISSING
 
 Make = Callable[..., Component]
 
@@ -58,7 +61,7 @@ THING = '''
             if width == 13:
                 raise ValueError("13 is unlucky")
 '''
-WORKING = THING.replace("import no_such_library", "")
+WORKING = THING.replace("import no_such_library", "") + "\n        def __call__(self): ...\n"
 
 
 def options(component: Component) -> dict[str, Option]:
@@ -170,11 +173,11 @@ def test_a_constructor_may_be_inherited_from_another_module(component: Make, sit
 
 
 def test_a_function_is_a_component_too(component: Make) -> None:
-    source = "def Thing(num_classes: int, rate: float = 0.5, **others: int):\n    return (num_classes, rate)\n"
+    source = "def Thing(num_classes: int, rate: float = 0.5, **others: int):\n    return lambda: (num_classes, rate)\n"
     thing = component(source)
     assert check_options(thing, {"rate": 1}, "model") == []
     assert "has no option 'others'" in check_options(thing, {"others": 1}, "model")[0]
-    assert create(thing, {"rate": 1}, {"num_classes": 2}) == (2, 1.0)
+    assert create(thing, {"rate": 1}, {"num_classes": 2})() == (2, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -212,17 +215,18 @@ def test_a_component_that_is_not_there_is_a_problem_among_the_others(component: 
     gone = Component("loss", "thing", "no_such_module:Thing", "things", "segkit-things", "1.5")
     (problem,) = check_options(gone, {"x": 1}, "loss")
     assert problem.startswith("loss: loss 'thing' of plugin 'things' (segkit-things 1.5) cannot be imported")
-    assert summary(gone) == ""
+    assert summary(gone) == "cannot be imported: there is no module no_such_module"
     with pytest.raises(PluginError):
         create(gone, {}, {})
 
 
 def test_a_refusal_of_the_constructor_names_component_and_options(component: Make) -> None:
     thing = component(WORKING, kind="model")
-    with pytest.raises(ConfigError) as caught:
+    who = r"^model 'thing' of plugin 'things' \(segkit-things 1.5\)"
+    where = r"\(.*thing_module\.py, line \d+\)$"
+    with pytest.raises(ConfigError, match=rf"{who} refuses root='x', width=13: ValueError: 13 is unlucky {where}"):
         create(thing, {"root": "x", "width": 13}, {"num_classes": 2})
-    assert str(caught.value) == "model 'thing' refuses root='x', width=13: 13 is unlucky"
-    with pytest.raises(ConfigError, match=r"^model 'thing' refuses root='x': .*missing.*'num_classes'"):
+    with pytest.raises(ConfigError, match=rf"{who} refuses root='x': TypeError: .*missing.*'num_classes'"):
         create(thing, {"root": "x"}, {})
     with pytest.raises(ConfigError, match=r"^model 'thing': 'width' must be int, not 'abc'"):
         create(thing, {"root": "x", "width": "abc"}, {"num_classes": 2})
@@ -260,5 +264,122 @@ def test_a_metric_of_torchmetrics_is_described_without_importing_it() -> None:
 
 
 def test_paths_are_converted(component: Make) -> None:
-    thing = component("from pathlib import Path\nclass Thing:\n    def __init__(self, root: Path): self.root = root\n")
+    thing = component(
+        "from pathlib import Path\nclass Thing:\n    def __init__(self, root: Path): self.root = root\n"
+        "    def __call__(self): ...\n"
+    )
     assert create(thing, {"root": "a/b"}, {}).root == Path("a/b")
+
+
+@pytest.mark.parametrize("kind", ["loss", "metric"])
+def test_an_option_with_a_name_that_a_config_reserves_is_told(component: Make, kind: str) -> None:
+    thing = component("class Thing:\n    def __init__(self, scale: float = 9.0, name: str = 'x'): ...\n", kind=kind)
+    told = check_options(thing, {}, "here")
+    reserved = ["scale", "name"] if kind == "loss" else ["name"]
+    assert [problem.split("'")[1] for problem in told] == reserved
+    assert all("has to be renamed: in a config this name means something else" in problem for problem in told)
+    assert [option.name for option in describe(thing).settable] == [n for n in ("scale", "name") if n not in reserved]
+
+
+@pytest.mark.parametrize("body", ["import sys; sys.exit(0)", "import asyncio; raise asyncio.CancelledError"])
+def test_what_exits_is_named_and_does_not_end_the_command_as_if_all_were_done(component: Make, body: str) -> None:
+    with pytest.raises(PluginError, match=r"^loss 'thing' .* cannot be imported .*(SystemExit: 0|CancelledError)"):
+        component(f"{body}\nclass Thing: ...\n", module="left_module").load()
+    thing = component(f"class Thing:\n    def __init__(self):\n        {body}\n")
+    with pytest.raises(ConfigError, match=r"^loss 'thing' .* refuses no options: (SystemExit: 0|CancelledError)"):
+        create(thing, {}, {})
+
+
+def test_source_that_a_program_wrote_stops_nobody(component: Make) -> None:
+    thing = component(f"class Thing:\n    ...\nX = {'+'.join(['1'] * 5000)}\n")
+    assert summary(thing) == ""
+    assert "RecursionError" in check_options(thing, {}, "here")[0]
+
+
+def test_a_default_that_is_no_literal_is_imported_and_told(component: Make) -> None:
+    thing = component("class Thing:\n    def __init__(self, a: dict = {[1]: 2}): ...\n")
+    (told,) = check_options(thing, {}, "here")
+    assert "cannot be imported" in told
+    assert "TypeError: unhashable type" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "lacking"),
+    [
+        ("model", "return None", "no forward, no parameters"),
+        ("loss", "return 5", "no __call__"),
+        ("metric", "return 'miou'", "no update, no compute, no reset"),
+        ("dataset", "return ()", "no classes, no palette, no ignore_index"),
+    ],
+)
+def test_what_is_built_must_be_of_its_kind(component: Make, kind: str, body: str, lacking: str) -> None:
+    thing = component(f"def Thing():\n    {body}\n", kind=kind)
+    with pytest.raises(PluginError, match=rf"^{kind} 'thing' .* is no {kind}: what it builds has {lacking}$"):
+        create(thing, {}, {})
+
+
+@pytest.mark.parametrize("source", ["Thing = 5\n", "Thing = None\n"])
+def test_a_place_where_no_class_is_is_told(component: Make, source: str) -> None:
+    (told,) = check_options(component(source), {}, "here")
+    assert re.search(r"'thing_module:Thing' is (5|None), which is no class$", told)
+
+
+def test_a_docstring_may_be_anything(component: Make) -> None:
+    source = "class Thing:\n    __doc__ = property(lambda self: 'x')\n    def __init__(self, a: int = len('')): ...\n"
+    assert options(component(source))["a"].default == 0
+    assert describe(component(source)).text == ""
+
+
+def test_a_loss_that_is_given_in_the_place_of_its_class_is_told(component: Make) -> None:
+    (told,) = check_options(component("def Thing(logits, target): ...\n"), {}, "loss[0]")
+    wanted = "a class, or a function that returns it, is needed"
+    assert told == f"loss[0]: 'thing_module:Thing' is the loss itself; {wanted}"
+    (told,) = check_options(component("def Thing(a): ...\n", module="b"), {}, "loss[0]")
+    assert told == "loss[0]: thing needs 'a'"
+
+
+def test_an_iterable_arrives_as_a_list(component: Make) -> None:
+    source = """
+        from collections import abc
+        from collections.abc import Iterable
+        class Thing:
+            def __init__(self, a: Iterable[int] = (), b: abc.Iterable[int] = ()): self.given = [a, b]
+            def __call__(self): ...
+    """
+    assert create(component(source), {"a": [1, 2], "b": [3]}, {}).given == [[1, 2], [3]]
+    for name, wrong in (("a", ["x"]), ("a", "12"), ("b", ["x"])):
+        (told,) = check_options(component(source), {name: wrong}, "here")
+        assert f"'{name}' must be" in told
+
+
+def test_a_hint_that_nobody_can_resolve_leaves_the_others_checked(component: Make) -> None:
+    source = """
+        from typing import Annotated, Literal
+        from pydantic import Field
+        Mode = Literal["a", "b"]
+        class Thing:
+            def __init__(self, a: Mode = "a", n: Annotated[int, Field(gt=0)] = 1, u: "Undefined" = 1): ...
+    """
+    assert "'a' must be Mode" in check_options(component(source), {"a": 1.5}, "here")[0]
+    assert "'n' must be" in check_options(component(source), {"n": -1}, "here")[0]
+    assert check_options(component(source), {"a": "b", "n": 2, "u": object}, "here") == []
+
+
+def test_of_two_definitions_the_last_one_counts_and_a_decorated_one_is_imported(component: Make) -> None:
+    twice = (
+        "class Thing:\n    def __init__(self, a: int = 1): ...\nclass Thing:\n    def __init__(self, b: int = 1): ...\n"
+    )
+    assert list(options(component(twice))) == ["b"]
+    source = """
+        import functools
+        def fixed(function):
+            def wrapper(self, b: int = 2): function(self, 1)
+            return wrapper
+        class Thing:
+            @fixed
+            def __init__(self, a): ...
+    """
+    assert list(options(component(source, module="decorated_module"))) == ["b"]
+    source = "class Thing:\n    def __init__(self, a: int = 1): ...\nclass Other:\n"
+    source += "    def __init__(self, c: int = 1): ...\nThing = Other\n"
+    assert list(options(component(source, module="renamed_module"))) == ["c"]
