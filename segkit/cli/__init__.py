@@ -9,6 +9,7 @@ import argparse
 import inspect
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ from typing import Any
 import segkit
 from segkit.build import summary
 from segkit.cli.text import columns
-from segkit.errors import SegkitError, printable
+from segkit.errors import PluginError, SegkitError, printable
+from segkit.foreign import cause
 from segkit.registry import commands
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -34,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("segkit: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print("segkit: interrupted", *getattr(error, "__notes__", []), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         if _stdout_is_open():
@@ -61,18 +63,27 @@ def _run(arguments: Sequence[str]) -> int:
     if at == len(arguments):
         parser.print_help()
         return 0
-    command = commands.find(arguments[at]).load()
+    component = commands.find(arguments[at])
+    command = component.load()
     parser = argparse.ArgumentParser(
         f"{program} {arguments[at]}",
         description=inspect.getdoc(command),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_arguments(parser)
+    try:
+        command.add_arguments(parser)
+    except Exception as error:
+        raise PluginError(f"{component} cannot be used: {cause(error)}") from error
     try:
         parsed = parser.parse_intermixed_args(arguments[at + 1 :])  # `run CONFIG --resume train.epochs=9` too
     except TypeError:  # a command that has subcommands of its own
         parsed = parser.parse_args(arguments[at + 1 :])
-    return int(command.run(parsed))
+    status = command.run(parsed)
+    if status is not None and not (isinstance(status, int) and 0 <= status < 256):
+        raise PluginError(
+            f"{component} returned {status!r:.60}: a status from 0 to 255 is needed; 0 says that all is well"
+        )
+    return int(status or 0)
 
 
 class _Program(argparse.ArgumentParser):
@@ -92,7 +103,8 @@ def _explained(error: Exception) -> tuple[str, int]:
             advice = "install both together: pip install --upgrade torch torchvision"
             return f"{found} do not fit together; {advice}", 1
         link = link.__cause__ or link.__context__
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+    full = isinstance(error, RuntimeError | OSError) and re.search(r"can't allocate memory|out of memory", str(error))
+    if isinstance(error, MemoryError) or full:
         return f"out of memory: a smaller train.batch_size, augment.crop or model helps ({str(error)[:200]})", 1
     return (str(error), error.exit_status) if isinstance(error, SegkitError) else ("", 1)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import tomllib
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from segkit.build import Description, Option, describe
+from segkit.build import Description, describe
 from segkit.cli.text import paragraph
 from segkit.errors import ComponentNotFound, did_you_mean, printable
+from segkit.options import Option
 from segkit.registry import PLURALS, REGISTRIES, Component, registry_of
 from segkit.source import MISSING
 
@@ -41,7 +44,8 @@ class Show:
         described = describe(component)
         print(printable(f"{component}\n{component.place}\n\n{described.text}\n"))
         if component.kind not in _HEADINGS:
-            print(f"`{component.name} --help` tells its options.")
+            is_command = component.kind == "command"
+            print(f"`{component.name} --help` tells its options." if is_command else "It observes every run by itself.")
             return 0
         print(printable("\n".join([*_options(described), *_table(component, described)])))
         return 0
@@ -57,7 +61,7 @@ def _settings(kind: type[Settings]) -> list[str]:
 
 
 def _of_any_kind(name: str) -> Component:
-    kinds = [kind for kind, registry in REGISTRIES.items() if name in registry]
+    kinds = [kind for kind, registry in REGISTRIES.items() if registry.matches(name)]
     if len(kinds) == 1:
         return REGISTRIES[kinds[0]].find(name)
     if kinds:
@@ -69,7 +73,7 @@ def _of_any_kind(name: str) -> Component:
 
 def _options(described: Description) -> list[str]:
     lines = ["Options"]
-    settable = [option for option in described.options if not option.given]
+    settable = described.settable
     for option in settable:
         required = option.default is MISSING
         lines.append(
@@ -87,23 +91,31 @@ def _options(described: Description) -> list[str]:
 
 def _table(component: Component, described: Description) -> list[str]:
     name = REGISTRIES[component.kind].shortest_name(component)
-    settable = [option for option in described.options if not option.given]
-    return ["In a config", "", _HEADINGS[component.kind], f'name = "{name}"', *map(_line, settable)]
+    return ["In a config", "", _HEADINGS[component.kind], f'name = "{name}"', *map(_line, described.settable)]
 
 
 def _line(option: Option) -> str:
     if option.default is MISSING:
-        return f'{option.name} = "..."  # required'
+        is_text = {"str", "Path"} & set(option.annotation.split(" | "))
+        wanted = option.annotation or "any"
+        return f'{option.name} = "..."  # required' if is_text else f"# {option.name} =   # required: {wanted}"
     if option.default is None:
         return f"# {option.name} = ..."  # TOML has no None: left out is what it means
-    return f"{option.name} = {_toml(option.default)}"
+    line = f"{option.name} = {_toml(option.default)}"
+    try:
+        tomllib.loads(line)
+    except tomllib.TOMLDecodeError:  # a default that no file can hold
+        return f"# {' '.join(line.split())}"
+    return line
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, Enum):
+        return _toml(value.value)
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{json.dumps(str(key))} = {_toml(item)}' for key, item in value.items())} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, bool | str | PurePath):
-        return json.dumps(str(value) if isinstance(value, PurePath) else value)
+        return json.dumps(str(value) if isinstance(value, PurePath) else value, ensure_ascii=False)
     return repr(value)

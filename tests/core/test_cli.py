@@ -40,6 +40,8 @@ FAILING = '''
                     raise RuntimeError("operator torchvision::nms does not exist")
                 except RuntimeError as error:
                     raise segkit.errors.ModelError("cannot import smp") from error
+            if arguments.way == "status":
+                return eval(arguments.more[0])
             if arguments.way == "print":
                 print(arguments.more, arguments.loudly)
                 return 7
@@ -49,6 +51,8 @@ FAILING = '''
                 "interrupt": KeyboardInterrupt(),
                 "pipe": BrokenPipeError("a worker's"),
                 "bug": ZeroDivisionError("oops"),
+                "full": RuntimeError("CUDA out of memory"),
+                "words": ZeroDivisionError("out of memory cards"),
             }[arguments.way]
 '''
 
@@ -128,6 +132,42 @@ def test_an_expected_error_is_its_message_and_a_status(
 ) -> None:
     assert main(["fail", way]) == status
     assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(("status", "left"), [("None", 0), ("True", 1), ("255", 255)])
+def test_a_command_without_a_status_is_well(fail: Any, status: str, left: int) -> None:
+    assert main(["fail", "status", status]) == left
+
+
+@pytest.mark.parametrize("status", ["'x'", "256", "-1", "1.5"])
+def test_what_is_no_status_names_the_command(fail: Any, status: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fail", "status", status]) == 2
+    needed = "a status from 0 to 255 is needed; 0 says that all is well"
+    who = "segkit: command 'fail' of plugin 'failing' (segkit-fail 1.5)"
+    assert capsys.readouterr().err == f"{who} returned {status}: {needed}\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class Odd:\n    def run(arguments): ...\n",
+        "class Odd:\n    def add_arguments(self, parser): ...\n",
+        "Odd = len\n",
+    ],
+)
+def test_a_command_that_is_none_is_named(site: Any, source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    site.offer("segkit-odd", "odd", "commands", {"odd": "odd_command:Odd"})
+    site.module("odd_command", source)
+    assert main(["odd"]) == 2
+    told = r"segkit: command 'odd' of plugin 'odd' \(segkit-odd 1.5\) cannot be used: (Attribute|Type)Error: "
+    assert re.match(told, capsys.readouterr().err)
+
+
+def test_only_a_full_memory_is_answered_with_advice(fail: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fail", "full"]) == 1
+    assert "a smaller train.batch_size" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        main(["fail", "words"])
 
 
 def test_torch_and_torchvision_that_do_not_fit_are_explained(fail: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,6 +303,52 @@ def test_plugins_shows_origin_offers_and_causes(site: Any) -> None:
     assert f"losses: ok, segkit {segkit.__version__}, segkit_losses\n    losses: " in text
 
 
+def test_plugins_tells_what_is_offered_and_not_there(site: Any) -> None:
+    losses = {"gone": "no_such_module:Loss", "near": "some_losses:SymetricLoss", "made": "made_losses:Any"}
+    site.offer("segkit-off", "off", "losses", losses | {"torn": "torn_losses:Loss"})
+    site.module("some_losses", "import torch\nclass SymmetricLoss: ...\n")
+    site.module("made_losses", "globals().update(Any=object)\n")
+    site.module("torn_losses", "\n\ndef (:\n")
+    done = site.segkit("plugins", "segkit-off", COLUMNS="200")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "off: broken, segkit-off 1.5, segkit_off",
+        "    losses: gone, made, near, torn",
+        "    loss 'gone' cannot be imported: there is no module no_such_module",
+        "    loss 'near' cannot be imported: some_losses defines no SymetricLoss; did you mean 'SymmetricLoss'?",
+        f"    loss 'torn' cannot be imported: {site.folder}/torn_losses.py, line 3: invalid syntax",
+    ]
+    assert "cannot be imported: there is no module no_such_module" in site.segkit("list", COLUMNS="200").stdout
+    assert site.segkit("plugins", "losses").returncode == 0
+
+
+def test_plugins_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins", "loses"]) == 2
+    assert capsys.readouterr().err == "segkit: there is no plugin 'loses'; did you mean 'losses'?\n"
+
+
+def test_an_observer_is_listed_and_shown(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    source = '"""Tells a pager. Of all."""\nimport segkit\n@segkit.hookimpl\ndef segkit_run_ended(result): ...\n'
+    site.install("segkit-pager", "pager", source)
+    listed = printed(capsys, "list", "observers")
+    assert re.search(r"^Observers\n  pager +Tells a pager +pager \(segkit-pager\)\n", listed)
+    shown = printed(capsys, "show", "pager")
+    assert shown == printed(capsys, "show", "observer", "pager")
+    assert shown == (
+        "observer 'pager' of plugin 'pager' (segkit-pager 1.5)\nsegkit_pager\n\nTells a pager. Of all.\n\n"
+        "It observes every run by itself.\n"
+    )
+
+
+def test_what_a_plugin_prints_is_not_in_the_answer(site: Any) -> None:
+    site.install(
+        "segkit-loud", "loud", "print('hello')\nimport segkit\n@segkit.hookimpl\ndef segkit_losses(): return {}"
+    )
+    done = site.segkit("list", "--json")
+    assert json.loads(done.stdout)
+    assert done.stderr == "hello\n"
+
+
 # --- show
 
 
@@ -276,6 +362,7 @@ def test_show_prints_a_table_that_a_config_accepts(component: Component, capsys:
     table: Any = tomllib.loads(text.split("In a config\n")[1])[component.kind]
     (table,) = table if component.kind in ("loss", "metric") else [table]
     assert table.pop("name") == component.name
+    table |= {"classes": ["a", "b"]} if "# classes =   # required: list[str] | str" in text else {}
     assert check_options(component, table, "here") == []
 
 
@@ -319,13 +406,52 @@ def test_show_prints_docstring_options_and_what_is_given(site: Any, capsys: pyte
 
         [[loss]]
         name = "shown"
-        paths = "..."  # required
+        # paths =   # required: dict[str, list[float]]
         gamma = 2.0
         # on = ...
     """
     assert printed(capsys, "show", "losses", "shown").split("\n") == [line[8:] for line in expected.split("\n")][1:]
     assert "loss 'shown'" in printed(capsys, "show", "shown")
     assert "`list --help` tells its options" in printed(capsys, "show", "command", "list")
+
+
+def test_show_writes_as_a_comment_what_no_file_can_hold(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    site.offer("segkit-odd", "odd", "losses", {"odd": "odd_loss:Odd"})
+    site.module(
+        "odd_loss",
+        """
+        import enum
+        class Mode(enum.Enum):
+            FAST = "fast"
+        class Odd:
+            def __init__(
+                self, rate: float, text: str, mode: Mode = Mode.FAST, raw: bytes = b"x", some: set = {1},
+                kind: type = int, gaps: list = [1, None], face: str = "\U0001f600",
+                scale: float = 9.0, big: float = float("inf")
+            ): ...
+        """,
+    )
+    table = printed(capsys, "show", "odd").partition("[[loss]]\n")[2]
+    assert table.splitlines() == [
+        'name = "odd"',
+        "# rate =   # required: float",
+        'text = "..."  # required',
+        'mode = "fast"',
+        "# raw = b'x'",
+        "# some = {1}",
+        "# kind = <class 'int'>",
+        "# gaps = [1, None]",
+        'face = "\U0001f600"',
+        "big = inf",
+    ]
+    assert tomllib.loads(table)["big"] == float("inf")
+
+
+def test_show_asks_which_plugin_is_meant(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    site.offer("segkit-core", "core", "losses", {"dice": "no_such_module:Dice"})
+    assert main(["show", "dice"]) == 2
+    which = "'core/dice' or 'losses/dice'"
+    assert capsys.readouterr().err == f"segkit: several plugins offer the loss 'dice'; say which: {which}\n"
 
 
 def test_show_asks_which_kind_is_meant(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
