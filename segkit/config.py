@@ -83,19 +83,20 @@ class Config:
         return chosen | {name: getattr(self, name).model_dump() for name in TABLES}
 
 
-def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> Config:
+def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (), where: str = "") -> Config:
     """Read and check a config.
 
     Args:
         source: a TOML file, or its tables as a mapping.
         overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``; ``loss.0.scale`` and ``loss.dice.scale`` reach
             into a list of tables.
+        where: what messages call it; left out: the file, or ``config``.
 
     Raises:
         ConfigError: with every problem found.
     """
     name, tables = ("config", _copy(source)) if isinstance(source, Mapping) else _read_file(Path(source))
-    where = "config" if isinstance(source, Mapping) else str(source)
+    where = where or ("config" if isinstance(source, Mapping) else str(source))
     problems = apply_overrides(tables, overrides, LISTS)
     problems += _impossible(tables)
     if "plugins" in tables:

@@ -27,7 +27,7 @@ def apply_overrides(tables: dict[str, Any], overrides: Overrides, lists: Collect
     problems = []
     for path, value in pairs:
         keys = path.split(".")
-        if len(keys) < 2 or not all(keys) or value is _NOTHING:
+        if (len(keys) < 2 and path != "plugins") or not all(keys) or value is _NOTHING:  # plugins stands in no table
             problems.append(f"{path}: an override is written table.key=value, as in train.epochs=3")
             continue
         place: Any = tables

@@ -82,6 +82,17 @@ def test_another_component_starts_without_the_options_of_the_first(path: Path) -
     assert read_config(path, ["model.name=unet"]).model.options == {"width": 16}
 
 
+def test_the_plugins_that_a_config_needs_may_be_an_override(path: Path) -> None:
+    assert read_config(path, ['plugins=["segkit>=0.0.1"]']).plugins == ("segkit>=0.0.1",)
+    assert "segkit-absent is not installed" in problems(path, 'plugins=["segkit-absent"]')[0]
+    assert "an override is written table.key=value" in problems(path, "epochs=3")[0]
+
+
+def test_a_message_names_where_the_tables_come_from(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^runs/voc/run\.json: \[model\] is missing"):
+        read_config({"dataset": {"name": "shapes"}, "loss": [{"name": "dice"}]}, where="runs/voc/run.json")
+
+
 def test_overrides_may_be_a_mapping_and_a_config_may_be_tables(path: Path) -> None:
     import tomllib
 
