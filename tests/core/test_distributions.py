@@ -162,6 +162,7 @@ def test_its_options_are_shown_as_ours_are_without_importing_it(installed: Any) 
 def test_a_mistake_in_its_options_gets_the_words_that_ours_get(
     installed: Any, ours: dict[str, Any], theirs: dict[str, Any]
 ) -> None:
+    # F40
     (about_ours,) = problems({"name": "focal", **ours})
     (about_theirs,) = problems({"name": "hinge", **theirs})
     for ours_word, word in (("focal", "hinge"), ("gamam", "margn"), ("gamma", "margin")):
@@ -171,6 +172,7 @@ def test_a_mistake_in_its_options_gets_the_words_that_ours_get(
 
 
 def test_a_wrong_choice_is_told_with_what_is_allowed(installed: Any) -> None:
+    # F40
     (told,) = problems({"name": "hinge", "mode": "men"})
     assert told == "loss[0]: 'mode' must be 'mean' or 'sum', not 'men'; did you mean 'mean'?"
 
@@ -186,6 +188,7 @@ def test_a_clash_is_told_to_who_uses_the_name_and_to_nobody_else(installed: Any)
 
 
 def test_a_name_that_a_broken_plugin_may_have_offered_is_told_with_its_cause(installed: Any) -> None:
+    # F41
     with pytest.raises(ComponentNotFound) as caught:
         segkit.losses.find("no-such-loss")
     for name in ("broken", "typo", "future"):
@@ -193,6 +196,7 @@ def test_a_name_that_a_broken_plugin_may_have_offered_is_told_with_its_cause(ins
 
 
 def test_a_config_that_pins_them_tells_what_is_missing_too_old_and_broken(installed: Any) -> None:
+    # F41
     assert read_config(config({"name": "hinge"}, plugins=["segkit-hinge>=0.2"])).plugins == ("segkit-hinge>=0.2",)
     told = problems({"name": "hinge"}, plugins=["segkit-hinge>=0.4", "segkit-absent", "segkit-future", "segkit-typo"])
     assert told[:2] == [
