@@ -150,7 +150,8 @@ class OneDevice(TorchFunctionMode):
         # A number may be on the CPU, as may the positions in x[positions].
         tensors = [each for each in _flat([arguments, options]) if isinstance(each, Tensor) and each.ndim]
         elsewhere = [list(each.shape) for each in tensors if not each.is_meta]
-        if elsewhere and len(elsewhere) < len(tensors) and function is not Tensor.__getitem__:
+        positions = function is Tensor.__getitem__ and arguments[0].is_meta
+        if elsewhere and len(elsewhere) < len(tensors) and not positions:
             raise CheckFailed(
                 f"{resolve_name(function) or function} is given a tensor {elsewhere[0]} that did not move with the "
                 "model: register_buffer it in the constructor, or make it with device=image.device"
