@@ -73,7 +73,8 @@ def _check(component: Component, options: dict[str, Any], known: dict[str, str])
     """Ask every check of a component and print a line each; what came of each of them."""
     from segkit.testing.suite import checks
 
-    states, seen = [], {}  # an error's words -> the first check that met it
+    states: list[str] = []
+    seen: dict[tuple[type, str], str] = {}  # an error -> the first check that met it
     for check in checks(component.kind, component.names[-1], options, known):
         began = time.perf_counter()
         answer = check.ask()
