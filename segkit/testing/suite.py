@@ -81,9 +81,8 @@ def _subject(kind: str, component: str | Callable[..., Any], options: dict[str, 
         return subject
     problems = check_options(found, options, component)
     if any(" needs '" in problem for problem in problems):
-        problems.append(
-            f'give the checks a value: checks("{kind}", "{component}", options={{...}}), or --option KEY=VALUE'
-        )
+        call = f'checks("{kind}", "{found.name}", options={{...}})'
+        problems.append(f"give the checks a value: {call}, or check-plugin --option KEY=VALUE")
     if problems:
         raise ConfigError(problems)
     return subject
