@@ -119,7 +119,9 @@ def many_pixels(subject: Subject) -> None:
     logits = guess(target, 2) + 2 * certain(target, 2, 1.0)
     expected = score(subject, (logits, target), classes=2)
     found = score(subject, (logits.repeat(100, 1, 1, 1), target.repeat(100, 1, 1)), classes=2)
-    require_same(found, expected, "a hundred times the same image, with more pixels of a class than float16 can count")
+    # not exactly: sums of float32, which torchmetrics' calibration error keeps, are off by 0.1 % there
+    what = "a hundred times the same image, with more pixels of a class than float16 can count"
+    require_same(found, expected, what, tolerance=2e-3)
 
 
 def no_fixed_device(subject: Subject) -> None:

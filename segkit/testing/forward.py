@@ -45,11 +45,12 @@ def noise(shape: Sequence[int]) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def disturb(model: nn.Module, amount: float) -> None:
-    """Add noise to every parameter, so that none is 0."""
+def disturb(model: nn.Module, amount: float, *, zeros_alone: bool = False) -> None:
+    """Add noise to every parameter, or to those that are 0 throughout, so that none is 0."""
     with seeded(0), torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(amount * torch.randn_like(parameter))
+            if not (zeros_alone and parameter.any()):
+                parameter.add_(amount * torch.randn_like(parameter))
 
 
 def forward(model: nn.Module, image: Tensor, *, gradients: bool = False, seed: int = 0) -> Tensor:

@@ -106,14 +106,14 @@ def no_probabilities(subject: Subject) -> None:
 def looks_at_the_place(subject: Subject) -> None:
     """What changes in a part of the image changes the logits of that part most.
 
-    Asked by negating each quadrant in turn, of two untrained models: six of eight at least, where a network whose
-    features are mirrored comes to none, and one that averages them over the image to two.
+    Asked by negating each quadrant in turn, of two untrained models: four of eight at least. Ten architectures came to
+    six or more, a network whose features are mirrored to none, one that averages them over the image to two.
     """
     height, width = 64, 96  # of a quadrant; not square, or an image that is transposed would fit
     found = []
     for seed in range(2):
         model = build(subject, seed=seed)
-        disturb(model, 0.02)  # a classifier may begin with zeros
+        disturb(model, 0.02, zeros_alone=True)  # as a classifier may begin with
         train_once(model, images(subject, 2, (2 * height, 2 * width)))  # else running statistics hold nothing
         image = images(subject, 1, (2 * height, 2 * width))
         before = forward(model, image)
@@ -125,7 +125,7 @@ def looks_at_the_place(subject: Subject) -> None:
             changes = change.reshape(2, height, 2, width).mean((1, 3)).flatten()  # [4]
             found.append(int(changes.argmax()) == quadrant)
     require(
-        sum(found) >= 6,
+        sum(found) >= 4,
         f"of 8 parts of images that were changed, the logits of the same part changed most in {sum(found)}: forward "
         "mixes up places; look for a reshape or view of the wrong order, a flip, or a mean over the image",
     )

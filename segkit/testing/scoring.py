@@ -44,10 +44,11 @@ def read(subject: Subject, metric: Any) -> dict[str, float]:
     return {str(name): float(torch.as_tensor(each, dtype=torch.float64).nanmean()) for name, each in values.items()}
 
 
-def require_same(found: Mapping[str, float], expected: Mapping[str, float], what: str) -> None:
-    """The same figures, but for rounding; NaN is the same as NaN."""
+def require_same(found: Mapping[str, float], expected: Mapping[str, float], what: str, tolerance: float = 1e-5) -> None:
+    """The same figures, but for a relative ``tolerance``: rounding; NaN is the same as NaN."""
     same = found.keys() == expected.keys() and all(
-        math.isclose(found[name], value, rel_tol=1e-5, abs_tol=1e-7) or (math.isnan(value) and math.isnan(found[name]))
+        math.isclose(found[name], value, rel_tol=tolerance, abs_tol=1e-7)
+        or (math.isnan(value) and math.isnan(found[name]))
         for name, value in expected.items()
     )
     require(same, f"{what}: scored {told(found)}, expected {told(expected)}")
