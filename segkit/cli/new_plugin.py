@@ -24,6 +24,11 @@ _USES = {
     "observer": "A config need not name it: every run writes `$name.csv` into its folder.",
 }
 """How the README says it is used, by kind."""
+_SCORES = (
+    *("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice", "frequency_weighted_iou", "precision", "recall"),
+    *("class", "class_iou", "floor", "lift", "loss", "losses", "predicted"),
+)
+"""What segkit's own results are called, which no metric of others may be; a test compares them with the engine's."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
@@ -45,7 +50,7 @@ class NewPlugin:
         """Write it, and say what to do next."""
         name, kind = arguments.name, arguments.kind
         _check_name(name, kind)
-        folder = Path(arguments.output) / _distribution(name)
+        folder = Path(arguments.output).expanduser() / _distribution(name)
         _write(folder, _package(name, kind, _called(name, kind)))
         print(f"{folder} holds the {kind} '{name}': change segkit_{name}/{kind}.py. Then, in that folder:\n")
         print('    python -m pip install -e ".[dev]"\n    python -m pytest')
@@ -62,13 +67,15 @@ def _check_name(name: str, kind: str) -> None:
     Raises:
         ConfigError: saying what is allowed.
     """
-    bare = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").lstrip("0123456789_").removeprefix("segkit_")
+    bare = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").removeprefix("segkit_")
     if bare != name or not _NAME.fullmatch(name):
         close = f"; did you mean '{bare}'?" if _NAME.fullmatch(bare) else ""
         raise ConfigError(
             f"'{name}' is no name for a {kind}: allowed are lower-case letters, digits and single underscores, a "
             f"letter first; the package is called segkit-NAME by itself{close}"
         )
+    if kind == "metric" and name in _SCORES:
+        raise ConfigError(f"'{name}' is what a score of segkit's own is called in every result: choose another name")
     found = find_spec(f"segkit_{name}")
     if found:
         where = found.origin or "a folder without __init__.py"
@@ -116,9 +123,11 @@ def _write(folder: Path, package: dict[str, str]) -> None:
     Raises:
         ConfigError: the folder is there, or cannot be written.
     """
-    if folder.exists():
-        raise ConfigError(f"{folder} is there already, and nothing was changed; remove it, or give another --output")
     try:
+        if folder.exists() or folder.is_symlink():  # a link to nowhere is there too
+            raise ConfigError(
+                f"{folder} is there already, and nothing was changed; remove it, or give another --output"
+            )
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".segkit-", dir=folder.parent) as scratch:
             whole = Path(scratch) / folder.name

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from segkit.errors import ModelError, did_you_mean, first_few
 from segkit.model.padding import pad_to_multiple
+from segkit.model.unused import freeze_unused
 from segkit.model.weights import load_encoder_weights
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -72,6 +73,8 @@ class Smp(nn.Module):
             load_encoder_weights(timm_model if isinstance(timm_model, nn.Module) else self.network.encoder, file)
         self.fixed_size = None if any_size else _fixed_size(self.network.encoder)
         self.multiple, self.least = _padding(architecture, encoder, self.network.encoder.output_stride)
+        size = self.fixed_size or (max(64, self.least),) * 2
+        freeze_unused(self.network, self.network.encoder, (1, in_channels, *size))  # last layers, and heads of timm's
 
     def forward(self, image: Tensor) -> Tensor:
         """``[B,in_channels,H,W] -> logits [B,num_classes,H,W]``."""

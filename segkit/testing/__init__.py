@@ -10,7 +10,8 @@ For pytest, in a plugin's own tests::
     def test_poly(check):
         check()
 
-``python -m segkit check-plugin poly`` runs the same without pytest.
+Each check is to be a test of its own, as one that does not apply is skipped. ``python -m segkit check-plugin poly``
+asks the same without pytest; so does ``check.ask()``, which raises nothing and says what came of it.
 """
 
 from __future__ import annotations

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from segkit.errors import SegkitError
 
 
 class CheckFailed(AssertionError):
     """A component breaks a rule of its contract; the message says how."""
+
+
+class NotAsked(Exception):
+    """A rule does not apply to a component, or cannot be asked here; the message says why."""
 
 
 def require(holds: object, message: str) -> None:
@@ -51,9 +56,9 @@ class Subject:
         arguments = {name: value for name, value in given.items() if name in known}
         try:
             return self.target(**{**arguments, **self.options})
-        except SegkitError:
+        except (SegkitError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # sys.exit() is no way to refuse an option
             raise CheckFailed(
                 f"{self.name} cannot be built with {arguments}: {type(error).__name__}: {error}"
             ) from error
@@ -64,7 +69,17 @@ class Subject:
 
 
 Rule = Callable[[Subject], None]
-"""A function that raises :class:`CheckFailed`; its name is the check's, its docstring the rule in one sentence."""
+"""A function that raises :class:`CheckFailed`, or :class:`NotAsked`; its name is the check's, its docstring the rule in
+one sentence."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a check: in a word, why, and the exception behind a failure."""
+
+    state: Literal["ok", "known", "not asked", "FAILED"]
+    why: str = ""
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True)
@@ -82,33 +97,47 @@ class Check:
     rule: str
     subject: Subject
     function: Rule
-    known: str = ""
+    known: str | None = None
+
+    def ask(self) -> Answer:
+        """Ask, and tell what came of it; Ctrl-C alone leaves."""
+        try:
+            self.function(self.subject)
+        except KeyboardInterrupt:
+            raise
+        except NotAsked as reason:
+            return Answer("not asked", str(reason))
+        except BaseException as error:  # that of a component which calls sys.exit() too
+            if self.known is not None:
+                return Answer("known", f"{self.known} ({error})", error)
+            if isinstance(error, CheckFailed):
+                return Answer("FAILED", str(error), error)
+            return Answer("FAILED", f"{self.subject.name}, {self.name}: {type(error).__name__}: {error}", error)
+        if self.known is not None:
+            return Answer(
+                "FAILED",
+                f"{self.subject.name}, {self.name}: declared as a known failure ({self.known}), and it is kept: "
+                "take the declaration away",
+            )
+        return Answer("ok")
 
     def __call__(self) -> None:
         """Ask.
 
-        Raises:
-            CheckFailed: the rule is broken; or it was declared to be, and is kept. Under pytest a declared failure
-                is an expected one (xfail).
-        """
-        try:
-            self.function(self.subject)
-        except Exception as error:
-            if self.known:
-                self._expected(error)
-                return
-            if isinstance(error, CheckFailed):
-                raise
-            raise CheckFailed(f"{self.subject.name}, {self.name}: {type(error).__name__}: {error}") from error
-        if self.known:
-            raise CheckFailed(
-                f"{self.subject.name}, {self.name}: declared as a known failure ({self.known}), and it is kept: "
-                "take the declaration away"
-            )
+        Under pytest a failure that is declared is an expected one (xfail), and a rule that is not asked is skipped; so
+        each check is to be a test of its own.
 
-    def _expected(self, error: Exception) -> None:
-        if "pytest" in sys.modules:
-            sys.modules["pytest"].xfail(f"{self.known} ({error})")
+        Raises:
+            CheckFailed: the rule is broken; or it was declared to be, and is kept.
+        """
+        answer = self.ask()
+        if answer.state == "FAILED":
+            if isinstance(answer.error, CheckFailed):
+                raise answer.error
+            raise CheckFailed(answer.why) from answer.error
+        if answer.state != "ok" and "pytest" in sys.modules and "PYTEST_CURRENT_TEST" in os.environ:
+            pytest = sys.modules["pytest"]
+            (pytest.xfail if answer.state == "known" else pytest.skip)(answer.why)
 
     def __str__(self) -> str:
         return self.name

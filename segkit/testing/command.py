@@ -4,64 +4,193 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Sequence
+from typing import Any
 
-from segkit.errors import ComponentNotFound, ConfigError, did_you_mean
-from segkit.plugins import table
+from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean
+from segkit.plugins import COMPONENT_HOOKS, HOOKS, PluginInfo, cause, table
 from segkit.registry import REGISTRIES, Component
+
+KINDS = ("loss", "model", "dataset", "metric")  # as segkit.testing.suite has them, which imports torch
 
 
 class CheckPlugin:
     """Ask a component, or all components of a plugin, whether they keep the contract of their kind.
 
-    The same checks run under pytest: see segkit.testing. The status is 1 when one fails.
+    The same checks run under pytest: see segkit.testing. The status is 1 when one fails, or where the plugin is broken.
     """
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Name, kind, and failures that are known."""
+        """Name, kind, options, and failures that are known."""
         parser.add_argument("name", help="of a component (dice) or of a plugin (losses)")
-        parser.add_argument("--kind", help="loss, model, dataset or metric, where a name is of several")
+        parser.add_argument("--kind", choices=KINDS, help="where a name is of several kinds")
         parser.add_argument(
-            "--known", action="append", default=[], metavar="CHECK=REASON", help="a failure that is expected"
+            "--option",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="an option of the component, in TOML, as gamma=2.0; of several components, of those that have it",
+        )
+        parser.add_argument(
+            "--known",
+            action="append",
+            default=[],
+            metavar="[COMPONENT:]CHECK=REASON",
+            help="a failure that is expected, and why; the check then has to fail",
         )
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Check, and print a table; 1 where a check fails."""
-        from segkit.testing.suite import checks
-
-        known = dict(each.partition("=")[::2] for each in arguments.known)
-        failed = 0
-        for component in _components(arguments.name, arguments.kind):
+        """Check, and print a table; 1 where a check fails or the plugin is broken."""
+        broken, components = _found(arguments.name, arguments.kind)
+        known = _known(arguments.known, components)
+        options = _options(arguments.option, components)
+        for plugin in broken:
+            print(f"plugin {plugin} is broken: {plugin.error}")
+        states = ["FAILED"] * len(broken)
+        for component in components:
             print(component)
-            asked = checks(component.kind, component.names[-1])
-            unknown = [name for name in known if name not in [check.name for check in asked]]
-            if unknown:
-                raise ConfigError(f"--known {unknown[0]}: there is no such check")
-            for check in checks(component.kind, component.names[-1], known_failures=known):
-                began = time.perf_counter()
-                try:
-                    check()
-                    told = f"known: {check.known}" if check.known else "ok"
-                except AssertionError as error:
-                    failed += 1
-                    told = f"FAILED: {error}"
-                print(f"  {check.name:32} {time.perf_counter() - began:6.2f} s  {told}", flush=True)
-        print(f"{failed or 'no'} failure{'s' * (failed != 1)}")
+            names = component.names
+            wanted = {key: value for (name, key), value in known.items() if name in ("", *names)}
+            try:
+                states += _check(component, options[names], wanted)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # the next component may be sound
+                said = str(error) if isinstance(error, SegkitError) else cause(error)
+                print(f"  cannot be checked: {said}")
+                states.append("FAILED")
+        failed, skipped = states.count("FAILED"), states.count("not asked")
+        if states:
+            count = f", {skipped} of {len(states)} not asked" if skipped else ""
+            print(f"{failed or 'no'} failure{'s' * (failed != 1)}{count}")
         return 1 if failed else 0
 
 
-def _components(name: str, kind: str | None) -> Iterator[Component]:
-    """The components of a name, or of the plugin of that name.
+def _check(component: Component, options: dict[str, Any], known: dict[str, str]) -> list[str]:
+    """Ask every check of a component and print a line each; what came of each of them."""
+    from segkit.testing.suite import checks
+
+    states: list[str] = []
+    seen: dict[tuple[type, str], str] = {}  # an error -> the first check that met it
+    for check in checks(component.kind, component.names[-1], options, known):
+        began = time.perf_counter()
+        answer = check.ask()
+        seconds = time.perf_counter() - began
+        told = answer.state if answer.state == "ok" else f"{answer.state}: {answer.why}"
+        if answer.state == "FAILED" and answer.error is not None:
+            behind = answer.error.__cause__ or answer.error
+            first = seen.setdefault((type(behind), str(behind)), check.name)
+            told = told if first == check.name else f"FAILED: as {first}"
+        print(f"  {check.name:32} {seconds:6.2f} s  {told}", flush=True)
+        states.append(answer.state)
+    return states
+
+
+def _found(name: str, kind: str | None) -> tuple[list[PluginInfo], list[Component]]:
+    """The broken plugins of a name, and the components of that name or of the plugins.
 
     Raises:
-        ComponentNotFound: neither is there.
+        ComponentNotFound: neither is there, or not of that kind.
     """
-    kinds = ("loss", "model", "dataset", "metric")
-    everything = [each for one in kinds if kind in (None, one) for each in REGISTRIES[one].components()]
-    found = [each for each in everything if name in each.names] or [each for each in everything if each.plugin == name]
-    if not found:
+    everything = [each for one in KINDS for each in REGISTRIES[one].components()]
+    plugins = [plugin for plugin in table().plugins if name in (plugin.name, plugin.key)]
+    broken = [plugin for plugin in plugins if plugin.error]
+    named = [each for each in everything if name in each.names]
+    named = named or [each for each in everything if f"{each.distribution}:{each.plugin}" in [p.key for p in plugins]]
+    found = [each for each in named if kind in (None, each.kind)]
+    if found or broken:
+        return broken, found
+    if named:
+        those = " and ".join(sorted({f"a {each.kind}" for each in named}))
+        raise ComponentNotFound(f"there is no {kind} '{name}'; '{name}' is {those}")
+    if not plugins:
         names = [*(each.name for each in everything), *(plugin.name for plugin in table().plugins)]
         raise ComponentNotFound(f"there is no component and no plugin '{name}'{did_you_mean(name, names) or ''}")
-    yield from found
+    for plugin in plugins:
+        print(f"plugin {plugin}: nothing to check; it {_does(plugin)}")
+    return [], []
+
+
+def _does(plugin: PluginInfo) -> str:
+    """What a plugin without components does, in words."""
+    manager = table().manager
+    callers = manager.get_hookcallers(manager.get_plugin(plugin.key)) or []
+    events = [each.name for each in callers if each.name in HOOKS and each.name not in COMPONENT_HOOKS.values()]
+    commands = [name for owner, name, _ in table().offers["command"] if owner is plugin]
+    parts = [f"listens to {', '.join(events)}"] * bool(events)
+    parts += [f"brings the command{'s' * (len(commands) != 1)} {', '.join(commands)}"] * bool(commands)
+    return " and ".join(parts) or "offers nothing"
+
+
+def _options(given: Sequence[str], components: Sequence[Component]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """``--option`` by component; of several components each gets those that it has.
+
+    Raises:
+        ConfigError: an option that is not written KEY=VALUE, or that no component has.
+    """
+    from segkit.build import describe
+
+    values = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--option {text}: write KEY=VALUE, as in --option gamma=2.0")
+        values[key.strip()] = _value(value.strip())
+    if len(components) == 1:  # which says itself what it has
+        return {components[0].names: values}
+    have: dict[tuple[str, ...], set[str]] = {}
+    for component in components:
+        try:
+            have[component.names] = {option.name for option in describe(component).options}
+        except SegkitError:
+            have[component.names] = set()
+    for key in values:
+        everything = set().union(*have.values())
+        if key not in everything and components:
+            raise ConfigError(f"--option {key}: no component has it{did_you_mean(key, everything)}")
+    return {names: {key: value for key, value in values.items() if key in own} for names, own in have.items()}
+
+
+def _value(text: str) -> Any:
+    """TOML where it is TOML, else text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _known(given: Sequence[str], components: Sequence[Component]) -> dict[tuple[str, str], str]:
+    """``--known`` as (component, check) -> reason; the component is empty where one alone has such a check.
+
+    Raises:
+        ConfigError: a check without a reason, one that there is not, or one that several components have.
+    """
+    known = {}
+    for text in given if components else ():
+        left, _, reason = text.partition("=")
+        owner, _, check = left.strip().rpartition(":")
+        if not reason.strip():
+            raise ConfigError(f"--known {text}: give a reason, CHECK=REASON")
+        having = [each for each in components if check in _rules(each.kind)]
+        if owner:
+            having = [each for each in having if owner in each.names]
+        if not having:
+            rules = dict.fromkeys(rule for each in components for rule in _rules(each.kind))
+            close = did_you_mean(check, rules) or ";"
+            if check in rules:
+                raise ConfigError(f"--known {text}: none of the components is '{owner}' and has that check")
+            raise ConfigError(f"--known {text}: there is no check '{check}'{close} there are {', '.join(rules)}")
+        if len(having) > 1:
+            which = " or ".join(f"{each.name}:{check}" for each in having)
+            raise ConfigError(f"--known {text}: say of which component, {which}")
+        known[having[0].names[-1], check] = reason.strip()
+    return known
+
+
+def _rules(kind: str) -> Sequence[str]:
+    from segkit.testing.suite import rules_of
+
+    return list(rules_of(kind))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from segkit.testing.batches import VOID, guess, labels
-from segkit.testing.check import Subject, require
+from segkit.testing.check import CheckFailed, Rule, Subject, require
 
 Loss = Callable[[Tensor, Tensor], Any]
 
@@ -24,17 +26,40 @@ class Case(NamedTuple):
     logits: Tensor
 
 
-def case(subject: Subject, images: int = 2, seed: int = 0) -> Case:
+def case(subject: Subject, classes: int | None = None, images: int = 2, seed: int = 0) -> Case:
     """A loss beside a batch with every class, and void."""
-    classes = class_count(subject)
+    classes = classes or class_counts(subject)[-1]
     target = labels(classes, images=images, seed=seed)
     return Case(build(subject, classes), classes, target, guess(target, classes, seed=seed))
 
 
-def class_count(subject: Subject, usual: int = 4) -> int:
-    """How many classes to ask with: as many as the options have class weights."""
+def class_counts(subject: Subject) -> tuple[int, ...]:
+    """With how many classes to ask: 2, as most data sets have, and 4; or as many as the options have class weights."""
     weights = subject.options.get("class_weights")
-    return usual if weights is None else len(weights)
+    return (2, 4) if weights is None else (len(weights),)
+
+
+def at_each_count(rule: Callable[[Subject, int], None]) -> Rule:
+    """A rule that is asked with each of the :func:`class_counts`, as a loss may treat two classes in its own way."""
+
+    @functools.wraps(rule)
+    def asked(subject: Subject) -> None:
+        for classes in class_counts(subject):
+            try:
+                rule(subject, classes)
+            except CheckFailed as error:
+                raise CheckFailed(f"with {classes} classes {error}") from error.__cause__
+
+    return asked
+
+
+def with_classes(subject: Subject, classes: int) -> Subject:
+    """The subject for another number of classes: class weights among its options are repeated for those."""
+    weights = subject.options.get("class_weights")
+    if weights is None:
+        return subject
+    repeated = [weights[index % len(weights)] for index in range(classes)]
+    return replace(subject, options={**subject.options, "class_weights": repeated})
 
 
 def build(subject: Subject, classes: int, void: int = VOID, **given: Any) -> Loss:

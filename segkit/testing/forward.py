@@ -45,11 +45,12 @@ def noise(shape: Sequence[int]) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def disturb(model: nn.Module, amount: float) -> None:
-    """Add noise to every parameter, so that none is 0."""
+def disturb(model: nn.Module, amount: float, *, zeros_alone: bool = False) -> None:
+    """Add noise to every parameter, or to those that are 0 throughout, so that none is 0."""
     with seeded(0), torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(amount * torch.randn_like(parameter))
+            if not (zeros_alone and parameter.any()):
+                parameter.add_(amount * torch.randn_like(parameter))
 
 
 def forward(model: nn.Module, image: Tensor, *, gradients: bool = False, seed: int = 0) -> Tensor:
@@ -150,7 +151,8 @@ class OneDevice(TorchFunctionMode):
         # A number may be on the CPU, as may the positions in x[positions].
         tensors = [each for each in _flat([arguments, options]) if isinstance(each, Tensor) and each.ndim]
         elsewhere = [list(each.shape) for each in tensors if not each.is_meta]
-        if elsewhere and len(elsewhere) < len(tensors) and function is not Tensor.__getitem__:
+        positions = function is Tensor.__getitem__ and arguments[0].is_meta
+        if elsewhere and len(elsewhere) < len(tensors) and not positions:
             raise CheckFailed(
                 f"{resolve_name(function) or function} is given a tensor {elsewhere[0]} that did not move with the "
                 "model: register_buffer it in the constructor, or make it with device=image.device"

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from segkit.data.split import SPLITS
-from segkit.testing.check import Subject, require
+from segkit.errors import SegkitError, first_few
+from segkit.testing.check import CheckFailed, NotAsked, Subject, require
 
 MOST = 256  # samples of a split that are read: all of a miniature, some of a whole data set
 
@@ -31,7 +32,10 @@ def own_sample(subject: Subject) -> Iterator[Subject]:
         if "root" in subject.options or not needed:
             yield subject
             return
-        options = dict(write_sample(subject, Path(folder)))
+        try:
+            options = dict(write_sample(subject, Path(folder)))
+        except Exception as error:
+            raise NotAsked("it has no sample to ask with: see writes_a_sample") from error
         if subject.has_option("root"):
             options = {"root": as_root(subject, Path(folder)), **options}
         yield replace(subject, options={**options, **subject.options})
@@ -46,9 +50,17 @@ def splits_of(subject: Subject) -> Iterator[dict[str, Any]]:
 
 def built(reader: Subject) -> dict[str, Any]:
     """The splits that a run reads: train, and of val and test those that it has."""
-    splits = {"train": reader.build(split="train")}
-    there = getattr(splits["train"], "splits", SPLITS)
-    return splits | {split: reader.build(split=split) for split in SPLITS[1:] if split in there}
+    train = reader.build(split="train")
+    splits = {"train": train}
+    for split in SPLITS[1:]:
+        if split in getattr(train, "splits", SPLITS):
+            try:
+                splits[split] = reader.build(split=split)
+            except SegkitError as error:
+                if hasattr(train, "splits"):
+                    raise
+                raise CheckFailed(f"{error}; say which splits there are: splits = ('train', 'val')") from error
+    return splits
 
 
 def write_sample(subject: Subject, root: Path) -> Mapping[str, Any]:
@@ -69,6 +81,8 @@ def write_sample(subject: Subject, root: Path) -> Mapping[str, Any]:
         f"write_sample(root) returned a {type(options).__name__}; it returns options, as {{'classes': 'classes.txt'}}, "
         "or nothing",
     )
+    unknown = [name for name in options or {} if not subject.has_option(name)]
+    require(not unknown, f"write_sample(root) returned {options}: the constructor has no option {first_few(unknown)}")
     return options or {}
 
 

@@ -23,6 +23,9 @@ TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
 COMMANDS = re.findall(r"^ +python -m segkit new-plugin (\w+) --kind (\w+)$", TEXT, re.MULTILINE)
 
 
+TEST = "tests/test_poly.py"
+
+
 def blocks(language: str) -> list[str]:
     found = re.finditer(rf"^( *)```{language}\n(.*?)^\1```$", TEXT, re.MULTILINE | re.DOTALL)
     return [dedent(each[2]) for each in found]
@@ -38,10 +41,17 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["new-plugin", name, "--kind", kind, "--output", str(written)]) == 0
     for source in blocks("python"):
         path = source.partition("\n")[0].removeprefix("# ")  # segkit_poly/loss.py, in segkit-poly
-        (written / path.partition("/")[0].replace("_", "-") / path).write_text(source, "utf-8")
+        if path == TEST:
+            test = written / "segkit-poly" / path
+            before, last, _ = test.read_text("utf-8").partition("def test_a_pixel_worked_out_by_hand")
+            assert last
+            test.write_text(before + source.partition("\n")[2], "utf-8")
+        else:
+            (written / path.partition("/")[0].replace("_", "-") / path).write_text(source, "utf-8")
     options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--no-compile"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", str(target), *map(str, written.iterdir())]
     subprocess.run(command, check=True)
+    shutil.copyfile(written / "segkit-poly" / TEST, target / "test_poly.py")
     return target
 
 
@@ -56,15 +66,28 @@ def test_there_is_an_example_of_every_kind() -> None:
     assert [kind for _, kind in COMMANDS] == ["loss", "model", "dataset", "metric"]
     first_lines = [source.partition("\n")[0] for source in blocks("python")]
     assert first_lines == [
-        *(f"# segkit_{name}/{kind}.py" for name, kind in COMMANDS),
+        "# segkit_poly/loss.py",
+        f"# {TEST}",
+        *(f"# segkit_{name}/{kind}.py" for name, kind in COMMANDS[1:]),
         "# segkit_tracker/__init__.py",
     ]
 
 
 @pytest.mark.parametrize(("name", "kind"), COMMANDS)
 def test_an_example_keeps_the_contract_of_its_kind(name: str, kind: str, installed: Any) -> None:
-    for check in segkit.testing.checks(kind, name):
-        check()
+    answers = {check.name: check.ask() for check in segkit.testing.checks(kind, name)}
+    assert {each: answer.why for each, answer in answers.items() if answer.state == "FAILED"} == {}
+
+
+def test_the_example_passes_the_test_beside_it(installed: Any) -> None:
+    done = installed.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_poly.py")
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
+def test_an_observer_is_told_in_fifteen_lines() -> None:
+    (observer,) = [source for source in blocks("python") if "segkit_tracker" in source.partition("\n")[0]]
+    assert len([line for line in observer.splitlines()[1:] if line.strip()]) <= 15
 
 
 def test_the_examples_train_together(installed: Any, tmp_path: Path) -> None:
@@ -81,14 +104,11 @@ def test_the_examples_train_together(installed: Any, tmp_path: Path) -> None:
     result = segkit.run(config)
     val = result.splits["val"]
     assert val["worst"] == min(val["class_iou"].values())
-    told = [json.loads(line) for line in (tmp_path / "tracker.jsonl").read_text().splitlines()]
-    assert [set(each) & {"config", "epoch", "best_epoch"} for each in told] == [
-        {"config"},
-        {"epoch"},
-        {"epoch"},
-        {"best_epoch"},
-    ]
-    assert told[1]["val/class_iou/leaf"] >= 0
+    lines = (tmp_path / "tracker.jsonl").read_text().splitlines()
+    told = [json.loads(line, parse_constant=pytest.fail) for line in lines]  # NaN is no JSON
+    assert [set(each) & {"epoch", "best_epoch"} for each in told] == [{"epoch"}, {"epoch"}, {"best_epoch"}]
+    assert told[1]["leaf"] >= 0
+    assert told[1]["mean_iou"] == pytest.approx(val["mean_iou"], abs=1)
     assert {each["run"] for each in told} == {"run"}
 
 

@@ -44,6 +44,7 @@ def test_every_package_passes_its_own_tests(written: Path, installed: dict[str, 
     command = [sys.executable, "-m", "pytest", "-v", "-W", "error", "-p", "no:cacheprovider", str(written)]
     done = subprocess.run(command, cwd=written, env=installed, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+    assert "FAILED" not in done.stdout
     for kind in KINDS:
         assert re.search(rf"tests/test_own_{kind}\.py::test_own_{kind}\S* PASSED", done.stdout), done.stdout
 
@@ -101,7 +102,8 @@ def test_it_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[s
         ("My Loss", "; did you mean 'my_loss'?"),
         ("focal-tversky", "; did you mean 'focal_tversky'?"),
         ("a__b", "; did you mean 'a_b'?"),
-        ("3d", "; did you mean 'd'?"),
+        ("3d", ""),
+        ("segkit_3d", ""),
         ("../elsewhere", "; did you mean 'elsewhere'?"),
         ("", ""),
         ("42", ""),
@@ -126,6 +128,25 @@ def test_a_name_that_is_taken_is_warned_of_and_its_package_asks_for_its_own(
     assert capsys.readouterr().err == f"{warned}'dice/dice' for yours\n"
     assert 'checks("loss", "dice/dice")' in (tmp_path / "segkit-dice" / "tests" / "test_dice.py").read_text()
     assert 'name = "dice/dice"' in (tmp_path / "segkit-dice" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["mean_iou", "recall", "loss", "floor"])
+def test_a_metric_may_not_be_called_as_a_score_of_ours(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["new-plugin", name, "--kind", "metric", "--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"segkit: '{name}' is what a score of segkit's own is called in every result: choose another name\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_names_of_scores_are_all_there_are() -> None:
+    from segkit.cli.new_plugin import _SCORES
+    from segkit.engine.evaluate import OWN_KEYS
+    from segkit.metric.scores import CLASS_SCORES, OVERALL_SCORES
+
+    assert set(_SCORES) == {*OWN_KEYS, *CLASS_SCORES, *OVERALL_SCORES}
 
 
 def test_a_package_that_would_hide_another_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,6 +180,23 @@ def test_nothing_half_written_is_left(
     told = f"segkit: {tmp_path / 'segkit-mine'} cannot be written: [Errno 28] No space left on device\n"
     assert capsys.readouterr().err == told
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_to_nowhere_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "segkit-mine").symlink_to(tmp_path / "nowhere")
+    assert main(["new-plugin", "mine", "--kind", "loss", "--output", str(tmp_path)]) == 2
+    assert "segkit-mine is there already, and nothing was changed" in capsys.readouterr().err
+
+
+def test_a_name_that_is_too_long_for_a_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new-plugin", "a" * 300, "--kind", "loss", "--output", str(tmp_path)]) == 2
+    assert "cannot be written: [Errno 36] File name too long" in capsys.readouterr().err
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["new-plugin", "mine", "--kind", "loss", "--output", "~/x"]) == 0
+    assert (tmp_path / "x" / "segkit-mine").is_dir()
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from segkit.errors import ComponentNotFound, ConfigError
 from segkit.testing import CheckFailed, checks
-from segkit.testing.check import Check, Subject, require
+from segkit.testing.check import Check, NotAsked, Subject, require
+from segkit.testing.suite import KINDS, rules_of
 
 
 class Constant:
@@ -37,7 +38,17 @@ def breaks_down(subject: Subject) -> None:
     raise ZeroDivisionError("7 / 0")
 
 
-def check(rule: Any = seven, known: str = "", **options: Any) -> Check:
+def leaves(subject: Subject) -> None:
+    """It does not leave."""
+    sys.exit(0)
+
+
+def does_not_apply(subject: Subject) -> None:
+    """It is of another kind."""
+    raise NotAsked("it is of this kind")
+
+
+def check(rule: Any = seven, known: str | None = None, **options: Any) -> Check:
     return Check(rule.__name__, "", Subject("loss", "constant", Constant, options), rule, known)
 
 
@@ -70,6 +81,66 @@ def test_a_failure_that_is_declared_passes_without_pytest(monkeypatch: pytest.Mo
     check(known="it has its reason", value=8.0)()
 
 
+def test_a_failure_that_is_declared_passes_where_pytest_is_imported_but_runs_no_test(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # as in a command, and a plugin that imports pytest
+    check(known="it has its reason", value=8.0)()
+    check(does_not_apply)()
+
+
+def test_what_does_not_apply_is_skipped_under_pytest_and_says_why() -> None:
+    with pytest.raises(pytest.skip.Exception, match=r"^it is of this kind$"):
+        check(does_not_apply)()
+    assert check(does_not_apply, known="it has its reason").ask().state == "not asked"
+
+
+@pytest.mark.parametrize("exception", [SystemExit(0), GeneratorExit(), pytest.skip.Exception("no")])
+def test_whatever_a_component_raises_to_leave_is_a_failure(exception: BaseException) -> None:
+    def raises(subject: Subject) -> None:
+        raise exception
+
+    with pytest.raises(CheckFailed, match=f"^constant, raises: {type(exception).__name__}: "):
+        check(raises)()
+    with pytest.raises(CheckFailed, match="constant, leaves: SystemExit: 0"):
+        check(leaves)()
+
+    class Leaves(Constant):
+        def __init__(self, num_classes: int) -> None:
+            raise exception
+
+    with pytest.raises(CheckFailed, match=r"Leaves cannot be built with {'num_classes': 2}: "):
+        Subject("loss", "Leaves", Leaves).build(num_classes=2)
+
+
+def test_an_interrupt_leaves() -> None:
+    def interrupted(subject: Subject) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check(interrupted, known="it has its reason")()
+
+    class Interrupted(Constant):
+        def __init__(self, num_classes: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Subject("loss", "Interrupted", Interrupted).build(num_classes=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_rule_that_is_written_is_asked(kind: str) -> None:
+    rules = rules_of(kind)
+    modules = {sys.modules[rule.__module__] for rule in rules.values()} - {sys.modules["segkit.testing.constructor"]}
+    written = {
+        name
+        for module in modules
+        for name, each in vars(module).items()
+        if getattr(each, "__module__", "") == module.__name__ and not name.startswith("_") and callable(each)
+    }
+    assert written | {"named_options"} == set(rules)
+
+
 def test_a_rule_that_is_kept_may_not_be_declared_as_broken() -> None:
     with pytest.raises(
         CheckFailed, match=r"constant, seven: declared as .* \(it has its reason\), and it is kept: take"
@@ -95,10 +166,31 @@ def test_checks_are_called_as_their_rules_and_say_them_in_a_sentence() -> None:
 @pytest.mark.parametrize("name", ["dice", "losses/dice", "segkit:losses/dice"])
 def test_a_component_may_be_named_in_each_way_that_a_config_may(name: str) -> None:
     (first, *_) = checks("loss", name, {"smooth": 1.0}, {"picklable": "why"})
-    assert (first.subject.name, first.subject.options, first.known) == ("dice", {"smooth": 1.0}, "")
+    assert (first.subject.name, first.subject.options, first.known) == ("dice", {"smooth": 1.0}, None)
     assert {
         each.name: each.known for each in checks("loss", name, known_failures={"picklable": "why"}) if each.known
     } == {"picklable": "why"}
+
+
+@pytest.mark.parametrize("reason", ["", " ", None, 3])
+def test_a_known_failure_needs_a_reason(reason: Any) -> None:
+    with pytest.raises(ConfigError, match="known_failures: 'gradcheck' has no reason; say why the component does not"):
+        checks("loss", "dice", known_failures={"gradcheck": reason})
+
+
+def test_what_is_no_mapping_or_no_component_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r'known_failures is a list; it maps names, as in {"gradcheck": "why"}'):
+        checks("loss", "dice", known_failures=["gradcheck"])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r'options is a list; it maps names, as in {"gamma": 2.0}'):
+        checks("loss", "dice", ["gamma"])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="a component is its name or its class, not 3"):
+        checks("loss", 3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="there are no checks for the kind 'None'; there are loss, model"):
+        checks(None, "dice")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"Constant has no option 'valu'; did you mean 'value'. there are value"):
+        checks("loss", Constant, {"valu": 1.0})
+    with pytest.raises(ConfigError, match="shapes has no option 'siz'; did you mean 'size'"):
+        checks("dataset", "shapes", {"siz": 1})
 
 
 def test_names_that_there_are_not_are_refused() -> None:

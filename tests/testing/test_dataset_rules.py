@@ -134,7 +134,7 @@ class WritesNothing(Good):
         if not 0 <= index < 2:
             raise IndexError(index)
         image = np.random.default_rng((self.split, index)).integers(0, 256, (3, 4, 4), dtype=np.uint8)
-        return segkit.Sample(torch.from_numpy(image), torch.zeros(4, 4, dtype=torch.uint8), f"{index}")
+        return segkit.Sample(torch.from_numpy(image), torch.eye(4, dtype=torch.uint8), f"{index}")
 
     mask = files = property()  # type: ignore[assignment]  # not offered
 
@@ -257,6 +257,56 @@ class OtherLabels(Good):
     ignore_index = 2
 
 
+class AllGround(Changed):
+    """What the map of labels does not know became 0."""
+
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        return segkit.Sample(image, mask * 0, name)
+
+    def mask(self, index: int) -> Tensor:
+        return super().mask(index) * 0
+
+
+class AllVoid(Changed):
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        return segkit.Sample(image, mask * 0 + 255, name)
+
+    def mask(self, index: int) -> Tensor:
+        return super().mask(index) * 0 + 255
+
+
+class ArrayPalette(Good):
+    """Equal, but numpy does not say so in a word; and its numbers are not Python's."""
+
+    def __init__(self, root: str, split: str = "train") -> None:
+        super().__init__(root, split)
+        self.palette = np.array(self.palette)
+
+
+class OtherPalette(Good):
+    def __init__(self, root: str, split: str = "train") -> None:
+        super().__init__(root, split)
+        self.palette = np.array([[0, 0, 0], [0, 200, 1 if split == "val" else 0]])
+
+
+class SilentOnItsSplits(Good):
+    """There is no test, and nothing says so before it is asked for."""
+
+    splits = property()
+
+    def check(self, root: str, split: str) -> None:
+        if split not in ("train", "val"):
+            raise DataError(f"no split '{split}', but train, val")
+        if not Path(root).is_dir():
+            raise DataError(f"there is no folder {root}")
+
+
+class OSErrorForTheFolder(Good):
+    def check(self, root: str, split: str) -> None:
+        super().check(".", split)
+        (Path(root) / "train").stat()
+
+
 class OtherOrder(Good):
     def __init__(self, root: str, split: str = "train") -> None:
         super().__init__(root, split)
@@ -373,14 +423,18 @@ class HalfPickled(Good):
         return {**vars(self), "brighter": 7}
 
 
-ALL_THAT_READ = "all that read"
+ALL_THAT_BUILD = "all that build every split"
 BROKEN: list[tuple[type, Any, str]] = [
     (AnyOption, {"named_options"}, r"the constructor takes \*\*options"),
     (NoHint, {"named_options"}, "the option 'root' has no type hint: .*; write root: int, or what it is"),
     (WritesNothing, {"writes_a_sample"}, "left no file in root"),
-    (NoSample, ALL_THAT_READ, r"has no class method write_sample\(root\)"),
-    (ReturnsList, ALL_THAT_READ, "returned a list; it returns options, as {'classes': 'classes.txt'}, or nothing"),
-    (ReturnsUnknown, ALL_THAT_READ, "returned {'darker': 1}: the constructor has no option darker"),
+    (NoSample, {"writes_a_sample"}, r"has no class method write_sample\(root\)"),
+    (
+        ReturnsList,
+        {"writes_a_sample"},
+        "returned a list; it returns options, as {'classes': 'classes.txt'}, or nothing",
+    ),
+    (ReturnsUnknown, {"writes_a_sample"}, "returned {'darker': 1}: the constructor has no option darker"),
     (TrainAlone, {"has_splits"}, r"there is no val split: splits = \('train', 'test'\); a run needs train and val"),
     (EmptyVal, {"has_splits"}, "val is empty"),
     (PlainTuple, {"sample_types"}, r"train\[0\] is a tuple; a dataset gives segkit.Sample"),
@@ -402,6 +456,20 @@ BROKEN: list[tuple[type, Any, str]] = [
     (NoClasses, {"classes_and_palette"}, "there are 0 classes; a mask of 8 bits has room for 1 to 255"),
     (VoidIsAClass, {"void_is_no_class"}, "ignore_index = 1 beside 2 classes; allowed is 2 to 255"),
     (OtherLabels, {"labels"}, r"the mask of train\[0\] \('0'\) holds 255; allowed are 0 to 1 and ignore_index = 2"),
+    (
+        AllGround,
+        {"labels"},
+        "every pixel of every split is 'ground' or void: is a stored label not mapped to",
+    ),
+    (AllVoid, {"labels"}, "every pixel of every split is void: is a stored label not mapped to its class"),
+    (ArrayPalette, {"classes_and_palette"}, r"the colour of ground is array.*; it is three whole numbers"),
+    (OtherPalette, {"classes_and_palette", "same_classes_in_all_splits"}, "palette of train is array"),
+    (SilentOnItsSplits, ALL_THAT_BUILD, r"no split 'test', but train, val; say which splits there are: splits = \('tr"),
+    (
+        OSErrorForTheFolder,
+        {"missing_folder"},
+        "it raises FileNotFoundError: .*; expected is a segkit.errors.DataError that names it: look in the constructor",
+    ),
     (OtherOrder, {"same_classes_in_all_splits"}, r"classes of train is \('ground', 'leaf'\), and of val \('leaf', "),
     (
         ValForTest,
@@ -428,15 +496,9 @@ BROKEN: list[tuple[type, Any, str]] = [
 
 
 def failures(target: Built, options: Mapping[str, Any] | None = None) -> dict[str, str]:
-    found = {}
-    for check in checks("dataset", target, options):
-        if check.name == ANOTHER_PROCESS:
-            continue
-        try:
-            check()
-        except CheckFailed as error:
-            found[check.name] = str(error)
-    return found
+    asked = [check for check in checks("dataset", target, options) if check.name != ANOTHER_PROCESS]
+    answers = {check.name: check.ask() for check in asked}
+    return {name: answer.why for name, answer in answers.items() if answer.state == "FAILED"}
 
 
 def test_the_smallest_dataset_keeps_every_rule():
@@ -445,15 +507,16 @@ def test_the_smallest_dataset_keeps_every_rule():
 
 @pytest.mark.parametrize(("target", "broken", "message"), BROKEN, ids=[each[0].__name__ for each in BROKEN])
 def test_each_fault_is_found_and_nothing_else(target, broken, message):
-    if broken == ALL_THAT_READ:
-        broken = {check.name for check in checks("dataset", target)} - {"named_options", ANOTHER_PROCESS}
+    if broken == ALL_THAT_BUILD:
+        alone = {"named_options", "writes_a_sample", "missing_folder", ANOTHER_PROCESS}
+        broken = {check.name for check in checks("dataset", target)} - alone
     found = failures(target)
     assert set(found) == broken
     assert any(re.search(message, text) for text in found.values()), found
 
 
 def test_every_rule_has_a_dataset_that_breaks_it():
-    proven = {name for _, broken, _ in BROKEN if broken != ALL_THAT_READ for name in broken}
+    proven = {name for _, broken, _ in BROKEN if broken != ALL_THAT_BUILD for name in broken}
     assert {check.name for check in checks("dataset", Good)} == {*proven, ANOTHER_PROCESS}
 
 
@@ -593,3 +656,14 @@ def test_of_many_samples_some_are_read_evenly():
     assert asked[:2] == [("train[0]", 0), ("train[11]", 11)]
     assert MOST * 0.9 < len(asked) <= MOST
     assert asked[-1][1] > 10 * MOST - 11
+
+
+def test_without_a_sample_nothing_else_is_asked():
+    told = {check.name: check.ask() for check in checks("dataset", NoSample)}
+    assert {answer.why for answer in told.values() if answer.state == "not asked"} == {
+        "it has no sample to ask with: see writes_a_sample"
+    }
+    assert {name for name, answer in told.items() if answer.state != "not asked"} == {
+        "named_options",
+        "writes_a_sample",
+    }

@@ -1,0 +1,162 @@
+"""``check-plugin``: which components it asks, with which options, and what it says of those it cannot ask."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from segkit.cli import main
+
+HOOKS = """
+    import segkit
+
+    @segkit.hookimpl
+    def segkit_losses():
+        return {"needy": "mine_losses:Needy", "plain": "mine_losses:Plain", "leaver": "mine_losses:Leaver"}
+"""
+LOSSES = """
+    import sys
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+
+    class Plain(nn.Module):
+        def __init__(self, num_classes: int, ignore_index: int = 255, present: float = 1.0) -> None:
+            super().__init__()
+            self.ignore_index = ignore_index
+
+        def forward(self, logits, target):
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            cost = F.cross_entropy(logits, target.long(), ignore_index=self.ignore_index, reduction="sum")
+            return cost / (target != self.ignore_index).sum().clamp_min(1)
+
+
+    class Needy(Plain):
+        def __init__(self, num_classes: int, gamma: float, ignore_index: int = 255) -> None:
+            super().__init__(num_classes, ignore_index)
+            assert isinstance(gamma, float)
+
+
+    class Leaver(Plain):
+        def forward(self, logits, target):
+            sys.exit(0)
+"""
+
+
+@pytest.fixture
+def mine(site: Any) -> Any:
+    site.module("mine_losses", LOSSES)
+    site.install("segkit-mine", "mine", HOOKS)
+    return site
+
+
+def test_one_that_cannot_be_built_is_told_and_the_others_are_asked(
+    mine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check-plugin", "mine"]) == 1
+    told = capsys.readouterr().out
+    assert "loss 'needy' of plugin 'mine' (segkit-mine 1.5)\n  cannot be checked: " in told
+    advice = 'checks("loss", "needy", options={...}), or check-plugin --option KEY=VALUE'
+    assert f"needy needs 'gamma' (float)\ngive the checks a value: {advice}\n" in told
+    assert re.search(r"loss 'leaver' .*\n  named_options .*  ok\n.*FAILED: leaver, scalar_float32: SystemEx", told)
+    assert re.search(r"  right_beats_wrong +0\.\d\d s  FAILED: as scalar_float32\n", told)  # told once
+    assert re.search(r"loss 'plain' (.*\n)*  scalar_float32 +0\.\d\d s  ok", told)
+    assert re.search(r"  class_weights_with_void .* not asked: it has no option class_weights\n", told)
+    assert re.search(r"\n\d+ failures, \d of \d+ not asked\n$", told)
+
+
+def test_options_are_toml_and_go_to_those_that_have_them(mine: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-plugin", "needy", "--option", "gamma=2.0"]) == 0
+    assert "no failures, 1 of" in capsys.readouterr().out
+    assert main(["check-plugin", "needy", "--option", "gamma=two"]) == 1
+    assert "cannot be checked: segkit-mine:mine/needy: 'gamma' must be float, not 'two'" in capsys.readouterr().out
+    assert main(["check-plugin", "mine", "--option", "gamma=2.0"]) == 1  # of leaver alone
+    told = capsys.readouterr().out
+    assert "cannot be checked" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mine", "--option", "gama=2.0"], "--option gama: no component has it; did you mean 'gamma'?"),
+        (["mine", "--option", "gamma"], "--option gamma: write KEY=VALUE, as in --option gamma=2.0"),
+        (["plain", "--known", "gradcheck"], "--known gradcheck: give a reason, CHECK=REASON"),
+        (["plain", "--known", "gradcheck= "], "--known gradcheck= : give a reason, CHECK=REASON"),
+        (
+            ["plain", "--known", "gradchek=it"],
+            "there is no check 'gradchek'; did you mean 'gradcheck'? there are nam",
+        ),
+        (
+            ["mine", "--known", "gradcheck=it"],
+            "say of which component, leaver:gradcheck or needy:gradcheck or ",
+        ),
+        (["mine", "--known", "dice:gradcheck=it"], "none of the components is 'dice' and has that check"),
+        (["plain", "--kind", "dataset"], "there is no dataset 'plain'; 'plain' is a loss"),
+        (["min"], "there is no component and no plugin 'min'; did you mean 'mine'?"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_asked(
+    arguments: list[str], message: str, mine: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check-plugin", *arguments]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert message in told.err
+
+
+def test_a_kind_without_checks_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["check-plugin", "tensorboard", "--kind", "observer"])
+    assert "invalid choice: 'observer' (choose from " in capsys.readouterr().err
+
+
+def test_known_failures_are_of_one_component_and_strict(mine: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-plugin", "plain", "--known", "gradcheck=it is not exact"]) == 1
+    assert "declared as a known failure (it is not exact), and it is kept" in capsys.readouterr().out
+    main(["check-plugin", "mine", "--option", "gamma=2.0", "--known", "leaver:gradcheck=it leaves"])
+    told = capsys.readouterr().out
+    assert told.count("known: it leaves (0)") == 1
+    assert "declared" not in told
+
+
+def test_a_declared_failure_is_known_where_a_plugin_imports_pytest(mine: Any) -> None:
+    mine.module("mine_losses", f"    import pytest\n{LOSSES}")
+    arguments = [f"--known={check}=it leaves" for check in ("gradcheck", "compiles")]
+    told = mine.segkit("check-plugin", "leaver", *arguments)
+    assert "known: it leaves" in told.stdout
+    assert "Traceback" not in told.stderr
+
+
+def test_a_broken_plugin_is_named_with_its_cause(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    source = "import segkit\n\n@segkit.hookimpl\ndef segkit_loses():\n    return {}\n"
+    site.install("segkit-broke", "broke", source)
+    assert main(["check-plugin", "broke"]) == 1
+    told = capsys.readouterr().out
+    assert told.startswith("plugin 'broke' (segkit-broke 1.5) is broken: ")
+    assert "there is no hook 'segkit_loses'; did you mean 'segkit_losses'?" in told
+    assert told.endswith("\n1 failure\n")
+
+
+def test_of_an_observer_there_is_nothing_to_check(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    source = """
+        import segkit
+
+        @segkit.hookimpl
+        def segkit_run_started(run):
+            pass
+
+        @segkit.hookimpl
+        def segkit_commands():
+            return {"watch": "watch:Watch"}
+    """
+    site.install("segkit-watch", "watch", source)
+    assert main(["check-plugin", "watch"]) == 0
+    assert capsys.readouterr().out == (
+        "plugin 'watch' (segkit-watch 1.5): nothing to check; it listens to segkit_run_started and brings the command "
+        "watch\n"
+    )
+    assert main(["check-plugin", "tensorboard"]) == 0
+    assert "nothing to check; it listens to segkit_" in capsys.readouterr().out
