@@ -35,7 +35,7 @@ from segkit.engine.folder import check_folder, read_json
 from segkit.engine.job import Job
 from segkit.engine.objective import Loss, Objective, as_objective, numbered
 from segkit.engine.precision import resolve
-from segkit.engine.world import World, joined, launcher, restarted
+from segkit.engine.world import World, joined, launcher, same_launch
 from segkit.errors import DataError, Fault
 from segkit.overrides import Overrides
 from segkit.registry import datasets, losses, metrics, models
@@ -109,10 +109,11 @@ def build_job(settings: Config, world: World, *, pretrained: bool) -> Job:
 
 def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
     """Whether to resume and to overwrite, as torchrun's restart of a run goes on with what the same launch began."""
-    if not restarted() or not (folder / "run.json").is_file():
+    if not launcher() or not (folder / "run.json").is_file() or not (folder / "last.pt").exists():
         return resume, overwrite
-    began_here = read_json(folder / "run.json").get("launcher") == launcher()
-    return (True, False) if began_here and (folder / "last.pt").exists() else (resume, overwrite)
+    return (
+        (True, False) if same_launch(read_json(folder / "run.json").get("launcher"), overwrite) else (resume, overwrite)
+    )
 
 
 def shared_scan(settings: Config, world: World) -> Scan:

@@ -47,7 +47,7 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     tables = record.get("config")
     if not isinstance(tables, dict) or "dataset" not in tables:
         raise RunFolderError(f"{folder} was trained on plain objects; there is no config to build its data from")
-    config = read_config(tables, overrides)
+    config = read_config(tables, overrides, where=f"{folder}/run.json")
     leaky = config.data.model_copy(update={"allow_leaks": True})  # the run was trained with them, whatever is said now
     scan = scan_dataset(replace(config, data=leaky), names)
     scan.refuse_errors()

@@ -6,6 +6,7 @@ The name of a command is looked up like that of any component; its parser is bui
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import io
 import os
@@ -30,6 +31,16 @@ READER_LEFT = 141  # 128 + SIGPIPE
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status; options that do not parse leave by ``SystemExit(2)``."""
+    status = _status(arguments)
+    if status and os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)  # gloo's threads may be at work for other processes, which Python's own end does not survive
+    return status
+
+
+def _status(arguments: Sequence[str] | None) -> int:
     warnings.showwarning = _show_warning
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a class may be called ü where the terminal has ASCII alone

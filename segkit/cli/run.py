@@ -8,7 +8,8 @@ import signal
 import sys
 
 from segkit.config import read_config
-from segkit.errors import SegkitError
+from segkit.errors import SegkitError, TrainingError
+from segkit.foreign import cause
 from segkit.signals import Interrupted, StopSignals
 
 
@@ -47,6 +48,8 @@ class Run:
                     from segkit.compose import run_config
 
                 run_config(config, resume=arguments.resume, overwrite=arguments.overwrite, stop=stop)
+        except SystemExit as error:  # of somebody's component: nothing may look as if the run were complete
+            raise TrainingError(f"a component ended the run: {cause(error)}") from error
         except Interrupted as interruption:
             if os.environ.get("RANK", "0") == "0":
                 word = "interrupted" if interruption.number == signal.SIGINT else "stopped by SIGTERM"

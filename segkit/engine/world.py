@@ -5,7 +5,9 @@ In a world of one process nothing here does anything. Otherwise objects travel b
 
 from __future__ import annotations
 
+import gc
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from segkit.engine.meeting import meet
 from segkit.errors import SegkitError, TrainingError
 
 T = TypeVar("T")
@@ -137,14 +140,22 @@ def joined() -> Iterator[World]:
     if cuda:
         torch.cuda.set_device(local_rank())
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
-        yield World(dist.get_rank(), size)
+        store, rank, size = meet(PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        yield World(rank, size)
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not any(word in str(error) for word in _LOST):
             raise
         reason = (str(error).splitlines() or [""])[0]
         raise TrainingError(f"another process of the run ended or cannot be reached: {reason}") from error
-    dist.destroy_process_group()  # not after an error: it may wait for a process that is no more
+    # Not after an error: it may wait for a process that is no more. The threads of gloo end with the last object that
+    # holds the group, DistributedDataParallel among them, which only the collector frees; one that is still at work
+    # when Python ends aborts the process.
+    dist.barrier()
+    gc.collect()
+    dist.destroy_process_group()
+    gc.collect()
 
 
 def local_rank() -> int:
@@ -152,12 +163,19 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def launcher() -> str:
-    """Who started this process, the same after an elastic restart; empty without torchrun."""
-    run = os.environ.get("TORCHELASTIC_RUN_ID")
-    return f"{run} {os.uname().nodename} {os.getppid()}" if run and hasattr(os, "uname") else ""
+def launcher() -> dict[str, str]:
+    """Who started this process, the same when it is started anew after a failure; empty without torchrun."""
+    run = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    return {"run": run, "agent": f"{platform.node()} {os.getppid()}"} if run else {}
 
 
-def restarted() -> bool:
-    """Whether torchrun starts this process anew after a failure."""
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+def same_launch(before: Any, overwrite: bool) -> bool:
+    """Whether what was begun by ``before`` is to go on here, as it is the same launch that starts its processes anew.
+
+    The same agent is. So is another one of a run whose id was given to torchrun (--rdzv-id), as of a job that its
+    scheduler starts again; but not where the user wants to overwrite.
+    """
+    now = launcher()
+    if not now or not isinstance(before, dict):
+        return False
+    return before == now or (not overwrite and now["run"] != "none" and before.get("run") == now["run"])

@@ -8,8 +8,11 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
+from segkit.discovery import PluginInfo
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean
-from segkit.plugins import COMPONENT_HOOKS, HOOKS, PluginInfo, cause, table
+from segkit.foreign import cause
+from segkit.hooks import COMPONENT_HOOKS, HOOKS
+from segkit.plugins import table
 from segkit.registry import REGISTRIES, Component
 
 KINDS = ("loss", "model", "dataset", "metric")  # as segkit.testing.suite has them, which imports torch

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -118,7 +119,7 @@ log = os.environ.get("SEEN")
 if log:
     def train_step(self, batch, real_step=Loop.train_step):
         with open(log, "a") as file:
-            file.write(f"{self.step} {' '.join(batch.names)}\\n")
+            file.write(f"{self.step} {self.world.rank} {' '.join(batch.names)}\\n")
         return real_step(self, batch)
     Loop.train_step = train_step
 """
@@ -201,12 +202,21 @@ def nursery() -> Iterator[subprocess.Popen[str]]:
 class Place:
     """A folder with a config, in which runs are started."""
 
+    tools = TOOLS
+
     def __init__(self, folder: Path, nursery: subprocess.Popen[str]) -> None:
         self.folder, self.nursery, self.processes = folder, nursery, list[Process]()
         (folder / "tiny.toml").write_text(CONFIG)
 
     def start(
-        self, *arguments: str, to: str = "run", before: str = "", out: str = "", err: str = "", command: str = "run"
+        self,
+        *arguments: str,
+        to: str = "run",
+        before: str = "",
+        out: str = "",
+        err: str = "",
+        command: str = "run",
+        env: dict[str, str] | None = None,
     ) -> Process:
         """Start ``segkit run`` into the folder ``to``, after the code ``before``."""
         number = len(self.processes)
@@ -216,13 +226,32 @@ class Place:
             "out": str(outs[0]),
             "err": str(outs[1]),
             "folder": str(self.folder),
-            "env": {"SEEN": str(self.folder / f"{to}.seen")},
+            "env": {"SEEN": str(self.folder / f"{to}.seen"), **(env or {})},
             "before": TOOLS + before,
             "arguments": words,
         }
         process = Process(self.nursery, int(ask(self.nursery, order)), *outs)
         self.processes.append(process)
         return process
+
+    def start_together(self, size: int, *arguments: str, before: str = "", **options: Any) -> list[Process]:
+        """Start a run in several processes, as torchrun does; ``before`` knows its RANK."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+        code = f"RANK = int(os.environ['RANK'])\n{before}"
+        return [
+            self.start(*arguments, before=code, env={**there, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **options)
+            for rank in range(size)
+        ]
+
+    def run_together(self, size: int, *arguments: str, **options: Any) -> list[Process]:
+        """Start a run in several processes, all of which must end well."""
+        processes = self.start_together(size, *arguments, **options)
+        for process in processes:
+            assert process.wait() == 0, process.err
+        return processes
 
     def run(self, *arguments: str, **options: Any) -> Process:
         """Start a run that must end well."""
@@ -248,10 +277,23 @@ class Place:
         assert seen(folders[0]) == seen(folders[1])
 
 
-def seen(folder: Path) -> dict[int, str]:
-    """Which images each step was made of; a step that was made twice counts as it was the second time."""
-    lines = folder.with_suffix(".seen").read_text().splitlines()
-    return {int(step): names for step, _, names in (line.partition(" ") for line in lines)}
+def seen(folder: Path) -> dict[tuple[int, int], list[str]]:
+    """Which images each step of each process was of; a step that was made twice counts as it was the second time."""
+    lines = [line.split() for line in folder.with_suffix(".seen").read_text().splitlines()]
+    return {(int(step), int(rank)): names for step, rank, *names in lines}
+
+
+@pytest.fixture(scope="session")
+def images_of_steps() -> Callable[[Path], dict[int, set[str]]]:
+    """Of a run's folder the images of each step, of all processes together."""
+
+    def read(folder: Path) -> dict[int, set[str]]:
+        found: dict[int, set[str]] = {}
+        for (step, _), names in seen(folder).items():
+            found.setdefault(step, set()).update(names)
+        return found
+
+    return read
 
 
 def timeless(value: Any) -> Any:
@@ -282,6 +324,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory, nursery: subprocess.Popen[st
     place = Place(tmp_path_factory.mktemp("whole"), nursery)
     place.run()
     return place.path()
+
+
+@pytest.fixture(scope="session")
+def place_class() -> type[Place]:
+    """For a run that several tests share."""
+    return Place
 
 
 @pytest.fixture
