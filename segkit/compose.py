@@ -108,12 +108,12 @@ def build_job(settings: Config, world: World, *, pretrained: bool) -> Job:
 
 
 def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
-    """Whether to resume and to overwrite, as torchrun's restart of a run goes on with what the same launch began."""
-    if not launcher() or not (folder / "run.json").is_file() or not (folder / "last.pt").exists():
-        return resume, overwrite
-    return (
-        (True, False) if same_launch(read_json(folder / "run.json").get("launcher"), overwrite) else (resume, overwrite)
-    )
+    """Whether to resume and to overwrite: torchrun's restart of a run goes on with what the same launch began."""
+    if launcher() and (folder / "run.json").is_file() and (folder / "last.pt").exists():
+        given_up = overwrite or (folder / "result.json").exists()
+        if same_launch(read_json(folder / "run.json").get("launcher"), given_up):
+            return True, False
+    return resume, overwrite
 
 
 def shared_scan(settings: Config, world: World) -> Scan:

@@ -195,7 +195,7 @@ def read_off(confusion: ConfusionMatrix, metrics: Mapping[str, Any], classes: Se
 
 
 def named_values(name: str, value: Any) -> dict[str, Any]:
-    """What a metric computed, by name: a dict as it is, a number under the metric's name, several as a list."""
+    """What a metric computed, by name: a dict as it is, a number under the metric's name."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     return {name: _plain(value)}

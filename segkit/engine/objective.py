@@ -29,11 +29,21 @@ class Objective(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """logits ``[B,C,H,W]``, target ``[B,H,W]`` -> the sum (scalar) and the terms without their scales ``[T]``."""
-        values = [_scalar(name, loss(logits, target)) for name, loss in zip(self.names, self.losses, strict=True)]
+        values = [self._value(name, loss, logits, target) for name, loss in zip(self.names, self.losses, strict=True)]
         total = sum(
             (scale * value for scale, value in zip(self.scales, values, strict=True)), torch.zeros_like(values[0])
         )
         return total, torch.stack([value.detach() for value in values])
+
+    @staticmethod
+    def _value(name: str, loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
+        try:
+            return _scalar(name, loss(logits, target))
+        except IndexError as error:  # torch's own, for a label that is no class
+            raise ModelError(
+                f"the loss '{name}' failed: {error}; a dataset's ignore_index marks void pixels, which a loss leaves "
+                f"out (python -m segkit check-plugin {name} asks it)"
+            ) from error
 
 
 def _scalar(name: str, value: object) -> Tensor:

@@ -169,13 +169,13 @@ def launcher() -> dict[str, str]:
     return {"run": run, "agent": f"{platform.node()} {os.getppid()}"} if run else {}
 
 
-def same_launch(before: Any, overwrite: bool) -> bool:
+def same_launch(before: Any, given_up: bool) -> bool:
     """Whether what was begun by ``before`` is to go on here, as it is the same launch that starts its processes anew.
 
     The same agent is. So is another one of a run whose id was given to torchrun (--rdzv-id), as of a job that its
-    scheduler starts again; but not where the user wants to overwrite.
+    scheduler starts again; but not where that run is given up: finished, or to be overwritten.
     """
     now = launcher()
     if not now or not isinstance(before, dict):
         return False
-    return before == now or (not overwrite and now["run"] != "none" and before.get("run") == now["run"])
+    return before == now or (not given_up and now["run"] != "none" and before.get("run") == now["run"])

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
-from segkit.data.loader import training_loader
+import segkit
+from segkit.data.loader import Batch, training_loader
 from segkit.engine import checkpoint
 from segkit.engine.device import seed_everything
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
 from segkit.engine.loop import Loop
 from segkit.engine.precision import resolve
+from segkit.errors import TrainingError
+from segkit.signals import Interrupted
 
 pytestmark = pytest.mark.gpu
 MakeJob = Callable[..., Job]
@@ -29,6 +33,7 @@ def test_every_precision_learns(make_job: MakeJob, precision: str) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_step_waits_for_nothing(make_job: MakeJob, optimizer: str) -> None:
+    # F37
     device = torch.device("cuda")
     job = make_job(optimizer=optimizer, precision="bf16", device="cuda", ema=0.9, clip_norm=1.0)
     loop = Loop(job.model, job.objective, job.train, resolve("bf16", device), steps=10)
@@ -48,6 +53,7 @@ def test_a_step_waits_for_nothing(make_job: MakeJob, optimizer: str) -> None:
 
 
 def test_deterministic_runs_repeat_to_the_bit(make_job: MakeJob) -> None:
+    # F35
     states = []
     try:
         for name in ("one", "two"):
@@ -57,3 +63,114 @@ def test_deterministic_runs_repeat_to_the_bit(make_job: MakeJob) -> None:
     finally:
         seed_everything(0)
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    seed_everything(0, deterministic=True)
+    yield
+    seed_everything(0)
+
+
+@pytest.mark.parametrize("name", ["unet", "smp"])
+def test_every_model_runs_where_only_repeatable_algorithms_may(deterministic: None, name: str) -> None:
+    # F36
+    options = {"width": 8} if name == "unet" else {"encoder": "resnet18"}
+    model = segkit.models[name](num_classes=3, **options).cuda().train()
+    model(torch.rand(2, 3, 64, 64, device="cuda")).sum().backward()
+
+
+@pytest.mark.parametrize("name", list(segkit.losses))
+def test_every_loss_runs_where_only_repeatable_algorithms_may(deterministic: None, name: str) -> None:
+    # F36
+    loss = segkit.losses[name](num_classes=3, ignore_index=255).cuda()
+    logits = torch.randn(2, 3, 16, 16, device="cuda", requires_grad=True)
+    target = torch.randint(0, 3, (2, 16, 16), device="cuda")
+    target[:, :4] = 255
+    loss(logits, target).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("name", list(segkit.metrics))
+def test_every_metric_runs_where_only_repeatable_algorithms_may(deterministic: None, name: str) -> None:
+    # F36
+    metric = segkit.metrics[name](num_classes=3, ignore_index=255)
+    metric.update(torch.randn(2, 3, 16, 16, device="cuda"), torch.randint(0, 3, (2, 16, 16), device="cuda"))
+    assert all(value == value for value in metric.compute().values())
+
+
+def test_a_card_that_is_too_small_is_told_in_a_line(make_job: MakeJob) -> None:
+    # F31
+    job = make_job("small", epochs=2, device="cuda", precision="fp32")
+    train_and_evaluate(job)
+    before = (job.folder / "last.pt").read_bytes()
+    torch.cuda.set_per_process_memory_fraction(1e-6)
+    torch.cuda.empty_cache()
+    try:
+        with pytest.raises(TrainingError) as caught:
+            train_and_evaluate(make_job("small", epochs=4, device="cuda", precision="fp32"), resume=True)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "out of memory on cuda" in message
+    assert "train.batch_size=4, augment.crop=8, train.accumulate=1" in message
+    assert "train.accumulate=2 halves what a step needs" in message
+    assert (job.folder / "last.pt").read_bytes() == before
+
+
+def test_a_step_that_is_no_number_is_skipped_on_the_card(make_job: MakeJob) -> None:
+    # F29: without a look at it from the host
+    device = torch.device("cuda")
+    job = make_job(precision="bf16", device="cuda")
+    loop = Loop(job.model, job.objective, job.train, resolve("bf16", device), steps=10)
+    batches, _ = training_loader(
+        job.splits["train"], job.augment, batch_size=4, seed=0, repeat=1, resize=None, workers=0, device=device
+    )
+    batch = next(iter(batches)).to(device)
+    loop.train_step(batch)
+    before = {key: value.clone() for key, value in loop.model.state_dict().items()}
+    loop.objective.scales = [float("nan")]
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loop.train_step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(torch.equal(value, before[key]) for key, value in loop.model.state_dict().items())
+    assert loop.guard.check() == 1
+
+
+def test_a_compiled_run_makes_two_graphs_at_the_most(make_job: MakeJob) -> None:
+    # F46
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    train_and_evaluate(make_job("compiled", epochs=2, device="cuda", precision="bf16", compile=True))
+    assert 1 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2
+
+
+def test_a_run_that_was_stopped_on_a_card_goes_on_as_if_it_had_not_been(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # F15, with fp16's scaler and a moving average
+    settings = {"epochs": 3, "device": "cuda", "precision": "fp16", "deterministic": True, "ema": 0.9}
+    try:
+        whole = make_job("whole", **settings)
+        train_and_evaluate(whole)
+        real = Loop.train_step
+
+        def stop(self: Loop, batch: Batch) -> torch.Tensor:
+            if self.step == 3:
+                raise Interrupted(signal.SIGINT)
+            return real(self, batch)
+
+        monkeypatch.setattr(Loop, "train_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(make_job("stopped", **settings))
+        monkeypatch.undo()
+        stopped = make_job("stopped", **settings)
+        train_and_evaluate(stopped, resume=True)
+    finally:
+        seed_everything(0)
+    one, two = (checkpoint.load(job.folder / "last.pt")["model"] for job in (whole, stopped))
+    assert all(torch.equal(value, two[key]) for key, value in one.items())

@@ -1,0 +1,59 @@
+"""Which launch a run belongs to, and what one process does without others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from segkit.compose import after_restart
+from segkit.engine.global_batch import global_rows, global_sum, one_batch
+from segkit.engine.world import World, joined, launcher
+
+
+def begun(folder: Path, *, finished: bool = False) -> None:
+    (folder / "run.json").write_text(json.dumps({"floors": {}, "launcher": launcher()}))
+    (folder / "last.pt").write_text("")
+    if finished:
+        (folder / "result.json").write_text("{}")
+
+
+def test_a_restart_goes_on_with_what_the_same_launch_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert after_restart(tmp_path, False, False) == (False, False)  # nothing was begun
+    begun(tmp_path)
+    assert after_restart(tmp_path, False, False) == (True, False)
+    assert after_restart(tmp_path, False, True) == (True, False)  # what was to be overwritten is overwritten already
+    monkeypatch.setattr("os.getppid", lambda: 1)  # another launch, on the same machine
+    assert after_restart(tmp_path, False, False) == (False, False)
+    assert after_restart(tmp_path, False, True) == (False, True)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    assert after_restart(tmp_path, True, False) == (True, False)
+
+
+def test_a_job_that_is_started_again_goes_on_by_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-17")
+    begun(tmp_path)
+    monkeypatch.setattr("os.getppid", lambda: 1)
+    assert after_restart(tmp_path, False, False) == (True, False)
+    assert after_restart(tmp_path, False, True) == (False, True)  # said in so many words
+    begun(tmp_path, finished=True)
+    monkeypatch.setattr("os.getppid", lambda: 2)
+    assert after_restart(tmp_path, False, False) == (False, False)  # is refused, as any finished run
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-18")
+    assert after_restart(tmp_path, False, False) == (False, False)
+
+
+def test_one_process_is_a_world_in_which_nothing_is_exchanged() -> None:
+    values = torch.tensor([1.0, 2.0])
+    with joined() as world:
+        assert world == World(0, 1)
+        assert world.on_first(lambda: 5) == world.first_before_others(lambda: 5) == 5
+        assert world.gather(5) == [5]
+        assert world.agreement([True, False])() == [True, False]
+        assert world.total(values) is values
+        with one_batch(world):
+            assert global_sum(values) is values
+            assert global_rows(values) is values
