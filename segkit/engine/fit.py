@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
-
-import torch
-from safetensors.torch import save as safetensors_bytes
-from torch import nn
 
 from segkit.data.findings import of_crops
 from segkit.data.loader import resized_size, shut_down, training_loader, worker_count
 from segkit.data.scan import Scan, scan_splits
-from segkit.engine import checkpoint, collapse
-from segkit.engine.console import Console, epoch_line, final_table, introduction
+from segkit.engine import checkpoint, collapse, record
+from segkit.engine.conclusion import conclusion
+from segkit.engine.console import Console, epoch_line, introduction
 from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything
-from segkit.engine.evaluate import evaluate
 from segkit.engine.events import Notify, Result, Run, undisturbed
-from segkit.engine.floors import Constant, beside, floor
-from segkit.engine.folder import check_folder, clear, locked, read_json, write_json, write_lines
+from segkit.engine.floors import floor
+from segkit.engine.folder import check_folder, clear, locked, read_json, write_lines
 from segkit.engine.history import History
 from segkit.engine.job import Job, check
 from segkit.engine.loop import Loop
 from segkit.engine.precision import Precision, resolve
 from segkit.engine.resume import refuse_changes
-from segkit.engine.samples import write_samples
+from segkit.engine.scorer import Scorer
 from segkit.engine.store import Store, samples_of
 from segkit.engine.trouble import explained
-from segkit.engine.world import World, joined, launcher
+from segkit.engine.world import World, joined
 from segkit.errors import TrainingError
 from segkit.signals import Interrupted, StopSignals
 
@@ -65,9 +60,8 @@ def train_and_evaluate(
             stop = stack.enter_context(StopSignals())
         if world is None:
             world = stack.enter_context(joined())
-        job = replace(
-            job, folder=job.folder.resolve()
-        )  # a link is followed once: what changes it later changes nothing
+        # a link is followed once: what changes it later changes nothing
+        job = replace(job, folder=job.folder.resolve())
         world.on_first(lambda: check_folder(job.folder, resume=resume, overwrite=overwrite))
         check(job)
         precision = resolve(job.train.precision, pick_device(job.train.device))
@@ -80,16 +74,8 @@ def train_and_evaluate(
         floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
         seed_everything(job.train.seed, job.train.deterministic)
         world.on_first(lambda: stack.enter_context(locked(job.folder)) or ())
-        run = _Fit(
-            job,
-            scan,
-            floors,
-            precision,
-            undisturbed(notify) if notify and world.first else _nobody,
-            world,
-            stop,
-            console,
-        )
+        told = undisturbed(notify) if notify and world.first else _nobody
+        run = _Fit(job, scan, floors, precision, told, world, stop, console)
         stack.callback(shut_down, run.batches)
         with explained(job, precision.device):
             return run.run(resume)
@@ -131,7 +117,7 @@ class _Fit:
         self.steps = min(planned, job.train.max_steps or planned)
         self.epochs = -(-self.steps // len(self.order))
         self.loop = Loop(job.model, job.objective, job.train, precision, self.steps, world=world, stop=stop)
-        self.constants = {name: Constant(job.metrics, data, floors[name]) for name, data in self.splits.items()}
+        self.scorer = Scorer(job, self.splits, floors, precision, self.workers, world)
         self.history = History(job.train, self.epochs)
         self.store = Store(job.folder, self.loop, self.history, samples_of(scan), console)
         self.stopped_early = ""
@@ -168,14 +154,11 @@ class _Fit:
     def _begin(self, resume: bool) -> None:
         if not self.world.first:
             return
-        folder, warnings = self.job.folder, [asdict(finding) for finding in self.scan.warnings]
         if not resume:
-            clear(folder)
-        told = {"floors": self.floors, "warnings": warnings, "launcher": launcher()}
-        write_json(folder / "run.json", {**self.job.record, **told})
-        write_json(folder / "config.json", {**self.job.model_record, **self._facts()})
-        if resume:
-            write_lines(folder / "metrics.jsonl", self.history.lines)  # a kill may have come between the two files
+            clear(self.job.folder)
+        record.begin(self.job, self.scan, self.floors, self.precision)
+        if resume:  # a kill may have come between the two files
+            write_lines(self.job.folder / "metrics.jsonl", self.history.lines)
         else:
             self.store.save()  # so that a kill at any later moment can be resumed
 
@@ -198,10 +181,10 @@ class _Fit:
             self._wishes,
         )
         self.world.same_buffers(self.loop.evaluated)
-        scores = self._evaluate(self.loop.evaluated, "val")
+        scores = self.scorer.scores(self.loop.evaluated, "val")
         if not math.isfinite(scores["loss"]):
             raise TrainingError(f"the loss on val is {scores['loss']} after epoch {epoch}; lower train.lr")
-        self._draw(self.loop.evaluated, f"epoch_{epoch:04d}")
+        self.scorer.draw(self.loop.evaluated, f"epoch_{epoch:04d}")
         with self.stop.held():  # all of it or nothing
             line = self.history.add(self.loop.step, trained, scores)
             warning = collapse.warning(self.history.lines, self.epochs, self.config, self._side())
@@ -238,36 +221,6 @@ class _Fit:
             return f"{self.job.folder} holds what was saved before; --resume goes on from there"
         return f"saved in {self.job.folder} after {place}; --resume goes on from there"
 
-    def _evaluate(self, model: nn.Module, split: str) -> dict[str, Any]:
-        constant = self.constants.pop(split, None)  # once a split
-        scores = evaluate(
-            model,
-            self.splits[split],
-            precision=self.precision,
-            objective=self.job.objective,
-            metrics=self.job.metrics,
-            batch_size=self.job.train.batch_size,
-            resize=self.job.data.resize,
-            workers=self.workers,
-            description=f"scores on {split}",
-            watcher=constant,
-            world=self.world,
-        )
-        if constant:
-            self.floors[split] |= constant.compute()
-        return beside(scores, self.floors[split])
-
-    def _draw(self, model: nn.Module, name: str) -> None:
-        if self.job.output.samples and self.world.first:
-            write_samples(
-                model,
-                self.splits["val"],
-                self.job.folder / "samples" / f"{name}.png",
-                count=self.job.output.samples,
-                precision=self.precision,
-                resize=self.job.data.resize,
-            )
-
     def _resume(self) -> None:
         folder, config = self.job.folder, self.config
 
@@ -280,9 +233,8 @@ class _Fit:
 
         state = self.world.on_first(load)
         self.store.restore(state)
-        if self.world.first and len(self.history) < self.epochs:  # what an earlier end wrote is no longer the result
-            for name in ("model.safetensors", "result.json"):
-                (folder / name).unlink(missing_ok=True)
+        if self.world.first and len(self.history) < self.epochs:
+            record.forget_the_end(folder)
         steps = f" and {self.loop.position.steps} of {len(self.order)} steps" if self.loop.position.steps else ""
         self.console.say(f"resumed after epoch {len(self.history)} of {self.epochs}{steps}")
         if state["processes"] != self.world.size:
@@ -296,16 +248,11 @@ class _Fit:
         folder, model = self.job.folder, self.loop.evaluated
         checkpoint.load_weights(model, self.world.on_first(self.store.best_weights), str(folder / "best.pt"))
         if self.world.first:
-            # safetensors takes neither channels_last nor weights that two layers share
-            weights = {k: value.clone(memory_format=torch.contiguous_format) for k, value in model.state_dict().items()}
-            checkpoint.write_atomically(
-                folder / "model.safetensors", lambda file: file.write(safetensors_bytes(weights, {"format": "pt"}))
-            )
-        splits = {name: self._evaluate(model, name) for name in self.splits}
-        self._draw(model, "best")
+            record.write_model(model, folder)
+        splits = {name: self.scorer.scores(model, name) for name in self.splits}
+        self.scorer.draw(model, "best")
         trained = [line["train"] for line in self.history.lines]
-        last = list(splits)[-1]
-        collapsed, memorised = collapse.at_the_end(splits["train"], splits[last])
+        collapsed, _ = collapse.at_the_end(splits["train"], splits[list(splits)[-1]])
         result = Result(
             folder=folder,
             splits=splits,
@@ -319,37 +266,15 @@ class _Fit:
             device=device_name(self.precision.device),
         )
         if self.world.first:
-            write_json(folder / "result.json", {k: v for k, v in asdict(result).items() if k != "folder"})
-        self._conclude(result, last, memorised)
-        return result
-
-    def _conclude(self, result: Result, last: str, memorised: bool) -> None:
-        splits, history = result.splits, self.history
+            record.write_result(result)
         shares = {name: self.scan.counts(name).shares for name in self.splits}
-        best = f"best epoch: {result.best_epoch} of {len(history)}, by {self.job.train.best} on val; {result.folder}"
-        self.console.say(f"\n{best}\n\n{final_table(splits, self.info.classes, shares)}")
-        if result.collapsed:
-            told = any(line.get("collapsed") for line in history.lines)  # the advice too
-            advice = "" if told else "\n" + collapse.advice(self.config, history.lines, self._side())
-            self.console.say(f"\n{collapse.verdict(splits[last], last)}{advice}")
-        elif memorised:
-            self.console.say(f"\n{collapse.memorised(splits['train'], splits[last], last)}")
+        self.console.say(conclusion(result, self.history, shares, self.config, self._side()))
+        return result
 
     def _side(self) -> int:
         """The shorter side of a training image, pixels."""
         height, width = self.scan.facts["train"][0].size
         return min(resized_size(height, width, self.job.data.resize))
-
-    def _facts(self) -> Mapping[str, Any]:
-        first = self.splits["train"]
-        return {
-            "num_classes": len(first.classes),
-            "ignore_index": first.ignore_index,
-            "classes": list(first.classes),
-            "palette": [list(colour) for colour in first.palette],
-            "resize": self.job.data.resize,
-            "precision": self.precision.name,
-        }
 
 
 def _nobody(_event: str, **_arguments: Any) -> None:

@@ -112,7 +112,7 @@ def send(number, group=False):
 
 from segkit.engine.loop import Loop
 from segkit.engine.store import Store
-from segkit.engine import checkpoint, evaluate, fit, samples
+from segkit.engine import checkpoint, evaluate, fit, scorer
 import segkit.data.scan as scan, torch
 
 log = os.environ.get("SEEN")

@@ -38,12 +38,12 @@ def test_a_disk_that_is_full_for_a_while_costs_a_checkpoint_and_nothing_else(pla
 def test_a_best_epoch_that_could_not_be_written_is_written_later(place: Any, whole: Path) -> None:
     """F02: the best weights are kept in memory meanwhile; here those of the second epoch are the best."""
     worse = """
-evaluated, calls = fit.evaluate, []
+evaluated, calls = scorer.evaluate, []
 def worse(*arguments, **options):
     calls.append(1)
     scores = evaluated(*arguments, **options)
     return {**scores, "loss": {1: 9.0, 2: 1.0, 3: 5.0}.get(len(calls), scores["loss"])}
-fit.evaluate = worse
+scorer.evaluate = worse
 """
     for name, before in (("well", worse), ("full", worse + FULL)):
         place.run("train.best=loss", to=name, before=before)
@@ -54,7 +54,7 @@ fit.evaluate = worse
 
 def test_a_run_that_cannot_write_its_result_ends_with_status_1(place: Any) -> None:
     """F02: what was saved before is intact."""
-    process = place.start(before=f"{LIMIT}at(fit, 'write_json', 3, lambda: limit(900))")
+    process = place.start(before=f"{LIMIT}at(fit.record, 'write_result', 1, lambda: limit(900))")
     assert process.wait() == 1, process.out
     assert "could not be written" in process.err.splitlines()[-1]
     assert "Traceback" not in process.err

@@ -17,15 +17,15 @@ MOMENTS = {
     "in the midst of an epoch": f"at(Loop, 'train_step', 7, {KILL})",
     "in a step": f"at(torch.optim.AdamW, 'step', 6, {KILL})",
     "after the last step of an epoch": f"at(Loop, 'train_step', 8, {KILL}, after=True)",
-    "in validation": f"at(fit, 'evaluate', 2, {KILL})",
-    "after validation": f"at(fit, 'evaluate', 2, {KILL}, after=True)",
+    "in validation": f"at(scorer, 'evaluate', 2, {KILL})",
+    "after validation": f"at(scorer, 'evaluate', 2, {KILL}, after=True)",
     "before an epoch's checkpoint": f"at(checkpoint, 'save', 3, {KILL})",
     "while it is read again": f"at(checkpoint, '_damaged', 3, {KILL})",
     "between its two names": f"at(checkpoint, 'link', 3, {KILL})",
     "after an epoch's checkpoint": f"at(checkpoint, 'save', 3, {KILL}, after=True)",
     "after the last step": f"at(Loop, 'train_step', 12, {KILL}, after=True)",
-    "in the last scores": f"at(fit, 'evaluate', 5, {KILL})",
-    "before the result": f"at(fit, 'write_json', 3, {KILL})",
+    "in the last scores": f"at(scorer, 'evaluate', 5, {KILL})",
+    "before the result": f"at(fit.record, 'write_result', 1, {KILL})",
 }
 
 

@@ -1,0 +1,55 @@
+"""What a run writes beside its checkpoints: what it was asked for, the model, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import nn
+
+from segkit.data.scan import Scan
+from segkit.engine.checkpoint import write_atomically
+from segkit.engine.events import Result
+from segkit.engine.folder import write_json
+from segkit.engine.job import Job
+from segkit.engine.precision import Precision
+from segkit.engine.world import launcher
+
+
+def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision) -> None:
+    """Write ``run.json``, and ``config.json``, which is all besides the weights that a prediction needs."""
+    warnings = [asdict(finding) for finding in scan.warnings]
+    write_json(job.folder / "run.json", {**job.record, "floors": floors, "warnings": warnings, "launcher": launcher()})
+    first = scan.splits["train"]
+    facts = {
+        "num_classes": len(first.classes),
+        "ignore_index": first.ignore_index,
+        "classes": list(first.classes),
+        "palette": [list(colour) for colour in first.palette],
+        "resize": job.data.resize,
+        "precision": precision.name,
+    }
+    write_json(job.folder / "config.json", {**job.model_record, **facts})
+
+
+def write_model(model: nn.Module, folder: Path) -> None:
+    """Write the weights as ``model.safetensors``."""
+    # safetensors takes neither channels_last nor weights that two layers share
+    weights = {key: value.clone(memory_format=torch.contiguous_format) for key, value in model.state_dict().items()}
+    content = safetensors_bytes(weights, {"format": "pt"})
+    write_atomically(folder / "model.safetensors", lambda file: file.write(content), needed=len(content))
+
+
+def write_result(result: Result) -> None:
+    """Write ``result.json``."""
+    write_json(result.folder / "result.json", {key: each for key, each in asdict(result).items() if key != "folder"})
+
+
+def forget_the_end(folder: Path) -> None:
+    """Remove what an earlier end wrote: where a run goes on, it is no longer the result."""
+    for name in ("model.safetensors", "result.json"):
+        (folder / name).unlink(missing_ok=True)
