@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from difflib import get_close_matches
+from typing import Any
 
 import pluggy
 
@@ -73,8 +74,7 @@ def _mistake(plugin: object, name: str, options: pluggy.HookimplOpts | None) -> 
     return _wrong_arguments(hook, function)
 
 
-def _wrong_arguments(hook: str, function: object) -> str:
-    assert callable(function)
+def _wrong_arguments(hook: str, function: Any) -> str:
     given = list(inspect.signature(getattr(hookspecs, hook)).parameters)
     needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
     code = getattr(function, "__code__", None)

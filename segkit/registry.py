@@ -101,8 +101,10 @@ class Registry(Mapping[str, type[Any]]):
         known = list(self)
         there_are = f"There are: {', '.join(known)}." if known else "There are none."
         every_name = [every for component in self.components() for every in component.names]
-        close = did_you_mean(name, every_name) or "."
-        message = f"there is no {self.kind} '{name}'{close} {there_are}"
+        close = did_you_mean(name, every_name)
+        message = f"there is no {self.kind} '{name}'{close or '.'} {there_are}"
+        if not close:  # no slip of the pen, then
+            message += " A plugin that is not installed may have it; `python -m segkit plugins` lists those that are."
         broken = [f"plugin {plugin} is broken: {plugin.error}" for plugin in plugins.table().broken]
         return "\n".join([message, *broken])
 

@@ -127,11 +127,15 @@ def test_a_plugin_that_is_listed_prints_no_orders(
     info = tmp_path / "odd-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[segkit]\nodd{ORDER} = odd_plugin\nbad = bad_plugin\n", "utf-8")
+    (info / "entry_points.txt").write_text(
+        f"[segkit]\nodd = odd_plugin\nodd{ORDER} = bad_plugin\nbad = bad_plugin\n", "utf-8"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     plugins.table.cache_clear()
     try:
-        for command in (["plugins"], ["list"], ["list", "--markdown"], ["list", "--json"], ["show", "odd"]):
+        assert main(["plugins"]) == 1  # one of them is broken
+        assert "odd" in shown(capsys)
+        for command in (["list"], ["list", "--markdown"], ["list", "--json"], ["show", "odd"]):
             assert main(command) == 0
             assert "odd" in shown(capsys)
     finally:

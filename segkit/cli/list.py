@@ -13,6 +13,9 @@ from segkit.cli.text import columns, paragraph
 from segkit.errors import one_line
 from segkit.registry import PLURALS, Component, Registry, registry_of
 
+_NO_SUMMARY = "no docstring found"
+"""For an empty column: a source may also not tell, where nothing is imported."""
+
 
 class List:
     """List the models, losses, datasets, metrics, observers and commands that are installed."""
@@ -49,7 +52,7 @@ class List:
 def _row(registry: Registry, component: Component) -> tuple[str, str, str]:
     foreign = component.distribution != "segkit"
     provider = f"{component.plugin} ({component.distribution})" if foreign else component.plugin
-    return registry.shortest_name(component), summary(component), provider
+    return registry.shortest_name(component), summary(component) or _NO_SUMMARY, provider
 
 
 def _cells(registries: Sequence[Registry]) -> Iterator[tuple[str, str, str]]:
@@ -59,7 +62,7 @@ def _cells(registries: Sequence[Registry]) -> Iterator[tuple[str, str, str]]:
         for component in registry.components():
             foreign = component.distribution != "segkit"
             provider = f" ({component.plugin}, {component.distribution})" if foreign else ""
-            yield kind, f"`{registry.shortest_name(component)}`", summary(component) + provider
+            yield kind, f"`{registry.shortest_name(component)}`", (summary(component) or _NO_SUMMARY) + provider
             kind = ""
 
 

@@ -14,6 +14,7 @@ from segkit.build import Description, describe
 from segkit.cli.text import paragraph
 from segkit.errors import ComponentNotFound, did_you_mean, printable
 from segkit.options import Option
+from segkit.plugins import table
 from segkit.registry import PLURALS, REGISTRIES, Component, registry_of
 from segkit.source import MISSING
 
@@ -24,7 +25,10 @@ _HEADINGS = {"model": "[model]", "loss": "[[loss]]", "dataset": "[dataset]", "me
 
 
 class Show:
-    """Show a component's docstring, its options, and a table to paste into a config."""
+    """Show a component's docstring, its options, and a table to paste into a config.
+
+    The status is 1 for an observer whose plugin is broken.
+    """
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,13 +46,26 @@ class Show:
             return 0
         component = registry_of(arguments.kind).find(arguments.name) if arguments.kind else _of_any_kind(arguments.name)
         described = describe(component)
-        print(printable(f"{component}\n{component.place}\n\n{described.text}\n"))
-        if component.kind not in _HEADINGS:
-            is_command = component.kind == "command"
-            print(f"`{component.name} --help` tells its options." if is_command else "It observes every run by itself.")
+        print(printable(f"{component}\n{component.place}\n\n{described.text or 'It has no docstring.'}\n"))
+        if component.kind == "command":
+            print(f"`{component.name} --help` tells its options.")
             return 0
+        if component.kind == "observer":
+            return _observer(component)
         print(printable("\n".join([*_options(described), *_table(component, described)])))
         return 0
+
+
+def _observer(component: Component) -> int:
+    """What an observer listens to, and why it may not hear all that it is meant to; 1 where its plugin is broken."""
+    found = table()
+    key = f"{component.distribution}:{component.plugin}"
+    events = found.manager.events(found.manager.get_plugin(key))
+    print(f"It observes every run by itself, and listens to {', '.join(events)}.")
+    broken = [plugin for plugin in found.broken if plugin.key == key]
+    for plugin in broken:
+        print(printable(f"Its plugin is broken, and may listen to less than it is meant to: {plugin.error}"))
+    return 1 if broken else 0
 
 
 def _settings(kind: type[Settings]) -> list[str]:

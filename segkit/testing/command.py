@@ -14,6 +14,7 @@ from segkit.foreign import cause
 from segkit.hooks import COMPONENT_HOOKS, HOOKS
 from segkit.plugins import table
 from segkit.registry import REGISTRIES, Component
+from segkit.testing.check import CheckFailed, Subject
 
 KINDS = ("loss", "model", "dataset", "metric")  # as segkit.testing.suite has them, which imports torch
 
@@ -48,6 +49,8 @@ class CheckPlugin:
     def run(arguments: argparse.Namespace) -> int:
         """Check, and print a table; 1 where a check fails or the plugin is broken."""
         broken, components = _found(arguments.name, arguments.kind)
+        if not broken and not components:
+            return _nothing_to_check(arguments)
         known = _known(arguments.known, components)
         options = _options(arguments.option, components)
         for plugin in broken:
@@ -63,6 +66,7 @@ class CheckPlugin:
                 raise
             except BaseException as error:  # the next component may be sound
                 said = str(error) if isinstance(error, SegkitError) else cause(error)
+                said = said.replace(f"{names[-1]}: ", "")  # which the line above has named
                 print(f"  cannot be checked: {said}")
                 states.append("FAILED")
         failed, skipped = states.count("FAILED"), states.count("not asked")
@@ -78,7 +82,10 @@ def _check(component: Component, options: dict[str, Any], known: dict[str, str])
 
     states: list[str] = []
     seen: dict[tuple[type, str], str] = {}  # an error -> the first check that met it
-    for check in checks(component.kind, component.names[-1], options, known):
+    asked = checks(component.kind, component.names[-1], options, known)
+    if options and not known and component.kind != "dataset":  # a dataset is built of its sample
+        _refuse_what_it_refuses(asked[0].subject)
+    for check in asked:
         began = time.perf_counter()
         answer = check.ask()
         seconds = time.perf_counter() - began
@@ -90,6 +97,19 @@ def _check(component: Component, options: dict[str, Any], known: dict[str, str])
         print(f"  {check.name:32} {seconds:6.2f} s  {told}", flush=True)
         states.append(answer.state)
     return states
+
+
+def _refuse_what_it_refuses(subject: Subject) -> None:
+    """Build it once: a value that its constructor refuses is told once, and not by every check.
+
+    Raises:
+        SegkitError: it cannot be built.
+    """
+    names = tuple(f"class {index}" for index in range(3))
+    try:
+        subject.build(num_classes=3, ignore_index=255, classes=names)
+    except CheckFailed as error:
+        raise ConfigError(str(error)) from error
 
 
 def _found(name: str, kind: str | None) -> tuple[list[PluginInfo], list[Component]]:
@@ -112,9 +132,22 @@ def _found(name: str, kind: str | None) -> tuple[list[PluginInfo], list[Componen
     if not plugins:
         names = [*(each.name for each in everything), *(plugin.name for plugin in table().plugins)]
         raise ComponentNotFound(f"there is no component and no plugin '{name}'{did_you_mean(name, names) or ''}")
-    for plugin in plugins:
-        print(f"plugin {plugin}: nothing to check; it {_does(plugin)}")
     return [], []
+
+
+def _nothing_to_check(arguments: argparse.Namespace) -> int:
+    """Say what plugins without components do.
+
+    Raises:
+        ConfigError: an option or a known failure is given, which nothing would look at.
+    """
+    given = [f"--option {text}" for text in arguments.option] + [f"--known {text}" for text in arguments.known]
+    if given:
+        raise ConfigError(f"{given[0]}: of '{arguments.name}' there is nothing to check; leave it out")
+    for plugin in table().plugins:
+        if arguments.name in (plugin.name, plugin.key):
+            print(f"plugin {plugin}: nothing to check; it {_does(plugin)}")
+    return 0
 
 
 def _does(plugin: PluginInfo) -> str:

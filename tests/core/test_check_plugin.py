@@ -37,7 +37,8 @@ LOSSES = """
     class Needy(Plain):
         def __init__(self, num_classes: int, gamma: float, ignore_index: int = 255) -> None:
             super().__init__(num_classes, ignore_index)
-            assert isinstance(gamma, float)
+            if gamma < 0:
+                raise ValueError(f"gamma = {gamma}: 0 or more is needed")
 
 
     class Leaver(Plain):
@@ -58,7 +59,7 @@ def test_one_that_cannot_be_built_is_told_and_the_others_are_asked(
 ) -> None:
     assert main(["check-plugin", "mine"]) == 1
     told = capsys.readouterr().out
-    assert "loss 'needy' of plugin 'mine' (segkit-mine 1.5)\n  cannot be checked: " in told
+    assert "loss 'needy' of plugin 'mine' (segkit-mine 1.5)\n  cannot be checked: needy needs 'gamma' (float)\n" in told
     advice = 'checks("loss", "needy", options={...}), or check-plugin --option KEY=VALUE'
     assert f"needy needs 'gamma' (float)\ngive the checks a value: {advice}\n" in told
     assert re.search(r"loss 'leaver' .*\n  named_options .*  ok\n.*FAILED: leaver, scalar_float32: SystemEx", told)
@@ -72,7 +73,7 @@ def test_options_are_toml_and_go_to_those_that_have_them(mine: Any, capsys: pyte
     assert main(["check-plugin", "needy", "--option", "gamma=2.0"]) == 0
     assert "no failures, 1 of" in capsys.readouterr().out
     assert main(["check-plugin", "needy", "--option", "gamma=two"]) == 1
-    assert "cannot be checked: segkit-mine:mine/needy: 'gamma' must be float, not 'two'" in capsys.readouterr().out
+    assert "\n  cannot be checked: 'gamma' must be float, not 'two'" in capsys.readouterr().out
     assert main(["check-plugin", "mine", "--option", "gamma=2.0"]) == 1  # of leaver alone
     told = capsys.readouterr().out
     assert "cannot be checked" not in told
@@ -160,3 +161,22 @@ def test_of_an_observer_there_is_nothing_to_check(site: Any, capsys: pytest.Capt
     )
     assert main(["check-plugin", "tensorboard"]) == 0
     assert "nothing to check; it listens to segkit_" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [["--option", "a=1"], ["--known", "gradcheck=why"]])
+def test_what_is_given_to_what_has_nothing_to_check_is_refused(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check-plugin", "tensorboard", *given]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == f"segkit: {' '.join(given)}: of 'tensorboard' there is nothing to check; leave it out\n"
+
+
+def test_a_value_that_the_constructor_refuses_is_told_once(mine: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-plugin", "needy", "--option", "gamma=-1.0"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 3
+    assert told[1].startswith("  cannot be checked: ")
+    assert told[1].endswith("ValueError: gamma = -1.0: 0 or more is needed")
+    assert told[2] == "1 failure"

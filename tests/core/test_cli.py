@@ -336,8 +336,27 @@ def test_an_observer_is_listed_and_shown(site: Any, capsys: pytest.CaptureFixtur
     assert shown == printed(capsys, "show", "observer", "pager")
     assert shown == (
         "observer 'pager' of plugin 'pager' (segkit-pager 1.5)\nsegkit_pager\n\nTells a pager. Of all.\n\n"
-        "It observes every run by itself.\n"
+        "It observes every run by itself, and listens to segkit_run_ended.\n"
     )
+
+
+def test_an_observer_that_is_broken_is_shown_as_such(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    hooks = "@segkit.hookimpl\ndef segkit_run_ended(result): ...\n@segkit.hookimpl\ndef segkit_epoch_endet(run): ...\n"
+    site.install("segkit-pager", "pager", f"import segkit\n{hooks}")
+    assert main(["show", "observer", "pager"]) == 1
+    assert capsys.readouterr().out == (
+        "observer 'pager' of plugin 'pager' (segkit-pager 1.5)\nsegkit_pager\n\nIt has no docstring.\n\n"
+        "It observes every run by itself, and listens to segkit_run_ended.\n"
+        "Its plugin is broken, and may listen to less than it is meant to: there is no hook 'segkit_epoch_endet'; did "
+        "you mean 'segkit_epoch_ended'?\n"
+    )
+
+
+def test_what_has_no_docstring_leaves_no_column_empty(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    site.install("segkit-mute", "mute", "import segkit\n@segkit.hookimpl\ndef segkit_run_ended(result): ...\n")
+    assert re.search(r"^  mute +no docstring found +mute \(", printed(capsys, "list", "observers"), re.MULTILINE)
+    markdown = printed(capsys, "list", "--markdown", "observers")
+    assert re.search(r"\| `mute` \| no docstring found \(mute, segkit-mute\) \|\n", markdown)
 
 
 def test_what_a_plugin_prints_is_not_in_the_answer(site: Any) -> None:

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 import segkit
+import segkit.registry
 import segkit.testing
+from segkit.build import summary
 from segkit.cli import main
 
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
@@ -83,6 +85,12 @@ def test_the_example_passes_the_test_beside_it(installed: Any) -> None:
     done = installed.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_poly.py")
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
+
+
+def test_every_example_says_what_it_is(installed: Any) -> None:
+    assert summary(segkit.registry.observers.find("tracker")).startswith("Writes the scores")
+    for name, kind in COMMANDS:
+        assert summary(segkit.registry.registry_of(kind).find(name))
 
 
 def test_an_observer_is_told_in_fifteen_lines() -> None:
