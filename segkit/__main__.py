@@ -2,7 +2,15 @@
 
 import sys
 
-from segkit.cli import main
+
+def main() -> int:
+    """As :func:`segkit.cli.main`; while that is imported, Ctrl-C ends in a status too, and not in a traceback."""
+    try:
+        from segkit import cli
+    except KeyboardInterrupt:
+        return 130
+    return cli.main()
+
 
 if __name__ == "__main__":  # worker processes import this file too
     sys.exit(main())

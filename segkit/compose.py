@@ -75,7 +75,7 @@ def run_config(
     """As :func:`run`, for a config that was read already; ``stop`` are the signals that end it, if they are caught."""
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopSignals())
-        world = stack.enter_context(joined())
+        world = stack.enter_context(joined(settings.train.device))
         folder = settings.folder
         resume, overwrite = world.on_first(lambda: after_restart(folder, resume, overwrite))
         world.on_first(lambda: check_folder(folder, resume=resume, overwrite=overwrite))

@@ -7,11 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType, TracebackType
 from typing import Any
 
 ECHO = 1.0  # seconds in which a second Ctrl-C is the first one, passed on: torchrun sends its own after the terminal's
+CAUGHT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+_catching: list[StopSignals] = []
 
 
 class Interrupted(KeyboardInterrupt):
@@ -24,13 +27,17 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__()
         self.number, self.status = number, 128 + number
         self.kept = "nothing to keep"
 
+    def __str__(self) -> str:
+        word = "interrupted" if self.number == signal.SIGINT else f"stopped by {signal.Signals(self.number).name}"
+        return f"{word}; {self.kept}"
+
 
 class StopSignals:
-    """Turns the first SIGTERM or Ctrl-C into :class:`Interrupted`, at once or where :meth:`held` ends.
+    """Turns the first SIGTERM, SIGHUP or Ctrl-C into :class:`Interrupted`, at once or where :meth:`held` ends.
 
     A second Ctrl-C leaves at once; a second SIGTERM changes nothing, as schedulers repeat it. Outside the main thread
     there are no signals to catch.
@@ -46,17 +53,25 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it for what runs in the background
+            for number in CAUGHT:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, and a shell in the background
                     self._before[number] = signal.signal(number, self._receive)
+        _catching.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _catching.remove(self)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+
+    def leave(self) -> None:
+        """The process is about to end: no signal changes anything any more, after this block neither."""
+        for number in self._before:
+            self._before[number] = signal.SIG_IGN
+            signal.signal(number, signal.SIG_IGN)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -81,6 +96,15 @@ class StopSignals:
         self.received, self._told = self.received or number, True
         raise Interrupted(self.received)
 
+    def check(self) -> None:
+        """For a place between two parts of the work, where an exception that was lost on its way is raised again.
+
+        Raises:
+            Interrupted: a signal came, and a component's ``except:``, or a callback of Python's own, swallowed it.
+        """
+        if self.received:
+            self.end(self.received)
+
     def _raise(self) -> None:
         if self.received and not self._told and not self._held:
             self._told = True
@@ -97,3 +121,10 @@ class StopSignals:
         if not self.received:
             self.received, self._at = number, now
         self._raise()
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """As :meth:`StopSignals.held` of whoever catches signals; around a fork, whose callbacks swallow exceptions."""
+    with _catching[-1].held() if _catching else nullcontext():
+        yield

@@ -12,6 +12,7 @@ import io
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -27,17 +28,31 @@ from segkit.registry import commands
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 READER_LEFT = 141  # 128 + SIGPIPE
+GRACE = 2.0  # seconds for the first process to say what is wrong: torchrun ends it as soon as another one has left
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status; options that do not parse leave by ``SystemExit(2)``."""
+    _open_streams()
     status = _status(arguments)
     if status and os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(GRACE)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(status)  # gloo's threads may be at work for other processes, which Python's own end does not survive
     return status
+
+
+def _open_streams() -> None:
+    """Where a shell has closed one of the three (``>&-``), a file that is opened next must not take its place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
 
 
 def _status(arguments: Sequence[str] | None) -> int:

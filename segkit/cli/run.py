@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 
 from segkit.config import read_config
@@ -35,24 +34,24 @@ class Run:
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Train; 0 when the run is complete, 130 after Ctrl-C, 143 after SIGTERM."""
+        """Train; 0 when the run is complete, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
         try:
             config = read_config(arguments.config, arguments.overrides)  # wrong ones answer before torch is imported
         except SegkitError as error:
             if os.environ.get("RANK", "0") != "0":  # all processes read the same config, and one tells
                 return error.exit_status
             raise
-        try:
-            with StopSignals() as stop:
+        with StopSignals() as stop:
+            try:
                 with stop.held():  # an import that is cut short is torn in ways that nobody can explain
                     from segkit.compose import run_config
 
                 run_config(config, resume=arguments.resume, overwrite=arguments.overwrite, stop=stop)
-        except SystemExit as error:  # of somebody's component: nothing may look as if the run were complete
-            raise TrainingError(f"a component ended the run: {cause(error)}") from error
-        except Interrupted as interruption:
-            if os.environ.get("RANK", "0") == "0":
-                word = "interrupted" if interruption.number == signal.SIGINT else "stopped by SIGTERM"
-                print(f"segkit: {word}; {interruption.kept}", file=sys.stderr)
-            return interruption.status
+            except SystemExit as error:  # of somebody's component: nothing may look as if the run were complete
+                raise TrainingError(f"a component ended the run: {cause(error)}") from error
+            except Interrupted as interruption:
+                stop.leave()
+                if os.environ.get("RANK", "0") == "0":
+                    print(f"segkit: {interruption}", file=sys.stderr)
+                return interruption.status
         return 0

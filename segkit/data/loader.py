@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,9 +26,12 @@ from segkit.data.normalise import MEAN_PIXEL
 from segkit.data.order import BatchOrder, EvaluationOrder, Key
 from segkit.data.places import Places
 from segkit.data.sample import Dataset, Sample, checked
+from segkit.errors import DataError
 from segkit.settings import AugmentSettings
+from segkit.signals import CAUGHT
 
 Resize = float | Sequence[int] | None
+PATIENCE = 2.0  # seconds for the processes of a loader to end what they are at
 
 
 class Batch(NamedTuple):
@@ -103,14 +107,17 @@ def read(dataset: Dataset, index: int) -> Sample:
     """A sample of a dataset; to whatever the dataset raises a note is added which one it was.
 
     Raises:
-        DataError: it breaks the contract of samples.
+        DataError: it breaks the contract of samples, or its files cannot be read.
     """
     try:
         return checked(dataset[index])
     except Exception as error:
         files = getattr(dataset, "files", None)
         names = f" ({', '.join(map(str, files(index)))})" if files else ""
-        error.add_note(f"this was sample {index} of {type(dataset).__name__}{names}")
+        which = f"sample {index} of {type(dataset).__name__}{names}"
+        if isinstance(error, OSError):  # a disk of the network that has gone
+            raise DataError(f"{which} cannot be read: {error}") from error
+        error.add_note(f"this was {which}")
         raise
 
 
@@ -199,9 +206,16 @@ def evaluation_loader(
 def shut_down(loader: DataLoader[Batch]) -> None:
     """End the loader's processes; those of an iterator that is alive when Python ends can keep it from ending."""
     iterator: Any = getattr(loader, "_iterator", None)  # torch has no public name for it
-    if hasattr(iterator, "_shutdown_workers"):
+    if not hasattr(iterator, "_shutdown_workers"):
+        return
+    # torch waits 5 s for each of them, one after the other, and then asks it to end, which _begin has it not hear once
+    impatient = threading.Timer(PATIENCE, lambda: [process.kill() for process in iterator._workers])
+    impatient.start()
+    try:
         with contextlib.suppress(RuntimeError):  # one of them had to be killed: torch's handler tells of it even here
             iterator._shutdown_workers()
+    finally:
+        impatient.cancel()
 
 
 def worker_count(workers: int | str, device: torch.device) -> int:
@@ -240,5 +254,6 @@ def _begin(_worker: int) -> None:
     torch.set_num_threads(1)  # several workers of several threads each would fight for the cores
     # A scheduler stops all processes of a run at once, and a terminal too. The run itself ends its loaders, after the
     # step; until then they work on. Only a second SIGTERM is to them: that of multiprocessing, to one that hangs.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in CAUGHT:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

@@ -50,15 +50,17 @@ def checked(sample: Sample) -> Sample:
     """The sample itself.
 
     Raises:
-        DataError: image or mask has another type or shape than the contract's, or they differ in size.
+        DataError: image, mask or name has another type or shape than the contract's, or the sizes differ.
     """
     if not isinstance(sample, Sample):
         raise DataError(f"a dataset gives segkit.Sample(image, mask, name), not {type(sample).__name__}")
     image, mask, name = sample
+    if not isinstance(name, str):
+        raise DataError(f"a sample is named {name!r:.60}; its name is a text, which files and messages call it by")
     for what, value in (("image", image), ("mask", mask)):
         if not isinstance(value, torch.Tensor):
             raise DataError(f"{name}: its {what} is {type(value).__name__}; a dataset gives torch tensors, uint8")
-    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
         raise DataError(f"{name}: its image is {image.dtype} {list(image.shape)}; a dataset gives uint8 [3,H,W]")
     if mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
         raise DataError(

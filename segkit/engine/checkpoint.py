@@ -7,7 +7,7 @@ import os
 import pickle
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,8 +52,8 @@ def write_atomically(
         temporary.replace(path)
         if durable:
             _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch.save tells of a full disk with a RuntimeError
-        reason = (str(error).splitlines() or [""])[0]
+    except (OSError, RuntimeError) as error:  # torch.save tells of a full disk with a RuntimeError, in words of its own
+        reason = "not all of it was taken" if isinstance(error, RuntimeError) else error.strerror or str(error)
         raise WriteError(
             f"{path} could not be written: {reason}{_room(path, needed)}; what was there is intact"
         ) from error
@@ -112,6 +112,8 @@ def _damaged(path: Path) -> str | None:
         for part in archive.infolist():
             if part.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing; a few kB would unpack to any size
                 raise zipfile.BadZipFile(f"{part.filename} in it is compressed")
+            if part.external_attr:  # torch would take it for a folder, and read what happens to be in the memory
+                return part.filename
         return archive.testzip()
 
 
@@ -124,11 +126,12 @@ def _room(path: Path, needed: int) -> str:
     return f" ({f'{needed:,} bytes are needed, ' if needed else ''}{free:,} are free on the disk)"
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        CheckpointError: missing, truncated, damaged (its checksums do not match) or holding more than tensors.
+        CheckpointError: missing, truncated, damaged (its checksums do not match), holding more than tensors, or
+            without one of the ``keys``.
     """
     try:
         if damaged := _damaged(path):
@@ -148,20 +151,22 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has format {state['format']}, of another version of segkit; this one reads {FORMAT}"
         )
+    if missing := [key for key in keys if key not in state]:
+        raise CheckpointError(f"{path} is no checkpoint to go on from: it lacks {first_few(missing)}")
     return state
 
 
-def load_last(folder: Path) -> tuple[dict[str, Any], str]:
+def load_last(folder: Path, keys: Collection[str]) -> tuple[dict[str, Any], str]:
     """The last checkpoint of a run folder, or the one before where that is damaged, and a line that says so.
 
     Raises:
         CheckpointError: there is none that can be used.
     """
     try:
-        return load(folder / "last.pt"), ""
+        return load(folder / "last.pt", keys), ""
     except CheckpointError as error:
         with contextlib.suppress(CheckpointError):
-            return load(folder / "previous.pt"), f"{error}; going on from previous.pt"
+            return load(folder / "previous.pt", keys), f"{error}; going on from previous.pt"
         if not (folder / "last.pt").exists():
             raise CheckpointError(f"{folder}: nothing to resume, it holds no last.pt") from error
         raise
@@ -197,6 +202,7 @@ def _sync_folder(folder: Path) -> None:
     except PermissionError:  # Windows opens no folders
         return
     try:
-        os.fsync(descriptor)
+        with contextlib.suppress(OSError):  # there are file systems that cannot, and the file itself is written
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -12,18 +12,28 @@ import torch
 from segkit.errors import ConfigError
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, *, together: bool = False) -> torch.device:
     """``auto`` is CUDA where there is a card, else the CPU; of several processes each takes the card of its number.
 
+    Args:
+        name: as ``train.device``.
+        together: whether several processes train one model.
+
     Raises:
-        ConfigError: no such device, or none that torch can use.
+        ConfigError: no such device, or none that torch can use, or one card for several processes.
     """
     number_here = os.environ.get("LOCAL_RANK", "")  # by torchrun
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and number_here.isdigit():
-        name = f"cuda:{number_here}"
+    if name == "cuda" and number_here.isdecimal():
+        cards = torch.cuda.device_count()
+        # a scheduler may show each process its own card alone
+        name = f"cuda:{0 if cards == 1 and 'LOCAL_WORLD_SIZE' not in os.environ else number_here}"
     kind, _, number = name.partition(":")
+    if together and number and number_here != number and torch.cuda.device_count() > 1:
+        raise ConfigError(
+            f'train.device = "{name}" is one card, and there are several processes; "cuda" gives each its own'
+        )
     if kind not in {"cpu", "cuda"} or (number and not number.isdigit()):
         raise ConfigError(f'train.device = "{name}"; allowed are auto, cpu, cuda and cuda:N')
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():

@@ -20,6 +20,7 @@ from segkit.engine.world import World
 from segkit.errors import ConfigError, ModelError
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
+from segkit.signals import held
 
 ALWAYS = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice")  # whatever metrics a config asks for
 OWN_KEYS = ("class", "class_iou", "floor", "lift", "loss", "losses", "predicted")  # of a split's scores, beside those
@@ -100,8 +101,9 @@ def evaluate(
     confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
     metrics = {name: metric.to(device) if hasattr(metric, "to") else metric for name, metric in (metrics or {}).items()}
     updated = scores.share(metrics.values(), confusion)  # the matrix once, whoever reads it
-    world = world if world and all(can_merge(metric) for metric in updated) else World()
-    order = EvaluationOrder(len(dataset), batch_size, rank=world.rank, size=world.size)
+    world = world or World()
+    sharing = world if all(can_merge(metric) for metric in updated) else World()
+    order = EvaluationOrder(len(dataset), batch_size, rank=sharing.rank, size=sharing.size)
     loader = evaluation_loader(dataset, order, resize=resize, workers=workers, device=device)
     for metric in updated:
         metric.reset()
@@ -109,8 +111,12 @@ def evaluate(
     training = model.training
     model.eval()
     torch.backends.cudnn.benchmark = False  # every new size would be measured anew
-    shown = tqdm(loader, description, leave=False, disable=None if description and world.first else True)
     try:
+        with held():  # processes may be forked
+            source = iter(loader)
+        shown = tqdm(
+            source, description, len(loader), leave=False, disable=None if description and world.first else True
+        )
         for number, batches in zip(order.mine, shown, strict=True):
             for batch in batches:
                 batch = batch.to(device)
@@ -126,19 +132,22 @@ def evaluate(
     finally:
         model.train(training)
     for metric in updated:
-        merge(metric, world)
+        merge(metric, sharing)
     if watcher is not None:
-        watcher.merge(world)
+        watcher.merge(sharing)
     result = read_off(confusion, metrics, dataset.classes)
     if objective is not None:
-        means = _mean_losses(losses, len(objective.names), world)
+        means = _mean_losses(losses, len(objective.names), sharing)
         result["loss"], result["losses"] = means[0], dict(zip(objective.names, means[1:], strict=True))
     return world.on_first(lambda: result)  # what follows from it is the same in all, to the last digit
 
 
 def can_merge(metric: Any) -> bool:
     """Whether what two processes counted can be made one: by ``merge(other)``, or torchmetrics' ``merge_state``."""
-    return hasattr(metric, "merge") or hasattr(metric, "merge_state")
+    if hasattr(metric, "merge"):
+        return True
+    alone = getattr(metric, "full_state_update", None) is False and not getattr(metric, "dist_sync_on_step", False)
+    return hasattr(metric, "merge_state") and alone  # torchmetrics merges no others
 
 
 def merge(metric: Any, world: World) -> None:

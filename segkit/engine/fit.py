@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import signal
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
+
+from torch import nn
 
 from segkit.data.findings import of_crops
 from segkit.data.loader import resized_size, shut_down, training_loader, worker_count
@@ -27,7 +30,7 @@ from segkit.engine.scorer import Scorer
 from segkit.engine.store import Store, samples_of
 from segkit.engine.trouble import explained
 from segkit.engine.world import World, joined
-from segkit.errors import TrainingError
+from segkit.errors import RunFolderError, TrainingError, WriteError
 from segkit.signals import Interrupted, StopSignals
 
 
@@ -59,7 +62,7 @@ def train_and_evaluate(
         if stop is None:
             stop = stack.enter_context(StopSignals())
         if world is None:
-            world = stack.enter_context(joined())
+            world = stack.enter_context(joined(job.train.device))
         # a link is followed once: what changes it later changes nothing
         job = replace(job, folder=job.folder.resolve())
         world.on_first(lambda: check_folder(job.folder, resume=resume, overwrite=overwrite))
@@ -77,7 +80,7 @@ def train_and_evaluate(
         told = undisturbed(notify) if notify and world.first else _nobody
         run = _Fit(job, scan, floors, precision, told, world, stop, console)
         stack.callback(shut_down, run.batches)
-        with explained(job, precision.device):
+        with explained(job, precision.device, run.keep):
             return run.run(resume)
 
 
@@ -120,7 +123,8 @@ class _Fit:
         self.scorer = Scorer(job, self.splits, floors, precision, self.workers, world)
         self.history = History(job.train, self.epochs)
         self.store = Store(job.folder, self.loop, self.history, samples_of(scan), console)
-        self.stopped_early = ""
+        self.stopped_early, self.finished = "", False
+        self._validated_in = 0.0  # seconds
 
     def run(self, resume: bool) -> Result:
         if resume:
@@ -145,10 +149,12 @@ class _Fit:
                     break
                 self._epoch(epoch)
             result = self._finish()
+            self.notify("segkit_run_ended", run=self.info, result=result)
         except Interrupted as interruption:
-            interruption.kept = self._keep()
+            interruption.kept = self.keep()
             raise
-        self.notify("segkit_run_ended", run=self.info, result=result)
+        except WriteError as error:
+            raise WriteError(f"{error}; --resume goes on from what was saved") from error
         return result
 
     def _begin(self, resume: bool) -> None:
@@ -156,7 +162,7 @@ class _Fit:
             return
         if not resume:
             clear(self.job.folder)
-        record.begin(self.job, self.scan, self.floors, self.precision)
+        record.begin(self.job, self.scan, self.floors, self.precision, self.store.identity)
         if resume:  # a kill may have come between the two files
             write_lines(self.job.folder / "metrics.jsonl", self.history.lines)
         else:
@@ -171,6 +177,7 @@ class _Fit:
         self.console.say(introduction(self.job.model, self.precision, sizes, floor, classes, steps))
 
     def _epoch(self, epoch: int) -> None:
+        self._check_stop()
         self.order.epoch, self.order.start = epoch, self.loop.position.steps
         trained = self.loop.run_epoch(
             self.batches,
@@ -181,10 +188,16 @@ class _Fit:
             self._wishes,
         )
         self.world.same_buffers(self.loop.evaluated)
+        if self.world.first and self.store.due(self._validated_in):  # the next one is behind the scores
+            with self.stop.held():
+                self.store.save()
+        began = time.monotonic()
         scores = self.scorer.scores(self.loop.evaluated, "val")
+        self._validated_in = time.monotonic() - began
+        self._check_stop()
         if not math.isfinite(scores["loss"]):
-            raise TrainingError(f"the loss on val is {scores['loss']} after epoch {epoch}; lower train.lr")
-        self.scorer.draw(self.loop.evaluated, f"epoch_{epoch:04d}")
+            cause = "look at the images of val" if math.isfinite(trained["loss"]) else "lower train.lr"
+            raise TrainingError(f"the loss on val is {scores['loss']} after epoch {epoch}; {cause}")
         with self.stop.held():  # all of it or nothing
             line = self.history.add(self.loop.step, trained, scores)
             warning = collapse.warning(self.history.lines, self.epochs, self.config, self._side())
@@ -194,6 +207,7 @@ class _Fit:
             if self.world.first:
                 self.store.save()
             self.console.say(epoch_line(epoch, self.epochs, trained, scores, self.floors["val"], line["best"]))
+        self._draw(self.loop.evaluated, f"epoch_{epoch:04d}")
         if trained["skipped"]:
             self.console.warn(f"{trained['skipped']} steps were skipped, as the loss or its gradient was no number")
         if warning:
@@ -206,28 +220,52 @@ class _Fit:
 
     def _between(self, agreed: list[bool]) -> None:
         stop, save = agreed
-        together = self.world.size > 1  # alone, a process is stopped where the signal finds it
-        if (stop and together) or save:
-            with self.stop.held():
-                self.world.on_first(self.store.save)
-        if stop and together:
+        if stop or save:
+            self.world.on_first(self.store.save)
+        if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
             self.stop.end(signal.SIGTERM)
 
-    def _keep(self) -> str:
-        """Save what there is when a signal ends the run, and say how to go on."""
-        done, steps = len(self.history), self.loop.position.steps
-        place = f"epoch {done + 1}, {steps} of {len(self.order)} steps" if steps else f"epoch {done}"
-        if self.world.first and not self.store.save():
+    def _check_stop(self) -> None:
+        if self.world.size == 1:  # several agree on it, in a step
+            self.stop.check()
+
+    def _draw(self, model: nn.Module, name: str) -> None:
+        try:
+            self.scorer.draw(model, name)
+        except WriteError as error:
+            self.console.warn(f"{error}; training goes on")
+
+    def keep(self) -> str:
+        """Save what there is, between two steps, and say how to go on."""
+        if self.finished:
+            return f"the run was complete, and is in {self.job.folder}"
+        if not (self.world.first and self.store.save()):
             return f"{self.job.folder} holds what was saved before; --resume goes on from there"
-        return f"saved in {self.job.folder} after {place}; --resume goes on from there"
+        return f"saved in {self.job.folder} after {self._place()}; --resume goes on from there"
+
+    def _place(self) -> str:
+        """How far the run is: whole epochs, and steps of the next one."""
+        steps = self.loop.position.steps
+        more = f" and {steps} of {len(self.order)} steps" if steps else ""
+        return f"epoch {len(self.history)} of {self.epochs}{more}"
 
     def _resume(self) -> None:
         folder, config = self.job.folder, self.config
 
         def load() -> dict[str, Any]:
-            refuse_changes(read_json(folder / "run.json").get("config", {}), config, folder)
-            state, note = self.store.load()
-            if note:
+            before = read_json(folder / "run.json")
+            refuse_changes(before.get("config", {}), config, folder)
+            self.store.identity = str(before.get("id", ""))
+            state, notes = self.store.load()
+            done = len(state["history"]["lines"])
+            if done > self.epochs:
+                raise RunFolderError(f"{folder} has done {done} epochs, more than the {self.epochs} that are asked for")
+            old = before.get("config", {}).get("train", {}).get("epochs", self.job.train.epochs)
+            if old != self.job.train.epochs and self.job.train.schedule != "constant":
+                notes.append(
+                    f"train.epochs was {old} and is {self.job.train.epochs}: the learning rate is planned anew"
+                )
+            for note in notes:
                 self.console.warn(note)
             return state
 
@@ -235,8 +273,7 @@ class _Fit:
         self.store.restore(state)
         if self.world.first and len(self.history) < self.epochs:
             record.forget_the_end(folder)
-        steps = f" and {self.loop.position.steps} of {len(self.order)} steps" if self.loop.position.steps else ""
-        self.console.say(f"resumed after epoch {len(self.history)} of {self.epochs}{steps}")
+        self.console.say(f"resumed after {self._place()}")
         if state["processes"] != self.world.size:
             self.console.warn(
                 f"the run began in {state['processes']} processes and goes on in {self.world.size}: the same images "
@@ -245,12 +282,16 @@ class _Fit:
 
     def _finish(self) -> Result:
         """Score the best weights on every split and write what the run came to."""
+        self._check_stop()
         folder, model = self.job.folder, self.loop.evaluated
-        checkpoint.load_weights(model, self.world.on_first(self.store.best_weights), str(folder / "best.pt"))
+        if self.history.best_epoch:
+            checkpoint.load_weights(model, self.world.on_first(self.store.best_weights), str(folder / "best.pt"))
+        else:  # best.pt was lost, and no epoch came after it: the weights of the last one
+            self.history.best_epoch = len(self.history)
         if self.world.first:
             record.write_model(model, folder)
         splits = {name: self.scorer.scores(model, name) for name in self.splits}
-        self.scorer.draw(model, "best")
+        self._draw(model, "best")
         trained = [line["train"] for line in self.history.lines]
         collapsed, _ = collapse.at_the_end(splits["train"], splits[list(splits)[-1]])
         result = Result(
@@ -267,6 +308,7 @@ class _Fit:
         )
         if self.world.first:
             record.write_result(result)
+        self.finished = True
         shares = {name: self.scan.counts(name).shares for name in self.splits}
         self.console.say(conclusion(result, self.history, shares, self.config, self._side()))
         return result

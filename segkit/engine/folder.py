@@ -17,8 +17,9 @@ from segkit.errors import RunFolderError, first_few, one_line
 
 MOST_BYTES = 64 << 20  # of a JSON file that is read; run.json of 255 classes has 100 kB
 OWN_FILES = (
-    *("run.json", "config.json", "metrics.jsonl", "result.json", "report.html", "model.safetensors"),
+    *("config.json", "metrics.jsonl", "result.json", "report.html", "model.safetensors"),
     *("last.pt", "previous.pt", "best.pt"),
+    "run.json",  # the last to be removed, as without it nothing else is known to be a run's
 )
 
 
@@ -44,6 +45,11 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     for name in ("samples", ".lock", ".process"):  # all other files are replaced, not written through a link
         if (folder / name).is_symlink():
             raise RunFolderError(f"{folder / name} is a link; a run writes in its own folder alone")
+    odd = [name for name in OWN_FILES if (folder / name).exists() and not (folder / name).is_file()]
+    if (folder / "samples").exists() and not (folder / "samples").is_dir():
+        odd.append("samples")
+    if odd:
+        raise RunFolderError(f"{folder}: {first_few(odd)} there is not what a run writes; choose another output.dir")
     if resume and overwrite:
         raise RunFolderError("--resume goes on with a run, --overwrite replaces it: give one of them")
     if resume and not ((folder / "last.pt").exists() or (folder / "previous.pt").exists()):
@@ -72,16 +78,18 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+        owner.write_text(str(os.getpid()))
     except Timeout as error:
         number = owner.read_text()[:20].strip() if owner.is_file() else "unknown"
         raise RunFolderError(f"{folder} is in use by process {one_line(number)}") from error
     except OSError as error:
+        lock.release()
         raise RunFolderError(f"{folder} cannot be written: {error.strerror}; choose another output.dir") from error
     try:
-        owner.write_text(str(os.getpid()))
         yield
     finally:
-        owner.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may be gone
+            owner.unlink(missing_ok=True)
         lock.release()
 
 

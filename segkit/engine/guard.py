@@ -30,9 +30,7 @@ class Guard:
         self.skipped = torch.zeros(2, dtype=torch.int64, device=device)
         """In all, and in a row up to now."""
         self._failed_at = torch.full((), -1, dtype=torch.int64, device=device)
-        self._buffers: dict[torch.dtype, list[Tensor]] = defaultdict(list)
-        for buffer in model.buffers():
-            self._buffers[buffer.dtype].append(buffer)
+        self.model = model
         self._before: dict[torch.dtype, Tensor] = {}
         self._names: deque[tuple[int, list[str]]] = deque(maxlen=limit + reading)
 
@@ -40,18 +38,21 @@ class Guard:
     def before(self, step: int, names: list[str]) -> None:
         """Note the buffers before a step, and the images it is of."""
         self._names.append((step, names))
-        self._before = {dtype: _joined(buffers) for dtype, buffers in self._buffers.items()}
+        self._before = {dtype: _joined(buffers) for dtype, buffers in self._buffers().items()}
 
     @torch.no_grad()
     def after(self, step: int, bad: Tensor) -> None:
         """Put the buffers back where ``bad``, a bool on the device, is true, and count."""
-        for dtype, buffers in self._buffers.items():
-            kept = torch.where(bad, self._before[dtype], _joined(buffers))
+        for dtype, buffers in self._buffers().items():
+            before, now = self._before.get(dtype), _joined(buffers)
+            if before is None or before.shape != now.shape:  # a layer that makes itself new ones
+                continue
+            kept = torch.where(bad, before, now)
             parts = torch.split(kept, [buffer.numel() for buffer in buffers])
             torch._foreach_copy_(buffers, [part.view(each.shape) for part, each in zip(parts, buffers, strict=True)])
         total, row = self.skipped.unbind()
         self.skipped = torch.stack([total + bad, (row + 1) * bad])
-        failed = (self.skipped[1] == self.limit) & (self._failed_at < 0)
+        failed = (self.skipped[1] >= self.limit) & (self._failed_at < 0)
         self._failed_at = torch.where(failed, step, self._failed_at)
 
     def check(self) -> int:
@@ -67,9 +68,16 @@ class Guard:
             raise TrainingError(
                 f"the loss or its gradient was no finite number in {self.limit} steps in a row, {first + 1} to "
                 f"{failed_at + 1}, whose images were {first_few(list(dict.fromkeys(names)), 8)}; these steps changed "
-                "nothing. Lower train.lr, set train.clip_norm=1.0"
+                "no weight. Lower train.lr, set train.clip_norm=1.0"
             )
         return int(total)
+
+    def _buffers(self) -> dict[torch.dtype, list[Tensor]]:
+        """Looked up at each step: a layer may put another tensor in the place of one."""
+        found: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+        for buffer in self.model.buffers():
+            found[buffer.dtype].append(buffer)
+        return found
 
     def state_dict(self) -> dict[str, Tensor]:
         """What was counted."""

@@ -62,10 +62,6 @@ class History:
             return f"no better {self.settings.best} for {self.waited} epochs"
         return ""
 
-    def forget_the_best(self) -> None:
-        """Its weights are lost: the next epoch is the best."""
-        self.best_epoch, self.waited = 0, 0
-
     def state_dict(self) -> dict[str, Any]:
         """All of it, as plain values."""
         return {"lines": self.lines, "best_epoch": self.best_epoch, "waited": self.waited}

@@ -30,7 +30,7 @@ from segkit.engine.optimizer import build_optimizer, learning_rate, set_learning
 from segkit.engine.precision import Precision
 from segkit.engine.sync_batch_norm import synchronised
 from segkit.engine.world import World
-from segkit.errors import printable
+from segkit.errors import CheckpointError, ModelError, first_few, printable
 from segkit.settings import TrainSettings
 from segkit.signals import StopSignals
 
@@ -141,7 +141,8 @@ class Loop:
             leave=False,
             disable=None if self.world.first else True,
         )
-        source = iter(batches) if self.position.steps < length else iter(())
+        with self.stop.held():  # processes may be forked
+            source = iter(batches) if self.position.steps < length else iter(())
         # alone, a process may stop while it waits for a batch; of several all must take the same steps
         with bar, self.stop.held() if self.world.size > 1 else nullcontext():
             while self.position.steps < length:
@@ -186,6 +187,8 @@ class Loop:
         values = self._gradients(batch)
         self.scaler.unscale_(self.optimizer)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
+        if self._parallel:
+            self._refuse_unused()
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         bad = ~torch.isfinite(values[0]) | ~torch.isfinite(norm)
         if self.world.size > 1:
@@ -202,6 +205,15 @@ class Loop:
         if self.average:
             self.average.update(self.model)
         return torch.where(bad, 0.0, values)
+
+    def _refuse_unused(self) -> None:
+        """DistributedDataParallel waits for the gradients of all weights, and tells of one that has none by number."""
+        unused = [name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
+        if unused:
+            raise ModelError(
+                f"the loss does not depend on {first_few(unused, 3)}; with several processes every weight must take "
+                "part: leave such layers out, or set requires_grad=False on their weights"
+            )
 
     def _whole(self) -> AbstractContextManager[Any]:
         """A step that is not stopped half-way; but for the first one of a compiler, which takes minutes.
@@ -274,12 +286,21 @@ class Loop:
         """Go on from a checkpoint.
 
         Raises:
-            CheckpointError: it belongs to another model.
+            CheckpointError: it belongs to another model or optimizer.
         """
         load_weights(self.model, state["model"], place)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.average and state["average"]:
+        try:
+            mine, its = (each["param_groups"][0].keys() for each in (self.optimizer.state_dict(), state["optimizer"]))
+            if mine != its:
+                raise ValueError(f"its settings are {first_few(list(its))}")
+            self.optimizer.load_state_dict(state["optimizer"])
+            if state["scaler"]:  # none, where the run began on a device that needs no scaling
+                self.scaler.load_state_dict(state["scaler"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{place} belongs to another optimizer: {error}") from error
+        if bool(self.average) != bool(state["average"]):
+            raise CheckpointError(f"{place} belongs to another train.ema: one has a moving average, the other none")
+        if self.average:
             self.average.load_state_dict(state["average"])
         self.guard.load_state_dict(state["guard"])
         at, device = state["position"], self.precision.device

@@ -6,6 +6,7 @@ processes that are no more, and wait for them.
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import timedelta
 from uuid import uuid4
@@ -13,9 +14,10 @@ from uuid import uuid4
 from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from segkit.errors import TrainingError
+from segkit.errors import TrainingError, first_few
 
 _PAUSE = 0.02  # seconds
+_SILENT = 10.0  # seconds in which everybody is expected to have come
 
 
 def meet(patience: timedelta) -> tuple[Store, int, int]:
@@ -32,15 +34,23 @@ def meet(patience: timedelta) -> tuple[Store, int, int]:
 def _invite(store: Store, size: int, patience: timedelta) -> str:
     """Tell a new name to whoever asks, until all have heard it."""
     name, missing = uuid4().hex, set(range(1, size))
-    end = time.monotonic() + patience.total_seconds()
+    began, told = time.monotonic(), False
     while missing:
         for rank in sorted(missing):
             if store.check([f"asks/{rank}"]):  # what is there may be of an earlier attempt: to answer that does no harm
                 store.set(f"answer/{store.get(f'asks/{rank}').decode()}", name)
             if store.check([f"came/{name}/{rank}"]):
                 missing.remove(rank)
-        if time.monotonic() > end:
+        waited = time.monotonic() - began
+        if waited > patience.total_seconds():
             raise TrainingError(f"of {size} processes {sorted(missing)} did not come within {patience}")
+        if waited > _SILENT and not told:
+            told = True
+            print(
+                f"waiting for processes {first_few([str(rank) for rank in sorted(missing)])} of {size}",
+                file=sys.stderr,
+                flush=True,
+            )
         time.sleep(_PAUSE)
     return name
 

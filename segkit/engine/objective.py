@@ -40,6 +40,8 @@ class Objective(nn.Module):
         try:
             return _scalar(name, loss(logits, target))
         except IndexError as error:  # torch's own, for a label that is no class
+            if "Target" not in str(error):
+                raise
             raise ModelError(
                 f"the loss '{name}' failed: {error}; a dataset's ignore_index marks void pixels, which a loss leaves "
                 f"out (python -m segkit check-plugin {name} asks it)"

@@ -20,10 +20,11 @@ from segkit.engine.precision import Precision
 from segkit.engine.world import launcher
 
 
-def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision) -> None:
+def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision, identity: str) -> None:
     """Write ``run.json``, and ``config.json``, which is all besides the weights that a prediction needs."""
     warnings = [asdict(finding) for finding in scan.warnings]
-    write_json(job.folder / "run.json", {**job.record, "floors": floors, "warnings": warnings, "launcher": launcher()})
+    told = {"floors": floors, "warnings": warnings, "launcher": launcher(), "id": identity}
+    write_json(job.folder / "run.json", {**job.record, **told})
     first = scan.splits["train"]
     facts = {
         "num_classes": len(first.classes),

@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from segkit.data.loader import collate_evaluation, resized
+from segkit.data.loader import collate_evaluation, read, resized
 from segkit.data.pictures import panel, sheet
 from segkit.data.sample import Dataset
+from segkit.engine.checkpoint import write_atomically
 from segkit.engine.evaluate import logits_at
 from segkit.engine.precision import Precision
+from segkit.errors import WriteError
 
 
 @torch.no_grad()
@@ -24,20 +26,28 @@ def write_samples(
     precision: Precision,
     resize: float | list[int] | None,
 ) -> None:
-    """Write one sheet of ``count`` images, spread evenly over the dataset, to ``path``."""
+    """Write one sheet of ``count`` images, spread evenly over the dataset, to ``path``.
+
+    Raises:
+        WriteError: it cannot be written; no half of it is left.
+    """
     rows = []
     training = model.training
     model.eval()
     for index in spread(len(dataset), count):
-        sample = dataset[index]
+        sample = read(dataset, index)
         (batch,) = collate_evaluation([resized(sample, resize, mask_too=False)])
         logits = logits_at(model, batch.to(precision.device), precision, sample.mask.shape)
         prediction = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
         image = sample.image.permute(1, 2, 0).numpy()
         rows.append(panel(image, sample.mask.numpy(), prediction, dataset.palette, dataset.ignore_index, sample.name))
     model.train(training)
-    path.parent.mkdir(exist_ok=True)
-    sheet(rows, dataset.classes, dataset.palette).save(path)
+    picture = sheet(rows, dataset.classes, dataset.palette)
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"{path} could not be written: {error.strerror}") from error
+    write_atomically(path, lambda file: picture.save(file, "png"), durable=False)
 
 
 def spread(length: int, count: int) -> list[int]:

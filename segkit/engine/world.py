@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +19,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from segkit.engine.device import pick_device
 from segkit.engine.meeting import meet
-from segkit.errors import SegkitError, TrainingError
+from segkit.errors import ConfigError, SegkitError, TrainingError
 
 T = TypeVar("T")
-PATIENCE = timedelta(minutes=30)  # for a process that reads labels or draws while the others wait
+PATIENCE = timedelta(hours=2)  # for the first process, which downloads, reads labels or draws while the others wait
 CPU = torch.device("cpu")
 _LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "TCPStore")  # they have no class of their own for it
+_NUMBERS = {"WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0, "MASTER_PORT": 1}  # the least that is allowed
 
 
 class Elsewhere(SegkitError):
@@ -123,44 +126,66 @@ class World:
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def joined(device: str) -> Iterator[World]:
     """The world of this process: that of torchrun, which is joined and left, that of the caller, or one of its own.
 
+    Args:
+        device: as ``train.device``.
+
     Raises:
+        ConfigError: what torchrun, or whoever started this process, has set cannot be.
         TrainingError: the others could not be reached, or one of them ended.
     """
     if dist.is_available() and dist.is_initialized():  # by the caller, who leaves it too
         yield World(dist.get_rank(), dist.get_world_size())
         return
-    size = int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ and "RANK" in os.environ else 1
-    if size == 1:
+    if "MASTER_ADDR" not in os.environ or "RANK" not in os.environ or _numbers()["WORLD_SIZE"] == 1:
         yield World()
         return
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(local_rank())
+    chosen = pick_device(device, together=True)
     try:
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
         store, rank, size = meet(PATIENCE)
-        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
         yield World(rank, size)
+        # Not after an error: it may wait for a process that is no more.
+        dist.barrier()
     except RuntimeError as error:
+        if "EADDRINUSE" in str(error):
+            port = os.environ.get("MASTER_PORT")
+            raise TrainingError(f"MASTER_PORT={port} is in use; give torchrun another --master-port") from error
         if not isinstance(error, dist.DistError) and not any(word in str(error) for word in _LOST):
             raise
-        reason = (str(error).splitlines() or [""])[0]
+        closed = re.search(r"Connection (closed|reset) by peer( \[[^]]*\])?", str(error))
+        reason = closed.group() if closed else (str(error).splitlines() or [""])[0]
         raise TrainingError(f"another process of the run ended or cannot be reached: {reason}") from error
-    # Not after an error: it may wait for a process that is no more. The threads of gloo end with the last object that
-    # holds the group, DistributedDataParallel among them, which only the collector frees; one that is still at work
-    # when Python ends aborts the process.
-    dist.barrier()
+    # The threads of gloo end with the last object that holds the group, DistributedDataParallel among them, which only
+    # the collector frees; one that is still at work when Python ends aborts the process.
     gc.collect()
     dist.destroy_process_group()
     gc.collect()
 
 
-def local_rank() -> int:
-    """The number of this process on its machine, which is that of its card."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+def _numbers() -> dict[str, int]:
+    """What torchrun has told this process of itself.
+
+    Raises:
+        ConfigError: a variable is missing or holds no number that can be.
+    """
+    found = {}
+    for name, least in _NUMBERS.items():
+        text = os.environ.get(name, "0" if name == "LOCAL_RANK" else "")
+        if not text.isdecimal() or int(text) < least:
+            raise ConfigError(
+                f"{name}={text!r} in the environment: a whole number from {least} on is needed; start "
+                "several processes with torchrun, or unset RANK for one"
+            )
+        found[name] = int(text)
+    if found["RANK"] >= found["WORLD_SIZE"]:
+        raise ConfigError(f"RANK={found['RANK']} with WORLD_SIZE={found['WORLD_SIZE']}: ranks count from 0")
+    return found
 
 
 def launcher() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from segkit.engine import checkpoint
-from segkit.errors import CheckpointError, RunFolderError
+from segkit.errors import CheckpointError, RunFolderError, WriteError
 
 
 def test_what_is_saved_is_loaded_and_the_one_before_is_kept(tmp_path: Path) -> None:
@@ -35,10 +36,75 @@ def test_a_flipped_byte_is_found_and_the_previous_one_is_used(tmp_path: Path) ->
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"last\.pt"):
         checkpoint.load(path)
-    state, note = checkpoint.load_last(tmp_path)
+    state, note = checkpoint.load_last(tmp_path, ())
     assert state["step"] == 1
     assert "last.pt" in note
     assert "previous.pt" in note
+
+
+def test_a_flag_that_makes_torch_read_nothing_is_found(tmp_path: Path) -> None:
+    """One bit in the archive's directory, which no checksum covers: torch would give what is in the memory."""
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"weights": torch.arange(1000.0)})
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"data/0", content.index(b"PK\x01\x02"))
+    content[content.rindex(b"PK\x01\x02", 0, entry) + 38] ^= 0x10  # "a folder", as DOS had it
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path, weights_only=True)["weights"], torch.arange(1000.0))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoint.load(path)
+
+
+def test_a_checkpoint_that_lacks_something_is_not_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"step": 1, "model": {}})
+    checkpoint.save(path, {"step": 2})
+    state, note = checkpoint.load_last(tmp_path, ("step", "model"))
+    assert state["step"] == 1
+    assert "it lacks model" in note
+    with pytest.raises(CheckpointError, match=r"last\.pt .*lacks seconds"):
+        checkpoint.load_last(tmp_path, ("seconds",))
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_the_name_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, calls = tmp_path / "last.pt", list[str]()
+    sync, replace = os.fsync, Path.replace
+
+    def recorded_sync(descriptor: int) -> None:
+        calls.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        sync(descriptor)
+
+    def recorded_replace(self: Path, target: Path) -> Path:
+        calls.append(f"{target.name}")
+        return replace(self, target)
+
+    checkpoint.save(path, {"step": 1})
+    monkeypatch.setattr(os, "fsync", recorded_sync)
+    monkeypatch.setattr(Path, "replace", recorded_replace)
+    checkpoint.save(path, {"step": 2})
+    assert calls == ["file", "previous.pt", "last.pt", "folder"]
+
+
+def test_what_the_disk_did_not_keep_takes_nobodys_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written without an error, and other bytes read: the new file is not put in place, the old one is intact."""
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"step": 1, "weights": torch.zeros(1000)})
+    sync = os.fsync
+
+    def rot(descriptor: int) -> None:
+        sync(descriptor)
+        (temporary,) = tmp_path.glob(".last.pt.*.tmp")
+        content = bytearray(temporary.read_bytes())
+        content[content.index(torch.ones(1000).numpy().tobytes()) + 99] ^= 1
+        temporary.write_bytes(content)
+
+    monkeypatch.setattr(os, "fsync", rot)
+    with pytest.raises(WriteError, match="is not what was written"):
+        checkpoint.save(path, {"step": 2, "weights": torch.ones(1000)})
+    assert checkpoint.load(path)["step"] == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["last.pt"]
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04 cut"])
@@ -49,7 +115,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: b
         checkpoint.load(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(CheckpointError):
-        checkpoint.load_last(tmp_path)
+        checkpoint.load_last(tmp_path, ())
 
 
 def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
@@ -70,7 +136,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> 
 
 def test_nothing_to_resume_says_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nothing to resume"):
-        checkpoint.load_last(tmp_path)
+        checkpoint.load_last(tmp_path, ())
 
 
 def test_weights_of_another_model_are_listed() -> None:

@@ -48,7 +48,7 @@ def test_a_job_that_is_started_again_goes_on_by_its_id(tmp_path: Path, monkeypat
 
 def test_one_process_is_a_world_in_which_nothing_is_exchanged() -> None:
     values = torch.tensor([1.0, 2.0])
-    with joined() as world:
+    with joined("cpu") as world:
         assert world == World(0, 1)
         assert world.on_first(lambda: 5) == world.first_before_others(lambda: 5) == 5
         assert world.gather(5) == [5]

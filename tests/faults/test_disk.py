@@ -52,11 +52,62 @@ scorer.evaluate = worse
     assert well["splits"] == full["splits"]
 
 
+@pytest.mark.parametrize("number", [2, 4], ids=["first best", "second best"])
+def test_a_best_that_could_not_be_linked_is_made_good(place: Any, number: int) -> None:
+    """F02: last.pt was written, and its second name was not; nobody is given an older epoch's weights for it."""
+    better = """
+evaluated, calls = scorer.evaluate, []
+def better(*arguments, **options):
+    calls.append(1)
+    scores = evaluated(*arguments, **options)
+    return {**scores, "loss": {1: 9.0, 2: 1.0, 3: 5.0}.get(len(calls), scores["loss"])}
+scorer.evaluate = better
+"""
+    fails = f"""
+def fail():
+    raise OSError(28, "No space left on device")
+at(checkpoint, "link", {number}, fail)
+"""
+    place.run("train.best=loss", to="well", before=better)
+    process = place.run("train.best=loss", to="full", before=better + fails)
+    assert "best.pt could not be written: " in process.err
+    well, full = (json.loads((place.path(name) / "result.json").read_text()) for name in ("well", "full"))
+    assert well["best_epoch"] == full["best_epoch"] == 2
+    assert well["splits"] == full["splits"]
+
+
+@pytest.mark.parametrize("where", ["in the way", "removed", "full"])
+def test_a_picture_that_cannot_be_written_costs_nothing_else(place: Any, whole: Path, where: str) -> None:
+    """F02: pictures are the least that a run keeps."""
+    harm = {
+        "in the way": "lambda: (shutil.rmtree('run/samples', True), open('run/samples', 'w').close())",
+        "removed": "lambda: (shutil.rmtree('run/samples', True), os.symlink('/nowhere', 'run/samples'))",
+        "full": "lambda: limit(500)",
+    }[where]
+    heal = "at(fit._Fit, '_draw', 2, limit, after=True)" if where == "full" else ""
+    process = place.run(before=f"import shutil\n{LIMIT}at(scorer, 'write_samples', 2, {harm})\n{heal}")
+    assert "epoch_0002.png could not be written" in process.err, process.err
+    assert "training goes on" in process.err
+    assert "Traceback" not in process.err
+    assert not list(place.path().glob("samples/.*"))
+    place.same(whole)
+
+
+def test_a_kill_while_a_run_is_replaced_leaves_a_folder_that_can_be_used(place: Any) -> None:
+    place.run("train.epochs=1")
+    for number in (1, 3, 6):
+        kill = f"at(fit, 'clear', 1, lambda: at(Path, 'unlink', {number}, send(signal.SIGKILL)))"
+        process = place.start("--overwrite", before=f"from pathlib import Path\n{kill}")
+        assert process.wait() == -signal.SIGKILL
+    place.run("--overwrite", "train.epochs=1")
+
+
 def test_a_run_that_cannot_write_its_result_ends_with_status_1(place: Any) -> None:
     """F02: what was saved before is intact."""
     process = place.start(before=f"{LIMIT}at(fit.record, 'write_result', 1, lambda: limit(900))")
     assert process.wait() == 1, process.out
     assert "could not be written" in process.err.splitlines()[-1]
+    assert process.err.endswith("--resume goes on from what was saved\n")
     assert "Traceback" not in process.err
     assert not (place.path() / "result.json").exists()
     assert checkpoint.load(place.path() / "last.pt")["step"] == 12

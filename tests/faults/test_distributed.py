@@ -43,7 +43,7 @@ def gradients(world, loss_name):
     return {"loss": value.detach(), **{name: p.grad for name, p in model.named_parameters()},
             **{name: b for name, b in model.named_buffers()}}
 
-with joined() as world:
+with joined("cpu") as world:
     found = {name: gradients(world, name) for name in NAMES}
 torch.save(found, f"gradients-{world.size}-{world.rank}.pt")
 sys.exit()

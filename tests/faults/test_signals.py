@@ -11,7 +11,7 @@ import pytest
 
 from segkit.engine import checkpoint
 
-STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 # where the signal comes -> the steps that are kept
 MOMENTS = {
     "in the first step": ("at(Loop, '_forward_backward', 1, SEND)", 1),
@@ -20,12 +20,13 @@ MOMENTS = {
     "in the last step of an epoch": ("at(Loop, '_forward_backward', 8, SEND)", 8),
     "in validation": ("at(evaluate, 'logits_at', 4, SEND)", 8),
     "in a picture": ("at(scorer, 'write_samples', 2, SEND)", 8),
+    "between the scores and the save": ("at(Loop, 'end_epoch', 2, SEND)", 8),
     "in a save": ("at(checkpoint, '_damaged', 3, SEND)", 8),
     "in the scores at the end": ("at(scorer, 'evaluate', 5, SEND)", 12),
 }
 
 
-@pytest.mark.parametrize("number", STATUS, ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     place: Any, whole: Path, moment: str, number: signal.Signals
@@ -66,7 +67,7 @@ def test_a_signal_to_the_whole_group_does_not_lose_the_workers(place: Any, whole
     place.same(whole)
 
 
-@pytest.mark.parametrize("number", STATUS, ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("number", STATUS, ids=["SIGTERM", "Ctrl-C", "SIGHUP"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_signal_while_a_batch_is_waited_for(place: Any, number: signal.Signals, workers: int) -> None:
     """F10: the first batch takes for ever; the run ends all the same, and its workers with it."""
@@ -81,7 +82,68 @@ loader.TrainingViews.__getitem__ = never
     stopped.until((place.folder / "waiting").exists)
     stopped.send(number, group=True)
     assert stopped.wait(20) == STATUS[number], stopped.err
-    assert "after epoch 0; --resume goes on from there" in stopped.err
+    assert "after epoch 0 of 3; --resume goes on from there" in stopped.err
+
+
+SWALLOWED = {
+    "forking for training": ("os.register_at_fork(after_in_parent=nth(2))", ["train.workers=2"], 0),
+    "forking for validation": ("os.register_at_fork(after_in_parent=nth(4))", ["train.workers=2"], 4),
+    "a dataset, in training": (
+        "at(Loop, 'run_epoch', 1, lambda: at(dataset.ShapesDataset, '__getitem__', 6, swallowing))",
+        [],
+        2,
+    ),
+    "a dataset, in validation": (
+        "at(Loop, 'run_epoch', 1, lambda: at(dataset.ShapesDataset, '__getitem__', 18, swallowing))",
+        [],
+        4,
+    ),
+    "a picture of the last epoch": ("at(scorer, 'write_samples', 1, swallowing)", ["train.epochs=1"], 4),
+}
+
+
+@pytest.mark.parametrize("moment", SWALLOWED)
+def test_a_signal_that_somebody_swallows_ends_the_run_all_the_same(place: Any, moment: str) -> None:
+    """F08: Python drops what is raised in a callback of a fork, as a bare ``except:`` of a component does."""
+    code, arguments, steps = SWALLOWED[moment]
+    before = f"""
+from segkit_shapes import dataset
+forks = []
+def nth(number):
+    def callback():
+        forks.append(1)
+        if len(forks) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+    return callback
+def swallowing():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except:
+        pass
+{code}
+"""
+    stopped = place.start(*arguments, before=before)
+    assert stopped.wait(20) == 143, stopped.out
+    assert "--resume goes on from there" in stopped.err
+    assert checkpoint.load(place.path() / "last.pt")["step"] == steps
+
+
+def test_a_run_that_is_complete_says_so_to_whoever_stops_it(place: Any) -> None:
+    late = "at(fit, 'conclusion', 1, send(signal.SIGINT))"
+    stopped = place.start("train.epochs=1", before=late)
+    assert stopped.wait() == 130
+    assert stopped.err == f"segkit: interrupted; the run was complete, and is in {place.path()}\n"
+    assert (place.path() / "result.json").exists()
+
+
+def test_signals_without_end_are_no_more_than_one(place: Any) -> None:
+    """What comes while the process ends changes neither its status nor what it says."""
+    stopped = place.start()
+    stopped.until(lambda: (place.folder / "run.seen").exists())
+    while not stopped.ended():
+        stopped.send(signal.SIGTERM)
+    assert stopped.wait() == 143
+    assert stopped.err.count("\n") == 1, stopped.err
 
 
 def test_a_second_ctrl_c_leaves_at_once(place: Any) -> None:

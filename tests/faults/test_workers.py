@@ -39,7 +39,22 @@ def test_a_file_that_goes_bad_while_training_is_named_in_a_line(place: Any, work
     code = BROKEN.replace("ERROR", error) + "from segkit.errors import DataError\ndataset.DataError = DataError\n"
     process = place.start(f"train.workers={workers}", before=code.replace("raise DataError", "raise dataset.DataError"))
     assert process.wait(20) == 2, process.err
-    assert process.err == "segkit: leaf.png: the file is cut off\n"
+    first, second = process.err.splitlines()
+    assert first == "segkit: leaf.png: the file is cut off"
+    assert second.startswith(f"saved in {place.path()} after epoch 0 of 3")
+    assert second.endswith("; --resume goes on from there")
+
+
+def test_a_disk_that_goes_away_names_the_sample_and_keeps_what_was_done(place: Any, whole: Path) -> None:
+    """F32: between two steps; in the batch of the first epoch that holds sample 5."""
+    process = place.start(before=BROKEN.replace("ERROR", "OSError(5, 'Input/output error')"))
+    assert process.wait(20) == 2, process.err
+    first, second = process.err.splitlines()
+    assert first.startswith("segkit: sample 5 of ShapesDataset")
+    assert first.endswith("cannot be read: [Errno 5] Input/output error")
+    assert "--resume goes on from there" in second
+    place.run("--resume")
+    place.same(whole)
 
 
 def test_a_worker_that_is_killed_ends_the_run_and_no_work_is_lost(place: Any, whole: Path) -> None:

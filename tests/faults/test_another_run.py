@@ -1,0 +1,110 @@
+"""What is gone on with is this run, whole: not less of it, and none of another one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def begun(place: Any, whole: Path) -> Any:
+    """A place with a copy of a whole run."""
+    shutil.copytree(whole, place.path())
+    shutil.copy(whole.with_suffix(".seen"), place.path().with_suffix(".seen"))
+    return place
+
+
+def refused(place: Any, *arguments: str) -> str:
+    before = {file.name: file.read_bytes() for file in place.path().iterdir() if file.is_file() and file.suffix}
+    process = place.start("--resume", *arguments)
+    assert process.wait() == 2, process.err
+    assert process.err.startswith("segkit: ")
+    assert "Traceback" not in process.err
+    after = {file.name: file.read_bytes() for file in place.path().iterdir() if file.is_file() and file.suffix}
+    assert before == after
+    return str(process.err)
+
+
+def test_fewer_epochs_than_were_done_are_refused(begun: Any) -> None:
+    assert f"{begun.path()} has done 3 epochs, more than the 2 that are asked for" in refused(begun, "train.epochs=2")
+
+
+def test_more_epochs_plan_the_learning_rate_anew_and_say_so(begun: Any) -> None:
+    process = begun.run("--resume", "train.epochs=4")
+    assert process.err.startswith("warning: train.epochs was 3 and is 4: the learning rate is planned anew\n")
+    assert "resumed after epoch 3 of 4" in process.out
+
+
+@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
+def test_a_checkpoint_of_another_run_is_not_taken_for_this_ones(begun: Any, name: str) -> None:
+    begun.run("train.seed=1", to="other")
+    shutil.copy(begun.path("other") / name, begun.path() / name)
+    if name == "last.pt":
+        assert "is of another run than run.json" in refused(begun)
+    else:
+        told = begun.run("--resume", "train.epochs=4").err
+        assert "is lost or damaged: the best is sought among the epochs from here on" in told
+
+
+def test_a_lost_best_is_told_and_the_next_epoch_takes_its_place(begun: Any) -> None:
+    best = json.loads((begun.path() / "result.json").read_text())["best_epoch"]
+    path = begun.path() / "best.pt"
+    content = path.read_bytes()
+    path.unlink()  # it may be the same file as last.pt
+    path.write_bytes(content[:-100])
+    if best == 3:
+        pytest.skip("last.pt is the best, and best.pt is made anew")
+    process = begun.run("--resume", "train.epochs=4")
+    assert f"best.pt of epoch {best} is lost or damaged" in process.err
+    assert json.loads((begun.path() / "result.json").read_text())["best_epoch"] == 4
+
+
+def test_a_lost_best_with_no_epoch_left_leaves_the_last(begun: Any) -> None:
+    (begun.path() / "best.pt").unlink()
+    process = begun.run("--resume")
+    assert "is lost or damaged" in process.err
+    assert json.loads((begun.path() / "result.json").read_text())["best_epoch"] == 3
+
+
+def without(key: str) -> Callable[[dict[str, Any]], None]:
+    return lambda state: state.pop(key)
+
+
+def of_sgd(state: dict[str, Any]) -> None:
+    model = torch.nn.Linear(2, 2)
+    state["optimizer"] = torch.optim.SGD(model.parameters(), 0.1).state_dict()
+
+
+def no_average(state: dict[str, Any]) -> None:
+    state["average"] = None
+
+
+KEYS = ("model", "average", "optimizer", "scaler", "guard", "position", "step", "history", "seconds", "samples")
+
+
+@pytest.mark.parametrize("key", [*KEYS, "processes", "identity"])
+def test_a_checkpoint_that_lacks_a_part_is_passed_over(begun: Any, whole: Path, key: str) -> None:
+    path = begun.path() / "last.pt"
+    state = torch.load(path, weights_only=True)
+    without(key)(state)
+    path.unlink()
+    torch.save(state, path)
+    process = begun.run("--resume")
+    assert f"it lacks {key}; going on from previous.pt" in process.err
+    begun.same(whole)
+
+
+@pytest.mark.parametrize(("change", "told"), [(of_sgd, "another optimizer"), (no_average, "another train.ema")])
+def test_a_checkpoint_of_other_settings_is_refused(begun: Any, change: Callable[[Any], None], told: str) -> None:
+    path = begun.path() / "last.pt"
+    state = torch.load(path, weights_only=True)
+    change(state)
+    path.unlink()
+    torch.save(state, path)
+    assert told in refused(begun)
