@@ -20,17 +20,17 @@ from segkit.engine.console import Console, epoch_line, introduction
 from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything
 from segkit.engine.events import Notify, Result, Run, undisturbed
 from segkit.engine.floors import floor
-from segkit.engine.folder import check_folder, clear, locked, read_json, write_lines
+from segkit.engine.folder import check_folder, clear, locked, write_lines
 from segkit.engine.history import History
 from segkit.engine.job import Job, check
 from segkit.engine.loop import Loop
 from segkit.engine.precision import Precision, resolve
-from segkit.engine.resume import refuse_changes
+from segkit.engine.resume import load_checked
 from segkit.engine.scorer import Scorer
 from segkit.engine.store import Store, samples_of
 from segkit.engine.trouble import explained
 from segkit.engine.world import World, joined
-from segkit.errors import RunFolderError, TrainingError, WriteError
+from segkit.errors import TrainingError, WriteError
 from segkit.signals import Interrupted, StopSignals
 
 
@@ -250,21 +250,8 @@ class _Fit:
         return f"epoch {len(self.history)} of {self.epochs}{more}"
 
     def _resume(self) -> None:
-        folder, config = self.job.folder, self.config
-
         def load() -> dict[str, Any]:
-            before = read_json(folder / "run.json")
-            refuse_changes(before.get("config", {}), config, folder)
-            self.store.identity = str(before.get("id", ""))
-            state, notes = self.store.load()
-            done = len(state["history"]["lines"])
-            if done > self.epochs:
-                raise RunFolderError(f"{folder} has done {done} epochs, more than the {self.epochs} that are asked for")
-            old = before.get("config", {}).get("train", {}).get("epochs", self.job.train.epochs)
-            if old != self.job.train.epochs and self.job.train.schedule != "constant":
-                notes.append(
-                    f"train.epochs was {old} and is {self.job.train.epochs}: the learning rate is planned anew"
-                )
+            state, notes = load_checked(self.store, self.config, self.job.train, self.epochs)
             for note in notes:
                 self.console.warn(note)
             return state
@@ -272,7 +259,7 @@ class _Fit:
         state = self.world.on_first(load)
         self.store.restore(state)
         if self.world.first and len(self.history) < self.epochs:
-            record.forget_the_end(folder)
+            record.forget_the_end(self.job.folder)
         self.console.say(f"resumed after {self._place()}")
         if state["processes"] != self.world.size:
             self.console.warn(

@@ -1,10 +1,12 @@
-"""What may differ between a run and its resumption: all else would be another run under the first one's name."""
+"""What a run goes on from, and what may differ then: all else would be another run under the first one's name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from segkit.engine.folder import read_json
+from segkit.engine.store import Store
 from segkit.errors import RunFolderError, first_few
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
@@ -26,6 +28,38 @@ MAY_CHANGE = {
     "dataset.download",
     "data.allow_leaks",
 }
+
+
+def load_checked(
+    store: Store, config: Mapping[str, Any], train: TrainSettings, epochs: int
+) -> tuple[dict[str, Any], list[str]]:
+    """The state that a run goes on from, once it is sure to be this run's, and what to tell of it.
+
+    Args:
+        store: of the run's folder.
+        config: what is asked for now.
+        train: its table ``[train]``.
+        epochs: that will be done in all.
+
+    Raises:
+        RunFolderError: the run was another one, or is further than it is to go.
+        CheckpointError: there is none that can be used.
+    """
+    folder = store.folder
+    record = read_json(folder / "run.json")
+    before = record.get("config", {})
+    if not isinstance(before, Mapping):
+        raise RunFolderError(f"{folder / 'run.json'} is damaged: its config is no table")
+    refuse_changes(before, config, folder)
+    store.identity = str(record.get("id", ""))
+    state, notes = store.load()
+    done = len(state["history"]["lines"])
+    if done > epochs:
+        raise RunFolderError(f"{folder} has done {done} epochs, more than the {epochs} that are asked for")
+    old = dict(_flat(before)).get("train.epochs", train.epochs)
+    if old != train.epochs and train.schedule != "constant":
+        notes.append(f"train.epochs was {old} and is {train.epochs}: the learning rate is planned anew")
+    return state, notes
 
 
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: object) -> None:

@@ -46,7 +46,7 @@ def test_the_wheel_names_every_bundled_plugin(wheel: Path) -> None:
     points.read_string(archive.read(name).decode())
     packages = {path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")}
     assert set(points["segkit"].values()) == packages
-    assert dict(points["console_scripts"]) == {"segkit": "segkit.cli:main"}
+    assert dict(points["console_scripts"]) == {"segkit": "segkit.__main__:main"}
 
 
 def test_the_versions_agree() -> None:

@@ -50,7 +50,6 @@ def test_a_flag_that_makes_torch_read_nothing_is_found(tmp_path: Path) -> None:
     entry = content.index(b"data/0", content.index(b"PK\x01\x02"))
     content[content.rindex(b"PK\x01\x02", 0, entry) + 38] ^= 0x10  # "a folder", as DOS had it
     path.write_bytes(content)
-    assert not torch.equal(torch.load(path, weights_only=True)["weights"], torch.arange(1000.0))
     with pytest.raises(CheckpointError, match="is damaged"):
         checkpoint.load(path)
 

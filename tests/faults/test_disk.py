@@ -35,17 +35,19 @@ def test_a_disk_that_is_full_for_a_while_costs_a_checkpoint_and_nothing_else(pla
     place.same(whole)
 
 
+SECOND_IS_BEST = """
+evaluated, calls = scorer.evaluate, []
+def scores(*arguments, **options):
+    calls.append(1)
+    found = evaluated(*arguments, **options)
+    return {**found, "loss": {1: 9.0, 2: 1.0, 3: 5.0}.get(len(calls), found["loss"])}
+scorer.evaluate = scores
+"""
+
+
 def test_a_best_epoch_that_could_not_be_written_is_written_later(place: Any, whole: Path) -> None:
     """F02: the best weights are kept in memory meanwhile; here those of the second epoch are the best."""
-    worse = """
-evaluated, calls = scorer.evaluate, []
-def worse(*arguments, **options):
-    calls.append(1)
-    scores = evaluated(*arguments, **options)
-    return {**scores, "loss": {1: 9.0, 2: 1.0, 3: 5.0}.get(len(calls), scores["loss"])}
-scorer.evaluate = worse
-"""
-    for name, before in (("well", worse), ("full", worse + FULL)):
+    for name, before in (("well", SECOND_IS_BEST), ("full", SECOND_IS_BEST + FULL)):
         place.run("train.best=loss", to=name, before=before)
     well, full = (json.loads((place.path(name) / "result.json").read_text()) for name in ("well", "full"))
     assert well["best_epoch"] == full["best_epoch"] == 2
@@ -55,21 +57,13 @@ scorer.evaluate = worse
 @pytest.mark.parametrize("number", [2, 4], ids=["first best", "second best"])
 def test_a_best_that_could_not_be_linked_is_made_good(place: Any, number: int) -> None:
     """F02: last.pt was written, and its second name was not; nobody is given an older epoch's weights for it."""
-    better = """
-evaluated, calls = scorer.evaluate, []
-def better(*arguments, **options):
-    calls.append(1)
-    scores = evaluated(*arguments, **options)
-    return {**scores, "loss": {1: 9.0, 2: 1.0, 3: 5.0}.get(len(calls), scores["loss"])}
-scorer.evaluate = better
-"""
     fails = f"""
 def fail():
     raise OSError(28, "No space left on device")
 at(checkpoint, "link", {number}, fail)
 """
-    place.run("train.best=loss", to="well", before=better)
-    process = place.run("train.best=loss", to="full", before=better + fails)
+    place.run("train.best=loss", to="well", before=SECOND_IS_BEST)
+    process = place.run("train.best=loss", to="full", before=SECOND_IS_BEST + fails)
     assert "best.pt could not be written: " in process.err
     well, full = (json.loads((place.path(name) / "result.json").read_text()) for name in ("well", "full"))
     assert well["best_epoch"] == full["best_epoch"] == 2
