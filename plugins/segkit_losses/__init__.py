@@ -13,6 +13,7 @@ def segkit_losses() -> Mapping[str, str]:
     return {
         "cross_entropy": "segkit_losses.cross_entropy:CrossEntropy",
         "focal": "segkit_losses.focal:Focal",
+        "dice_cross_entropy": "segkit_losses.dice_cross_entropy:DiceCrossEntropy",
         "dice": "segkit_losses.dice:Dice",
         "tversky": "segkit_losses.tversky:Tversky",
         "lovasz": "segkit_losses.lovasz:Lovasz",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import ConfigError
 
-from .pixels import flatten, weight_tensor, weighted_mean
+from .pixels import weight_tensor, weighted_mean
+from .softmax import Softmax, softmax
 
 
 class CrossEntropy(nn.Module):
@@ -56,12 +56,15 @@ class CrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` -> scalar."""
-        pixels = flatten(logits, target, self.num_classes, self.ignore_index)
-        class_weights = self.class_weights.to(pixels.weights.dtype)
-        log_p = F.log_softmax(pixels.logits, dim=1, dtype=pixels.weights.dtype)  # [N,C]
-        weights = class_weights[pixels.labels] * pixels.weights  # [N]
-        values = -log_p.gather(1, pixels.labels[:, None]).squeeze(1) * weights  # [N]
+        smooth = self.label_smoothing > 0
+        return self.cost(softmax(logits, target, self.num_classes, self.ignore_index, costs=smooth))
+
+    def cost(self, given: Softmax) -> Tensor:
+        """The loss of a softmax, which has the costs of all classes if labels are smoothed -> scalar."""
+        class_weights = self.class_weights.to(given.weights.dtype)
+        weights = class_weights[given.labels] * given.weights  # [N]
+        own = (-given.log_p * weights).sum()
         if self.label_smoothing:
-            spread = -(log_p * class_weights).mean(1) * pixels.weights  # [N]
-            values = (1 - self.label_smoothing) * values + self.label_smoothing * spread
-        return weighted_mean(values, weights)
+            spread = (given.costs * class_weights).mean()
+            own = (1 - self.label_smoothing) * own + self.label_smoothing * spread
+        return weighted_mean(own, weights)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from segkit.errors import ConfigError
 
 from .overlap import mean_of_present, overlap
-from .pixels import flatten
+from .softmax import Softmax, softmax
 
 
 class Dice(nn.Module):
@@ -56,8 +56,11 @@ class Dice(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` -> scalar."""
-        pixels = flatten(logits, target, self.num_classes, self.ignore_index)
-        hits, predicted, actual = overlap(pixels, target.shape[-1])
+        return self.cost(softmax(logits, target, self.num_classes, self.ignore_index, overlap=True))
+
+    def cost(self, given: Softmax) -> Tensor:
+        """The loss of a softmax that has the overlap -> scalar."""
+        hits, predicted, actual = overlap(given)
         present = actual != 0
         below = torch.where(present, predicted + actual + self.smooth, 1.0)
         return mean_of_present(1 - (2 * hits + self.smooth) / below, present, self.include_background)

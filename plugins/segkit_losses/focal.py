@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import ConfigError
 
-from .pixels import flatten, weight_tensor, weighted_mean
+from .pixels import weight_tensor, weighted_mean
+from .softmax import softmax
 
 
 class Focal(nn.Module):
@@ -58,10 +58,8 @@ class Focal(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` -> scalar."""
-        pixels = flatten(logits, target, self.num_classes, self.ignore_index)
-        log_p = F.log_softmax(pixels.logits, dim=1, dtype=pixels.weights.dtype)  # [N,C]
-        log_p = log_p.gather(1, pixels.labels[:, None]).squeeze(1)  # [N]
+        given = softmax(logits, target, self.num_classes, self.ignore_index)
         # at p = 1 the gradient of a gamma below 1 would be NaN without the clamp
-        missing = (1 - log_p.exp()).clamp_min(torch.finfo(log_p.dtype).tiny)  # [N]
-        weights = self.class_weights.to(log_p.dtype)[pixels.labels] * pixels.weights  # [N]
-        return weighted_mean(-log_p * missing**self.gamma * weights, weights)
+        missing = (1 - given.log_p.exp()).clamp_min(torch.finfo(given.log_p.dtype).tiny)  # [N]
+        weights = self.class_weights.to(given.log_p.dtype)[given.labels] * given.weights  # [N]
+        return weighted_mean(-given.log_p * missing**self.gamma * weights, weights)

@@ -43,7 +43,8 @@ class Lovasz(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` -> scalar."""
         pixels = flatten(logits, target, self.num_classes, self.ignore_index)
-        p = global_rows(F.softmax(pixels.logits, dim=1, dtype=pixels.weights.dtype))  # [N,C]
+        rows = logits.permute(0, 2, 3, 1).flatten(0, 2)  # [N,C]
+        p = global_rows(F.softmax(rows, dim=1, dtype=pixels.weights.dtype))  # [N,C]
         labels, weights = global_rows(pixels.labels), global_rows(pixels.weights)  # [N]; of all processes
         labelled = weights != 0  # [N]; with labels that do not exist, whose NaN is in the weights
         costs, present = [], []

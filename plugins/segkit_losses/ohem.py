@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.engine.global_batch import global_rows
 from segkit.errors import ConfigError
 
-from .pixels import flatten, weight_tensor, weighted_mean
+from .pixels import weight_tensor, weighted_mean
+from .softmax import softmax
 
 
 class Ohem(nn.Module):
@@ -67,13 +67,11 @@ class Ohem(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` -> scalar."""
-        pixels = flatten(logits, target, self.num_classes, self.ignore_index)
-        log_p = F.log_softmax(pixels.logits, dim=1, dtype=pixels.weights.dtype)  # [N,C]
-        log_p = log_p.gather(1, pixels.labels[:, None]).squeeze(1)  # [N]
-        hard = self._hard(log_p.detach().exp(), pixels.weights != 0)
+        given = softmax(logits, target, self.num_classes, self.ignore_index)
+        hard = self._hard(given.log_p.detach().exp(), given.weights != 0)
         # a product, not a choice: a label that does not exist weighs NaN, also where it is not hard
-        weights = self.class_weights.to(log_p.dtype)[pixels.labels] * pixels.weights * hard  # [N]
-        return weighted_mean(-log_p * weights, weights)
+        weights = self.class_weights.to(given.log_p.dtype)[given.labels] * given.weights * hard  # [N]
+        return weighted_mean(-given.log_p * weights, weights)
 
     def _hard(self, p: Tensor, labelled: Tensor) -> Tensor:
         """Which pixels to keep, bool ``[N]``, by the probability of their class; void is kept or not, it weighs 0."""

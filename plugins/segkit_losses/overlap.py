@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from segkit.engine.global_batch import global_sum
 
-from .pixels import Pixels
+from .softmax import Softmax
 
 
 class Overlap(NamedTuple):
@@ -27,25 +26,9 @@ class Overlap(NamedTuple):
     actual: Tensor
 
 
-def overlap(pixels: Pixels, width: int) -> Overlap:
-    """The overlap of the softmax and the target.
-
-    Args:
-        pixels: the pixels of a batch, void among them.
-        width: pixels in a row of the image.
-    """
-    p = F.softmax(pixels.logits, dim=1, dtype=pixels.weights.dtype)  # [N,C]
-    hits = p.gather(1, pixels.labels[:, None]).squeeze(1) * pixels.weights  # [N]
-
-    # one sum a row of pixels, then over the rows: a single float32 sum of millions of pixels loses digits
-    labels = pixels.labels.reshape(-1, width)  # [B*H,W]
-    rows = p.new_zeros(len(labels), p.shape[1])  # [B*H,C]
-    sums = (
-        rows.scatter_add(1, labels, hits.reshape(-1, width)).sum(0),
-        (p * pixels.weights[:, None]).sum(0),
-        rows.scatter_add(1, labels, pixels.weights.reshape(-1, width)).sum(0),
-    )
-    return Overlap(*global_sum(torch.stack(sums)))  # [3,C]
+def overlap(softmax: Softmax) -> Overlap:
+    """The overlap of the softmax and the target, which must have been asked for."""
+    return Overlap(*global_sum(softmax.overlap))  # [3,C]
 
 
 def mean_of_present(costs: Tensor, present: Tensor, include_background: bool) -> Tensor:

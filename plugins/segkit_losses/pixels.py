@@ -22,18 +22,16 @@ class Pixels(NamedTuple):
     """The pixels of a batch, N = B x H x W.
 
     Attributes:
-        logits: ``[N,C]``; a view where the logits are channels_last.
         labels: int64 ``[N]``, within ``0..C-1`` also where a pixel is void.
-        weights: ``[N]``, 1 where a pixel is labelled, 0 where it is void.
+        weights: ``[N]``, 1 where a pixel is labelled, 0 where it is void, NaN where its label does not exist.
     """
 
-    logits: Tensor
     labels: Tensor
     weights: Tensor
 
 
 def flatten(logits: Tensor, target: Tensor, num_classes: int, ignore_index: int) -> Pixels:
-    """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` as pixels; the weights are float32, or float64 as the logits.
+    """The pixels of a target ``[B,H,W]`` beside logits ``[B,C,H,W]``; the weights are float32, or float64 as the logits.
 
     Raises:
         ModelError: logits of another shape or number of classes.
@@ -49,7 +47,7 @@ def flatten(logits: Tensor, target: Tensor, num_classes: int, ignore_index: int)
     if logits.device.type == "cpu" and not torch.compiler.is_compiling() and unknown.any():
         raise unknown_labels(int(unknown.sum()), num_classes, ignore_index)
     weights = labelled.to(dtype).masked_fill(unknown, math.nan)
-    return Pixels(logits.permute(0, 2, 3, 1).flatten(0, 2), inside, weights)
+    return Pixels(inside, weights)
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from segkit.errors import ConfigError
 
 from .overlap import mean_of_present, overlap
-from .pixels import flatten
+from .softmax import softmax
 
 
 class Tversky(nn.Module):
@@ -72,8 +72,8 @@ class Tversky(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` -> scalar."""
-        pixels = flatten(logits, target, self.num_classes, self.ignore_index)
-        hits, predicted, actual = overlap(pixels, target.shape[-1])
+        given = softmax(logits, target, self.num_classes, self.ignore_index, overlap=True)
+        hits, predicted, actual = overlap(given)
         present = actual != 0
         errors = self.alpha * (predicted - hits) + self.beta * (actual - hits)  # [C]
         costs = torch.where(present, errors, 0.0) / torch.where(present, hits + errors + self.smooth, 1.0)

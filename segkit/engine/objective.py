@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from segkit.engine.shared_pass import shared_pass
 from segkit.errors import ModelError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -29,7 +31,8 @@ class Objective(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """logits ``[B,C,H,W]``, target ``[B,H,W]`` -> the sum (scalar) and the terms without their scales ``[T]``."""
-        values = [self._value(name, loss, logits, target) for name, loss in zip(self.names, self.losses, strict=True)]
+        with shared_pass() if len(self.losses) > 1 else nullcontext():
+            values = [self._value(*term, logits, target) for term in zip(self.names, self.losses, strict=True)]
         total = sum(
             (scale * value for scale, value in zip(self.scales, values, strict=True)), torch.zeros_like(values[0])
         )
