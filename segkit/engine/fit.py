@@ -12,13 +12,15 @@ from typing import Any
 from torch import nn
 
 from segkit.data.findings import of_crops
-from segkit.data.loader import resized_size, shut_down, training_loader, worker_count
+from segkit.data.loader import shut_down
+from segkit.data.resize import resized_size
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, collapse, record
 from segkit.engine.conclusion import conclusion
 from segkit.engine.console import Console, epoch_line, introduction
 from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything
 from segkit.engine.events import Notify, Result, Run, undisturbed
+from segkit.engine.feed import Feed, open_feed
 from segkit.engine.floors import floor
 from segkit.engine.folder import check_folder, clear, locked, write_lines
 from segkit.engine.history import History
@@ -75,10 +77,11 @@ def train_and_evaluate(
         for finding in scan.warnings:
             console.warn(str(finding))
         floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
+        feed = open_feed(job, scan, precision.device, world)
         seed_everything(job.train.seed, job.train.deterministic)
         world.on_first(lambda: stack.enter_context(locked(job.folder)) or ())
         told = undisturbed(notify) if notify and world.first else _nobody
-        run = _Fit(job, scan, floors, precision, told, world, stop, console)
+        run = _Fit(job, scan, feed, floors, precision, told, world, stop, console)
         stack.callback(shut_down, run.batches)
         with explained(job, precision.device, run.keep):
             return run.run(resume)
@@ -91,6 +94,7 @@ class _Fit:
         self,
         job: Job,
         scan: Scan,
+        feed: Feed,
         floors: dict[str, dict[str, Any]],
         precision: Precision,
         notify: Notify,
@@ -101,26 +105,13 @@ class _Fit:
         self.job, self.scan, self.floors, self.precision, self.notify = job, scan, floors, precision, notify
         self.world, self.stop, self.console = world, stop, console
         self.splits, self.config = scan.splits, job.record.get("config", {})
-        self.workers = worker_count(job.train.workers, precision.device)
-        self.batches, self.order = training_loader(
-            self.splits["train"],
-            job.augment,
-            batch_size=job.train.batch_size,
-            seed=job.train.seed,
-            repeat=job.train.repeat,
-            resize=job.data.resize,
-            workers=self.workers,
-            device=precision.device,
-            places=scan.places("train"),
-            parts=job.train.accumulate,
-            rank=world.rank,
-            size=world.size,
-        )
+        self.feed = feed
+        self.batches, self.order = feed.training(job, scan, world)
         planned = job.train.epochs * len(self.order)
         self.steps = min(planned, job.train.max_steps or planned)
         self.epochs = -(-self.steps // len(self.order))
         self.loop = Loop(job.model, job.objective, job.train, precision, self.steps, world=world, stop=stop)
-        self.scorer = Scorer(job, self.splits, floors, precision, self.workers, world)
+        self.scorer = Scorer(job, self.splits, floors, precision, feed, world)
         self.history = History(job.train, self.epochs)
         self.store = Store(job.folder, self.loop, self.history, samples_of(scan), console)
         self.stopped_early, self.finished = "", False
@@ -175,6 +166,8 @@ class _Fit:
             steps += f", in {self.world.size} processes"
         floor, classes = self.floors["val"], len(self.info.classes)
         self.console.say(introduction(self.job.model, self.precision, sizes, floor, classes, steps))
+        if self.feed.told:
+            self.console.say(self.feed.told)
 
     def _epoch(self, epoch: int) -> None:
         self._check_stop()

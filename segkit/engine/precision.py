@@ -20,11 +20,16 @@ class Precision:
     name: str
     device: torch.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That the forward pass computes in."""
+        return DTYPES[self.name]
+
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which a forward pass runs."""
         if self.name == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, DTYPES[self.name])
+        return torch.autocast(self.device.type, self.dtype)
 
     @property
     def needs_scaler(self) -> bool:

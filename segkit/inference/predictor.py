@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segkit.data.loader import Batch, Resize, resized
+from segkit.data.batch import Batch
 from segkit.data.read import read_image
+from segkit.data.resize import Resize, resized
 from segkit.data.sample import Palette, Sample
 from segkit.engine.device import pick_device
 from segkit.engine.evaluate import logits_at
@@ -62,7 +63,7 @@ class Predictor:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise DataError(f"an image is RGB, uint8 [H,W,3]; this one is {image.dtype} {list(image.shape)}")
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # [3,H,W]
-        sample = resized(Sample(pixels, torch.empty(0, 0), ""), self.resize, mask_too=False)
+        sample = resized(Sample(pixels, torch.empty(0, 0), ""), self.resize)
         batch = Batch(sample.image[None], sample.mask[None], None, [""]).to(self.precision.device)
         logits = logits_at(self.model, batch, self.precision, image.shape[:2])  # [1,C,H,W]
         if logits.shape[1] != len(self.classes):

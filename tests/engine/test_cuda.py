@@ -9,18 +9,27 @@ import pytest
 import torch
 
 import segkit
-from segkit.data.loader import Batch, training_loader
+from segkit.data.batch import Batch
+from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint
 from segkit.engine.device import seed_everything
+from segkit.engine.feed import open_feed
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
 from segkit.engine.loop import Loop
 from segkit.engine.precision import resolve
+from segkit.engine.world import World
 from segkit.errors import TrainingError
 from segkit.signals import Interrupted
 
 pytestmark = pytest.mark.gpu
 MakeJob = Callable[..., Job]
+
+
+def a_batch(job: Job, device: torch.device) -> Batch:
+    scan = scan_splits(job.splits)
+    batches, _ = open_feed(job, scan, device, World()).training(job, scan, World())
+    return next(iter(batches)).to(device)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -37,10 +46,7 @@ def test_a_step_waits_for_nothing(make_job: MakeJob, optimizer: str) -> None:
     device = torch.device("cuda")
     job = make_job(optimizer=optimizer, precision="bf16", device="cuda", ema=0.9, clip_norm=1.0)
     loop = Loop(job.model, job.objective, job.train, resolve("bf16", device), steps=10)
-    batches, _ = training_loader(
-        job.splits["train"], job.augment, batch_size=4, seed=0, repeat=1, resize=None, workers=0, device=device
-    )
-    batch = next(iter(batches)).to(device)
+    batch = a_batch(job, device)
     loop.train_step(batch)  # the first one sets things up
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
@@ -124,10 +130,7 @@ def test_a_step_that_is_no_number_is_skipped_on_the_card(make_job: MakeJob) -> N
     device = torch.device("cuda")
     job = make_job(precision="bf16", device="cuda")
     loop = Loop(job.model, job.objective, job.train, resolve("bf16", device), steps=10)
-    batches, _ = training_loader(
-        job.splits["train"], job.augment, batch_size=4, seed=0, repeat=1, resize=None, workers=0, device=device
-    )
-    batch = next(iter(batches)).to(device)
+    batch = a_batch(job, device)
     loop.train_step(batch)
     before = {key: value.clone() for key, value in loop.model.state_dict().items()}
     loop.objective.scales = [float("nan")]

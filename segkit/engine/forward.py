@@ -1,0 +1,73 @@
+"""How a network runs in training: as it is, compiled, or replayed as a CUDA graph; where that fails, as it is."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segkit.engine.precision import Precision
+from segkit.errors import printable
+from segkit.settings import TrainSettings
+
+
+class Forward:
+    """The forward pass of a training step.
+
+    Args:
+        model: that is called, DistributedDataParallel's where there are several processes.
+        settings: ``compile`` and ``cuda_graph``.
+        precision: of the forward pass.
+
+    Attributes:
+        proven: whether a whole step was done in the way that was asked for, or in the plain one.
+    """
+
+    def __init__(self, model: nn.Module, settings: TrainSettings, precision: Precision) -> None:
+        self.model, self.precision = model, precision
+        self._graph = settings.cuda_graph and precision.device.type == "cuda"
+        self._call: Any = torch.compile(model, dynamic=False) if settings.compile else model
+        self._shape: torch.Size | None = None
+        self.proven = not (settings.compile or self._graph)
+
+    def __call__(self, images: Tensor) -> object:
+        """The model's output for ``[B,3,H,W]``."""
+        if self._graph and self._shape is None:
+            self._capture(images)
+        with self.precision.autocast():
+            if self._graph and images.shape != self._shape:  # a graph is of one shape
+                return self.model(images)
+            return self._call(images)
+
+    def give_up(self, error: Exception) -> None:
+        """Go on as it is, and say so in one line."""
+        option = "train.cuda_graph" if self._graph else "train.compile"
+        lines = str(error).strip().splitlines() or [""]
+        print(f"{option} failed, going on without it: {type(error).__name__}: {printable(lines[0])}", file=sys.stderr)
+        self._call, self._graph, self.proven = self.model, False, True
+
+    def _capture(self, images: Tensor) -> None:
+        """Record forward and backward for images of this shape; the warm-up steps change nothing."""
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        whole = _Whole(self.model)
+        # weights are cast anew in each replay, as they change
+        with torch.autocast("cuda", self.precision.dtype, self.precision.name != "fp32", cache_enabled=False):
+            self._call = torch.cuda.make_graphed_callables(whole, (images.detach().clone(),))
+        with torch.no_grad():
+            for buffer, old in zip(self.model.buffers(), before, strict=True):
+                buffer.copy_(old)
+        self._shape = images.shape
+
+
+class _Whole(nn.Module):
+    """Its ``forward`` is replaced by the graph, and the model's own is left as it is."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.model(images)
+        return output
