@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -172,14 +173,12 @@ def test_batches_ahead_are_the_batches(kept: Callable[..., Job]) -> None:
 
 
 @pytest.mark.gpu
-def test_batches_made_on_the_card_wait_for_nothing(kept: Callable[..., Job]) -> None:
+def test_batches_made_on_the_card_wait_for_nothing(
+    kept: Callable[..., Job], no_waiting: Callable[[], AbstractContextManager[None]]
+) -> None:
     device = torch.device("cuda")
     job = kept("device")
     batches, _ = open_feed(job, scanned(job), device, World()).training(job, scanned(job), World())
     list(batches)  # the first ones set things up
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         assert len(list(prefetched(([batch] for batch in batches), device))) == 2
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
