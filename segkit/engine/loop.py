@@ -94,7 +94,7 @@ class Loop:
         self.guard = Guard(self.model, settings.max_skipped, device, settings.log_every)
         self.position = self._begin()
         self._parallel = _parallel(self.model, device) if self.world.size > 1 else None
-        self._forward = Forward(self._parallel or self.model, settings, precision)
+        self._forward = Forward(self._parallel or self.model, self.objective, settings, precision)
         self.mark: Callable[[str], None] = lambda part: None
 
     @property
@@ -254,7 +254,7 @@ class Loop:
             with alone:
                 logits = logits_of(self._forward(images))  # [B,C,H,W]
                 with one_batch(self.world):
-                    loss, terms = self.objective(logits, part.mask)  # outside autocast: float32
+                    loss, terms = self._forward.loss(logits, part.mask)  # outside autocast: float32
                 self.mark("forward")
                 self.scaler.scale(loss * share).backward()
                 self.mark("backward")
