@@ -256,7 +256,7 @@ class Loop:
                 with one_batch(self.world):
                     loss, terms = self._forward.loss(logits, part.mask)  # outside autocast: float32
                 self.mark("forward")
-                self.scaler.scale(loss * share).backward()
+                self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
                 self.mark("backward")
             sums += torch.cat([loss.detach().view(1), terms]) * share
         return sums

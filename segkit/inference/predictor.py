@@ -30,6 +30,7 @@ class Predictor:
         ignore_index: the label of void in masks; never predicted.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        on_cpu: what ``auto`` is on a CPU: that of the run.
         resize: what the network sees: a factor or [height, width], as in training.
 
     Raises:
@@ -45,9 +46,10 @@ class Predictor:
         ignore_index: int = 255,
         device: str = "auto",
         precision: str = "auto",
+        on_cpu: str = "fp32",
         resize: Resize = None,
     ) -> None:
-        self.precision = resolve(precision, pick_device(device))
+        self.precision = resolve(precision, pick_device(device), on_cpu)
         self.model = model.to(self.precision.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.palette = tuple(classes), palette
         self.ignore_index, self.resize = ignore_index, resize
