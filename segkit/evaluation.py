@@ -17,7 +17,6 @@ from segkit.engine.device import pick_device, seed_everything
 from segkit.engine.evaluate import evaluate
 from segkit.engine.floors import Constant, beside, floor
 from segkit.engine.folder import read_json
-from segkit.engine.precision import resolve
 from segkit.errors import RunFolderError, printable
 from segkit.loading import load
 from segkit.overrides import Overrides
@@ -63,7 +62,8 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     ]
     device = pick_device(config.train.device)
     seed_everything(config.train.seed, config.train.deterministic)
-    model = load(folder, device=str(device), precision=config.train.precision).model
+    predictor = load(folder, device=str(device), precision=config.train.precision)
+    model, precision = predictor.model, predictor.precision
     first = next(iter(scan.splits.values()))
     metrics = build_metrics(config.metrics, first)
     scores = {}
@@ -73,7 +73,7 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
         found = evaluate(
             model,
             dataset,
-            precision=resolve(config.train.precision, device),
+            precision=precision,
             objective=build_objective(losses, dataset).to(device),
             metrics=metrics,
             batch_size=config.train.batch_size,

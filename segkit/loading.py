@@ -45,6 +45,7 @@ class _Facts(pydantic.BaseModel):
     ignore_index: _Byte
     classes: list[str]
     palette: list[tuple[_Byte, _Byte, _Byte]]
+    precision: str = "auto"
     resize: _Factor | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
 
 
@@ -77,6 +78,7 @@ def load(
         ignore_index=facts.ignore_index,
         device=device,
         precision=precision,
+        on_cpu=facts.precision,
         resize=facts.resize,
     )
 

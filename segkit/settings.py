@@ -23,6 +23,11 @@ class DataSettings(Settings):
     resize: Annotated[float, Field(gt=0, le=8)] | Pair | None = Field(
         None, description="a factor, or [height, width]; scores are still taken at each mask's own size"
     )
+    cache: Literal["auto", "none", "ram", "device"] = Field(
+        "auto",
+        description="where images are kept decoded: ram, in one file that is mapped into memory; device; auto: on CUDA "
+        "the device if they fit into 40 % of its free memory, else ram; on a CPU none, as it saves little there",
+    )
     on_bad: Literal["stop", "skip"] = Field(
         "stop", description="skip leaves out what cannot be used, with a warning that names it"
     )
@@ -85,6 +90,9 @@ class TrainSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 where it is fast")
     channels_last: bool = Field(True, description="faster convolutions on CUDA and on CPUs with AMX")
     compile: bool = Field(False, description="torch.compile for training; pays off in long runs on CUDA")
+    cuda_graph: bool = Field(
+        False, description="replay the network as one CUDA graph: faster where a step is short; needs fixed crops"
+    )
     deterministic: bool = Field(False, description="bit-equal repetition on CUDA, at a price")
     seed: int = Field(0, ge=0, le=2**32 - 1)
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
@@ -107,6 +115,8 @@ class TrainSettings(Settings):
     def _divisible(self) -> TrainSettings:
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate = {self.accumulate} must divide batch_size = {self.batch_size}")
+        if self.compile and self.cuda_graph:
+            raise ValueError("compile and cuda_graph exclude each other: give one of them")
         return self
 
 

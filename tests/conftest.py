@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,25 @@ def real_data() -> Path:
     if not (folder / "camvid").is_dir():
         pytest.skip(f"no real data in {folder} (set SEGKIT_TEST_DATA)")
     return folder
+
+
+@pytest.fixture
+def no_waiting() -> Callable[[], AbstractContextManager[None]]:
+    """A block in which it is an error if the host waits for the card."""
+    import torch
+
+    def mode(name: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of being a prototype
+            torch.cuda.set_sync_debug_mode(name)
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        torch.cuda.synchronize()
+        mode("error")
+        try:
+            yield
+        finally:
+            mode("default")
+
+    return block

@@ -21,11 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 import segkit
-from segkit.data.loader import resized
 from segkit.data.palette import voc_palette
 from segkit.data.pictures import save_palette_png
 from segkit.data.read import read_mask
-from segkit.data.sample import Sample
+from segkit.data.resize import mask_at
 from segkit.errors import LabelError
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
@@ -73,11 +72,10 @@ def test_a_jpeg_changes_labels_into_other_labels_and_is_refused_under_any_name(
         read_mask(path)
 
 
-def test_bilinear_halving_invents_labels_and_resized_takes_them_as_they_are(damage: Damage) -> None:
+def test_bilinear_halving_invents_labels_and_the_nearest_takes_them_as_they_are(damage: Damage) -> None:
     height, width = damage.mask.shape
     bilinear = np.asarray(Image.fromarray(damage.mask).resize((width // 2, height // 2), Image.Resampling.BILINEAR))
-    sample = Sample(torch.zeros(3, height, width, dtype=torch.uint8), torch.from_numpy(damage.mask), "mask")
-    halved = resized(sample, 0.5, mask_too=True).mask.numpy()
+    halved = mask_at(torch.from_numpy(damage.mask), height // 2, width // 2).numpy()
     assert (bilinear != halved).mean() == pytest.approx(damage.bilinear, abs=0.005)
     assert bilinear.max() <= 11  # all in range: between sky (0) and pavement (4) lies a pole (2)
     assert np.array_equal(halved, damage.mask[1::2, 1::2])

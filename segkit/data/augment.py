@@ -97,21 +97,28 @@ def draw(
 
 
 def draw_mixed(
-    settings: AugmentSettings, mask: Tensor, key: tuple[int, int, int], targets: Targets, ignore_index: int
+    settings: AugmentSettings,
+    size: tuple[int, int],
+    key: tuple[int, int, int],
+    targets: Targets,
+    mask: Tensor | None,
+    ignore_index: int,
 ) -> View:
     """Draw a view of which no class fills more than ``max_class_share``; where ten tries find none, the last one.
 
     Args:
         settings: as in :func:`draw`, likewise ``key`` and ``targets``.
-        mask: uint8 ``[H,W]``.
+        size: height and width of the image, pixels.
         key: (seed, epoch, index).
         targets: what a share of the views is centred on.
+        mask: uint8 ``[H,W]``, which is looked at where ``max_class_share`` is below 1.
         ignore_index: the label of void, which is not counted.
     """
-    height, width = mask.shape
     for attempt in range(TRIES):
-        view = draw(settings, height, width, key, targets, attempt)
-        if settings.max_class_share == 1 or _largest_share(mask, view, ignore_index) <= settings.max_class_share:
+        view = draw(settings, *size, key, targets, attempt)
+        if settings.max_class_share == 1 or mask is None:
+            break
+        if _largest_share(mask, view, ignore_index) <= settings.max_class_share:
             break
     return view
 

@@ -13,7 +13,7 @@ import numpy as np
 from segkit.data.facts import Facts
 from segkit.data.faults import Advise, grouped
 from segkit.data.leaks import same_pictures, similar_pictures
-from segkit.data.loader import Resize, resized_size
+from segkit.data.resize import Resize, resized_size
 from segkit.data.sample import Dataset
 from segkit.data.seams import interpolated
 from segkit.errors import Fault, first_few

@@ -1,4 +1,4 @@
-"""From a dataset to batches: how samples are viewed, stacked, and loaded by worker processes.
+"""From samples to batches: how they are viewed, stacked, and loaded by worker processes.
 
 uint8 travels to the device; normalisation and colours happen there. The views are pure functions of (seed, epoch,
 index), so that worker processes keep no state.
@@ -7,118 +7,87 @@ index), so that worker processes keep no state.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data import augment
+from segkit.data.batch import Batch
+from segkit.data.cores import cores
 from segkit.data.normalise import MEAN_PIXEL
 from segkit.data.order import BatchOrder, EvaluationOrder, Key
 from segkit.data.places import Places
-from segkit.data.sample import Dataset, Sample, checked
-from segkit.errors import DataError
+from segkit.data.sample import Sample
+from segkit.data.samples import Samples
 from segkit.settings import AugmentSettings
 from segkit.signals import CAUGHT
 
-Resize = float | Sequence[int] | None
 PATIENCE = 2.0  # seconds for the processes of a loader to end what they are at
 
 
-class Batch(NamedTuple):
-    """What a step or an evaluation gets.
+class Draws:
+    """What is drawn for each key ``(epoch, index)``: the same view each time, whoever asks.
 
-    Attributes:
-        image: uint8 ``[B,3,H,W]``.
-        mask: uint8 ``[B,H,W]``; in evaluation at the mask's own size, not the resized image's.
-        colour: float32 ``[B,3,4]``, or None where colours stay.
-        names: one a sample.
+    Args:
+        samples: the split.
+        settings: what is drawn, from which ranges.
+        seed: another one, other views.
+        places: of the split's classes.
     """
 
-    image: Tensor
-    mask: Tensor
-    colour: Tensor | None
-    names: list[str]
+    def __init__(self, samples: Samples, settings: AugmentSettings, seed: int, places: Places | None = None) -> None:
+        self.settings, self.seed, self.length = settings, seed, len(samples)
+        self.ignore_index = samples.dataset.ignore_index
+        self.places = places if settings.class_balanced else None
 
-    def to(self, device: torch.device) -> Batch:
-        """The batch on the device; the copy does not block where memory is pinned."""
-        colour = None if self.colour is None else self.colour.to(device, non_blocking=True)
-        image, mask = self.image.to(device, non_blocking=True), self.mask.to(device, non_blocking=True)
-        return Batch(image, mask, colour, self.names)
+    def number(self, key: Key) -> int:
+        """Which sample a key means."""
+        return key[1] % self.length
 
-    def parts(self, count: int) -> list[Batch]:
-        """The batch in ``count`` parts, for gradient accumulation; fewer where it has fewer images."""
-        size = -(-len(self.names) // count)
-        starts = range(0, len(self.names), size)
-        return [
-            Batch(
-                self.image[s : s + size],
-                self.mask[s : s + size],
-                None if self.colour is None else self.colour[s : s + size],
-                self.names[s : s + size],
-            )
-            for s in starts
-        ]
+    def view(self, key: Key, size: tuple[int, int], mask: Tensor | None) -> augment.View:
+        """The view of a key.
+
+        Args:
+            key: (epoch, index).
+            size: of the sample's image, height and width.
+            mask: uint8, of that size; needed where ``max_class_share`` judges it.
+        """
+        targets = self.places.of(self.number(key)) if self.places else ()
+        return augment.draw_mixed(self.settings, size, (self.seed, *key), targets, mask, self.ignore_index)
 
 
 class TrainingViews(TorchDataset[tuple[Sample, augment.View]]):
-    """A dataset of random views; ``[(epoch, index)]`` is the same view each time it is asked for."""
+    """Random views of samples; ``[(epoch, index)]`` is the same view each time it is asked for."""
 
-    def __init__(
-        self, dataset: Dataset, settings: AugmentSettings, seed: int, resize: Resize, places: Places | None = None
-    ) -> None:
-        self.dataset, self.settings, self.seed, self.resize = dataset, settings, seed, resize
-        self.places = places if settings.class_balanced else None
+    def __init__(self, samples: Samples, draws: Draws) -> None:
+        self.samples, self.draws = samples, draws
 
     def __getitem__(self, key: Key) -> tuple[Sample, augment.View]:
-        epoch, index = key
-        number = index % len(self.dataset)
-        sample = resized(read(self.dataset, number), self.resize, mask_too=True)
-        targets = self.places.of(number) if self.places else ()
-        view = augment.draw_mixed(
-            self.settings, sample.mask, (self.seed, epoch, index), targets, self.dataset.ignore_index
-        )
-        return augment.apply(sample, view, self.dataset.ignore_index), view
+        sample = self.samples.to_train(self.draws.number(key))
+        height, width = sample.mask.shape
+        view = self.draws.view(key, (height, width), sample.mask)
+        return augment.apply(sample, view, self.draws.ignore_index), view
 
 
 class EvaluationViews(TorchDataset[Sample]):
-    """A dataset as it is, but for the size of its images."""
+    """Samples as they are."""
 
-    def __init__(self, dataset: Dataset, resize: Resize) -> None:
-        self.dataset, self.resize = dataset, resize
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.samples)
 
     def __getitem__(self, index: int) -> Sample:
-        return resized(read(self.dataset, index), self.resize, mask_too=False)
-
-
-def read(dataset: Dataset, index: int) -> Sample:
-    """A sample of a dataset; to whatever the dataset raises a note is added which one it was.
-
-    Raises:
-        DataError: it breaks the contract of samples, or its files cannot be read.
-    """
-    try:
-        return checked(dataset[index])
-    except Exception as error:
-        files = getattr(dataset, "files", None)
-        names = f" ({', '.join(map(str, files(index)))})" if files else ""
-        which = f"sample {index} of {type(dataset).__name__}{names}"
-        if isinstance(error, OSError):  # a disk of the network that has gone
-            raise DataError(f"{which} cannot be read: {error}") from error
-        error.add_note(f"this was {which}")
-        raise
+        return self.samples.to_score(index)
 
 
 class CollateTraining:
@@ -159,41 +128,27 @@ def collate_evaluation(samples: list[Sample]) -> list[Batch]:
 
 
 def training_loader(
-    dataset: Dataset,
-    settings: AugmentSettings,
-    *,
-    batch_size: int,
-    seed: int,
-    repeat: int,
-    resize: Resize,
-    workers: int,
-    device: torch.device,
-    places: Places | None = None,
-    parts: int = 1,
-    rank: int = 0,
-    size: int = 1,
-) -> tuple[DataLoader[Batch], BatchOrder]:
-    """A loader of training batches, and the order whose ``epoch`` and ``start`` are set before each pass."""
-    order = BatchOrder(len(dataset), batch_size, seed, repeat, parts=parts, rank=rank, size=size)
-    loader: DataLoader[Batch] = DataLoader(
-        TrainingViews(dataset, settings, seed, resize, places),  # type: ignore[arg-type]
+    samples: Samples, draws: Draws, order: BatchOrder, *, workers: int, device: torch.device
+) -> DataLoader[Batch]:
+    """A loader of training batches, in an order whose ``epoch`` and ``start`` are set before each pass."""
+    return DataLoader(
+        TrainingViews(samples, draws),  # type: ignore[arg-type]
         batch_sampler=order,
-        collate_fn=CollateTraining(dataset.ignore_index, settings.colour > 0),
+        collate_fn=CollateTraining(draws.ignore_index, draws.settings.colour > 0),
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
         worker_init_fn=_begin,
-        generator=torch.Generator().manual_seed(seed),  # else it would draw from the one that dropout uses
+        generator=torch.Generator().manual_seed(draws.seed),  # else it would draw from the one that dropout uses
     )
-    return loader, order
 
 
 def evaluation_loader(
-    dataset: Dataset, order: EvaluationOrder, *, resize: Resize, workers: int, device: torch.device
+    samples: Samples, order: EvaluationOrder, *, workers: int, device: torch.device
 ) -> DataLoader[list[Batch]]:
     """A loader of lists of equal-sized batches, in the given order."""
     return DataLoader(
-        EvaluationViews(dataset, resize),  # type: ignore[arg-type]
+        EvaluationViews(samples),  # type: ignore[arg-type]
         batch_sampler=order,
         collate_fn=collate_evaluation,
         num_workers=workers,
@@ -203,7 +158,7 @@ def evaluation_loader(
     )
 
 
-def shut_down(loader: DataLoader[Batch]) -> None:
+def shut_down(loader: Iterable[Batch]) -> None:
     """End the loader's processes; those of an iterator that is alive when Python ends can keep it from ending."""
     iterator: Any = getattr(loader, "_iterator", None)  # torch has no public name for it
     if not hasattr(iterator, "_shutdown_workers"):
@@ -222,31 +177,7 @@ def worker_count(workers: int | str, device: torch.device) -> int:
     """``auto`` is one worker a core on CUDA, at most 8, and none on the CPU: there the network needs the cores."""
     if isinstance(workers, int):
         return workers
-    return min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
-
-
-def resized(sample: Sample, resize: Resize, *, mask_too: bool) -> Sample:
-    """The sample with its image resized (antialiased), its mask too (nearest) or left at its own size."""
-    size = resized_size(sample.image.shape[1], sample.image.shape[2], resize)
-    if size == tuple(sample.image.shape[1:]):
-        return sample
-    width_height = (size[1], size[0])
-    pixels = Image.fromarray(np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()))
-    image = np.asarray(pixels.resize(width_height, Image.Resampling.BILINEAR))
-    mask = sample.mask
-    if mask_too:
-        labels = Image.fromarray(np.ascontiguousarray(mask.numpy()))
-        mask = torch.from_numpy(np.asarray(labels.resize(width_height, Image.Resampling.NEAREST)).copy())
-    return Sample(torch.from_numpy(image.copy()).permute(2, 0, 1), mask, sample.name)
-
-
-def resized_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
-    """Height and width after ``resize``: a factor, or [height, width], or None."""
-    if resize is None:
-        return height, width
-    if isinstance(resize, (int, float)):
-        return max(1, round(height * resize)), max(1, round(width * resize))
-    return int(resize[0]), int(resize[1])
+    return min(8, cores()) if device.type == "cuda" else 0
 
 
 def _begin(_worker: int) -> None:

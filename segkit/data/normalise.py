@@ -19,6 +19,12 @@ def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.tensor(MEAN, device=device).view(3, 1, 1), torch.tensor(STD, device=device).view(3, 1, 1)
 
 
+@functools.cache
+def mean_pixel(device: torch.device) -> Tensor:
+    """:data:`MEAN_PIXEL` as float32 ``[3,1,1]``."""
+    return torch.tensor(MEAN_PIXEL, dtype=torch.float32, device=device).view(3, 1, 1)
+
+
 def normalise(images: Tensor, colour: Tensor | None = None) -> Tensor:
     """Normalise uint8 images, after an affine change of their colours where one is given.
 

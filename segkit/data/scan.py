@@ -6,24 +6,24 @@ all splits are found before any is told.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from segkit.data import findings
+from segkit.data.cores import cores
 from segkit.data.facts import Facts, look_at
 from segkit.data.findings import Finding
 from segkit.data.labels import LabelCounts
 from segkit.data.places import Places
 from segkit.data.sample import Dataset
-from segkit.data.scan_cache import ScanCache, stamp_of
+from segkit.data.scan_cache import ScanCache
+from segkit.data.stamps import has_files, reading_of, stamps_of
 from segkit.data.subset import Subset
 from segkit.errors import Fault, LabelError
 from segkit.settings import DataSettings
@@ -98,7 +98,7 @@ def scan_splits(
     settings = settings or DataSettings()
     caches: dict[str, ScanCache] = {}
     noted: dict[str, list[Facts | list[Fault]]] = {}
-    stamps = {name: _stamps(dataset) for name, dataset in splits.items()}
+    stamps = {name: stamps_of(dataset) for name, dataset in splits.items()}
     often = Counter(stamp for those in stamps.values() for stamp in those)  # several samples of one file
     try:
         for name, dataset in splits.items():
@@ -134,7 +134,7 @@ def _noted(
     noted: dict[int, Facts | list[Fault]] = {index: each for index, each in enumerate(known) if each}
     unread = [index for index in range(len(dataset)) if index not in noted]
     # decoding releases the interpreter; a dataset that names no files may hold one that it reads on in
-    pool = ThreadPoolExecutor(os.cpu_count() if cache else 1)
+    pool = ThreadPoolExecutor(cores() if cache else 1)
     try:
         results = pool.map(lambda index: look_at(dataset, index, split), unread)
         shown = tqdm(results, f"labels of {split}", len(unread), leave=False, disable=None if progress else True)
@@ -155,21 +155,7 @@ def _noted(
 
 def _cache(dataset: Dataset, caches: dict[str, ScanCache]) -> ScanCache | None:
     """The cache of this way to read: by the class, its classes, and what it says itself; None where it says nothing."""
-    if not hasattr(dataset, "reading") or not hasattr(dataset, "files"):
+    if not has_files(dataset):
         return None
-    kind = f"{type(dataset).__module__}.{type(dataset).__qualname__}"
-    key = f"{kind} {len(dataset.classes)} {dataset.ignore_index} {dataset.reading}"
+    key = reading_of(dataset)
     return caches.setdefault(key, ScanCache(key))
-
-
-def _stamps(dataset: Any) -> list[bytes | None]:
-    """For each sample what changes with its files; None where nothing is known of them, as reading them will tell."""
-    if not hasattr(dataset, "files"):
-        return [None] * len(dataset)
-    stamps: list[bytes | None] = []
-    for index in range(len(dataset)):
-        try:
-            stamps.append(stamp_of(dataset.files(index)))
-        except Exception:  # a file that is missing, or a dataset that does not know
-            stamps.append(None)
-    return stamps

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -88,22 +88,6 @@ def folder() -> Path:
         )
     except RuntimeError:  # nobody's home is known, as in some containers: nothing is kept
         return Path(os.devnull)
-
-
-def stamp_of(paths: Iterable[Path]) -> bytes:
-    """16 bytes that change when a file gets another name, size or time of modification.
-
-    Raises:
-        OSError: a file is not there.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        state = os.stat(path)  # noqa: PTH116  (pathlib takes twice as long, of 50,000 files; so below)
-        place = os.path.abspath(path)  # noqa: PTH100
-        digest.update(
-            f"{place}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0".encode(errors="surrogateescape")
-        )
-    return digest.digest()
 
 
 def _packed(facts: Mapping[bytes, Facts]) -> dict[str, np.ndarray]:

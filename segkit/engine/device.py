@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import torch
 
+from segkit.data.cores import cores
 from segkit.errors import ConfigError
 
 
@@ -58,6 +59,12 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(words[0]))
     np.random.seed(int(words[1]))
     random.seed(int(words[2]))
+
+
+def use_cores() -> None:
+    """At most one thread a core that this process may use: torch counts those of the machine, not of the container."""
+    if torch.get_num_threads() > cores() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores())
 
 
 def device_name(device: torch.device) -> str:

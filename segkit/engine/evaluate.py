@@ -10,12 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from segkit.data.loader import Batch, Resize, evaluation_loader
+from segkit.data.batch import Batch
 from segkit.data.normalise import normalise
 from segkit.data.order import EvaluationOrder
+from segkit.data.resize import Resize
 from segkit.data.sample import Dataset
+from segkit.data.samples import Samples
+from segkit.data.source import Source, scored_batches
 from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision
+from segkit.engine.prefetch import prefetched
 from segkit.engine.world import World
 from segkit.errors import ConfigError, ModelError
 from segkit.metric import scores
@@ -69,6 +73,7 @@ def evaluate(
     batch_size: int = 8,
     resize: Resize = None,
     workers: int = 0,
+    source: Source | None = None,
     description: str = "",
     watcher: Watcher | None = None,
     world: World | None = None,
@@ -84,6 +89,7 @@ def evaluate(
         batch_size: images of one size that are computed together.
         resize: as ``data.resize``.
         workers: processes that load data.
+        source: where the samples come from; left out: they are read from the dataset.
         description: of the progress bar; none is shown without it.
         watcher: is shown every target.
         world: processes that share the batches, each of which is seen by one of them. With a metric that cannot be
@@ -104,7 +110,7 @@ def evaluate(
     world = world or World()
     sharing = world if all(can_merge(metric) for metric in updated) else World()
     order = EvaluationOrder(len(dataset), batch_size, rank=sharing.rank, size=sharing.size)
-    loader = evaluation_loader(dataset, order, resize=resize, workers=workers, device=device)
+    loader: Any = scored_batches(source or Samples(dataset, resize), order, workers, device)
     for metric in updated:
         metric.reset()
     losses: list[tuple[int, int, Tensor]] = []  # the batch's number, its images, and [1 + T] on the device
@@ -113,13 +119,16 @@ def evaluate(
     torch.backends.cudnn.benchmark = False  # every new size would be measured anew
     try:
         with held():  # processes may be forked
-            source = iter(loader)
+            waiting = iter(loader)
         shown = tqdm(
-            source, description, len(loader), leave=False, disable=None if description and world.first else True
+            prefetched(waiting, device),
+            description,
+            len(loader),
+            leave=False,
+            disable=None if description and world.first else True,
         )
         for number, batches in zip(order.mine, shown, strict=True):
             for batch in batches:
-                batch = batch.to(device)
                 logits = logits_at(model, batch, precision, batch.mask.shape[1:])
                 target = batch.mask.long()
                 for metric in updated:

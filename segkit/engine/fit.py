@@ -12,15 +12,18 @@ from typing import Any
 from torch import nn
 
 from segkit.data.findings import of_crops
-from segkit.data.loader import resized_size, shut_down, training_loader, worker_count
+from segkit.data.loader import shut_down
+from segkit.data.resize import resized_size
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, collapse, record
 from segkit.engine.conclusion import conclusion
 from segkit.engine.console import Console, epoch_line, introduction
-from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything
+from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything, use_cores
 from segkit.engine.events import Notify, Result, Run, undisturbed
+from segkit.engine.fastest import faster_on_cpu
+from segkit.engine.feed import Feed, open_feed
 from segkit.engine.floors import floor
-from segkit.engine.folder import check_folder, clear, locked, write_lines
+from segkit.engine.folder import check_folder, clear, locked, read_json, write_lines
 from segkit.engine.history import History
 from segkit.engine.job import Job, check
 from segkit.engine.loop import Loop
@@ -67,18 +70,24 @@ def train_and_evaluate(
         job = replace(job, folder=job.folder.resolve())
         world.on_first(lambda: check_folder(job.folder, resume=resume, overwrite=overwrite))
         check(job)
-        precision = resolve(job.train.precision, pick_device(job.train.device))
+        resolve(job.train.precision, pick_device(job.train.device))  # refused before the data is read
         scan = job.scan or world.first_before_others(lambda: scan_splits(job.splits, job.data, progress=world.first))
         scan.refuse_errors()
         scan = replace(scan, findings=[*scan.findings, *of_crops(scan.facts["train"], job.augment, job.data.resize)])
         console = Console(world.first)
         for finding in scan.warnings:
             console.warn(str(finding))
+        precision, why = world.on_first(lambda: _precision(job, resume))
+        precision = replace(precision, device=pick_device(job.train.device))
+        if why:
+            console.say(f"train.precision = auto: {why}")
         floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
+        feed = open_feed(job, scan, precision.device, world)
+        use_cores()
         seed_everything(job.train.seed, job.train.deterministic)
         world.on_first(lambda: stack.enter_context(locked(job.folder)) or ())
         told = undisturbed(notify) if notify and world.first else _nobody
-        run = _Fit(job, scan, floors, precision, told, world, stop, console)
+        run = _Fit(job, scan, feed, floors, precision, told, world, stop, console)
         stack.callback(shut_down, run.batches)
         with explained(job, precision.device, run.keep):
             return run.run(resume)
@@ -91,6 +100,7 @@ class _Fit:
         self,
         job: Job,
         scan: Scan,
+        feed: Feed,
         floors: dict[str, dict[str, Any]],
         precision: Precision,
         notify: Notify,
@@ -101,26 +111,13 @@ class _Fit:
         self.job, self.scan, self.floors, self.precision, self.notify = job, scan, floors, precision, notify
         self.world, self.stop, self.console = world, stop, console
         self.splits, self.config = scan.splits, job.record.get("config", {})
-        self.workers = worker_count(job.train.workers, precision.device)
-        self.batches, self.order = training_loader(
-            self.splits["train"],
-            job.augment,
-            batch_size=job.train.batch_size,
-            seed=job.train.seed,
-            repeat=job.train.repeat,
-            resize=job.data.resize,
-            workers=self.workers,
-            device=precision.device,
-            places=scan.places("train"),
-            parts=job.train.accumulate,
-            rank=world.rank,
-            size=world.size,
-        )
+        self.feed = feed
+        self.batches, self.order = feed.training(job, scan, world)
         planned = job.train.epochs * len(self.order)
         self.steps = min(planned, job.train.max_steps or planned)
         self.epochs = -(-self.steps // len(self.order))
         self.loop = Loop(job.model, job.objective, job.train, precision, self.steps, world=world, stop=stop)
-        self.scorer = Scorer(job, self.splits, floors, precision, self.workers, world)
+        self.scorer = Scorer(job, self.splits, floors, precision, feed, world)
         self.history = History(job.train, self.epochs)
         self.store = Store(job.folder, self.loop, self.history, samples_of(scan), console)
         self.stopped_early, self.finished = "", False
@@ -175,6 +172,8 @@ class _Fit:
             steps += f", in {self.world.size} processes"
         floor, classes = self.floors["val"], len(self.info.classes)
         self.console.say(introduction(self.job.model, self.precision, sizes, floor, classes, steps))
+        if self.feed.told:
+            self.console.say(self.feed.told)
 
     def _epoch(self, epoch: int) -> None:
         self._check_stop()
@@ -304,6 +303,17 @@ class _Fit:
         """The shorter side of a training image, pixels."""
         height, width = self.scan.facts["train"][0].size
         return min(resized_size(height, width, self.job.data.resize))
+
+
+def _precision(job: Job, resume: bool) -> tuple[Precision, str]:
+    """The precision of a run, and why; one that goes on keeps that which it began with."""
+    device = pick_device(job.train.device)
+    if job.train.precision != "auto" or device.type != "cpu":
+        return resolve(job.train.precision, device), ""
+    if resume and (job.folder / "config.json").is_file():
+        return resolve("auto", device, str(read_json(job.folder / "config.json").get("precision"))), ""
+    name, why = faster_on_cpu(job.model)
+    return resolve("auto", device, name), why
 
 
 def _nobody(_event: str, **_arguments: Any) -> None:

@@ -17,20 +17,22 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from segkit.data.loader import Batch
+from segkit.data.batch import Batch
 from segkit.data.normalise import normalise
 from segkit.engine.average import MovingAverage
 from segkit.engine.checkpoint import load_weights
 from segkit.engine.device import seed_step
 from segkit.engine.evaluate import logits_of
+from segkit.engine.forward import Forward
 from segkit.engine.global_batch import one_batch
 from segkit.engine.guard import Guard
 from segkit.engine.objective import Objective
 from segkit.engine.optimizer import build_optimizer, learning_rate, set_learning_rate
 from segkit.engine.precision import Precision
+from segkit.engine.prefetch import prefetched
 from segkit.engine.sync_batch_norm import synchronised
 from segkit.engine.world import World
-from segkit.errors import CheckpointError, ModelError, first_few, printable
+from segkit.errors import CheckpointError, ModelError, first_few
 from segkit.settings import TrainSettings
 from segkit.signals import StopSignals
 
@@ -60,6 +62,7 @@ class Loop:
         step: optimizer steps taken so far, those among them that were skipped.
         steps: optimizer steps of the whole run, which the learning rate is planned for.
         position: in the epoch that goes on.
+        mark: called at the end of each part of a step: ``forward``, ``backward``, ``optimizer``; a benchmark's clock.
     """
 
     def __init__(
@@ -91,9 +94,8 @@ class Loop:
         self.guard = Guard(self.model, settings.max_skipped, device, settings.log_every)
         self.position = self._begin()
         self._parallel = _parallel(self.model, device) if self.world.size > 1 else None
-        forward = self._parallel or self.model
-        self._forward: Any = torch.compile(forward, dynamic=False) if settings.compile else forward
-        self._proven = not settings.compile
+        self._forward = Forward(self._parallel or self.model, self.objective, settings, precision)
+        self.mark: Callable[[str], None] = lambda part: None
 
     @property
     def evaluated(self) -> nn.Module:
@@ -142,11 +144,12 @@ class Loop:
             disable=None if self.world.first else True,
         )
         with self.stop.held():  # processes may be forked
-            source = iter(batches) if self.position.steps < length else iter(())
+            waiting = iter(batches) if self.position.steps < length else iter(())
+        source = prefetched(([batch] for batch in waiting), self.precision.device)
         # alone, a process may stop while it waits for a batch; of several all must take the same steps
         with bar, self.stop.held() if self.world.size > 1 else nullcontext():
             while self.position.steps < length:
-                batch = next(source).to(self.precision.device)
+                (batch,) = next(source)
                 with self._whole():
                     agreed = self.world.agreement(wishes())
                     self.position.sums += self.train_step(batch)
@@ -204,6 +207,7 @@ class Loop:
         self.step += 1
         if self.average:
             self.average.update(self.model)
+        self.mark("optimizer")
         return torch.where(bad, 0.0, values)
 
     def _refuse_unused(self) -> None:
@@ -220,25 +224,20 @@ class Loop:
 
         Nothing is lost then: what was there before it is in the checkpoint that the run began with.
         """
-        return self.stop.held() if self._proven else nullcontext()
+        return self.stop.held() if self._forward.proven else nullcontext()
 
     def _gradients(self, batch: Batch) -> Tensor:
-        if self._proven:
+        if self._forward.proven:
             return self._forward_backward(batch)
         try:
             values = self._forward_backward(batch)
         except Exception as error:  # whatever the compiler could not do, eager can
             if self.precision.device.type == "cuda" and isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
-            lines = str(error).strip().splitlines() or [""]
-            print(
-                f"train.compile failed, going on without it: {type(error).__name__}: {printable(lines[0])}",
-                file=sys.stderr,
-            )
-            self._forward = self._parallel or self.model
+            self._forward.give_up(error)
             self.optimizer.zero_grad(set_to_none=True)
             values = self._forward_backward(batch)
-        self._proven = True
+        self._forward.proven = True
         return values
 
     def _forward_backward(self, batch: Batch) -> Tensor:
@@ -253,11 +252,12 @@ class Loop:
             # gradients travel once a step
             alone = self._parallel.no_sync() if self._parallel and part is not parts[-1] else nullcontext()
             with alone:
-                with self.precision.autocast():
-                    logits = logits_of(self._forward(images))  # [B,C,H,W]
+                logits = logits_of(self._forward(images))  # [B,C,H,W]
                 with one_batch(self.world):
-                    loss, terms = self.objective(logits, part.mask)  # outside autocast: float32
-                self.scaler.scale(loss * share).backward()
+                    loss, terms = self._forward.loss(logits, part.mask)  # outside autocast: float32
+                self.mark("forward")
+                self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+                self.mark("backward")
             sums += torch.cat([loss.detach().view(1), terms]) * share
         return sums
 

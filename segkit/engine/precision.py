@@ -20,11 +20,16 @@ class Precision:
     name: str
     device: torch.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That the forward pass computes in."""
+        return DTYPES[self.name]
+
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which a forward pass runs."""
         if self.name == "fp32":
             return nullcontext()
-        return torch.autocast(self.device.type, DTYPES[self.name])
+        return torch.autocast(self.device.type, self.dtype)
 
     @property
     def needs_scaler(self) -> bool:
@@ -32,8 +37,13 @@ class Precision:
         return self.name == "fp16" and self.device.type == "cuda"
 
 
-def resolve(precision: str, device: torch.device) -> Precision:
-    """``auto`` is bf16 on CUDA cards that have it and on CPUs with AMX, else fp16 on CUDA and fp32 on the CPU.
+def resolve(precision: str, device: torch.device, on_cpu: str = "fp32") -> Precision:
+    """``auto`` is bf16 on CUDA cards that have it, else fp16; on a CPU what was measured there.
+
+    Args:
+        precision: as ``train.precision``.
+        device: that computes.
+        on_cpu: what ``auto`` is on a CPU, where the run or :func:`segkit.engine.fastest.faster_on_cpu` has said so.
 
     Raises:
         ConfigError: the device cannot do it.
@@ -41,7 +51,7 @@ def resolve(precision: str, device: torch.device) -> Precision:
     if precision == "auto":
         if device.type == "cuda":
             return Precision("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16", device)
-        return Precision("bf16" if device.type == "cpu" and _cpu_has_amx() else "fp32", device)
+        return Precision("bf16" if on_cpu == "bf16" and cpu_has_bf16() else "fp32", device)
     if precision not in DTYPES:
         raise ConfigError(f'train.precision = "{precision}"; allowed are auto, {", ".join(DTYPES)}')
     if precision == "fp16" and device.type == "cpu":
@@ -49,6 +59,7 @@ def resolve(precision: str, device: torch.device) -> Precision:
     return Precision(precision, device)
 
 
-def _cpu_has_amx() -> bool:
-    # torch has no public name for it; without AMX bf16 on a CPU is slower than fp32
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+def cpu_has_bf16() -> bool:
+    """Whether the CPU has instructions for it, AMX or AVX-512 BF16; elsewhere it is emulated, and slower than fp32."""
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from segkit.data.loader import collate_evaluation, read, resized
+from segkit.data.loader import collate_evaluation
 from segkit.data.pictures import panel, sheet
+from segkit.data.resize import resized
 from segkit.data.sample import Dataset
+from segkit.data.samples import read
 from segkit.engine.checkpoint import write_atomically
 from segkit.engine.evaluate import logits_at
 from segkit.engine.precision import Precision
@@ -36,7 +38,7 @@ def write_samples(
     model.eval()
     for index in spread(len(dataset), count):
         sample = read(dataset, index)
-        (batch,) = collate_evaluation([resized(sample, resize, mask_too=False)])
+        (batch,) = collate_evaluation([resized(sample, resize)])
         logits = logits_at(model, batch.to(precision.device), precision, sample.mask.shape)
         prediction = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
         image = sample.image.permute(1, 2, 0).numpy()

@@ -9,6 +9,7 @@ from torch import nn
 
 from segkit.data.sample import Dataset
 from segkit.engine.evaluate import evaluate
+from segkit.engine.feed import Feed
 from segkit.engine.floors import Constant, beside
 from segkit.engine.job import Job
 from segkit.engine.precision import Precision
@@ -24,7 +25,7 @@ class Scorer:
         splits: datasets by name.
         floors: what the best constant prediction scores on each; those of foreign metrics are added as they are found.
         precision: of the forward pass.
-        workers: processes that load data.
+        feed: where the samples come from.
         world: the processes that share the work.
     """
 
@@ -34,11 +35,11 @@ class Scorer:
         splits: Mapping[str, Dataset],
         floors: dict[str, dict[str, Any]],
         precision: Precision,
-        workers: int,
+        feed: Feed,
         world: World,
     ) -> None:
         self.job, self.splits, self.floors, self.precision = job, splits, floors, precision
-        self.workers, self.world = workers, world
+        self.feed, self.world = feed, world
         self._constants = {name: Constant(job.metrics, data, floors[name]) for name, data in splits.items()}
 
     def scores(self, model: nn.Module, split: str) -> dict[str, Any]:
@@ -52,7 +53,8 @@ class Scorer:
             metrics=self.job.metrics,
             batch_size=self.job.train.batch_size,
             resize=self.job.data.resize,
-            workers=self.workers,
+            workers=self.feed.workers,
+            source=self.feed.sources[split],
             description=f"scores on {split}",
             watcher=constant,
             world=self.world,

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segkit.data.loader import Batch, Resize, resized
+from segkit.data.batch import Batch
 from segkit.data.read import read_image
+from segkit.data.resize import Resize, resized
 from segkit.data.sample import Palette, Sample
 from segkit.engine.device import pick_device
 from segkit.engine.evaluate import logits_at
@@ -29,6 +30,7 @@ class Predictor:
         ignore_index: the label of void in masks; never predicted.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        on_cpu: what ``auto`` is on a CPU: that of the run.
         resize: what the network sees: a factor or [height, width], as in training.
 
     Raises:
@@ -44,9 +46,10 @@ class Predictor:
         ignore_index: int = 255,
         device: str = "auto",
         precision: str = "auto",
+        on_cpu: str = "fp32",
         resize: Resize = None,
     ) -> None:
-        self.precision = resolve(precision, pick_device(device))
+        self.precision = resolve(precision, pick_device(device), on_cpu)
         self.model = model.to(self.precision.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.palette = tuple(classes), palette
         self.ignore_index, self.resize = ignore_index, resize
@@ -62,7 +65,7 @@ class Predictor:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise DataError(f"an image is RGB, uint8 [H,W,3]; this one is {image.dtype} {list(image.shape)}")
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # [3,H,W]
-        sample = resized(Sample(pixels, torch.empty(0, 0), ""), self.resize, mask_too=False)
+        sample = resized(Sample(pixels, torch.empty(0, 0), ""), self.resize)
         batch = Batch(sample.image[None], sample.mask[None], None, [""]).to(self.precision.device)
         logits = logits_at(self.model, batch, self.precision, image.shape[:2])  # [1,C,H,W]
         if logits.shape[1] != len(self.classes):

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import ModelError, did_you_mean
+from segkit.model.checkpointing import recomputed
 from segkit.model.padding import mirror_pad, pad_to_multiple
 
 
@@ -38,6 +39,8 @@ class UNet(nn.Module):
         upsample: "transposed" is the paper's learned 2x2; "nearest" is smaller and free of checkerboards.
         padding: "same" keeps the size; "valid" is the paper's: unpadded convolutions, centre-cropped skips, and here
             an input mirrored at its borders, so that the logits have its size. It costs far more on small images.
+        checkpointing: What a block computed is computed again for the backward pass (arXiv 1604.06174): less memory,
+            about a third more time, the same gradients.
 
     Raises:
         ModelError: an option is out of range, or batch normalisation has one value a channel to train on.
@@ -53,6 +56,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         upsample: Literal["transposed", "nearest"] = "transposed",
         padding: Literal["same", "valid"] = "same",
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         _at_least_one(num_classes=num_classes, in_channels=in_channels, width=width, depth=depth)
@@ -63,7 +67,7 @@ class UNet(nn.Module):
             raise ModelError(f"unet: depth = {depth}: at most 10 halvings are of use to any image")
         if not 0 <= dropout < 1:
             raise ModelError(f"unet: dropout = {dropout!r} is not a probability from 0 up to, not including, 1")
-        self.depth, self.norm, self.padding = depth, norm, padding
+        self.depth, self.norm, self.padding, self.checkpointing = depth, norm, padding, checkpointing
 
         widths = [width * 2**level for level in range(depth + 1)]  # 64, 128, 256, 512, 1024
         self.down = nn.ModuleList(DoubleConvolution(i, o, norm, padding) for i, o in pairwise([in_channels, *widths]))
@@ -92,14 +96,18 @@ class UNet(nn.Module):
         """
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
-            x = block(F.max_pool2d(x, 2) if level else x)  # [B,width*2^l,H/2^l,W/2^l]
+            x = self._run(block, F.max_pool2d(x, 2) if level else x)  # [B,width*2^l,H/2^l,W/2^l]
             skips.append(x)
         x = self.dropout(skips.pop())
         for up, merge in zip(self.up, self.merge, strict=True):
             x = up(x)  # half the channels, twice the size
             skip = centre_crop(skips.pop(), x.shape[-2], x.shape[-1])
-            x = merge(torch.cat([skip, x], dim=1))
+            x = self._run(merge, torch.cat([skip, x], dim=1))
         out: Tensor = self.classifier(x)
+        return out
+
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        out: Tensor = recomputed(block, x) if self.checkpointing and self.training else block(x)
         return out
 
     def _refuse_one_value_a_channel(self, image: Tensor) -> None:

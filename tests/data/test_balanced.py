@@ -120,7 +120,7 @@ def test_crops_that_one_class_fills_are_drawn_anew() -> None:
     sample = Sample(mask.repeat(3, 1, 1), mask, "sample")
 
     def full(chosen: AugmentSettings) -> int:
-        views = [draw_mixed(chosen, mask, (0, 0, index), (), VOID) for index in range(100)]
+        views = [draw_mixed(chosen, tuple(mask.shape), (0, 0, index), (), mask, VOID) for index in range(100)]
         masks = [apply(sample, view, VOID).mask for view in views]
         return sum(int((each == 0).sum()) > 0.9 * int((each != VOID).sum()) for each in masks)
 
@@ -138,9 +138,8 @@ def test_a_new_try_moves_the_view_and_changes_nothing_else() -> None:
 
 
 def test_an_image_that_one_class_fills_still_gives_a_view() -> None:
-    view = draw_mixed(
-        settings(crop=8, max_class_share=0.5), torch.zeros(20, 20, dtype=torch.uint8), (0, 0, 0), (), VOID
-    )
+    mask = torch.zeros(20, 20, dtype=torch.uint8)
+    view = draw_mixed(settings(crop=8, max_class_share=0.5), (20, 20), (0, 0, 0), (), mask, VOID)
     assert view.size == (8, 8)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segkit.data.loader import BatchOrder, collate_evaluation, resized, resized_size, training_loader
+from segkit.data.loader import Draws, collate_evaluation, training_loader
+from segkit.data.order import BatchOrder
+from segkit.data.resize import mask_at, resized, resized_size
 from segkit.data.sample import Sample
+from segkit.data.samples import Samples
 from segkit.settings import AugmentSettings
 
 CPU = torch.device("cpu")
@@ -30,7 +33,8 @@ class Sizes:
 
 def loader(workers: int = 0, **augment: object):
     chosen = AugmentSettings.model_validate(augment)
-    return training_loader(Sizes(), chosen, batch_size=3, seed=7, repeat=1, resize=None, workers=workers, device=CPU)
+    samples, order = Samples(Sizes()), BatchOrder(10, 3, seed=7)
+    return training_loader(samples, Draws(samples, chosen, seed=7), order, workers=workers, device=CPU), order
 
 
 def test_an_epoch_holds_every_image_once_but_the_incomplete_batch() -> None:
@@ -117,8 +121,7 @@ def test_resized_size(resize: float | list[int] | None, size: tuple[int, int]) -
 def test_resizing_keeps_the_mask_for_scores_and_its_labels_for_training() -> None:
     mask = torch.tensor([[0, 7], [9, 255]], dtype=torch.uint8).repeat_interleave(8, 0).repeat_interleave(8, 1)
     sample = Sample(torch.zeros(3, 16, 16, dtype=torch.uint8), mask, "s")
-    scored = resized(sample, 0.5, mask_too=False)
+    scored = resized(sample, 0.5)
     assert scored.image.shape == (3, 8, 8)
     assert scored.mask is mask
-    trained = resized(sample, 0.5, mask_too=True)
-    assert torch.equal(trained.mask, mask[::2, ::2])
+    assert torch.equal(mask_at(mask, 8, 8), mask[::2, ::2])

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
 
 import segkit
-from segkit.data.loader import Batch, training_loader
+from segkit.data.batch import Batch
+from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint
 from segkit.engine.device import seed_everything
+from segkit.engine.feed import open_feed
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
 from segkit.engine.loop import Loop
 from segkit.engine.precision import resolve
+from segkit.engine.world import World
 from segkit.errors import TrainingError
 from segkit.signals import Interrupted
 
 pytestmark = pytest.mark.gpu
 MakeJob = Callable[..., Job]
+
+
+def a_batch(job: Job, device: torch.device) -> Batch:
+    scan = scan_splits(job.splits)
+    batches, _ = open_feed(job, scan, device, World()).training(job, scan, World())
+    return next(iter(batches)).to(device)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -32,23 +42,18 @@ def test_every_precision_learns(make_job: MakeJob, precision: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_step_waits_for_nothing(make_job: MakeJob, optimizer: str) -> None:
+def test_a_step_waits_for_nothing(
+    make_job: MakeJob, optimizer: str, no_waiting: Callable[[], AbstractContextManager[None]]
+) -> None:
     # F37
     device = torch.device("cuda")
     job = make_job(optimizer=optimizer, precision="bf16", device="cuda", ema=0.9, clip_norm=1.0)
     loop = Loop(job.model, job.objective, job.train, resolve("bf16", device), steps=10)
-    batches, _ = training_loader(
-        job.splits["train"], job.augment, batch_size=4, seed=0, repeat=1, resize=None, workers=0, device=device
-    )
-    batch = next(iter(batches)).to(device)
+    batch = a_batch(job, device)
     loop.train_step(batch)  # the first one sets things up
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         for _ in range(3):
             loop.train_step(batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert loop.step == 4
 
 
@@ -119,24 +124,19 @@ def test_a_card_that_is_too_small_is_told_in_a_line(make_job: MakeJob) -> None:
     assert (job.folder / "last.pt").read_bytes() == before
 
 
-def test_a_step_that_is_no_number_is_skipped_on_the_card(make_job: MakeJob) -> None:
+def test_a_step_that_is_no_number_is_skipped_on_the_card(
+    make_job: MakeJob, no_waiting: Callable[[], AbstractContextManager[None]]
+) -> None:
     # F29: without a look at it from the host
     device = torch.device("cuda")
     job = make_job(precision="bf16", device="cuda")
     loop = Loop(job.model, job.objective, job.train, resolve("bf16", device), steps=10)
-    batches, _ = training_loader(
-        job.splits["train"], job.augment, batch_size=4, seed=0, repeat=1, resize=None, workers=0, device=device
-    )
-    batch = next(iter(batches)).to(device)
+    batch = a_batch(job, device)
     loop.train_step(batch)
     before = {key: value.clone() for key, value in loop.model.state_dict().items()}
     loop.objective.scales = [float("nan")]
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         loop.train_step(batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert all(torch.equal(value, before[key]) for key, value in loop.model.state_dict().items())
     assert loop.guard.check() == 1
 

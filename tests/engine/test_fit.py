@@ -12,6 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from segkit.data.loader import Draws, training_loader
+from segkit.data.order import BatchOrder
+from segkit.data.samples import Samples
 from segkit.engine import checkpoint
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
@@ -19,7 +22,7 @@ from segkit.engine.loop import Loop
 from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision, resolve
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
-from segkit.settings import OutputSettings, TrainSettings
+from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
 
 CPU = torch.device("cpu")
 MakeJob = Callable[..., Job]
@@ -133,17 +136,14 @@ def test_best_may_be_the_loss_and_an_unknown_score_is_named(make_job: MakeJob) -
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(halves: Any) -> None:
     def after_a_step(accumulate: int) -> list[torch.Tensor]:
-        from segkit.data.loader import training_loader
-        from segkit.settings import AugmentSettings
-
         torch.manual_seed(0)
         model = nn.Conv2d(3, 2, 1)
         mean = Objective([("mse", 1.0, lambda logits, target: (logits.mean((1, 2, 3)) - 1).square().mean())])
         settings = TrainSettings(batch_size=4, accumulate=accumulate, optimizer="sgd", precision="fp32")
         loop = Loop(model, mean, settings, Precision("fp32", CPU), steps=10)
-        batches, _ = training_loader(
-            halves(8), AugmentSettings(), batch_size=4, seed=0, repeat=1, resize=None, workers=0, device=CPU
-        )
+        order = BatchOrder(8, 4, seed=0)
+        samples = Samples(halves(8))
+        batches = training_loader(samples, Draws(samples, AugmentSettings(), 0), order, workers=0, device=CPU)
         loop.train_step(next(iter(batches)))
         return list(loop.model.parameters())
 

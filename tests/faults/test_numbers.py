@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.data.loader import Batch
+from segkit.data.batch import Batch
 from segkit.engine.loop import Loop
 from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision

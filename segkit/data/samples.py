@@ -1,0 +1,76 @@
+"""The samples of a split as a network sees them, read from their files each time they are asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from tqdm import tqdm
+
+from segkit.data.cores import cores
+from segkit.data.resize import Resize, mask_at, resized
+from segkit.data.sample import Dataset, Sample, checked
+from segkit.data.stamps import has_files
+from segkit.errors import DataError
+
+
+class Samples:
+    """A split, its images resized.
+
+    Args:
+        dataset: the split.
+        resize: as ``data.resize``.
+    """
+
+    def __init__(self, dataset: Dataset, resize: Resize = None) -> None:
+        self.dataset, self.resize = dataset, resize
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def to_score(self, index: int) -> Sample:
+        """A sample with its mask at its own size."""
+        return resized(read(self.dataset, index), self.resize)
+
+    def to_train(self, index: int) -> Sample:
+        """A sample with its mask at the size of its image."""
+        sample = self.to_score(index)
+        return sample._replace(mask=mask_at(sample.mask, *sample.image.shape[1:]))
+
+    def each(self, description: str, progress: bool) -> Iterator[Sample]:
+        """All of them once, in their order, as :meth:`to_score` has them, decoded in several threads.
+
+        Args:
+            description: of the progress bar.
+            progress: whether to show it.
+        """
+        # decoding releases the interpreter; a dataset that does not say how it reads may hold one file that it reads in
+        threads = cores() if has_files(self.dataset) else 1
+        pool = ThreadPoolExecutor(threads)
+        try:
+            waiting = deque(pool.submit(self.to_score, index) for index in range(min(2 * threads, len(self))))
+            for index in tqdm(range(len(self)), description, leave=False, disable=None if progress else True):
+                yield waiting.popleft().result()
+                if index + 2 * threads < len(self):  # not all at once: what is decoded lies in memory
+                    waiting.append(pool.submit(self.to_score, index + 2 * threads))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the rest
+
+
+def read(dataset: Dataset, index: int) -> Sample:
+    """A sample of a dataset; to whatever the dataset raises a note is added which one it was.
+
+    Raises:
+        DataError: it breaks the contract of samples, or its files cannot be read.
+    """
+    try:
+        return checked(dataset[index])
+    except Exception as error:
+        files = getattr(dataset, "files", None)
+        names = f" ({', '.join(map(str, files(index)))})" if files else ""
+        which = f"sample {index} of {type(dataset).__name__}{names}"
+        if isinstance(error, OSError):  # a disk of the network that has gone
+            raise DataError(f"{which} cannot be read: {error}") from error
+        error.add_note(f"this was {which}")
+        raise

@@ -1,0 +1,190 @@
+"""A split decoded once, into one file that is mapped into memory: all processes and all later runs share it.
+
+The file holds image and mask of each sample as they are, uint8, then the index of them as JSON, its length and a mark.
+It lies in the cache folder (:mod:`segkit.data.scan_cache`) and may be deleted at any time. It is made anew when a
+file's name, size or time has changed, or the version of what reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+import segkit
+from segkit.data import scan_cache
+from segkit.data.resize import resized_size
+from segkit.data.sample import Sample
+from segkit.data.samples import Samples
+from segkit.data.stamps import files_of, has_files, reading_of, stamps_of
+from segkit.errors import DataError, WriteError
+
+FORMAT = 1  # another number where another code reads other pixels from the same files
+_MARK = b"segkit01"
+
+
+class StoredSamples(Samples):
+    """The samples of a split, read from the file that holds them decoded.
+
+    Args:
+        samples: the split.
+        path: the file.
+        key: what it must have been made of.
+
+    Raises:
+        DataError: it is of something else, or damaged.
+    """
+
+    def __init__(self, samples: Samples, path: Path, key: str) -> None:
+        super().__init__(samples.dataset, samples.resize)
+        self.path, self.key = path, key
+        self._open()
+
+    def to_score(self, index: int) -> Sample:
+        """As :meth:`segkit.data.samples.Samples.to_score`, in memory of its own."""
+        height, width, rows, columns = self._sizes[index]
+        start = int(self._starts[index])
+        middle = start + 3 * height * width
+        image = np.array(self._pixels[start:middle]).reshape(height, width, 3)
+        mask = np.array(self._pixels[middle : middle + rows * columns]).reshape(rows, columns)
+        return Sample(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask), self._names[index])
+
+    def _open(self) -> None:
+        index = _index_of(self.path)
+        if index is None or index["key"] != self.key:
+            raise DataError(f"{self.path} is damaged, or was replaced by another run's; start again")
+        self._names: list[str] = index["names"]
+        self._sizes: list[list[int]] = index["sizes"]
+        lengths = [3 * height * width + rows * columns for height, width, rows, columns in self._sizes]
+        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._pixels: NDArray[np.uint8] = np.memmap(self.path, np.uint8, "r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a loader's process: where the pixels are, and not the pixels."""
+        return {key: value for key, value in vars(self).items() if not key.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+
+def stored(samples: Samples, sizes: Sequence[tuple[int, int]], description: str, progress: bool) -> StoredSamples:
+    """A split from its file, which is made if there is none, or one of other files.
+
+    Args:
+        samples: of a dataset that names its files.
+        sizes: height and width of each mask.
+        description: of the progress bar.
+        progress: whether to show it.
+
+    Raises:
+        DataError: a sample cannot be read.
+        WriteError: the file cannot be written.
+    """
+    path, key = _place(samples)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path, progress):
+            index = _index_of(path)
+            if index is None or index["key"] != key:
+                _refuse_full_disk(path, bytes_of(samples, sizes))
+                _write(samples, path, key, description, progress)
+    except OSError as error:
+        raise WriteError(
+            f'{path} could not be written: {error.strerror or error}; data.cache = "none" does without, '
+            "SEGKIT_CACHE=... puts it elsewhere"
+        ) from error
+    return StoredSamples(samples, path, key)
+
+
+def can_be_stored(samples: Samples) -> bool:
+    """Whether it is known when the split's files have changed."""
+    return has_files(samples.dataset) and None not in stamps_of(samples.dataset)
+
+
+def bytes_of(samples: Samples, sizes: Sequence[tuple[int, int]]) -> int:
+    """That a split takes when it is decoded: 3 a pixel of the image, 1 of the mask."""
+    return sum(3 * math.prod(resized_size(*size, samples.resize)) + math.prod(size) for size in sizes)
+
+
+def _place(samples: Samples) -> tuple[Path, str]:
+    """The file of a split, and what stands in it: one of files that have changed takes the place of the old one."""
+    name = hashlib.sha256(f"{reading_of(samples.dataset)} {samples.resize}".encode(errors="surrogateescape"))
+    for files in files_of(samples.dataset):
+        name.update("\0".join(map(os.path.abspath, files)).encode(errors="surrogateescape"))
+    key = hashlib.sha256(f"{FORMAT} {segkit.__version__} {PIL.__version__}".encode())
+    for stamp in stamps_of(samples.dataset):
+        key.update(stamp or b"")
+    return scan_cache.folder() / f"decoded-{name.hexdigest()[:24]}.bin", key.hexdigest()
+
+
+@contextmanager
+def _alone(path: Path, progress: bool) -> Iterator[None]:
+    """While nobody else makes the same file."""
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if progress:
+            print(f"another run decodes the same images into {path}; waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write(samples: Samples, path: Path, key: str, description: str, progress: bool) -> None:
+    temporary = path.with_suffix(".tmp")  # one that a killed run has left is overwritten
+    names: list[str] = []
+    sizes: list[tuple[int, ...]] = []
+    try:
+        with temporary.open("wb") as file:
+            for sample in samples.each(description, progress):
+                file.write(sample.image.permute(1, 2, 0).numpy().tobytes())
+                file.write(sample.mask.numpy().tobytes())
+                names.append(sample.name)
+                sizes.append((*sample.image.shape[1:], *sample.mask.shape))
+            index = json.dumps({"key": key, "names": names, "sizes": sizes}).encode()
+            file.write(index + len(index).to_bytes(8, "little") + _MARK)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _index_of(path: Path) -> dict[str, Any] | None:
+    """What the file says of itself; None where there is none, or it is cut short or no such file."""
+    try:
+        with path.open("rb") as file:
+            end = file.seek(-16, os.SEEK_END)
+            length = int.from_bytes(file.read(8), "little")
+            if file.read(8) != _MARK:
+                return None
+            file.seek(end - length)
+            index: dict[str, Any] = json.loads(file.read(length))
+        pixels = sum(3 * height * width + rows * columns for height, width, rows, columns in index["sizes"])
+        return index if pixels + length + 16 == path.stat().st_size else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _refuse_full_disk(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(None, f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")

@@ -1,0 +1,149 @@
+"""Where the batches of a run come from: image files, one file that holds them decoded, or the device's own memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from segkit.data.batch import Batch
+from segkit.data.loader import Draws, training_loader, worker_count
+from segkit.data.order import BatchOrder
+from segkit.data.resident import Resident, ResidentBatches, bytes_needed
+from segkit.data.samples import Samples
+from segkit.data.scan import Scan
+from segkit.data.source import Source
+from segkit.data.store import bytes_of, can_be_stored, stored
+from segkit.engine.job import Job
+from segkit.engine.world import World
+from segkit.errors import ConfigError, WriteError
+
+SHARE = 0.4  # of the device's free memory, or of the machine's: the network needs the rest
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The samples of each split, from wherever they come.
+
+    Attributes:
+        sources: by split.
+        workers: processes that load what is not on the device.
+        device: where batches are needed.
+        told: what a person should know of it, in one line; may be empty.
+    """
+
+    sources: Mapping[str, Source]
+    workers: int
+    device: torch.device
+    told: str = ""
+
+    def training(self, job: Job, scan: Scan, world: World) -> tuple[Iterable[Batch], BatchOrder]:
+        """Training batches, and the order whose ``epoch`` and ``start`` are set before each pass."""
+        train, source = job.train, self.sources["train"]
+        order = BatchOrder(
+            len(scan.splits["train"]),
+            train.batch_size,
+            train.seed,
+            train.repeat,
+            parts=train.accumulate,
+            rank=world.rank,
+            size=world.size,
+        )
+        samples = source.samples if isinstance(source, Resident) else source
+        draws = Draws(samples, job.augment, train.seed, scan.places("train"))
+        if isinstance(source, Resident):
+            return ResidentBatches(source, draws, order), order
+        return training_loader(source, draws, order, workers=self.workers, device=self.device), order
+
+
+def open_feed(job: Job, scan: Scan, device: torch.device, world: World) -> Feed:
+    """Decode what ``data.cache`` wants decoded.
+
+    Raises:
+        ConfigError: the data does not fit where it is wanted.
+        DataError: a sample cannot be read.
+        WriteError: the file of decoded samples cannot be written.
+    """
+    splits = {name: Samples(dataset, job.data.resize) for name, dataset in scan.splits.items()}
+    sizes = {name: [facts.size for facts in scan.facts[name]] for name in splits}
+    wish = job.data.cache
+    if wish == "auto" and device.type == "cpu":  # decoding is 1 to 4 % of what a network takes there
+        wish = "none"
+    needed = {name: bytes_needed(samples, sizes[name]) for name, samples in splits.items()}
+    on_device = _that_fit(needed, device) if wish in ("auto", "device") else []
+    if wish == "device" and len(on_device) < len(splits):
+        raise ConfigError(
+            f'data.cache = "device": the splits decoded are {_gigabytes(sum(needed.values()))}, more than '
+            f'{SHARE:.0%} of the {_gigabytes(free_memory(device))} that are free; "ram" keeps them in a file that is '
+            "mapped into memory, a smaller data.resize makes them smaller"
+        )
+    sources: dict[str, Source] = {}
+    for name, samples in splits.items():
+        if name in on_device:
+            sources[name] = Resident(
+                samples,
+                sizes[name],
+                device,
+                keep_masks=name == "train" and job.augment.max_class_share < 1,
+                description=f"decoding {name}",
+                progress=world.first,
+            )
+        elif wish == "none" or (wish == "auto" and not _worth_a_file(samples, sizes[name])):
+            sources[name] = samples
+        else:
+            sources[name] = _from_file(samples, sizes[name], name, wish, world)
+    told = ""
+    if on_device:
+        told = f"data: {', '.join(on_device)} on the device, {_gigabytes(sum(needed[name] for name in on_device))}"
+    return Feed(sources, worker_count(job.train.workers, device), device, told)
+
+
+def _from_file(samples: Samples, sizes: Sequence[tuple[int, int]], name: str, wish: str, world: World) -> Samples:
+    if not can_be_stored(samples):
+        raise ConfigError(
+            f'data.cache = "ram": {type(samples.dataset).__name__} does not say which files its samples are read from '
+            '(files and reading, see segkit.hookspecs), so nothing tells when they have changed; use "none" or "device"'
+        )
+    try:
+        return world.first_before_others(lambda: stored(samples, sizes, f"decoding {name}", world.first))
+    except WriteError:
+        if wish == "ram":
+            raise
+        return samples  # it is only slower
+
+
+def _worth_a_file(samples: Samples, sizes: Sequence[tuple[int, int]]) -> bool:
+    """Whether what is too large for the device fits into the machine's memory, or is read from the disk each time."""
+    return can_be_stored(samples) and bytes_of(samples, sizes) < SHARE * memory()
+
+
+def _that_fit(needed: Mapping[str, int], device: torch.device) -> list[str]:
+    """The splits that fit into the share, one after the other: train first."""
+    left = SHARE * free_memory(device)
+    fitting = []
+    for name, size in needed.items():
+        if size <= left:
+            fitting.append(name)
+            left -= size
+        elif name == "train":
+            return []
+    return fitting
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on the card; of a CPU, all that the machine has."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
+
+
+def memory() -> int:
+    """Bytes of memory that the machine has; plenty where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 1 << 40
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"

@@ -1,0 +1,42 @@
+"""The cores of a process: what a container or a scheduler leaves it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from segkit.data import cores as module
+from segkit.data.cores import cores
+from segkit.engine import device
+
+
+@pytest.mark.parametrize(
+    ("quota", "affinity", "expected"),
+    [("200000 100000", 8, 2), ("max 100000", 8, 8), ("50000 100000", 8, 1), ("1600000 100000", 4, 4), (None, 3, 3)],
+)
+def test_the_smaller_of_quota_and_affinity_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str | None, affinity: int, expected: int
+) -> None:
+    monkeypatch.setattr(module, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
+    if quota is not None:
+        (tmp_path / "cpu.max").write_text(quota)
+    assert cores() == expected
+
+
+def test_torch_takes_no_more_threads_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(device, "cores", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    device.use_cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")  # somebody has said it
+    device.use_cores()
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(device, "cores", lambda: 64)
+    device.use_cores()
+    assert taken == [2]

@@ -1,0 +1,161 @@
+"""The file of decoded samples: the same pixels as the images', made anew when they change, shared by all processes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segkit.data import samples as samples_module
+from segkit.data import store
+from segkit.data.files import PairedFiles
+from segkit.data.samples import Samples
+from segkit.data.store import StoredSamples, bytes_of, can_be_stored, stored
+from segkit.data.subset import Subset
+from segkit.errors import DataError, WriteError
+
+SIZES = [(20, 30), (30, 20), (25, 25), (20, 30)]
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PairedFiles:
+    """Four pairs in three sizes; the cache is the test's own."""
+    monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "cache"))
+    pairs = []
+    for index, (height, width) in enumerate(SIZES):
+        random = np.random.default_rng(index)
+        image, mask = tmp_path / f"{index}.png", tmp_path / f"{index}_mask.png"
+        Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(image)
+        Image.fromarray(random.integers(0, 3, (height, width), dtype=np.uint8)).save(mask)
+        pairs.append((image, mask))
+    return PairedFiles(pairs, classes=["a", "b", "c"], palette=[(0, 0, 0), (9, 9, 9), (90, 90, 90)])
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The indices that were read from their images since the test began."""
+    seen: list[int] = []
+    real = samples_module.read
+
+    def counted(dataset: object, index: int) -> object:
+        seen.append(index)
+        return real(dataset, index)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(samples_module, "read", counted)
+    return seen
+
+
+def equal(one: Samples, other: Samples) -> bool:
+    pairs = [(one.to_score(index), other.to_score(index)) for index in range(len(other))]
+    return len(one) == len(other) and all(
+        a.name == b.name and torch.equal(a.image, b.image) and torch.equal(a.mask, b.mask) for a, b in pairs
+    )
+
+
+@pytest.mark.parametrize("resize", [None, 0.5, [16, 24]])
+def test_it_holds_what_the_images_hold(files: PairedFiles, resize: object) -> None:
+    samples = Samples(files, resize)  # type: ignore[arg-type]
+    held = stored(samples, SIZES, "", False)
+    assert equal(held, samples)
+    assert held.path.stat().st_size - bytes_of(samples, SIZES) < 1000  # and an index
+    trained = held.to_train(1)
+    assert trained.mask.shape == trained.image.shape[1:]
+
+
+def test_the_images_are_decoded_once(files: PairedFiles, decoded: list[int]) -> None:
+    held = stored(Samples(files), SIZES, "", False)
+    assert sorted(decoded) == [0, 1, 2, 3]
+    again = stored(Samples(files), SIZES, "", False)
+    again.to_score(2)
+    assert len(decoded) == 4
+    assert again.path == held.path
+
+
+def test_a_changed_file_is_decoded_again_in_the_place_of_the_old_one(files: PairedFiles, decoded: list[int]) -> None:
+    first = stored(Samples(files), SIZES, "", False)
+    Image.fromarray(np.full((*SIZES[2], 3), 7, np.uint8)).save(files.pairs[2][0])
+    second = stored(Samples(files), SIZES, "", False)
+    assert len(decoded) == 8
+    assert second.path == first.path
+    assert (second.to_score(2).image == 7).all()
+    with pytest.raises(DataError, match=r"replaced by another run's"):
+        pickle.loads(pickle.dumps(first))
+
+
+def test_another_time_of_a_file_or_another_version_makes_it_anew(
+    files: PairedFiles, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(Samples(files), SIZES, "", False)
+    os.utime(files.pairs[0][1], (1, 1))
+    stored(Samples(files), SIZES, "", False)
+    assert len(decoded) == 8
+    monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)
+    stored(Samples(files), SIZES, "", False)
+    assert len(decoded) == 12
+
+
+def test_other_samples_sizes_or_labels_are_in_other_files(files: PairedFiles) -> None:
+    fewer = Subset(files, [1, 3])
+    relabelled = PairedFiles(files.pairs, classes=files.classes, palette=files.palette, values={0: 0, 1: 2, 2: 1})
+    every = [Samples(files), Samples(files, 0.5), Samples(fewer), Samples(relabelled)]
+    held = [stored(each, [(1, 1)] * len(each), "", False) for each in every]
+    assert len({each.path for each in held}) == 4
+    assert all(equal(one, other) for one, other in zip(held, every, strict=True))
+
+
+@pytest.mark.parametrize("damage", ["cut", "grown", "mark", "empty"])
+def test_a_damaged_file_is_made_anew(files: PairedFiles, decoded: list[int], damage: str) -> None:
+    path = stored(Samples(files), SIZES, "", False).path
+    whole = path.read_bytes()
+    damaged = {"cut": whole[1000:], "grown": b"x" + whole, "mark": whole[:-1] + b"?", "empty": b""}[damage]
+    path.write_bytes(damaged)
+    assert equal(stored(Samples(files), SIZES, "", False), Samples(files))
+    assert len(decoded) >= 8
+
+
+def test_a_sample_that_cannot_be_read_leaves_no_file(files: PairedFiles, tmp_path: Path) -> None:
+    files.pairs[3][0].write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"3\.png"):
+        stored(Samples(files), SIZES, "", False)
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] in ([], [".lock"])
+
+
+def test_a_full_disk_is_told_before_anything_is_decoded(
+    files: PairedFiles, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: _Usage)
+    with pytest.raises(WriteError, match=r'GB are needed and 0\.0 GB are free; data\.cache = "none"'):
+        stored(Samples(files), SIZES, "", False)
+    assert decoded == []
+
+
+class _Usage:
+    free = 10
+
+
+def test_a_process_of_a_loader_opens_the_file_itself(files: PairedFiles) -> None:
+    held = stored(Samples(files), SIZES, "", False)
+    content = pickle.dumps(held)
+    assert held.to_score(0).mask.numpy().tobytes() not in content
+    there: StoredSamples = pickle.loads(content)
+    assert equal(there, held)
+    first = there.to_score(0)
+    first.image.zero_()  # in memory of its own: the file is not written to
+    assert equal(there, held)
+
+
+def test_it_must_be_known_when_files_change(files: PairedFiles) -> None:
+    class Generated:
+        classes, palette, ignore_index = files.classes, files.palette, 255
+
+        def __len__(self) -> int:
+            return 3
+
+    assert can_be_stored(Samples(files))
+    assert can_be_stored(Samples(Subset(files, [0])))
+    assert not can_be_stored(Samples(Generated()))  # type: ignore[arg-type]

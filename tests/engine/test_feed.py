@@ -1,0 +1,184 @@
+"""Where batches come from: wherever images are kept, a run learns the same from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segkit.data.files import PairedFiles
+from segkit.data.resident import Resident
+from segkit.data.samples import Samples
+from segkit.data.scan import Scan, scan_splits
+from segkit.data.store import StoredSamples
+from segkit.engine import checkpoint, feed
+from segkit.engine.feed import open_feed
+from segkit.engine.fit import train_and_evaluate
+from segkit.engine.job import Job
+from segkit.engine.prefetch import prefetched
+from segkit.engine.world import World
+from segkit.errors import ConfigError, WriteError
+from segkit.settings import AugmentSettings, DataSettings
+
+CPU = torch.device("cpu")
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def kept(make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+    """A job whose splits are files; ``data.cache`` is the argument."""
+    monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "cache"))
+
+    def paired(split: str, count: int) -> PairedFiles:
+        folder = tmp_path / split
+        folder.mkdir(exist_ok=True)
+        pairs = [(folder / f"{index}.png", folder / f"{index}_mask.png") for index in range(count)]
+        for index, (image, mask) in enumerate(pairs):
+            if not image.exists():
+                random = np.random.default_rng((len(split), index))
+                labels = np.zeros((14 + 2 * (index % 2), 18), np.uint8)
+                labels[:, 9 + index % 3 :] = 1
+                noise = random.integers(0, 60, (*labels.shape, 3))
+                Image.fromarray((noise + 150 * labels[..., None]).astype(np.uint8)).save(image)
+                Image.fromarray(labels).save(mask)
+        return PairedFiles(pairs, classes=["dark", "bright"], palette=[(0, 0, 0), (255, 255, 255)])
+
+    def make(cache: str, **fields: Any) -> Job:
+        splits = {"train": paired("train", 8), "val": paired("val", 4)}
+        given = {"splits": splits, "data": DataSettings(cache=cache, resize=fields.pop("resize", None))}  # type: ignore[arg-type]
+        augment = AugmentSettings(crop=8, scale=[0.8, 1.25], colour=0.3, **fields)
+        return make_job(cache, {**given, "augment": augment})
+
+    return make
+
+
+def scanned(job: Job) -> Scan:
+    return scan_splits(job.splits, job.data)
+
+
+def weights(job: Job) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = checkpoint.load(job.folder / "last.pt")["model"]
+    return state
+
+
+@pytest.mark.parametrize("resize", [None, 0.7])
+def test_a_run_from_the_decoded_file_is_the_same_to_the_bit(kept: Callable[..., Job], resize: float | None) -> None:
+    plain, ram = kept("none", resize=resize), kept("ram", resize=resize)
+    results = [train_and_evaluate(job) for job in (plain, ram)]
+    assert all(torch.equal(value, weights(ram)[key]) for key, value in weights(plain).items())
+    assert results[0].splits == results[1].splits
+
+
+def test_a_run_from_the_device_comes_to_the_same_but_for_rounding(kept: Callable[..., Job]) -> None:
+    plain, resident = kept("none", max_class_share=0.9), kept("device", max_class_share=0.9)
+    ours, other = train_and_evaluate(resident), train_and_evaluate(plain)
+    assert ours.splits["val"]["mean_iou"] == pytest.approx(other.splits["val"]["mean_iou"], abs=0.05)
+    for key, value in weights(plain).items():
+        torch.testing.assert_close(weights(resident)[key], value, atol=0.05, rtol=0.05)
+
+
+def test_a_run_may_go_on_with_another_cache(kept: Callable[..., Job]) -> None:
+    job = kept("none")
+    train_and_evaluate(replace(job, train=job.train.model_copy(update={"epochs": 1, "schedule": "constant"})))
+    longer = job.train.model_copy(update={"epochs": 2, "schedule": "constant"})
+    went_on = replace(kept("ram"), folder=job.folder, train=longer)
+    assert train_and_evaluate(went_on, resume=True).best_epoch <= 2
+
+
+def test_on_a_cpu_auto_decodes_each_time_and_writes_nothing(kept: Callable[..., Job], tmp_path: Path) -> None:
+    job = kept("auto")
+    found = open_feed(job, scanned(job), CPU, World())
+    assert {type(source) for source in found.sources.values()} == {Samples}
+    assert not list((tmp_path / "cache").glob("decoded*"))
+
+
+def on_a_card(monkeypatch: pytest.MonkeyPatch, free: int, has: int = 1 << 40) -> torch.device:
+    """Something that is no CPU, and has so much memory."""
+    monkeypatch.setattr(feed, "free_memory", lambda device: free)
+    monkeypatch.setattr(feed, "memory", lambda: has)
+    return torch.device("meta")
+
+
+@pytest.mark.parametrize(
+    ("free", "has", "kinds"),
+    [
+        (1 << 30, 1 << 40, {"train": Resident, "val": Resident}),
+        (30_000, 1 << 40, {"train": Resident, "val": StoredSamples}),  # 0.4 of it holds train alone: 9,216 of 13,824
+        (100, 1 << 40, {"train": StoredSamples, "val": StoredSamples}),
+        (100, 100, {"train": Samples, "val": Samples}),
+    ],
+)
+def test_elsewhere_auto_takes_the_fastest_place_that_it_fits_in(
+    kept: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, free: int, has: int, kinds: dict[str, type]
+) -> None:
+    monkeypatch.setattr(feed, "Resident", _Held)
+    job = kept("auto")
+    found = open_feed(job, scanned(job), on_a_card(monkeypatch, free, has), World())
+    expected = {name: _Held if kind is Resident else kind for name, kind in kinds.items()}
+    assert {name: type(source) for name, source in found.sources.items()} == expected
+    assert ("on the device" in found.told) == (Resident in kinds.values())
+
+
+class _Held:
+    """In the place of one that would need a card."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        pass
+
+
+def test_what_does_not_fit_on_the_device_is_refused_with_its_size(
+    kept: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = kept("device")
+    with pytest.raises(ConfigError, match=r'"device": the splits decoded are 0\.0 GB, more than 40% of the 0\.0 GB'):
+        open_feed(job, scanned(job), on_a_card(monkeypatch, 100), World())
+
+
+def test_ram_needs_files(make_job: MakeJob) -> None:
+    job = make_job(fields={"data": DataSettings(cache="ram")})
+    with pytest.raises(ConfigError, match=r'data\.cache = "ram": Halves does not say which files'):
+        train_and_evaluate(job)
+    assert not job.folder.exists()
+
+
+def test_an_unwritable_cache_stops_a_run_that_asked_for_it_and_no_other(
+    kept: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGKIT_CACHE", "/dev/null/cache")
+    job = kept("ram")
+    with pytest.raises(WriteError, match=r"/dev/null/cache.*SEGKIT_CACHE"):
+        open_feed(job, scanned(job), CPU, World())
+    auto = kept("auto")
+    found = open_feed(auto, scanned(auto), on_a_card(monkeypatch, 100), World())
+    assert {type(source) for source in found.sources.values()} == {Samples}
+
+
+@pytest.mark.gpu
+def test_batches_ahead_are_the_batches(kept: Callable[..., Job]) -> None:
+    device = torch.device("cuda")
+    for cache in ("none", "ram", "device"):
+        job = kept(cache)
+        batches, order = open_feed(job, scanned(job), device, World()).training(job, scanned(job), World())
+        alone = [batch.to(device) for batch in batches]
+        ahead = [batch for (batch,) in prefetched(([batch] for batch in batches), device)]
+        assert len(alone) == len(ahead) == len(order)
+        assert all(torch.equal(a.image, b.image) for a, b in zip(alone, ahead, strict=True))
+
+
+@pytest.mark.gpu
+def test_batches_made_on_the_card_wait_for_nothing(
+    kept: Callable[..., Job], no_waiting: Callable[[], AbstractContextManager[None]]
+) -> None:
+    device = torch.device("cuda")
+    job = kept("device")
+    batches, _ = open_feed(job, scanned(job), device, World()).training(job, scanned(job), World())
+    list(batches)  # the first ones set things up
+    with no_waiting():
+        assert len(list(prefetched(([batch] for batch in batches), device))) == 2
