@@ -22,8 +22,8 @@ class DiceCrossEntropy(nn.Module):
         dice_scale * dice + cross_entropy_scale * cross_entropy
 
     Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation", Nature
-    Methods 2021, arXiv 1809.10486. Each term is that of its own name, to the last digit but one: so Dice is the mean over
-    the classes in the target, where nnU-Net and MONAI divide by all, and leaves the background out only if told to.
+    Methods 2021, arXiv 1809.10486. Each term is that of its own name: so Dice is the mean over the classes in the
+    target, where nnU-Net and MONAI divide by all, and leaves the background out only if told to.
 
     Logits ``[B,C,H,W]`` of any float type and integer target ``[B,H,W]`` -> scalar float32 (float64 for float64).
 

@@ -31,7 +31,7 @@ class Pixels(NamedTuple):
 
 
 def flatten(logits: Tensor, target: Tensor, num_classes: int, ignore_index: int) -> Pixels:
-    """The pixels of a target ``[B,H,W]`` beside logits ``[B,C,H,W]``; the weights are float32, or float64 as the logits.
+    """The pixels of a target ``[B,H,W]`` beside logits ``[B,C,H,W]``; weights are float32, or float64 as the logits.
 
     Raises:
         ModelError: logits of another shape or number of classes.

@@ -69,7 +69,7 @@ def _softmax(
 
 
 class _Pass(torch.autograd.Function):
-    """Blocks have the classes in dimension 1, ``[n,C]`` or ``[b,C,n]``, and so have pixels, ``[n,1]`` or ``[b,1,n]``."""
+    """Blocks have the classes in dimension 1, ``[n,C]`` or ``[b,C,n]``; so have pixels, ``[n,1]`` or ``[b,1,n]``."""
 
     @staticmethod
     def forward(
@@ -100,13 +100,13 @@ class _Pass(torch.autograd.Function):
         )
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         context: Any, of_log_p: Tensor | None, of_overlap: Tensor | None, of_costs: Tensor | None
     ) -> tuple[Tensor, None, None, None, None]:
         """With h the gradient of log p_y at the pixel, g those of sum_i p_ic, k those of the costs, over all classes::
 
-            p_c * (g_c - sum_c p_c g_c - h + sum_c k_c)  +  [c = y] h  -  k_c
+        p_c * (g_c - sum_c p_c g_c - h + sum_c k_c)  +  [c = y] h  -  k_c
         """
         logits, labels, weights = context.saved_tensors
         layout = torch.channels_last if _pixels_first(logits) else torch.contiguous_format
@@ -164,5 +164,5 @@ def _blocks(logits: Tensor, *pixels: Tensor, gradient: Tensor | None = None) -> 
     rows = [each.view(batch, 1, height * width) for each in pixels]
     for first in range(0, max(1, batch), images):
         for start in range(0, max(1, height * width), size):
-            part = (slice(first, first + images), slice(None), slice(start, start + size))
-            yield [full[0][part], *(each[part] for each in rows), *(each[part] for each in full[1:])]
+            area = (slice(first, first + images), slice(None), slice(start, start + size))
+            yield [full[0][area], *(each[area] for each in rows), *(each[area] for each in full[1:])]

@@ -71,33 +71,58 @@ def open_feed(job: Job, scan: Scan, device: torch.device, world: World) -> Feed:
     wish = job.data.cache
     if wish == "auto" and device.type == "cpu":  # decoding is 1 to 4 % of what a network takes there
         wish = "none"
+    sources: dict[str, Source] = {}
+    if wish in ("auto", "device"):
+        sources |= _on_device(splits, sizes, device, world, keep_masks=job.augment.max_class_share < 1)
+    on_device = list(sources)
     needed = {name: bytes_needed(samples, sizes[name]) for name, samples in splits.items()}
-    on_device = _that_fit(needed, device) if wish in ("auto", "device") else []
     if wish == "device" and len(on_device) < len(splits):
         raise ConfigError(
             f'data.cache = "device": the splits decoded are {_gigabytes(sum(needed.values()))}, more than '
             f'{SHARE:.0%} of the {_gigabytes(free_memory(device))} that are free; "ram" keeps them in a file that is '
             "mapped into memory, a smaller data.resize makes them smaller"
         )
-    sources: dict[str, Source] = {}
-    for name, samples in splits.items():
-        if name in on_device:
-            sources[name] = Resident(
-                samples,
-                sizes[name],
-                device,
-                keep_masks=name == "train" and job.augment.max_class_share < 1,
-                description=f"decoding {name}",
-                progress=world.first,
-            )
-        elif wish == "none" or (wish == "auto" and not _worth_a_file(samples, sizes[name])):
-            sources[name] = samples
+    for name in [name for name in splits if name not in on_device]:
+        if wish == "none" or (wish == "auto" and not _worth_a_file(splits[name], sizes[name])):
+            sources[name] = splits[name]
         else:
-            sources[name] = _from_file(samples, sizes[name], name, wish, world)
+            sources[name] = _from_file(splits[name], sizes[name], name, wish, world)
     told = ""
     if on_device:
         told = f"data: {', '.join(on_device)} on the device, {_gigabytes(sum(needed[name] for name in on_device))}"
     return Feed(sources, worker_count(job.train.workers, device), device, told)
+
+
+def _on_device(
+    splits: Mapping[str, Samples],
+    sizes: Mapping[str, Sequence[tuple[int, int]]],
+    device: torch.device,
+    world: World,
+    *,
+    keep_masks: bool,
+) -> dict[str, Resident]:
+    """The splits that fit into the share of the device's memory, one after the other, train first."""
+    left = SHARE * free_memory(device)
+    found: dict[str, Resident] = {}
+    for name, samples in splits.items():
+        needed = bytes_needed(samples, sizes[name])
+        if needed > left:
+            if name == "train":
+                break
+            continue
+        try:
+            found[name] = Resident(
+                samples,
+                sizes[name],
+                device,
+                keep_masks=keep_masks and name == "train",
+                description=f"decoding {name}",
+                progress=world.first,
+            )
+        except torch.OutOfMemoryError:  # another process has taken what was free
+            break
+        left -= needed
+    return found
 
 
 def _from_file(samples: Samples, sizes: Sequence[tuple[int, int]], name: str, wish: str, world: World) -> Samples:
@@ -117,19 +142,6 @@ def _from_file(samples: Samples, sizes: Sequence[tuple[int, int]], name: str, wi
 def _worth_a_file(samples: Samples, sizes: Sequence[tuple[int, int]]) -> bool:
     """Whether what is too large for the device fits into the machine's memory, or is read from the disk each time."""
     return can_be_stored(samples) and bytes_of(samples, sizes) < SHARE * memory()
-
-
-def _that_fit(needed: Mapping[str, int], device: torch.device) -> list[str]:
-    """The splits that fit into the share, one after the other: train first."""
-    left = SHARE * free_memory(device)
-    fitting = []
-    for name, size in needed.items():
-        if size <= left:
-            fitting.append(name)
-            left -= size
-        elif name == "train":
-            return []
-    return fitting
 
 
 def free_memory(device: torch.device) -> int:

@@ -31,7 +31,7 @@ class Objective(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """logits ``[B,C,H,W]``, target ``[B,H,W]`` -> the sum (scalar) and the terms without their scales ``[T]``."""
-        with shared_pass() if len(self.losses) > 1 else nullcontext():
+        with shared_pass() if len(self.losses) > 1 and not torch.compiler.is_compiling() else nullcontext():
             values = [self._value(*term, logits, target) for term in zip(self.names, self.losses, strict=True)]
         total = sum(
             (scale * value for scale, value in zip(self.scales, values, strict=True)), torch.zeros_like(values[0])

@@ -20,7 +20,7 @@ _kept: ContextVar[dict[tuple[Any, ...], tuple[Any, Any]] | None] = ContextVar("k
 
 @contextmanager
 def shared_pass() -> Iterator[None]:
-    """In this block :func:`once` computes the same only once; to be left before ``backward()``, and to go with a sum."""
+    """In this block :func:`once` computes the same only once; for losses that are summed, left before backward."""
     token = _kept.set({})
     try:
         yield
@@ -34,7 +34,7 @@ def everything_wanted() -> bool:
 
 
 def once(function: Callable[..., T], *arguments: Any) -> T:
-    """``function(*arguments)``, in a shared pass the first result for the very same tensors and equal other arguments."""
+    """``function(*arguments)``; in a shared pass the first result for the same tensors and equal other arguments."""
     if torch.compiler.is_compiling() or (kept := _kept.get()) is None:
         return function(*arguments)
     key = (function, *(id(each) if isinstance(each, Tensor) else each for each in arguments))

@@ -35,15 +35,23 @@ class ConfusionMatrix:
         """
         check_shapes(logits, target, self.num_classes)
         classes = self.num_classes
-        predicted = logits.max(dim=1).indices  # [B,H,W]; as argmax, and 4 times as fast on a CPU
-        labels = target.long()
-        rows = labels.masked_fill((labels < 0) | (labels >= classes), classes + 1)
-        rows = rows.masked_fill_(labels == self.ignore_index, classes)
-        places = rows.mul_(classes).add_(predicted).flatten()  # [B*H*W]
+        predicted = logits.max(dim=1).indices  # [B,H,W]; as argmax, and up to 4 times as fast on a CPU
+        places = torch.add(predicted, self._rows(target), alpha=classes).flatten()  # [B*H*W]
         with torch.inference_mode(False):  # else counts that moved there could not be changed outside
             self.counts = self.counts.to(logits.device)
-        # not bincount: on CUDA it sizes its result on the host, and on a CPU it is no faster
-        self.counts.view(-1).scatter_add_(0, places, torch.ones_like(places))
+        if logits.device.type == "cpu":
+            self.counts += torch.bincount(places, minlength=self.counts.numel()).view_as(self.counts)
+        else:  # bincount sizes its result on the host, which would wait
+            self.counts.view(-1).scatter_add_(0, places, torch.ones_like(places))
+
+    def _rows(self, target: Tensor) -> Tensor:
+        """The row of each label: its class, or one of the last two."""
+        classes, void = self.num_classes, self.ignore_index
+        if target.dtype == torch.uint8 and 0 <= void <= 255 and classes <= 254:  # in one byte a pixel
+            return target.masked_fill(target >= classes, classes + 1).masked_fill_(target == void, classes)
+        labels = target.long()
+        rows = labels.masked_fill((labels < 0) | (labels >= classes), classes + 1)
+        return rows.masked_fill_(labels == void, classes)
 
     def compute(self) -> Tensor:
         """int64 ``[C,C]`` on the CPU: rows are the truth, columns the prediction; void is left out.

@@ -319,7 +319,7 @@ def test_what_was_read_before_ctrl_c_is_kept(root: Path, check: Check, monkeypat
         return look_at(dataset, index, split)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scanning, "look_at", interrupted)
-    monkeypatch.setattr(scanning.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(scanning, "cores", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         check()
     seen.clear()

@@ -119,6 +119,16 @@ def test_the_result_does_not_change_with_later_batches() -> None:
     assert before.sum() == 0
 
 
+@pytest.mark.parametrize("classes", [2, 21, 253, 254, 255])
+@pytest.mark.parametrize("void", [255, -100])
+def test_labels_of_one_byte_count_as_those_of_eight(classes: int, void: int) -> None:
+    logits, target = torch.randn(2, classes, 20, 30), torch.randint(0, 256, (2, 20, 30))
+    small, large = ConfusionMatrix(classes, void), ConfusionMatrix(classes, void)
+    small.update(logits, target.to(torch.uint8))
+    large.update(logits, target)
+    assert torch.equal(small.counts, large.counts)
+
+
 @pytest.mark.gpu
 def test_cuda_is_never_waited_for(no_waiting: Callable[[], AbstractContextManager[None]]) -> None:
     logits, target = (each.cuda() for each in random_batch())

@@ -12,11 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segkit.engine.objective import Objective
 from segkit.errors import ConfigError, LabelError, ModelError
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.metric.scores import class_iou
+from segkit_losses import softmax
 from segkit_losses.cross_entropy import CrossEntropy
 from segkit_losses.dice import Dice
+from segkit_losses.dice_cross_entropy import DiceCrossEntropy
 from segkit_losses.focal import Focal
 from segkit_losses.lovasz import Lovasz
 from segkit_losses.ohem import Ohem
@@ -32,6 +35,10 @@ ALL: dict[str, Callable[[int], nn.Module]] = {
     "weighted_focal": lambda classes: Focal(classes, class_weights=WEIGHTS[:classes], gamma=0.5),
     "dice": Dice,
     "dice_without_background": lambda classes: Dice(classes, include_background=False, smooth=1.0),
+    "dice_cross_entropy": DiceCrossEntropy,
+    "weighted_dice_cross_entropy": lambda classes: DiceCrossEntropy(
+        classes, class_weights=WEIGHTS[:classes], smooth=1.0, dice_scale=0.5
+    ),
     "tversky": Tversky,
     "focal_tversky": lambda classes: Tversky(classes, gamma=4 / 3, include_background=False, smooth=1.0),
     "lovasz": Lovasz,
@@ -549,3 +556,55 @@ def test_wrong_shapes_say_what_is_wanted(make: Callable[[int], nn.Module]) -> No
 def test_wrong_options_say_what_is_allowed(make_loss: Callable[[], nn.Module], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_loss()
+
+
+def test_dice_and_cross_entropy_together_are_their_sum() -> None:
+    logits, target = batch(dtype=torch.float64)
+    options = {"class_weights": WEIGHTS, "label_smoothing": 0.1}
+    both = DiceCrossEntropy(4, smooth=2.0, include_background=False, dice_scale=0.3, cross_entropy_scale=2.0, **options)
+    parts = (Dice(4, include_background=False, smooth=2.0), CrossEntropy(4, **options))
+    one, two = (logits.clone().requires_grad_() for _ in range(2))
+    together, apart = both(one, target), 0.3 * parts[0](two, target) + 2 * parts[1](two, target)
+    together.backward()
+    apart.backward()
+    torch.testing.assert_close(together, apart)
+    torch.testing.assert_close(one.grad, two.grad)
+
+
+def test_losses_that_are_summed_go_over_the_logits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, target = batch()
+    losses = [("cross_entropy", 0.5, CrossEntropy(4)), ("dice", 2.0, Dice(4)), ("focal", 1.0, Focal(4))]
+    passes: list[int] = []
+    real = softmax._softmax
+    monkeypatch.setattr(softmax, "_softmax", lambda *arguments: (passes.append(1), real(*arguments))[1])
+    one, two = (logits.clone().requires_grad_() for _ in range(2))
+    together, _ = Objective(losses)(one, target)
+    assert len(passes) == 1
+    apart = sum(scale * loss(two, target) for _, scale, loss in losses)
+    assert len(passes) == 4
+    together.backward()
+    apart.backward()
+    torch.testing.assert_close(together, apart)
+    torch.testing.assert_close(one.grad, two.grad)
+    other, _ = Objective(losses)(two * 2, target)  # nothing of the first batch is left
+    assert other != together
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("block", [1, 7, 100, 10_000])
+def test_the_size_of_the_blocks_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format, block: int
+) -> None:
+    logits, target = batch(dtype=torch.float64)
+    logits = logits.contiguous(memory_format=layout)
+    loss = DiceCrossEntropy(4, label_smoothing=0.1)
+    whole, blocks = (logits.clone().requires_grad_() for _ in range(2))
+    expected = loss(whole, target)
+    expected.backward()
+    monkeypatch.setattr(softmax, "CPU_BLOCK", block)
+    found = loss(blocks, target)
+    found.backward()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(blocks.grad, whole.grad)
+    assert blocks.grad is not None
+    assert blocks.grad.is_contiguous(memory_format=layout)

@@ -525,7 +525,7 @@ class StaysOnTheCpu(Sound):
 
 @pytest.mark.gpu
 def test_counts_that_stay_behind_are_found() -> None:
-    assert "on cuda" in failures(checks("metric", StaysOnTheCpu))["no_fixed_device"].lower()
+    assert "cuda" in failures(checks("metric", StaysOnTheCpu))["no_fixed_device"].lower()
 
 
 def test_what_cannot_be_asked_is_told() -> None:

@@ -1,0 +1,53 @@
+"""What the losses hold beside the logits: their gradient, and little else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+import segkit
+from segkit.engine.objective import Objective
+from segkit_losses import softmax
+
+CASES = [("cross_entropy",), ("dice",), ("focal",), ("tversky",), ("dice_cross_entropy",), ("cross_entropy", "dice")]
+
+
+def held(names: tuple[str, ...], dtype: torch.dtype) -> float:
+    """The most bytes at a time beyond the logits in forward and backward, as a multiple of the logits' own."""
+    objective = Objective([(name, 1.0, segkit.losses[name](num_classes=19, ignore_index=255)) for name in names])
+    logits = torch.randn(2, 19, 256, 512).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    target = torch.randint(0, 19, (2, 256, 512), dtype=torch.uint8)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        objective(logits, target)[0].backward()
+    now = most = 0
+    for event in found.profiler.kineto_results.events():  # type: ignore[union-attr]
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    return most / (logits.numel() * logits.element_size())
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the same proportion to the batch as at 8 x 19 x 512 x 1024."""
+    monkeypatch.setattr(softmax, "CPU_BLOCK", softmax.CPU_BLOCK // 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("names", CASES, ids="+".join)
+def test_no_more_than_twice_the_logits(names: tuple[str, ...], dtype: torch.dtype) -> None:
+    assert 1 < held(names, dtype) <= 2
+
+
+def test_what_keeps_a_softmax_holds_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plain(nn.Module):
+        def __init__(self, num_classes: int, ignore_index: int) -> None:
+            super().__init__()
+
+        def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return nn.functional.cross_entropy(logits.float(), target.long())
+
+    monkeypatch.setattr(type(segkit.losses), "__getitem__", lambda registry, name: Plain)
+    assert held(("plain",), torch.bfloat16) > 4
