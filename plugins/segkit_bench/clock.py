@@ -1,4 +1,4 @@
-"""Clocks for training steps: of many together, as they run, and of the parts of each, waited for one by one."""
+"""The clock for training steps that run as they do in a run: many together, and the device waited for at both ends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from tqdm import tqdm
 from segkit.data.batch import Batch
 from segkit.engine.device import peak_memory
 from segkit.engine.loop import Loop
-
-PARTS = ("data", "transfer", "forward", "backward", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -88,37 +86,3 @@ def throughput(loop: Loop, batches: Iterator[Batch], amount: Amount, description
         "first_step_seconds": first,
         "peak_memory_bytes": peak_memory(device),
     }
-
-
-def split(loop: Loop, batches: Iterator[Batch], amount: Amount) -> dict[str, float]:
-    """Mean milliseconds of a step's parts, and of the ``step``; the device is waited for after each part.
-
-    Args:
-        loop: what trains; ``forward`` is with normalisation and loss.
-        batches: as the feed gives them: to wait for one is ``data``, to bring it to the device ``transfer``.
-        amount: the warm-up and one repeat.
-    """
-    device, spent = loop.precision.device, dict.fromkeys(PARTS, 0.0)
-    last = time.perf_counter()
-
-    def mark(part: str) -> None:
-        nonlocal last
-        synchronise(device)
-        now = time.perf_counter()
-        spent[part] += now - last
-        last = now
-
-    loop.mark = mark
-    for number in tqdm(range(amount.warmup + amount.steps), "parts of a step", leave=False, disable=None):
-        if number == amount.warmup:
-            spent.update(dict.fromkeys(PARTS, 0.0))
-            began = last
-        batch = next(batches)
-        mark("data")
-        batch = batch.to(device)
-        mark("transfer")
-        loop.train_step(batch)
-        loop.guard.check()
-    loop.mark = lambda part: None
-    whole = time.perf_counter() - began
-    return {name: 1000 * seconds / amount.steps for name, seconds in {**spent, "step": whole}.items()}

@@ -17,9 +17,8 @@ from segkit.settings import TrainSettings
 from segkit_bench.arithmetic import arithmetic, precision_of, unavailable
 from segkit_bench.clock import Amount, throughput
 from segkit_bench.outcome import outcome
-from segkit_bench.plain import HARDLY
 from segkit_bench.report import Report, gibibytes, row
-from segkit_bench.subject import Subject, fell_back
+from segkit_bench.subject import HARDLY, Subject, fell_back
 
 WIDTHS = (20, 9, 9, 8)
 

@@ -6,20 +6,18 @@ from typing import Any
 
 from segkit_bench.arithmetic import arithmetic, as_in_a_run
 from segkit_bench.ceilings import ceilings
-from segkit_bench.clock import PARTS, Amount, split, throughput
+from segkit_bench.clock import Amount, throughput
+from segkit_bench.parts import PARTS, split
 from segkit_bench.report import Report, gibibytes
-from segkit_bench.subject import Subject, fell_back
+from segkit_bench.subject import HARDLY, Subject, fell_back
 from segkit_bench.work import COUNTS, work
 
-HARDLY: dict[str, Any] = {
-    "lr": 1e-6,
-    "schedule": "constant",
-}  # takes as long, and no loss leaves the numbers on random labels
 LIMIT = 0.95  # of the resident batch's speed; below, the data path costs
+UNSTEADY = 1.5  # the fastest repeat over the slowest; on a machine of one's own they differ by a few per cent
 
 
 def measure_plainly(subject: Subject, amount: Amount, report: Report) -> None:
-    """Measure and tell, a line as soon as it is there."""
+    """Measure and tell."""
     name = as_in_a_run(subject.precision)
     with arithmetic("as in a run", subject.job.train.deterministic):
         counted = work(subject.loop(1, compile=False, cuda_graph=False, **HARDLY), next(subject.resident()))
@@ -66,14 +64,14 @@ def _lines(
 ) -> list[str]:
     share, size = pipeline["of_resident"], limits["matmul_size"]
     verdict = "the network is the limit" if share >= LIMIT else "the data path costs the rest"
+    if max(_spread(resident), _spread(pipeline)) > UNSTEADY:
+        verdict = "the repeats differ too much to say what is the limit; does something else run here?"
     rows = {
-        "resident batch": f"{resident['images_per_second']:.1f} images/s, peak memory "
-        f"{gibibytes(resident['peak_memory_bytes'])}",
-        "pipeline": f"{pipeline['images_per_second']:.1f} images/s, {share:.2f} of it: {verdict}; peak memory "
-        f"{gibibytes(pipeline['peak_memory_bytes'])}",
+        "resident batch": _speed(resident),
+        "pipeline": f"{_speed(pipeline)}; {share:.2f} of it: {verdict}",
         "a step, waited for": ", ".join(f"{part} {parts[part]:.1f}" for part in PARTS) + f"; {parts['step']:.1f} ms",
-        "FLOPs an image": f"{counted['forward_flops_per_image'] / 1e9:.2f} G forward, "
-        f"{counted['step_flops_per_image'] / 1e9:.2f} G a step",
+        "FLOPs an image": f"{counted['forward_flops_per_image'] / 1e9:.3g} G forward, "
+        f"{counted['step_flops_per_image'] / 1e9:.3g} G a step",
         "MFU": f"{resident['mfu']:.2f}: {resident['flops_per_second'] / 1e12:.3g} of "
         f"{limits['matmul_flops_per_second'] / 1e12:.3g} TFLOP/s in a matmul of {size}",
         "memory traffic": f"at least {resident['least_bytes_per_second'] / 1e9:.3g} of "
@@ -82,3 +80,14 @@ def _lines(
     if "compile_seconds" in resident:
         rows["compiled"] = "no, it failed" if resident["fell_back"] else f"in {resident['compile_seconds']:.1f} s"
     return [*(f"{label:20}{text}" for label, text in rows.items()), f"* {COUNTS}"]
+
+
+def _spread(facts: dict[str, Any]) -> float:
+    speeds: list[float] = facts["images_per_second_of_repeats"]
+    return max(speeds) / min(speeds)
+
+
+def _speed(facts: dict[str, Any]) -> str:
+    speeds = facts["images_per_second_of_repeats"]
+    told = f"{facts['images_per_second']:.1f} images/s ({min(speeds):.1f} to {max(speeds):.1f})"
+    return f"{told}, peak memory {gibibytes(facts['peak_memory_bytes'])}"

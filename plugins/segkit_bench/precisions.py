@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from segkit.data.batch import Batch
 from segkit.engine.evaluate import evaluate, logits_at
@@ -21,29 +22,17 @@ from segkit.engine.precision import Precision
 from segkit_bench.arithmetic import arithmetic, precision_of, unavailable
 from segkit_bench.clock import Amount, throughput
 from segkit_bench.outcome import outcome
-from segkit_bench.plain import HARDLY
 from segkit_bench.report import Report, gibibytes, row
-from segkit_bench.subject import Subject, Supply
+from segkit_bench.subject import HARDLY, Subject, Supply
 
 SCORES = ("mean_iou", "pixel_accuracy")
-COLUMNS = {
-    "precision": 9,
-    "images/s": 9,
-    "memory": 9,
-    "loss": 7,
-    "val loss": 8,
-    "mean_iou": 8,
-    "accuracy": 8,
-    "max diff": 8,
-    "mean diff": 9,
-    "argmax": 7,
-}
-WIDTHS = tuple(COLUMNS.values())
+HEAD = ("", "images/s", "memory", "loss", "val loss", "mean_iou", "accuracy", "max diff", "mean diff", "argmax")
+WIDTHS = (5, 8, 9, 7, 8, 8, 8, 8, 9, 7)
 
 
 def compare(subject: Subject, names: Sequence[str], amount: Amount, steps: int, report: Report) -> None:
     """A row for each precision, told as soon as it is there; one that the device does not have says so."""
-    report.say(row(tuple(COLUMNS), WIDTHS))
+    report.say(row(HEAD, WIDTHS))
     with subject.supply() as supply:
         batch = next(supply.endless()).to(subject.device)
         reference = _logits(subject, batch, "fp32")
@@ -56,8 +45,8 @@ def compare(subject: Subject, names: Sequence[str], amount: Amount, steps: int, 
             report.add("precision", {"precision": base, "arithmetic": name, "compare_steps": steps, **facts})
             report.say(_line(name, facts))
     report.say(
-        f"\nloss of the last of {steps} steps, scores of val after them; before them the logits of one batch against "
-        "those of strict fp32, and the share of pixels whose largest one is another"
+        f"\nloss of the last of {steps} steps and scores of val after them; diff and argmax, before any of them: the "
+        "logits\nof one batch against those of strict fp32, and the share of pixels whose largest one is another"
     )
 
 
@@ -67,17 +56,16 @@ def _measured(
     precision = precision_of(name, subject.device)
     facts: dict[str, Any] = _differences(_logits(subject, batch, name), reference)
     with arithmetic(name, subject.job.train.deterministic):
-        loop = subject.loop(amount.total, precision, **HARDLY)
-        facts |= throughput(loop, subject.resident(), amount, name)
+        facts |= throughput(subject.loop(amount.total, precision, **HARDLY), subject.resident(), amount, name)
         return facts | _trained(subject, supply, precision, steps)
 
 
 def _logits(subject: Subject, batch: Batch, name: str) -> Tensor:
-    """Of the first weights, in evaluation, where nothing is random; ``[B,C,H,W]``."""
+    """Of the first weights, in evaluation, where nothing is random; ``[B,C,H,W]`` on the CPU, to hold no memory."""
     precision = precision_of(name, subject.device)
     model = subject.loop(1, precision, compile=False, cuda_graph=False).model.eval()
     with arithmetic(name, deterministic=True), torch.no_grad():  # a search might find another algorithm
-        return logits_at(model, batch, precision, batch.mask.shape[1:])
+        return logits_at(model, batch, precision, batch.mask.shape[1:]).cpu()
 
 
 def _differences(logits: Tensor, reference: Tensor) -> dict[str, float]:
@@ -93,7 +81,8 @@ def _differences(logits: Tensor, reference: Tensor) -> dict[str, float]:
 def _trained(subject: Subject, supply: Supply, precision: Precision, steps: int) -> dict[str, Any]:
     """What so many steps come to; they are a whole run's, with its schedule."""
     loop = subject.loop(steps, precision)
-    values = torch.stack([loop.train_step(batch)[0] for batch in islice(supply.ahead(), steps)]).tolist()
+    batches = tqdm(islice(supply.ahead(), steps), "training", steps, unit=" steps", leave=False, disable=None)
+    values = torch.stack([loop.train_step(batch)[0] for batch in batches]).tolist()
     skipped = loop.guard.check()
     loss = math.nan if int(loop.guard.skipped[1]) else values[-1]  # of a step that was skipped there is none
     scores = evaluate(

@@ -12,8 +12,8 @@ from segkit.data.batch import Batch
 from segkit.engine.loop import Loop
 
 COUNTS = (
-    "each tensor kept for the backward pass written and read once, weights read twice, gradients written and read, "
-    "weights and optimizer state read and written"
+    "each tensor kept for the backward pass written and read once; weights read twice,\n"
+    "gradients written and read, weights and optimizer state read and written"
 )
 
 
