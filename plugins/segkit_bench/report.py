@@ -55,9 +55,9 @@ class Report:
         self.say(
             f"{facts['config']}: {facts['model']}, {facts['parameters'] / 1e6:.2f} M parameters; {', '.join(how)}; "
             f"batches of {facts['batch_size']}, {height}x{width}\n"
-            f"{facts['device']}, {facts['threads']} threads; torch {facts['torch']}, CUDA {facts['cuda'] or 'none'}, "
-            f"segkit {facts['segkit']}; {facts['warmup']} steps of warm-up, then {facts['steps']}, the median of "
-            f"{facts['repeats']}\n"
+            f"{facts['device']}, threads: {facts['threads']}; torch {facts['torch']}, CUDA {facts['cuda'] or 'none'}, "
+            f"segkit {facts['segkit']}; steps: {facts['warmup']} of warm-up, then {facts['repeats']} times "
+            f"{facts['steps']}, the median of them\n"
         )
 
 
