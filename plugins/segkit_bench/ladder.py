@@ -16,9 +16,9 @@ from segkit.engine.loop import Loop
 from segkit.settings import TrainSettings
 from segkit_bench.arithmetic import arithmetic, precision_of, unavailable
 from segkit_bench.clock import Amount, throughput
-from segkit_bench.outcome import outcome
+from segkit_bench.outcome import fell_back, outcome
 from segkit_bench.report import Report, gibibytes, row
-from segkit_bench.subject import HARDLY, Subject, fell_back
+from segkit_bench.subject import HARDLY, Subject
 
 WIDTHS = (20, 9, 9, 8)
 

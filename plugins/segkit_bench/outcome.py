@@ -1,4 +1,4 @@
-"""One measurement among several that may fail while the others go on: its facts, or why there are none."""
+"""Whether a measurement came to what was asked for: its facts, or why there are none."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from segkit.engine.loop import Loop
 from segkit.errors import ConfigError, TrainingError
 
 
@@ -18,3 +19,10 @@ def outcome(measurement: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"left_out": "out of memory; a smaller train.batch_size or augment.crop may fit"}
     except (ConfigError, TrainingError) as error:
         return {"left_out": str(error)}
+
+
+def fell_back(loop: Loop) -> bool:
+    """Whether the compiler or the graph that was asked for failed, and the network runs as it is."""
+    forward, settings = loop._forward, loop.settings
+    plain = forward._call is forward.model
+    return plain and (settings.compile or (settings.cuda_graph and loop.precision.device.type == "cuda"))

@@ -7,9 +7,10 @@ from typing import Any
 from segkit_bench.arithmetic import arithmetic, as_in_a_run
 from segkit_bench.ceilings import ceilings
 from segkit_bench.clock import Amount, throughput
+from segkit_bench.outcome import fell_back
 from segkit_bench.parts import PARTS, split
 from segkit_bench.report import Report, gibibytes
-from segkit_bench.subject import HARDLY, Subject, fell_back
+from segkit_bench.subject import HARDLY, Subject
 from segkit_bench.work import COUNTS, work
 
 LIMIT = 0.95  # of the resident batch's speed; below, the data path costs

@@ -29,7 +29,7 @@ class Report:
 
     def __init__(self, subject: Subject, amount: Amount, file: TextIO | None, table: bool) -> None:
         self.file, self.table = file, table
-        self.context = context(subject, amount)
+        self.context, self.told = context(subject, amount), subject.told
 
     def say(self, text: str) -> None:
         """Print a line for people."""
@@ -49,6 +49,8 @@ class Report:
 
     def introduce(self) -> None:
         """What is measured, on what."""
+        if self.told:
+            self.say(f"train.precision = auto: {self.told}")
         facts = self.context
         how = [facts["arithmetic"]] + [name for name in ("channels_last", "compile", "cuda_graph") if facts[name]]
         height, width = facts["crop"]

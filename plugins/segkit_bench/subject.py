@@ -20,7 +20,8 @@ from segkit.data.order import BatchOrder
 from segkit.data.resident import largest
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan
-from segkit.engine.device import pick_device, seed_everything
+from segkit.engine.device import pick_device, seed_everything, use_cores
+from segkit.engine.fastest import faster_on_cpu
 from segkit.engine.feed import Feed, open_feed
 from segkit.engine.job import check
 from segkit.engine.loop import Loop
@@ -58,11 +59,14 @@ class Subject:
     """
 
     def __init__(self, config: Config) -> None:
-        self.name = config.name
-        self.precision = resolve(config.train.precision, pick_device(config.train.device))
-        self.device = self.precision.device
+        self.name, self.device = config.name, pick_device(config.train.device)
+        resolve(config.train.precision, self.device)  # refused before the data is read
         self.job = build_job(config, World(), pretrained=True)
         check(self.job)
+        use_cores()
+        measured = config.train.precision == "auto" and self.device.type == "cpu"
+        on_cpu, self.told = faster_on_cpu(self.job.model) if measured else ("fp32", "")
+        self.precision = resolve(config.train.precision, self.device, on_cpu)
         self.scan = cast(Scan, self.job.scan)  # build_job has read the labels
         self.scan.refuse_errors()
         self.images = min(config.train.batch_size, len(self.scan.splits["train"]) * config.train.repeat)
@@ -108,10 +112,3 @@ class Subject:
         names = [f"random {number}" for number in range(self.images)]
         image = pixels.permute(0, 3, 1, 2)  # [B,3,H,W] in channels_last, as a loader stacks them
         return repeat(Batch(image, labels, colour, names).to(self.device))
-
-
-def fell_back(loop: Loop) -> bool:
-    """Whether the compiler or the graph that was asked for failed, and the network runs as it is."""
-    forward, settings = loop._forward, loop.settings
-    plain = forward._call is forward.model
-    return plain and (settings.compile or (settings.cuda_graph and loop.precision.device.type == "cuda"))

@@ -21,8 +21,8 @@ def work(loop: Loop, batch: Batch) -> dict[str, Any]:
     """Count one step of a plain loop, neither compiled nor a graph; of its matrix products and convolutions alone.
 
     Returns:
-        ``forward_flops_per_image``, ``step_flops_per_image`` (a multiplication with its addition is two), and
-        ``least_bytes_per_step``: what :data:`COUNTS` says.
+        ``forward_flops_per_image``, ``step_flops_per_image`` (a multiplication with its addition is two; what
+        is computed again for the backward pass counts again), and ``least_bytes_per_step``: what :data:`COUNTS` says.
     """
     weights = [parameter for parameter in loop.model.parameters() if parameter.requires_grad]
     seen = {each.untyped_storage().data_ptr() for each in loop.model.parameters()}

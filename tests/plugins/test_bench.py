@@ -20,9 +20,9 @@ from segkit_bench import session
 from segkit_bench.arithmetic import arithmetic
 from segkit_bench.command import Bench
 from segkit_bench.ladder import unfused
-from segkit_bench.outcome import outcome
+from segkit_bench.outcome import fell_back, outcome
 from segkit_bench.parts import PARTS
-from segkit_bench.subject import Subject, fell_back
+from segkit_bench.subject import Subject
 from segkit_bench.work import work
 
 CONFIG = """
@@ -234,6 +234,17 @@ def test_a_compiler_that_failed_is_not_measured_as_one(subject: Subject, capsys:
     assert not fell_back(subject.loop(1))
     loop._forward.give_up(RuntimeError("no compiler"))
     assert fell_back(loop)
+
+
+def test_auto_is_the_precision_that_a_run_would_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("segkit_bench.subject.faster_on_cpu", lambda _: ("bf16", "bf16 was faster"))
+    monkeypatch.setattr("segkit.engine.precision.cpu_has_bf16", lambda: True)
+    session.measure(read_config(tables(precision="auto")), session.Wishes(1, 1, 1))
+    assert capsys.readouterr().out.startswith(
+        "train.precision = auto: bf16 was faster\nconfig: UNet, 0.00 M parameters; bf16"
+    )
 
 
 @pytest.mark.gpu
