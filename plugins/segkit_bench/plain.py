@@ -66,7 +66,7 @@ def _lines(
     share, size = pipeline["of_resident"], limits["matmul_size"]
     verdict = "the network is the limit" if share >= LIMIT else "the data path costs the rest"
     if max(_spread(resident), _spread(pipeline)) > UNSTEADY:
-        verdict = "the repeats differ too much to say what is the limit; does something else run here?"
+        verdict = "too uneven to say more; does something else run here?"
     rows = {
         "resident batch": _speed(resident),
         "pipeline": f"{_speed(pipeline)}; {share:.2f} of it: {verdict}",
