@@ -1,0 +1,88 @@
+"""The clock for training steps that run as they do in a run: many together, and the device waited for at both ends."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from segkit.data.batch import Batch
+from segkit.engine.device import peak_memory
+from segkit.engine.loop import Loop
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How many steps: not timed, timed together, and how often."""
+
+    warmup: int
+    steps: int
+    repeats: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.warmup + self.steps * self.repeats
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all that it was asked."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def reset_peak(device: torch.device) -> None:
+    """From here on :func:`peak_memory` begins anew; of a CPU's process where the system can do that (Linux)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def throughput(loop: Loop, batches: Iterator[Batch], amount: Amount, description: str) -> dict[str, Any]:
+    """Images per second of whole steps, as a run takes them; the device is waited for around the timed ones alone.
+
+    Args:
+        loop: what trains.
+        batches: on the device.
+        amount: loaders that run ahead have a store by the first repeat, which is why the median is told.
+        description: of the progress bar.
+    """
+    device = loop.precision.device
+    every = loop.settings.log_every if device.type == "cuda" else 1  # as Loop.run_epoch
+    images = 0
+
+    def steps(count: int) -> float:
+        """Seconds an image."""
+        nonlocal images
+        before, began = images, time.perf_counter()
+        for _ in range(count):
+            batch = next(batches)
+            loop.position.sums += loop.train_step(batch)
+            if loop.step % every == 0:
+                loop.guard.check()
+            images += len(batch.names)
+            bar.update()
+        synchronise(device)
+        return (time.perf_counter() - began) / max(1, images - before)
+
+    reset_peak(device)
+    with tqdm(desc=description, total=amount.total, unit=" steps", leave=False, disable=None) as bar:
+        synchronise(device)
+        first = steps(1) * images
+        steps(amount.warmup - 1)
+        speeds = [1 / steps(amount.steps) for _ in range(amount.repeats)]
+    return {
+        "images_per_second": median(speeds),
+        "images_per_second_of_repeats": speeds,
+        "first_step_seconds": first,
+        "peak_memory_bytes": peak_memory(device),
+    }

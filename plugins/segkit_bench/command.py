@@ -1,0 +1,88 @@
+"""The command line of ``bench``: what is asked for, checked before torch is imported."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TextIO
+
+from segkit.config import read_config
+from segkit.errors import ConfigError
+
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+
+
+class Bench:
+    """Measure how fast a config trains on this machine, and what limits it.
+
+    Images per second of the whole pipeline and of one resident batch of random data; the parts of a step; FLOPs and
+    bytes beside what the device reaches in a matmul and a copy. No run folder is read or written. Times of one process
+    are compared with each other: on a CPU that others use too, look at the ratios.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Config, overrides, how long to measure, and what to compare."""
+        parser.add_argument("config", help="a TOML file, as for run")
+        parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. train.batch_size=16")
+        parser.add_argument("--json", metavar="FILE", help="a JSON object a measurement; - prints them, and no table")
+        parser.add_argument(
+            "--precisions", metavar="NAMES", help=f"compare these instead, by commas, of {','.join(PRECISIONS)}"
+        )
+        parser.add_argument(
+            "--compare-steps", type=_count, metavar="N", help="that each precision trains: 100; on a CPU 20"
+        )
+        parser.add_argument("--ladder", action="store_true", help="take the measures for speed one at a time instead")
+        parser.add_argument("--warmup", type=_count, metavar="N", help="steps that are not timed: 10; on a CPU 2")
+        parser.add_argument("--steps", type=_count, metavar="N", help="steps that are timed together: 50; on a CPU 5")
+        parser.add_argument("--repeats", type=_count, default=3, metavar="N", help="whose median is told: 3")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Measure and print."""
+        names = chosen(arguments.precisions)
+        config = read_config(arguments.config, arguments.overrides)
+        if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+            raise ConfigError("bench measures one process, and torchrun has started several: run it without torchrun")
+        with ExitStack() as stack:
+            file = stack.enter_context(_opened(arguments.json)) if arguments.json not in (None, "-") else None
+            from segkit_bench.session import Wishes, measure
+
+            wishes = Wishes(
+                warmup=arguments.warmup,
+                steps=arguments.steps,
+                repeats=arguments.repeats,
+                compare_steps=arguments.compare_steps,
+                precisions=names,
+                ladder=arguments.ladder,
+            )
+            measure(config, wishes, file, table=arguments.json != "-")
+        return 0
+
+
+def chosen(text: str | None) -> list[str]:
+    """The precisions that ``--precisions`` names, each once.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    names = list(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
+    wrong = [name for name in names if name not in PRECISIONS]
+    if wrong or (text is not None and not names):
+        raise ConfigError(f"--precisions {text}: '{(wrong or [''])[0]}' is none; allowed are {', '.join(PRECISIONS)}")
+    return names
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 on is needed")
+    return int(text)
+
+
+def _opened(name: str) -> TextIO:
+    try:
+        return Path(name).open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--json {name} cannot be written: {error}") from error

@@ -1,0 +1,105 @@
+"""What is told of the measurements: a line of JSON each, with all that it was measured under, and a line of text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+import torch
+
+import segkit
+from segkit.engine.device import device_name
+from segkit.engine.folder import plain
+from segkit.errors import WriteError, printable
+from segkit_bench.arithmetic import as_in_a_run
+from segkit_bench.clock import Amount
+from segkit_bench.subject import Subject
+
+
+class Report:
+    """Tells each measurement as soon as it is there.
+
+    Args:
+        subject: what is measured.
+        amount: how long.
+        file: for the JSON lines; the standard output has them where there is no table.
+        table: whether to print for people.
+    """
+
+    def __init__(self, subject: Subject, amount: Amount, file: TextIO | None, table: bool) -> None:
+        self.file, self.table = file, table
+        self.context, self.told = context(subject, amount), subject.told
+
+    def say(self, text: str) -> None:
+        """Print a line for people."""
+        if self.table:
+            print(printable(text), flush=True)
+
+    def add(self, measurement: str, facts: Mapping[str, Any]) -> None:
+        """Write a measurement, its facts before the context that they differ from."""
+        line = json.dumps(plain({"measurement": measurement, **self.context, **facts}))
+        if not self.table:
+            print(line, flush=True)
+        if self.file is not None:
+            try:
+                print(line, file=self.file, flush=True)
+            except OSError as error:
+                raise WriteError(f"--json {self.file.name} cannot be written: {error}") from error
+
+    def introduce(self) -> None:
+        """What is measured, on what."""
+        if self.told:
+            self.say(f"train.precision = auto: {self.told}")
+        facts = self.context
+        how = [facts["arithmetic"]] + [name for name in ("channels_last", "compile", "cuda_graph") if facts[name]]
+        height, width = facts["crop"]
+        self.say(
+            f"{facts['config']}: {facts['model']}, {facts['parameters'] / 1e6:.2f} M parameters; {', '.join(how)}; "
+            f"batches of {facts['batch_size']}, {height}x{width}\n"
+            f"{facts['device']}, threads: {facts['threads']}; torch {facts['torch']}, CUDA {facts['cuda'] or 'none'}, "
+            f"segkit {facts['segkit']}; steps: {facts['warmup']} of warm-up, then {facts['repeats']} times "
+            f"{facts['steps']}, the median of them\n"
+        )
+
+
+def context(subject: Subject, amount: Amount) -> dict[str, Any]:
+    """All that a figure depends on."""
+    job, train = subject.job, subject.job.train
+    return {
+        "config": subject.name,
+        "device": device_name(subject.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if subject.device.type == "cuda" else None,
+        "segkit": segkit.__version__,
+        "model": type(job.model).__name__,
+        "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
+        "crop": list(subject.crop),
+        "batch_size": subject.images,
+        "accumulate": train.accumulate,
+        "precision": subject.precision.name,
+        "arithmetic": as_in_a_run(subject.precision),
+        "channels_last": train.channels_last,
+        "compile": train.compile,
+        "cuda_graph": train.cuda_graph,
+        "optimizer": train.optimizer,
+        "fused": True,
+        "workers": train.workers,
+        "cache": job.data.cache,
+        **vars(amount),
+    }
+
+
+def row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Cells in columns, the first one to the left, the others to the right."""
+    first, *others = (
+        cell.ljust(width) if not place else cell.rjust(width)
+        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join([first, *others]).rstrip()
+
+
+def gibibytes(count: float) -> str:
+    """Memory."""
+    return f"{count / (1 << 30):.2f} GiB"

@@ -1,0 +1,114 @@
+"""What is measured: the model, losses, optimizer and batches of a config, as a run would have them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from itertools import count, repeat
+from typing import Any, cast
+
+import torch
+
+from segkit.compose import build_job
+from segkit.config import Config
+from segkit.data.batch import Batch
+from segkit.data.loader import shut_down
+from segkit.data.order import BatchOrder
+from segkit.data.resident import largest
+from segkit.data.resize import resized_size
+from segkit.data.scan import Scan
+from segkit.engine.device import pick_device, seed_everything, use_cores
+from segkit.engine.fastest import faster_on_cpu
+from segkit.engine.feed import Feed, open_feed
+from segkit.engine.job import check
+from segkit.engine.loop import Loop
+from segkit.engine.precision import Precision, resolve
+from segkit.engine.prefetch import prefetched
+from segkit.engine.world import World
+
+# settings of a loop that is only timed: it takes as long, and no loss leaves the numbers on random labels
+HARDLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant"}
+
+
+@dataclass(frozen=True)
+class Supply:
+    """A feed with its training batches and their order."""
+
+    feed: Feed
+    batches: Iterable[Batch]
+    order: BatchOrder
+
+    def endless(self) -> Iterator[Batch]:
+        """Epoch after epoch, from the first one on; the same batches each time it is asked for."""
+        for self.order.epoch in count(1):
+            yield from self.batches
+
+    def ahead(self) -> Iterator[Batch]:
+        """As :meth:`endless`, on the device, the next one under way, as a run has them."""
+        return (batch for (batch,) in prefetched(([batch] for batch in self.endless()), self.feed.device))
+
+
+class Subject:
+    """A config's job, of which loops are made that all begin with the same weights.
+
+    Raises:
+        SegkitError: as a run would, before it trains.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.name, self.device = config.name, pick_device(config.train.device)
+        resolve(config.train.precision, self.device)  # refused before the data is read
+        self.job = build_job(config, World(), pretrained=True)
+        check(self.job)
+        use_cores()
+        measured = config.train.precision == "auto" and self.device.type == "cpu"
+        on_cpu, self.told = faster_on_cpu(self.job.model) if measured else ("fp32", "")
+        self.precision = resolve(config.train.precision, self.device, on_cpu)
+        self.scan = cast(Scan, self.job.scan)  # build_job has read the labels
+        self.scan.refuse_errors()
+        self.images = min(config.train.batch_size, len(self.scan.splits["train"]) * config.train.repeat)
+
+    @property
+    def crop(self) -> tuple[int, int]:
+        """Height and width of a batch; without ``augment.crop`` those of the largest training image."""
+        crop = self.job.augment.crop
+        if crop is None:
+            return largest([resized_size(*each.size, self.job.data.resize) for each in self.scan.facts["train"]])
+        return (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
+
+    def loop(self, steps: int, precision: Precision | None = None, **settings: Any) -> Loop:
+        """A loop of so many steps, its settings changed by the given ones."""
+        gc.collect()  # what was measured before holds memory no longer
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        train = self.job.train.model_copy(update=settings)
+        if train.compile:
+            torch.compiler.reset()  # it compiles a few copies of a network, and runs any further one as it is
+        seed_everything(train.seed, train.deterministic)
+        return Loop(deepcopy(self.job.model), self.job.objective, train, precision or self.precision, steps)
+
+    @contextmanager
+    def supply(self, cache: str | None = None) -> Iterator[Supply]:
+        """The feed of a run; with another ``data.cache`` if one is given."""
+        data = self.job.data.model_copy(update={"cache": cache} if cache else {})
+        job = replace(self.job, data=data)
+        feed = open_feed(job, self.scan, self.device, World())
+        batches, order = feed.training(job, self.scan, World())
+        try:
+            yield Supply(feed, batches, order)
+        finally:
+            shut_down(batches)
+
+    def resident(self) -> Iterator[Batch]:
+        """One batch of random images and labels on the device, for ever."""
+        generator = torch.Generator().manual_seed(self.job.train.seed)
+        size, classes = self.crop, len(self.scan.splits["train"].classes)
+        pixels = torch.randint(256, (self.images, *size, 3), generator=generator, dtype=torch.uint8)
+        labels = torch.randint(classes, (self.images, *size), generator=generator, dtype=torch.uint8)
+        colour = torch.eye(3, 4).repeat(self.images, 1, 1) if self.job.augment.colour > 0 else None  # [B,3,4]
+        names = [f"random {number}" for number in range(self.images)]
+        image = pixels.permute(0, 3, 1, 2)  # [B,3,H,W] in channels_last, as a loader stacks them
+        return repeat(Batch(image, labels, colour, names).to(self.device))

@@ -1,0 +1,277 @@
+"""The command ``bench``: its figures fit together, its precisions are what they are called, and it leaves nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from segkit.config import read_config
+from segkit.errors import ConfigError, TrainingError
+from segkit_bench import session
+from segkit_bench.arithmetic import arithmetic
+from segkit_bench.command import Bench
+from segkit_bench.ladder import unfused
+from segkit_bench.outcome import fell_back, outcome
+from segkit_bench.parts import PARTS
+from segkit_bench.subject import Subject
+from segkit_bench.work import work
+
+CONFIG = """
+[dataset]
+name = "shapes"
+size = 32
+images = [6, 2, 2]
+
+[model]
+name = "unet"
+width = 4
+depth = 1
+
+[[loss]]
+name = "cross_entropy"
+
+[train]
+batch_size = 2
+device = "{device}"
+precision = "fp32"
+workers = 0
+"""
+SHORT = ["--warmup", "1", "--steps", "2"]
+
+
+def tables(**train: Any) -> dict[str, Any]:
+    config = {
+        "dataset": {"name": "shapes", "size": 32, "images": [6, 2, 2]},
+        "model": {"name": "unet", "width": 4, "depth": 1},
+        "loss": [{"name": "cross_entropy"}],
+    }
+    return {**config, "train": {"batch_size": 2, "device": "cpu", "precision": "fp32", "workers": 0, **train}}
+
+
+@pytest.fixture
+def subject() -> Subject:
+    return Subject(read_config(tables()))
+
+
+def bench(folder: Path, options: Sequence[str], device: str = "cpu") -> list[Any]:
+    """The JSON lines of a call."""
+    config, lines = folder / "small.toml", folder / "lines.jsonl"
+    config.write_text(CONFIG.format(device=device))
+    parser = argparse.ArgumentParser()
+    Bench.add_arguments(parser)
+    arguments = parser.parse_intermixed_args([str(config), *options, "--json", str(lines)])
+    assert Bench.run(arguments) == 0
+    return [json.loads(line) for line in lines.read_text().splitlines()]
+
+
+def test_the_figures_fit_together_and_nothing_else_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    resident, pipeline, split = bench(tmp_path, ["train.log_every=1", *SHORT])
+    assert [line["measurement"] for line in (resident, pipeline, split)] == ["resident", "pipeline", "split"]
+    for line in (resident, pipeline, split):
+        about = {"config": "small", "precision": "fp32", "crop": [32, 32], "batch_size": 2, "steps": 2, "repeats": 3}
+        assert {key: line[key] for key in about} == about
+        assert line["torch"] == torch.__version__
+        assert line["threads"] == torch.get_num_threads()
+    for line in (resident, pipeline):
+        assert line["images_per_second"] == sorted(line["images_per_second_of_repeats"])[1]
+        assert line["peak_memory_bytes"] > 1 << 20
+    assert pipeline["of_resident"] == pytest.approx(pipeline["images_per_second"] / resident["images_per_second"])
+    parts = [split[f"{part}_milliseconds"] for part in PARTS]
+    assert sum(parts) == pytest.approx(split["step_milliseconds"], rel=0.2)
+    assert parts[0] > parts[1]  # to draw a view takes longer than to bring it nowhere
+    assert min(parts[2:]) > 0
+    assert 0 < resident["mfu"] < 1.5
+    assert 0 < resident["of_copy"] < 1
+    assert 2 < resident["step_flops_per_image"] / resident["forward_flops_per_image"] <= 3
+    printed = capsys.readouterr().out
+    assert f"{resident['images_per_second']:.1f} images/s" in printed
+    assert f"MFU                 {resident['mfu']:.2f}" in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lines.jsonl", "small.toml"]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_flops_and_bytes_of_one_convolution_are_those_by_hand(parts: int) -> None:
+    subject = Subject(read_config(tables(accumulate=parts)))
+    subject.job = replace(subject.job, model=nn.Conv2d(3, 6, 3, padding=1, bias=False))
+    counted = work(subject.loop(1), next(subject.resident()))
+    forward = 2 * 3 * 9 * 6 * 32 * 32
+    assert counted["forward_flops_per_image"] == forward
+    assert counted["step_flops_per_image"] == 2 * forward  # the image needs no gradient
+    weights = 4 * 3 * 9 * 6
+    image, logits = 4 * 2 * 3 * 32 * 32, 4 * 2 * 6 * 32 * 32
+    kept = image + logits  # and what the loss keeps beside them: labels, at most two numbers of 8 bytes a pixel
+    least = 2 * kept + 6 * weights + 4 * weights + 2 * 4
+    assert least <= counted["least_bytes_per_step"] <= least + 2 * 2 * 16 * 2 * 32 * 32
+
+
+def test_precisions_are_compared_with_strict_fp32_from_the_same_weights(tmp_path: Path) -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    rows = bench(tmp_path, ["--precisions", "bf16,fp32,tf32,fp16", "--compare-steps", "3", *SHORT])
+    bf16, fp32, tf32, fp16 = rows
+    assert [row["arithmetic"] for row in rows] == ["bf16", "fp32", "tf32", "fp16"]
+    assert fp32["logits_max_difference"] == fp32["logits_mean_difference"] == fp32["argmax_differs"] == 0
+    assert bf16["logits_max_difference"] > bf16["logits_mean_difference"] > 0
+    assert bf16["argmax_differs"] < 0.5
+    assert bf16["loss"] == pytest.approx(fp32["loss"], rel=0.05)
+    assert bf16["loss"] != fp32["loss"]
+    for row in (bf16, fp32):
+        assert 0 <= row["mean_iou"] < 1
+        assert 0 <= row["pixel_accuracy"] < 1
+        assert (row["skipped"], row["compare_steps"]) == (0, 3)
+    assert "CUDA cards" in tf32["left_out"]
+    assert "needs CUDA" in fp16["left_out"]
+    after = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
+    assert after == before
+
+
+def test_a_cpu_climbs_three_rungs(tmp_path: Path) -> None:
+    rungs = bench(tmp_path, ["--ladder", *SHORT])
+    assert [rung["rung"] for rung in rungs] == ["fp32", "bf16", "+ channels_last"]
+    assert [(rung["precision"], rung["channels_last"]) for rung in rungs] == [
+        ("fp32", False),
+        ("bf16", False),
+        ("bf16", True),
+    ]
+    assert rungs[0]["ratio"] is None
+    assert rungs[2]["ratio"] == pytest.approx(rungs[2]["images_per_second"] / rungs[1]["images_per_second"])
+
+
+def test_json_alone_is_printed_without_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session.measure(read_config(tables()), session.Wishes(1, 1, 1, ladder=True), table=False)
+    assert [json.loads(line)["measurement"] for line in capsys.readouterr().out.splitlines()] == ["rung"] * 3
+
+
+@pytest.mark.parametrize("names", ["fp31,fp32", "", "bf16 fp16"])
+def test_an_unknown_precision_is_named_with_those_there_are(tmp_path: Path, names: str) -> None:
+    with pytest.raises(ConfigError, match="allowed are fp32, tf32, bf16, fp16"):
+        bench(tmp_path, ["--precisions", names])
+
+
+def test_torchrun_and_a_file_that_cannot_be_written_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lines.jsonl").mkdir()
+    with pytest.raises(ConfigError, match=r"--json .*lines\.jsonl cannot be written"):
+        bench(tmp_path, [])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="one process"):
+        bench(tmp_path, [])
+
+
+def test_where_memory_ends_the_batch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(session, "measure_plainly", full)
+    with pytest.raises(TrainingError, match=r"batches of 2 images of 32 x 32 pixels.*train\.accumulate=2"):
+        session.measure(read_config(tables()), session.Wishes())
+    assert "out of memory" in outcome(full)["left_out"]  # type: ignore[arg-type]
+
+
+def test_every_comparison_begins_with_the_same_weights_and_sees_the_same_batches(subject: Subject) -> None:
+    with subject.supply() as supply:
+        first, again = (list(islice(supply.endless(), 5)) for _ in range(2))  # three an epoch
+    assert all(torch.equal(one.image, other.image) for one, other in zip(first, again, strict=True))
+    assert not torch.equal(first[0].image, first[3].image)
+    loop = subject.loop(3)
+    loop.train_step(first[0])
+    trained, fresh = (next(model.parameters()) for model in (loop.model, subject.loop(3).model))
+    assert torch.equal(fresh, next(subject.job.model.parameters()))
+    assert not torch.equal(fresh, trained)
+
+
+def test_a_resident_batch_is_as_the_feeds_batches_are() -> None:
+    subject = Subject(read_config({**tables(), "augment": {"crop": [16, 24], "colour": 0.5}}))
+    with subject.supply() as supply:
+        real, random = next(supply.ahead()), next(subject.resident())
+    for ours, its in zip(random.tensors, real.tensors, strict=True):
+        assert (ours.shape, ours.dtype, ours.stride()) == (its.shape, its.dtype, its.stride())
+    assert random.image.unique().numel() > 200
+    assert random.mask.max() == 5
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_an_unfused_optimizer_takes_the_loops_step(optimizer: str) -> None:
+    subject = Subject(read_config(tables(optimizer=optimizer)))
+    weights = []
+    for fused in (True, False):
+        loop = subject.loop(2)
+        if not fused:
+            loop.optimizer = unfused(loop, subject.job.train)
+        for batch in islice(subject.resident(), 2):
+            loop.train_step(batch)
+        weights.append([p.detach() for p in loop.model.parameters()])
+    before = list(subject.job.model.parameters())
+    assert not torch.equal(weights[1][0], before[0])
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-3, atol=1e-5)
+
+
+def test_tf32_is_allowed_where_it_is_asked_for_and_nowhere_else() -> None:
+    cudnn = torch.backends.cudnn
+    with arithmetic("fp32"):
+        assert (cudnn.allow_tf32, torch.get_float32_matmul_precision(), cudnn.benchmark) == (False, "highest", True)
+        with arithmetic("tf32", deterministic=True):
+            assert (cudnn.allow_tf32, torch.get_float32_matmul_precision(), cudnn.benchmark) == (True, "high", False)
+        assert not cudnn.allow_tf32
+    assert cudnn.allow_tf32  # torch's default, which a run keeps
+
+
+def test_a_compiler_that_failed_is_not_measured_as_one(subject: Subject, capsys: pytest.CaptureFixture[str]) -> None:
+    loop = subject.loop(1, compile=True)
+    assert not fell_back(loop)
+    assert not fell_back(subject.loop(1))
+    loop._forward.give_up(RuntimeError("no compiler"))
+    assert fell_back(loop)
+
+
+def test_auto_is_the_precision_that_a_run_would_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("segkit_bench.subject.faster_on_cpu", lambda _: ("bf16", "bf16 was faster"))
+    monkeypatch.setattr("segkit.engine.precision.cpu_has_bf16", lambda: True)
+    session.measure(read_config(tables(precision="auto")), session.Wishes(1, 1, 1))
+    assert capsys.readouterr().out.startswith(
+        "train.precision = auto: bf16 was faster\nconfig: UNet, 0.00 M parameters; bf16"
+    )
+
+
+@pytest.mark.gpu
+def test_a_card_climbs_every_rung(tmp_path: Path) -> None:
+    rungs = bench(tmp_path, ["--ladder", *SHORT], device="cuda")
+    measured = [rung["rung"] for rung in rungs if "left_out" not in rung]
+    assert [name for name in measured if name != "+ compile"] == [  # not everywhere is there a compiler
+        *("fp32", "tf32", "bf16", "+ channels_last", "+ fused", "or + cuda_graph"),
+        *("images: none", "images: device"),  # these pictures are no files, and nothing is kept in one
+    ]
+
+
+@pytest.mark.gpu
+def test_a_card_has_every_precision(tmp_path: Path) -> None:
+    options = ["--precisions", "fp32,tf32,bf16,fp16", "--compare-steps", "5", "model.width=32", *SHORT]
+    fp32, tf32, bf16, fp16 = bench(tmp_path, options, device="cuda")
+    assert fp32["logits_max_difference"] < 1e-5
+    for row in (tf32, fp16):
+        assert fp32["logits_mean_difference"] < row["logits_mean_difference"] < bf16["logits_mean_difference"]
+
+
+@pytest.mark.gpu
+def test_a_card_is_measured_beside_its_ceilings(tmp_path: Path) -> None:
+    options = ["model.width=32", "train.precision=bf16", "train.cuda_graph=true", *SHORT]
+    resident, _, split = bench(tmp_path, options, device="cuda")
+    assert resident["matmul_size"] == 8192
+    assert 0 < resident["mfu"] < 1.5
+    assert not resident["fell_back"]
+    assert resident["peak_memory_bytes"] < 1 << 32
+    assert sum(split[f"{part}_milliseconds"] for part in PARTS) == pytest.approx(split["step_milliseconds"], rel=0.3)
