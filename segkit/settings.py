@@ -91,7 +91,8 @@ class TrainSettings(Settings):
     channels_last: bool = Field(True, description="faster convolutions on CUDA and on CPUs with AMX")
     compile: bool = Field(False, description="torch.compile for training; pays off in long runs on CUDA")
     cuda_graph: bool = Field(
-        False, description="replay the network as one CUDA graph: faster where a step is short; needs fixed crops"
+        False,
+        description="replay the network, compiled or not, as a CUDA graph; faster where a step is short; one crop size",
     )
     deterministic: bool = Field(False, description="bit-equal repetition on CUDA, at a price")
     seed: int = Field(0, ge=0, le=2**32 - 1)
@@ -115,8 +116,6 @@ class TrainSettings(Settings):
     def _divisible(self) -> TrainSettings:
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate = {self.accumulate} must divide batch_size = {self.batch_size}")
-        if self.compile and self.cuda_graph:
-            raise ValueError("compile and cuda_graph exclude each other: give one of them")
         return self
 
 

@@ -30,8 +30,11 @@ class Forward:
 
     def __init__(self, model: nn.Module, objective: Objective, settings: TrainSettings, precision: Precision) -> None:
         self.model, self.objective, self.precision = model, objective, precision
-        self._graph = settings.cuda_graph and precision.device.type == "cuda"
-        self._call: Any = torch.compile(model, dynamic=False) if settings.compile else model
+        graph = settings.cuda_graph and precision.device.type == "cuda"
+        self._graph = graph and not settings.compile
+        # where parts of a batch are added up, a graph's next gradient would lie where the last one does
+        mode = "reduce-overhead" if graph and settings.accumulate == 1 else None
+        self._call: Any = torch.compile(model, dynamic=False, mode=mode) if settings.compile else model
         # losses that several processes sum are not compiled: the sums reach over processes only where Python runs
         with_losses = settings.compile and not isinstance(model, DistributedDataParallel)
         self._loss: Any = torch.compile(objective, dynamic=False) if with_losses else objective
@@ -65,6 +68,8 @@ class Forward:
         whole = _Whole(self.model)
         # weights are cast anew in each replay, as they change
         with torch.autocast("cuda", self.precision.dtype, self.precision.name != "fp32", cache_enabled=False):
+            # captured on a stream of its own, which the gradients of the weights belong to from then on
+            getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", id)(False)
             self._call = torch.cuda.make_graphed_callables(whole, (images.detach().clone(),))
         with torch.no_grad():
             for buffer, old in zip(self.model.buffers(), before, strict=True):

@@ -6,15 +6,17 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import ModelError, did_you_mean, first_few
 from segkit.model.padding import pad_to_multiple
 from segkit.model.unused import freeze_unused
+from segkit.model.upsampling import doubled
 from segkit.model.weights import load_encoder_weights
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -50,6 +52,8 @@ class Smp(nn.Module):
     ) -> None:
         super().__init__()
         smp = _library()
+        from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
+
         architectures = list(smp.MODEL_ARCHITECTURES_MAPPING)
         if architecture not in architectures:
             close = did_you_mean(architecture, architectures) or "."
@@ -67,6 +71,9 @@ class Smp(nn.Module):
         parts |= {"in_channels": in_channels, "classes": num_classes}
         with _fetching(f"the weights '{weights}' of the encoder '{encoder}' ({source})", bool(source)):
             self.network, any_size = _create(smp, architecture, parts)
+        for block in self.network.modules():
+            if type(block) is UnetDecoderBlock and block.interpolation_mode == "nearest":
+                block.forward = MethodType(_decode, block)
         if file is not None:
             # smp's wrapper of a timm model adds a level of names that no file from elsewhere has
             timm_model = getattr(self.network.encoder, "model", None)
@@ -92,6 +99,21 @@ class Smp(nn.Module):
                 f"of a batch of {image.shape[0]} image of {height}x{width} pixels; use a larger batch"
             ) from error
         return logits[..., :height, :width]  # type: ignore[no-any-return]
+
+
+def _decode(
+    block: Any, feature_map: Tensor, target_height: int, target_width: int, skip_connection: Tensor | None = None
+) -> Tensor:
+    """As a decoder block of smp's Unet, but that under autocast its upsampling is not in float32."""
+    height, width = feature_map.shape[2:]
+    if (target_height, target_width) == (2 * height, 2 * width):
+        x = doubled(feature_map)
+    else:
+        x = F.interpolate(feature_map, (target_height, target_width), mode="nearest")
+    if skip_connection is not None:
+        x = block.attention1(torch.cat([x, skip_connection], dim=1))
+    result: Tensor = block.attention2(block.conv2(block.conv1(x)))
+    return result
 
 
 def _library() -> ModuleType:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from segkit.errors import ModelError, did_you_mean
 from segkit.model.checkpointing import recomputed
 from segkit.model.padding import mirror_pad, pad_to_multiple
+from segkit.model.upsampling import Doubled
 
 
 class UNet(nn.Module):
@@ -142,7 +143,7 @@ def _upsampling(inputs: int, outputs: int, upsample: str) -> nn.Module:
     if upsample == "transposed":
         return nn.ConvTranspose2d(inputs, outputs, kernel_size=2, stride=2)
     # A 1x1 convolution commutes with repeating pixels: before it, it costs a quarter. The 3x3 ones that follow smooth.
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=1), nn.Upsample(scale_factor=2, mode="nearest"))
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=1), Doubled())
 
 
 def _initialise(module: nn.Module) -> None:

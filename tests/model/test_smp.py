@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import pickle
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from segkit.errors import ModelError
-from segkit.model.smp import Smp
+from segkit.model.smp import Smp, _decode
 
 ARCHITECTURES = ["unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet"]
 ARCHITECTURES += ["deeplabv3", "deeplabv3plus", "pan", "upernet", "segformer"]
@@ -305,3 +306,35 @@ def test_weights_that_are_not_there_leave_no_random_ones_in_their_place(tmp_path
     torch.save(state, tmp_path / "odd.pth")
     with pytest.raises(ModelError, match=r"1 missing: conv1\.weight"):
         Smp(2, encoder="resnet18", weights=str(tmp_path / "odd.pth"))
+
+
+@pytest.mark.parametrize("attention", [None, "scse"])
+@pytest.mark.parametrize("size", [64, 96])
+def test_the_faster_upsampling_is_that_of_smp(attention: str | None, size: int) -> None:
+    import segmentation_models_pytorch as library
+    from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
+
+    torch.manual_seed(0)
+    ours = Smp(4, encoder="resnet18").eval()
+    plain = library.create_model("unet", encoder_name="resnet18", encoder_weights=None, in_channels=3, classes=4).eval()
+    plain.load_state_dict(ours.network.state_dict())
+    assert any("forward" in vars(block) for block in ours.modules() if isinstance(block, UnetDecoderBlock))
+    images = torch.randn(2, 3, size, size)
+    torch.testing.assert_close(ours(images), plain(images))
+    another = copy.deepcopy(ours)  # as a moving average is: its blocks are its own
+    assert all(block.forward.__self__ is block for block in another.modules() if isinstance(block, UnetDecoderBlock))
+    block = UnetDecoderBlock(16, 16, 16, attention_type=attention).eval()
+    below, skip = torch.randn(2, 16, 5, 7), torch.randn(2, 16, 10, 14)
+    torch.testing.assert_close(_decode(block, below, 10, 14, skip), block(below, 10, 14, skip))
+    odd = torch.randn(2, 16, 9, 13)
+    torch.testing.assert_close(_decode(block, below, 9, 13, odd), block(below, 9, 13, odd))
+
+
+def test_a_network_in_half_precision_upsamples_in_it() -> None:
+    model = Smp(4, encoder="resnet18").train()
+    seen = []
+    block = model.network.decoder.blocks[0]
+    block.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(2, 3, 64, 64))
+    assert seen == [torch.bfloat16]
