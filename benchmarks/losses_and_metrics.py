@@ -30,11 +30,11 @@ VOID = 255
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def losses(classes: int) -> dict[str, Loss]:
+def losses(classes: int, device: torch.device) -> dict[str, Loss]:
     """By library and name."""
-    cross_entropy, dice = CrossEntropy(classes, VOID), Dice(classes, VOID)
+    cross_entropy, dice = CrossEntropy(classes, VOID).to(device), Dice(classes, VOID)
     found: dict[str, Loss] = {
-        "segkit dice_cross_entropy": DiceCrossEntropy(classes, VOID),
+        "segkit dice_cross_entropy": DiceCrossEntropy(classes, VOID).to(device),
         "segkit dice + cross_entropy": lambda logits, target: dice(logits, target) + cross_entropy(logits, target),
         "segkit cross_entropy": cross_entropy,
         "segkit dice": dice,
@@ -143,7 +143,7 @@ def rows(device: torch.device, rounds: int) -> Iterator[dict[str, Any]]:
             logits.grad = None
             loss(logits, target).backward()
 
-        tasks = {name: lambda loss=loss: step(loss) for name, loss in losses(shape[1]).items()}  # type: ignore[misc]
+        tasks = {name: lambda loss=loss: step(loss) for name, loss in losses(shape[1], device).items()}  # type: ignore[misc]
         case = {"device": device.type, "shape": list(shape), "dtype": str(dtype)[6:], "layout": layout}
         for name, time_taken in seconds(tasks, device, rounds).items():
             logits.grad = None

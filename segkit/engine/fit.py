@@ -82,15 +82,16 @@ def train_and_evaluate(
         if why:
             console.say(f"train.precision = auto: {why}")
         floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
-        feed = open_feed(job, scan, precision.device, world)
         use_cores()
-        seed_everything(job.train.seed, job.train.deterministic)
-        world.on_first(lambda: stack.enter_context(locked(job.folder)) or ())
-        told = undisturbed(notify) if notify and world.first else _nobody
-        run = _Fit(job, scan, feed, floors, precision, told, world, stop, console)
-        stack.callback(shut_down, run.batches)
-        with explained(job, precision.device, run.keep):
-            return run.run(resume)
+        begun: list[_Fit] = []
+        with explained(job, precision.device, lambda: begun[0].keep() if begun else "no step was taken"):
+            feed = open_feed(job, scan, precision.device, world)
+            seed_everything(job.train.seed, job.train.deterministic)
+            world.on_first(lambda: stack.enter_context(locked(job.folder)) or ())
+            told = undisturbed(notify) if notify and world.first else _nobody
+            begun.append(_Fit(job, scan, feed, floors, precision, told, world, stop, console))
+            stack.callback(shut_down, begun[0].batches)
+            return begun[0].run(resume)
 
 
 class _Fit:
