@@ -30,14 +30,14 @@ class Forward:
 
     def __init__(self, model: nn.Module, objective: Objective, settings: TrainSettings, precision: Precision) -> None:
         self.model, self.objective, self.precision = model, objective, precision
-        graph = settings.cuda_graph and precision.device.type == "cuda"
+        alone = not isinstance(model, DistributedDataParallel)
+        graph = settings.cuda_graph and precision.device.type == "cuda" and alone
         self._graph = graph and not settings.compile
         # where parts of a batch are added up, a graph's next gradient would lie where the last one does
         mode = "reduce-overhead" if graph and settings.accumulate == 1 else None
         self._call: Any = torch.compile(model, dynamic=False, mode=mode) if settings.compile else model
         # losses that several processes sum are not compiled: the sums reach over processes only where Python runs
-        with_losses = settings.compile and not isinstance(model, DistributedDataParallel)
-        self._loss: Any = torch.compile(objective, dynamic=False) if with_losses else objective
+        self._loss: Any = torch.compile(objective, dynamic=False) if settings.compile and alone else objective
         self._shape: torch.Size | None = None
         self.proven = not (settings.compile or self._graph)
 

@@ -174,3 +174,23 @@ def test_a_run_that_was_stopped_on_a_card_goes_on_as_if_it_had_not_been(
         seed_everything(0)
     one, two = (checkpoint.load(job.folder / "last.pt")["model"] for job in (whole, stopped))
     assert all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def test_a_network_replayed_as_a_graph_learns_the_same(make_job: MakeJob) -> None:
+    ends = []
+    for name, settings in (("plain", {}), ("graph", {"cuda_graph": True})):
+        job = make_job(name, device="cuda", precision="fp32", epochs=2, **settings)
+        train_and_evaluate(job)
+        ends.append(checkpoint.load(job.folder / "last.pt")["model"])
+    for key, value in ends[0].items():  # the running statistics too: warming up has counted nothing
+        torch.testing.assert_close(ends[1][key], value, atol=1e-2, rtol=1e-2)
+
+
+def test_what_cannot_be_captured_trains_as_it_is(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
+    class Waits(torch.nn.Conv2d):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images) * float(images.mean() < 1e9)
+
+    job = make_job(fields={"model": Waits(3, 2, 1)}, device="cuda", precision="fp32", epochs=1, cuda_graph=True)
+    assert train_and_evaluate(job).best_epoch == 1
+    assert "train.cuda_graph failed, going on without it" in capsys.readouterr().err
