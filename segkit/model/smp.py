@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from types import MethodType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ class Smp(nn.Module):
             self.network, any_size = _create(smp, architecture, parts)
         for block in self.network.modules():
             if type(block) is UnetDecoderBlock and block.interpolation_mode == "nearest":
-                block.forward = MethodType(_decode, block)
+                block.forward = partial(_decode, block)  # a bound method would not be pickled
         if file is not None:
             # smp's wrapper of a timm model adds a level of names that no file from elsewhere has
             timm_model = getattr(self.network.encoder, "model", None)
