@@ -18,6 +18,7 @@ from segkit.engine.shared_pass import everything_wanted, once
 from .pixels import flatten
 
 CPU_BLOCK = 1 << 18  # numbers a thread: a megabyte of float32, which stays in its cache from one step to the next
+CPU_VECTOR = 16  # numbers: the softmax of a row of fewer is not vectorised, and takes 10 times as long
 DEVICE_BLOCK = 1 << 24  # numbers: 64 MB of float32, where a step takes far longer than to launch it
 
 
@@ -155,14 +156,18 @@ def _blocks(logits: Tensor, *pixels: Tensor, gradient: Tensor | None = None) -> 
         size = max(1, numbers // classes)
     if _pixels_first(logits):
         full = [each.permute(0, 2, 3, 1).flatten(0, 2) for each in full]  # [N,C]
-        for start in range(0, max(1, len(full[0])), size):
-            part = slice(start, start + size)
-            yield [full[0][part], *(each[part, None] for each in pixels), *(each[part] for each in full[1:])]
-        return
-    full = [each.flatten(2) for each in full]  # [B,C,H*W]
-    images = max(1, size // max(1, height * width))
-    rows = [each.view(batch, 1, height * width) for each in pixels]
+        if logits.device.type != "cpu" or classes >= CPU_VECTOR:
+            for start in range(0, max(1, len(full[0])), size):
+                part = slice(start, start + size)
+                yield [full[0][part], *(each[part, None] for each in pixels), *(each[part] for each in full[1:])]
+            return
+        full = [each.t()[None] for each in full]  # [1,C,N]
+    else:
+        full = [each.flatten(2) for each in full]  # [B,C,H*W]
+    batch, _, length = full[0].shape
+    images = max(1, size // max(1, length))
+    rows = [each.view(batch, 1, length) for each in pixels]
     for first in range(0, max(1, batch), images):
-        for start in range(0, max(1, height * width), size):
+        for start in range(0, max(1, length), size):
             area = (slice(first, first + images), slice(None), slice(start, start + size))
             yield [full[0][area], *(each[area] for each in rows), *(each[area] for each in full[1:])]
