@@ -590,18 +590,20 @@ def test_losses_that_are_summed_go_over_the_logits_once(monkeypatch: pytest.Monk
     assert other != together
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("layout", "vector"), [(torch.contiguous_format, 16), (torch.channels_last, 16), (torch.channels_last, 4)]
+)
 @pytest.mark.parametrize("block", [1, 7, 100, 10_000])
-def test_the_size_of_the_blocks_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format, block: int
+def test_the_size_of_the_blocks_and_their_layout_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format, vector: int, block: int
 ) -> None:
     logits, target = batch(dtype=torch.float64)
-    logits = logits.contiguous(memory_format=layout)
     loss = DiceCrossEntropy(4, label_smoothing=0.1)
-    whole, blocks = (logits.clone().requires_grad_() for _ in range(2))
+    whole, blocks = (logits.clone(memory_format=each).requires_grad_() for each in (torch.contiguous_format, layout))
     expected = loss(whole, target)
     expected.backward()
     monkeypatch.setattr(softmax, "CPU_BLOCK", block)
+    monkeypatch.setattr(softmax, "CPU_VECTOR", vector)  # rows of 4 classes as they are, or turned into columns
     found = loss(blocks, target)
     found.backward()
     torch.testing.assert_close(found, expected)
