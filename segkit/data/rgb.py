@@ -27,7 +27,7 @@ _ON_ITS_SIDE = (
 
 
 def as_rgb(image: Image.Image, name: str, turn: Image.Transpose | None = None) -> NDArray[np.uint8]:
-    """The pixels of an image in memory as :func:`segkit.data.read.read_image` gives them, uint8 ``[H,W,3]``, after ``turn``.
+    """The pixels ``[H,W,3]`` of an image in memory, turned, as :func:`segkit.data.read.read_image` gives them.
 
     Raises:
         DataError: they have 32 bits a channel, or are no whole numbers.
