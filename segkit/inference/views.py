@@ -37,7 +37,7 @@ class Views:
         Raises:
             ModelError: the model does not return a channel a class.
         """
-        seen = [max(1, round(scale * side)) for side in resized_size(*images.shape[2:], self.resize)]
+        seen = [max(1, round(scale * side)) for side in resized_size(images.shape[2], images.shape[3], self.resize)]
         nothing = torch.empty(0, 0)
         images = torch.stack([resized(Sample(image, nothing, ""), seen).image for image in images])  # [B,3,h',w']
         batch = Batch(images, nothing, None, []).to(self.precision.device)
