@@ -47,6 +47,7 @@ class _Facts(pydantic.BaseModel):
     palette: list[tuple[_Byte, _Byte, _Byte]]
     precision: str = "auto"
     resize: _Factor | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
+    crop: pydantic.PositiveInt | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
 
 
 def load(
@@ -80,6 +81,7 @@ def load(
         precision=precision,
         on_cpu=facts.precision,
         resize=facts.resize,
+        crop=facts.crop,
     )
 
 

@@ -3,116 +3,121 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segkit.errors import ConfigError, DataError, first_few, one_line, printable
+from segkit.cli.predict_images import list_images
+from segkit.errors import ConfigError, one_line, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from segkit.inference.predictor import Predictor
+    from segkit.inference.work import Work
+
+TTA_SCALES = (0.75, 1.0, 1.25)  # of --tta; with the mirrored view six in all
 
 
 class Predict:
     """Predict the classes of images with a trained model.
 
-    For each image two files of its own size: NAME.png, whose palette indices are the classes, and
-    NAME_overlay.jpg. An image that cannot be read is named, and the others are done.
+    For each image files of its own name and size: NAME.png, whose palette indices are the classes, and
+    NAME_overlay.jpg; with --probabilities NAME.npz, with --compare-with NAME_error.png. An image that cannot be read
+    is named, and the others are done. Large images are predicted in overlapping tiles, in memory that does not grow
+    with their height.
     """
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Run, images, and where to write."""
+        """Run, images, where to write, how to predict, what to tell."""
         parser.add_argument("run", help="a run folder, or model.safetensors, best.pt or last.pt in it")
-        parser.add_argument("images", nargs="+", type=Path, help="image files, and folders of them")
+        parser.add_argument(
+            "images", nargs="+", help="files, folders of them, quoted patterns ('photos/**/*.jpg'); - reads a list"
+        )
         parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to write to")
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
         parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
+        group = parser.add_argument_group("how an image is predicted")
+        group.add_argument(
+            "--tile",
+            default="auto",
+            type=_tile,
+            metavar="PIXELS",
+            help="side of a tile; 0: never in tiles; auto: in tiles where the network would see more than 2048 x 2048",
+        )
+        group.add_argument(
+            "--overlap", type=float, metavar="SHARE", help="of neighbouring tiles, of their side (default 0.5)"
+        )
+        group.add_argument("--batch-size", default=0, type=int, metavar="TILES", help="at a time (8 on a GPU, else 1)")
+        group.add_argument("--tta", action="store_true", help="as --flip horizontal --scales 0.75,1,1.25")
+        group.add_argument("--flip", choices=("none", "horizontal", "vertical", "both"), help="average mirrored views")
+        group.add_argument("--scales", type=_scales, metavar="0.75,1,1.25", help="average views at these scales")
+        group.add_argument("--max-pixels", type=int, metavar="N", help="of an image (400,000,000: 20,000 x 20,000)")
+        group = parser.add_argument_group("what is written and told")
+        group.add_argument("--probabilities", action="store_true", help="write NAME.npz too: float16 [C,H,W] and names")
+        group.add_argument("--no-overlay", action="store_true", help="write no NAME_overlay.jpg")
+        group.add_argument(
+            "--compare-with", type=Path, metavar="MASKS", help="folder of true masks: scores, and NAME_error.png"
+        )
+        group.add_argument("--mask-suffix", default="", metavar="TEXT", help="what masks' names have more: _mask")
+        group.add_argument("--metrics", action="store_true", help="score the predictions; needs --compare-with")
+        group.add_argument("--json", action="store_true", help="print the figures as JSON")
+        group.add_argument("--quiet", action="store_true", help="print errors only")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Predict; 0 when every image was done, 1 when some could not be."""
-        import numpy as np
-        from tqdm import tqdm
+        from segkit.inference.options import OVERLAP, Options
+        from segkit.inference.targets import Wanted, name_targets
 
+        if arguments.metrics and arguments.compare_with is None:
+            raise ConfigError("--metrics compares predictions with true masks; say where: --compare-with MASKS")
+        options = Options(
+            arguments.tile,
+            OVERLAP if arguments.overlap is None else arguments.overlap,
+            arguments.batch_size,
+            arguments.flip or ("horizontal" if arguments.tta else "none"),
+            arguments.scales or (TTA_SCALES if arguments.tta else (1.0,)),
+        )
+        wanted = Wanted(not arguments.no_overlay, arguments.probabilities, arguments.compare_with is not None)
+        images = list_images(arguments.images)
+        targets = name_targets(images, arguments.out, wanted, arguments.quiet)
+
+        from segkit.inference.work import Work
         from segkit.loading import load
 
-        images = list_images(arguments.images)
-        targets = name_targets(images, arguments.out)
         predictor = load(arguments.run, device=arguments.device, precision=arguments.precision)
-        with _writing(arguments.out):
-            arguments.out.mkdir(parents=True, exist_ok=True)
-        pixels = np.zeros(len(predictor.classes), np.int64)
-        failed = 0
-        for image, target in tqdm(list(zip(images, targets, strict=True)), unit="image", leave=False, disable=None):
-            try:
-                pixels += _predict(predictor, image, target)
-            except DataError as error:
-                failed += 1
-                tqdm.write(f"segkit: {printable(error)}", file=sys.stderr)
-        print(f"{len(images) - failed} of {len(images)} images predicted, written to {one_line(arguments.out)}")
-        if pixels.any():
-            print(printable(class_shares(predictor.classes, pixels)))
-        return 1 if failed else 0
+        truth, how = None, ""
+        if arguments.compare_with is not None:
+            from segkit.cli.predict_compare import truth_of
+
+            truth, how = truth_of(images, arguments.compare_with, arguments.mask_suffix, Path(arguments.run), predictor)
+        work = Work(predictor, options, truth, arguments.max_pixels, quiet=arguments.quiet)
+        work.run(arguments.out, list(zip(images, targets, strict=True)))
+        _tell(arguments, work, len(images), how)
+        return 1 if work.failed else 0
 
 
-def list_images(places: Sequence[Path]) -> list[Path]:
-    """The files, and the images directly in the folders, in order; a file that is named twice comes once.
+def _tell(arguments: argparse.Namespace, work: Work, images: int, how: str) -> None:
+    """Print what came of it, as text or as JSON; ``how`` says in words how true masks were read."""
+    from segkit.engine.folder import plain
 
-    Raises:
-        DataError: a folder holds none.
-    """
-    from segkit.data.pairing import SUFFIXES
-
-    found = []
-    for place in places:
-        if not place.is_dir():
-            found.append(place)
-            continue
-        inside = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not inside:
-            raise DataError(f"{place} holds no image; looked for {', '.join(SUFFIXES)}")
-        found += inside
-    return list({file.resolve(): file for file in found}.values())
-
-
-def name_targets(images: Sequence[Path], out: Path) -> list[Path]:
-    """A mask's path for each image; images of one stem are numbered, and no image is written over.
-
-    Raises:
-        ConfigError: a mask or an overlay would take the place of an image.
-    """
-    taken: set[str] = set()
-    targets = []
-    for image in images:
-        name, number = image.stem, 1
-        while name.casefold() in taken:  # some file systems know no difference between a and A
-            number += 1
-            name = f"{image.stem}_{number}"
-        taken.add(name.casefold())
-        targets.append(out / f"{name}.png")
-        if number > 1:
-            told = f"another image is called {image.stem}: {image} becomes {name}.png"
-            print(f"segkit: {one_line(told)}", file=sys.stderr)
-    inputs = {image.resolve() for image in images}
-    written = [path for target in targets for path in (target, _overlay(target)) if path.resolve() in inputs]
-    if written:
-        raise ConfigError(
-            f"--out {out} would write over {first_few([str(path) for path in written])}; give another folder"
-        )
-    from segkit.data.pictures import is_prediction
-
-    foreign = [str(target) for target in targets if target.exists() and not is_prediction(target)]
-    overlays = [(_overlay(target), target) for target in targets]  # ours are never without their mask
-    foreign += [str(path) for path, target in overlays if path.exists() and not target.exists()]
-    foreign += [str(path) for pair in overlays for path in pair if path.is_symlink()]  # would be written through
-    if foreign:
-        raise ConfigError(f"--out {out} holds files that are no predictions: {first_few(foreign)}; give another folder")
-    return targets
+    classes, pixels = work.predictor.classes, work.pixels
+    truth = work.truth if len(work.failed) < images else None
+    scores = truth.scores() if truth else None
+    if arguments.json:
+        shares = {name: float(share) for name, share in zip(classes, pixels / max(1, pixels.sum()), strict=True)}
+        facts = {"out": arguments.out, "images": images, "failed": work.failed, "predicted": shares, "scores": scores}
+        print(json.dumps(plain(facts), indent=2, ensure_ascii=False))
+        return
+    if arguments.quiet:
+        return
+    print(f"{images - len(work.failed)} of {images} images predicted, written to {one_line(arguments.out)}")
+    if pixels.any():
+        print(printable(class_shares(classes, pixels)))
+    if truth and scores:
+        print(f"beside {one_line(arguments.compare_with)}, {how}:\n{printable(truth.table(scores))}")
 
 
 def class_shares(classes: Sequence[str], pixels: NDArray[Any]) -> str:
@@ -125,30 +130,12 @@ def class_shares(classes: Sequence[str], pixels: NDArray[Any]) -> str:
     return "\n".join(lines)
 
 
-def _overlay(target: Path) -> Path:
-    return target.with_name(f"{target.stem}_overlay.jpg")
+def _tile(text: str) -> int | str:
+    return text if text == "auto" else int(text)
 
 
-def _predict(predictor: Predictor, image: Path, target: Path) -> NDArray[Any]:
-    """Write the two files of an image; returns the pixels of each class."""
-    import numpy as np
-    from PIL import Image
-
-    from segkit.data.pictures import overlay, save_palette_png
-    from segkit.data.read import read_image
-
-    pixels = read_image(image)
-    mask = predictor.predict(pixels)
-    blended = overlay(pixels, mask, predictor.palette, predictor.ignore_index)
-    with _writing(target.parent):
-        save_palette_png(mask, predictor.palette, target, predictor.ignore_index)
-        Image.fromarray(blended).save(_overlay(target), quality=90)
-    return np.bincount(mask.ravel(), minlength=len(predictor.classes))
+def _scales(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
 
 
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"--out {folder} cannot be written: {error}") from error
+_tile.__name__, _scales.__name__ = "number of pixels, or auto", "comma-separated list of factors"  # argparse tells them

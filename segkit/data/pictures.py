@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ _WRONG = (230, 25, 25)
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 _TEXT = 14  # pixels
 GAP = 6  # pixels between what is side by side
+MOST_SHOWN = 25_000_000  # pixels of an overlay: 5,000 x 5,000; what is larger no viewer shows at once
+_BAND = 1 << 22  # pixels that are painted at a time
 
 Pixels = NDArray[np.uint8]
 
@@ -41,7 +44,19 @@ def overlay(image: Pixels, mask: Pixels, palette: Palette, ignore_index: int = 2
     return np.where((mask == ignore_index)[..., None], image, blended.round()).astype(np.uint8)
 
 
-def save_palette_png(mask: Pixels, palette: Palette, path: str | Path, ignore_index: int = 255) -> None:
+def overlay_picture(image: Pixels, mask: Pixels, palette: Palette, ignore_index: int = 255) -> Image.Image:
+    """As :func:`overlay`; above :data:`MOST_SHOWN` pixels reduced by a whole factor, in the memory that this takes."""
+    height, width = mask.shape
+    factor = math.ceil(math.sqrt(height * width / MOST_SHOWN))
+    rows = max(1, _BAND // (width * factor)) * factor
+    page = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    for top in range(0, height, rows):
+        band = Image.fromarray(overlay(image[top : top + rows], mask[top : top + rows], palette, ignore_index))
+        page.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
+    return page
+
+
+def save_palette_png(mask: Pixels, palette: Palette, path: str | Path | IO[bytes], ignore_index: int = 255) -> None:
     """Write labels ``[H,W]`` as a palette PNG, as VOC's masks: the indices are the labels, the colours for the eye."""
     picture = Image.fromarray(mask)
     picture.putpalette(_table(palette, ignore_index).tobytes())
@@ -79,23 +94,30 @@ def panel(
 
     The errors are red on the darkened image; void is cream, and counts for nothing.
     """
+    wrong, labelled = int(((prediction != truth) & (truth != ignore_index)).sum()), int((truth != ignore_index).sum())
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    photograph = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    nearest = np.ix_(_nearest(image.shape[0], height), _nearest(image.shape[1], width))
+    image, truth, prediction = (pixels[nearest] for pixels in (image, truth, prediction))  # what is shown, no more
+    return side_by_side(
+        [
+            (name or "image", photograph),
+            ("truth", Image.fromarray(colour_mask(truth, palette, ignore_index))),
+            ("prediction", Image.fromarray(colour_mask(prediction, palette, ignore_index))),
+            (
+                f"errors: {wrong / max(labelled, 1):.1%} of the labelled pixels",
+                Image.fromarray(errors(image, truth, prediction, ignore_index)),
+            ),
+        ]
+    )
+
+
+def errors(image: Pixels, truth: Pixels, prediction: Pixels, ignore_index: int = 255) -> Pixels:
+    """What is wrong in red on the darkened image ``[H,W,3]``, void in cream."""
     void = truth == ignore_index
     wrong = (prediction != truth) & ~void
     grey = (image.mean(axis=2, keepdims=True) * 0.5).repeat(3, axis=2)  # [H,W,3]
-    errors = np.where(wrong[..., None], _WRONG, np.where(void[..., None], VOID_COLOUR, grey)).astype(np.uint8)
-    share = wrong.sum() / max((~void).sum(), 1)
-    tiles = [
-        (name or "image", image),
-        ("truth", colour_mask(truth, palette, ignore_index)),
-        ("prediction", colour_mask(prediction, palette, ignore_index)),
-        (f"errors: {share:.1%} of the labelled pixels", errors),
-    ]
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
-    pictures = []
-    for told, pixels in tiles:
-        photograph = Image.Resampling.BILINEAR if pixels is image else Image.Resampling.NEAREST
-        pictures.append((told, Image.fromarray(pixels).resize((width, height), photograph)))
-    return side_by_side(pictures)
+    return np.where(wrong[..., None], _WRONG, np.where(void[..., None], VOID_COLOUR, grey)).astype(np.uint8)
 
 
 def side_by_side(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
@@ -148,6 +170,11 @@ def legend(classes: Sequence[str], palette: Palette, width: int) -> Image.Image:
         entry = caption(name, min(cell, width), colour)
         picture.paste(entry, (position % columns * cell, position // columns * line))
     return picture
+
+
+def _nearest(length: int, shown: int) -> NDArray[np.int64]:
+    """Which of ``length`` pixels are shown where there is room for ``shown``."""
+    return ((np.arange(shown) + 0.5) * (length / shown)).astype(np.int64)
 
 
 def _table(palette: Palette, ignore_index: int) -> Pixels:

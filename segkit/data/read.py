@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import stat
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from segkit.data.colours import labels_of_colours, refuse_colours, rgb_numbers
+from segkit.data.rgb import as_rgb
 from segkit.errors import DataError, Fault, LabelError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
@@ -29,6 +31,8 @@ MAX_PIXELS = 100_000_000
 
 MAX_BYTES = 1 << 30
 """10,000 x 10,000 pixels of RGBA with 16 bits a channel are 800 MB; a file with holes claims any size."""
+
+_lifting = threading.Lock()
 
 _OTHER_CONTENT = {
     b"<": "text in HTML or XML, perhaps a download's error page",
@@ -53,27 +57,23 @@ _TURN = {  # EXIF orientation -> what makes it upright
 _LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002}  # JPEG, JPEG 2000, LERC, WebP, JPEG XL
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
+def read_image(path: str | Path, most_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """An image as RGB, uint8 ``[H,W,3]``, upright.
 
     Grey, palette and CMYK are converted; transparency is dropped; of 16 bits a channel the upper eight are kept, the
     same for every image, so that brightness stays comparable.
 
+    Args:
+        path: of the file.
+        most_pixels: that are decoded; more than :data:`MAX_PIXELS` where a person has named this very image. Seven
+            bytes a pixel are held while it is read, and three of them stay.
+
     Raises:
         DataError: missing, empty, damaged, of another format or too large.
     """
     path = Path(path)
-    with _opened(path) as (image, _):
-        turn = _turn(image)
-        if image.mode.startswith("I"):  # convert("RGB") would clip 16 bits to white
-            values = np.asarray(image)
-            if values.min() < 0 or values.max() > 65535:
-                raise DataError(_depth_fault(path, "32-bit values"))
-            image = Image.fromarray((values >> 8).astype(np.uint8))
-        elif image.mode == "F":
-            raise DataError(_depth_fault(path, "floating-point values"))
-        image = image.convert("RGB")
-        return np.array(image.transpose(turn) if turn is not None else image)
+    with _opened(path, most_pixels) as (image, _):
+        return as_rgb(image, str(path), _turn(image))
 
 
 def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | None = None) -> NDArray[Any]:
@@ -113,43 +113,46 @@ def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | No
     return values.astype(np.uint16)
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
+def image_size(path: str | Path, most_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) of the upright image, from the file's header alone.
 
     Raises:
-        DataError: missing, empty, of another format or too large.
+        DataError: missing, empty, of another format or of more than ``most_pixels``.
     """
-    with _opened(Path(path)) as (image, _):
+    with _opened(Path(path), most_pixels) as (image, _):
         width, height = image.size
         on_its_side = _turn(image) in (_TURN[5], _TURN[6], _TURN[7], _TURN[8])
     return (width, height) if on_its_side else (height, width)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Image.Image, bytes]]:
+def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.Image, bytes]]:
     """The undecoded image and the file's first bytes; what goes wrong in the body becomes a DataError too."""
+    most_bytes = MAX_BYTES * max(most_pixels, MAX_PIXELS) // MAX_PIXELS
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would wait for ever
             raise DataError(Fault("unreadable", str(path), "no regular file", "give the file itself"))
-        if state.st_size > MAX_BYTES:
-            what = f"larger than the {MAX_BYTES:,} bytes that are read at most"
+        if state.st_size > most_bytes:
+            what = f"larger than the {most_bytes:,} bytes that are read at most"
             raise DataError(Fault("too_large", str(path), what, "save it anew", f"{state.st_size:,} bytes"))
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata; pixels that are wrong raise
             head = stream.read(64)
             stream.seek(0)
-            image = Image.open(stream, formats=FORMATS)
+            with _pillows_limit(most_pixels):
+                image = Image.open(stream, formats=FORMATS)
             for width, height in (image.size, _tile(image)):
-                if width * height > MAX_PIXELS:
-                    raise DataError(_too_large(path, f"{width} x {height}"))
+                if width * height > most_pixels:
+                    raise DataError(_too_large(path, f"{width} x {height}", most_pixels))
             yield image, head
     except (DataError, MemoryError):
         raise
     except FileNotFoundError:
         raise DataError(Fault("missing", str(path), "no such file")) from None
     except Image.DecompressionBombError as error:
-        raise DataError(_too_large(path, "".join(re.findall(r"\((\d+ pixels)\)", str(error))))) from None
+        size = "".join(re.findall(r"\((\d+ pixels)\)", str(error)))
+        raise DataError(_too_large(path, size, most_pixels)) from None
     except UnidentifiedImageError:
         raise DataError(_content_fault(path, head)) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
@@ -160,6 +163,24 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, bytes]]:
         raise DataError(fault) from error
 
 
+@contextmanager
+def _pillows_limit(most_pixels: int) -> Iterator[None]:
+    """Pillow refuses twice its ``MAX_IMAGE_PIXELS``, 179 million, of whoever opens a file; lifted for this one alone.
+
+    What another thread opens meanwhile is still held to our own limit.
+    """
+    before = Image.MAX_IMAGE_PIXELS
+    if before is None or most_pixels <= 2 * before:
+        yield
+        return
+    with _lifting:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
 def _tile(image: Image.Image) -> tuple[int, int]:
     """Width and height of a TIFF's tiles, which are decoded whole however small the image; (0, 0) without tiles."""
     if image.format != "TIFF":
@@ -168,13 +189,9 @@ def _tile(image: Image.Image) -> tuple[int, int]:
     return (width, height) if isinstance(width, int) and isinstance(height, int) else (MAX_PIXELS, MAX_PIXELS)
 
 
-def _too_large(path: Path, size: str) -> Fault:
-    what = f"larger than the {MAX_PIXELS:,} pixels that are decoded at most"
+def _too_large(path: Path, size: str, most_pixels: int) -> Fault:
+    what = f"larger than the {most_pixels:,} pixels that are decoded at most"
     return Fault("too_large", str(path), what, "cut the image into tiles", size)
-
-
-def _depth_fault(path: Path, what: str) -> Fault:
-    return Fault("depth", str(path), what, "save the image with 8 or 16 bits a channel")
 
 
 def _content_fault(path: Path, head: bytes) -> Fault:

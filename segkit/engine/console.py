@@ -120,5 +120,6 @@ def final_table(
         lines.append(f"{row:{label}}" + "".join(cells))
     predicted = [splits[split]["predicted"]["classes"] for split in names]
     lines.append(f"{'classes predicted':{label}}" + "".join(f"  {p:>7} {'1':>7}" for p in predicted))
-    lines.append(f"{'loss':{label}}" + "".join(f"  {number(splits[s]['loss']):>7} {'':>7}" for s in names))
+    if all("loss" in scores for scores in splits.values()):  # predictions alone have none
+        lines.append(f"{'loss':{label}}" + "".join(f"  {number(splits[s]['loss']):>7} {'':>7}" for s in names))
     return "\n".join(line.rstrip() for line in lines)

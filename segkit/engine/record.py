@@ -32,6 +32,7 @@ def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision,
         "classes": list(first.classes),
         "palette": [list(colour) for colour in first.palette],
         "resize": job.data.resize,
+        "crop": job.augment.crop,
         "precision": precision.name,
     }
     write_json(job.folder / "config.json", {**job.model_record, **facts})

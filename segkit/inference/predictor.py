@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
-from segkit.data.batch import Batch
 from segkit.data.read import read_image
-from segkit.data.resize import Resize, resized
-from segkit.data.sample import Palette, Sample
+from segkit.data.resize import Resize, resized_size
+from segkit.data.rgb import as_rgb
+from segkit.data.sample import Palette
 from segkit.engine.device import pick_device
-from segkit.engine.evaluate import logits_at
 from segkit.engine.precision import resolve
-from segkit.errors import DataError, ModelError
+from segkit.errors import DataError
+from segkit.inference.enlarge import enlarged
+from segkit.inference.options import OVERLAP, Options
+from segkit.inference.sliding import Block, slide
+from segkit.inference.tiles import WHOLE, tiling
+from segkit.inference.views import Views
+
+MOST_PIXELS = 400_000_000
+"""20,000 x 20,000: 1.2 GB as RGB, and 2.8 while it is read. Beyond what data sets may hold: this file was named."""
+
+Picture = NDArray[np.uint8] | Image.Image | str | Path
+"""RGB, uint8 ``[H,W,3]``; Pillow's, as it lies in memory; or the path of a file, which is read upright."""
 
 
 class Predictor:
@@ -32,6 +43,7 @@ class Predictor:
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         on_cpu: what ``auto`` is on a CPU: that of the run.
         resize: what the network sees: a factor or [height, width], as in training.
+        crop: pixels, or [height, width], that it saw in training; for the size of tiles.
 
     Raises:
         ConfigError: no such device, or it lacks the precision.
@@ -48,36 +60,126 @@ class Predictor:
         precision: str = "auto",
         on_cpu: str = "fp32",
         resize: Resize = None,
+        crop: int | Sequence[int] | None = None,
     ) -> None:
         self.precision = resolve(precision, pick_device(device), on_cpu)
         self.model = model.to(self.precision.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.palette = tuple(classes), palette
-        self.ignore_index, self.resize = ignore_index, resize
+        self.ignore_index, self.resize, self.crop = ignore_index, resize, crop
 
     @torch.inference_mode()
     def logits(self, image: NDArray[np.uint8]) -> Tensor:
-        """RGB, uint8 ``[H,W,3]`` -> float32 ``[C,H,W]`` on the device.
+        """RGB, uint8 ``[H,W,3]`` -> float32 ``[C,H,W]`` on the device, seen whole.
 
         Raises:
             DataError: the image has another shape or type.
             ModelError: the model does not return a channel a class.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise DataError(f"an image is RGB, uint8 [H,W,3]; this one is {image.dtype} {list(image.shape)}")
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # [3,H,W]
-        sample = resized(Sample(pixels, torch.empty(0, 0), ""), self.resize)
-        batch = Batch(sample.image[None], sample.mask[None], None, [""]).to(self.precision.device)
-        logits = logits_at(self.model, batch, self.precision, image.shape[:2])  # [1,C,H,W]
-        if logits.shape[1] != len(self.classes):
-            raise ModelError(f"the model returns {logits.shape[1]} channels for {len(self.classes)} classes")
-        return logits[0]
+        pixels = _tensor(image)
+        return self._views(Options()).logits(pixels.permute(2, 0, 1)[None], pixels.shape[:2])[0]
 
-    def predict(self, image: NDArray[np.uint8] | str | Path) -> NDArray[np.uint8]:
-        """An image, or the path of one -> the likeliest class of each pixel, uint8 ``[H,W]``.
+    @torch.inference_mode()
+    def predict(
+        self,
+        image: Picture,
+        *,
+        tile: int | str = "auto",
+        overlap: float = OVERLAP,
+        batch_size: int = 0,
+        flips: str = "none",
+        scales: Sequence[float] = (1.0,),
+        progress: str = "",
+    ) -> NDArray[np.uint8]:
+        """The likeliest class of each pixel, uint8 ``[H,W]``.
+
+        Args:
+            image: see :data:`Picture`.
+            tile: the side of a tile in pixels of the image; 0: never in tiles; ``auto``: in tiles where the network
+                would see more than 2048 x 2048 pixels at once.
+            overlap: of neighbouring tiles, a share of their side.
+            batch_size: tiles at a time; 0: what suits the device.
+            flips: ``none``, ``horizontal``, ``vertical`` or ``both``: mirrored views, besides the image as it is.
+            scales: of the image; the probabilities of all views are averaged.
+            progress: what the progress bar of the tiles is called; none is shown without it.
 
         Raises:
+            ConfigError: an option is not allowed.
             DataError: the file cannot be read, or the array is no image.
+            ModelError: the model does not return a channel a class.
         """
-        pixels = read_image(image) if isinstance(image, (str, Path)) else image
-        labels: NDArray[np.uint8] = self.logits(pixels).argmax(0).to("cpu", torch.uint8).numpy()
+        pixels = _tensor(image)
+        labels = np.empty(pixels.shape[:2], np.uint8)
+        for block in self.blocks(pixels, Options(tile, overlap, batch_size, flips, scales), progress):
+            labels[block.place] = block.values.max(1).indices.to("cpu", torch.uint8).numpy()
         return labels
+
+    @torch.inference_mode()
+    def probabilities(
+        self,
+        image: Picture,
+        *,
+        tile: int | str = "auto",
+        overlap: float = OVERLAP,
+        batch_size: int = 0,
+        flips: str = "none",
+        scales: Sequence[float] = (1.0,),
+        progress: str = "",
+    ) -> NDArray[np.float32]:
+        """The probability of each class at each pixel, float32 ``[C,H,W]``: of 4,000 x 3,000 and 21 classes 1 GB.
+
+        Args and Raises are those of :meth:`predict`.
+        """
+        pixels = _tensor(image)
+        found = np.empty((len(self.classes), *pixels.shape[:2]), np.float32)
+        for block in self.blocks(pixels, Options(tile, overlap, batch_size, flips, scales), progress, softmax=True):
+            found[:, *block.place] = block.values.transpose(0, 1).cpu().numpy()
+        return found
+
+    def blocks(self, image: Tensor, options: Options, progress: str = "", softmax: bool = False) -> Iterator[Block]:
+        """The values of uint8 ``[H,W,3]``, part by part; the largest of a pixel's is its class.
+
+        Args:
+            image: on the CPU.
+            options: of the prediction.
+            progress: as in :meth:`predict`.
+            softmax: whether they have to be probabilities; one view of a whole image gives logits otherwise.
+        """
+        views = self._views(options)
+        height, width, _ = image.shape
+        tiles = tiling(height, width, options, self.resize, self.crop)
+        device = self.precision.device
+        if tiles is not None:
+            batch_size = options.batch_size or (8 if device.type == "cuda" else 1)
+            yield from slide(
+                image,
+                *tiles,
+                lambda each: views.probabilities(each, each.shape[2:]),
+                classes=len(self.classes),
+                device=device,
+                batch_size=batch_size,
+                description=progress,
+            )
+            return
+        seen = resized_size(height, width, self.resize)
+        size = (height, width) if height * width <= WHOLE else seen  # beyond, logits are not held at the image's size
+        batch = image.permute(2, 0, 1)[None]
+        one = options.views == 1 and tuple(options.scales) == (1.0,)
+        values = (views.logits(batch, size) if one else views.probabilities(batch, size))[0]  # [C,h,w]
+        blocks = [Block(0, 0, values.transpose(0, 1))] if size == (height, width) else enlarged(values, (height, width))
+        for block in blocks:
+            yield block._replace(values=block.values.softmax(1)) if one and softmax else block
+
+    def _views(self, options: Options) -> Views:
+        return Views(self.model, self.precision, len(self.classes), self.resize, options)
+
+
+def _tensor(image: Picture) -> Tensor:
+    """uint8 ``[H,W,3]``, on the CPU."""
+    if isinstance(image, str | Path):
+        image = read_image(image, MOST_PIXELS)
+    elif isinstance(image, Image.Image):
+        image = as_rgb(image, "the image")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise DataError(f"an image is RGB, uint8 [H,W,3]; this one is {image.dtype} {list(image.shape)}")
+    image = np.ascontiguousarray(image)
+    return torch.from_numpy(image if image.flags.writeable else image.copy())  # torch warns of what it must not change

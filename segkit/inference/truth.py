@@ -1,0 +1,94 @@
+"""Predictions beside true masks: which mask is whose, and the scores beside their floor."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segkit.data.files import PairedFiles
+from segkit.data.pairing import SUFFIXES
+from segkit.engine.console import final_table
+from segkit.engine.evaluate import read_off
+from segkit.engine.floors import beside
+from segkit.errors import DataError, first_few
+from segkit.inference.counting import compare
+from segkit.metric.confusion import ConfusionMatrix
+from segkit.metric.scores import floor
+
+
+class Truth:
+    """The true masks of images, and how the predictions compare with them.
+
+    Args:
+        dataset: that knows the classes and reads masks; its pairs are replaced.
+        images: that are predicted.
+        folder: of the masks, each called as its image but for the ending.
+        suffix: what a mask's name has more than its image's.
+
+    Raises:
+        DataError: an image has no mask, or more than one.
+    """
+
+    def __init__(self, dataset: PairedFiles, images: Sequence[Path], folder: Path, suffix: str = "") -> None:
+        self._dataset = dataset
+        dataset.pairs = pair(images, folder, suffix)
+        dataset.names = [image.stem for image in images]
+        self._place = {image: place for place, image in enumerate(images)}
+        self.confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
+
+    def of(self, image: Path) -> NDArray[np.uint8]:
+        """The mask of an image, uint8 ``[H,W]``.
+
+        Raises:
+            LabelError: a label that is not allowed, or another size than the image's.
+            DataError: a file that cannot be read.
+        """
+        mask: NDArray[np.uint8] = self._dataset.mask(self._place[image]).numpy()
+        return mask
+
+    def count(self, truth: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """Take in the mask of an image and what was predicted, ``[H,W]`` both."""
+        compare(self.confusion, truth, labels)
+
+    def scores(self) -> dict[str, Any]:
+        """As those of a split in ``result.json``, without a loss; the floor is that of these masks.
+
+        Raises:
+            DataError: no pixel is labelled.
+        """
+        lowest: dict[str, Any] = dict(floor(self.confusion.compute().sum(1).tolist()))
+        lowest["class"] = self._dataset.classes[int(lowest["class"])]
+        return beside(read_off(self.confusion, {}, self._dataset.classes), lowest)
+
+    def table(self, scores: Mapping[str, Any]) -> str:
+        """The scores as text: each class with its IoU and its share of the labelled pixels; the means and floors."""
+        true = self.confusion.compute().sum(1)
+        return final_table({"masks": scores}, self._dataset.classes, {"masks": (true / true.sum()).numpy()})
+
+
+def pair(images: Sequence[Path], folder: Path, suffix: str = "") -> list[tuple[Path, Path]]:
+    """Each image with the one mask of its stem; masks of other images may be there.
+
+    Raises:
+        DataError: the folder is none, or an image has no mask or several.
+    """
+    if not folder.is_dir():
+        raise DataError(f"--compare-with {folder} is no folder; give that of the true masks")
+    masks: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            masks.setdefault(unicodedata.normalize("NFC", file.stem), []).append(file)
+    found = [masks.get(unicodedata.normalize("NFC", image.stem) + suffix, []) for image in images]
+    missing = [str(image) for image, those in zip(images, found, strict=True) if not those]
+    if missing:
+        hint = f"that of {Path(missing[0]).name} would be {Path(missing[0]).stem}{suffix}.png"
+        raise DataError(f"--compare-with {folder} has no mask for {first_few(missing)}; {hint} (see --mask-suffix)")
+    several = [str(file) for those in found if len(those) > 1 for file in those]
+    if several:
+        raise DataError(f"--compare-with {folder} has several masks of one name: {first_few(several)}; keep one each")
+    return [(image, those[0]) for image, those in zip(images, found, strict=True)]
