@@ -1,0 +1,38 @@
+"""The command ``compare``."""
+
+from __future__ import annotations
+
+import argparse
+
+
+class Compare:
+    """Set runs side by side: scores beside their floors by split, time, memory, and what differs in their configs.
+
+    "Mixed against full precision" is two runs of one config: `run CONFIG train.precision=fp32 output.dir=runs/fp32`,
+    the same with bf16, and `compare runs/fp32 runs/bf16`. A run that is not finished shows the best epoch so far.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """The runs, and how to print."""
+        parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
+        parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Read the folders and print."""
+        import json
+
+        from segkit.errors import printable
+        from segkit_report.differences import differences
+        from segkit_report.facts import read_run
+        from segkit_report.tables import tables
+
+        runs = [read_run(place) for place in dict.fromkeys(arguments.runs)]
+        changed = differences([run.settings for run in runs])
+        if arguments.json:
+            told = {"runs": [run.as_json() for run in runs], "differences": changed}
+            print(json.dumps(told, indent=2))
+        else:
+            print(printable(tables(runs, changed)))
+        return 0

@@ -1,0 +1,86 @@
+"""Runs side by side as text of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segkit.engine.console import number
+from segkit.errors import one_line
+from segkit_report.facts import RunFacts
+
+SCORES = ("mean_iou", "pixel_accuracy", "mean_dice")
+NAME = 22  # characters of a run's folder, the end of which tells it from others
+VALUE = 40  # characters of a setting
+
+
+def tables(runs: Sequence[RunFacts], changed: Mapping[str, Sequence[Any]]) -> str:
+    """A table a split, one of what the runs cost, and what differs in their settings."""
+    names = [_shortened(run.name) for run in runs]
+    splits = dict.fromkeys(split for run in runs for split in run.splits)
+    parts = [_scores(split, names, runs) for split in splits]
+    parts += [_costs(names, runs), _changed(names, changed)]
+    unfinished = [name for name, run in zip(names, runs, strict=True) if not run.finished]
+    if unfinished:
+        parts.append(f"not finished, the best epoch so far: {', '.join(unfinished)}")
+    return "\n\n".join(parts)
+
+
+def _scores(split: str, names: Sequence[str], runs: Sequence[RunFacts]) -> str:
+    titles = [title for score in SCORES for title in (score, "floor")]
+    widths = [max(len(title), 6) for title in titles]
+    lines = [f"{split:{NAME}}" + _row(titles, widths)]
+    for name, run in zip(names, runs, strict=True):
+        found = run.splits.get(split)
+        if found is not None:
+            cells = [number(each) for score in SCORES for each in (found.get(score), found["floor"].get(score))]
+            lines.append(f"{name:{NAME}}" + _row(cells, widths))
+    return "\n".join(lines)
+
+
+def _costs(names: Sequence[str], runs: Sequence[RunFacts]) -> str:
+    titles = ["best epoch", "seconds", "images/s", "memory, MiB", "precision"]
+    lines = [f"{'':{NAME}}" + _row(titles, [len(title) for title in titles]) + "  device"]
+    for name, run in zip(names, runs, strict=True):
+        cost = run.costs
+        memory = cost["peak_memory_bytes"]
+        cells = [
+            str(cost["best_epoch"] or "-"),
+            _decimals(cost["seconds"]),
+            _decimals(cost["images_per_second"]),
+            f"{memory / 2**20:.0f}" if memory else "-",
+            cost["precision"] or "-",
+        ]
+        lines.append(f"{name:{NAME}}" + _row(cells, [len(title) for title in titles]) + f"  {cost['device'] or '-'}")
+    return "\n".join(lines)
+
+
+def _changed(names: Sequence[str], changed: Mapping[str, Sequence[Any]]) -> str:
+    if not changed:
+        return "their configs are the same" if len(names) > 1 else ""
+    lines = ["what differs"]
+    for key, row in changed.items():
+        lines.append(f"  {one_line(key)}")
+        holders: dict[str, list[str]] = {}
+        for name, value in zip(names, row, strict=True):
+            holders.setdefault(_value(value), []).append(name)
+        lines += [f"    {value:{VALUE}}  {', '.join(each)}".rstrip() for value, each in holders.items()]
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "".join(f" {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _decimals(value: Any) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _value(value: Any) -> str:
+    text = "-" if value is None else one_line(str(value))
+    return text if len(text) <= VALUE else f"{text[: VALUE - 1]}…"
+
+
+def _shortened(name: str) -> str:
+    text = one_line(name)
+    return text if len(text) < NAME else f"…{text[-(NAME - 2) :]}"
