@@ -25,7 +25,7 @@ _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 _TEXT = 14  # pixels
 GAP = 6  # pixels between what is side by side
 MOST_SHOWN = 25_000_000  # pixels of an overlay: 5,000 x 5,000; what is larger no viewer shows at once
-_BAND = 1 << 22  # pixels that are painted at a time
+_BAND = 1 << 20  # pixels that are painted at a time
 
 Pixels = NDArray[np.uint8]
 

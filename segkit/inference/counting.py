@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segkit.metric.confusion import ConfusionMatrix
 
-_BAND = 1 << 22  # pixels
+_BAND = 1 << 20  # pixels
 
 
 def pixels_by_class(labels: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:

@@ -18,9 +18,7 @@ from segkit.inference.options import Options
 WHOLE = 2048 * 2048
 """Pixels that a network sees at once, unless it is told otherwise: a UNet 64 wide takes about 5 GB for them."""
 
-_GRID = (
-    32  # pixels; networks halve their resolution 4 or 5 times, and on this grid all tiles halve it at the same places
-)
+_GRID = 32  # pixels; networks halve their resolution 4 or 5 times, and on this grid all tiles do it at the same places
 _LEAST, _MOST = 512, 1024  # pixels; larger tiles gain little, and the strip that holds a row of them grows with them
 
 

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from segkit.inference import sliding
+from segkit.inference.predictor import Predictor
+from segkit.inference.sliding import slide
+from segkit.inference.tiles import Axis
+from segkit.model.unet import UNet
+
+FACTS = {"classes": ("dark", "red", "blue"), "palette": ((0, 0, 0), (200, 0, 0), (0, 0, 200)), "device": "cpu"}
+
+
+def photograph(height, width, seed=0):
+    """Smooth noise, as a network sees borders in it."""
+    coarse = torch.rand(1, 3, height // 8 + 2, width // 8 + 2, generator=torch.Generator().manual_seed(seed))
+    fine = nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0]
+    return (fine * 255).byte().permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("size", [(13, 18), (100, 64), (64, 100), (129, 131), (16, 300)])
+@pytest.mark.parametrize("overlap", [0, 0.5, 0.8])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_what_a_pixel_alone_decides_is_the_same_in_tiles(size, overlap, batch_size):
+    image = photograph(*size)
+    predictor = Predictor(nn.Conv2d(3, 3, 1), **FACTS, precision="fp32")
+    options = {"tile": 32, "overlap": overlap, "batch_size": batch_size}
+    whole, tiled = predictor.probabilities(image), predictor.probabilities(image, **options)
+    np.testing.assert_allclose(tiled, whole, atol=1e-6)
+    assert np.array_equal(predictor.predict(image, **options), tiled.argmax(0))
+
+
+def test_an_image_of_one_tile_is_predicted_whole_to_the_last_bit():
+    image = photograph(96, 80)
+    predictor = Predictor(UNet(3, width=4, depth=2), **FACTS, precision="fp32")
+    for options in ({"tile": 96}, {"tile": 0}, {}):
+        assert np.array_equal(predictor.probabilities(image, **options), predictor.logits(image).softmax(0).numpy())
+        assert np.array_equal(predictor.predict(image, **options), predictor.logits(image).argmax(0).numpy())
+
+
+def test_tiles_differ_from_the_whole_by_no_more_than_the_weight_of_their_borders():
+    """The tolerance: at a pixel the weight of the tiles in which the network sees beyond their inner borders."""
+    torch.manual_seed(0)
+    reach = 44  # pixels that a UNet of depth 2 sees on each side: 2 + 2 * 2 * 2 + 4 * 2 + ..., rounded up to its grid
+    height, width = 320, 288
+    image = photograph(height, width)
+    predictor = Predictor(UNet(3, width=4, depth=2, norm="none"), **FACTS, precision="fp32")
+    whole, tiled = predictor.probabilities(image), predictor.probabilities(image, tile=128)
+    outside = []
+    for axis in (Axis(height, 128, 0.5), Axis(width, 128, 0.5)):
+        share = np.zeros(axis.starts[-1] + axis.tile)
+        for start in axis.starts:
+            place = np.arange(axis.tile)
+            cut = (place < reach) & (start > 0) | (place >= axis.tile - reach) & (start < axis.starts[-1])
+            share[start : start + axis.tile] += axis.weights(start) * cut
+        outside.append(share[: axis.length])
+    bound = 1 - np.outer(1 - outside[0], 1 - outside[1])  # [H,W]
+    difference = np.abs(tiled - whole).max(0)
+    assert (difference <= bound + 1e-5).all()
+    assert (bound < 1e-3).mean() > 0.05  # there are pixels of which it says something
+    assert difference.max() > 1e-5, "the network saw no border: the test shows nothing"
+    assert (tiled.argmax(0) == whole.argmax(0)).mean() > 0.98
+
+
+def test_tiles_halve_their_resolution_where_the_whole_image_does():
+    """Max pooling off the grid would differ everywhere, not at the borders of tiles alone."""
+    torch.manual_seed(0)
+    image = photograph(290, 290)  # a last tile of 160 that ended with the image would begin at 130
+    predictor = Predictor(UNet(3, width=4, depth=2, norm="none"), **FACTS, precision="fp32")
+    whole, tiled = predictor.probabilities(image), predictor.probabilities(image, tile=160)
+    middle = np.s_[:, 205:213, 205:213]  # of a late tile
+    np.testing.assert_allclose(tiled[middle], whole[middle], atol=1e-3)
+
+
+def test_panels_change_nothing(monkeypatch):
+    image = photograph(150, 400)
+    predictor = Predictor(UNet(3, width=4, depth=2), **FACTS, precision="fp32")
+    expected = predictor.probabilities(image, tile=64)
+    monkeypatch.setattr(sliding, "STRIP_BYTES", 4 * 3 * 64 * 100)
+    rows, columns = Axis(150, 64, 0.5), Axis(400, 64, 0.5)
+    blocks = slide(
+        torch.from_numpy(image), rows, columns, lambda x: x.float(), classes=3, device=torch.device("cpu"), batch_size=1
+    )
+    assert {block.left for block in blocks} == {0, 100, 200, 300}
+    np.testing.assert_allclose(predictor.probabilities(image, tile=64), expected, atol=1e-6)
+
+
+class Largest(TorchDispatchMode):
+    """Bytes of the largest tensor that any operation returned."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        for each in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(each, torch.Tensor):
+                self.bytes = max(self.bytes, each.untyped_storage().nbytes())
+        return result
+
+
+@pytest.mark.parametrize("limit", [1 << 30, 4 * 3 * 64 * 128])
+def test_no_more_than_the_strip_is_ever_allocated(monkeypatch, limit):
+    monkeypatch.setattr(sliding, "STRIP_BYTES", limit)
+    image = photograph(3000, 320)
+    predictor = Predictor(nn.Conv2d(3, 3, 1), **FACTS, precision="fp32")
+    with Largest() as largest:
+        predictor.predict(image, tile=64)
+    strip = min(4 * 3 * 64 * 320, limit)
+    assert largest.bytes <= max(strip, image.nbytes)
+    logits = 4 * 3 * 3000 * 320
+    assert largest.bytes < logits / 3
+
+
+def test_a_network_of_one_size_is_enlarged_in_bands(monkeypatch):
+    """Of a large image of which the network sees 40 x 30 pixels, logits at its own size are never held either."""
+    from segkit.inference import enlarge, predictor
+
+    image = photograph(333, 257)
+    whole = Predictor(nn.Conv2d(3, 3, 1), **FACTS, precision="fp32", resize=[40, 30])
+    expected, labels = whole.probabilities(image), whole.predict(image)
+    monkeypatch.setattr(predictor, "WHOLE", 1000)
+    monkeypatch.setattr(enlarge, "_BAND_BYTES", 4 * 3 * 257 * 10)
+    np.testing.assert_allclose(whole.probabilities(image), expected, atol=1e-5)
+    assert (whole.predict(image) == labels).mean() > 0.9999
+    with Largest() as largest:
+        whole.predict(image)
+    assert largest.bytes <= max(image.nbytes, 4 * 3 * 257 * 10)
+    views = {"flips": "horizontal", "scales": (0.5, 1.0)}
+    monkeypatch.undo()
+    averaged = whole.probabilities(image, **views)
+    monkeypatch.setattr(predictor, "WHOLE", 1000)
+    assert np.abs(whole.probabilities(image, **views) - averaged).mean() < 0.02
+
+
+MEASURE = """
+import resource, sys
+import numpy as np, torch
+from segkit.inference.predictor import Predictor
+classes = tuple(map(str, range(21)))
+predictor = Predictor(torch.nn.Conv2d(3, 21, 1), classes=classes, palette=((0, 0, 0),) * 21, device="cpu")
+predictor.predict(np.zeros((600, 600, 3), np.uint8), tile=512)  # what torch needs at all
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+predictor.predict(np.zeros((int(sys.argv[1]), 3000, 3), np.uint8), tile=512)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts in kB as Linux does")
+def test_the_memory_of_the_process_grows_by_image_labels_and_strip():
+    done = subprocess.run([sys.executable, "-c", MEASURE, "2500"], capture_output=True, text=True, check=True)
+    strip, image, labels = 4 * 21 * 512 * 3000, 3 * 2500 * 3000, 2500 * 3000
+    assert int(done.stdout) < 1.4 * (strip + image + labels)  # logits of it all are 630 MB
