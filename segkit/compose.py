@@ -70,9 +70,17 @@ def run(
 
 
 def run_config(
-    settings: Config, *, resume: bool = False, overwrite: bool = False, stop: StopSignals | None = None
+    settings: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    stop: StopSignals | None = None,
+    quiet: bool = False,
 ) -> Result:
-    """As :func:`run`, for a config that was read already; ``stop`` are the signals that end it, if they are caught."""
+    """As :func:`run`, for a config that was read already.
+
+    ``stop`` are the signals that end it, if they are caught; ``quiet`` prints results and warnings only.
+    """
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopSignals())
         world = stack.enter_context(joined(settings.train.device))
@@ -82,7 +90,9 @@ def run_config(
         resolve(settings.train.precision, pick_device(settings.train.device))  # refused before the data is read
         job = build_job(settings, world, pretrained=not resume)
         observers = plugins.Observers()
-        return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=observers, world=world, stop=stop)
+        return train_and_evaluate(
+            job, resume=resume, overwrite=overwrite, notify=observers, world=world, stop=stop, quiet=quiet
+        )
 
 
 def build_job(settings: Config, world: World, *, pretrained: bool) -> Job:

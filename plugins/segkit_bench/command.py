@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
+from segkit.cli.output import add_output_options, messages
 from segkit.config import read_config
 from segkit.errors import ConfigError
 
@@ -27,7 +28,9 @@ class Bench:
         """Config, overrides, how long to measure, and what to compare."""
         parser.add_argument("config", help="a TOML file, as for run")
         parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. train.batch_size=16")
-        parser.add_argument("--json", metavar="FILE", help="a JSON object a measurement; - prints them, and no table")
+        told = "a JSON object a measurement, to a file; without FILE it is printed, and no table"
+        parser.add_argument("--json", metavar="FILE", nargs="?", const="-", help=told)
+        add_output_options(parser, quiet=True)
         parser.add_argument(
             "--precisions", metavar="NAMES", help=f"compare these instead, by commas, of {','.join(PRECISIONS)}"
         )
@@ -58,7 +61,8 @@ class Bench:
                 precisions=names,
                 ladder=arguments.ladder,
             )
-            measure(config, wishes, file, table=arguments.json != "-")
+            with messages(quiet=arguments.quiet):
+                measure(config, wishes, file, table=arguments.json != "-")
         return 0
 
 

@@ -29,8 +29,9 @@ def measure_plainly(subject: Subject, amount: Amount, report: Report) -> None:
     pipeline["of_resident"] = pipeline["images_per_second"] / resident["images_per_second"]
     report.add("pipeline", pipeline)
     report.add("split", {f"{part}_milliseconds": taken for part, taken in parts.items()})
-    for line in _lines(resident, pipeline, parts, counted, limits):
-        report.say(line)
+    for label, text in _lines(resident, pipeline, parts, counted, limits).items():
+        report.fact(label, text)
+    report.say(f"* {' '.join(COUNTS.split())}")
 
 
 def _timed(subject: Subject, amount: Amount) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
@@ -62,7 +63,7 @@ def _lines(
     parts: dict[str, float],
     counted: dict[str, Any],
     limits: dict[str, Any],
-) -> list[str]:
+) -> dict[str, str]:
     share, size = pipeline["of_resident"], limits["matmul_size"]
     verdict = "the network is the limit" if share >= LIMIT else "the data path costs the rest"
     if max(_spread(resident), _spread(pipeline)) > UNSTEADY:
@@ -80,7 +81,7 @@ def _lines(
     }
     if "compile_seconds" in resident:
         rows["compiled"] = "no, it failed" if resident["fell_back"] else f"in {resident['compile_seconds']:.1f} s"
-    return [*(f"{label:20}{text}" for label, text in rows.items()), f"* {COUNTS}"]
+    return rows
 
 
 def _spread(facts: dict[str, Any]) -> float:

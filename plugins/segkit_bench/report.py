@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import torch
 
 import segkit
+from segkit.engine.console import wrapped
 from segkit.engine.device import device_name
 from segkit.engine.folder import plain
 from segkit.errors import WriteError, printable
@@ -32,9 +35,15 @@ class Report:
         self.context, self.told = context(subject, amount), subject.told
 
     def say(self, text: str) -> None:
-        """Print a line for people."""
+        """Print a line for people, wrapped to the terminal; but not the columns of a table."""
         if self.table:
-            print(printable(text), flush=True)
+            print(wrapped(printable(text)), flush=True)
+
+    def fact(self, name: str, text: str) -> None:
+        """Print a name and what is said of it, beside it."""
+        if self.table:
+            width = shutil.get_terminal_size().columns
+            print(textwrap.fill(printable(f"{name:20}{text}"), width, subsequent_indent=" " * 20), flush=True)
 
     def add(self, measurement: str, facts: Mapping[str, Any]) -> None:
         """Write a measurement, its facts before the context that they differ from."""
@@ -58,7 +67,7 @@ class Report:
             f"{facts['config']}: {facts['model']}, {facts['parameters'] / 1e6:.2f} M parameters; {', '.join(how)}; "
             f"batches of {facts['batch_size']}, {height}x{width}\n"
             f"{facts['device']}, threads: {facts['threads']}; torch {facts['torch']}, CUDA {facts['cuda'] or 'none'}, "
-            f"segkit {facts['segkit']}; steps: {facts['warmup']} of warm-up, then {facts['repeats']} times "
+            f"segkit {facts['segkit']}\nsteps: {facts['warmup']} of warm-up, then {facts['repeats']} times "
             f"{facts['steps']}, the median of them\n"
         )
 

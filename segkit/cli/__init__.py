@@ -21,7 +21,7 @@ from typing import Any
 
 import segkit
 from segkit.build import summary
-from segkit.cli.text import columns
+from segkit.cli.text import columns, fitted
 from segkit.errors import PluginError, SegkitError, printable
 from segkit.foreign import cause
 from segkit.registry import commands
@@ -93,7 +93,7 @@ def _run(arguments: Sequence[str]) -> int:
     command = component.load()
     parser = argparse.ArgumentParser(
         f"{program} {arguments[at]}",
-        description=inspect.getdoc(command),
+        description=fitted(inspect.getdoc(command) or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segkit.cli.output import add_output_options, messages, print_json
+from segkit.cli.text import terminal_width
 from segkit.config import read_config
 from segkit.errors import DataError, RunFolderError, one_line, printable
 
@@ -32,7 +33,8 @@ class Check:
         """Config, overrides, and where the pictures go."""
         parser.add_argument("config", help="a TOML file; its tables [dataset] and [data] are what counts")
         parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data")
-        parser.add_argument("--json", action="store_true", help="print everything as JSON, all file names included")
+        document = "splits, median_frequency, errors and warnings, all file names included"
+        add_output_options(parser, document=document, quiet=True)
         parser.add_argument("--pictures", metavar="DIR", help="write a contact sheet a split, rarest classes first")
 
     @staticmethod
@@ -45,27 +47,29 @@ class Check:
         folder = _picture_folder(arguments.pictures) if arguments.pictures else Path()
         began = time.perf_counter()
         try:
-            scan = scan_dataset(config)
+            with messages(aside=arguments.json, quiet=arguments.quiet):
+                scan = scan_dataset(config)
         except DataError as error:
             if not arguments.json:
                 raise
-            print(json.dumps({"errors": [{"kind": "dataset", "text": str(error)}]}, indent=2))
+            print_json({"errors": [{"kind": "dataset", "text": str(error)}]})
             return error.exit_status
         seconds = time.perf_counter() - began
         facts = {name: _facts(scan, name) for name in scan.splits}
         if arguments.json:
-            print(json.dumps(_document(scan, facts), indent=2))
+            print_json(_document(scan, facts))
         else:
             images = sum(each["images"] for each in facts.values())
-            table = printable(_table(scan, facts))
-            print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n\n{table}\n")
+            if not arguments.quiet:
+                print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n")
+            print(f"{printable(_table(scan, facts))}\n")
             for finding in [*scan.errors, *scan.warnings]:
                 print(f"{finding.severity}: {printable(finding)}")
             print(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")
-            if any(finding.of_file for finding in scan.findings):
+            if any(finding.of_file for finding in scan.findings) and not arguments.quiet:
                 print(f"--json names every file; {SKIP}")
         if arguments.pictures:
-            _write_pictures(scan, folder)
+            _write_pictures(scan, folder, arguments.quiet)
         return 2 if scan.errors else 0
 
 
@@ -115,16 +119,17 @@ def _document(scan: Scan, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _table(scan: Scan, facts: Mapping[str, Any]) -> str:
     """A row a class, two columns a split: its share of the labelled pixels, and how many images contain it."""
-    weights = _weights(scan)
-    names = [*scan.splits["train"].classes, "floor: pixel_accuracy"]
-    label = max(map(len, names))
+    from segkit.engine.console import cut
+
+    weights, splits = _weights(scan), list(facts.values())
+    room = terminal_width() - 16 * len(splits) - 11
+    label = max(len("floor: pixel_accuracy"), min(room, max(map(len, scan.splits["train"].classes))))
 
     def row(title: str, cells: Sequence[tuple[str, str]], weight: str = "") -> str:
-        return f"{title:{label}}" + "".join(f"  {one:>8} {two:>7}" for one, two in cells) + f"  {weight:>9}"
+        return f"{cut(title, label):{label}}" + "".join(f"  {a:>7} {b:>6}" for a, b in cells) + f"  {weight:>9}"
 
-    splits = list(facts.values())
     lines = [
-        f"{'':{label}}" + "".join(f"  {name:^16}" for name in facts) + f"  {'median-':>9}",
+        f"{'':{label}}" + "".join(f"  {name:^14}" for name in facts) + f"  {'median-':>9}",
         row("class", [("share", "images") for _ in splits], "frequency"),
     ]
     for name in scan.splits["train"].classes:
@@ -156,7 +161,7 @@ def _sizes(sizes: Mapping[str, int]) -> str:
     )
 
 
-def _write_pictures(scan: Scan, folder: Path) -> None:
+def _write_pictures(scan: Scan, folder: Path, quiet: bool) -> None:
     from segkit.data.contact import contact_sheet
     from segkit.data.pictures import is_prediction, signature
 
@@ -172,7 +177,8 @@ def _write_pictures(scan: Scan, folder: Path) -> None:
             sheet.save(path, pnginfo=signature())
         except OSError as error:
             raise RunFolderError(f"{path} cannot be written: {error.strerror or error}") from error
-        print(f"pictures: {one_line(path)}", file=sys.stderr)
+        if not quiet:
+            print(f"pictures: {one_line(path)}", file=sys.stderr)
 
 
 def _picture_folder(text: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from segkit.cli.output import add_output_options, messages, print_json
 from segkit.errors import printable
 
 
@@ -18,7 +19,7 @@ class Evaluate:
         """Run folder, splits, overrides."""
         parser.add_argument("run", help="a run folder")
         parser.add_argument("--split", action="append", help="train, val or test; may be repeated; left out: all")
-        parser.add_argument("--json", action="store_true", help="print the scores as JSON, as in result.json")
+        add_output_options(parser, document="the scores under splits, as in result.json", quiet=True)
         parser.add_argument(
             "overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data train.device=cpu"
         )
@@ -26,15 +27,13 @@ class Evaluate:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Evaluate and print."""
-        import json
-
         from segkit.engine.console import final_table
-        from segkit.engine.folder import plain
         from segkit.evaluation import evaluate_run
 
-        scores = evaluate_run(arguments.run, arguments.split or (), arguments.overrides)
+        with messages(aside=arguments.json, quiet=arguments.quiet):
+            scores = evaluate_run(arguments.run, arguments.split or (), arguments.overrides)
         if arguments.json:
-            print(json.dumps(plain({"splits": scores.splits}), indent=2))
+            print_json({"splits": scores.splits})
         else:
             print(printable(final_table(scores.splits, scores.classes, scores.shares)))
         return 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from segkit import plugins
 from segkit.build import summary
+from segkit.cli.output import add_output_options, print_json
 from segkit.cli.text import columns, paragraph
 from segkit.errors import one_line
 from segkit.registry import PLURALS, Component, Registry, registry_of
@@ -25,7 +25,8 @@ class List:
         """Adds the command's arguments."""
         parser.add_argument("kind", nargs="?", help=f"only this kind: {', '.join(PLURALS.values())}")
         group = parser.add_mutually_exclusive_group()
-        group.add_argument("--json", action="store_true", help="print JSON, for programs")
+        document = "a list; of each its kind, name, place, plugin, distribution, version, use, summary"
+        add_output_options(group, document=document)
         group.add_argument("--markdown", action="store_true", help="print a table in Markdown, for documents")
 
     @staticmethod
@@ -33,7 +34,7 @@ class List:
         """Prints the list."""
         registries = [registry_of(kind) for kind in ([arguments.kind] if arguments.kind else PLURALS)]
         if arguments.json:
-            print(json.dumps([_facts(r, component) for r in registries for component in r.components()], indent=2))
+            print_json([_facts(r, component) for r in registries for component in r.components()])
             return 0
         if arguments.markdown:
             lines = ["| kind | name | what it is |", "|---|---|---|", *map(_line, _cells(registries))]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from typing import Any
 
 from segkit import source
+from segkit.cli.output import add_output_options, print_json
 from segkit.cli.text import paragraph
 from segkit.discovery import PluginInfo
 from segkit.errors import ComponentNotFound, did_you_mean, one_line
@@ -21,8 +23,9 @@ class Plugins:
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Adds the command's argument."""
+        """Adds the command's arguments."""
         parser.add_argument("name", nargs="?", help="only this plugin, or those of this distribution")
+        add_output_options(parser, document="a list; of each its name, distribution, version, place, offers, problems")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
@@ -31,16 +34,29 @@ class Plugins:
         names = [name for plugin in found.plugins for name in (plugin.name, plugin.distribution)]
         if arguments.name and arguments.name not in names:
             raise ComponentNotFound(f"there is no plugin '{arguments.name}'{did_you_mean(arguments.name, names)}")
-        status = 0
-        for plugin in found.plugins:
-            if arguments.name in (None, plugin.name, plugin.distribution):
-                problems = [*([plugin.error] if plugin.error else []), *_absent(plugin)]
-                status = 1 if problems else status
-                state = "broken" if problems else "ok"
-                print(one_line(f"{plugin.name}: {state}, {plugin.distribution} {plugin.version}, {plugin.place}"))
-                for line in [*_offers(found, plugin), *problems]:
-                    print(paragraph(line, "    "))
-        return status
+        asked = [each for each in found.plugins if arguments.name in (None, each.name, each.distribution)]
+        listed = [_facts(found, plugin) for plugin in asked]
+        if arguments.json:
+            print_json(listed)
+        else:
+            for facts in listed:
+                _print(facts)
+        return 1 if any(facts["problems"] for facts in listed) else 0
+
+
+def _facts(found: Table, plugin: PluginInfo) -> dict[str, Any]:
+    return {
+        **{name: getattr(plugin, name) for name in ("name", "distribution", "version", "place")},
+        "offers": _offers(found, plugin),
+        "problems": [*([plugin.error] if plugin.error else []), *_absent(plugin)],
+    }
+
+
+def _print(facts: dict[str, Any]) -> None:
+    state = "broken" if facts["problems"] else "ok"
+    print(one_line(f"{facts['name']}: {state}, {facts['distribution']} {facts['version']}, {facts['place']}"))
+    for line in [*(f"{kind}: {', '.join(names)}" for kind, names in facts["offers"].items()), *facts["problems"]]:
+        print(paragraph(line, "    "))
 
 
 def _absent(plugin: PluginInfo) -> Iterator[str]:
@@ -59,12 +75,12 @@ def _components(plugin: PluginInfo) -> list[Component]:
     return [each for each in everything if (each.distribution, each.plugin) == (plugin.distribution, plugin.name)]
 
 
-def _offers(found: Table, plugin: PluginInfo) -> list[str]:
-    """What a plugin offers, by the names that a config or a command line has for it."""
-    lines = []
+def _offers(found: Table, plugin: PluginInfo) -> dict[str, list[str]]:
+    """What a plugin offers, by the names that a config or a command line has for it, and the events it listens to."""
+    offers = {}
     for kind, registry in REGISTRIES.items():
         names = [registry.shortest_name(each) for each in _components(plugin) if each.kind == kind != "observer"]
         if names:
-            lines.append(f"{PLURALS[kind]}: {', '.join(names)}")
+            offers[PLURALS[kind]] = names
     events = found.manager.events(found.manager.get_plugin(plugin.key))
-    return [*lines, f"events: {', '.join(events)}"] if events else lines
+    return offers | ({"events": events} if events else {})

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 
+from segkit.cli.output import add_output_options, messages, print_json
 from segkit.config import read_config
 from segkit.errors import SegkitError, TrainingError
 from segkit.foreign import cause
@@ -31,6 +32,8 @@ class Run:
         group = parser.add_mutually_exclusive_group()
         group.add_argument("--resume", action="store_true", help="go on with the run in the folder")
         group.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
+        document = "what result.json holds, and the folder; how the run goes is told on the standard error"
+        add_output_options(parser, document=document, quiet=True)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
@@ -41,12 +44,18 @@ class Run:
             if os.environ.get("RANK", "0") != "0":  # all processes read the same config, and one tells
                 return error.exit_status
             raise
-        with StopSignals() as stop:
+        with messages(aside=arguments.json, quiet=arguments.quiet), StopSignals() as stop:
             try:
                 with stop.held():  # an import that is cut short is torn in ways that nobody can explain
                     from segkit.compose import run_config
 
-                run_config(config, resume=arguments.resume, overwrite=arguments.overwrite, stop=stop)
+                result = run_config(
+                    config,
+                    resume=arguments.resume,
+                    overwrite=arguments.overwrite,
+                    stop=stop,
+                    quiet=arguments.quiet,
+                )
             except SystemExit as error:  # of somebody's component: nothing may look as if the run were complete
                 raise TrainingError(f"a component ended the run: {cause(error)}") from error
             except Interrupted as interruption:
@@ -54,4 +63,6 @@ class Run:
                 if os.environ.get("RANK", "0") == "0":
                     print(f"segkit: {interruption}", file=sys.stderr)
                 return interruption.status
+        if arguments.json and os.environ.get("RANK", "0") == "0":
+            print_json(vars(result))
         return 0

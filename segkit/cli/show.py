@@ -11,7 +11,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from segkit.build import Description, describe
-from segkit.cli.text import paragraph
+from segkit.cli.output import add_output_options, print_json
+from segkit.cli.text import fitted, paragraph
 from segkit.errors import ComponentNotFound, did_you_mean, printable
 from segkit.options import Option
 from segkit.plugins import table
@@ -35,6 +36,8 @@ class Show:
         """Adds the command's arguments."""
         parser.add_argument("kind", nargs="?", help=f"{', '.join(PLURALS)}; may be left out if the name is of one kind")
         parser.add_argument("name", help="as `list` prints it; or a table of a config: data, augment, train, output")
+        document = "as list --json, with text and options: name, type, default, text, required, given"
+        add_output_options(parser, document=document)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
@@ -42,11 +45,23 @@ class Show:
         from segkit.config import TABLES  # pydantic takes a while
 
         if arguments.kind is None and arguments.name in TABLES:
-            print("\n".join(_settings(TABLES[arguments.name])))
+            if arguments.json:
+                from segkit.cli.facts import table_facts
+
+                print_json(table_facts(arguments.name, TABLES[arguments.name]))
+            else:
+                print("\n".join(_settings(TABLES[arguments.name])))
             return 0
         component = registry_of(arguments.kind).find(arguments.name) if arguments.kind else _of_any_kind(arguments.name)
+        if arguments.json:
+            from segkit.cli.facts import component_facts
+
+            facts = component_facts(component)
+            print_json(facts)
+            return 1 if facts.get("problems") else 0
         described = describe(component)
-        print(printable(f"{component}\n{component.place}\n\n{described.text or 'It has no docstring.'}\n"))
+        text = fitted(described.text) or "It has no docstring."
+        print(printable(f"{component}\n{component.place}\n\n{text}\n"))
         if component.kind == "command":
             print(f"`{component.name} --help` tells its options.")
             return 0
@@ -61,7 +76,7 @@ def _observer(component: Component) -> int:
     found = table()
     key = f"{component.distribution}:{component.plugin}"
     events = found.manager.events(found.manager.get_plugin(key))
-    print(f"It observes every run by itself, and listens to {', '.join(events)}.")
+    print(fitted(f"It observes every run by itself, and listens to {', '.join(events)}."))
     broken = [plugin for plugin in found.broken if plugin.key == key]
     for plugin in broken:
         print(printable(f"Its plugin is broken, and may listen to less than it is meant to: {plugin.error}"))
@@ -70,7 +85,7 @@ def _observer(component: Component) -> int:
 
 def _settings(kind: type[Settings]) -> list[str]:
     """A table of a config that is no component: its keys, defaults and what they mean."""
-    lines = [(kind.__doc__ or "").replace("``", ""), ""]
+    lines = [fitted((kind.__doc__ or "").replace("``", "")), ""]
     for key, field in kind.model_fields.items():
         lines.append(f"  {key} = {field.default!r}")
         lines += [paragraph(field.description, "      ")] if field.description else []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from segkit.errors import one_line, printable
 
@@ -25,6 +27,28 @@ def columns(rows: Sequence[Sequence[str]], flexible: int) -> str:
 def paragraph(text: str, indent: str) -> str:
     """Text wrapped to the terminal."""
     return textwrap.fill(printable(text), terminal_width(), initial_indent=indent, subsequent_indent=indent)
+
+
+def fitted(text: str) -> str:
+    """A docstring, the paragraphs that are too wide wrapped to the terminal; lines that are indented stay lines."""
+    return "\n".join(line for part in re.split(r"\n[ \t]*\n", text) for line in [*_fitted(part.split("\n")), ""])[:-1]
+
+
+def _fitted(lines: Sequence[str]) -> Iterator[str]:
+    width = terminal_width()
+    if max(map(len, lines)) <= width:
+        yield from lines
+        return
+    for indented, group in groupby(lines, lambda line: line.startswith((" ", "\t"))):
+        for line in list(group) if indented else [" ".join(group)]:
+            yield hanging(line, len(line) - len(line.lstrip()) + 2 * indented)
+
+
+def hanging(line: str, indent: int) -> str:
+    """A line wrapped to the terminal, what comes below its beginning ``indent`` characters to the right."""
+    return textwrap.fill(
+        line, terminal_width(), subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def terminal_width() -> int:

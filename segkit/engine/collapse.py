@@ -17,6 +17,7 @@ from typing import Any
 from segkit.engine.remedies import remedies
 
 LEAST = {"mean_iou": 0.01, "mean_accuracy": 0.05}  # of the way from the floor to a perfect score
+_WIDTH = 80  # characters of a line of advice
 LEAST_AT_THE_END = {"mean_iou": 0.03, "mean_accuracy": 0.1}  # what a whole run should have brought
 EPOCHS = 4
 START = 0.3  # share of a run
@@ -86,6 +87,8 @@ def verdict(scores: Mapping[str, Any], split: str) -> str:
 def advice(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], side: int) -> str:
     """What to try, a line each."""
     found = remedies(config, history, side)
-    width = max(len(override) for override, _ in found)
-    lines = [f"  {number}. {override:{width}}  # {why}" for number, (override, why) in enumerate(found, 1)]
-    return "\n".join(["What helps, in this order, added to the command or set in the config:", *lines])
+    lines = ["What helps, in this order, added to the command or set in the config:"]
+    for number, (override, why) in enumerate(found, 1):
+        line = f"  {number}. {override}  # {why}"
+        lines += [line] if len(line) <= _WIDTH else [f"  {number}. {override}", f"     # {why}"]
+    return "\n".join(lines)

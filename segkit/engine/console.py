@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
@@ -22,15 +24,21 @@ class Console:
 
     Args:
         active: whether this process is the one that prints.
+        quiet: whether results and warnings are all that is wanted.
     """
 
-    def __init__(self, active: bool = True) -> None:
-        self.active = active
+    def __init__(self, active: bool = True, quiet: bool = False) -> None:
+        self.active, self.quiet = active, quiet
         self._told = False
 
     def say(self, text: str) -> None:
-        """Print a line on the standard output."""
-        self._print(text, sys.stdout)
+        """Print how the run goes on the standard output."""
+        if not self.quiet:
+            self.result(text)
+
+    def result(self, text: str) -> None:
+        """Print what the run came to on the standard output."""
+        self._print(wrapped(text), sys.stdout)
 
     def warn(self, text: str) -> None:
         """Print a warning on the standard error."""
@@ -49,6 +57,20 @@ class Console:
                 self.warn(f"nothing can be printed any more ({error}); training goes on")
 
 
+def wrapped(text: str) -> str:
+    """Text whose lines fit the terminal, or 80 characters in a file; a row of a table stays one line."""
+    width = shutil.get_terminal_size().columns
+    return "\n".join(
+        line if len(line) <= width or "  " in line.strip() else textwrap.fill(line, width, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
+
+
+def cut(name: str, size: int) -> str:
+    """A name that a column of so many characters can hold."""
+    return name if len(name) <= size else f"{name[: size - 3]}..."
+
+
 def introduction(
     model: nn.Module,
     precision: Precision,
@@ -61,17 +83,11 @@ def introduction(
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     images = ", ".join(f"{count} {name}" for name, count in sizes.items())
     return (
-        f"{type(model).__name__}, {parameters:.2f} M parameters, {device_name(precision.device)}, {precision.name}; "
+        f"{type(model).__name__}, {parameters:.2f} M parameters, {device_name(precision.device)}, {precision.name}\n"
         f"images: {images}; {classes} classes; {steps}\n"
-        f"the floor of val, always predicting '{floor['class']}': "
-        f"mean_iou {floor['mean_iou']:.3f}, pixel_accuracy {floor['pixel_accuracy']:.3f}"
+        f"floor of val, always predicting '{floor['class']}': mean_iou {floor['mean_iou']:.3f}, "
+        f"pixel_accuracy {floor['pixel_accuracy']:.3f}"
     )
-
-
-def score_text(name: str, scores: Mapping[str, Any], floor: Mapping[str, Any]) -> str:
-    """``mean_iou 0.412 (floor 0.024)``."""
-    beside = f" (floor {number(floor[name])})" if isinstance(floor.get(name), float) else ""
-    return f"{name} {number(scores[name])}{beside}"
 
 
 def number(value: Any) -> str:
@@ -79,21 +95,31 @@ def number(value: Any) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
+def epoch_heading(epochs: int) -> str:
+    """What stands above the lines of the epochs."""
+    width = _epoch_width(epochs)
+    return (
+        f"{'':{width}}  {'':>7}  {'':>8}  {'mean_iou':^12}  pixel_accuracy\n"
+        f"{'epoch':>{width}}  {'loss':>7}  val loss  score  floor   score  floor  classes  images/s"
+    )
+
+
 def epoch_line(
     epoch: int, epochs: int, trained: Mapping[str, Any], scores: Mapping[str, Any], floor: Mapping[str, Any], best: bool
 ) -> str:
-    """One epoch in one line; a star marks the best so far."""
-    width = len(str(epochs))
+    """One epoch in one line, each score before its floor; a star marks the best so far."""
     parts = [
-        f"epoch {epoch:{width}}/{epochs}",
-        f"loss {trained['loss']:.4f}",
-        f"val loss {scores['loss']:.4f}",
-        score_text("mean_iou", scores, floor),
-        score_text("pixel_accuracy", scores, floor),
-        f"{scores['predicted']['classes']}/{len(scores['class_iou'])} classes",
-        f"{trained['images_per_second']:.1f} images/s",
+        f"{f'{epoch}/{epochs}':>{_epoch_width(epochs)}}  {trained['loss']:7.4f}  {scores['loss']:8.4f}",
+        f"{number(scores['mean_iou']):>5}  {number(floor['mean_iou']):>5}",
+        f" {number(scores['pixel_accuracy']):>5}  {number(floor['pixel_accuracy']):>5}",
+        f"{scores['predicted']['classes']}/{len(scores['class_iou'])}".rjust(7),
+        f"{trained['images_per_second']:8.1f}",
     ]
     return "  ".join(parts) + (" *" if best else "")
+
+
+def _epoch_width(epochs: int) -> int:
+    return max(5, 2 * len(str(epochs)) + 1)
 
 
 def final_table(
@@ -101,7 +127,9 @@ def final_table(
 ) -> str:
     """Every class with its IoU and its share of the pixels, a pair of columns a split; the means beside the floors."""
     names = list(splits)
-    label = max(len(text) for text in [*classes, "frequency_weighted_iou"])
+    least = len("frequency_weighted_iou")
+    room = shutil.get_terminal_size().columns - 17 * len(names)
+    label = max(least, min(room, max(map(len, classes))))
     lines = [
         f"{'':{label}}" + "".join(f"  {name:^15}" for name in names),
         f"{'class':{label}}" + "".join(f"  {'IoU':>7} {'share':>7}" for _ in names),
@@ -111,13 +139,13 @@ def final_table(
             f"  {number(splits[split]['class_iou'][name]):>7} {100 * float(shares[split][index]):>6.2f}%"
             for split in names
         ]
-        lines.append(f"{name:{label}}" + "".join(cells))
+        lines.append(f"{cut(name, label):{label}}" + "".join(cells))
     lines.append(f"{'':{label}}" + "".join(f"  {'score':>7} {'floor':>7}" for _ in names))
     first = splits[names[0]]
     rows = [name for name, value in first.items() if isinstance(value, float) and name not in ("loss", "lift")]
     for row in rows:
         cells = [f"  {number(splits[s].get(row)):>7} {number(splits[s]['floor'].get(row)):>7}" for s in names]
-        lines.append(f"{row:{label}}" + "".join(cells))
+        lines.append(f"{cut(row, label):{label}}" + "".join(cells))
     predicted = [splits[split]["predicted"]["classes"] for split in names]
     lines.append(f"{'classes predicted':{label}}" + "".join(f"  {p:>7} {'1':>7}" for p in predicted))
     if all("loss" in scores for scores in splits.values()):  # predictions alone have none

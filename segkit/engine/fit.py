@@ -17,7 +17,7 @@ from segkit.data.resize import resized_size
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, collapse, record
 from segkit.engine.conclusion import conclusion
-from segkit.engine.console import Console, epoch_line, introduction
+from segkit.engine.console import Console, epoch_heading, epoch_line, introduction
 from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything, use_cores
 from segkit.engine.events import Notify, Result, Run, undisturbed
 from segkit.engine.fastest import faster_on_cpu
@@ -36,6 +36,8 @@ from segkit.engine.world import World, joined
 from segkit.errors import TrainingError, WriteError
 from segkit.signals import Interrupted, StopSignals
 
+HEADING_EVERY = 40  # epochs; a terminal's height
+
 
 def train_and_evaluate(
     job: Job,
@@ -45,6 +47,7 @@ def train_and_evaluate(
     notify: Notify | None = None,
     world: World | None = None,
     stop: StopSignals | None = None,
+    quiet: bool = False,
 ) -> Result:
     """Train, keep the best weights, score them on every split.
 
@@ -55,6 +58,7 @@ def train_and_evaluate(
         notify: is told the events.
         world: the processes that train together, where they have met already.
         stop: the signals that end the run, where somebody catches them already.
+        quiet: print warnings and what the run came to, and nothing of how it goes.
 
     Raises:
         ConfigError, DataError, LabelError, RunFolderError, CheckpointError, TrainingError: see :mod:`segkit.errors`;
@@ -74,7 +78,7 @@ def train_and_evaluate(
         scan = job.scan or world.first_before_others(lambda: scan_splits(job.splits, job.data, progress=world.first))
         scan.refuse_errors()
         scan = replace(scan, findings=[*scan.findings, *of_crops(scan.facts["train"], job.augment, job.data.resize)])
-        console = Console(world.first)
+        console = Console(world.first, quiet)
         for finding in scan.warnings:
             console.warn(str(finding))
         precision, why = world.on_first(lambda: _precision(job, resume))
@@ -206,6 +210,8 @@ class _Fit:
             self.loop.end_epoch()
             if self.world.first:
                 self.store.save()
+            if (epoch - self.info.first_epoch) % HEADING_EVERY == 0:
+                self.console.say(epoch_heading(self.epochs))
             self.console.say(epoch_line(epoch, self.epochs, trained, scores, self.floors["val"], line["best"]))
         self._draw(self.loop.evaluated, f"epoch_{epoch:04d}")
         if trained["skipped"]:
@@ -297,7 +303,7 @@ class _Fit:
             record.write_result(result)
         self.finished = True
         shares = {name: self.scan.counts(name).shares for name in self.splits}
-        self.console.say(conclusion(result, self.history, shares, self.config, self._side()))
+        self.console.result(conclusion(result, self.history, shares, self.config, self._side()))
         return result
 
     def _side(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from segkit.data.plain import plain as plain
 from segkit.engine.checkpoint import write_atomically
 from segkit.errors import RunFolderError, first_few, one_line
 
@@ -142,16 +142,3 @@ def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     """Write one JSON object a line, atomically; not to survive a crash, as a checkpoint holds them too."""
     text = "".join(json.dumps(plain(line), ensure_ascii=False) + "\n" for line in lines)
     write_atomically(path, lambda file: file.write(text.encode()), durable=False)
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it: what is no finite number becomes null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    if isinstance(value, Path):
-        return str(value)
-    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,10 @@ def test_a_run_learns_and_writes_all_it_promises(make_job: MakeJob, capsys: pyte
     assert lines[stored["best_epoch"] - 1]["val"]["mean_iou"] == max(line["val"]["mean_iou"] for line in lines)
     assert same(load_file(folder / "model.safetensors"), checkpoint.load(folder / "best.pt")["model"])
     printed = capsys.readouterr().out
-    assert printed.count("floor") >= 10
+    floor = lines[0]["val"]["floor"]
+    beside = rf"[01]\.\d{{3}}  {floor['mean_iou']:.3f}   [01]\.\d{{3}}  {floor['pixel_accuracy']:.3f}  "
+    assert re.findall(rf"^ +(\d)/8 +\d+\.\d{{4}} +\d+\.\d{{4}}  {beside}", printed, re.MULTILINE) == list("12345678")
+    assert printed.count("score  floor   score  floor  classes  images/s\n") == 1
     assert "always predicting 'dark'" in printed
 
 

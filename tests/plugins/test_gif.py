@@ -1,0 +1,110 @@
+"""The animation of a run: a frame for each epoch, under its score beside its floor, and a size that can be sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+import segkit
+import segkit_gif
+from segkit_gif import animation
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The observer listens, and it alone, whether it is installed or not."""
+    from segkit import plugins
+    from segkit.hooks import Manager
+
+    manager = Manager()
+    manager.register(segkit_gif, "segkit:gif")
+    table = plugins.Table(manager, [], plugins.table().offers)
+    monkeypatch.setattr(plugins, "table", lambda: table)
+    monkeypatch.setenv("SEGKIT_STRICT", "1")
+
+
+def run(folder: Path, epochs: int, samples: int = 1, **options: Any) -> Any:
+    config = {
+        "dataset": {"name": "shapes", "size": 32, "images": [4, 2, 2]},
+        "model": {"name": "unet", "width": 2, "depth": 1},
+        "loss": [{"name": "cross_entropy"}],
+        "train": {"epochs": epochs, "batch_size": 2, "device": "cpu", "precision": "fp32", "workers": 0},
+        "output": {"dir": str(folder), "samples": samples},
+    }
+    return segkit.run(config, **options)
+
+
+def frames(folder: Path) -> list[Any]:
+    with Image.open(folder / "samples.gif") as picture:
+        return [(frame.info["duration"], frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
+
+
+def test_a_frame_an_epoch_those_before_a_resumption_too(told: Any, tmp_path: Path) -> None:
+    run(tmp_path, 2)
+    first = frames(tmp_path)
+    assert [duration for duration, _ in first] == [700, 3000]
+    run(tmp_path, 3, resume=True)
+    assert [duration for duration, _ in frames(tmp_path)] == [700, 700, 3000]
+    with Image.open(tmp_path / "samples" / "epoch_0003.png") as sheet:
+        drawn = frames(tmp_path)[2][1]
+        height = sheet.height * 900 / sheet.width
+        assert (drawn.width, drawn.height) == (900, pytest.approx(height + 26, abs=1))
+        expected = np.asarray(sheet.convert("RGB").resize((900, round(height)), Image.Resampling.BOX), np.int64)
+    apart = np.abs(np.asarray(drawn, np.int64)[26:] - expected)
+    assert apart.mean() < 5  # colours are rounded to 255 of them, and what did not change is kept
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_without_pictures_there_is_none_and_that_of_another_run_goes(told: Any, tmp_path: Path) -> None:
+    run(tmp_path, 1)
+    assert (tmp_path / "samples.gif").exists()
+    run(tmp_path, 1, samples=0, overwrite=True)
+    assert not (tmp_path / "samples.gif").exists()
+
+
+def write(folder: Path, epochs: int, width: int = 60) -> None:
+    """What a run leaves, with noise for pictures, which no compression makes smaller; that of epoch 2 is not there."""
+    (folder / "samples").mkdir()
+    scores = [None, *(0.25 + epoch / 1000 for epoch in range(2, epochs + 1))]
+    lines = [
+        {"epoch": epoch, "val": {"mean_iou": score, "floor": {"mean_iou": 0.1514}}}
+        for epoch, score in enumerate(scores, 1)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for epoch in {*range(1, epochs + 1)} - {2}:
+        noise = np.random.default_rng(epoch).integers(0, 255, (40, width, 3), np.uint8)
+        Image.fromarray(noise).save(folder / "samples" / f"epoch_{epoch:04d}.png")
+
+
+def test_a_title_says_the_epoch_and_its_score_beside_its_floor(tmp_path: Path) -> None:
+    write(tmp_path, 3)
+    found = animation.found(tmp_path)
+    assert [path.name for path, _ in found] == ["epoch_0001.png", "epoch_0003.png"]
+    assert [title for _, title in found] == [
+        "epoch 1 of 3: mean IoU on val -, its floor 0.151",
+        "epoch 3 of 3: mean IoU on val 0.253, its floor 0.151",
+    ]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 59, 60, 61, 100, 500])
+def test_at_most_sixty_frames_evenly_with_the_first_and_the_last(epochs: int) -> None:
+    frames = [(Path(f"{epoch}"), "") for epoch in range(1, epochs + 1)]
+    kept = [int(path.name) for path, _ in animation.chosen(frames)]
+    assert (len(kept), kept[0], kept[-1]) == (min(epochs, 60), 1, epochs)
+    steps = np.diff(kept)
+    assert epochs == 1 or steps.max() - steps.min() <= 1
+
+
+def test_a_file_that_would_be_too_large_is_made_narrower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 6, width=1000)
+    animation.write(tmp_path)
+    assert frames(tmp_path)[0][1].width == 900
+    monkeypatch.setattr(animation, "MOST_BYTES", (tmp_path / "samples.gif").stat().st_size - 1)
+    animation.write(tmp_path)
+    assert frames(tmp_path)[0][1].width == 720
+    assert (tmp_path / "samples.gif").stat().st_size <= animation.MOST_BYTES
