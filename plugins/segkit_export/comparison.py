@@ -126,4 +126,4 @@ def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     if image.shape[:2] == (height, width):
         return image
     pixels = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(pixels)
+    return np.array(pixels)  # may be written to, else torch warns
