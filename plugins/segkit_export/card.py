@@ -1,0 +1,145 @@
+"""The model card: README.md with the front matter that the Hugging Face hub reads, made from the run's own files."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import yaml
+
+import segkit
+from segkit.errors import one_line
+from segkit.inference.predictor import Predictor
+from segkit_export.origin import Origin, table
+from segkit_export.outcome import Exported
+from segkit_export.place import MARK
+from segkit_export.snippets import snippet
+
+SCORES = ("mean_iou", "pixel_accuracy", "mean_dice")
+
+
+def card(exported: Exported, origin: Origin, predictor: Predictor) -> str:
+    """The text of README.md."""
+    on = f", trained on {escaped(origin.dataset)}" if origin.dataset else ""
+    parts = [
+        f"---\n{_front_matter(exported, origin)}---",
+        f"<!-- written by {MARK}; another export into this folder replaces it -->",
+        f"# {escaped(origin.model_name)}{on}",
+        f"Semantic segmentation: {len(predictor.classes)} classes, a class for each pixel. {_what(exported)}",
+        "## How to use it",
+        snippet(exported, origin),
+        "## Classes",
+        _classes(origin, predictor),
+        "## Scores",
+        _scores(origin),
+        "## Training",
+        _training(origin),
+        "## Versions",
+        _versions(origin),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: object) -> str:
+    """Text that Markdown shows as it is, in a line and in a cell of a table."""
+    return re.sub(r"([\\`*_\[\]<>|~&$#@]|:(?=//)|(?<=www)\.)", r"\\\1", one_line(text))  # no addresses become links
+
+
+def _front_matter(exported: Exported, origin: Origin) -> str:
+    tags = ["image-segmentation", "semantic-segmentation", "segkit", origin.model_name]
+    content: dict[str, Any] = {
+        "library_name": "segkit",
+        "pipeline_tag": "image-segmentation",
+        "tags": tags if exported.place.to == "safetensors" else [*tags, exported.place.to],
+    }
+    metrics = [
+        {"type": name, "value": value, "name": f"{name} on {split} (floor {_shown(floor)})"}
+        for split in list(origin.splits)[-1:]  # the test split, or val where there is none
+        for name, value, floor in _rows(origin.splits[split])
+    ]
+    if metrics and origin.dataset:
+        split = list(origin.splits)[-1]
+        result = {
+            "task": {"type": "image-segmentation"},
+            "dataset": {"type": origin.dataset, "name": origin.dataset, "split": split},
+            "metrics": metrics,
+        }
+        content["model-index"] = [{"name": f"{origin.model_name} on {origin.dataset}", "results": [result]}]
+    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _what(exported: Exported) -> str:
+    agreement = f"What is written here was run and compared with PyTorch: equal on {exported.agreement}."
+    if not exported.answer:
+        return agreement
+    least = f" H and W may be any from {exported.least} pixels on." if exported.least else ""
+    return f"`{exported.signature}`, RGB; normalisation and resizing are part of the graph.{least} {agreement}"
+
+
+def _classes(origin: Origin, predictor: Predictor) -> str:
+    split = list(origin.splits)[-1] if origin.splits else ""
+    scores = table(table(origin.splits, split), "class_iou")
+    rows = [
+        [str(label), escaped(name), "#{:02x}{:02x}{:02x}".format(*colour), _shown(scores.get(name))]
+        for label, (name, colour) in enumerate(zip(predictor.classes, predictor.palette, strict=True))
+    ]
+    void = f"Void, which was not trained on and is never predicted, is {predictor.ignore_index}."
+    return f"{_table(['label', 'class', 'colour', f'IoU on {escaped(split)}' if split else 'IoU'], rows)}\n\n{void}"
+
+
+def _scores(origin: Origin) -> str:
+    if not origin.splits:
+        return "None are known of these weights."
+    rows = [
+        [escaped(split), name, _shown(value), _shown(floor)]
+        for split, found in origin.splits.items()
+        for name, value, floor in _rows(found)
+    ]
+    about = "The floor is what the best constant prediction scores on the same split."
+    return f"{_table(['split', 'score', 'value', 'floor'], rows)}\n\n{about}"
+
+
+def _rows(scores: Any) -> list[tuple[str, float, Any]]:
+    """The usual scores of a split with their floors."""
+    found = scores if isinstance(scores, dict) else {}
+    floors = table(found, "floor")
+    return [(name, found[name], floors.get(name)) for name in SCORES if _is_number(found.get(name))]
+
+
+def _training(origin: Origin) -> str:
+    settings = origin.settings
+    options = ", ".join(f"{name} = {value!r}" for name, value in origin.options.items())
+    losses = settings.get("loss") if isinstance(settings.get("loss"), list) else []
+    names = ", ".join(str(each.get("name")) for each in losses or [] if isinstance(each, dict))
+    train = table(settings, "train")
+    chosen = ("epochs", "batch_size", "optimizer", "lr", "schedule", "seed")
+    rows = [
+        ["model", escaped(f"{origin.model_name} ({options})" if options else origin.model_name)],
+        ["data set", escaped(origin.dataset or "not known")],
+        *([["losses", escaped(names)]] if names else []),
+        *([name, escaped(train[name])] for name in chosen if name in train),
+        *([["resize", escaped(origin.config["resize"])]] if origin.config.get("resize") else []),
+    ]
+    return _table(["what", "value"], rows)
+
+
+def _versions(origin: Origin) -> str:
+    packages = {"segkit": origin.record.get("segkit"), **table(origin.record, "packages")}
+    trained = ", ".join(f"{name} {value}" for name, value in packages.items() if value)
+    exported = f"segkit {segkit.__version__}, torch {version('torch')}"
+    return f"Trained with {escaped(trained or 'versions that are not known')}; exported with {escaped(exported)}."
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3f}" if _is_number(value) else "–"

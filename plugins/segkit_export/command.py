@@ -1,0 +1,66 @@
+"""The command line of ``export``: what is asked for, checked before torch is imported."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from segkit.errors import ConfigError, one_line
+from segkit_export.place import FORMATS, find_place, require_packages, require_writable
+
+
+class Export:
+    """Write a trained model for use elsewhere: uint8 image in, labels out, compared with PyTorch.
+
+    onnx and torch-export hold the whole prediction: normalisation, resizing, padding and the likeliest
+    class. Input `image`, uint8 [B,3,H,W], RGB; output `labels`, uint8 [B,H,W], or with --logits
+    `logits`, float32 [B,C,H,W]; any B, H and W where the model allows it. safetensors is a folder that
+    segkit.load takes. What was written is run on three images; less than 99.9 % of equal pixels is an
+    error. A model card, README.md, is written beside it.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Run, format, and where to write."""
+        parser.add_argument("run", type=Path, help="a run folder, or model.safetensors, best.pt or last.pt in it")
+        parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")
+        parser.add_argument(
+            "--output",
+            type=Path,
+            metavar="PLACE",
+            help="a folder, or a .onnx or .pt2 file; else RUN/export/FORMAT",
+        )
+        group = parser.add_mutually_exclusive_group()
+        group.add_argument("--labels", action="store_true", help="the likeliest class of each pixel; the default")
+        group.add_argument("--logits", action="store_true", help="the scores of all classes instead")
+        parser.add_argument(
+            "--size", type=_side, nargs=2, metavar=("H", "W"), help="one image size instead of any, for what needs it"
+        )
+        parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Export, compare, and tell."""
+        place = find_place(arguments.to, arguments.output, arguments.run)
+        if arguments.to == "safetensors" and (arguments.labels or arguments.logits or arguments.size):
+            raise ConfigError("--to safetensors writes weights, not a graph: --labels, --logits and --size have no use")
+        require_packages(arguments.to)
+        require_writable(place)
+        from segkit_export.exporting import export_run
+
+        size = (arguments.size[0], arguments.size[1]) if arguments.size else None
+        done = export_run(arguments.run, place, logits=arguments.logits, size=size)
+        print(json.dumps(done.record(), indent=2) if arguments.json else one_line_each(done.lines()))
+        return 0
+
+
+def one_line_each(lines: list[str]) -> str:
+    """The lines, none of which can pretend to be two."""
+    return "\n".join(map(one_line, lines))
+
+
+def _side(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number of pixels is needed, from 1 to 65535")
+    return int(text)

@@ -1,0 +1,129 @@
+"""Whether an exported file predicts what PyTorch does: the same images through both, pixel by pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segkit.build import create
+from segkit.config import read_config
+from segkit.errors import ModelError
+from segkit.inference.predictor import Predictor
+from segkit.registry import datasets
+from segkit_export.formats import Runner
+
+COUNT = 3
+LEAST_AGREEMENT = 0.999  # float32 is added up in another order: a tie between two classes may fall otherwise
+MOST_PIXELS = 512  # a side, of what is compared at any size: it is done twice on a CPU
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How many of the compared pixels have the same class."""
+
+    same: int
+    pixels: int
+    sizes: tuple[tuple[int, int], ...]
+    source: str
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return self.same / self.pixels
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{height} x {width}" for height, width in dict.fromkeys(self.sizes))
+        return f"{100 * self.share:.3f} % of {self.pixels:,} pixels; {len(self.sizes)} {self.source} of {sizes}"
+
+
+def compare(
+    runner: Runner,
+    predictor: Predictor,
+    images: Sequence[NDArray[np.uint8]],
+    source: str,
+    *,
+    several: bool,
+) -> Agreement:
+    """Run images through the file and through PyTorch.
+
+    Args:
+        runner: of the file.
+        predictor: in float32 on the CPU.
+        images: RGB, uint8 ``[H,W,3]``.
+        source: what they are, for people.
+        several: the last one also goes through the file as half of a batch of two.
+
+    Raises:
+        ModelError: fewer than 99.9 % of the pixels are equal, or the file returns something else than labels or logits.
+    """
+    same = pixels = 0
+    for number, image in enumerate(images):
+        batch = image.transpose(2, 0, 1)[None]  # [1,3,H,W]
+        if several and number == len(images) - 1:
+            batch = np.concatenate([batch, batch[..., ::-1]])
+        answer = runner(np.ascontiguousarray(batch))
+        labels = answer.argmax(1) if answer.ndim == 4 else answer  # [B,H,W]
+        expected = np.stack([predictor.predict(np.ascontiguousarray(each.transpose(1, 2, 0))) for each in batch])
+        if labels.shape != expected.shape:
+            raise ModelError(f"the exported file returned {list(labels.shape)} for labels {list(expected.shape)}")
+        same += int((labels == expected).sum())
+        pixels += expected.size
+    found = Agreement(same, pixels, tuple((image.shape[0], image.shape[1]) for image in images), source)
+    if found.share < LEAST_AGREEMENT:
+        raise ModelError(
+            f"the exported file agrees with PyTorch on {found}; at least {LEAST_AGREEMENT:.1%} is needed. Nothing was "
+            "kept; a forward that depends on the values or the size of an image cannot be exported: try --size H W, or "
+            "--to safetensors"
+        )
+    return found
+
+
+def fitting(images: Sequence[NDArray[np.uint8]], least: int, size: tuple[int, int] | None) -> list[NDArray[np.uint8]]:
+    """The images at one size, or cropped to several sizes of at least ``least`` pixels a side."""
+    if size is not None:
+        return [_resized(image, *size) for image in images]
+    found = []
+    for number, image in enumerate(images):
+        height, width = (
+            max(least, min(side, MOST_PIXELS) - step * number)
+            for side, step in ((image.shape[0], 5), (image.shape[1], 9))
+        )
+        enough = image if image.shape[0] >= height and image.shape[1] >= width else _resized(image, height, width)
+        found.append(enough[:height, :width])
+    return found
+
+
+def images_of_run(record: dict[str, Any]) -> list[NDArray[np.uint8]]:
+    """Images of the split val that a run's record names, ``[H,W,3]`` each; none where its data is not there."""
+    try:
+        config = read_config(record["config"])
+        component = datasets.find(config.dataset.name)
+        options = {**config.dataset.options, "download": False}
+        chosen = {name: value for name, value in options.items() if name in config.dataset.options}
+        dataset = create(component, chosen, {"split": "val"})
+        return [dataset[number].image.permute(1, 2, 0).numpy() for number in range(min(COUNT, len(dataset)))]
+    except Exception:  # data that is elsewhere, a plugin that is not installed: generated images do as well
+        return []
+
+
+def generated_images(least: int) -> list[NDArray[np.uint8]]:
+    """Soft coloured blobs with some noise, ``[H,W,3]`` each, of several sizes; always the same."""
+    random = np.random.default_rng(0)
+    return [_blobs(random, least + 40 + 24 * number, least + 71 - 9 * number) for number in range(COUNT)]
+
+
+def _blobs(random: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+    coarse = random.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
+    return np.clip(_resized(coarse, height, width) + random.normal(0, 8, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if image.shape[:2] == (height, width):
+        return image
+    pixels = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(pixels)  # may be written to, else torch warns

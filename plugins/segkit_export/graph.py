@@ -1,0 +1,108 @@
+"""The whole prediction as one module that exporters can follow: uint8 images in, labels or logits out.
+
+The same steps as :meth:`segkit.inference.predictor.Predictor.logits`, in float32, without a branch on the image's size.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segkit.data.normalise import MEAN, STD
+from segkit.data.resize import Resize
+from segkit.model.smp import Smp
+from segkit.model.unet import UNet
+
+
+class Deployed(nn.Module):
+    """Normalisation, resizing, the model and the likeliest class: uint8 ``[B,3,H,W] -> [B,H,W]`` or ``[B,C,H,W]``.
+
+    Args:
+        model: ``[B,3,H,W]`` -> logits ``[B,C,H,W]``.
+        resize: what the model sees: a factor or [height, width].
+        logits: return them, float32, instead of labels, uint8.
+        any_size: pad here to what the model wants, by arithmetic on H and W that exporters can follow; else the model
+            pads, and branches on the size.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, resize: Resize, *, logits: bool, any_size: bool) -> None:
+        super().__init__()
+        self.model, self.resize, self.logits = model, resize, logits
+        self.multiple, least = wanted(model) if any_size and not isinstance(resize, (list, tuple)) else (1, 0)
+        factor = resize if isinstance(resize, (int, float)) else 1.0
+        self.least = max(2, math.ceil(max(self.multiple + 1, least) / factor))  # pixels a side, where it may be any
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))  # normalise() keeps its own, even while traced
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """uint8 ``[B,3,H,W]`` -> labels uint8 ``[B,H,W]`` or logits float32 ``[B,C,H,W]``."""
+        height, width = image.shape[-2:]
+        values = image.float()
+        rows, columns = resized_sides(height, width, self.resize)
+        if self.resize is not None:
+            values = _resized(values, rows, columns)  # [B,3,h,w]
+        logits = self.model(self._padded((values / 255 - self.mean) / self.std)).float()  # [B,C,h,w] or more
+        if self.resize is None:
+            return self._cropped(self._answer(logits), height, width)
+        logits = F.interpolate(
+            self._cropped(logits, rows, columns), (height, width), mode="bilinear", align_corners=False
+        )
+        return self._answer(logits)  # [B,C,H,W] or [B,H,W]
+
+    def _answer(self, logits: Tensor) -> Tensor:
+        return logits if self.logits else logits.argmax(1).to(torch.uint8)
+
+    def _padded(self, image: Tensor) -> Tensor:
+        """As :func:`segkit.model.padding.pad_to_multiple`, of sides that are longer than what is added."""
+        for dimension in (-2, -1) if self.multiple > 1 else ():
+            side = image.shape[dimension]
+            whole = self.multiple * ((side + self.multiple - 1) // self.multiple)
+            folded = side - 1 - (torch.arange(whole) - (side - 1)).abs()  # ... 7 8 9 8 7 ...
+            image = image.index_select(dimension, folded)
+        return image
+
+    def _cropped(self, x: Tensor, height: int, width: int) -> Tensor:
+        """``[...,H,W] -> [...,height,width]``; a slice would ask which of the two is longer."""
+        if self.multiple == 1:
+            return x
+        return x.index_select(-2, torch.arange(height)).index_select(-1, torch.arange(width))
+
+
+def wanted(model: nn.Module) -> tuple[int, int]:
+    """What a model of ours pads the sides to a multiple of, and the least side; (1, 0) where nothing is known."""
+    if isinstance(model, UNet) and model.padding == "same":
+        return int(2**model.depth), 0
+    if isinstance(model, Smp) and model.fixed_size is None:
+        return model.multiple, model.least
+    return 1, 0
+
+
+def resized_sides(height: int, width: int, resize: Resize) -> tuple[int, int]:
+    """As :func:`segkit.data.resize.resized_size`, by whole numbers that may be symbols."""
+    if resize is None:
+        return height, width
+    if not isinstance(resize, (int, float)):
+        return int(resize[0]), int(resize[1])
+    factor = Fraction(str(resize))  # 0.3 as it was written
+    return _rounded(height, factor), _rounded(width, factor)
+
+
+def _rounded(side: int, factor: Fraction) -> int:
+    """``round(side * factor)``, halves to the even number: the odd numbers from x.5 on, and the even ones at x.5."""
+    twice, whole = 2 * side * factor.numerator, factor.denominator
+    return (twice + 3 * whole - 1) // (4 * whole) + (twice + whole) // (4 * whole)
+
+
+def _resized(values: Tensor, rows: int, columns: int) -> Tensor:
+    """As Pillow's bilinear filter does: the columns, then the rows, rounded to whole values each time, halves up."""
+    for size in ((values.shape[-2], columns), (rows, columns)):
+        values = F.interpolate(values, size, mode="bilinear", antialias=True, align_corners=False)
+        values = (values + 0.5).floor().clamp(0, 255)
+    return values  # [B,3,rows,columns]

@@ -1,0 +1,78 @@
+"""The code in a model card: what loads the exported file and predicts, to be run in its folder as it stands."""
+
+from __future__ import annotations
+
+from segkit_export.origin import Origin
+from segkit_export.outcome import Exported
+from segkit_export.place import MARK
+
+_IMAGE = """pixels = np.asarray(Image.open("photo.jpg").convert("RGB"){resize})
+image = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])  # uint8 [1,3,H,W]"""
+
+_LABELS = {
+    "labels": "labels = answer[0]  # uint8 [H,W]",
+    "logits": "labels = answer[0].argmax(0)  # of logits [C,H,W]",
+}
+
+_ONNX = """import json
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession({name}, providers=["CPUExecutionProvider"])
+{image}
+(answer,) = session.run([{answer}], {{"image": image}})
+{labels}
+facts = session.get_modelmeta().custom_metadata_map
+classes, palette = json.loads(facts["classes"]), json.loads(facts["palette"])
+print({{classes[label]: int((labels == label).sum()) for label in np.unique(labels)}})"""
+
+_PROGRAM = """import json
+
+import numpy as np
+import torch
+from PIL import Image
+
+facts = {{"classes": "", "palette": ""}}
+model = torch.export.load({name}, extra_files=facts).module()
+{image}
+answer = model(torch.from_numpy(image)).numpy()
+{labels}
+classes, palette = json.loads(facts["classes"]), json.loads(facts["palette"])
+print({{classes[label]: int((labels == label).sum()) for label in np.unique(labels)}})"""
+
+_FOLDER = """import segkit
+
+predictor = segkit.load("."{model})  # the folder of model.safetensors and config.json
+labels = predictor.predict("photo.jpg")  # uint8 [H,W]
+print({{name: int((labels == label).sum()) for label, name in enumerate(predictor.classes)}})"""
+
+_NEEDS = {"onnx": "numpy pillow onnxruntime", "torch-export": "numpy pillow torch", "safetensors": "segkit"}
+
+
+def snippet(exported: Exported, origin: Origin) -> str:
+    """A line to install what is needed, and a block of Python; for the hub, how its files are fetched."""
+    needs = _NEEDS[exported.place.to]
+    if exported.place.to == "safetensors":
+        provider = str((origin.model or {}).get("distribution") or "segkit")
+        needs = needs if provider == "segkit" else f"{needs} {provider}"
+        code = _FOLDER.format(model="" if origin.model else ", model=model")
+    else:
+        template = _ONNX if exported.place.to == "onnx" else _PROGRAM
+        resize = ".resize(({1}, {0}))".format(*exported.size) if exported.size else ""
+        code = template.format(
+            name=_text(exported.place.names[0]),
+            image=_IMAGE.format(resize=resize),
+            answer=_text(exported.answer),
+            labels=_LABELS[exported.answer],
+        )
+    by_object = exported.place.to == "safetensors" and not origin.model
+    more = "`model` is one like that which was trained. " if by_object else ""
+    about = f"{more}Class names, colours and `{MARK}` (what the model is) are in the file's metadata."
+    return f"    pip install {needs}\n\n```python\n{code}\n```\n\n{about}"
+
+
+def _text(name: str) -> str:
+    """A name as a Python string, in double quotes as the rest of the code."""
+    return '"' + ascii(name)[1:-1].replace('"', '\\"') + '"'
