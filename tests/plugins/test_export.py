@@ -312,9 +312,7 @@ class Counting(nn.Module):
 
 
 def test_what_does_not_agree_is_not_kept(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"agrees with PyTorch on \d+\.\d+ % of [\d,]+ pix.*at least 99\.9% .*--size"
-    ):
+    with pytest.raises(ModelError, match=r"agrees with PyTorch on \d+\.\d+ % of [\d,]+ pix.*at least 99\.9% .*--size"):
         segkit_export.export(predictor_of(Counting()), to="torch-export", output=tmp_path / "new" / "place")
     assert list(tmp_path.iterdir()) == []
     good = predictor_of(UNet(2, width=2, depth=1))
