@@ -80,7 +80,7 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
             resize=config.data.resize,
             workers=worker_count(config.train.workers, device),
             description=f"scores on {name}",
-            watcher=constant,
+            watchers=[constant],
         )
         scores[name] = beside(found, {**lowest, **constant.compute()})
     return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})

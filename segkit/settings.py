@@ -123,4 +123,4 @@ class OutputSettings(Settings):
     """``[output]``: the run folder."""
 
     dir: str | None = Field(None, description="left out: runs/<name of the config>")
-    samples: int = Field(4, ge=0, description="val images whose predictions are drawn each epoch; 0 is off")
+    samples: int = Field(4, ge=0, description="images whose predictions are drawn each epoch, and at the end; 0 is off")

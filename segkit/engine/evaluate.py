@@ -31,10 +31,10 @@ OWN_KEYS = ("class", "class_iou", "floor", "lift", "loss", "losses", "predicted"
 
 
 class Watcher(Protocol):
-    """Something else that is shown the targets of an evaluation."""
+    """Something else that is shown an evaluation."""
 
-    def update(self, target: Tensor) -> None:
-        """Take in a batch's target ``[B,H,W]``."""
+    def update(self, logits: Tensor, target: Tensor, names: Sequence[str]) -> None:
+        """Take in a batch: logits ``[B,C,H,W]``, target ``[B,H,W]``, and what its images are called."""
 
     def merge(self, world: World) -> None:
         """Take in what the other processes have seen."""
@@ -75,7 +75,7 @@ def evaluate(
     workers: int = 0,
     source: Source | None = None,
     description: str = "",
-    watcher: Watcher | None = None,
+    watchers: Sequence[Watcher] = (),
     world: World | None = None,
 ) -> dict[str, Any]:
     """The scores of a model on a split.
@@ -91,7 +91,7 @@ def evaluate(
         workers: processes that load data.
         source: where the samples come from; left out: they are read from the dataset.
         description: of the progress bar; none is shown without it.
-        watcher: is shown every target.
+        watchers: are shown every batch.
         world: processes that share the batches, each of which is seen by one of them. With a metric that cannot be
             merged all of them see every batch.
 
@@ -133,8 +133,8 @@ def evaluate(
                 target = batch.mask.long()
                 for metric in updated:
                     metric.update(logits, target)
-                if watcher is not None:
-                    watcher.update(target)
+                for watcher in watchers:
+                    watcher.update(logits, target, batch.names)
                 if objective is not None:
                     loss, terms = objective(logits, target)
                     losses.append((number, len(batch.names), torch.cat([loss.view(1), terms])))
@@ -142,7 +142,7 @@ def evaluate(
         model.train(training)
     for metric in updated:
         merge(metric, sharing)
-    if watcher is not None:
+    for watcher in watchers:
         watcher.merge(sharing)
     result = read_off(confusion, metrics, dataset.classes)
     if objective is not None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
-
-from torch import nn
 
 from segkit.data.findings import of_crops
 from segkit.data.loader import shut_down
@@ -25,6 +24,7 @@ from segkit.engine.feed import Feed, open_feed
 from segkit.engine.floors import floor
 from segkit.engine.folder import check_folder, clear, locked, read_json, write_lines
 from segkit.engine.history import History
+from segkit.engine.images import Images
 from segkit.engine.job import Job, check
 from segkit.engine.loop import Loop
 from segkit.engine.precision import Precision, resolve
@@ -213,7 +213,7 @@ class _Fit:
             if (epoch - self.info.first_epoch) % HEADING_EVERY == 0:
                 self.console.say(epoch_heading(self.epochs))
             self.console.say(epoch_line(epoch, self.epochs, trained, scores, self.floors["val"], line["best"]))
-        self._draw(self.loop.evaluated, f"epoch_{epoch:04d}")
+        self._draw(lambda: self.scorer.draw(self.loop.evaluated, f"epoch_{epoch:04d}"))
         if trained["skipped"]:
             self.console.warn(f"{trained['skipped']} steps were skipped, as the loss or its gradient was no number")
         if warning:
@@ -235,9 +235,9 @@ class _Fit:
         if self.world.size == 1:  # several agree on it, in a step
             self.stop.check()
 
-    def _draw(self, model: nn.Module, name: str) -> None:
+    def _draw(self, draw: Callable[[], None]) -> None:
         try:
-            self.scorer.draw(model, name)
+            draw()
         except WriteError as error:
             self.console.warn(f"{error}; training goes on")
 
@@ -283,10 +283,14 @@ class _Fit:
             self.history.best_epoch = len(self.history)
         if self.world.first:
             record.write_model(model, folder)
-        splits = {name: self.scorer.scores(model, name) for name in self.splits}
-        self._draw(model, "best")
+        names = {name: [facts.name for facts in self.scan.facts[name]] for name in self.splits}
+        images = {name: Images(names[name], len(self.info.classes)) for name in self.splits}
+        splits = {name: self.scorer.scores(model, name, images[name]) for name in self.splits}
+        last = list(splits)[-1]
+        self._draw(lambda: self.scorer.draw(model, "best"))
+        self._draw(lambda: self.scorer.draw_extremes(model, last, images[last].ranked()))
         trained = [line["train"] for line in self.history.lines]
-        collapsed, _ = collapse.at_the_end(splits["train"], splits[list(splits)[-1]])
+        collapsed, _ = collapse.at_the_end(splits["train"], splits[last])
         result = Result(
             folder=folder,
             splits=splits,
@@ -300,7 +304,7 @@ class _Fit:
             device=device_name(self.precision.device),
         )
         if self.world.first:
-            record.write_result(result)
+            record.write_result(result, images)
         self.finished = True
         shares = {name: self.scan.counts(name).shares for name in self.splits}
         self.console.result(conclusion(result, self.history, shares, self.config, self._side()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ class Constant:
         for metric in self.metrics.values():
             metric.reset()
 
-    def update(self, target: Tensor) -> None:
+    def update(self, _logits: Tensor, target: Tensor, _names: Sequence[str]) -> None:
         """Take in a batch's target ``[B,H,W]``."""
         count, height, width = target.shape
         logits = self.logits.to(target.device).expand(count, -1, height, width)  # [B,C,H,W]

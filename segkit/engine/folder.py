@@ -17,7 +17,7 @@ from segkit.errors import RunFolderError, first_few, one_line
 
 MOST_BYTES = 64 << 20  # of a JSON file that is read; run.json of 255 classes has 100 kB
 OWN_FILES = (
-    *("config.json", "metrics.jsonl", "result.json", "report.html", "model.safetensors"),
+    *("config.json", "metrics.jsonl", "result.json", "details.json", "report.html", "model.safetensors"),
     *("last.pt", "previous.pt", "best.pt"),
     "run.json",  # the last to be removed, as without it nothing else is known to be a run's
 )
@@ -97,7 +97,7 @@ def clear(folder: Path) -> None:
     """Remove what an earlier run wrote, and nothing else."""
     for name in OWN_FILES:
         (folder / name).unlink(missing_ok=True)
-    for pattern in ("epoch_*.png", "best.png"):
+    for pattern in ("epoch_*.png", "best.png", "hardest_*.png", "easiest_*.png"):
         for picture in (folder / "samples").glob(pattern):
             picture.unlink()
     remove_temporary(folder)
@@ -132,9 +132,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
     """Write JSON, atomically; what is no number (an absent class) becomes null."""
-    text = json.dumps(plain(content), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(plain(content), indent=indent, ensure_ascii=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 

@@ -15,6 +15,7 @@ from segkit.data.scan import Scan
 from segkit.engine.checkpoint import write_atomically
 from segkit.engine.events import Result
 from segkit.engine.folder import write_json
+from segkit.engine.images import Images
 from segkit.engine.job import Job
 from segkit.engine.precision import Precision
 from segkit.engine.world import launcher
@@ -23,7 +24,7 @@ from segkit.engine.world import launcher
 def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision, identity: str) -> None:
     """Write ``run.json``, and ``config.json``, which is all besides the weights that a prediction needs."""
     warnings = [asdict(finding) for finding in scan.warnings]
-    told = {"floors": floors, "warnings": warnings, "launcher": launcher(), "id": identity}
+    told = {"floors": floors, "data": contents(scan), "warnings": warnings, "launcher": launcher(), "id": identity}
     write_json(job.folder / "run.json", {**job.record, **told})
     first = scan.splits["train"]
     facts = {
@@ -38,6 +39,16 @@ def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision,
     write_json(job.folder / "config.json", {**job.model_record, **facts})
 
 
+def contents(scan: Scan) -> dict[str, Any]:
+    """Per split its ``images`` and ``pixels``: of each class, and of ``void``."""
+    found = {}
+    for split, dataset in scan.splits.items():
+        counts = scan.counts(split)
+        pixels = dict(zip(dataset.classes, counts.pixels.tolist(), strict=True))
+        found[split] = {"images": len(scan.facts[split]), "pixels": pixels, "void": counts.void}
+    return found
+
+
 def write_model(model: nn.Module, folder: Path) -> None:
     """Write the weights as ``model.safetensors``."""
     # safetensors takes neither channels_last nor weights that two layers share
@@ -46,12 +57,14 @@ def write_model(model: nn.Module, folder: Path) -> None:
     write_atomically(folder / "model.safetensors", lambda file: file.write(content), needed=len(content))
 
 
-def write_result(result: Result) -> None:
-    """Write ``result.json``."""
+def write_result(result: Result, images: Mapping[str, Images]) -> None:
+    """Write ``details.json``, a confusion matrix and a score for each image of every split, and ``result.json``."""
+    details = {split: found.as_json() for split, found in images.items()}
+    write_json(result.folder / "details.json", {"splits": details}, indent=None)
     write_json(result.folder / "result.json", {key: each for key, each in asdict(result).items() if key != "folder"})
 
 
 def forget_the_end(folder: Path) -> None:
     """Remove what an earlier end wrote: where a run goes on, it is no longer the result."""
-    for name in ("model.safetensors", "result.json"):
+    for name in ("model.safetensors", "details.json", "result.json"):
         (folder / name).unlink(missing_ok=True)

@@ -1,15 +1,17 @@
-"""Pictures of a run: the same val images each epoch, with truth, prediction and errors side by side."""
+"""Pictures of a run: images of a split, each with truth, prediction and errors side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import nn
 
 from segkit.data.loader import collate_evaluation
-from segkit.data.pictures import panel, sheet
-from segkit.data.resize import resized
+from segkit.data.pictures import panel
+from segkit.data.resize import Resize, resized
 from segkit.data.sample import Dataset
 from segkit.data.samples import read
 from segkit.engine.checkpoint import write_atomically
@@ -19,24 +21,14 @@ from segkit.errors import WriteError
 
 
 @torch.no_grad()
-def write_samples(
-    model: nn.Module,
-    dataset: Dataset,
-    path: Path,
-    *,
-    count: int,
-    precision: Precision,
-    resize: float | list[int] | None,
-) -> None:
-    """Write one sheet of ``count`` images, spread evenly over the dataset, to ``path``.
-
-    Raises:
-        WriteError: it cannot be written; no half of it is left.
-    """
+def panels(
+    model: nn.Module, dataset: Dataset, indices: Sequence[int], precision: Precision, resize: Resize
+) -> list[Image.Image]:
+    """What a model predicts for some samples of a dataset, a row of pictures each."""
     rows = []
     training = model.training
     model.eval()
-    for index in spread(len(dataset), count):
+    for index in indices:
         sample = read(dataset, index)
         (batch,) = collate_evaluation([resized(sample, resize)])
         logits = logits_at(model, batch.to(precision.device), precision, sample.mask.shape)
@@ -44,7 +36,15 @@ def write_samples(
         image = sample.image.permute(1, 2, 0).numpy()
         rows.append(panel(image, sample.mask.numpy(), prediction, dataset.palette, dataset.ignore_index, sample.name))
     model.train(training)
-    picture = sheet(rows, dataset.classes, dataset.palette)
+    return rows
+
+
+def write_picture(path: Path, picture: Image.Image) -> None:
+    """Write a picture to ``path``.
+
+    Raises:
+        WriteError: it cannot be written; no half of it is left.
+    """
     try:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:

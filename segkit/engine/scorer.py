@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from segkit.data.pictures import sheet
+from segkit.data.resize import Resize
 from segkit.data.sample import Dataset
 from segkit.engine.evaluate import evaluate
 from segkit.engine.feed import Feed
 from segkit.engine.floors import Constant, beside
+from segkit.engine.images import Images
 from segkit.engine.job import Job
 from segkit.engine.precision import Precision
-from segkit.engine.samples import write_samples
+from segkit.engine.samples import panels, spread, write_picture
 from segkit.engine.world import World
 
 
@@ -42,8 +46,8 @@ class Scorer:
         self.feed, self.world = feed, world
         self._constants = {name: Constant(job.metrics, data, floors[name]) for name, data in splits.items()}
 
-    def scores(self, model: nn.Module, split: str) -> dict[str, Any]:
-        """The scores on a split, beside their floors."""
+    def scores(self, model: nn.Module, split: str, images: Images | None = None) -> dict[str, Any]:
+        """The scores on a split, beside their floors; those of each image go to ``images``."""
         constant = self._constants.pop(split, None)  # once a split
         found = evaluate(
             model,
@@ -56,7 +60,7 @@ class Scorer:
             workers=self.feed.workers,
             source=self.feed.sources[split],
             description=f"scores on {split}",
-            watcher=constant,
+            watchers=[each for each in (constant, images) if each],
             world=self.world,
         )
         if constant:
@@ -64,13 +68,31 @@ class Scorer:
         return beside(found, self.floors[split])
 
     def draw(self, model: nn.Module, name: str) -> None:
-        """Draw what it predicts for some val images, as ``samples/<name>.png``."""
-        if self.job.output.samples and self.world.first:
-            write_samples(
-                model,
-                self.splits["val"],
-                self.job.folder / "samples" / f"{name}.png",
-                count=self.job.output.samples,
-                precision=self.precision,
-                resize=self.job.data.resize,
-            )
+        """Draw what it predicts for some val images, as ``samples/<name>.png``.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
+        count = self.job.output.samples
+        if count and self.world.first:
+            rows = panels(model, self.splits["val"], spread(len(self.splits["val"]), count), *self._how)
+            write_picture(self._place(name), sheet(rows, self.splits["val"].classes, self.splits["val"].palette))
+
+    def draw_extremes(self, model: nn.Module, split: str, ranked: Sequence[int]) -> None:
+        """Draw a split's images with the lowest and the highest scores: ``samples/hardest_1.png``, ``easiest_1.png``...
+
+        Raises:
+            WriteError: one cannot be written.
+        """
+        count = min(self.job.output.samples, len(ranked) // 2)
+        if count and self.world.first:
+            for name, chosen in (("hardest", ranked[:count]), ("easiest", ranked[: -count - 1 : -1])):
+                for number, row in enumerate(panels(model, self.splits[split], chosen, *self._how), 1):
+                    write_picture(self._place(f"{name}_{number}"), row)
+
+    @property
+    def _how(self) -> tuple[Precision, Resize]:
+        return self.precision, self.job.data.resize
+
+    def _place(self, name: str) -> Path:
+        return self.job.folder / "samples" / f"{name}.png"

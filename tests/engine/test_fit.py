@@ -44,9 +44,14 @@ def test_a_run_learns_and_writes_all_it_promises(make_job: MakeJob, capsys: pyte
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {
         "run.json", "config.json", "metrics.jsonl", "last.pt", "previous.pt", "best.pt", "model.safetensors",
-        "result.json", "samples",
+        "details.json", "result.json", "samples",
     }  # fmt: skip
-    assert len(list((folder / "samples").glob("*.png"))) == 9
+    pictures = [
+        "best",
+        *(f"epoch_{n:04d}" for n in range(1, 9)),
+        *(f"{e}est_{n}" for e in ("easi", "hard") for n in (1, 2)),
+    ]
+    assert sorted(path.stem for path in (folder / "samples").iterdir()) == pictures
     stored = json.loads((folder / "result.json").read_text())
     assert set(stored) == {
         "splits", "best_epoch", "collapsed", "stopped_early",

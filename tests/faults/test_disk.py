@@ -79,7 +79,7 @@ def test_a_picture_that_cannot_be_written_costs_nothing_else(place: Any, whole: 
         "full": "lambda: limit(500)",
     }[where]
     heal = "at(fit._Fit, '_draw', 2, limit, after=True)" if where == "full" else ""
-    process = place.run(before=f"import shutil\n{LIMIT}at(scorer, 'write_samples', 2, {harm})\n{heal}")
+    process = place.run(before=f"import shutil\n{LIMIT}at(scorer, 'panels', 2, {harm})\n{heal}")
     assert "epoch_0002.png could not be written" in process.err, process.err
     assert "training goes on" in process.err
     assert "Traceback" not in process.err

@@ -19,7 +19,7 @@ MOMENTS = {
     "between two steps": ("at(fit._Fit, '_between', 6, SEND)", 6),
     "in the last step of an epoch": ("at(Loop, '_forward_backward', 8, SEND)", 8),
     "in validation": ("at(evaluate, 'logits_at', 4, SEND)", 8),
-    "in a picture": ("at(scorer, 'write_samples', 2, SEND)", 8),
+    "in a picture": ("at(scorer, 'panels', 2, SEND)", 8),
     "between the scores and the save": ("at(Loop, 'end_epoch', 2, SEND)", 8),
     "in a save": ("at(checkpoint, '_damaged', 3, SEND)", 8),
     "in the scores at the end": ("at(scorer, 'evaluate', 5, SEND)", 12),
@@ -98,7 +98,7 @@ SWALLOWED = {
         [],
         4,
     ),
-    "a picture of the last epoch": ("at(scorer, 'write_samples', 1, swallowing)", ["train.epochs=1"], 4),
+    "a picture of the last epoch": ("at(scorer, 'panels', 1, swallowing)", ["train.epochs=1"], 4),
 }
 
 
