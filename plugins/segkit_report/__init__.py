@@ -1,13 +1,39 @@
-"""The command ``compare``: several runs side by side, and what differs in their configs."""
+"""The report of a run, report.html in its folder, and runs side by side: the commands ``report`` and ``compare``.
+
+Every run writes its report, anew after each epoch, unless ``SEGKIT_REPORT=0`` is set.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import segkit
+
+if TYPE_CHECKING:
+    from segkit.engine.events import Result, Run
 
 
 @segkit.hookimpl
 def segkit_commands() -> Mapping[str, str]:
-    """Offer the command."""
-    return {"compare": "segkit_report.command:Compare"}
+    """Offer the commands."""
+    return {"compare": "segkit_report.command:Compare", "report": "segkit_report.command:Report"}
+
+
+@segkit.hookimpl
+def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None:
+    """Write the report so far."""
+    if os.environ.get("SEGKIT_REPORT") != "0":
+        from segkit_report import observer
+
+        observer.refresh(run.folder)
+
+
+@segkit.hookimpl
+def segkit_run_ended(run: Run, result: Result) -> None:
+    """Write the report."""
+    if os.environ.get("SEGKIT_REPORT") != "0":
+        from segkit_report import observer
+
+        observer.finish(run.folder)

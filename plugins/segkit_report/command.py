@@ -1,4 +1,4 @@
-"""The command ``compare``."""
+"""The commands ``report`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -35,4 +35,32 @@ class Compare:
             print(json.dumps(told, indent=2))
         else:
             print(printable(tables(runs, changed)))
+        return 0
+
+
+class Report:
+    """Write the report of a run, one file for a browser: verdict, curves, classes, confusions, images, data, config.
+
+    Every run writes it as report.html in its folder, anew after each epoch (SEGKIT_REPORT=0 leaves it out); this does
+    it again, as for a run of an older version.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """The run, and where to write."""
+        parser.add_argument("run", metavar="RUN", help="a run folder")
+        parser.add_argument("--output", metavar="FILE", help="left out: report.html in the run folder")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Read the folder and write the page."""
+        from pathlib import Path
+
+        from segkit.errors import printable
+        from segkit_report.page import write_report
+        from segkit_report.story import read_story
+
+        path = Path(arguments.output or Path(arguments.run) / "report.html")
+        write_report(read_story(arguments.run), path)
+        print(printable(path))
         return 0

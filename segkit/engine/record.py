@@ -40,12 +40,13 @@ def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision,
 
 
 def contents(scan: Scan) -> dict[str, Any]:
-    """Per split its ``images`` and ``pixels``: of each class, and of ``void``."""
+    """Per split its ``images``, the ``size`` of the first, height before width, and the pixels by class and of void."""
     found = {}
     for split, dataset in scan.splits.items():
         counts = scan.counts(split)
         pixels = dict(zip(dataset.classes, counts.pixels.tolist(), strict=True))
-        found[split] = {"images": len(scan.facts[split]), "pixels": pixels, "void": counts.void}
+        facts = scan.facts[split]
+        found[split] = {"images": len(facts), "size": list(facts[0].size), "pixels": pixels, "void": counts.void}
     return found
 
 

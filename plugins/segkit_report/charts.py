@@ -1,0 +1,123 @@
+"""Curves of a run, each score with its floor, as SVG that takes the page's colours, light or dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from segkit.errors import one_line
+from segkit_report.story import Story
+
+INK, FIRST, SECOND, FLOOR = "#010101", "#010102", "#010103", "#010104"  # stand for what the page calls them
+SERIES = ["#010102", "#010103", "#010105", "#010106", "#010107", "#010108"]
+_COLOURS = {INK: "currentColor", FLOOR: "var(--floor)"} | {
+    colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, 1)
+}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "text.parse_math": False,  # a class may be called $x$
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "path.simplify": True,
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart.
+
+    Attributes:
+        title: what it shows.
+        told: the same in a sentence, for those who do not see it.
+        svg: the picture.
+    """
+
+    title: str
+    told: str
+    svg: str
+
+
+Line = tuple[str, Sequence[float | None], str]  # its name, values by epoch, colour
+
+
+def curves(story: Story) -> list[Chart]:
+    """Loss, every score of val that has a floor, and the learning rate, by epoch."""
+    epochs = [int(line["epoch"]) for line in story.epochs]
+    train, val = ([line[name] for line in story.epochs] for name in ("train", "val"))
+    lines: list[Line] = [("train", [each["loss"] for each in train], FIRST)]
+    lines.append(("val", [each.get("loss") for each in val], SECOND))
+    charts = [chart("loss", epochs, lines, story.best_epoch)]
+    floors = val[-1]["floor"]
+    for name, value in val[-1].items():
+        if isinstance(value, int | float) and isinstance(floors.get(name), int | float):
+            lines = [("val", [each.get(name) for each in val], SECOND)]
+            charts.append(chart(name, epochs, lines, story.best_epoch, floors[name]))
+    charts.append(chart("learning rate", epochs, [("", [each["lr"] for each in train], FIRST)], story.best_epoch))
+    return charts
+
+
+def chart(
+    title: str, epochs: Sequence[int], lines: Sequence[Line], best: int | None = None, floor: float | None = None
+) -> Chart:
+    """Lines over the epochs.
+
+    Args:
+        title: of the chart.
+        epochs: where the values stand.
+        lines: of one length each.
+        best: the epoch that is marked.
+        floor: what the best constant prediction scores.
+    """
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):
+        figure = Figure(figsize=(4.6, 2.6), layout="constrained")
+        axes: Axes = figure.add_subplot()
+        for name, values, colour in lines:
+            marker = "o" if len(epochs) == 1 else ""
+            known = [float("nan") if value is None else value for value in values]
+            axes.plot(epochs[: len(known)], known, color=colour, marker=marker, label=one_line(name))
+        if floor is not None:
+            axes.axhline(floor, color=FLOOR, linestyle="--", label=f"floor {floor:.3f}")
+        if best is not None:
+            axes.axvline(best, color=INK, linestyle=":", linewidth=0.8, label=f"best epoch {best}")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.legend(fontsize="small")
+        return Chart(title, _told(title, lines, floor), svg(figure, title))
+
+
+def svg(figure: Figure, name: str) -> str:
+    """A figure as an element of a page: its colours the page's, its identifiers its own."""
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    for colour, variable in _COLOURS.items():
+        text = text.replace(colour, variable)
+    own = re.sub(r"\W+", "-", name)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{own}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{own}-\1)", text)
+    text = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{own}-\1"', text)
+    return re.sub(r'^<svg ([^>]*?)\bwidth="[^"]+"', r"<svg \1", re.sub(r'\bheight="[^"]+pt"', "", text, count=1))
+
+
+def _told(title: str, lines: Sequence[Line], floor: Any) -> str:
+    parts: Mapping[str, Any] = {name or title: values[-1] for name, values, _ in lines if values}
+    ends = ", ".join(f"{name} {value:.4g}" for name, value in parts.items() if value is not None)
+    return f"{title} by epoch; at the end {ends}" + ("" if floor is None else f"; floor {floor:.3f}")

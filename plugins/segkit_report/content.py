@@ -1,0 +1,134 @@
+"""What stands in a report, worked out of a run's story; the template only sets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segkit.data.resize import resized_size
+from segkit.engine.remedies import remedies
+from segkit_report.charts import curves
+from segkit_report.heatmap import heat_map, largest
+from segkit_report.pictures import extremes, sheet
+from segkit_report.story import Story
+from segkit_report.verdict import is_learned, verdict
+
+
+def content(story: Story) -> dict[str, Any]:
+    """Everything that the template names."""
+    config, last = story.facts.settings, story.last_split
+    matrix = story.details.get(last, {}).get("confusion")
+    found = verdict(story)
+    return {
+        "title": story.folder.resolve().name,
+        "story": story,
+        "what": " · ".join(filter(None, (_named(config, "model"), _named(config, "dataset")))),
+        "planned": (config.get("train") or {}).get("epochs"),
+        "verdict": found,
+        "remedies": _remedies(story) if found.trouble else [],
+        "curves": curves(story),
+        "rows": _classes(story),
+        "splits": list(story.facts.splits),
+        "scores": _scores(story),
+        "confusion": heat_map(matrix, story.classes, last) if matrix else None,
+        "confusions": largest(matrix, story.classes) if matrix else [],
+        "hardest": extremes(story, "hardest"),
+        "easiest": extremes(story, "easiest"),
+        "sheet": sheet(story),
+        "data": _data(story),
+        "findings": story.record.get("warnings") or [],
+        "costs": _costs(story),
+        "config": {key: value for key, value in config.items() if key != "version"},
+    }
+
+
+def _named(config: Mapping[str, Any], table: str) -> str:
+    found = config.get(table)
+    return str(found.get("name", "")) if isinstance(found, Mapping) else ""
+
+
+def _classes(story: Story) -> list[dict[str, Any]]:
+    """A row a class: colour, share and IoU by split, precision and recall on the last one."""
+    splits, last = story.facts.splits, story.last_split
+    data = story.record.get("data") or {}
+    matrix = story.details.get(last, {}).get("confusion")
+    precision, recall = _precision_and_recall(np.asarray(matrix, np.float64)) if matrix else (None, None)
+    rows = []
+    for number, name in enumerate(story.classes):
+        iou = splits[last]["class_iou"].get(name)
+        rows.append(
+            {
+                "name": name,
+                "colour": "#{:02x}{:02x}{:02x}".format(*map(int, story.model["palette"][number])),
+                "share": _share(data.get(last), name),
+                "iou": {split: scores["class_iou"].get(name) for split, scores in splits.items()},
+                "precision": None if precision is None else float(precision[number]),
+                "recall": None if recall is None else float(recall[number]),
+                "learned": None if iou is None else is_learned(iou, name, splits[last]["floor"]),
+            }
+        )
+    return rows
+
+
+def _share(split: Mapping[str, Any] | None, name: str) -> float | None:
+    if not split:
+        return None
+    total = sum(split["pixels"].values())
+    return split["pixels"][name] / total if total else None
+
+
+def _precision_and_recall(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By class ``[C]``, NaN where it is never predicted, or never there."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.diag(matrix) / matrix.sum(0), np.diag(matrix) / matrix.sum(1)
+
+
+def _scores(story: Story) -> list[tuple[str, list[tuple[float | None, float | None]]]]:
+    """Every score by split, each with its floor."""
+    splits = story.facts.splits
+    names = [name for name in splits[story.last_split]["floor"] if name != "class" and name in splits[story.last_split]]
+    return [(name, [(each.get(name), each["floor"].get(name)) for each in splits.values()]) for name in names]
+
+
+def _data(story: Story) -> list[tuple[str, int, float]]:
+    """By split: images, and the share of void pixels."""
+    found = story.record.get("data") or {}
+    return [
+        (split, each["images"], each["void"] / max(1, each["void"] + sum(each["pixels"].values())))
+        for split, each in found.items()
+    ]
+
+
+def _costs(story: Story) -> list[tuple[str, str]]:
+    costs, train = story.facts.costs, [line["train"] for line in story.epochs]
+    seconds = costs["seconds"] or sum(each["seconds"] for each in train)
+    memory = costs["peak_memory_bytes"]
+    precision = costs["precision"] or story.model.get("precision")
+    rows = [
+        ("time", str(timedelta(seconds=round(seconds)))),
+        ("an epoch's training", f"{np.median([each['seconds'] for each in train]):.1f} s (median)"),
+        ("images a second", f"{costs['images_per_second']:.1f}"),
+        ("peak memory", f"{memory / 2**20:,.0f} MiB" if memory else ""),
+        ("precision", str(precision or "")),
+        ("device", str(costs["device"] or "")),
+        ("best epoch", f"{story.best_epoch} of {len(story.epochs)}"),
+        ("stopped early", str(story.result.get("stopped_early") or "")),
+        ("segkit", str(story.record.get("segkit") or "")),
+        ("commit", str(story.record.get("commit") or "")),
+        *((name, str(version)) for name, version in (story.record.get("packages") or {}).items()),
+        ("python", str(story.record.get("python") or "")),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _remedies(story: Story) -> list[tuple[str, str]]:
+    """What to try, of a run whose image size is known."""
+    size = ((story.record.get("data") or {}).get("train") or {}).get("size")
+    if not size:
+        return []
+    config, (height, width) = story.record["config"], size
+    return remedies(config, story.epochs, min(resized_size(height, width, (config.get("data") or {}).get("resize"))))

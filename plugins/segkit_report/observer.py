@@ -1,0 +1,35 @@
+"""The report while a run goes on: as often as it can be had for a small part of the time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from segkit_report.page import write_report
+from segkit_report.story import read_story
+
+SHARE = 0.02  # of a run's time
+_due: dict[Path, float] = {}  # by run folder: an event knows its run and nothing else
+
+
+def refresh(folder: Path) -> None:
+    """Write the report of a run that goes on, unless that would slow it down.
+
+    Raises:
+        RunFolderError: something in the folder cannot be read or written.
+    """
+    began = time.monotonic()
+    if began >= _due.get(folder, 0.0):
+        write_report(read_story(str(folder)), folder / "report.html")
+        ended = time.monotonic()
+        _due[folder] = ended + (ended - began) * (1 / SHARE - 1)
+
+
+def finish(folder: Path) -> None:
+    """Write the report of a run that has ended.
+
+    Raises:
+        RunFolderError: something in the folder cannot be read or written.
+    """
+    _due.pop(folder, None)
+    write_report(read_story(str(folder)), folder / "report.html")

@@ -1,0 +1,104 @@
+"""Pages of one file: text, style, pictures and the script that sorts tables; nothing is loaded from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import segkit
+from segkit.data.plain import plain
+from segkit.engine.checkpoint import write_atomically
+from segkit.errors import RunFolderError, printable
+from segkit_report.content import content
+from segkit_report.story import Story
+
+
+def write_report(story: Story, path: Path) -> None:
+    """Write the report of a run.
+
+    Raises:
+        RunFolderError: what is in the run folder does not make sense, or ``path`` cannot be written.
+    """
+    try:
+        with _undisturbed():
+            values = content(story)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise RunFolderError(f"{story.folder} is damaged: no report can be made of it ({told})") from error
+    write_page("report.html", values, path)
+
+
+def write_page(template: str, values: dict[str, Any], path: Path) -> None:
+    """Fill in a template and write it, whole or not at all.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    script, style = (
+        files(__package__).joinpath("templates", name).read_text("utf-8") for name in ("sort.js", "style.css")
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    page = _environment().get_template(template)
+    text = page.render(
+        values,
+        script=Markup(script),
+        style=Markup(style),
+        digest=digest,
+        version=segkit.__version__,
+    )
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")), durable=False)
+
+
+@cache
+def _environment() -> Environment:
+    """The templates: all text is escaped, and a name that is not there is an error."""
+    environment = Environment(
+        loader=PackageLoader("segkit_report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "score": _score,
+        "percent": lambda value: "–" if value is None else f"{100 * value:.2f} %",
+        "count": lambda value: f"{value:,}".replace(",", "\u202f"),
+        "text": printable,
+        "json": lambda value: json.dumps(plain(value), indent=2, ensure_ascii=False),
+        "svg": Markup,
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
+    }
+    return environment
+
+
+def _score(value: Any) -> str:
+    """Three decimals; a dash for what there is none of."""
+    known = isinstance(value, int | float) and math.isfinite(value)
+    return f"{value:.3f}" if known else "–"
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Draw without a word: matplotlib tells of caches that it builds, and of letters that its own font lacks."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logger.setLevel(logging.CRITICAL)
+            yield
+    finally:
+        logger.setLevel(level)
