@@ -51,16 +51,17 @@ class Flow(Generic[Job, Loaded, Made]):
             while waiting or self._reading:
                 self._read_ahead(waiting, readers)
                 job, pixels, future = self._reading.popleft()
+                outcome: Made | DataError
                 try:
                     loaded = future.result()
-                    made: Made | DataError = self.work(job, loaded)
-                    self._writing.append((pixels, writers.submit(self.write, job, loaded, made)))  # type: ignore[arg-type]
-                    del loaded
+                    outcome = made = self.work(job, loaded)
+                    self._writing.append((pixels, writers.submit(self.write, job, loaded, made)))
+                    del loaded, made
                 except DataError as error:
                     self._held -= pixels
-                    made = error
+                    outcome = error
                 del future  # it holds the image
-                yield job, made
+                yield job, outcome
             while self._writing:
                 self._await_a_write()
         finally:  # after Ctrl-C too: what has not begun does not, and what has is waited for

@@ -53,12 +53,11 @@ class Views:
         Raises:
             ModelError: the model does not return a channel a class.
         """
-        mean: Tensor | None = None
-        for scale in self.scales:
-            for flip in self.flips:
-                each = torch.softmax(
-                    self.logits(images, size, scale, flip).contiguous(), 1
-                )  # classes last: twice as slow
-                mean = each if mean is None else mean.add_(each)
-        assert mean is not None  # there is a scale and a flip at least
-        return mean.div_(len(self.scales) * len(self.flips))
+        first, *others = [(scale, flip) for scale in self.scales for flip in self.flips]
+        mean = self._view(images, size, *first)
+        for view in others:
+            mean.add_(self._view(images, size, *view))
+        return mean.div_(len(others) + 1)
+
+    def _view(self, images: Tensor, size: Sequence[int], scale: float, flip: tuple[int, ...]) -> Tensor:
+        return torch.softmax(self.logits(images, size, scale, flip).contiguous(), 1)  # classes last: twice as slow

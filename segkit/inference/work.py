@@ -142,12 +142,12 @@ class Work:
                 half, names = made.probabilities.astype(np.float16), np.array(predictor.classes)
                 write_atomically(path, partial(np.savez_compressed, probabilities=half, classes=names), durable=False)
             elif path == target.errors and loaded.truth is not None:
-                picture = self._errors(job[0], loaded, made)
+                picture = self._errors(job[0].stem, loaded.image, loaded.truth, made.labels)
                 write_atomically(path, partial(picture.save, format="PNG", pnginfo=signature()), durable=False)
 
-    def _errors(self, image: Path, loaded: Loaded, made: Made) -> Image.Image:
+    def _errors(
+        self, name: str, image: NDArray[np.uint8], truth: NDArray[np.uint8], labels: NDArray[np.uint8]
+    ) -> Image.Image:
         palette, void = self.predictor.palette, self.predictor.ignore_index
-        width = min(ERROR_WIDTH, loaded.image.shape[1])
-        assert loaded.truth is not None
-        row = panel(loaded.image, loaded.truth, made.labels, palette, void, name=image.stem, width=width)
+        row = panel(image, truth, labels, palette, void, name=name, width=min(ERROR_WIDTH, image.shape[1]))
         return sheet([row], self.predictor.classes, palette)
