@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
@@ -30,7 +31,7 @@ class Bench:
         parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. train.batch_size=16")
         told = "a JSON object a measurement, to a file; without FILE it is printed, and no table"
         parser.add_argument("--json", metavar="FILE", nargs="?", const="-", help=told)
-        add_output_options(parser, quiet=True)
+        add_output_options(parser)
         parser.add_argument(
             "--precisions", metavar="NAMES", help=f"compare these instead, by commas, of {','.join(PRECISIONS)}"
         )
@@ -50,7 +51,8 @@ class Bench:
         if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
             raise ConfigError("bench measures one process, and torchrun has started several: run it without torchrun")
         with ExitStack() as stack:
-            file = stack.enter_context(_opened(arguments.json)) if arguments.json not in (None, "-") else None
+            printed = arguments.json == "-"
+            file = sys.stdout if printed else stack.enter_context(_opened(arguments.json)) if arguments.json else None
             from segkit_bench.session import Wishes, measure
 
             wishes = Wishes(
@@ -61,8 +63,8 @@ class Bench:
                 precisions=names,
                 ladder=arguments.ladder,
             )
-            with messages(quiet=arguments.quiet):
-                measure(config, wishes, file, table=arguments.json != "-")
+            with messages(aside=printed, quiet=arguments.quiet):
+                measure(config, wishes, file, table=not printed)
         return 0
 
 

@@ -26,7 +26,7 @@ class Report:
     Args:
         subject: what is measured.
         amount: how long.
-        file: for the JSON lines; the standard output has them where there is no table.
+        file: for the JSON lines.
         table: whether to print for people.
     """
 
@@ -47,12 +47,12 @@ class Report:
 
     def add(self, measurement: str, facts: Mapping[str, Any]) -> None:
         """Write a measurement, its facts before the context that they differ from."""
-        line = json.dumps(plain({"measurement": measurement, **self.context, **facts}))
-        if not self.table:
-            print(line, flush=True)
         if self.file is not None:
+            line = json.dumps(plain({"measurement": measurement, **self.context, **facts}))
             try:
                 print(line, file=self.file, flush=True)
+            except BrokenPipeError:  # as in `bench CONFIG --json | head -1`
+                raise
             except OSError as error:
                 raise WriteError(f"--json {self.file.name} cannot be written: {error}") from error
 

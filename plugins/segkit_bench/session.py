@@ -39,7 +39,7 @@ def measure(config: Config, wishes: Wishes, file: TextIO | None = None, *, table
         config: as for a run.
         wishes: what to measure, how long.
         file: for JSON lines.
-        table: print for people; else the JSON lines.
+        table: print for people.
 
     Raises:
         SegkitError: as a run would.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
+from segkit.cli.output import add_output_options, messages, print_json
 from segkit.errors import ConfigError, one_line
 from segkit_export.place import FORMATS, find_place, require_packages, require_writable
 
@@ -37,7 +37,8 @@ class Export:
         parser.add_argument(
             "--size", type=_side, nargs=2, metavar=("H", "W"), help="one image size instead of any, for what needs it"
         )
-        parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+        document = "files, bytes, what the graph takes and returns, agreement: the share of pixels equal to PyTorch's"
+        add_output_options(parser, document=document)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
@@ -50,8 +51,12 @@ class Export:
         from segkit_export.exporting import export_run
 
         size = (arguments.size[0], arguments.size[1]) if arguments.size else None
-        done = export_run(arguments.run, place, logits=arguments.logits, size=size)
-        print(json.dumps(done.record(), indent=2) if arguments.json else one_line_each(done.lines()))
+        with messages(aside=arguments.json, quiet=arguments.quiet):  # onnx's exporter prints what it does
+            done = export_run(arguments.run, place, logits=arguments.logits, size=size)
+        if arguments.json:
+            print_json(done.record())
+        else:
+            print(one_line_each(done.lines()))
         return 0
 
 

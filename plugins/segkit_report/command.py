@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from segkit.cli.output import add_output_options, print_json
+
 
 class Compare:
     """Set runs side by side: scores beside their floors by split, time, memory, and what differs in their configs.
@@ -16,13 +18,11 @@ class Compare:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """The runs, and how to print."""
         parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
-        parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        add_output_options(parser, document="runs, each with settings, splits and costs, and differences")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Read the folders and print."""
-        import json
-
         from segkit.errors import printable
         from segkit_report.differences import differences
         from segkit_report.facts import read_run
@@ -31,8 +31,7 @@ class Compare:
         runs = [read_run(place) for place in dict.fromkeys(arguments.runs)]
         changed = differences([run.settings for run in runs])
         if arguments.json:
-            told = {"runs": [run.as_json() for run in runs], "differences": changed}
-            print(json.dumps(told, indent=2))
+            print_json({"runs": [run.as_json() for run in runs], "differences": changed})
         else:
             print(printable(tables(runs, changed)))
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from segkit.cli.text import hanging, terminal_width
 from segkit.engine.console import number
 from segkit.errors import one_line
 from segkit_report.facts import RunFacts
@@ -22,7 +23,7 @@ def tables(runs: Sequence[RunFacts], changed: Mapping[str, Sequence[Any]]) -> st
     parts += [_costs(names, runs), _changed(names, changed)]
     unfinished = [name for name, run in zip(names, runs, strict=True) if not run.finished]
     if unfinished:
-        parts.append(f"not finished, the best epoch so far: {', '.join(unfinished)}")
+        parts.append(hanging(f"not finished, the best epoch so far: {', '.join(unfinished)}", 2))
     return "\n\n".join(parts)
 
 
@@ -40,8 +41,12 @@ def _scores(split: str, names: Sequence[str], runs: Sequence[RunFacts]) -> str:
 
 def _costs(names: Sequence[str], runs: Sequence[RunFacts]) -> str:
     titles = ["best epoch", "seconds", "images/s", "memory, MiB", "precision"]
-    lines = [f"{'':{NAME}}" + _row(titles, [len(title) for title in titles]) + "  device"]
-    for name, run in zip(names, runs, strict=True):
+    widths = [len(title) for title in titles]
+    head = f"{'':{NAME}}" + _row(titles, widths)
+    devices = [one_line(run.costs["device"] or "-") for run in runs]
+    beside = max(map(len, devices)) <= terminal_width() - len(head) - 2  # a card's name is longer, and stands below
+    lines = [head + "  device" * beside]
+    for name, run, device in zip(names, runs, devices, strict=True):
         cost = run.costs
         memory = cost["peak_memory_bytes"]
         cells = [
@@ -51,8 +56,8 @@ def _costs(names: Sequence[str], runs: Sequence[RunFacts]) -> str:
             f"{memory / 2**20:.0f}" if memory else "-",
             cost["precision"] or "-",
         ]
-        lines.append(f"{name:{NAME}}" + _row(cells, [len(title) for title in titles]) + f"  {cost['device'] or '-'}")
-    return "\n".join(lines)
+        lines.append(f"{name:{NAME}}" + _row(cells, widths) + f"  {device}" * beside)
+    return "\n".join(lines if beside else [*lines, *_held("device", names, devices)])
 
 
 def _changed(names: Sequence[str], changed: Mapping[str, Sequence[Any]]) -> str:
@@ -60,12 +65,17 @@ def _changed(names: Sequence[str], changed: Mapping[str, Sequence[Any]]) -> str:
         return "their configs are the same" if len(names) > 1 else ""
     lines = ["what differs"]
     for key, row in changed.items():
-        lines.append(f"  {one_line(key)}")
-        holders: dict[str, list[str]] = {}
-        for name, value in zip(names, row, strict=True):
-            holders.setdefault(_value(value), []).append(name)
-        lines += [f"    {value:{VALUE}}  {', '.join(each)}".rstrip() for value, each in holders.items()]
+        lines += _held(f"  {one_line(key)}", names, row)
     return "\n".join(lines)
+
+
+def _held(title: str, names: Sequence[str], values: Sequence[Any]) -> list[str]:
+    """What a title stands above: each value, and the runs that have it."""
+    holders: dict[str, list[str]] = {}
+    for name, value in zip(names, values, strict=True):
+        holders.setdefault(_value(value), []).append(name)
+    found = [f"    {value:{VALUE}}  {', '.join(each)}" for value, each in holders.items()]
+    return [title, *(hanging(line.rstrip(), VALUE + 6) for line in found)]
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -34,7 +34,7 @@ class Check:
         parser.add_argument("config", help="a TOML file; its tables [dataset] and [data] are what counts")
         parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data")
         document = "splits, median_frequency, errors and warnings, all file names included"
-        add_output_options(parser, document=document, quiet=True)
+        add_output_options(parser, document=document)
         parser.add_argument("--pictures", metavar="DIR", help="write a contact sheet a split, rarest classes first")
 
     @staticmethod

@@ -19,7 +19,7 @@ class Evaluate:
         """Run folder, splits, overrides."""
         parser.add_argument("run", help="a run folder")
         parser.add_argument("--split", action="append", help="train, val or test; may be repeated; left out: all")
-        add_output_options(parser, document="the scores under splits, as in result.json", quiet=True)
+        add_output_options(parser, document="the scores under splits, as in result.json")
         parser.add_argument(
             "overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data train.device=cpu"
         )

@@ -26,8 +26,9 @@ class List:
         parser.add_argument("kind", nargs="?", help=f"only this kind: {', '.join(PLURALS.values())}")
         group = parser.add_mutually_exclusive_group()
         document = "a list; of each its kind, name, place, plugin, distribution, version, use, summary"
-        add_output_options(group, document=document)
+        add_output_options(group, document=document, quiet=False)
         group.add_argument("--markdown", action="store_true", help="print a table in Markdown, for documents")
+        add_output_options(parser)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
@@ -46,7 +47,8 @@ class List:
             print()
         for plugin in plugins.table().broken:
             print(paragraph(f"Plugin {plugin} is broken: {plugin.error}", ""))
-        print("`show KIND NAME` tells more, and prints a table for a config.")
+        if not arguments.quiet:
+            print("`show KIND NAME` tells more, and prints a table for a config.")
         return 0
 
 

@@ -1,5 +1,7 @@
 """The options ``--json`` and ``--quiet``: what a command prints for programs, and for those who want its result alone.
 
+Every command that prints a figure or a list has both, so that a script may say so to any of them.
+
 With ``--json`` the standard output holds one JSON document and nothing else; whatever a command, a plugin or a library
 prints beside it goes to the standard error. What is no number, as the score of an absent class, is null. The keys are
 those that each command's help names; later versions may add some. Nothing is ever coloured.
@@ -15,8 +17,8 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def add_output_options(parser: argparse._ActionsContainer, *, document: str = "", quiet: bool = False) -> None:
-    """Add ``--json``, which prints a ``document`` in these words, and ``--quiet``, where a command has them."""
+def add_output_options(parser: argparse._ActionsContainer, *, document: str = "", quiet: bool = True) -> None:
+    """Add ``--json``, which prints a ``document`` in these words, where a command has one, and ``--quiet``."""
     if document:
         parser.add_argument("--json", action="store_true", help=f"print JSON, for programs: {document}")
     if quiet:

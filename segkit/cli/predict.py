@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segkit.cli.output import add_output_options, messages, print_json
 from segkit.cli.predict_images import list_images
+from segkit.cli.text import hanging
 from segkit.errors import ConfigError, one_line, printable
 
 if TYPE_CHECKING:
@@ -62,62 +63,75 @@ class Predict:
         )
         group.add_argument("--mask-suffix", default="", metavar="TEXT", help="what masks' names have more: _mask")
         group.add_argument("--metrics", action="store_true", help="score the predictions; needs --compare-with")
-        group.add_argument("--json", action="store_true", help="print the figures as JSON")
-        group.add_argument("--quiet", action="store_true", help="print errors only")
+        document = "out, images, failed with the reasons, predicted: the share of each class, scores"
+        add_output_options(group, document=document)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Predict; 0 when every image was done, 1 when some could not be."""
-        from segkit.inference.options import OVERLAP, Options
-        from segkit.inference.targets import Wanted, name_targets
-
         if arguments.metrics and arguments.compare_with is None:
             raise ConfigError("--metrics compares predictions with true masks; say where: --compare-with MASKS")
-        options = Options(
-            arguments.tile,
-            OVERLAP if arguments.overlap is None else arguments.overlap,
-            arguments.batch_size,
-            arguments.flip or ("horizontal" if arguments.tta else "none"),
-            arguments.scales or (TTA_SCALES if arguments.tta else (1.0,)),
-        )
-        wanted = Wanted(not arguments.no_overlay, arguments.probabilities, arguments.compare_with is not None)
-        images = list_images(arguments.images)
-        targets = name_targets(images, arguments.out, wanted, arguments.quiet)
-
-        from segkit.inference.work import Work
-        from segkit.loading import load
-
-        predictor = load(arguments.run, device=arguments.device, precision=arguments.precision)
-        truth, how = None, ""
-        if arguments.compare_with is not None:
-            from segkit.cli.predict_compare import truth_of
-
-            truth, how = truth_of(images, arguments.compare_with, arguments.mask_suffix, Path(arguments.run), predictor)
-        work = Work(predictor, options, truth, arguments.max_pixels, quiet=arguments.quiet)
-        work.run(arguments.out, list(zip(images, targets, strict=True)))
-        _tell(arguments, work, len(images), how)
+        with messages(aside=arguments.json, quiet=arguments.quiet):
+            work, images, how = _predicted(arguments)
+        if arguments.json:
+            print_json(_document(arguments.out, work, images))
+        else:
+            _tell(arguments, work, images, how)
         return 1 if work.failed else 0
 
 
-def _tell(arguments: argparse.Namespace, work: Work, images: int, how: str) -> None:
-    """Print what came of it, as text or as JSON; ``how`` says in words how true masks were read."""
-    from segkit.engine.folder import plain
+def _predicted(arguments: argparse.Namespace) -> tuple[Work, int, str]:
+    """What was done, of how many images, and in words how true masks were read."""
+    from segkit.inference.options import OVERLAP, Options
+    from segkit.inference.targets import Wanted, name_targets
 
-    classes, pixels = work.predictor.classes, work.pixels
-    truth = work.truth if len(work.failed) < images else None
-    scores = truth.scores() if truth else None
-    if arguments.json:
-        shares = {name: float(share) for name, share in zip(classes, pixels / max(1, pixels.sum()), strict=True)}
-        facts = {"out": arguments.out, "images": images, "failed": work.failed, "predicted": shares, "scores": scores}
-        print(json.dumps(plain(facts), indent=2, ensure_ascii=False))
-        return
-    if arguments.quiet:
-        return
-    print(f"{images - len(work.failed)} of {images} images predicted, written to {one_line(arguments.out)}")
-    if pixels.any():
-        print(printable(class_shares(classes, pixels)))
-    if truth and scores:
-        print(f"beside {one_line(arguments.compare_with)}, {how}:\n{printable(truth.table(scores))}")
+    options = Options(
+        arguments.tile,
+        OVERLAP if arguments.overlap is None else arguments.overlap,
+        arguments.batch_size,
+        arguments.flip or ("horizontal" if arguments.tta else "none"),
+        arguments.scales or (TTA_SCALES if arguments.tta else (1.0,)),
+    )
+    wanted = Wanted(not arguments.no_overlay, arguments.probabilities, arguments.compare_with is not None)
+    images = list_images(arguments.images)
+    targets = name_targets(images, arguments.out, wanted, arguments.quiet)
+
+    from segkit.inference.work import Work
+    from segkit.loading import load
+
+    predictor = load(arguments.run, device=arguments.device, precision=arguments.precision)
+    truth, how = None, ""
+    if arguments.compare_with is not None:
+        from segkit.cli.predict_compare import truth_of
+
+        truth, how = truth_of(images, arguments.compare_with, arguments.mask_suffix, Path(arguments.run), predictor)
+    work = Work(predictor, options, truth, arguments.max_pixels)
+    work.run(arguments.out, list(zip(images, targets, strict=True)))
+    return work, len(images), how
+
+
+def _scores(work: Work, images: int) -> dict[str, Any] | None:
+    return work.truth.scores() if work.truth and len(work.failed) < images else None
+
+
+def _document(out: Path, work: Work, images: int) -> dict[str, Any]:
+    shares = work.pixels / max(1, work.pixels.sum())  # [C]
+    predicted = dict(zip(work.predictor.classes, map(float, shares), strict=True))
+    scores = _scores(work, images)
+    return {"out": out, "images": images, "failed": work.failed, "predicted": predicted, "scores": scores}
+
+
+def _tell(arguments: argparse.Namespace, work: Work, images: int, how: str) -> None:
+    """Print what came of it; where it is to be quiet, the scores alone, as the masks are the result."""
+    scores = _scores(work, images)
+    if not arguments.quiet:
+        print(f"{images - len(work.failed)} of {images} images predicted, written to {one_line(arguments.out)}")
+        if work.pixels.any():
+            for line in class_shares(work.predictor.classes, work.pixels).split("\n"):
+                print(hanging(printable(line), 2))
+    if work.truth and scores:
+        print(hanging(f"beside {one_line(arguments.compare_with)}, {how}:", 2))
+        print(printable(work.truth.table(scores)))
 
 
 def class_shares(classes: Sequence[str], pixels: NDArray[Any]) -> str:

@@ -33,7 +33,7 @@ class Run:
         group.add_argument("--resume", action="store_true", help="go on with the run in the folder")
         group.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
         document = "what result.json holds, and the folder; how the run goes is told on the standard error"
-        add_output_options(parser, document=document, quiet=True)
+        add_output_options(parser, document=document)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:

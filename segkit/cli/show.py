@@ -63,7 +63,8 @@ class Show:
         text = fitted(described.text) or "It has no docstring."
         print(printable(f"{component}\n{component.place}\n\n{text}\n"))
         if component.kind == "command":
-            print(f"`{component.name} --help` tells its options.")
+            if not arguments.quiet:
+                print(f"`{component.name} --help` tells its options.")
             return 0
         if component.kind == "observer":
             return _observer(component)

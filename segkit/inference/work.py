@@ -55,7 +55,6 @@ class Work:
         options: of the prediction.
         truth: the masks to compare with.
         most_pixels: of an image; left out: 20,000 x 20,000.
-        quiet: whether no progress is shown.
 
     Attributes:
         pixels: int64 ``[C]``, how often each class was predicted.
@@ -68,9 +67,8 @@ class Work:
         options: Options,
         truth: Truth | None = None,
         most_pixels: int | None = None,
-        quiet: bool = False,
     ) -> None:
-        self.predictor, self.truth, self.quiet = predictor, truth, quiet
+        self.predictor, self.truth = predictor, truth
         self.options, self.most_pixels = asdict(options), most_pixels or MOST_PIXELS
         self.pixels = np.zeros(len(predictor.classes), np.int64)
         self.failed: dict[str, str] = {}
@@ -87,7 +85,7 @@ class Work:
         except OSError as error:
             raise ConfigError(f"--out {out} cannot be written: {error}") from error
         flow: Flow[Job, Loaded, Made] = Flow(self._read, self._predict, self._write, self._size)
-        shown = tqdm(flow.run(jobs), total=len(jobs), unit="image", leave=False, disable=True if self.quiet else None)
+        shown = tqdm(flow.run(jobs), total=len(jobs), unit="image", leave=False, disable=None)
         for (image, _), made in shown:
             if isinstance(made, DataError):
                 self.failed[str(image)] = str(made)
@@ -105,7 +103,7 @@ class Work:
         return Loaded(read_image(image, self.most_pixels), truth)
 
     def _predict(self, job: Job, loaded: Loaded) -> Made:
-        progress = "" if self.quiet else job[0].name[:20]
+        progress = job[0].name[:20]
         probabilities = None
         if job[1].wanted.probabilities:
             self._refuse_too_many(job[0], loaded.image.shape[:2])

@@ -6,8 +6,11 @@ import argparse
 import time
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from segkit.cli.output import add_output_options, messages, print_json
+from segkit.cli.text import hanging
 from segkit.discovery import PluginInfo
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean
 from segkit.foreign import cause
@@ -16,6 +19,7 @@ from segkit.plugins import table
 from segkit.registry import REGISTRIES, Component
 from segkit.testing.check import CheckFailed, Subject
 
+_COLUMN = 45  # where it begins what came of a check
 KINDS = ("loss", "model", "dataset", "metric")  # as segkit.testing.suite has them, which imports torch
 
 
@@ -44,43 +48,70 @@ class CheckPlugin:
             metavar="[COMPONENT:]CHECK=REASON",
             help="a failure that is expected, and why; the check then has to fail",
         )
+        add_output_options(parser, document="broken plugins, components, of each its checks: name, state, seconds, why")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Check, and print a table; 1 where a check fails or the plugin is broken."""
-        broken, components = _found(arguments.name, arguments.kind)
-        if not broken and not components:
-            return _nothing_to_check(arguments)
-        known = _known(arguments.known, components)
-        options = _options(arguments.option, components)
-        for plugin in broken:
-            print(f"plugin {plugin} is broken: {plugin.error}")
-        states = ["FAILED"] * len(broken)
-        for component in components:
-            print(component)
-            names = component.names
-            wanted = {key: value for (name, key), value in known.items() if name in ("", *names)}
-            try:
-                states += _check(component, options[names], wanted)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # the next component may be sound
-                said = str(error) if isinstance(error, SegkitError) else cause(error)
-                said = said.replace(f"{names[-1]}: ", "")  # which the line above has named
-                print(f"  cannot be checked: {said}")
-                states.append("FAILED")
-        failed, skipped = states.count("FAILED"), states.count("not asked")
-        if states:
-            count = f", {skipped} of {len(states)} not asked" if skipped else ""
-            print(f"{failed or 'no'} failure{'s' * (failed != 1)}{count}")
+        with messages(aside=arguments.json, quiet=arguments.quiet):
+            broken, components = _found(arguments.name, arguments.kind)
+            if not broken and not components:
+                _nothing_to_check(arguments)
+            known = _known(arguments.known, components)
+            options = _options(arguments.option, components)
+            for plugin in broken:
+                print(f"plugin {plugin} is broken: {plugin.error}")
+            told = []
+            for component in components:
+                print(component)
+                wanted = {key: value for (name, key), value in known.items() if name in ("", *component.names)}
+                told.append(_asked(component, options[component.names], wanted, arguments.quiet))
+            states = ["FAILED"] * len(broken) + [state for each in told for state in each.states]
+            failed, skipped = states.count("FAILED"), states.count("not asked")
+            if states:
+                count = f", {skipped} of {len(states)} not asked" if skipped else ""
+                print(f"{failed or 'no'} failure{'s' * (failed != 1)}{count}")
+        if arguments.json:
+            plugins = [{"name": each.name, "distribution": each.distribution, "problem": each.error} for each in broken]
+            print_json({"broken": plugins, "components": [each.document() for each in told]})
         return 1 if failed else 0
 
 
-def _check(component: Component, options: dict[str, Any], known: dict[str, str]) -> list[str]:
-    """Ask every check of a component and print a line each; what came of each of them."""
+@dataclass
+class _Told:
+    """What became of a component: its checks as a document has them, or why it cannot be checked."""
+
+    component: Component
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    problem: str | None = None
+
+    @property
+    def states(self) -> list[str]:
+        return [*(check["state"] for check in self.checks), *(["FAILED"] if self.problem else [])]
+
+    def document(self) -> dict[str, Any]:
+        return {**vars(self.component), "problem": self.problem, "checks": self.checks}
+
+
+def _asked(component: Component, options: dict[str, Any], known: dict[str, str], quiet: bool) -> _Told:
+    """Ask every check of a component; what ends that is told too, as the next component may be sound."""
+    told = _Told(component)
+    try:
+        _check(told, options, known, quiet)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        said = str(error) if isinstance(error, SegkitError) else cause(error)
+        told.problem = said.replace(f"{component.names[-1]}: ", "")  # which the line above has named
+        print(f"  cannot be checked: {told.problem}")
+    return told
+
+
+def _check(told: _Told, options: dict[str, Any], known: dict[str, str], quiet: bool) -> None:
+    """Ask, and print a line each; where it is to be quiet, one of each failure."""
     from segkit.testing.suite import checks
 
-    states: list[str] = []
+    component = told.component
     seen: dict[tuple[type, str], str] = {}  # an error -> the first check that met it
     asked = checks(component.kind, component.names[-1], options, known)
     if options and not known and component.kind != "dataset":  # a dataset is built of its sample
@@ -89,14 +120,15 @@ def _check(component: Component, options: dict[str, Any], known: dict[str, str])
         began = time.perf_counter()
         answer = check.ask()
         seconds = time.perf_counter() - began
-        told = answer.state if answer.state == "ok" else f"{answer.state}: {answer.why}"
+        why = answer.why
         if answer.state == "FAILED" and answer.error is not None:
             behind = answer.error.__cause__ or answer.error
             first = seen.setdefault((type(behind), str(behind)), check.name)
-            told = told if first == check.name else f"FAILED: as {first}"
-        print(f"  {check.name:32} {seconds:6.2f} s  {told}", flush=True)
-        states.append(answer.state)
-    return states
+            why = why if first == check.name else f"as {first}"
+        if answer.state == "FAILED" or not quiet:
+            row = f"  {check.name:32} {seconds:6.2f} s  {answer.state}{f': {why}' if why else ''}"
+            print("\n".join(hanging(line, _COLUMN) for line in row.split("\n")), flush=True)
+        told.checks.append({"name": check.name, "state": answer.state, "seconds": seconds, "why": why})
 
 
 def _refuse_what_it_refuses(subject: Subject) -> None:
@@ -135,7 +167,7 @@ def _found(name: str, kind: str | None) -> tuple[list[PluginInfo], list[Componen
     return [], []
 
 
-def _nothing_to_check(arguments: argparse.Namespace) -> int:
+def _nothing_to_check(arguments: argparse.Namespace) -> None:
     """Say what plugins without components do.
 
     Raises:
@@ -147,7 +179,6 @@ def _nothing_to_check(arguments: argparse.Namespace) -> int:
     for plugin in table().plugins:
         if arguments.name in (plugin.name, plugin.key):
             print(f"plugin {plugin}: nothing to check; it {_does(plugin)}")
-    return 0
 
 
 def _does(plugin: PluginInfo) -> str:

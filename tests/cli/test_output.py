@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from tqdm import tqdm
 
 import segkit
@@ -47,15 +49,24 @@ samples = 0
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a config and a finished run of it."""
+    """A folder with a config, a finished run of it, and images with their masks."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "tiny.toml").write_text(CONFIG)
     segkit.run(folder / "tiny.toml", {"output.dir": str(folder / "run")})
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    dataset = segkit.datasets["shapes"](split="val", size=32, images=[4, 2, 2])
+    for number in range(2):
+        sample = dataset[number]
+        Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(folder / "images" / f"{number}.png")
+        Image.fromarray(sample.mask.numpy()).save(folder / "masks" / f"{number}.png")
     return folder
 
 
 def words(place: Path, line: str) -> list[str]:
-    return line.replace("CONFIG", str(place / "tiny.toml")).replace("RUN", str(place / "run")).split()
+    for word, path in {"CONFIG": "tiny.toml", "RUN": "run", "IMAGES": "images", "MASKS": "masks"}.items():
+        line = line.replace(word, str(place / path))
+    return line.split()
 
 
 def started(place: Path, line: str, **streams: Any) -> subprocess.CompletedProcess[str]:
@@ -65,9 +76,28 @@ def started(place: Path, line: str, **streams: Any) -> subprocess.CompletedProce
     return subprocess.run(command, env=variables, cwd=place, text=True, timeout=120, check=True, **streams)
 
 
+def too_wide(out: str, place: Path) -> list[str]:
+    """Lines of more than 80 characters; but for warnings, which are one line each, for grep, and the test's own paths."""
+    rows = [row for row in out.splitlines() if not row.startswith("warning: ")]
+    return [row for row in rows if len(row) > 80 and str(place) not in row]
+
+
+FIGURES = {  # of each command a line that prints figures or a list, with one word of it
+    "run": ("run CONFIG output.dir=another --overwrite", "mean_iou"),
+    "check": ("check CONFIG", "floor"),
+    "evaluate": ("evaluate RUN", "mean_iou"),
+    "predict": ("predict RUN IMAGES --out predicted --compare-with MASKS", "mean_iou"),
+    "compare": ("compare RUN another", "mean_iou"),
+    "bench": ("bench CONFIG --warmup 1 --steps 1 --repeats 1", "images_per_second"),
+    "export": ("export RUN --to safetensors", "agreement"),
+    "list": ("list", "summary"),
+    "plugins": ("plugins", "offers"),
+    "show": ("show loss dice", "options"),
+    "check-plugin": ("check-plugin pixel_accuracy", "state"),
+}
 COMMANDS = [
-    "--help", "list", "plugins", "check CONFIG", "evaluate RUN", "show train", "show data", "show augment",
-    *("run CONFIG output.dir=another --overwrite", "bench CONFIG --warmup 1 --steps 1 --repeats 1"),
+    "--help", "show train", "show data", "show augment", "predict RUN IMAGES --out predicted",
+    *(line for line, _ in FIGURES.values()),
     *(f"{command} --help" for command in REGISTRIES["command"] if "/" not in command),
     *(f"show {kind} {name}" for kind in ("model", "loss", "dataset", "metric") for name in REGISTRIES[kind]),
 ]  # fmt: skip
@@ -83,9 +113,39 @@ def test_what_is_printed_fits_eighty_columns(
         assert main(words(place, line)) == 0
     printed = capsys.readouterr()
     assert printed.out
-    rows = [row for row in printed.out.splitlines() if not row.startswith("warning: ")]  # one line each, for grep
-    assert [row for row in rows if len(row) > 80 and str(place) not in row] == []
+    assert too_wide(printed.out, place) == []
     assert not {"\r", "\x1b"} & set(printed.out + printed.err)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_for_programs_and_alone(
+    name: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(place)
+    line, word = FIGURES[name]
+    if name == "compare":
+        main(words(place, "run CONFIG --quiet output.dir=another --overwrite"))
+    loud, quiet, document, both = (
+        printed(capsys, *words(place, line), *options)
+        for options in ([], ["--quiet"], ["--json"], ["--json", "--quiet"])
+    )
+    assert quiet[0]
+    assert len(quiet[0].splitlines()) <= len(loud[0].splitlines())
+    assert too_wide(quiet[0], place) == []
+    for out, _ in (document, both):
+        documents = out.splitlines() if name == "bench" else [out]  # a line a measurement, as it comes
+        assert all(word in out and json.loads(each) for each in documents)
+    assert "\r" not in loud[1] + quiet[1] + document[1] + both[1]
+
+
+def test_every_command_that_prints_figures_has_both_options() -> None:
+    silent = {"new-plugin", "report"}  # which write files, and say where
+    commands = {component.name: component.load() for component in REGISTRIES["command"].components()}
+    assert set(commands) == set(FIGURES) | silent
+    for name in FIGURES:
+        commands[name].add_arguments(parser := argparse.ArgumentParser())
+        assert {"--json", "--quiet"} <= set(parser._option_string_actions), name
 
 
 def test_nothing_is_coloured_even_where_it_is_asked_for(place: Path) -> None:

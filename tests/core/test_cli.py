@@ -331,7 +331,7 @@ def test_an_observer_is_listed_and_shown(site: Any, capsys: pytest.CaptureFixtur
     source = '"""Tells a pager. Of all."""\nimport segkit\n@segkit.hookimpl\ndef segkit_run_ended(result): ...\n'
     site.install("segkit-pager", "pager", source)
     listed = printed(capsys, "list", "observers")
-    assert re.search(r"^Observers\n  pager +Tells a pager +pager \(segkit-pager\)\n", listed)
+    assert re.search(r"^Observers\n(  .*\n)*  pager +Tells a pager +pager \(segkit-pager\)\n", listed)
     shown = printed(capsys, "show", "pager")
     assert shown == printed(capsys, "show", "observer", "pager")
     assert shown == (

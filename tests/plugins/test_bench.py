@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -149,7 +150,7 @@ def test_a_cpu_climbs_three_rungs(tmp_path: Path) -> None:
 
 
 def test_json_alone_is_printed_without_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    session.measure(read_config(tables()), session.Wishes(1, 1, 1, ladder=True), table=False)
+    session.measure(read_config(tables()), session.Wishes(1, 1, 1, ladder=True), sys.stdout, table=False)
     assert [json.loads(line)["measurement"] for line in capsys.readouterr().out.splitlines()] == ["rung"] * 3
 
 
