@@ -101,7 +101,7 @@ class _Export:
         """All of it."""
         own = self.predictor
         self.reference = Predictor(
-            deepcopy(own.model),
+            deepcopy(own.model).requires_grad_(False),  # whoever runs the graph wants no gradients
             classes=own.classes,
             palette=own.palette,
             ignore_index=own.ignore_index,

@@ -48,7 +48,8 @@ LOSSES = """
 
 
 @pytest.fixture
-def mine(site: Any) -> Any:
+def mine(site: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("COLUMNS", "500")  # a message a line
     site.module("mine_losses", LOSSES)
     site.install("segkit-mine", "mine", HOOKS)
     return site
