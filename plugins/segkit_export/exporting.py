@@ -152,7 +152,8 @@ class _Export:
                 return self._attempt(folder / self.place.names[0], free, reasons)
             except ModelError as error:
                 reasons.append(error)
-        raise reasons[-1]
+        advice = "" if "--to safetensors" in str(reasons[-1]) else "; --to safetensors writes the weights alone"
+        raise ModelError(f"{reasons[-1]}{advice}") from reasons[-1]
 
     def _attempt(self, path: Path, free: tuple[str, ...], reasons: Sequence[ModelError]) -> Exported:
         self.bar.reset()

@@ -148,7 +148,7 @@ def test_torch_export_takes_any_size_and_is_loaded_anew(
     predictor = segkit.load(run, device="cpu", precision="fp32")
     assert found["answer"].shape == (1, 6, 40, 56)
     logits = predictor.logits(np.array(Image.open("photo.jpg"))).numpy()
-    np.testing.assert_allclose(found["answer"][0], logits, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found["answer"][0], logits, rtol=0, atol=1e-5 * np.abs(logits).max())
     assert tuple(found["classes"]) == predictor.classes
 
 
@@ -225,7 +225,7 @@ def test_names_of_strangers_stay_text_in_the_card(run: Path) -> None:
     assert "\x1b" not in text
     assert r"| 1 | a\|b " in text
     assert "<img" not in text.replace(r"\<img", "")
-    assert "](http" not in text
+    assert "](http" not in text.replace(r"\](", "")
     assert "\n# h" not in text
 
 
@@ -242,7 +242,7 @@ def test_sides_are_rounded_as_the_data_is(resize: Any) -> None:
         assert resized_sides(side, side + 1, resize) == resized_size(side, side + 1, resize), (side, resize)
 
 
-@pytest.mark.parametrize("resize", [None, 0.5, 1.5, [40, 56]])
+@pytest.mark.parametrize("resize", [None, 0.5, 1.5, [46, 30]])
 @pytest.mark.parametrize("any_size", [True, False])
 def test_the_graph_is_what_the_predictor_does(resize: Any, any_size: bool) -> None:
     torch.manual_seed(0)
@@ -336,7 +336,7 @@ def test_what_torch_cannot_follow_is_told_in_a_line(tmp_path: Path, capsys: pyte
         segkit_export.export(predictor_of(Unfollowable()), to="torch-export", output=tmp_path)
     assert str(caught.value).startswith("torch.export cannot follow the model: ")
     assert "\n" not in str(caught.value)
-    assert "try --size H W, or --to safetensors" in str(caught.value)
+    assert "; --to safetensors writes the weights alone" in str(caught.value)
     assert capsys.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
 
