@@ -77,7 +77,7 @@ def started(place: Path, line: str, **streams: Any) -> subprocess.CompletedProce
 
 
 def too_wide(out: str, place: Path) -> list[str]:
-    """Lines of more than 80 characters; but for warnings, which are one line each, for grep, and the test's own paths."""
+    """Lines of more than 80 characters; without warnings, a line each, and the test's own paths."""
     rows = [row for row in out.splitlines() if not row.startswith("warning: ")]
     return [row for row in rows if len(row) > 80 and str(place) not in row]
 
