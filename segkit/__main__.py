@@ -1,11 +1,17 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m segkit``."""
 
+import os
 import sys
 
 
 def main() -> int:
     """As :func:`segkit.cli.main`; while that is imported, Ctrl-C ends in a status too, and not in a traceback."""
     try:
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
+            from segkit.cli.completion import complete
+
+            complete()
         from segkit import cli
     except KeyboardInterrupt:
         return 130

@@ -87,10 +87,11 @@ def chart(
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):
         figure = Figure(figsize=(4.6, 2.6), layout="constrained")
         axes: Axes = figure.add_subplot()
-        for name, values, colour in lines:
+        for number, (name, values, colour) in enumerate(lines):
+            dashes = ("-", "--", "-.", ":")[number // len(SERIES) % 4]  # where a colour comes again
             marker = "o" if len(epochs) == 1 else ""
             known = [float("nan") if value is None else value for value in values]
-            axes.plot(epochs[: len(known)], known, color=colour, marker=marker, label=one_line(name))
+            axes.plot(epochs[: len(known)], known, color=colour, linestyle=dashes, marker=marker, label=one_line(name))
         if floor is not None:
             axes.axhline(floor, color=FLOOR, linestyle="--", label=f"floor {floor:.3f}")
         if best is not None:

@@ -18,22 +18,32 @@ class Compare:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """The runs, and how to print."""
         parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
+        parser.add_argument("--html", metavar="FILE", help="write a page for a browser too, with curves and classes")
         add_output_options(parser, document="runs, each with settings, splits and costs, and differences")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Read the folders and print."""
+        """Read the folders, print, write."""
+        from pathlib import Path
+
         from segkit.errors import printable
         from segkit_report.differences import differences
         from segkit_report.facts import read_run
         from segkit_report.tables import tables
 
-        runs = [read_run(place) for place in dict.fromkeys(arguments.runs)]
+        runs = [read_run(place) for place in {Path(place).resolve(): place for place in arguments.runs}.values()]
         changed = differences([run.settings for run in runs])
+        if arguments.html:
+            from segkit_report.page import write_comparison
+            from segkit_report.story import read_story
+
+            write_comparison([read_story(run.name) for run in runs], Path(arguments.html))
         if arguments.json:
             print_json({"runs": [run.as_json() for run in runs], "differences": changed})
         else:
             print(printable(tables(runs, changed)))
+            if arguments.html and not arguments.quiet:
+                print(printable(f"\n{arguments.html}"))
         return 0
 
 

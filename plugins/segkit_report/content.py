@@ -41,7 +41,7 @@ def content(story: Story) -> dict[str, Any]:
         "sheet": sheet(story),
         "data": _data(story),
         "findings": story.record.get("warnings") or [],
-        "costs": _costs(story),
+        "costs": costs(story),
         "config": {key: value for key, value in config.items() if key != "version"},
     }
 
@@ -103,22 +103,23 @@ def _data(story: Story) -> list[tuple[str, int, float]]:
     ]
 
 
-def _costs(story: Story) -> list[tuple[str, str]]:
-    costs, train = story.facts.costs, [line["train"] for line in story.epochs]
-    seconds = costs["seconds"] or sum(each["seconds"] for each in train)
-    memory = costs["peak_memory_bytes"]
-    precision = costs["precision"] or story.model.get("precision")
+def costs(story: Story) -> list[tuple[str, str]]:
+    """What the run took, and by what it was made."""
+    known, train = story.facts.costs, [line["train"] for line in story.epochs]
+    seconds = known["seconds"] or sum(each["seconds"] for each in train)
+    memory = known["peak_memory_bytes"]
+    precision = known["precision"] or story.model.get("precision")
     rows = [
         ("time", str(timedelta(seconds=round(seconds)))),
         ("an epoch's training", f"{np.median([each['seconds'] for each in train]):.1f} s (median)"),
-        ("images a second", f"{costs['images_per_second']:.1f}"),
+        ("images a second", f"{known['images_per_second']:.1f}"),
         ("peak memory", f"{memory / 2**20:,.0f} MiB" if memory else ""),
         ("precision", str(precision or "")),
-        ("device", str(costs["device"] or "")),
+        ("device", str(known["device"] or "")),
         ("best epoch", f"{story.best_epoch} of {len(story.epochs)}"),
         ("stopped early", str(story.result.get("stopped_early") or "")),
         ("segkit", str(story.record.get("segkit") or "")),
-        ("commit", str(story.record.get("commit") or "")),
+        ("commit", str(story.record.get("commit") or "")[:12]),
         *((name, str(version)) for name, version in (story.record.get("packages") or {}).items()),
         ("python", str(story.record.get("python") or "")),
     ]

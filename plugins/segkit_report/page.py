@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +22,9 @@ import segkit
 from segkit.data.plain import plain
 from segkit.engine.checkpoint import write_atomically
 from segkit.errors import RunFolderError, printable
+from segkit_report.beside import beside
 from segkit_report.content import content
+from segkit_report.differences import differences
 from segkit_report.story import Story
 
 
@@ -32,13 +34,20 @@ def write_report(story: Story, path: Path) -> None:
     Raises:
         RunFolderError: what is in the run folder does not make sense, or ``path`` cannot be written.
     """
-    try:
-        with _undisturbed():
-            values = content(story)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise RunFolderError(f"{story.folder} is damaged: no report can be made of it ({told})") from error
+    with _sensible(str(story.folder), "no report can be made of it"):
+        values = content(story)
     write_page("report.html", values, path)
+
+
+def write_comparison(stories: Sequence[Story], path: Path) -> None:
+    """Write a page that sets runs side by side.
+
+    Raises:
+        RunFolderError: what is in a run folder does not make sense, or ``path`` cannot be written.
+    """
+    with _sensible(" or ".join(str(story.folder) for story in stories), "they cannot be compared"):
+        values = beside(stories, differences([story.facts.settings for story in stories]))
+    write_page("compare.html", values, path)
 
 
 def write_page(template: str, values: dict[str, Any], path: Path) -> None:
@@ -88,6 +97,21 @@ def _score(value: Any) -> str:
     """Three decimals; a dash for what there is none of."""
     known = isinstance(value, int | float) and math.isfinite(value)
     return f"{value:.3f}" if known else "–"
+
+
+@contextlib.contextmanager
+def _sensible(folder: str, else_: str) -> Iterator[None]:
+    """What was read is worked with here; files that are JSON may still hold anything.
+
+    Raises:
+        RunFolderError: they do.
+    """
+    try:
+        with _undisturbed():
+            yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise RunFolderError(f"{folder} is damaged: {else_} ({told})") from error
 
 
 @contextlib.contextmanager

@@ -18,13 +18,17 @@ VALUE = 40  # characters of a setting
 def tables(runs: Sequence[RunFacts], changed: Mapping[str, Sequence[Any]]) -> str:
     """A table a split, one of what the runs cost, and what differs in their settings."""
     names = [_shortened(run.name) for run in runs]
-    splits = dict.fromkeys(split for run in runs for split in run.splits)
-    parts = [_scores(split, names, runs) for split in splits]
+    parts = [_scores(split, names, runs) for split in splits_of(runs)]
     parts += [_costs(names, runs), _changed(names, changed)]
     unfinished = [name for name, run in zip(names, runs, strict=True) if not run.finished]
     if unfinished:
         parts.append(hanging(f"not finished, the best epoch so far: {', '.join(unfinished)}", 2))
     return "\n\n".join(parts)
+
+
+def splits_of(runs: Sequence[RunFacts]) -> list[str]:
+    """The splits of all, in the order of the run that has most."""
+    return list(dict.fromkeys(split for run in sorted(runs, key=lambda run: -len(run.splits)) for split in run.splits))
 
 
 def _scores(split: str, names: Sequence[str], runs: Sequence[RunFacts]) -> str:

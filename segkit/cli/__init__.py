@@ -28,6 +28,13 @@ from segkit.registry import commands
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 READER_LEFT = 141  # 128 + SIGPIPE
+STATUSES = """exit status:
+  0              done
+  1              in part: an image was bad, a check failed, training broke off
+  2              a mistake in the command line, a config, data or a run folder
+  129, 130, 143  stopped by a closed terminal, Ctrl-C or SIGTERM; a run is saved
+  141            whoever read the output has left, as in `segkit list | head -1`
+"""
 GRACE = 2.0  # seconds for the first process to say what is wrong: torchrun ends it as soon as another one has left
 
 
@@ -95,6 +102,7 @@ def _run(arguments: Sequence[str]) -> int:
         f"{program} {arguments[at]}",
         description=fitted(inspect.getdoc(command) or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=STATUSES,
     )
     try:
         command.add_arguments(parser)
@@ -117,7 +125,7 @@ class _Program(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         rows = [(commands.shortest_name(command), summary(command)) for command in commands.components()]
-        return f"{super().format_help()}\ncommands:\n{columns(rows, flexible=1)}\n"
+        return f"{super().format_help()}\ncommands:\n{columns(rows, flexible=1)}\n\n{STATUSES}"
 
 
 def _explained(error: Exception) -> tuple[str, int]:
