@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from segkit import plugins
-from segkit.cli import main
+from segkit.cli import STATUSES, main
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -32,3 +32,8 @@ def test_there_is_one_command_to_try_it_and_one_to_test_it() -> None:
         ".venv/bin/python -m segkit run examples/quickstart.toml",
         ".venv/bin/python -m pytest",
     ]
+
+
+def test_the_exit_statuses_are_those_that_every_help_ends_with() -> None:
+    table = re.findall(r"^\| ([\d, ]+) \| (.*) \|$", README.read_text("utf-8"), re.MULTILINE)
+    assert [f"  {numbers:13}  {meaning}".replace("\\|", "|") for numbers, meaning in table] == STATUSES.splitlines()[1:]
