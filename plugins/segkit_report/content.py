@@ -42,6 +42,7 @@ def content(story: Story) -> dict[str, Any]:
         "data": _data(story),
         "findings": story.record.get("warnings") or [],
         "costs": costs(story),
+        "components": story.record.get("components"),
         "config": {key: value for key, value in config.items() if key != "version"},
     }
 

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 import segkit
@@ -35,8 +35,8 @@ def write_report(story: Story, path: Path) -> None:
         RunFolderError: what is in the run folder does not make sense, or ``path`` cannot be written.
     """
     with _sensible(str(story.folder), "no report can be made of it"):
-        values = content(story)
-    write_page("report.html", values, path)
+        text = render("report.html", content(story))
+    _write(text, path)
 
 
 def write_comparison(stories: Sequence[Story], path: Path) -> None:
@@ -46,28 +46,23 @@ def write_comparison(stories: Sequence[Story], path: Path) -> None:
         RunFolderError: what is in a run folder does not make sense, or ``path`` cannot be written.
     """
     with _sensible(" or ".join(str(story.folder) for story in stories), "they cannot be compared"):
-        values = beside(stories, differences([story.facts.settings for story in stories]))
-    write_page("compare.html", values, path)
+        changed = differences([story.facts.settings for story in stories])
+        text = render("compare.html", beside(stories, changed))
+    _write(text, path)
 
 
-def write_page(template: str, values: dict[str, Any], path: Path) -> None:
-    """Fill in a template and write it, whole or not at all.
-
-    Raises:
-        WriteError: it cannot be written.
-    """
+def render(template: str, values: dict[str, Any]) -> str:
+    """A template filled in, with its style and script."""
     script, style = (
         files(__package__).joinpath("templates", name).read_text("utf-8") for name in ("sort.js", "style.css")
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    page = _environment().get_template(template)
-    text = page.render(
-        values,
-        script=Markup(script),
-        style=Markup(style),
-        digest=digest,
-        version=segkit.__version__,
-    )
+    own = {"script": Markup(script), "style": Markup(style), "digest": digest, "version": segkit.__version__}
+    return _environment().get_template(template).render(values, **own)
+
+
+def _write(text: str, path: Path) -> None:
+    """A page, whole or not at all."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8")), durable=False)
 
 
@@ -109,7 +104,7 @@ def _sensible(folder: str, else_: str) -> Iterator[None]:
     try:
         with _undisturbed():
             yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, UndefinedError) as error:
         told = f"{type(error).__name__}: {error}"
         raise RunFolderError(f"{folder} is damaged: {else_} ({told})") from error
 
