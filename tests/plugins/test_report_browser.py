@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,12 +191,12 @@ def test_nothing_hangs_over_and_all_can_be_read(visit: Any, scheme: str, width: 
 def test_it_is_small_and_opens_within_a_second(visit: Any, large: Path) -> None:
     assert large.stat().st_size < 5_000_000
     took = []
-    for _ in range(3):
-        began = time.perf_counter()
+    for _ in range(5):
         tab = visit()
-        took.append(time.perf_counter() - began)
+        tab.wait_for_function("performance.getEntriesByType('navigation')[0].loadEventEnd > 0")
+        took.append(tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))  # ms
         assert tab.locator("#classes tbody tr").count() == CLASSES
-    assert min(took) < 1
+    assert min(took) < 1000
 
 
 def test_it_works_without_its_script(visit: Any) -> None:
