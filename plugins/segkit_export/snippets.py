@@ -6,7 +6,8 @@ from segkit_export.origin import Origin
 from segkit_export.outcome import Exported
 from segkit_export.place import MARK
 
-_IMAGE = """pixels = np.asarray(Image.open("photo.jpg").convert("RGB"){resize})
+_IMAGE = """photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")  # upright
+pixels = np.asarray(photo{resize})
 image = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])  # uint8 [1,3,H,W]"""
 
 _LABELS = {
@@ -18,7 +19,7 @@ _ONNX = """import json
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession({name}, providers=["CPUExecutionProvider"])
 {image}
@@ -32,7 +33,7 @@ _PROGRAM = """import json
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 facts = {{"classes": "", "palette": ""}}
 model = torch.export.load({name}, extra_files=facts).module()

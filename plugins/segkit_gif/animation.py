@@ -62,7 +62,7 @@ def chosen(frames: Sequence[Frame], most: int = MOST_FRAMES) -> list[Frame]:
 def animated(frames: Sequence[Frame], width: int) -> bytes:
     """A GIF that repeats for ever, its last frame longest; all frames share one palette, so that only changes count."""
     bar = tqdm(frames, f"samples.gif, {width} pixels wide", unit=" frames", leave=False, disable=None)
-    pictures = [_drawn(path, title, width) for path, title in bar]
+    pictures = _of_one_size([_drawn(path, title, width) for path, title in bar])
     palette = _palette(pictures)
     indexed = [each.quantize(palette=palette, dither=Image.Dither.NONE) for each in pictures]
     step = min(0.7, max(0.1, SECONDS / len(indexed)))
@@ -74,7 +74,7 @@ def animated(frames: Sequence[Frame], width: int) -> bytes:
 
 
 def _drawn(path: Path, title: str, width: int) -> Image.Image:
-    """A sheet under its title; as high as it comes, for all sheets of a run are of one size."""
+    """A sheet under its title."""
     with Image.open(path) as opened:
         sheet = opened.convert("RGB")
     if sheet.width > width:
@@ -84,6 +84,17 @@ def _drawn(path: Path, title: str, width: int) -> Image.Image:
     picture.paste(head, (GAP, GAP))
     picture.paste(sheet, (0, GAP + head.height))
     return picture
+
+
+def _of_one_size(pictures: Sequence[Image.Image]) -> Sequence[Image.Image]:
+    """Sheets of more or fewer images, as a run that goes on may draw: nothing of one shows below another."""
+    size = max(each.width for each in pictures), max(each.height for each in pictures)
+    if all(each.size == size for each in pictures):
+        return pictures
+    padded = [Image.new("RGB", size, "white") for _ in pictures]
+    for page, picture in zip(padded, pictures, strict=True):
+        page.paste(picture)
+    return padded
 
 
 def _palette(pictures: Sequence[Image.Image]) -> Image.Image:

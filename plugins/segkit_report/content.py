@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from segkit.data.resize import resized_size
 from segkit.engine.remedies import remedies
+from segkit.metric.scores import class_precision, class_recall
 from segkit_report.charts import curves
 from segkit_report.heatmap import heat_map, largest
 from segkit_report.pictures import extremes, sheet
@@ -57,10 +58,10 @@ def _classes(story: Story) -> list[dict[str, Any]]:
     splits, last = story.facts.splits, story.last_split
     data = story.record.get("data") or {}
     matrix = story.details.get(last, {}).get("confusion")
-    precision, recall = _precision_and_recall(np.asarray(matrix, np.float64)) if matrix else (None, None)
+    counts = torch.tensor(matrix) if matrix else None
+    precision, recall = (None, None) if counts is None else (class_precision(counts), class_recall(counts))
     rows = []
     for number, name in enumerate(story.classes):
-        iou = splits[last]["class_iou"].get(name)
         rows.append(
             {
                 "name": name,
@@ -69,7 +70,7 @@ def _classes(story: Story) -> list[dict[str, Any]]:
                 "iou": {split: scores["class_iou"].get(name) for split, scores in splits.items()},
                 "precision": None if precision is None else float(precision[number]),
                 "recall": None if recall is None else float(recall[number]),
-                "learned": None if iou is None else is_learned(iou, name, splits[last]["floor"]),
+                "learned": is_learned(story, name),
             }
         )
     return rows
@@ -80,12 +81,6 @@ def _share(split: Mapping[str, Any] | None, name: str) -> float | None:
         return None
     total = sum(split["pixels"].values())
     return split["pixels"][name] / total if total else None
-
-
-def _precision_and_recall(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """By class ``[C]``, NaN where it is never predicted, or never there."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.diag(matrix) / matrix.sum(0), np.diag(matrix) / matrix.sum(1)
 
 
 def _scores(story: Story) -> list[tuple[str, list[tuple[float | None, float | None]]]]:

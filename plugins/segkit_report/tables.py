@@ -12,17 +12,23 @@ from segkit_report.facts import RunFacts
 
 SCORES = ("mean_iou", "pixel_accuracy", "mean_dice")
 NAME = 22  # characters of a run's folder, the end of which tells it from others
-VALUE = 40  # characters of a setting
+VALUE = 40  # characters of a setting, before the runs that have it
+MOST = 150  # characters of a setting that are shown
 
 
 def tables(runs: Sequence[RunFacts], changed: Mapping[str, Sequence[Any]]) -> str:
     """A table a split, one of what the runs cost, and what differs in their settings."""
-    names = [_shortened(run.name) for run in runs]
+    names = [_end(run.name) for run in runs]
+    numbered = len(set(names)) < len(names)
+    if numbered:
+        names = [f"run {number}" for number in range(1, 1 + len(names))]
     parts = [_scores(split, names, runs) for split in splits_of(runs)]
     parts += [_costs(names, runs), _changed(names, changed)]
     unfinished = [name for name, run in zip(names, runs, strict=True) if not run.finished]
     if unfinished:
         parts.append(hanging(f"not finished, the best epoch so far: {', '.join(unfinished)}", 2))
+    if numbered:
+        parts.append("\n".join(f"{name}: {one_line(run.name)}" for name, run in zip(names, runs, strict=True)))
     return "\n\n".join(parts)
 
 
@@ -77,8 +83,8 @@ def _held(title: str, names: Sequence[str], values: Sequence[Any]) -> list[str]:
     """What a title stands above: each value, and the runs that have it."""
     holders: dict[str, list[str]] = {}
     for name, value in zip(names, values, strict=True):
-        holders.setdefault(_value(value), []).append(name)
-    found = [f"    {value:{VALUE}}  {', '.join(each)}" for value, each in holders.items()]
+        holders.setdefault("-" if value is None else one_line(str(value)), []).append(name)
+    found = [f"    {_cut(value):{VALUE}}  {', '.join(each)}" for value, each in holders.items()]
     return [title, *(hanging(line.rstrip(), VALUE + 6) for line in found)]
 
 
@@ -90,11 +96,11 @@ def _decimals(value: Any) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _value(value: Any) -> str:
-    text = "-" if value is None else one_line(str(value))
-    return text if len(text) <= VALUE else f"{text[: VALUE - 1]}…"
+def _cut(value: str) -> str:
+    """The beginning and the end of a long one."""
+    return value if len(value) <= MOST else f"{value[: MOST // 2]}…{value[-MOST // 2 :]}"
 
 
-def _shortened(name: str) -> str:
+def _end(name: str) -> str:
     text = one_line(name)
     return text if len(text) < NAME else f"…{text[-(NAME - 2) :]}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from segkit.engine import collapse
 from segkit_report.story import Story
@@ -24,7 +22,7 @@ class Verdict:
         trouble: what went wrong, or nothing.
         learned: names of classes.
         missed: those that are there and were not learned.
-        absent: those that are not in the split, nor ever predicted.
+        absent: those that no pixel of the split is, predicted or not.
     """
 
     split: str
@@ -42,8 +40,7 @@ def verdict(story: Story) -> Verdict:
     split = story.last_split
     scores = story.facts.splits[split]
     floor = scores["floor"]
-    ious = {name: scores["class_iou"].get(name) for name in story.classes}
-    known = {name: is_learned(iou, name, floor) for name, iou in ious.items() if iou is not None}
+    known = {name: is_learned(story, name) for name in story.classes}
     return Verdict(
         split=split,
         mean_iou=float(scores["mean_iou"]),
@@ -51,21 +48,26 @@ def verdict(story: Story) -> Verdict:
         floor_class=str(floor["class"]),
         trouble=_trouble(story),
         learned=[name for name, yes in known.items() if yes],
-        missed=[name for name, yes in known.items() if not yes],
-        absent=[name for name, iou in ious.items() if iou is None],
+        missed=[name for name, yes in known.items() if yes is False],
+        absent=[name for name, yes in known.items() if yes is None],
     )
 
 
-def is_learned(iou: float, name: str, floor: Mapping[str, Any]) -> bool:
-    """Whether a class's IoU is clearly above that which predicting one class everywhere has."""
+def is_learned(story: Story, name: str) -> bool | None:
+    """Whether a class's IoU is clearly above that of predicting one class everywhere; None where the split has none."""
+    scores, data = story.facts.splits[story.last_split], (story.record.get("data") or {}).get(story.last_split)
+    iou, floor = scores["class_iou"].get(name), scores["floor"]
+    if iou is None or (data and not data["pixels"][name]):
+        return None
     constant = float(floor["pixel_accuracy"]) if name == floor["class"] else 0.0  # all its pixels of all there are
-    return iou >= constant + LEARNED * (1 - constant)
+    return bool(iou >= constant + LEARNED * (1 - constant) and constant < 1)
 
 
 def _trouble(story: Story) -> str:
     splits, last = story.facts.splits, story.last_split
     if not story.result:
-        stuck = any(line.get("collapsed") for line in story.epochs)
+        flagged = any(line.get("collapsed") for line in story.epochs)
+        stuck = flagged and collapse.stuck(story.epochs[-1]["val"])  # it may have recovered
         return f"{collapse.verdict(splits[last], last)}." if stuck else ""
     if story.result.get("collapsed"):
         return f"{collapse.verdict(splits[last], last)}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -33,9 +34,13 @@ def mask_at(mask: Tensor, height: int, width: int) -> Tensor:
 
 
 def resized_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
-    """Height and width after ``resize``: a factor, or [height, width], or None."""
+    """Height and width after ``resize``: a factor, or [height, width], or None.
+
+    A factor is taken as it was written, so that 0.7 of 345 pixels are 241.5, which goes to 242, and not a little less.
+    """
     if resize is None:
         return height, width
     if isinstance(resize, (int, float)):
-        return max(1, round(height * resize)), max(1, round(width * resize))
+        factor = Fraction(str(resize))
+        return max(1, round(height * factor)), max(1, round(width * factor))
     return int(resize[0]), int(resize[1])

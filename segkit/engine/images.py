@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -40,6 +41,7 @@ class Images:
         self.names, self.num_classes = names, num_classes
         self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         self.scored: list[ImageScore] = []
+        self._places: list[int] = []  # in the split, of those scored
 
     def update(self, logits: Tensor, target: Tensor, names: Sequence[str]) -> None:
         """Take in a batch: logits ``[B,C,H,W]``, target ``[B,H,W]``, and what its images are called."""
@@ -57,15 +59,20 @@ class Images:
     def merge(self, world: World) -> None:
         """Take in what the other processes have seen."""
         self.confusion = world.total(self.confusion)
-        place = {name: number for number, name in enumerate(self.names)}
+        places: dict[str, deque[int]] = defaultdict(deque)
+        for number, name in enumerate(self.names):
+            places[name].append(number)  # somebody's images may share a name
         every = [score for those in world.gather(self.scored) for score in those]
-        self.scored = sorted(every, key=lambda score: place.get(score.name, len(place)))
+        placed = sorted((places[score.name].popleft(), number) for number, score in enumerate(every))
+        self.scored = [every[number] for _, number in placed]
+        self._places = [place for place, _ in placed]
 
     def ranked(self) -> list[int]:
         """The indices of the images that have a score, the worst first."""
-        place = {name: number for number, name in enumerate(self.names)}
-        known = [score for score in self.scored if score.mean_iou == score.mean_iou]
-        return [place[score.name] for score in sorted(known, key=lambda score: score.mean_iou)]
+        found = [(score.mean_iou, place) for score, place in zip(self.scored, self._places, strict=True)]
+        return [
+            place for _, place in sorted(pair for pair in found if pair[0] == pair[0])
+        ]  # NaN is not equal to itself
 
     def as_json(self) -> dict[str, Any]:
         """Both, for ``details.json``."""

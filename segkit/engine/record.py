@@ -67,5 +67,7 @@ def write_result(result: Result, images: Mapping[str, Images]) -> None:
 
 def forget_the_end(folder: Path) -> None:
     """Remove what an earlier end wrote: where a run goes on, it is no longer the result."""
-    for name in ("model.safetensors", "details.json", "result.json"):
+    for name in ("model.safetensors", "details.json", "result.json", "samples/best.png"):
         (folder / name).unlink(missing_ok=True)
+    for path in [*folder.glob("samples/hardest_*.png"), *folder.glob("samples/easiest_*.png")]:
+        path.unlink()

@@ -118,6 +118,11 @@ def test_resized_size(resize: float | list[int] | None, size: tuple[int, int]) -
     assert resized_size(10, 20, resize) == size
 
 
+def test_a_factor_is_the_decimal_that_was_written() -> None:
+    assert resized_size(345, 230, 0.7) == (242, 161)  # 241.5, to the even number; 345 * 0.7 is less than that
+    assert resized_size(230, 10, 0.55) == (126, 6)  # 126.5; 230 * 0.55 is more
+
+
 def test_resizing_keeps_the_mask_for_scores_and_its_labels_for_training() -> None:
     mask = torch.tensor([[0, 7], [9, 255]], dtype=torch.uint8).repeat_interleave(8, 0).repeat_interleave(8, 1)
     sample = Sample(torch.zeros(3, 16, 16, dtype=torch.uint8), mask, "s")

@@ -39,6 +39,14 @@ def test_each_image_has_its_own_scores_and_all_have_one_matrix() -> None:
     assert images.ranked() == [1, 0]
 
 
+def test_images_of_one_name_are_still_two() -> None:
+    images = Images(["a", "a", "a"], 3)
+    images.update(logits([0, 0], [1, 1], [0, 1]), torch.zeros(3, 1, 2, dtype=torch.int64), ["a", "a", "a"])
+    images.merge(World())
+    assert [score.pixel_accuracy for score in images.scored] == [1, 0, 0.5]
+    assert images.ranked() == [1, 2, 0]
+
+
 def test_what_several_processes_saw_comes_in_the_order_of_the_split() -> None:
     ours, theirs = Images(["a", "b", "c"], 3), Images(["a", "b", "c"], 3)
     ours.update(logits([0]), torch.tensor([[[0]]]), ["b"])

@@ -83,6 +83,33 @@ def test_settings_are_named_as_on_the_command_line():
     assert differences([one, one]) == {}
 
 
+def test_two_losses_of_one_name_are_two():
+    one, two, three = (
+        {"loss": [{"name": "dice", "scale": scale} for scale in scales]} for scales in ([1.0, 2.0], [3.0, 2.0], [1.0])
+    )
+    assert differences([one, two]) == {"loss.dice.scale": [1.0, 3.0]}
+    assert differences([one, three]) == {"loss.dice-2": ["yes", None], "loss.dice-2.scale": [2.0, None]}
+
+
+def test_long_values_and_long_names_that_end_alike_stay_apart(tmp_path, capsys):
+    places = []
+    for number in (1, 2):
+        place = tmp_path / f"{number}" / "camvid-resnet34-with-a-long-name"
+        place.parent.mkdir()
+        write_run(place, "fp32", 0.1 * number)
+        record = json.loads((place / "run.json").read_text())
+        record["config"]["dataset"] = {"root": f"/a/long/way/to/where/the/datasets/are/camvid_v{number}/{'x' * 20}"}
+        (place / "run.json").write_text(json.dumps(record))
+        places.append(str(place))
+    assert main(["compare", *places]) == 0
+    printed = capsys.readouterr().out
+    assert [line.split()[:3] for line in printed.splitlines()[1:3]] == [["run", "1", "0.100"], ["run", "2", "0.200"]]
+    changed = " ".join(printed.partition("what differs")[2].split())
+    assert f"camvid_v1/{'x' * 20} run 1" in changed
+    assert f"camvid_v2/{'x' * 20} run 2" in changed
+    assert printed.endswith(f"run 1: {places[0]}\nrun 2: {places[1]}\n")
+
+
 def test_a_run_under_way_shows_its_best_epoch(runs, tmp_path, capsys):
     going = write_run(tmp_path / "going", "fp32", 0.333, finished=False)
     assert main(["compare", runs[0], str(going)]) == 0

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 import segkit
@@ -81,8 +81,10 @@ def run_onnx(path: Path, pixels: Any) -> Any:
 
 
 def run_code(readme: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The block of Python in a card, run in its folder with a photo in it."""
-    Image.fromarray(image(40, 56)).save(readme.parent / "photo.jpg")
+    """The block of Python in a card, run in its folder with a photo in it, 40 x 56 once it is upright."""
+    upright = Image.Exif()
+    upright[0x0112] = 6
+    Image.fromarray(image(56, 40)).save(readme.parent / "photo.jpg", exif=upright)
     (code,) = re.findall(r"^```python\n(.*?)^```$", readme.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     found: dict[str, Any] = {}
     monkeypatch.chdir(readme.parent)
@@ -147,7 +149,7 @@ def test_torch_export_takes_any_size_and_is_loaded_anew(
     found = run_code(tmp_path / "a b" / "README.md", monkeypatch)
     predictor = segkit.load(run, device="cpu", precision="fp32")
     assert found["answer"].shape == (1, 6, 40, 56)
-    logits = predictor.logits(np.array(Image.open("photo.jpg"))).numpy()
+    logits = predictor.logits(np.array(ImageOps.exif_transpose(Image.open("photo.jpg")))).numpy()
     np.testing.assert_allclose(found["answer"][0], logits, rtol=0, atol=1e-5 * np.abs(logits).max())
     assert tuple(found["classes"]) == predictor.classes
 
@@ -236,7 +238,7 @@ def test_markdown_is_escaped(given: str, shown: str) -> None:
     assert escaped(given) == shown
 
 
-@pytest.mark.parametrize("resize", [0.5, 0.3, 0.75, 1.5, 2, [20, 30], None])
+@pytest.mark.parametrize("resize", [0.5, 0.3, 0.55, 0.7, 0.75, 1.15, 1.5, 2, [20, 30], None])
 def test_sides_are_rounded_as_the_data_is(resize: Any) -> None:
     for side in range(4, 400):
         assert resized_sides(side, side + 1, resize) == resized_size(side, side + 1, resize), (side, resize)

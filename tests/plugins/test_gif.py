@@ -81,6 +81,16 @@ def write(folder: Path, epochs: int, width: int = 60) -> None:
         Image.fromarray(noise).save(folder / "samples" / f"epoch_{epoch:04d}.png")
 
 
+def test_a_sheet_of_fewer_images_shows_nothing_of_the_one_before(tmp_path: Path) -> None:
+    write(tmp_path, 3)
+    Image.new("RGB", (60, 20), "black").save(tmp_path / "samples" / "epoch_0003.png")
+    animation.write(tmp_path)
+    drawn = [np.asarray(frame) for _, frame in frames(tmp_path)]
+    assert len({frame.shape for frame in drawn}) == 1
+    assert (drawn[-1][-20:] > 250).all()
+    assert (drawn[0][-20:] < 200).any()
+
+
 def test_a_title_says_the_epoch_and_its_score_beside_its_floor(tmp_path: Path) -> None:
     write(tmp_path, 3)
     found = animation.found(tmp_path)

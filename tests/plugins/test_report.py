@@ -100,6 +100,7 @@ def test_the_verdict_stands_first_and_is_that_of_test(run: Path) -> None:
     floor = {"class": "background", "mean_iou": 0.15, "pixel_accuracy": 0.9}
     change(run / "result.json", collapsed=False, splits__train__mean_iou=0.3, splits__test__mean_iou=0.33)
     change(run / "result.json", splits__test__class_iou=ious, splits__test__floor=floor)
+    change(run / "run.json", data__test__pixels=dict.fromkeys(NAMES, 5))
     text = page(run)
     assert text.index('id="verdict"') < text.index('id="curves"')
     told = plain(section(text, "verdict"))
@@ -111,14 +112,43 @@ def test_the_verdict_stands_first_and_is_that_of_test(run: Path) -> None:
     assert rows(text, "verdict")["mean_iou"][-2:] == ["0.330", "0.150"]
 
 
+def told_learned(run: Path, name: str, iou: float, pixels: int = 5) -> bool | None:
+    change(run / "result.json", **{f"splits__test__class_iou__{name}": iou})
+    change(run / "run.json", **{f"data__test__pixels__{name}": pixels})
+    return is_learned(read_story(str(run)), name)
+
+
 def test_the_constant_prediction_itself_has_learned_nothing(run: Path) -> None:
-    floor = {"class": "background", "mean_iou": 0.15, "pixel_accuracy": 0.9}
-    assert not is_learned(0.9, "background", floor)
-    assert is_learned(0.91, "background", floor)
-    assert not is_learned(0.09, "disc", floor)
-    change(run / "result.json", splits__test__class_iou={**dict.fromkeys(NAMES, 0.0), "background": 0.9})
     change(run / "result.json", splits__test__floor__pixel_accuracy=0.9)
-    assert verdict(read_story(str(run))).learned == []
+    assert told_learned(run, "background", 0.90) is False
+    assert told_learned(run, "background", 0.91) is True
+    assert told_learned(run, "disc", 0.09) is False
+    change(run / "result.json", splits__test__floor__pixel_accuracy=1.0)
+    assert told_learned(run, "background", 1.0) is False
+
+
+def test_a_class_that_is_only_predicted_is_not_in_the_split(run: Path) -> None:
+    change(run / "run.json", data__test__pixels=dict.fromkeys(NAMES, 5))
+    change(run / "result.json", splits__test__class_iou=dict.fromkeys(NAMES, 0.5))
+    assert told_learned(run, "ring", 0.0, pixels=0) is None
+    found = verdict(read_story(str(run)))
+    assert found.absent == ["ring"]
+    assert len(found.learned) + len(found.missed) == 5
+
+
+def test_a_run_under_way_that_has_recovered_is_no_failure(run: Path) -> None:
+    (run / "result.json").unlink()
+    *lines, last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    floor = last["val"]["floor"]
+
+    def trouble(mean_iou: float) -> str:
+        now = {**last, "val": {**last["val"], "mean_iou": mean_iou, "mean_accuracy": mean_iou}}
+        written = [{**line, "collapsed": True} for line in lines] + [now]
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in written))
+        return verdict(read_story(str(run))).trouble
+
+    assert "learned next to nothing" in trouble(floor["mean_iou"])
+    assert trouble(0.8) == ""
 
 
 def test_a_collapsed_run_says_so_and_what_to_try(run: Path) -> None:
@@ -303,6 +333,15 @@ def test_a_run_under_way_and_one_before_its_first_epoch(run: Path, capsys: Any) 
     capsys.readouterr()
     assert main(["report", str(run)]) == 2
     assert "no epoch of this run has ended yet" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_leaves_no_picture_of_its_former_end(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    segkit.run(CONFIG, {"output.dir": str(folder), "train.epochs": 1})
+    assert (folder / "samples" / "hardest_2.png").exists()
+    segkit.run(CONFIG, {"output.dir": str(folder), "train.epochs": 2, "output.samples": 1}, resume=True)
+    assert (folder / "samples" / "hardest_1.png").exists()
+    assert not list((folder / "samples").glob("*est_2.png"))
 
 
 def test_a_place_that_cannot_be_written(run: Path, capsys: Any) -> None:
