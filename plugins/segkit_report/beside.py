@@ -7,8 +7,9 @@ from typing import Any
 
 from segkit_report.charts import SERIES, Chart, chart
 from segkit_report.content import costs
+from segkit_report.facts import same_data
 from segkit_report.story import Story
-from segkit_report.tables import SCORES, splits_of
+from segkit_report.tables import OTHER_DATA, SCORES, splits_of
 
 
 def beside(stories: Sequence[Story], changed: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -21,7 +22,8 @@ def beside(stories: Sequence[Story], changed: Mapping[str, Sequence[Any]]) -> di
         "names": names,
         "unfinished": [name for name, story in zip(names, stories, strict=True) if not story.result],
         "headings": SCORES,
-        "splits": [(split, _scores(split, names, stories)) for split in splits],
+        "splits": [(split, _same(split, stories), _scores(split, names, stories)) for split in splits],
+        "other_data": OTHER_DATA,
         "curves": _curves(names, stories),
         "classes": [(split, rows) for split in splits if (rows := _classes(split, stories))],
         "costs": [(name, [each.get(name, "") for each in told]) for name in dict.fromkeys(n for t in told for n in t)],
@@ -36,6 +38,10 @@ def _names(stories: Sequence[Story]) -> list[str]:
     return last if len(set(last)) == len(last) else paths
 
 
+def _same(split: str, stories: Sequence[Story]) -> bool:
+    return same_data([story.facts.splits[split] for story in stories if split in story.facts.splits])
+
+
 def _scores(
     split: str, names: Sequence[str], stories: Sequence[Story]
 ) -> list[tuple[str, list[tuple[Any, Any, bool]]]]:
@@ -47,10 +53,11 @@ def _scores(
     }
     values = {name: [each.get(name) or 0.0 for each in found.values()] for name in SCORES}
     best, worst = ({name: chosen(row) for name, row in values.items()} for chosen in (max, min))
+    same = same_data(list(found.values()))
     return [
         (
             run,
-            [(s.get(name), s["floor"].get(name), s.get(name) == best[name] != worst[name]) for name in SCORES],
+            [(s.get(name), s["floor"].get(name), same and s.get(name) == best[name] != worst[name]) for name in SCORES],
         )
         for run, s in found.items()
     ]

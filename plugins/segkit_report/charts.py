@@ -89,8 +89,8 @@ def chart(
         axes: Axes = figure.add_subplot()
         for number, (name, values, colour) in enumerate(lines):
             dashes = ("-", "--", "-.", ":")[number // len(SERIES) % 4]  # where a colour comes again
-            marker = "o" if len(epochs) == 1 else ""
             known = [float("nan") if value is None else value for value in values]
+            marker = "o" if len(values) - values.count(None) == 1 else ""  # a line of one point is none
             axes.plot(epochs[: len(known)], known, color=colour, linestyle=dashes, marker=marker, label=one_line(name))
         if floor is not None:
             axes.axhline(floor, color=FLOOR, linestyle="--", label=f"floor {floor:.3f}")

@@ -56,7 +56,6 @@ def _named(config: Mapping[str, Any], table: str) -> str:
 def _classes(story: Story) -> list[dict[str, Any]]:
     """A row a class: colour, share and IoU by split, precision and recall on the last one."""
     splits, last = story.facts.splits, story.last_split
-    data = story.record.get("data") or {}
     matrix = story.details.get(last, {}).get("confusion")
     counts = torch.tensor(matrix) if matrix else None
     precision, recall = (None, None) if counts is None else (class_precision(counts), class_recall(counts))
@@ -66,7 +65,7 @@ def _classes(story: Story) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "colour": "#{:02x}{:02x}{:02x}".format(*map(int, story.model["palette"][number])),
-                "share": _share(data.get(last), name),
+                "share": story.share(last, name),
                 "iou": {split: scores["class_iou"].get(name) for split, scores in splits.items()},
                 "precision": None if precision is None else float(precision[number]),
                 "recall": None if recall is None else float(recall[number]),
@@ -74,13 +73,6 @@ def _classes(story: Story) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _share(split: Mapping[str, Any] | None, name: str) -> float | None:
-    if not split:
-        return None
-    total = sum(split["pixels"].values())
-    return split["pixels"][name] / total if total else None
 
 
 def _scores(story: Story) -> list[tuple[str, list[tuple[float | None, float | None]]]]:
@@ -102,15 +94,13 @@ def _data(story: Story) -> list[tuple[str, int, float]]:
 def costs(story: Story) -> list[tuple[str, str]]:
     """What the run took, and by what it was made."""
     known, train = story.facts.costs, [line["train"] for line in story.epochs]
-    seconds = known["seconds"] or sum(each["seconds"] for each in train)
     memory = known["peak_memory_bytes"]
-    precision = known["precision"] or story.model.get("precision")
     rows = [
-        ("time", str(timedelta(seconds=round(seconds)))),
+        ("time", str(timedelta(seconds=round(known["seconds"])))),
         ("an epoch's training", f"{np.median([each['seconds'] for each in train]):.1f} s (median)"),
         ("images a second", f"{known['images_per_second']:.1f}"),
         ("peak memory", f"{memory / 2**20:,.0f} MiB" if memory else ""),
-        ("precision", str(precision or "")),
+        ("precision", str(known["precision"] or "")),
         ("device", str(known["device"] or "")),
         ("best epoch", f"{story.best_epoch} of {len(story.epochs)}"),
         ("stopped early", str(story.result.get("stopped_early") or "")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,21 @@ def read_run(place: str) -> RunFacts:
     return RunFacts(place.rstrip("/") or place, finished, settings, splits, {name: result.get(name) for name in COSTS})
 
 
+def same_data(scores: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether scores of one split may be set side by side: those of other images or classes have other floors."""
+    floors = [(each["floor"].get("class"), each["floor"].get("mean_iou")) for each in scores]
+    return all(floor == floors[0] for floor in floors)
+
+
 def _best_so_far(folder: Path) -> dict[str, Any]:
     path = folder / "metrics.jsonl"
     try:
         epochs = [json.loads(line) for line in path.read_text().splitlines()]
         best = [each for each in epochs if each["best"]][-1]
-        trained = {"images_per_second": best["train"]["images_per_second"], "seconds": None}
-        return {"splits": {"val": best["val"]}, "best_epoch": best["epoch"], **trained}
+        seconds = sum(each["train"]["seconds"] for each in epochs)
+        trained = {"images_per_second": best["train"]["images_per_second"], "seconds": seconds}
+        precision = read_json(folder / "config.json").get("precision")
+        return {"splits": {"val": best["val"]}, "best_epoch": best["epoch"], "precision": precision, **trained}
     except (OSError, IndexError):
         raise RunFolderError(f"{folder}: no epoch of this run has ended yet") from None
     except (ValueError, KeyError, TypeError) as error:

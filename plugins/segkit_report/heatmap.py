@@ -41,13 +41,13 @@ class Confusion:
 def heat_map(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str) -> Chart:
     """Each row a class, and the shares of its pixels by predicted class."""
     matrix = np.asarray(counts, np.float64)  # [C,C]
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    shares = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     names = [cut(one_line(name), NAME) for name in classes]
     side = min(3.0 + 0.28 * len(names), 16.0)  # inches
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "confusion", "axes.spines.left": False}):
         figure = Figure(figsize=(side, side - 0.5), layout="constrained")
         axes = figure.add_subplot()
-        image = axes.pcolormesh(shares, cmap="viridis", vmin=0, vmax=1, rasterized=len(names) > 64)
+        image = axes.pcolormesh(shares, cmap="viridis", vmin=0, vmax=100, rasterized=len(names) > 64)
         axes.invert_yaxis()
         axes.set_aspect("equal")
         places = np.arange(len(names)) + 0.5
@@ -59,10 +59,10 @@ def heat_map(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str
         axes.set_ylabel("true")
         if len(names) <= FIGURES:
             for row, column in np.ndindex(*shares.shape):
-                colour = "black" if shares[row, column] > 0.5 else "white"
-                text = f"{100 * shares[row, column]:.0f}"
+                colour = "black" if shares[row, column] > 50 else "white"
+                text = f"{shares[row, column]:.0f}"
                 axes.text(column + 0.5, row + 0.5, text, color=colour, ha="center", va="center", fontsize="small")
-        figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
+        figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.7)
         told = f"confusion matrix of {split}: of each class the shares of its pixels by predicted class"
         return Chart("confusion", told, svg(figure, "confusion"))
 

@@ -45,6 +45,12 @@ class Story:
         """Their names."""
         return [str(name) for name in self.model["classes"]]
 
+    def share(self, split: str, name: str) -> float | None:
+        """A class's share of the labelled pixels, where it is known: what predicting it everywhere scores."""
+        found = (self.record.get("data") or {}).get(split)
+        total = sum(found["pixels"].values()) if found else 0
+        return found["pixels"][name] / total if found and total else None
+
     @property
     def best_epoch(self) -> int:
         """The one whose weights are kept."""

@@ -8,11 +8,12 @@ from typing import Any
 from segkit.cli.text import hanging, terminal_width
 from segkit.engine.console import number
 from segkit.errors import one_line
-from segkit_report.facts import RunFacts
+from segkit_report.facts import RunFacts, same_data
 
 SCORES = ("mean_iou", "pixel_accuracy", "mean_dice")
 NAME = 22  # characters of a run's folder, the end of which tells it from others
 VALUE = 40  # characters of a setting, before the runs that have it
+OTHER_DATA = "not to be compared: the floors differ, so these are other images or other classes"
 MOST = 150  # characters of a setting that are shown
 
 
@@ -46,6 +47,8 @@ def _scores(split: str, names: Sequence[str], runs: Sequence[RunFacts]) -> str:
         if found is not None:
             cells = [number(each) for score in SCORES for each in (found.get(score), found["floor"].get(score))]
             lines.append(f"{name:{NAME}}" + _row(cells, widths))
+    if not same_data([run.splits[split] for run in runs if split in run.splits]):
+        lines.append(f"  {OTHER_DATA}")
     return "\n".join(lines)
 
 

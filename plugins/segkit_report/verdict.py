@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from segkit.engine import collapse
 from segkit_report.story import Story
 
-LEARNED = 0.1  # of the way from the IoU that a constant prediction has of the class to a perfect one
+LEARNED = 0.1  # of the way from the IoU of predicting the class everywhere, its share, to a perfect one
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,11 @@ def verdict(story: Story) -> Verdict:
 
 
 def is_learned(story: Story, name: str) -> bool | None:
-    """Whether a class's IoU is clearly above that of predicting one class everywhere; None where the split has none."""
-    scores, data = story.facts.splits[story.last_split], (story.record.get("data") or {}).get(story.last_split)
-    iou, floor = scores["class_iou"].get(name), scores["floor"]
-    if iou is None or (data and not data["pixels"][name]):
+    """Whether a class's IoU is clearly above that of predicting it everywhere; None where the split has none of it."""
+    iou, share = story.facts.splits[story.last_split]["class_iou"].get(name), story.share(story.last_split, name)
+    if iou is None or share == 0:
         return None
-    constant = float(floor["pixel_accuracy"]) if name == floor["class"] else 0.0  # all its pixels of all there are
+    constant = share or 0.0  # all its pixels, of all that there are
     return bool(iou >= constant + LEARNED * (1 - constant) and constant < 1)
 
 

@@ -66,7 +66,7 @@ class Check:
             for finding in [*scan.errors, *scan.warnings]:
                 print(f"{finding.severity}: {printable(finding)}")
             print(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")
-            if any(finding.of_file for finding in scan.findings) and not arguments.quiet:
+            if any(finding.of_file for finding in scan.errors) and not arguments.quiet:
                 print(f"--json names every file; {SKIP}")
         if arguments.pictures:
             _write_pictures(scan, folder, arguments.quiet)

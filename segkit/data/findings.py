@@ -48,19 +48,18 @@ def of_faults(
     faults: Mapping[str, Sequence[Fault]],
     facts: Mapping[str, Sequence[Facts]],
     splits: Mapping[str, Dataset],
-    on_bad: Literal["stop", "skip"],
+    on_bad: Literal["stop", "skip"] | None = None,
 ) -> list[Finding]:
-    """The faults of the files of all splits, with one proposal for all."""
-    severity: Literal["error", "warning"] = "error" if on_bad == "stop" else "warning"
+    """The faults of the files of all splits, with one proposal for all; without ``on_bad`` they cannot be skipped."""
+    severity: Literal["error", "warning"] = "warning" if on_bad == "skip" else "error"
     found = []
     kinds = {split: {(fault.kind, fault.what) for fault in those} for split, those in faults.items()}
     for group in grouped(fault for those in faults.values() for fault in those):
         where = [split for split, those in kinds.items() if (group.kind, group.what) in those]
         advise = _adviser(splits[where[0]], [each for those in facts.values() for each in those])
-        text = ("" if on_bad == "stop" else "left out: ") + group.told(advise)
-        found.append(
-            Finding(group.kind, severity, ", ".join(where), text, tuple(each.file for each in group.faults), True)
-        )
+        text = ("left out: " if on_bad == "skip" else "") + group.told(advise)
+        files = tuple(each.file for each in group.faults)
+        found.append(Finding(group.kind, severity, ", ".join(where), text, files, of_file=on_bad is not None))
     return found
 
 

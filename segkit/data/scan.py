@@ -116,7 +116,7 @@ def scan_splits(
         kept[name] = dataset if len(usable) == len(noted[name]) else Subset(dataset, list(usable))
         wrong[name] = [fault for each in noted[name] if not isinstance(each, Facts) for fault in each]
     # without its partner a file is never skipped: which images are dealt to which split would depend on it
-    found = findings.of_faults(faults or {}, facts, splits, "stop")
+    found = findings.of_faults(faults or {}, facts, splits)
     found += findings.of_faults(wrong, facts, splits, settings.on_bad)
     found += findings.of_nothing(splits, facts, settings.on_bad)
     for name, dataset in kept.items():

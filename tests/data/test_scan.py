@@ -379,7 +379,11 @@ def test_samples_of_one_file_are_never_taken_for_each_other(root: Path) -> None:
 def test_an_image_without_its_mask_is_an_error_although_bad_files_may_be_skipped(root: Path, check: Check) -> None:
     # F28
     (root / "masks" / "train" / "train0.png").unlink()
-    assert "train0.png: image without a mask" in texts(check(on_bad="skip"))
+    scan = check(on_bad="skip")
+    assert "train0.png: image without a mask" in texts(scan)
+    with pytest.raises(LabelError) as refused:
+        scan.refuse_errors()
+    assert "on_bad" not in str(refused.value)  # that would not help
 
 
 def test_links_to_nowhere_and_folders_are_told(root: Path, check: Check) -> None:

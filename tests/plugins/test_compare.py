@@ -22,6 +22,7 @@ def write_run(folder: Path, precision: str, mean_iou: float, finished: bool = Tr
     }
     record = {"segkit": "0.1.0", "packages": {"torch": "2.14"}, "config": config}
     (folder / "run.json").write_text(json.dumps(record))
+    (folder / "config.json").write_text(json.dumps({"precision": precision}))
     scores: dict[str, Any] = {**SCORES, "mean_iou": mean_iou}
     if finished:
         result = {"splits": {"val": scores, "test": {**scores, "mean_iou": mean_iou - 0.1}}, "best_epoch": 3}
@@ -30,7 +31,12 @@ def write_run(folder: Path, precision: str, mean_iou: float, finished: bool = Tr
         (folder / "result.json").write_text(json.dumps(result))
     else:
         epochs = [
-            {"epoch": number, "best": best, "train": {"images_per_second": 5.0}, "val": {**scores, "mean_iou": iou}}
+            {
+                "epoch": number,
+                "best": best,
+                "train": {"images_per_second": 5.0, "seconds": 7.0},
+                "val": {**scores, "mean_iou": iou},
+            }
             for number, best, iou in [(1, True, 0.2), (2, True, mean_iou), (3, False, 0.1)]
         ]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in epochs))
@@ -116,7 +122,7 @@ def test_a_run_under_way_shows_its_best_epoch(runs, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert rows(printed, "val")[1][0] == "0.333"
     assert len(rows(printed, "test")) == 1
-    assert rows(printed, "best")[1][:3] == ["2", "-", "5.0"]
+    assert rows(printed, "best")[1] == ["2", "21.0", "5.0", "-", "fp32", "-"]
     assert printed.splitlines()[-1].startswith("not finished, the best epoch so far: ")
 
 

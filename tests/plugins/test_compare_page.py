@@ -53,11 +53,15 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(content))
 
 
-def cells(text: str, section: str) -> list[list[str]]:
-    """The body rows of a section's tables, without tags."""
-    found = re.search(rf'<section id="{section}">.*?</section>', text, re.DOTALL)
+def section(text: str, name: str) -> str:
+    found = re.search(rf'<section id="{name}">.*?</section>', text, re.DOTALL)
     assert found
-    rows = re.findall(r"<tr>(<th scope=\"row\">.*?)</tr>", found[0], re.DOTALL)
+    return found[0]
+
+
+def cells(text: str, name: str) -> list[list[str]]:
+    """The body rows of a section's tables, without tags."""
+    rows = re.findall(r"<tr>(<th scope=\"row\">.*?)</tr>", section(text, name), re.DOTALL)
     return [[re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
 
 
@@ -93,6 +97,24 @@ def test_curves_of_unequal_length_have_a_line_a_run_and_the_floor_they_share(fol
     lines = (folder / "full" / "metrics.jsonl").read_text().splitlines()[:-1]
     (folder / "full" / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(change_floor)]) + "\n")
     assert "; floor" not in "".join(re.findall(r'aria-label="(.*? by epoch;.*?)"', page(folder)))
+
+
+def test_runs_on_other_data_are_no_rivals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "floors differ" not in page(folder)
+    assert "floors differ" not in capsys.readouterr().out
+    for run, score in (("full", 0.25), ("longer", 0.5)):
+        change(folder / run / "result.json", splits__test__mean_iou=score, splits__test__floor__mean_iou=score / 2)
+    text = page(folder)
+    assert "Test: not to be compared: the floors differ" in text
+    assert "<strong>0.500</strong>" not in text
+    assert capsys.readouterr().out.count("the floors differ, so these are other images or other classes") == 1
+
+
+def test_a_curve_of_one_epoch_is_a_point(folder: Path) -> None:
+    lines = (folder / "full" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    before = section(page(folder), "curves").count("<use")
+    (folder / "full" / "metrics.jsonl").write_text(lines[0])
+    assert section(page(folder), "curves").count("<use") > before
 
 
 def test_names_of_strangers_are_text(folder: Path) -> None:

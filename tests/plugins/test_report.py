@@ -96,11 +96,11 @@ def test_a_run_ends_with_its_report_and_the_command_writes_the_same(run: Path, c
 
 
 def test_the_verdict_stands_first_and_is_that_of_test(run: Path) -> None:
-    ious = dict(zip(NAMES, [0.95, 0.5, 0.11, 0.09, 0.0, None], strict=True))
+    ious = dict(zip(NAMES, [0.95, 0.5, 0.26, 0.24, 0.0, None], strict=True))
     floor = {"class": "background", "mean_iou": 0.15, "pixel_accuracy": 0.9}
     change(run / "result.json", collapsed=False, splits__train__mean_iou=0.3, splits__test__mean_iou=0.33)
     change(run / "result.json", splits__test__class_iou=ious, splits__test__floor=floor)
-    change(run / "run.json", data__test__pixels=dict.fromkeys(NAMES, 5))
+    change(run / "run.json", data__test__pixels=dict.fromkeys(NAMES, 5))  # a sixth each
     text = page(run)
     assert text.index('id="verdict"') < text.index('id="curves"')
     told = plain(section(text, "verdict"))
@@ -112,25 +112,27 @@ def test_the_verdict_stands_first_and_is_that_of_test(run: Path) -> None:
     assert rows(text, "verdict")["mean_iou"][-2:] == ["0.330", "0.150"]
 
 
-def told_learned(run: Path, name: str, iou: float, pixels: int = 5) -> bool | None:
+def told_learned(run: Path, name: str, iou: float, pixels: int) -> bool | None:
+    """Of a hundred labelled pixels."""
+    other = next(each for each in NAMES if each != name)
     change(run / "result.json", **{f"splits__test__class_iou__{name}": iou})
-    change(run / "run.json", **{f"data__test__pixels__{name}": pixels})
+    change(run / "run.json", data__test__pixels={**dict.fromkeys(NAMES, 0), name: pixels, other: 100 - pixels})
     return is_learned(read_story(str(run)), name)
 
 
-def test_the_constant_prediction_itself_has_learned_nothing(run: Path) -> None:
-    change(run / "result.json", splits__test__floor__pixel_accuracy=0.9)
-    assert told_learned(run, "background", 0.90) is False
-    assert told_learned(run, "background", 0.91) is True
-    assert told_learned(run, "disc", 0.09) is False
-    change(run / "result.json", splits__test__floor__pixel_accuracy=1.0)
-    assert told_learned(run, "background", 1.0) is False
+def test_predicting_a_class_everywhere_is_not_to_have_learned_it(run: Path) -> None:
+    assert told_learned(run, "background", 0.90, pixels=90) is False
+    assert told_learned(run, "background", 0.91, pixels=90) is True
+    assert told_learned(run, "disc", 0.27, pixels=20) is False
+    assert told_learned(run, "disc", 0.29, pixels=20) is True
+    assert told_learned(run, "background", 1.0, pixels=100) is False
+    change(run / "run.json", data=None)
+    assert is_learned(read_story(str(run)), "disc") is True
 
 
 def test_a_class_that_is_only_predicted_is_not_in_the_split(run: Path) -> None:
-    change(run / "run.json", data__test__pixels=dict.fromkeys(NAMES, 5))
-    change(run / "result.json", splits__test__class_iou=dict.fromkeys(NAMES, 0.5))
-    assert told_learned(run, "ring", 0.0, pixels=0) is None
+    change(run / "run.json", data__test__pixels={**dict.fromkeys(NAMES, 5), "ring": 0})
+    change(run / "result.json", splits__test__class_iou=dict.fromkeys(NAMES, 0.5), splits__test__class_iou__ring=0.0)
     found = verdict(read_story(str(run)))
     assert found.absent == ["ring"]
     assert len(found.learned) + len(found.missed) == 5
