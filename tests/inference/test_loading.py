@@ -44,7 +44,7 @@ def test_weights_and_config_alone_are_enough_anywhere(run_folder, picture, label
     for given in (place, "model.safetensors", "."):
         assert np.array_equal(segkit.load(given, device="cpu").predict(picture), labels)
     (place / "config.json").unlink()
-    with pytest.raises(RunFolderError, match="it holds no config.json"):
+    with pytest.raises(RunFolderError, match=r"it holds no config\.json"):
         segkit.load("model.safetensors")
 
 
