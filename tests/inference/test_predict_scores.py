@@ -216,7 +216,13 @@ def test_scores_are_those_of_evaluate(tmp_path, monkeypatch, capsys, stored, res
     assert predict(Path("runs/mine"), *command, "--json") == 0
     found = json.loads(capsys.readouterr().out)["scores"]
     assert set(expected) - set(found) == {"loss", "losses"}
-    assert found == {name: value for name, value in expected.items() if name in found}
+    assert found["floor"] == expected["floor"]
+    for name in ("class_iou", "predicted"):
+        assert found.pop(name) == pytest.approx(expected.pop(name), abs=1e-3)
+    numbers = {name: value for name, value in found.items() if isinstance(value, float)}
+    assert len(numbers) >= 5
+    # one image at a time or a batch: the last bits of a logit differ, and so may one pixel in a million
+    assert numbers == pytest.approx({name: expected[name] for name in numbers}, abs=1e-3)
     assert 0 < found["pixel_accuracy"] < 1
     assert predict(Path("runs/mine"), *command, "--quiet") == 0
     assert "data/masks/val, read as the run's:" in capsys.readouterr().out
