@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import inspect
 import io
 import os
@@ -140,6 +141,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     full = isinstance(error, RuntimeError | OSError) and re.search(r"can't allocate memory|out of memory", str(error))
     if isinstance(error, MemoryError) or full:
         return f"out of memory: a smaller train.batch_size, augment.crop or model helps ({str(error)[:200]})", 1
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # files are told by name
+        return f"not all that was to be printed could be written: {error.strerror}", 1
     return (str(error), error.exit_status) if isinstance(error, SegkitError) else ("", 1)
 
 

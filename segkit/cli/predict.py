@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from segkit.cli.output import add_output_options, messages, print_json
 from segkit.cli.predict_images import list_images
 from segkit.cli.text import hanging
-from segkit.errors import ConfigError, one_line, printable
+from segkit.errors import ConfigError, DataError, one_line, printable
+from segkit.signals import Interrupted, StopSignals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,16 +71,26 @@ class Predict:
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
-        """Predict; 0 when every image was done, 1 when some could not be."""
-        if arguments.metrics and arguments.compare_with is None:
+        """Predict; 0 when every image was done, 1 when some could not be or none could be scored, 143 after SIGTERM."""
+        masks = arguments.compare_with
+        if arguments.metrics and masks is None:
             raise ConfigError("--metrics compares predictions with true masks; say where: --compare-with MASKS")
+        if masks is not None and os.path.realpath(masks) == os.path.realpath(arguments.out):
+            raise ConfigError(f"--out and --compare-with are the same folder, {masks}; write to another one")
+        if arguments.max_pixels is not None and arguments.max_pixels < 1:
+            raise ConfigError(f"--max-pixels {arguments.max_pixels}; 1 or more, or leave it out")
         with messages(aside=arguments.json, quiet=arguments.quiet):
-            work, images, how = _predicted(arguments)
+            try:
+                work, images, how = _predicted(arguments)
+            except Interrupted as interruption:
+                print(f"segkit: {interruption}", file=sys.stderr)
+                return interruption.status
+            scores = _scores(work, images)
         if arguments.json:
-            print_json(_document(arguments.out, work, images))
+            print_json(_document(arguments.out, work, images, scores))
         else:
-            _tell(arguments, work, images, how)
-        return 1 if work.failed else 0
+            _tell(arguments, work, images, scores, how)
+        return 1 if work.failed or (work.truth and not scores) else 0
 
 
 def _predicted(arguments: argparse.Namespace) -> tuple[Work, int, str]:
@@ -106,24 +119,33 @@ def _predicted(arguments: argparse.Namespace) -> tuple[Work, int, str]:
 
         truth, how = truth_of(images, arguments.compare_with, arguments.mask_suffix, Path(arguments.run), predictor)
     work = Work(predictor, options, truth, arguments.max_pixels)
-    work.run(arguments.out, list(zip(images, targets, strict=True)))
+    with StopSignals():
+        try:
+            work.run(arguments.out, list(zip(images, targets, strict=True)))
+        except Interrupted as interruption:
+            interruption.kept = f"the files in {one_line(arguments.out)} are whole"
+            raise
     return work, len(images), how
 
 
 def _scores(work: Work, images: int) -> dict[str, Any] | None:
-    return work.truth.scores() if work.truth and len(work.failed) < images else None
+    if work.truth is None or len(work.failed) == images:
+        return None
+    try:
+        return work.truth.scores()
+    except DataError as error:  # all masks are void; the predictions are there nevertheless
+        print(f"segkit: {printable(error)}", file=sys.stderr)
+        return None
 
 
-def _document(out: Path, work: Work, images: int) -> dict[str, Any]:
+def _document(out: Path, work: Work, images: int, scores: dict[str, Any] | None) -> dict[str, Any]:
     shares = work.pixels / max(1, work.pixels.sum())  # [C]
     predicted = dict(zip(work.predictor.classes, map(float, shares), strict=True))
-    scores = _scores(work, images)
     return {"out": out, "images": images, "failed": work.failed, "predicted": predicted, "scores": scores}
 
 
-def _tell(arguments: argparse.Namespace, work: Work, images: int, how: str) -> None:
+def _tell(arguments: argparse.Namespace, work: Work, images: int, scores: dict[str, Any] | None, how: str) -> None:
     """Print what came of it; where it is to be quiet, the scores alone, as the masks are the result."""
-    scores = _scores(work, images)
     if not arguments.quiet:
         print(f"{images - len(work.failed)} of {images} images predicted, written to {one_line(arguments.out)}")
         if work.pixels.any():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def list_images(places: Sequence[str | Path]) -> list[Path]:
             found += [image for each in listed for image in _images_at(each)]
         else:
             found += _images_at(str(place))
-    return list({file.resolve(): file for file in found}.values())
+    return list({os.path.realpath(file): file for file in found}.values())  # Path.resolve raises at a loop of links
 
 
 def listed_paths(text: bytes) -> list[str]:
@@ -44,9 +45,9 @@ def listed_paths(text: bytes) -> list[str]:
 
 def _images_at(place: str) -> list[Path]:
     path = Path(place)
-    if path.is_dir():
+    if stat.S_ISDIR(_mode(path)):
         return _images_in(path)
-    if path.exists() or not glob.has_magic(place):  # a file may be called [1].jpg
+    if _mode(path) or not glob.has_magic(place):  # a file may be called [1].jpg
         return [path]
     found: list[Path] = []
     for match in map(Path, sorted(glob.glob(place, recursive=True))):  # noqa: PTH207 - Path.glob takes no absolute pattern
@@ -57,7 +58,10 @@ def _images_at(place: str) -> list[Path]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    inside = sorted(file for file in folder.iterdir() if _is_image(file))
+    try:
+        inside = sorted(file for file in folder.iterdir() if _is_image(file))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
     if not inside:
         raise DataError(f"{folder} holds no image; looked for {_suffixes()}")
     return inside
@@ -66,7 +70,15 @@ def _images_in(folder: Path) -> list[Path]:
 def _is_image(file: Path) -> bool:
     from segkit.data.pairing import SUFFIXES
 
-    return file.suffix.lower() in SUFFIXES and file.is_file()
+    return file.suffix.lower() in SUFFIXES and stat.S_ISREG(_mode(file))
+
+
+def _mode(path: Path) -> int:
+    """What kind of file it is, 0 where that cannot be told: no name is too long and no folder too secret to ask."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def _suffixes() -> str:

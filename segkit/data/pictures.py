@@ -25,6 +25,7 @@ _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 _TEXT = 14  # pixels
 GAP = 6  # pixels between what is side by side
 MOST_SHOWN = 25_000_000  # pixels of an overlay: 5,000 x 5,000; what is larger no viewer shows at once
+LONGEST_SIDE = 65_500  # pixels of a JPEG
 _BAND = 1 << 20  # pixels that are painted at a time
 
 Pixels = NDArray[np.uint8]
@@ -45,9 +46,9 @@ def overlay(image: Pixels, mask: Pixels, palette: Palette, ignore_index: int = 2
 
 
 def overlay_picture(image: Pixels, mask: Pixels, palette: Palette, ignore_index: int = 255) -> Image.Image:
-    """As :func:`overlay`; above :data:`MOST_SHOWN` pixels reduced by a whole factor, in the memory that this takes."""
+    """As :func:`overlay`; reduced by a whole factor where it were too large, in the memory that this takes."""
     height, width = mask.shape
-    factor = math.ceil(math.sqrt(height * width / MOST_SHOWN))
+    factor = math.ceil(max(math.sqrt(height * width / MOST_SHOWN), height / LONGEST_SIDE, width / LONGEST_SIDE))
     rows = max(1, _BAND // (width * factor)) * factor
     page = Image.new("RGB", (-(-width // factor), -(-height // factor)))
     for top in range(0, height, rows):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
@@ -39,7 +39,7 @@ class Flow(Generic[Job, Loaded, Made]):
         self._reading: deque[tuple[Job, int, Future[Loaded]]] = deque()
         self._writing: deque[tuple[int, Future[None]]] = deque()
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Made | DataError]]:
+    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Job, Made | DataError], None, None]:
         """What was made of each job, or why it could not be, in order; all is written when this has ended.
 
         Raises:

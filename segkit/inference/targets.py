@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from segkit.data.pictures import is_prediction
 from segkit.errors import ConfigError, first_few, one_line
 
 ARRAYS = ("probabilities", "classes")  # of a NAME.npz
+LONGEST_STEM = 200  # bytes: most file systems allow 255, and a number, an ending and what is temporary are added
 
 
 @dataclass(frozen=True)
@@ -53,33 +55,46 @@ class Target:
 
 
 def name_targets(images: Sequence[Path], out: Path, wanted: Wanted, quiet: bool = False) -> list[Target]:
-    """The files of each image; images of one stem are numbered, and no image is written over.
+    """The files of each image; images of one stem are numbered, long names cut, and no image is written over.
 
     Raises:
         ConfigError: a file would take the place of an image, or of one that is no prediction.
     """
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last one that was given to a stem
     targets = []
     for image in images:
-        name, number = image.stem, 1
+        name = stem = _short(image.stem)
+        number = numbers.get(stem, 1)
         while taken & _reserved(name, wanted):
             number += 1
-            name = f"{image.stem}_{number}"
+            name = f"{stem}_{number}"
+        numbers[stem] = number
         taken |= _reserved(name, wanted)
         targets.append(Target(out / f"{name}.png", wanted))
-        if number > 1 and not quiet:
-            told = f"another image is called {image.stem}: {image} becomes {name}.png"
-            print(f"segkit: {one_line(told)}", file=sys.stderr)
-    inputs = {image.resolve() for image in images}
-    written = [path for target in targets for path in target.files if path.resolve() in inputs]
+        if name != image.stem and not quiet:
+            why = "the name is too long" if name == stem else f"another image is called {stem}"
+            print(f"segkit: {one_line(f'{why}: {image} becomes {name}.png')}", file=sys.stderr)
+    inputs = {os.path.realpath(image) for image in images}
+    written = [path for target in targets for path in target.files if os.path.realpath(path) in inputs]
     if written:
         raise ConfigError(
             f"--out {out} would write over {first_few([str(path) for path in written])}; give another folder"
         )
-    foreign = [str(path) for target in targets for path in _foreign(target)]
+    try:
+        foreign = [str(path) for target in targets for path in _foreign(target)]
+    except OSError as error:  # a path that is too long, a folder that others may not look into
+        raise ConfigError(f"--out {out} cannot be written: {error.strerror}") from error
     if foreign:
         raise ConfigError(f"--out {out} holds files that are no predictions: {first_few(foreign)}; give another folder")
     return targets
+
+
+def _short(stem: str) -> str:
+    stem = stem[:LONGEST_STEM]
+    while len(os.fsencode(stem)) > LONGEST_STEM:
+        stem = stem[:-1]
+    return stem
 
 
 def _reserved(name: str, wanted: Wanted) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from segkit.data.pictures import overlay_picture, panel, save_palette_png, sheet, signature
 from segkit.data.read import image_size, read_image
 from segkit.engine.checkpoint import write_atomically
-from segkit.errors import ConfigError, DataError, printable
+from segkit.errors import ConfigError, DataError, one_line, printable
 from segkit.inference.counting import pixels_by_class
 from segkit.inference.flow import Flow
 from segkit.inference.options import Options
@@ -85,11 +85,12 @@ class Work:
         except OSError as error:
             raise ConfigError(f"--out {out} cannot be written: {error}") from error
         flow: Flow[Job, Loaded, Made] = Flow(self._read, self._predict, self._write, self._size)
-        shown = tqdm(flow.run(jobs), total=len(jobs), unit="image", leave=False, disable=None)
-        for (image, _), made in shown:
-            if isinstance(made, DataError):
-                self.failed[str(image)] = str(made)
-                tqdm.write(f"segkit: {printable(made)}", file=sys.stderr)
+        with closing(flow.run(jobs)) as outcomes:  # after Ctrl-C it is here that what is being written is waited for
+            shown = tqdm(outcomes, total=len(jobs), unit="image", leave=False, disable=None)
+            for (image, _), made in shown:
+                if isinstance(made, DataError):
+                    self.failed[str(image)] = str(made)
+                    tqdm.write(f"segkit: {printable(made)}", file=sys.stderr)
 
     def _size(self, job: Job) -> int:
         with suppress(DataError):  # it is told where the image is read
@@ -103,7 +104,7 @@ class Work:
         return Loaded(read_image(image, self.most_pixels), truth)
 
     def _predict(self, job: Job, loaded: Loaded) -> Made:
-        progress = job[0].name[:20]
+        progress = one_line(job[0].name)[:20]
         probabilities = None
         if job[1].wanted.probabilities:
             self._refuse_too_many(job[0], loaded.image.shape[:2])

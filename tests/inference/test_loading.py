@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import segkit
+from segkit.cli import main
 from segkit.engine import checkpoint
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, SegkitError
 
@@ -32,6 +33,39 @@ def test_each_of_its_files_does_too(run_folder, colour_model, labels, paint):
     for name, right in [("model.safetensors", True), ("best.pt", True), ("last.pt", True), ("previous.pt", False)]:
         predicted = segkit.load(run_folder / name, device="cpu").predict(paint(labels))
         assert np.array_equal(predicted, labels) is right, name
+
+
+def test_weights_and_config_alone_are_enough_anywhere(run_folder, picture, labels, tmp_path, monkeypatch):
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    for name in ("model.safetensors", "config.json"):
+        (run_folder / name).rename(place / name)
+    monkeypatch.chdir(place)
+    for given in (place, "model.safetensors", "."):
+        assert np.array_equal(segkit.load(given, device="cpu").predict(picture), labels)
+    (place / "config.json").unlink()
+    with pytest.raises(RunFolderError, match=r"it holds no config\.json"):
+        segkit.load("model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "empty", "cut", "garbage", "nested"])
+def test_the_command_tells_in_a_line_what_is_wrong_with_a_run(run_folder, picture, tmp_path, capsys, name, kind):
+    # F05
+    path = run_folder / name
+    content = {"empty": b"", "cut": path.read_bytes()[:-5], "garbage": bytes(range(256)), "nested": b"[" * 100_000}
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_bytes(content[kind])
+    out = tmp_path / "out"
+    assert main(["predict", str(run_folder), str(picture), "--out", str(out), "--device", "cpu"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("segkit: ")
+    assert str(run_folder) in told
+    assert told.count("\n") == 1
+    assert not out.exists()
 
 
 def test_a_run_under_way_gives_its_best_weights_so_far(run_folder, colour_model, labels, paint):

@@ -1,0 +1,333 @@
+"""The command ``predict`` with input that nobody had in mind: it names what is wrong, and does the rest."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.cli import main
+from segkit.cli.predict_images import list_images
+from segkit.data.pictures import is_prediction
+from segkit.errors import ConfigError, DataError
+from segkit.inference import targets
+from segkit.inference.targets import Wanted, name_targets
+
+
+def indices(path):
+    with Image.open(path) as mask:
+        return np.asarray(mask)
+
+
+@pytest.fixture
+def predict(run_folder, tmp_path):
+    def run(*arguments, out=tmp_path / "out"):
+        return main(["predict", str(run_folder), *map(str, arguments), "--out", str(out), "--device", "cpu"])
+
+    return run
+
+
+def standard_input(monkeypatch, content):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+
+
+def test_what_is_no_image_is_named_and_the_rest_done(predict, picture, labels, tmp_path, capsys):
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "page.jpg").write_text("<html>")
+    (tmp_path / "cut.png").write_bytes(picture.read_bytes()[:-40])
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    told = {
+        "empty.png": "the file is empty",
+        "text.png": "not an image of a known format",
+        "page.jpg": "not an image but text in HTML or XML",
+        "cut.png": "damaged or cut short",
+        "loop.png": "cannot be read (Too many levels of symbolic links)",
+        "dangling.png": "no such file",
+        "pipe.png": "no regular file",
+        "n" * 300 + ".png": "cannot be read (File name too long)",
+    }
+    assert predict(*[tmp_path / name for name in told], picture) == 1
+    printed = capsys.readouterr()
+    for name, reason in told.items():
+        assert f"segkit: {tmp_path / name}: {reason}" in printed.err
+    assert "1 of 9 images predicted" in printed.out
+    assert np.array_equal(indices(tmp_path / "out" / "street.png"), labels)
+
+
+def test_lists_of_lines_and_of_names_that_zero_bytes_end(picture, tmp_path, monkeypatch):
+    odd = tmp_path / "two\nlines.png"
+    odd.write_bytes(picture.read_bytes())
+    pattern = str(tmp_path / "**" / "str*.png")
+    for content, expected in [
+        (f"{picture}\r\n\n{picture.parent}\n{pattern}\n", [picture]),
+        (f"{odd}\0{picture}\0", [odd, picture]),
+    ]:
+        standard_input(monkeypatch, content.encode())
+        assert list_images(["-"]) == expected
+    for content in (b"", b"\n \n", b"\0\0"):
+        standard_input(monkeypatch, content)
+        with pytest.raises(DataError, match="the standard input names no image"):
+            list_images(["-"])
+    standard_input(monkeypatch, b"n" * 5000 + b"\n\xff.png\n")
+    assert list(map(os.fsencode, list_images(["-"]))) == [b"n" * 5000, b"\xff.png"]
+
+
+def test_a_folder_is_not_searched_and_a_pattern_is(picture, tmp_path):
+    deep = picture.parent / "deep" / "er" / "road.JPG"
+    deep.parent.mkdir(parents=True)
+    deep.write_bytes(picture.read_bytes())
+    (picture.parent / "folder.png").mkdir()
+    assert list_images([picture.parent]) == [picture]
+    assert list_images([picture.parent / "**" / "*"]) == [deep, picture]
+    assert list_images([picture.parent / "**" / "*.JPG"]) == [deep]
+    with pytest.raises(DataError, match=r"no image matches .*\*\.gif; looked for \.jpg, "):
+        list_images([picture.parent / "*.gif"])
+
+
+def test_a_folder_that_cannot_be_read_is_told(picture, monkeypatch):
+    def refused(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(type(picture), "iterdir", refused)
+    with pytest.raises(DataError, match=r"pictures cannot be read: Permission denied"):
+        list_images([picture.parent])
+
+
+@pytest.mark.parametrize("letter", ["n", "ü"])
+def test_long_names_are_cut(predict, picture, labels, tmp_path, capsys, letter):
+    folder = tmp_path / "long"
+    folder.mkdir()
+    most = 240 // len(letter.encode())
+    for last in "ab":
+        (folder / f"{letter * most}{last}.png").write_bytes(picture.read_bytes())
+    assert predict(folder, "--probabilities") == 0
+    assert "the name is too long: " in capsys.readouterr().err
+    masks = sorted((tmp_path / "out").glob("*.png"))
+    cut = letter * (200 // len(letter.encode()))
+    assert [mask.name for mask in masks] == [f"{cut}.png", f"{cut}_2.png"]
+    assert all(np.array_equal(indices(mask), labels) for mask in masks)
+
+
+def test_many_images_of_one_name_are_numbered_without_counting_from_one_each_time(tmp_path, monkeypatch):
+    tried = []
+    reserved = targets._reserved
+    monkeypatch.setattr(targets, "_reserved", lambda name, wanted: tried.append(name) or reserved(name, wanted))
+    images = [tmp_path / str(place) / "image.png" for place in range(100)]
+    named = name_targets(images, tmp_path / "out", Wanted(errors=True), quiet=True)
+    assert len(tried) <= 4 * 100
+    assert [target.mask.name for target in named[:3]] == ["image.png", "image_2.png", "image_3.png"]
+    assert len({path for target in named for path in target.files}) == 3 * 100
+
+
+def test_no_file_of_an_image_is_that_of_another(tmp_path):
+    images = [tmp_path / f"{name}.png" for name in ("a_error", "a", "A", "a_2", "a_overlay")]
+    named = name_targets(images, tmp_path / "out", Wanted(probabilities=True, errors=True), quiet=True)
+    files = [str(path).casefold() for target in named for path in target.files]
+    assert len(set(files)) == len(files)
+
+
+MODES = ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "16 bits", "turned", "animated"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_images_of_every_kind(predict, picture, labels, paint, tmp_path, mode):
+    image, path, options = Image.fromarray(paint(labels)), tmp_path / "odd.png", {}
+    expected = labels
+    if mode == "16 bits":
+        image = Image.fromarray(np.where(labels == 1, 0, 64000).astype(np.uint16))
+        expected = np.where(labels == 1, 0, 2)  # white counts for blue, whose mean is the lowest in photographs
+    elif mode == "turned":
+        options["exif"] = Image.Exif()
+        options["exif"][0x0112] = 8
+        image = image.transpose(Image.Transpose.ROTATE_270)
+    elif mode == "animated":
+        path, options = tmp_path / "odd.webp", {"save_all": True, "append_images": [image.rotate(180)]}
+        options["lossless"] = True
+    elif mode in ("1", "L", "LA"):
+        image = Image.fromarray(np.where(labels == 1, 0, 255).astype(np.uint8)).convert(mode)
+        expected = np.where(labels == 1, 0, 2)
+    elif mode == "P":
+        image, options = image.quantize(3), {"transparency": 1}
+    else:
+        path = tmp_path / ("odd.png" if mode == "RGBA" else "odd.tif")
+        image = image.convert(mode)
+    image.save(path, **options)
+    assert predict(path) == 0
+    assert np.array_equal(indices(tmp_path / "out" / "odd.png"), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (70_000, 1), (1, 70_000)])
+def test_images_of_every_shape(predict, tmp_path, size):
+    Image.new("RGB", size, (250, 20, 20)).save(tmp_path / "thin.png")
+    (tmp_path / "masks").mkdir()
+    Image.new("L", size, 1).save(tmp_path / "masks" / "thin.png")
+    assert predict(tmp_path / "thin.png", "--compare-with", tmp_path / "masks", "--tta", "--probabilities") == 0
+    mask = indices(tmp_path / "out" / "thin.png")
+    assert mask.shape == size[::-1]
+    assert (mask == 1).all()
+    with Image.open(tmp_path / "out" / "thin_overlay.jpg") as overlay:
+        factor = 2 if max(size) == 70_000 else 1  # a JPEG has at most 65,500 pixels a side
+        assert overlay.size == tuple(-(-side // factor) for side in size)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--tile", "8"], "tile = 8"),
+        (["--tile", "-16"], "tile = -16"),
+        (["--tile", "1.5"], "argument --tile: invalid number of pixels, or auto value: '1.5'"),
+        (["--overlap", "0.95"], "overlap = 0.95"),
+        (["--overlap", "nan"], "overlap = nan"),
+        (["--batch-size", "-1"], "batch_size = -1"),
+        (["--scales", ""], "argument --scales: invalid comma-separated list of factors value: ''"),
+        (["--scales", "1,nan"], "scales = [1.0, nan]"),
+        (["--scales", "1e9"], "scales = [1000000000.0]"),
+        (["--max-pixels", "0"], "--max-pixels 0; 1 or more"),
+        (["--max-pixels", "-5"], "--max-pixels -5; 1 or more"),
+        (["--metrics"], "--metrics compares predictions with true masks"),
+    ],
+)
+def test_options_that_mean_nothing(predict, picture, tmp_path, capsys, options, told):
+    try:
+        status = predict(picture, *options)
+    except SystemExit as left:
+        status = left.code
+    assert status == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_of_too_many_pixels_is_named(predict, picture, tmp_path, capsys):
+    assert predict(picture, "--max-pixels", 233) == 1
+    assert "street.png: larger than the 233 pixels that are decoded at most (18 x 13)" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+    assert predict(picture, "--max-pixels", 234) == 0
+
+
+@pytest.mark.parametrize("place", ["n" * 300, "loop", "loop/deeper", "file/deeper", "dangling"])
+def test_a_place_where_nothing_can_be_written(predict, picture, tmp_path, capsys, place):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "file").write_text("")
+    assert predict(picture, out=tmp_path / place) == 2
+    assert f"--out {tmp_path / place} cannot be written: " in capsys.readouterr().err
+
+
+def test_a_folder_that_others_may_not_look_into(picture, tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("segkit.inference.targets.is_prediction", refused)
+    with pytest.raises(ConfigError, match="out cannot be written: Permission denied"):
+        name_targets([picture], tmp_path / "out", Wanted())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
+def test_a_standard_output_that_is_full_or_closed(run_folder, picture, tmp_path):
+    command = [sys.executable, "-m", "segkit", "predict", str(run_folder), str(picture), "--json", "--out"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run([*command, str(tmp_path / "a")], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "segkit: not all that was to be printed could be written: No space left on device\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*command, str(tmp_path / "b")], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+    assert is_prediction(tmp_path / "a" / "street.png")
+    assert is_prediction(tmp_path / "b" / "street.png")
+
+
+LIMITED = """
+import resource, sys
+from segkit.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits files as Linux does")
+def test_a_file_that_cannot_be_written_to_its_end_is_not_there(run_folder, picture, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    command = ["predict", str(run_folder), str(picture), str(tmp_path / "noise.png"), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", LIMITED, *command], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "noise.png could not be written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["street.png", "street_overlay.jpg"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_what_is_written_when_it_is_stopped_is_whole(run_folder, labels, paint, tmp_path, number, status):
+    image = Image.fromarray(paint(np.tile(labels, (30, 30))))
+    (tmp_path / "many").mkdir()
+    for place in range(60):
+        image.save(tmp_path / "many" / f"{place:02}.png")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "segkit", "predict", str(run_folder), str(tmp_path / "many"), "--probabilities"]
+    program = subprocess.Popen([*command, "--json", "--out", str(out)], stdout=-1, stderr=-1, text=True)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("*.npz")) and program.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    program.send_signal(number)
+    printed, told = program.communicate(timeout=60)
+    assert (program.returncode, printed) == (status, "")
+    word = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
+    assert told.strip() == f"segkit: {word}; the files in {out} are whole"
+    files = sorted(out.iterdir())
+    assert 0 < len(files) < 180
+    for path in files:
+        assert path.suffix in (".png", ".jpg", ".npz"), "a temporary file was left"
+        if path.suffix == ".npz":
+            with np.load(path) as arrays:
+                assert arrays["probabilities"].shape == (3, 390, 540)
+        else:
+            with Image.open(path) as written:
+                written.load()
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals here")
+def test_a_progress_bar_gives_the_terminal_no_orders(run_folder, paint, tmp_path):
+    import fcntl
+    import struct
+    import termios
+
+    image = tmp_path / "\x1b]0;owned\x07.png"
+    Image.fromarray(paint(np.ones((300, 300), np.uint8))).save(image)
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = ["predict", str(run_folder), str(image), "--tile", "32", "--out", str(tmp_path / "out")]
+    with subprocess.Popen([sys.executable, "-m", "segkit", *command], stdout=theirs, stderr=theirs):
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 4096):
+                shown += part
+        except OSError:  # the other side was closed
+            pass
+    os.close(ours)
+    assert rb"\x1b]0;owned" in shown, "there was no bar: the test shows nothing"
+    assert b"\x1b]0;" not in shown
+
+
+def test_results_may_be_read_by_whom_the_umask_allows(predict, picture, tmp_path):
+    before = os.umask(0o022)
+    try:
+        assert predict(picture) == 0
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out" / "street.png").stat().st_mode) == 0o644
