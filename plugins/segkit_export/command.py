@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from segkit.cli.output import add_output_options, messages, print_json
+from segkit.cli.text import hanging
 from segkit.errors import ConfigError, one_line
 from segkit_export.place import FORMATS, find_place, require_packages, require_writable
 
@@ -24,7 +25,8 @@ class Export:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Run, format, and where to write."""
         parser.add_argument("run", type=Path, help="a run folder, or model.safetensors, best.pt or last.pt in it")
-        parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")
+        to = parser.add_argument("--to", required=True, metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")
+        to.completer = lambda **_: FORMATS  # type: ignore[attr-defined]
         parser.add_argument(
             "--output",
             type=Path,
@@ -56,13 +58,8 @@ class Export:
         if arguments.json:
             print_json(done.record())
         else:
-            print(one_line_each(done.lines()))
+            print("\n".join(hanging(one_line(line), 2) for line in done.lines()))
         return 0
-
-
-def one_line_each(lines: list[str]) -> str:
-    """The lines, none of which can pretend to be two."""
-    return "\n".join(map(one_line, lines))
 
 
 def _side(text: str) -> int:

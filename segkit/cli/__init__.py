@@ -18,12 +18,12 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import segkit
 from segkit.build import summary
 from segkit.cli.text import columns, fitted
-from segkit.errors import PluginError, SegkitError, printable
+from segkit.errors import PluginError, SegkitError, did_you_mean, printable
 from segkit.foreign import cause
 from segkit.registry import commands
 
@@ -99,7 +99,7 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     component = commands.find(arguments[at])
     command = component.load()
-    parser = argparse.ArgumentParser(
+    parser = _Command(
         f"{program} {arguments[at]}",
         description=fitted(inspect.getdoc(command) or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -119,6 +119,19 @@ def _run(arguments: Sequence[str]) -> int:
             f"{component} returned {status!r:.60}: a status from 0 to 255 is needed; 0 says that all is well"
         )
     return int(status or 0)
+
+
+class _Command(argparse.ArgumentParser):
+    """Says what an option was probably meant to be, and asks for nothing that may be left out."""
+
+    def error(self, message: str) -> NoReturn:
+        for action in self._actions:
+            if action.nargs == "*":  # parse_intermixed_args takes it to be required as soon as something else is
+                message = message.replace(f", {action.metavar or action.dest}", "")
+        unknown, _, given = message.partition(": ")
+        if unknown == "unrecognized arguments":
+            message += did_you_mean(given.split()[0].partition("=")[0], self._option_string_actions)
+        super().error(message)
 
 
 class _Program(argparse.ArgumentParser):

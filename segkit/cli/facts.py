@@ -38,7 +38,7 @@ def component_facts(component: Component) -> dict[str, Any]:
 def table_facts(name: str, kind: type[Settings]) -> dict[str, Any]:
     """A table of settings; its options are as those of a component."""
     options = [
-        _option(key, _type(field.annotation), field.default, field.description or "")
+        _option(key, written(field.annotation), field.default, field.description or "")
         | {"required": False, "given": False}
         for key, field in kind.model_fields.items()
     ]
@@ -49,13 +49,13 @@ def _option(name: str, type_: str, default: object, text: str) -> dict[str, Any]
     return {"name": name, "type": type_, "default": default, "text": text}
 
 
-def _type(hint: Any) -> str:
+def written(hint: Any) -> str:
     """A type hint as it is written, without what pydantic adds to it."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _type(arguments[0])
+        return written(arguments[0])
     if origin in (Union, UnionType):
-        return " | ".join(map(_type, arguments))
+        return " | ".join(map(written, arguments))
     if origin is list:
-        return f"list[{_type(arguments[0])}]"
+        return f"list[{written(arguments[0])}]"
     return "None" if hint is NoneType else inspect.formatannotation(hint)

@@ -147,7 +147,8 @@ def _document(out: Path, work: Work, images: int, scores: dict[str, Any] | None)
 def _tell(arguments: argparse.Namespace, work: Work, images: int, scores: dict[str, Any] | None, how: str) -> None:
     """Print what came of it; where it is to be quiet, the scores alone, as the masks are the result."""
     if not arguments.quiet:
-        print(f"{images - len(work.failed)} of {images} images predicted, written to {one_line(arguments.out)}")
+        where = f", written to {one_line(arguments.out)}" if len(work.failed) < images else ""
+        print(f"{images - len(work.failed)} of {images} images predicted{where}")
         if work.pixels.any():
             for line in class_shares(work.predictor.classes, work.pixels).split("\n"):
                 print(hanging(printable(line), 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from enum import Enum
@@ -86,11 +87,19 @@ def _observer(component: Component) -> int:
 
 def _settings(kind: type[Settings]) -> list[str]:
     """A table of a config that is no component: its keys, defaults and what they mean."""
+    from segkit.cli.facts import written
+
     lines = [fitted((kind.__doc__ or "").replace("``", "")), ""]
     for key, field in kind.model_fields.items():
-        lines.append(f"  {key} = {field.default!r}")
+        default = "(left out)" if field.default is None else _toml(field.default)
+        lines.append(paragraph(f"{key}: {_choices(written(field.annotation))} = {default}", "  "))
         lines += [paragraph(field.description, "      ")] if field.description else []
     return lines
+
+
+def _choices(annotation: str) -> str:
+    """``Literal['adamw', 'sgd']`` as ``'adamw' | 'sgd'``."""
+    return re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace(", ", " | "), annotation)
 
 
 def _of_any_kind(name: str) -> Component:
@@ -100,7 +109,14 @@ def _of_any_kind(name: str) -> Component:
     if kinds:
         which = " or ".join(f"'show {kind} {name}'" for kind in kinds)
         raise ComponentNotFound(f"'{name}' is the name of several components; say which: {which}")
-    known = [known for registry in REGISTRIES.values() for known in registry]
+    from segkit.config import TABLES
+
+    known = [*TABLES, *PLURALS, *(known for registry in REGISTRIES.values() for known in registry)]
+    if name in PLURALS:
+        raise ComponentNotFound(f"'{name}' is a kind of component; `list {PLURALS[name]}` prints those there are")
+    first = name.partition(".")[0]
+    if first in TABLES:
+        raise ComponentNotFound(f"'{name}' is no component; `show {first}` tells the keys of the table [{first}]")
     raise ComponentNotFound(f"there is no component '{name}'{did_you_mean(name, known) or '.'} `list` prints them all.")
 
 
@@ -108,10 +124,8 @@ def _options(described: Description) -> list[str]:
     lines = ["Options"]
     settable = described.settable
     for option in settable:
-        required = option.default is MISSING
-        lines.append(
-            f"  {option.name}: {option.annotation or 'any'}{' (required)' if required else f' = {option.default!r}'}"
-        )
+        value = " (required)" if option.default is MISSING else f" = {option.default!r}"
+        lines.append(f"  {option.name}: {_choices(option.annotation) or 'any'}{value}")
         lines += [paragraph(option.text, "      ")] if option.text else []
     given = [option.name for option in described.options if option.given]
     return [

@@ -85,7 +85,7 @@ def introduction(
     return (
         f"{type(model).__name__}, {parameters:.2f} M parameters, {device_name(precision.device)}, {precision.name}\n"
         f"images: {images}; {classes} classes; {steps}\n"
-        f"floor of val, always predicting '{floor['class']}': mean_iou {floor['mean_iou']:.3f}, "
+        f"floor of val, all '{floor['class']}': mean_iou {floor['mean_iou']:.3f}, "
         f"pixel_accuracy {floor['pixel_accuracy']:.3f}"
     )
 

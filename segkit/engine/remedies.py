@@ -37,7 +37,8 @@ def remedies(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], si
     if "cross_entropy" in losses and not weighted and augment.get("class_balanced", 0) < 0.3:
         at = f"loss.{losses.index('cross_entropy')}"
         found.append((f"{at}.class_weights=median_frequency", "in place of the balanced crops, not beside them"))
-    found.append((f"train.epochs={2 * epochs}", f"{history[-1]['step']} steps so far" if history else "more steps"))
+    steps = history[-1]["step"] if history else 0
+    found.append((f"train.epochs={2 * epochs}", f"{steps} step{'s' * (steps != 1)} so far" if steps else "more steps"))
     if model and not model.get("weights"):
         found.append(("model.name=smp model.weights=imagenet", "an encoder that was trained before (is downloaded)"))
     return found

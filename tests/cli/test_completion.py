@@ -57,6 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("show mean_i", ["mean_iou"]),
         ("check-plugin shap", ["shapes"]),
         ("evaluate da", ["data/"]),
+        ("export data --to to", ["torch-export"]),
     ],
 )
 def test_words(folder: Path, line: str, words: list[str]) -> None:

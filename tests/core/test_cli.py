@@ -473,6 +473,42 @@ def test_show_asks_which_plugin_is_meant(site: Any, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == f"segkit: several plugins offer the loss 'dice'; say which: {which}\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("dataset", "'dataset' is a kind of component; `list datasets` prints those there are"),
+        ("trian", "there is no component 'trian'; did you mean 'train'?"),
+        ("train.lr", "`show train` tells the keys of the table [train]"),
+    ],
+)
+def test_show_answers_what_is_no_component(name: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", name]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_show_tells_what_a_table_allows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "train"]) == 0
+    told = capsys.readouterr().out
+    assert "\n  optimizer: 'adamw' | 'sgd' = \"adamw\"\n" in told
+    assert "\n  max_steps: int | None = (left out)\n" in told
+    assert "\n  compile: bool = false\n" in told
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (["run"], "error: the following arguments are required: config\n"),
+        (["run", "mine.toml", "--resmue"], "unrecognized arguments: --resmue; did you mean '--resume'?\n"),
+        (["run", "mine.toml", "--zzz"], "unrecognized arguments: --zzz\n"),
+    ],
+)
+def test_an_option_that_is_none(line: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(line)
+    assert left.value.code == 2
+    assert capsys.readouterr().err.endswith(told)
+
+
 def test_show_asks_which_kind_is_meant(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
     site.offer("segkit-both", "both", "metrics", {"focal": "both_metric:Focal"})
     assert main(["show", "focal"]) == 2

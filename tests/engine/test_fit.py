@@ -71,7 +71,7 @@ def test_a_run_learns_and_writes_all_it_promises(make_job: MakeJob, capsys: pyte
     beside = rf"[01]\.\d{{3}}  {floor['mean_iou']:.3f}   [01]\.\d{{3}}  {floor['pixel_accuracy']:.3f}  "
     assert re.findall(rf"^ +(\d)/8 +\d+\.\d{{4}} +\d+\.\d{{4}}  {beside}", printed, re.MULTILINE) == list("12345678")
     assert printed.count("score  floor   score  floor  classes  images/s\n") == 1
-    assert "always predicting 'dark'" in printed
+    assert "floor of val, all 'dark'" in printed
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
