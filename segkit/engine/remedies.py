@@ -1,6 +1,6 @@
 """What to try when a network learns only its background, as overrides of a config, in the order of what works.
 
-The order is that of the tables in ``examples/README.md``, which ``benchmarks/imbalance.py`` measures.
+The order is that of the tables in ``examples/README.md``, which ``benchmarks/studies/imbalance.toml`` asks for.
 """
 
 from __future__ import annotations

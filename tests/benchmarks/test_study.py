@@ -1,0 +1,118 @@
+"""Studies: what is finished is not run again, what was stopped goes on, and the table is that of the runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import segkit
+from segkit.config import read_config
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+CONFIG = """
+[dataset]
+name = "shapes"
+size = 32
+images = [4, 2, 2]
+[model]
+name = "unet"
+width = 2
+depth = 1
+[[loss]]
+name = "cross_entropy"
+[train]
+epochs = 2
+batch_size = 2
+device = "cpu"
+precision = "fp32"
+workers = 0
+[output]
+samples = 0
+"""
+STUDY = """
+config = "base.toml"
+overrides = ["train.lr=0.01"]
+seeds = [0, 1]
+[variants]
+"plain" = []
+"with Dice" = ["loss.1.name=dice"]
+"""
+
+
+@pytest.fixture
+def study(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("study")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "base.toml").write_text(CONFIG)
+    (tmp_path / "mine.toml").write_text(STUDY)
+    return tmp_path
+
+
+def run(study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["study.py", str(place / "mine.toml"), "--folder", str(place / "runs"), *more])
+    study.main()
+
+
+def test_every_variant_with_every_seed_once(
+    study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(study, place, monkeypatch)
+    printed = capsys.readouterr().out
+    lines = [json.loads(line) for line in (place / "runs" / "results.jsonl").read_text().splitlines()]
+    assert [(line["variant"], line["seed"]) for line in lines] == [
+        *(("plain", 0), ("plain", 1)),
+        *(("with Dice", 0), ("with Dice", 1)),
+    ]
+    found = [line["scores"]["test"]["mean_iou"] for line in lines[2:]]
+    cells = printed.splitlines()[-1].split(" | ")
+    assert cells[0] == "| with Dice"
+    assert cells[1] == f"{sum(found) / 2:.3f} ± {abs(found[0] - found[1]) / 2**0.5:.3f}"
+    config = json.loads((place / "runs" / "with-dice-1" / "run.json").read_text())["config"]
+    assert [loss["name"] for loss in config["loss"]] == ["cross_entropy", "dice"]
+    assert (config["train"]["seed"], config["train"]["lr"]) == (1, 0.01)
+    assert lines[3]["command"].endswith(f"train.seed=1 output.dir={place / 'runs' / 'with-dice-1'}")
+    monkeypatch.setattr(segkit, "run", None)  # nothing is left to run
+    run(study, place, monkeypatch)
+    assert capsys.readouterr().out.splitlines()[-1] == printed.splitlines()[-1]
+
+
+def test_what_was_stopped_goes_on_and_what_is_of_another_config_is_replaced(
+    study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[bool, bool]] = []
+    train = segkit.run
+
+    def noted(config: Path, overrides: Any, *, resume: bool, overwrite: bool) -> Any:
+        calls.append((resume, overwrite))
+        return train(config, overrides, resume=resume, overwrite=overwrite)
+
+    monkeypatch.setattr(segkit, "run", noted)
+    only = ["--variants", "plain", "--seeds", "0"]
+    run(study, place, monkeypatch, *only)
+    (place / "runs" / "plain-0" / "result.json").unlink()
+    run(study, place, monkeypatch, *only)
+    run(study, place, monkeypatch, "train.lr=0.02", *only)
+    assert calls == [(False, True), (True, False), (False, True)]
+    config = json.loads((place / "runs" / "plain-0" / "run.json").read_text())["config"]
+    assert config["train"]["lr"] == 0.02
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "studies").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_studies_that_are_here_are_valid(study: ModuleType, path: Path) -> None:
+    if "[variants]" not in path.read_text():
+        read_config(path)
+        return
+    found, _ = study.trials(path, Path("runs"), [], None)
+    assert len({trial.folder for trial in found}) == len(found) > 1
+    for trial in found:
+        read_config(trial.config, trial.overrides)
