@@ -121,6 +121,10 @@ def _facts(path: Path) -> _Facts:
         raise RunFolderError(f"{path} is damaged: {where}: {first['msg']}") from error
     if not facts.num_classes == len(facts.classes) == len(facts.palette):
         raise RunFolderError(f"{path} is damaged: num_classes, classes and palette differ in number")
+    if len(set(facts.classes)) < facts.num_classes:
+        raise RunFolderError(f"{path} is damaged: two classes have one name")
+    if facts.ignore_index < facts.num_classes:
+        raise RunFolderError(f"{path} is damaged: ignore_index = {facts.ignore_index} is the label of a class")
     return facts
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from segkit.errors import DataError
+from segkit.errors import DataError, first_few
 
 Palette = tuple[tuple[int, int, int], ...]
 
@@ -74,7 +74,8 @@ def check_splits(splits: Mapping[str, Dataset]) -> None:
     """Refuse splits that are not of one data set.
 
     Raises:
-        DataError: they have different classes, or an ignore_index that no uint8 mask can hold beside them.
+        DataError: they have different classes, two of one name, or an ignore_index that no uint8 mask can hold beside
+            them.
     """
     first, *others = splits
     dataset = splits[first]
@@ -83,6 +84,8 @@ def check_splits(splits: Mapping[str, Dataset]) -> None:
             f"ignore_index = {dataset.ignore_index} of {len(dataset.classes)} classes: masks are uint8, so it must be "
             f"between {len(dataset.classes)} and 255"
         )
+    if twice := sorted({name for name in dataset.classes if list(dataset.classes).count(name) > 1}):
+        raise DataError(f"several classes are called {first_few(twice)}; each score goes by the name of its class")
     for name in others:
         other = splits[name]
         if tuple(other.classes) != tuple(dataset.classes) or other.ignore_index != dataset.ignore_index:

@@ -81,7 +81,7 @@ def tiling(
     factor = 1.0 if resize is None else float(resize)
     grid = round(_GRID / factor) if (_GRID / factor).is_integer() else _GRID
     if options.tile == "auto":
-        if height * width * factor**2 <= WHOLE:
+        if height * width * (factor * max(1.0, *options.scales)) ** 2 <= WHOLE:
             return None
         seen = min(max(_LEAST, *([crop] if isinstance(crop, int) else crop or [0])), _MOST)
         side = -(-round(seen / factor) // grid) * grid

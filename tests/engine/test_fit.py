@@ -224,6 +224,14 @@ def test_splits_that_do_not_belong_together_are_refused(make_job: MakeJob, halve
         train_and_evaluate(make_job(fields={"splits": {"train": halves(4)}}))
 
 
+def test_classes_of_one_name_are_refused(make_job: MakeJob, halves: Any) -> None:
+    class Twice(halves):  # type: ignore[misc]
+        classes = ("dark", "dark")
+
+    with pytest.raises(DataError, match="several classes are called dark"):
+        train_and_evaluate(make_job(fields={"splits": {"train": Twice(4), "val": Twice(2)}}))
+
+
 def test_precision_is_chosen_by_the_device() -> None:
     assert resolve("fp32", CPU).name == "fp32"
     assert resolve("auto", CPU).name in {"bf16", "fp32"}

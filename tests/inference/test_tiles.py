@@ -60,6 +60,12 @@ def test_tiles_are_as_large_as_the_crops_of_the_training():
     assert sides(9000, 9000, crop=[480, 750], resize=0.5) == (1536, 1536)
 
 
+def test_the_largest_view_decides_whether_it_goes_whole():
+    assert sides(2048, 2048) is None
+    assert sides(2048, 2048, scales=[0.5, 1.0]) is None
+    assert sides(2048, 2048, scales=[1.0, 1.25]) is not None
+
+
 def test_a_side_that_is_given_counts_in_pixels_of_the_image():
     assert sides(300, 100, tile=256) == (256, 128)
     assert sides(256, 256, tile=256) is None
