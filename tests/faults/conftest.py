@@ -183,6 +183,12 @@ def ask(nursery: subprocess.Popen[str], order: dict[str, Any]) -> str:
     return answer
 
 
+def heeds_signals() -> None:
+    """Before a program begins: in a shell's background Ctrl-C is ignored, under nohup SIGHUP, and so in its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
@@ -191,8 +197,7 @@ def nursery() -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "SEGKIT_TENSORBOARD": "0"},
-        # in a shell's background Ctrl-C is ignored, and so it would be in all that is started there
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heeds_signals,
     ) as process:
         yield process
         assert process.stdin

@@ -279,7 +279,13 @@ def test_what_is_written_when_it_is_stopped_is_whole(run_folder, labels, paint, 
         image.save(tmp_path / "many" / f"{place:02}.png")
     out = tmp_path / "out"
     command = [sys.executable, "-m", "segkit", "predict", str(run_folder), str(tmp_path / "many"), "--probabilities"]
-    program = subprocess.Popen([*command, "--json", "--out", str(out)], stdout=-1, stderr=-1, text=True)
+
+    def heeds_signals():  # in a shell's background Ctrl-C is ignored, under nohup SIGHUP
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    command += ["--json", "--out", str(out)]
+    program = subprocess.Popen(command, stdout=-1, stderr=-1, text=True, preexec_fn=heeds_signals)
     deadline = time.monotonic() + 60
     while not list(out.glob("*.npz")) and program.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
