@@ -184,7 +184,7 @@ def ask(nursery: subprocess.Popen[str], order: dict[str, Any]) -> str:
 
 
 def heeds_signals() -> None:
-    """Before a program begins: in a shell's background Ctrl-C is ignored, under nohup SIGHUP, and so in its children."""
+    """A program that begins heeds them: a shell's background ignores Ctrl-C, nohup SIGHUP, and so do the children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
