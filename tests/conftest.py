@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +28,17 @@ def real_data() -> Path:
     if not (folder / "camvid").is_dir():
         pytest.skip(f"no real data in {folder} (set SEGKIT_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def heeds_signals() -> Callable[[], None]:
+    """For ``preexec_fn``: a shell's background ignores Ctrl-C, nohup SIGHUP, and so would all that is started there."""
+
+    def default() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    return default
 
 
 @pytest.fixture

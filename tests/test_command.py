@@ -184,7 +184,7 @@ def test_what_is_no_run_is_told(config: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.fixture
-def start(config: Path) -> Iterator[Start]:
+def start(config: Path, heeds_signals: Callable[[], None]) -> Iterator[Start]:
     processes = []
 
     def run(*arguments: str) -> subprocess.Popen[str]:
@@ -194,6 +194,7 @@ def start(config: Path) -> Iterator[Start]:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
+            preexec_fn=heeds_signals,
         )
         processes.append(process)
         return process
@@ -283,13 +284,6 @@ def test_what_is_wrong_is_told_for_every_split_at_once(
         mask.write_bytes(b"")
     message = fails(["run", str(config)], capsys)
     assert "train, test: 2 files: the file is empty: train/train_0.png, test/test_0.png" in message
-
-
-def test_show_tells_the_tables_that_are_no_components(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", "train"]) == 0
-    shown = capsys.readouterr().out
-    assert "batch_size = 8" in shown
-    assert "images a step" in shown
 
 
 def test_masks_without_a_label_are_told_before_anything_is_written(

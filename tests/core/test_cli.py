@@ -492,6 +492,7 @@ def test_show_tells_what_a_table_allows(capsys: pytest.CaptureFixture[str]) -> N
     assert "\n  optimizer: 'adamw' | 'sgd' = \"adamw\"\n" in told
     assert "\n  max_steps: int | None = (left out)\n" in told
     assert "\n  compile: bool = false\n" in told
+    assert "\n      images a step" in told
 
 
 @pytest.mark.parametrize(

@@ -183,14 +183,8 @@ def ask(nursery: subprocess.Popen[str], order: dict[str, Any]) -> str:
     return answer
 
 
-def heeds_signals() -> None:
-    """A program that begins heeds them: a shell's background ignores Ctrl-C, nohup SIGHUP, and so do the children."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[subprocess.Popen[str]]:
+def nursery(heeds_signals: Callable[[], None]) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [sys.executable, "-c", NURSERY],
         stdin=subprocess.PIPE,

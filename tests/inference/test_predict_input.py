@@ -272,18 +272,13 @@ def test_a_file_that_cannot_be_written_to_its_end_is_not_there(run_folder, pictu
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_what_is_written_when_it_is_stopped_is_whole(run_folder, labels, paint, tmp_path, number, status):
+def test_what_is_written_when_stopped_is_whole(run_folder, labels, paint, tmp_path, number, status, heeds_signals):
     image = Image.fromarray(paint(np.tile(labels, (30, 30))))
     (tmp_path / "many").mkdir()
     for place in range(60):
         image.save(tmp_path / "many" / f"{place:02}.png")
     out = tmp_path / "out"
     command = [sys.executable, "-m", "segkit", "predict", str(run_folder), str(tmp_path / "many"), "--probabilities"]
-
-    def heeds_signals():  # in a shell's background Ctrl-C is ignored, under nohup SIGHUP
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
     command += ["--json", "--out", str(out)]
     program = subprocess.Popen(command, stdout=-1, stderr=-1, text=True, preexec_fn=heeds_signals)
     deadline = time.monotonic() + 60
