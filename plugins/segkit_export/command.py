@@ -58,7 +58,8 @@ class Export:
         if arguments.json:
             print_json(done.record())
         else:
-            print("\n".join(hanging(one_line(line), 2) for line in done.lines()))
+            file, *told = map(one_line, done.lines())
+            print("\n".join([file, *(hanging(line, 2) for line in told)]))
         return 0
 
 
