@@ -1,11 +1,11 @@
 """Variants of one config, each with several seeds: train what is not finished, then print a table.
 
-    python benchmarks/study.py benchmarks/studies/imbalance.toml
+    python benchmarks/study.py benchmarks/studies/imbalance.toml benchmarks/studies/shapes.toml
 
-A study is a TOML file: ``config``, a file beside it; ``overrides`` for all; ``seeds``; ``split``, the one that is
-scored (left out: test, or val where there is none); and a table ``variants``, a list of overrides each. A run that is
+A study is a TOML file: ``seeds``, and a table ``variants``, a list of overrides each; the config is any. A run that is
 finished with this very config is not run again, and one that was stopped goes on, so the same command serves after an
-interruption. Each run that is scored is a line of ``results.jsonl`` beside the runs.
+interruption; a run of another config is left alone. Scored is test, or val where there is none. Each run is a line of
+``results.jsonl`` beside them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Any
 
 import segkit
 from segkit.config import read_config
+from segkit.errors import ConfigError, SegkitError
 
 COLUMNS = ("variant", "mIoU", "floor", "pixel accuracy", "floor", "classes predicted", "seconds")
 
@@ -57,8 +59,14 @@ class Trial:
         return found
 
     def run(self) -> None:
-        """Train; on from where it was stopped, if it was."""
-        stopped = (self.folder / "last.pt").exists() and self._is_of_this_config()
+        """Train; on from where it was stopped, if it was.
+
+        Raises:
+            ConfigError: the folder holds a run of another config.
+        """
+        if (self.folder / "run.json").exists() and not self._is_of_this_config():
+            raise ConfigError(f"{self.folder} holds a run of another config; give another --folder, or remove it")
+        stopped = (self.folder / "last.pt").exists()
         segkit.run(self.config, self.overrides, resume=stopped, overwrite=not stopped)
 
     def _is_of_this_config(self) -> bool:
@@ -68,30 +76,45 @@ class Trial:
             return False
         return bool(recorded == json.loads(json.dumps(read_config(self.config, self.overrides).record())))
 
-    def line(self, split: str | None) -> dict[str, Any]:
+    def line(self) -> dict[str, Any]:
         """For ``results.jsonl``: scores beside their floors, what they cost, and what they were made with."""
         result, record = self.done() or {}, json.loads((self.folder / "run.json").read_text())
-        chosen = split or list(result["splits"])[-1]
         costs = {key: result[key] for key in ("best_epoch", "seconds", "peak_memory_bytes", "precision", "device")}
         made = {"segkit": record["segkit"], "commit": record.get("commit"), **record["packages"]}
-        about = {"variant": self.variant, "seed": self.seed, "command": self.command, "split": chosen}
+        about = {
+            "variant": self.variant,
+            "seed": self.seed,
+            "command": self.command,
+            "split": list(result["splits"])[-1],
+        }
         return {**about, "scores": result["splits"], **costs, "versions": made}
 
 
 def trials(
-    study: Path, folder: Path, more: Sequence[str], seeds: Sequence[int] | None
-) -> tuple[list[Trial], str | None]:
-    """The runs of a study, variant by variant, and the split that is scored."""
+    study: Path,
+    config: Path,
+    folder: Path,
+    more: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    chosen: Sequence[str] = (),
+) -> list[Trial]:
+    """The runs of a study, variant by variant.
+
+    Raises:
+        ConfigError: a variant that is chosen is none of the study's.
+    """
     asked = tomllib.loads(study.read_text("utf-8"))
-    config = study.parent / asked["config"]
+    for name in chosen:
+        if name not in asked["variants"]:
+            raise ConfigError(f"{study} has no variant '{name}'; there are {', '.join(asked['variants'])}")
     found = []
-    for name, own in asked["variants"].items():
+    for name in chosen or asked["variants"]:
         slug = "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
-        for seed in asked.get("seeds", [0]) if seeds is None else seeds:
+        for seed in seeds or asked["seeds"]:
             place = folder / f"{slug}-{seed}"
-            overrides = (*asked.get("overrides", ()), *own, *more, f"train.seed={seed}", f"output.dir={place}")
+            overrides = (*asked["variants"][name], *more, f"train.seed={seed}", f"output.dir={place}")
             found.append(Trial(name, seed, config, overrides, place))
-    return found, asked.get("split")
+    return found
 
 
 def row(lines: Sequence[dict[str, Any]]) -> str:
@@ -118,24 +141,27 @@ def main() -> None:
     """Run what is not finished, then print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("study", type=Path)
+    parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="for all runs: dataset.root=data")
-    parser.add_argument("--folder", type=Path, help="left out: runs/NAME of the study")
-    parser.add_argument("--seeds", type=int, nargs="+", help="in place of the study's")
-    parser.add_argument("--variants", nargs="+", help="these alone, by a part of their name")
-    arguments = parser.parse_intermixed_args()
-    folder = arguments.folder or Path("runs") / arguments.study.stem
-    found, split = trials(arguments.study, folder, arguments.overrides, arguments.seeds)
-    chosen = [each for each in found if any(part in each.variant for part in arguments.variants or [""])]
+    parser.add_argument("--folder", type=Path, help="left out: runs/STUDY/CONFIG, by their names")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="in place of the study's")
+    parser.add_argument("--variants", nargs="+", default=[], help="these alone")
+    given = parser.parse_intermixed_args()
+    folder = given.folder or Path("runs") / given.study.stem / given.config.stem
+    found = trials(given.study, given.config, folder, given.overrides, given.seeds, given.variants)
     lines: dict[str, list[dict[str, Any]]] = {}
-    for number, trial in enumerate(chosen, 1):
-        print(f"\n{number} of {len(chosen)}: {trial.variant}, seed {trial.seed}", flush=True)
+    for number, trial in enumerate(found, 1):
+        print(f"\n{number} of {len(found)}: {trial.variant}, seed {trial.seed}", flush=True)
         if trial.done() is None:
             trial.run()
-        lines.setdefault(trial.variant, []).append(trial.line(split))
+        lines.setdefault(trial.variant, []).append(trial.line())
         written = "".join(json.dumps(line) + "\n" for those in lines.values() for line in those)
         (folder / "results.jsonl").write_text(written)
     print("\n".join(["", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *map(row, lines.values())]))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SegkitError as error:
+        sys.exit(f"study.py: {error}")

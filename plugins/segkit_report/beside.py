@@ -22,7 +22,7 @@ def beside(stories: Sequence[Story], changed: Mapping[str, Sequence[Any]]) -> di
         "names": names,
         "unfinished": [name for name, story in zip(names, stories, strict=True) if not story.result],
         "headings": SCORES,
-        "splits": [(split, _same(split, stories), _scores(split, names, stories)) for split in splits],
+        "splits": [(split, *_scores(split, names, stories)) for split in splits],
         "other_data": OTHER_DATA,
         "curves": _curves(names, stories),
         "classes": [(split, rows) for split in splits if (rows := _classes(split, stories))],
@@ -38,14 +38,10 @@ def _names(stories: Sequence[Story]) -> list[str]:
     return last if len(set(last)) == len(last) else paths
 
 
-def _same(split: str, stories: Sequence[Story]) -> bool:
-    return same_data([story.facts.splits[split] for story in stories if split in story.facts.splits])
-
-
 def _scores(
     split: str, names: Sequence[str], stories: Sequence[Story]
-) -> list[tuple[str, list[tuple[Any, Any, bool]]]]:
-    """Of each run that has the split: score, floor, and whether no other run has a higher one."""
+) -> tuple[bool, list[tuple[str, list[tuple[Any, Any, bool]]]]]:
+    """Whether they may be compared, and of each run with the split: score, floor, whether none has a higher one."""
     found = {
         name: story.facts.splits[split]
         for name, story in zip(names, stories, strict=True)
@@ -54,7 +50,7 @@ def _scores(
     values = {name: [each.get(name) or 0.0 for each in found.values()] for name in SCORES}
     best, worst = ({name: chosen(row) for name, row in values.items()} for chosen in (max, min))
     same = same_data(list(found.values()))
-    return [
+    return same, [
         (
             run,
             [(s.get(name), s["floor"].get(name), same and s.get(name) == best[name] != worst[name]) for name in SCORES],

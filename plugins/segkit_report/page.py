@@ -32,7 +32,8 @@ def write_report(story: Story, path: Path) -> None:
     """Write the report of a run.
 
     Raises:
-        RunFolderError: what is in the run folder does not make sense, or ``path`` cannot be written.
+        RunFolderError: what is in the run folder does not make sense.
+        WriteError: ``path`` cannot be written; what was there is intact.
     """
     with _sensible(str(story.folder), "no report can be made of it"):
         text = render("report.html", content(story))
@@ -43,7 +44,8 @@ def write_comparison(stories: Sequence[Story], path: Path) -> None:
     """Write a page that sets runs side by side.
 
     Raises:
-        RunFolderError: what is in a run folder does not make sense, or ``path`` cannot be written.
+        RunFolderError: what is in a run folder does not make sense.
+        WriteError: ``path`` cannot be written; what was there is intact.
     """
     with _sensible(" or ".join(str(story.folder) for story in stories), "they cannot be compared"):
         changed = differences([story.facts.settings for story in stories])

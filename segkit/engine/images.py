@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -63,16 +64,23 @@ class Images:
         for number, name in enumerate(self.names):
             places[name].append(number)  # somebody's images may share a name
         every = [score for those in world.gather(self.scored) for score in those]
-        placed = sorted((places[score.name].popleft(), number) for number, score in enumerate(every))
+        beyond = len(self.names)  # a name that the scan did not meet: scored, and not drawn
+        placed = sorted(
+            (places[score.name].popleft() if places[score.name] else beyond, number)
+            for number, score in enumerate(every)
+        )
         self.scored = [every[number] for _, number in placed]
         self._places = [place for place, _ in placed]
 
     def ranked(self) -> list[int]:
         """The indices of the images that have a score, the worst first."""
-        found = [(score.mean_iou, place) for score, place in zip(self.scored, self._places, strict=True)]
-        return [
-            place for _, place in sorted(pair for pair in found if pair[0] == pair[0])
-        ]  # NaN is not equal to itself
+        pairs = zip(self.scored, self._places, strict=True)
+        known = [
+            (score.mean_iou, place)
+            for score, place in pairs
+            if not math.isnan(score.mean_iou) and place < len(self.names)
+        ]
+        return [place for _, place in sorted(known)]
 
     def as_json(self) -> dict[str, Any]:
         """Both, for ``details.json``."""

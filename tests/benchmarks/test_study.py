@@ -13,6 +13,7 @@ import pytest
 
 import segkit
 from segkit.config import read_config
+from segkit.errors import ConfigError
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 CONFIG = """
@@ -36,12 +37,10 @@ workers = 0
 samples = 0
 """
 STUDY = """
-config = "base.toml"
-overrides = ["train.lr=0.01"]
 seeds = [0, 1]
 [variants]
 "plain" = []
-"with Dice" = ["loss.1.name=dice"]
+"with Dice" = ["loss.1.name=dice", "train.lr=0.01"]
 """
 
 
@@ -59,7 +58,11 @@ def place(tmp_path: Path) -> Path:
 
 
 def run(study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["study.py", str(place / "mine.toml"), "--folder", str(place / "runs"), *more])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["study.py", *map(str, (place / "mine.toml", place / "base.toml", "--folder", place / "runs")), *more],
+    )
     study.main()
 
 
@@ -86,7 +89,7 @@ def test_every_variant_with_every_seed_once(
     assert capsys.readouterr().out.splitlines()[-1] == printed.splitlines()[-1]
 
 
-def test_what_was_stopped_goes_on_and_what_is_of_another_config_is_replaced(
+def test_what_was_stopped_goes_on_and_what_is_of_another_config_is_left_alone(
     study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[bool, bool]] = []
@@ -101,18 +104,21 @@ def test_what_was_stopped_goes_on_and_what_is_of_another_config_is_replaced(
     run(study, place, monkeypatch, *only)
     (place / "runs" / "plain-0" / "result.json").unlink()
     run(study, place, monkeypatch, *only)
-    run(study, place, monkeypatch, "train.lr=0.02", *only)
-    assert calls == [(False, True), (True, False), (False, True)]
-    config = json.loads((place / "runs" / "plain-0" / "run.json").read_text())["config"]
-    assert config["train"]["lr"] == 0.02
+    with pytest.raises(ConfigError, match="plain-0 holds a run of another config; give another --folder"):
+        run(study, place, monkeypatch, "train.lr=0.02", *only)
+    assert calls == [(False, True), (True, False)]
+    assert (place / "runs" / "plain-0" / "result.json").exists()
 
 
-@pytest.mark.parametrize("path", sorted((FOLDER / "studies").glob("*.toml")), ids=lambda path: path.stem)
-def test_the_studies_that_are_here_are_valid(study: ModuleType, path: Path) -> None:
-    if "[variants]" not in path.read_text():
-        read_config(path)
-        return
-    found, _ = study.trials(path, Path("runs"), [], None)
-    assert len({trial.folder for trial in found}) == len(found) > 1
+def test_a_variant_that_is_none_is_named(study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="has no variant 'Dice'; there are plain, with Dice"):
+        run(study, place, monkeypatch, "--variants", "plain", "Dice")
+
+
+@pytest.mark.parametrize("config", ["shapes", "voc"])
+def test_the_study_that_is_here_is_valid(study: ModuleType, config: str) -> None:
+    place = FOLDER / "studies"
+    found = study.trials(place / "imbalance.toml", place / f"{config}.toml", Path("runs"))
+    assert len({trial.folder for trial in found}) == len(found) == 24
     for trial in found:
         read_config(trial.config, trial.overrides)

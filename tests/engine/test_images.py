@@ -47,6 +47,14 @@ def test_images_of_one_name_are_still_two() -> None:
     assert images.ranked() == [1, 2, 0]
 
 
+def test_a_name_that_nobody_knows_ends_no_run() -> None:
+    images = Images(["a", "b"], 3)
+    images.update(logits([0], [0], [1]), torch.zeros(3, 1, 1, dtype=torch.int64), ["new", "b", "a"])
+    images.merge(World())
+    assert [score.name for score in images.scored] == ["a", "b", "new"]
+    assert images.ranked() == [0, 1]
+
+
 def test_what_several_processes_saw_comes_in_the_order_of_the_split() -> None:
     ours, theirs = Images(["a", "b", "c"], 3), Images(["a", "b", "c"], 3)
     ours.update(logits([0]), torch.tensor([[[0]]]), ["b"])
