@@ -5,7 +5,8 @@
 A study is a TOML file: ``seeds``, and a table ``variants``, a list of overrides each; the config is any. A run that is
 finished with this very config is not run again, and one that was stopped goes on, so the same command serves after an
 interruption; a run of another config is left alone. Scored is test, or val where there is none. Each run is a line of
-``results.jsonl`` beside them.
+``results.jsonl`` beside them. ``--jobs 3`` trains three at a time, which on one card share it; what each has to say is
+in a file ``.log`` beside its folder then.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -64,10 +68,32 @@ class Trial:
         Raises:
             ConfigError: the folder holds a run of another config.
         """
+        self._refuse_another()
+        segkit.run(self.config, self.overrides, resume=self._stopped, overwrite=not self._stopped)
+
+    def run_beside(self) -> None:
+        """As :meth:`run`, in a process of its own.
+
+        Raises:
+            ConfigError: the folder holds a run of another config.
+            SegkitError: the run broke off.
+        """
+        self._refuse_another()
+        how = "--resume" if self._stopped else "--overwrite"
+        command = [sys.executable, "-m", "segkit", "run", "--quiet", how, str(self.config), *self.overrides]
+        log = self.folder.parent / f"{self.folder.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            if subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode:
+                raise SegkitError(f"{self.variant}, seed {self.seed} broke off; {log} says why")
+
+    @property
+    def _stopped(self) -> bool:
+        return (self.folder / "last.pt").exists()
+
+    def _refuse_another(self) -> None:
         if (self.folder / "run.json").exists() and not self._is_of_this_config():
             raise ConfigError(f"{self.folder} holds a run of another config; give another --folder, or remove it")
-        stopped = (self.folder / "last.pt").exists()
-        segkit.run(self.config, self.overrides, resume=stopped, overwrite=not stopped)
 
     def _is_of_this_config(self) -> bool:
         try:
@@ -137,6 +163,35 @@ def spread(values: list[float]) -> str:
     return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
+def finished(found: Sequence[Trial], jobs: int) -> Iterator[Trial]:
+    """The runs as they end, those first that were finished before.
+
+    Raises:
+        SegkitError: one could not be run; where several run at a time, once the others are done.
+    """
+    ready = [trial for trial in found if trial.done() is not None]
+    missing = [trial for trial in found if trial not in ready]
+    yield from ready
+    if jobs == 1:
+        for trial in missing:
+            print(f"\n{found.index(trial) + 1} of {len(found)}: {trial.variant}, seed {trial.seed}", flush=True)
+            trial.run()
+            yield trial
+        return
+    broken = []
+    with ThreadPoolExecutor(jobs) as pool:
+        began = {pool.submit(trial.run_beside): trial for trial in missing}
+        for number, future in enumerate(as_completed(began), 1):
+            trial, error = began[future], future.exception()
+            print(f"{number} of {len(missing)}: {trial.variant}, seed {trial.seed}: {error or 'done'}", flush=True)
+            if error is None:
+                yield trial
+            else:
+                broken.append(str(error))
+    if broken:
+        raise SegkitError(f"{len(broken)} of {len(missing)} runs broke off: {broken[0]}")
+
+
 def main() -> None:
     """Run what is not finished, then print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -146,18 +201,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="left out: runs/STUDY/CONFIG, by their names")
     parser.add_argument("--seeds", type=int, nargs="+", default=[], help="in place of the study's")
     parser.add_argument("--variants", nargs="+", default=[], help="these alone")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time: 1")
     given = parser.parse_intermixed_args()
     folder = given.folder or Path("runs") / given.study.stem / given.config.stem
     found = trials(given.study, given.config, folder, given.overrides, given.seeds, given.variants)
-    lines: dict[str, list[dict[str, Any]]] = {}
-    for number, trial in enumerate(found, 1):
-        print(f"\n{number} of {len(found)}: {trial.variant}, seed {trial.seed}", flush=True)
-        if trial.done() is None:
-            trial.run()
-        lines.setdefault(trial.variant, []).append(trial.line())
-        written = "".join(json.dumps(line) + "\n" for those in lines.values() for line in those)
-        (folder / "results.jsonl").write_text(written)
-    print("\n".join(["", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *map(row, lines.values())]))
+    done: list[Trial] = []
+    for trial in finished(found, given.jobs):
+        done.append(trial)
+        lines = [each.line() for each in found if each in done]  # in the study's order, whichever ended first
+        (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = [row(list(those)) for _, those in groupby(lines, lambda line: line["variant"])]
+    print("\n".join(["", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]))
 
 
 if __name__ == "__main__":
