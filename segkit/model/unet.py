@@ -42,6 +42,9 @@ class UNet(nn.Module):
             an input mirrored at its borders, so that the logits have its size. It costs far more on small images.
         checkpointing: What a block computed is computed again for the backward pass (arXiv 1604.06174): less memory,
             about a third more time, the same gradients.
+        patch_size: Side of the square of pixels that becomes one position of the network, by a strided convolution as
+            in ConvNeXt (arXiv 2201.03545); a transposed one makes the logits of its pixels. 2 or 4 looks at whole
+            images for the work of halved or quartered ones, and keeps poles that those lose. 1 is the paper's.
 
     Raises:
         ModelError: an option is out of range, or batch normalisation has one value a channel to train on.
@@ -58,9 +61,10 @@ class UNet(nn.Module):
         upsample: Literal["transposed", "nearest"] = "transposed",
         padding: Literal["same", "valid"] = "same",
         checkpointing: bool = False,
+        patch_size: int = 1,
     ) -> None:
         super().__init__()
-        _at_least_one(num_classes=num_classes, in_channels=in_channels, width=width, depth=depth)
+        _at_least_one(num_classes=num_classes, in_channels=in_channels, width=width, depth=depth, patch_size=patch_size)
         _one_of("norm", norm, ("batch", "group", "none"))
         _one_of("upsample", upsample, ("transposed", "nearest"))
         _one_of("padding", padding, ("same", "valid"))
@@ -68,15 +72,24 @@ class UNet(nn.Module):
             raise ModelError(f"unet: depth = {depth}: at most 10 halvings are of use to any image")
         if not 0 <= dropout < 1:
             raise ModelError(f"unet: dropout = {dropout!r} is not a probability from 0 up to, not including, 1")
+        if patch_size > 1 and padding == "valid":
+            raise ModelError(
+                f"unet: patch_size = {patch_size} needs padding = 'same'; unpadded, it is the paper's network"
+            )
         self.depth, self.norm, self.padding, self.checkpointing = depth, norm, padding, checkpointing
+        self.patch_size = patch_size
 
         widths = [width * 2**level for level in range(depth + 1)]  # 64, 128, 256, 512, 1024
-        self.down = nn.ModuleList(DoubleConvolution(i, o, norm, padding) for i, o in pairwise([in_channels, *widths]))
+        patches = _convolution(in_channels, width, patch_size, norm, patch_size) if patch_size > 1 else []
+        self.stem = nn.Sequential(*patches)
+        entering = width if patches else in_channels
+        self.down = nn.ModuleList(DoubleConvolution(i, o, norm, padding) for i, o in pairwise([entering, *widths]))
         self.dropout = nn.Dropout(dropout)
         rising = list(pairwise(reversed(widths)))  # (1024, 512), ..., (128, 64)
         self.up = nn.ModuleList(_upsampling(i, o, upsample) for i, o in rising)
         self.merge = nn.ModuleList(DoubleConvolution(2 * o, o, norm, padding) for _, o in rising)
-        self.classifier = nn.Conv2d(width, num_classes, kernel_size=1)
+        last = nn.ConvTranspose2d if patches else nn.Conv2d
+        self.classifier = last(width, num_classes, patch_size, patch_size)
         self.apply(_initialise)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -85,17 +98,18 @@ class UNet(nn.Module):
         if self.padding == "valid":
             rows, columns = _overlap(height, self.depth), _overlap(width, self.depth)
             return self.network(mirror_pad(image, *rows, *columns))[..., :height, :width]
-        image = pad_to_multiple(image, 2**self.depth)
+        image = pad_to_multiple(image, self.patch_size * 2**self.depth)
         self._refuse_one_value_a_channel(image)
         return self.network(image)[..., :height, :width]
 
     def network(self, x: Tensor) -> Tensor:
         """The network of the paper's figure 1, without any padding of the input.
 
-        With ``padding="same"`` H and W must be multiples of ``2**depth``; with ``"valid"`` they are those
+        With ``padding="same"`` H and W must be multiples of ``patch_size * 2**depth``; with ``"valid"`` they are those
         that :func:`valid_output_size` accepts, and the logits have the size it returns.
         """
         skips: list[Tensor] = []
+        x = self.stem(x)  # [B,width,H/patch,W/patch]; nothing at patch_size 1
         for level, block in enumerate(self.down):
             x = self._run(block, F.max_pool2d(x, 2) if level else x)  # [B,width*2^l,H/2^l,W/2^l]
             skips.append(x)
@@ -112,7 +126,8 @@ class UNet(nn.Module):
         return out
 
     def _refuse_one_value_a_channel(self, image: Tensor) -> None:
-        values = image.shape[0] * (image.shape[-2] >> self.depth) * (image.shape[-1] >> self.depth)
+        stride = self.patch_size * 2**self.depth
+        values = image.shape[0] * (image.shape[-2] // stride) * (image.shape[-1] // stride)
         if self.training and self.norm == "batch" and values == 1:
             raise ModelError(
                 f"unet: batch normalisation cannot train on one value a channel: a batch of 1 image of "
@@ -125,17 +140,23 @@ class DoubleConvolution(nn.Sequential):
     """Two 3x3 convolutions, each with normalisation and ReLU: ``[B,I,H,W] -> [B,O,H,W]``, 4 pixels less if valid."""
 
     def __init__(self, inputs: int, outputs: int, norm: str, padding: str) -> None:
-        layers: list[nn.Module] = []
-        for channels in (inputs, outputs):
-            # A normalisation that follows subtracts the mean, and has a bias of its own.
-            layers.append(nn.Conv2d(channels, outputs, 3, padding=int(padding == "same"), bias=norm == "none"))
-            if norm == "batch":
-                layers.append(nn.BatchNorm2d(outputs))
-            elif norm == "group":
-                # Groups of 16 channels and not 32 groups: a narrow network at 1x1 pixel keeps something to normalise.
-                layers.append(nn.GroupNorm(math.gcd(outputs, max(1, outputs // 16)), outputs))
-            layers.append(nn.ReLU(inplace=True))
-        super().__init__(*layers)
+        border = int(padding == "same")
+        super().__init__(
+            *_convolution(inputs, outputs, 3, norm, padding=border),
+            *_convolution(outputs, outputs, 3, norm, padding=border),
+        )
+
+
+def _convolution(inputs: int, outputs: int, size: int, norm: str, stride: int = 1, padding: int = 0) -> list[nn.Module]:
+    """A convolution, its normalisation and ReLU."""
+    # A normalisation that follows subtracts the mean, and has a bias of its own.
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, size, stride, padding, bias=norm == "none")]
+    if norm == "batch":
+        layers.append(nn.BatchNorm2d(outputs))
+    elif norm == "group":
+        # Groups of 16 channels and not 32 groups: a narrow network at 1x1 pixel keeps something to normalise.
+        layers.append(nn.GroupNorm(math.gcd(outputs, max(1, outputs // 16)), outputs))
+    return [*layers, nn.ReLU(inplace=True)]
 
 
 def _upsampling(inputs: int, outputs: int, upsample: str) -> nn.Module:
@@ -153,9 +174,9 @@ def _initialise(module: nn.Module) -> None:
     where no ReLU follows, as after the upsampling and the classifier.
     """
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        # The 2x2 taps of a transposed convolution of stride 2 do not overlap: one tap feeds an output.
+        # The taps of a transposed convolution do not overlap, as its stride is its size: one tap feeds an output.
         taps = 1 if isinstance(module, nn.ConvTranspose2d) else math.prod(module.kernel_size)
-        gain = 2 if taps == 9 else 1  # the 3x3 convolutions are those with a ReLU
+        gain = 2 if taps > 1 else 1  # the convolutions with a ReLU are those over several pixels
         nn.init.normal_(module.weight, std=math.sqrt(gain / (module.in_channels * taps)))
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -30,6 +30,28 @@ def test_logits_have_the_size_of_any_image(padding, norm, upsample):
         assert logits.isfinite().all()
 
 
+@pytest.mark.parametrize("patch_size", [2, 3, 4])
+def test_patches_of_any_image(patch_size):
+    model = UNet(5, width=2, depth=2, patch_size=patch_size).eval()
+    for height, width in SIZES:
+        with torch.inference_mode():
+            assert model(torch.rand(1, 3, height, width)).shape == (1, 5, height, width)
+
+
+def test_each_pixel_of_a_patch_has_logits_of_its_own():
+    model = UNet(2, width=8, depth=1, patch_size=2)
+    image = torch.rand(4, 3, 16, 16)
+    target = torch.zeros(4, 16, 16, dtype=torch.long)
+    target[:, ::2, 1::2] = 1  # one pixel of the four
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(model(image), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert torch.equal(model(image).argmax(1), target)
+
+
 def test_parameters_at_the_defaults_layer_by_layer():
     def convolution(inputs: int, outputs: int) -> int:
         return 9 * inputs * outputs + 2 * outputs  # 3x3 without bias; scale and shift of the normalisation
@@ -130,10 +152,11 @@ def test_logits_lie_where_their_pixels_are(padding, monkeypatch):
     assert torch.equal(model(image), image)
 
 
-def test_initialisation_keeps_the_scale_through_the_network():
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_initialisation_keeps_the_scale_through_the_network(patch_size):
     """Without normalisation only He's deviation does it: torch's own leaves logits of 0.006."""
     torch.manual_seed(0)
-    model = UNet(8, width=16, norm="none").eval()
+    model = UNet(8, width=16, norm="none", patch_size=patch_size).eval()
     with torch.inference_mode():
         logits = model(torch.randn(2, 3, 64, 64))
     assert 0.3 < logits.std(dim=(0, 2, 3)).mean() < 1.5
@@ -141,9 +164,10 @@ def test_initialisation_keeps_the_scale_through_the_network():
     assert weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 128)), rel=0.02)
 
 
-def test_every_parameter_learns():
-    model = UNet(3, width=2, depth=2)
-    model(torch.rand(2, 3, 16, 16)).square().sum().backward()
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_every_parameter_learns(patch_size):
+    model = UNet(3, width=2, depth=2, patch_size=patch_size)
+    model(torch.rand(2, 3, 32, 32)).square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -176,6 +200,8 @@ def test_one_value_a_channel_is_explained_before_batch_normalisation_fails():
         ModelError, match=r"batch of 1 image of 16x16 pixels is a single pixel at depth 4.*norm = 'group'"
     ):
         UNet(3, width=2)(image)
+    with pytest.raises(ModelError, match="batch of 1 image of 32x32 pixels is a single pixel at depth 4"):
+        UNet(3, width=2, patch_size=2)(torch.rand(1, 3, 32, 32))
     UNet(3, width=2)(image.expand(2, -1, -1, -1))
     UNet(3, width=2)(torch.rand(1, 3, 16, 17))
     UNet(3, width=2, depth=3)(image)
@@ -187,6 +213,8 @@ def test_one_value_a_channel_is_explained_before_batch_normalisation_fails():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"patch_size": 2, "padding": "valid"}, "patch_size = 2 needs padding = 'same'"),
+        ({"patch_size": 0}, "patch_size = 0 must be at least 1"),
         ({"norm": "bacth"}, "norm = 'bacth' is none of 'batch', 'group', 'none'; did you mean 'batch'?"),
         ({"upsample": "bilinear"}, "upsample = 'bilinear' is none of 'transposed', 'nearest'"),
         ({"padding": "Valid"}, "did you mean 'valid'?"),
