@@ -19,7 +19,8 @@ component that names them in its constructor receives them, and a config may not
 
 The keys ``name`` and, of a loss, ``scale`` have a meaning of their own in a config: no option may be called so. An
 option called ``class_weights`` may be written in a config as a list of numbers or as the name of
-a formula (``median_frequency``, ``inverse``, ``effective_number``); the component receives numbers.
+a formula (``median_frequency``, ``sqrt_median_frequency``, ``inverse``, ``effective_number``); the component receives
+numbers.
 """
 
 from __future__ import annotations

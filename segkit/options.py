@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 from segkit.errors import did_you_mean
 from segkit.registry import Component
 
-CLASS_WEIGHT_FORMULAS = ("median_frequency", "inverse", "effective_number")
+CLASS_WEIGHT_FORMULAS = ("median_frequency", "sqrt_median_frequency", "inverse", "effective_number")
 _TYPING = {**vars(typing), **vars(collections.abc), **vars(builtins), "Path": pathlib.Path, "pathlib": pathlib}
 _TYPING["Iterable"] = list  # pydantic's own iterable is unchecked and can be read once
 

@@ -20,7 +20,7 @@ def class_weights(formula: str, pixels: Sequence[int], image_pixels: Sequence[in
     """One weight a class by the name of a formula.
 
     Args:
-        formula: ``median_frequency``, ``inverse`` or ``effective_number``.
+        formula: ``median_frequency``, ``sqrt_median_frequency``, ``inverse`` or ``effective_number``.
         pixels: labelled pixels of each class, ``[C]``.
         image_pixels: labelled pixels, of any class, of the images that contain the class, ``[C]``.
 
@@ -52,6 +52,11 @@ def median_frequency(pixels: Numbers, image_pixels: Numbers) -> Numbers:
     return np.asarray(np.median(frequency) / frequency)
 
 
+def sqrt_median_frequency(pixels: Numbers, image_pixels: Numbers) -> Numbers:
+    """The square root of ``median_frequency``: rare classes are found too, and large ones lose less to them."""
+    return np.sqrt(median_frequency(pixels, image_pixels))
+
+
 def inverse(pixels: Numbers, image_pixels: Numbers) -> Numbers:
     """``1 / share`` over all images, scaled to a mean of 1: every class has the same say, noisy rare ones too."""
     return _mean_one(1 / pixels)
@@ -75,6 +80,7 @@ def _mean_one(weights: Numbers) -> Numbers:
 
 FORMULAS: dict[str, Callable[[Numbers, Numbers], Numbers]] = {
     "median_frequency": median_frequency,
+    "sqrt_median_frequency": sqrt_median_frequency,
     "inverse": inverse,
     "effective_number": effective_number,
 }

@@ -30,6 +30,12 @@ def test_camvids_published_weights() -> None:
     assert class_weights("median_frequency", CAMVID, CAMVID_IMAGES) == pytest.approx(CAMVID_MEDIAN_FREQUENCY, rel=0.02)
 
 
+def test_the_square_root_keeps_the_order_and_lessens_the_differences() -> None:
+    assert class_weights("sqrt_median_frequency", CAMVID, CAMVID_IMAGES) == pytest.approx(
+        [each**0.5 for each in class_weights("median_frequency", CAMVID, CAMVID_IMAGES)]
+    )
+
+
 def test_the_real_masks_have_these_counts(real_data: Path) -> None:
     pixels, image_pixels = np.zeros(11, np.int64), np.zeros(11, np.int64)
     for path in sorted((real_data / "camvid" / "masks" / "train").glob("*.png")):
@@ -61,14 +67,14 @@ def test_effective_number_lies_between_inverse_and_no_weights_whatever_the_resol
     assert larger == pytest.approx(weights, rel=1e-5)
 
 
-@pytest.mark.parametrize("formula", ["median_frequency", "inverse", "effective_number"])
+@pytest.mark.parametrize("formula", ["median_frequency", "sqrt_median_frequency", "inverse", "effective_number"])
 def test_an_absent_class_weighs_1_and_moves_no_other(formula: str) -> None:
     absent = class_weights(formula, [900, 0, 100], [1000, 0, 1000])
     present = class_weights(formula, [900, 100], [1000, 1000])
     assert absent == pytest.approx([present[0], 1, present[1]])
 
 
-@pytest.mark.parametrize("formula", ["median_frequency", "inverse", "effective_number"])
+@pytest.mark.parametrize("formula", ["median_frequency", "sqrt_median_frequency", "inverse", "effective_number"])
 def test_a_single_pixel_is_enough(formula: str) -> None:
     assert np.isfinite(class_weights(formula, [1, 1], [2, 2])).all()
 
