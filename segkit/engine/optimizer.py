@@ -8,17 +8,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from segkit.engine.muon import Muon, hidden_weights
 from segkit.settings import TrainSettings
 
 
 def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW or SGD, fused to one kernel; biases and normalisation layers (one dimension) are not decayed."""
+    """AdamW or SGD, fused to one kernel, or Muon; biases and normalisation layers (one dimension) are not decayed."""
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    if settings.optimizer == "muon":
+        hidden = hidden_weights(model)
+        inside = {id(p) for p in hidden}
+        groups[0]["params"] = [p for p in decayed if id(p) not in inside]
+        groups.append({"params": hidden, "weight_decay": settings.weight_decay})
+        groups = [group | {"orthogonal": group["params"] is hidden} for group in groups]
     groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
         momentum = settings.momentum
@@ -27,7 +34,8 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
             # else a first step that is skipped would leave in it whatever was in memory
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
-    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+    kind = Muon if settings.optimizer == "muon" else torch.optim.AdamW
+    return kind(groups, lr=settings.lr, fused=True)
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:

@@ -98,7 +98,8 @@ def test_the_source_tells_all_without_an_import(component: Make) -> None:
         (
             "class_weights",
             "median_freq",
-            "Sequence[float] or 'median_frequency' or 'sqrt_median_frequency' or 'inverse' or 'effective_number', not 'median_freq'; "
+            "Sequence[float] or 'median_frequency' or 'sqrt_median_frequency' or 'inverse' or 'effective_number', "
+            "not 'median_freq'; "
             "did you mean 'median_frequency'?",
         ),
         ("class_weights", [1, "a"], "Sequence[float] or 'median_frequency' or"),

@@ -489,7 +489,7 @@ def test_show_answers_what_is_no_component(name: str, told: str, capsys: pytest.
 def test_show_tells_what_a_table_allows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "train"]) == 0
     told = capsys.readouterr().out
-    assert "\n  optimizer: 'adamw' | 'sgd' = \"adamw\"\n" in told
+    assert "\n  optimizer: 'adamw' | 'muon' | 'sgd' = \"adamw\"\n" in told
     assert "\n  max_steps: int | None = (left out)\n" in told
     assert "\n  compile: bool = false\n" in told
     assert "\n      images a step" in told

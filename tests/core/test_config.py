@@ -140,7 +140,10 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
         ("augment.crop=[100]", "augment.crop = [100]: "),
         ("augment.crop=big", "augment.crop = 'big': should be a valid integer, or should be a valid list"),
         ("loss.0.scale=big", "loss[0].scale = 'big': a number of 0 or more is needed"),
-        ("loss.0.class_weights=median", "'median_frequency' or 'sqrt_median_frequency' or 'inverse' or 'effective_number'"),
+        (
+            "loss.0.class_weights=median",
+            "'median_frequency' or 'sqrt_median_frequency' or 'inverse' or 'effective_number'",
+        ),
         ("dataset.year=2010", "'year' must be '2007' or '2012', not '2010'"),
         ("model.width.x=3", "model.width is 16 and holds no keys"),
         ("train.lr=inf", "train.lr = inf: should be a finite number"),

@@ -41,7 +41,7 @@ def test_every_precision_learns(make_job: MakeJob, precision: str) -> None:
     assert result.peak_memory_bytes > 0
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 def test_a_step_waits_for_nothing(
     make_job: MakeJob, optimizer: str, no_waiting: Callable[[], AbstractContextManager[None]]
 ) -> None:

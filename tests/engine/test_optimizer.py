@@ -49,7 +49,7 @@ def test_short_runs_have_finite_rates(schedule: str, steps: int) -> None:
     assert all(0 < rate <= 1 for rate in rates(steps, schedule=schedule))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 def test_only_kernels_decay(optimizer: str) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     built = build_optimizer(model, TrainSettings.model_validate({"optimizer": optimizer, "weight_decay": 0.3}))

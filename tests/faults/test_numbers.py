@@ -85,7 +85,7 @@ BAD: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 @pytest.mark.parametrize("how", BAD)
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 @pytest.mark.parametrize("first", [1, 3])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_step_that_is_no_number_changes_nothing(how: str, optimizer: str, first: int, accumulate: int) -> None:
