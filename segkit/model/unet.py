@@ -44,7 +44,7 @@ class UNet(nn.Module):
             about a third more time, the same gradients.
         patch_size: Side of the square of pixels that becomes one position of the network, by a strided convolution as
             in ConvNeXt (arXiv 2201.03545); a transposed one makes the logits of its pixels. 2 or 4 looks at whole
-            images for the work of halved or quartered ones, and keeps poles that those lose. 1 is the paper's.
+            images for the work of halved or quartered ones. 1 is the paper's.
 
     Raises:
         ModelError: an option is out of range, or batch normalisation has one value a channel to train on.
