@@ -115,10 +115,39 @@ def test_a_variant_that_is_none_is_named(study: ModuleType, place: Path, monkeyp
         run(study, place, monkeypatch, "--variants", "plain", "Dice")
 
 
-@pytest.mark.parametrize("config", ["shapes", "voc"])
-def test_the_study_that_is_here_is_valid(study: ModuleType, config: str) -> None:
-    place = FOLDER / "studies"
-    found = study.trials(place / "imbalance.toml", place / f"{config}.toml", Path("runs"))
-    assert len({trial.folder for trial in found}) == len(found) == 24
+@pytest.mark.parametrize(
+    ("name", "config", "variants"),
+    [
+        ("imbalance", "benchmarks/studies/shapes.toml", 10),
+        ("imbalance", "benchmarks/studies/voc.toml", 10),
+        ("camvid", "examples/camvid.toml", 13),
+        ("precision", "examples/gta5.toml", 3),
+    ],
+)
+def test_the_studies_that_are_here_are_valid(study: ModuleType, name: str, config: str, variants: int) -> None:
+    found = study.trials(FOLDER / "studies" / f"{name}.toml", FOLDER.parent / config, Path("runs"))
+    assert len({trial.folder for trial in found}) == len(found) == 3 * variants
     for trial in found:
         read_config(trial.config, trial.overrides)
+
+
+def test_several_at_a_time_give_what_they_give_one_by_one(
+    study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (place / "mine.toml").write_text(
+        STUDY + '"broken" = ["train.batch_size=3", "dataset.images=[2, 2, 2]", "train.device=cuda:9"]\n'
+    )
+    with pytest.raises(
+        study.SegkitError, match=r"2 of 6 runs broke off: broken, seed . broke off; .*broken-.\.log says why"
+    ):
+        run(study, place, monkeypatch, "--jobs", "2")
+    assert "broken" in capsys.readouterr().out
+    assert "cuda:9" in (place / "runs" / "broken-0.log").read_text()
+    lines = [json.loads(line) for line in (place / "runs" / "results.jsonl").read_text().splitlines()]
+    assert [(line["variant"], line["seed"]) for line in lines] == [
+        *(("plain", 0), ("plain", 1)),
+        *(("with Dice", 0), ("with Dice", 1)),
+    ]
+    alone = segkit.run(place / "base.toml", ["train.seed=1", f"output.dir={place / 'alone'}"])
+    assert lines[1]["scores"]["test"]["mean_iou"] == pytest.approx(alone.splits["test"]["mean_iou"], abs=1e-6)
