@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from segkit.engine.loop import Loop
+from segkit.engine.optimizer import KINDS
 from segkit.settings import TrainSettings
 from segkit_bench.arithmetic import arithmetic, precision_of, unavailable
 from segkit_bench.clock import Amount, throughput
@@ -101,9 +102,10 @@ def _measured(subject: Subject, rung: Rung, amount: Amount) -> dict[str, Any]:
 
 def unfused(loop: Loop, settings: TrainSettings) -> torch.optim.Optimizer:
     """The optimizer as torch has it by default; it knows no ``found_inf``, and would refuse the loop's."""
-    kind: Any = torch.optim.SGD if settings.optimizer == "sgd" else torch.optim.AdamW
+    kind = KINDS[settings.optimizer]
     deaf = type(f"Unfused{kind.__name__}", (kind,), {"found_inf": property(lambda _: None, lambda _, value: None)})
     options = {"momentum": settings.momentum, "nesterov": settings.momentum > 0} if settings.optimizer == "sgd" else {}
-    groups = [{key: group[key] for key in ("params", "weight_decay")} for group in loop.optimizer.param_groups]
+    kept = ("params", "weight_decay", "orthogonal")  # the last is Muon's
+    groups = [{key: group[key] for key in kept if key in group} for group in loop.optimizer.param_groups]
     optimizer: torch.optim.Optimizer = deaf(groups, lr=settings.lr, **options)
     return optimizer

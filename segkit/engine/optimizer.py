@@ -11,6 +11,8 @@ from torch import nn
 from segkit.engine.muon import Muon, hidden_weights
 from segkit.settings import TrainSettings
 
+KINDS: dict[str, Any] = {"adamw": torch.optim.AdamW, "muon": Muon, "sgd": torch.optim.SGD}
+
 
 def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
     """AdamW or SGD, fused to one kernel, or Muon; biases and normalisation layers (one dimension) are not decayed."""
@@ -34,8 +36,8 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
             # else a first step that is skipped would leave in it whatever was in memory
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
-    kind = Muon if settings.optimizer == "muon" else torch.optim.AdamW
-    return kind(groups, lr=settings.lr, fused=True)
+    built: torch.optim.Optimizer = KINDS[settings.optimizer](groups, lr=settings.lr, fused=True)
+    return built
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:

@@ -203,7 +203,7 @@ def test_a_resident_batch_is_as_the_feeds_batches_are() -> None:
     assert random.mask.max() == 5
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 def test_an_unfused_optimizer_takes_the_loops_step(optimizer: str) -> None:
     subject = Subject(read_config(tables(optimizer=optimizer)))
     weights = []
