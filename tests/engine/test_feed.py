@@ -50,11 +50,11 @@ def kept(make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 Image.fromarray(labels).save(mask)
         return PairedFiles(pairs, classes=["dark", "bright"], palette=[(0, 0, 0), (255, 255, 255)])
 
-    def make(cache: str, **fields: Any) -> Job:
+    def make(cache: str, optimizer: str = "adamw", **fields: Any) -> Job:
         splits = {"train": paired("train", 8), "val": paired("val", 4)}
         given = {"splits": splits, "data": DataSettings(cache=cache, resize=fields.pop("resize", None))}  # type: ignore[arg-type]
         augment = AugmentSettings(crop=8, scale=[0.8, 1.25], colour=0.3, **fields)
-        return make_job(cache, {**given, "augment": augment})
+        return make_job(cache, {**given, "augment": augment}, optimizer=optimizer)
 
     return make
 
@@ -77,11 +77,12 @@ def test_a_run_from_the_decoded_file_is_the_same_to_the_bit(kept: Callable[..., 
 
 
 def test_a_run_from_the_device_comes_to_the_same_but_for_rounding(kept: Callable[..., Job]) -> None:
-    plain, resident = kept("none", max_class_share=0.9), kept("device", max_class_share=0.9)
+    # AdamW makes much of a gradient that is nearly 0
+    plain, resident = (kept(cache, "sgd", max_class_share=0.9) for cache in ("none", "device"))
     ours, other = train_and_evaluate(resident), train_and_evaluate(plain)
     assert ours.splits["val"]["mean_iou"] == pytest.approx(other.splits["val"]["mean_iou"], abs=0.05)
     for key, value in weights(plain).items():
-        torch.testing.assert_close(weights(resident)[key], value, atol=0.05, rtol=0.05)
+        torch.testing.assert_close(weights(resident)[key], value, atol=0.02, rtol=0.02)
 
 
 def test_a_run_may_go_on_with_another_cache(kept: Callable[..., Job]) -> None:
