@@ -181,13 +181,16 @@ def finished(found: Sequence[Trial], jobs: int) -> Iterator[Trial]:
     broken = []
     with ThreadPoolExecutor(jobs) as pool:
         began = {pool.submit(trial.run_beside): trial for trial in missing}
-        for number, future in enumerate(as_completed(began), 1):
-            trial, error = began[future], future.exception()
-            print(f"{number} of {len(missing)}: {trial.variant}, seed {trial.seed}: {error or 'done'}", flush=True)
-            if error is None:
-                yield trial
-            else:
-                broken.append(str(error))
+        try:
+            for number, future in enumerate(as_completed(began), 1):
+                trial, error = began[future], future.exception()
+                print(f"{number} of {len(missing)}: {trial.variant}, seed {trial.seed}: {error or 'done'}", flush=True)
+                if error is None:
+                    yield trial
+                else:
+                    broken.append(str(error))
+        finally:  # after Ctrl-C none of those that wait is to begin
+            pool.shutdown(cancel_futures=True)
     if broken:
         raise SegkitError(f"{len(broken)} of {len(missing)} runs broke off: {broken[0]}")
 

@@ -74,6 +74,5 @@ def hidden_weights(model: nn.Module) -> list[nn.Parameter]:
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     layers = [layer for layer in model.modules() if isinstance(layer, kinds) and layer.weight.requires_grad]
     kernels = [layer.weight for layer in layers[1:-1] if getattr(layer, "groups", 1) == 1]
-    return [
-        kernel for kernel in kernels if isinstance(kernel, nn.Parameter)
-    ]  # else it is made of others, as by weight_norm
+    # a kernel that is no parameter is made of others, as by weight_norm
+    return [kernel for kernel in kernels if isinstance(kernel, nn.Parameter)]

@@ -120,7 +120,7 @@ def test_a_variant_that_is_none_is_named(study: ModuleType, place: Path, monkeyp
     [
         ("imbalance", "benchmarks/studies/shapes.toml", 10),
         ("imbalance", "benchmarks/studies/voc.toml", 10),
-        ("camvid", "examples/camvid.toml", 13),
+        ("camvid", "examples/camvid.toml", 14),
         ("precision", "examples/gta5.toml", 3),
     ],
 )
