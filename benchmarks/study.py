@@ -222,3 +222,6 @@ if __name__ == "__main__":
         main()
     except SegkitError as error:
         sys.exit(f"study.py: {error}")
+    except KeyboardInterrupt:
+        print("study.py: stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
