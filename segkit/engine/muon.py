@@ -59,9 +59,16 @@ def orthogonal(matrix: Tensor) -> Tensor:
     x = x / (torch.linalg.matrix_norm(x) + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x  # the smaller square is the cheaper one
-    for _ in range(_ITERATIONS):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
+    if x.is_cuda:
+        for _ in range(_ITERATIONS):
+            square = x @ x.T
+            x = a * x + (b * square + c * square @ square) @ x
+    else:  # the same with half the work, as only small squares are multiplied; coarser floats than fp32 would diverge
+        square, product = x @ x.T, (one := torch.eye(len(x), device=x.device))
+        for _ in range(_ITERATIONS):
+            step = a * one + b * square + c * square @ square
+            square, product = step @ square @ step, step @ product
+        x = product @ x
     result: Tensor = (x.T if tall else x).to(matrix.dtype).contiguous()
     return result
 

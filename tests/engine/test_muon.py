@@ -23,6 +23,14 @@ def test_singular_values_are_nearly_one(shape: tuple[int, int]) -> None:
     assert (orthogonal(matrix) * matrix).sum() > 0  # along the gradient, not against it
 
 
+def test_directions_without_a_gradient_stay_small() -> None:
+    torch.manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(90, 30))[0] for _ in range(2))
+    values = torch.linalg.svdvals(orthogonal(left @ torch.diag(torch.logspace(0, -6, 30)) @ right.T))
+    assert values[0] < 1.3  # rounding makes squares of some of them negative, which must not grow
+    assert values[29] < 1e-3
+
+
 def test_matrices_move_as_in_torchs_own() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 12), nn.Linear(12, 6, bias=False), nn.Linear(6, 2))
