@@ -78,7 +78,7 @@ class Deployed(nn.Module):
 def wanted(model: nn.Module) -> tuple[int, int]:
     """What a model of ours pads the sides to a multiple of, and the least side; (1, 0) where nothing is known."""
     if isinstance(model, UNet) and model.padding == "same":
-        return int(2**model.depth), 0
+        return model.patch_size * 2**model.depth, 0
     if isinstance(model, Smp) and model.fixed_size is None:
         return model.multiple, model.least
     return 1, 0

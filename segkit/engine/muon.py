@@ -26,6 +26,9 @@ class Muon(torch.optim.AdamW):
     ``found_inf`` is 1 changes nothing.
     """
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        torch.optim.Optimizer.__setstate__(self, state)  # Adam's wants a count of steps of every weight
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step; there is no closure."""
@@ -80,6 +83,7 @@ def hidden_weights(model: nn.Module) -> list[nn.Parameter]:
     """
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     layers = [layer for layer in model.modules() if isinstance(layer, kinds) and layer.weight.requires_grad]
-    kernels = [layer.weight for layer in layers[1:-1] if getattr(layer, "groups", 1) == 1]
-    # a kernel that is no parameter is made of others, as by weight_norm
-    return [kernel for kernel in kernels if isinstance(kernel, nn.Parameter)]
+    ends = {id(layer.weight) for layer in (*layers[:1], *layers[-1:])}
+    # by their identity, as layers may share one; a kernel that is no parameter is made of others, as by weight_norm
+    kernels = {id(layer.weight): layer.weight for layer in layers if getattr(layer, "groups", 1) == 1}
+    return [each for key, each in kernels.items() if key not in ends and isinstance(each, nn.Parameter)]

@@ -23,6 +23,7 @@ from segkit.engine.loop import Loop
 from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision, resolve
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
+from segkit.model.unet import UNet
 from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
 
 CPU = torch.device("cpu")
@@ -74,9 +75,19 @@ def test_a_run_learns_and_writes_all_it_promises(make_job: MakeJob, capsys: pyte
     assert "floor of val, all 'dark'" in printed
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"epochs": 5, "ema": 0.9, "clip_norm": 1.0, "schedule": "one_cycle"}
-    whole, stopped = make_job("whole", **settings), make_job("stopped", **settings)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    settings = {"epochs": 5, "ema": 0.9, "clip_norm": 1.0, "schedule": "one_cycle", "optimizer": optimizer}
+    state = UNet(2, width=2, depth=1).state_dict()
+
+    def job(folder: str) -> Job:
+        model = UNet(2, width=2, depth=1)
+        model.load_state_dict(state)
+        return make_job(folder, {"model": model}, **settings)
+
+    whole, stopped = job("whole"), job("stopped")
     train_and_evaluate(whole)
 
     real = Loop.run_epoch
@@ -92,8 +103,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(make_job: MakeJob, monke
     with pytest.raises(KeyboardInterrupt):
         train_and_evaluate(stopped)
     with pytest.raises(RunFolderError, match="unfinished"):
-        train_and_evaluate(make_job("stopped", **settings))
-    train_and_evaluate(make_job("stopped", **settings), resume=True)
+        train_and_evaluate(job("stopped"))
+    train_and_evaluate(job("stopped"), resume=True)
 
     assert same(weights(whole.folder), weights(stopped.folder))
     assert same(load_file(whole.folder / "model.safetensors"), load_file(stopped.folder / "model.safetensors"))

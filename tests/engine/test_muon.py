@@ -76,6 +76,14 @@ def test_the_ends_and_whatever_is_no_matrix_are_left_to_adamw() -> None:
     assert all(p is not depthwise.weight for p in hidden_weights(nn.Sequential(nn.Linear(1, 1), depthwise, depthwise)))
 
 
+def test_a_kernel_that_two_layers_share_moves_once_and_an_end_that_is_shared_is_an_end() -> None:
+    layers = [nn.Linear(4, 4, bias=False) for _ in range(4)]
+    layers[2].weight = layers[1].weight
+    assert [id(p) for p in hidden_weights(nn.Sequential(*layers))] == [id(layers[1].weight)]
+    layers[3].weight = layers[1].weight
+    assert hidden_weights(nn.Sequential(*layers)) == []
+
+
 def test_every_weight_is_in_one_group_and_moves() -> None:
     model = UNet(3, width=2, depth=2)
     optimizer = build_optimizer(model, SETTINGS)

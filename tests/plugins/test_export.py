@@ -132,7 +132,10 @@ def test_onnx_takes_any_size_and_batch_and_says_what_it_is(
     assert (found["labels"] == expected).mean() > 0.999
 
 
-@pytest.mark.parametrize("model", [{"name": "unet", "width": 2, "depth": 1}, {"name": "smp", "encoder": "resnet18"}])
+@pytest.mark.parametrize(
+    "model",
+    [{"name": "unet", "width": 2, "depth": 1, "patch_size": 2}, {"name": "smp", "encoder": "resnet18"}],
+)
 def test_torch_export_takes_any_size_and_is_loaded_anew(
     model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,7 +251,7 @@ def test_sides_are_rounded_as_the_data_is(resize: Any) -> None:
 @pytest.mark.parametrize("any_size", [True, False])
 def test_the_graph_is_what_the_predictor_does(resize: Any, any_size: bool) -> None:
     torch.manual_seed(0)
-    model = UNet(5, width=4, depth=2).eval()
+    model = UNet(5, width=4, depth=2, patch_size=3).eval()
     predictor = Predictor(
         model, classes=list("abcde"), palette=((0, 0, 0),) * 5, device="cpu", precision="fp32", resize=resize
     )
