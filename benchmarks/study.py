@@ -2,11 +2,11 @@
 
     python benchmarks/study.py benchmarks/studies/imbalance.toml benchmarks/studies/shapes.toml
 
-A study is a TOML file: ``seeds``, and a table ``variants``, a list of overrides each; the config is any. A run that is
-finished with this very config is not run again, and one that was stopped goes on, so the same command serves after an
-interruption; a run of another config is left alone. Scored is test, or val where there is none. Each run is a line of
-``results.jsonl`` beside them. ``--jobs 3`` trains three at a time, which on one card share it; what each has to say is
-in a file ``.log`` beside its folder then.
+A study is a TOML file: ``seeds``, and a table ``variants``, a list of overrides each, which stand above those of the
+command; the config is any. A run that is finished with this very config is not run again, and one that was stopped goes
+on, so the same command serves after an interruption; a run of another config is left alone. Scored is test, or val
+where there is none. Each run is a line of ``results.jsonl`` beside them. ``--jobs 3`` trains three at a time, which on
+one card share it; what each has to say is in a file ``.log`` beside its folder then.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def trials(
         slug = "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
         for seed in seeds or asked["seeds"]:
             place = folder / f"{slug}-{seed}"
-            overrides = (*asked["variants"][name], *more, f"train.seed={seed}", f"output.dir={place}")
+            overrides = (*more, *asked["variants"][name], f"train.seed={seed}", f"output.dir={place}")
             found.append(Trial(name, seed, config, overrides, place))
     return found
 
@@ -163,22 +163,22 @@ def spread(values: list[float]) -> str:
     return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
-def finished(found: Sequence[Trial], jobs: int) -> Iterator[Trial]:
-    """The runs as they end, those first that were finished before.
-
-    Raises:
-        SegkitError: one could not be run; where several run at a time, once the others are done.
-    """
+def finished(found: Sequence[Trial], jobs: int, broken: list[str]) -> Iterator[Trial]:
+    """The runs as they end, those first that were finished before; why the others broke off is added to a list."""
     ready = [trial for trial in found if trial.done() is not None]
     missing = [trial for trial in found if trial not in ready]
     yield from ready
     if jobs == 1:
         for trial in missing:
             print(f"\n{found.index(trial) + 1} of {len(found)}: {trial.variant}, seed {trial.seed}", flush=True)
-            trial.run()
-            yield trial
+            try:
+                trial.run()
+            except SegkitError as error:
+                print(error, flush=True)
+                broken.append(f"{trial.variant}, seed {trial.seed}: {error}")
+            else:
+                yield trial
         return
-    broken = []
     with ThreadPoolExecutor(jobs) as pool:
         began = {pool.submit(trial.run_beside): trial for trial in missing}
         try:
@@ -191,12 +191,21 @@ def finished(found: Sequence[Trial], jobs: int) -> Iterator[Trial]:
                     broken.append(str(error))
         finally:  # after Ctrl-C none of those that wait is to begin
             pool.shutdown(cancel_futures=True)
-    if broken:
-        raise SegkitError(f"{len(broken)} of {len(missing)} runs broke off: {broken[0]}")
+
+
+def earlier(file: Path, found: Sequence[Trial]) -> list[dict[str, Any]]:
+    """The lines of a file that are of other runs than these."""
+    these = {(trial.variant, trial.seed) for trial in found}
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [line for line in lines if (line["variant"], line["seed"]) not in these]
 
 
 def main() -> None:
-    """Run what is not finished, then print the table."""
+    """Run what is not finished, then print the table.
+
+    Raises:
+        SegkitError: some runs broke off; the others are finished.
+    """
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("study", type=Path)
     parser.add_argument("config", type=Path)
@@ -208,13 +217,18 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     folder = given.folder or Path("runs") / given.study.stem / given.config.stem
     found = trials(given.study, given.config, folder, given.overrides, given.seeds, given.variants)
+    results = folder / "results.jsonl"
+    others, broken = earlier(results, found), []
     done: list[Trial] = []
-    for trial in finished(found, given.jobs):
+    lines: list[dict[str, Any]] = []
+    for trial in finished(found, given.jobs, broken):
         done.append(trial)
         lines = [each.line() for each in found if each in done]  # in the study's order, whichever ended first
-        (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        results.write_text("".join(json.dumps(line) + "\n" for line in [*others, *lines]))
     rows = [row(list(those)) for _, those in groupby(lines, lambda line: line["variant"])]
     print("\n".join(["", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *rows]))
+    if broken:
+        raise SegkitError(f"{len(broken)} of {len(found)} runs broke off: {broken[0]}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 
 import segkit
 from segkit.config import read_config
-from segkit.errors import ConfigError
+from segkit.errors import ConfigError, SegkitError
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 CONFIG = """
@@ -104,10 +104,29 @@ def test_what_was_stopped_goes_on_and_what_is_of_another_config_is_left_alone(
     run(study, place, monkeypatch, *only)
     (place / "runs" / "plain-0" / "result.json").unlink()
     run(study, place, monkeypatch, *only)
-    with pytest.raises(ConfigError, match="plain-0 holds a run of another config; give another --folder"):
+    with pytest.raises(SegkitError, match=r"1 of 1 runs broke off: .*plain-0 holds a run of another config; give ano"):
         run(study, place, monkeypatch, "train.lr=0.02", *only)
     assert calls == [(False, True), (True, False)]
     assert (place / "runs" / "plain-0" / "result.json").exists()
+
+
+def test_a_variant_stands_above_overrides_and_lines_of_earlier_calls_are_kept(
+    study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in ("1", "0"):
+        run(study, place, monkeypatch, "train.lr=0.02", "--variants", "with Dice", "--seeds", seed)
+    lines = [json.loads(line) for line in (place / "runs" / "results.jsonl").read_text().splitlines()]
+    assert [line["seed"] for line in lines] == [1, 0]
+    assert json.loads((place / "runs" / "with-dice-0" / "run.json").read_text())["config"]["train"]["lr"] == 0.01
+
+
+def test_one_that_breaks_off_leaves_the_others_and_the_table(
+    study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "mine.toml").write_text('seeds = [0]\n[variants]\n"broken" = ["train.device=cuda:9"]\n"plain" = []\n')
+    with pytest.raises(SegkitError, match=r"1 of 2 runs broke off: broken, seed 0: .*cuda:9"):
+        run(study, place, monkeypatch)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| plain | ")
 
 
 def test_a_variant_that_is_none_is_named(study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
