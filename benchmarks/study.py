@@ -27,7 +27,7 @@ from typing import Any
 
 import segkit
 from segkit.config import read_config
-from segkit.errors import ConfigError, SegkitError
+from segkit.errors import ConfigError, SegkitError, did_you_mean
 
 COLUMNS = ("variant", "mIoU", "floor", "pixel accuracy", "floor", "classes predicted", "seconds")
 
@@ -127,18 +127,25 @@ def trials(
     """The runs of a study, variant by variant.
 
     Raises:
-        ConfigError: a variant that is chosen is none of the study's.
+        ConfigError: the study cannot be read, a variant that is chosen is none of its, or the config is not valid.
     """
-    asked = tomllib.loads(study.read_text("utf-8"))
+    try:
+        asked = tomllib.loads(study.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the study {study} cannot be read: {error}") from error
+    if not {"seeds", "variants"} <= asked.keys():
+        raise ConfigError(f"{study} is no study, which has seeds and [variants]; the order is STUDY CONFIG")
     for name in chosen:
         if name not in asked["variants"]:
-            raise ConfigError(f"{study} has no variant '{name}'; there are {', '.join(asked['variants'])}")
+            close = did_you_mean(name, asked["variants"]) or "; there are " + ", ".join(map(repr, asked["variants"]))
+            raise ConfigError(f"{study} has no variant '{name}'{close}")
     found = []
     for name in chosen or asked["variants"]:
         slug = "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
         for seed in seeds or asked["seeds"]:
             place = folder / f"{slug}-{seed}"
             overrides = (*more, *asked["variants"][name], f"train.seed={seed}", f"output.dir={place}")
+            read_config(config, overrides)  # a mistake is told before anything is trained
             found.append(Trial(name, seed, config, overrides, place))
     return found
 

@@ -195,8 +195,10 @@ def _setting_problem(kind: type[Settings], table: str, key: str, found: Sequence
     if first["type"] == "extra_forbidden":
         if key == "plugins":
             return f"{table}.plugins: plugins = [...] stands at the top of the file, above the first table"
-        allowed = list(kind.model_fields)
-        return f"{table}.{key}: there is no such key{did_you_mean(key, allowed) or '; there are ' + ', '.join(allowed)}"
+        allowed, words = list(kind.model_fields), key.replace("_", " ")
+        told = [name for name, field in kind.model_fields.items() if words in (field.description or "")]
+        meant = did_you_mean(key, allowed) or "".join(f"; did you mean '{name}'?" for name in told[:1])
+        return f"{table}.{key}: there is no such key{meant or '; there are ' + ', '.join(allowed)}"
     if first["type"] == "value_error":
         return f"{table}: {first['ctx']['error']}"
     messages = dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in found)

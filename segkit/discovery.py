@@ -83,7 +83,7 @@ def newer_segkit_needed(entry_point: EntryPoint) -> list[str]:
             needed = Requirement(text)
             applies = canonicalize_name(needed.name) == PROJECT and (not needed.marker or needed.marker.evaluate())
             if applies and not needed.specifier.contains(__version__, prereleases=True):
-                advice = f"pip install --upgrade segkit {_origin(entry_point.dist)[0]}"
+                advice = f"update segkit, or install an older {_origin(entry_point.dist)[0]}"
                 return [f"it needs segkit{needed.specifier} and this is {__version__}: {advice}"]
     return []
 

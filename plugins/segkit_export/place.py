@@ -63,7 +63,7 @@ def require_packages(to: str) -> None:
     """
     missing = [name for name in _PACKAGES if find_spec(name) is None] if to == "onnx" else []
     if missing:
-        raise PluginError(f'--to onnx needs {", ".join(missing)}: pip install "segkit[onnx]"')
+        raise PluginError(f"--to onnx needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def require_writable(place: Place) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import time
 from pathlib import Path
 
+from segkit.errors import SegkitError
 from segkit_report.page import write_report
 from segkit_report.story import read_story
 
 SHARE = 0.02  # of a run's time
 _due: dict[Path, float] = {}  # by run folder: an event knows its run and nothing else
+_behind: set[Path] = set()  # whose report lacks an epoch; a run that is stopped tells no end
 
 
 def refresh(folder: Path) -> None:
@@ -23,6 +27,9 @@ def refresh(folder: Path) -> None:
         write_report(read_story(str(folder)), folder / "report.html")
         ended = time.monotonic()
         _due[folder] = ended + (ended - began) * (1 / SHARE - 1)
+        _behind.discard(folder)
+    else:
+        _behind.add(folder)
 
 
 def finish(folder: Path) -> None:
@@ -32,4 +39,14 @@ def finish(folder: Path) -> None:
         RunFolderError: something in the folder cannot be read or written.
     """
     _due.pop(folder, None)
+    _behind.discard(folder)
     write_report(read_story(str(folder)), folder / "report.html")
+
+
+@atexit.register
+def catch_up() -> None:
+    """Write the reports that lack an epoch, of runs that were stopped."""
+    while _behind:
+        folder = _behind.pop()
+        with contextlib.suppress(SegkitError):  # moved or removed since
+            write_report(read_story(str(folder)), folder / "report.html")

@@ -1,6 +1,6 @@
 """Writes what TensorBoard shows of every run, to tensorboard/ in its folder.
 
-It writes where tensorboard is installed (``pip install "segkit[tensorboard]"``) unless ``SEGKIT_TENSORBOARD=0`` is
+It writes where tensorboard is installed (``pip install tensorboard``) unless ``SEGKIT_TENSORBOARD=0`` is
 set; elsewhere it does nothing. ``tensorboard --logdir runs`` shows all runs side by side.
 """
 

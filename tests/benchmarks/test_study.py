@@ -130,8 +130,24 @@ def test_one_that_breaks_off_leaves_the_others_and_the_table(
 
 
 def test_a_variant_that_is_none_is_named(study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="has no variant 'Dice'; there are plain, with Dice"):
-        run(study, place, monkeypatch, "--variants", "plain", "Dice")
+    with pytest.raises(ConfigError, match="has no variant 'focal'; there are 'plain', 'with Dice'"):
+        run(study, place, monkeypatch, "--variants", "plain", "focal")
+    with pytest.raises(ConfigError, match=r"has no variant 'plian'; did you mean 'plain'\?"):
+        run(study, place, monkeypatch, "--variants", "plian")
+
+
+def test_a_mistake_is_told_once_before_anything_is_trained(
+    study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"train\.epoch: there is no such key; did you mean 'epochs'"):
+        run(study, place, monkeypatch, "train.epoch=1")
+    (place / "mine.toml").write_text(CONFIG)
+    with pytest.raises(ConfigError, match="is no study, which has seeds and"):
+        run(study, place, monkeypatch)
+    (place / "mine.toml").unlink()
+    with pytest.raises(ConfigError, match=r"the study .*mine\.toml cannot be read"):
+        run(study, place, monkeypatch)
+    assert not (place / "runs").exists()
 
 
 @pytest.mark.parametrize(

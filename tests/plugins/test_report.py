@@ -375,6 +375,25 @@ def test_it_is_written_after_each_epoch_but_takes_a_small_part_of_the_time(
     assert [path for _, path in written] == [run / "report.html"] * (spent + 1)
 
 
+def test_a_run_that_is_stopped_has_every_epoch_in_its_report_once_the_process_ends(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    monkeypatch.setattr(observer, "_due", {run: time.monotonic() + 100})
+    monkeypatch.setattr(observer, "write_report", lambda story, path: written.append(path))
+    observer.refresh(run)
+    monkeypatch.setitem(observer._due, tmp_path / "removed", time.monotonic() + 100)
+    observer.refresh(tmp_path / "removed")
+    assert written == []
+    observer.catch_up()
+    observer.catch_up()
+    assert written == [run / "report.html"]
+    observer.refresh(run)
+    observer.finish(run)
+    observer.catch_up()
+    assert written == [run / "report.html"] * 2
+
+
 def test_left_out_if_wished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGKIT_REPORT", "0")
     segkit.run(CONFIG, {"output.dir": str(tmp_path / "run"), "train.epochs": 1})
