@@ -179,7 +179,9 @@ def test_a_run_that_was_stopped_on_a_card_goes_on_as_if_it_had_not_been(
 def test_a_network_replayed_as_a_graph_learns_the_same(make_job: MakeJob) -> None:
     ends = []
     for name, settings in (("plain", {}), ("graph", {"cuda_graph": True})):
-        job = make_job(name, device="cuda", precision="fp32", epochs=2, **settings)
+        # SGD: the bias before a BatchNorm has no gradient but rounding errors, of which AdamW would make whole steps
+        job = make_job(name, device="cuda", precision="fp32", epochs=2, optimizer="sgd", lr=0.5, **settings)
+        job.model.layers[3].p = 0.0  # a graph draws other random numbers for dropout
         train_and_evaluate(job)
         ends.append(checkpoint.load(job.folder / "last.pt")["model"])
     for key, value in ends[0].items():  # the running statistics too: warming up has counted nothing
