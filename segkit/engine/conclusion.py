@@ -16,7 +16,7 @@ from segkit.engine.history import History
 def conclusion(
     result: Result, history: History, shares: Mapping[str, NDArray[Any]], config: Mapping[str, Any], side: int
 ) -> str:
-    """The best epoch, the table of scores beside their floors, and the verdict where there is one.
+    """The table of scores beside their floors, and the verdict where there is one.
 
     Args:
         result: of the run.
@@ -27,8 +27,7 @@ def conclusion(
     """
     splits = result.splits
     last = list(splits)[-1]
-    best = f"best epoch: {result.best_epoch} of {len(history)}, by {history.settings.best} on val; {result.folder}"
-    text = f"\n{best}\n\n{final_table(splits, list(splits[last]['class_iou']), shares)}"
+    text = f"\n{final_table(splits, list(splits[last]['class_iou']), shares)}"
     _, memorised = collapse.at_the_end(splits["train"], splits[last])
     if result.collapsed:
         told = any(line.get("collapsed") for line in history.lines)  # the advice too

@@ -281,6 +281,9 @@ class _Fit:
             checkpoint.load_weights(model, self.world.on_first(self.store.best_weights), str(folder / "best.pt"))
         else:  # best.pt was lost, and no epoch came after it: the weights of the last one
             self.history.best_epoch = len(self.history)
+        best, epochs = self.history.best_epoch, len(self.history)
+        # before the scores of all splits, which can take minutes
+        self.console.result(f"\nbest epoch: {best} of {epochs}, by {self.job.train.best} on val; {folder}")
         if self.world.first:
             record.write_model(model, folder)
         names = {name: [facts.name for facts in self.scan.facts[name]] for name in self.splits}
@@ -296,7 +299,7 @@ class _Fit:
             splits=splits,
             collapsed=collapsed,
             stopped_early=self.stopped_early,
-            best_epoch=self.history.best_epoch,
+            best_epoch=best,
             seconds=self.store.seconds,
             images_per_second=sum(t["images"] for t in trained) / sum(t["seconds"] for t in trained),
             peak_memory_bytes=peak_memory(self.precision.device),

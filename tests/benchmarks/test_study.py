@@ -155,7 +155,7 @@ def test_a_mistake_is_told_once_before_anything_is_trained(
     [
         ("imbalance", "benchmarks/studies/shapes.toml", 10),
         ("imbalance", "benchmarks/studies/voc.toml", 10),
-        ("camvid", "examples/camvid.toml", 14),
+        ("camvid", "examples/camvid.toml", 15),
         ("precision", "examples/gta5.toml", 3),
     ],
 )
