@@ -196,7 +196,8 @@ def _setting_problem(kind: type[Settings], table: str, key: str, found: Sequence
         if key == "plugins":
             return f"{table}.plugins: plugins = [...] stands at the top of the file, above the first table"
         allowed, words = list(kind.model_fields), key.replace("_", " ")
-        told = [name for name, field in kind.model_fields.items() if words in (field.description or "")]
+        said = kind.model_fields.items() if " " in words else ()  # a single word stands in too many descriptions
+        told = [name for name, field in said if words in (field.description or "")]
         meant = did_you_mean(key, allowed) or "".join(f"; did you mean '{name}'?" for name in told[:1])
         return f"{table}.{key}: there is no such key{meant or '; there are ' + ', '.join(allowed)}"
     if first["type"] == "value_error":

@@ -1,6 +1,6 @@
 """The report of a run, report.html in its folder, and runs side by side: the commands ``report`` and ``compare``.
 
-Every run writes its report, anew after each epoch, unless ``SEGKIT_REPORT=0`` is set.
+Every run writes its report, anew as it goes on, unless ``SEGKIT_REPORT=0`` is set.
 """
 
 from __future__ import annotations

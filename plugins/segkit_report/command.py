@@ -50,7 +50,7 @@ class Compare:
 class Report:
     """Write the report of a run, one file for a browser: verdict, curves, classes, confusions, images, data, config.
 
-    Every run writes it as report.html in its folder, anew after each epoch (SEGKIT_REPORT=0 leaves it out); this does
+    Every run writes it as report.html in its folder, anew as it goes on (SEGKIT_REPORT=0 leaves it out); this does
     it again, as for a run of an older version.
     """
 
