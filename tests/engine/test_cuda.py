@@ -83,6 +83,7 @@ def test_every_model_runs_where_only_repeatable_algorithms_may(deterministic: No
     options = {"width": 8} if name == "unet" else {"encoder": "resnet18"}
     model = segkit.models[name](num_classes=3, **options).cuda().train()
     model(torch.rand(2, 3, 64, 64, device="cuda")).sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
 @pytest.mark.parametrize("name", list(segkit.losses))
