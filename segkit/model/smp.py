@@ -76,9 +76,7 @@ class Smp(nn.Module):
             if type(block) is UnetDecoderBlock and block.interpolation_mode == "nearest":
                 block.forward = partial(_decode, block)  # a bound method would not be pickled
         if file is not None:
-            # smp's wrapper of a timm model adds a level of names that no file from elsewhere has
-            timm_model = getattr(self.network.encoder, "model", None)
-            load_encoder_weights(timm_model if isinstance(timm_model, nn.Module) else self.network.encoder, file)
+            load_encoder_weights(_unwrapped(self.network.encoder), file, _classifier_names(encoder))
         self.fixed_size = None if any_size else _fixed_size(self.network.encoder)
         self.multiple, self.least = _padding(architecture, encoder, self.network.encoder.output_stride)
         size = self.fixed_size or (max(64, self.least),) * 2
@@ -183,6 +181,25 @@ def _create(smp: ModuleType, architecture: str, parts: dict[str, Any]) -> tuple[
     except Exception as error:
         encoder = parts["encoder_name"]
         raise ModelError(f"smp: '{architecture}' cannot be built on the encoder '{encoder}': {error}") from error
+
+
+def _unwrapped(encoder: nn.Module) -> nn.Module:
+    """A timm model without what smp and timm put around it, whose levels of names no file from elsewhere has."""
+    while True:
+        inner = getattr(encoder, "model", None) or getattr(encoder, "body", None)
+        if not isinstance(inner, nn.Module):
+            return encoder
+        encoder = inner
+
+
+def _classifier_names(encoder: str) -> set[str]:
+    """What timm's classifier calls its tensors, of which some are left out where only its features are wanted."""
+    if not encoder.startswith("tu-"):
+        return set()
+    import timm
+
+    with torch.device("meta"):
+        return set(timm.create_model(encoder.removeprefix("tu-")).state_dict())
 
 
 def _padding(architecture: str, encoder: str, stride: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,31 @@ _HEADS = ("fc.", "classifier.", "head.", "head_dist.", "last_linear.", "_fc.", "
 _COUNTER = "num_batches_tracked"
 
 
-def load_encoder_weights(encoder: nn.Module, path: str | Path) -> None:
+def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collection[str] = ()) -> None:
     """Load ``path`` (.pth, .pt, .bin or .safetensors) into an encoder; every one of its tensors must be there.
 
     The file may hold a plain encoder, torchvision's or timm's classifier (its head is left out), a whole
     segmentation model or a training checkpoint: the part whose names fit best is taken.
 
+    Args:
+        encoder: Is given the weights.
+        path: Where they are.
+        besides: Names of tensors that the file may hold and the encoder lacks, other than those of usual heads.
+
     Raises:
         ModelError: the file is missing or damaged, holds more than tensors, or does not fit.
     """
     path = Path(path)
-    found = {_plain(key): value for key, value in _tensors(_read(path)).items()}
+    found = {_plain(key): (key, value) for key, value in _tensors(_read(path)).items()}
     expected = encoder.state_dict()
     prefix = _prefix(found, [_plain(key) for key in expected])
-    given = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
-    weights = {key: given.pop(_plain(key)) for key in expected if _plain(key) in given}
+    given = {key.removeprefix(prefix): pair for key, pair in found.items() if key.startswith(prefix)}
+    weights = {key: given.pop(_plain(key))[1] for key in expected if _plain(key) in given}
     missing = [key for key in expected if key not in weights and not key.endswith(_COUNTER)]
-    unexpected = [key for key in given if not key.startswith(_HEADS) and not key.endswith(_COUNTER)]
+    left = [name[len(prefix) :] for name, _ in given.values()]
+    unexpected = [
+        key for key in left if key not in besides and not key.startswith(_HEADS) and not key.endswith(_COUNTER)
+    ]
     mismatched = [
         f"{key} {tuple(value.shape)} for {tuple(expected[key].shape)}"
         for key, value in weights.items()
@@ -85,7 +93,7 @@ def _plain(key: str) -> str:
     return key.replace("_", ".")
 
 
-def _prefix(found: Mapping[str, Tensor], expected: list[str]) -> str:
+def _prefix(found: Collection[str], expected: list[str]) -> str:
     """What stands before the encoder's names in the file, as ``encoder.`` or ``module.``: the one that fits most."""
     prefixes = {""} | {key.removesuffix(expected[0]) for key in found if key.endswith("." + expected[0])}
     return max(sorted(prefixes), key=lambda prefix: sum(prefix + key in found for key in expected))

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from segkit.errors import ModelError
-from segkit.model.smp import Smp, _decode
+from segkit.model.smp import Smp, _decode, _unwrapped
 
 ARCHITECTURES = ["unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet"]
 ARCHITECTURES += ["deeplabv3", "deeplabv3plus", "pan", "upernet", "segformer"]
@@ -111,15 +111,32 @@ def test_encoder_weights_from_files_of_other_programs(tmp_path, donor):
         assert_same_encoder(Smp(2, encoder="resnet18", weights=str(path)), donor)
 
 
-def test_weights_of_a_timm_classifier(tmp_path):
+# names with dots that the feature extractor has with "_"; last layers it lacks; what timm wraps in one, two levels
+@pytest.mark.parametrize(
+    "name",
+    ["convnext_atto", "tf_mobilenetv3_small_minimal_100", "test_efficientnet", "efficientformer_l1", "repghostnet_050"],
+)
+def test_weights_of_a_timm_classifier(tmp_path, name):
     import timm
 
-    donor = timm.create_model("convnext_atto", num_classes=7)  # stages.0...; the feature extractor says stages_0
-    path = tmp_path / "convnext.safetensors"
-    save_file(donor.state_dict(), path)
-    model = Smp(2, encoder="tu-convnext_atto", weights=str(path))
-    given = donor.state_dict()["stages.1.blocks.0.conv_dw.weight"]
-    assert torch.equal(model.network.encoder.model.state_dict()["stages_1.blocks.0.conv_dw.weight"], given)
+    donor = timm.create_model(name, num_classes=7)
+    path = tmp_path / f"{name}.safetensors"
+    save_file({key: value.contiguous() for key, value in donor.state_dict().items()}, path)
+    model = Smp(2, encoder=f"tu-{name}", weights=str(path))
+    given = {key.replace("_", "."): value for key, value in donor.state_dict().items()}
+    loaded = _unwrapped(model.network.encoder).state_dict()
+    assert len(loaded) > 50
+    for key, value in loaded.items():
+        assert torch.equal(value, given[key.replace("_", ".")]), key
+
+
+def test_weights_of_a_deeper_network_are_refused(tmp_path):
+    import timm
+
+    path = tmp_path / "deeper.safetensors"
+    save_file(timm.create_model("resnet34").state_dict(), path)  # has all of resnet18's names, and more
+    with pytest.raises(ModelError, match=r"unexpected: layer1\.2\."):
+        Smp(2, encoder="tu-resnet18", weights=str(path))
 
 
 def test_weights_that_do_not_fit_are_listed(tmp_path, donor):
