@@ -83,6 +83,9 @@ class TrainSettings(Settings):
         "adamw", description="adamw is the best known; from scratch muon learns in far fewer steps, at lr = 6e-3"
     )
     lr: float = Field(1e-3, gt=0, description="the highest learning rate; with sgd try 0.01")
+    encoder_lr: float = Field(
+        1.0, ge=0, description="factor on lr for a model's encoder; 0.1 keeps more of what pretrained weights know"
+    )
     weight_decay: float = Field(0.01, ge=0, description="not applied to biases and normalisation layers")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     schedule: Literal["poly", "cosine", "one_cycle", "constant"] = Field("poly", description="poly: power 0.9")

@@ -9,13 +9,18 @@ import torch
 from torch import nn
 
 from segkit.engine.muon import Muon, hidden_weights
+from segkit.errors import ConfigError
 from segkit.settings import TrainSettings
 
 KINDS: dict[str, Any] = {"adamw": torch.optim.AdamW, "muon": Muon, "sgd": torch.optim.SGD}
 
 
 def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW or SGD, fused to one kernel, or Muon; biases and normalisation layers (one dimension) are not decayed."""
+    """AdamW or SGD, fused to one kernel, or Muon; biases and normalisation layers (one dimension) are not decayed.
+
+    Raises:
+        ConfigError: ``encoder_lr`` is set, and the model has no ``encoder``.
+    """
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups: list[dict[str, Any]] = [
@@ -28,6 +33,8 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
         groups[0]["params"] = [p for p in decayed if id(p) not in inside]
         groups.append({"params": hidden, "weight_decay": settings.weight_decay})
         groups = [group | {"orthogonal": group["params"] is hidden} for group in groups]
+    if settings.encoder_lr != 1:
+        groups = _of_encoder_apart(groups, model, settings.encoder_lr)
     groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
         momentum = settings.momentum
@@ -38,6 +45,21 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
         return optimizer
     built: torch.optim.Optimizer = KINDS[settings.optimizer](groups, lr=settings.lr, fused=True)
     return built
+
+
+def _of_encoder_apart(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> list[dict[str, Any]]:
+    """The groups in two each, of which the one with the encoder's parameters has a ``factor``; those come last."""
+    encoder = getattr(model, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise ConfigError(
+            f"train.encoder_lr = {factor:g} is for models with an encoder, as smp is; {type(model).__name__} has no "
+            "part of that name; leave it out"
+        )
+    inside = {id(parameter) for parameter in encoder.parameters()}
+    parts = []
+    for more, wanted in (({}, False), ({"factor": factor}, True)):
+        parts += [g | {"params": [p for p in g["params"] if (id(p) in inside) is wanted]} | more for g in groups]
+    return parts
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
@@ -64,6 +86,6 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """The same learning rate for every group."""
+    """The learning rate of every group, times its ``factor`` where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("factor", 1.0)

@@ -82,6 +82,11 @@ class Smp(nn.Module):
         size = self.fixed_size or (max(64, self.least),) * 2
         freeze_unused(self.network, self.network.encoder, (1, in_channels, *size))  # last layers, and heads of timm's
 
+    @property
+    def encoder(self) -> nn.Module:
+        """What may have been trained before; ``train.encoder_lr`` is a factor on its learning rate."""
+        return self.network.encoder  # type: ignore[no-any-return]
+
     def forward(self, image: Tensor) -> Tensor:
         """``[B,in_channels,H,W] -> logits [B,num_classes,H,W]``."""
         height, width = image.shape[-2:]

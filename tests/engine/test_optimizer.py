@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.engine.optimizer import build_optimizer, learning_rate
+from segkit.engine.optimizer import build_optimizer, learning_rate, set_learning_rate
+from segkit.errors import ConfigError
 from segkit.settings import TrainSettings
 
 
@@ -62,3 +63,50 @@ def test_a_frozen_weight_is_not_optimised() -> None:
     model.bias.requires_grad_(False)  # type: ignore[union-attr]
     built = build_optimizer(model, TrainSettings())
     assert sum(len(group["params"]) for group in built.param_groups) == 1
+
+
+class Halves(nn.Module):
+    """A network that says which part of it is its encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(4, 2, 1)  # the last layer, though it stands first
+        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.encoder(image))
+        return logits
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
+def test_an_encoder_has_its_own_learning_rate(optimizer: str) -> None:
+    model = Halves()
+    settings = TrainSettings.model_validate({"optimizer": optimizer, "encoder_lr": 0.1, "weight_decay": 0.3})
+    built = build_optimizer(model, settings)
+    set_learning_rate(built, 0.5)
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in built.param_groups for p in group["params"]}
+    assert len(found) == sum(len(group["params"]) for group in built.param_groups) == len(list(model.parameters()))
+    for inside, part in ((False, model.head), (True, model.encoder)):
+        for parameter in part.parameters():
+            decay = 0.3 if parameter.ndim > 1 else 0.0
+            assert found[id(parameter)] == (pytest.approx(0.05 if inside else 0.5), decay)
+    assert built.param_groups[0]["lr"] == 0.5  # what is written down as the learning rate
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
+def test_with_a_factor_of_0_an_encoder_stays_as_it_is(optimizer: str) -> None:
+    model = Halves()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    built = build_optimizer(model, TrainSettings.model_validate({"optimizer": optimizer, "encoder_lr": 0}))
+    set_learning_rate(built, 0.5)
+    model(torch.rand(2, 3, 9, 9)).square().mean().backward()
+    built.step()
+    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"head.weight", "head.bias"}
+
+
+def test_a_model_without_an_encoder_is_told() -> None:
+    with pytest.raises(
+        ConfigError, match=r"train\.encoder_lr = 0\.1 is for models with an encoder.*Sequential"
+    ):
+        build_optimizer(nn.Sequential(nn.Conv2d(3, 4, 3)), TrainSettings.model_validate({"encoder_lr": 0.1}))
