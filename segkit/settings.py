@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Pair = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
+RATES = {"adamw": 1e-3, "muon": 6e-3, "sgd": 1e-2}  # learning rates that serve most, by optimizer
 
 
 class Settings(BaseModel):
@@ -80,9 +82,11 @@ class TrainSettings(Settings):
         description="parts of a batch, where memory is short; losses are then means over a part",
     )
     optimizer: Literal["adamw", "muon", "sgd"] = Field(
-        "adamw", description="adamw is the best known; from scratch muon learns in far fewer steps, at lr = 6e-3"
+        "adamw", description="adamw is the best known; from scratch muon learns in far fewer steps"
     )
-    lr: float = Field(1e-3, gt=0, description="the highest learning rate; with sgd try 0.01")
+    lr: float = Field(
+        RATES["adamw"], gt=0, description="the highest learning rate; left out it is 6e-3 with muon, 0.01 with sgd"
+    )
     encoder_lr: float = Field(
         1.0, ge=0, description="factor on lr for a model's encoder; 0.1 keeps more of what pretrained weights know"
     )
@@ -116,6 +120,13 @@ class TrainSettings(Settings):
         10, gt=0, description="steps in a row whose loss or gradient is no number, after which to end; each is skipped"
     )
     sync_batch_norm: bool = Field(True, description="batch normalisation over all processes that train together")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_the_optimizer(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or "lr" in given or str(given.get("optimizer")) not in RATES:
+            return given
+        return {**given, "lr": RATES[given["optimizer"]]}
 
     @model_validator(mode="after")
     def _divisible(self) -> TrainSettings:

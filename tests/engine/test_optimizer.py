@@ -106,7 +106,19 @@ def test_with_a_factor_of_0_an_encoder_stays_as_it_is(optimizer: str) -> None:
 
 
 def test_a_model_without_an_encoder_is_told() -> None:
-    with pytest.raises(
-        ConfigError, match=r"train\.encoder_lr = 0\.1 is for models with an encoder.*Sequential"
-    ):
+    with pytest.raises(ConfigError, match=r"train\.encoder_lr = 0\.1 is for models with an encoder.*Sequential"):
         build_optimizer(nn.Sequential(nn.Conv2d(3, 4, 3)), TrainSettings.model_validate({"encoder_lr": 0.1}))
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [
+        ({}, 1e-3),
+        ({"optimizer": "adamw"}, 1e-3),
+        ({"optimizer": "muon"}, 6e-3),
+        ({"optimizer": "sgd"}, 1e-2),
+        ({"optimizer": "muon", "lr": 0.5}, 0.5),
+    ],
+)
+def test_each_optimizer_has_its_learning_rate(given: dict[str, object], rate: float) -> None:
+    assert TrainSettings.model_validate(given).lr == rate
