@@ -88,7 +88,10 @@ class TrainSettings(Settings):
         RATES["adamw"], gt=0, description="the highest learning rate; left out it is 6e-3 with muon, 0.01 with sgd"
     )
     encoder_lr: float = Field(
-        1.0, ge=0, description="factor on lr for a model's encoder; 0.1 keeps more of what pretrained weights know"
+        1.0,
+        ge=0,
+        description="factor on lr for a model's encoder; 0.1 keeps more of what pretrained weights know, 0 all of "
+        "them (statistics of normalisation follow the images even so)",
     )
     weight_decay: float = Field(0.01, ge=0, description="not applied to biases and normalisation layers")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
@@ -124,9 +127,8 @@ class TrainSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _rate_of_the_optimizer(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping) or "lr" in given or str(given.get("optimizer")) not in RATES:
-            return given
-        return {**given, "lr": RATES[given["optimizer"]]}
+        optimizer = given.get("optimizer") if isinstance(given, Mapping) and "lr" not in given else None
+        return {**given, "lr": RATES[optimizer]} if isinstance(optimizer, str) and optimizer in RATES else given
 
     @model_validator(mode="after")
     def _divisible(self) -> TrainSettings:

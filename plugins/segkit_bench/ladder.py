@@ -105,7 +105,7 @@ def unfused(loop: Loop, settings: TrainSettings) -> torch.optim.Optimizer:
     kind = KINDS[settings.optimizer]
     deaf = type(f"Unfused{kind.__name__}", (kind,), {"found_inf": property(lambda _: None, lambda _, value: None)})
     options = {"momentum": settings.momentum, "nesterov": settings.momentum > 0} if settings.optimizer == "sgd" else {}
-    kept = ("params", "weight_decay", "orthogonal")  # the last is Muon's
+    kept = ("params", "weight_decay", "factor", "orthogonal")  # the last is Muon's
     groups = [{key: group[key] for key in kept if key in group} for group in loop.optimizer.param_groups]
     optimizer: torch.optim.Optimizer = deaf(groups, lr=settings.lr, **options)
     return optimizer

@@ -13,6 +13,7 @@ from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Scan
 from segkit.engine.evaluate import ALWAYS
 from segkit.engine.objective import Objective
+from segkit.engine.optimizer import encoder_of
 from segkit.errors import ConfigError, DataError
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
 
@@ -51,7 +52,7 @@ def check(job: Job) -> None:
 
     Raises:
         DataError: a split is missing, or the splits are of different classes.
-        ConfigError: ``train.best`` is no score of the run.
+        ConfigError: ``train.best`` is no score of the run, ``train.encoder_lr`` is for no part of the model.
     """
     for needed in ("train", "val"):
         if needed not in job.splits:
@@ -59,4 +60,6 @@ def check(job: Job) -> None:
     known = ("loss", *ALWAYS, *job.metrics)
     if job.train.best not in known:
         raise ConfigError(f'train.best = "{job.train.best}" is no score of this run; there are {", ".join(known)}')
+    if job.train.encoder_lr != 1:
+        encoder_of(job.model)
     check_splits(job.splits)

@@ -47,15 +47,24 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
     return built
 
 
+def encoder_of(model: nn.Module) -> nn.Module:
+    """What ``encoder_lr`` is for.
+
+    Raises:
+        ConfigError: the model has no ``encoder``.
+    """
+    encoder = getattr(model, "encoder", None)
+    if isinstance(encoder, nn.Module):
+        return encoder
+    raise ConfigError(
+        f"train.encoder_lr is for models with an encoder, as smp is; {type(model).__name__} has no part of that name; "
+        "leave it out"
+    )
+
+
 def _of_encoder_apart(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> list[dict[str, Any]]:
     """The groups in two each, of which the one with the encoder's parameters has a ``factor``; those come last."""
-    encoder = getattr(model, "encoder", None)
-    if not isinstance(encoder, nn.Module):
-        raise ConfigError(
-            f"train.encoder_lr = {factor:g} is for models with an encoder, as smp is; {type(model).__name__} has no "
-            "part of that name; leave it out"
-        )
-    inside = {id(parameter) for parameter in encoder.parameters()}
+    inside = {id(parameter) for parameter in encoder_of(model).parameters()}
     parts = []
     for more, wanted in (({}, False), ({"factor": factor}, True)):
         parts += [g | {"params": [p for p in g["params"] if (id(p) in inside) is wanted]} | more for g in groups]

@@ -26,7 +26,8 @@ def remedies(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], si
     found = []
     trained = [line["train"]["loss"] for line in history if "train" in line]
     if len(trained) > 1 and abs(trained[-1] - trained[0]) < _MOVED * abs(trained[0]):
-        found.append((f"train.lr={rate * 10:g}", "the training loss hardly moves"))
+        more = 2 if train.get("optimizer") == "muon" else 10
+        found.append((f"train.lr={rate * more:g}", "the training loss hardly moves"))
     if not augment.get("class_balanced"):
         crop = "" if augment.get("crop") else f" augment.crop={max(32, side // 2 // 32 * 32)}"
         found.append((f"augment.class_balanced=0.5{crop}", "half the crops show a rare class"))

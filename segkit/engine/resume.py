@@ -76,7 +76,10 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: ob
     keys = [key for key in {**old, **new} if key not in MAY_CHANGE and old.get(key) != new.get(key)]
     if keys:
         told = first_few([f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys])
-        raise RunFolderError(f"{folder} cannot be resumed with other settings: {told}; begin anew with output.dir=...")
+        raise RunFolderError(
+            f"{folder} cannot be resumed with other settings: {told}; begin anew with output.dir=..., "
+            "or give the old ones"
+        )
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -203,8 +203,13 @@ def _classifier_names(encoder: str) -> set[str]:
         return set()
     import timm
 
-    with torch.device("meta"):
-        return set(timm.create_model(encoder.removeprefix("tu-")).state_dict())
+    name = encoder.removeprefix("tu-")
+    try:
+        with torch.device("meta"):
+            return set(timm.create_model(name).state_dict())
+    except Exception:  # before 1.0.22 timm computes while it builds
+        with torch.random.fork_rng(devices=[]):
+            return set(timm.create_model(name).state_dict())
 
 
 def _padding(architecture: str, encoder: str, stride: int) -> tuple[int, int]:

@@ -112,6 +112,8 @@ def test_what_was_tried_already_is_not_advised() -> None:
 def test_where_the_training_loss_does_not_move_the_learning_rate_comes_first() -> None:
     lines = [{**line, "train": {"loss": 3.3 - 0.001 * line["step"] / 100}} for line in history(0.15, 0.15)]
     assert remedies(TRIED, lines, 128)[0][0] == "train.lr=0.03"
+    muon = {**TRIED, "train": {**TRIED["train"], "optimizer": "muon", "lr": 6e-3}}
+    assert remedies(muon, lines, 128)[0][0] == "train.lr=0.012"
 
 
 def test_the_advice_is_overrides_that_a_config_takes() -> None:

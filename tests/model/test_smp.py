@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from segkit.errors import ModelError
-from segkit.model.smp import Smp, _decode, _unwrapped
+from segkit.model.smp import Smp, _classifier_names, _decode, _unwrapped
 
 ARCHITECTURES = ["unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet"]
 ARCHITECTURES += ["deeplabv3", "deeplabv3plus", "pan", "upernet", "segformer"]
@@ -128,6 +128,23 @@ def test_weights_of_a_timm_classifier(tmp_path, name):
     assert len(loaded) > 50
     for key, value in loaded.items():
         assert torch.equal(value, given[key.replace("_", ".")]), key
+
+
+def test_a_timm_that_computes_while_it_builds_tells_its_names_too(monkeypatch):
+    import timm
+
+    names, create = _classifier_names("tu-test_efficientnet"), timm.create_model
+
+    def without_meta(name):
+        if torch.get_default_device().type == "meta":
+            raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+        return create(name)
+
+    monkeypatch.setattr(timm, "create_model", without_meta)
+    state = torch.random.get_rng_state()
+    assert _classifier_names("tu-test_efficientnet") == names
+    assert "conv_head.weight" in names
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_weights_of_a_deeper_network_are_refused(tmp_path):
