@@ -90,8 +90,8 @@ class TrainSettings(Settings):
     encoder_lr: float = Field(
         1.0,
         ge=0,
-        description="factor on lr for a model's encoder; 0.1 keeps more of what pretrained weights know, 0 all of "
-        "them (statistics of normalisation follow the images even so)",
+        description="factor on lr for a model's encoder; 0.1 keeps more of what pretrained weights know, 0 leaves them "
+        "as they are (statistics of normalisation still follow the images)",
     )
     weight_decay: float = Field(0.01, ge=0, description="not applied to biases and normalisation layers")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")

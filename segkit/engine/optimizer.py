@@ -48,7 +48,7 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
-    """What ``encoder_lr`` is for.
+    """The part of a model whose learning rate has the factor ``train.encoder_lr``: what it holds as ``encoder``.
 
     Raises:
         ConfigError: the model has no ``encoder``.
@@ -63,12 +63,11 @@ def encoder_of(model: nn.Module) -> nn.Module:
 
 
 def _of_encoder_apart(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> list[dict[str, Any]]:
-    """The groups in two each, of which the one with the encoder's parameters has a ``factor``; those come last."""
+    """Each group in two; those with the encoder's parameters have a ``factor`` and come last."""
     inside = {id(parameter) for parameter in encoder_of(model).parameters()}
-    parts = []
-    for more, wanted in (({}, False), ({"factor": factor}, True)):
-        parts += [g | {"params": [p for p in g["params"] if (id(p) in inside) is wanted]} | more for g in groups]
-    return parts
+    outer = [group | {"params": [p for p in group["params"] if id(p) not in inside]} for group in groups]
+    inner = [group | {"params": [p for p in group["params"] if id(p) in inside], "factor": factor} for group in groups]
+    return outer + inner
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:

@@ -261,7 +261,7 @@ class Place:
     def path(self, name: str = "run") -> Path:
         return self.folder / name
 
-    def same(self, whole: Path, name: str = "run") -> None:
+    def assert_same(self, whole: Path, name: str = "run") -> None:
         """A run has come to the same as another one, to the last bit."""
         folders = whole, self.folder / name
         first, second = (checkpoint.load(folder / "last.pt") for folder in folders)

@@ -97,7 +97,7 @@ def test_a_checkpoint_that_lacks_a_part_is_passed_over(begun: Any, whole: Path, 
     torch.save(state, path)
     process = begun.run("--resume")
     assert f"it lacks {key}; going on from previous.pt" in process.err
-    begun.same(whole)
+    begun.assert_same(whole)
 
 
 @pytest.mark.parametrize(("change", "told"), [(of_sgd, "another optimizer"), (no_average, "another train.ema")])

@@ -32,7 +32,7 @@ def test_a_disk_that_is_full_for_a_while_costs_a_checkpoint_and_nothing_else(pla
     assert "are free on the disk" in warning
     assert "what was there is intact; training goes on" in warning
     assert not list(place.path().glob(".*.tmp"))
-    place.same(whole)
+    place.assert_same(whole)
 
 
 SECOND_IS_BEST = """
@@ -84,7 +84,7 @@ def test_a_picture_that_cannot_be_written_costs_nothing_else(place: Any, whole: 
     assert "training goes on" in process.err
     assert "Traceback" not in process.err
     assert not list(place.path().glob("samples/.*"))
-    place.same(whole)
+    place.assert_same(whole)
 
 
 def test_a_kill_while_a_run_is_replaced_leaves_a_folder_that_can_be_used(place: Any) -> None:
@@ -112,7 +112,7 @@ def test_a_run_that_cannot_write_its_result_ends_with_status_1(place: Any) -> No
 def test_a_log_on_a_full_disk_is_told_once_and_training_goes_on(place: Any, whole: Path, both: bool) -> None:
     """F03."""
     process = place.run(out="/dev/full", err="/dev/full" if both else "")
-    place.same(whole)
+    place.assert_same(whole)
     if not both:
         assert process.err.count("nothing can be printed any more") == 1
         assert process.err.count("\n") == 1, process.err
@@ -126,7 +126,7 @@ def test_a_reader_that_leaves_does_not_end_the_run(place: Any, whole: Path) -> N
         reader.readline()
     # the nursery's child has opened the pipe for reading and writing; it loses its own end of it here
     assert process.wait() == 0, process.err
-    place.same(whole)
+    place.assert_same(whole)
 
 
 def test_a_finished_or_unfinished_run_is_not_replaced_by_accident(place: Any) -> None:

@@ -140,7 +140,7 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(place: Any
     assert checkpoint.load(place.path() / "last.pt")["step"] == 4
     place.run_together(2, *EXACT, "--resume")
     place.run_together(2, *EXACT, to="whole")
-    place.same(place.path("whole"))
+    place.assert_same(place.path("whole"))
 
 
 def test_what_one_process_raises_is_shown_and_nobody_waits_for_ever(place: Any) -> None:
@@ -168,7 +168,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(place: Any, rank: int, nu
     assert steps in (6, 7)  # what comes in a step is agreed on in it, or in the next one
     place.run_together(2, "--resume")
     place.run_together(2, to="whole")
-    place.same(place.path("whole"))
+    place.assert_same(place.path("whole"))
 
 
 def test_a_signal_in_validation_saves_and_ends(place: Any) -> None:
@@ -179,7 +179,7 @@ def test_a_signal_in_validation_saves_and_ends(place: Any) -> None:
     assert checkpoint.load(place.path() / "last.pt")["step"] == 4
     place.run_together(2, "--resume")
     place.run_together(2, to="whole")
-    place.same(place.path("whole"))
+    place.assert_same(place.path("whole"))
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (3, 2)])
@@ -282,7 +282,7 @@ if RANK == 1 and count < 2:
     assert process.returncode == 0, err
     assert out.count("resumed after epoch 1 of 3") == 2
     place.run_together(2, to="whole")
-    place.same(place.path("whole"))
+    place.assert_same(place.path("whole"))
     process = torchrun(place, kill, "--overwrite", restarts=3)  # begins anew, and does not go on with the old run
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err

@@ -39,7 +39,7 @@ def test_a_kill_at_any_moment_changes_nothing(place: Any, whole: Path, moment: s
     assert killed.wait() == -signal.SIGKILL, killed.err
     resumed = place.run(often, "--resume")
     assert "resumed after epoch" in resumed.out
-    place.same(whole)
+    place.assert_same(whole)
     assert not list(place.path().glob(".*.tmp"))
 
 
@@ -49,7 +49,7 @@ def test_what_a_kill_costs_is_bounded(place: Any, whole: Path, minutes: float) -
     killed = place.start(f"train.checkpoint_minutes={minutes}", before=MOMENTS["in the midst of an epoch"])
     assert killed.wait() == -signal.SIGKILL
     place.run(f"train.checkpoint_minutes={minutes}", "--resume")
-    place.same(whole)
+    place.assert_same(whole)
     steps = len((place.folder / "run.seen").read_text().splitlines())
     assert steps == 12 if minutes < 1e-6 else steps >= 12
 
@@ -77,7 +77,7 @@ def test_thirty_kills_at_random_moments(place: Any, whole: Path) -> None:
         begun = (folder / "last.pt").exists()
         resumed += begun
         place.run(f"train.checkpoint_minutes={minutes}", *(["--resume"] if begun else []), to=name)
-        place.same(whole, name)
+        place.assert_same(whole, name)
     assert resumed >= 20
 
 

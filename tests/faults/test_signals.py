@@ -42,7 +42,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     assert told[0].endswith("--resume goes on from there")
     assert checkpoint.load(place.path() / "last.pt")["step"] == steps
     place.run("--resume")
-    place.same(whole)
+    place.assert_same(whole)
     assert len((place.folder / "run.seen").read_text().splitlines()) == 12  # no step was made twice
 
 
@@ -64,7 +64,7 @@ def test_a_signal_to_the_whole_group_does_not_lose_the_workers(place: Any, whole
     assert stopped.err.count("\n") == 1, stopped.err
     assert checkpoint.load(place.path() / "last.pt")["step"] == 6
     place.run("--resume", "train.workers=2")
-    place.same(whole)
+    place.assert_same(whole)
 
 
 @pytest.mark.parametrize("number", STATUS, ids=["SIGTERM", "Ctrl-C", "SIGHUP"])

@@ -54,7 +54,7 @@ def test_a_disk_that_goes_away_names_the_sample_and_keeps_what_was_done(place: A
     assert first.endswith("cannot be read: [Errno 5] Input/output error")
     assert "--resume goes on from there" in second
     place.run("--resume")
-    place.same(whole)
+    place.assert_same(whole)
 
 
 def test_a_worker_that_is_killed_ends_the_run_and_no_work_is_lost(place: Any, whole: Path) -> None:
@@ -76,20 +76,20 @@ loader.TrainingViews.__getitem__ = killed
     assert "Traceback" not in process.err
     assert checkpoint.load(place.path() / "last.pt")["step"] == 4  # the end of the first epoch
     place.run("train.workers=2", "--resume")
-    place.same(whole)
+    place.assert_same(whole)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_number_of_workers_changes_nothing(place: Any, whole: Path, workers: str) -> None:
     """F34: views are a function of (seed, epoch, index)."""
     place.run(f"train.workers={workers}")
-    place.same(whole)
+    place.assert_same(whole)
 
 
 def test_workers_may_be_spawned(place: Any, whole: Path) -> None:
     """F44: as on Windows and macOS, where nothing is inherited."""
     place.run("train.workers=1", before="import multiprocessing\nmultiprocessing.set_start_method('spawn', force=True)")
-    place.same(whole)
+    place.assert_same(whole)
 
 
 def test_a_signal_ends_spawned_workers_too(place: Any) -> None:
