@@ -119,8 +119,8 @@ def test_a_finished_run_is_not_overwritten_by_accident(config: Path, capsys: pyt
     assert "resumed after epoch 1 of 2" in capsys.readouterr().out
 
 
+@pytest.mark.fault("F40")
 def test_an_unknown_key_is_told(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # F40
     message = fails(["run", str(config), "train.epoch=3"], capsys)
     assert "train.epoch: there is no such key; did you mean 'epochs'?" in message
 
@@ -130,10 +130,10 @@ def test_a_missing_folder_is_named(config: Path, tmp_path: Path, capsys: pytest.
     assert str(tmp_path / "nowhere") in message
 
 
+@pytest.mark.fault("F23")
 def test_a_jpeg_mask_is_named_whatever_its_suffix(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # F23
     mask = sorted((tmp_path / "data" / "masks" / "train").iterdir())[0]
     pixels = Image.fromarray(np.asarray(Image.open(mask)))
     pixels.save(mask, format="JPEG")
@@ -143,10 +143,10 @@ def test_a_jpeg_mask_is_named_whatever_its_suffix(
     assert "PNG" in message
 
 
+@pytest.mark.fault("F21")
 def test_labels_out_of_range_are_told_for_every_file(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # F21
     masks = sorted((tmp_path / "data" / "masks" / "val").iterdir())
     for mask in masks:
         labels = np.array(Image.open(mask))
@@ -158,8 +158,8 @@ def test_labels_out_of_range_are_told_for_every_file(
     assert f"(in {masks[0].parent})" in message
 
 
+@pytest.mark.fault("F39")
 def test_without_a_network_a_download_is_told_in_full(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # F39
     unet, smp = 'name = "unet"\nwidth = 4\ndepth = 2', 'name = "smp"\nweights = "imagenet"'
     config.write_text(config.read_text().replace(unet, smp))
     message = fails(["run", str(config)], capsys)
@@ -286,10 +286,10 @@ def test_what_is_wrong_is_told_for_every_split_at_once(
     assert "train, test: 2 files: the file is empty: train/train_0.png, test/test_0.png" in message
 
 
+@pytest.mark.fault("F24")
 def test_masks_without_a_label_are_told_before_anything_is_written(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # F24
     for mask in (tmp_path / "data" / "masks" / "val").iterdir():
         with Image.open(mask) as picture:
             void = np.full((picture.height, picture.width), 255, np.uint8)
@@ -297,11 +297,11 @@ def test_masks_without_a_label_are_told_before_anything_is_written(
     assert "val: every mask is void throughout" in fails(["run", str(config)], capsys)
 
 
+@pytest.mark.fault("F04", "F05", "F06")
 @pytest.mark.parametrize("damage", ["cut", "empty", "html", "bomb", "flipped"])
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_taken(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
-    # F04, F05, F06
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(tmp_path / "boom"),)

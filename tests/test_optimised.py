@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.fault("F45")
 def test_no_assert_and_no_debug_outside_the_checks_of_plugins() -> None:
-    # F45
     found = []
     for path in (*(ROOT / "segkit").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")):
         if (ROOT / "segkit" / "testing") in path.parents:
@@ -99,9 +99,9 @@ for name, attempt in attempts.items():
 """
 
 
+@pytest.mark.fault("F45")
 @pytest.mark.parametrize("flag", ["-O", "-OO"])
 def test_the_same_is_refused(tmp_path: Path, flag: str) -> None:
-    # F45
     path = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
     done = subprocess.run(
         [sys.executable, flag, "-W", "ignore", "-c", SCRIPT, str(tmp_path)],

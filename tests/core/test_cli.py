@@ -221,6 +221,7 @@ def test_strict_mode_stops_at_a_broken_plugin(site: Any) -> None:
     )
 
 
+@pytest.mark.fault("F40")
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -237,7 +238,6 @@ def test_strict_mode_stops_at_a_broken_plugin(site: Any) -> None:
 def test_a_mistake_in_a_config_is_told_in_a_line(
     tmp_path: Path, text: str | None, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # F40
     path = tmp_path / "mine.toml"
     (path if text is not None else tmp_path / "mime.toml").write_text(text or "")
     assert main(["run", str(path)]) == 2
@@ -292,8 +292,8 @@ def test_list_as_json(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert {facts["kind"] for facts in found} == set(REGISTRIES)
 
 
+@pytest.mark.fault("F41")
 def test_plugins_shows_origin_offers_and_causes(site: Any) -> None:
-    # F41
     site.install("segkit-bad", "bad", "import segkit\n@segkit.hookimpl\ndef segkit_loss(): ...")
     site.install("segkit-tell", "tell", "import segkit\n@segkit.hookimpl\ndef segkit_run_ended(result): ...")
     text = site.segkit("plugins").stdout

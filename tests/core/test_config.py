@@ -102,8 +102,8 @@ def test_overrides_may_be_a_mapping_and_a_config_may_be_tables(path: Path) -> No
     assert tables == tomllib.loads(TOML)  # the caller's tables are left alone
 
 
+@pytest.mark.fault("F40")
 def test_every_problem_is_told_at_once(path: Path) -> None:
-    # F40
     found = problems(
         path,
         "train.epoch=3",
@@ -128,6 +128,7 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
         assert words in text
 
 
+@pytest.mark.fault("F40")
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -154,7 +155,6 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
     ],
 )
 def test_a_problem_is_told_in_the_configs_words(path: Path, override: str, words: str) -> None:
-    # F40
     (problem,) = problems(path, override)
     assert words in problem
     assert "pydantic" not in problem
@@ -176,16 +176,16 @@ def test_missing_tables_are_named(tmp_path: Path) -> None:
     assert "model.name: which model? there are " in text
 
 
+@pytest.mark.fault("F40")
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
-    # F40
     file = tmp_path / "broken.toml"
     file.write_text("[dataset]\nname = \n")
     with pytest.raises(ConfigError, match=r"broken\.toml: not valid TOML: .*line 2"):
         read_config(file)
 
 
+@pytest.mark.fault("F40")
 def test_a_missing_file_proposes_its_neighbour(path: Path) -> None:
-    # F40
     with pytest.raises(ConfigError, match=r"there is no config .*vocc\.toml; did you mean '.*voc\.toml'"):
         read_config(path.with_name("vocc.toml"))
     path.write_bytes(b"\xff\xfe")
@@ -193,16 +193,17 @@ def test_a_missing_file_proposes_its_neighbour(path: Path) -> None:
         read_config(path)
 
 
+@pytest.mark.fault("F40")
 @pytest.mark.parametrize("text", ["a" + ".a" * 5000 + " = 1", "a = " + "[" * 300 + "]" * 300, "a = " + "[" * 9999])
 def test_tables_in_tables_without_end_are_refused(path: Path, text: str) -> None:
-    # F40
     path.write_text(f"{text}\n{TOML}")
     with pytest.raises(ConfigError, match=r"more than 20 tables and lists in one another|cannot be read: .*recursion"):
         read_config(path)
 
 
+@pytest.mark.fault("F40")
 def test_a_zero_byte_is_refused_wherever_it_stands(path: Path) -> None:
-    # F40: what takes it for a file's name raises a bare ValueError, some of it after the data was read
+    # what takes it for a file's name raises a bare ValueError, some of it after the data was read
     path.write_text(TOML.replace('"data"', r'"da\u0000ta"') + '[output]\ndir = "\\u0000"\n')
     assert sorted(problems(path)) == [
         r"dataset.root = 'da\x00ta': a zero byte, which no file's name may hold",

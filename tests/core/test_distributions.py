@@ -117,8 +117,8 @@ def problems(loss: dict[str, Any], **tables: Any) -> list[str]:
     return caught.value.problems
 
 
+@pytest.mark.fault("F41")
 def test_every_command_works_and_the_bad_ones_are_named_by_distribution(installed: Any) -> None:
-    # F41
     for command in ("list", "plugins"):
         done = installed.segkit(command, COLUMNS="500")
         assert done.returncode == (1 if command == "plugins" else 0)
@@ -150,6 +150,7 @@ def test_its_options_are_shown_as_ours_are_without_importing_it(installed: Any) 
     assert shown.endswith('[[loss]]\nname = "hinge"\nmargin = 1.0\nmode = "mean"\n')
 
 
+@pytest.mark.fault("F40")
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
@@ -162,7 +163,6 @@ def test_its_options_are_shown_as_ours_are_without_importing_it(installed: Any) 
 def test_a_mistake_in_its_options_gets_the_words_that_ours_get(
     installed: Any, ours: dict[str, Any], theirs: dict[str, Any]
 ) -> None:
-    # F40
     (about_ours,) = problems({"name": "focal", **ours})
     (about_theirs,) = problems({"name": "hinge", **theirs})
     for ours_word, word in (("focal", "hinge"), ("gamam", "margn"), ("gamma", "margin")):
@@ -171,14 +171,14 @@ def test_a_mistake_in_its_options_gets_the_words_that_ours_get(
     assert segkit.losses["hinge"](num_classes=3, margin=2.0).margin == 2.0
 
 
+@pytest.mark.fault("F40")
 def test_a_wrong_choice_is_told_with_what_is_allowed(installed: Any) -> None:
-    # F40
     (told,) = problems({"name": "hinge", "mode": "men"})
     assert told == "loss[0]: 'mode' must be 'mean' or 'sum', not 'men'; did you mean 'mean'?"
 
 
+@pytest.mark.fault("F41")
 def test_a_clash_is_told_to_who_uses_the_name_and_to_nobody_else(installed: Any) -> None:
-    # F41
     (told,) = problems({"name": "dice"})
     which = "say which: 'losses/dice' or 'rival/dice'"
     assert told == f"loss[0].name: several plugins offer the loss 'dice'; {which}"
@@ -187,16 +187,16 @@ def test_a_clash_is_told_to_who_uses_the_name_and_to_nobody_else(installed: Any)
     assert read_config(config({"name": "focal"})).losses[0].name == "focal"
 
 
+@pytest.mark.fault("F41")
 def test_a_name_that_a_broken_plugin_may_have_offered_is_told_with_its_cause(installed: Any) -> None:
-    # F41
     with pytest.raises(ComponentNotFound) as caught:
         segkit.losses.find("no-such-loss")
     for name in ("broken", "typo", "future"):
         assert f"\nplugin '{name}' (segkit-{name} 0.3) is broken: " in str(caught.value)
 
 
+@pytest.mark.fault("F41")
 def test_a_config_that_pins_them_tells_what_is_missing_too_old_and_broken(installed: Any) -> None:
-    # F41
     assert read_config(config({"name": "hinge"}, plugins=["segkit-hinge>=0.2"])).plugins == ("segkit-hinge>=0.2",)
     told = problems({"name": "hinge"}, plugins=["segkit-hinge>=0.4", "segkit-absent", "segkit-future", "segkit-typo"])
     assert told[:2] == [
@@ -220,7 +220,7 @@ def test_a_run_whose_model_was_uninstalled_says_what_to_install(
         "output": {"dir": str(folder), "samples": 0},
     }
     segkit.run(config({"name": "cross_entropy"}, **tables))
-    (told,) = [line for line in capsys.readouterr().err.splitlines() if "is broken" in line]  # F41
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "is broken" in line]
     assert told.startswith(
         "segkit: plugin 'deaf' (segkit-deaf 0.3) is broken and may not hear of this run: there is no"
     )

@@ -39,6 +39,7 @@ def test_the_core_and_the_bundled_plugins_are_whole(site: Any) -> None:
     assert not any(bundled.values()), bundled
 
 
+@pytest.mark.fault("F41")
 @pytest.mark.parametrize(
     ("source", "cause"),
     [
@@ -83,7 +84,6 @@ def test_the_core_and_the_bundled_plugins_are_whole(site: Any) -> None:
 def test_a_broken_plugin_is_named_with_its_cause_and_the_rest_works(
     site: Any, source: str, cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # F41
     site.install("segkit-bad", "bad", source)
     info = found("segkit-bad")
     assert plugins.table().broken == [info]
@@ -102,6 +102,7 @@ def test_what_a_plugin_with_one_misspelt_hook_offers_rightly_is_kept(site: Any) 
     assert "poly" in segkit.losses
 
 
+@pytest.mark.fault("F41")
 @pytest.mark.parametrize(
     ("requirement", "needed"),
     [
@@ -115,7 +116,6 @@ def test_what_a_plugin_with_one_misspelt_hook_offers_rightly_is_kept(site: Any) 
     ],
 )
 def test_a_plugin_that_breaks_for_want_of_another_segkit_says_so(site: Any, requirement: str, needed: str) -> None:
-    # F41
     site.install("segkit-new", "new", "from segkit import invented_later", requires=["numpy>=99", requirement])
     assert found("segkit-new").error.startswith("ImportError")
     _, said, advice = found("segkit-new").error.partition("; it needs segkit")
@@ -130,8 +130,8 @@ def test_a_hook_of_a_newer_segkit_may_be_optional(site: Any) -> None:
     assert not plugins.table().broken
 
 
+@pytest.mark.fault("F41")
 def test_two_distributions_with_the_same_plugin_name_are_both_kept(site: Any) -> None:
-    # F41
     site.offer("aaa-voc", "voc", "datasets", {"voc_extra": "aaa:Voc"})
     keys = [plugin.key for plugin in plugins.table().plugins if plugin.name == "voc"]
     assert keys == ["segkit:voc", "aaa-voc:voc"]
@@ -144,6 +144,7 @@ def test_a_second_plugin_of_the_same_module_is_refused(site: Any) -> None:
     assert found("aaa-voc").error == "'segkit_voc' is already the plugin 'segkit:voc'"
 
 
+@pytest.mark.fault("F41")
 @pytest.mark.parametrize(
     ("source", "cause"),
     [
@@ -175,7 +176,6 @@ def test_a_second_plugin_of_the_same_module_is_refused(site: Any) -> None:
     ],
 )
 def test_whatever_a_plugin_does_it_is_named_and_the_rest_works(site: Any, source: str, cause: str) -> None:
-    # F41
     site.install("segkit-bad", "bad", source)
     assert re.search(cause, found("segkit-bad").error), found("segkit-bad").error
     assert "dice" in segkit.losses
@@ -223,8 +223,8 @@ def test_an_import_that_is_interrupted_names_the_plugin(site: Any) -> None:
     assert done.stderr == "segkit: interrupted while plugin 'slow' (segkit-slow 1.5) was imported\n"
 
 
+@pytest.mark.fault("F41")
 def test_damaged_metadata_hides_nothing_else(site: Any) -> None:
-    # F41
     site.install("segkit-bad", "bad", "import no_such_library", requires=["segkit; os_name ~= 'foo'", "Segkit>=9"])
     assert "; it needs segkit>=9 and this is" in found("segkit-bad").error
     site.install("segkit-latin", "latin", FINE)
@@ -235,11 +235,11 @@ def test_damaged_metadata_hides_nothing_else(site: Any) -> None:
     assert "poly" in segkit.losses
 
 
+@pytest.mark.fault("F41")
 @pytest.mark.parametrize("line", ["poly", "a = b\nc"])
 def test_entry_points_that_cannot_be_read_are_named_and_the_rest_works(
     site: Any, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # F41
     site.install("segkit-fine", "fine", FINE)
     site.install("other-thing", "other", "")
     (site.folder / "other_thing-1.5.dist-info/entry_points.txt").write_text(f"[console_scripts]\n{line}\n")

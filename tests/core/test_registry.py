@@ -40,8 +40,8 @@ def test_a_class_that_its_module_lacks_is_named(site: Any) -> None:
         segkit.models["lazy"]
 
 
+@pytest.mark.fault("F41")
 def test_a_clash_is_an_error_only_when_the_ambiguous_name_is_used(clash: Any) -> None:
-    # F41
     with pytest.raises(ComponentNotFound) as caught:
         segkit.losses.find("dice")
     assert str(caught.value) == "several plugins offer the loss 'dice'; say which: 'clash/dice' or 'losses/dice'"
@@ -86,8 +86,8 @@ def test_an_unknown_name_is_answered_with_the_known_ones(site: Any) -> None:
         segkit.losses.find("x")
 
 
+@pytest.mark.fault("F41")
 def test_an_unknown_name_is_answered_with_the_broken_plugins_too(site: Any) -> None:
-    # F41
     site.install("segkit-bad", "bad", "import no_such_library")
     with pytest.raises(ComponentNotFound, match=r"\nplugin 'bad' \(segkit-bad 1.5\) is broken: ModuleNotFoundError"):
         segkit.losses.find("poly")

@@ -65,8 +65,8 @@ def test_values_map_stored_labels_of_8_and_16_bits(tmp_path: Path) -> None:
     assert dataset.mask(0).tolist() == [[0, 2], [255, 0]]
 
 
+@pytest.mark.fault("F23")
 def test_colours_stand_for_classes(tmp_path: Path) -> None:
-    # F23
     rgb = np.array([[[0, 0, 0], [9, 9, 9]]], dtype=np.uint8)
     dataset = paired(tmp_path, rgb, colours={(0, 0, 0): 255, (9, 9, 9): 2})
     assert dataset.mask(0).tolist() == [[255, 2]]
@@ -85,8 +85,8 @@ def test_names_are_stems_or_where_these_repeat_paths(tmp_path: Path) -> None:
 # ---- labels that are refused ----
 
 
+@pytest.mark.fault("F21")
 def test_labels_out_of_range_are_named_with_their_counts(tmp_path: Path) -> None:
-    # F21
     labels = LABELS.copy()
     labels[0, :2], labels[1, 2] = 200, 17
     with pytest.raises(LabelError) as caught:
@@ -100,8 +100,8 @@ def test_labels_out_of_range_are_named_with_their_counts(tmp_path: Path) -> None
     assert fault_of(caught).stored == {2: 2, 17: 1, 200: 2, 255: 1}
 
 
+@pytest.mark.fault("F23")
 def test_very_many_labels_are_called_blended_and_not_counted(tmp_path: Path) -> None:
-    # F23
     labels = np.arange(200, dtype=np.uint8).reshape(20, 10)
     message = (
         r"cat\.png: more than 64 labels .* photograph or of blended edges \(197, from 3 to 199\); allowed are 0 to 2"
@@ -124,8 +124,8 @@ def test_labels_missing_from_the_map_are_refused(tmp_path: Path) -> None:
         paired(tmp_path, LABELS, values={0: 0, 1: 1, 2: 255}).mask(0)
 
 
+@pytest.mark.fault("F23")
 def test_black_and_white_masks_of_two_classes_are_refused(tmp_path: Path) -> None:
-    # F23
     black_and_white = np.array([[0, 255], [255, 0]], dtype=np.uint8)
     message = (
         r"the only labels are 0 and 255, .*void.*; allowed are 0 to 1 \(2 classes\) and 255 \(void\); correct the mask$"
@@ -155,9 +155,9 @@ def test_the_message_of_one_mask_has_the_advice_of_the_dataset(tmp_path: Path) -
     assert pickle.loads(pickle.dumps(caught.value)).fault == fault_of(caught)  # from a worker
 
 
+@pytest.mark.fault("F22")
 @pytest.mark.parametrize("whole_sample", [True, False])
 def test_sizes_that_differ_name_both_files(tmp_path: Path, whole_sample: bool) -> None:
-    # F22
     dataset = paired(tmp_path, LABELS)
     save(tmp_path / "masks" / "cat.png", LABELS[:, :2])
     message = (
@@ -172,8 +172,8 @@ def test_sizes_that_differ_name_both_files(tmp_path: Path, whole_sample: bool) -
         dataset.mask(0)
 
 
+@pytest.mark.fault("F22")
 def test_the_orientation_of_the_image_counts(tmp_path: Path) -> None:
-    # F22
     dataset = paired(tmp_path, LABELS)
     exif = Image.Exif()
     exif[0x0112] = 6

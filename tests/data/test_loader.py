@@ -77,8 +77,8 @@ def test_smaller_images_are_padded_with_void() -> None:
     assert batch.image.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.fault("F34")
 def test_the_number_of_workers_changes_nothing_and_epochs_differ() -> None:
-    # F34
     drawn = {"crop": 8, "scale": [0.5, 2.0], "rotation": 10.0, "colour": 0.5}
 
     def seen(workers: int) -> list[torch.Tensor]:

@@ -42,8 +42,8 @@ def test_composed_and_decomposed_umlauts_are_the_same_name(tmp_path: Path) -> No
     assert len(pair_by_stem(images, masks)) == 1
 
 
+@pytest.mark.fault("F28")
 def test_files_without_partner_are_counted_and_the_first_five_listed(tmp_path: Path) -> None:
-    # F28
     images = empty(tmp_path / "images", *(f"{index}.jpg" for index in range(9)))
     masks = empty(tmp_path / "masks", "0.png", "1.png", "extra.png")
     with pytest.raises(DataError) as caught:
@@ -54,8 +54,8 @@ def test_files_without_partner_are_counted_and_the_first_five_listed(tmp_path: P
     assert without_image.startswith(f"{masks / 'extra.png'}: mask without an image; in {images} there is none")
 
 
+@pytest.mark.fault("F28")
 def test_names_that_differ_in_case_say_so(tmp_path: Path) -> None:
-    # F28
     images, masks = empty(tmp_path / "images", "cat.jpg"), empty(tmp_path / "masks", "Cat.PNG")
     message = r"cat\.jpg: the name of the mask differs in upper and lower case \(Cat\.PNG\); rename"
     with pytest.raises(DataError, match=message) as caught:
@@ -80,8 +80,8 @@ def test_a_suffix_that_most_masks_share_is_proposed(tmp_path: Path) -> None:
     assert "perhaps" not in str(caught.value)
 
 
+@pytest.mark.fault("F28")
 def test_repeated_names_are_refused(tmp_path: Path) -> None:
-    # F28
     images = empty(tmp_path / "images", "cat.jpg", "cat.png", "dog.jpg")
     masks = empty(tmp_path / "masks", "cat.png", "dog.png")
     message = (
@@ -117,8 +117,8 @@ def test_all_that_is_wrong_is_gathered_and_the_rest_paired(tmp_path: Path) -> No
         pair_by_stem(images, tmp_path / "nowhere")
 
 
+@pytest.mark.fault("F28")
 def test_missing_and_empty_folders_say_what_is_there(tmp_path: Path) -> None:
-    # F28
     empty(tmp_path / "data" / "pictures")
     with pytest.raises(
         DataError, match=r"images does not exist; .*data holds the folders pictures\. Set the dataset's root"

@@ -52,9 +52,9 @@ def noise(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
 # ---- masks that are read ----
 
 
+@pytest.mark.fault("F23")
 @pytest.mark.parametrize("suffix", ["png", "gif", "bmp", "tif"])
 def test_palette_indices_are_the_labels(tmp_path: Path, suffix: str) -> None:
-    # F23
     palette_mask().save(tmp_path / f"mask.{suffix}", optimize=False)  # Pillow renumbers the colours of a GIF otherwise
     read = read_mask(tmp_path / f"mask.{suffix}")
     assert read.dtype == np.uint8
@@ -67,8 +67,8 @@ def test_transparent_palette_keeps_its_indices_and_warns_of_nothing(tmp_path: Pa
     assert read_image(tmp_path / "mask.png").shape == (2, 3, 3)
 
 
+@pytest.mark.fault("F23")
 def test_grey_of_8_and_16_bits(tmp_path: Path) -> None:
-    # F23
     Image.fromarray(LABELS).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "grey.png"), LABELS)
     wide = LABELS.astype(np.uint16) + 1000
@@ -79,9 +79,9 @@ def test_grey_of_8_and_16_bits(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read, wide)
 
 
+@pytest.mark.fault("F23")
 @pytest.mark.parametrize(("bits", "row", "labels"), [(4, b"\x01\x2f", [0, 1, 2, 15]), (2, b"\x1b", [0, 1, 2, 3])])
 def test_grey_of_few_bits_is_not_stretched(tmp_path: Path, bits: int, row: bytes, labels: list[int]) -> None:
-    # F23
     (tmp_path / "few.png").write_bytes(png(4, 1, bits, 0, b"\0" + row))
     assert read_mask(tmp_path / "few.png").tolist() == [labels]
 
@@ -115,9 +115,9 @@ def test_lossless_webp_is_read_by_colours(tmp_path: Path) -> None:
 # ---- masks of colours ----
 
 
+@pytest.mark.fault("F23")
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_colours_become_labels_whatever_stores_them(tmp_path: Path, mode: str) -> None:
-    # F23
     rgb = np.array([[[0, 0, 0], [128, 0, 0]], [[0, 128, 0], [128, 0, 0]]], dtype=np.uint8)
     Image.fromarray(rgb).convert(mode, palette=Image.Palette.ADAPTIVE).save(tmp_path / "mask.png")
     read = read_mask(tmp_path / "mask.png", {(0, 128, 0): 2, (128, 0, 0): 1, (0, 0, 0): 255})
@@ -135,8 +135,8 @@ def test_an_unknown_colour_is_named_with_its_count(tmp_path: Path) -> None:
     assert (fault.wrong, fault.stored) == ({(9, 8, 7): 2}, {(9, 8, 7): 2, (0, 0, 0): 1})
 
 
+@pytest.mark.fault("F23")
 def test_colours_without_a_map_are_counted(tmp_path: Path) -> None:
-    # F23
     Image.fromarray(np.array([[[0, 0, 0], [128, 0, 64], [128, 0, 64]]], dtype=np.uint8)).save(tmp_path / "mask.png")
     with pytest.raises(
         LabelError, match=r"mask\.png: the mask holds colours, not labels \(2 colours\); export"
@@ -147,11 +147,11 @@ def test_colours_without_a_map_are_counted(tmp_path: Path) -> None:
     assert caught.value.fault.stored == {(128, 0, 64): 2, (0, 0, 0): 1}
 
 
+@pytest.mark.fault("F23")
 @pytest.mark.parametrize(("colours", "detail"), [(None, "1,200"), ({(0, 0, 0): 0}, "1,200 that the colour map lacks")])
 def test_a_photograph_as_mask_is_called_one(
     tmp_path: Path, colours: dict[tuple[int, int, int], int] | None, detail: str
 ) -> None:
-    # F23
     noise().save(tmp_path / "mask.png")
     message = (
         rf"more than 64 colours, so the mask is a photograph or its edges were blended \({detail}\); .* without anti"
@@ -175,9 +175,9 @@ def test_a_colour_map_for_masks_of_16_bits_is_refused(tmp_path: Path) -> None:
 # ---- masks that lossy compression changed ----
 
 
+@pytest.mark.fault("F23")
 @pytest.mark.parametrize("name", ["mask.jpg", "mask.png"])
 def test_jpeg_masks_are_refused_whatever_their_name(tmp_path: Path, name: str) -> None:
-    # F23
     with (tmp_path / name).open("wb") as stream:
         Image.fromarray(LABELS).save(stream, "JPEG", quality=95)
     message = rf"{name}: the mask is a JPEG, and that changes labels.*; export the masks again.*PNG"
@@ -217,8 +217,8 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert read.dtype == np.uint8
 
 
+@pytest.mark.fault("F25")
 def test_cmyk_jpeg_has_its_colours(tmp_path: Path) -> None:
-    # F25
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "red.jpg", quality=95)
     red, green, blue = read_image(tmp_path / "red.jpg")[4, 4].tolist()
     assert red > 240
@@ -226,18 +226,18 @@ def test_cmyk_jpeg_has_its_colours(tmp_path: Path) -> None:
     assert blue < 15
 
 
+@pytest.mark.fault("F25")
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1)])
 def test_one_pixel_is_an_image(tmp_path: Path, size: tuple[int, int]) -> None:
-    # F25
     noise(size=size).save(tmp_path / "small.png")
     assert read_image(tmp_path / "small.png").shape == (size[1], size[0], 3)
     assert image_size(tmp_path / "small.png") == size[::-1]
 
 
+@pytest.mark.fault("F25")
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 def test_orientation_is_applied_to_image_mask_and_size(tmp_path: Path, orientation: int, suffix: str) -> None:
-    # F25
     upright = np.zeros((4, 6), dtype=np.uint8)
     upright[0, 0], upright[0, 5] = 200, 100
     turned = {  # how a camera held in that way stores the picture
@@ -278,11 +278,11 @@ def test_32_bit_and_float_images_are_refused(tmp_path: Path) -> None:
 # ---- files that are no images ----
 
 
+@pytest.mark.fault("F25")
 @pytest.mark.parametrize("read", [read_image, read_mask])
 @pytest.mark.parametrize("keep", [0.5, 0.05])
 @pytest.mark.parametrize("kind_of_file", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_a_truncated_file_is_named(tmp_path: Path, kind_of_file: str, keep: float, read: object) -> None:
-    # F25
     stream = io.BytesIO()
     noise("L" if read is read_mask else "RGB").save(stream, kind_of_file)
     data = stream.getvalue()
@@ -304,6 +304,7 @@ def test_a_damaged_png_is_named(tmp_path: Path) -> None:
     assert kind(caught) == "damaged"
 
 
+@pytest.mark.fault("F25", "F27")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -319,7 +320,6 @@ def test_a_damaged_png_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_other_content_under_a_picture_name(tmp_path: Path, content: bytes, message: str) -> None:
-    # F25, F27
     (tmp_path / "disguised.png").write_bytes(content)
     for read in (read_image, read_mask, image_size):
         with pytest.raises(DataError, match=rf"disguised\.png: .*{message}.*allowed are JPEG, PNG, GIF") as caught:
@@ -327,8 +327,8 @@ def test_other_content_under_a_picture_name(tmp_path: Path, content: bytes, mess
         assert kind(caught) == "disguised"
 
 
+@pytest.mark.fault("F25")
 def test_an_empty_file_is_called_so(tmp_path: Path) -> None:
-    # F25
     (tmp_path / "nothing.png").touch()
     for read in (read_image, read_mask, image_size):
         with pytest.raises(DataError, match=r"nothing\.png: the file is empty; fetch or export it again") as caught:
@@ -336,8 +336,8 @@ def test_an_empty_file_is_called_so(tmp_path: Path) -> None:
         assert kind(caught) == "empty"
 
 
+@pytest.mark.fault("F27")
 def test_eps_and_psd_that_pillow_could_open_are_refused(tmp_path: Path) -> None:
-    # F27
     noise().save(tmp_path / "picture.eps")
     (tmp_path / "picture.eps").rename(tmp_path / "picture.png")
     with pytest.raises(DataError, match="PostScript"):
@@ -347,8 +347,8 @@ def test_eps_and_psd_that_pillow_could_open_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "picture.ppm")
 
 
+@pytest.mark.fault("F26")
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    # F26
     rows = b"".join(bytes(1 + 20_000 // 8) for _ in range(20_000))  # one bit a pixel: 50 MB that pack into 48 kB
     (tmp_path / "bomb.png").write_bytes(png(20_000, 20_000, 1, 0, rows))
     assert (tmp_path / "bomb.png").stat().st_size < 100_000
@@ -359,8 +359,8 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
         assert kind(caught) == "too_large"
 
 
+@pytest.mark.fault("F26")
 def test_the_limit_is_ours_and_pillow_warns_of_nothing(tmp_path: Path) -> None:
-    # F26
     (tmp_path / "large.png").write_bytes(png(10_000, 10_001, 1, 0, b""))  # above Pillow's warning, below its error
     with pytest.raises(DataError, match=r"decoded at most \(10000 x 10001\); cut"):
         image_size(tmp_path / "large.png")
@@ -417,9 +417,10 @@ def tiff(*tags: tuple[int, int, int]) -> bytes:
     return (b"II*\0" + struct.pack("<IH", 8, len(own)) + entries + bytes(4)).ljust(200, b"\0") + b"\1" * 16
 
 
+@pytest.mark.fault("F26")
 @pytest.mark.parametrize("read", [read_image, read_mask, image_size])
 def test_a_small_tiff_with_a_giant_tile_is_refused_before_it_is_decoded(tmp_path: Path, read: object) -> None:
-    # F26: 216 bytes that ask for 1.8 GB
+    # 216 bytes that ask for 1.8 GB
     (tmp_path / "good.tif").write_bytes(tiff())
     read(tmp_path / "good.tif")  # type: ignore[operator]
     tile = ((259, 3, 5), (322, 4, 60_000), (323, 4, 30_000), (324, 4, 200), (325, 4, 16))
@@ -439,9 +440,9 @@ def test_a_file_with_a_hole_of_a_terabyte_is_not_read(tmp_path: Path, read: obje
     assert kind(caught) == "too_large"
 
 
+@pytest.mark.fault("F26")
 @pytest.mark.parametrize("compressed", [b"zTXtk\0\0", b"iTXtk\0\1\0\0\0", b"iCCPk\0\0"])
 def test_a_bomb_in_the_texts_of_a_png_is_not_unpacked(tmp_path: Path, compressed: bytes) -> None:
-    # F26
     body = compressed + zlib.compress(bytes(300 << 20))
     extra = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     (tmp_path / "bomb.png").write_bytes(png(1, 1, 8, 0, b"\0\1", extra))
@@ -458,10 +459,11 @@ def test_a_png_whose_header_comes_late_has_no_guessed_depth(tmp_path: Path) -> N
         read_mask(tmp_path / "late.png")
 
 
+@pytest.mark.fault("F25")
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("read", [read_image, read_mask, image_size])
 def test_pipes_and_devices_are_not_opened(tmp_path: Path, read: object) -> None:
-    # F25: a pipe would be waited for, and /dev/zero has no end
+    # a pipe would be waited for, and /dev/zero has no end
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "device.png").symlink_to("/dev/zero")
     (tmp_path / "circle.png").symlink_to("circle.png")

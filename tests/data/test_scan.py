@@ -103,8 +103,8 @@ def test_every_fault_of_every_split_is_told_at_once(root: Path, check: Check) ->
     assert str(caught.value) == f'{told}\ndata.on_bad = "skip" goes on without the files that cannot be used'
 
 
+@pytest.mark.fault("F21")
 def test_the_same_fault_of_many_files_is_told_once_with_counts(root: Path, check: Check) -> None:
-    # F21
     for split, count in (("train", 6), ("val", 1)):
         for index in range(count):
             path = root / "masks" / split / f"{split}{index}.png"
@@ -148,8 +148,8 @@ def test_the_proposed_map_holds_for_all_masks_and_is_all_that_is_missing(root: P
     assert (scan.counts("train").pixels > 0).all()
 
 
+@pytest.mark.fault("F25", "F28")
 def test_unusable_samples_can_be_skipped_and_are_listed(root: Path, check: Check) -> None:
-    # F25, F28
     (root / "images" / "train" / "train3.png").write_bytes(b"")
     scan = check(on_bad="skip")
     assert scan.errors == []
@@ -184,8 +184,8 @@ def test_nearly_the_same_picture_in_two_splits_is_a_warning(root: Path, check: C
     assert "train2 = test1" in texts(scan, "warning")
 
 
+@pytest.mark.fault("F24")
 def test_classes_that_never_occur_are_told(check: Check) -> None:
-    # F24
     told = texts(check(("background", "first", "second", "third")), "warning")
     assert "train: 1 of 4 classes in no image; no network can learn these: third" in told
     assert "val: 1 of 4 classes in no image; these have no score here" in told
@@ -200,8 +200,8 @@ def test_masks_that_were_resized_bilinearly_are_told(root: Path, check: Check) -
     assert "train: 6 of 6 masks look interpolated" in told
 
 
+@pytest.mark.fault("F42")
 def test_only_changed_files_are_read_again(root: Path, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    # F42
     seen: list[str] = []
     look_at = scanning.look_at
 
@@ -233,8 +233,8 @@ def test_only_changed_files_are_read_again(root: Path, check: Check, monkeypatch
     assert len(seen) == 12
 
 
+@pytest.mark.fault("F42")
 def test_the_same_files_read_by_another_class_are_read_again(root: Path) -> None:
-    # F42
     class Merged(FolderDataset):
         def __getitem__(self, index: int) -> Sample:
             sample = super().__getitem__(index)
@@ -291,8 +291,8 @@ def test_blank_pictures_are_no_copies_of_each_other(root: Path, check: Check) ->
     assert check().findings == []
 
 
+@pytest.mark.fault("F42")
 def test_a_damaged_cache_is_read_anew(root: Path, check: Check, own_cache: Path) -> None:
-    # F42
     expected = check().counts("train").pixels.tolist()
     for file in own_cache.glob("scan-*"):
         file.write_bytes(file.read_bytes()[:200])
@@ -307,8 +307,8 @@ def test_a_cache_that_cannot_be_written_costs_nothing_else(
     assert check().findings == []
 
 
+@pytest.mark.fault("F42")
 def test_what_was_read_before_ctrl_c_is_kept(root: Path, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    # F42
     look_at = scanning.look_at
     seen: list[int] = []
 
@@ -376,8 +376,8 @@ def test_samples_of_one_file_are_never_taken_for_each_other(root: Path) -> None:
         assert [facts.name for facts in scan.facts["train"]] == ["picture 0", "picture 1", "picture 2"]
 
 
+@pytest.mark.fault("F28")
 def test_an_image_without_its_mask_is_an_error_although_bad_files_may_be_skipped(root: Path, check: Check) -> None:
-    # F28
     (root / "masks" / "train" / "train0.png").unlink()
     scan = check(on_bad="skip")
     assert "train0.png: image without a mask" in texts(scan)
@@ -386,8 +386,8 @@ def test_an_image_without_its_mask_is_an_error_although_bad_files_may_be_skipped
     assert "on_bad" not in str(refused.value)  # that would not help
 
 
+@pytest.mark.fault("F25")
 def test_links_to_nowhere_and_folders_are_told(root: Path, check: Check) -> None:
-    # F25
     (root / "images" / "train" / "gone.png").symlink_to(root / "nowhere.png")
     (root / "masks" / "train" / "gone.png").symlink_to(root / "nowhere.png")
     told = texts(check())

@@ -63,10 +63,10 @@ def scanned(root: Path, cache: Path) -> Scanned:
 EXPECTED = [[256 - number, number, 0] for number in range(40)]
 
 
+@pytest.mark.fault("F42")
 def test_a_process_that_is_killed_while_it_scans_or_writes_leaves_nothing_wrong(
     root: Path, cache: Path, scanned: Scanned
 ) -> None:
-    # F42
     chance = random.Random(0)
     for _ in range(6):
         process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(root)], stdout=subprocess.PIPE)
@@ -80,10 +80,10 @@ def test_a_process_that_is_killed_while_it_scans_or_writes_leaves_nothing_wrong(
             file.unlink()
 
 
+@pytest.mark.fault("F42")
 def test_a_write_that_stops_half_way_keeps_the_file_before(
     scanned: Scanned, cache: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # F42
     assert scanned() == EXPECTED
     (before,) = cache.iterdir()
     content = before.read_bytes()
@@ -101,8 +101,8 @@ def test_a_write_that_stops_half_way_keeps_the_file_before(
     assert scanned() == [*EXPECTED[:5], [56, 200, 0], *EXPECTED[6:]]
 
 
+@pytest.mark.fault("F42")
 def test_a_byte_that_was_changed_anywhere_is_never_believed(scanned: Scanned, cache: Path) -> None:
-    # F42
     assert scanned() == EXPECTED
     (file,) = cache.iterdir()
     content = file.read_bytes()
@@ -117,8 +117,9 @@ def test_a_byte_that_was_changed_anywhere_is_never_believed(scanned: Scanned, ca
         assert scanned() == EXPECTED
 
 
+@pytest.mark.fault("F42")
 def test_a_file_that_changed_without_another_size_or_time_is_read_again(scanned: Scanned, root: Path) -> None:
-    # F42: cp -p, rsync and archives bring old times along
+    # cp -p, rsync and archives bring old times along
     assert scanned() == EXPECTED
     mask = root / "masks/train/7.png"
     state = mask.stat()
@@ -130,8 +131,8 @@ def test_a_file_that_changed_without_another_size_or_time_is_read_again(scanned:
     assert scanned()[7] == [240, 16, 0]
 
 
+@pytest.mark.fault("F42")
 def test_two_files_that_change_places_are_not_mixed_up(scanned: Scanned, root: Path) -> None:
-    # F42
     assert scanned() == EXPECTED
     one, other, spare = (root / f"masks/train/{name}.png" for name in ("3", "30", "spare"))
     for source, target in ((one, spare), (other, one), (spare, other)):
@@ -140,8 +141,8 @@ def test_two_files_that_change_places_are_not_mixed_up(scanned: Scanned, root: P
     assert (found[3], found[30]) == (EXPECTED[30], EXPECTED[3])
 
 
+@pytest.mark.fault("F42", "F06")
 def test_a_cache_that_holds_a_pickle_is_not_unpickled(cache: Path, tmp_path: Path, scanned: Scanned) -> None:
-    # F42, F06
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str, str]]:
             return open, (str(tmp_path / "ran"), "w")

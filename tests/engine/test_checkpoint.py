@@ -138,8 +138,8 @@ def test_nothing_to_resume_says_so(tmp_path: Path) -> None:
         checkpoint.load_last(tmp_path, ())
 
 
+@pytest.mark.fault("F07")
 def test_weights_of_another_model_are_listed() -> None:
-    """F07."""
     theirs = {"weight": torch.zeros(5, 3), "gamma": torch.zeros(1)}
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load_weights(nn.Linear(3, 4), theirs, "best.pt")

@@ -41,11 +41,11 @@ def test_every_precision_learns(make_job: MakeJob, precision: str) -> None:
     assert result.peak_memory_bytes > 0
 
 
+@pytest.mark.fault("F37")
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 def test_a_step_waits_for_nothing(
     make_job: MakeJob, optimizer: str, no_waiting: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    # F37
     device = torch.device("cuda")
     job = make_job(optimizer=optimizer, precision="bf16", device="cuda", ema=0.9, clip_norm=1.0)
     loop = Loop(job.model, job.objective, job.train, resolve("bf16", device), steps=10)
@@ -57,8 +57,8 @@ def test_a_step_waits_for_nothing(
     assert loop.step == 4
 
 
+@pytest.mark.fault("F35")
 def test_deterministic_runs_repeat_to_the_bit(make_job: MakeJob) -> None:
-    # F35
     states = []
     try:
         for name in ("one", "two"):
@@ -77,18 +77,18 @@ def deterministic() -> Iterator[None]:
     seed_everything(0)
 
 
+@pytest.mark.fault("F36")
 @pytest.mark.parametrize("name", ["unet", "smp"])
 def test_every_model_runs_where_only_repeatable_algorithms_may(deterministic: None, name: str) -> None:
-    # F36
     options = {"width": 8} if name == "unet" else {"encoder": "resnet18"}
     model = segkit.models[name](num_classes=3, **options).cuda().train()
     model(torch.rand(2, 3, 64, 64, device="cuda")).sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+@pytest.mark.fault("F36")
 @pytest.mark.parametrize("name", list(segkit.losses))
 def test_every_loss_runs_where_only_repeatable_algorithms_may(deterministic: None, name: str) -> None:
-    # F36
     loss = segkit.losses[name](num_classes=3, ignore_index=255).cuda()
     logits = torch.randn(2, 3, 16, 16, device="cuda", requires_grad=True)
     target = torch.randint(0, 3, (2, 16, 16), device="cuda")
@@ -97,16 +97,16 @@ def test_every_loss_runs_where_only_repeatable_algorithms_may(deterministic: Non
     assert torch.isfinite(logits.grad).all()
 
 
+@pytest.mark.fault("F36")
 @pytest.mark.parametrize("name", list(segkit.metrics))
 def test_every_metric_runs_where_only_repeatable_algorithms_may(deterministic: None, name: str) -> None:
-    # F36
     metric = segkit.metrics[name](num_classes=3, ignore_index=255)
     metric.update(torch.randn(2, 3, 16, 16, device="cuda"), torch.randint(0, 3, (2, 16, 16), device="cuda"))
     assert all(value == value for value in metric.compute().values())
 
 
+@pytest.mark.fault("F31")
 def test_a_card_that_is_too_small_is_told_in_a_line(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    # F31
     job = make_job("small", epochs=2, device="cuda", precision="fp32")
     train_and_evaluate(job)
     before = (job.folder / "last.pt").read_bytes()
@@ -125,10 +125,11 @@ def test_a_card_that_is_too_small_is_told_in_a_line(make_job: MakeJob, monkeypat
     assert (job.folder / "last.pt").read_bytes() == before
 
 
+@pytest.mark.fault("F29")
 def test_a_step_that_is_no_number_is_skipped_on_the_card(
     make_job: MakeJob, no_waiting: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    # F29: without a look at it from the host
+    # without a look at it from the host
     device = torch.device("cuda")
     job = make_job(precision="bf16", device="cuda")
     loop = Loop(job.model, job.objective, job.train, resolve("bf16", device), steps=10)
@@ -142,18 +143,19 @@ def test_a_step_that_is_no_number_is_skipped_on_the_card(
     assert loop.guard.check() == 1
 
 
+@pytest.mark.fault("F46")
 def test_a_compiled_run_makes_two_graphs_at_the_most(make_job: MakeJob) -> None:
-    # F46
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     train_and_evaluate(make_job("compiled", epochs=2, device="cuda", precision="bf16", compile=True))
     assert 1 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 2
 
 
+@pytest.mark.fault("F15")
 def test_a_run_that_was_stopped_on_a_card_goes_on_as_if_it_had_not_been(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # F15, with fp16's scaler and a moving average
+    # with fp16's scaler and a moving average
     settings = {"epochs": 3, "device": "cuda", "precision": "fp16", "deterministic": True, "ema": 0.9}
     try:
         whole = make_job("whole", **settings)

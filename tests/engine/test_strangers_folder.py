@@ -31,9 +31,9 @@ def rewritten(folder: Path, content: dict[str, object], pickle: bytes | None = N
     return folder / "last.pt"
 
 
+@pytest.mark.fault("F05", "F06")
 @pytest.mark.parametrize("pickle", [b"h\x05", b"ctorch._utils\n_rebuild_tensor_v2\n)R", b"}]K\x01s", b"0"])
 def test_whatever_a_pickle_does_it_is_told_in_a_line(tmp_path: Path, pickle: bytes) -> None:
-    # F05, F06
     with pytest.raises(CheckpointError, match=r"last\.pt") as caught:
         checkpoint.load(rewritten(tmp_path, {}, pickle))
     assert "\n" not in str(caught.value)
@@ -73,9 +73,9 @@ def test_json_in_json_without_end_is_refused(tmp_path: Path) -> None:
         read_json(tmp_path / "run.json")
 
 
+@pytest.mark.fault("F43")
 @pytest.mark.parametrize("name", [".lock", ".process", "samples"])
 def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
-    # F43
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path / "precious")
@@ -84,8 +84,8 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "precious").read_text() == "precious"
 
 
+@pytest.mark.fault("F20")
 def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
-    # F20
     with pytest.raises(RunFolderError, match="File name too long"):
         check_folder(tmp_path / ("a" * 300), resume=False, overwrite=False)
 

@@ -23,8 +23,9 @@ def limit(size=resource.RLIM_INFINITY):
 FULL = f"{LIMIT}at(checkpoint, 'save', 3, lambda: limit(60_000))\nat(Store, 'save', 3, limit, after=True)\n"
 
 
+@pytest.mark.fault("F02")
 def test_a_disk_that_is_full_for_a_while_costs_a_checkpoint_and_nothing_else(place: Any, whole: Path) -> None:
-    """F02: told with path, bytes needed and free; the old file is intact, the temporary one gone, training goes on."""
+    """Told with path, bytes needed and free; the old file is intact, the temporary one gone, training goes on."""
     process = place.run(before=FULL)
     warning = next(line for line in process.err.splitlines() if "could not be written" in line)
     assert f"{place.path() / 'last.pt'} could not be written: " in warning
@@ -45,8 +46,9 @@ scorer.evaluate = scores
 """
 
 
+@pytest.mark.fault("F02")
 def test_a_best_epoch_that_could_not_be_written_is_written_later(place: Any, whole: Path) -> None:
-    """F02: the best weights are kept in memory meanwhile; here those of the second epoch are the best."""
+    """The best weights are kept in memory meanwhile; here those of the second epoch are the best."""
     for name, before in (("well", SECOND_IS_BEST), ("full", SECOND_IS_BEST + FULL)):
         place.run("train.best=loss", to=name, before=before)
     well, full = (json.loads((place.path(name) / "result.json").read_text()) for name in ("well", "full"))
@@ -54,9 +56,10 @@ def test_a_best_epoch_that_could_not_be_written_is_written_later(place: Any, who
     assert well["splits"] == full["splits"]
 
 
+@pytest.mark.fault("F02")
 @pytest.mark.parametrize("number", [2, 4], ids=["first best", "second best"])
 def test_a_best_that_could_not_be_linked_is_made_good(place: Any, number: int) -> None:
-    """F02: last.pt was written, and its second name was not; nobody is given an older epoch's weights for it."""
+    """last.pt was written, and its second name was not; nobody is given an older epoch's weights for it."""
     fails = f"""
 def fail():
     raise OSError(28, "No space left on device")
@@ -70,9 +73,10 @@ at(checkpoint, "link", {number}, fail)
     assert well["splits"] == full["splits"]
 
 
+@pytest.mark.fault("F02")
 @pytest.mark.parametrize("where", ["in the way", "removed", "full"])
 def test_a_picture_that_cannot_be_written_costs_nothing_else(place: Any, whole: Path, where: str) -> None:
-    """F02: pictures are the least that a run keeps."""
+    """Pictures are the least that a run keeps."""
     harm = {
         "in the way": "lambda: (shutil.rmtree('run/samples', True), open('run/samples', 'w').close())",
         "removed": "lambda: (shutil.rmtree('run/samples', True), os.symlink('/nowhere', 'run/samples'))",
@@ -96,8 +100,9 @@ def test_a_kill_while_a_run_is_replaced_leaves_a_folder_that_can_be_used(place: 
     place.run("--overwrite", "train.epochs=1")
 
 
+@pytest.mark.fault("F02")
 def test_a_run_that_cannot_write_its_result_ends_with_status_1(place: Any) -> None:
-    """F02: what was saved before is intact."""
+    """What was saved before is intact."""
     process = place.start(before=f"{LIMIT}at(fit.record, 'write_result', 1, lambda: limit(900))")
     assert process.wait() == 1, process.out
     assert "could not be written" in process.err.splitlines()[-1]
@@ -108,9 +113,9 @@ def test_a_run_that_cannot_write_its_result_ends_with_status_1(place: Any) -> No
     place.run("--resume")
 
 
+@pytest.mark.fault("F03")
 @pytest.mark.parametrize("both", [False, True], ids=["output", "output and errors"])
 def test_a_log_on_a_full_disk_is_told_once_and_training_goes_on(place: Any, whole: Path, both: bool) -> None:
-    """F03."""
     process = place.run(out="/dev/full", err="/dev/full" if both else "")
     place.assert_same(whole)
     if not both:
@@ -118,8 +123,9 @@ def test_a_log_on_a_full_disk_is_told_once_and_training_goes_on(place: Any, whol
         assert process.err.count("\n") == 1, process.err
 
 
+@pytest.mark.fault("F03")
 def test_a_reader_that_leaves_does_not_end_the_run(place: Any, whole: Path) -> None:
-    """F03: as in ``segkit run ... | head -1``."""
+    """As in ``segkit run ... | head -1``."""
     os.mkfifo(place.folder / "pipe")
     process = place.start(out=str(place.folder / "pipe"))
     with (place.folder / "pipe").open() as reader:
@@ -129,8 +135,8 @@ def test_a_reader_that_leaves_does_not_end_the_run(place: Any, whole: Path) -> N
     place.assert_same(whole)
 
 
+@pytest.mark.fault("F18", "F17")
 def test_a_finished_or_unfinished_run_is_not_replaced_by_accident(place: Any) -> None:
-    """F18, F17."""
     process = place.start("--resume")
     assert process.wait() == 2
     assert "nothing to resume; run without --resume to begin" in process.err
@@ -147,8 +153,9 @@ def test_a_finished_or_unfinished_run_is_not_replaced_by_accident(place: Any) ->
     place.run("--overwrite", "train.epochs=1")
 
 
+@pytest.mark.fault("F19")
 def test_two_runs_do_not_share_a_folder(place: Any) -> None:
-    """F19: the second names the first's process; when that one is killed, the folder is free at once."""
+    """The second names the first's process; when that one is killed, the folder is free at once."""
     held = "at(Loop, 'train_step', 2, lambda: (open('here', 'w').close(), time.sleep(3600)))"
     first = place.start(before=held)
     first.until((place.folder / "here").exists)
@@ -162,8 +169,9 @@ def test_two_runs_do_not_share_a_folder(place: Any) -> None:
     place.run("--resume")
 
 
+@pytest.mark.fault("F43")
 def test_a_link_to_a_folder_is_followed_once(place: Any) -> None:
-    """F43: whoever turns it elsewhere while the run goes on changes nothing."""
+    """Whoever turns it elsewhere while the run goes on changes nothing."""
     for name in ("one", "two"):
         place.path(name).mkdir()
     place.path("link").symlink_to("one")
@@ -190,8 +198,9 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.fault("F20")
 def test_a_folder_that_cannot_be_written_is_told_before_the_data_is_read(place: Any, read_only: Path) -> None:
-    """F20: read-only, or a file in its place; a missing parent is made."""
+    """Read-only, or a file in its place; a missing parent is made."""
     (place.folder / "file").write_text("")
     for folder in (read_only, read_only / "below", place.folder / "file", place.folder / "file" / "below"):
         process = place.start(to=str(folder), before="at(scan, 'scan_splits', 1, lambda: print('scanned'))")

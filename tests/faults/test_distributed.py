@@ -129,8 +129,9 @@ def test_a_config_that_is_wrong_is_told_once(place: Any) -> None:
     assert not processes[1].err
 
 
+@pytest.mark.fault("F12")
 def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(place: Any, alone: Path) -> None:
-    """F12: soon, with a status that is not 0."""
+    """Soon, with a status that is not 0."""
     kill = "if RANK == 1: at(Loop, 'train_step', 6, send(signal.SIGKILL))"
     first, second = place.start_together(2, *EXACT, before=kill)
     assert second.wait() == -signal.SIGKILL
@@ -143,8 +144,8 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(place: Any
     place.assert_same(place.path("whole"))
 
 
+@pytest.mark.fault("F14")
 def test_what_one_process_raises_is_shown_and_nobody_waits_for_ever(place: Any) -> None:
-    """F14."""
     fail = "def fail(): raise ValueError('only here')\nif RANK == 1: at(Loop, 'train_step', 6, fail)"
     first, second = place.start_together(2, before=fail)
     assert second.wait(30) == 1
@@ -153,10 +154,11 @@ def test_what_one_process_raises_is_shown_and_nobody_waits_for_ever(place: Any) 
     assert "another process of the run ended" in first.err
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_one_stops_all_after_the_same_step(place: Any, rank: int, number: int) -> None:
-    """F13: they agree, the first one saves, and the resumed run is bit-equal to one that was not stopped."""
+    """They agree, the first one saves, and the resumed run is bit-equal to one that was not stopped."""
     send = f"if RANK == {rank}: at(Loop, '_forward_backward', 6, send({int(number)}))"
     processes = place.start_together(2, before=send)
     statuses = [process.wait(30) for process in processes]
@@ -171,8 +173,8 @@ def test_a_signal_to_one_stops_all_after_the_same_step(place: Any, rank: int, nu
     place.assert_same(place.path("whole"))
 
 
+@pytest.mark.fault("F13", "F10")
 def test_a_signal_in_validation_saves_and_ends(place: Any) -> None:
-    """F13, F10."""
     send = "at(evaluate, 'logits_at', 1, send(signal.SIGTERM))"
     processes = place.start_together(2, before=send)
     assert [process.wait(30) for process in processes] == [143, 143]
@@ -182,11 +184,12 @@ def test_a_signal_in_validation_saves_and_ends(place: Any) -> None:
     place.assert_same(place.path("whole"))
 
 
+@pytest.mark.fault("F16")
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (3, 2)])
 def test_a_run_goes_on_in_another_number_of_processes(
     place: Any, alone: Path, images_of_steps: Any, before: int, after: int
 ) -> None:
-    """F16: the same images in the same steps; that sums are rounded in another order is said."""
+    """The same images in the same steps; that sums are rounded in another order is said."""
     stop = "if RANK == 0: at(Loop, '_forward_backward', 6, send(signal.SIGTERM))"
     for process in place.start_together(before, *EXACT, before=stop):
         assert process.wait(30) == 143, process.err
@@ -289,10 +292,11 @@ if RANK == 1 and count < 2:
     assert out.count("resumed after epoch 1 of 3") == 2
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_torchrun_saves_once(place: Any, number: int) -> None:
-    """F13: torchrun passes it on to all processes, Ctrl-C in a terminal a second time."""
+    """torchrun passes it on to all processes, Ctrl-C in a terminal a second time."""
     slow = "at(Loop, 'train_step', 3, lambda: (open(f'here{RANK}', 'w').close(), time.sleep(1)))"
     process = torchrun(place, slow, "train.epochs=300")
     try:

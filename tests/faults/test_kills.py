@@ -30,10 +30,11 @@ MOMENTS = {
 }
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("minutes", [1000.0, 1e-9], ids=["a checkpoint an epoch", "a checkpoint a step"])
 def test_a_kill_at_any_moment_changes_nothing(place: Any, whole: Path, moment: str, minutes: float) -> None:
-    """F15: weights, optimizer, average, schedule, samples and what is logged, as if there had been no kill."""
+    """Weights, optimizer, average, schedule, samples and what is logged, as if there had been no kill."""
     often = f"train.checkpoint_minutes={minutes}"
     killed = place.start(often, before=MOMENTS[moment])
     assert killed.wait() == -signal.SIGKILL, killed.err
@@ -54,9 +55,10 @@ def test_what_a_kill_costs_is_bounded(place: Any, whole: Path, minutes: float) -
     assert steps == 12 if minutes < 1e-6 else steps >= 12
 
 
+@pytest.mark.fault("F01")
 @pytest.mark.slow
 def test_thirty_kills_at_random_moments(place: Any, whole: Path) -> None:
-    """F01: whatever is on the disk at any moment can be resumed, by the same command each time."""
+    """Whatever is on the disk at any moment can be resumed, by the same command each time."""
     chance = random.Random(0)
     kills, resumed = 0, 0
     while kills < 30:

@@ -84,12 +84,13 @@ BAD: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
+@pytest.mark.fault("F29")
 @pytest.mark.parametrize("how", BAD)
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 @pytest.mark.parametrize("first", [1, 3])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_step_that_is_no_number_changes_nothing(how: str, optimizer: str, first: int, accumulate: int) -> None:
-    """F29: weights, moments and BatchNorm's statistics are as before it, the first step of a run included."""
+    """Weights, moments and BatchNorm's statistics are as before it, the first step of a run included."""
     calls = (first - 1) * accumulate
     cost = bad_from(calls + 1, BAD[how], until=calls + 1 + accumulate)
     here = loop(cost, optimizer=optimizer, clip_norm=1.0, accumulate=accumulate, ema=0.0)
@@ -110,8 +111,9 @@ def test_a_step_that_is_no_number_changes_nothing(how: str, optimizer: str, firs
     assert equal(state(here)["model"], state(twin)["model"])
 
 
+@pytest.mark.fault("F29")
 def test_bad_images_do_not_reach_the_running_statistics() -> None:
-    """F29: the forward pass alone has changed them already when the loss is known."""
+    """The forward pass alone has changed them already when the loss is known."""
 
     class Poisoned(Net):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -132,8 +134,9 @@ def test_bad_images_do_not_reach_the_running_statistics() -> None:
     assert int(model.layers[1].num_batches_tracked) == 1
 
 
+@pytest.mark.fault("F29")
 def test_many_in_a_row_end_the_run_with_their_steps_and_images() -> None:
-    """F29: the limit is train.max_skipped."""
+    """The limit is train.max_skipped."""
     here = loop(bad_from(3, BAD["a loss that is nan"]), max_skipped=4)
     for number in range(6):
         here.train_step(batch(number))
@@ -148,8 +151,9 @@ def test_many_in_a_row_end_the_run_with_their_steps_and_images() -> None:
     assert "train.lr" in message
 
 
+@pytest.mark.fault("F29")
 def test_a_row_that_ended_between_two_looks_is_found() -> None:
-    """F29: on a card nobody looks at every step."""
+    """On a card nobody looks at every step."""
     here = loop(bad_from(2, BAD["a loss that is nan"], until=6), max_skipped=3)
     for number in range(9):
         here.train_step(batch(number))
@@ -157,8 +161,9 @@ def test_a_row_that_ended_between_two_looks_is_found() -> None:
         here.guard.check()
 
 
+@pytest.mark.fault("F29")
 def test_a_run_with_skipped_steps_says_so_and_goes_on(place: Any) -> None:
-    """F29: counted in the epoch's line too, and left out of its loss."""
+    """Counted in the epoch's line too, and left out of its loss."""
     poison = """
 from segkit.engine.objective import Objective
 real = Objective.forward

@@ -26,12 +26,13 @@ MOMENTS = {
 }
 
 
+@pytest.mark.fault("F08", "F10", "F11")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     place: Any, whole: Path, moment: str, number: signal.Signals
 ) -> None:
-    """F08, F10, F11: the step is finished, the state saved, the status is that of a shell, and one line says it."""
+    """The step is finished, the state saved, the status is that of a shell, and one line says it."""
     code, steps = MOMENTS[moment]
     stopped = place.start(before=code.replace("SEND", f"send({int(number)})"))
     assert stopped.wait(10) == STATUS[number]
@@ -46,9 +47,10 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     assert len((place.folder / "run.seen").read_text().splitlines()) == 12  # no step was made twice
 
 
+@pytest.mark.fault("F10")
 @pytest.mark.parametrize("moment", ["at(scan, '_noted', 1, SEND)", "at(fit, 'check', 1, SEND)"], ids=["scan", "checks"])
 def test_before_the_first_step_there_is_nothing_to_keep(place: Any, moment: str) -> None:
-    """F10: a signal in the label scan ends at once; the next start is a new one."""
+    """A signal in the label scan ends at once; the next start is a new one."""
     stopped = place.start(before=moment.replace("SEND", "send(signal.SIGTERM)"))
     assert stopped.wait(10) == 143
     assert stopped.err == "segkit: stopped by SIGTERM; nothing to keep\n"
@@ -56,8 +58,9 @@ def test_before_the_first_step_there_is_nothing_to_keep(place: Any, moment: str)
     place.run("train.epochs=1")
 
 
+@pytest.mark.fault("F09")
 def test_a_signal_to_the_whole_group_does_not_lose_the_workers(place: Any, whole: Path) -> None:
-    """F09: a scheduler tells every process; loaders work on until the step is done, and none hinders the end."""
+    """A scheduler tells every process; loaders work on until the step is done, and none hinders the end."""
     group = "send(signal.SIGTERM, group=True)"
     stopped = place.start("train.workers=2", before=f"at(Loop, '_forward_backward', 6, {group})")
     assert stopped.wait(10) == 143, stopped.err
@@ -67,10 +70,11 @@ def test_a_signal_to_the_whole_group_does_not_lose_the_workers(place: Any, whole
     place.assert_same(whole)
 
 
+@pytest.mark.fault("F10")
 @pytest.mark.parametrize("number", STATUS, ids=["SIGTERM", "Ctrl-C", "SIGHUP"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_signal_while_a_batch_is_waited_for(place: Any, number: signal.Signals, workers: int) -> None:
-    """F10: the first batch takes for ever; the run ends all the same, and its workers with it."""
+    """The first batch takes for ever; the run ends all the same, and its workers with it."""
     slow = """
 from segkit.data import loader
 def never(self, key, real=loader.TrainingViews.__getitem__):
@@ -102,9 +106,10 @@ SWALLOWED = {
 }
 
 
+@pytest.mark.fault("F08")
 @pytest.mark.parametrize("moment", SWALLOWED)
 def test_a_signal_that_somebody_swallows_ends_the_run_all_the_same(place: Any, moment: str) -> None:
-    """F08: Python drops what is raised in a callback of a fork, as a bare ``except:`` of a component does."""
+    """Python drops what is raised in a callback of a fork, as a bare ``except:`` of a component does."""
     code, arguments, steps = SWALLOWED[moment]
     before = f"""
 from segkit_shapes import dataset
@@ -146,8 +151,9 @@ def test_signals_without_end_are_no_more_than_one(place: Any) -> None:
     assert stopped.err.count("\n") == 1, stopped.err
 
 
+@pytest.mark.fault("F11")
 def test_a_second_ctrl_c_leaves_at_once(place: Any) -> None:
-    """F11: also in a step that does not end."""
+    """Also in a step that does not end."""
     act = "lambda: (open('here', 'w').close(), [time.sleep(0.01) for _ in range(99999)])"
     endless = f"at(Loop, '_forward_backward', 2, {act})"
     stopped = place.start(before=endless)
@@ -164,8 +170,9 @@ def test_a_second_ctrl_c_leaves_at_once(place: Any) -> None:
     assert checkpoint.load(place.path() / "last.pt")["step"] == 0  # whole, from before the first step
 
 
+@pytest.mark.fault("F10")
 def test_a_signal_in_the_compiler_does_not_wait_for_it(place: Any) -> None:
-    """F10: what a compiler has begun is not kept; the run has not taken a step yet."""
+    """What a compiler has begun is not kept; the run has not taken a step yet."""
     compiler = """
 def slow(model, **options):
     def forward(*arguments):

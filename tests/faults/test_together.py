@@ -15,8 +15,9 @@ from segkit.engine.world import joined
 from segkit.errors import ConfigError
 
 
+@pytest.mark.fault("F29")
 def test_a_step_that_is_bad_in_one_is_skipped_in_all(place: Any) -> None:
-    """F29: the loss is no number in the second process alone, and its gradient is one."""
+    """The loss is no number in the second process alone, and its gradient is one."""
     infinite = """
 def spoil(self, batch, real=Loop._forward_backward):
     return real(self, batch) + (float("inf") if RANK == 1 and self.step == 5 else 0.0)

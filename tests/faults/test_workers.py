@@ -22,9 +22,10 @@ at(Loop, 'run_epoch', 1, lambda: open("begun", "w").write("x"))
 """
 
 
+@pytest.mark.fault("F32")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_a_dataset_raises_is_told_with_the_place(place: Any, workers: int) -> None:
-    """F32: an error that nobody expected shows where it comes from, in a worker too, and nothing hangs."""
+    """An error that nobody expected shows where it comes from, in a worker too, and nothing hangs."""
     process = place.start(f"train.workers={workers}", before=BROKEN.replace("ERROR", "ValueError('no such leaf')"))
     assert process.wait(20) == 1
     assert "ValueError: no such leaf" in process.err
@@ -32,9 +33,10 @@ def test_what_a_dataset_raises_is_told_with_the_place(place: Any, workers: int) 
     assert "sample 5 of ShapesDataset" in process.err
 
 
+@pytest.mark.fault("F32")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_file_that_goes_bad_while_training_is_named_in_a_line(place: Any, workers: int) -> None:
-    """F32: where the dataset knows what is wrong, no traceback."""
+    """Where the dataset knows what is wrong, no traceback."""
     error = "DataError('leaf.png: the file is cut off')"
     code = BROKEN.replace("ERROR", error) + "from segkit.errors import DataError\ndataset.DataError = DataError\n"
     process = place.start(f"train.workers={workers}", before=code.replace("raise DataError", "raise dataset.DataError"))
@@ -45,8 +47,9 @@ def test_a_file_that_goes_bad_while_training_is_named_in_a_line(place: Any, work
     assert second.endswith("; --resume goes on from there")
 
 
+@pytest.mark.fault("F32")
 def test_a_disk_that_goes_away_names_the_sample_and_keeps_what_was_done(place: Any, whole: Path) -> None:
-    """F32: between two steps; in the batch of the first epoch that holds sample 5."""
+    """Between two steps; in the batch of the first epoch that holds sample 5."""
     process = place.start(before=BROKEN.replace("ERROR", "OSError(5, 'Input/output error')"))
     assert process.wait(20) == 2, process.err
     first, second = process.err.splitlines()
@@ -57,8 +60,9 @@ def test_a_disk_that_goes_away_names_the_sample_and_keeps_what_was_done(place: A
     place.assert_same(whole)
 
 
+@pytest.mark.fault("F33")
 def test_a_worker_that_is_killed_ends_the_run_and_no_work_is_lost(place: Any, whole: Path) -> None:
-    """F33: within seconds, as when memory is short; the checkpoint goes on."""
+    """Within seconds, as when memory is short; the checkpoint goes on."""
     kill = """
 from segkit.data import loader
 from torch.utils.data import get_worker_info
@@ -79,21 +83,23 @@ loader.TrainingViews.__getitem__ = killed
     place.assert_same(whole)
 
 
+@pytest.mark.fault("F34")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_number_of_workers_changes_nothing(place: Any, whole: Path, workers: str) -> None:
-    """F34: views are a function of (seed, epoch, index)."""
+    """Views are a function of (seed, epoch, index)."""
     place.run(f"train.workers={workers}")
     place.assert_same(whole)
 
 
+@pytest.mark.fault("F44")
 def test_workers_may_be_spawned(place: Any, whole: Path) -> None:
-    """F44: as on Windows and macOS, where nothing is inherited."""
+    """As on Windows and macOS, where nothing is inherited."""
     place.run("train.workers=1", before="import multiprocessing\nmultiprocessing.set_start_method('spawn', force=True)")
     place.assert_same(whole)
 
 
+@pytest.mark.fault("F44", "F09")
 def test_a_signal_ends_spawned_workers_too(place: Any) -> None:
-    """F44, F09."""
     spawn = "import multiprocessing\nmultiprocessing.set_start_method('spawn', force=True)\n"
     group = "at(Loop, '_forward_backward', 6, send(signal.SIGTERM, group=True))"
     process = place.start("train.workers=1", before=spawn + group)

@@ -48,10 +48,10 @@ def test_weights_and_config_alone_are_enough_anywhere(run_folder, picture, label
         segkit.load("model.safetensors")
 
 
+@pytest.mark.fault("F05")
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 @pytest.mark.parametrize("kind", ["missing", "folder", "empty", "cut", "garbage", "nested"])
 def test_the_command_tells_in_a_line_what_is_wrong_with_a_run(run_folder, picture, tmp_path, capsys, name, kind):
-    # F05
     path = run_folder / name
     content = {"empty": b"", "cut": path.read_bytes()[:-5], "garbage": bytes(range(256)), "nested": b"[" * 100_000}
     path.unlink()
@@ -127,8 +127,8 @@ def test_a_config_cannot_bring_code_along(run_folder, write_config, tmp_path, mo
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.fault("F06")
 def test_a_checkpoint_cannot_run_code(run_folder, tmp_path):
-    # F06
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
@@ -151,6 +151,7 @@ def test_weights_of_another_model_are_listed(run_folder, write_config):
         assert part in message
 
 
+@pytest.mark.fault("F05")
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -170,15 +171,14 @@ def test_weights_of_another_model_are_listed(run_folder, write_config):
     ],
 )
 def test_a_folder_that_cannot_be_used(run_folder, change, error, message):
-    # F05
     change(run_folder)
     with pytest.raises(error) as caught:
         segkit.load(run_folder)
     assert message in str(caught.value)
 
 
+@pytest.mark.fault("F05")
 def test_a_file_cut_short_is_damaged(run_folder):
-    # F05
     path = run_folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
@@ -198,12 +198,12 @@ def test_places_that_are_none(run_folder, tmp_path):
         segkit.load(run_folder / "config.json")
 
 
+@pytest.mark.fault("F05")
 @pytest.mark.parametrize("name", ["model.safetensors", "best.pt"])
 @pytest.mark.parametrize(
     "content", [b"", b"<!DOCTYPE html><html>404", b"PK\x03\x04", b"\x80\x02}.", b"\x08" + bytes(7) + b"{{{{{{{{"]
 )
 def test_what_is_no_checkpoint_is_told_in_a_line(run_folder, name, content):
-    # F05
     (run_folder / "model.safetensors").unlink()
     (run_folder / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=re.escape(name)) as caught:
@@ -211,6 +211,7 @@ def test_what_is_no_checkpoint_is_told_in_a_line(run_folder, name, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("F05")
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor:UserWarning")
 @pytest.mark.parametrize(
     "state",
@@ -224,7 +225,6 @@ def test_what_is_no_checkpoint_is_told_in_a_line(run_folder, name, content):
     ],
 )
 def test_a_checkpoint_of_other_values_than_tensors_is_refused(run_folder, state):
-    # F05
     torch.save({"format": checkpoint.FORMAT, **state}, run_folder / "best.pt")
     with pytest.raises(CheckpointError, match=r"best\.pt holds no model"):
         segkit.load(run_folder / "best.pt")

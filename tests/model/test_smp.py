@@ -174,8 +174,8 @@ def test_weights_that_do_not_fit_are_listed(tmp_path, donor):
         Smp(2, encoder="resnet18", weights=str(path))
 
 
+@pytest.mark.fault("F06")
 def test_a_file_cannot_run_code(tmp_path):
-    # F06
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "trapped"), "w"))
@@ -190,9 +190,9 @@ def test_a_file_cannot_run_code(tmp_path):
     assert not (tmp_path / "trapped").exists()
 
 
+@pytest.mark.fault("F05")
 @pytest.mark.parametrize("name", ["cut.pth", "cut.safetensors"])
 def test_a_damaged_or_missing_file_is_named(tmp_path, name):
-    # F05
     path = tmp_path / name
     with pytest.raises(ModelError, match=f"there is no file of weights .*{name}"):
         Smp(2, encoder="resnet18", weights=str(path))
@@ -322,11 +322,11 @@ def pickled(tmp_path, operations):
     return tmp_path / "odd.pth"
 
 
+@pytest.mark.fault("F05", "F06")
 @pytest.mark.parametrize(
     "operations", [b"h\x05", b"ctorch._utils\n_rebuild_tensor_v2\n)R", b"}]K\x01s", b"0", b"cos\nsystem\n(S'x'\ntR"]
 )
 def test_whatever_a_pickle_does_it_is_told_in_a_line(tmp_path, operations):
-    # F05, F06
     with pytest.raises(ModelError, match=r"odd\.pth holds") as caught:
         Smp(2, encoder="resnet18", weights=str(pickled(tmp_path, operations)))
     assert "\n" not in str(caught.value)

@@ -113,8 +113,8 @@ def test_a_cut_download_is_continued_by_the_next_mirror(server: Server, tmp_path
     assert server.asked == [("/cut", None), (path, f"bytes={len(CONTENT) // 2}-")]
 
 
+@pytest.mark.fault("F39")
 def test_a_cut_download_is_kept_for_the_next_call(server: Server, tmp_path: Path) -> None:
-    # F39
     half = len(CONTENT) // 2
     with pytest.raises(
         DownloadError, match=rf"cut after {half} of {len(CONTENT)} bytes.*{half} bytes are kept in .*a\.tar\.part"
@@ -136,6 +136,7 @@ def test_a_part_of_another_file_is_thrown_away_and_fetched_anew(server: Server, 
     assert server.asked == [("/good", "bytes=11-"), ("/good", None)]
 
 
+@pytest.mark.fault("F39")
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
@@ -147,7 +148,6 @@ def test_a_part_of_another_file_is_thrown_away_and_fetched_anew(server: Server, 
     ],
 )
 def test_a_bad_answer_is_one_line_and_leaves_nothing(server: Server, tmp_path: Path, path: str, reason: str) -> None:
-    # F39
     with pytest.raises(DownloadError, match=reason) as caught:
         fetch([server.url(path)], tmp_path / "a.tar", CHECKSUM, most_bytes=2_000_000)
     message = str(caught.value)
@@ -165,8 +165,8 @@ def test_a_web_page_does_not_spoil_what_is_there_already(server: Server, tmp_pat
     assert server.asked[-1] == ("/good", "bytes=1000-")
 
 
+@pytest.mark.fault("F39")
 def test_no_network(tmp_path: Path) -> None:
-    # F39
     with socket.socket() as closed:  # bound and not listening: nobody answers there
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/a.tar"
@@ -175,8 +175,8 @@ def test_no_network(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.fault("F39")
 def test_a_server_that_says_nothing_is_given_up(tmp_path: Path) -> None:
-    # F39
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -125,8 +125,8 @@ def test_void_labels(tmp_path: Path) -> None:
         everything(tmp_path, void=[1])
 
 
+@pytest.mark.fault("F23")
 def test_black_and_white_masks_with_the_map_that_the_message_proposes(tmp_path: Path) -> None:
-    # F23
     write(tmp_path, [[0, 255]])
     with pytest.raises(
         LabelError, match=r"the only labels are 0 and 255.*unlabelled.*the class 'b', at the end"
@@ -221,8 +221,8 @@ def test_one_map_is_proposed_for_the_colours_of_all_masks(
     assert f"a = [0, 0, 0]  # {black / total:.1%}" in text
 
 
+@pytest.mark.fault("F23")
 def test_one_colour_mask_proposes_its_own_map(tmp_path: Path) -> None:
-    # F23
     with pytest.raises(
         LabelError, match=r"x0\.png: the mask holds colours, not labels .*say which colour is"
     ) as caught:
@@ -275,8 +275,8 @@ def test_both_maps_are_one_too_many(tmp_path: Path) -> None:
         everything(tmp_path, value_map={"0": 0}, colour_map={"a": [0, 0, 0]})
 
 
+@pytest.mark.fault("F23", "F28")
 def test_a_jpeg_mask_and_a_missing_mask_are_named(sample: Path) -> None:
-    # F23, F28
     mask = sample / "masks" / "train" / "train_2.png"
     with Image.open(mask) as image:
         image.convert("L").save(mask, "JPEG", quality=95)

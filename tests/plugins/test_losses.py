@@ -307,8 +307,8 @@ def test_zeros_and_ones_as_logits_are_not_a_perfect_prediction() -> None:
 # --- void
 
 
+@pytest.mark.fault("F24")
 def test_void_has_no_value_and_no_gradient(make: Callable[[int], nn.Module]) -> None:
-    # F24
     logits, target = batch()
     logits.requires_grad_()
     loss = make(4)(logits, target)
@@ -329,8 +329,8 @@ def test_void_counts_as_little_as_pixels_that_are_not_there(make: Callable[[int]
     torch.testing.assert_close(torch.autograd.grad(loss, logits)[0][..., 2:], torch.autograd.grad(expected, cut)[0])
 
 
+@pytest.mark.fault("F24")
 def test_a_batch_of_void_costs_0_and_has_a_gradient_of_0(make: Callable[[int], nn.Module]) -> None:
-    # F24
     logits = batch()[0].requires_grad_()
     loss = make(4)(logits, torch.full((2, 6, 7), VOID, dtype=torch.uint8))
     assert loss.item() == 0
@@ -373,9 +373,9 @@ def test_a_background_alone_is_nothing_to_a_loss_without_background(
 # --- numbers
 
 
+@pytest.mark.fault("F30")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_summed_in_float32(make: Callable[[int], nn.Module], dtype: torch.dtype) -> None:
-    # F30
     # 512 x 512 = 262,144 is more than float16 can hold, so sums of it are inf there
     logits = torch.zeros(1, 4, 512, 512, dtype=dtype)
     logits[:, 1, :, ::3] = 1
@@ -397,11 +397,11 @@ def test_autocast_changes_nothing(make: Callable[[int], nn.Module]) -> None:
     assert torch.equal(loss, make(4)(logits.float(), target))
 
 
+@pytest.mark.fault("F30")
 @pytest.mark.parametrize(
     ("make_loss", "expected"), [(Dice, 1 - 2 * 0.1 / 1.1), (Tversky, 1 - 0.1 / (0.1 + 0.7 * 0.9)), (Lovasz, 0.9)]
 )
 def test_millions_of_pixels_lose_no_digits(make_loss: type[Dice | Tversky | Lovasz], expected: float) -> None:
-    # F30
     # one running float32 sum stalls: at 2,000,000 adding 0.1 changes nothing
     logits = torch.zeros(1, 2, 2048, 2048)
     logits[:, 0] = math.log(0.1 / 0.9)

@@ -87,8 +87,8 @@ def test_a_test_list_without_masks_is_no_split(root: Path) -> None:
     assert VocDataset(root, year="2007").splits == ("train", "val")
 
 
+@pytest.mark.fault("F28")
 def test_files_that_are_missing_are_named_and_counted(root: Path) -> None:
-    # F28
     folder = root / "VOCdevkit" / "VOC2012"
     for name in names(VocDataset(root)):
         (folder / "JPEGImages" / f"{name}.jpg").unlink()
@@ -247,8 +247,8 @@ def test_an_interrupted_unpacking_is_told_and_repeated(asked: list[str], tmp_pat
         VocDataset(root, year="2007")
 
 
+@pytest.mark.fault("F39")
 def test_a_wrong_archive_leaves_no_data(asked: list[str], tmp_path: Path) -> None:
-    # F39
     (tmp_path / "served" / "trainval.tar").write_bytes(b"another archive")
     with pytest.raises(DownloadError, match=r"status 404.*its md5 is .*put the file here: .*trainval\.tar"):
         VocDataset(tmp_path / "data", year="2007", download=True)
