@@ -11,7 +11,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,20 @@ def image_size(path: str | Path, most_pixels: int = MAX_PIXELS) -> tuple[int, in
 
 
 @contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Pillow's warnings about odd metadata are not shown; pixels that are wrong raise an error.
+
+    Filters of warnings belong to the process: if each of several threads set and restored them, one would restore what
+    another had set. So this does something in the main thread alone, and who starts threads that read enters it first.
+    """
+    with ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+@contextmanager
 def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.Image, bytes]]:
     """The undecoded image and the file's first bytes; what goes wrong in the body becomes a DataError too."""
     most_bytes = MAX_BYTES * max(most_pixels, MAX_PIXELS) // MAX_PIXELS
@@ -136,8 +150,7 @@ def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.I
         if state.st_size > most_bytes:
             what = f"larger than the {most_bytes:,} bytes that are read at most"
             raise DataError(Fault("too_large", str(path), what, "save it anew", f"{state.st_size:,} bytes"))
-        with path.open("rb") as stream, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata; pixels that are wrong raise
+        with path.open("rb") as stream, quiet_pillow():
             head = stream.read(64)
             stream.seek(0)
             with _pillows_limit(most_pixels):

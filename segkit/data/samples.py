@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tqdm import tqdm
 
 from segkit.data.cores import cores
+from segkit.data.read import quiet_pillow
 from segkit.data.resize import Resize, mask_at, resized
 from segkit.data.sample import Dataset, Sample, checked
 from segkit.data.stamps import has_files
@@ -49,11 +50,12 @@ class Samples:
         threads = cores() if has_files(self.dataset) else 1
         pool = ThreadPoolExecutor(threads)
         try:
-            waiting = deque(pool.submit(self.to_score, index) for index in range(min(2 * threads, len(self))))
-            for index in tqdm(range(len(self)), description, leave=False, disable=None if progress else True):
-                yield waiting.popleft().result()
-                if index + 2 * threads < len(self):  # not all at once: what is decoded lies in memory
-                    waiting.append(pool.submit(self.to_score, index + 2 * threads))
+            with quiet_pillow():
+                waiting = deque(pool.submit(self.to_score, index) for index in range(min(2 * threads, len(self))))
+                for index in tqdm(range(len(self)), description, leave=False, disable=None if progress else True):
+                    yield waiting.popleft().result()
+                    if index + 2 * threads < len(self):  # not all at once: what is decoded lies in memory
+                        waiting.append(pool.submit(self.to_score, index + 2 * threads))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the rest
 

@@ -21,6 +21,7 @@ from segkit.data.facts import Facts, look_at
 from segkit.data.findings import Finding
 from segkit.data.labels import LabelCounts
 from segkit.data.places import Places
+from segkit.data.read import quiet_pillow
 from segkit.data.sample import Dataset
 from segkit.data.scan_cache import ScanCache
 from segkit.data.stamps import has_files, reading_of, stamps_of
@@ -136,13 +137,14 @@ def _noted(
     # decoding releases the interpreter; a dataset that names no files may hold one that it reads on in
     pool = ThreadPoolExecutor(cores() if cache else 1)
     try:
-        results = pool.map(lambda index: look_at(dataset, index, split), unread)
-        shown = tqdm(results, f"labels of {split}", len(unread), leave=False, disable=None if progress else True)
-        for index, result in zip(unread, shown, strict=True):
-            noted[index] = result
-            stamp = stamps[index]
-            if cache and stamp and isinstance(result, Facts):
-                cache.add(stamp, result)
+        with quiet_pillow():
+            results = pool.map(lambda index: look_at(dataset, index, split), unread)
+            shown = tqdm(results, f"labels of {split}", len(unread), leave=False, disable=None if progress else True)
+            for index, result in zip(unread, shown, strict=True):
+                noted[index] = result
+                stamp = stamps[index]
+                if cache and stamp and isinstance(result, Facts):
+                    cache.add(stamp, result)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the rest
     names = getattr(dataset, "names", None)  # those of another list of files may have been longer

@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from segkit.data.pictures import overlay_picture, panel, save_palette_png, sheet, signature
-from segkit.data.read import image_size, read_image
+from segkit.data.read import image_size, quiet_pillow, read_image
 from segkit.engine.checkpoint import write_atomically
 from segkit.errors import ConfigError, DataError, one_line, printable
 from segkit.inference.counting import pixels_by_class
@@ -85,7 +85,7 @@ class Work:
         except OSError as error:
             raise ConfigError(f"--out {out} cannot be written: {error}") from error
         flow: Flow[Job, Loaded, Made] = Flow(self._read, self._predict, self._write, self._size)
-        with closing(flow.run(jobs)) as outcomes:  # after Ctrl-C it is here that what is being written is waited for
+        with quiet_pillow(), closing(flow.run(jobs)) as outcomes:  # after Ctrl-C, what is being written is waited for
             shown = tqdm(outcomes, total=len(jobs), unit="image", leave=False, disable=None)
             for (image, _), made in shown:
                 if isinstance(made, DataError):

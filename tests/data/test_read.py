@@ -7,6 +7,7 @@ import os
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -404,6 +405,15 @@ def test_a_readers_own_warnings_still_pass(tmp_path: Path) -> None:
         read_mask(tmp_path / "mask.png")
         warnings.warn("mine", stacklevel=1)
     assert [str(each.message) for each in caught] == ["mine"]
+
+
+def test_reading_in_threads_leaves_the_filters_of_warnings_as_they_were(tmp_path: Path) -> None:
+    palette_mask().save(tmp_path / "mask.png")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        for read in (read_image, read_mask, image_size):
+            list(pool.map(read, [tmp_path / "mask.png"] * 200))
+    assert list(warnings.filters) == before
 
 
 # ---- files that were made to harm ----
