@@ -33,6 +33,7 @@ MAX_BYTES = 1 << 30
 """10,000 x 10,000 pixels of RGBA with 16 bits a channel are 800 MB; a file with holes claims any size."""
 
 _lifting = threading.Lock()
+_intact: set[int] = set()  # stamps of the masks whose checksums were right
 
 _OTHER_CONTENT = {
     b"<": "text in HTML or XML, perhaps a download's error page",
@@ -258,7 +259,14 @@ def _refuse_several(path: Path, image: Image.Image) -> None:
 
 
 def _refuse_wrong_checksum(path: Path) -> None:
-    """Pillow decodes a PNG whose pixels were changed on the way; a photograph survives that, labels do not."""
+    """Pillow decodes a PNG whose pixels were changed on the way; a photograph survives that, labels do not.
+
+    Looked at once in a process, by the scan or in the first epoch, until the file changes.
+    """
+    state = path.stat()
+    stamp = hash((path, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+    if stamp in _intact:
+        return
     data = path.read_bytes()
     position = 8
     while position + 12 <= len(data):
@@ -267,6 +275,7 @@ def _refuse_wrong_checksum(path: Path) -> None:
             what, advice = "damaged or cut short", "fetch or export it again"
             raise DataError(Fault("damaged", str(path), what, advice, f"wrong checksum at byte {end}"))
         position = end + 4
+    _intact.add(stamp)
 
 
 def _is_lossless_webp(path: Path) -> bool:

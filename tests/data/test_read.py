@@ -407,6 +407,23 @@ def test_a_readers_own_warnings_still_pass(tmp_path: Path) -> None:
     assert [str(each.message) for each in caught] == ["mine"]
 
 
+def test_the_checksum_of_a_mask_is_looked_at_once_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mask.png"
+    palette_mask().save(path)
+    looked: list[int] = []
+    monkeypatch.setattr(Path, "read_bytes", lambda self: looked.append(1) or self.open("rb").read())
+    for _ in range(3):
+        read_mask(path)
+    assert len(looked) == 1
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") + 12] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged or cut short"):
+        read_mask(path)
+
+
 def test_reading_in_threads_leaves_the_filters_of_warnings_as_they_were(tmp_path: Path) -> None:
     palette_mask().save(tmp_path / "mask.png")
     before = list(warnings.filters)
