@@ -412,8 +412,14 @@ def test_the_checksum_of_a_mask_is_looked_at_once_until_the_file_changes(
 ) -> None:
     path = tmp_path / "mask.png"
     palette_mask().save(path)
-    looked: list[int] = []
-    monkeypatch.setattr(Path, "read_bytes", lambda self: looked.append(1) or self.open("rb").read())
+    looked: list[Path] = []
+    read_bytes = Path.read_bytes
+
+    def counted(self: Path) -> bytes:
+        looked.append(self)
+        return read_bytes(self)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
     for _ in range(3):
         read_mask(path)
     assert len(looked) == 1
