@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.leaks import Fingerprint, fingerprint
-from segkit.data.places import places_of
+from segkit.data.places import histograms, places_of
 from segkit.data.sample import Dataset, checked
 from segkit.data.seams import Seams, seams
 from segkit.errors import DataError, Fault
 
 
 class Facts(NamedTuple):
-    """One sample in short.
+    """One sample in short; what a field's type says is what :class:`segkit.data.scan_cache.ScanCache` keeps of it.
 
     Attributes:
         name: what the dataset calls it.
@@ -48,7 +48,8 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
         return faults
     mask = sample.mask.numpy()
     classes = len(dataset.classes)
-    pixels = np.bincount(mask.reshape(-1), minlength=256)
+    bands = histograms(mask)
+    pixels = bands.sum(axis=0)  # [256]
     stored = {value: int(pixels[value]) for value in np.flatnonzero(pixels).tolist()}
     wrong = {value: count for value, count in stored.items() if value >= classes and value != dataset.ignore_index}
     if wrong:
@@ -59,7 +60,7 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
         name=str(sample.name),
         size=(mask.shape[0], mask.shape[1]),
         counts=np.append(pixels[:classes], pixels[dataset.ignore_index]),
-        places=places_of(mask, classes),
+        places=places_of(mask, classes, bands),
         fingerprint=fingerprint(np.stack([*sample.image.numpy()], axis=-1)),  # as permute, without slow strides
         seams=seams(mask),
     )

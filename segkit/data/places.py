@@ -7,23 +7,51 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 MOST = 32  # pixels of a class and image: over a run each is a crop's centre a few times
+_BAND = 1 << 16  # pixels
 _WITHIN = np.random.default_rng(0).uniform(size=MOST)  # a regular step would take the same column of each row
 
 
-def places_of(mask: NDArray[np.uint8], num_classes: int) -> dict[int, NDArray[np.int32]]:
-    """Pixels of each class in a mask ``[H,W]``, as flat indices: at most 32, spread over all there are."""
-    flat = mask.reshape(-1)
-    order = np.argsort(flat, kind="stable")  # a radix sort for uint8
-    ends = np.cumsum(np.bincount(flat, minlength=256))[:num_classes]
+def histograms(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often each label occurs in each band of rows of a mask ``[H,W]``: ``[N,256]``."""
+    rows = _band(mask)
+    bands = [np.ascontiguousarray(mask[top : top + rows]) for top in range(0, len(mask), rows)]
+    return np.array([Image.fromarray(band).histogram() for band in bands], np.int64)  # five times as fast as bincount
+
+
+def places_of(
+    mask: NDArray[np.uint8], num_classes: int, bands: NDArray[np.int64] | None = None
+) -> dict[int, NDArray[np.int32]]:
+    """Pixels of each class in a mask ``[H,W]``, as flat indices: at most 32, spread over all there are.
+
+    Args:
+        mask: labels.
+        num_classes: how many classes there are.
+        bands: the mask's :func:`histograms`, where they are known.
+    """
+    before = np.cumsum(histograms(mask) if bands is None else bands, axis=0)  # [N,256], up to the end of each band
+    rows, width = _band(mask), mask.shape[1]
     found = {}
-    for label, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-        if end > start:
-            count = min(int(end - start), MOST)
-            steps = (np.arange(count) + _WITHIN[:count]) * (end - start) / count
-            found[label] = order[start + steps.astype(np.int64)].astype(np.int32)
+    for label in np.flatnonzero(before[-1][:num_classes]).tolist():
+        total = int(before[-1, label])
+        count = min(total, MOST)
+        wanted = ((np.arange(count) + _WITHIN[:count]) * total / count).astype(np.int64)  # of the class's pixels
+        own = []
+        where = np.searchsorted(before[:, label], wanted, side="right")  # [count], the band of each
+        for band in np.unique(where).tolist():
+            top = band * rows
+            inside = np.flatnonzero(mask[top : top + rows] == label)
+            earlier = int(before[band - 1, label]) if band else 0
+            own.append(top * width + inside[wanted[where == band] - earlier])
+        found[label] = np.concatenate(own).astype(np.int32)
     return found
+
+
+def _band(mask: NDArray[np.uint8]) -> int:
+    """Rows of a band: what is looked through for a pixel of a class is small."""
+    return max(1, _BAND // int(mask.shape[1]))
 
 
 @dataclass(frozen=True)

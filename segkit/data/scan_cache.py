@@ -9,16 +9,15 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 
 from segkit.data.facts import Facts
-from segkit.data.leaks import Fingerprint
-from segkit.data.seams import Seams
 
-FORMAT = 1  # another number for other facts, so that old files are not read
+FORMAT = 2  # another number where a field of Facts means something else; a file that lacks one is not used
 _SPARE = 10_000  # samples that are kept although they were not asked for: they may be of another split
 
 
@@ -63,7 +62,8 @@ class ScanCache:
             handle, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
             try:
                 with os.fdopen(handle, "wb") as file:
-                    np.savez(file, allow_pickle=False, **_packed(facts))
+                    stamps = np.frombuffer(b"".join(facts), np.uint8).reshape(-1, 16)
+                    np.savez(file, allow_pickle=False, stamps=stamps, **_packed(Facts, list(facts.values())))
                 Path(temporary).replace(self.path)
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
@@ -72,7 +72,9 @@ class ScanCache:
     def _load(self) -> dict[bytes, Facts]:
         try:
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                return _unpacked({name: file[name] for name in file.files})
+                stamps = [each.tobytes() for each in file["stamps"]]
+                arrays = {name: file[name] for name in file.files}
+            return dict(zip(stamps, _unpacked(Facts, arrays, len(stamps)), strict=True))
         except Exception:  # no file, or a damaged one: what zip and NumPy raise then is anything
             return {}
 
@@ -90,39 +92,46 @@ def folder() -> Path:
         return Path(os.devnull)
 
 
-def _packed(facts: Mapping[bytes, Facts]) -> dict[str, np.ndarray]:
-    rows = list(facts.values())
-    places = [(row, label, flat) for row, each in enumerate(rows) for label, flat in each.places.items()]
-    return {
-        "stamps": np.frombuffer(b"".join(facts), np.uint8).reshape(-1, 16),
-        "names": np.array([each.name for each in rows]),
-        "sizes": np.array([each.size for each in rows], np.int32),
-        "counts": np.array([each.counts for each in rows], np.int64),
-        "digests": np.frombuffer(b"".join(each.fingerprint.digest for each in rows), np.uint8).reshape(-1, 16),
-        "thumbnails": np.array([each.fingerprint.thumbnail for each in rows], np.uint8),
-        "seams": np.array([each.seams for each in rows], np.int64),
-        "place_rows": np.array([row for row, _, _ in places], np.int32),
-        "place_labels": np.array([label for _, label, _ in places], np.uint8),
-        "place_lengths": np.array([len(flat) for _, _, flat in places], np.int32),
-        "places": np.concatenate([flat for _, _, flat in places]) if places else np.empty(0, np.int32),
-    }
+def _packed(kind: Any, values: Sequence[Any], name: str = "") -> dict[str, np.ndarray]:
+    """Values of one type as arrays: a named tuple's fields apart, arrays of any size end to end.
+
+    A field may be a named tuple, an array, a mapping of whole numbers to arrays, a text, bytes of one length, a number
+    or a tuple of numbers.
+    """
+    if hasattr(kind, "_fields"):
+        fields = get_type_hints(kind).items()
+        parts = [_packed(own, [getattr(each, field) for each in values], f"{name}.{field}") for field, own in fields]
+        return {key: array for part in parts for key, array in part.items()}
+    if get_origin(kind) is dict:
+        rows = [(row, key, array) for row, each in enumerate(values) for key, array in each.items()]
+        keys = np.array([(row, key) for row, key, _ in rows], np.int32).reshape(-1, 2)
+        return {f"{name}.keys": keys, **_packed(np.ndarray, [array for _, _, array in rows], name)}
+    if get_origin(kind) is np.ndarray or kind is np.ndarray:
+        flat = np.concatenate([each.reshape(-1) for each in values]) if values else np.empty(0, np.int32)
+        shapes = np.array([each.shape for each in values], np.int32)
+        return {name: flat, f"{name}.shapes": shapes.reshape(len(values), -1 if values else 1)}
+    if kind is bytes:
+        return {name: np.frombuffer(b"".join(values), np.uint8).reshape(len(values), -1)}
+    return {name: np.array(values)}
 
 
-def _unpacked(arrays: Mapping[str, np.ndarray]) -> dict[bytes, Facts]:
-    places: list[dict[int, np.ndarray]] = [{} for _ in arrays["stamps"]]
-    parts = np.split(arrays["places"], np.cumsum(arrays["place_lengths"])[:-1])
-    rows, labels = arrays["place_rows"].tolist(), arrays["place_labels"].tolist()
-    for row, label, flat in zip(rows, labels, parts, strict=False):  # of nothing, split makes one empty part
-        places[row][label] = flat
-    columns = [arrays[name] for name in ("stamps", "names", "sizes", "counts", "digests", "thumbnails", "seams")]
-    return {
-        stamp.tobytes(): Facts(
-            name=str(name),
-            size=(int(size[0]), int(size[1])),
-            counts=counts,
-            places=places[row],
-            fingerprint=Fingerprint(digest.tobytes(), thumbnail),
-            seams=Seams(int(seam[0]), int(seam[1])),
-        )
-        for row, (stamp, name, size, counts, digest, thumbnail, seam) in enumerate(zip(*columns, strict=True))
-    }
+def _unpacked(kind: Any, arrays: Mapping[str, np.ndarray], count: int, name: str = "") -> list[Any]:
+    """The ``count`` values that :func:`_packed` has packed."""
+    if hasattr(kind, "_fields"):
+        fields = get_type_hints(kind).items()
+        columns = [_unpacked(own, arrays, count, f"{name}.{field}") for field, own in fields]
+        return [kind(*row) for row in zip(*columns, strict=True)]
+    if get_origin(kind) is dict:
+        found: list[dict[int, np.ndarray]] = [{} for _ in range(count)]
+        keys = arrays[f"{name}.keys"].tolist()
+        for (row, key), array in zip(keys, _unpacked(np.ndarray, arrays, len(keys), name), strict=True):
+            found[row][key] = array
+        return found
+    if kind is np.ndarray or get_origin(kind) is np.ndarray:
+        shapes = arrays[f"{name}.shapes"]
+        parts = np.split(arrays[name], np.cumsum(shapes.prod(axis=1))[:-1])
+        pairs = zip(parts, shapes.tolist(), strict=False)  # of nothing, split makes one part
+        return [part.reshape(shape) for part, shape in pairs]
+    if kind is bytes:
+        return [row.tobytes() for row in arrays[name]]
+    return [tuple(each) if isinstance(each, list) else each for each in arrays[name].tolist()]

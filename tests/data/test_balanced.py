@@ -10,7 +10,7 @@ import torch
 
 from segkit.config import settings_from
 from segkit.data.augment import apply, draw, draw_mixed
-from segkit.data.places import MOST, Places, places_of
+from segkit.data.places import _WITHIN, MOST, Places, places_of
 from segkit.data.sample import Sample
 from segkit.errors import ConfigError
 from segkit.settings import AugmentSettings
@@ -147,3 +147,14 @@ def test_an_image_that_one_class_fills_still_gives_a_view() -> None:
 def test_choosing_crops_needs_crops(option: str) -> None:
     with pytest.raises(ConfigError, match=f"{option} = 0.5 chooses crops: give crop"):
         settings_from(AugmentSettings, "augment", {option: 0.5})
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (300, 700), (2, 70_000), (70_000, 2)])
+def test_pixels_of_a_mask_of_any_shape_are_of_their_class_and_in_order(shape: tuple[int, int]) -> None:
+    mask = np.random.default_rng(0).integers(0, 4, shape, np.uint8)
+    found = places_of(mask, 3)
+    for label, flat in found.items():
+        own = np.flatnonzero(mask == label)
+        expected = own[((np.arange(len(flat)) + _WITHIN[: len(flat)]) * len(own) / len(flat)).astype(np.int64)]
+        assert flat.tolist() == expected.tolist()
+    assert sorted(found) == sorted({0, 1, 2} & set(mask.reshape(-1).tolist()))

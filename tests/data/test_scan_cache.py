@@ -14,8 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segkit.data.facts import Facts
+from segkit.data.leaks import fingerprint
+from segkit.data.places import places_of
 from segkit.data.scan import scan_splits
-from segkit.data.scan_cache import ScanCache
+from segkit.data.scan_cache import ScanCache, _packed, _unpacked
+from segkit.data.seams import seams
 from segkit_folder.dataset import FolderDataset
 
 Scanned = Callable[[], list[list[int]]]
@@ -151,7 +155,7 @@ def test_a_cache_that_holds_a_pickle_is_not_unpickled(cache: Path, tmp_path: Pat
     (file,) = cache.iterdir()
     with np.load(file) as arrays:
         content = {name: arrays[name] for name in arrays.files}
-    content["names"] = np.array([Trap()] * 40, dtype=object)
+    content[".name"] = np.array([Trap()] * 40, dtype=object)
     with file.open("wb") as stream:
         np.savez(stream, **content)
     assert scanned() == EXPECTED
@@ -161,3 +165,22 @@ def test_a_cache_that_holds_a_pickle_is_not_unpickled(cache: Path, tmp_path: Pat
 def test_another_reading_is_another_file(cache: Path) -> None:
     assert ScanCache("one").path != ScanCache("two").path
     assert {ScanCache(reading).path.parent for reading in ("../../x", "/etc/passwd", "a\0b")} == {cache}
+
+
+def test_what_is_kept_comes_back_as_it_was() -> None:
+    masks = [np.array([[0, 1], [1, 1]], np.uint8), np.zeros((3, 70), np.uint8)]
+    noted = [
+        Facts(
+            name=f"ä{number}",
+            size=(mask.shape[0], mask.shape[1]),
+            counts=np.bincount(mask.reshape(-1), minlength=3),
+            places=places_of(mask, 2),
+            fingerprint=fingerprint(np.stack([mask * number] * 3, axis=-1)),
+            seams=seams(mask),
+        )
+        for number, mask in enumerate(masks)
+    ]
+    for values in (noted, noted[:1]):
+        back = _unpacked(Facts, _packed(Facts, values), len(values))
+        assert repr(back) == repr(values)
+        assert [[type(part) for part in each] for each in back] == [[type(part) for part in each] for each in values]
