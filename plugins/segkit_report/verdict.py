@@ -22,7 +22,7 @@ class Verdict:
         trouble: what went wrong, or nothing.
         learned: names of classes.
         missed: those that are there and were not learned.
-        absent: those that no pixel of the split is, predicted or not.
+        absent: those that no pixel of the split is.
     """
 
     split: str

@@ -107,7 +107,7 @@ def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) 
         text = f"every labelled pixel is '{only}'{void}; nothing can be learned. Which stored label is which class?"
         return [Finding("one_class", "error" if whole else "warning", split, text)]
     absent = [name for name, count in zip(dataset.classes, images, strict=True) if not count]
-    if absent and whole and split in ("train", "val"):
+    if absent and whole:
         lacking = "no network can learn these" if split == "train" else "these have no score here"
         text = f"{len(absent)} of {len(dataset.classes)} classes in no image; {lacking}: {first_few(absent, 20)}"
         found.append(Finding("absent_class", "warning", split, text, tuple(absent)))

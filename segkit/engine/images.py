@@ -25,9 +25,9 @@ class ImageScore(NamedTuple):
 class Images:
     """Watches an evaluation: a score for each image, and the confusion matrix of them all.
 
-    The mean IoU of an image is over the classes that are there or were predicted in it: the image-wise mIoU of
-    "Revisiting Evaluation Metrics for Semantic Segmentation" (arXiv 2310.19252). It finds the image that went wrong;
-    the score of a split is still read off one matrix.
+    The mean IoU of an image is over the classes in its target, after the image-wise mIoU of "Revisiting Evaluation
+    Metrics for Semantic Segmentation" (arXiv 2310.19252). It finds the image that went wrong; the score of a split is
+    still read off one matrix.
 
     Attributes:
         confusion: int64 ``[C,C]``, rows are the truth, void is left out.

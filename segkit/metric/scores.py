@@ -3,8 +3,10 @@
 In all of them rows of the matrix are the truth, columns the prediction, void is left out, and a mean over classes
 skips NaN:
 
-- A class neither in the target nor predicted is NaN: there is nothing to score, so it is never 0 and never 1.
-- A class that is predicted where it never is has IoU, Dice, precision and recall 0. Accuracy alone is NaN then.
+- A class without a pixel in the target is NaN, predicted or not: there is nothing to score, so it is never 0 and never
+  1, and the scores and the floor of a split are means over the same classes. Where it is predicted, the classes whose
+  pixels it took lose by it. mmsegmentation, torchmetrics and scikit-learn count it as 0 as soon as one pixel is
+  predicted as it, so that their mean is over more classes for one network than for another.
 - A class that is there and never predicted has precision 0 (scikit-learn's ``zero_division=0``).
 """
 
@@ -26,37 +28,31 @@ def _counts(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return matrix.diagonal(), matrix.sum(1), matrix.sum(0)
 
 
-def _ratio(above: Tensor, below: Tensor, seen: Tensor) -> Tensor:
-    """``above / below``, 0 where below is 0, NaN for classes that were not seen."""
-    return torch.where(seen > 0, above / below.clamp_min(1), torch.nan)
+def _ratio(above: Tensor, below: Tensor, true: Tensor) -> Tensor:
+    """``above / below``, 0 where below is 0, NaN for classes that are not in the target."""
+    return torch.where(true > 0, above / below.clamp_min(1), torch.nan)
 
 
 def class_iou(matrix: Tensor) -> Tensor:
     """Intersection over union, float64 ``[C]``: right / (true + predicted - right)."""
     right, true, predicted = _counts(matrix)
-    return _ratio(right, true + predicted - right, true + predicted)
+    return _ratio(right, true + predicted - right, true)
 
 
 def class_dice(matrix: Tensor) -> Tensor:
     """Dice or F1, float64 ``[C]``: 2 right / (true + predicted)."""
     right, true, predicted = _counts(matrix)
-    return _ratio(2 * right, true + predicted, true + predicted)
+    return _ratio(2 * right, true + predicted, true)
 
 
 def class_precision(matrix: Tensor) -> Tensor:
     """Precision, float64 ``[C]``: right / predicted."""
     right, true, predicted = _counts(matrix)
-    return _ratio(right, predicted, true + predicted)
+    return _ratio(right, predicted, true)
 
 
 def class_recall(matrix: Tensor) -> Tensor:
-    """Recall, float64 ``[C]``: right / true, and 0 for a class that is predicted only, as in scikit-learn."""
-    right, true, predicted = _counts(matrix)
-    return _ratio(right, true, true + predicted)
-
-
-def class_accuracy(matrix: Tensor) -> Tensor:
-    """Accuracy, float64 ``[C]``: right / true, NaN for a class that is not in the target, as in mmsegmentation."""
+    """Recall, which is the accuracy of a class, float64 ``[C]``: right / true."""
     right, true, _ = _counts(matrix)
     return _ratio(right, true, true)
 
@@ -76,7 +72,7 @@ def frequency_weighted_iou(matrix: Tensor) -> float:
 CLASS_SCORES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean_iou": class_iou,
     "mean_dice": class_dice,
-    "mean_accuracy": class_accuracy,
+    "mean_accuracy": class_recall,
     "precision": class_precision,
     "recall": class_recall,
 }
@@ -157,7 +153,7 @@ class Score:
         return {self.name: score(self.name, self.confusion.compute())}
 
     def per_class(self) -> dict[str, float]:
-        """The score of each class by the class's name, NaN where absent; empty for a score that is not of classes."""
+        """The score of each class by its name, NaN where it is not in the target; empty for a score that is of all."""
         if self.name not in CLASS_SCORES:
             return {}
         return dict(zip(self.classes, CLASS_SCORES[self.name](self.confusion.compute()).tolist(), strict=True))
@@ -176,7 +172,7 @@ class Score:
 
 
 class MeanIoU(Score):
-    """Mean intersection over union over the classes that occur, from the whole split's matrix.
+    """Mean intersection over union over the classes in the target, from the whole split's matrix.
 
     IoU of a class: right / (true + predicted - right) pixels. Everingham et al., "The Pascal Visual Object Classes
     Challenge", IJCV 2015. Not a mean over images.
@@ -186,7 +182,7 @@ class MeanIoU(Score):
 
 
 class MeanDice(Score):
-    """Mean Dice (F1) over the classes that occur: 2 right / (true + predicted) pixels."""
+    """Mean Dice (F1) over the classes in the target: 2 right / (true + predicted) pixels."""
 
     name = "mean_dice"
 
@@ -198,13 +194,13 @@ class MeanAccuracy(Score):
 
 
 class Precision(Score):
-    """Mean precision over the classes that occur: right / predicted pixels, 0 where never predicted."""
+    """Mean precision over the classes in the target: right / predicted pixels, 0 where never predicted."""
 
     name = "precision"
 
 
 class Recall(Score):
-    """Mean recall over the classes that occur: right / true pixels, 0 where predicted but not there."""
+    """Mean recall over the classes in the target: right / true pixels; the same as the mean accuracy."""
 
     name = "recall"
 

@@ -46,10 +46,10 @@ def random_batch(seed: int = 0) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("mean_iou", [6 / 11, 4 / 8, 0, 0, NAN]),
-        ("mean_dice", [12 / 17, 8 / 12, 0, 0, NAN]),
-        ("precision", [6 / 9, 4 / 6, 0, 0, NAN]),
-        ("recall", [6 / 8, 4 / 6, 0, 0, NAN]),
+        ("mean_iou", [6 / 11, 4 / 8, 0, NAN, NAN]),
+        ("mean_dice", [12 / 17, 8 / 12, 0, NAN, NAN]),
+        ("precision", [6 / 9, 4 / 6, 0, NAN, NAN]),
+        ("recall", [6 / 8, 4 / 6, 0, NAN, NAN]),
         ("mean_accuracy", [6 / 8, 4 / 6, 0, NAN, NAN]),
     ],
 )
@@ -67,13 +67,13 @@ def test_they_are_scikit_learns() -> None:
     logits, target = random_batch()
     truth, predicted = target[target != VOID].numpy(), logits.argmax(1)[target != VOID].numpy()
     matrix = torch.from_numpy(sklearn.metrics.confusion_matrix(truth, predicted, labels=range(CLASSES)))
-    macro = {"average": "macro", "zero_division": 0}  # over the classes that occur in either
+    macro = {"labels": np.unique(truth), "average": "macro", "zero_division": 0}  # over the classes in the target
     expected = {
         "mean_iou": sklearn.metrics.jaccard_score(truth, predicted, **macro),
         "mean_dice": sklearn.metrics.f1_score(truth, predicted, **macro),
         "precision": sklearn.metrics.precision_score(truth, predicted, **macro),
         "recall": sklearn.metrics.recall_score(truth, predicted, **macro),
-        "mean_accuracy": sklearn.metrics.recall_score(truth, predicted, labels=np.unique(truth), average="macro"),
+        "mean_accuracy": sklearn.metrics.recall_score(truth, predicted, **macro),
         "pixel_accuracy": sklearn.metrics.accuracy_score(truth, predicted),
         "frequency_weighted_iou": sklearn.metrics.jaccard_score(truth, predicted, average="weighted"),
     }
@@ -94,8 +94,10 @@ def test_they_are_scikit_learns() -> None:
 def test_they_are_torchmetrics(score: type[scores.Score], theirs: type, average: str) -> None:
     ours, metric = score(CLASSES, VOID), theirs(CLASSES, average=average, ignore_index=VOID)
     for seed in range(3):
-        ours.update(*random_batch(seed))
-        metric.update(*random_batch(seed))
+        logits, target = random_batch(seed)
+        logits[:, 4] = -10  # a class that is only predicted they count as 0
+        ours.update(logits, target)
+        metric.update(logits, target)
     assert ours.compute()[score.name] == pytest.approx(float(metric.compute()), rel=1e-5)
 
 
@@ -116,12 +118,31 @@ def test_a_perfect_prediction_scores_1_whatever_is_absent(score: type[scores.Sco
     assert metric.compute() == {metric.name: 1.0}
 
 
+@pytest.mark.fault("F24")
+@pytest.mark.parametrize("score", SCORES)
+def test_scores_and_floor_are_means_over_the_same_classes_and_a_class_predicted_in_vain_still_costs(
+    score: type[scores.Score],
+) -> None:
+    target = torch.tensor([[[0, 0, 0, 1]]])  # class 2 is not there
+
+    def of(*predicted: int) -> float:
+        metric = score(3, VOID)
+        metric.update(torch.nn.functional.one_hot(torch.tensor([[[*predicted]]]), 3).movedim(-1, 1).float(), target)
+        return metric.compute()[metric.name]
+
+    floor = scores.floor([3, 1, 0])[score.name]
+    assert of(0, 0, 0, 0) == pytest.approx(floor)
+    assert of(0, 0, 0, 2) <= of(0, 0, 0, 1) == 1.0
+    assert of(0, 0, 2, 1) < 1 or score is scores.Precision  # what is predicted as 0 and 1 is right
+    assert of(0, 0, 0, 2) >= floor  # a quarter taken for class 2 is no worse than the same quarter taken for class 0
+
+
 def test_classes_by_name() -> None:
     iou = scores.MeanIoU(3, VOID, classes=["sky", "road", "car"])
     iou.update(
         torch.nn.functional.one_hot(torch.tensor([[[0, 1]]]), 3).movedim(-1, 1).float(), torch.zeros(1, 1, 2).long()
     )
-    assert iou.per_class() == pytest.approx({"sky": 0.5, "road": 0.0, "car": NAN}, nan_ok=True)
+    assert iou.per_class() == pytest.approx({"sky": 0.5, "road": NAN, "car": NAN}, nan_ok=True)
     assert scores.MeanDice(2, VOID).per_class() == pytest.approx({"0": NAN, "1": NAN}, nan_ok=True)
     assert scores.PixelAccuracy(2, VOID).per_class() == {}
 
@@ -180,8 +201,10 @@ def test_scores_of_the_same_classes_are_counted_once() -> None:
     updated = scores.share([*ours, foreign])
     assert len(updated) == 2
     assert updated[1] is foreign
+    logits, target = random_batch()
+    logits[:, 4] = -10  # as above
     for metric in [*updated, *alone]:
-        metric.update(*random_batch())
+        metric.update(logits, target)
     for metric, single in zip(ours, alone, strict=True):
         assert metric.compute() == single.compute()
     assert float(foreign.compute()) == pytest.approx(ours[0].compute()["mean_iou"])
