@@ -108,12 +108,15 @@ def at(owner, name, number, act, after=False):
     setattr(owner, name, wrapper)
 
 def send(number, group=False):
-    return lambda: (os.killpg if group else os.kill)(os.getpid(), number)
+    return lambda: (open("sent", "w").close(), (os.killpg if group else os.kill)(os.getpid(), number))
 
 from segkit.engine.loop import Loop
 from segkit.engine.store import Store
-from segkit.engine import checkpoint, evaluate, fit, scorer
-import segkit.data.scan as scan, torch
+from segkit.engine import checkpoint, evaluate, fit, meeting, scorer
+import segkit.data.scan as scan, segkit.plugins, torch
+
+if not os.environ.get("OBSERVERS"):  # reports, pictures that move and TensorBoard cost more than the run itself
+    segkit.plugins.Observers.__call__ = lambda self, event, **arguments: None
 
 log = os.environ.get("SEEN")
 if log:
@@ -125,31 +128,40 @@ if log:
 """
 
 
+PATIENCE = 120.0  # seconds after which a process hangs; it takes one or two, and more where others work too
+
+
 class Process:
     """A run in a process of its own."""
 
     def __init__(self, nursery: subprocess.Popen[str], pid: int, out: Path, err: Path) -> None:
         self.nursery, self.pid, self._out, self._err = nursery, pid, out, err
         self.status: int | None = None
+        self.ended_at = 0.0
 
     def send(self, number: int, group: bool = False) -> None:
         (os.killpg if group else os.kill)(self.pid, number)
 
-    def wait(self, seconds: float = 60.0) -> int:
+    def wait(self) -> int:
         """The exit status, or minus the signal's number.
 
         The nursery waits too, so it is asked only once the process has ended.
         """
         if self.status is None:
-            end = time.monotonic() + seconds
+            end = time.monotonic() + PATIENCE
             while not self.ended():
                 if time.monotonic() > end:
                     stacks = self.err
                     self.send(signal.SIGKILL, group=True)
-                    raise AssertionError(f"the run is still there after {seconds} s\n{stacks}\n{self.out}")
+                    raise AssertionError(f"the run is still there after {PATIENCE} s\n{stacks}\n{self.out}")
                 time.sleep(0.005)
+            self.ended_at = time.time()
             self.status = int(ask(self.nursery, {"wait": self.pid}))
         return self.status
+
+    def assert_left_within(self, seconds: float, since: Path) -> None:
+        """It has ended soon after a file was written; what it did before that, beside other work, does not count."""
+        assert self.ended_at - since.stat().st_mtime < seconds
 
     def ended(self) -> bool:
         if self.status is not None:
@@ -157,10 +169,11 @@ class Process:
         state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
         return state == "Z"
 
-    def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> None:
-        end = time.monotonic() + seconds
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Wait for what the process brings about; that it has ended since is not the test's concern."""
+        end = time.monotonic() + PATIENCE
         while not condition():
-            assert not self.ended(), self.err
+            assert not self.ended() or condition(), self.err
             assert time.monotonic() < end, self.err
             time.sleep(0.002)
 
@@ -190,7 +203,6 @@ def nursery(heeds_signals: Callable[[], None]) -> Iterator[subprocess.Popen[str]
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "SEGKIT_TENSORBOARD": "0"},
         preexec_fn=heeds_signals,
     ) as process:
         yield process
@@ -204,7 +216,8 @@ class Place:
     tools = TOOLS
 
     def __init__(self, folder: Path, nursery: subprocess.Popen[str]) -> None:
-        self.folder, self.nursery, self.processes = folder, nursery, list[Process]()
+        self.folder, self.nursery = folder, nursery
+        self.processes, self.ports = list[Process](), list[socket.socket]()
         (folder / "tiny.toml").write_text(CONFIG)
 
     def start(
@@ -235,11 +248,13 @@ class Place:
 
     def start_together(self, size: int, *arguments: str, before: str = "", **options: Any) -> list[Process]:
         """Start a run in several processes, as torchrun does; ``before`` knows its RANK."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        taken = socket.socket()  # until the test has ended, or somebody else would be given the port before they meet
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # they may listen there all the same
+        taken.bind(("127.0.0.1", 0))
+        self.ports.append(taken)
+        port = taken.getsockname()[1]
         there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
-        code = f"RANK = int(os.environ['RANK'])\n{before}"
+        code = f"RANK = int(os.environ['RANK'])\nmeeting._SILENT = 1e9  # else it tells of one that is slow\n{before}"
         return [
             self.start(*arguments, before=code, env={**there, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **options)
             for rank in range(size)
@@ -339,3 +354,5 @@ def place(tmp_path: Path, nursery: subprocess.Popen[str]) -> Iterator[Place]:
         if not process.ended():
             process.send(signal.SIGKILL, group=True)
             process.wait()
+    for port in here.ports:
+        port.close()

@@ -44,6 +44,17 @@ def test_a_kill_at_any_moment_changes_nothing(place: Any, whole: Path, moment: s
     assert not list(place.path().glob(".*.tmp"))
 
 
+@pytest.mark.slow
+@pytest.mark.fault("F15")
+def test_observers_hear_of_a_run_that_was_killed_and_went_on(place: Any, whole: Path) -> None:
+    everyone = {"OBSERVERS": "1"}
+    killed = place.start("train.checkpoint_minutes=1e-9", before=MOMENTS["in validation"], env=everyone)
+    assert killed.wait() == -signal.SIGKILL, killed.err
+    place.run("--resume", env=everyone)
+    place.assert_same(whole)
+    assert {"report.html", "samples.gif", "tensorboard"} <= {path.name for path in place.path().iterdir()}
+
+
 @pytest.mark.parametrize("minutes", [0.0005, 1e-9], ids=["seldom", "often"])
 def test_what_a_kill_costs_is_bounded(place: Any, whole: Path, minutes: float) -> None:
     """``train.checkpoint_minutes``: with one a step, no step is made twice."""

@@ -35,7 +35,8 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     """The step is finished, the state saved, the status is that of a shell, and one line says it."""
     code, steps = MOMENTS[moment]
     stopped = place.start(before=code.replace("SEND", f"send({int(number)})"))
-    assert stopped.wait(10) == STATUS[number]
+    assert stopped.wait() == STATUS[number]
+    stopped.assert_left_within(10, since=place.folder / "sent")
     told = [line for line in stopped.err.splitlines() if line]
     assert len(told) == 1, told
     assert told[0].startswith("segkit: interrupted; " if number == signal.SIGINT else "segkit: stopped by SIGTERM; ")
@@ -52,7 +53,8 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
 def test_before_the_first_step_there_is_nothing_to_keep(place: Any, moment: str) -> None:
     """A signal in the label scan ends at once; the next start is a new one."""
     stopped = place.start(before=moment.replace("SEND", "send(signal.SIGTERM)"))
-    assert stopped.wait(10) == 143
+    assert stopped.wait() == 143
+    stopped.assert_left_within(10, since=place.folder / "sent")
     assert stopped.err == "segkit: stopped by SIGTERM; nothing to keep\n"
     assert not (place.path() / "last.pt").exists()
     place.run("train.epochs=1")
@@ -63,7 +65,8 @@ def test_a_signal_to_the_whole_group_does_not_lose_the_workers(place: Any, whole
     """A scheduler tells every process; loaders work on until the step is done, and none hinders the end."""
     group = "send(signal.SIGTERM, group=True)"
     stopped = place.start("train.workers=2", before=f"at(Loop, '_forward_backward', 6, {group})")
-    assert stopped.wait(10) == 143, stopped.err
+    assert stopped.wait() == 143, stopped.err
+    stopped.assert_left_within(10, since=place.folder / "sent")
     assert stopped.err.count("\n") == 1, stopped.err
     assert checkpoint.load(place.path() / "last.pt")["step"] == 6
     place.run("--resume", "train.workers=2")
@@ -85,7 +88,8 @@ loader.TrainingViews.__getitem__ = never
     stopped = place.start(f"train.workers={workers}", before=slow)
     stopped.until((place.folder / "waiting").exists)
     stopped.send(number, group=True)
-    assert stopped.wait(20) == STATUS[number], stopped.err
+    assert stopped.wait() == STATUS[number], stopped.err
+    stopped.assert_left_within(10, since=place.folder / "waiting")
     assert "after epoch 0 of 3; --resume goes on from there" in stopped.err
 
 
@@ -128,7 +132,7 @@ def swallowing():
 {code}
 """
     stopped = place.start(*arguments, before=before)
-    assert stopped.wait(20) == 143, stopped.out
+    assert stopped.wait() == 143, stopped.out
     assert "--resume goes on from there" in stopped.err
     assert checkpoint.load(place.path() / "last.pt")["step"] == steps
 
@@ -147,6 +151,7 @@ def test_signals_without_end_are_no_more_than_one(place: Any) -> None:
     stopped.until(lambda: (place.folder / "run.seen").exists())
     while not stopped.ended():
         stopped.send(signal.SIGTERM)
+        time.sleep(0.001)
     assert stopped.wait() == 143
     assert stopped.err.count("\n") == 1, stopped.err
 
@@ -161,11 +166,10 @@ def test_a_second_ctrl_c_leaves_at_once(place: Any) -> None:
     for _ in range(5):
         stopped.send(signal.SIGTERM)  # which changes nothing after the first: schedulers send it several times
     assert not stopped.ended()
-    began = time.monotonic()
-    while not stopped.ended() and time.monotonic() < began + 2:  # two that come at once are one to the system
+    while not stopped.ended():  # two that come at once are one to the system; the step alone takes a quarter of an hour
         stopped.send(signal.SIGINT)
         time.sleep(0.01)
-    assert stopped.wait(1) == 130
+    assert stopped.wait() == 130
     assert "left at once" in stopped.err
     assert checkpoint.load(place.path() / "last.pt")["step"] == 0  # whole, from before the first step
 
@@ -184,7 +188,7 @@ torch.compile = slow
     stopped = place.start("train.compile=true", before=compiler)
     stopped.until((place.folder / "compiling").exists)
     stopped.send(signal.SIGTERM)
-    assert stopped.wait(10) == 143
+    assert stopped.wait() == 143
     assert checkpoint.load(place.path() / "last.pt")["step"] == 0
     place.run("--resume")
 
@@ -203,6 +207,6 @@ except KeyboardInterrupt as error:
     sys.exit(7)
 """
     stopped = place.start(before=script)
-    assert stopped.wait(20) == 7, stopped.err
+    assert stopped.wait() == 7, stopped.err
     assert "caught saved in" in stopped.out
     assert checkpoint.load(place.path() / "last.pt")["step"] == 3

@@ -27,7 +27,7 @@ at(Loop, 'run_epoch', 1, lambda: open("begun", "w").write("x"))
 def test_what_a_dataset_raises_is_told_with_the_place(place: Any, workers: int) -> None:
     """An error that nobody expected shows where it comes from, in a worker too, and nothing hangs."""
     process = place.start(f"train.workers={workers}", before=BROKEN.replace("ERROR", "ValueError('no such leaf')"))
-    assert process.wait(20) == 1
+    assert process.wait() == 1
     assert "ValueError: no such leaf" in process.err
     assert "in broken" in process.err  # the line that raised it
     assert "sample 5 of ShapesDataset" in process.err
@@ -40,7 +40,7 @@ def test_a_file_that_goes_bad_while_training_is_named_in_a_line(place: Any, work
     error = "DataError('leaf.png: the file is cut off')"
     code = BROKEN.replace("ERROR", error) + "from segkit.errors import DataError\ndataset.DataError = DataError\n"
     process = place.start(f"train.workers={workers}", before=code.replace("raise DataError", "raise dataset.DataError"))
-    assert process.wait(20) == 2, process.err
+    assert process.wait() == 2, process.err
     first, second = process.err.splitlines()
     assert first == "segkit: leaf.png: the file is cut off"
     assert second.startswith(f"saved in {place.path()} after epoch 0 of 3")
@@ -51,7 +51,7 @@ def test_a_file_that_goes_bad_while_training_is_named_in_a_line(place: Any, work
 def test_a_disk_that_goes_away_names_the_sample_and_keeps_what_was_done(place: Any, whole: Path) -> None:
     """Between two steps; in the batch of the first epoch that holds sample 5."""
     process = place.start(before=BROKEN.replace("ERROR", "OSError(5, 'Input/output error')"))
-    assert process.wait(20) == 2, process.err
+    assert process.wait() == 2, process.err
     first, second = process.err.splitlines()
     assert first.startswith("segkit: sample 5 of ShapesDataset")
     assert first.endswith("cannot be read: [Errno 5] Input/output error")
@@ -68,17 +68,19 @@ from segkit.data import loader
 from torch.utils.data import get_worker_info
 def killed(self, key, real=loader.TrainingViews.__getitem__):
     if key[0] == 2 and get_worker_info().id == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+        send(signal.SIGKILL)()
     return real(self, key)
 loader.TrainingViews.__getitem__ = killed
 """
     process = place.start("train.workers=2", before=kill)
-    assert process.wait(10) == 1
+    assert process.wait() == 1
+    process.assert_left_within(10, since=place.folder / "sent")
     assert "a process that loads data ended" in process.err
     assert "train.workers" in process.err
     assert "--resume goes on" in process.err
     assert "Traceback" not in process.err
-    assert checkpoint.load(place.path() / "last.pt")["step"] == 4  # the end of the first epoch
+    # the end of the first epoch, or a step more where the other worker's batch came before the end was seen
+    assert checkpoint.load(place.path() / "last.pt")["step"] in (4, 5)
     place.run("train.workers=2", "--resume")
     place.assert_same(whole)
 
@@ -103,5 +105,5 @@ def test_a_signal_ends_spawned_workers_too(place: Any) -> None:
     spawn = "import multiprocessing\nmultiprocessing.set_start_method('spawn', force=True)\n"
     group = "at(Loop, '_forward_backward', 6, send(signal.SIGTERM, group=True))"
     process = place.start("train.workers=1", before=spawn + group)
-    assert process.wait(30) == 128 + signal.SIGTERM
+    assert process.wait() == 128 + signal.SIGTERM
     assert process.err.count("\n") == 1, process.err
