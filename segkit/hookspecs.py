@@ -54,8 +54,9 @@ def segkit_losses() -> Mapping[str, str]:  # type: ignore[empty-body]
 
     ``Loss(num_classes, ignore_index, ...)`` is called with logits ``[B,C,H,W]`` and target
     ``[B,H,W]`` (integers) and returns a scalar float32, a mean over the labelled pixels or the classes, not a
-    sum. Void pixels contribute no value and no gradient; an all-void batch costs 0; sums are taken in float32
-    whatever the input's dtype. Where several processes share a batch, a loss that sends its sums through
+    sum. Void pixels contribute no value and no gradient, whatever the logits there hold, infinities and NaN too; a
+    batch that is all void, or without a pixel, costs 0; sums are taken in float32 whatever the input's dtype.
+    Where several processes share a batch, a loss that sends its sums through
     :func:`segkit.engine.global_batch.global_sum` is that of the whole batch; of any other the mean is taken.
     """
 

@@ -43,7 +43,8 @@ class Lovasz(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` -> scalar."""
         pixels = flatten(logits, target, self.num_classes, self.ignore_index)
-        rows = logits.permute(0, 2, 3, 1).flatten(0, 2)  # [N,C]
+        # 0 at void, where logits may be infinite or NaN, which a weight of 0 would not cancel
+        rows = logits.permute(0, 2, 3, 1).flatten(0, 2).masked_fill(pixels.weights[:, None] == 0, 0)  # [N,C]
         p = global_rows(F.softmax(rows, dim=1, dtype=pixels.weights.dtype))  # [N,C]
         labels, weights = global_rows(pixels.labels), global_rows(pixels.weights)  # [N]; of all processes
         labelled = weights != 0  # [N]; with labels that do not exist, whose NaN is in the weights
@@ -67,7 +68,7 @@ def _slopes(errors: Tensor, own: Tensor) -> Tensor:
     # counted in integers: exact, and repeatable on any device
     place = torch.arange(1, len(own) + 1, dtype=torch.int32, device=own.device)
     own_so_far = own.cumsum(0, dtype=torch.int32)
-    intersection = (own_so_far[-1] - own_so_far).to(errors.dtype)
-    union = (own_so_far[-1] - own_so_far + place).to(errors.dtype)
+    still = own.sum(dtype=torch.int32) - own_so_far  # not the last of them: an empty batch has none
+    intersection, union = still.to(errors.dtype), (still + place).to(errors.dtype)
     slopes = torch.where(own, 1 / union, intersection / (union * (union - 1)).clamp_min(1))
     return torch.empty_like(slopes).scatter_(0, order, slopes)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.engine.global_batch import global_rows
@@ -76,7 +77,8 @@ class Ohem(nn.Module):
     def _hard(self, p: Tensor, labelled: Tensor) -> Tensor:
         """Which pixels to keep, bool ``[N]``, by the probability of their class; void is kept or not, it weighs 0."""
         p = torch.where(labelled, p, 2.0)  # void comes after all others
-        every = global_rows(p)  # of all processes: the hardest are those of the whole batch
+        # of all processes: the hardest are those of the whole batch; and one more void, as an empty batch has no pixel
+        every = F.pad(global_rows(p), (0, 1), value=2.0)
         # how many to keep is known on the device alone; that many at most are sorted, and the last kept is looked up
         most = math.ceil(self.least * len(every))
         hardest = every.topk(most, largest=False).values

@@ -26,7 +26,7 @@ class Softmax(NamedTuple):
     """What the losses need of the softmax p of a batch of N = B x H x W pixels.
 
     Attributes:
-        log_p: ``[N]``, log p of the pixel's own class.
+        log_p: ``[N]``, log p of the pixel's own class; 0 where it is void.
         labels: int64 ``[N]``, within ``0..C-1`` also where a pixel is void.
         weights: ``[N]``, 1 where a pixel is labelled, 0 where it is void, NaN where its label does not exist.
         overlap: ``[3,C]``, sums over the labelled pixels: p on a class's own pixels, p on all pixels, its pixels.
@@ -82,6 +82,7 @@ class _Pass(torch.autograd.Function):
         overlaps, all_costs = [], []
         for block, label, weight, log_p in _blocks(logits, labels, weights, all_log_p):
             logs = block.log_softmax(1, dtype=weights.dtype)
+            logs.masked_fill_(weight == 0, 0)  # void: a weight of 0 does not cancel a NaN, nor an infinity
             log_p.copy_(logs.gather(1, label))
             if costs:
                 all_costs.append(-_class_sums(logs * weight))
@@ -115,7 +116,7 @@ class _Pass(torch.autograd.Function):
         given = torch.zeros_like(weights) if of_log_p is None else of_log_p
         for block, label, weight, own, out in _blocks(logits, labels, weights, given, gradient=gradient):
             shape = (-1,) + (1,) * (block.dim() - 2)  # of numbers a class, beside a block
-            p = block.softmax(1, dtype=weights.dtype).mul_(weight)
+            p = block.softmax(1, dtype=weights.dtype).mul_(weight).masked_fill_(weight == 0, 0)
             result = p
             factor = -own
             if of_overlap is not None:

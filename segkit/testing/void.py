@@ -1,8 +1,4 @@
-"""The rules of a loss that are about void: no value, no gradient, no part in a mean, whatever its label.
-
-What is not asked: logits at void pixels that are infinite or NaN. They come from a network that is broken, and a loss
-that hid them would hide it.
-"""
+"""The rules of a loss that are about void: no value, no gradient, no part in a mean, whatever its label."""
 
 from __future__ import annotations
 
@@ -12,8 +8,9 @@ import torch
 from torch import Tensor
 
 from segkit.testing.batches import VOID, certain, labelled
-from segkit.testing.check import NotAsked, Subject, require
+from segkit.testing.check import CheckFailed, NotAsked, Subject, require
 from segkit.testing.cost import Loss, ask, at_each_count, build, case, cost, require_same
+from segkit.testing.forward import first_line
 
 
 @at_each_count
@@ -31,6 +28,28 @@ def void_has_no_gradient(subject: Subject, classes: int) -> None:
     _, gradient = ask(loss, logits, target)
     largest = gradient.masked_fill(labelled(target, classes), 0).abs().max().item()
     require(largest == 0, f"void pixels get a gradient of up to {largest:.3g}; it must be exactly 0")
+
+
+@at_each_count
+def infinite_logits_at_void(subject: Subject, classes: int) -> None:
+    """Logits at void pixels that are infinite or NaN change neither the cost nor a gradient: 0 times NaN is NaN.
+
+    float16 overflows there first, as nothing holds these logits down.
+    """
+    loss, _, target, logits = case(subject, classes)
+    known = labelled(target, classes)
+    expected, gradient = ask(loss, torch.where(known, logits, 0.0), target)
+    for extreme in (-math.inf, math.inf, math.nan):
+        for where in (slice(None), slice(1)):  # of all classes, of the first alone
+            given = torch.where(known, logits, 0.0)
+            given[:, where] = torch.where(known, logits[:, where], extreme)
+            found, other = ask(loss, given, target)
+            said = f"with logits of {extreme} at void pixels alone"
+            require_same(found, expected, said)
+            advice = "replace the logits at void before the softmax, as logits.masked_fill(void[:, None], 0) does"
+            leaked = other.masked_fill(known, 0)
+            require(not leaked.count_nonzero(), f"{said} they get a gradient that is NaN or not 0; {advice}")
+            require(torch.allclose(other, gradient, 1e-4, 1e-6), f"{said} the gradient is another one; {advice}")
 
 
 @at_each_count
@@ -69,6 +88,21 @@ def all_void_is_zero(subject: Subject, classes: int) -> None:
         "something like 0 * logits.sum(), not a new tensor",
     )
     require(not gradient.count_nonzero(), "a batch that is all void has a gradient that is NaN or not 0")
+
+
+@at_each_count
+def empty_batch_is_zero(subject: Subject, classes: int) -> None:
+    """A batch without an image, or of images without a pixel, costs 0, and backward() works."""
+    loss = build(subject, classes)
+    for shape in ((0, classes, 4, 4), (2, classes, 0, 4)):
+        logits = torch.zeros(shape, requires_grad=True)
+        target = torch.zeros((shape[0], *shape[2:]), dtype=torch.int64)
+        try:
+            value = torch.as_tensor(loss(logits.clone(), target))
+        except Exception as error:
+            raise CheckFailed(f"logits {list(shape)} raise {type(error).__name__}: {first_line(error)}") from error
+        require(value.sum().item() == 0, f"logits {list(shape)} cost {value.sum().item()}; they must cost 0")
+        require(value.requires_grad, f"what logits {list(shape)} cost does not depend on them: backward() raises")
 
 
 def class_weights_with_void(subject: Subject) -> None:

@@ -320,6 +320,61 @@ def test_void_has_no_value_and_no_gradient(make: Callable[[int], nn.Module]) -> 
     assert torch.equal(make(4)(other, target), loss.detach())
 
 
+@pytest.mark.parametrize("extreme", [-math.inf, math.inf, math.nan, "float16"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_infinite_logits_at_void_contribute_nothing(
+    make: Callable[[int], nn.Module], extreme: float | str, layout: torch.memory_format
+) -> None:
+    logits, target = batch()
+    void = (target == VOID)[:, None]
+    logits = logits.to(torch.float16).to(torch.float32)
+    expected = torch.where(void, 0.0, logits).requires_grad_()
+    if extreme == "float16":
+        given = torch.where(void, -1e5 * logits, logits).to(torch.float16)  # infinities of both signs
+    else:
+        given = torch.where(void, extreme, logits)
+    given = given.contiguous(memory_format=layout).requires_grad_()
+    losses = make(4)(given, target), make(4)(expected, target)
+    torch.testing.assert_close(*losses)
+    for loss in losses:
+        loss.backward()
+    assert given.grad is not None
+    assert not given.grad.masked_select(void).count_nonzero()  # NaN is not 0
+    torch.testing.assert_close(
+        given.grad.float(), expected.grad, atol=1e-3 if extreme == "float16" else 1e-6, rtol=1e-3
+    )
+
+
+def test_an_overflow_at_a_void_pixel_alone_costs_what_the_other_pixel_does() -> None:
+    logits = torch.tensor([[0.0, 0.0], [0.0, -math.inf]]).view(1, 2, 1, 2).requires_grad_()  # class, pixel
+    for loss in (CrossEntropy(2), Focal(2, gamma=0.0), Ohem(2)):
+        (gradient,) = torch.autograd.grad(value := loss(logits, torch.tensor([[[0, VOID]]])), logits)
+        assert value.item() == pytest.approx(math.log(2))
+        assert gradient.flatten().tolist() == [-0.5, 0, 0.5, 0]
+
+
+def test_a_class_that_is_ruled_out_costs_nothing_where_it_is_not_there(make: Callable[[int], nn.Module]) -> None:
+    logits, target = batch()
+    target = torch.where(target == 3, 0, target)
+    ruled_out = logits.clone()
+    logits[:, 3], ruled_out[:, 3] = -1e4, -math.inf
+    if getattr(make(4), "label_smoothing", 0):
+        return  # smoothing gives every class some of the target
+    losses = [make(4)(each.requires_grad_(), target) for each in (logits, ruled_out)]
+    torch.testing.assert_close(*losses)
+    gradients = [torch.autograd.grad(loss, each)[0] for loss, each in zip(losses, (logits, ruled_out), strict=True)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4, 4), (2, 4, 0, 4), (2, 4, 4, 0)])
+def test_an_empty_batch_costs_0_and_goes_backward(make: Callable[[int], nn.Module], shape: tuple[int, ...]) -> None:
+    logits = torch.zeros(shape, requires_grad=True)
+    loss = make(4)(logits, torch.zeros(shape[0], *shape[2:], dtype=torch.uint8))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+
+
 def test_void_counts_as_little_as_pixels_that_are_not_there(make: Callable[[int], nn.Module]) -> None:
     logits, target = batch()
     logits = logits.round().requires_grad_()  # with ties between void and other pixels

@@ -60,6 +60,7 @@ class PolyLoss(nn.Module):
         dtype = torch.promote_types(logits.dtype, torch.float32)  # sums of 16 bits overflow
         labelled = target != self.ignore_index  # [B,H,W]
         labels = target.long().masked_fill(~labelled, 0)  # [B,H,W]; void has no place in the softmax
+        logits = logits.masked_fill(~labelled[:, None], 0)  # where they may be infinite or NaN, which 0 times is NaN
         log_p = F.log_softmax(logits, dim=1, dtype=dtype).gather(1, labels[:, None]).squeeze(1)  # [B,H,W]
         costs = -log_p - self.epsilon * torch.expm1(log_p)  # [B,H,W]; 1 - p, exact where p is almost 1
         weights = self.class_weights.to(dtype)[labels] * labelled  # [B,H,W]
