@@ -13,6 +13,7 @@ from PIL import Image
 from segkit.data.files import PairedFiles
 from segkit.data.pairing import pair_by_stem
 from segkit.data.split import SPLITS, split_by_fraction
+from segkit.data.text import composed
 from segkit.errors import DataError, did_you_mean
 
 CLASSES = ("background", "car")
@@ -94,7 +95,7 @@ class CarvanaDataset(PairedFiles):
 
 def _car(image: Path) -> str:
     """``0cdf5b5d0ce1`` of ``0cdf5b5d0ce1_04.jpg``, the fourth view of that car."""
-    return image.stem.rpartition("_")[0]
+    return composed(image.stem).rpartition("_")[0]
 
 
 def _split(root: Path, cars: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, set[str]]:

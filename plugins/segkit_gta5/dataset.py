@@ -15,7 +15,7 @@ from segkit.data.files import PairedFiles
 from segkit.data.pairing import pair_by_stem
 from segkit.data.read import image_size
 from segkit.data.split import SPLITS, split_by_fraction
-from segkit.data.text import read_text
+from segkit.data.text import composed, read_text
 from segkit.errors import DataError, Fault, did_you_mean, first_few
 
 # Class, stored id, colour: Cityscapes' own table (github.com/mcordts/cityscapesScripts, helpers/labels.py), whose ids
@@ -78,7 +78,7 @@ class Gta5Dataset(PairedFiles):
                 f"{root}: no GTA5 there; expected are {root / 'images'}/*.png and {root / 'labels'}/*.png. "
                 "Unpack the archives of https://download.visinf.tu-darmstadt.de/data/from_games/ there"
             )
-        pair_of = {pair[0].stem: pair for pair in pair_by_stem(root / "images", root / "labels")}
+        pair_of = {composed(pair[0].stem): pair for pair in pair_by_stem(root / "images", root / "labels")}
         names = _official_split(root) if fractions is None else {}
         if not names:
             names = split_by_fraction(list(pair_of), FRACTIONS if fractions is None else fractions, split_seed)
@@ -140,7 +140,7 @@ def _official_split(root: Path) -> dict[str, list[str]]:
     lists = {split: root / f"{split}.txt" for split in SPLITS if (root / f"{split}.txt").is_file()}
     if lists:
         # A line is 00001, 00001.png or images/00001.png.
-        return {split: [Path(line).stem for line in read_text(path).split()] for split, path in lists.items()}
+        return {split: [composed(Path(line).stem) for line in read_text(path).split()] for split, path in lists.items()}
     file = root / "split.mat"
     if not file.is_file():
         return {}

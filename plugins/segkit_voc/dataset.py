@@ -10,7 +10,7 @@ from segkit.data.faults import refuse
 from segkit.data.files import PairedFiles
 from segkit.data.palette import voc_palette
 from segkit.data.split import split_by_fraction
-from segkit.data.text import read_text
+from segkit.data.text import composed, read_text
 from segkit.errors import DataError, Fault, did_you_mean
 from segkit_voc.archives import MIRRORS, archives
 from segkit_voc.download import exclusive, fetch
@@ -139,8 +139,10 @@ def _missing_message(root: Path, folder: Path) -> str:
 
 def _those_there(folder: Path, split: str, pairs: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     """The pairs of which both files are there; the other files are told."""
-    there = {path for name in ("JPEGImages", "SegmentationClass") for path in (folder / name).glob("*")}
+    folders = (folder / "JPEGImages", folder / "SegmentationClass")
+    there = {composed(str(path)): path for each in folders for path in each.glob("*")}
+    found = [(there.get(composed(str(image))), there.get(composed(str(mask)))) for image, mask in pairs]
+    wanted = [each for pair, own in zip(pairs, found, strict=True) for each in zip(pair, own, strict=True)]
     what, advice = "listed but not there", "unpack the archive again, or take the names off the lists"
-    missing = [path for pair in pairs for path in pair if path not in there]
-    refuse([Fault("missing", str(path), what, advice, f"{split} split") for path in missing])
-    return [pair for pair in pairs if there.issuperset(pair)]
+    refuse([Fault("missing", str(path), what, advice, f"{split} split") for path, own in wanted if own is None])
+    return [(image, mask) for image, mask in found if image and mask]

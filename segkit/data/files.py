@@ -17,6 +17,7 @@ from segkit.data.colours import MOST_COUNTED
 from segkit.data.faults import told
 from segkit.data.read import image_size, read_image, read_mask
 from segkit.data.sample import Palette, Sample
+from segkit.data.text import composed
 from segkit.errors import ConfigError, Fault, LabelError, first_few
 
 LONGEST_NAME = 100
@@ -186,12 +187,12 @@ class PairedFiles:
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Stems where they are unique, else paths below the folder the files share, without suffix."""
-    stems = [path.stem for path in paths]
+    """Stems where they are unique, else paths below the folder the files share, without suffix; composed."""
+    stems = [composed(path.stem) for path in paths]
     if len(set(stems)) == len(stems):
         return stems
     shared = os.path.commonpath([path.parent for path in paths])
-    return [path.relative_to(shared).with_suffix("").as_posix() for path in paths]
+    return [composed(path.relative_to(shared).with_suffix("").as_posix()) for path in paths]
 
 
 def _size_fault(image: Path, image_shape: tuple[int, ...], mask: Path, mask_shape: tuple[int, ...]) -> Fault:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segkit.data.faults import refuse
+from segkit.data.text import composed
 from segkit.errors import DataError, Fault, first_few
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
@@ -24,6 +24,7 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
     """
     if images == masks and not mask_suffix:
         raise DataError(f"{images} is the folder of the images and of the masks; a mask_suffix must tell them apart")
+    mask_suffix = composed(mask_suffix)
     images_of, masks_of = (_by_stem(images, masks, mask_suffix, of_masks) for of_masks in (False, True))
     pairs: list[tuple[Path, Path]] = []
     faults: list[Fault] = []
@@ -49,13 +50,13 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
 
 
 def _by_stem(images: Path, masks: Path, mask_suffix: str, of_masks: bool) -> dict[str, list[Path]]:
-    """Name without suffix -> files; names are composed, for an archive made on a Mac writes an umlaut as two."""
+    """Name without suffix, :func:`composed`, -> files."""
     files = _picture_files(masks if of_masks else images)
     if images == masks:
-        files = [path for path in files if path.stem.endswith(mask_suffix) is of_masks]
+        files = [path for path in files if composed(path.stem).endswith(mask_suffix) is of_masks]
     found: dict[str, list[Path]] = {}
     for path in files:
-        found.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
+        found.setdefault(composed(path.stem), []).append(path)
     return found
 
 
@@ -85,9 +86,10 @@ def _nearest(folder: Path) -> str:
     return f"{parent} holds " + (f"the folders {first_few(beside)}" if beside else "no folders")
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Digits compare as numbers: ``[("image", 2)] < [("image", 10)]``."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"([0-9]+)", path.name)]
+def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Digits compare as numbers, ``2 < 10``; where these are equal, as of 1 and 01, the names as texts."""
+    name = composed(path.name)
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"([0-9]+)", name)], name
 
 
 def _repeated(files: Sequence[Path]) -> list[Fault]:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 
+from segkit.data.text import composed
 from segkit.errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "test")
@@ -14,7 +15,8 @@ SPLITS = ("train", "val", "test")
 def split_by_fraction(keys: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, list[str]]:
     """Deal ``keys`` to train, val and test in the order of SHA-256("seed/key").
 
-    Neither the order of ``keys`` nor a version of Python or NumPy changes the result, unlike a shuffle's. A split whose
+    The result does not depend on the order of ``keys``, nor on the Unicode form in which a file system stores them, as
+    they are hashed and sorted :func:`segkit.data.text.composed`, nor on a version of Python or NumPy. A split whose
     fraction is not 0 gets at least one key.
 
     Args:
@@ -33,21 +35,26 @@ def split_by_fraction(keys: Sequence[str], fractions: Sequence[float], seed: int
         raise ConfigError(
             f"fractions = {list(fractions)}: give two (train, val) or three (train, val, test) numbers that sum to 1"
         )
-    if len(set(keys)) != len(keys):
-        raise DataError(f"cannot split {len(keys)} names of which only {len(set(keys))} differ")
+    distinct = {composed(key) for key in keys}
+    if len(distinct) != len(keys):
+        raise DataError(f"cannot split {len(keys)} names of which only {len(distinct)} differ")
     wanted = [fraction > 0 for fraction in fractions]
     if len(keys) < sum(wanted):
         raise DataError(
             f"cannot split {len(keys)} images into {sum(wanted)} parts of which none is empty; "
             "add images or set a fraction to 0"
         )
-    ordered = sorted(keys, key=lambda key: hashlib.sha256(f"{seed}/{key}".encode()).digest())
+    ordered = sorted(keys, key=lambda key: _digest(f"{seed}/{composed(key)}"))
     sizes = _sizes(len(keys), fractions)
     starts = [sum(sizes[:part]) for part in range(len(sizes))]
     return {
-        name: sorted(ordered[start : start + size])
+        name: sorted(ordered[start : start + size], key=composed)
         for name, start, size in zip(SPLITS, starts, sizes, strict=False)  # two fractions make no test split
     }
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()  # a name may be no valid UTF-8
 
 
 def _sizes(total: int, fractions: Sequence[float]) -> list[int]:

@@ -1,14 +1,24 @@
-"""Small text files beside the images: lists of names and of classes."""
+"""Names, and small text files beside the images: lists of names and of classes."""
 
 from __future__ import annotations
 
 import stat
+import unicodedata
 from pathlib import Path
 
 from segkit.errors import DataError
 
 MAX_BYTES = 16 << 20
 """Half a million names of 32 letters; what is larger is another file, or a device that never ends."""
+
+
+def composed(name: str) -> str:
+    """A file's name in the one form (NFC) in which names are compared, sorted and hashed.
+
+    What a person types as one name is stored in several forms: a Mac, and an archive made on it, write an umlaut as two
+    characters. The same folder must give the same split on every system.
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def read_text(path: Path) -> str:

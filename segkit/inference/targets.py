@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.data.pictures import is_prediction
+from segkit.data.text import composed
 from segkit.errors import ConfigError, first_few, one_line
 
 ARRAYS = ("probabilities", "classes")  # of a NAME.npz
@@ -98,8 +99,8 @@ def _short(stem: str) -> str:
 
 
 def _reserved(name: str, wanted: Wanted) -> set[str]:
-    """Stems of the PNGs of an image; some file systems know no difference between a and A."""
-    return {name.casefold()} | ({f"{name}_error".casefold()} if wanted.errors else set())
+    """Stems of the PNGs of an image; some file systems know no difference between a and A, or how ä is written."""
+    return {composed(name).casefold()} | ({composed(f"{name}_error").casefold()} if wanted.errors else set())
 
 
 def _foreign(target: Target) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from segkit.data.files import PairedFiles
 from segkit.data.pairing import SUFFIXES
+from segkit.data.text import composed
 from segkit.engine.console import final_table
 from segkit.engine.evaluate import read_off
 from segkit.engine.floors import beside
@@ -37,7 +37,7 @@ class Truth:
     def __init__(self, dataset: PairedFiles, images: Sequence[Path], folder: Path, suffix: str = "") -> None:
         self._dataset = dataset
         dataset.pairs = pair(images, folder, suffix)
-        dataset.names = [image.stem for image in images]
+        dataset.names = [composed(image.stem) for image in images]
         self._place = {image: place for place, image in enumerate(images)}
         self.confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
 
@@ -82,8 +82,8 @@ def pair(images: Sequence[Path], folder: Path, suffix: str = "") -> list[tuple[P
     masks: dict[str, list[Path]] = {}
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in SUFFIXES and file.is_file():
-            masks.setdefault(unicodedata.normalize("NFC", file.stem), []).append(file)
-    found = [masks.get(unicodedata.normalize("NFC", image.stem) + suffix, []) for image in images]
+            masks.setdefault(composed(file.stem), []).append(file)
+    found = [masks.get(composed(image.stem + suffix), []) for image in images]
     missing = [str(image) for image, those in zip(images, found, strict=True) if not those]
     if missing:
         hint = f"that of {Path(missing[0]).name} would be {Path(missing[0]).stem}{suffix}.png"

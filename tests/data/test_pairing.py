@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,25 @@ def test_a_mask_suffix_also_tells_masks_apart_in_one_folder(tmp_path: Path) -> N
 def test_composed_and_decomposed_umlauts_are_the_same_name(tmp_path: Path) -> None:
     images, masks = empty(tmp_path / "images", "u\u0308ber.jpg"), empty(tmp_path / "masks", "\u00fcber.png")
     assert len(pair_by_stem(images, masks)) == 1
+
+
+@pytest.mark.fault("F52")
+def test_neither_the_order_of_listing_nor_the_form_of_the_names_changes_the_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a1", "a01", "a001", "A1", "\u00e4", "\u00e4b", "az", "\u00e410", "\u00e49"]
+    found = []
+    for form in ("NFC", "NFD"):
+        stored = [unicodedata.normalize(form, name) for name in names]
+        images = empty(tmp_path / form / "images", *(f"{name}.jpg" for name in stored))
+        masks = empty(tmp_path / form / "masks", *(f"{name}_m\u00e4.png" for name in stored))
+        for order in (sorted, lambda paths: sorted(paths)[::-1]):
+            listing = Path.iterdir
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "iterdir", lambda self, o=order, listing=listing: iter(o(listing(self))))
+                pairs = pair_by_stem(images, masks, "_ma\u0308")
+            found.append([unicodedata.normalize("NFC", image.stem) for image, _ in pairs])
+    assert found == [["A1", "a001", "a01", "a1", "az", "\u00e49", "\u00e410", "\u00e4", "\u00e4b"]] * 4
 
 
 @pytest.mark.fault("F28")

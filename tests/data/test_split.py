@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 
 import pytest
 
@@ -32,6 +33,20 @@ def test_the_order_of_the_keys_does_not_matter_but_the_seed_does() -> None:
     random.Random(1).shuffle(shuffled)
     assert split_by_fraction(shuffled, USUAL, seed=3) == split_by_fraction(KEYS, USUAL, seed=3)
     assert split_by_fraction(KEYS, USUAL, seed=4) != split_by_fraction(KEYS, USUAL, seed=3)
+
+
+@pytest.mark.fault("F52")
+def test_the_form_in_which_a_file_system_stores_names_does_not_matter() -> None:
+    composed = [f"Gew\u00e4sser_{number}" for number in range(10)]
+    decomposed = [unicodedata.normalize("NFD", key) for key in composed]
+    first, second = (split_by_fraction(keys, USUAL, seed=0) for keys in (composed, decomposed[::-1]))
+    assert second == {name: [unicodedata.normalize("NFD", key) for key in part] for name, part in first.items()}
+    with pytest.raises(DataError, match="2 names of which only 1 differ"):
+        split_by_fraction([composed[0], decomposed[0]], USUAL, seed=0)
+
+
+def test_a_name_that_is_no_valid_text_is_dealt_too() -> None:
+    assert sum(map(len, split_by_fraction(["a\udcff", "b", "c"], USUAL, seed=0).values())) == 3
 
 
 @pytest.mark.parametrize("count", range(3, 30))

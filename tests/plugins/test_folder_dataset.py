@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from PIL import Image
 from segkit.data.faults import gathered, told
 from segkit.data.palette import voc_palette
 from segkit.data.sample import Dataset
+from segkit.data.scan import scan_splits
+from segkit.engine.store import samples_of
 from segkit.errors import ConfigError, DataError, Fault, LabelError
 from segkit_folder.dataset import FolderDataset
 
@@ -327,3 +330,20 @@ def test_a_list_of_classes_may_not_be_a_device_or_without_end(tmp_path: Path) ->
     for name in ("/dev/zero", "pictures.txt", "zero\0byte"):
         with pytest.raises(DataError, match=f"classes = .* no readable text file in {tmp_path}"):
             FolderDataset(tmp_path, "train", name)
+
+
+@pytest.mark.fault("F52")
+def test_the_same_folder_on_two_systems_is_the_same_run(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 256, (16, 16, 3), np.uint8) for _ in range(12)]
+    found = []
+    for system, order in (("NFC", 1), ("NFD", -1)):
+        for number in range(12)[::order]:
+            for folder, pixels in (("images", noise[number]), ("masks", noise[number][..., 0] % 2)):
+                (tmp_path / system / folder).mkdir(parents=True, exist_ok=True)
+                name = unicodedata.normalize(system, f"\u00dcber {'Ä' if number % 2 else 'ä'}{number}")
+                Image.fromarray(pixels).save(tmp_path / system / folder / f"{name}.png")
+        splits = {name: FolderDataset(tmp_path / system, name, ["a", "b"]) for name in ("train", "val", "test")}
+        scan = scan_splits(splits, progress=False)
+        found.append((samples_of(scan), {name: [each.name for each in scan.facts[name]] for name in splits}))
+    assert found[0] == found[1]
