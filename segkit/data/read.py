@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from segkit.data.colours import labels_of_colours, refuse_colours, rgb_numbers
-from segkit.data.rgb import as_rgb
+from segkit.data.rgb import Pixels, as_rgb, bands_fault, rawmode_of
+from segkit.data.tiff import contents
 from segkit.errors import DataError, Fault, LabelError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
@@ -58,29 +59,35 @@ _TURN = {  # EXIF orientation -> what makes it upright
 _LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002}  # JPEG, JPEG 2000, LERC, WebP, JPEG XL
 
 
-def read_image(path: str | Path, most_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """An image as RGB, uint8 ``[H,W,3]``, upright.
+def read_image(path: str | Path, most_pixels: int = MAX_PIXELS) -> Pixels:
+    """An image ``[H,W,3]``, upright: uint8 RGB, or of more than 8 bits a channel float32, the values as stored.
 
-    Grey, palette and CMYK are converted; transparency is dropped; of 16 bits a channel the upper eight are kept, the
-    same for every image, so that brightness stays comparable.
+    Palette, CMYK and the like are converted to RGB, grey is repeated three times, and a TIFF whose zero is white is
+    inverted, as it is meant to be seen. Transparency is dropped where it is the same at every pixel.
 
     Args:
         path: of the file.
-        most_pixels: that are decoded; more than :data:`MAX_PIXELS` where a person has named this very image. Seven
-            bytes a pixel are held while it is read, and three of them stay.
+        most_pixels: that are decoded; more than :data:`MAX_PIXELS` where a person has named this very image. Of 8 bits
+            a channel, seven bytes a pixel are held while it is read, and three of them stay.
 
     Raises:
-        DataError: missing, empty, damaged, of another format or too large.
+        DataError: missing, empty, damaged, of another format or too large; or of several pages, more bands than three
+            or a transparency that varies, of which a part would be lost.
     """
     path = Path(path)
     with _opened(path, most_pixels) as (image, _):
+        pages = _pages(path, image)
+        if pages > 1:
+            what = "more than one picture in the file of an image"
+            raise DataError(Fault("several", str(path), what, "save each as a file of its own", f"{pages} pages"))
         return as_rgb(image, str(path), _turn(image))
 
 
 def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | None = None) -> NDArray[Any]:
     """The labels of a mask as they are stored, uint8 or uint16 ``[H,W]``, upright.
 
-    Palette indices stay indices, 1-bit masks become 0 and 1, grey of 2 and 4 bits is not stretched to 0..255.
+    Palette indices stay indices, 1-bit masks become 0 and 1, grey of 2 and 4 bits is not stretched to 0..255, and that
+    of a TIFF whose zero is white is not inverted.
 
     Args:
         path: PNG, GIF, BMP, TIFF or lossless WebP.
@@ -95,7 +102,7 @@ def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | No
         _refuse_lossy(path, image, head)
         _refuse_several(path, image)
         turn = _turn(image)
-        bits = _grey_bits(image, head)
+        bits, inverted = _grey_bits(image, head), _is_inverted(image)
         image.load()
         if image.format == "PNG":
             _refuse_wrong_checksum(path)
@@ -107,6 +114,7 @@ def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | No
             refuse_colours(path, rgb_numbers(path, image))
         values = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA", "La") else image)
     if values.dtype == bool or values.dtype == np.uint8:
+        values = ~values if inverted else values
         return values.astype(np.uint8) // np.uint8(255 // (2**bits - 1))
     if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 65535:
         what, detail = "labels are whole numbers of 0 to 65535", f"{values.dtype} from {values.min()} to {values.max()}"
@@ -168,7 +176,8 @@ def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.I
         size = "".join(re.findall(r"\((\d+ pixels)\)", str(error)))
         raise DataError(_too_large(path, size, most_pixels)) from None
     except UnidentifiedImageError:
-        raise DataError(_content_fault(path, head)) from None
+        held = contents(path)
+        raise DataError(bands_fault(held, str(path)) if held else _content_fault(path, head)) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         if isinstance(error, OSError) and error.strerror:
             fault = Fault("unreadable", str(path), "cannot be read", detail=error.strerror)
@@ -233,6 +242,11 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def _is_inverted(image: Image.Image) -> bool:
+    """Whether Pillow turns stored values of a TIFF whose zero is white into those that are seen, as ``1;I`` says."""
+    return image.format == "TIFF" and "I" in rawmode_of(image).partition(";")[2]
+
+
 def _refuse_lossy(path: Path, image: Image.Image, head: bytes) -> None:
     if head.startswith(b"\xff\xd8\xff"):
         container = "a JPEG"
@@ -248,9 +262,17 @@ def _refuse_lossy(path: Path, image: Image.Image, head: bytes) -> None:
     raise LabelError(Fault("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail))
 
 
+def _pages(path: Path, image: Image.Image) -> int:
+    """Pages or frames; what a camera puts beside a JPEG (MPO) and smaller copies in a TIFF are none."""
+    if image.format == "TIFF":
+        held = contents(path)
+        return held.pages if held else 1
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
 def _refuse_several(path: Path, image: Image.Image) -> None:
     """A page a class, or an animation: the first alone would be read."""
-    frames = getattr(image, "n_frames", 1)
+    frames = _pages(path, image)
     if frames > 1:
         advice = "export one mask with all the labels"
         raise LabelError(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segkit.data.read import read_image
 from segkit.data.resize import Resize, resized_size
-from segkit.data.rgb import as_rgb
+from segkit.data.rgb import Pixels, as_rgb
 from segkit.data.sample import Palette
 from segkit.engine.device import pick_device
 from segkit.engine.precision import resolve
@@ -27,7 +27,7 @@ from segkit.inference.views import Views
 MOST_PIXELS = 400_000_000
 """20,000 x 20,000: 1.2 GB as RGB, and 2.8 while it is read. Beyond what data sets may hold: this file was named."""
 
-Picture = NDArray[np.uint8] | Image.Image | str | Path
+Picture = Pixels | Image.Image | str | Path
 """RGB, uint8 ``[H,W,3]``; Pillow's, as it lies in memory; or the path of a file, which is read upright."""
 
 

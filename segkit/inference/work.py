@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from segkit.data.pictures import overlay_picture, panel, save_palette_png, sheet, signature
 from segkit.data.read import image_size, quiet_pillow, read_image
+from segkit.data.rgb import Pixels, for_the_eye
 from segkit.engine.checkpoint import write_atomically
 from segkit.errors import ConfigError, DataError, one_line, printable
 from segkit.inference.counting import pixels_by_class
@@ -36,7 +37,7 @@ Job = tuple[Path, Target]
 class Loaded(NamedTuple):
     """What was read: image uint8 ``[H,W,3]``, and the true mask ``[H,W]`` where there is one."""
 
-    image: NDArray[np.uint8]
+    image: Pixels
     truth: NDArray[np.uint8] | None
 
 
@@ -135,13 +136,13 @@ class Work:
             if path == target.mask:
                 write_atomically(path, lambda f: save_palette_png(made.labels, palette, f, void), durable=False)
             elif path == target.overlay:
-                picture = overlay_picture(loaded.image, made.labels, palette, void)
+                picture = overlay_picture(for_the_eye(loaded.image), made.labels, palette, void)
                 write_atomically(path, partial(picture.save, format="JPEG", quality=90), durable=False)
             elif path == target.probabilities and made.probabilities is not None:
                 half, names = made.probabilities.astype(np.float16), np.array(predictor.classes)
                 write_atomically(path, partial(np.savez_compressed, probabilities=half, classes=names), durable=False)
             elif path == target.errors and loaded.truth is not None:
-                picture = self._errors(job[0].stem, loaded.image, loaded.truth, made.labels)
+                picture = self._errors(job[0].stem, for_the_eye(loaded.image), loaded.truth, made.labels)
                 write_atomically(path, partial(picture.save, format="PNG", pnginfo=signature()), durable=False)
 
     def _errors(

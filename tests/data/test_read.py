@@ -65,7 +65,6 @@ def test_palette_indices_are_the_labels(tmp_path: Path, suffix: str) -> None:
 def test_transparent_palette_keeps_its_indices_and_warns_of_nothing(tmp_path: Path) -> None:
     palette_mask().save(tmp_path / "mask.png", transparency=bytes(range(256)))
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), LABELS)
-    assert read_image(tmp_path / "mask.png").shape == (2, 3, 3)
 
 
 @pytest.mark.fault("F23")
@@ -205,13 +204,9 @@ def test_lossy_webp_and_jpeg_in_tiff_masks_are_refused(tmp_path: Path) -> None:
 # ---- images ----
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16", "RGB"])
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "RGB"])
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     name = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
-    if mode == "I;16":
-        Image.fromarray(np.array([[0, 0x80FF, 0xFFFF]], dtype=np.uint16)).save(name)
-        assert read_image(name)[0, :, 0].tolist() == [0, 0x80, 0xFF]
-        return
     noise(mode).save(name)
     read = read_image(name)
     assert read.shape == (30, 40, 3)
@@ -266,14 +261,6 @@ def test_orientation_is_applied_to_image_mask_and_size(tmp_path: Path, orientati
 def test_damaged_exif_is_no_reason_to_refuse(tmp_path: Path) -> None:
     noise().save(tmp_path / "image.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage")
     assert read_image(tmp_path / "image.jpg").shape == (30, 40, 3)
-
-
-def test_32_bit_and_float_images_are_refused(tmp_path: Path) -> None:
-    for name, dtype, message in (("whole.tif", np.int32, "32-bit"), ("real.tif", np.float32, "floating-point")):
-        Image.fromarray(np.full((2, 2), 1_000_000, dtype=dtype)).save(tmp_path / name)
-        with pytest.raises(DataError, match=rf"{name}: {message} values; save the image with 8 or 16 bits") as caught:
-            read_image(tmp_path / name)
-        assert kind(caught) == "depth"
 
 
 # ---- files that are no images ----
