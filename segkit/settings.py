@@ -99,7 +99,9 @@ class TrainSettings(Settings):
     warmup: Share = Field(0.05, description="share of all steps in which the learning rate rises")
     clip_norm: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 is off")
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the average of the weights that is evaluated; 0 is off")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 where it is fast")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where device or CPU has it"
+    )
     channels_last: bool = Field(True, description="faster convolutions on CUDA and on CPUs with AMX")
     compile: bool = Field(False, description="torch.compile for training; pays off in long runs on CUDA")
     cuda_graph: bool = Field(
@@ -109,7 +111,10 @@ class TrainSettings(Settings):
     deterministic: bool = Field(False, description="bit-equal repetition on CUDA, at a price")
     seed: int = Field(0, ge=0, le=2**32 - 1)
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field("auto", description="processes that load data")
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto",
+        description="processes that load data; auto: on CUDA one a core that this process has, at most 8; on a CPU none",
+    )
     patience: int = Field(0, ge=0, description="epochs without a better score after which to stop; 0 is off")
     stop_on_collapse: bool = Field(
         False, description="end the run when val stays at the floor; without it there is one warning"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -14,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from segkit.data.batch import Batch
-from segkit.engine.device import peak_memory
+from segkit.engine.device import peak_memory, reset_peak_memory
 from segkit.engine.loop import Loop
 
 
@@ -36,15 +34,6 @@ def synchronise(device: torch.device) -> None:
     """Wait until the device has done all that it was asked."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def reset_peak(device: torch.device) -> None:
-    """From here on :func:`peak_memory` begins anew; of a CPU's process where the system can do that (Linux)."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
 
 
 def throughput(loop: Loop, batches: Iterator[Batch], amount: Amount, description: str) -> dict[str, Any]:
@@ -74,7 +63,7 @@ def throughput(loop: Loop, batches: Iterator[Batch], amount: Amount, description
         synchronise(device)
         return (time.perf_counter() - began) / max(1, images - before)
 
-    reset_peak(device)
+    reset_peak_memory(device)
     with tqdm(desc=description, total=amount.total, unit=" steps", leave=False, disable=None) as bar:
         synchronise(device)
         first = steps(1) * images

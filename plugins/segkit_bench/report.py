@@ -32,7 +32,7 @@ class Report:
 
     def __init__(self, subject: Subject, amount: Amount, file: TextIO | None, table: bool) -> None:
         self.file, self.table = file, table
-        self.context, self.told = context(subject, amount), subject.told
+        self.context = context(subject, amount)
 
     def say(self, text: str) -> None:
         """Print a line for people, wrapped to the terminal; but not the columns of a table."""
@@ -58,8 +58,6 @@ class Report:
 
     def introduce(self) -> None:
         """What is measured, on what."""
-        if self.told:
-            self.say(f"train.precision = auto: {self.told}")
         facts = self.context
         how = [facts["arithmetic"]] + [name for name in ("channels_last", "compile", "cuda_graph") if facts[name]]
         height, width = facts["crop"]

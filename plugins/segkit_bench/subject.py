@@ -21,7 +21,6 @@ from segkit.data.resident import largest
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan
 from segkit.engine.device import pick_device, seed_everything, use_cores
-from segkit.engine.fastest import faster_on_cpu
 from segkit.engine.feed import Feed, open_feed
 from segkit.engine.job import check
 from segkit.engine.loop import Loop
@@ -64,9 +63,7 @@ class Subject:
         self.job = build_job(config, World(), pretrained=True)
         check(self.job)
         use_cores()
-        measured = config.train.precision == "auto" and self.device.type == "cpu"
-        on_cpu, self.told = faster_on_cpu(self.job.model) if measured else ("fp32", "")
-        self.precision = resolve(config.train.precision, self.device, on_cpu)
+        self.precision = resolve(config.train.precision, self.device)
         self.scan = cast(Scan, self.job.scan)  # build_job has read the labels
         self.scan.refuse_errors()
         self.images = min(config.train.batch_size, len(self.scan.splits["train"]) * config.train.repeat)

@@ -18,3 +18,9 @@ def cores() -> int:
     except (OSError, ValueError):  # no container, or one without a limit: "max 100000"
         pass
     return max(1, count)
+
+
+def own_cores() -> int:
+    """This process's share of :func:`cores`, where torchrun has started several on this machine; at least 1."""
+    together = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, cores() // (int(together) if together.isdecimal() and int(together) else 1))

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data import augment
 from segkit.data.batch import Batch
-from segkit.data.cores import cores
+from segkit.data.cores import own_cores
 from segkit.data.normalise import MEAN_PIXEL
 from segkit.data.order import BatchOrder, EvaluationOrder, Key
 from segkit.data.places import Places
@@ -174,10 +174,10 @@ def shut_down(loader: Iterable[Batch]) -> None:
 
 
 def worker_count(workers: int | str, device: torch.device) -> int:
-    """``auto`` is one worker a core on CUDA, at most 8, and none on the CPU: there the network needs the cores."""
+    """``auto`` is a worker for each core of this process, at most 8, on CUDA; none on a CPU: it is needed."""
     if isinstance(workers, int):
         return workers
-    return min(8, cores()) if device.type == "cuda" else 0
+    return min(8, own_cores()) if device.type == "cuda" else 0
 
 
 def _begin(_worker: int) -> None:

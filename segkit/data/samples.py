@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
-from segkit.data.cores import cores
+from segkit.data.cores import own_cores
 from segkit.data.read import quiet_pillow
 from segkit.data.resize import Resize, mask_at, resized
 from segkit.data.sample import Dataset, Sample, checked
@@ -47,7 +47,7 @@ class Samples:
             progress: whether to show it.
         """
         # decoding releases the interpreter; a dataset that does not say how it reads may hold one file that it reads in
-        threads = cores() if has_files(self.dataset) else 1
+        threads = own_cores() if has_files(self.dataset) else 1
         pool = ThreadPoolExecutor(threads)
         try:
             with quiet_pillow():

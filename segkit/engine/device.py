@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -72,10 +74,22 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """From here on :func:`peak_memory` begins anew; of a CPU's process where the system can do that (Linux)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: torch.device) -> int:
-    """The most bytes held so far: by tensors on the card, or by this process on the CPU."""
+    """The most bytes held since :func:`reset_peak_memory`: by tensors on the card, or by this process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError, StopIteration):  # getrusage's figure may be that of the process which started this one
+        status = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) << 10
     try:
         import resource
     except ImportError:  # Windows

@@ -50,7 +50,7 @@ class Result:
         stopped_early: why, or nothing.
         seconds: of the whole run, resumed parts included.
         images_per_second: of training, without evaluation.
-        peak_memory_bytes: of the device on CUDA, of the process elsewhere.
+        peak_memory_bytes: of this run: on the device on CUDA, of the process elsewhere.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         device: the name of the card, or ``cpu``.
     """

@@ -17,9 +17,8 @@ from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, collapse, record
 from segkit.engine.conclusion import conclusion
 from segkit.engine.console import Console, epoch_heading, epoch_line, introduction
-from segkit.engine.device import device_name, peak_memory, pick_device, seed_everything, use_cores
+from segkit.engine.device import device_name, peak_memory, pick_device, reset_peak_memory, seed_everything, use_cores
 from segkit.engine.events import Notify, Result, Run, undisturbed
-from segkit.engine.fastest import faster_on_cpu
 from segkit.engine.feed import Feed, open_feed
 from segkit.engine.floors import floor
 from segkit.engine.folder import check_folder, clear, locked, read_json, write_lines
@@ -74,17 +73,17 @@ def train_and_evaluate(
         job = replace(job, folder=job.folder.resolve())
         world.on_first(lambda: check_folder(job.folder, resume=resume, overwrite=overwrite))
         check(job)
-        resolve(job.train.precision, pick_device(job.train.device))  # refused before the data is read
+        device = pick_device(job.train.device)
+        resolve(job.train.precision, device)  # refused before the data is read
+        reset_peak_memory(device)
         scan = job.scan or world.first_before_others(lambda: scan_splits(job.splits, job.data, progress=world.first))
         scan.refuse_errors()
         scan = replace(scan, findings=[*scan.findings, *of_crops(scan.facts["train"], job.augment, job.data.resize)])
         console = Console(world.first, quiet)
         for finding in scan.warnings:
             console.warn(str(finding))
-        precision, why = world.on_first(lambda: _precision(job, resume))
+        precision = world.on_first(lambda: _precision(job, resume))
         precision = replace(precision, device=pick_device(job.train.device))
-        if why:
-            console.say(f"train.precision = auto: {why}")
         floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
         use_cores()
         begun: list[_Fit] = []
@@ -308,6 +307,8 @@ class _Fit:
         )
         if self.world.first:
             record.write_result(result, images)
+        if model is not self.loop.model:  # an average: what the caller holds becomes the best weights all the same
+            self.loop.model.load_state_dict(model.state_dict())
         self.finished = True
         shares = {name: self.scan.counts(name).shares for name in self.splits}
         self.console.result(conclusion(result, self.history, shares, self.config, self._side()))
@@ -319,15 +320,12 @@ class _Fit:
         return min(resized_size(height, width, self.job.data.resize))
 
 
-def _precision(job: Job, resume: bool) -> tuple[Precision, str]:
-    """The precision of a run, and why; one that goes on keeps that which it began with."""
+def _precision(job: Job, resume: bool) -> Precision:
+    """The precision of a run; on a CPU one that goes on keeps that which it began with."""
     device = pick_device(job.train.device)
-    if job.train.precision != "auto" or device.type != "cpu":
-        return resolve(job.train.precision, device), ""
     if resume and (job.folder / "config.json").is_file():
-        return resolve("auto", device, str(read_json(job.folder / "config.json").get("precision"))), ""
-    name, why = faster_on_cpu(job.model)
-    return resolve("auto", device, name), why
+        return resolve(job.train.precision, device, str(read_json(job.folder / "config.json").get("precision")))
+    return resolve(job.train.precision, device)
 
 
 def _nobody(_event: str, **_arguments: Any) -> None:

@@ -74,23 +74,31 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
     """The learning rate of step ``step`` (from 0) of ``steps``: a function of the step alone, nothing to restore.
 
     ``poly`` falls as ``(1 - t) ** 0.9`` (DeepLab, arXiv 1606.00915), ``cosine`` as half a cosine (arXiv 1608.03983);
-    ``one_cycle`` rises for 30 % of the steps, unless ``warmup`` is larger, and falls to lr / 10,000 (arXiv 1708.07120).
+    both would reach 0 one step after the last. ``one_cycle`` rises from lr / 25 for 30 % of the steps, unless
+    ``warmup`` is larger, and falls to lr / 10,000 at the last step (arXiv 1708.07120), both as half a cosine: torch's
+    OneCycleLR with ``final_div_factor=400``.
     """
-    warmup = settings.warmup
     if settings.schedule == "one_cycle":
-        warmup = max(warmup, 0.3)
-    rising = round(warmup * steps)
+        return settings.lr * _one_cycle(step, steps, max(settings.warmup, 0.3))
+    rising = round(settings.warmup * steps)
     if step < rising:
-        if settings.schedule == "one_cycle":  # from lr / 25, along a cosine
-            return settings.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * step / rising)) / 2)
         return settings.lr * (step + 1) / rising
     done = (step - rising) / max(1, steps - rising)
     if settings.schedule == "poly":
         return settings.lr * math.pow(1 - done, 0.9)
     if settings.schedule == "constant":
         return settings.lr
-    lowest = 1e-4 if settings.schedule == "one_cycle" else 0.0
-    return settings.lr * (lowest + (1 - lowest) * (1 + math.cos(math.pi * done)) / 2)
+    return settings.lr * (1 + math.cos(math.pi * done)) / 2
+
+
+def _one_cycle(step: int, steps: int, rising: float) -> float:
+    """The share of the highest rate; the peak may lie between two steps."""
+    peak, last = rising * steps - 1, steps - 1
+    if step <= peak:
+        start, end, done = 1 / 25, 1.0, step / peak if peak else 1.0
+    else:
+        start, end, done = 1.0, 1e-4, (step - peak) / (last - peak)
+    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

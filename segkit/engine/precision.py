@@ -37,13 +37,15 @@ class Precision:
         return self.name == "fp16" and self.device.type == "cuda"
 
 
-def resolve(precision: str, device: torch.device, on_cpu: str = "fp32") -> Precision:
-    """``auto`` is bf16 on CUDA cards that have it, else fp16; on a CPU what was measured there.
+def resolve(precision: str, device: torch.device, on_cpu: str = "bf16") -> Precision:
+    """``auto`` is bf16 where there are instructions for it; elsewhere fp16 on CUDA cards and fp32 on CPUs.
+
+    On two cores with AVX-512 BF16 a step of ``unet`` or of a ResNet-18 takes 0.5 to 0.65 of that in fp32.
 
     Args:
         precision: as ``train.precision``.
         device: that computes.
-        on_cpu: what ``auto`` is on a CPU, where the run or :func:`segkit.engine.fastest.faster_on_cpu` has said so.
+        on_cpu: what ``auto`` is on a CPU that has bf16, where a run has begun with another precision.
 
     Raises:
         ConfigError: the device cannot do it.

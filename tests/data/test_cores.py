@@ -10,6 +10,7 @@ import torch
 
 from segkit.data import cores as module
 from segkit.data.cores import cores
+from segkit.data.loader import worker_count
 from segkit.engine import device
 
 
@@ -25,6 +26,21 @@ def test_the_smaller_of_quota_and_affinity_counts(
     if quota is not None:
         (tmp_path / "cpu.max").write_text(quota)
     assert cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("have", "together", "expected"), [(16, "8", 2), (16, None, 8), (6, "4", 1), (2, "8", 1), (64, "2", 8), (4, "?", 4)]
+)
+def test_the_processes_of_one_machine_share_its_cores(
+    monkeypatch: pytest.MonkeyPatch, have: int, together: str | None, expected: int
+) -> None:
+    monkeypatch.setattr(module, "cores", lambda: have)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if together:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", together)
+    assert worker_count("auto", torch.device("cuda")) == expected
+    assert worker_count("auto", torch.device("cpu")) == 0
+    assert worker_count(5, torch.device("cuda")) == 5
 
 
 def test_torch_takes_no_more_threads_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:

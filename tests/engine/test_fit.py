@@ -17,6 +17,7 @@ from segkit.data.loader import Draws, training_loader
 from segkit.data.order import BatchOrder
 from segkit.data.samples import Samples
 from segkit.engine import checkpoint
+from segkit.engine.device import peak_memory
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
 from segkit.engine.loop import Loop
@@ -206,6 +207,24 @@ def test_the_average_is_what_is_evaluated_and_kept(make_job: MakeJob) -> None:
     state = checkpoint.load(job.folder / "last.pt")
     assert not same(state["model"], state["average"]["model"])
     assert state["average"]["updates"] == state["step"] == 4
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_what_the_caller_holds_are_the_best_weights(ema: float, make_job: MakeJob) -> None:
+    job = make_job(ema=ema, epochs=4, patience=1, lr=0.5)  # it stops after an epoch that is no better, or at the end
+    result = train_and_evaluate(job)
+    kept = load_file(job.folder / "model.safetensors")
+    assert same(dict(job.model.state_dict()), kept)
+    again = make_job(ema=ema, epochs=4, patience=1, lr=0.5)
+    assert train_and_evaluate(again, resume=True).best_epoch == result.best_epoch
+    assert same(dict(again.model.state_dict()), kept)
+
+
+def test_peak_memory_is_that_of_this_run_alone(make_job: MakeJob) -> None:
+    torch.ones(1 << 27).sum()  # half a GiB, by somebody before it
+    before = peak_memory(torch.device("cpu"))
+    result = train_and_evaluate(make_job(epochs=1))
+    assert 1 << 27 < result.peak_memory_bytes < before - (1 << 28)
 
 
 def test_wrong_labels_stop_a_run_before_anything_is_written(make_job: MakeJob, halves: Any) -> None:

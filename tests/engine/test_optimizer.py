@@ -29,15 +29,27 @@ def test_cosine_is_half_a_cosine() -> None:
     assert found == pytest.approx([(1 + math.cos(math.pi * step / 100)) / 2 for step in range(100)])
 
 
-def test_one_cycle_agrees_with_torch() -> None:
+@pytest.mark.parametrize("warmup", [0.05, 0.75])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 10, 33, 1000])
+def test_one_cycle_is_torchs_at_every_step(steps: int, warmup: float) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=1000, pct_start=0.3, cycle_momentum=False)
-    expected = []
-    for _ in range(1000):
-        expected.append(optimizer.param_groups[0]["lr"])
+    options = {"pct_start": max(0.3, warmup), "final_div_factor": 400, "cycle_momentum": False}
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=steps, **options)
+    expected = [optimizer.param_groups[0]["lr"]]
+    for _ in range(steps - 1):
         optimizer.step()
         theirs.step()
-    assert rates(1000, schedule="one_cycle") == pytest.approx(expected, abs=0.006)  # off by one step of 1,000
+        expected.append(optimizer.param_groups[0]["lr"])
+    found = rates(steps, schedule="one_cycle", warmup=warmup)
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert found[-1] == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["poly", "cosine", "constant"])
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_a_warmup_of_the_whole_run_ends_at_the_highest_rate(schedule: str, steps: int) -> None:
+    assert rates(steps, schedule=schedule, warmup=1.0) == pytest.approx([(n + 1) / steps for n in range(steps)])
+    assert rates(steps, schedule="one_cycle", warmup=1.0)[-1] == 1
 
 
 def test_constant_is_constant() -> None:

@@ -1,0 +1,37 @@
+"""Which precision ``auto`` is on a CPU: a function of the CPU alone, kept by a run that began with another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from segkit.engine import precision
+from segkit.engine.fit import train_and_evaluate
+from segkit.engine.job import Job
+from segkit.engine.precision import Precision, resolve
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("instructions", "name"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_where_the_cpu_has_it(instructions: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: instructions)
+    assert resolve("auto", CPU) == Precision(name, CPU)
+    assert resolve("auto", CPU, "fp32") == Precision("fp32", CPU)  # a run began with it
+    assert resolve("auto", CPU, "fp16") == Precision("fp32", CPU)
+    assert resolve("bf16", CPU) == Precision("bf16", CPU)
+
+
+def test_a_run_keeps_the_precision_that_it_began_with(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    job = make_job(precision="fp32", epochs=1, schedule="constant")
+    assert train_and_evaluate(job).precision == "fp32"
+    assert json.loads((job.folder / "config.json").read_text())["precision"] == "fp32"
+    longer = replace(job, train=job.train.model_copy(update={"epochs": 2, "precision": "auto"}))
+    assert train_and_evaluate(longer, resume=True).precision == "fp32"
