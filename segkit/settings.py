@@ -113,7 +113,7 @@ class TrainSettings(Settings):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
-        description="processes that load data; auto: on CUDA one a core that this process has, at most 8; on a CPU none",
+        description="processes that load data; auto: on CUDA one a core of this process, at most 8",
     )
     patience: int = Field(0, ge=0, description="epochs without a better score after which to stop; 0 is off")
     stop_on_collapse: bool = Field(
