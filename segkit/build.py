@@ -21,7 +21,7 @@ from segkit.options import Option, checked
 from segkit.registry import Component
 from segkit.source import MISSING, Facts, Parameter
 
-_GIVEN = ("num_classes", "ignore_index", "classes")
+_GIVEN = ("num_classes", "ignore_index", "classes", "in_channels")
 _PROMISED = {
     "model": ("forward", "parameters"),
     "loss": ("__call__",),
@@ -105,7 +105,8 @@ def check_options(component: Component, options: Mapping[str, object], where: st
     for name, value in options.items():
         if name in given_names(component.kind):
             giver = "segkit itself" if component.kind == "dataset" else "the dataset"
-            problems.append(f"'{name}' is given by {giver} and cannot be set; remove it")
+            which = " (3: pictures are read as RGB)" if name == "in_channels" else ""
+            problems.append(f"'{name}' is given by {giver}{which} and cannot be set; remove it")
         elif name not in known:
             have = f"Its options: {', '.join(settable)}." if settable else "It has none."
             problems.append(f"{component.name} has no option '{name}'{did_you_mean(name, settable) or '.'} {have}")
@@ -143,7 +144,8 @@ def create(component: Component, options: Mapping[str, object], facts: Mapping[s
     try:
         built = target(**arguments)
     except ConfigError as error:
-        raise ConfigError(error.problems, where=error.where or f"{component.kind} '{component.name}'") from error
+        problems, where = getattr(error, "problems", [str(error)]), getattr(error, "where", "")
+        raise ConfigError(problems, where=where or f"{component.kind} '{component.name}'") from error
     except (SegkitError, KeyboardInterrupt):
         raise
     except BaseException as error:  # whatever somebody else's constructor may raise; if it exits, nothing was trained

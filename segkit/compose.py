@@ -248,7 +248,7 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
 def facts(dataset: Dataset) -> dict[str, Any]:
     """What the dataset alone decides, for the components that ask for it."""
     classes = tuple(dataset.classes)
-    return {"num_classes": len(classes), "ignore_index": dataset.ignore_index, "classes": classes}
+    return {"num_classes": len(classes), "ignore_index": dataset.ignore_index, "classes": classes, "in_channels": 3}
 
 
 def build_model(choice: Choice, dataset: Dataset, *, pretrained: bool = True) -> nn.Module:

@@ -7,6 +7,7 @@ signatures. What is wrong is reported all at once, with the path of the key.
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from segkit.registry import Registry, datasets, losses, metrics, models
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 
 _DEEPEST = 20
+BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 COMPONENTS = {"dataset": datasets, "model": models}
@@ -142,13 +144,16 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
         near = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         raise ConfigError(f"there is no config {path}{did_you_mean(str(path), near)}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        place = re.search(r"line (\d+)", str(error))
+        line = path.read_text("utf-8-sig").splitlines()[int(place[1]) - 1] if place else ""
+        hint = f"; {BACKSLASH}" if re.search(r"\"[^\"]*\\", line) else ""
+        raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
 
 
 def _impossible(tables: Mapping[str, Any]) -> list[str]:
-    """Zero bytes, which no file's name may hold.
+    """Zero bytes, which no file's name may hold, and other control characters, which a backslash has made.
 
     Raises:
         ConfigError: tables in tables in tables: whoever looks at them by recursion would not come back.
@@ -165,6 +170,9 @@ def _impossible(tables: Mapping[str, Any]) -> list[str]:
             waiting += [(f"{place}[{position}]", each, depth + 1) for position, each in enumerate(value)]
         elif isinstance(value, str) and "\0" in value:
             problems.append(f"{place} = {value!r}: a zero byte, which no file's name may hold")
+        elif isinstance(value, str) and value.strip() and (found := re.search(r"[\x01-\x1f]", value)):
+            # "C:\new" holds a line break; what is a separator holds nothing else
+            problems.append(f"{place} = {value!r}: holds the control character {found[0]!r}; {BACKSLASH}")
     return problems
 
 

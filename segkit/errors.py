@@ -84,9 +84,16 @@ class Fault:
 class DataError(SegkitError):
     """An image, a mask, a folder or a split cannot be used; ``fault`` says it in parts where it is a file's."""
 
+    fault: Fault | None = None
+
     def __init__(self, message: object, fault: Fault | None = None) -> None:
         super().__init__(str(message))
         self.fault = message if isinstance(message, Fault) else fault
+
+    def retold(self, message: str) -> DataError:
+        """The error in other words; of a subclass with a constructor of its own, which takes other things, its base."""
+        kind = type(self) if type(self).__init__ is DataError.__init__ else DataError
+        return kind(message, self.fault)
 
 
 class LabelError(DataError):

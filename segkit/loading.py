@@ -143,5 +143,5 @@ def _build(facts: _Facts, folder: Path) -> nn.Module:
     # `weights` are a model's pretrained ones, by convention. They are replaced at once: nothing is to be fetched.
     options = {name: value for name, value in facts.model.options.items() if name != "weights"}
     given = {"num_classes": facts.num_classes, "ignore_index": facts.ignore_index, "classes": tuple(facts.classes)}
-    model: nn.Module = create(component, options, given)
+    model: nn.Module = create(component, options, {**given, "in_channels": 3})
     return model

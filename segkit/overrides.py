@@ -40,9 +40,13 @@ def apply_overrides(tables: dict[str, Any], overrides: Overrides, lists: Collect
             if not isinstance(place, list | dict):
                 problems.append(f"{path}: {'.'.join(keys[:-1])} is {place!r} and holds no keys")
             elif isinstance(place, list):
-                problems.append(f"{path}: say which {keys[0]}, as in {keys[0]}.0.{keys[-1]}=...")
+                numbers = _named(tables[keys[0]], keys[1]) or [0]
+                several = f"{len(numbers)} of them are called '{keys[1]}'; " if len(numbers) > 1 else ""
+                rest = ".".join(keys[2:] or keys[1:])
+                which = " or ".join(f"{keys[0]}.{number}.{rest}=..." for number in numbers)
+                problems.append(f"{path}: {several}say which {keys[0]}, as in {which}")
             else:
-                read = _value(value, place.get(keys[-1])) if isinstance(value, _Text) else value
+                read = _read(value, place.get(keys[-1])) if isinstance(value, _Text) else value
                 if keys[-1] == "name" and read != place.get("name"):
                     _keep_only_scale(place)
                 place[keys[-1]] = read
@@ -74,16 +78,28 @@ def _step(place: Any, key: str, tables_only: bool) -> Any:
             if int(key) == len(place):  # one more, as in loss.1.name=dice
                 place.append({})
             return place[int(key)] if int(key) < len(place) else None
-        return next((row for row in place if isinstance(row, dict) and row.get("name") == key), None)
+        found = [place[number] for number in _named(place, key)]
+        return found[0] if len(found) == 1 else found or None
     if not isinstance(place, dict):
         return None
     return place.setdefault(key, {} if tables_only else [])
 
 
-def _value(text: str, before: Any) -> Any:
-    """TOML where it is TOML, else text; a key that holds text stays text (``dataset.year=2012``)."""
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return str(text)
+def _named(rows: Sequence[Any], name: str) -> list[int]:
+    """The places of the components with this name, which may stand there with its plugin's."""
+    names = [str(row.get("name")) if isinstance(row, dict) else "" for row in rows]
+    return [place for place, each in enumerate(names) if name in (each, each.rpartition("/")[2])]
+
+
+def _read(text: str, before: Any) -> Any:
+    """A value; a key that holds text stays text (``dataset.year=2012``)."""
+    value = read_value(text)
     return str(text) if isinstance(before, str) and not isinstance(value, str | list | dict) else value
+
+
+def read_value(text: str) -> Any:
+    """TOML where it is TOML, else text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:  # a path of Windows in double quotes is no TOML: its backslashes are no escapes
+        return str(text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import textwrap
 import tomllib
 from collections.abc import Mapping
 from enum import Enum
@@ -23,6 +24,7 @@ from segkit.source import MISSING
 if TYPE_CHECKING:
     from segkit.settings import Settings
 
+LONGEST = 120  # letters of a default
 _HEADINGS = {"model": "[model]", "loss": "[[loss]]", "dataset": "[dataset]", "metric": "[[metric]]"}
 
 
@@ -124,7 +126,7 @@ def _options(described: Description) -> list[str]:
     lines = ["Options"]
     settable = described.settable
     for option in settable:
-        value = " (required)" if option.default is MISSING else f" = {option.default!r}"
+        value = " (required)" if option.default is MISSING else f" = {_shown(option.default)}"
         lines.append(f"  {option.name}: {_choices(option.annotation) or 'any'}{value}")
         lines += [paragraph(option.text, "      ")] if option.text else []
     given = [option.name for option in described.options if option.given]
@@ -134,6 +136,15 @@ def _options(described: Description) -> list[str]:
         "",
         *([f"Given, not set: {', '.join(given)}", ""] if given else []),
     ]
+
+
+def _shown(default: object) -> str:
+    """A default in a line; a member of an enum that a file cannot hold by its name, as its value may be anything."""
+    return textwrap.shorten(str(default) if _is_object(default) else repr(default), LONGEST)
+
+
+def _is_object(default: object) -> bool:
+    return isinstance(default, Enum) and not isinstance(default.value, bool | int | float | str)
 
 
 def _table(component: Component, described: Description) -> list[str]:
@@ -149,10 +160,12 @@ def _line(option: Option) -> str:
     if option.default is None:
         return f"# {option.name} = ..."  # TOML has no None: left out is what it means
     line = f"{option.name} = {_toml(option.default)}"
+    if _is_object(option.default):
+        return f"# {option.name} = {_shown(option.default)}"
     try:
         tomllib.loads(line)
     except tomllib.TOMLDecodeError:  # a default that no file can hold
-        return f"# {' '.join(line.split())}"
+        return f"# {option.name} = {_shown(option.default)}"
     return line
 
 

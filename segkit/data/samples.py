@@ -69,6 +69,8 @@ def read(dataset: Dataset, index: int) -> Sample:
     try:
         return checked(dataset[index])
     except Exception as error:
+        if isinstance(error, DataError) and type(error.retold("")) is not type(error):
+            raise error.retold(str(error)) from error  # a loader's process could not hand it over
         files = getattr(dataset, "files", None)
         names = f" ({', '.join(map(str, files(index)))})" if files else ""
         which = f"sample {index} of {type(dataset).__name__}{names}"

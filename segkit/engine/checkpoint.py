@@ -53,6 +53,8 @@ def write_atomically(
         if durable:
             _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch.save tells of a full disk with a RuntimeError, in words of its own
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise  # of a card that has failed, whose weights cannot be read
         reason = "not all of it was taken" if isinstance(error, RuntimeError) else error.strerror or str(error)
         raise WriteError(
             f"{path} could not be written: {reason}{_room(path, needed)}; what was there is intact"

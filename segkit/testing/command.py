@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from segkit.discovery import PluginInfo
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean
 from segkit.foreign import cause
 from segkit.hooks import COMPONENT_HOOKS, HOOKS
+from segkit.overrides import read_value
 from segkit.plugins import table
 from segkit.registry import REGISTRIES, Component
 from segkit.testing.check import CheckFailed, Subject
@@ -205,7 +205,7 @@ def _options(given: Sequence[str], components: Sequence[Component]) -> dict[tupl
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--option {text}: write KEY=VALUE, as in --option gamma=2.0")
-        values[key.strip()] = _value(value.strip())
+        values[key.strip()] = read_value(value.strip())
     if len(components) == 1:  # which says itself what it has
         return {components[0].names: values}
     have: dict[tuple[str, ...], set[str]] = {}
@@ -219,14 +219,6 @@ def _options(given: Sequence[str], components: Sequence[Component]) -> dict[tupl
         if key not in everything and components:
             raise ConfigError(f"--option {key}: no component has it{did_you_mean(key, everything)}")
     return {names: {key: value for key, value in values.items() if key in own} for names, own in have.items()}
-
-
-def _value(text: str) -> Any:
-    """TOML where it is TOML, else text."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _known(given: Sequence[str], components: Sequence[Component]) -> dict[tuple[str, str], str]:

@@ -29,7 +29,7 @@ def build(subject: Subject, num_classes: int = NUM_CLASSES, seed: int = 0) -> nn
     """A new model, in evaluation mode."""
     names = tuple(f"class {index}" for index in range(num_classes))
     with seeded(seed):
-        model = subject.build(num_classes=num_classes, ignore_index=255, classes=names)
+        model = subject.build(num_classes=num_classes, ignore_index=255, classes=names, in_channels=3)
     require(isinstance(model, nn.Module), f"a model is a torch.nn.Module, not {type(model).__name__}")
     model.eval()  # without a chain: that train() and eval() return the model is a rule of its own
     return model  # type: ignore[no-any-return]

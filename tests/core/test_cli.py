@@ -466,6 +466,27 @@ def test_show_writes_as_a_comment_what_no_file_can_hold(site: Any, capsys: pytes
     assert tomllib.loads(table)["big"] == float("inf")
 
 
+def test_show_prints_the_name_of_an_enums_member(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """torchvision's weights are an enum whose members hold the names of a thousand classes."""
+    site.offer("segkit-wide", "wide", "models", {"wide": "wide_model:Wide"})
+    site.module(
+        "wide_model",
+        """
+        import enum
+        class Weights(enum.Enum):
+            BEST = {"categories": [f"class {number}" for number in range(1000)]}
+        class Wide:
+            def __init__(self, num_classes: int, weights: Weights | None = Weights.BEST, of: list = [0] * 1000): ...
+        """,
+    )
+    shown = printed(capsys, "show", "wide")
+    assert "Weights | None = Weights.BEST\n" in shown
+    assert "\n# weights = Weights.BEST\n" in shown
+    assert len(shown.partition("In a config")[0]) < 500
+    as_json = json.loads(printed(capsys, "show", "wide", "--json"))
+    assert next(o for o in as_json["options"] if o["name"] == "weights")["default"] == "Weights.BEST"
+
+
 def test_show_asks_which_plugin_is_meant(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
     site.offer("segkit-core", "core", "losses", {"dice": "no_such_module:Dice"})
     assert main(["show", "dice"]) == 2

@@ -225,3 +225,47 @@ def test_a_very_long_name_is_compared_with_nothing(path: Path) -> None:
     path.write_text(TOML.replace('"dice"', f'"{name}"'))
     assert "did you mean" not in problems(path)[0]
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("in_channels", [1, 3, 4])
+def test_the_channels_of_the_image_are_the_datasets(path: Path, in_channels: int) -> None:
+    for name in ("unet", "smp"):
+        (problem,) = problems(path, f"model.name={name}", f"model.in_channels={in_channels}")
+        assert problem == (
+            "model: 'in_channels' is given by the dataset (3: pictures are read as RGB) and cannot be set; remove it"
+        )
+
+
+def test_of_several_losses_of_one_name_it_is_asked_which(path: Path) -> None:
+    path.write_text(
+        TOML + '\n[[loss]]\nname = "losses/dice"\n\n[[metric]]\nname = "recall"\n[[metric]]\nname = "recall"\n'
+    )
+    (problem,) = problems(path, "loss.dice.scale=2")
+    assert problem == (
+        "loss.dice.scale: 2 of them are called 'dice'; say which loss, as in loss.1.scale=... or loss.2.scale=..."
+    )
+    assert "metric.0.x=... or metric.1.x=..." in problems(path, "metric.recall.x=2")[0]
+    scales = [loss.scale for loss in read_config(path, ["loss.2.scale=2", "loss.losses/dice.smooth=1"]).losses]
+    assert scales == [1.0, 0.5, 2.0]
+
+
+@pytest.mark.parametrize("root", [r"C:\Users\me", r"C:\data", r"data\me"])
+def test_a_backslash_in_double_quotes_is_told_with_what_to_write(path: Path, root: str) -> None:
+    # F40
+    path.write_text(TOML.replace('"data"', f'"{root}"'))
+    with pytest.raises(ConfigError, match=r"not valid TOML: .*; in double quotes a backslash .* single quotes, .*/$"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(("root", "made"), [(r"C:\new", r"'\n'"), (r"data\test", r"'\t'"), (r"C:\bin", r"'\x08'")])
+def test_a_backslash_that_made_a_control_character_is_refused(path: Path, root: str, made: str) -> None:
+    path.write_text(TOML.replace('"data"', f'"{root}"'))
+    (problem,) = problems(path)
+    assert problem.startswith(
+        f"dataset.root = {root.encode().decode('unicode_escape')!r}: holds the control character {made}; in"
+    )
+
+
+@pytest.mark.parametrize("root", [r"C:\Users\me", r"C:\new", r'"C:\Users\me"', r"'C:\new'"])
+def test_a_path_of_windows_works_on_the_command_line(path: Path, root: str) -> None:
+    assert read_config(path, [f"dataset.root={root}"]).dataset.options["root"] == root.strip("'\"")

@@ -19,7 +19,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {  # a model that is not here is asked 
     "unet": [
         {"width": 4},
         {"width": 2, "depth": 2, "padding": "valid", "norm": "none", "dropout": 0.5, "upsample": "nearest"},
-        {"width": 16, "depth": 2, "norm": "group", "in_channels": 5},
+        {"width": 16, "depth": 2, "norm": "group"},
     ],
     "smp": [
         {"encoder": "tu-resnet10t"},
