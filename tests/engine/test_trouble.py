@@ -48,7 +48,7 @@ class Failing(nn.Module):
 def test_what_is_advised_when_memory_runs_out_is_allowed(
     make_job: MakeJob, error: BaseException, accumulate: int, advice: str
 ) -> None:
-    """F31, on a CPU too: parts have to divide the batch."""
+    """On a CPU too: parts have to divide the batch."""
     job = make_job(batch_size=6, accumulate=accumulate, fields={"model": Failing(error)})
     with pytest.raises(TrainingError, match=r"^out of memory on cpu") as caught:
         train_and_evaluate(job)
