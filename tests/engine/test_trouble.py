@@ -74,9 +74,7 @@ def test_a_card_that_fails_while_a_checkpoint_is_written_is_no_full_disk(
         save(*arguments)
 
     monkeypatch.setattr(torch, "save", fails)
-    with pytest.raises(
-        TrainingError, match=r"cpu failed: CUDA error: device-side assert triggered; CUDA_LAUN"
-    ):
+    with pytest.raises(TrainingError, match=r"cpu failed: CUDA error: device-side assert triggered; CUDA_LAUN"):
         train_and_evaluate(make_job())
     assert len(calls) == 2  # nothing more is asked of the card
     assert "could not be written" not in capsys.readouterr().err
