@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from segkit.data.files import PairedFiles
 from segkit.data.pairing import pair_by_stem
 from segkit.data.palette import voc_palette
+from segkit.data.read import read_mask
 from segkit.data.split import SPLITS, split_by_fraction
 from segkit.data.text import read_text
 from segkit.errors import ConfigError, DataError, did_you_mean
 from segkit_folder import proposals, sample
+from segkit_folder.class_file import ClassFile, parse
 
 VOID = 255
 VOID_NAME = "void"
@@ -24,17 +30,18 @@ class FolderDataset(PairedFiles):
     Args:
         root: the folder that everything below is relative to.
         split: train, val or test.
-        classes: the names of the classes in the order of their labels, or a text file with a name a line.
+        classes: the names of the classes in the order of their labels, or a text file with a name a line; it may have
+            labels and colours too, such as ``1 cat 224 64 64`` or CVAT's ``cat:224,64,64::``, which are then believed.
         images: folder of the images; ``{split}`` stands for the split. Its subfolders train, val and test are used
             where they exist; else ``fractions`` splits the images.
         masks: folder of the masks, likewise.
         mask_suffix: what a mask's name has more than its image's, such as "_mask".
         fractions: shares of train, val and test.
         split_seed: another seed, another split by fractions.
-        void: stored labels that mean "not labelled".
+        void: stored labels that mean "not labelled"; left out: 255.
         value_map: stored label -> class index or 255 (void), such as {"0" = 0, "255" = 1}; left out: the index.
         colour_map: class name (or "void") -> RGB, for masks that hold colours.
-        palette: an RGB triple a class; left out: the colours of ``colour_map``, or Pascal VOC's.
+        palette: an RGB triple a class; left out: the colours of ``colour_map`` or the class file, or Pascal VOC's.
     """
 
     label_advice = (
@@ -52,18 +59,16 @@ class FolderDataset(PairedFiles):
         mask_suffix: str = "",
         fractions: Sequence[float] = (0.7, 0.15, 0.15),
         split_seed: int = 0,
-        void: Sequence[int] = (VOID,),
+        void: Sequence[int] | None = None,
         value_map: Mapping[str, int] | None = None,
         colour_map: Mapping[str, Sequence[int]] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
     ) -> None:
         base = Path(root).expanduser()
-        names = _read_names(base, classes) if isinstance(classes, str) else list(classes)
+        listed = _read_classes(base, classes) if isinstance(classes, str) else ClassFile(list(classes))
+        names = listed.names
         if colour_map is not None and value_map is not None:
             raise ConfigError("value_map and colour_map: a mask holds either labels or colours; give one of the two")
-        colours = None if colour_map is None else _colours(colour_map, names)
-        if palette is None:
-            palette = voc_palette(len(names)) if colour_map is None else [colour_map[name] for name in names]
         parts = _by_folder(base, images, masks)
         shared = tuple(name for name, share in zip(SPLITS, fractions, strict=False) if share > 0)
         self.splits = tuple(parts) or shared
@@ -77,30 +82,44 @@ class FolderDataset(PairedFiles):
             pairs = pair_by_stem(base / images, base / masks, mask_suffix)
             chosen = set(split_by_fraction([image.stem for image, _ in pairs], fractions, split_seed)[split])
             pairs = [pair for pair in pairs if pair[0].stem in chosen]
+        colour_map = colour_map or _colours_of_file(listed, pairs if value_map is None else [])
+        colours = None if colour_map is None else _colours(colour_map, names)
+        self.palette_is_assumed = palette is None and colours is None and listed.colours is None
+        if palette is None:
+            palette = [colour_map[name] for name in names] if colour_map else listed.colours or voc_palette(len(names))
+        self.labels_are_stated = value_map is not None
+        self._void = (VOID,) if void is None else tuple(void)
+        values = None
+        if colours is None and (void is not None or value_map is not None or listed.labels):
+            values = _values(listed, self._void, value_map, pairs)
         super().__init__(
             pairs,
             classes=names,
             palette=palette,
-            values=None if colours is not None else _values(names, void, value_map),
+            values=values,
             colours=colours,
-            ignore_index=VOID,
         )
-        self._void = tuple(void)
-        self._mapped = value_map is not None
 
     def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
         """What to do about faulty masks, with options to paste where the counts suggest any."""
         text = super().advice(kind, wrong, stored)
         if not stored:
             return text
+        palette = dict(zip(self.classes, self.palette, strict=True))
         if kind == "black_and_white":
             return proposals.black_and_white(self.classes, stored)
+        if kind == "mixed_void":
+            return proposals.mixed_void(self.classes)
         if kind == "values":
-            return f"{text}{proposals.values(self.classes, wrong, stored, self._void, self._mapped)}"
+            return f"{text}{proposals.values(self.classes, wrong, stored, self._void, self.labels_are_stated)}"
         if kind == "colours":
-            return proposals.colours(dict(zip(self.classes, self.palette, strict=True)), stored)
+            return proposals.colours(palette, stored)
         if kind == "unknown_colours":
             return proposals.unknown_colours(wrong, VOID in (self._colours or {}).values())
+        if kind in ("palette", "palettes", "label_colours"):
+            names = {**dict(enumerate(self.classes)), VOID: VOID_NAME}
+            labels = {label: names[index] for label, index in self._values.items()}
+            return proposals.palettes(palette, labels, stored, self.labels_are_stated, kind == "label_colours")
         return text
 
     @classmethod
@@ -114,16 +133,27 @@ class FolderDataset(PairedFiles):
         return {"classes": "classes.txt"}
 
 
-def _read_names(root: Path, file: str) -> list[str]:
+def _read_classes(root: Path, file: str) -> ClassFile:
     try:
         path = root / file if (root / file).is_file() else Path(file)
-        lines = read_text(path).splitlines()
+        text = read_text(path)
     except DataError as error:
         raise DataError(
             f'classes = "{file}": no readable text file in {root} or {Path.cwd()} ({error}); '
             'give a file with a class name a line, or a list such as ["background", "cat"]'
         ) from None
-    return [line.strip() for line in lines if line.strip()]
+    return parse(text, f'classes = "{file}"')
+
+
+def _colours_of_file(listed: ClassFile, pairs: Sequence[tuple[Path, Path]]) -> dict[str, Sequence[int]] | None:
+    """The colours of a class file as a map, where the masks (the first that tell) hold colours."""
+    for _, mask in pairs[:20] if listed.colours else ():
+        try:
+            read_mask(mask)
+        except DataError as error:
+            if error.fault and error.fault.kind == "colours":
+                return dict(zip(listed.names, listed.colours or (), strict=True))
+    return None
 
 
 def _by_folder(root: Path, images: str, masks: str) -> dict[str, tuple[Path, Path]]:
@@ -141,11 +171,11 @@ def _by_folder(root: Path, images: str, masks: str) -> dict[str, tuple[Path, Pat
     return parts
 
 
-def _values(names: Sequence[str], void: Sequence[int], value_map: Mapping[str, int] | None) -> dict[int, int] | None:
-    """Stored label -> class index; None where nothing was said but what is usual."""
-    if value_map is None and tuple(void) == (VOID,):
-        return None
-    values = {index: index for index in range(len(names))}
+def _values(
+    listed: ClassFile, void: Sequence[int], value_map: Mapping[str, int] | None, pairs: Sequence[tuple[Path, Path]]
+) -> dict[int, int]:
+    """Stored label -> class index."""
+    values = {stored: index for index, stored in enumerate(listed.labels or range(len(listed.names)))}
     if value_map is not None:
         try:
             values = {int(stored): label for stored, label in value_map.items()}
@@ -155,12 +185,22 @@ def _values(names: Sequence[str], void: Sequence[int], value_map: Mapping[str, i
             ) from None
     for stored in void:
         if stored != VOID and values.get(stored, VOID) != VOID:
-            raise ConfigError(
-                f"void: {stored} is also the stored label of class {values[stored]}; "
-                "write a value_map that says which stored label is which class"
-            )
+            advice = "write a value_map that says which stored label is which class"
+            if value_map is None and listed.labels is None:
+                advice = proposals.void_of_a_class(listed.names, void, _labels_of(pairs))
+            raise ConfigError(f"void: {stored} is also the stored label of class {values[stored]}; {advice}")
         values.setdefault(stored, VOID)
     return values
+
+
+def _labels_of(pairs: Sequence[tuple[Path, Path]]) -> Counter[int]:
+    """The labels of masks -> pixels, of those that can be read."""
+    stored: Counter[int] = Counter()
+    for _, mask in pairs:
+        with suppress(DataError):
+            labels, counts = np.unique(read_mask(mask), return_counts=True)
+            stored.update(dict(zip(labels.tolist(), counts.tolist(), strict=True)))
+    return stored
 
 
 def _colours(colour_map: Mapping[str, Sequence[int]], names: Sequence[str]) -> dict[tuple[int, int, int], int]:

@@ -1,26 +1,37 @@
-"""Options to paste into a config, from what the masks hold: TOML that maps their labels or colours to the classes."""
+"""Options to paste into a config, from what the masks hold: TOML that maps their labels or colours to the classes.
+
+What can be pasted is certain; where it is a guess, "?" stands in the place of what a person has to say.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+
+from PIL import ImageColor
 
 Colour = tuple[int, int, int]
 
 VOID = 255
+VOID_COLOUR = (224, 224, 192)  # of Pascal VOC's borders
 AT_THE_END = ", at the end of the config:\n\n"
 
 
 def black_and_white(classes: Sequence[str], stored: Mapping[int, int]) -> str:
-    """Two classes and masks of 0 and 255; where others hold 1 too, both may be the class."""
-    void = f'in [dataset] value_map = {{ "0" = 0, "1" = 1, "255" = {VOID} }}'
-    if stored.get(1):
-        both = 'value_map = { "0" = 0, "1" = 1, "255" = 1 }'
-        return f"other masks hold 1. Where 255 means unlabelled, {void}; where both are '{classes[1]}', {both}"
+    """Two classes and masks of 0 and 255."""
     return (
-        f"where it does mean unlabelled, {void}; where it is the class "
-        f"'{classes[1]}'{AT_THE_END}{_value_map(classes, [0, VOID], stored)}"
+        f"where it does mean unlabelled, in [dataset] void = [{VOID}]; where it is the class "
+        f"'{classes[1]}'{AT_THE_END}{_value_map(classes, {0: 0, VOID: 1}, stored)}"
+    )
+
+
+def mixed_void(classes: Sequence[str]) -> str:
+    """Two classes, and 255 only in masks that lack 1."""
+    return (
+        f"where it means unlabelled, in [dataset] void = [{VOID}]; where it is '{classes[1]}' too, "
+        f'value_map = {{ "0" = 0, "1" = 1, "{VOID}" = 1 }}'
     )
 
 
@@ -36,38 +47,104 @@ def values(
         void: the option as it is.
         mapped: whether a value map is there already.
     """
+    labels = [label for label in sorted(stored) if label != VOID or len(stored) == len(classes)]
     text = ""
     if 0 < len(wrong) <= 5:
         text = f"; where {' and '.join(map(str, sorted(wrong)))} mean{'s' * (len(wrong) == 1)} unlabelled, "
         text += f"in [dataset] void = {sorted({*void, *wrong})}"
     elif wrong:
         text = "; so many labels come of blended or compressed edges: then export the masks again"
-    labels = sorted(stored)
-    if len(labels) == len(classes) + 1 and VOID in labels:
-        labels.remove(VOID)
-    if mapped or len(labels) != len(classes):
+    if mapped:
         return text
-    return f"{text}; where the labels are the classes in this order{AT_THE_END}{_value_map(classes, labels, stored)}"
+    if labels == list(range(len(classes) + 1)) and labels[-1] in wrong:
+        numbers = ", ".join(f'"{label}" = {label - 1 if label else VOID}' for label in labels)
+        return f"; where 0 means unlabelled, in [dataset] value_map = {{ {numbers} }}{text}"
+    if len(labels) != len(classes):
+        return text
+    names = {label: index for index, label in enumerate(labels)}
+    return f"{text}; where the labels are the classes in this order{AT_THE_END}{_value_map(classes, names, stored)}"
+
+
+def void_of_a_class(classes: Sequence[str], void: Sequence[int], stored: Mapping[int, int]) -> str:
+    """What to do where a label of ``void`` is a class's too: the classes are the other labels, if these are there.
+
+    Args:
+        classes: names.
+        void: the option.
+        stored: labels of the masks -> pixels.
+    """
+    labels = [label for label in range(len(classes) + len(void)) if label not in void][: len(classes)]
+    if labels[-1] not in stored or not stored.keys() <= {*labels, *void, VOID}:
+        return "write a value_map that says which stored label is which class"
+    names = {**dict.fromkeys(void, VOID), **{label: index for index, label in enumerate(labels)}}
+    shown = f"{labels[0]} to {labels[-1]}" if len(labels) > 1 else str(labels[0])
+    return (
+        f"the masks hold {', '.join(map(str, sorted(stored)))}, so the classes are {shown}: leave `void` out, and add"
+        f"{AT_THE_END}{_value_map(classes, dict(sorted(names.items())), stored)}"
+    )
 
 
 def colours(palette: Mapping[str, Colour], stored: Mapping[Colour, int]) -> str:
-    """Masks of colours: the map by the palette where it fits, else black first, then the most frequent colour.
+    """Masks of colours: the map by the palette, or by classes that are called as their colours; else to be filled in.
 
     Args:
         palette: class -> the colour it is drawn in.
         stored: colours -> pixels.
     """
-    others = [colour for colour in stored if colour not in palette.values()]
-    if len(others) <= 1 and len(stored) - len(others) > 1:  # black alone proves nothing, it is in every palette
-        return _colour_map("by the palette", [*palette.items(), *(("void", colour) for colour in others)], stored)
-    ordered = sorted(stored, key=lambda colour: (colour != (0, 0, 0), -stored[colour], colour))
-    spare = len(stored) == len(palette) + 1 and "void" not in palette
-    names = [*palette, "void"] if spare else list(palette)
-    names += [f"class_{index}" for index in range(len(names), len(stored))]
-    reason = "here by their share, so put the names right; what is unlabelled is called void"
+    called = {name: _colour_called(name) for name in palette}
+    by_name = {name: colour for name, colour in called.items() if colour in stored}
+    for reason, known in (("by the palette", palette), ("by the names", by_name)):
+        others = [colour for colour in stored if colour not in known.values()]
+        proof = {*stored}.intersection(known.values()) - {(0, 0, 0)}  # black alone is none, it is in every palette
+        if len(others) <= 1 and proof and len(known) == len(palette):
+            void = [("void" if colour == VOID_COLOUR else "?1", colour) for colour in others]
+            return _colour_map(reason, [*known.items(), *void], stored)
+    reason = "put a class in the place of each ?, or void for what is unlabelled"
     if not 0 <= len(stored) - len(palette) <= 1:
         reason += f"; {len(stored)} colours for {len(palette)} classes, so change `classes` too"
-    return _colour_map(reason, list(zip(names, ordered, strict=False)), stored)
+    ordered = sorted(stored, key=lambda colour: (-stored[colour], colour))
+    return _colour_map(reason, [(f"?{number}", colour) for number, colour in enumerate(ordered, 1)], stored)
+
+
+def palettes(
+    palette: Mapping[str, Colour],
+    labels: Mapping[int, str],
+    stored: Mapping[tuple[int, Colour], int],
+    mapped: bool,
+    by_label: bool,
+) -> str:
+    """Masks whose palettes differ: the map that reads them by colours.
+
+    Each colour is the class that most masks draw in it. Where that leaves colours over, their classes and those of
+    the colours they contend with are to be filled in.
+
+    Args:
+        palette: class -> the colour it is drawn in.
+        labels: stored label -> class, or void.
+        stored: label and colour -> masks.
+        mapped: whether a value map is there already.
+        by_label: whether the labels may be right, and the colours differ for no reason.
+    """
+    hint = "where the labels are right whatever the colours, write a value_map; else " * (by_label and not mapped)
+    hint += "read the masks by their colours: " + "take value_map out, and " * mapped
+    masks: Counter[Colour] = Counter()
+    for (_, colour), count in stored.items():
+        masks[colour] += count
+    greys = {name: (label, label, label) for label, name in labels.items()}
+    for known in (palette, greys):
+        if {*masks} <= {*known.values(), VOID_COLOUR}:
+            return hint + colours(known, masks)
+    chosen: dict[str, Colour] = {}
+    for label, colour in sorted(stored, key=lambda pair: -stored[pair]):
+        if labels[label] not in chosen and colour not in chosen.values():
+            chosen[labels[label]] = colour
+    rest = {colour for colour in masks if colour not in chosen.values()}
+    unsure = {labels[label] for label, colour in stored if colour in rest}
+    sure = [(name, chosen[name]) for name in [*palette, "void"] if name in chosen and name not in unsure]
+    open_ = sorted(rest | {chosen[name] for name in unsure & chosen.keys()})
+    names = [*sure, *((f"?{number}", colour) for number, colour in enumerate(open_, 1))]
+    reason = "as most masks have it" + "; put a class in the place of each ?" * bool(open_)
+    return hint + _colour_map(reason, names, masks)
 
 
 def unknown_colours(wrong: Mapping[Colour, int], has_void: bool) -> str:
@@ -77,11 +154,11 @@ def unknown_colours(wrong: Mapping[Colour, int], has_void: bool) -> str:
     return f"where it means unlabelled, add to [dataset.colour_map]: void = {list(*wrong)}; else correct the mask"
 
 
-def _value_map(classes: Sequence[str], labels: Sequence[int], stored: Mapping[int, int]) -> str:
+def _value_map(classes: Sequence[str], labels: Mapping[int, int], stored: Mapping[int, int]) -> str:
     total = sum(stored.values())
+    names = {**dict(enumerate(classes)), VOID: "void"}
     lines = [
-        f'"{label}" = {index}  # {classes[index]}, {stored.get(label, 0) / total:.1%}'
-        for index, label in enumerate(labels)
+        f'"{label}" = {index}  # {names[index]}, {stored.get(label, 0) / total:.1%}' for label, index in labels.items()
     ]
     return "[dataset.value_map]\n" + "\n".join(lines)
 
@@ -89,11 +166,16 @@ def _value_map(classes: Sequence[str], labels: Sequence[int], stored: Mapping[in
 def _colour_map(reason: str, names: Sequence[tuple[str, Colour]], stored: Mapping[Colour, int]) -> str:
     total = sum(stored.values())
     lines = [f"{_key(name)} = {list(colour)}  # {stored.get(colour, 0) / total:.1%}" for name, colour in names]
-    if "right" in reason:
-        lines = ["# guessed by share: look at a mask, and put every name right", *lines]
     return f"say which colour is which class ({reason}){AT_THE_END}[dataset.colour_map]\n" + "\n".join(lines)
 
 
 def _key(name: str) -> str:
     """A key of TOML: quoted where it must be."""
     return name if re.fullmatch("[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
+def _colour_called(name: str) -> Colour | None:
+    try:
+        return ImageColor.getrgb(name)[:3]
+    except ValueError:
+        return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,18 +69,47 @@ def _unknown_colours_fault(
     return Fault("unknown_colours", str(path), "colours that the colour map lacks", advice, detail, wrong, stored)
 
 
-def refuse_colours(path: Path, pixels: NDArray[np.int32]) -> NoReturn:
-    """Say that a mask holds colours (as numbers, ``[H,W]``) where labels are expected.
+def labels_of_greys(path: Path, pixels: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """The labels of a mask that stores grey values as colours (as numbers, ``[H,W]``): (k, k, k) is label k.
 
     Raises:
-        LabelError: always.
+        LabelError: a pixel is not grey.
     """
+    greys = pixels & 255
+    if (greys * 0x010101 == pixels).all():
+        return greys.astype(np.uint8)
     stored = _counted(pixels)
     if len(stored) > MOST_COUNTED:
         raise LabelError(_blended_fault(path, f"{len(stored):,}"))
     advice = "export it again as a PNG of grey values or with a palette, a label for each class"
     what, detail = "the mask holds colours, not labels", f"{len(stored)} colours"
     raise LabelError(Fault("colours", str(path), what, advice, detail, stored=stored))
+
+
+def refuse_alpha(path: Path, image: Image.Image) -> None:
+    """Refuse a mask whose alpha channel differs where its colour is the same: the colours alone are not the labels.
+
+    Raises:
+        LabelError: it does.
+    """
+    if image.mode not in ("RGBA", "RGBa", "LA", "La", "PA"):
+        return
+    alpha = np.asarray(image.getchannel(len(image.getbands()) - 1), dtype=np.int64)
+    if alpha.min() == alpha.max():
+        return
+    pixels = rgb_numbers(path, image)
+    colours, pairs = np.unique(pixels), np.unique(pixels.astype(np.int64) << 8 | alpha)
+    if len(pairs) == len(colours):
+        return
+    alphas = [str(pair & 255) for pair in pairs.tolist()]
+    if len(colours) == 1:
+        what = "the labels are in the alpha channel: the colour is the same everywhere"
+        advice = "save that channel as the mask, in Pillow Image.open(mask).getchannel('A').save(mask)"
+        raise LabelError(Fault("alpha", str(path), what, advice, f"alpha {first_few(alphas)}"))
+    what = "the alpha channel differs where the colour is the same, so the colours alone are not the labels"
+    advice = "export the mask without transparency, one colour or grey value a class"
+    detail = f"{len(colours)} colours, {len(pairs)} with alpha"
+    raise LabelError(Fault("alpha", str(path), what, advice, detail))
 
 
 def _blended_fault(path: Path, colours: str) -> Fault:

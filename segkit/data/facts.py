@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.leaks import Fingerprint, fingerprint
+from segkit.data.palette import Drawn
 from segkit.data.places import histograms, places_of
 from segkit.data.sample import Dataset, checked
 from segkit.data.seams import Seams, seams
@@ -24,6 +26,7 @@ class Facts(NamedTuple):
         places: class -> some of its pixels, as flat indices.
         fingerprint: by which the same picture is known again.
         seams: how often labels lie in between those of two neighbours.
+        drawn: stored label -> the colour, uint8 ``[3]``, in which the mask's palette draws it.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Facts(NamedTuple):
     places: dict[int, NDArray[np.int32]]
     fingerprint: Fingerprint
     seams: Seams
+    drawn: dict[int, NDArray[np.uint8]]
 
 
 def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
@@ -63,7 +67,12 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
         places=places_of(mask, classes, bands),
         fingerprint=fingerprint(np.stack([*sample.image.numpy()], axis=-1)),  # as permute, without slow strides
         seams=seams(mask),
+        drawn={label: np.array(colour, np.uint8) for label, colour in _drawn(dataset, index, stored).items()},
     )
+
+
+def _drawn(dataset: Any, index: int, present: Collection[int]) -> Drawn:
+    return dataset.drawn(index, present) if hasattr(dataset, "drawn") else {}
 
 
 def _fault(dataset: Dataset, index: int, split: str, error: BaseException) -> Fault:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from segkit.data.colours import MOST_COUNTED
 from segkit.data.faults import told
-from segkit.data.read import image_size, read_image, read_mask
+from segkit.data.palette import Colour, Drawn, drawn_by, palette_faults
+from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL, image_size, mask_palette, read_image, read_mask
 from segkit.data.sample import Palette, Sample
 from segkit.data.text import composed
 from segkit.errors import ConfigError, Fault, LabelError, first_few
@@ -23,6 +25,7 @@ from segkit.errors import ConfigError, Fault, LabelError, first_few
 LONGEST_NAME = 100
 """Characters of a class's name: it heads columns and captions, and a table is as wide as the longest."""
 
+VOID = 255
 _NOT_A_LABEL = -1
 
 
@@ -34,9 +37,14 @@ class PairedFiles:
         pairs: (image, mask) paths in order.
         names: what the samples are called: stems, or paths where these are not unique.
         label_advice: what a person can do about a label that is not allowed.
+        void_is_assumed: whether 255 is void only because nothing else was said.
+        palette_is_assumed: whether the colours are nobody's statement about the masks, but a default.
+        labels_are_stated: whether a person has said which stored label is which class.
     """
 
     label_advice = "correct the mask"
+    palette_is_assumed = False
+    labels_are_stated = False
 
     def __init__(
         self,
@@ -46,7 +54,7 @@ class PairedFiles:
         palette: Sequence[Sequence[int]],
         values: Mapping[int, int] | None = None,
         colours: Mapping[tuple[int, int, int], int] | None = None,
-        ignore_index: int = 255,
+        ignore_index: int | None = None,
     ) -> None:
         """Prepare to read ``pairs``; no file is opened yet.
 
@@ -57,7 +65,7 @@ class PairedFiles:
             values: stored label -> class index or ``ignore_index``; left out: every class index and ``ignore_index``
                 stand for themselves.
             colours: RGB -> class index or ``ignore_index``, where the masks hold colours.
-            ignore_index: the label of void pixels; 255 is what VOC, Cityscapes and most others store.
+            ignore_index: the label of void pixels; left out: 255, which is what VOC, Cityscapes and most others store.
 
         Raises:
             ConfigError: the palette, ``values`` or ``colours`` do not fit the classes.
@@ -65,13 +73,13 @@ class PairedFiles:
         self.pairs = list(pairs)
         self.classes = tuple(classes)
         self.palette: Palette = tuple((red, green, blue) for red, green, blue in palette)
-        self.ignore_index = ignore_index
+        self.void_is_assumed = values is None and colours is None and ignore_index is None
+        self.ignore_index = VOID if ignore_index is None else ignore_index
         self._colours = None if colours is None else dict(colours)
-        self._void_is_assumed = values is None and colours is None
-        own = [*range(len(self.classes)), ignore_index]
+        own = [*range(len(self.classes)), self.ignore_index]
         self._values = {label: label for label in own} if values is None else dict(values)
         self._check_classes(own)
-        self._table = np.full(65536, _NOT_A_LABEL, dtype=np.int16)  # 65536: masks may have 16 bits
+        self._table = np.full(HIGHEST_LABEL + 1 - LOWEST_LABEL, _NOT_A_LABEL, dtype=np.int16)  # -1 is its last entry
         for stored, label in self._values.items():
             self._table[stored] = label
         self.names = _short_names([image for image, _ in self.pairs])
@@ -93,8 +101,10 @@ class PairedFiles:
             if label not in own:
                 raise ConfigError(f"class index {label} in the map of labels: allowed are {self._indices()}")
         for stored in self._values:
-            if not 0 <= stored <= 65535:
-                raise ConfigError(f"stored label {stored} in the map of labels: masks hold 0 to 65535")
+            if not LOWEST_LABEL <= stored <= HIGHEST_LABEL:
+                raise ConfigError(
+                    f"stored label {stored} in the map of labels: masks hold {LOWEST_LABEL} to {HIGHEST_LABEL}"
+                )
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -119,13 +129,14 @@ class PairedFiles:
 
     @property
     def stores_indices(self) -> bool:
-        """Whether the masks' own labels are the class indices, no map between them."""
-        return self._void_is_assumed
+        """Whether the masks' own labels are the class indices."""
+        own = {stored: label for stored, label in self._values.items() if label != self.ignore_index}
+        return self._colours is None and own == {index: index for index in range(len(self.classes))}
 
     @property
     def reading(self) -> str:
         """All besides the files that decides the labels: what was noted of them holds as long as both are the same."""
-        return repr((len(self.classes), self.ignore_index, self._void_is_assumed, self._values, self._colours))
+        return repr((len(self.classes), self.ignore_index, self._values, self._colours))
 
     def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
         """What to do about a kind of fault of one or many masks; ``""`` where the fault's own advice is all there is.
@@ -137,7 +148,37 @@ class PairedFiles:
         """
         if kind in ("values", "black_and_white"):
             return f"allowed are {self._allowed()}; {self.label_advice}"
+        if kind in ("palette", "palettes", "label_colours"):
+            return (
+                f"save the masks again from their source, all with one palette or as grey values; {self.label_advice}"
+            )
         return self.label_advice if kind == "colours" else ""
+
+    def drawn(self, index: int, present: Collection[int]) -> dict[int, Colour]:
+        """The colours in which the palette of mask ``index`` draws its stored labels; of those that tell labels apart.
+
+        Only the file's header is read.
+
+        Args:
+            index: of the sample.
+            present: the class indices (and ``ignore_index``) that the mask holds.
+        """
+        if self._colours is not None or not (palette := mask_palette(self.pairs[index][1])):
+            return {}
+        several = Counter(self._values.values())
+        used = [stored for stored, label in self._values.items() if label in present and several[label] == 1]
+        return drawn_by(palette, list(self._values), used)
+
+    def palette_faults(self, masks: Mapping[str, Drawn]) -> list[Fault]:
+        """What is wrong where the palettes of masks contradict each other, or the palette of the classes.
+
+        Args:
+            masks: file -> what :meth:`drawn` says of it.
+        """
+        # a map of the labels says more than colours that nobody chose
+        own = () if self.palette_is_assumed and not self.stores_indices else self.palette
+        common = ((0, 0, 0),) if self.palette_is_assumed else ()
+        return palette_faults(masks, self._values, [*self.classes], own, self.ignore_index, common)
 
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
         image_path, mask_path = self.pairs[index]
@@ -146,17 +187,13 @@ class PairedFiles:
             if stored.shape != size:
                 raise LabelError(_size_fault(image_path, size, mask_path, stored.shape))
             labels = self._table[stored]  # [H,W]
-            if labels.min() < 0 or (self._void_is_assumed and self._is_black_and_white(stored)):
+            if labels.min() < 0:
                 raise LabelError(self._label_fault(mask_path, stored))
         except LabelError as error:
             if error.fault is None:
                 raise
             raise LabelError("\n".join(told([error.fault], self.advice)), error.fault) from None
         return torch.from_numpy(labels.astype(np.uint8))
-
-    def _is_black_and_white(self, stored: NDArray[Any]) -> bool:
-        """Two classes and a mask of 0 and 255 alone: 255 is far likelier the foreground than void."""
-        return len(self.classes) == 2 and stored.max() == 255 and bool(np.isin(stored, (0, 255)).all())
 
     def _label_fault(self, path: Path, stored: NDArray[Any]) -> Fault:
         values, counts = (each.tolist() for each in np.unique(stored, return_counts=True))
@@ -166,19 +203,16 @@ class PairedFiles:
             what = f"more than {MOST_COUNTED} labels that are not allowed, as of a photograph or of blended edges"
             advice = f"allowed are {self._allowed()}; export the mask again without anti-aliasing, as PNG"
             return Fault("blended", str(path), what, advice, f"{len(wrong):,}, from {min(wrong)} to {max(wrong)}")
-        if wrong:
-            kind, what = "values", "labels that are not allowed"
-            detail = first_few([f"{value}: {count:,} pixels" for value, count in wrong.items()])
-        else:
-            kind, what = "black_and_white", "the only labels are 0 and 255, and 255 is void where nothing else is said"
-            detail = ""
-        return Fault(kind, str(path), what, self.advice(kind, {}, {}), detail, wrong, pixels)
+        detail = first_few([f"{value}: {count:,} pixels" for value, count in wrong.items()])
+        return Fault(
+            "values", str(path), "labels that are not allowed", self.advice("values", {}, {}), detail, wrong, pixels
+        )
 
     def _indices(self) -> str:
         return f"0 to {len(self.classes) - 1} ({len(self.classes)} classes) and {self.ignore_index} (void)"
 
     def _allowed(self) -> str:
-        if self._void_is_assumed:
+        if self.stores_indices and len(self._values) == len(self.classes) + 1:
             return self._indices()
         mapped = [
             f"{stored} -> {'void' if label == self.ignore_index else label}" for stored, label in self._values.items()

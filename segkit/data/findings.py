@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,8 @@ from segkit.data.leaks import same_pictures, similar_pictures
 from segkit.data.resize import Resize, resized_size
 from segkit.data.sample import Dataset
 from segkit.data.seams import interpolated
+from segkit.data.stamps import files_of
+from segkit.data.subset import Subset
 from segkit.errors import Fault, first_few
 from segkit.settings import AugmentSettings
 
@@ -80,15 +82,83 @@ def _adviser(dataset: Dataset, good: Sequence[Facts]) -> Advise | None:
     def advise(kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
         if not good or not stored:
             return str(advice(kind, wrong, stored))
+        counts = np.sum([each.counts for each in good], axis=0)
         if kind == "colours":
-            return f"{len(good)} other masks hold labels; export this one as they were"
-        if kind in ("values", "black_and_white") and getattr(dataset, "stores_indices", False):
-            counts = np.sum([each.counts for each in good], axis=0)[:-1]
-            own = {label: int(pixels) for label, pixels in enumerate(counts) if pixels}
+            if counts[1:-1].any():
+                return f"{len(good)} other masks hold labels; export this one as they were"
+            greys = {(0, 0, 0): int(counts[0]), (255, 255, 255): int(counts[-1])}  # masks without any other colour
+            return str(advice(kind, wrong, Counter(stored) + Counter(greys)))
+        if kind == "values" and getattr(dataset, "stores_indices", False):
+            own = {label: int(pixels) for label, pixels in enumerate(counts[:-1]) if pixels}
             return str(advice(kind, wrong, Counter(stored) + Counter(own)))
         return str(advice(kind, wrong, wrong or stored))  # what the good masks store is not known
 
     return advise
+
+
+def of_palettes(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]) -> list[Finding]:
+    """Masks whose palettes contradict each other, or that of the classes."""
+    dataset, masks = _masks(facts, splits)
+    drawn = {
+        file: {label: tuple(colour.tolist()) for label, colour in each.drawn.items()}
+        for file, (_, each) in masks.items()
+    }
+    if not any(drawn.values()):
+        return []
+    faults = dataset.palette_faults(drawn)
+    files = [file for fault in faults for file in fault.file.split(" and ") if file in masks]
+    where = ", ".join(dict.fromkeys(masks[file][0] for file in files))
+    return [
+        Finding(
+            group.kind,
+            "warning" if group.kind == "label_colours" and dataset.labels_are_stated else "error",
+            where,
+            group.told(dataset.advice),
+            tuple(files),
+        )
+        for group in grouped(faults)
+    ]
+
+
+def of_black_and_white(
+    facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset], others: Iterable[Fault]
+) -> list[Finding]:
+    """Masks of two classes that hold 255 and no 1, where nobody said that 255 is void: it is likelier the foreground.
+
+    Where other masks hold 1 this is a warning, and where one holds both 1 and 255 nothing is odd.
+    """
+    dataset, masks = _masks(facts, splits)
+    if "train" not in facts or len(dataset.classes) != 2 or not getattr(dataset, "void_is_assumed", False):
+        return []
+    odd = {file: each for file, each in masks.items() if each[1].counts[2] and not each[1].counts[1]}
+    ones = sum(bool(each.counts[1]) for _, each in masks.values()) + sum(1 in fault.stored for fault in others)
+    if not odd or any(each.counts[1] and each.counts[2] for _, each in masks.values()):
+        return []
+    if ones:
+        kind, what = "mixed_void", f"255, which is read as void, and no 1, while {ones} other masks hold 1 and no 255"
+    elif any(each.counts[0] for _, each in masks.values()):
+        kind, what = "black_and_white", "the only labels are 0 and 255, and 255 is void where nothing else is said"
+    else:
+        return []
+    faults = [
+        Fault(kind, file, what, stored={0: int(each.counts[0]), 255: int(each.counts[2])})
+        for file, (_, each) in odd.items()
+    ]
+    where = ", ".join(dict.fromkeys(split for split, _ in odd.values()))
+    (group,) = grouped(faults)
+    return [Finding(kind, "warning" if ones else "error", where, group.told(dataset.advice), tuple(odd))]
+
+
+def _masks(
+    facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]
+) -> tuple[Any, dict[str, tuple[str, Facts]]]:
+    """The dataset of the first split, and the split and facts of each mask by its file, or by its name without one."""
+    first: Any = next(iter(splits.values()))
+    masks = {}
+    for split, those in facts.items():
+        for each, files in zip(those, files_of(splits[split]), strict=True):
+            masks[str(files[-1]) if files else f"{split}/{each.name}"] = (split, each)
+    return (first.dataset if isinstance(first, Subset) else first), masks
 
 
 def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) -> list[Finding]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from segkit.data.colours import labels_of_colours, refuse_colours, rgb_numbers
+from segkit.data.colours import labels_of_colours, labels_of_greys, refuse_alpha, rgb_numbers
 from segkit.data.rgb import Pixels, as_rgb, bands_fault, rawmode_of
 from segkit.data.tiff import contents
 from segkit.errors import DataError, Fault, LabelError
@@ -32,6 +32,9 @@ MAX_PIXELS = 100_000_000
 
 MAX_BYTES = 1 << 30
 """10,000 x 10,000 pixels of RGBA with 16 bits a channel are 800 MB; a file with holes claims any size."""
+
+LOWEST_LABEL, HIGHEST_LABEL = -32768, 65535
+"""Labels of a mask; what is beyond is the ids of single objects, or no labels."""
 
 _lifting = threading.Lock()
 _intact: set[int] = set()  # stamps of the masks whose checksums were right
@@ -84,17 +87,19 @@ def read_image(path: str | Path, most_pixels: int = MAX_PIXELS) -> Pixels:
 
 
 def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | None = None) -> NDArray[Any]:
-    """The labels of a mask as they are stored, uint8 or uint16 ``[H,W]``, upright.
+    """The labels of a mask as they are stored, uint8, uint16 or (where one is negative) int32 ``[H,W]``, upright.
 
     Palette indices stay indices, 1-bit masks become 0 and 1, grey of 2 and 4 bits is not stretched to 0..255, and that
-    of a TIFF whose zero is white is not inverted.
+    of a TIFF whose zero is white is not inverted. Where red, green and blue are the same in every pixel, that value is
+    the label. Floating-point masks are labels where all their values are whole.
 
     Args:
         path: PNG, GIF, BMP, TIFF or lossless WebP.
         colours: RGB -> label. With it the mask is read by its colours whatever way it stores them.
 
     Raises:
-        LabelError: lossily compressed, colours without ``colours`` or not in it, or no whole numbers of 0..65535.
+        LabelError: lossily compressed, colours without ``colours`` or not in it, an alpha channel that says more than
+            the colours, or no whole numbers of -32768..65535.
         DataError: missing, empty, damaged, of another format or too large.
     """
     path = Path(path)
@@ -102,24 +107,52 @@ def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | No
         _refuse_lossy(path, image, head)
         _refuse_several(path, image)
         turn = _turn(image)
+        _refuse_deep_colours(path, image)
         bits, inverted = _grey_bits(image, head), _is_inverted(image)
         image.load()
         if image.format == "PNG":
             _refuse_wrong_checksum(path)
         if turn is not None:
             image = image.transpose(turn)
+        refuse_alpha(path, image)
         if colours is not None:
             return labels_of_colours(path, rgb_numbers(path, image), colours)
         if image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr"):
-            refuse_colours(path, rgb_numbers(path, image))
+            return labels_of_greys(path, rgb_numbers(path, image))
         values = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA", "La") else image)
+        if image.format == "TIFF" and image.tag_v2.get(339, (1,))[0] == 2 and values.dtype == np.uint8:  # type: ignore[attr-defined]
+            return values.view(np.int8).astype(np.int32)  # signed bytes, which Pillow does not know
     if values.dtype == bool or values.dtype == np.uint8:
         values = ~values if inverted else values
         return values.astype(np.uint8) // np.uint8(255 // (2**bits - 1))
-    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 65535:
-        what, detail = "labels are whole numbers of 0 to 65535", f"{values.dtype} from {values.min()} to {values.max()}"
-        raise LabelError(Fault("not_integers", str(path), what, "save the mask as a PNG of 8 or 16 bits", detail))
-    return values.astype(np.uint16)
+    return _whole_numbers(path, values)
+
+
+def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
+    low, high = values.min(), values.max()
+    if not np.isfinite((low, high)).all():
+        what = "labels are whole numbers, and the mask holds NaN or infinity"
+        advice = "give the pixels without a value a label of their own, as np.nan_to_num(mask, nan=255) does"
+        raise LabelError(Fault("not_integers", str(path), what, advice))
+    between = values.dtype.kind == "f" and (values != np.rint(values)).any()
+    if low < LOWEST_LABEL or high > HIGHEST_LABEL or between:
+        what = f"labels are whole numbers of {LOWEST_LABEL} to {HIGHEST_LABEL}"
+        advice = "save the mask as a PNG of 8 or 16 bits"
+        if not between:
+            advice += "; numbers beyond are mostly ids of single objects: export the classes instead"
+        raise LabelError(Fault("not_integers", str(path), what, advice, f"{values.dtype} from {low} to {high}"))
+    return values.astype(np.int32 if low < 0 else np.uint16)
+
+
+def mask_palette(path: Path) -> list[tuple[int, int, int]] | None:
+    """The colours of a mask's palette by index, from the file's header; None where it has none.
+
+    Raises:
+        DataError: missing, empty, of another format or too large.
+    """
+    with _opened(path) as (image, _):
+        colours = image.getpalette("RGB") if image.mode in ("P", "PA") else None
+    return None if colours is None else list(zip(colours[::3], colours[1::3], colours[2::3], strict=False))
 
 
 def image_size(path: str | Path, most_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -278,6 +311,13 @@ def _refuse_several(path: Path, image: Image.Image) -> None:
         raise LabelError(
             Fault("several", str(path), "more than one picture in the file of a mask", advice, f"{frames}")
         )
+
+
+def _refuse_deep_colours(path: Path, image: Image.Image) -> None:
+    """Pillow keeps the upper 8 bits of colours of 16, and of a small label nothing."""
+    if image.mode in ("LA", "RGB", "RGBA") and "16" in rawmode_of(image):
+        what, advice = "colours of 16 bits a channel, of which 8 are read", "save the labels as a grey PNG"
+        raise LabelError(Fault("deep_colours", str(path), what, advice, rawmode_of(image).partition(";")[0]))
 
 
 def _refuse_wrong_checksum(path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from segkit.data.files import PairedFiles
 from segkit.data.palette import voc_palette
 from segkit.data.sample import Dataset
+from segkit.data.scan import scan_splits
 from segkit.errors import ConfigError, Fault, LabelError
 
 LABELS = np.array([[0, 1, 2], [2, 255, 0]], dtype=np.uint8)
@@ -125,27 +126,38 @@ def test_labels_missing_from_the_map_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("F23")
-def test_black_and_white_masks_of_two_classes_are_refused(tmp_path: Path) -> None:
+def test_whether_0_and_255_are_black_and_white_is_seen_from_all_masks(tmp_path: Path) -> None:
     black_and_white = np.array([[0, 255], [255, 0]], dtype=np.uint8)
-    message = (
-        r"the only labels are 0 and 255, .*void.*; allowed are 0 to 1 \(2 classes\) and 255 \(void\); correct the mask$"
+    dataset = paired(tmp_path, black_and_white, classes=2)
+    assert dataset.mask(0).tolist() == [[0, 255], [255, 0]]
+    (error,) = scan_splits({"train": dataset}, progress=False).errors
+    assert error.kind == "black_and_white"
+    assert error.text.endswith(
+        "cat.png: the only labels are 0 and 255, and 255 is void where nothing else is said; "
+        "allowed are 0 to 1 (2 classes) and 255 (void); correct the mask"
     )
-    with pytest.raises(LabelError, match=message) as caught:
-        paired(tmp_path, black_and_white, classes=2).mask(0)
-    assert fault_of(caught).kind == "black_and_white"
-    assert fault_of(caught).stored == {0: 2, 255: 2}
-    assert not fault_of(caught).wrong
-    assert paired(tmp_path, black_and_white, classes=2, values={0: 0, 255: 1}).mask(0).tolist() == [[0, 1], [1, 0]]
-    meant = paired(tmp_path, black_and_white, classes=2, values={0: 0, 1: 1, 255: 255})
-    assert meant.mask(0).tolist() == [[0, 255], [255, 0]]
-    assert paired(tmp_path, black_and_white).mask(0).max() == 255  # three classes: 255 is void, as in VOC
+    for said in ({"values": {0: 0, 255: 1}}, {"values": {0: 0, 1: 1, 255: 255}}, {"ignore_index": 255}):
+        scan = scan_splits({"train": paired(tmp_path, black_and_white, classes=2, **said)}, progress=False)
+        assert "black_and_white" not in [finding.kind for finding in scan.findings]
+    scan = scan_splits({"train": paired(tmp_path, black_and_white)}, progress=False)
+    assert "black_and_white" not in [finding.kind for finding in scan.findings]  # three classes: 255 is void, as in VOC
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_negative_labels_are_void_where_the_map_says_so(tmp_path: Path, dtype: type) -> None:
+    dataset = paired(tmp_path, LABELS, values={-1: 255, 0: 0, 1: 1, 2: 2})
+    mask = save(tmp_path / "masks" / "cat.tif", np.array([[0, 1, 2], [2, -1, 0]], dtype))
+    dataset.pairs = [(dataset.pairs[0][0], mask)]
+    assert dataset.mask(0).tolist() == LABELS.tolist()
+    with pytest.raises(LabelError, match=r"labels that are not allowed \(-1: 1 pixels\)"):
+        PairedFiles(dataset.pairs, classes=dataset.classes, palette=dataset.palette).mask(0)
 
 
 def test_the_message_of_one_mask_has_the_advice_of_the_dataset(tmp_path: Path) -> None:
     class Own(PairedFiles):
         label_advice = "ask Ann"
 
-    rgb = save(tmp_path / "rgb.png", np.zeros((2, 2, 3), dtype=np.uint8))
+    rgb = save(tmp_path / "rgb.png", np.full((2, 2, 3), (255, 0, 0), dtype=np.uint8))
     dataset = Own([(rgb, rgb)], classes=["a", "b"], palette=voc_palette(2))
     with pytest.raises(
         LabelError, match=r"rgb\.png: the mask holds colours, not labels \(1 colours\); ask Ann$"
@@ -189,7 +201,7 @@ def test_the_orientation_of_the_image_counts(tmp_path: Path) -> None:
         ({"palette": voc_palette(3)}, "3 colours for 2 classes"),
         ({"values": {0: 0, 1: 2}}, r"class index 2 .*allowed are 0 to 1 \(2 classes\) and 255"),
         ({"colours": {(0, 0, 0): 7}}, r"class index 7 .*allowed are 0 to 1"),
-        ({"values": {70000: 0}}, "stored label 70000 .*0 to 65535"),
+        ({"values": {70000: 0}}, "stored label 70000 .*-32768 to 65535"),
     ],
 )
 def test_maps_that_do_not_fit_are_refused_at_once(options: dict[str, Any], message: str) -> None:
@@ -206,12 +218,11 @@ def test_the_files_of_a_sample(tmp_path: Path) -> None:
 
 
 def test_the_reading_changes_with_whatever_decides_the_labels(tmp_path: Path) -> None:
-    own: dict[int, int] = {0: 0, 1: 1, 2: 2, 255: 255}
+    own = {0: 0, 1: 1, 2: 2, 255: 255}
     readings = [
         paired(tmp_path, LABELS).reading,
         paired(tmp_path, LABELS, classes=4).reading,
         paired(tmp_path, LABELS, ignore_index=11).reading,
-        paired(tmp_path, LABELS, values=own).reading,  # the same labels, but 0 and 255 alone are welcome
         paired(tmp_path, LABELS, values=own | {3: 2}).reading,
         paired(tmp_path, LABELS, colours={(0, 0, 0): 0}).reading,
         paired(tmp_path, LABELS, colours={(0, 0, 0): 1}).reading,

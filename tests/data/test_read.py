@@ -32,6 +32,16 @@ def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, extra
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def tiff_of(values: np.ndarray) -> bytes:
+    """A TIFF of one channel by hand: Pillow does not write every type."""
+    kind, data = {"u": 1, "i": 2, "f": 3}[values.dtype.kind], values.tobytes()
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: 8 * values.itemsize, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+    tags |= {279: len(data), 339: kind}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
 def palette_mask(labels: np.ndarray = LABELS) -> Image.Image:
     mask = Image.fromarray(labels).convert("P")
     mask.putpalette(PALETTE)
@@ -91,19 +101,69 @@ def test_one_bit_is_0_and_1(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "bits.png").tolist() == [[0, 0, 1], [1, 1, 0]]
 
 
-def test_whole_numbers_of_32_bits_are_read_and_others_refused(tmp_path: Path) -> None:
-    Image.fromarray(LABELS.astype(np.int32)).save(tmp_path / "whole.tif")
-    np.testing.assert_array_equal(read_mask(tmp_path / "whole.tif"), LABELS)
-    Image.fromarray(LABELS.astype(np.float32) / 2).save(tmp_path / "real.tif")
-    message = (
-        r"real\.tif: labels are whole numbers of 0 to 65535 \(float32 from 0\.0 to 127\.5\); save the mask as a PNG"
-    )
-    with pytest.raises(LabelError, match=message) as caught:
-        read_mask(tmp_path / "real.tif")
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.uint32, np.float32])
+def test_whole_numbers_of_any_type_are_labels(tmp_path: Path, dtype: type) -> None:
+    lowest = 0 if dtype == np.uint32 else -1
+    labels = np.array([[lowest, 1, 15], [20, 127, 1]], dtype)
+    (tmp_path / "mask.tif").write_bytes(tiff_of(labels))
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.tif"), labels)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            LABELS.astype(np.float32) / 2,
+            r"labels are whole numbers of -32768 to 65535 \(float32 from 0\.0 to 127\.5\); save",
+        ),
+        (np.float32([[0, np.nan]]), r"holds NaN or infinity; give the pixels without a value a label of their own"),
+        (np.int32([[0, 70000]]), r"\(int32 from 0 to 70000\); .*; numbers beyond are mostly ids of single objects"),
+        (np.uint32([[0, 1 << 31]]), r"mostly ids of single objects"),
+    ],
+)
+def test_other_numbers_are_no_labels(tmp_path: Path, values: np.ndarray, message: str) -> None:
+    (tmp_path / "mask.tif").write_bytes(tiff_of(values))
+    with pytest.raises(LabelError, match=rf"mask\.tif: .*{message}") as caught:
+        read_mask(tmp_path / "mask.tif")
     assert kind(caught) == "not_integers"
-    Image.fromarray(LABELS.astype(np.int32) - 1).save(tmp_path / "negative.tif")
-    with pytest.raises(LabelError, match="from -1 to 254"):
-        read_mask(tmp_path / "negative.tif")
+
+
+def test_colours_of_16_bits_are_refused_as_small_labels_would_become_0(tmp_path: Path) -> None:
+    row = b"\0" + struct.pack(">6H", 1, 1, 1, 2, 2, 2)
+    (tmp_path / "mask.png").write_bytes(png(2, 1, 16, 2, row))
+    with pytest.raises(LabelError, match=r"mask\.png: colours of 16 bits a channel, of which 8 are read \(RGB\); save"):
+        read_mask(tmp_path / "mask.png")
+
+
+# ---- alpha ----
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_labels_in_the_alpha_channel_are_said_to_be_there(tmp_path: Path, mode: str) -> None:
+    mask = Image.new(mode, (3, 2), "white")
+    mask.putalpha(Image.fromarray(LABELS))
+    mask.save(tmp_path / "mask.png")
+    for colours in (None, {(255, 255, 255): 0}):
+        with pytest.raises(
+            LabelError,
+            match=r"mask\.png: the labels are in the alpha channel: the colour is the same everywhere "
+            r"\(alpha 0, 1, 15, 20, 255\); save that channel as the mask, .*getchannel\('A'\)",
+        ) as caught:
+            read_mask(tmp_path / "mask.png", colours)
+        assert kind(caught) == "alpha"
+
+
+def test_alpha_that_says_more_than_the_colours_is_refused_and_other_is_not(tmp_path: Path) -> None:
+    rgba = np.array([[[0, 0, 0, 0], [255, 0, 0, 255], [255, 0, 0, 255]]], np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "mask.png")
+    colours = {(0, 0, 0): 0, (255, 0, 0): 1}
+    assert read_mask(tmp_path / "mask.png", colours).tolist() == [[0, 1, 1]]  # what is black is transparent
+    rgba[0, 2, 3] = 128
+    Image.fromarray(rgba).save(tmp_path / "mask.png")
+    with pytest.raises(
+        LabelError, match=r"the alpha channel differs where the colour is the same.*\(2 colours, 3 with"
+    ):
+        read_mask(tmp_path / "mask.png", colours)
 
 
 def test_lossless_webp_is_read_by_colours(tmp_path: Path) -> None:

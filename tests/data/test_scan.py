@@ -136,7 +136,7 @@ def test_the_proposed_map_holds_for_all_masks_and_is_all_that_is_missing(root: P
         if kind == "0/255":
             Image.fromarray(np.where(labels == 1, 255, 0).astype(np.uint8)).save(path)
         else:
-            colours = np.array([(9, 9, 9), (250, 0, 0), (0, 0, 250)], np.uint8)
+            colours = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)  # of the classes' palette
             Image.fromarray(colours[np.where(labels == 1 + second, 1 + second, 0)]).save(path)
     classes = ("background", "first") if kind == "0/255" else ("background", "first", "second")
     (finding,) = check(classes).errors

@@ -177,6 +177,7 @@ def test_what_is_kept_comes_back_as_it_was() -> None:
             places=places_of(mask, 2),
             fingerprint=fingerprint(np.stack([mask * number] * 3, axis=-1)),
             seams=seams(mask),
+            drawn={-1: np.array([255, 0, 0], np.uint8)} if number else {},
         )
         for number, mask in enumerate(masks)
     ]

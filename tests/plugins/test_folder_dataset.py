@@ -16,7 +16,7 @@ from PIL import Image
 from segkit.data.faults import gathered, told
 from segkit.data.palette import voc_palette
 from segkit.data.sample import Dataset
-from segkit.data.scan import scan_splits
+from segkit.data.scan import Scan, scan_splits
 from segkit.engine.store import samples_of
 from segkit.errors import ConfigError, DataError, Fault, LabelError
 from segkit_folder.dataset import FolderDataset
@@ -54,6 +54,10 @@ def faults(dataset: FolderDataset) -> list[Fault]:
         assert caught.value.fault is not None
         found.append(caught.value.fault)
     return found
+
+
+def scanned(dataset: FolderDataset) -> Scan:
+    return scan_splits({"train": dataset}, progress=False)
 
 
 def pasted(text: str) -> dict[str, Any]:
@@ -128,20 +132,77 @@ def test_void_labels(tmp_path: Path) -> None:
         everything(tmp_path, void=[1])
 
 
+@pytest.mark.parametrize(
+    ("void", "labels", "proposed"),
+    [
+        ([0], [[0, 1, 2, 3]], {"0": 255, "1": 0, "2": 1, "3": 2}),
+        ([0, 255], [[0, 1, 2, 3, 255]], {"0": 255, "1": 0, "2": 1, "3": 2, "255": 255}),
+        ([1], [[0, 1, 2, 3]], {"0": 0, "1": 255, "2": 1, "3": 2}),
+    ],
+)
+def test_void_before_the_classes_proposes_the_map(
+    tmp_path: Path, void: list[int], labels: list[list[int]], proposed: dict[str, int]
+) -> None:
+    write(tmp_path, labels)
+    with pytest.raises(
+        ConfigError, match=rf"void: {void[0]} is also the stored label of class .*the masks hold"
+    ) as caught:
+        everything(tmp_path, classes=["a", "b", "c"], void=void)
+    assert pasted(str(caught.value)) == {"value_map": proposed}
+    dataset = everything(tmp_path, classes=["a", "b", "c"], **pasted(str(caught.value)))
+    assert dataset.mask(0).tolist() == [[proposed[str(label)] for label in labels[0]]]
+    with pytest.raises(ConfigError, match=r"; write a value_map that says which stored label is which class$"):
+        everything(tmp_path, classes=["a", "b", "c", "d"], void=void)  # perhaps 'a' is what is unlabelled
+
+
+def test_labels_from_1_on_propose_both_maps_they_may_mean(tmp_path: Path) -> None:
+    write(tmp_path, [[0, 1, 2]])
+    with pytest.raises(
+        LabelError, match=r"where 0 means unlabelled, .*; where 2 means unlabelled, .* void = "
+    ) as caught:
+        everything(tmp_path).mask(0)
+    (zero,) = re.findall(r"value_map = \{.*?\}", str(caught.value))
+    assert everything(tmp_path, **tomllib.loads(zero)).mask(0).tolist() == [[255, 0, 1]]
+
+
 @pytest.mark.fault("F23")
 def test_black_and_white_masks_with_the_map_that_the_message_proposes(tmp_path: Path) -> None:
     write(tmp_path, [[0, 255]])
-    with pytest.raises(
-        LabelError, match=r"the only labels are 0 and 255.*unlabelled.*the class 'b', at the end"
-    ) as caught:
-        everything(tmp_path).mask(0)
-    options = pasted(str(caught.value))
+    (finding,) = scanned(everything(tmp_path)).errors
+    assert (finding.kind, finding.files) == ("black_and_white", (str(tmp_path / "masks" / "0.png"),))
+    assert re.search(r"the only labels are 0 and 255.*unlabelled.*the class 'b', at the end", finding.text)
+    options = pasted(finding.text)
     assert options == {"value_map": {"0": 0, "255": 1}}
     assert everything(tmp_path, **options).mask(0).tolist() == [[0, 1]]
-    (void,) = re.findall(r"value_map = \{.*\}", str(caught.value))
-    assert everything(tmp_path, **tomllib.loads(void)).mask(0).tolist() == [[0, 255]]
     with pytest.raises(ConfigError, match="value_map: keys are stored labels, whole numbers; given white"):
         everything(tmp_path, value_map={"white": 1})
+
+
+def test_void_that_a_person_has_given_is_void(tmp_path: Path) -> None:
+    write(tmp_path, [[0, 255, 0]], count=2)
+    Image.fromarray(np.array([[0, 1, 0]], np.uint8)).save(tmp_path / "masks" / "1.png")
+    given = scanned(everything(tmp_path, void=[255]))
+    assert given.findings == []
+    assert given.pixels("train").tolist() == [[2, 0, 1], [2, 1, 0]]
+    with_map = scanned(everything(tmp_path, value_map={"0": 0, "1": 1, "255": 255}))
+    assert (with_map.findings, with_map.pixels("train").tolist()) == ([], [[2, 0, 1], [2, 1, 0]])
+
+
+def test_a_mask_of_background_and_void_is_no_black_and_white_mask_where_others_hold_both(tmp_path: Path) -> None:
+    write(tmp_path, [[0, 255, 0]], count=2)
+    Image.fromarray(np.array([[0, 1, 255]], np.uint8)).save(tmp_path / "masks" / "1.png")
+    assert scanned(everything(tmp_path)).findings == []
+
+
+def test_255_that_stands_where_other_masks_have_1_is_told_and_does_not_stop_a_run(tmp_path: Path) -> None:
+    write(tmp_path, [[0, 255, 0]], count=2)
+    Image.fromarray(np.array([[0, 1, 1]], np.uint8)).save(tmp_path / "masks" / "1.png")
+    scan = scanned(everything(tmp_path))
+    assert scan.errors == []
+    (warning,) = scan.warnings
+    assert "0.png: 255, which is read as void, and no 1, while 1 other masks hold 1 and no 255" in warning.text
+    (both,) = re.findall(r"value_map = \{.*\}", warning.text)
+    assert everything(tmp_path, **tomllib.loads(both)).mask(0).tolist() in ([[0, 1, 0]], [[0, 1, 1]])
 
 
 @pytest.mark.parametrize(
@@ -196,12 +257,9 @@ BLACK, WHITE, RED, OTHER = [0, 0, 0], [255, 255, 255], [255, 0, 0], [9, 8, 7]
 @pytest.mark.parametrize(
     ("masks", "classes", "proposed"),
     [
-        ([[WHITE, WHITE, BLACK], [BLACK, WHITE]], ["a", "traffic light"], {"a": BLACK, "traffic light": WHITE}),
-        ([[BLACK, RED, OTHER], [BLACK, RED]], ["a", 'say "b"'], {"a": BLACK, 'say "b"': RED, "void": OTHER}),
-        ([[BLACK, RED], [OTHER, OTHER], [BLACK, WHITE, WHITE, WHITE]], ["a", "b", "\u00e4", "d"],
-         {"a": BLACK, "b": WHITE, "\u00e4": OTHER, "d": RED}),
         ([[BLACK, [0, 128, 0]], [[224, 224, 192], BLACK]], ["a", "b", "c"],  # Pascal VOC's palette, whatever the shares
          {"a": BLACK, "b": [128, 0, 0], "c": [0, 128, 0], "void": [224, 224, 192]}),
+        ([[BLACK, RED], [RED, BLACK]], ["red", "black"], {"red": RED, "black": BLACK}),  # the names are the colours
     ],
 )  # fmt: skip
 def test_one_map_is_proposed_for_the_colours_of_all_masks(
@@ -212,37 +270,47 @@ def test_one_map_is_proposed_for_the_colours_of_all_masks(
     assert text.startswith(f"{len(masks)} files: the mask holds colours, not labels")
     assert pasted(text) == {"colour_map": proposed}
     mapped = everything(tmp_path, classes=classes, **pasted(text))
-    assert {label for index in range(len(mapped)) for label in mapped.mask(index).unique().tolist()} <= {
-        0,
-        1,
-        2,
-        3,
-        255,
-    }
-    total = sum(len(colours) for colours in masks)
-    black = sum(colour == BLACK for colours in masks for colour in colours)
-    assert f"a = [0, 0, 0]  # {black / total:.1%}" in text
-
-
-@pytest.mark.fault("F23")
-def test_one_colour_mask_proposes_its_own_map(tmp_path: Path) -> None:
-    with pytest.raises(
-        LabelError, match=r"x0\.png: the mask holds colours, not labels .*say which colour is"
-    ) as caught:
-        everything(colour_masks(tmp_path, [BLACK, WHITE])).mask(0)
-    assert pasted(str(caught.value)) == {"colour_map": {"a": BLACK, "b": WHITE}}
+    indices = {label for index in range(len(mapped)) for label in mapped.mask(index).unique().tolist()}
+    assert indices <= {0, 1, 2, 255}
+    assert "[0, 0, 0]  # 50.0%" in text
 
 
 @pytest.mark.parametrize(
-    ("classes", "names"),
-    [(["a", "b"], ["a", "b", "class_2", "class_3"]), (list("abcde"), ["a", "b", "c", "d"])],
+    ("masks", "classes"),
+    [
+        ([[RED, RED, BLACK], [BLACK, RED]], ["a", "traffic light"]),
+        ([[BLACK, RED, OTHER], [BLACK, RED]], ["a", 'say "b"']),
+        ([[BLACK, [0, 128, 0], OTHER]], ["a", "b", "c"]),  # one colour of Pascal VOC's, and one that may be anything
+    ],
 )
-def test_another_number_of_colours_than_classes_says_so(tmp_path: Path, classes: list[str], names: list[str]) -> None:
+def test_a_guess_cannot_be_pasted_unread(tmp_path: Path, masks: list[list[list[int]]], classes: list[str]) -> None:
+    dataset = everything(colour_masks(tmp_path, *masks), classes=classes)
+    text = told(faults(dataset), dataset.advice)[0]
+    with pytest.raises(ConfigError, match=r"colour_map: no class '\?1'; there are a, "):
+        everything(tmp_path, classes=classes, **pasted(text))
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], list("abcde")])
+def test_another_number_of_colours_than_classes_says_so(tmp_path: Path, classes: list[str]) -> None:
     with pytest.raises(LabelError, match=rf"4 colours for {len(classes)} classes, so change `classes` too") as caught:
         everything(colour_masks(tmp_path, [BLACK, WHITE, RED, OTHER]), classes=classes).mask(0)
-    options = pasted(str(caught.value))
-    assert list(options["colour_map"]) == names
-    assert everything(tmp_path, classes=names, **options).mask(0).tolist() == [[0, 3, 2, 1]]
+    assert sorted(pasted(str(caught.value))["colour_map"].values()) == sorted([BLACK, WHITE, RED, OTHER])
+
+
+def test_masks_of_black_alone_do_not_hide_that_the_others_hold_colours(tmp_path: Path) -> None:
+    (finding,) = scanned(everything(colour_masks(tmp_path, [BLACK, BLACK], [BLACK, RED]))).errors
+    assert "x1.png: the mask holds colours, not labels" in finding.text
+    assert list(pasted(finding.text)["colour_map"].values()) == [BLACK, RED]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_mask_of_greys_in_colours_holds_labels(tmp_path: Path, mode: str) -> None:
+    write(tmp_path, [[0, 1, 2, 3, 255]])
+    with Image.open(tmp_path / "masks" / "0.png") as mask:
+        mask.convert(mode).save(tmp_path / "masks" / "0.png")
+    assert everything(tmp_path, classes=list("abcd")).mask(0).tolist() == [[0, 1, 2, 3, 255]]
+    with pytest.raises(LabelError, match=r"labels that are not allowed \(2: 1 pixels, 3: 1 pixels\)"):
+        everything(tmp_path).mask(0)
 
 
 def test_a_colour_that_the_map_lacks_may_be_void(tmp_path: Path) -> None:

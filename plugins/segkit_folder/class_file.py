@@ -1,0 +1,102 @@
+"""Class files as tools write them: names alone, or with labels and colours in one of a few known forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from segkit.errors import DataError
+
+_NUMBER, _BREAK = r"\d{1,5}", r"(?:\s*[,;\t]\s*|\s+)"
+_COLOUR = rf"(?P<r>{_NUMBER}){_BREAK}(?P<g>{_NUMBER}){_BREAK}(?P<b>{_NUMBER})"
+_NAME, _LABEL = r"(?P<name>[^\s,;:=][^,;:=\t]*?)", rf"(?P<label>{_NUMBER})"
+_FORMS = (
+    rf"{_NAME}\s*:\s*{_COLOUR}(?:\s*:[^:]*){{0,2}}",  # cat:224,64,64:: of CVAT
+    rf"{_LABEL}(?:\s*:\s*|{_BREAK}){_NAME}(?:\s*:\s*|{_BREAK}){_COLOUR}",  # 1 cat 224 64 64
+    rf"{_COLOUR}{_BREAK}{_NAME}",  # 224 64 64 cat, of CamVid
+    rf"{_NAME}{_BREAK}{_COLOUR}",  # cat,224,64,64
+    rf"{_LABEL}(?:\s*[:=]\s*|{_BREAK}){_NAME}",  # 1: cat
+    rf"{_NAME}\s*[,;:=\t]\s*{_LABEL}",  # cat,1
+)
+_HEADER = {
+    *("name", "class", "classname", "class_name", "label", "category", "id", "index", "value", "label_id", "class_id"),
+    *("r", "g", "b", "red", "green", "blue", "color", "colour", "rgb", "color_rgb"),
+}
+_ODD = re.compile(
+    r"[\t:;={}\[\]\"]|^[-*] |(?<!\w)\d+(?!\w)[^\w]+\d+(?!\w)|,\s*\d+$|^\d+\s*,"  # no plain name: a table, YAML, JSON
+)
+_LONGEST_LINE = 300
+KNOWN = (
+    "a class name a line; or in every line its label, its name, or its red, green and blue, as in '1: cat', "
+    "'1 cat 224 64 64', 'cat,224,64,64', '224 64 64 cat' or CVAT's 'cat:224,64,64::'"
+)
+
+
+class ClassFile(NamedTuple):
+    """What a class file says.
+
+    Attributes:
+        names: in the order of the labels.
+        labels: stored label of each class, where the file has other numbers than 0, 1, 2, ...
+        colours: RGB of each class, where the file has colours.
+    """
+
+    names: list[str]
+    labels: list[int] | None = None
+    colours: list[tuple[int, ...]] | None = None
+
+
+def parse(text: str, place: str) -> ClassFile:
+    """Read a class file: a name a line, or one of the known forms in all lines; those that begin with # are left out.
+
+    Args:
+        text: its content.
+        place: what a message calls it.
+
+    Raises:
+        DataError: a line has none of the forms, or not that of the others.
+    """
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    lines = [(number, line) for number, line in lines if line and not line.startswith(("#", "//"))]
+    if lines and lines[0][1] == "__ignore__":  # of labelme, which counts from -1
+        lines = lines[1:]
+    fields = re.split(r"\s*[,;\t]\s*|\s+", lines[0][1].lower()) if lines else []
+    if len(fields) > 1 and _HEADER.issuperset(fields):
+        lines = lines[1:]
+    rows = [line.replace('"', "") if len(line) <= _LONGEST_LINE else "" for _, line in lines]
+    matches = max(
+        ([re.fullmatch(form, row) for row in rows] for form in _FORMS), key=lambda those: sum(map(bool, those))
+    )
+    found = [match.groupdict() for match in matches if match]
+    if rows and len(found) == len(rows) and _is_table(found):
+        return _table(found)
+    odd = [bool(_ODD.search(line)) for _, line in lines]
+    if len(lines) == 1 and "," in lines[0][1]:
+        odd = [True]
+    if any(odd) or len(found) > 1:
+        mixed = 0 < len(found) < len(rows)
+        number, line = next(
+            each
+            for each, match, is_odd in zip(lines, matches, odd, strict=True)
+            if (not match if mixed else is_odd or match)
+        )
+        raise DataError(f"{place}, line {number}: {line[:60]!r}; a class file has {KNOWN}")
+    return ClassFile([line for _, line in lines])
+
+
+def _is_table(rows: Sequence[Mapping[str, str]]) -> bool:
+    """Whether names and labels differ, and colours are below 256; else the numbers are something else."""
+    labels, names = [row["label"] for row in rows if "label" in row], [row["name"] for row in rows]
+    parts = [int(row[part]) for row in rows for part in "rgb" if part in row]
+    unlike = len({*labels}) == len(labels) and len({*names}) == len(names)
+    return unlike and max(parts, default=0) < 256 and not any(re.search(r"\d\s+\d", name) for name in names)
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> ClassFile:
+    if "label" in rows[0]:
+        rows = sorted(rows, key=lambda row: int(row["label"]))
+    labels = [int(row["label"]) for row in rows if "label" in row]
+    colours = [tuple(int(row[part]) for part in "rgb") for row in rows if "r" in row]
+    own = labels in ([], list(range(len(rows))))
+    return ClassFile([row["name"].strip() for row in rows], None if own else labels, colours or None)

@@ -1,0 +1,109 @@
+"""Class files in the forms that tools write, and those that are refused by their line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.errors import DataError
+from segkit_folder.class_file import parse
+from segkit_folder.dataset import FolderDataset
+
+COLOURS = [(0, 0, 0), (224, 64, 64), (64, 224, 9)]
+NAMES = ["background", "cheetah", "traffic light"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncheetah:224,64,64::\ntraffic light:64,224,9::\n",  # CVAT
+        "name,r,g,b\nbackground,0,0,0\ncheetah,224,64,64\ntraffic light,64,224,9\n",
+        'background, 0, 0, 0\ncheetah, 224, 64, 64\n"traffic light", 64, 224, 9\n',
+        "background 0 0 0\ncheetah 224 64 64\ntraffic light 64 224 9\n",
+        "0 0 0\tbackground\r\n224 64 64\t\tcheetah\r\n64 224 9\ttraffic light\r\n",  # CamVid's label_colors.txt
+        "id;name;red;green;blue\n0;background;0;0;0\n2;traffic light;64;224;9\n1;cheetah;224;64;64\n",
+        "0 background 0 0 0\n1 cheetah 224 64 64\n2 traffic light 64 224 9\n",
+    ],
+)
+def test_names_and_colours(text: str) -> None:
+    assert parse(text, "x") == (NAMES, None, COLOURS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 background\n1 cheetah\n2 traffic light\n",
+        "0: background\n1: cheetah\n2: traffic light\n",
+        "2,traffic light\n0,background\n1,cheetah\n",
+        "background,0\ncheetah,1\ntraffic light,2\n",
+        "class\tid\nbackground\t0\ncheetah\t1\ntraffic light\t2\n",
+        "# mine\n\nbackground\n cheetah \ntraffic light",
+        "__ignore__\nbackground\ncheetah\ntraffic light\n",  # labelme counts from -1
+    ],
+)
+def test_names_in_the_order_of_their_labels(text: str) -> None:
+    assert parse(text, "x") == (NAMES, None, None)
+
+
+def test_numbers_that_are_not_0_1_2_are_the_stored_labels() -> None:
+    assert parse("7 road\n11 building\n8 sidewalk\n", "x") == (["road", "sidewalk", "building"], [7, 8, 11], None)
+    assert parse("1: cat\n2: dog\n", "x") == (["cat", "dog"], [1, 2], None)
+
+
+@pytest.mark.parametrize("names", [["class 1", "class 2"], ["road, paved", "voie (ferrée)", "2 wheeler"], ["0", "1"]])
+def test_other_names_are_taken_as_they_are(names: list[str]) -> None:
+    assert parse("\n".join(names), "x") == (names, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("background,0,0,0\ncheetah,224,64\n", "line 2: 'cheetah,224,64'"),
+        ("0 background\n1 cheetah\ndog\n", "line 3: 'dog'"),
+        ("cheetah:224,64,64::\n\n# x\ndog\n", "line 4: 'dog'"),
+        ("names:\n  - cat\n", "line 1: 'names:'"),
+        ('["cat",\n"dog"]', "line 1"),
+        ("- cat\n- dog\n", "line 1: '- cat'"),
+        ("background, cat, dog", "line 1"),
+        ("cat 0 0 0 255 1\ndog 1 1 1 255 1\n", "line 1"),
+        ("cat,0,0,0\ncat,1,1,1\n", "line 1"),
+        ("cat,0,0,300\ndog,1,1,1\n", "line 1"),
+        ("1 cat\n1 dog\n", "line 1"),
+    ],
+)
+def test_other_lines_are_refused_with_their_number(text: str, line: str) -> None:
+    with pytest.raises(DataError) as caught:
+        parse(text, 'classes = "labels.txt"')
+    assert str(caught.value).startswith(f'classes = "labels.txt", {line}')
+    assert "a class name a line; or in every line" in str(caught.value)
+
+
+def folder(root: Path, text: str, mask: Any) -> FolderDataset:
+    for name, pixels in (("images", np.zeros((*np.shape(mask)[:2], 3))), ("masks", mask)):
+        (root / name).mkdir(exist_ok=True)
+        Image.fromarray(np.asarray(pixels, np.uint8)).save(root / name / "0.png")
+    (root / "labels.txt").write_text(text)
+    return FolderDataset(root, "train", "labels.txt", fractions=[1, 0, 0])
+
+
+CVAT = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncheetah:224,64,64::\n"
+
+
+def test_the_colours_of_a_class_file_are_the_palette_and_read_masks_of_colours(tmp_path: Path) -> None:
+    coloured = folder(tmp_path, CVAT, [[[0, 0, 0], [224, 64, 64]]])
+    assert coloured.mask(0).tolist() == [[0, 1]]
+    assert coloured.palette == ((0, 0, 0), (224, 64, 64))
+    labels = folder(tmp_path, CVAT, [[0, 1, 1]])
+    assert labels.mask(0).tolist() == [[0, 1, 1]]
+    assert labels.palette == ((0, 0, 0), (224, 64, 64))
+    assert folder(tmp_path, CVAT, [[[1, 1, 1], [0, 0, 0]]]).mask(0).tolist() == [[1, 0]]  # labels, stored as colours
+
+
+def test_the_labels_of_a_class_file_are_believed(tmp_path: Path) -> None:
+    assert folder(tmp_path, "7 road\n8 sidewalk\n", [[7, 8, 255]]).mask(0).tolist() == [[0, 1, 255]]
+    with pytest.raises(DataError, match=r"labels that are not allowed \(0: 1 pixels\); allowed are 7 -> 0, 8 -> 1"):
+        folder(tmp_path, "7 road\n8 sidewalk\n", [[7, 0]]).mask(0)
