@@ -11,6 +11,7 @@ command prints it as it is, without a traceback. The tree::
         LabelError          a mask that cannot be what it claims to be
         DownloadError       an archive that could not be fetched, verified or unpacked
       ModelError            a model that cannot be built, or weights that do not fit it
+        NotFiniteError      a model whose output is NaN or infinite
       CheckpointError       a checkpoint that is missing, damaged or of another model
       RunFolderError        a run folder that cannot be used
         WriteError          a file in it that cannot be written, as the disk is full
@@ -106,6 +107,16 @@ class DownloadError(DataError):
 
 class ModelError(SegkitError):
     """A model cannot be built, or weights do not fit it."""
+
+
+class NotFiniteError(ModelError):
+    """The largest logit of a pixel is NaN or infinite: it has no class."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"{where}: the model's output is NaN or infinite, so there is no class; its weights may have diverged, or "
+            "16 bits overflow (precision fp32 has the range)"
+        )
 
 
 class CheckpointError(SegkitError):

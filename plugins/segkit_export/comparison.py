@@ -12,7 +12,7 @@ from PIL import Image
 
 from segkit.build import create
 from segkit.config import read_config
-from segkit.errors import ModelError
+from segkit.errors import ModelError, NotFiniteError
 from segkit.inference.predictor import Predictor
 from segkit.registry import datasets
 from segkit_export.formats import Runner
@@ -60,6 +60,7 @@ def compare(
 
     Raises:
         ModelError: fewer than 99.9 % of the pixels are equal, or the file returns something else than labels or logits.
+        NotFiniteError: the output is NaN or infinite.
     """
     same = pixels = 0
     for number, image in enumerate(images):
@@ -67,8 +68,13 @@ def compare(
         if several and number == len(images) - 1:
             batch = np.concatenate([batch, batch[..., ::-1]])
         answer = runner(np.ascontiguousarray(batch))
+        if answer.ndim == 4 and not np.isfinite(answer.max(1)).all():
+            raise NotFiniteError(f"the exported file, image {number + 1} of the {source}")
         labels = answer.argmax(1) if answer.ndim == 4 else answer  # [B,H,W]
-        expected = np.stack([predictor.predict(np.ascontiguousarray(each.transpose(1, 2, 0))) for each in batch])
+        try:
+            expected = np.stack([predictor.predict(np.ascontiguousarray(each.transpose(1, 2, 0))) for each in batch])
+        except NotFiniteError as error:
+            raise NotFiniteError(f"in PyTorch, image {number + 1} of the {source}") from error
         if labels.shape != expected.shape:
             raise ModelError(f"the exported file returned {list(labels.shape)} for labels {list(expected.shape)}")
         same += int((labels == expected).sum())

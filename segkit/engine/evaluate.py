@@ -21,7 +21,7 @@ from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision
 from segkit.engine.prefetch import prefetched
 from segkit.engine.world import World
-from segkit.errors import ConfigError, ModelError
+from segkit.errors import ConfigError, ModelError, NotFiniteError, first_few
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.signals import held
@@ -49,6 +49,12 @@ def logits_of(output: object) -> Tensor:
     if not isinstance(output, Tensor):
         raise ModelError(f"the model returned {type(output).__name__}; a model returns logits, a tensor [B,C,H,W]")
     return output
+
+
+def undecided(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """Which images have a labelled pixel whose largest logit is NaN or infinite, bool ``[B]``, on the device."""
+    found: Tensor = (~logits.amax(1).isfinite() & (target != ignore_index)).flatten(1).any(1)
+    return found
 
 
 def logits_at(model: nn.Module, batch: Batch, precision: Precision, size: Sequence[int]) -> Tensor:
@@ -102,6 +108,7 @@ def evaluate(
 
     Raises:
         LabelError: a mask holds values outside the classes.
+        NotFiniteError: the model's output for an image is NaN or infinite.
     """
     device = precision.device
     confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
@@ -114,6 +121,8 @@ def evaluate(
     for metric in updated:
         metric.reset()
     losses: list[tuple[int, int, Tensor]] = []  # the batch's number, its images, and [1 + T] on the device
+    flags: list[Tensor] = []  # an image each, on the device
+    names: list[str] = []
     training = model.training
     model.eval()
     torch.backends.cudnn.benchmark = False  # every new size would be measured anew
@@ -131,6 +140,8 @@ def evaluate(
             for batch in batches:
                 logits = logits_at(model, batch, precision, batch.mask.shape[1:])
                 target = batch.mask.long()
+                flags.append(undecided(logits, target, dataset.ignore_index))
+                names += batch.names
                 for metric in updated:
                     metric.update(logits, target)
                 for watcher in watchers:
@@ -140,6 +151,11 @@ def evaluate(
                     losses.append((number, len(batch.names), torch.cat([loss.view(1), terms])))
     finally:
         model.train(training)
+    bad = torch.cat(flags).tolist() if flags else []  # the device is waited for once
+    failed = sharing.gather([name for name, flag in zip(names, bad, strict=True) if flag])
+    if any(failed):
+        every = [name for those in failed for name in those]
+        raise NotFiniteError(f"{len(every)} of {len(dataset)} images ({first_few(every)})")
     for metric in updated:
         merge(metric, sharing)
     for watcher in watchers:

@@ -32,7 +32,7 @@ from segkit.engine.scorer import Scorer
 from segkit.engine.store import Store, samples_of
 from segkit.engine.trouble import explained
 from segkit.engine.world import World, joined
-from segkit.errors import TrainingError, WriteError
+from segkit.errors import NotFiniteError, TrainingError, WriteError
 from segkit.signals import Interrupted, StopSignals
 
 HEADING_EVERY = 40  # epochs; a terminal's height
@@ -195,7 +195,12 @@ class _Fit:
             with self.stop.held():
                 self.store.save()
         began = time.monotonic()
-        scores = self.scorer.scores(self.loop.evaluated, "val")
+        try:
+            scores = self.scorer.scores(self.loop.evaluated, "val")
+        except NotFiniteError as error:
+            raise TrainingError(
+                f"after epoch {epoch}, val: {error}. Lower train.lr, set train.clip_norm=1.0"
+            ) from error
         self._validated_in = time.monotonic() - began
         self._check_stop()
         if not math.isfinite(scores["loss"]):

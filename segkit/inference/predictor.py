@@ -17,7 +17,7 @@ from segkit.data.rgb import Pixels, as_rgb
 from segkit.data.sample import Palette
 from segkit.engine.device import pick_device
 from segkit.engine.precision import resolve
-from segkit.errors import DataError
+from segkit.errors import DataError, NotFiniteError
 from segkit.inference.enlarge import enlarged
 from segkit.inference.options import OVERLAP, Options
 from segkit.inference.sliding import Block, slide
@@ -106,11 +106,14 @@ class Predictor:
             ConfigError: an option is not allowed.
             DataError: the file cannot be read, or the array is no image.
             ModelError: the model does not return a channel a class.
+            NotFiniteError: its output is NaN or infinite.
         """
         pixels = _tensor(image)
         labels = np.empty(pixels.shape[:2], np.uint8)
         for block in self.blocks(pixels, Options(tile, overlap, batch_size, flips, scales), progress):
-            labels[block.place] = block.values.max(1).indices.to("cpu", torch.uint8).numpy()
+            top = block.values.max(1)
+            _refuse_undecided(top.values, image)
+            labels[block.place] = top.indices.to("cpu", torch.uint8).numpy()
         return labels
 
     @torch.inference_mode()
@@ -132,6 +135,7 @@ class Predictor:
         pixels = _tensor(image)
         found = np.empty((len(self.classes), *pixels.shape[:2]), np.float32)
         for block in self.blocks(pixels, Options(tile, overlap, batch_size, flips, scales), progress, softmax=True):
+            _refuse_undecided(block.values.amax(1), image)
             found[:, *block.place] = block.values.transpose(0, 1).cpu().numpy()
         return found
 
@@ -171,6 +175,12 @@ class Predictor:
 
     def _views(self, options: Options) -> Views:
         return Views(self.model, self.precision, len(self.classes), self.resize, options)
+
+
+def _refuse_undecided(largest: Tensor, image: Picture) -> None:
+    """Refuse the largest logits or probabilities of pixels where they are NaN or infinite."""
+    if not largest.isfinite().all():
+        raise NotFiniteError(str(image) if isinstance(image, str | Path) else "the image")
 
 
 def _tensor(image: Picture) -> Tensor:

@@ -19,7 +19,7 @@ from segkit.data.pictures import overlay_picture, panel, save_palette_png, sheet
 from segkit.data.read import image_size, quiet_pillow, read_image
 from segkit.data.rgb import Pixels, for_the_eye
 from segkit.engine.checkpoint import write_atomically
-from segkit.errors import ConfigError, DataError, one_line, printable
+from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, printable
 from segkit.inference.counting import pixels_by_class
 from segkit.inference.flow import Flow
 from segkit.inference.options import Options
@@ -105,6 +105,12 @@ class Work:
         return Loaded(read_image(image, self.most_pixels), truth)
 
     def _predict(self, job: Job, loaded: Loaded) -> Made:
+        try:
+            return self._predicted(job, loaded)
+        except NotFiniteError as error:  # the next image may be another matter
+            raise DataError(str(error).replace("the image", str(job[0]), 1)) from error
+
+    def _predicted(self, job: Job, loaded: Loaded) -> Made:
         progress = one_line(job[0].name)[:20]
         probabilities = None
         if job[1].wanted.probabilities:

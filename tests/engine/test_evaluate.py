@@ -13,7 +13,7 @@ from segkit.data.sample import Sample
 from segkit.engine.evaluate import evaluate
 from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision
-from segkit.errors import LabelError
+from segkit.errors import LabelError, NotFiniteError
 from segkit.metric.scores import MeanAccuracy, PixelAccuracy
 
 FP32 = Precision("fp32", torch.device("cpu"))
@@ -106,3 +106,53 @@ def test_a_model_in_training_is_evaluated_without_dropout_and_left_in_training(h
     assert first == evaluate(model, halves(3), precision=FP32)
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+class Beyond(nn.Module):
+    """Says of dark what it is told, and of images with a bright first pixel nothing that is a number."""
+
+    def __init__(self, dark: float, bad: float) -> None:
+        super().__init__()
+        self.dark, self.bad = dark, bad
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        level = images.mean(1)  # [B,H,W]
+        dark = torch.where(level[:, :1, :1] > 1, self.bad, self.dark * torch.ones_like(level))
+        return torch.stack([dark, level], 1)
+
+
+class Marked:
+    """Of the split's images those of the given numbers are bright all over."""
+
+    def __init__(self, dataset: Any, numbers: set[int]) -> None:
+        self.dataset, self.numbers = dataset, numbers
+        self.classes, self.palette, self.ignore_index = dataset.classes, dataset.palette, dataset.ignore_index
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample: Sample = self.dataset[index]
+        return sample._replace(image=torch.full_like(sample.image, 255)) if index in self.numbers else sample
+
+
+@pytest.mark.fault("F49")
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_an_image_whose_logits_are_no_numbers_is_named(halves: Any, bad: float) -> None:
+    with pytest.raises(
+        NotFiniteError, match=r"^2 of 7 images \(halves-1, halves-5\): the model's output is NaN or inf"
+    ):
+        evaluate(Beyond(0.0, bad), Marked(halves(7), {1, 5}), precision=FP32, batch_size=3)
+
+
+def test_a_class_may_be_ruled_out_and_void_may_hold_anything(halves: Any) -> None:
+    scores = evaluate(Beyond(-float("inf"), 0.0), halves(3), precision=FP32)
+    assert scores["predicted"]["class"] == "bright"
+
+    class NanAtTheSeam(Brightness):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(images)
+            logits[..., 9] = float("nan")  # void in all of them
+            return logits
+
+    assert evaluate(NanAtTheSeam(), halves(3), precision=FP32)["mean_iou"] == 1.0

@@ -433,3 +433,13 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(make_job: MakeJob) -> 
 
     with pytest.raises(TrainingError, match="the loss on val is nan after epoch 1"):
         train_and_evaluate(make_job(fields={"objective": Objective([("cost", 1.0, cost)])}))
+
+
+@pytest.mark.fault("F49")
+def test_a_network_that_gives_no_numbers_on_val_ends_the_run(make_job: MakeJob, tiny_net: Any) -> None:
+    class NanInEvaluation(tiny_net):  # type: ignore[misc]
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images) * (1 if self.training else float("nan"))
+
+    with pytest.raises(TrainingError, match=r"after epoch 1, val: 4 of 4 images \(halves-100, .*Lower train\.lr"):
+        train_and_evaluate(make_job(fields={"model": NanInEvaluation()}))

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from segkit.cli import main
 from segkit.cli.predict import class_shares
@@ -132,3 +133,15 @@ def test_names_are_no_orders_to_the_terminal(run_folder, picture, write_config, 
     assert r"bad\x1b[31m.png: not an image" in printed
     assert r"dark\x1b[2J" in printed
     assert sorted(path.parent for path in tmp_path.rglob("*b*.png") if path != odd)[0] == tmp_path
+
+
+@pytest.mark.fault("F49")
+@pytest.mark.parametrize("more", [[], ["--probabilities"], ["--tile", "16"]], ids=" ".join)
+def test_a_network_whose_output_is_no_number_predicts_nothing(run_folder, picture, tmp_path, capsys, more):
+    weights = load_file(run_folder / "model.safetensors")
+    weights["classifier.bias"][:] = float("nan")
+    save_file(weights, run_folder / "model.safetensors")
+    assert main(["predict", str(run_folder), str(picture), "--out", str(tmp_path / "out"), *more]) == 1
+    printed = capsys.readouterr()
+    assert f"{picture}: the model's output is NaN or infinite, so there is no class" in printed.err
+    assert not list((tmp_path / "out").iterdir())

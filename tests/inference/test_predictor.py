@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from segkit.data.normalise import normalise
-from segkit.errors import ConfigError, DataError, ModelError
+from segkit.errors import ConfigError, DataError, ModelError, NotFiniteError
 from segkit.inference.predictor import Predictor
 
 FACTS = {"classes": ("dark", "red", "blue"), "palette": ((0, 0, 0), (200, 0, 0), (0, 0, 200)), "device": "cpu"}
@@ -89,3 +89,29 @@ def test_a_model_of_other_classes_is_named(colour_model, paint, labels):
 def test_a_device_that_is_not_there(colour_model):
     with pytest.raises(ConfigError, match="tpu"):
         Predictor(colour_model, classes=(), palette=(), device="tpu")
+
+
+@pytest.mark.fault("F49")
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "options", [{}, {"tile": 16}, {"flips": "both"}, {"scales": (1.0, 2.0)}], ids=["whole", "tiles", "flips", "scales"]
+)
+def test_logits_that_are_no_numbers_have_no_class(colour_model, labels, paint, tmp_path, value, options):
+    with torch.no_grad():
+        colour_model.classifier.bias[:] = value
+    predictor = Predictor(colour_model, **FACTS, precision="fp32")
+    path = tmp_path / "street.png"
+    Image.fromarray(paint(labels)).save(path)
+    for ask in (predictor.predict, predictor.probabilities):
+        with pytest.raises(NotFiniteError, match=r"street\.png: the model's output is NaN or infinite"):
+            ask(path, **options)
+    with pytest.raises(NotFiniteError, match=r"^the image: the model's output"):
+        predictor.predict(paint(labels), **options)
+
+
+def test_a_class_may_be_ruled_out(colour_model, labels, paint):
+    with torch.no_grad():
+        colour_model.classifier.bias[2] = -float("inf")
+    predictor = Predictor(colour_model, **FACTS, precision="fp32")
+    assert np.array_equal(predictor.predict(paint(labels)), np.where(labels == 2, 0, labels))
+    assert (predictor.probabilities(paint(labels))[2] == 0).all()

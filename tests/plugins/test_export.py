@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shutil
 import warnings
@@ -22,12 +23,13 @@ from torch import Tensor, nn
 import segkit
 import segkit_export
 from segkit.data.resize import resized_size
-from segkit.errors import ConfigError, ModelError, PluginError, SegkitError
+from segkit.errors import ConfigError, ModelError, NotFiniteError, PluginError, SegkitError
 from segkit.inference.predictor import Predictor
 from segkit.model.unet import UNet
 from segkit_export import place
 from segkit_export.card import escaped
 from segkit_export.command import Export
+from segkit_export.comparison import compare
 from segkit_export.graph import Deployed, resized_sides
 
 NAMES = ("background", 'a|b "c" <img src=x> `d`', "[e](http://f) *g*\n# h")
@@ -426,3 +428,23 @@ def test_a_size_is_checked(trained: Path, side: str, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         export(trained, "--to", "torch-export", f"--size={side}", "3")
     assert "--size" in capsys.readouterr().err
+
+
+@pytest.mark.fault("F49")
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_output_that_is_no_number_is_told_and_not_compared(trained: Path, inside: bool) -> None:
+    predictor = segkit.load(trained, device="cpu", precision="fp32")
+    if inside:
+        with torch.no_grad():
+            next(predictor.model.parameters()).fill_(math.nan)
+    classes, told = len(predictor.classes), "in PyTorch" if inside else "the exported file"
+    with pytest.raises(
+        NotFiniteError, match=f"^{told}, image 1 of the pictures: the model's output is NaN or infinite"
+    ):
+        compare(
+            lambda batch: np.full((len(batch), classes, *batch.shape[2:]), 0.0 if inside else math.nan, np.float32),
+            predictor,
+            [image(32, 32)],
+            "pictures",
+            several=False,
+        )
