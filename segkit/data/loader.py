@@ -23,7 +23,7 @@ from segkit.data import augment
 from segkit.data.batch import Batch
 from segkit.data.cores import own_cores
 from segkit.data.normalise import MEAN_PIXEL
-from segkit.data.order import BatchOrder, EvaluationOrder, Key
+from segkit.data.order import BatchOrder, EvaluationOrder, Key, Stream
 from segkit.data.places import Places
 from segkit.data.sample import Sample
 from segkit.data.samples import Samples
@@ -139,7 +139,8 @@ def training_loader(
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
         worker_init_fn=_begin,
-        generator=torch.Generator().manual_seed(draws.seed),  # else it would draw from the one that dropout uses
+        # without a generator of its own it would draw from the one that dropout uses
+        generator=torch.Generator().manual_seed(int(Stream.WORKERS.sequence(draws.seed).generate_state(1)[0])),
     )
 
 

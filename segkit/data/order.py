@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import IntEnum
 
 import numpy as np
 
 from segkit.errors import ConfigError
 
 Key = tuple[int, int]  # (epoch, index); an index beyond the dataset's length is a repeated pass
+
+
+class Stream(IntEnum):
+    """What random numbers are drawn for. Each purpose has streams of its own: equal keys share no number."""
+
+    ORDER = 1  # of an epoch; key: seed, epoch, pass
+    VIEW = 2  # of an image; key: seed, epoch, index, and the attempt where the first view was refused
+    STEP = 3  # dropout and the like; key: seed, step, rank
+    WORKERS = 4  # what a dataset draws in a loader's process; key: seed
+
+    def sequence(self, *key: int) -> np.random.SeedSequence:
+        """The seeds of a key."""
+        return np.random.SeedSequence(key, spawn_key=(self,))
+
+    def generator(self, *key: int) -> np.random.Generator:
+        """Random numbers of a key, the same each time."""
+        return np.random.default_rng(self.sequence(*key))
 
 
 class BatchOrder:
@@ -44,7 +62,7 @@ class BatchOrder:
 
     def __iter__(self) -> Iterator[list[Key]]:
         passes = (
-            number * self.length + np.random.default_rng((self.seed, self.epoch, number)).permutation(self.length)
+            number * self.length + Stream.ORDER.generator(self.seed, self.epoch, number).permutation(self.length)
             for number in range(self.repeat)
         )
         order = np.concatenate(list(passes))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from segkit.data.cores import cores
+from segkit.data.order import Stream
 from segkit.errors import ConfigError
 
 
@@ -57,7 +58,7 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Random numbers that are a function of the step: a resumed run draws what it would have, and nothing is kept."""
-    words = np.random.SeedSequence((seed, step, rank)).generate_state(3)
+    words = Stream.STEP.sequence(seed, step, rank).generate_state(3)
     torch.manual_seed(int(words[0]))
     np.random.seed(int(words[1]))
     random.seed(int(words[2]))

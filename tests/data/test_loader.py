@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from segkit.data.loader import Draws, collate_evaluation, training_loader
-from segkit.data.order import BatchOrder
+from segkit.data.order import BatchOrder, Stream
 from segkit.data.resize import mask_at, resized, resized_size
 from segkit.data.sample import Sample
 from segkit.data.samples import Samples
@@ -64,6 +65,17 @@ def test_epochs_differ_and_the_same_epoch_repeats() -> None:
     assert first == list(order)
     order.epoch = 1
     assert [i for b in first for _, i in b] != [i for b in order for _, i in b]
+
+
+def test_no_two_purposes_draw_the_same_numbers() -> None:
+    """The order of an epoch, the views of its images, and what a step draws have keys of the same three numbers."""
+    drawn = [stream.generator(*key).random() for stream in Stream for key in ((0, 1, 2), (0, 1, 3), (1, 1, 2))]
+    drawn += [np.random.default_rng(key).random() for key in ((0, 1, 2), (1, 0, 1, 2))]
+    assert len(set(drawn)) == len(drawn)
+    assert Stream.VIEW.generator(0, 1, 2).random() == Stream.VIEW.generator(0, 1, 2).random()
+    order = BatchOrder(10, 10, seed=4)
+    order.epoch = 1
+    assert [index for _, index in next(iter(order))] == Stream.ORDER.generator(4, 1, 0).permutation(10).tolist()
 
 
 def test_smaller_images_are_padded_with_void() -> None:
