@@ -43,7 +43,8 @@ class AugmentSettings(Settings):
         None, description="pixels, or [height, width]; left out: whole images, padded to the largest of the batch"
     )
     scale: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)] = Field(
-        [1.0, 1.0], description="the image is scaled by a factor drawn from this range (log-uniform)"
+        [1.0, 1.0],
+        description="the image is resized, as by data.resize, by a factor drawn from this range (log-uniform)",
     )
     flip: Share = Field(0.5, description="how often to mirror left and right; 0 where left and right have a meaning")
     flip_vertical: Share = Field(0.0, description="how often to mirror top and bottom; 0.5 for images from above")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.data.normalise import MEAN, STD
-from segkit.data.resize import Resize
+from segkit.data.resize import Resize, rounded
 from segkit.model.smp import Smp
 from segkit.model.unet import UNet
 
@@ -101,11 +101,5 @@ def _rounded(side: int, factor: Fraction) -> int:
 
 
 def _resized(values: Tensor, rows: int, columns: int) -> Tensor:
-    """As Pillow's bilinear filter does: the columns, then the rows, rounded to whole values each time, halves up.
-
-    Where only the rows shrink, Pillow 13 begins with them, and values differ by 1 at most.
-    """
-    for size in ((values.shape[-2], columns), (rows, columns)):
-        values = F.interpolate(values, size, mode="bilinear", antialias=True, align_corners=False)
-        values = (values + 0.5).floor().clamp(0, 255)
-    return values  # [B,3,rows,columns]
+    """As :func:`segkit.data.resize.resized_part` does it with what was uint8: bilinear, antialiased, rounded once."""
+    return rounded(F.interpolate(values, (rows, columns), mode="bilinear", antialias=True, align_corners=False))

@@ -1,8 +1,9 @@
 """One random view of a sample: scale, crop, flip and rotation as one affine map, colours as another.
 
 What is drawn is a pure function of (seed, epoch, index): the number of workers, the batch size and a
-resumed run change nothing. Images are sampled bilinearly, masks by the nearest pixel; outside the image
-there is the mean colour, and void.
+resumed run change nothing. An image is brought to its scale as ``data.resize`` does it, antialiased, so that a
+crop at a scale is a window of what evaluation would see at that size; a turned one is sampled bilinearly once more.
+Masks are sampled by the nearest pixel. Outside the image there is the mean colour, and void.
 
 Crops can be centred on a pixel of a class drawn evenly from those in the image, as nnU-Net does with a third of them
 (Isensee et al., Nature Methods 2021, arXiv 1809.10486), and drawn anew where one class fills them, as in
@@ -22,7 +23,10 @@ from PIL import Image
 from torch import Tensor
 
 from segkit.data.normalise import MEAN, MEAN_PIXEL
+from segkit.data.order import Stream
+from segkit.data.resize import Span, nearest, resized_part, resized_size
 from segkit.data.sample import Sample
+from segkit.data.sampling import ROUNDING, Maps, look, row
 from segkit.settings import AugmentSettings
 
 TRIES = 10  # as mmsegmentation; an image of a single class would never end
@@ -39,11 +43,13 @@ class View(NamedTuple):
         size: height and width of the view, pixels.
         affine: ``(a, b, c, d, e, f)``: pixel (x, y) of the view shows the image at ``(ax+by+c, dx+ey+f)``.
         colour: float32 ``[3,4]``, a matrix and an offset on RGB in 0..1.
+        scaled: height and width to which the image is resized before anything is cut out of it.
     """
 
     size: tuple[int, int]
     affine: tuple[float, float, float, float, float, float]
     colour: NDArray[np.float32]
+    scaled: tuple[int, int]
 
 
 def draw(
@@ -64,36 +70,35 @@ def draw(
         targets: what a share ``class_balanced`` of the views is centred on.
         attempt: another one moves the view to another place, and changes nothing else.
     """
-    random = np.random.default_rng(key)
+    random = Stream.VIEW.generator(*key)
     low, high = settings.scale
-    scale = math.exp(random.uniform(math.log(low), math.log(high)))
+    scale = low * (high / low) ** random.uniform()
     angle = math.radians(random.uniform(-settings.rotation, settings.rotation))
     position = random.uniform(size=2)
     mirror = [-1.0 if chance < share else 1.0 for chance, share in _flips(settings, random)]
     colour = _draw_colour(settings.colour, random)
     balanced = random.uniform() < settings.class_balanced
     if attempt:
-        random = np.random.default_rng((*key, attempt))
+        random = Stream.VIEW.generator(*key, attempt)
         position = random.uniform(size=2)
     target = _draw_target(targets, random) if balanced else None
 
-    size = _crop_size(settings, height, width)
+    size, scaled = _crop_size(settings, height, width), resized_size(height, width, scale)
     centre = []
-    for axis, (length, view) in enumerate(zip((height, width), size, strict=True)):
-        spare = length * scale - view  # negative: the view is larger than the image, and the rest is void
-        start = position[axis] * spare
+    for axis, (length, view) in enumerate(zip(scaled, size, strict=True)):
+        spare = length - view  # negative: the view is larger than the image, and the rest is void
+        # whole pixels, each place as likely: as torchvision's RandomCrop, from 0 to spare with both ends
+        start = math.copysign(math.floor(position[axis] * (abs(spare) + 1)), spare)
         if target is not None:  # in the middle; no further out than any other view, unless that is turned anyway
-            start = target[axis] * length * scale - view / 2
+            start = math.floor(target[axis] * length) - view // 2
             start = start if angle else min(max(start, min(0, spare)), max(0, spare))
-        if scale == 1.0:
-            start = round(start)  # whole pixels: nothing is interpolated
-        centre.append((start + view / 2) / scale)
-    cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
+        centre.append(start + view / 2)
+    down, across = height / scaled[0], width / scaled[1]
+    cos, sin = math.cos(angle), math.sin(angle)
     a, b, d, e = cos * mirror[0], -sin * mirror[1], sin * mirror[0], cos * mirror[1]
-    half_height, half_width = size[0] / 2, size[1] / 2
-    c = centre[1] - a * half_width - b * half_height
-    f = centre[0] - d * half_width - e * half_height
-    return View(size, (a, b, c, d, e, f), colour)
+    c = centre[1] - a * size[1] / 2 - b * size[0] / 2
+    f = centre[0] - d * size[1] / 2 - e * size[0] / 2
+    return View(size, (a * across, b * across, c * across, d * down, e * down, f * down), colour, scaled)
 
 
 def draw_mixed(
@@ -123,27 +128,54 @@ def draw_mixed(
     return view
 
 
-def apply(sample: Sample, view: View, ignore_index: int) -> Sample:
-    """The sample seen through the view (colours are left to :func:`segkit.data.normalise.normalise`)."""
-    image = sample.image.permute(1, 2, 0).numpy()  # [H,W,3]
-    mask = sample.mask.numpy()
-    a, b, _, d, e, _ = view.affine
-    if abs(a) == 1.0 and abs(e) == 1.0 and b == d == 0.0:  # nothing to interpolate: 10 x faster than the transform
-        image = _window(image, view, np.array(MEAN_PIXEL, np.uint8))
-        mask = _window(mask, view, np.array(ignore_index, np.uint8))
-    else:
-        size = (view.size[1], view.size[0])
-        image = np.asarray(
-            Image.fromarray(np.ascontiguousarray(image)).transform(
-                size, Image.Transform.AFFINE, view.affine, Image.Resampling.BILINEAR, fillcolor=MEAN_PIXEL
-            )
-        )
-        mask = np.asarray(
-            Image.fromarray(np.ascontiguousarray(mask)).transform(
-                size, Image.Transform.AFFINE, view.affine, Image.Resampling.NEAREST, fillcolor=ignore_index
-            )
-        )
-    return Sample(torch.from_numpy(image.copy()).permute(2, 0, 1), torch.from_numpy(mask.copy()), sample.name)
+def apply(sample: Sample, view: View, ignore_index: int, fill: Sequence[float] = MEAN_PIXEL) -> Sample:
+    """The sample seen through the view (colours are left to :func:`segkit.data.normalise.normalise`).
+
+    Args:
+        sample: image ``[C,H,W]`` uint8 or float32, mask uint8 ``[H,W]``.
+        view: drawn for an image of its size.
+        ignore_index: the label where there is no image.
+        fill: a value a channel, where there is no image.
+    """
+    height, width = sample.mask.shape
+    colour = torch.tensor(fill, dtype=sample.image.dtype)[:, None, None]
+    image = colour.repeat(1, *view.size)
+    mask = torch.full(view.size, ignore_index, dtype=torch.uint8)
+    rows, columns = part_under(view, height, width)
+    if rows[0] >= rows[1] or columns[0] >= columns[1]:
+        return Sample(image, mask, sample.name)
+    part = resized_part(sample.image, view.scaled, rows, columns)
+    a, b, c, d, e, f = view.affine
+    if b or d:
+        maps = Maps.of(torch.from_numpy(row(view, (height, width), (rows[0], columns[0])))[None])
+        seen, turned = look(part[None], sample.mask[None], maps, view.size, colour, ignore_index)
+        return Sample(seen[0], turned[0], sample.name)
+    labels = sample.mask[nearest(height, view.scaled[0])[slice(*rows)]]
+    labels = labels[:, nearest(width, view.scaled[1])[slice(*columns)]]
+    turn = [axis for axis, step in ((-2, e), (-1, a)) if step < 0]
+    place = [
+        round((span[0] * step - offset) / step if step > 0 else (offset + span[1] * step) / -step)
+        for span, step, offset in zip((rows, columns), (e, a), (f, c), strict=True)
+    ]
+    into = tuple(slice(start, start + length) for start, length in zip(place, labels.shape, strict=True))
+    image[:, *into], mask[into] = part.flip(turn), labels.flip(turn)
+    return Sample(image, mask, sample.name)
+
+
+def part_under(view: View, height: int, width: int) -> tuple[Span, Span]:
+    """Rows and columns of the image at its scale that a view is made of, first and last but one."""
+    a, b, c, d, e, f = view.affine
+    corners = [(x, y) for x in (0, view.size[1]) for y in (0, view.size[0])]
+    margin = 1 if b or d else 0  # a turned view is interpolated once more
+    spans = []
+    for places, length, scaled in (
+        ([d * x + e * y + f for x, y in corners], height, view.scaled[0]),
+        ([a * x + b * y + c for x, y in corners], width, view.scaled[1]),
+    ):
+        first = math.floor(min(places) * scaled / length + ROUNDING) - margin
+        last = math.ceil(max(places) * scaled / length - ROUNDING) + margin
+        spans.append((max(first, 0), min(last, scaled)))
+    return spans[0], spans[1]
 
 
 def _draw_target(targets: Targets, random: np.random.Generator) -> NDArray[np.float64] | None:
@@ -164,26 +196,6 @@ def _largest_share(mask: Tensor, view: View, ignore_index: int) -> float:
     counts = np.bincount(np.asarray(seen).reshape(-1), minlength=256)
     counts[ignore_index] = 0
     return float(counts.max() / counts.sum()) if counts.any() else 1.0
-
-
-def _window(pixels: NDArray[np.uint8], view: View, fill: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut the view out of the pixels, mirrored or not, without interpolation."""
-    result = np.empty((*view.size, *pixels.shape[2:]), np.uint8)
-    result[:] = fill
-    a, _, c, _, e, f = view.affine
-    places = []
-    for length, view_length, step, offset in (
-        (pixels.shape[0], view.size[0], e, f),
-        (pixels.shape[1], view.size[1], a, c),
-    ):
-        first = round(offset if step > 0 else offset - view_length)  # of the image, under the view's lower edge
-        low, high = max(first, 0), min(first + view_length, length)
-        source = slice(low, max(high, low))
-        target = slice(low - first, max(high, low) - first)
-        places.append((source, target, step))
-    (rows, into_rows, row_step), (columns, into_columns, column_step) = places
-    result[into_rows, into_columns] = pixels[rows, columns]
-    return result[:: int(row_step), :: int(column_step)]
 
 
 def _flips(settings: AugmentSettings, random: np.random.Generator) -> list[tuple[float, float]]:

@@ -21,8 +21,8 @@ def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def mean_pixel(device: torch.device) -> Tensor:
-    """:data:`MEAN_PIXEL` as float32 ``[3,1,1]``."""
-    return torch.tensor(MEAN_PIXEL, dtype=torch.float32, device=device).view(3, 1, 1)
+    """:data:`MEAN_PIXEL` as uint8 ``[3,1,1]``."""
+    return torch.tensor(MEAN_PIXEL, dtype=torch.uint8, device=device).view(3, 1, 1)
 
 
 def normalise(images: Tensor, colour: Tensor | None = None) -> Tensor:

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segkit.data.augment import part_under
 from segkit.data.batch import Batch
 from segkit.data.loader import Draws
+from segkit.data.normalise import mean_pixel
 from segkit.data.order import BatchOrder, EvaluationOrder, Key
 from segkit.data.resize import mask_at, resized_size
 from segkit.data.samples import Samples
-from segkit.data.sampling import Maps, sampled
+from segkit.data.sampling import Maps, look, resized_parts, row
 
 
 class Resident:
@@ -107,18 +109,33 @@ class ResidentBatches:
             draws.view(key, resident.sizes[number], mask)
             for key, number, mask in zip(keys, numbers, masks, strict=True)
         ]
-        # all that is drawn in one copy: [B, 2 + 2 + 6 + 12]
-        rows = [
-            np.concatenate([resident.sizes[number], view.size, view.affine, view.colour.reshape(-1)])
-            for number, view in zip(numbers, views, strict=True)
-        ]
-        drawn = to_device(np.stack(rows).astype(np.float32), resident.device)
-        sizes, view_sizes, affine, colour = torch.split(drawn, [2, 2, 6, 12], dim=1)
-        maps = Maps(to_device(np.array(numbers), resident.device), sizes, view_sizes, affine)
+        sizes = [resident.sizes[number] for number in numbers]
+        parts = [part_under(view, *size) for view, size in zip(views, sizes, strict=True)]
+        as_stored = all(view.scaled == own for view, own in zip(views, sizes, strict=True))
+        # all that is drawn in one copy: [B, 14 + 12]
+        drawn = to_device(
+            np.stack(
+                [
+                    np.concatenate([row(view, size, (0, 0) if as_stored else (top, left)), view.colour.reshape(-1)])
+                    for view, size, ((top, _), (left, _)) in zip(views, sizes, parts, strict=True)
+                ]
+            ),
+            resident.device,
+        )
+        maps = Maps.of(drawn[:, :14])
+        pixels = resident.pixels.view(torch.int32)[..., 0]  # [N,H,W]: a pixel is one number
+        pixels = pixels.index_select(0, to_device(np.array(numbers), resident.device)).view(torch.uint8)
+        pixels = pixels.view(len(numbers), *resident.pixels.shape[1:])  # [B,H,W,4]
+        images = pixels[..., :3].permute(0, 3, 1, 2)  # [B,3,H,W]
+        if not as_stored:
+            spans = [(bottom - top, right - left) for (top, bottom), (left, right) in parts]
+            images = resized_parts(images, maps, largest([(1, 1), *spans]))
         size = largest([view.size for view in views])
-        image, mask = sampled(resident.pixels, maps, *size, draws.ignore_index)
-        with_colour = colour.reshape(-1, 3, 4) if draws.settings.colour > 0 else None
-        return Batch(image, mask, with_colour, [resident.names[number] for number in numbers])
+        fill = mean_pixel(resident.device)
+        image, mask = look(images, pixels[..., 3], maps, size, fill, draws.ignore_index)
+        colour = drawn[:, 14:].float().view(-1, 3, 4) if draws.settings.colour > 0 else None
+        image = image.contiguous(memory_format=torch.channels_last)
+        return Batch(image, mask, colour, [resident.names[number] for number in numbers])
 
 
 class ResidentEvaluation:

@@ -32,7 +32,7 @@ from segkit.data.samples import Samples
 from segkit.data.stamps import files_of, has_files, reading_of, stamps_of
 from segkit.errors import DataError, WriteError
 
-FORMAT = 1  # another number where another code reads other pixels from the same files
+FORMAT = 2  # another number where another code reads other pixels from the same files
 _MARK = b"segkit01"
 
 

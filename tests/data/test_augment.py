@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from segkit.data.augment import apply, draw
 from segkit.data.normalise import MEAN, MEAN_PIXEL, STD, normalise
+from segkit.data.resize import mask_at, resized
 from segkit.data.sample import Sample
 from segkit.settings import AugmentSettings
 
@@ -116,3 +118,75 @@ def test_normalise_applies_each_images_own_colours() -> None:
     expected[2] = (expected[2] + 0.25).clamp(max=1)
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
     torch.testing.assert_close(result[1], (expected - mean) / std)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 40), (10, 12)])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_each_place_of_a_crop_is_as_likely_the_outermost_too(height: int, width: int, scale: float) -> None:
+    chosen, draws = settings(crop=16, scale=[scale, scale]), 20_000
+    places = np.array([draw(chosen, height, width, (0, 0, index)).affine for index in range(draws)])[:, [5, 2]] * scale
+    for axis, length in enumerate((height * scale, width * scale)):
+        spare = int(length) - 16  # below 0, the image lies anywhere in the crop
+        seen, counts = np.unique(places[:, axis].round(6), return_counts=True)
+        assert seen.tolist() == list(range(min(spare, 0), max(spare, 0) + 1))
+        expected = draws / (abs(spare) + 1)
+        chi_square = ((counts - expected) ** 2 / expected).sum()
+        assert chi_square < abs(spare) + 4 * np.sqrt(2 * abs(spare) + 1) + 4  # its mean and four deviations
+
+
+def test_a_scaled_view_is_a_window_of_what_evaluation_sees_at_that_size() -> None:
+    noise = torch.randint(0, 256, (3, 61, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    sample = Sample(noise, (noise[0] % 20).to(torch.uint8), "noise")
+    for scale in (0.5, 0.7, 1.3):
+        whole = resized(sample, scale).image
+        labels = mask_at(sample.mask, *whole.shape[1:])
+        for index in range(5):
+            view = draw(settings(crop=[24, 30], flip=0.5, scale=[scale, scale]), 61, 90, (0, 0, index))
+            seen = apply(sample, view, VOID)
+            turn = [2] if view.affine[0] < 0 else []
+            windows = labels.unfold(0, 24, 1).unfold(1, 30, 1)
+            ((top, left),) = (windows == seen.mask.flip([each - 1 for each in turn])).all(-1).all(-1).nonzero().tolist()
+            difference = (seen.image.flip(turn).int() - whole[:, top : top + 24, left : left + 30]).abs()
+            assert difference.max() <= 1
+            assert difference.float().mean() < 1e-3  # the last digits of a sum
+
+
+def bilinear(values: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """``[C,H,W]`` at places ``[h,w]`` between the middles of its pixels, the edge repeated."""
+    (height, width), top, left = values.shape[1:], np.floor(y), np.floor(x)
+    rows = [(top + step).clip(0, height - 1).astype(int) for step in (0, 1)]
+    columns = [(left + step).clip(0, width - 1).astype(int) for step in (0, 1)]
+    above, below = (
+        values[:, row, columns[0]] * (1 + left - x) + values[:, row, columns[1]] * (x - left) for row in rows
+    )
+    return above * (1 + top - y) + below * (y - top)
+
+
+@pytest.mark.parametrize("drawn", [{"scale": [2.0, 2.0]}, {"scale": [1.37, 1.37]}, {"rotation": 30.0}])
+def test_interpolated_values_are_rounded_and_not_cut_off(drawn: dict[str, object]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 20, 25, generator=generator) * 255
+    smooth = F.interpolate(coarse, (100, 120), mode="bicubic").clamp(0, 255)[0].round().to(torch.uint8)
+    sample = Sample(smooth, torch.zeros(100, 120, dtype=torch.uint8), "smooth")
+    errors = []
+    for index in range(6):
+        view = draw(settings(crop=64, **drawn), 100, 120, (0, 0, index))
+        seen = apply(sample, view, VOID)
+        a, b, c, d, e, f = view.affine
+        x, y = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5)
+        exact = bilinear(smooth.double().numpy(), d * x + e * y + f - 0.5, a * x + b * y + c - 0.5)
+        errors.append((seen.image.numpy() - exact)[:, seen.mask.numpy() != VOID])
+    error = np.concatenate(errors, axis=1)
+    assert abs(error.mean()) < 0.05  # of a grey level; cut off, it is 0.5
+    assert np.abs(error).max() < 0.51
+
+
+def test_values_of_float32_of_any_number_of_channels_are_not_rounded() -> None:
+    values = torch.rand(5, 40, 60, generator=torch.Generator().manual_seed(0)) * 1e-3 - 4.0
+    sample = Sample(values, torch.zeros(40, 60, dtype=torch.uint8), "reflectance")
+    for drawn in ({}, {"scale": [0.5, 0.5]}, {"rotation": 40.0, "scale": [0.6, 1.7]}):
+        seen = apply(sample, draw(settings(crop=[70, 30], **drawn), 40, 60, (0, 0, 1)), VOID, fill=range(5))
+        inside = seen.mask != VOID
+        assert seen.image.dtype == torch.float32
+        assert -4.0001 < seen.image[:, inside].min() < -3.9995 < seen.image[:, inside].max() < -3.9989
+        assert (seen.image[:, ~inside] == torch.arange(5.0)[:, None]).all()

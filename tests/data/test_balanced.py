@@ -109,6 +109,15 @@ def test_the_share_of_balanced_crops_is_what_was_asked_for_and_the_others_stay_a
     assert 0.6 < same / 300 < 0.74
 
 
+def test_balanced_crops_begin_at_odd_places_as_often_as_at_even_ones() -> None:
+    mask = torch.zeros(100, 200, dtype=torch.uint8)
+    mask[30:70, 60:140] = 1
+    chosen = settings(crop=16, class_balanced=1.0)
+    views = [draw(chosen, 100, 200, (0, 0, index), targets(mask)) for index in range(400)]
+    for offset in (2, 5):
+        assert 120 < sum(round(view.affine[offset]) % 2 for view in views) < 280
+
+
 def test_an_image_of_the_largest_class_alone_is_cropped_anywhere() -> None:
     mask = torch.zeros(40, 60, dtype=torch.uint8)
     chosen = settings(crop=16, class_balanced=1.0)
