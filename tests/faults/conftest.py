@@ -55,7 +55,7 @@ clip_norm = 1.0
 checkpoint_minutes = 1000.0
 
 [output]
-samples = 1
+samples = 0
 """
 
 NURSERY = """

@@ -34,7 +34,8 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
 ) -> None:
     """The step is finished, the state saved, the status is that of a shell, and one line says it."""
     code, steps = MOMENTS[moment]
-    stopped = place.start(before=code.replace("SEND", f"send({int(number)})"))
+    pictures = f"output.samples={int(moment == 'in a picture')}"
+    stopped = place.start(pictures, before=code.replace("SEND", f"send({int(number)})"))
     assert stopped.wait() == STATUS[number]
     stopped.assert_left_within(10, since=place.folder / "sent")
     told = [line for line in stopped.err.splitlines() if line]
@@ -43,7 +44,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     assert f"saved in {place.path()} after epoch " in told[0]
     assert told[0].endswith("--resume goes on from there")
     assert checkpoint.load(place.path() / "last.pt")["step"] == steps
-    place.run("--resume")
+    place.run(pictures, "--resume")
     place.assert_same(whole)
     assert len((place.folder / "run.seen").read_text().splitlines()) == 12  # no step was made twice
 
@@ -106,7 +107,7 @@ SWALLOWED = {
         [],
         4,
     ),
-    "a picture of the last epoch": ("at(scorer, 'panels', 1, swallowing)", ["train.epochs=1"], 4),
+    "a picture of the last epoch": ("at(scorer, 'panels', 1, swallowing)", ["train.epochs=1", "output.samples=1"], 4),
 }
 
 
