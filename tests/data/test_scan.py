@@ -409,6 +409,7 @@ def test_a_mask_of_several_pages_is_told(root: Path, check: Check) -> None:
     assert "train0.tif: more than one picture in the file of a mask (2)" in texts(check())
 
 
+@pytest.mark.slow
 def test_the_real_scan_is_fast(real_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path))
     config = read_config(

@@ -57,7 +57,9 @@ def test_a_best_epoch_that_could_not_be_written_is_written_later(place: Any, who
 
 
 @pytest.mark.fault("F02")
-@pytest.mark.parametrize("number", [2, 4], ids=["first best", "second best"])
+@pytest.mark.parametrize(
+    "number", [pytest.param(2, id="first best", marks=pytest.mark.slow), pytest.param(4, id="second best")]
+)
 def test_a_best_that_could_not_be_linked_is_made_good(place: Any, number: int) -> None:
     """last.pt was written, and its second name was not; nobody is given an older epoch's weights for it."""
     fails = f"""
