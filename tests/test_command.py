@@ -239,7 +239,7 @@ def test_ctrl_c_ends_in_one_line_that_says_how_to_go_on(start: Start, tmp_path: 
     process = start("train.epochs=1000", f"output.dir={folder}")
     until((folder / "previous.pt").exists, process)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=200)
     assert process.returncode == 130
     lines = [line for line in error.splitlines() if line.strip()]
     assert len(lines) == 1, error
@@ -253,7 +253,7 @@ def test_two_runs_do_not_share_a_folder(start: Start, tmp_path: Path) -> None:
     first = start("train.epochs=1000", f"output.dir={folder}")
     until((folder / "last.pt").exists, first)
     second = start(f"output.dir={folder}", "--resume")
-    _, error = second.communicate(timeout=100)
+    _, error = second.communicate(timeout=200)
     assert second.returncode == 2
     assert f"{folder} is in use by process {first.pid}" in error
 

@@ -51,7 +51,7 @@ class Site:
         path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
         variables = {**os.environ, "PYTHONPATH": path, "COLUMNS": "80", **environment}
         command = [sys.executable, *arguments]
-        return subprocess.run(command, env=variables, cwd=self.folder, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=variables, cwd=self.folder, capture_output=True, text=True, timeout=120)
 
 
 def unpack(package: Path, target: Path) -> None:

@@ -220,11 +220,11 @@ def test_a_name_of_dots_leads_out_of_no_folder(tmp_path: Path, name: str) -> Non
 
 
 def test_a_very_long_name_is_compared_with_nothing(path: Path) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     name = "dice" * 100_000
     path.write_text(TOML.replace('"dice"', f'"{name}"'))
     assert "did you mean" not in problems(path)[0]
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("in_channels", [1, 3, 4])

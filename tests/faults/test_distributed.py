@@ -135,6 +135,7 @@ def together(tmp_path_factory: pytest.TempPathFactory, nursery: Any, place_class
     """The folder of a run in two processes that nothing has happened to."""
     place = place_class(tmp_path_factory.mktemp("together"), nursery)
     place.run_together(2)
+    place.clear()
     return place.path()
 
 
