@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -223,9 +224,18 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
 
     problems: list[Finding] = []
 
+    said: dict[str, list[str]] = {}  # warning -> splits
+
     def build(split: str) -> None:
-        with gathered() as faults[split]:  # what cannot be used is told with all that the scan finds
+        # what cannot be used, and what a dataset warns of, is told with all that the scan finds
+        with gathered() as faults[split], warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             splits[split] = create(component, settings.dataset.options, {"split": split})
+        for each in caught:
+            if each.category is UserWarning:
+                said.setdefault(str(each.message), []).append(split)
+            else:
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
     build("train")
     there = getattr(splits["train"], "splits", SPLITS)
@@ -242,6 +252,9 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
     chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
     scan = scan_splits(chosen, settings.data, faults)
     told = [problem for problem in problems if not names or problem.split in names]
+    for text, those in said.items():
+        where = settings.dataset.name if len(those) == len(faults) else ", ".join(those)
+        told.append(Finding("dataset", "warning", where, text))
     return replace(scan, findings=[*told, *scan.findings])
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from segkit.data.files import PairedFiles
 from segkit.data.pairing import pair_by_stem
-from segkit.data.split import SPLITS, split_by_fraction
+from segkit.data.split import SPLITS, TooFew, split_by_fraction
 from segkit.data.text import composed
 from segkit.errors import DataError, did_you_mean
 
@@ -101,7 +101,7 @@ def _car(image: Path) -> str:
 def _split(root: Path, cars: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, set[str]]:
     parts = sum(fraction > 0 for fraction in fractions)
     if len(cars) < parts:
-        raise DataError(
+        raise TooFew(
             f"{root}: a split by car into {parts} parts needs as many cars, and there are {len(cars)} "
             f"({', '.join(cars)}). "
             'Add cars, set a fraction to 0, or, only to check that training works, set split_by = "none" and '

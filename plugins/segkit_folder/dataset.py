@@ -19,6 +19,7 @@ from segkit.data.text import read_text
 from segkit.errors import ConfigError, DataError, did_you_mean
 from segkit_folder import proposals, sample
 from segkit_folder.class_file import ClassFile, parse
+from segkit_folder.layout import split_folders, tell_unread, without_unlabelled_test
 
 VOID = 255
 VOID_NAME = "void"
@@ -32,8 +33,9 @@ class FolderDataset(PairedFiles):
         split: train, val or test.
         classes: the names of the classes in the order of their labels, or a text file with a name a line; it may have
             labels and colours too, such as ``1 cat 224 64 64`` or CVAT's ``cat:224,64,64::``, which are then believed.
-        images: folder of the images; ``{split}`` stands for the split. Its subfolders train, val and test are used
-            where they exist; else ``fractions`` splits the images.
+        images: folder of the images; ``{split}`` stands for the split. Its subfolders train, val and test, or what else
+            people call these (training, valid, validation, dev, testing), are used where they exist; else
+            ``fractions`` splits the images.
         masks: folder of the masks, likewise.
         mask_suffix: what a mask's name has more than its image's, such as "_mask".
         fractions: shares of train, val and test.
@@ -69,13 +71,15 @@ class FolderDataset(PairedFiles):
         names = listed.names
         if colour_map is not None and value_map is not None:
             raise ConfigError("value_map and colour_map: a mask holds either labels or colours; give one of the two")
-        parts = _by_folder(base, images, masks)
+        parts = split_folders(base, images, masks)
         shared = tuple(name for name, share in zip(SPLITS, fractions, strict=False) if share > 0)
-        self.splits = tuple(parts) or shared
+        self.splits = tuple(without_unlabelled_test(parts)) if parts else shared
         if split not in self.splits:
-            raise DataError(
-                f"no split '{split}' in {base}; there are {', '.join(self.splits)}{did_you_mean(split, self.splits)}"
-            )
+            advice = did_you_mean(split, self.splits)
+            if parts and split == "val":
+                advice = "; put some of the training images and their masks into folders of that name"
+            raise DataError(f"no split '{split}' in {base}; there are {', '.join(self.splits) or 'none'}{advice}")
+        tell_unread(base, images, parts, fractions)
         if parts:
             pairs = pair_by_stem(*parts[split], mask_suffix)
         else:
@@ -154,21 +158,6 @@ def _colours_of_file(listed: ClassFile, pairs: Sequence[tuple[Path, Path]]) -> d
             if error.fault and error.fault.kind == "colours":
                 return dict(zip(listed.names, listed.colours or (), strict=True))
     return None
-
-
-def _by_folder(root: Path, images: str, masks: str) -> dict[str, tuple[Path, Path]]:
-    """Split -> (folder of images, folder of masks); empty where the folders are not divided into splits."""
-    parts: dict[str, tuple[Path, Path]] = {}
-    for split in SPLITS:
-        folders = [
-            root / option.replace("{split}", split) if "{split}" in option else root / option / split
-            for option in (images, masks)
-        ]
-        if folders[0].is_dir():
-            parts[split] = (folders[0], folders[1])
-    if "{split}" in images and not parts:
-        raise DataError(f'images = "{images}": {root} has no such folder for any of {", ".join(SPLITS)}')
-    return parts
 
 
 def _values(

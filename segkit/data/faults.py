@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
+from segkit.data.split import TooFew
 from segkit.errors import DataError, Fault, first_few, one_line
 
 Advise = Callable[[str, Mapping[Any, int], Mapping[Any, int]], str]
@@ -90,7 +91,7 @@ def gathered() -> Iterator[list[Fault]]:
     """Inside, :func:`refuse` adds to this list instead of raising: a dataset goes on with the files it can use.
 
     Raises:
-        DataError: the dataset could not go on; with what was gathered until then.
+        DataError: the dataset could not go on; with what was gathered until then, which is why there are too few files.
     """
     faults: list[Fault] = []
     token = _gathered.set(faults)
@@ -99,7 +100,8 @@ def gathered() -> Iterator[list[Fault]]:
     except DataError as error:
         if not faults:
             raise
-        raise DataError("\n".join([*told(faults), str(error)])) from error
+        own = [] if isinstance(error, TooFew) else [str(error)]
+        raise DataError("\n".join([*told(faults), *own])) from error
     finally:
         _gathered.reset(token)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from segkit.data.faults import refuse
 from segkit.data.text import composed
@@ -40,8 +42,20 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
     faults += [fault for found in masks_of.values() for fault in _repeated(found)]
     without_image = {stem: found[0] for stem, found in masks_of.items() if len(found) == 1}
     faults += _different_case(without_mask, without_image, mask_suffix)
+    faults += _several_masks(images_of, without_mask, without_image)
+    suffix = None if pairs else _suffix_of_most(without_mask, without_image)
+    if suffix is not None:  # what is told next is what would be wrong with it
+        mask_suffix = suffix
+        what = (
+            f'the name has "{suffix}" more than its image\'s' if suffix else "the name is its image's, without a suffix"
+        )
+        advice = f'set mask_suffix = "{suffix}"' if suffix else "leave mask_suffix out"
+        for stem in [stem for stem in without_mask if stem + suffix in without_image]:
+            faults.append(Fault("mask_suffix", str(without_image.pop(stem + suffix)), what, advice))
+            del without_mask[stem]
+    faults += _called_otherwise(without_mask, without_image)
     cat = f"the mask of cat.jpg is cat{mask_suffix}.png"
-    advice = f"in {masks}, {cat}; rename, add or remove files{_suffix_hint(without_mask, without_image, mask_suffix)}"
+    advice = f"in {masks}, {cat}; rename, add or remove files"
     faults += [Fault("image_without_mask", str(x), "image without a mask", advice) for x in without_mask.values()]
     advice = f"in {images} there is none; {cat}"
     faults += [Fault("mask_without_image", str(x), "mask without an image", advice) for x in without_image.values()]
@@ -115,11 +129,96 @@ def _different_case(without_mask: dict[str, Path], without_image: dict[str, Path
     return faults
 
 
-def _suffix_hint(without_mask: Mapping[str, Path], without_image: Mapping[str, Path], mask_suffix: str) -> str:
-    """The suffix by which most of the images would have a mask."""
-    first = next(iter(without_mask), "")
-    longer = [mask.removeprefix(first) for mask in without_image if mask.startswith(first)]
-    for suffix in longer[:20] if first and not mask_suffix else []:  # image 1 also begins the masks 10 to 19 and 100
-        if 2 * sum(stem + suffix in without_image for stem in without_mask) > len(without_mask):
-            return f'; perhaps mask_suffix = "{suffix}"'
-    return ""
+def _several_masks(
+    images: Mapping[str, list[Path]], without_mask: dict[str, Path], without_image: dict[str, Path]
+) -> list[Fault]:
+    """Take out the images of which several masks begin with the name, and these masks, and tell them."""
+    masks: dict[str, list[str]] = {}
+    for stem in without_image:
+        masks.setdefault(_image_of(stem, images), []).append(stem)
+    faults = []
+    what = "several masks for one image"
+    advice = (
+        "an image has one mask, which holds all its labels: merge them into one, or move what is of another kind to a "
+        "folder of its own"
+    )
+    for image, stems in masks.items():
+        if image and len(stems) + (image not in without_mask) > 1:
+            without_mask.pop(image, None)
+            detail = first_few([without_image.pop(stem).name for stem in stems])
+            faults.append(Fault("several_masks", str(images[image][0]), what, advice, detail))
+    return faults
+
+
+def _image_of(mask: str, images: Mapping[str, object]) -> str:
+    """The longest image's name that a mask's begins with; 1 does not begin 10."""
+    ends = [end for end in range(len(mask), 0, -1) if not (mask[end - 1].isdigit() and mask[end : end + 1].isdigit())]
+    return next((mask[:end] for end in ends if mask[:end] in images), "")
+
+
+def _suffix_of_most(without_mask: Mapping[str, Path], without_image: Mapping[str, Path]) -> str | None:
+    """The suffix by which more than half of the images have a mask."""
+    owners = {mask: _image_of(mask, without_mask) for mask in without_image}
+    suffixes = Counter(mask.removeprefix(image) for mask, image in owners.items() if image)
+    return next((suffix for suffix, count in suffixes.most_common(1) if 2 * count > len(without_mask)), None)
+
+
+def _called_otherwise(without_mask: dict[str, Path], without_image: dict[str, Path]) -> list[Fault]:
+    """Take out images and masks whose names are the same but for what all of a side begin or end with; tell them."""
+    images, masks = _cores(without_mask), _cores(without_image)
+    if len(images.of) < 2 or images.of.keys() != masks.of.keys():
+        return []
+    same = _shared_words(images.begin[::-1], masks.begin[::-1])
+    begins = [side.begin[: len(side.begin) - same] for side in (images, masks)]
+    same = _shared_words(images.end, masks.end)
+    ends = [side.end[same:] for side in (images, masks)]
+    differences = [
+        f'the {side}\'s name {verb} "{part}"'
+        for side, begin, end in zip(("image", "mask"), begins, ends, strict=True)
+        for verb, part in (("begins with", begin), ("ends in", end))
+        if part
+    ]
+    if not differences:  # names are the same, and others have a mask_suffix more
+        return []
+    what = f"image and mask are called differently: {' and '.join(differences)}"
+    core, name = next(iter(images.of.items()))
+    image, mask = without_mask[name], without_image[masks.of[core]]
+    advice = (
+        "a mask is found by its image's name, which at most a mask_suffix may follow: rename the masks, "
+        f"{mask.name} to {image.stem}{mask.suffix}"
+    )
+    faults = [Fault("other_name", str(without_image[stem]), what, advice) for stem in masks.of.values()]
+    without_mask.clear()
+    without_image.clear()
+    return faults
+
+
+class _Cores(NamedTuple):
+    """What all names of a side begin and end with, and between these: core -> name."""
+
+    begin: str
+    end: str
+    of: dict[str, str]
+
+
+def _cores(names: Iterable[str]) -> _Cores:
+    begin = _shared(names)
+    rest = [name[len(begin) :] for name in names]
+    end = _shared([name[::-1] for name in rest])[::-1]
+    return _Cores(begin, end, {name[: len(name) - len(end)]: begin + name for name in rest})
+
+
+def _shared(names: Iterable[str]) -> str:
+    """What all of them begin with."""
+    first, last = min(names, default=""), max(names, default="")
+    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
+
+
+def _shared_words(one: str, other: str) -> int:
+    """How many letters are the same at the beginning, up to the end of a word or a number in both."""
+
+    def ends(name: str, at: int) -> bool:
+        return at == len(name) or not name[at].isalnum() or name[at].isdigit() != name[at - 1].isdigit()
+
+    most = len(_shared([one, other]))
+    return next((at for at in range(most, 0, -1) if ends(one, at) and ends(other, at)), 0)

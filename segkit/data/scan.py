@@ -119,7 +119,8 @@ def scan_splits(
     # without its partner a file is never skipped: which images are dealt to which split would depend on it
     found = findings.of_faults(faults or {}, facts, splits)
     found += findings.of_faults(wrong, facts, splits, settings.on_bad)
-    found += findings.of_nothing(splits, facts, settings.on_bad)
+    empty = {name: dataset for name, dataset in splits.items() if not (faults or {}).get(name)}  # else it was told why
+    found += findings.of_nothing(empty, facts, settings.on_bad)
     found += findings.of_palettes(facts, kept)
     odd = findings.of_black_and_white(facts, kept, (fault for those in wrong.values() for fault in those))
     found += odd

@@ -12,6 +12,10 @@ from segkit.errors import ConfigError, DataError
 SPLITS = ("train", "val", "test")
 
 
+class TooFew(DataError):
+    """Fewer images, or whatever is dealt, than splits."""
+
+
 def split_by_fraction(keys: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, list[str]]:
     """Deal ``keys`` to train, val and test in the order of SHA-256("seed/key").
 
@@ -29,7 +33,8 @@ def split_by_fraction(keys: Sequence[str], fractions: Sequence[float], seed: int
 
     Raises:
         ConfigError: the fractions are not two or three numbers that sum to 1.
-        DataError: fewer keys than splits, or a key twice.
+        TooFew: fewer keys than splits.
+        DataError: a key twice.
     """
     if not 2 <= len(fractions) <= 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         raise ConfigError(
@@ -40,7 +45,7 @@ def split_by_fraction(keys: Sequence[str], fractions: Sequence[float], seed: int
         raise DataError(f"cannot split {len(keys)} names of which only {len(distinct)} differ")
     wanted = [fraction > 0 for fraction in fractions]
     if len(keys) < sum(wanted):
-        raise DataError(
+        raise TooFew(
             f"cannot split {len(keys)} images into {sum(wanted)} parts of which none is empty; "
             "add images or set a fraction to 0"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segkit.data.faults import gathered, grouped, refuse, told
+from segkit.data.split import split_by_fraction
 from segkit.errors import DataError, Fault
 
 
@@ -118,10 +119,18 @@ def build(faults: list[Fault]) -> None:
     raise DataError("no folder")
 
 
+def deal(faults: list[Fault]) -> None:
+    """As a dataset of which nothing is left to be split."""
+    refuse(faults)
+    split_by_fraction([], (0.5, 0.5), seed=0)
+
+
 def test_what_was_gathered_is_told_where_the_dataset_cannot_go_on() -> None:
     with pytest.raises(DataError, match=r"^/data/masks/a\.png: the mask is a JPEG; .*PNG\nno folder$"), gathered():
         build(lossy("a.png"))
     with pytest.raises(DataError, match=r"^no folder$"), gathered():
         build([])
+    with pytest.raises(DataError, match=r"PNG$"), gathered():  # that there are too few names follows from it
+        deal(lossy("a.png"))
     with pytest.raises(DataError, match=r"PNG$"):  # and no list is left behind
         build(lossy("a.png"))

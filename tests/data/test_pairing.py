@@ -88,16 +88,110 @@ def test_names_that_differ_in_case_say_so(tmp_path: Path) -> None:
         pair_by_stem(images, masks, "_mask")
 
 
-def test_a_suffix_that_most_masks_share_is_proposed(tmp_path: Path) -> None:
+def test_a_suffix_that_most_masks_share_is_proposed_with_what_would_still_be_wrong(tmp_path: Path) -> None:
     numbers = range(1, 13)
     images = empty(tmp_path / "images", *(f"{index}.jpg" for index in numbers))
     masks = empty(tmp_path / "masks", *(f"{index}_label.png" for index in numbers if index != 7))
-    with pytest.raises(DataError, match=r'12 files: .*; perhaps mask_suffix = "_label"\n11 files'):
+    with pytest.raises(DataError) as caught:
         pair_by_stem(images, masks)
+    hint, rest = str(caught.value).splitlines()
+    assert hint.startswith('11 files: the name has "_label" more than its image\'s: 1_label.png')
+    assert hint.endswith('; set mask_suffix = "_label"')
+    assert rest == (
+        f"{images / '7.jpg'}: image without a mask; in {masks}, the mask of cat.jpg is cat_label.png; "
+        "rename, add or remove files"
+    )
+    with pytest.raises(DataError) as caught:  # and that is what is wrong with it
+        pair_by_stem(images, masks, "_label")
+    assert str(caught.value) == rest
     others = empty(tmp_path / "others", "1x.png", "12x.png", "99.png")  # two of twelve are no rule
     with pytest.raises(DataError) as caught:
         pair_by_stem(images, others)
-    assert "perhaps" not in str(caught.value)
+    assert "mask_suffix" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "right"), [("_seg", 'set mask_suffix = "_mask"'), ("_mask_2", 'set mask_suffix = "_mask"')]
+)
+def test_a_suffix_that_is_wrong_is_corrected(tmp_path: Path, suffix: str, right: str) -> None:
+    images, masks = empty(tmp_path / "images", "a.jpg", "b.jpg"), empty(tmp_path / "masks", "a_mask.png", "b_mask.png")
+    with pytest.raises(DataError) as caught:
+        pair_by_stem(images, masks, suffix)
+    assert str(caught.value).endswith(right)
+    same = empty(tmp_path / "same", "a.png", "b.png")
+    with pytest.raises(
+        DataError, match=r"^2 files: the name is its image's, without a suffix: .*; leave mask_suffix out$"
+    ):
+        pair_by_stem(images, same, suffix)
+
+
+@pytest.mark.fault("F28")
+def test_several_masks_of_one_image_are_told_as_such_and_nothing_else(tmp_path: Path) -> None:
+    images = empty(tmp_path / "images", "000.jpg", "001.jpg", "01.jpg", "0.jpg")
+    masks = empty(tmp_path / "masks", "000_net.png", "000_fish.png", "001_net.png", "001_fish.png", "01.png", "0.png")
+    several = (
+        "2 files: several masks for one image: 000.jpg (000_fish.png, 000_net.png), 001.jpg (001_fish.png, "
+        f"001_net.png) (in {images}); an image has one mask, which holds all its labels: merge them into one, or "
+        "move what is of another kind to a folder of its own"
+    )
+    for suffix in ("", "_net"):
+        with gathered() as faults:
+            pair_by_stem(images, masks, suffix)
+        kinds = {fault.kind for fault in faults}
+        assert kinds == (
+            {"several_masks"} if not suffix else {"several_masks", "image_without_mask", "mask_without_image"}
+        )
+    with pytest.raises(DataError) as caught:
+        pair_by_stem(images, masks)
+    assert str(caught.value) == several
+    empty(masks, "01_net.png")  # beside the one that the image's name finds
+    with gathered() as faults:
+        pair_by_stem(images, masks)
+    assert [(Path(fault.file).name, fault.detail) for fault in faults][-1] == ("01.jpg", "01_net.png")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "words", "rename"),
+    [
+        ("{}.jpg", "mask_{}.png", 'the mask\'s name begins with "mask_"', "mask_021.png to 021.png"),
+        (
+            "{}_image.png",
+            "{}_annotation.png",
+            'the image\'s name ends in "_image" and the mask\'s name ends in "_annotation"',
+            "021_annotation.png to 021_image.png",
+        ),
+        (
+            "{}_training.tif",
+            "{}_manual1.gif",
+            'the image\'s name ends in "_training" and the mask\'s name ends in "_manual1"',
+            "021_manual1.gif to 021_training.gif",
+        ),
+        (
+            "img-{}.tif",
+            "seg-{}-v2.png",
+            'the image\'s name begins with "img-" and the mask\'s name begins with "seg-" and the mask\'s name ends in '
+            '"-v2"',
+            "seg-021-v2.png to img-021.png",
+        ),
+        (
+            "a{}.png",
+            "mask{}.png",
+            'the image\'s name begins with "a" and the mask\'s name begins with "mask"',
+            "mask021.png to a021.png",
+        ),
+        ("{}_leftImg.png", "{}.png", 'the image\'s name ends in "_leftImg"', "021.png to 021_leftImg.png"),
+    ],
+)
+def test_names_that_differ_by_the_same_parts_say_by_which(
+    tmp_path: Path, image: str, mask: str, words: str, rename: str
+) -> None:
+    images = empty(tmp_path / "images", *(image.format(number) for number in ("021", "022", "030")))
+    masks = empty(tmp_path / "masks", *(mask.format(number) for number in ("021", "022", "030")))
+    with pytest.raises(DataError) as caught:
+        pair_by_stem(images, masks)
+    assert str(caught.value).startswith(f"3 files: image and mask are called differently: {words}: ")
+    assert str(caught.value).endswith(f"rename the masks, {rename}")
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.fault("F28")

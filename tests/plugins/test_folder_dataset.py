@@ -95,7 +95,9 @@ def test_the_split_may_stand_anywhere_in_the_folders(sample: Path) -> None:
     (sample / "masks" / "train").rename(sample / "train" / "labels")
     dataset = FolderDataset(sample, "train", CLASSES, images="{split}/pictures", masks="{split}/labels")
     assert (len(dataset), dataset.splits) == (4, ("train",))
-    with pytest.raises(DataError, match=r'images = "x/\{split\}": .* no such folder for any of train, val, test'):
+    with pytest.raises(
+        DataError, match=r'images = "x/\{split\}": .* no such folder for any of train, training, val, valid, '
+    ):
         FolderDataset(sample, "train", CLASSES, images="x/{split}")
 
 
@@ -390,7 +392,7 @@ def test_camvid_without_its_void_label_is_told(real_data: Path) -> None:
         FolderDataset(real_data / "camvid", "train", CAMVID).mask(0)
 
 
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(20)
 def test_a_list_of_classes_may_not_be_a_device_or_without_end(tmp_path: Path) -> None:
     FolderDataset.write_sample(tmp_path)
     (tmp_path / "pictures.txt").touch()
@@ -415,3 +417,82 @@ def test_the_same_folder_on_two_systems_is_the_same_run(tmp_path: Path) -> None:
         scan = scan_splits(splits, progress=False)
         found.append((samples_of(scan), {name: [each.name for each in scan.facts[name]] for name in splits}))
     assert found[0] == found[1]
+
+
+def folders(root: Path, *pairs: tuple[str, str]) -> Path:
+    """A picture in each of the folders of images, and its mask in that of masks, where there is one."""
+    random = np.random.default_rng(0)
+    for images, masks in pairs:
+        for folder, pixels in (
+            (images, random.integers(0, 256, (8, 8, 3), np.uint8)),
+            (masks, np.eye(8, dtype=np.uint8)),
+        ):
+            if folder:
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(root / folder / f"{images.replace('/', '_')}.png")
+    return root
+
+
+@pytest.mark.parametrize("val", ["valid", "Validation", "VAL", "dev"])
+def test_what_people_call_a_split_is_that_split(tmp_path: Path, val: str) -> None:
+    folders(
+        tmp_path, ("images/Training", "masks/train"), (f"images/{val}", "masks/val"), ("images/testing", "masks/test")
+    )
+    found = {split: FolderDataset(tmp_path, split, ["a", "b"]) for split in ("train", "val", "test")}
+    assert {split: dataset.pairs[0][0].parent.name for split, dataset in found.items()} == {
+        "train": "Training",
+        "val": val,
+        "test": "testing",
+    }
+    other = folders(tmp_path / "other", ("training/pictures", "training/labels"), (f"{val}/pictures", f"{val}/labels"))
+    options = {"images": "{split}/pictures", "masks": "{split}/labels"}
+    assert FolderDataset(other, "val", ["a", "b"], **options).pairs[0][1].parent == other / val / "labels"
+    with pytest.raises(
+        DataError, match=r'training/pictures, .* do: set images = "{split}/pictures" and.*"{split}/labels"'
+    ):
+        FolderDataset(other, "val", ["a", "b"], images="pictures", masks="labels")
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
+    folders(tmp_path, ("images/train", "masks/train"), ("images/val", "masks/val"), ("images/validation", "masks/val"))
+    with pytest.raises(DataError, match=r"images/val and .*images/validation are both the val split; put their"):
+        FolderDataset(tmp_path, "train", ["a", "b"])
+
+
+def test_a_test_split_without_masks_is_told_and_left_out(tmp_path: Path) -> None:
+    folders(tmp_path, ("images/train", "masks/train"), ("images/val", "masks/val"), ("images/test", ""))
+    with pytest.warns(
+        UserWarning, match=r"no test split: .*images/test holds its images, and .*masks/test.* not exist"
+    ):
+        assert FolderDataset(tmp_path, "train", ["a", "b"]).splits == ("train", "val")
+    only = folders(tmp_path / "only", ("images/test", ""))
+    with pytest.warns(UserWarning, match="no test"), pytest.raises(DataError, match=r"no split 'train' in .*are none"):
+        FolderDataset(only, "train", ["a", "b"])
+
+
+def test_lists_of_splits_and_pictures_beside_the_folders_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    folders(tmp_path, ("images/train", "masks/train"), ("images/val", "masks/val"), ("images/extra", "masks/extra"))
+    folders(tmp_path, ("images", ""))
+    (tmp_path / "train.txt").touch()
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "validation.csv").touch()
+    with pytest.warns(UserWarning, match="^not read") as caught:
+        FolderDataset(tmp_path, "val", ["a", "b"])
+    come = "; the splits are the folders images/train, images/val"
+    lists = f"not read, though called as a split: {tmp_path}/train.txt, {tmp_path}/lists/validation.csv{come}. "
+    assert [str(each.message) for each in caught] == [
+        f"{lists}To have other splits, sort images and masks into folders train, val and test",
+        f"not read: {tmp_path}/images/extra, {tmp_path}/images/images.png{come}",
+    ]
+    flat = write(tmp_path / "flat", [[0, 1]], count=4)
+    (flat / "val.lst").touch()
+    with pytest.warns(
+        UserWarning, match=r"flat/val\.lst; the splits are dealt by fractions = \[0\.7, 0\.15, 0\.15\]\. To"
+    ):
+        FolderDataset(flat, "train", ["a", "b"])
+
+
+def test_a_run_without_val_says_where_it_comes_from(tmp_path: Path) -> None:
+    folders(tmp_path, ("images/train", "masks/train"))
+    with pytest.raises(DataError, match=r"no split 'val' in .*; there are train; put some of the training images"):
+        FolderDataset(tmp_path, "val", ["a", "b"])
