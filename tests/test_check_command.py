@@ -126,6 +126,7 @@ def test_pictures_of_a_person_s_own_are_not_overwritten(config: Path, capsys: py
         assert main(["check", str(config), "--pictures", "looks"]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_tells_of_crops_that_are_mostly_void(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(config), "augment.crop=64"]) == 0
     told = "warning: train: augment.crop = 64 is larger than most images (after data.resize and augment.scale): 71%"

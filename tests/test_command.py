@@ -109,6 +109,7 @@ def test_a_run_is_trained_predicted_with_and_scored_again(
     assert run["packages"]["torch"] == torch.__version__.split("+")[0]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_overwritten_by_accident(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(config), "train.epochs=1"]) == 0
     capsys.readouterr()
@@ -214,6 +215,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_to_the_same_weights(start: Start, tmp_path: Path) -> None:
     folders = {name: tmp_path / "runs" / name for name in ("whole", "killed")}
     whole = start("train.epochs=30", f"output.dir={folders['whole']}")
@@ -231,12 +233,13 @@ def test_a_killed_run_is_resumed_to_the_same_weights(start: Start, tmp_path: Pat
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_in_one_line_that_says_how_to_go_on(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "stopped"
     process = start("train.epochs=1000", f"output.dir={folder}")
     until((folder / "previous.pt").exists, process)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=200)
     assert process.returncode == 130
     lines = [line for line in error.splitlines() if line.strip()]
     assert len(lines) == 1, error
@@ -244,16 +247,18 @@ def test_ctrl_c_ends_in_one_line_that_says_how_to_go_on(start: Start, tmp_path: 
     assert checkpoint.load(folder / "last.pt")["step"] > 0
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_share_a_folder(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "shared"
     first = start("train.epochs=1000", f"output.dir={folder}")
     until((folder / "last.pt").exists, first)
     second = start(f"output.dir={folder}", "--resume")
-    _, error = second.communicate(timeout=100)
+    _, error = second.communicate(timeout=200)
     assert second.returncode == 2
     assert f"{folder} is in use by process {first.pid}" in error
 
 
+@pytest.mark.slow
 def test_resuming_needs_no_pretrained_weights(config: Path, tmp_path: Path) -> None:
     smp = segkit.models["smp"](num_classes=3, encoder="resnet18")
     torch.save(smp.network.encoder.state_dict(), tmp_path / "encoder.pth")
@@ -298,7 +303,9 @@ def test_masks_without_a_label_are_told_before_anything_is_written(
 
 
 @pytest.mark.fault("F04", "F05", "F06")
-@pytest.mark.parametrize("damage", ["cut", "empty", "html", "bomb", "flipped"])
+@pytest.mark.parametrize(
+    "damage", ["flipped", *(pytest.param(each, marks=pytest.mark.slow) for each in ("cut", "empty", "html", "bomb"))]
+)
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_taken(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:

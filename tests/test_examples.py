@@ -31,7 +31,12 @@ def test_all_promised_examples_are_there() -> None:
     assert promised <= {name.removesuffix(".toml") for name in CONFIGS}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+QUICK = {"quickstart.toml", "your_data.toml"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in CONFIGS]
+)
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
     config = tomllib.loads((EXAMPLES / name).read_text())
     dataset = config["dataset"]["name"]
@@ -58,6 +63,7 @@ def test_an_example_runs(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "run" / "samples" / "best.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_example_in_python_runs(tmp_path: Path) -> None:
     source = (EXAMPLES / "train.py").read_text()
     assert "epochs=24" in source

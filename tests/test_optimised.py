@@ -100,7 +100,7 @@ for name, attempt in attempts.items():
 
 
 @pytest.mark.fault("F45")
-@pytest.mark.parametrize("flag", ["-O", "-OO"])
+@pytest.mark.parametrize("flag", ["-O", pytest.param("-OO", marks=pytest.mark.slow)])
 def test_the_same_is_refused(tmp_path: Path, flag: str) -> None:
     path = os.pathsep.join([str(ROOT), str(ROOT / "plugins")])
     done = subprocess.run(

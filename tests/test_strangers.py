@@ -77,6 +77,7 @@ def test_a_class_name_that_orders_is_refused(config: Path, tmp_path: Path) -> No
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_run_on_odd_names_leaves_its_folder_by_none(config: Path, tmp_path: Path) -> None:
     before = {path for path in tmp_path.rglob("*") if "runs" not in path.parts}
     segkit.run(config)

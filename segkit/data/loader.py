@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
@@ -189,3 +190,6 @@ def _begin(_worker: int) -> None:
     for number in CAUGHT:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    # A run that fails may hang up while a thread of multiprocessing hands it a batch; that thread would print it.
+    tell = sys.excepthook
+    sys.excepthook = lambda kind, *rest: None if issubclass(kind, (OSError, EOFError)) else tell(kind, *rest)

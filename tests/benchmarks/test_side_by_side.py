@@ -62,6 +62,7 @@ def test_contestants_begin_with_the_same_weights(side_by_side: ModuleType) -> No
     assert all(value.equal(two[key]) for key, value in one.items())
 
 
+@pytest.mark.slow
 def test_a_process_each_and_a_table(
     side_by_side: ModuleType, camvid: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

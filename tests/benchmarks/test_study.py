@@ -66,6 +66,7 @@ def run(study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch, *more: 
     study.main()
 
 
+@pytest.mark.slow
 def test_every_variant_with_every_seed_once(
     study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,6 +167,7 @@ def test_the_studies_that_are_here_are_valid(study: ModuleType, name: str, confi
         read_config(trial.config, trial.overrides)
 
 
+@pytest.mark.slow
 def test_several_at_a_time_give_what_they_give_one_by_one(
     study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -117,7 +117,10 @@ def test_what_is_printed_fits_eighty_columns(
     assert not {"\r", "\x1b"} & set(printed.out + printed.err)
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "bench")) for name in FIGURES],  # it measures
+)
 def test_figures_for_programs_and_alone(
     name: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +151,7 @@ def test_every_command_that_prints_figures_has_both_options() -> None:
         assert {"--json", "--quiet"} <= set(parser._option_string_actions), name
 
 
+@pytest.mark.slow
 def test_nothing_is_coloured_even_where_it_is_asked_for(place: Path) -> None:
     """There are no colours; so NO_COLOR has nothing to turn off, and FORCE_COLOR nothing to turn on."""
     done = started(place, "run CONFIG output.dir=coloured --overwrite", capture_output=True)
@@ -157,7 +161,7 @@ def test_nothing_is_coloured_even_where_it_is_asked_for(place: Path) -> None:
     assert [path for path in sources if "\\x1b[" in path.read_text("utf-8").replace("``\\\\x1b[``", "")] == []
 
 
-@pytest.mark.parametrize(("option", "bars"), [("", True), ("--quiet", False)])
+@pytest.mark.parametrize(("option", "bars"), [("", True), pytest.param("--quiet", False, marks=pytest.mark.slow)])
 def test_a_terminal_sees_progress_unless_it_is_to_be_quiet(place: Path, option: str, bars: bool) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))

@@ -220,11 +220,11 @@ def test_a_name_of_dots_leads_out_of_no_folder(tmp_path: Path, name: str) -> Non
 
 
 def test_a_very_long_name_is_compared_with_nothing(path: Path) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     name = "dice" * 100_000
     path.write_text(TOML.replace('"dice"', f'"{name}"'))
     assert "did you mean" not in problems(path)[0]
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("in_channels", [1, 3, 4])
@@ -249,9 +249,9 @@ def test_of_several_losses_of_one_name_it_is_asked_which(path: Path) -> None:
     assert scales == [1.0, 0.5, 2.0]
 
 
+@pytest.mark.fault("F40")
 @pytest.mark.parametrize("root", [r"C:\Users\me", r"C:\data", r"data\me"])
 def test_a_backslash_in_double_quotes_is_told_with_what_to_write(path: Path, root: str) -> None:
-    # F40
     path.write_text(TOML.replace('"data"', f'"{root}"'))
     with pytest.raises(ConfigError, match=r"not valid TOML: .*; in double quotes a backslash .* single quotes, .*/$"):
         read_config(path)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -34,11 +32,9 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packages(tmp_path_factory: pytest.TempPathFactory, unpacked: Callable[[Path], Path]) -> Path:
     """A folder where the packages are installed: those that the commands write, with the blocks put in."""
-    if find_spec("hatchling") is None:
-        pytest.skip("hatchling is not installed; it comes with segkit[dev]")
-    written, target = tmp_path_factory.mktemp("written"), tmp_path_factory.mktemp("installed")
+    written = tmp_path_factory.mktemp("written")
     for name, kind in [*COMMANDS, ("tracker", "observer")]:
         assert main(["new-plugin", name, "--kind", kind, "--output", str(written)]) == 0
     for source in blocks("python"):
@@ -50,9 +46,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
             test.write_text(before + source.partition("\n")[2], "utf-8")
         else:
             (written / path.partition("/")[0].replace("_", "-") / path).write_text(source, "utf-8")
-    options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--no-compile"]
-    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(target), *map(str, written.iterdir())]
-    subprocess.run(command, check=True)
+    target = unpacked(written)
     shutil.copyfile(written / "segkit-poly" / TEST, target / "test_poly.py")
     return target
 
@@ -81,6 +75,7 @@ def test_an_example_keeps_the_contract_of_its_kind(name: str, kind: str, install
     assert {each: answer.why for each, answer in answers.items() if answer.state == "FAILED"} == {}
 
 
+@pytest.mark.slow
 def test_the_example_passes_the_test_beside_it(installed: Any) -> None:
     done = installed.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_poly.py")
     assert done.returncode == 0, done.stdout

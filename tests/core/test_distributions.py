@@ -1,11 +1,9 @@
-"""Other people's packages, built and installed: a fine one is equal to ours, a bad one is named and costs nothing."""
+"""Other people's packages, installed: a fine one is equal to ours, a bad one is named and costs nothing."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -84,11 +82,9 @@ PROJECT = """
 
 
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packages(tmp_path_factory: pytest.TempPathFactory, unpacked: Callable[[Path], Path]) -> Path:
     """A folder where all of them are installed."""
-    if find_spec("hatchling") is None:
-        pytest.skip("hatchling is not installed; it comes with segkit[dev]")
-    written, target = tmp_path_factory.mktemp("written"), tmp_path_factory.mktemp("installed")
+    written = tmp_path_factory.mktemp("written")
     for name, modules in SOURCES.items():
         package = written / name / f"segkit_{name}"
         package.mkdir(parents=True)
@@ -96,9 +92,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (package / f"{module}.py").write_text(source, "utf-8")
         minimum = "99" if name == "future" else "0.1"
         (written / name / "pyproject.toml").write_text(dedent(PROJECT.format(name=name, minimum=minimum)))
-    options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--no-compile", "--target", str(target)]
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, *map(str, written.iterdir())], check=True)
-    return target
+    return unpacked(written)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def test_the_names_in_a_message_stay_in_their_line() -> None:
 
 
 def test_long_words_are_not_compared() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert did_you_mean("ab" * 100_000, ["ba" * 100_000]) == ""
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert did_you_mean("dcie", ["dice"]) == "; did you mean 'dice'?"

@@ -40,6 +40,7 @@ def installed(written: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "SEGKIT_STRICT": "1"}
 
 
+@pytest.mark.slow
 def test_every_package_passes_its_own_tests(written: Path, installed: dict[str, str]) -> None:
     command = [sys.executable, "-m", "pytest", "-v", "-W", "error", "-p", "no:cacheprovider", str(written)]
     done = subprocess.run(command, cwd=written, env=installed, capture_output=True, text=True)
@@ -49,6 +50,7 @@ def test_every_package_passes_its_own_tests(written: Path, installed: dict[str, 
         assert re.search(rf"tests/test_own_{kind}\.py::test_own_{kind}\S* PASSED", done.stdout), done.stdout
 
 
+@pytest.mark.slow
 def test_every_package_is_found(installed: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "segkit", "plugins"]
     found = subprocess.run(command, cwd=tmp_path, env=installed, check=True, capture_output=True, text=True).stdout

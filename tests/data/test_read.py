@@ -540,7 +540,7 @@ def test_a_png_whose_header_comes_late_has_no_guessed_depth(tmp_path: Path) -> N
 
 
 @pytest.mark.fault("F25")
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(100)
 @pytest.mark.parametrize("read", [read_image, read_mask, image_size])
 def test_pipes_and_devices_are_not_opened(tmp_path: Path, read: object) -> None:
     # a pipe would be waited for, and /dev/zero has no end

@@ -409,6 +409,7 @@ def test_a_mask_of_several_pages_is_told(root: Path, check: Check) -> None:
     assert "train0.tif: more than one picture in the file of a mask (2)" in texts(check())
 
 
+@pytest.mark.slow
 def test_the_real_scan_is_fast(real_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path))
     config = read_config(
@@ -416,12 +417,12 @@ def test_the_real_scan_is_fast(real_data: Path, monkeypatch: pytest.MonkeyPatch,
     )
     durations = []
     for _ in range(2):
-        began = time.perf_counter()
+        began = time.process_time()
         scan = scan_dataset(config)
-        durations.append(time.perf_counter() - began)
+        durations.append(time.process_time() - began)
         assert scan.errors == []
         assert scan.counts("train").images.max() == 367
-    assert durations[0] < 30  # 3 to 5 on two idle cores; tests run beside others
+    assert durations[0] < 30  # of the processor, as tests run beside others; 3 to 5
     assert durations[1] < 1
 
 

@@ -68,11 +68,12 @@ EXPECTED = [[256 - number, number, 0] for number in range(40)]
 
 
 @pytest.mark.fault("F42")
+@pytest.mark.parametrize("kills", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_process_that_is_killed_while_it_scans_or_writes_leaves_nothing_wrong(
-    root: Path, cache: Path, scanned: Scanned
+    root: Path, cache: Path, scanned: Scanned, kills: int
 ) -> None:
     chance = random.Random(0)
-    for _ in range(6):
+    for _ in range(kills):
         process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(root)], stdout=subprocess.PIPE)
         with process:
             assert process.stdout is not None
@@ -106,12 +107,13 @@ def test_a_write_that_stops_half_way_keeps_the_file_before(
 
 
 @pytest.mark.fault("F42")
-def test_a_byte_that_was_changed_anywhere_is_never_believed(scanned: Scanned, cache: Path) -> None:
+@pytest.mark.parametrize("times", [20, pytest.param(150, marks=pytest.mark.slow)])
+def test_a_byte_that_was_changed_anywhere_is_never_believed(scanned: Scanned, cache: Path, times: int) -> None:
     assert scanned() == EXPECTED
     (file,) = cache.iterdir()
     content = file.read_bytes()
     chance = random.Random(0)
-    for _ in range(150):
+    for _ in range(times):
         damaged = bytearray(content)
         damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
         file.write_bytes(damaged)

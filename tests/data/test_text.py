@@ -17,7 +17,7 @@ def test_a_text_is_read_with_or_without_a_mark_at_its_beginning(tmp_path: Path) 
     assert read_text(tmp_path / "a.txt") == "über\n"
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(100)
 def test_what_has_no_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):

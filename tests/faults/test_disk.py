@@ -57,7 +57,9 @@ def test_a_best_epoch_that_could_not_be_written_is_written_later(place: Any, who
 
 
 @pytest.mark.fault("F02")
-@pytest.mark.parametrize("number", [2, 4], ids=["first best", "second best"])
+@pytest.mark.parametrize(
+    "number", [pytest.param(2, id="first best", marks=pytest.mark.slow), pytest.param(4, id="second best")]
+)
 def test_a_best_that_could_not_be_linked_is_made_good(place: Any, number: int) -> None:
     """last.pt was written, and its second name was not; nobody is given an older epoch's weights for it."""
     fails = f"""
@@ -83,7 +85,7 @@ def test_a_picture_that_cannot_be_written_costs_nothing_else(place: Any, whole: 
         "full": "lambda: limit(500)",
     }[where]
     heal = "at(fit._Fit, '_draw', 2, limit, after=True)" if where == "full" else ""
-    process = place.run(before=f"import shutil\n{LIMIT}at(scorer, 'panels', 2, {harm})\n{heal}")
+    process = place.run("output.samples=1", before=f"import shutil\n{LIMIT}at(scorer, 'panels', 2, {harm})\n{heal}")
     assert "epoch_0002.png could not be written" in process.err, process.err
     assert "training goes on" in process.err
     assert "Traceback" not in process.err
@@ -92,7 +94,7 @@ def test_a_picture_that_cannot_be_written_costs_nothing_else(place: Any, whole: 
 
 
 def test_a_kill_while_a_run_is_replaced_leaves_a_folder_that_can_be_used(place: Any) -> None:
-    place.run("train.epochs=1")
+    place.run("train.epochs=1", "output.samples=1")
     for number in (1, 3, 6):
         kill = f"at(fit, 'clear', 1, lambda: at(Path, 'unlink', {number}, send(signal.SIGKILL)))"
         process = place.start("--overwrite", before=f"from pathlib import Path\n{kill}")
@@ -176,7 +178,7 @@ def test_a_link_to_a_folder_is_followed_once(place: Any) -> None:
         place.path(name).mkdir()
     place.path("link").symlink_to("one")
     turn = "at(Loop, 'train_step', 2, lambda: (os.unlink('link'), os.symlink('two', 'link')))"
-    place.run(to="link", before=turn)
+    place.run("output.samples=1", to="link", before=turn, env={"OBSERVERS": "1"})
     assert (place.path("one") / "result.json").exists()
     assert not list(place.path("two").iterdir())
 

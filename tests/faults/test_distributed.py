@@ -75,7 +75,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, nursery: Any, place_class: A
     return place.path()
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_of_several_is_that_of_one(place: Any, alone: Path, images_of_steps: Any, size: int) -> None:
     """The batch of the config is that of all together; scores are exactly what one process finds for these weights."""
     first, *others = place.run_together(size, *EXACT)
@@ -99,10 +99,11 @@ def test_a_run_of_several_is_that_of_one(place: Any, alone: Path, images_of_step
 
 def test_only_the_first_writes(place: Any) -> None:
     forbidden = "if RANK: checkpoint.write_atomically = checkpoint.link = checkpoint.save = Path.mkdir = None\n"
-    place.run_together(2, "train.epochs=2", before=f"from pathlib import Path\n{forbidden}")
+    place.run_together(2, "train.epochs=2", "output.samples=1", before=f"from pathlib import Path\n{forbidden}")
     assert (place.path() / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_accumulated_parts_are_shared_out_too(place: Any, alone: Path, images_of_steps: Any) -> None:
     place.run(*EXACT, "train.accumulate=2", to="one")
     place.run_together(2, *EXACT, "train.accumulate=2", to="two")
@@ -129,19 +130,27 @@ def test_a_config_that_is_wrong_is_told_once(place: Any) -> None:
     assert not processes[1].err
 
 
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory, nursery: Any, place_class: Any) -> Path:
+    """The folder of a run in two processes that nothing has happened to."""
+    place = place_class(tmp_path_factory.mktemp("together"), nursery)
+    place.run_together(2)
+    place.clear()
+    return place.path()
+
+
 @pytest.mark.fault("F12")
-def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(place: Any, alone: Path) -> None:
+def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(place: Any, together: Path) -> None:
     """Soon, with a status that is not 0."""
     kill = "if RANK == 1: at(Loop, 'train_step', 6, send(signal.SIGKILL))"
-    first, second = place.start_together(2, *EXACT, before=kill)
+    first, second = place.start_together(2, before=kill)
     assert second.wait() == -signal.SIGKILL
     assert first.wait() == 1
     assert "another process of the run ended or cannot be reached" in first.err
     assert "Traceback" not in first.err
     assert checkpoint.load(place.path() / "last.pt")["step"] == 4
-    place.run_together(2, *EXACT, "--resume")
-    place.run_together(2, *EXACT, to="whole")
-    place.assert_same(place.path("whole"))
+    place.run_together(2, "--resume")
+    place.assert_same(together)
 
 
 @pytest.mark.fault("F14")
@@ -155,9 +164,17 @@ def test_what_one_process_raises_is_shown_and_nobody_waits_for_ever(place: Any) 
 
 
 @pytest.mark.fault("F13")
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_one_stops_all_after_the_same_step(place: Any, rank: int, number: int) -> None:
+@pytest.mark.parametrize(
+    ("rank", "number"),
+    [
+        (1, signal.SIGTERM),
+        *(
+            pytest.param(rank, number, marks=pytest.mark.slow)
+            for rank, number in ((0, signal.SIGTERM), (0, signal.SIGINT), (1, signal.SIGINT))
+        ),
+    ],
+)
+def test_a_signal_to_one_stops_all_after_the_same_step(place: Any, together: Path, rank: int, number: int) -> None:
     """They agree, the first one saves, and the resumed run is bit-equal to one that was not stopped."""
     send = f"if RANK == {rank}: at(Loop, '_forward_backward', 6, send({int(number)}))"
     processes = place.start_together(2, before=send)
@@ -169,23 +186,24 @@ def test_a_signal_to_one_stops_all_after_the_same_step(place: Any, rank: int, nu
     steps = checkpoint.load(place.path() / "last.pt")["step"]
     assert steps in (6, 7)  # what comes in a step is agreed on in it, or in the next one
     place.run_together(2, "--resume")
-    place.run_together(2, to="whole")
-    place.assert_same(place.path("whole"))
+    place.assert_same(together)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("F13", "F10")
-def test_a_signal_in_validation_saves_and_ends(place: Any) -> None:
+def test_a_signal_in_validation_saves_and_ends(place: Any, together: Path) -> None:
     send = "at(evaluate, 'logits_at', 1, send(signal.SIGTERM))"
     processes = place.start_together(2, before=send)
     assert [process.wait() for process in processes] == [143, 143]
     assert checkpoint.load(place.path() / "last.pt")["step"] == 4
     place.run_together(2, "--resume")
-    place.run_together(2, to="whole")
-    place.assert_same(place.path("whole"))
+    place.assert_same(together)
 
 
 @pytest.mark.fault("F16")
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (3, 2)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(2, 1), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 2), (3, 2)))]
+)
 def test_a_run_goes_on_in_another_number_of_processes(
     place: Any, alone: Path, images_of_steps: Any, before: int, after: int
 ) -> None:
@@ -201,6 +219,7 @@ def test_a_run_goes_on_in_another_number_of_processes(
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_what_is_decided_by_scores_is_decided_alike(place: Any) -> None:
     """Early stopping, and the collapse watch, which ends the run."""
     first, *_ = place.run_together(2, "train.epochs=9", "train.patience=2", "train.lr=1e-12")
@@ -231,6 +250,7 @@ class Merged(Count):
 """
 
 
+@pytest.mark.slow
 def test_metrics_of_others_are_merged_or_seen_by_all(place: Any) -> None:
     """A metric that cannot be merged is shown everything in each process; torchmetrics' are not summed twice."""
     (place.folder / "counting.py").write_text(COUNTING)
@@ -273,7 +293,7 @@ def torchrun(place: Any, script: str, *arguments: str, restarts: int = 0) -> sub
 
 
 @pytest.mark.slow
-def test_torchrun_restarts_go_on_by_themselves(place: Any) -> None:
+def test_torchrun_restarts_go_on_by_themselves(place: Any, together: Path) -> None:
     """``--max-restarts``: the same command, no word more; twice, at different places."""
     kill = """
 count = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
@@ -284,8 +304,7 @@ if RANK == 1 and count < 2:
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out.count("resumed after epoch 1 of 3") == 2
-    place.run_together(2, to="whole")
-    place.assert_same(place.path("whole"))
+    place.assert_same(together)
     process = torchrun(place, kill, "--overwrite", restarts=3)  # begins anew, and does not go on with the old run
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err

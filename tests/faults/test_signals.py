@@ -26,15 +26,28 @@ MOMENTS = {
 }
 
 
+QUICK = {
+    ("in the first step", "Ctrl-C"),
+    ("in the midst of an epoch", "SIGTERM"),
+    ("in validation", "SIGTERM"),
+    ("between the scores and the save", "Ctrl-C"),
+}
+SIGNALS = [
+    pytest.param(moment, number, id=f"{moment}, {name}", marks=[pytest.mark.slow] * ((moment, name) not in QUICK))
+    for moment in MOMENTS
+    for name, number in (("SIGTERM", signal.SIGTERM), ("Ctrl-C", signal.SIGINT))
+]
+
+
 @pytest.mark.fault("F08", "F10", "F11")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("moment", "number"), SIGNALS)
 def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     place: Any, whole: Path, moment: str, number: signal.Signals
 ) -> None:
     """The step is finished, the state saved, the status is that of a shell, and one line says it."""
     code, steps = MOMENTS[moment]
-    stopped = place.start(before=code.replace("SEND", f"send({int(number)})"))
+    pictures = f"output.samples={int(moment == 'in a picture')}"
+    stopped = place.start(pictures, before=code.replace("SEND", f"send({int(number)})"))
     assert stopped.wait() == STATUS[number]
     stopped.assert_left_within(10, since=place.folder / "sent")
     told = [line for line in stopped.err.splitlines() if line]
@@ -43,7 +56,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     assert f"saved in {place.path()} after epoch " in told[0]
     assert told[0].endswith("--resume goes on from there")
     assert checkpoint.load(place.path() / "last.pt")["step"] == steps
-    place.run("--resume")
+    place.run(pictures, "--resume")
     place.assert_same(whole)
     assert len((place.folder / "run.seen").read_text().splitlines()) == 12  # no step was made twice
 
@@ -75,7 +88,7 @@ def test_a_signal_to_the_whole_group_does_not_lose_the_workers(place: Any, whole
 
 @pytest.mark.fault("F10")
 @pytest.mark.parametrize("number", STATUS, ids=["SIGTERM", "Ctrl-C", "SIGHUP"])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_signal_while_a_batch_is_waited_for(place: Any, number: signal.Signals, workers: int) -> None:
     """The first batch takes for ever; the run ends all the same, and its workers with it."""
     slow = """
@@ -106,7 +119,7 @@ SWALLOWED = {
         [],
         4,
     ),
-    "a picture of the last epoch": ("at(scorer, 'panels', 1, swallowing)", ["train.epochs=1"], 4),
+    "a picture of the last epoch": ("at(scorer, 'panels', 1, swallowing)", ["train.epochs=1", "output.samples=1"], 4),
 }
 
 

@@ -88,6 +88,7 @@ fit.check = checked
     assert json.loads((place.path() / "result.json").read_text())["splits"]["val"]["whole"] == 6.0
 
 
+@pytest.mark.slow
 def test_scores_that_differ_between_processes_do_not_part_them(place: Any) -> None:
     """Whether to stop early follows from the first one's scores."""
     (place.folder / "drawing.py").write_text(DRAWING)

@@ -86,13 +86,14 @@ loader.TrainingViews.__getitem__ = killed
 
 
 @pytest.mark.fault("F34")
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_the_number_of_workers_changes_nothing(place: Any, whole: Path, workers: str) -> None:
     """Views are a function of (seed, epoch, index)."""
     place.run(f"train.workers={workers}")
     place.assert_same(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("F44")
 def test_workers_may_be_spawned(place: Any, whole: Path) -> None:
     """As on Windows and macOS, where nothing is inherited."""
@@ -100,6 +101,7 @@ def test_workers_may_be_spawned(place: Any, whole: Path) -> None:
     place.assert_same(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.fault("F44", "F09")
 def test_a_signal_ends_spawned_workers_too(place: Any) -> None:
     spawn = "import multiprocessing\nmultiprocessing.set_start_method('spawn', force=True)\n"

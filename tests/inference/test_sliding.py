@@ -152,6 +152,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts in kB as Linux does")
 def test_the_memory_of_the_process_grows_by_image_labels_and_strip():
     done = subprocess.run([sys.executable, "-c", MEASURE, "2500"], capture_output=True, text=True, check=True)

@@ -260,7 +260,7 @@ def test_without_a_network_one_line_at_once(no_network, capfd, encoder, reposito
     with pytest.raises(ModelError) as caught:
         Smp(2, encoder=encoder, weights="imagenet")
     message = str(caught.value)
-    assert time.monotonic() - start < 5  # the library itself takes most of a minute
+    assert time.monotonic() - start < 20  # the library itself takes most of a minute
     assert f"'imagenet' of the encoder '{encoder}' ({repository}) from http://127.0.0.1:9: no route to host" in message
     assert 'weights = "path/to/model.safetensors"' in message
     assert "\n" not in message

@@ -136,7 +136,10 @@ def test_onnx_takes_any_size_and_batch_and_says_what_it_is(
 
 @pytest.mark.parametrize(
     "model",
-    [{"name": "unet", "width": 2, "depth": 1, "patch_size": 2}, {"name": "smp", "encoder": "resnet18"}],
+    [
+        {"name": "unet", "width": 2, "depth": 1, "patch_size": 2},
+        pytest.param({"name": "smp", "encoder": "resnet18"}, marks=pytest.mark.slow),
+    ],
 )
 def test_torch_export_takes_any_size_and_is_loaded_anew(
     model: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -159,6 +162,7 @@ def test_torch_export_takes_any_size_and_is_loaded_anew(
     assert tuple(found["classes"]) == predictor.classes
 
 
+@pytest.mark.slow
 @onnx
 def test_smp_as_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train(tmp_path / "run", {"name": "smp", "encoder": "resnet18"})
@@ -264,6 +268,7 @@ def test_the_graph_is_what_the_predictor_does(resize: Any, any_size: bool) -> No
     assert (logits.argmax(0) == predictor.logits(pixels).argmax(0)).float().mean() > 0.999
 
 
+@pytest.mark.slow
 @onnx
 def test_a_resize_is_part_of_the_graph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train(tmp_path / "run", {"name": "unet", "width": 4, "depth": 1}, data={"resize": 0.5})

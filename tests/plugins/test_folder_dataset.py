@@ -392,7 +392,7 @@ def test_camvid_without_its_void_label_is_told(real_data: Path) -> None:
         FolderDataset(real_data / "camvid", "train", CAMVID).mask(0)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(100)
 def test_a_list_of_classes_may_not_be_a_device_or_without_end(tmp_path: Path) -> None:
     FolderDataset.write_sample(tmp_path)
     (tmp_path / "pictures.txt").touch()

@@ -337,6 +337,7 @@ def test_a_run_under_way_and_one_before_its_first_epoch(run: Path, capsys: Any) 
     assert "no epoch of this run has ended yet" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_leaves_no_picture_of_its_former_end(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     segkit.run(CONFIG, {"output.dir": str(folder), "train.epochs": 1})

@@ -64,6 +64,7 @@ def test_the_figures_of_every_epoch_are_there_beside_their_floors(tmp_path: Path
     assert found.Images("samples/val")[0].height > 32
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_and_hides_what_it_does_again(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run(tmp_path, epochs=2)
@@ -79,6 +80,7 @@ def test_a_resumed_run_goes_on_and_hides_what_it_does_again(tmp_path: Path) -> N
     assert points(found, "train/images_per_second")[2] == pytest.approx(lines[1]["train"]["images_per_second"])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_replaced_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboard")
     run(tmp_path, epochs=3)

@@ -30,9 +30,10 @@ Built = Callable[..., Any]
 @pytest.mark.parametrize(
     "check",
     [
-        pytest.param(check, id=f"{name}-{check}")
+        pytest.param(check, id=f"{name}-{check}", marks=[pytest.mark.slow] * (name != "shapes" and elsewhere))
         for name in BUNDLED
         for check in checks("dataset", name, SMALL.get(name))
+        for elsewhere in [check.name == ANOTHER_PROCESS]
     ],
 )
 def test_bundled_datasets_keep_every_rule(check: Check) -> None:
@@ -575,6 +576,7 @@ def ask_another_process(target: Built) -> None:
     check()
 
 
+@pytest.mark.slow
 def test_a_new_process_has_the_same_samples(elsewhere, monkeypatch):
     ask_another_process(elsewhere.Memory)
     with pytest.raises(CheckFailed, match=r"train\[\d+\] here and one built anew in another process: not the same nam"):

@@ -35,7 +35,7 @@ BUNDLED = [component.name for component in segkit.models.components() if compone
 @pytest.mark.parametrize(
     "check",
     [
-        pytest.param(check, id=f"{name}-{number}-{check}")
+        pytest.param(check, id=f"{name}-{number}-{check}", marks=[pytest.mark.slow] * (number > 0))
         for name in BUNDLED
         for number, options in enumerate(SMALL.get(name, [{}]))
         for check in checks("model", name, options)
