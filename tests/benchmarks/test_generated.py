@@ -25,6 +25,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_cars_are_dealt_whole_and_stand_before_a_wall(drawn: Path) -> None:
     splits = [segkit.datasets["carvana"](root=drawn / "carvana", split=split) for split in ("train", "val", "test")]
     assert [len(each) for each in splits] == [16, 16, 16]

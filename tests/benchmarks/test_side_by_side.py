@@ -40,6 +40,7 @@ def camvid(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Lightning's own: few workers, a small batch
 @pytest.mark.parametrize("name", ["bare", "tuned", "lightning", "segkit"])
 def test_every_contestant_takes_the_same_steps(side_by_side: ModuleType, camvid: Path, name: str) -> None:

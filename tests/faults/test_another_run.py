@@ -41,7 +41,7 @@ def test_more_epochs_plan_the_learning_rate_anew_and_say_so(begun: Any) -> None:
     assert "resumed after epoch 3 of 4" in process.out
 
 
-@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
+@pytest.mark.parametrize("name", ["last.pt", pytest.param("best.pt", marks=pytest.mark.slow)])
 def test_a_checkpoint_of_another_run_is_not_taken_for_this_ones(begun: Any, name: str) -> None:
     begun.run("train.seed=1", to="other")
     shutil.copy(begun.path("other") / name, begun.path() / name)

@@ -46,6 +46,7 @@ scorer.evaluate = scores
 """
 
 
+@pytest.mark.slow
 @pytest.mark.fault("F02")
 def test_a_best_epoch_that_could_not_be_written_is_written_later(place: Any, whole: Path) -> None:
     """The best weights are kept in memory meanwhile; here those of the second epoch are the best."""
@@ -76,7 +77,9 @@ at(checkpoint, "link", {number}, fail)
 
 
 @pytest.mark.fault("F02")
-@pytest.mark.parametrize("where", ["in the way", "removed", "full"])
+@pytest.mark.parametrize(
+    "where", ["full", *(pytest.param(each, marks=pytest.mark.slow) for each in ("in the way", "removed"))]
+)
 def test_a_picture_that_cannot_be_written_costs_nothing_else(place: Any, whole: Path, where: str) -> None:
     """Pictures are the least that a run keeps."""
     harm = {
@@ -93,6 +96,7 @@ def test_a_picture_that_cannot_be_written_costs_nothing_else(place: Any, whole: 
     place.assert_same(whole)
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_run_is_replaced_leaves_a_folder_that_can_be_used(place: Any) -> None:
     place.run("train.epochs=1", "output.samples=1")
     for number in (1, 3, 6):
@@ -116,7 +120,9 @@ def test_a_run_that_cannot_write_its_result_ends_with_status_1(place: Any) -> No
 
 
 @pytest.mark.fault("F03")
-@pytest.mark.parametrize("both", [False, True], ids=["output", "output and errors"])
+@pytest.mark.parametrize(
+    "both", [pytest.param(False, id="output"), pytest.param(True, id="output and errors", marks=pytest.mark.slow)]
+)
 def test_a_log_on_a_full_disk_is_told_once_and_training_goes_on(place: Any, whole: Path, both: bool) -> None:
     process = place.run(out="/dev/full", err="/dev/full" if both else "")
     place.assert_same(whole)
@@ -178,7 +184,7 @@ def test_a_link_to_a_folder_is_followed_once(place: Any) -> None:
         place.path(name).mkdir()
     place.path("link").symlink_to("one")
     turn = "at(Loop, 'train_step', 2, lambda: (os.unlink('link'), os.symlink('two', 'link')))"
-    place.run("output.samples=1", to="link", before=turn, env={"OBSERVERS": "1"})
+    place.run("output.samples=1", to="link", before=turn)
     assert (place.path("one") / "result.json").exists()
     assert not list(place.path("two").iterdir())
 

@@ -51,21 +51,21 @@ sys.exit()
 LOSSES = ("cross_entropy", "dice", "focal", "tversky", "lovasz", "ohem")
 
 
-def test_losses_gradients_and_normalisation_are_those_of_the_whole_batch(place: Any) -> None:
-    """In float64, where rounding hides nothing: each loss, in two processes and in three, of parts of unequal size."""
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_losses_gradients_and_normalisation_are_those_of_the_whole_batch(place: Any, size: int) -> None:
+    """In float64, where rounding hides nothing: each loss, in several processes of parts of unequal size."""
     weights = {"class_weights": [1.0, 2.0, 3.0, 0.5, 1.0, 1.0]}
     options = {"cross_entropy": weights, "ohem": weights, "dice": {"include_background": False}}
     code = f"NAMES, OPTIONS = {LOSSES}, {options}\n{GRADIENTS}"
     assert place.start(before=code).wait() == 0
     whole = torch.load(place.folder / "gradients-1-0.pt", weights_only=True)
-    for size in (2, 3):
-        for process in place.start_together(size, before=code):
-            assert process.wait() == 0, process.err
-        for rank in range(size):
-            found = torch.load(place.folder / f"gradients-{size}-{rank}.pt", weights_only=True)
-            for loss in LOSSES:
-                for name, value in whole[loss].items():
-                    torch.testing.assert_close(found[loss][name], value, rtol=1e-9, atol=1e-12, msg=f"{loss} {name}")
+    for process in place.start_together(size, before=code):
+        assert process.wait() == 0, process.err
+    for rank in range(size):
+        found = torch.load(place.folder / f"gradients-{size}-{rank}.pt", weights_only=True)
+        for loss in LOSSES:
+            for name, value in whole[loss].items():
+                torch.testing.assert_close(found[loss][name], value, rtol=1e-9, atol=1e-12, msg=f"{loss} {name}")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,7 @@ def test_a_run_of_several_is_that_of_one(place: Any, alone: Path, images_of_step
     assert again == result  # to the last digit, loss and all
 
 
+@pytest.mark.slow
 def test_only_the_first_writes(place: Any) -> None:
     forbidden = "if RANK: checkpoint.write_atomically = checkpoint.link = checkpoint.save = Path.mkdir = None\n"
     place.run_together(2, "train.epochs=2", "output.samples=1", before=f"from pathlib import Path\n{forbidden}")

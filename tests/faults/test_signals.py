@@ -123,8 +123,13 @@ SWALLOWED = {
 }
 
 
+QUICK_TOO = {"forking for training", "a dataset, in validation"}
+
+
 @pytest.mark.fault("F08")
-@pytest.mark.parametrize("moment", SWALLOWED)
+@pytest.mark.parametrize(
+    "moment", [pytest.param(each, marks=[pytest.mark.slow] * (each not in QUICK_TOO)) for each in SWALLOWED]
+)
 def test_a_signal_that_somebody_swallows_ends_the_run_all_the_same(place: Any, moment: str) -> None:
     """Python drops what is raised in a callback of a fork, as a bare ``except:`` of a component does."""
     code, arguments, steps = SWALLOWED[moment]

@@ -28,6 +28,7 @@ Loop._forward_backward = spoil
     assert [line["skipped"] for line in lines] == [0, 1, 0]
 
 
+@pytest.mark.slow
 def test_layers_that_count_their_own_part_are_evaluated_alike(place: Any) -> None:
     """Without synchronised normalisation all use the first one's statistics, which are those that are kept."""
     place.run_together(2, "train.sync_batch_norm=false", "train.ema=0.0")
@@ -39,6 +40,7 @@ def test_layers_that_count_their_own_part_are_evaluated_alike(place: Any) -> Non
     assert lines[result["best_epoch"] - 1]["loss"] == result["splits"]["val"]["loss"]
 
 
+@pytest.mark.slow
 def test_random_numbers_differ_between_processes_and_repeat(place: Any) -> None:
     """Dropout that leaves the same places out in each process would see half as many."""
     draw = """
@@ -73,6 +75,7 @@ class Whole:
 """
 
 
+@pytest.mark.slow
 def test_a_metric_that_cannot_be_merged_sees_all_images(place: Any) -> None:
     (place.folder / "drawing.py").write_text(DRAWING)
     code = """

@@ -67,7 +67,9 @@ def test_lengths_and_splits() -> None:
     ("variety", "size", "digest"),
     [
         ("few", 64, "7335b80ac48ec8799d5e6e80ca63ca65d47046ee3f4121f3ed733a2d6518f126"),
-        ("many", 128, "024f19f96b4906adcb5135dbcaa2424302d7a44b9cb93b38f293593b781aa54a"),
+        pytest.param(
+            *("many", 128, "024f19f96b4906adcb5135dbcaa2424302d7a44b9cb93b38f293593b781aa54a"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_picture_is_the_same_in_every_process(variety: str, size: int, digest: str) -> None:
@@ -104,6 +106,7 @@ def test_every_class_is_in_every_split() -> None:
         assert present.tolist() == [0, 1, 2, 3, 4, 5, 255]
 
 
+@pytest.mark.slow
 def test_many_classes_are_three_percent_of_the_pixels_and_in_every_split(many: dict[str, ShapesDataset]) -> None:
     for dataset in many.values():
         assert len(dataset.classes) == len(dataset.palette) == 13
