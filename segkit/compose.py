@@ -28,7 +28,7 @@ from segkit.data.findings import Finding
 from segkit.data.labels import LabelCounts
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Scan, scan_splits
-from segkit.data.subset import Subset
+from segkit.data.subset import Subset, as_dataset
 from segkit.engine.device import pick_device, seed_everything
 from segkit.engine.events import Result
 from segkit.engine.fit import train_and_evaluate
@@ -161,6 +161,9 @@ def fit(
     train: Dataset,
     val: Dataset,
     test: Dataset | None = None,
+    classes: Sequence[str] | None = None,
+    palette: Sequence[Sequence[int]] | None = None,
+    ignore_index: int = 255,
     metrics: Mapping[str, Any] | None = None,
     output: str | Path = "runs/fit",
     samples: int = 4,
@@ -175,10 +178,14 @@ def fit(
 
     Args:
         model: ``[B,3,H,W]`` float -> logits ``[B,C,H,W]``.
-        loss: (logits ``[B,C,H,W]``, target ``[B,H,W]``) -> scalar; several by name are summed.
-        train: see :class:`segkit.data.sample.Dataset`; ``val`` and ``test`` likewise.
+        loss: (logits ``[B,C,H,W]``, target int64 ``[B,H,W]``) -> scalar; several by name are summed.
+        train: see :class:`segkit.data.sample.Dataset`; ``val`` and ``test`` likewise. torch's Subset and ConcatDataset
+            of such datasets will do.
         val: picks the best weights.
         test: scored once, at the end.
+        classes: names, for datasets that give pairs (image uint8 ``[3,H,W]``, mask of integers ``[H,W]``), or Pillow's.
+        palette: their colours, an RGB triple a class; left out: Pascal VOC's.
+        ignore_index: their label of void pixels.
         metrics: beside the usual ones, by name.
         output: the run folder.
         samples: val images whose predictions are drawn each epoch.
@@ -192,7 +199,8 @@ def fit(
     Raises:
         SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
     """
-    splits = {"train": train, "val": val} | ({"test": test} if test is not None else {})
+    given = {"train": train, "val": val} | ({"test": test} if test is not None else {})
+    splits = {name: as_dataset(each, name, classes, palette, ignore_index) for name, each in given.items()}
     tables: dict[str, Any] = {
         "train": settings_from(TrainSettings, "train", settings),
         "data": settings_from(DataSettings, "data", {"resize": resize, **(data or {})}),

@@ -53,7 +53,7 @@ def segkit_losses() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Losses: ``{"name": "package.module:Class"}``.
 
     ``Loss(num_classes, ignore_index, ...)`` is called with logits ``[B,C,H,W]`` and target
-    ``[B,H,W]`` (integers) and returns a scalar float32, a mean over the labelled pixels or the classes, not a
+    ``[B,H,W]`` (int64) and returns a scalar float32, a mean over the labelled pixels or the classes, not a
     sum. Void pixels contribute no value and no gradient, whatever the logits there hold, infinities and NaN too; a
     batch that is all void, or without a pixel, costs 0; sums are taken in float32 whatever the input's dtype.
     Where several processes share a batch, a loss that sends its sums through

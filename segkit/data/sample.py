@@ -53,7 +53,10 @@ def checked(sample: Sample) -> Sample:
         DataError: image, mask or name has another type or shape than the contract's, or the sizes differ.
     """
     if not isinstance(sample, Sample):
-        raise DataError(f"a dataset gives segkit.Sample(image, mask, name), not {type(sample).__name__}")
+        raise DataError(
+            f"a dataset gives segkit.Sample(image, mask, name), not {type(sample).__name__}; of one that gives "
+            "(image, mask), segkit.fit(classes=[...]) makes samples"
+        )
     image, mask, name = sample
     if not isinstance(name, str):
         raise DataError(f"a sample is named {name!r:.60}; its name is a text, which files and messages call it by")

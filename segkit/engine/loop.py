@@ -245,6 +245,7 @@ class Loop:
         sums = torch.zeros(1 + len(self.objective.names), device=self.precision.device)
         parts = batch.parts(self.settings.accumulate)
         for part in parts:
+            target = part.mask.long()  # [B,H,W]; what losses of others ask for, once for all of them
             share = len(part.names) / len(batch.names)
             images = normalise(part.image, part.colour)  # [B,3,H,W], as channels_last as the batch
             if not self.settings.channels_last:
@@ -254,7 +255,7 @@ class Loop:
             with alone:
                 logits = logits_of(self._forward(images))  # [B,C,H,W]
                 with one_batch(self.world):
-                    loss, terms = self._forward.loss(logits, part.mask)  # outside autocast: float32
+                    loss, terms = self._forward.loss(logits, target)  # outside autocast: float32
                 self.mark("forward")
                 self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
                 self.mark("backward")

@@ -30,7 +30,7 @@ class Objective(nn.Module):
         self.modules_among = nn.ModuleList([loss for loss in self.losses if isinstance(loss, nn.Module)])
 
     def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """logits ``[B,C,H,W]``, target ``[B,H,W]`` -> the sum (scalar) and the terms without their scales ``[T]``."""
+        """logits ``[B,C,H,W]``, target int64 ``[B,H,W]`` -> the sum (scalar) and the unscaled terms ``[T]``."""
         with shared_pass() if len(self.losses) > 1 and not torch.compiler.is_compiling() else nullcontext():
             values = [self._value(*term, logits, target) for term in zip(self.names, self.losses, strict=True)]
         total = sum(
@@ -47,7 +47,7 @@ class Objective(nn.Module):
                 raise
             raise ModelError(
                 f"the loss '{name}' failed: {error}; a dataset's ignore_index marks void pixels, which a loss leaves "
-                f"out (python -m segkit check-plugin {name} asks it)"
+                "out: torch.nn.CrossEntropyLoss(ignore_index=255)"
             ) from error
 
 

@@ -183,7 +183,6 @@ RULES: tuple[Rule, ...] = (
     batch_order,
     mean_not_sum,
     inputs_unchanged,
-    numerics.target_types,
     numerics.layouts,
     numerics.extreme_logits,
     numerics.half_precision,

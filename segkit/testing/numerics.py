@@ -15,13 +15,6 @@ from segkit.testing.cost import Loss, ask, at_each_count, build, case, class_cou
 from segkit.testing.forward import OneDevice, ValuesAsked, first_line
 
 
-@at_each_count
-def target_types(subject: Subject, classes: int) -> None:
-    """Labels may be uint8, as masks are stored and trained on, or int64."""
-    loss, _, target, logits = case(subject, classes)
-    require_same(cost(loss, logits, target.byte()), cost(loss, logits, target), "for uint8 labels instead of int64")
-
-
 def layouts(subject: Subject) -> None:
     """Logits may lie in memory as they like: channels_last, transposed, cut out of larger ones; so may labels."""
     loss, _, target, logits = case(subject)

@@ -1,0 +1,146 @@
+"""What may be passed to ``segkit.fit`` as a split: parts of datasets, several in a row, and pairs (image, mask)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils import data
+
+import segkit
+from segkit.data.subset import Subset, as_dataset
+from segkit.errors import DataError, ModelError
+
+FIT = {"samples": 0, "epochs": 1, "batch_size": 4, "device": "cpu", "precision": "fp32"}
+
+
+def shapes(split: str = "train") -> Any:
+    return segkit.datasets["shapes"](split=split, size=32, images=[8, 4, 2], variety="few")
+
+
+class Pairs(data.Dataset[Any]):
+    """Pairs (x, y) as people write them: a dark and a bright half."""
+
+    def __init__(self, kind: str = "tensors", label: int = 1, count: int = 4) -> None:
+        self.kind, self.label, self.count = kind, label, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        mask = np.zeros((8, 12), np.int64)
+        mask[:, 6 + index % 2 :] = self.label
+        image = np.repeat((40 + 150 * (mask > 0))[..., None], 3, 2).astype(np.uint8)
+        if self.kind == "arrays":
+            return image, mask.astype(np.int32)
+        if self.kind == "pillow":
+            return Image.fromarray(image), Image.fromarray(mask.astype(np.uint8))
+        x, y = torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask).long()
+        return {
+            "tensors": (x, y),
+            "a mask with a channel": (x, y[None]),
+            "bool": [x, y.bool()],
+            "scaled": (x / 255, y),
+            "three": (x, y, "name"),
+        }[self.kind]
+
+
+def net(classes: int = 2) -> nn.Module:
+    return nn.Conv2d(3, classes, 1)
+
+
+def test_a_loss_of_torchs_own_trains_as_it_is(tmp_path: Path) -> None:
+    kinds = []
+
+    class Noting(nn.CrossEntropyLoss):
+        def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            kinds.append(target.dtype)
+            return super().forward(logits, target)
+
+    result = segkit.fit(
+        model=net(6), loss=Noting(ignore_index=255), train=shapes(), val=shapes("val"), output=tmp_path, **FIT
+    )
+    assert set(kinds) == {torch.int64}
+    assert result.splits["val"]["loss"] > 0
+
+
+def test_a_loss_of_torchs_own_that_is_not_told_of_void_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"Target 255 is out of bounds.*torch\.nn\.CrossEntropyLoss\(ignore_index=255"):
+        segkit.fit(model=net(6), loss=nn.CrossEntropyLoss(), train=shapes(), val=shapes("val"), output=tmp_path, **FIT)
+
+
+def test_a_part_of_a_part_of_a_dataset_is_that_part() -> None:
+    whole = shapes()
+    part = as_dataset(data.Subset(data.Subset(whole, [5, 3, 1, 0]), [2, 0]), "train")
+    assert isinstance(part, Subset)
+    assert [part[index].name for index in range(len(part))] == [whole[1].name, whole[5].name]
+    assert (part.classes, part.palette, part.ignore_index) == (whole.classes, whole.palette, whole.ignore_index)
+
+
+def test_a_run_takes_the_parts_of_a_random_split_and_several_in_a_row(tmp_path: Path) -> None:
+    train, val = data.random_split(shapes(), [6, 2], torch.Generator().manual_seed(0))
+    both = data.ConcatDataset([train, shapes("val")])
+    loss = nn.CrossEntropyLoss(ignore_index=255)
+    result = segkit.fit(
+        model=net(6), loss=loss, data={"allow_leaks": True}, train=both, val=val, output=tmp_path, **FIT
+    )
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert {name: split["images"] for name, split in record["data"].items()} == {"train": 10, "val": 2}
+    assert result.splits["val"].keys() >= {"mean_iou"}
+
+
+@pytest.mark.parametrize("kind", ["tensors", "arrays", "pillow", "a mask with a channel", "bool"])
+def test_pairs_become_samples(kind: str) -> None:
+    dataset = as_dataset(Pairs(kind), "train", ["dark", "bright"])
+    sample = dataset[1]
+    assert sample.name == "train-1"
+    assert (sample.image.dtype, sample.mask.dtype) == (torch.uint8, torch.uint8)
+    assert torch.equal(sample.mask, torch.from_numpy(Pairs("arrays")[1][1]).byte())
+    assert torch.equal(sample.image, Pairs("tensors")[1][0])
+    assert (dataset.ignore_index, len(dataset.palette)) == (255, 2)
+
+
+def test_a_run_learns_from_pairs(tmp_path: Path) -> None:
+    result = segkit.fit(
+        model=net(),
+        loss=nn.CrossEntropyLoss(),
+        train=data.Subset(Pairs(), [0, 1, 2, 3]),
+        val=Pairs("pillow"),
+        classes=["dark", "bright"],
+        palette=[[1, 2, 3], [4, 5, 6]],
+        output=tmp_path,
+        **{**FIT, "epochs": 30, "lr": 0.3},
+        data={"allow_leaks": True},
+    )
+    assert result.splits["val"]["mean_iou"] == 1
+    assert segkit.load(tmp_path, model=net()).palette == ((1, 2, 3), (4, 5, 6))
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "told"),
+    [
+        (Pairs(), {}, r"train: Pairs has no classes, no palette, no ignore_index; say fit\(classes=\[\.\.\.\]\)"),
+        (data.Subset(Pairs(), [0]), {}, r"train: Pairs has no classes"),
+        (data.ConcatDataset([shapes(), Pairs()]), {}, r"train, part 2: Pairs has no classes"),
+        (iter([]), {}, r"train: list_iterator has no length; a dataset has a length and \[i\]"),
+        (data.DataLoader(Pairs()), {"classes": ["a", "b"]}, r"train: DataLoader has no \[i\]"),
+        (Pairs("three"), {"classes": ["a", "b"]}, r"train-0: a dataset gives .* this one gives tuple of 3"),
+        (
+            Pairs("scaled"),
+            {"classes": ["a", "b"]},
+            r"train-0: its image is torch\.float32 \[3, 8, 12\]",
+        ),
+        (Pairs(label=-100), {"classes": ["a", "b"]}, r"train-0: its mask holds labels from -100 to 0; labels are 0 to"),
+        (Pairs(), {"classes": ["a", "b"], "palette": [[0, 0, 0]]}, r"palette has 1 colours for 2 classes"),
+        (Pairs(label=7), {"classes": ["a", "b"]}, r"labels that are not allowed, 7"),
+    ],
+)
+def test_what_keeps_no_contract_is_told_by_it(tmp_path: Path, given: Any, options: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        segkit.fit(model=net(), loss=nn.CrossEntropyLoss(), train=given, val=given, output=tmp_path, **FIT, **options)
