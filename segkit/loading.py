@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segkit.build import create
+from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL
 from segkit.engine import checkpoint
 from segkit.engine.folder import read_json
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError
@@ -26,6 +27,8 @@ FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first o
 
 
 _Byte = Annotated[int, pydantic.Field(ge=0, le=255)]  # masks are uint8, colours too
+
+_Label = Annotated[int, pydantic.Field(ge=LOWEST_LABEL, le=HIGHEST_LABEL)]
 
 _Factor = Annotated[float, pydantic.Field(gt=0, le=8)]  # as in [data]
 
@@ -46,6 +49,7 @@ class _Facts(pydantic.BaseModel):
     classes: list[str]
     palette: list[tuple[_Byte, _Byte, _Byte]]
     precision: str = "auto"
+    stored: list[list[_Label]] | list[list[tuple[_Byte, _Byte, _Byte]]] | None = None
     resize: _Factor | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     crop: pydantic.PositiveInt | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
 
@@ -80,6 +84,7 @@ def load(
         device=device,
         precision=precision,
         on_cpu=facts.precision,
+        stored=facts.stored,
         resize=facts.resize,
         crop=facts.crop,
     )
@@ -121,6 +126,8 @@ def _facts(path: Path) -> _Facts:
         raise RunFolderError(f"{path} is damaged: {where}: {first['msg']}") from error
     if not facts.num_classes == len(facts.classes) == len(facts.palette):
         raise RunFolderError(f"{path} is damaged: num_classes, classes and palette differ in number")
+    if facts.stored and len(facts.stored) != facts.num_classes:
+        raise RunFolderError(f"{path} is damaged: num_classes and stored differ in number")
     if len(set(facts.classes)) < facts.num_classes:
         raise RunFolderError(f"{path} is damaged: two classes have one name")
     if facts.ignore_index < facts.num_classes:

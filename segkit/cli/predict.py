@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from segkit.cli.output import add_output_options, messages, print_json
 from segkit.cli.predict_images import list_images
 from segkit.cli.text import hanging
+from segkit.data.faults import value_text
 from segkit.errors import ConfigError, DataError, one_line, printable
 from segkit.signals import Interrupted, StopSignals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from segkit.inference.stored import StoredLabels
     from segkit.inference.work import Work
 
 TTA_SCALES = (0.75, 1.0, 1.25)  # of --tta; with the mirrored view six in all
@@ -60,6 +62,11 @@ class Predict:
         group.add_argument("--max-pixels", type=int, metavar="N", help="of an image (400,000,000: 20,000 x 20,000)")
         group = parser.add_argument_group("what is written and told")
         group.add_argument("--probabilities", action="store_true", help="write NAME.npz too: float16 [C,H,W] and names")
+        group.add_argument(
+            "--stored-labels",
+            action="store_true",
+            help="in NAME.png what the masks of the run store (their labels or colours), not the class indices",
+        )
         group.add_argument("--no-overlay", action="store_true", help="write no NAME_overlay.jpg")
         group.add_argument(
             "--compare-with", type=Path, metavar="MASKS", help="folder of true masks: scores, and NAME_error.png"
@@ -118,7 +125,7 @@ def _predicted(arguments: argparse.Namespace) -> tuple[Work, int, str]:
         from segkit.cli.predict_compare import truth_of
 
         truth, how = truth_of(images, arguments.compare_with, arguments.mask_suffix, Path(arguments.run), predictor)
-    work = Work(predictor, options, truth, arguments.max_pixels)
+    work = Work(predictor, options, truth, arguments.max_pixels, arguments.stored_labels)
     with StopSignals():
         try:
             work.run(arguments.out, list(zip(images, targets, strict=True)))
@@ -141,7 +148,8 @@ def _scores(work: Work, images: int) -> dict[str, Any] | None:
 def _document(out: Path, work: Work, images: int, scores: dict[str, Any] | None) -> dict[str, Any]:
     shares = work.pixels / max(1, work.pixels.sum())  # [C]
     predicted = dict(zip(work.predictor.classes, map(float, shares), strict=True))
-    return {"out": out, "images": images, "failed": work.failed, "predicted": predicted, "scores": scores}
+    document = {"out": out, "images": images, "failed": work.failed, "predicted": predicted, "scores": scores}
+    return document | ({"stored_labels": work.stored.first} if work.stored else {})
 
 
 def _tell(arguments: argparse.Namespace, work: Work, images: int, scores: dict[str, Any] | None, how: str) -> None:
@@ -151,6 +159,9 @@ def _tell(arguments: argparse.Namespace, work: Work, images: int, scores: dict[s
         print(f"{images - len(work.failed)} of {images} images predicted{where}")
         if work.pixels.any():
             for line in class_shares(work.predictor.classes, work.pixels).split("\n"):
+                print(hanging(printable(line), 2))
+        if work.stored and len(work.failed) < images:
+            for line in stored_labels(work.stored).split("\n"):
                 print(hanging(printable(line), 2))
     if work.truth and scores:
         print(hanging(f"beside {one_line(arguments.compare_with)}, {how}:", 2))
@@ -164,6 +175,15 @@ def class_shares(classes: Sequence[str], pixels: NDArray[Any]) -> str:
     never = [name for name, count in zip(classes, pixels, strict=True) if not count]
     if never:
         lines.append(f"never predicted: {', '.join(never)}")
+    return "\n".join(lines)
+
+
+def stored_labels(stored: StoredLabels) -> str:
+    """What stands in the masks for each class, and where that is one of several."""
+    text = ", ".join(f"{value_text(value)} {name}" for name, value in stored.first.items())
+    lines = [f"stored in the masks: {text}"]
+    for name, those in stored.several.items():
+        lines.append(f"the run's masks store {' and '.join(map(value_text, those))} for {name}: the first is written")
     return "\n".join(lines)
 
 

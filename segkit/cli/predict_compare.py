@@ -56,7 +56,9 @@ def _dataset_of(run: Path, predictor: Predictor) -> PairedFiles | None:
 
 
 def _plain(predictor: Predictor) -> PairedFiles:
-    from segkit.data.files import PairedFiles
+    from segkit.data.files import VOID, PairedFiles
 
-    void = predictor.ignore_index
-    return PairedFiles([], classes=predictor.classes, palette=predictor.palette, ignore_index=void)
+    void = None if predictor.ignore_index == VOID else predictor.ignore_index
+    dataset = PairedFiles([], classes=predictor.classes, palette=predictor.palette, ignore_index=void)
+    dataset.palette_is_assumed = True  # as far as is known
+    return dataset

@@ -128,6 +128,12 @@ class PairedFiles:
         return self.pairs[index]
 
     @property
+    def stored(self) -> list[list[Any]]:
+        """Of each class the labels, or the RGB triples, that masks store for it."""
+        pairs = [*(self._values if self._colours is None else self._colours).items()]
+        return [[stored for stored, label in pairs if label == index] for index in range(len(self.classes))]
+
+    @property
     def stores_indices(self) -> bool:
         """Whether the masks' own labels are the class indices."""
         own = {stored: label for stored, label in self._values.items() if label != self.ignore_index}

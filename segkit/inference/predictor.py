@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from segkit.data.rgb import Pixels, as_rgb
 from segkit.data.sample import Palette
 from segkit.engine.device import pick_device
 from segkit.engine.precision import resolve
-from segkit.errors import DataError, NotFiniteError
+from segkit.errors import ConfigError, DataError, NotFiniteError
 from segkit.inference.enlarge import enlarged
 from segkit.inference.options import OVERLAP, Options
 from segkit.inference.sliding import Block, slide
+from segkit.inference.stored import StoredLabels
 from segkit.inference.tiles import WHOLE, tiling
 from segkit.inference.views import Views
 
@@ -42,6 +44,7 @@ class Predictor:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         on_cpu: what ``auto`` is on a CPU: that of the run.
+        stored: of each class what masks of the run store for it; None where that is not known.
         resize: what the network sees: a factor or [height, width], as in training.
         crop: pixels, or [height, width], that it saw in training; for the size of tiles.
 
@@ -59,6 +62,7 @@ class Predictor:
         device: str = "auto",
         precision: str = "auto",
         on_cpu: str = "fp32",
+        stored: Sequence[Sequence[Any]] | None = None,
         resize: Resize = None,
         crop: int | Sequence[int] | None = None,
     ) -> None:
@@ -66,6 +70,21 @@ class Predictor:
         self.model = model.to(self.precision.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.palette = tuple(classes), palette
         self.ignore_index, self.resize, self.crop = ignore_index, resize, crop
+        self._stored = stored
+
+    @property
+    def stored_labels(self) -> StoredLabels:
+        """Turns predicted class indices into what the masks of the run store: ``stored_labels(predict(image))``.
+
+        Raises:
+            ConfigError: that is not known, or no mask can hold it.
+        """
+        if not self._stored:
+            raise ConfigError(
+                "stored labels: config.json does not say which labels the run's masks store, as the run is of an "
+                "earlier version or its dataset has no mask files; predict class indices, without this option"
+            )
+        return StoredLabels(self.classes, self._stored)
 
     @torch.inference_mode()
     def logits(self, image: NDArray[np.uint8]) -> Tensor:

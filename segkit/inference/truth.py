@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.files import PairedFiles
+from segkit.data.faults import told
+from segkit.data.files import VOID, PairedFiles
 from segkit.data.pairing import SUFFIXES
+from segkit.data.palette import Drawn
 from segkit.data.text import composed
 from segkit.engine.console import final_table
 from segkit.engine.evaluate import read_off
 from segkit.engine.floors import beside
-from segkit.errors import DataError, first_few
+from segkit.errors import DataError, LabelError, first_few
 from segkit.inference.counting import compare
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.metric.scores import floor
@@ -39,16 +41,29 @@ class Truth:
         dataset.pairs = pair(images, folder, suffix)
         dataset.names = [composed(image.stem) for image in images]
         self._place = {image: place for place, image in enumerate(images)}
+        self._drawn: dict[str, Drawn] = {}  # file -> what its palette says, once each
+        self._present: set[int] = set()  # class indices in the masks
         self.confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
 
     def of(self, image: Path) -> NDArray[np.uint8]:
         """The mask of an image, uint8 ``[H,W]``.
 
         Raises:
-            LabelError: a label that is not allowed, or another size than the image's.
+            LabelError: a label that is not allowed, another size than the image's, or a palette that contradicts those
+                of the masks before or that of the classes.
             DataError: a file that cannot be read.
         """
-        mask: NDArray[np.uint8] = self._dataset.mask(self._place[image]).numpy()
+        place = self._place[image]
+        mask: NDArray[np.uint8] = self._dataset.mask(place).numpy()
+        present = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)).tolist()
+        drawn = self._dataset.drawn(place, present)
+        file = str(self._dataset.pairs[place][1])
+        for fault in self._dataset.palette_faults({**self._drawn, file: drawn}) if drawn else []:
+            if fault.kind != "label_colours" or not self._dataset.labels_are_stated:
+                raise LabelError("\n".join(told([fault], self._dataset.advice)), fault)
+        if drawn not in self._drawn.values():
+            self._drawn[file] = drawn
+        self._present.update(present)
         return mask
 
     def count(self, truth: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
@@ -59,8 +74,11 @@ class Truth:
         """As those of a split in ``result.json``, without a loss; the floor is that of these masks.
 
         Raises:
-            DataError: no pixel is labelled.
+            DataError: no pixel is labelled, or 255 may be the foreground.
         """
+        if self._dataset.void_is_assumed and len(self._dataset.classes) == 2 and self._present == {0, VOID}:
+            advice = self._dataset.advice("black_and_white", {}, {})
+            raise DataError(f"the masks hold 0 and 255 alone, and 255 is void where nothing else is said; {advice}")
         lowest: dict[str, Any] = dict(floor(self.confusion.compute().sum(1).tolist()))
         lowest["class"] = self._dataset.classes[int(lowest["class"])]
         return beside(read_off(self.confusion, {}, self._dataset.classes), lowest)

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,7 @@ class Work:
         options: of the prediction.
         truth: the masks to compare with.
         most_pixels: of an image; left out: 20,000 x 20,000.
+        stored: whether masks hold what the run's own store, not class indices.
 
     Attributes:
         pixels: int64 ``[C]``, how often each class was predicted.
@@ -68,7 +69,9 @@ class Work:
         options: Options,
         truth: Truth | None = None,
         most_pixels: int | None = None,
+        stored: bool = False,
     ) -> None:
+        self.stored = predictor.stored_labels if stored else None
         self.predictor, self.truth = predictor, truth
         self.options, self.most_pixels = asdict(options), most_pixels or MOST_PIXELS
         self.pixels = np.zeros(len(predictor.classes), np.int64)
@@ -140,7 +143,7 @@ class Work:
         palette, void = predictor.palette, predictor.ignore_index
         for path in target.files:
             if path == target.mask:
-                write_atomically(path, lambda f: save_palette_png(made.labels, palette, f, void), durable=False)
+                write_atomically(path, partial(self._save_mask, made.labels), durable=False)
             elif path == target.overlay:
                 picture = overlay_picture(for_the_eye(loaded.image), made.labels, palette, void)
                 write_atomically(path, partial(picture.save, format="JPEG", quality=90), durable=False)
@@ -150,6 +153,13 @@ class Work:
             elif path == target.errors and loaded.truth is not None:
                 picture = self._errors(job[0].stem, for_the_eye(loaded.image), loaded.truth, made.labels)
                 write_atomically(path, partial(picture.save, format="PNG", pnginfo=signature()), durable=False)
+
+    def _save_mask(self, labels: NDArray[np.uint8], file: IO[bytes]) -> None:
+        palette, void = self.predictor.palette, self.predictor.ignore_index
+        if self.stored is None:
+            save_palette_png(labels, palette, file, void)
+        else:
+            self.stored.picture(labels, palette).save(file, format="PNG", pnginfo=signature())
 
     def _errors(
         self, name: str, image: NDArray[np.uint8], truth: NDArray[np.uint8], labels: NDArray[np.uint8]

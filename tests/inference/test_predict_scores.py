@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import segkit
@@ -320,3 +321,32 @@ def test_a_run_json_that_says_nothing_leaves_class_indices(run_folder, picture, 
     told = " ".join(capsys.readouterr().out.split())
     assert "read as class indices, as the run's own data is not at hand" in told
     assert "mean_iou 1.000" in told
+
+
+@pytest.mark.fault("F51")
+def test_true_masks_in_the_colours_of_other_classes_are_not_scored(run_folder, picture, labels, tmp_path, capsys):
+    (tmp_path / "masks").mkdir()
+    mask = Image.fromarray((labels + 1) % 3).convert("P")
+    mask.putpalette([0, 0, 200, 0, 0, 0, 200, 0, 0])  # blue, dark, red: all labels are one too high
+    mask.save(tmp_path / "masks" / "street.png")
+    arguments = [picture, "--out", tmp_path / "out", "--compare-with", tmp_path / "masks"]
+    assert predict(run_folder, *arguments) == 1
+    assert "the palette draws labels in the colours of others" in capsys.readouterr().err
+
+
+def test_true_masks_of_0_and_255_are_not_scored_where_255_may_be_the_foreground(
+    run_folder, write_config, picture, tmp_path, capsys
+):
+    facts = {"model": {"name": "unet", "options": {"width": 2, "depth": 1, "norm": "none"}}, "num_classes": 2}
+    write_config(run_folder, **facts, classes=["dark", "red"], palette=[[0, 0, 0], [200, 0, 0]])
+    model = UNet(2, width=2, depth=1, norm="none")
+    save_file(model.state_dict(), run_folder / "model.safetensors")
+    (tmp_path / "masks").mkdir()
+    truth = np.zeros((13, 18), np.uint8)
+    truth[:5] = 255
+    Image.fromarray(truth).save(tmp_path / "masks" / "street.png")
+    assert predict(run_folder, picture, "--out", tmp_path / "out", "--compare-with", tmp_path / "masks") == 1
+    assert "the masks hold 0 and 255 alone, and 255 is void where nothing else is said" in capsys.readouterr().err
+    truth[6:] = 1
+    Image.fromarray(truth).save(tmp_path / "masks" / "street.png")
+    assert predict(run_folder, picture, "--out", tmp_path / "out", "--compare-with", tmp_path / "masks") == 0
