@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from segkit.cli.output import add_output_options, messages, print_json
 from segkit.cli.predict_images import list_images
 from segkit.cli.text import hanging
-from segkit.data.faults import value_text
 from segkit.errors import ConfigError, DataError, one_line, printable
 from segkit.signals import Interrupted, StopSignals
 
@@ -180,6 +179,8 @@ def class_shares(classes: Sequence[str], pixels: NDArray[Any]) -> str:
 
 def stored_labels(stored: StoredLabels) -> str:
     """What stands in the masks for each class, and where that is one of several."""
+    from segkit.data.faults import value_text
+
     text = ", ".join(f"{value_text(value)} {name}" for name, value in stored.first.items())
     lines = [f"stored in the masks: {text}"]
     for name, those in stored.several.items():
