@@ -63,6 +63,19 @@ def test_it_prints_shares_weights_floors_and_sizes(config: Path, capsys: pytest.
     assert lines[-1] == "no errors, 2 warnings"
 
 
+def test_void_is_counted_in_the_images_that_hold_it(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = config.parent / "data" / "masks" / "train" / "train1.png"
+    labels = np.asarray(Image.open(mask)).copy()
+    labels[:6] = 255
+    Image.fromarray(labels).save(mask)
+    assert main(["check", str(config)]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("void"))
+    assert row.split() == ["void,", "of", "all", "pixels", "5.00%", "1", "0.00%", "0"]
+    assert main(["check", str(config), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["splits"]
+    assert [(each["void"], each["void_images"]) for each in found.values()] == [(240, 1), (0, 0)]
+
+
 def test_errors_are_all_told_and_give_a_status(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     masks = config.parent / "data" / "masks"
     Image.fromarray(np.full((30, 40), 9, np.uint8)).save(masks / "train" / "train1.png")

@@ -86,6 +86,7 @@ def _facts(scan: Scan, split: str) -> dict[str, Any]:
         "images": len(dataset),
         "sizes": sizes,
         "void": counts.void,
+        "void_images": counts.void_images,
         "classes": {
             name: {"pixels": int(pixels), "share": float(share), "images": int(images)}
             for name, pixels, share, images in zip(classes, counts.pixels, counts.shares, counts.images, strict=True)
@@ -136,9 +137,8 @@ def _table(scan: Scan, facts: Mapping[str, Any]) -> str:
         cells = [(f"{each['classes'][name]['share']:.2%}", f"{each['classes'][name]['images']}") for each in splits]
         lines.append(row(name, cells, f"{weights[name]:.2f}" if splits[0]["classes"][name]["images"] else "-"))
     voids = [each["void"] / max(1, each["void"] + _labelled(each)) for each in splits]
-    lines.append(
-        row("void, of all pixels", [(f"{void:.2%}", str(e["images"])) for void, e in zip(voids, splits, strict=True)])
-    )
+    cells = [(f"{void:.2%}", str(each["void_images"])) for void, each in zip(voids, splits, strict=True)]
+    lines.append(row("void, of all pixels", cells))
     for key in ("mean_iou", "pixel_accuracy"):
         floors = [(f"{each['floor'][key]:.3f}" if each["floor"] else "-", "") for each in splits]
         lines.append(row(f"floor: {key}", floors))

@@ -17,12 +17,14 @@ class LabelCounts:
         image_pixels: int64 ``[C]``, labelled pixels of the images that contain the class.
         images: int64 ``[C]``, images that contain the class.
         void: pixels without a label.
+        void_images: images with such pixels.
     """
 
     pixels: NDArray[np.int64]
     image_pixels: NDArray[np.int64]
     images: NDArray[np.int64]
     void: int
+    void_images: int = 0
 
     @classmethod
     def of(cls, counts: NDArray[np.int64]) -> LabelCounts:
@@ -30,7 +32,8 @@ class LabelCounts:
         labelled = counts[:, :-1]
         present = labelled > 0
         around = labelled.sum(1, keepdims=True) * present
-        return cls(labelled.sum(0), around.sum(0), present.sum(0), int(counts[:, -1].sum()))
+        void = counts[:, -1]
+        return cls(labelled.sum(0), around.sum(0), present.sum(0), int(void.sum()), int(np.count_nonzero(void)))
 
     @property
     def shares(self) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
     faults += [fault for found in masks_of.values() for fault in _repeated(found)]
     without_image = {stem: found[0] for stem, found in masks_of.items() if len(found) == 1}
     faults += _different_case(without_mask, without_image, mask_suffix)
-    faults += _several_masks(images_of, without_mask, without_image)
+    faults += _several_masks(images_of, dict(pairs), without_mask, without_image)
     suffix = None if pairs else _suffix_of_most(without_mask, without_image)
     if suffix is not None:  # what is told next is what would be wrong with it
         mask_suffix = suffix
@@ -130,7 +130,10 @@ def _different_case(without_mask: dict[str, Path], without_image: dict[str, Path
 
 
 def _several_masks(
-    images: Mapping[str, list[Path]], without_mask: dict[str, Path], without_image: dict[str, Path]
+    images: Mapping[str, list[Path]],
+    mask_of: Mapping[Path, Path],
+    without_mask: dict[str, Path],
+    without_image: dict[str, Path],
 ) -> list[Fault]:
     """Take out the images of which several masks begin with the name, and these masks, and tell them."""
     masks: dict[str, list[str]] = {}
@@ -145,8 +148,10 @@ def _several_masks(
     for image, stems in masks.items():
         if image and len(stems) + (image not in without_mask) > 1:
             without_mask.pop(image, None)
-            detail = first_few([without_image.pop(stem).name for stem in stems])
-            faults.append(Fault("several_masks", str(images[image][0]), what, advice, detail))
+            path = images[image][0]
+            own = [mask_of[path]] if path in mask_of else []
+            detail = first_few([mask.name for mask in (*own, *map(without_image.pop, stems))])
+            faults.append(Fault("several_masks", str(path), what, advice, detail))
     return faults
 
 

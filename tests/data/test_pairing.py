@@ -147,7 +147,7 @@ def test_several_masks_of_one_image_are_told_as_such_and_nothing_else(tmp_path: 
     empty(masks, "01_net.png")  # beside the one that the image's name finds
     with gathered() as faults:
         pair_by_stem(images, masks)
-    assert [(Path(fault.file).name, fault.detail) for fault in faults][-1] == ("01.jpg", "01_net.png")
+    assert [(Path(fault.file).name, fault.detail) for fault in faults][-1] == ("01.jpg", "01.png, 01_net.png")
 
 
 @pytest.mark.parametrize(
