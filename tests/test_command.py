@@ -210,7 +210,7 @@ def start(config: Path, heeds_signals: Callable[[], None]) -> Iterator[Start]:
 def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + 120
     while not condition():
-        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert process.poll() is None or condition(), process.stderr and process.stderr.read()
         assert time.monotonic() < end
         time.sleep(0.02)
 

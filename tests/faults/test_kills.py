@@ -85,7 +85,7 @@ def test_what_a_kill_costs_is_bounded(place: Any, whole: Path, minutes: float) -
 
 
 @pytest.mark.fault("F01")
-@pytest.mark.parametrize("number", [6, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [6, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(1000)])])
 def test_kills_at_random_moments(place: Any, whole: Path, number: int) -> None:
     """Whatever is on the disk at any moment can be resumed, by the same command each time."""
     chance = random.Random(0)
