@@ -80,7 +80,7 @@ class TrainSettings(Settings):
     accumulate: int = Field(
         1,
         gt=0,
-        description="parts of a batch, where memory is short; losses are then means over a part",
+        description="parts of a batch, where memory is short; means over pixels stay those of the batch",
     )
     optimizer: Literal["adamw", "muon", "sgd"] = Field(
         "adamw", description="adamw is the best known; from scratch muon learns in far fewer steps"

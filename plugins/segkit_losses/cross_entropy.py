@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from segkit.errors import ConfigError
 
-from .pixels import weight_tensor, weighted_mean
+from .pixels import batch_mean, weight_tensor
 from .softmax import Softmax, softmax
 
 
@@ -67,4 +67,4 @@ class CrossEntropy(nn.Module):
         if self.label_smoothing:
             spread = (given.costs * class_weights).mean()
             own = (1 - self.label_smoothing) * own + self.label_smoothing * spread
-        return weighted_mean(own, weights)
+        return batch_mean(own, weights, self.class_weights, self.ignore_index)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segkit.errors import ConfigError
 
-from .pixels import weight_tensor, weighted_mean
+from .pixels import batch_mean, weight_tensor
 from .softmax import softmax
 
 
@@ -62,4 +62,5 @@ class Focal(nn.Module):
         # at p = 1 the gradient of a gamma below 1 would be NaN without the clamp
         missing = (1 - given.log_p.exp()).clamp_min(torch.finfo(given.log_p.dtype).tiny)  # [N]
         weights = self.class_weights.to(given.log_p.dtype)[given.labels] * given.weights  # [N]
-        return weighted_mean(-given.log_p * missing**self.gamma * weights, weights)
+        values = -given.log_p * missing**self.gamma * weights  # [N]
+        return batch_mean(values, weights, self.class_weights, self.ignore_index)

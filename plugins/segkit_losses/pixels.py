@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from segkit.data.target import check_shapes, unknown_labels
-from segkit.engine.global_batch import global_sum
+from segkit.engine.global_batch import current_part, global_sum
 from segkit.errors import ConfigError
 
 
@@ -39,20 +39,45 @@ def flatten(logits: Tensor, target: Tensor, num_classes: int, ignore_index: int)
     """
     check_shapes(logits, target, num_classes)
     dtype = torch.promote_types(logits.dtype, torch.float32)  # 16-bit sums overflow: 512x512 is more than 65504
+    pixels, unknown = _labels(target, num_classes, ignore_index, dtype)
+    if logits.device.type == "cpu" and not torch.compiler.is_compiling() and unknown.any():
+        raise unknown_labels(int(unknown.sum()), num_classes, ignore_index)
+    return pixels
+
+
+def _labels(target: Tensor, num_classes: int, ignore_index: int, dtype: torch.dtype) -> tuple[Pixels, Tensor]:
+    """The pixels of a target, and which hold labels that do not exist, bool ``[N]``."""
     labels = target.flatten().long()  # [N]; before comparing, as uint8 would wrap a negative ignore_index
     labelled = labels != ignore_index
     # what is negative becomes the last class too: class 0 may be left out, and its NaN with it
     inside = labels.masked_fill(labels < 0, num_classes - 1).clamp(max=num_classes - 1)
     unknown = labelled & (labels != inside)
-    if logits.device.type == "cpu" and not torch.compiler.is_compiling() and unknown.any():
-        raise unknown_labels(int(unknown.sum()), num_classes, ignore_index)
     weights = labelled.to(dtype).masked_fill(unknown, math.nan)
-    return Pixels(inside, weights)
+    return Pixels(inside, weights), unknown
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Sum of values, which are weighted already, over the sum of weights; 0 where that is 0, with a gradient of 0."""
-    total = global_sum(weights.sum())
+    return _quotient(values, global_sum(weights.sum()))
+
+
+def batch_mean(values: Tensor, weights: Tensor, class_weights: Tensor, ignore_index: int) -> Tensor:
+    """As :func:`weighted_mean`, of weights that follow from the labels: of a batch in parts, over the whole of it.
+
+    Args:
+        values: ``[N]``, or their sum.
+        weights: ``[N]``, those of the classes, 0 where a pixel is void.
+        class_weights: ``[C]``.
+        ignore_index: the label of void pixels.
+    """
+    part = current_part()
+    if part is None:
+        return weighted_mean(values, weights)
+    (labels, labelled), _ = _labels(part.target, len(class_weights), ignore_index, weights.dtype)
+    return _quotient(values, global_sum((class_weights.to(weights.dtype)[labels] * labelled).sum()) * part.share)
+
+
+def _quotient(values: Tensor, total: Tensor) -> Tensor:
     empty = total == 0
     return torch.where(empty, 0.0, global_sum(values.sum())) / torch.where(empty, 1.0, total)
 

@@ -120,7 +120,16 @@ class _Fit:
         planned = job.train.epochs * len(self.order)
         self.steps = min(planned, job.train.max_steps or planned)
         self.epochs = -(-self.steps // len(self.order))
-        self.loop = Loop(job.model, job.objective, job.train, precision, self.steps, world=world, stop=stop)
+        self.loop = Loop(
+            job.model,
+            job.objective,
+            job.train,
+            precision,
+            self.steps,
+            world=world,
+            stop=stop,
+            ignore_index=self.splits["train"].ignore_index,
+        )
         self.scorer = Scorer(job, self.splits, floors, precision, feed, world)
         self.history = History(job.train, self.epochs)
         self.store = Store(job.folder, self.loop, self.history, samples_of(scan), console)

@@ -36,8 +36,9 @@ class Forward:
         # where parts of a batch are added up, a graph's next gradient would lie where the last one does
         mode = "reduce-overhead" if graph and settings.accumulate == 1 else None
         self._call: Any = torch.compile(model, dynamic=False, mode=mode) if settings.compile else model
-        # losses that several processes sum are not compiled: the sums reach over processes only where Python runs
-        self._loss: Any = torch.compile(objective, dynamic=False) if settings.compile and alone else objective
+        # losses of a batch that is shared or in parts are not compiled: their sums reach over it only where Python runs
+        whole = alone and settings.accumulate == 1
+        self._loss: Any = torch.compile(objective, dynamic=False) if settings.compile and whole else objective
         self._shape: torch.Size | None = None
         self.proven = not (settings.compile or self._graph)
 

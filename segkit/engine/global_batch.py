@@ -1,6 +1,6 @@
-"""Sums over a batch that several processes share, so that a loss is that of the whole batch, and not of its parts.
+"""Sums over a batch that several processes share, or that is taken in parts, so that a loss is that of the whole batch.
 
-Outside a training step of several processes, as in an evaluation, everything stays as it is.
+Outside a training step, as in an evaluation, everything stays as it is.
 """
 
 from __future__ import annotations
@@ -8,24 +8,49 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from segkit.engine.world import World
 
+
+class Part(NamedTuple):
+    """A part of a batch, as ``train.accumulate`` makes them.
+
+    Attributes:
+        target: int64 ``[B,H,W]``, of all parts of this process.
+        share: of the batch's labelled pixels in this part, over all processes; what its loss is multiplied with.
+    """
+
+    target: Tensor
+    share: Tensor
+
+
 _sharing: ContextVar[World | None] = ContextVar("sharing", default=None)
+_part: ContextVar[Part | None] = ContextVar("part", default=None)
 
 
 @contextmanager
-def one_batch(world: World) -> Iterator[None]:
-    """In this block :func:`global_sum` and :func:`global_rows` reach over all processes, which share a batch."""
-    token = _sharing.set(world if world.size > 1 else None)
+def one_batch(world: World, part: Part | None = None) -> Iterator[None]:
+    """In this block :func:`global_sum` and :func:`global_rows` reach over all processes, which share a batch.
+
+    Args:
+        world: the processes.
+        part: what :func:`current_part` answers in this block.
+    """
+    tokens = _sharing.set(world if world.size > 1 else None), _part.set(part)
     try:
         yield
     finally:
-        _sharing.reset(token)
+        _sharing.reset(tokens[0])
+        _part.reset(tokens[1])
+
+
+def current_part() -> Part | None:
+    """The part of a batch that a loss is asked for; None where it is the whole one, or a compiler looks on."""
+    return None if torch.compiler.is_compiling() else _part.get()
 
 
 def global_sum(values: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from segkit.engine.checkpoint import load_weights
 from segkit.engine.device import seed_step
 from segkit.engine.evaluate import logits_of
 from segkit.engine.forward import Forward
-from segkit.engine.global_batch import one_batch
+from segkit.engine.global_batch import Part, one_batch
 from segkit.engine.guard import Guard
 from segkit.engine.objective import Objective
 from segkit.engine.optimizer import build_optimizer, learning_rate, set_learning_rate
@@ -75,8 +76,10 @@ class Loop:
         *,
         world: World | None = None,
         stop: StopSignals | None = None,
+        ignore_index: int = 255,
     ) -> None:
         device = precision.device
+        self.ignore_index = ignore_index
         self.settings, self.precision, self.steps = settings, precision, steps
         self.world, self.stop = world or World(), stop or StopSignals()
         if settings.sync_batch_norm:
@@ -243,10 +246,11 @@ class Loop:
     def _forward_backward(self, batch: Batch) -> Tensor:
         """Leave the mean gradient over the batch's images in the parameters."""
         sums = torch.zeros(1 + len(self.objective.names), device=self.precision.device)
+        whole = batch.mask.long()  # [B,H,W]; what losses of others ask for, once for all of them
         parts = batch.parts(self.settings.accumulate)
-        for part in parts:
-            target = part.mask.long()  # [B,H,W]; what losses of others ask for, once for all of them
-            share = len(part.names) / len(batch.names)
+        targets = whole.split(len(parts[0].names))  # type: ignore[no-untyped-call]
+        shares = self._shares(targets) if len(parts) > 1 else [None]
+        for part, target, share in zip(parts, targets, shares, strict=True):
             images = normalise(part.image, part.colour)  # [B,3,H,W], as channels_last as the batch
             if not self.settings.channels_last:
                 images = images.contiguous()
@@ -254,13 +258,23 @@ class Loop:
             alone = self._parallel.no_sync() if self._parallel and part is not parts[-1] else nullcontext()
             with alone:
                 logits = logits_of(self._forward(images))  # [B,C,H,W]
-                with one_batch(self.world):
+                with one_batch(self.world, None if share is None else Part(whole, share)):
                     loss, terms = self._forward.loss(logits, target)  # outside autocast: float32
+                values = torch.cat([loss.view(1), terms])
+                if share is not None:
+                    values = torch.where(share > 0, values * share, 0.0)  # NaN, where a loss cannot do without labels
+                    logits.register_hook(partial(_unless_void, share))  # type: ignore[no-untyped-call]
                 self.mark("forward")
-                self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+                self.scaler.scale(values[0]).backward()  # type: ignore[no-untyped-call]
                 self.mark("backward")
-            sums += torch.cat([loss.detach().view(1), terms]) * share
+            sums += values.detach()
         return sums
+
+    def _shares(self, targets: Sequence[Tensor]) -> list[Tensor]:
+        """Of each part's labelled pixels in the batch, over all processes; a mean over pixels is then that of it."""
+        counts = torch.stack([(target != self.ignore_index).sum(dtype=torch.float64) for target in targets])
+        counts = self.world.total(counts)
+        return list((counts / counts.sum().clamp_min(1)).float().unbind())
 
     def _begin(self) -> Position:
         zeros = torch.zeros(1 + len(self.objective.names), device=self.precision.device)
@@ -307,6 +321,11 @@ class Loop:
         at, device = state["position"], self.precision.device
         self.position = Position(at["steps"], at["skipped"].to(device), at["sums"].to(device), at["seconds"])
         self.step = state["step"]
+
+
+def _unless_void(share: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of a part's logits: 0, not 0 times infinity, where the part has no labelled pixel."""
+    return torch.where(share > 0, gradient, 0.0)
 
 
 def _parallel(model: nn.Module, device: torch.device) -> DistributedDataParallel:

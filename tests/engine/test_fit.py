@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from segkit.data.batch import Batch
 from segkit.data.loader import Draws, training_loader
 from segkit.data.order import BatchOrder
 from segkit.data.samples import Samples
@@ -21,11 +22,17 @@ from segkit.engine.device import peak_memory
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
 from segkit.engine.loop import Loop
-from segkit.engine.objective import Objective
+from segkit.engine.objective import Objective, as_objective
 from segkit.engine.precision import Precision, resolve
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
 from segkit.model.unet import UNet
 from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
+from segkit_losses.cross_entropy import CrossEntropy
+from segkit_losses.dice import Dice
+from segkit_losses.focal import Focal
+from segkit_losses.lovasz import Lovasz
+from segkit_losses.ohem import Ohem
+from segkit_losses.tversky import Tversky
 
 CPU = torch.device("cpu")
 MakeJob = Callable[..., Job]
@@ -171,6 +178,54 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(halves: Any) -> None
 
     torch.testing.assert_close(after_a_step(1), after_a_step(2))
     torch.testing.assert_close(after_a_step(1), after_a_step(4))
+
+
+UNEVEN = {  # labelled pixels of four images: the second part all void, unequal parts, all of one class in a part
+    "half void": [20, 12, 0, 0],
+    "unequal": [20, 3, 1, 0],
+    "first void": [0, 0, 7, 9],
+    "all void": [0, 0, 0, 0],
+}
+MEANS: dict[str, Callable[[], nn.Module]] = {
+    "cross_entropy": lambda: CrossEntropy(2),
+    "weighted": lambda: CrossEntropy(2, class_weights=[0.2, 3.0], label_smoothing=0.1),
+    "focal": lambda: Focal(2, class_weights=[1.0, 0.5]),
+    "torch's own": lambda: nn.CrossEntropyLoss(ignore_index=255),
+}
+
+
+def a_step(cost: nn.Module, labelled: list[int], accumulate: int, **settings: Any) -> tuple[list[float], Loop]:
+    """What is reported of a step on four images, and the loop after it."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (4, 3, 4, 6), generator=generator, dtype=torch.uint8)
+    masks = torch.randint(0, 2, (4, 24), generator=generator, dtype=torch.uint8)
+    for mask, count in zip(masks, labelled, strict=True):
+        mask[count:] = 255
+    torch.manual_seed(0)
+    chosen = TrainSettings(batch_size=4, accumulate=accumulate, optimizer="sgd", precision="fp32", **settings)
+    loop = Loop(nn.Conv2d(3, 2, 3, padding=1), as_objective(cost), chosen, Precision("fp32", CPU), steps=10)
+    return loop.train_step(Batch(images, masks.view(4, 4, 6), None, list("abcd"))).tolist(), loop
+
+
+@pytest.mark.parametrize("labelled", UNEVEN.values(), ids=UNEVEN)
+@pytest.mark.parametrize("make_loss", MEANS.values(), ids=MEANS)
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_a_mean_over_pixels_in_parts_is_that_of_the_batch(
+    make_loss: Callable[[], nn.Module], labelled: list[int], accumulate: int
+) -> None:
+    if not any(labelled) and isinstance(make_loss(), nn.CrossEntropyLoss):
+        return  # NaN as one batch; in parts it counts for nothing
+    (told, whole), (told_of_parts, parts) = (a_step(make_loss(), labelled, count) for count in (1, accumulate))
+    assert told_of_parts == pytest.approx(told, rel=1e-5)
+    assert bool(told[0]) == any(labelled)
+    torch.testing.assert_close(list(parts.model.parameters()), list(whole.model.parameters()), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("make_loss", [Dice, Lovasz, Ohem, Tversky])
+def test_a_part_without_labels_weighs_nothing_whatever_the_loss(make_loss: type[nn.Module]) -> None:
+    (told, whole), (told_of_parts, parts) = (a_step(make_loss(2), [20, 12, 0, 0], count) for count in (1, 2))
+    assert told_of_parts == pytest.approx(told, rel=1e-5)
+    torch.testing.assert_close(list(parts.model.parameters()), list(whole.model.parameters()), rtol=1e-5, atol=1e-7)
 
 
 def test_fp32_and_bf16_agree_within_noise(make_job: MakeJob) -> None:
