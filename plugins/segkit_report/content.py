@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from segkit.data.resize import resized_size
-from segkit.engine.remedies import remedies
+from segkit.engine.collapse import advised
 from segkit.metric.scores import class_precision, class_recall
 from segkit_report.charts import curves
 from segkit_report.heatmap import heat_map, largest
@@ -30,7 +30,7 @@ def content(story: Story) -> dict[str, Any]:
         "what": " · ".join(filter(None, (_named(config, "model"), _named(config, "dataset")))),
         "planned": (config.get("train") or {}).get("epochs"),
         "verdict": found,
-        "remedies": _remedies(story) if found.trouble else [],
+        "remedies": _remedies(story) if found.trouble else ("", []),
         "curves": curves(story),
         "rows": _classes(story),
         "splits": list(story.facts.splits),
@@ -112,10 +112,11 @@ def costs(story: Story) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
-def _remedies(story: Story) -> list[tuple[str, str]]:
-    """What to try, of a run whose image size is known."""
+def _remedies(story: Story) -> tuple[str, list[tuple[str, str]]]:
+    """A heading and what to try, of a run whose image size is known."""
     size = ((story.record.get("data") or {}).get("train") or {}).get("size")
     if not size:
-        return []
+        return "", []
     config, (height, width) = story.record["config"], size
-    return remedies(config, story.epochs, min(resized_size(height, width, (config.get("data") or {}).get("resize"))))
+    side = min(resized_size(height, width, (config.get("data") or {}).get("resize")))
+    return advised(config, story.epochs, side, {each["kind"] for each in story.record.get("warnings") or []})

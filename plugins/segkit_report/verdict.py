@@ -71,5 +71,5 @@ def _trouble(story: Story) -> str:
     if story.result.get("collapsed"):
         return f"{collapse.verdict(splits[last], last)}."
     if "train" in splits and collapse.at_the_end(splits["train"], splits[last])[1]:
-        return f"{collapse.memorised(splits['train'], splits[last], last)}."
+        return f"{collapse.memorised(splits['train'], splits[last], last, story.facts.settings)}."
     return ""

@@ -11,7 +11,7 @@ mean IoU and have learned a lot. Its mean accuracy tells: of a constant, or of c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from segkit.engine.remedies import remedies
@@ -58,20 +58,29 @@ def at_the_end(train: Mapping[str, Any], last: Mapping[str, Any]) -> tuple[bool,
     return low and not learned, low and learned
 
 
-def memorised(train: Mapping[str, Any], last: Mapping[str, Any], split: str) -> str:
+def memorised(train: Mapping[str, Any], last: Mapping[str, Any], split: str, config: Mapping[str, Any]) -> str:
     """What to say of a network that knows its training images and no others."""
+    model = config.get("model", {})
+    encoder = " and an encoder that was trained before" + (": model.name=smp model.weights=imagenet" if model else "")
     return (
         f"what was learned of train (mean_iou {train['mean_iou']:.3f}) does not carry over: on {split} mean_iou is "
-        f"{last['mean_iou']:.3f} (floor {last['floor']['mean_iou']:.3f}). More images help, stronger [augment], and an "
-        "encoder that was trained before: model.name=smp model.weights=imagenet"
+        f"{last['mean_iou']:.3f} (floor {last['floor']['mean_iou']:.3f}). More images help, stronger [augment]"
+        f"{'' if model.get('weights') else ',' + encoder}"
     )
 
 
-def warning(history: Sequence[Mapping[str, Any]], epochs: int, config: Mapping[str, Any], side: int) -> str:
+def warning(
+    history: Sequence[Mapping[str, Any]],
+    epochs: int,
+    config: Mapping[str, Any],
+    side: int,
+    findings: Collection[str] = (),
+) -> str:
     """What to tell after an epoch: nothing, but for the one at which the run first counts as collapsed."""
     if not collapsed(history, epochs) or any(line.get("collapsed") for line in history):
         return ""
-    return f"{verdict(history[-1]['val'], 'val')}, for {stuck_epochs(history)} epochs\n{advice(config, history, side)}"
+    told = f"{verdict(history[-1]['val'], 'val')}, for {stuck_epochs(history)} epochs"
+    return f"{told}\n{advice(config, history, side, findings)}"
 
 
 def verdict(scores: Mapping[str, Any], split: str) -> str:
@@ -84,11 +93,37 @@ def verdict(scores: Mapping[str, Any], split: str) -> str:
     )
 
 
-def advice(config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], side: int) -> str:
+def advised(
+    config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], side: int, findings: Collection[str] = ()
+) -> tuple[str, list[tuple[str, str]]]:
+    """A heading, and what to try with its reasons; as arguments where a run was begun by ``segkit.fit``."""
+    found, python = remedies(config, history, side, findings), "dataset" not in config
+    where = "as arguments of segkit.fit" if python else "added to the command or set in the config"
+    order = ", in this order" if len(found) > 1 else ""
+    return f"What helps{order}, {where}:", [(_as_arguments(what) if python else what, why) for what, why in found]
+
+
+def advice(
+    config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], side: int, findings: Collection[str] = ()
+) -> str:
     """What to try, a line each."""
-    found = remedies(config, history, side)
-    lines = ["What helps, in this order, added to the command or set in the config:"]
-    for number, (override, why) in enumerate(found, 1):
-        line = f"  {number}. {override}  # {why}"
-        lines += [line] if len(line) <= _WIDTH else [f"  {number}. {override}", f"     # {why}"]
+    heading, found = advised(config, history, side, findings)
+    lines = [heading]
+    for number, (what, why) in enumerate(found, 1):
+        line = f"  {number}. {what}  # {why}"
+        lines += [line] if len(line) <= _WIDTH else [f"  {number}. {what}", f"     # {why}"]
     return "\n".join(lines)
+
+
+def _as_arguments(overrides: str) -> str:
+    """``train.lr=0.1 augment.crop=64`` as ``lr=0.1, augment={"crop": 64}``; what are no overrides stays as it is."""
+    tables: dict[str, list[tuple[str, str]]] = {}
+    for override in overrides.split():
+        path, equals, value = override.partition("=")
+        if not equals:
+            return overrides
+        table, _, key = path.partition(".")
+        tables.setdefault(table, []).append((key, value))
+    plain = [f"{key}={value}" for key, value in tables.pop("train", [])]
+    inside = {table: ", ".join(f'"{key}": {value}' for key, value in rows) for table, rows in tables.items()}
+    return ", ".join([*plain, *(f"{table}={{{rows}}}" for table, rows in inside.items())])

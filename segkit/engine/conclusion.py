@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -14,7 +14,12 @@ from segkit.engine.history import History
 
 
 def conclusion(
-    result: Result, history: History, shares: Mapping[str, NDArray[Any]], config: Mapping[str, Any], side: int
+    result: Result,
+    history: History,
+    shares: Mapping[str, NDArray[Any]],
+    config: Mapping[str, Any],
+    side: int,
+    findings: Collection[str] = (),
 ) -> str:
     """The table of scores beside their floors, and the verdict where there is one.
 
@@ -24,6 +29,7 @@ def conclusion(
         shares: per split the share of each class in the labelled pixels, ``[C]``.
         config: of the run, for advice.
         side: of a training image, the shorter one, pixels.
+        findings: the kinds of what the scan has warned of.
     """
     splits = result.splits
     last = list(splits)[-1]
@@ -31,8 +37,8 @@ def conclusion(
     _, memorised = collapse.at_the_end(splits["train"], splits[last])
     if result.collapsed:
         told = any(line.get("collapsed") for line in history.lines)  # the advice too
-        advice = "" if told else "\n" + collapse.advice(config, history.lines, side)
+        advice = "" if told else "\n" + collapse.advice(config, history.lines, side, findings)
         text += f"\n\n{collapse.verdict(splits[last], last)}{advice}"
     elif memorised:
-        text += f"\n\n{collapse.memorised(splits['train'], splits[last], last)}"
+        text += f"\n\n{collapse.memorised(splits['train'], splits[last], last, config)}"
     return text

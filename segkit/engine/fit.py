@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -22,11 +22,13 @@ from segkit.engine.events import Notify, Result, Run, undisturbed
 from segkit.engine.feed import Feed, open_feed
 from segkit.engine.floors import floor
 from segkit.engine.folder import check_folder, clear, locked, read_json, write_lines
+from segkit.engine.guard import FROM_THE_START
 from segkit.engine.history import History
 from segkit.engine.images import Images
 from segkit.engine.job import Job, check
 from segkit.engine.loop import Loop
 from segkit.engine.precision import Precision, resolve
+from segkit.engine.remedies import slower, too_fast
 from segkit.engine.resume import load_checked
 from segkit.engine.scorer import Scorer
 from segkit.engine.store import Store, samples_of
@@ -115,6 +117,7 @@ class _Fit:
         self.job, self.scan, self.floors, self.precision, self.notify = job, scan, floors, precision, notify
         self.world, self.stop, self.console = world, stop, console
         self.splits, self.config = scan.splits, job.record.get("config", {})
+        self.kinds = {finding.kind for finding in scan.warnings}
         self.feed = feed
         self.batches, self.order = feed.training(job, scan, world)
         planned = job.train.epochs * len(self.order)
@@ -207,17 +210,14 @@ class _Fit:
         try:
             scores = self.scorer.scores(self.loop.evaluated, "val")
         except NotFiniteError as error:
-            raise TrainingError(
-                f"after epoch {epoch}, val: {error}. Lower train.lr, set train.clip_norm=1.0"
-            ) from error
+            raise TrainingError(f"after epoch {epoch}, val: {error}; {self._cause(trained)}") from error
         self._validated_in = time.monotonic() - began
         self._check_stop()
         if not math.isfinite(scores["loss"]):
-            cause = "look at the images of val" if math.isfinite(trained["loss"]) else "lower train.lr"
-            raise TrainingError(f"the loss on val is {scores['loss']} after epoch {epoch}; {cause}")
+            raise TrainingError(f"the loss on val is {scores['loss']} after epoch {epoch}; {self._cause(trained)}")
         with self.stop.held():  # all of it or nothing
             line = self.history.add(self.loop.step, trained, scores)
-            warning = collapse.warning(self.history.lines, self.epochs, self.config, self._side())
+            warning = collapse.warning(self.history.lines, self.epochs, self.config, self._side(), self.kinds)
             if warning:
                 line["collapsed"] = True
             self.loop.end_epoch()
@@ -232,6 +232,13 @@ class _Fit:
         if warning:
             self.console.warn(warning)
         self.notify("segkit_epoch_ended", run=self.info, epoch=epoch, metrics=line)
+
+    def _cause(self, trained: Mapping[str, Any]) -> str:
+        """Why val has no scores that are numbers, as the epoch's training tells."""
+        classes = {"class_iou": dict.fromkeys(self.info.classes)}
+        if why := too_fast(self.config, [*self.history.lines, {"train": trained, "val": classes}]):
+            return f"training diverged ({why}): {slower(self.config)}"
+        return "look at the images of val" if math.isfinite(trained["loss"]) else FROM_THE_START
 
     def _wishes(self) -> list[bool]:
         """To stop, and to save: what this process would do after this step."""
@@ -325,7 +332,7 @@ class _Fit:
             self.loop.model.load_state_dict(model.state_dict())
         self.finished = True
         shares = {name: self.scan.counts(name).shares for name in self.splits}
-        self.console.result(conclusion(result, self.history, shares, self.config, self._side()))
+        self.console.result(conclusion(result, self.history, shares, self.config, self._side(), self.kinds))
         return result
 
     def _side(self) -> int:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from segkit.errors import TrainingError, first_few
 
+FROM_THE_START = "No step has worked yet, so train.lr is not the cause: look at these images, and at the loss"
+
 
 class Guard:
     """Counts the steps that were skipped, and knows which images they were of.
@@ -23,10 +25,11 @@ class Guard:
         limit: skipped steps in a row after which a run ends.
         device: where everything is counted.
         reading: :meth:`check` is called at least once in so many steps.
+        advice: what to do about steps that are skipped after others were not.
     """
 
-    def __init__(self, model: nn.Module, limit: int, device: torch.device, reading: int) -> None:
-        self.limit = limit
+    def __init__(self, model: nn.Module, limit: int, device: torch.device, reading: int, advice: str) -> None:
+        self.limit, self.advice = limit, advice
         self.skipped = torch.zeros(2, dtype=torch.int64, device=device)
         """In all, and in a row up to now."""
         self._failed_at = torch.full((), -1, dtype=torch.int64, device=device)
@@ -68,7 +71,7 @@ class Guard:
             raise TrainingError(
                 f"the loss or its gradient was no finite number in {self.limit} steps in a row, {first + 1} to "
                 f"{failed_at + 1}, whose images were {first_few(list(dict.fromkeys(names)), 8)}; these steps changed "
-                "no weight. Lower train.lr, set train.clip_norm=1.0"
+                f"no weight. {self.advice if first else FROM_THE_START}"
             )
         return int(total)
 

@@ -31,6 +31,7 @@ from segkit.engine.objective import Objective
 from segkit.engine.optimizer import build_optimizer, learning_rate, set_learning_rate
 from segkit.engine.precision import Precision
 from segkit.engine.prefetch import prefetched
+from segkit.engine.remedies import slower
 from segkit.engine.sync_batch_norm import synchronised
 from segkit.engine.world import World
 from segkit.errors import CheckpointError, ModelError, first_few
@@ -94,7 +95,9 @@ class Loop:
         self.optimizer = build_optimizer(self.model, settings)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.needs_scaler)
         self.average = MovingAverage(self.model, settings.ema) if settings.ema else None
-        self.guard = Guard(self.model, settings.max_skipped, device, settings.log_every)
+        clip = "" if settings.clip_norm else ", or set train.clip_norm=1.0"
+        advice = f"Training diverged: {slower({'train': settings.model_dump()})}{clip}"
+        self.guard = Guard(self.model, settings.max_skipped, device, settings.log_every, advice)
         self.position = self._begin()
         self._parallel = _parallel(self.model, device) if self.world.size > 1 else None
         self._forward = Forward(self._parallel or self.model, self.objective, settings, precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -486,8 +487,26 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(make_job: MakeJob) -> 
     def cost(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return logits.sum() * (float("nan") if not logits.requires_grad else 0.0)
 
-    with pytest.raises(TrainingError, match="the loss on val is nan after epoch 1"):
-        train_and_evaluate(make_job(fields={"objective": Objective([("cost", 1.0, cost)])}))
+    job = make_job(fields={"objective": Objective([("cost", 1.0, cost)])})
+    with pytest.raises(TrainingError, match="the loss on val is nan after epoch 1; look at the images of val"):
+        train_and_evaluate(job)
+
+
+@pytest.mark.parametrize("lr", [1e4, 1e30])
+def test_a_run_that_diverged_is_told_to_lower_the_learning_rate(make_job: MakeJob, lr: float) -> None:
+    record = {"config": {"train": {"lr": lr, "optimizer": "sgd"}}}
+    job = make_job(fields={"record": record}, lr=lr, optimizer="sgd", epochs=20, max_skipped=3)
+    with pytest.raises(TrainingError, match=r"[Dd]iverged.*: lower train\.lr, from 1\S+ to 0\.01") as caught:
+        train_and_evaluate(job)
+    assert "images of val" not in str(caught.value)
+
+
+def test_steps_that_fail_from_the_start_are_no_matter_of_the_learning_rate(make_job: MakeJob) -> None:
+    def cost(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return logits.sum() * math.nan
+
+    with pytest.raises(TrainingError, match=r"train\.lr is not the cause: look at these images, and at the loss$"):
+        train_and_evaluate(make_job(fields={"objective": Objective([("cost", 1.0, cost)])}, epochs=9))
 
 
 @pytest.mark.fault("F49")
@@ -496,5 +515,7 @@ def test_a_network_that_gives_no_numbers_on_val_ends_the_run(make_job: MakeJob, 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return super().forward(images) * (1 if self.training else float("nan"))
 
-    with pytest.raises(TrainingError, match=r"after epoch 1, val: 4 of 4 images \(halves-100, .*Lower train\.lr"):
+    with pytest.raises(
+        TrainingError, match=r"after epoch 1, val: 4 of 4 images \(halves-100, .*look at the images of val$"
+    ):
         train_and_evaluate(make_job(fields={"model": NanInEvaluation()}))
