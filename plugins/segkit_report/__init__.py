@@ -22,6 +22,15 @@ def segkit_commands() -> Mapping[str, str]:
 
 
 @segkit.hookimpl
+def segkit_run_started(run: Run) -> None:
+    """Note when it was."""
+    if os.environ.get("SEGKIT_REPORT") != "0":
+        from segkit_report import observer
+
+        observer.begin(run.folder)
+
+
+@segkit.hookimpl
 def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None:
     """Write the report so far."""
     if os.environ.get("SEGKIT_REPORT") != "0":

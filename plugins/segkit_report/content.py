@@ -16,7 +16,7 @@ from segkit_report.charts import curves
 from segkit_report.heatmap import heat_map, largest
 from segkit_report.pictures import extremes, sheet
 from segkit_report.story import Story
-from segkit_report.verdict import is_learned, verdict
+from segkit_report.verdict import GROUPS, group, verdict
 
 
 def content(story: Story) -> dict[str, Any]:
@@ -30,6 +30,7 @@ def content(story: Story) -> dict[str, Any]:
         "what": " · ".join(filter(None, (_named(config, "model"), _named(config, "dataset")))),
         "planned": (config.get("train") or {}).get("epochs"),
         "verdict": found,
+        "groups": GROUPS,
         "remedies": _remedies(story) if found.trouble else ("", []),
         "curves": curves(story),
         "rows": _classes(story),
@@ -69,7 +70,7 @@ def _classes(story: Story) -> list[dict[str, Any]]:
                 "iou": {split: scores["class_iou"].get(name) for split, scores in splits.items()},
                 "precision": None if precision is None else float(precision[number]),
                 "recall": None if recall is None else float(recall[number]),
-                "learned": is_learned(story, name),
+                "group": group(story, name),
             }
         )
     return rows

@@ -12,8 +12,14 @@ from segkit_report.page import write_report
 from segkit_report.story import read_story
 
 SHARE = 0.02  # of a run's time
+FIRST = 120.0  # seconds from a run's start to its first page; that takes two, as matplotlib is imported for it
 _due: dict[Path, float] = {}  # by run folder: an event knows its run and nothing else
 _behind: set[Path] = set()  # whose report lacks an epoch; a run that is stopped tells no end
+
+
+def begin(folder: Path) -> None:
+    """Note when a run begins."""
+    _due[folder] = time.monotonic() + FIRST
 
 
 def refresh(folder: Path) -> None:

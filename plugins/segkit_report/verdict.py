@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from segkit.engine import collapse
+from segkit.engine.conclusion import remarks
 from segkit_report.story import Story
 
-LEARNED = 0.1  # of the way from the IoU of predicting the class everywhere, its share, to a perfect one
+LEARNED = 0.5  # IoU: half of what is the class or is called so is both, as in Pascal VOC's detections
+IN_PART = 0.2
+ABOVE = 0.1  # of the way from the IoU of predicting the class everywhere, its share, to a perfect one
+GROUPS = {
+    "learned": "Learned",
+    "in part": "Learned in part",
+    "not learned": "Hardly learned, or not at all",
+    "at its floor": "No better than predicting it everywhere",
+    "absent": "Not in this split",
+}
 
 
 @dataclass(frozen=True)
@@ -20,9 +32,8 @@ class Verdict:
         floor: of the mean IoU, and in ``floor_class`` the class that scores it.
         floor_class: its name.
         trouble: what went wrong, or nothing.
-        learned: names of classes.
-        missed: those that are there and were not learned.
-        absent: those that no pixel of the split is.
+        groups: names of classes by a key of :data:`GROUPS`; those without a class are left out.
+        remarks: sentences, on what scores alone do not show.
     """
 
     split: str
@@ -30,9 +41,8 @@ class Verdict:
     floor: float
     floor_class: str
     trouble: str
-    learned: list[str]
-    missed: list[str]
-    absent: list[str]
+    groups: dict[str, list[str]]
+    remarks: list[str]
 
 
 def verdict(story: Story) -> Verdict:
@@ -40,26 +50,33 @@ def verdict(story: Story) -> Verdict:
     split = story.last_split
     scores = story.facts.splits[split]
     floor = scores["floor"]
-    known = {name: is_learned(story, name) for name in story.classes}
+    known = {name: group(story, name) for name in story.classes}
+    matrix = story.details.get(split, {}).get("confusion")
     return Verdict(
         split=split,
         mean_iou=float(scores["mean_iou"]),
         floor=float(floor["mean_iou"]),
         floor_class=str(floor["class"]),
         trouble=_trouble(story),
-        learned=[name for name, yes in known.items() if yes],
-        missed=[name for name, yes in known.items() if yes is False],
-        absent=[name for name, yes in known.items() if yes is None],
+        groups={key: names for key in GROUPS if (names := [name for name, own in known.items() if own == key])},
+        remarks=remarks(scores, split, torch.tensor(matrix) if matrix else None),
     )
 
 
-def is_learned(story: Story, name: str) -> bool | None:
-    """Whether a class's IoU is clearly above that of predicting it everywhere; None where the split has none of it."""
+def group(story: Story, name: str) -> str:
+    """How well a class is known, by its IoU alone, so that of two classes the one with the higher is never the worse.
+
+    One that is no better than predicting the class everywhere, whatever it is, is told apart: it proves nothing.
+    """
     iou, share = story.facts.splits[story.last_split]["class_iou"].get(name), story.share(story.last_split, name)
     if iou is None or share == 0:
-        return None
+        return "absent"
     constant = share or 0.0  # all its pixels, of all that there are
-    return bool(iou >= constant + LEARNED * (1 - constant) and constant < 1)
+    if iou < IN_PART:
+        return "not learned"
+    if iou < constant + ABOVE * (1 - constant) or constant == 1:
+        return "at its floor"
+    return "learned" if iou >= LEARNED else "in part"
 
 
 def _trouble(story: Story) -> str:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
+from torch import Tensor
 
 from segkit.engine import collapse
 from segkit.engine.console import final_table
 from segkit.engine.events import Result
 from segkit.engine.history import History
+from segkit.metric.scores import class_precision, class_recall
+
+_ONE_SIDED = 0.5  # of recall; a precision below it is that of a class which is predicted too often
+_KNOWN = 0.2  # of precision or recall; of a class below both there is nothing to tell but its IoU
+_MOST = 6  # classes that are told of
 
 
 def conclusion(
@@ -20,6 +27,7 @@ def conclusion(
     config: Mapping[str, Any],
     side: int,
     findings: Collection[str] = (),
+    confusion: Tensor | None = None,
 ) -> str:
     """The table of scores beside their floors, and the verdict where there is one.
 
@@ -30,10 +38,14 @@ def conclusion(
         config: of the run, for advice.
         side: of a training image, the shorter one, pixels.
         findings: the kinds of what the scan has warned of.
+        confusion: of the last split, int64 ``[C,C]``, rows are the truth.
     """
     splits = result.splits
     last = list(splits)[-1]
     text = f"\n{final_table(splits, list(splits[last]['class_iou']), shares)}"
+    told = remarks(splits[last], last, confusion)
+    if told:
+        text += "\n\n" + "\n".join(told)
     _, memorised = collapse.at_the_end(splits["train"], splits[last])
     if result.collapsed:
         told = any(line.get("collapsed") for line in history.lines)  # the advice too
@@ -42,3 +54,35 @@ def conclusion(
     elif memorised:
         text += f"\n\n{collapse.memorised(splits['train'], splits[last], last, config)}"
     return text
+
+
+def remarks(scores: Mapping[str, Any], split: str, confusion: Tensor | None = None) -> list[str]:
+    """What a table of scores does not show at a glance, a sentence each.
+
+    That the accuracy is below its floor, and which classes are predicted far too often or too seldom, as precision and
+    recall say; of those the most frequent ``_MOST``.
+    """
+    found, floor = [], scores["floor"]
+    accuracy, lowest = scores.get("pixel_accuracy", math.nan), floor.get("pixel_accuracy", math.nan)
+    if accuracy < lowest:
+        found.append(
+            f"pixel_accuracy on {split}, {accuracy:.3f}, is below its floor: '{floor['class']}' everywhere scores "
+            f"{lowest:.3f}"
+        )
+    if confusion is None:
+        return found
+    precisions, recalls = class_precision(confusion).tolist(), class_recall(confusion).tolist()
+    rows = zip(scores["class_iou"], precisions, recalls, confusion.sum(1).tolist(), strict=True)
+    odd = []
+    for name, precision, recall, true in rows:
+        if not true or max(precision, recall) < _KNOWN:
+            continue
+        if precision < _ONE_SIDED * recall:
+            how = "predicted far too often"
+        elif recall < _ONE_SIDED * precision:
+            how = "predicted far too seldom"
+        else:
+            continue
+        odd.append((true, f"{name} is {how}: precision {precision:.2f}, recall {recall:.2f}"))
+    odd.sort(key=lambda row: -row[0])
+    return found + [text for _, text in odd[:_MOST]]

@@ -332,7 +332,9 @@ class _Fit:
             self.loop.model.load_state_dict(model.state_dict())
         self.finished = True
         shares = {name: self.scan.counts(name).shares for name in self.splits}
-        self.console.result(conclusion(result, self.history, shares, self.config, self._side(), self.kinds))
+        self.console.result(
+            conclusion(result, self.history, shares, self.config, self._side(), self.kinds, images[last].confusion)
+        )
         return result
 
     def _side(self) -> int:
