@@ -120,4 +120,4 @@ def _remedies(story: Story) -> tuple[str, list[tuple[str, str]]]:
         return "", []
     config, (height, width) = story.record["config"], size
     side = min(resized_size(height, width, (config.get("data") or {}).get("resize")))
-    return advised(config, story.epochs, side, {each["kind"] for each in story.record.get("warnings") or []})
+    return advised(config, story.epochs, side, {each.get("kind") for each in story.record.get("warnings") or []})

@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 
 from segkit.errors import SegkitError
-from segkit_report.page import write_report
-from segkit_report.story import read_story
 
 SHARE = 0.02  # of a run's time
 FIRST = 120.0  # seconds from a run's start to its first page; that takes two, as matplotlib is imported for it
@@ -30,7 +28,7 @@ def refresh(folder: Path) -> None:
     """
     began = time.monotonic()
     if began >= _due.get(folder, 0.0):
-        write_report(read_story(str(folder)), folder / "report.html")
+        _write(folder)
         ended = time.monotonic()
         _due[folder] = ended + (ended - began) * (1 / SHARE - 1)
         _behind.discard(folder)
@@ -46,7 +44,7 @@ def finish(folder: Path) -> None:
     """
     _due.pop(folder, None)
     _behind.discard(folder)
-    write_report(read_story(str(folder)), folder / "report.html")
+    _write(folder)
 
 
 @atexit.register
@@ -55,4 +53,11 @@ def catch_up() -> None:
     while _behind:
         folder = _behind.pop()
         with contextlib.suppress(SegkitError):  # moved or removed since
-            write_report(read_story(str(folder)), folder / "report.html")
+            _write(folder)
+
+
+def _write(folder: Path) -> None:
+    from segkit_report.page import write_report  # imports matplotlib
+    from segkit_report.story import read_story
+
+    write_report(read_story(str(folder)), folder / "report.html")

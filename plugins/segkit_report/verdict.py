@@ -59,7 +59,7 @@ def verdict(story: Story) -> Verdict:
         floor_class=str(floor["class"]),
         trouble=_trouble(story),
         groups={key: names for key in GROUPS if (names := [name for name, own in known.items() if own == key])},
-        remarks=remarks(scores, split, torch.tensor(matrix) if matrix else None),
+        remarks=remarks(scores, split, story.classes, torch.tensor(matrix) if matrix else None),
     )
 
 

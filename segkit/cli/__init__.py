@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 import segkit
 from segkit.build import summary
+from segkit.cli.output import as_options
 from segkit.cli.text import columns, fitted
 from segkit.errors import PluginError, SegkitError, did_you_mean, printable
 from segkit.foreign import cause
@@ -83,7 +84,8 @@ def _status(arguments: Sequence[str] | None) -> int:
             raise
         if type(error).__name__ != "Elsewhere":  # of several processes the one that knows why has said it
             rank = os.environ.get("RANK", "0")
-            print(f"segkit{'' if rank == '0' else f' (process {rank})'}: {printable(message)}", file=sys.stderr)
+            process = "" if rank == "0" else f" (process {rank})"
+            print(f"segkit{process}: {printable(as_options(message))}", file=sys.stderr)
     return status
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -39,6 +40,11 @@ def messages(*, aside: bool = False, quiet: bool = False) -> Iterator[None]:
         if aside:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
+
+
+def as_options(text: object) -> str:
+    """A message of the engine in the words of a command line: ``--resume`` for Python's ``resume=True``."""
+    return re.sub(r"\b(resume|overwrite)=True\b", r"--\1", str(text))
 
 
 def print_json(document: Any) -> None:

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from segkit.cli.output import add_output_options, messages, print_json
+from segkit.cli.output import add_output_options, as_options, messages, print_json
 from segkit.config import read_config
 from segkit.errors import SegkitError, TrainingError
 from segkit.foreign import cause
@@ -61,7 +61,7 @@ class Run:
             except Interrupted as interruption:
                 stop.leave()
                 if os.environ.get("RANK", "0") == "0":
-                    print(f"segkit: {interruption}", file=sys.stderr)
+                    print(f"segkit: {as_options(interruption)}", file=sys.stderr)
                 return interruption.status
         if arguments.json and os.environ.get("RANK", "0") == "0":
             print_json(vars(result))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -42,10 +44,10 @@ def conclusion(
     """
     splits = result.splits
     last = list(splits)[-1]
-    text = f"\n{final_table(splits, list(splits[last]['class_iou']), shares)}"
-    told = remarks(splits[last], last, confusion)
-    if told:
-        text += "\n\n" + "\n".join(told)
+    classes = list(splits[last]["class_iou"])
+    text = f"\n{final_table(splits, classes, shares)}"
+    if found := remarks(splits[last], last, classes, confusion):
+        text += "\n\n" + "\n".join(found)
     _, memorised = collapse.at_the_end(splits["train"], splits[last])
     if result.collapsed:
         told = any(line.get("collapsed") for line in history.lines)  # the advice too
@@ -56,7 +58,9 @@ def conclusion(
     return text
 
 
-def remarks(scores: Mapping[str, Any], split: str, confusion: Tensor | None = None) -> list[str]:
+def remarks(
+    scores: Mapping[str, Any], split: str, classes: Sequence[str], confusion: Tensor | None = None
+) -> list[str]:
     """What a table of scores does not show at a glance, a sentence each.
 
     That the accuracy is below its floor, and which classes are predicted far too often or too seldom, as precision and
@@ -72,7 +76,7 @@ def remarks(scores: Mapping[str, Any], split: str, confusion: Tensor | None = No
     if confusion is None:
         return found
     precisions, recalls = class_precision(confusion).tolist(), class_recall(confusion).tolist()
-    rows = zip(scores["class_iou"], precisions, recalls, confusion.sum(1).tolist(), strict=True)
+    rows = zip(classes, precisions, recalls, confusion.sum(1).tolist(), strict=True)
     odd = []
     for name, precision, recall, true in rows:
         if not true or max(precision, recall) < _KNOWN:
@@ -86,3 +90,15 @@ def remarks(scores: Mapping[str, Any], split: str, confusion: Tensor | None = No
         odd.append((true, f"{name} is {how}: precision {precision:.2f}, recall {recall:.2f}"))
     odd.sort(key=lambda row: -row[0])
     return found + [text for _, text in odd[:_MOST]]
+
+
+def what_next(folder: Path, config: Mapping[str, Any]) -> str:
+    """The last two lines of a run: where its report is, if one was written, and how its model is used."""
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    if "model" in config:
+        use = f"python -m segkit predict {shlex.quote(str(shown))} photo.jpg --out masks"
+    else:
+        use = f"segkit.load({str(shown)!r}, model=...).predict('photo.jpg')"
+    report, result = folder / "report.html", folder / "result.json"
+    written = report.is_file() and report.stat().st_mtime >= result.stat().st_mtime  # a resumed run may hold an old one
+    return (f"\nreport: {shown / report.name}\n" if written else "\n") + f"next:   {use}"

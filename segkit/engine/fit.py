@@ -15,7 +15,7 @@ from segkit.data.loader import shut_down
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, collapse, record
-from segkit.engine.conclusion import conclusion
+from segkit.engine.conclusion import conclusion, what_next
 from segkit.engine.console import Console, epoch_heading, epoch_line, introduction
 from segkit.engine.device import device_name, peak_memory, pick_device, reset_peak_memory, seed_everything, use_cores
 from segkit.engine.events import Notify, Result, Run, undisturbed
@@ -163,11 +163,13 @@ class _Fit:
                 self._epoch(epoch)
             result = self._finish()
             self.notify("segkit_run_ended", run=self.info, result=result)
+            if self.world.first:  # a report is there when the observers were told
+                self.console.say(what_next(self.job.folder, self.config))
         except Interrupted as interruption:
             interruption.kept = self.keep()
             raise
         except WriteError as error:
-            raise WriteError(f"{error}; --resume goes on from what was saved") from error
+            raise WriteError(f"{error}; resume=True goes on from what was saved") from error
         return result
 
     def _begin(self, resume: bool) -> None:
@@ -266,8 +268,8 @@ class _Fit:
         if self.finished:
             return f"the run was complete, and is in {self.job.folder}"
         if not (self.world.first and self.store.save()):
-            return f"{self.job.folder} holds what was saved before; --resume goes on from there"
-        return f"saved in {self.job.folder} after {self._place()}; --resume goes on from there"
+            return f"{self.job.folder} holds what was saved before; resume=True goes on from there"
+        return f"saved in {self.job.folder} after {self._place()}; resume=True goes on from there"
 
     def _place(self) -> str:
         """How far the run is: whole epochs, and steps of the next one."""

@@ -51,14 +51,15 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if odd:
         raise RunFolderError(f"{folder}: {first_few(odd)} there is not what a run writes; choose another output.dir")
     if resume and overwrite:
-        raise RunFolderError("--resume goes on with a run, --overwrite replaces it: give one of them")
+        raise RunFolderError("resume=True goes on with a run, overwrite=True replaces it: give one of them")
     if resume and not ((folder / "last.pt").exists() or (folder / "previous.pt").exists()):
-        raise RunFolderError(f"{folder}: nothing to resume; run without --resume to begin")
+        raise RunFolderError(f"{folder}: nothing to resume; run without resume=True to begin")
     begun = (folder / "last.pt").exists() or (folder / "result.json").exists()
     if begun and not resume and not overwrite:
         state = "a finished run" if (folder / "result.json").exists() else "an unfinished run"
         raise RunFolderError(
-            f"{folder} holds {state}; --resume goes on with it, --overwrite replaces it, output.dir=... leaves it"
+            f"{folder} holds {state}; resume=True goes on with it, overwrite=True replaces it, another output folder "
+            "leaves it"
         )
     ours = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
     foreign = [name for name in OWN_FILES if (folder / name).exists()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class Predictor:
     @torch.inference_mode()
     def predict(
         self,
-        image: Picture,
+        image: Any,
         *,
         tile: int | str = "auto",
         overlap: float = OVERLAP,
@@ -108,11 +108,11 @@ class Predictor:
         flips: str = "none",
         scales: Sequence[float] = (1.0,),
         progress: str = "",
-    ) -> NDArray[np.uint8]:
-        """The likeliest class of each pixel, uint8 ``[H,W]``.
+    ) -> Any:
+        """The likeliest class of each pixel, uint8 ``[H,W]``; of several images a list of them.
 
         Args:
-            image: see :data:`Picture`.
+            image: see :data:`Picture`; or a list of them, or whatever else gives one after the other.
             tile: the side of a tile in pixels of the image; 0: never in tiles; ``auto``: in tiles where the network
                 would see more than 2048 x 2048 pixels at once.
             overlap: of neighbouring tiles, a share of their side.
@@ -127,6 +127,9 @@ class Predictor:
             ModelError: the model does not return a channel a class.
             NotFiniteError: its output is NaN or infinite.
         """
+        if isinstance(image, Iterable) and not isinstance(image, str | np.ndarray | Image.Image | Tensor):
+            more = {"tile": tile, "overlap": overlap, "batch_size": batch_size, "flips": flips, "scales": scales}
+            return [self.predict(each, **more, progress=progress) for each in image]
         pixels = _tensor(image)
         labels = np.empty(pixels.shape[:2], np.uint8)
         for block in self.blocks(pixels, Options(tile, overlap, batch_size, flips, scales), progress):
@@ -208,6 +211,8 @@ def _tensor(image: Picture) -> Tensor:
         image = read_image(image, MOST_PIXELS)
     elif isinstance(image, Image.Image):
         image = as_rgb(image, "the image")
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"an image is a path, RGB as uint8 [H,W,3], or Pillow's; not {type(image).__name__}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise DataError(f"an image is RGB, uint8 [H,W,3]; this one is {image.dtype} {list(image.shape)}")
     image = np.ascontiguousarray(image)

@@ -41,7 +41,10 @@ def test_a_folder_with_a_run_needs_a_word(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="nothing to resume"):
         check(tmp_path, resume=True)
     (tmp_path / "last.pt").write_text("")
-    with pytest.raises(RunFolderError, match=r"unfinished run; --resume .* --overwrite"):
+    with pytest.raises(
+        RunFolderError,
+        match=r"unfinished run; resume=True .* overwrite=True replaces it, another",
+    ):
         check(tmp_path)
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(RunFolderError, match="a finished run"):

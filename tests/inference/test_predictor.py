@@ -39,6 +39,23 @@ def test_a_file_is_read_upright(colour_model, labels, paint, tmp_path):
     assert np.array_equal(Predictor(colour_model, **FACTS).predict(path), labels)
 
 
+def test_a_list_of_images_gives_a_list_of_predictions(colour_model, labels, paint, tmp_path):
+    predictor, image = Predictor(colour_model, **FACTS), paint(labels)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    every = [image, Image.fromarray(image), tmp_path / "a.png", str(tmp_path / "a.png")]
+    for images in (every, tuple(every), iter(every)):
+        found = predictor.predict(images, flips="horizontal")
+        assert isinstance(found, list)
+        assert [np.array_equal(each, labels) for each in found] == [True] * 4
+    assert predictor.predict([]) == []
+
+
+@pytest.mark.parametrize("image", [3, None, torch.zeros(3, 4, 4), [3], b"a.png"])
+def test_what_is_no_image_is_refused_in_a_line(colour_model, image):
+    with pytest.raises(DataError, match=r"is a path, RGB as uint8 \[H,W,3\], or Pillow's; not (int|None|Tensor)"):
+        Predictor(colour_model, **FACTS).predict(image)
+
+
 @pytest.mark.parametrize(("resize", "seen"), [(2.0, (26, 36)), (0.5, (6, 9)), ([20, 30], (20, 30)), (None, (13, 18))])
 def test_the_network_sees_the_image_resized_and_logits_come_back(labels, paint, resize, seen):
     sizes = []
