@@ -128,8 +128,9 @@ class Predictor:
             NotFiniteError: its output is NaN or infinite.
         """
         if isinstance(image, Iterable) and not isinstance(image, str | np.ndarray | Image.Image | Tensor):
-            more = {"tile": tile, "overlap": overlap, "batch_size": batch_size, "flips": flips, "scales": scales}
-            return [self.predict(each, **more, progress=progress) for each in image]
+            more: dict[str, Any] = {"tile": tile, "overlap": overlap, "batch_size": batch_size}
+            more |= {"flips": flips, "scales": scales, "progress": progress}
+            return [self.predict(each, **more) for each in image]
         pixels = _tensor(image)
         labels = np.empty(pixels.shape[:2], np.uint8)
         for block in self.blocks(pixels, Options(tile, overlap, batch_size, flips, scales), progress):
