@@ -88,7 +88,8 @@ def segkit_metrics() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Metrics: ``{"name": "package.module:Class"}``.
 
     ``update(logits [B,C,H,W], target [B,H,W])``, ``compute()`` -> a dict of numbers, or one number,
-    and ``reset()``: the protocol of torchmetrics, whose metrics can be registered as they are.
+    and ``reset()``: the protocol of torchmetrics, whose metrics can be registered as they are. The best epoch
+    may be chosen by one number, the larger or the smaller one as the attribute ``higher_is_better`` says.
     """
 
 

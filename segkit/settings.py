@@ -121,6 +121,9 @@ class TrainSettings(Settings):
         False, description="end the run when val stays at the floor; without it there is one warning"
     )
     best: str = Field("mean_iou", description="what the best checkpoint is chosen by, on val: a metric, or loss")
+    best_mode: Literal["auto", "max", "min"] = Field(
+        "auto", description="whether more of best is better: auto: less for loss, else as the metric's higher_is_better"
+    )
     log_every: int = Field(20, gt=0, description="steps between two readings of the loss from the device")
     checkpoint_minutes: float = Field(
         10.0, gt=0, description="a checkpoint within an epoch after so long: the most that a kill can cost"

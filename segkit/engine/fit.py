@@ -25,7 +25,7 @@ from segkit.engine.folder import check_folder, clear, locked, read_json, write_l
 from segkit.engine.guard import FROM_THE_START
 from segkit.engine.history import History
 from segkit.engine.images import Images
-from segkit.engine.job import Job, check
+from segkit.engine.job import Job, check, less_is_better
 from segkit.engine.loop import Loop
 from segkit.engine.precision import Precision, resolve
 from segkit.engine.remedies import slower, too_fast
@@ -134,7 +134,7 @@ class _Fit:
             ignore_index=self.splits["train"].ignore_index,
         )
         self.scorer = Scorer(job, self.splits, floors, precision, feed, world)
-        self.history = History(job.train, self.epochs)
+        self.history = History(job.train, self.epochs, less_is_better(job))
         self.store = Store(job.folder, self.loop, self.history, samples_of(scan), console)
         self.stopped_early, self.finished = "", False
         self._validated_in = 0.0  # seconds

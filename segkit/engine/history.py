@@ -18,10 +18,15 @@ class History:
         lines: one an epoch.
         best_epoch: from 1; 0 before any.
         waited: epochs since the best one.
+
+    Args:
+        settings: ``best``, and when to stop.
+        epochs: of the whole run.
+        less_is_better: whether the best epoch has the least of it.
     """
 
-    def __init__(self, settings: TrainSettings, epochs: int) -> None:
-        self.settings, self.epochs = settings, epochs
+    def __init__(self, settings: TrainSettings, epochs: int, less_is_better: bool) -> None:
+        self.settings, self.epochs, self.less_is_better = settings, epochs, less_is_better
         self.lines: list[dict[str, Any]] = []
         self.best_epoch, self.waited = 0, 0
 
@@ -52,7 +57,7 @@ class History:
         before = self.lines[self.best_epoch - 1]["val"][name]
         if not math.isfinite(before):
             return True
-        return bool(scores[name] < before if name == "loss" else scores[name] > before)
+        return bool(scores[name] < before if self.less_is_better else scores[name] > before)
 
     def reason_to_stop(self) -> str:
         """Why no further epoch is worth it; nothing where one is."""

@@ -52,7 +52,8 @@ def check(job: Job) -> None:
 
     Raises:
         DataError: a split is missing, or the splits are of different classes.
-        ConfigError: ``train.best`` is no score of the run, ``train.encoder_lr`` is for no part of the model.
+        ConfigError: ``train.best`` is no score of the run or has no direction, or ``train.encoder_lr`` is for no part
+            of the model.
     """
     for needed in ("train", "val"):
         if needed not in job.splits:
@@ -60,6 +61,30 @@ def check(job: Job) -> None:
     known = ("loss", *ALWAYS, *job.metrics)
     if job.train.best not in known:
         raise ConfigError(f'train.best = "{job.train.best}" is no score of this run; there are {", ".join(known)}')
+    less_is_better(job)
     if job.train.encoder_lr != 1:
         encoder_of(job.model)
     check_splits(job.splits)
+
+
+def less_is_better(job: Job) -> bool:
+    """Whether the best epoch is the one with the least of ``train.best``.
+
+    Raises:
+        ConfigError: nothing says it, or ``train.best_mode`` contradicts the metric.
+    """
+    name, said = job.train.best, job.train.best_mode
+    more = True if name in ALWAYS else getattr(job.metrics.get(name), "higher_is_better", None)
+    if name == "loss":
+        more = False
+    if more is None and said == "auto":
+        raise ConfigError(
+            f'train.best = "{name}": this metric does not say whether more or less of it is better (its attribute '
+            'higher_is_better); set train.best_mode = "max" or "min"'
+        )
+    if more is not None and said == ("min" if more else "max"):
+        raise ConfigError(
+            f'train.best_mode = "{said}": of {name} {"more" if more else "less"} is better, as '
+            f"{'its higher_is_better says' if name in job.metrics else 'is known'}; leave train.best_mode out"
+        )
+    return said == "min" if more is None else not more

@@ -135,10 +135,12 @@ class Score:
 
     Attributes:
         name: its key in :meth:`compute`'s result.
+        higher_is_better: whether more of it is; read where the best epoch is chosen by it.
         confusion: the matrix it is read off.
     """
 
     name: str
+    higher_is_better: bool = True
 
     def __init__(self, num_classes: int, ignore_index: int, classes: Sequence[str] | None = None) -> None:
         self.confusion = ConfusionMatrix(num_classes, ignore_index)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchmetrics
 from safetensors.torch import load_file
 from torch import nn
 
@@ -207,6 +208,62 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(halves: Any) -> None
 
     torch.testing.assert_close(after_a_step(1), after_a_step(2))
     torch.testing.assert_close(after_a_step(1), after_a_step(4))
+
+
+def told_by(values: list[float], more: bool | None) -> torchmetrics.Metric:
+    """A metric of torchmetrics that scores each epoch as it is told."""
+
+    class Told(torchmetrics.Metric):
+        higher_is_better = more
+        calls = 0
+
+        def update(self, logits: torch.Tensor, target: torch.Tensor) -> None:
+            pass
+
+        def compute(self) -> float:
+            self.calls += 1
+            return values[min(self.calls, len(values)) - 1]
+
+    return Told()
+
+
+@pytest.mark.parametrize(
+    ("more", "mode", "best"), [(True, "auto", 2), (False, "auto", 3), (None, "max", 2), (None, "min", 3)]
+)
+def test_the_metric_says_which_way_is_better_or_the_config(
+    make_job: MakeJob, more: bool | None, mode: str, best: int
+) -> None:
+    metric = told_by([0.5, 0.9, 0.2, 0.4, 0.4], more)
+    job = make_job(best="told", best_mode=mode, epochs=5, patience=2, fields={"metrics": {"told": metric}})
+    result = train_and_evaluate(job)
+    assert result.best_epoch == best
+    assert result.stopped_early == "no better told for 2 epochs" if best + 2 < 5 else not result.stopped_early
+    lines = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line["best"]][-1] == best
+    assert checkpoint.load(job.folder / "best.pt")["history"]["best_epoch"] == best
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "mode", "words"),
+    [
+        (
+            None,
+            "told",
+            "auto",
+            r'train\.best = "told": this metric does not say.*set train\.best_mode = "max" or "min"',
+        ),
+        (False, "told", "max", r'train\.best_mode = "max": of told less is better, as its higher_is_better says'),
+        (None, "loss", "max", r'train\.best_mode = "max": of loss less is better, as is known'),
+        (None, "mean_iou", "min", r'train\.best_mode = "min": of mean_iou more is better'),
+    ],
+)
+def test_a_best_without_a_direction_or_with_two_is_refused(
+    make_job: MakeJob, more: bool | None, name: str, mode: str, words: str
+) -> None:
+    job = make_job(best=name, best_mode=mode, fields={"metrics": {"told": told_by([0.5], more)}})
+    with pytest.raises(ConfigError, match=words):
+        train_and_evaluate(job)
+    assert not job.folder.exists()
 
 
 UNEVEN = {  # labelled pixels of four images: the second part all void, unequal parts, all of one class in a part
