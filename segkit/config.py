@@ -21,7 +21,7 @@ from segkit.build import check_options
 from segkit.errors import ComponentNotFound, ConfigError, did_you_mean
 from segkit.overrides import Overrides, apply_overrides
 from segkit.registry import Registry, datasets, losses, metrics, models
-from segkit.settings import AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
+from segkit.settings import RENAMED, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 
 _DEEPEST = 20
 BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
@@ -203,6 +203,9 @@ def _setting_problem(kind: type[Settings], table: str, key: str, found: Sequence
     if first["type"] == "extra_forbidden":
         if key == "plugins":
             return f"{table}.plugins: plugins = [...] stands at the top of the file, above the first table"
+        if key in RENAMED.get(table, {}):
+            new = RENAMED[table][key]
+            return f"{table}.{key} is now {table}.{new}: {kind.model_fields[new].description}"
         allowed, words = list(kind.model_fields), key.replace("_", " ")
         said = kind.model_fields.items() if " " in words else ()  # a single word stands in too many descriptions
         told = [name for name, field in said if words in (field.description or "")]

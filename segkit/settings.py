@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Pair = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
+RENAMED = {"train": {"encoder_lr": "encoder_lr_mult"}}  # keys of 0.1, by table
 RATES = {"adamw": 1e-3, "muon": 6e-3, "sgd": 1e-2}  # learning rates that serve most, by optimizer
 
 
@@ -88,7 +89,7 @@ class TrainSettings(Settings):
     lr: float = Field(
         RATES["adamw"], gt=0, description="the highest learning rate; left out it is 6e-3 with muon, 0.01 with sgd"
     )
-    encoder_lr: float = Field(
+    encoder_lr_mult: float = Field(
         1.0,
         ge=0,
         description="factor on lr for a model's encoder; 0.1 keeps more of what pretrained weights know, 0 leaves them "

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from segkit.data.plain import plain as plain
 from segkit.engine.checkpoint import write_atomically
 from segkit.errors import RunFolderError, first_few, one_line
+from segkit.settings import RENAMED
 
 MOST_BYTES = 64 << 20  # of a JSON file that is read; run.json of 255 classes has 100 kB
 OWN_FILES = (
@@ -130,6 +131,11 @@ def read_json(path: Path) -> dict[str, Any]:
         raise RunFolderError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} does not hold an object")
+    tables = content.get("config") if path.name == "run.json" else None
+    for table, keys in RENAMED.items():  # a run of an older version
+        found = tables.get(table) if isinstance(tables, dict) else None
+        for old in keys & found.keys() if isinstance(found, dict) else ():
+            found[keys[old]] = found.pop(old)
     return content
 
 

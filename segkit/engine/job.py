@@ -52,8 +52,8 @@ def check(job: Job) -> None:
 
     Raises:
         DataError: a split is missing, or the splits are of different classes.
-        ConfigError: ``train.best`` is no score of the run or has no direction, or ``train.encoder_lr`` is for no part
-            of the model.
+        ConfigError: ``train.best`` is no score of the run or has no direction, or
+            ``train.encoder_lr_mult`` is for no part of the model.
     """
     for needed in ("train", "val"):
         if needed not in job.splits:
@@ -62,7 +62,7 @@ def check(job: Job) -> None:
     if job.train.best not in known:
         raise ConfigError(f'train.best = "{job.train.best}" is no score of this run; there are {", ".join(known)}')
     less_is_better(job)
-    if job.train.encoder_lr != 1:
+    if job.train.encoder_lr_mult != 1:
         encoder_of(job.model)
     check_splits(job.splits)
 

@@ -19,7 +19,7 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
     """AdamW or SGD, fused to one kernel, or Muon; biases and normalisation layers (one dimension) are not decayed.
 
     Raises:
-        ConfigError: ``encoder_lr`` is set, and the model has no ``encoder``.
+        ConfigError: ``encoder_lr_mult`` is set, and the model has no ``encoder``.
     """
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
@@ -33,8 +33,8 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
         groups[0]["params"] = [p for p in decayed if id(p) not in inside]
         groups.append({"params": hidden, "weight_decay": settings.weight_decay})
         groups = [group | {"orthogonal": group["params"] is hidden} for group in groups]
-    if settings.encoder_lr != 1:
-        groups = _of_encoder_apart(groups, model, settings.encoder_lr)
+    if settings.encoder_lr_mult != 1:
+        groups = _of_encoder_apart(groups, model, settings.encoder_lr_mult)
     groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
         momentum = settings.momentum
@@ -48,7 +48,7 @@ def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Op
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
-    """The part of a model whose learning rate has the factor ``train.encoder_lr``: what it holds as ``encoder``.
+    """The part of a model whose learning rate has the factor ``train.encoder_lr_mult``: what it holds as ``encoder``.
 
     Raises:
         ConfigError: the model has no ``encoder``.
@@ -57,8 +57,8 @@ def encoder_of(model: nn.Module) -> nn.Module:
     if isinstance(encoder, nn.Module):
         return encoder
     raise ConfigError(
-        f"train.encoder_lr is for models with an encoder, as smp is; {type(model).__name__} has no part of that name; "
-        "leave it out"
+        f"train.encoder_lr_mult is for models with an encoder, as smp is; {type(model).__name__} has no part of that "
+        "name; leave it out"
     )
 
 

@@ -84,7 +84,7 @@ class Smp(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        """What may have been trained before; ``train.encoder_lr`` is a factor on its learning rate."""
+        """What may have been trained before; ``train.encoder_lr_mult`` is a factor on its learning rate."""
         return self.network.encoder  # type: ignore[no-any-return]
 
     def forward(self, image: Tensor) -> Tensor:

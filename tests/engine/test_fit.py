@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -604,3 +605,13 @@ def test_a_network_that_gives_no_numbers_on_val_ends_the_run(make_job: MakeJob, 
         TrainingError, match=r"after epoch 1, val: 4 of 4 images \(halves-100, .*look at the images of val$"
     ):
         train_and_evaluate(make_job(fields={"model": NanInEvaluation()}))
+
+
+def test_a_run_that_an_older_version_began_goes_on(make_job: MakeJob) -> None:
+    job = make_job(epochs=1)
+    tables = {"config": {"train": job.train.model_dump()}}
+    train_and_evaluate(replace(job, record=tables))
+    record = json.loads((job.folder / "run.json").read_text())
+    record["config"]["train"]["encoder_lr"] = record["config"]["train"].pop("encoder_lr_mult")
+    (job.folder / "run.json").write_text(json.dumps(record))
+    assert train_and_evaluate(replace(job, record=tables), resume=True).best_epoch == 1

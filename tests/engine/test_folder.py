@@ -81,3 +81,11 @@ def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json")["y"] == [1.5, None]
     with pytest.raises(RunFolderError, match=r"no run folder: it holds no run\.json"):
         read_json(tmp_path / "run.json")
+
+
+def test_keys_that_an_older_version_wrote_are_read_by_their_new_names(tmp_path: Path) -> None:
+    for name, expected in (("run.json", "encoder_lr_mult"), ("config.json", "encoder_lr")):
+        write_json(tmp_path / name, {"config": {"train": {"lr": 0.01, "encoder_lr": 0.1}, "model": {"name": "smp"}}})
+        assert read_json(tmp_path / name)["config"]["train"] == {"lr": 0.01, expected: 0.1}
+    write_json(tmp_path / "run.json", {"config": {"train": 3}})
+    assert read_json(tmp_path / "run.json") == {"config": {"train": 3}}

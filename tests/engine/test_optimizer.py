@@ -93,7 +93,7 @@ class Halves(nn.Module):
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 def test_an_encoder_has_its_own_learning_rate(optimizer: str) -> None:
     model = Halves()
-    settings = TrainSettings.model_validate({"optimizer": optimizer, "encoder_lr": 0.1, "weight_decay": 0.3})
+    settings = TrainSettings.model_validate({"optimizer": optimizer, "encoder_lr_mult": 0.1, "weight_decay": 0.3})
     built = build_optimizer(model, settings)
     set_learning_rate(built, 0.5)
     found = {id(p): (group["lr"], group["weight_decay"]) for group in built.param_groups for p in group["params"]}
@@ -109,7 +109,7 @@ def test_an_encoder_has_its_own_learning_rate(optimizer: str) -> None:
 def test_with_a_factor_of_0_the_weights_of_an_encoder_stay(optimizer: str) -> None:
     model = Halves()
     before = {name: value.clone() for name, value in model.named_parameters()}
-    built = build_optimizer(model, TrainSettings.model_validate({"optimizer": optimizer, "encoder_lr": 0}))
+    built = build_optimizer(model, TrainSettings.model_validate({"optimizer": optimizer, "encoder_lr_mult": 0}))
     set_learning_rate(built, 0.5)
     model(torch.rand(2, 3, 9, 9)).square().mean().backward()
     built.step()
@@ -118,8 +118,8 @@ def test_with_a_factor_of_0_the_weights_of_an_encoder_stay(optimizer: str) -> No
 
 
 def test_a_model_without_an_encoder_is_told() -> None:
-    with pytest.raises(ConfigError, match=r"train\.encoder_lr is for models with an encoder.*Sequential"):
-        build_optimizer(nn.Sequential(nn.Conv2d(3, 4, 3)), TrainSettings.model_validate({"encoder_lr": 0.1}))
+    with pytest.raises(ConfigError, match=r"train\.encoder_lr_mult is for models with an encoder.*Sequential"):
+        build_optimizer(nn.Sequential(nn.Conv2d(3, 4, 3)), TrainSettings.model_validate({"encoder_lr_mult": 0.1}))
 
 
 @pytest.mark.parametrize(
