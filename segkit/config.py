@@ -11,15 +11,16 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from segkit.build import check_options
+from segkit.build import check_options, read_options
 from segkit.errors import ComponentNotFound, ConfigError, did_you_mean
-from segkit.overrides import Overrides, apply_overrides
+from segkit.overrides import Overrides, Written, apply_overrides
 from segkit.registry import Registry, datasets, losses, metrics, models
 from segkit.settings import RENAMED, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 
@@ -189,12 +190,26 @@ def _settings(kind: type[Settings], key: str, values: Any, problems: list[str]) 
     if not isinstance(values, Mapping):
         problems.append(f"{key} = {values!r}: a table is needed, [{key}]")
         return kind()
+    for option, value in values.items():
+        if isinstance(value, Written) and isinstance(values, dict):
+            values[option] = value.read(partial(_fits, kind, option))
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
         for option, found in groupby(error.errors(), lambda problem: str((*problem["loc"], "")[0])):
             problems.append(_setting_problem(kind, key, option, list(found)))
         return None
+
+
+def _fits(kind: type[Settings], key: str, value: Any) -> bool:
+    """Whether a key of a table may have this value; what is no key is told elsewhere."""
+    try:
+        if key in kind.model_fields:
+            annotation: Any = kind.model_fields[key].annotation
+            TypeAdapter(annotation).validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _setting_problem(kind: type[Settings], table: str, key: str, found: Sequence[Any]) -> str:
@@ -240,6 +255,9 @@ def _choice(registry: Registry, key: str, table: Any, problems: list[str], where
     except ComponentNotFound as error:
         problems.append(f"{where}.name: {error}")
         return None
+    options = read_options(component, options)
+    if isinstance(table, dict):
+        table.update(options)
     problems += check_options(component, options, where)
     return Choice(name, options, float(scale))
 

@@ -9,7 +9,9 @@ import pathlib
 import re
 import textwrap
 import typing
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, time
 from typing import Any, Literal, get_args, get_origin
 
 from segkit.errors import did_you_mean
@@ -45,16 +47,36 @@ def checked(component: Component, option: Option, value: object) -> tuple[Any, l
     if expected is Any or (isinstance(value, str) and value in formulas):
         return value, []
     try:
-        # The rules for JSON are those that a TOML file needs: strict, but a list may become a tuple.
-        written = pydantic_core.to_json(value, inf_nan_mode="constants")
-        read = pydantic.TypeAdapter(expected).validate_json(written, strict=True)
-        return list(read) if isinstance(read, collections.abc.Iterator) else read, []
-    except pydantic.ValidationError:
-        allowed = " or ".join([_words(option.annotation), *map(repr, formulas)])
-        close = did_you_mean(str(value), [*_literals(expected), *formulas])
-        return value, [f"'{option.name}' must be {allowed}, not {textwrap.shorten(repr(value), 60)}{close}"]
+        return _read(expected, value), []
     except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation, pydantic_core.PydanticSerializationError):
         return value, []  # a type of the component's own, or an object that no file can hold: its constructor knows
+    except ValueError:
+        words = [word for word in _literals(expected) if type(value) is int and word == str(value)]
+        if words:  # year = 2012, of '2007' or '2012'
+            return words[0], []
+        allowed = " or ".join([_words(option.annotation), *map(repr, formulas)])
+        close = did_you_mean(str(value), [*_literals(expected), *formulas])
+        if isinstance(value, int | float | date | time):
+            with suppress(ValueError):
+                _read(expected, str(value))
+                close = f'; write it in quotes, "{value}"'
+        return value, [f"'{option.name}' must be {allowed}, not {textwrap.shorten(repr(value), 60)}{close}"]
+
+
+def _read(expected: Any, value: object) -> Any:
+    """The value as a type has it, by the rules for JSON, which suit TOML too: strict, but a list may become a tuple.
+
+    Raises:
+        ValueError: it is of another type.
+    """
+    import pydantic
+    import pydantic_core
+
+    if isinstance(value, date | time):  # which JSON would write as another text than the file has
+        raise ValueError("no option is a date")
+    written = pydantic_core.to_json(value, inf_nan_mode="constants")
+    read = pydantic.TypeAdapter(expected).validate_json(written, strict=True)
+    return list(read) if isinstance(read, collections.abc.Iterator) else read
 
 
 def _type(component: Component, option: Option) -> Any:

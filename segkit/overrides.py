@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date, time
 from typing import Any
 
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -17,7 +18,8 @@ def apply_overrides(tables: dict[str, Any], overrides: Overrides, lists: Collect
         overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``.
         lists: the keys that hold a list of tables; a member is named by its number or its component's name.
 
-    A component's ``name`` that is overridden clears the options it had in the file: they were another component's.
+    A component's ``name`` that is overridden clears the options it had in the file: they were another component's. What
+    the command line says of an option stays :class:`Written` until the option's type is known.
 
     Returns:
         What is wrong with them.
@@ -46,10 +48,12 @@ def apply_overrides(tables: dict[str, Any], overrides: Overrides, lists: Collect
                 which = " or ".join(f"{keys[0]}.{number}.{rest}=..." for number in numbers)
                 problems.append(f"{path}: {several}say which {keys[0]}, as in {which}")
             else:
-                read = _read(value, place.get(keys[-1])) if isinstance(value, _Text) else value
-                if keys[-1] == "name" and read != place.get("name"):
+                if isinstance(value, Written):
+                    whole = len(keys) == 2 + isinstance(tables.get(keys[0]), list) and keys[-1] not in ("name", "scale")
+                    value = value.beside(place.get(keys[-1])) if whole else value.read()
+                if keys[-1] == "name" and value != place.get("name"):
                     _keep_only_scale(place)
-                place[keys[-1]] = read
+                place[keys[-1]] = value
     return problems
 
 
@@ -59,8 +63,21 @@ def _keep_only_scale(table: dict[str, Any]) -> None:
         del table[key]
 
 
-class _Text(str):
-    """A value from a command line, still to be read as TOML."""
+class Written(str):
+    """A value as a command line has it, still to be read: 2012 may be a number or, as of ``dataset.year``, a text."""
+
+    def read(self, fits: Callable[[Any], bool] = lambda _: True) -> Any:
+        """As TOML, unless text alone fits; a list may be one of texts."""
+        value = read_value(self)
+        found = [value]
+        if isinstance(value, list) and all(type(each) in (int, str) for each in value):
+            found.append([str(each) for each in value])
+        return next((each for each in [*found, str(self)] if fits(each)), value)
+
+    def beside(self, before: Any) -> str:
+        """Itself; where the config has a text, a text too, whatever else could be read from it."""
+        scalar = isinstance(before, str) and not isinstance(read_value(self), str | list | dict)
+        return str(self) if scalar else self
 
 
 _NOTHING = object()
@@ -68,7 +85,7 @@ _NOTHING = object()
 
 def _split(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
-    return path.strip(), _Text(value.strip()) if equals else _NOTHING
+    return path.strip(), Written(value.strip()) if equals else _NOTHING
 
 
 def _step(place: Any, key: str, tables_only: bool) -> Any:
@@ -91,15 +108,10 @@ def _named(rows: Sequence[Any], name: str) -> list[int]:
     return [place for place, each in enumerate(names) if name in (each, each.rpartition("/")[2])]
 
 
-def _read(text: str, before: Any) -> Any:
-    """A value; a key that holds text stays text (``dataset.year=2012``)."""
-    value = read_value(text)
-    return str(text) if isinstance(before, str) and not isinstance(value, str | list | dict) else value
-
-
 def read_value(text: str) -> Any:
-    """TOML where it is TOML, else text."""
+    """TOML where it is TOML, else text; no option is a date, and a folder may be called as one."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
+        return str(text) if isinstance(value, date | time) else value
     except tomllib.TOMLDecodeError:  # a path of Windows in double quotes is no TOML: its backslashes are no escapes
         return str(text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text)

@@ -14,7 +14,7 @@ from segkit.discovery import PluginInfo
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean
 from segkit.foreign import cause
 from segkit.hooks import COMPONENT_HOOKS, HOOKS
-from segkit.overrides import read_value
+from segkit.overrides import Written
 from segkit.plugins import table
 from segkit.registry import REGISTRIES, Component
 from segkit.testing.check import CheckFailed, Subject
@@ -198,16 +198,16 @@ def _options(given: Sequence[str], components: Sequence[Component]) -> dict[tupl
     Raises:
         ConfigError: an option that is not written KEY=VALUE, or that no component has.
     """
-    from segkit.build import describe
+    from segkit.build import describe, read_options
 
-    values = {}
+    values: dict[str, Written] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--option {text}: write KEY=VALUE, as in --option gamma=2.0")
-        values[key.strip()] = read_value(value.strip())
+        values[key.strip()] = Written(value.strip())
     if len(components) == 1:  # which says itself what it has
-        return {components[0].names: values}
+        return {components[0].names: read_options(components[0], values)}
     have: dict[tuple[str, ...], set[str]] = {}
     for component in components:
         try:
@@ -218,7 +218,10 @@ def _options(given: Sequence[str], components: Sequence[Component]) -> dict[tupl
         everything = set().union(*have.values())
         if key not in everything and components:
             raise ConfigError(f"--option {key}: no component has it{did_you_mean(key, everything)}")
-    return {names: {key: value for key, value in values.items() if key in own} for names, own in have.items()}
+    return {
+        each.names: read_options(each, {key: value for key, value in values.items() if key in have[each.names]})
+        for each in components
+    }
 
 
 def _known(given: Sequence[str], components: Sequence[Component]) -> dict[tuple[str, str], str]:

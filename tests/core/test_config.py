@@ -10,6 +10,7 @@ import pytest
 
 from segkit.config import read_config
 from segkit.errors import ConfigError
+from segkit.options import Option, checked
 
 TOML = """
 [dataset]
@@ -270,3 +271,51 @@ def test_a_backslash_that_made_a_control_character_is_refused(path: Path, root: 
 @pytest.mark.parametrize("root", [r"C:\Users\me", r"C:\new", r'"C:\Users\me"', r"'C:\new'"])
 def test_a_path_of_windows_works_on_the_command_line(path: Path, root: str) -> None:
     assert read_config(path, [f"dataset.root={root}"]).dataset.options["root"] == root.strip("'\"")
+
+
+@pytest.mark.parametrize(
+    ("written", "option", "value"),
+    [
+        ("dataset.year=2007", "year", "2007"),
+        ("dataset.root=2007", "root", "2007"),
+        ("dataset.root=1e3", "root", "1e3"),
+        ("dataset.root=true", "root", "true"),
+        ("dataset.root=2024-05-01 10:00:00", "root", "2024-05-01 10:00:00"),
+        ('dataset.root="2007"', "root", "2007"),
+        ("dataset.split_seed=3", "split_seed", 3),
+        ("dataset.fractions=[0.8, 0.2]", "fractions", [0.8, 0.2]),
+        ("dataset.download=true", "download", True),
+    ],
+)
+def test_a_text_that_looks_like_a_number_is_the_text_where_the_option_wants_one(
+    tmp_path: Path, written: str, option: str, value: object
+) -> None:
+    for number, text in enumerate((TOML, TOML.replace('year = "2012"\n', "").replace('root = "data"\n', ""))):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(text)
+        config = read_config(path, [written, *["dataset.root=data"] * (number and option != "root")])
+        assert config.dataset.options[option] == value
+        assert config.tables["dataset"][option] == value
+        assert type(config.dataset.options[option]) is type(value)
+
+
+def test_a_list_of_texts_may_look_like_numbers_and_a_setting_too() -> None:
+    tables = {"dataset": {"name": "folder", "root": "data"}, "model": {"name": "unet"}, "loss": [{"name": "dice"}]}
+    overrides = ["dataset.classes=[0, 1]", "output.dir=2024", "train.best=1e3", "train.workers=2", "train.lr=1e-3"]
+    config = read_config(tables, overrides)
+    assert config.dataset.options["classes"] == ["0", "1"]
+    assert (config.output.dir, config.train.best, config.train.workers, config.train.lr) == ("2024", "1e3", 2, 1e-3)
+    assert read_config(tables, ["dataset.classes=1"]).dataset.options["classes"] == "1"
+
+
+def test_a_number_of_a_file_is_a_word_where_just_one_word_is_meant(tmp_path: Path) -> None:
+    path = tmp_path / "voc.toml"
+    path.write_text(TOML.replace('"2012"', "2007"))
+    year = read_config(path).dataset.options["year"]
+    assert checked(None, Option("year", "Literal['2007', '2012']", "2012", "", False), year) == ("2007", [])  # type: ignore[arg-type]
+    path.write_text(TOML.replace('"2012"', "2010"))
+    assert problems(path)[0].endswith("'year' must be '2007' or '2012', not 2010; did you mean '2012'?")
+    path.write_text(TOML.replace('"data"', "2007"))
+    assert problems(path)[0].endswith('not 2007; write it in quotes, "2007"')
+    path.write_text(TOML.replace('"data"', "2024-05-01"))
+    assert problems(path)[0].endswith('; write it in quotes, "2024-05-01"')
