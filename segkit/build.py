@@ -12,14 +12,12 @@ import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from segkit import source
 from segkit.errors import ConfigError, PluginError, SegkitError, did_you_mean
 from segkit.foreign import cause
 from segkit.options import Option, checked
-from segkit.overrides import Written
 from segkit.registry import Component
 from segkit.source import MISSING, Facts, Parameter
 
@@ -88,27 +86,6 @@ def given_names(kind: str) -> tuple[str, ...]:
 def reserved_names(kind: str) -> tuple[str, ...]:
     """The keys of a component's table that are not its options."""
     return ("name", "scale") if kind == "loss" else ("name",)
-
-
-def read_options(component: Component, options: Mapping[str, object]) -> dict[str, object]:
-    """The options with what a command line has :class:`~segkit.overrides.Written` read as their types want it."""
-    if not any(isinstance(value, Written) for value in options.values()):
-        return dict(options)
-    try:
-        known = {option.name: option for option in describe(component).options}
-    except SegkitError:  # told by check_options
-        known = {}
-
-    def fits(name: str, value: object) -> bool:
-        if name not in known:
-            return True
-        read, problems = checked(component, known[name], value)
-        return not problems and isinstance(read, str) <= isinstance(value, str)  # 2012 is not yet the word
-
-    return {
-        name: value.read(partial(fits, name)) if isinstance(value, Written) else value
-        for name, value in options.items()
-    }
 
 
 def check_options(component: Component, options: Mapping[str, object], where: str) -> list[str]:

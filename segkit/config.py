@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from segkit.build import check_options, read_options
+from segkit.build import check_options
 from segkit.errors import ComponentNotFound, ConfigError, did_you_mean
-from segkit.overrides import Overrides, Written, apply_overrides
+from segkit.overrides import Overrides, Written, apply_overrides, read_options
 from segkit.registry import Registry, datasets, losses, metrics, models
 from segkit.settings import RENAMED, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 

@@ -156,11 +156,12 @@ def one_line(text: object) -> str:
     return printable(text).replace("\n", "\\n")
 
 
-def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+def did_you_mean(given: object, allowed: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` where an allowed word is close to the given one, else ``""``."""
-    if len(given) > _LONGEST_WORD:
+    word = str(given)
+    if len(word) > _LONGEST_WORD:
         return ""
-    close = get_close_matches(given, list(allowed), n=1, cutoff=0.6)
+    close = get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

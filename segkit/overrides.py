@@ -5,7 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, time
+from functools import partial
 from typing import Any
+
+from segkit.build import describe
+from segkit.errors import SegkitError
+from segkit.options import checked
+from segkit.registry import Component
 
 Overrides = Sequence[str] | Mapping[str, Any]
 
@@ -106,6 +112,27 @@ def _named(rows: Sequence[Any], name: str) -> list[int]:
     """The places of the components with this name, which may stand there with its plugin's."""
     names = [str(row.get("name")) if isinstance(row, dict) else "" for row in rows]
     return [place for place, each in enumerate(names) if name in (each, each.rpartition("/")[2])]
+
+
+def read_options(component: Component, options: Mapping[str, object]) -> dict[str, object]:
+    """The options with what a command line has :class:`Written` read as their types want it."""
+    if not any(isinstance(value, Written) for value in options.values()):
+        return dict(options)
+    try:
+        known = {option.name: option for option in describe(component).options}
+    except SegkitError:  # told by check_options
+        known = {}
+
+    def fits(name: str, value: object) -> bool:
+        if name not in known:
+            return True
+        read, problems = checked(component, known[name], value)
+        return not problems and isinstance(read, str) <= isinstance(value, str)  # 2012 is not yet the word
+
+    return {
+        name: value.read(partial(fits, name)) if isinstance(value, Written) else value
+        for name, value in options.items()
+    }
 
 
 def read_value(text: str) -> Any:

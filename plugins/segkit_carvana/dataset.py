@@ -12,9 +12,9 @@ from PIL import Image
 
 from segkit.data.files import PairedFiles
 from segkit.data.pairing import pair_by_stem
-from segkit.data.split import SPLITS, TooFew, split_by_fraction
+from segkit.data.split import SPLITS, TooFew, check_fractions, split_by_fraction
 from segkit.data.text import composed
-from segkit.errors import DataError, did_you_mean
+from segkit.errors import ConfigError, DataError, did_you_mean
 
 CLASSES = ("background", "car")
 PALETTE = ((0, 0, 0), (255, 255, 255))  # as in the masks' own palette
@@ -57,6 +57,9 @@ class CarvanaDataset(PairedFiles):
                 f"{root / 'train_masks'}/*_mask.gif. Kaggle gives them to those who have an account: unpack train.zip "
                 "and train_masks.zip of https://www.kaggle.com/c/carvana-image-masking-challenge/data there"
             )
+        if split_by not in ("car", "none"):
+            raise ConfigError(f"split_by = {split_by!r}: allowed are 'car' and 'none'")
+        check_fractions(fractions)
         pairs = pair_by_stem(root / "train", root / "train_masks", mask_suffix="_mask")
         cars = {each: {_car(image) for image, _ in pairs} for each in SPLITS}
         if split_by == "none":

@@ -14,7 +14,7 @@ from segkit.data.files import PairedFiles
 from segkit.data.pairing import pair_by_stem
 from segkit.data.palette import voc_palette
 from segkit.data.read import read_mask
-from segkit.data.split import SPLITS, split_by_fraction
+from segkit.data.split import SPLITS, check_fractions, split_by_fraction
 from segkit.data.text import read_text
 from segkit.errors import ConfigError, DataError, did_you_mean
 from segkit_folder import proposals, sample
@@ -71,6 +71,7 @@ class FolderDataset(PairedFiles):
         names = listed.names
         if colour_map is not None and value_map is not None:
             raise ConfigError("value_map and colour_map: a mask holds either labels or colours; give one of the two")
+        check_fractions(fractions)
         parts = split_folders(base, images, masks)
         shared = tuple(name for name, share in zip(SPLITS, fractions, strict=False) if share > 0)
         self.splits = tuple(without_unlabelled_test(parts)) if parts else shared

@@ -17,6 +17,8 @@ _ARCHIVES = {
     "2012": (("VOCtrainval_11-May-2012.tar", "md5:6cd6e144f989b92b3379bac3b3de84fd", "train"),),
 }
 
+YEARS = tuple(_ARCHIVES)
+
 
 def archives(year: str) -> tuple[tuple[str, str, str], ...]:
     """The name of each archive of a year, its checksum (as torchvision lists it), and a split that it brings."""

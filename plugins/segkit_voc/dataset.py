@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from segkit.data.faults import refuse
 from segkit.data.files import PairedFiles
 from segkit.data.palette import voc_palette
 from segkit.data.split import split_by_fraction
 from segkit.data.text import composed, read_text
-from segkit.errors import DataError, Fault, did_you_mean
-from segkit_voc.archives import MIRRORS, archives
+from segkit.errors import ConfigError, DataError, Fault, did_you_mean
+from segkit_voc.archives import MIRRORS, YEARS, archives
 from segkit_voc.download import exclusive, fetch
 from segkit_voc.sample import write_sample
 from segkit_voc.unpack import extract, unfinished
@@ -38,6 +38,7 @@ class VocDataset(PairedFiles):
         split_seed: another seed, another split by ``fractions``.
 
     Raises:
+        ConfigError: no such year, or ``fractions`` that are none.
         DataError: the data or some of its files are not there, or it has no such split.
     """
 
@@ -52,6 +53,9 @@ class VocDataset(PairedFiles):
         fractions: Sequence[float] | None = None,
         split_seed: int = 0,
     ) -> None:
+        if str(year) not in YEARS:
+            raise ConfigError(f"year = {year!r}: allowed are '2007' and '2012'{did_you_mean(year, YEARS)}")
+        year = cast("Literal['2007', '2012']", str(year))  # a number will do
         root = Path(root).expanduser().absolute()
         if download:
             _download(root, year)

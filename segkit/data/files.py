@@ -86,6 +86,8 @@ class PairedFiles:
 
     def _check_classes(self, own: Sequence[int]) -> None:
         for name in self.classes:
+            if not isinstance(name, str):
+                raise ConfigError(f"classes: {name!r:.40} is no text; names of classes are texts")
             if len(name) > LONGEST_NAME or any(unicodedata.category(letter) == "Cc" for letter in name):
                 raise ConfigError(
                     f"classes: {name[:40]!r} of {len(name)} characters; a name has at most {LONGEST_NAME}, and no line "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from segkit.data.text import composed
 from segkit.errors import ConfigError, DataError
@@ -36,10 +37,7 @@ def split_by_fraction(keys: Sequence[str], fractions: Sequence[float], seed: int
         TooFew: fewer keys than splits.
         DataError: a key twice.
     """
-    if not 2 <= len(fractions) <= 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
-        raise ConfigError(
-            f"fractions = {list(fractions)}: give two (train, val) or three (train, val, test) numbers that sum to 1"
-        )
+    check_fractions(fractions)
     distinct = {composed(key) for key in keys}
     if len(distinct) != len(keys):
         raise DataError(f"cannot split {len(keys)} names of which only {len(distinct)} differ")
@@ -56,6 +54,23 @@ def split_by_fraction(keys: Sequence[str], fractions: Sequence[float], seed: int
         name: sorted(ordered[start : start + size], key=composed)
         for name, start, size in zip(SPLITS, starts, sizes, strict=False)  # two fractions make no test split
     }
+
+
+def check_fractions(fractions: Any) -> None:
+    """Refuse what is no division into train, val and test.
+
+    Raises:
+        ConfigError: not two or three numbers of 0 or more that sum to 1.
+    """
+    try:
+        right = 2 <= len(fractions) <= 3 and min(fractions) >= 0 and math.isclose(sum(fractions), 1, abs_tol=1e-6)
+    except TypeError:  # no sequence, or not of numbers
+        right = False
+    if not right:
+        given = list(fractions) if isinstance(fractions, tuple) else fractions
+        raise ConfigError(
+            f"fractions = {given!r}: give two (train, val) or three (train, val, test) numbers that sum to 1"
+        )
 
 
 def _digest(text: str) -> bytes:

@@ -14,7 +14,7 @@ from segkit.discovery import PluginInfo
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean
 from segkit.foreign import cause
 from segkit.hooks import COMPONENT_HOOKS, HOOKS
-from segkit.overrides import Written
+from segkit.overrides import Written, read_options
 from segkit.plugins import table
 from segkit.registry import REGISTRIES, Component
 from segkit.testing.check import CheckFailed, Subject
@@ -198,7 +198,7 @@ def _options(given: Sequence[str], components: Sequence[Component]) -> dict[tupl
     Raises:
         ConfigError: an option that is not written KEY=VALUE, or that no component has.
     """
-    from segkit.build import describe, read_options
+    from segkit.build import describe
 
     values: dict[str, Written] = {}
     for text in given:

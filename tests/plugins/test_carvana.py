@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.errors import DataError, LabelError
+from segkit.errors import ConfigError, DataError, LabelError
 from segkit_carvana.dataset import CarvanaDataset
 
 
@@ -80,6 +80,14 @@ def test_without_a_split_all_are_the_same_and_it_says_so(root: Path) -> None:
         with pytest.warns(UserWarning, match='split_by = "none": train, val and test are the same images'):
             every.append(CarvanaDataset(root, split, split_by="none"))
     assert [len(dataset) for dataset in every] == [16, 16, 16]
+
+
+def test_a_wrong_argument_is_an_error_of_ours(root: Path) -> None:
+    with pytest.raises(ConfigError, match="split_by = 'view': allowed are 'car' and 'none'"):
+        CarvanaDataset(root, split_by="view")  # type: ignore[arg-type]
+    for fractions in (None, "abc", 0.5, [0.5, "x"], [0.5]):
+        with pytest.raises(ConfigError, match=r"^fractions = .*: give two"):
+            CarvanaDataset(root, fractions=fractions)  # type: ignore[arg-type]
 
 
 def test_no_data(tmp_path: Path) -> None:

@@ -496,3 +496,13 @@ def test_a_run_without_val_says_where_it_comes_from(tmp_path: Path) -> None:
     folders(tmp_path, ("images/train", "masks/train"))
     with pytest.raises(DataError, match=r"no split 'val' in .*; there are train; put some of the training images"):
         FolderDataset(tmp_path, "val", ["a", "b"])
+
+
+def test_a_wrong_argument_is_an_error_of_ours_also_where_it_would_not_be_needed(sample: Path) -> None:
+    for fractions in (None, "abc", 0.5, [0.5, "x"], [0.5]):
+        with pytest.raises(ConfigError, match=r"^fractions = .*: give two"):
+            FolderDataset(sample, "train", CLASSES, fractions=fractions)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"no split 'None' in .*; there are train, val, test"):
+        FolderDataset(sample, None, CLASSES)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="classes: 1 is no text"):
+        FolderDataset(sample, "train", [1, 2])  # type: ignore[list-item]

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from segkit.data.faults import gathered
-from segkit.errors import DataError, DownloadError, LabelError
+from segkit.errors import ConfigError, DataError, DownloadError, LabelError
 from segkit_voc.archives import MIRRORS, archives
 from segkit_voc.dataset import VocDataset
 
@@ -79,6 +79,19 @@ def test_a_split_that_is_not_there(root: Path) -> None:
         VocDataset(root, "test")
     with pytest.raises(DataError, match=r"no split 'tets', but train, val, test; did you mean 'test'\?"):
         VocDataset(root, "tets", year="2007")
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_a_wrong_argument_is_an_error_of_ours(root: Path, download: bool) -> None:
+    for year in ("2010", 2010, None, ""):
+        with pytest.raises(ConfigError, match=rf"year = {year!r}: allowed are '2007' and '2012'"):
+            VocDataset(root, year=year, download=download)  # type: ignore[arg-type]
+    assert VocDataset(root, year=2007).splits == VocDataset(root, year="2007").splits  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="no split '1', but train, val"):
+        VocDataset(root, 1)  # type: ignore[arg-type]
+    for fractions in ("abc", 0.5, [0.5, "x"], [0.5], [0.7, 0.7], [float("nan"), 1]):
+        with pytest.raises(ConfigError, match=r"^fractions = .*: give two \(train, val\) or three"):
+            VocDataset(root, fractions=fractions)  # type: ignore[arg-type]
 
 
 def test_a_test_list_without_masks_is_no_split(root: Path) -> None:
