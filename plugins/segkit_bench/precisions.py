@@ -92,6 +92,7 @@ def _trained(subject: Subject, supply: Supply, precision: Precision, steps: int)
         objective=subject.job.objective,
         batch_size=subject.job.train.batch_size,
         resize=subject.job.data.resize,
+        crop=subject.job.augment.crop,
         workers=supply.feed.workers,
         source=supply.feed.sources["val"],
         description="scores on val",

@@ -1,8 +1,12 @@
-"""Score a model on a split: logits are brought to each mask's own size, masks are never resized."""
+"""Score a model on a split: logits are brought to each mask's own size, masks are never resized.
+
+An image is scored as it is predicted, whole or in tiles: what ``segkit predict`` writes has these scores.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +17,7 @@ from tqdm import tqdm
 from segkit.data.batch import Batch
 from segkit.data.normalise import normalise
 from segkit.data.order import EvaluationOrder
-from segkit.data.resize import Resize
+from segkit.data.resize import Resize, Span
 from segkit.data.sample import Dataset
 from segkit.data.samples import Samples
 from segkit.data.source import Source, scored_batches
@@ -68,6 +72,47 @@ def logits_at(model: nn.Module, batch: Batch, precision: Precision, size: Sequen
     return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)  # [B,C,H,W]
 
 
+def logits_as_predicted(
+    model: nn.Module,
+    batch: Batch,
+    precision: Precision,
+    classes: int,
+    resize: Resize = None,
+    crop: int | Sequence[int] | None = None,
+) -> Tensor:
+    """float32 logits ``[B,C,H,W]`` of a batch at its masks' size, the same that a prediction compares.
+
+    Of images that a prediction sees in tiles they are the logs of the probabilities that come of these.
+
+    Args:
+        model: in eval mode.
+        batch: images as the network sees them.
+        precision: of the forward pass.
+        classes: C.
+        resize: as ``data.resize``: how the images came to their size.
+        crop: as ``augment.crop``: tiles are as large.
+    """
+    from segkit.inference.options import Options  # these import this file
+    from segkit.inference.sliding import slide
+    from segkit.inference.tiles import tiling
+    from segkit.inference.views import Views
+
+    size, seen = (batch.mask.shape[1], batch.mask.shape[2]), (batch.image.shape[2], batch.image.shape[3])
+    axes = tiling(*size, Options(), resize, crop)
+    if axes is None:
+        return logits_at(model, batch, precision, size)
+    found = torch.empty(len(batch.names), classes, *size, device=precision.device)
+    for image, values in zip(batch.image, found, strict=True):
+        views = Views(model, precision, classes, partial(_part, image), size, seen, Options())
+        for block in slide(views, *axes):
+            values[:, *block.place] = block.values.transpose(0, 1)
+    return found.clamp_(min=torch.finfo(torch.float32).tiny).log_()
+
+
+def _part(image: Tensor, _size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
+    return image[:, slice(*rows), slice(*columns)]
+
+
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
@@ -78,6 +123,7 @@ def evaluate(
     metrics: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     resize: Resize = None,
+    crop: int | Sequence[int] | None = None,
     workers: int = 0,
     source: Source | None = None,
     description: str = "",
@@ -94,6 +140,7 @@ def evaluate(
         metrics: by name; those that read the confusion matrix share one.
         batch_size: images of one size that are computed together.
         resize: as ``data.resize``.
+        crop: as ``augment.crop``, for the size of tiles.
         workers: processes that load data.
         source: where the samples come from; left out: they are read from the dataset.
         description: of the progress bar; none is shown without it.
@@ -138,7 +185,7 @@ def evaluate(
         )
         for number, batches in zip(order.mine, shown, strict=True):
             for batch in batches:
-                logits = logits_at(model, batch, precision, batch.mask.shape[1:])
+                logits = logits_as_predicted(model, batch, precision, len(dataset.classes), resize, crop)
                 target = batch.mask.long()
                 flags.append(undecided(logits, target, dataset.ignore_index))
                 names += batch.names

@@ -15,14 +15,19 @@ from segkit.data.resize import Resize, resized
 from segkit.data.sample import Dataset
 from segkit.data.samples import read
 from segkit.engine.checkpoint import write_atomically
-from segkit.engine.evaluate import logits_at
+from segkit.engine.evaluate import logits_as_predicted
 from segkit.engine.precision import Precision
 from segkit.errors import WriteError
 
 
 @torch.no_grad()
 def panels(
-    model: nn.Module, dataset: Dataset, indices: Sequence[int], precision: Precision, resize: Resize
+    model: nn.Module,
+    dataset: Dataset,
+    indices: Sequence[int],
+    precision: Precision,
+    resize: Resize,
+    crop: int | Sequence[int] | None = None,
 ) -> list[Image.Image]:
     """What a model predicts for some samples of a dataset, a row of pictures each."""
     rows = []
@@ -31,7 +36,8 @@ def panels(
     for index in indices:
         sample = read(dataset, index)
         (batch,) = collate_evaluation([resized(sample, resize)])
-        logits = logits_at(model, batch.to(precision.device), precision, sample.mask.shape)
+        batch = batch.to(precision.device)
+        logits = logits_as_predicted(model, batch, precision, len(dataset.classes), resize, crop)
         prediction = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
         image = sample.image.permute(1, 2, 0).numpy()
         rows.append(panel(image, sample.mask.numpy(), prediction, dataset.palette, dataset.ignore_index, sample.name))

@@ -57,6 +57,7 @@ class Scorer:
             metrics=self.job.metrics,
             batch_size=self.job.train.batch_size,
             resize=self.job.data.resize,
+            crop=self.job.augment.crop,
             workers=self.feed.workers,
             source=self.feed.sources[split],
             description=f"scores on {split}",
@@ -91,8 +92,8 @@ class Scorer:
                     write_picture(self._place(f"{name}_{number}"), row)
 
     @property
-    def _how(self) -> tuple[Precision, Resize]:
-        return self.precision, self.job.data.resize
+    def _how(self) -> tuple[Precision, Resize, int | Sequence[int] | None]:
+        return self.precision, self.job.data.resize, self.job.augment.crop
 
     def _place(self, name: str) -> Path:
         return self.job.folder / "samples" / f"{name}.png"

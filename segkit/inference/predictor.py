@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from segkit.data.read import read_image
-from segkit.data.resize import Resize, resized_size
+from segkit.data.read import MAX_PIXELS, read_image
+from segkit.data.resize import Resize, resized_part, resized_size
 from segkit.data.rgb import Pixels, as_rgb
 from segkit.data.sample import Palette
 from segkit.engine.device import pick_device
@@ -23,8 +25,8 @@ from segkit.inference.enlarge import enlarged
 from segkit.inference.options import OVERLAP, Options
 from segkit.inference.sliding import Block, slide
 from segkit.inference.stored import StoredLabels
-from segkit.inference.tiles import WHOLE, tiling
-from segkit.inference.views import Views
+from segkit.inference.tiles import WHOLE, refuse_unused, tiling
+from segkit.inference.views import Source, Views
 
 MOST_PIXELS = 400_000_000
 """20,000 x 20,000: 1.2 GB as RGB, and 2.8 while it is read. Beyond what data sets may hold: this file was named."""
@@ -95,7 +97,7 @@ class Predictor:
             ModelError: the model does not return a channel a class.
         """
         pixels = _tensor(image)
-        return self._views(Options()).logits(pixels.permute(2, 0, 1)[None], pixels.shape[:2])[0]
+        return self._views(pixels, Options(), pixels.shape[:2]).whole()
 
     @torch.inference_mode()
     def predict(
@@ -171,33 +173,37 @@ class Predictor:
             progress: as in :meth:`predict`.
             softmax: whether they have to be probabilities; one view of a whole image gives logits otherwise.
         """
-        views = self._views(options)
+        refuse_unused(options, self.resize)
         height, width, _ = image.shape
-        tiles = tiling(height, width, options, self.resize, self.crop)
-        device = self.precision.device
-        if tiles is not None:
-            batch_size = options.batch_size or (8 if device.type == "cuda" else 1)
-            yield from slide(
-                image,
-                *tiles,
-                lambda each: views.probabilities(each, each.shape[2:]),
-                classes=len(self.classes),
-                device=device,
-                batch_size=batch_size,
-                description=progress,
-            )
+        axes = tiling(height, width, options, self.resize, self.crop)
+        if axes is not None:
+            views = self._views(image, options, (height, width))
+            yield from slide(views, *axes, batch_size=options.batch_size, description=progress)
             return
-        seen = resized_size(height, width, self.resize)
-        size = (height, width) if height * width <= WHOLE else seen  # beyond, logits are not held at the image's size
-        batch = image.permute(2, 0, 1)[None]
-        one = options.views == 1 and tuple(options.scales) == (1.0,)
-        values = (views.logits(batch, size) if one else views.probabilities(batch, size))[0]  # [C,h,w]
+        # beyond, logits are not held at the image's size
+        size = (height, width) if height * width <= WHOLE else resized_size(height, width, self.resize)
+        values = self._views(image, options, size).whole()  # [C,h,w]
         blocks = [Block(0, 0, values.transpose(0, 1))] if size == (height, width) else enlarged(values, (height, width))
         for block in blocks:
-            yield block._replace(values=block.values.softmax(1)) if one and softmax else block
+            yield block._replace(values=block.values.softmax(1)) if options.views == 1 and softmax else block
 
-    def _views(self, options: Options) -> Views:
-        return Views(self.model, self.precision, len(self.classes), self.resize, options)
+    def _views(self, image: Tensor, options: Options, size: Sequence[int]) -> Views:
+        height, width, _ = image.shape
+        seen = resized_size(height, width, self.resize)
+        source = parts_of(image.permute(2, 0, 1))
+        return Views(self.model, self.precision, len(self.classes), source, (size[0], size[1]), seen, options)
+
+
+def parts_of(image: Tensor) -> Source:
+    """Parts of an image ``[C,H,W]`` at any size, cut out of the whole at that size as evaluation has it.
+
+    Of what is larger than an evaluation reads, they are made one by one: no whole one has to fit into memory.
+    """
+    height, width = image.shape[1:]
+    if height * width > MAX_PIXELS:
+        return partial(resized_part, image)
+    whole = functools.cache(lambda size: resized_part(image, size, (0, size[0]), (0, size[1])))
+    return lambda size, rows, columns: whole(size)[:, slice(*rows), slice(*columns)]
 
 
 def _refuse_undecided(largest: Tensor, image: Picture) -> None:

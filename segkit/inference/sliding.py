@@ -6,7 +6,7 @@ final: they are handed out, and the strip moves on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from segkit.inference.tiles import Axis
-from segkit.model.padding import mirror_pad
+from segkit.inference.tiles import Axis, Tile
+from segkit.inference.views import Views
 
 STRIP_BYTES = 1 << 30
 """Of the strip: 512 rows of 20,000 pixels and 21 classes are 860 MB. What is wider or has more classes is predicted in
@@ -42,62 +42,46 @@ class Block(NamedTuple):
         return slice(self.top, self.top + rows), slice(self.left, self.left + columns)
 
 
-def slide(
-    image: Tensor,
-    rows: Axis,
-    columns: Axis,
-    predict: Callable[[Tensor], Tensor],
-    *,
-    classes: int,
-    device: torch.device,
-    batch_size: int,
-    description: str = "",
-) -> Iterator[Block]:
+def slide(views: Views, rows: Axis, columns: Axis, *, batch_size: int = 0, description: str = "") -> Iterator[Block]:
     """The probabilities of an image, part by part: the mean over the tiles at a pixel by their weights.
 
     Args:
-        image: uint8 ``[H,W,3]``.
+        views: of the image.
         rows: the tiles along its height.
         columns: likewise.
-        predict: uint8 ``[B,3,h,w]`` -> probabilities ``[B,C,h,w]`` on the device.
-        classes: C.
-        device: where the strip lies.
-        batch_size: tiles that are predicted together.
+        batch_size: tiles that are predicted together; 0: 8 on a GPU, 1 on a CPU.
         description: of the progress bar; none is shown without it.
     """
-    panels = list(_panels(columns, 4 * classes * rows.tile))
-    total = len(rows.starts) * sum(len(starts) for *_, starts in panels)
+    classes, device = views.classes, views.precision.device
+    batch_size = batch_size or (8 if device.type == "cuda" else 1)
+    height = max(tile.last - tile.first for tile in rows.tiles)
+    panels = list(_panels(columns, 4 * classes * height))
+    total = len(rows.tiles) * sum(len(tiles) for *_, tiles in panels)
     with tqdm(desc=description, total=total, unit="tile", leave=False, disable=None if description else True) as shown:
-        for left, right, starts in panels:
-            strip = torch.zeros(rows.tile, classes, right - left, device=device)  # [T,C,W]: a row lies in one piece
-            for top, below in zip(rows.starts, [*rows.starts[1:], rows.length], strict=True):
-                for first in range(0, len(starts), batch_size):
-                    batch = starts[first : first + batch_size]
-                    tiles = torch.stack([_cut(image, top, rows.tile, start, columns.tile) for start in batch])
-                    values = predict(tiles) * torch.from_numpy(rows.weights(top)).to(device)[:, None]  # [B,C,T,T]
-                    for each, start in zip(values, batch, strict=True):
-                        each *= torch.from_numpy(columns.weights(start)).to(device)
-                        begin, end = max(start, left), min(start + columns.tile, right)
-                        inside = each[:, :, begin - start : end - start].transpose(0, 1)  # [T,C,w]
-                        strip[:, :, begin - left : end - left] += inside
+        for left, right, tiles in panels:
+            strip = torch.zeros(height, classes, right - left, device=device)  # [T,C,W]: a row lies in one piece
+            for row, below in zip(rows.tiles, [*(tile.first for tile in rows.tiles[1:]), rows.length], strict=True):
+                down = torch.from_numpy(row.weights).to(device)[:, None]  # [h,1]
+                for number in range(0, len(tiles), batch_size):
+                    batch = tiles[number : number + batch_size]
+                    found = views.tiles(rows, columns, [(row, each) for each in batch])
+                    for column, values in zip(batch, found, strict=True):
+                        values = values * down * torch.from_numpy(column.weights).to(device)  # [C,h,w]
+                        begin, end = max(column.first, left), min(column.last, right)
+                        inside = values[:, :, begin - column.first : end - column.first].transpose(0, 1)
+                        strip[: row.last - row.first, :, begin - left : end - left] += inside
                     shown.update(len(batch))
-                yield Block(top, left, strip[: below - top])
-                _move_up(strip, below - top)
+                yield Block(row.first, left, strip[: below - row.first])
+                _move_up(strip, below - row.first)
 
 
-def _panels(columns: Axis, bytes_a_column: int) -> Iterator[tuple[int, int, list[int]]]:
-    """The first and the last column but one of each panel, with the starts of the tiles that reach into it."""
-    count = -(-columns.length // max(columns.tile, STRIP_BYTES // bytes_a_column))
+def _panels(columns: Axis, bytes_a_column: int) -> Iterator[tuple[int, int, list[Tile]]]:
+    """The first and the last column but one of each panel, with the tiles that reach into it."""
+    widest = max(tile.last - tile.first for tile in columns.tiles)
+    count = -(-columns.length // max(widest, STRIP_BYTES // bytes_a_column))
     edges = [number * columns.length // count for number in range(count + 1)]
     for left, right in pairwise(edges):
-        yield left, right, [start for start in columns.starts if left - columns.tile < start < right]
-
-
-def _cut(image: Tensor, top: int, height: int, left: int, width: int) -> Tensor:
-    """A tile ``[3,height,width]`` of an image ``[H,W,3]``; mirrored where it reaches beyond."""
-    tile = image[top : top + height, left : left + width].permute(2, 0, 1)
-    below, beside = height - tile.shape[1], width - tile.shape[2]
-    return mirror_pad(tile, 0, below, 0, beside) if below or beside else tile
+        yield left, right, [tile for tile in columns.tiles if tile.first < right and tile.last > left]
 
 
 def _move_up(strip: Tensor, done: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchmetrics
@@ -14,6 +15,8 @@ from segkit.engine.evaluate import evaluate
 from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision
 from segkit.errors import LabelError, NotFiniteError
+from segkit.inference import tiles
+from segkit.inference.predictor import Predictor
 from segkit.metric.scores import MeanAccuracy, PixelAccuracy
 
 FP32 = Precision("fp32", torch.device("cpu"))
@@ -156,3 +159,44 @@ def test_a_class_may_be_ruled_out_and_void_may_hold_anything(halves: Any) -> Non
             return logits
 
     assert evaluate(NanAtTheSeam(), halves(3), precision=FP32)["mean_iou"] == 1.0
+
+
+class Context(nn.Module):
+    """Class 1 where the whole picture is bright on average, and next to nothing of a pixel itself."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        level = images.mean((1, 2, 3), keepdim=True) + 0.01 * images.mean(1, keepdim=True)
+        return torch.cat([-level, level], 1)
+
+
+@pytest.mark.parametrize("resize", [None, 0.7, [40, 40]])
+def test_an_image_too_large_for_the_network_is_scored_as_it_is_predicted(monkeypatch: Any, resize: Any) -> None:
+    """With a network that looks at the whole of what it sees, tiles and the whole differ."""
+    random = np.random.default_rng(0)
+    image = (random.integers(0, 120, (3, 131, 150)) + np.linspace(0, 130, 150)).astype(np.uint8)
+    mask = random.integers(0, 2, (131, 150), np.uint8)
+    mask[:20] = 255
+    sample = Sample(torch.from_numpy(image), torch.from_numpy(mask), "large")
+
+    class One:
+        classes, palette, ignore_index = ("dark", "bright"), ((0, 0, 0), (255, 255, 255)), 255
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Sample:
+            return sample
+
+    predictor = Predictor(Context(), classes=One.classes, palette=One.palette, device="cpu", resize=resize, crop=32)
+    whole = predictor.predict(image.transpose(1, 2, 0))
+    monkeypatch.setattr(tiles, "WHOLE", 1000)
+    monkeypatch.setattr(tiles, "_LEAST", 32)
+    predicted = predictor.predict(image.transpose(1, 2, 0))
+    assert np.array_equal(predicted, whole) == isinstance(resize, list)  # of one size there are no tiles
+    right = (predicted == mask)[20:].mean()
+    objective = Objective([("ce", 1.0, nn.CrossEntropyLoss(ignore_index=255))])
+    scores = evaluate(Context(), One(), precision=FP32, objective=objective, resize=resize, crop=32)
+    assert scores["pixel_accuracy"] == pytest.approx(right, abs=1e-9)
+    found = torch.from_numpy(predictor.probabilities(image.transpose(1, 2, 0)))
+    cost = nn.functional.nll_loss(found.log()[None], sample.mask[None].long(), ignore_index=255)
+    assert scores["loss"] == pytest.approx(float(cost), rel=1e-5)

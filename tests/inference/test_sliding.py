@@ -6,13 +6,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segkit.inference import sliding
+from segkit.inference.options import Options
 from segkit.inference.predictor import Predictor
 from segkit.inference.sliding import slide
 from segkit.inference.tiles import Axis
+from segkit.model.padding import pad_to_multiple
 from segkit.model.unet import UNet
 
 FACTS = {"classes": ("dark", "red", "blue"), "palette": ((0, 0, 0), (200, 0, 0), (0, 0, 200)), "device": "cpu"}
@@ -54,13 +57,13 @@ def test_tiles_differ_from_the_whole_by_no_more_than_the_weight_of_their_borders
     predictor = Predictor(UNet(3, width=4, depth=2, norm="none"), **FACTS, precision="fp32")
     whole, tiled = predictor.probabilities(image), predictor.probabilities(image, tile=128)
     outside = []
-    for axis in (Axis(height, 128, 0.5), Axis(width, 128, 0.5)):
-        share = np.zeros(axis.starts[-1] + axis.tile)
-        for start in axis.starts:
-            place = np.arange(axis.tile)
-            cut = (place < reach) & (start > 0) | (place >= axis.tile - reach) & (start < axis.starts[-1])
-            share[start : start + axis.tile] += axis.weights(start) * cut
-        outside.append(share[: axis.length])
+    for side in (height, width):
+        share = np.zeros(side)
+        for tile in Axis(side, side, 128, 0.5).tiles:
+            place = np.arange(tile.start, tile.end)
+            cut = (place < tile.start + reach) & (tile.start > 0) | (place >= tile.end - reach) & (tile.end < side)
+            share[tile.start : tile.end] += tile.weights * cut
+        outside.append(share)
     bound = 1 - np.outer(1 - outside[0], 1 - outside[1])  # [H,W]
     difference = np.abs(tiled - whole).max(0)
     assert (difference <= bound + 1e-5).all()
@@ -83,13 +86,83 @@ def test_panels_change_nothing(monkeypatch):
     image = photograph(150, 400)
     predictor = Predictor(UNet(3, width=4, depth=2), **FACTS, precision="fp32")
     expected = predictor.probabilities(image, tile=64)
-    monkeypatch.setattr(sliding, "STRIP_BYTES", 4 * 3 * 64 * 100)
-    rows, columns = Axis(150, 64, 0.5), Axis(400, 64, 0.5)
-    blocks = slide(
-        torch.from_numpy(image), rows, columns, lambda x: x.float(), classes=3, device=torch.device("cpu"), batch_size=1
-    )
+    monkeypatch.setattr(sliding, "STRIP_BYTES", 4 * 3 * 70 * 100)
+    views = predictor._views(torch.from_numpy(image), Options(), (150, 400))
+    blocks = slide(views, Axis(150, 150, 64, 0.5), Axis(400, 400, 64, 0.5))
     assert {block.left for block in blocks} == {0, 100, 200, 300}
     np.testing.assert_allclose(predictor.probabilities(image, tile=64), expected, atol=1e-6)
+
+
+def resnet():
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18().eval()
+    body = nn.Sequential(*[layer for name, layer in network.named_children() if name not in ("avgpool", "fc")][:6])
+    return Multiple(nn.Sequential(body, nn.Conv2d(128, 3, 1)))
+
+
+class Multiple(nn.Module):
+    """A network that wants multiples of 32, as those of smp do."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        logits = self.network(pad_to_multiple(images, 32))
+        size = [8 * side for side in logits.shape[2:]]
+        return nn.functional.interpolate(logits, size, mode="bilinear")[..., : images.shape[2], : images.shape[3]] * 4
+
+
+def unet():
+    torch.manual_seed(0)
+    return UNet(3, width=4, depth=2, norm="none")
+
+
+@pytest.mark.parametrize(
+    ("network", "factor", "options"),
+    [
+        *((network, factor, {}) for network in (unet, resnet) for factor in (None, 0.3, 0.7, 1.5)),
+        (unet, None, {"flips": "both"}),
+        (unet, 0.7, {"scales": (0.75, 1.0)}),
+    ],
+)
+def test_tiles_are_as_near_to_the_whole_image_off_the_grid_as_on_it(network, options, factor):
+    """Whatever the factor and the size; at the lower and right border, where an image ends off the grid, too."""
+    predictor = Predictor(network(), **FACTS, precision="fp32", resize=factor)
+    worst = []
+    for seen in ((288, 320), (299, 309)):  # on the grid of 32, and off it
+        height, width = (round(side / (factor or 1)) for side in seen)
+        image = photograph(height, width)
+        whole = predictor.probabilities(image, **options, tile=0)
+        tiled = predictor.probabilities(image, **options, tile=round(160 / (factor or 1)))
+        difference = np.abs(tiled - whole).max(0)
+        border = round(16 / (factor or 1))
+        worst.append((difference.max(), difference[-border:].max(), difference[:, -border:].max(), difference.mean()))
+    assert all(off < 2 * on + 0.01 for on, off in zip(*worst, strict=True)), worst
+    assert max(worst[0]) < 0.15, worst
+
+
+@pytest.mark.parametrize("factor", [None, 0.3, 0.7, 1.5])
+def test_what_a_pixel_alone_decides_is_the_same_in_tiles_at_any_factor(factor):
+    image = photograph(211, 307)
+    predictor = Predictor(nn.Conv2d(3, 3, 1), **FACTS, precision="fp32", resize=factor)
+    for options in ({}, {"flips": "both", "scales": (0.75, 1.25)}):
+        whole = predictor.probabilities(image, **options, tile=0)
+        tiled = predictor.probabilities(image, **options, tile=64)
+        inner = np.abs(tiled - whole)[:, 8:-8, 8:-8]  # beside the last pixel of a tile nothing is interpolated
+        assert inner.max() < 2e-3
+        assert inner.mean() < 1e-5
+
+
+def test_an_image_too_large_to_be_scored_is_resized_part_by_part(monkeypatch):
+    image = photograph(300, 260)
+    predictor = Predictor(unet(), **FACTS, precision="fp32", resize=0.7)
+    expected = predictor.probabilities(image, tile=64)
+    monkeypatch.setattr("segkit.inference.predictor.MAX_PIXELS", 1000)
+    with Largest() as largest:
+        found = predictor.probabilities(image, tile=64)
+    assert np.abs(found - expected).mean() < 1e-4
+    assert largest.bytes < found.nbytes / 2
 
 
 class Largest(TorchDispatchMode):

@@ -5,33 +5,51 @@ import pytest
 
 from segkit.errors import ConfigError
 from segkit.inference.options import Options
-from segkit.inference.tiles import Axis, gaussian, tiling
+from segkit.inference.tiles import Axis, gaussian, refuse_unused, tiling
 
 
 @pytest.mark.parametrize("length", [1, 31, 64, 65, 100, 511, 512, 513, 1000, 4097])
+@pytest.mark.parametrize("factor", [0.3, 1, 1.7])
 @pytest.mark.parametrize("tile", [16, 64, 100, 512])
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.9])
-def test_tiles_cover_the_side_and_their_weights_add_up_to_one(length, tile, overlap):
-    axis = Axis(length, tile, overlap)
-    total = np.zeros(axis.starts[-1] + axis.tile)
-    for start in axis.starts:
-        assert axis.weights(start).min() > 0
-        total[start : start + axis.tile] += axis.weights(start)
-    assert len(total) >= length
-    np.testing.assert_allclose(total[:length], 1, rtol=1e-5)
-    assert axis.tile <= tile
+def test_tiles_cover_the_side_and_their_weights_add_up_to_one(length, factor, tile, overlap):
+    axis = Axis(length, max(1, round(length * factor)), tile, overlap)
+    total = np.zeros(length)
+    for each in axis.tiles:
+        assert len(each.weights) == each.last - each.first
+        assert (each.weights > 0).all()
+        total[each.first : each.last] += each.weights
+    np.testing.assert_allclose(total, 1, rtol=1e-5)
+    assert axis.tiles[-1].end == axis.seen
+    assert all(each.end - each.start == tile for each in axis.tiles[:-1])
+
+
+def starts(length, tile, overlap):
+    return [each.start for each in Axis(length, length, tile, overlap).tiles]
 
 
 def test_neighbours_overlap_by_what_was_asked_for_on_the_grid_of_networks():
-    assert Axis(2000, 512, 0.5).starts == [0, 256, 512, 768, 1024, 1280, 1504]
-    assert Axis(2000, 512, 0.25).starts == [0, 384, 768, 1152, 1504]
-    assert Axis(2000, 512, 0.3).starts[1] == 352  # 358 is no multiple of 32
-    assert Axis(512, 512, 0.5).starts == [0]
-    assert Axis(100, 512, 0.5).tile == 128  # no more than the side, up to the grid
+    assert starts(2016, 512, 0.5) == [0, 256, 512, 768, 1024, 1280, 1504]
+    assert starts(2016, 512, 0.25) == [0, 384, 768, 1152, 1504]
+    assert starts(2016, 512, 0.3)[1] == 352  # 358 is no multiple of 32
+    assert starts(512, 512, 0.5) == [0]
+
+
+def test_the_last_tile_ends_with_the_image_and_begins_on_the_grid():
+    (*_, last) = Axis(2000, 2000, 512, 0.5).tiles
+    assert (last.start, last.end) == (1472, 2000)
+    (only,) = Axis(100, 100, 512, 0.5).tiles
+    assert (only.start, only.end) == (0, 100)
+
+
+def test_a_tile_holds_the_pixels_whose_middles_it_holds():
+    first, second = Axis(1000, 300, 160, 0).tiles[:2]  # of 0.3, a pixel of the network's is 3 1/3 of the image's
+    assert (first.first, first.last) == (0, 533)
+    assert (second.start, second.first) == (128, 427)
 
 
 def test_the_gaussian_is_an_eighth_of_the_side_wide():
-    weights = gaussian(512)
+    weights = gaussian(np.arange(512) + 0.5, 512)
     assert weights[256 + 64] / weights[256] == pytest.approx(np.exp(-0.5), rel=0.01)  # a deviation from the middle
     assert np.array_equal(weights, weights[::-1])
     assert weights.min() > 0.0003
@@ -39,16 +57,16 @@ def test_the_gaussian_is_an_eighth_of_the_side_wide():
 
 def sides(height, width, resize=None, crop=None, **options):
     axes = tiling(height, width, Options(**options), resize, crop)
-    return axes and (axes[0].tile, axes[1].tile)
+    return axes and tuple(axis.tiles[0].end for axis in axes)  # of what the network sees
 
 
 def test_an_image_is_tiled_where_the_network_would_see_too_much_at_once():
     assert sides(2048, 2048) is None
     assert sides(2048, 2049) == (512, 512)
-    assert sides(300, 20_000) == (320, 512)
+    assert sides(300, 20_000) == (300, 512)
     assert sides(4096, 4096, resize=0.5) is None  # it sees 2048 x 2048
-    assert sides(4097, 4096, resize=0.5) == (1024, 1024)  # of which it sees 512 x 512
-    assert sides(1500, 1500, resize=2.0) == (256, 256)
+    assert sides(4100, 4096, resize=0.5) == (512, 512)
+    assert sides(1500, 1500, resize=2.0) == (512, 512)
     assert sides(9000, 9000, resize=[512, 512]) is None  # parts of an image were never seen
     assert sides(9000, 9000, tile=0) is None
 
@@ -57,7 +75,7 @@ def test_tiles_are_as_large_as_the_crops_of_the_training():
     assert sides(9000, 9000, crop=160) == (512, 512)  # more around each pixel does no harm
     assert sides(9000, 9000, crop=[480, 750]) == (768, 768)
     assert sides(9000, 9000, crop=4000) == (1024, 1024)
-    assert sides(9000, 9000, crop=[480, 750], resize=0.5) == (1536, 1536)
+    assert sides(9000, 9000, crop=[480, 750], resize=0.5) == (768, 768)
 
 
 def test_the_largest_view_decides_whether_it_goes_whole():
@@ -67,9 +85,22 @@ def test_the_largest_view_decides_whether_it_goes_whole():
 
 
 def test_a_side_that_is_given_counts_in_pixels_of_the_image():
-    assert sides(300, 100, tile=256) == (256, 128)
+    assert sides(300, 100, tile=256) == (256, 100)
     assert sides(256, 256, tile=256) is None
-    assert sides(300, 300, tile=256, resize=0.5) == (256, 256)
+    assert sides(400, 300, tile=256, resize=0.5) == (128, 150)
+
+
+def test_options_of_tiles_are_refused_where_there_are_none():
+    for options in ({"tile": 256}, {"overlap": 0.25}, {"batch_size": 2}, {"tile": 0, "overlap": 0.25}):
+        ((name, value),) = list(options.items())[-1:]
+        told = rf"{name} = {value}.*no tiles, as the network .* whole images of \[128, 96\] \(data.resize\)"
+        with pytest.raises(ConfigError, match=told):
+            refuse_unused(Options(**options), [128, 96])
+    with pytest.raises(ConfigError, match="batch_size = 2: there are no tiles, as with tile = 0 an image is predicted"):
+        refuse_unused(Options(tile=0, batch_size=2), 0.5)
+    refuse_unused(Options(tile=0), [128, 96])
+    refuse_unused(Options(), [128, 96])
+    refuse_unused(Options(tile=256, overlap=0.25, batch_size=2), 0.5)
 
 
 @pytest.mark.parametrize(
