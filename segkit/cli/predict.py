@@ -81,6 +81,10 @@ class Predict:
         masks = arguments.compare_with
         if arguments.metrics and masks is None:
             raise ConfigError("--metrics compares predictions with true masks; say where: --compare-with MASKS")
+        if arguments.mask_suffix and masks is None:
+            raise ConfigError(
+                "--mask-suffix is of true masks; say where they are, --compare-with MASKS, or leave it out"
+            )
         if masks is not None and os.path.realpath(masks) == os.path.realpath(arguments.out):
             raise ConfigError(f"--out and --compare-with are the same folder, {masks}; write to another one")
         if arguments.max_pixels is not None and arguments.max_pixels < 1:

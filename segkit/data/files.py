@@ -17,7 +17,7 @@ from torch import Tensor
 from segkit.data.colours import MOST_COUNTED
 from segkit.data.faults import told
 from segkit.data.palette import Colour, Drawn, drawn_by, palette_faults
-from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL, image_size, mask_palette, read_image, read_mask
+from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, image_size, mask_palette, read_image, read_mask
 from segkit.data.sample import Palette, Sample
 from segkit.data.text import composed
 from segkit.errors import ConfigError, Fault, LabelError, first_few
@@ -40,8 +40,10 @@ class PairedFiles:
         void_is_assumed: whether 255 is void only because nothing else was said.
         palette_is_assumed: whether the colours are nobody's statement about the masks, but a default.
         labels_are_stated: whether a person has said which stored label is which class.
+        most_pixels: of an image or a mask that is read.
     """
 
+    most_pixels = MAX_PIXELS
     label_advice = "correct the mask"
     palette_is_assumed = False
     labels_are_stated = False
@@ -112,7 +114,7 @@ class PairedFiles:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        image = read_image(self.pairs[index][0])  # [H,W,3]
+        image = read_image(self.pairs[index][0], self.most_pixels)  # [H,W,3]
         mask = self._read_mask(index, image.shape[:2])
         return Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), mask, self.names[index])
 
@@ -123,7 +125,7 @@ class PairedFiles:
             LabelError: a label that is not allowed, or another size than the image's.
             DataError: a file that cannot be read.
         """
-        return self._read_mask(index, image_size(self.pairs[index][0]))
+        return self._read_mask(index, image_size(self.pairs[index][0], self.most_pixels))
 
     def files(self, index: int) -> tuple[Path, ...]:
         """The files of sample ``index``: image and mask."""
@@ -171,7 +173,7 @@ class PairedFiles:
             index: of the sample.
             present: the class indices (and ``ignore_index``) that the mask holds.
         """
-        if self._colours is not None or not (palette := mask_palette(self.pairs[index][1])):
+        if self._colours is not None or not (palette := mask_palette(self.pairs[index][1], self.most_pixels)):
             return {}
         several = Counter(self._values.values())
         used = [stored for stored, label in self._values.items() if label in present and several[label] == 1]
@@ -191,7 +193,7 @@ class PairedFiles:
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
         image_path, mask_path = self.pairs[index]
         try:
-            stored = read_mask(mask_path, self._colours)
+            stored = read_mask(mask_path, self._colours, self.most_pixels)
             if stored.shape != size:
                 raise LabelError(_size_fault(image_path, size, mask_path, stored.shape))
             labels = self._table[stored]  # [H,W]

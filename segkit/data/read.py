@@ -86,7 +86,9 @@ def read_image(path: str | Path, most_pixels: int = MAX_PIXELS) -> Pixels:
         return as_rgb(image, str(path), _turn(image))
 
 
-def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | None = None) -> NDArray[Any]:
+def read_mask(
+    path: str | Path, colours: Mapping[tuple[int, int, int], int] | None = None, most_pixels: int = MAX_PIXELS
+) -> NDArray[Any]:
     """The labels of a mask as they are stored, uint8, uint16 or (where one is negative) int32 ``[H,W]``, upright.
 
     Palette indices stay indices, 1-bit masks become 0 and 1, grey of 2 and 4 bits is not stretched to 0..255, and that
@@ -96,6 +98,7 @@ def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | No
     Args:
         path: PNG, GIF, BMP, TIFF or lossless WebP.
         colours: RGB -> label. With it the mask is read by its colours whatever way it stores them.
+        most_pixels: that are decoded, as in :func:`read_image`.
 
     Raises:
         LabelError: lossily compressed, colours without ``colours`` or not in it, an alpha channel that says more than
@@ -103,7 +106,7 @@ def read_mask(path: str | Path, colours: Mapping[tuple[int, int, int], int] | No
         DataError: missing, empty, damaged, of another format or too large.
     """
     path = Path(path)
-    with _opened(path) as (image, head):
+    with _opened(path, most_pixels) as (image, head):
         _refuse_lossy(path, image, head)
         _refuse_several(path, image)
         turn = _turn(image)
@@ -144,13 +147,13 @@ def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.int32 if low < 0 else np.uint16)
 
 
-def mask_palette(path: Path) -> list[tuple[int, int, int]] | None:
+def mask_palette(path: Path, most_pixels: int = MAX_PIXELS) -> list[tuple[int, int, int]] | None:
     """The colours of a mask's palette by index, from the file's header; None where it has none.
 
     Raises:
         DataError: missing, empty, of another format or too large.
     """
-    with _opened(path) as (image, _):
+    with _opened(path, most_pixels) as (image, _):
         colours = image.getpalette("RGB") if image.mode in ("P", "PA") else None
     return None if colours is None else list(zip(colours[::3], colours[1::3], colours[2::3], strict=False))
 

@@ -18,7 +18,7 @@ from segkit.engine.console import final_table
 from segkit.engine.evaluate import read_off
 from segkit.engine.floors import beside
 from segkit.errors import DataError, LabelError, first_few
-from segkit.inference.counting import compare
+from segkit.inference.counting import compare, pixels_by_class
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.metric.scores import floor
 
@@ -45,6 +45,10 @@ class Truth:
         self._present: set[int] = set()  # class indices in the masks
         self.confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
 
+    def allow(self, most_pixels: int) -> None:
+        """Read masks of so many pixels, as the images they belong to."""
+        self._dataset.most_pixels = most_pixels
+
     def of(self, image: Path) -> NDArray[np.uint8]:
         """The mask of an image, uint8 ``[H,W]``.
 
@@ -55,7 +59,7 @@ class Truth:
         """
         place = self._place[image]
         mask: NDArray[np.uint8] = self._dataset.mask(place).numpy()
-        present = np.flatnonzero(np.bincount(mask.reshape(-1), minlength=256)).tolist()
+        present = np.flatnonzero(pixels_by_class(mask, 256)).tolist()
         drawn = self._dataset.drawn(place, present)
         file = str(self._dataset.pairs[place][1])
         for fault in self._dataset.palette_faults({**self._drawn, file: drawn}) if drawn else []:

@@ -25,6 +25,7 @@ from segkit.inference.flow import Flow
 from segkit.inference.options import Options
 from segkit.inference.predictor import MOST_PIXELS, Predictor
 from segkit.inference.targets import Target
+from segkit.inference.tiles import refuse_unused
 from segkit.inference.truth import Truth
 
 MOST_PROBABILITIES = 2 << 30  # bytes as float32: 5,000 x 5,000 pixels of 21 classes
@@ -71,9 +72,12 @@ class Work:
         most_pixels: int | None = None,
         stored: bool = False,
     ) -> None:
+        refuse_unused(options, predictor.resize)
         self.stored = predictor.stored_labels if stored else None
         self.predictor, self.truth = predictor, truth
         self.options, self.most_pixels = asdict(options), most_pixels or MOST_PIXELS
+        if truth is not None:
+            truth.allow(self.most_pixels)
         self.pixels = np.zeros(len(predictor.classes), np.int64)
         self.failed: dict[str, str] = {}
 

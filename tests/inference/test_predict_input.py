@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import segkit
 from segkit.cli import main
 from segkit.cli.predict_images import list_images
 from segkit.data.pictures import is_prediction
@@ -204,6 +205,8 @@ def test_images_of_every_shape(predict, tmp_path, size):
         (["--scales", "1e9"], "scales = [1000000000.0]"),
         (["--max-pixels", "0"], "--max-pixels 0; 1 or more"),
         (["--max-pixels", "-5"], "--max-pixels -5; 1 or more"),
+        (["--mask-suffix", "_mask"], "--mask-suffix is of true masks; say where they are"),
+        (["--tile", "0", "--overlap", "0.25"], "overlap = 0.25: there are no tiles, as with tile = 0"),
         (["--metrics"], "--metrics compares predictions with true masks"),
     ],
 )
@@ -215,6 +218,29 @@ def test_options_that_mean_nothing(predict, picture, tmp_path, capsys, options, 
     assert status == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [["--tile", "256"], ["--overlap", "0.25"], ["--batch-size", "2"]])
+def test_tiles_of_a_network_that_has_seen_whole_images_alone(
+    predict, picture, run_folder, write_config, tmp_path, capsys, option
+):
+    write_config(run_folder, resize=[16, 20])
+    assert predict(picture, *option) == 2
+    name, value = option[0].strip("-").replace("-", "_"), option[1]
+    told = f"{name} = {value}: there are no tiles, as the network was trained on whole images of [16, 20] (data.resize)"
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match=f"{name} = {value}: there are no tiles"):
+        segkit.load(run_folder, device="cpu").predict(picture, **{name: float(value) if "." in value else int(value)})
+    assert predict(picture, "--tile", "0") == 0
+
+
+def test_true_masks_may_be_as_large_as_the_images(predict, picture, labels, tmp_path, monkeypatch):
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(labels).save(tmp_path / "masks" / "street.png")
+    monkeypatch.setattr("segkit.data.files.PairedFiles.most_pixels", 233)  # of a data set; the picture has 234
+    assert predict(picture, "--compare-with", tmp_path / "masks", "--metrics") == 0
+    assert predict(picture, "--compare-with", tmp_path / "masks", "--max-pixels", 233) == 1
 
 
 def test_an_image_of_too_many_pixels_is_named(predict, picture, tmp_path, capsys):

@@ -16,6 +16,7 @@ from torch import nn
 import segkit
 from segkit.cli import main
 from segkit.data.pictures import VOID_COLOUR
+from segkit.inference import tiles
 from segkit.inference.predictor import Predictor
 from segkit.model.unet import UNet
 
@@ -202,8 +203,12 @@ DATASETS = {
 }
 
 
+@pytest.mark.parametrize("whole", [tiles.WHOLE, 400])
 @pytest.mark.parametrize(("stored", "resize"), [("indices", "1.5"), ("values", "0.5"), ("colours", "[24, 40]")])
-def test_scores_are_those_of_evaluate(tmp_path, monkeypatch, capsys, stored, resize):
+def test_scores_are_those_of_evaluate(tmp_path, monkeypatch, capsys, stored, resize, whole):
+    """Those of images that are too large to be seen whole too."""
+    monkeypatch.setattr(tiles, "WHOLE", whole)
+    monkeypatch.setattr(tiles, "_LEAST", 32)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEGKIT_REPORT", "0")
     segkit.datasets["folder"].write_sample(tmp_path / "data")
