@@ -75,7 +75,12 @@ def void_of_a_class(classes: Sequence[str], void: Sequence[int], stored: Mapping
     """
     labels = [label for label in range(len(classes) + len(void)) if label not in void][: len(classes)]
     if labels[-1] not in stored or not stored.keys() <= {*labels, *void, VOID}:
-        return "write a value_map that says which stored label is which class"
+        rest = [label for label in range(len(classes)) if label not in void]
+        numbers = {**dict.fromkeys(void, VOID), **{label: index for index, label in enumerate(rest)}}
+        listed = ", ".join(f'"{label}" = {index}' for label, index in sorted(numbers.items()))
+        names = " and ".join(f"'{classes[label]}'" for label in sorted({*void} & {*range(len(classes))}))
+        text = f"where {names} is what is unlabelled, take it off `classes` and set value_map = {{ {listed} }}; else "
+        return text + "write a value_map that says which stored label is which class"
     names = {**dict.fromkeys(void, VOID), **{label: index for index, label in enumerate(labels)}}
     shown = f"{labels[0]} to {labels[-1]}" if len(labels) > 1 else str(labels[0])
     return (
@@ -133,7 +138,8 @@ def palettes(
     greys = {name: (label, label, label) for label, name in labels.items()}
     for known in (palette, greys):
         if {*masks} <= {*known.values(), VOID_COLOUR}:
-            return hint + colours(known, masks)
+            void = [("void", VOID_COLOUR)] * (VOID_COLOUR in masks)
+            return hint + _colour_map("by the palette", [*known.items(), *void], masks, "masks")
     chosen: dict[str, Colour] = {}
     for label, colour in sorted(stored, key=lambda pair: -stored[pair]):
         if labels[label] not in chosen and colour not in chosen.values():
@@ -144,7 +150,7 @@ def palettes(
     open_ = sorted(rest | {chosen[name] for name in unsure & chosen.keys()})
     names = [*sure, *((f"?{number}", colour) for number, colour in enumerate(open_, 1))]
     reason = "as most masks have it" + "; put a class in the place of each ?" * bool(open_)
-    return hint + _colour_map(reason, names, masks)
+    return hint + _colour_map(reason, names, masks, "masks")
 
 
 def unknown_colours(wrong: Mapping[Colour, int], has_void: bool) -> str:
@@ -163,9 +169,10 @@ def _value_map(classes: Sequence[str], labels: Mapping[int, int], stored: Mappin
     return "[dataset.value_map]\n" + "\n".join(lines)
 
 
-def _colour_map(reason: str, names: Sequence[tuple[str, Colour]], stored: Mapping[Colour, int]) -> str:
+def _colour_map(reason: str, names: Sequence[tuple[str, Colour]], stored: Mapping[Colour, int], unit: str = "") -> str:
     total = sum(stored.values())
-    lines = [f"{_key(name)} = {list(colour)}  # {stored.get(colour, 0) / total:.1%}" for name, colour in names]
+    told = {colour: f"{count:,} {unit}" if unit else f"{count / total:.1%}" for colour, count in stored.items()}
+    lines = [f"{_key(name)} = {list(colour)}  # {told.get(colour, 'not seen')}" for name, colour in names]
     return f"say which colour is which class ({reason}){AT_THE_END}[dataset.colour_map]\n" + "\n".join(lines)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.leaks import Fingerprint, fingerprint
-from segkit.data.palette import Drawn
+from segkit.data.palette import palettes_noted
 from segkit.data.places import histograms, places_of
 from segkit.data.sample import Dataset, checked
 from segkit.data.seams import Seams, seams
@@ -41,7 +40,8 @@ class Facts(NamedTuple):
 def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
     """Read one sample as training will, image and mask, and note what it holds, or what is wrong with it."""
     try:
-        sample = checked(dataset[index])
+        with palettes_noted() as drawn:
+            sample = checked(dataset[index])
     except (Exception, SystemExit) as error:  # a dataset of somebody else's may raise what it likes
         faults = [_fault(dataset, index, split, error)]
         if hasattr(dataset, "mask"):  # its mask may be wrong too
@@ -67,12 +67,8 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
         places=places_of(mask, classes, bands),
         fingerprint=fingerprint(np.stack([*sample.image.numpy()], axis=-1)),  # as permute, without slow strides
         seams=seams(mask),
-        drawn={label: np.array(colour, np.uint8) for label, colour in _drawn(dataset, index, stored).items()},
+        drawn={label: np.array(colour, np.uint8) for label, colour in drawn.items()},
     )
-
-
-def _drawn(dataset: Any, index: int, present: Collection[int]) -> Drawn:
-    return dataset.drawn(index, present) if hasattr(dataset, "drawn") else {}
 
 
 def _fault(dataset: Dataset, index: int, split: str, error: BaseException) -> Fault:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from segkit.data.colours import MOST_COUNTED
 from segkit.data.faults import told
-from segkit.data.palette import Colour, Drawn, drawn_by, palette_faults
+from segkit.data.palette import Drawn, note_palette, palette_faults
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, image_size, mask_palette, read_image, read_mask
 from segkit.data.sample import Palette, Sample
 from segkit.data.text import composed
@@ -164,31 +163,16 @@ class PairedFiles:
             )
         return self.label_advice if kind == "colours" else ""
 
-    def drawn(self, index: int, present: Collection[int]) -> dict[int, Colour]:
-        """The colours in which the palette of mask ``index`` draws its stored labels; of those that tell labels apart.
-
-        Only the file's header is read.
-
-        Args:
-            index: of the sample.
-            present: the class indices (and ``ignore_index``) that the mask holds.
-        """
-        if self._colours is not None or not (palette := mask_palette(self.pairs[index][1], self.most_pixels)):
-            return {}
-        several = Counter(self._values.values())
-        used = [stored for stored, label in self._values.items() if label in present and several[label] == 1]
-        return drawn_by(palette, list(self._values), used)
-
     def palette_faults(self, masks: Mapping[str, Drawn]) -> list[Fault]:
         """What is wrong where the palettes of masks contradict each other, or the palette of the classes.
 
         Args:
-            masks: file -> what :meth:`drawn` says of it.
+            masks: file -> what :func:`segkit.data.palette.palettes_noted` noted of it.
         """
         # a map of the labels says more than colours that nobody chose
         own = () if self.palette_is_assumed and not self.stores_indices else self.palette
         common = ((0, 0, 0),) if self.palette_is_assumed else ()
-        return palette_faults(masks, self._values, [*self.classes], own, self.ignore_index, common)
+        return palette_faults(masks, self._values, self.classes, own, self.ignore_index, common)
 
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
         image_path, mask_path = self.pairs[index]
@@ -203,6 +187,8 @@ class PairedFiles:
             if error.fault is None:
                 raise
             raise LabelError("\n".join(told([error.fault], self.advice)), error.fault) from None
+        if self._colours is None:
+            note_palette(lambda: mask_palette(mask_path, self.most_pixels), list(self._values), stored)
         return torch.from_numpy(labels.astype(np.uint8))
 
     def _label_fault(self, path: Path, stored: NDArray[Any]) -> Fault:

@@ -103,7 +103,7 @@ def of_palettes(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Datas
         file: {label: tuple(colour.tolist()) for label, colour in each.drawn.items()}
         for file, (_, each) in masks.items()
     }
-    if not any(drawn.values()):
+    if not any(drawn.values()) or not hasattr(dataset, "palette_faults"):
         return []
     faults = dataset.palette_faults(drawn)
     files = [file for fault in faults for file in fault.file.split(" and ") if file in masks]
@@ -135,7 +135,10 @@ def of_black_and_white(
     if not odd or any(each.counts[1] and each.counts[2] for _, each in masks.values()):
         return []
     if ones:
-        kind, what = "mixed_void", f"255, which is read as void, and no 1, while {ones} other masks hold 1 and no 255"
+        kind, what = (
+            "mixed_void",
+            f"holds 255, which is read as void, and no 1, while {ones} other masks hold 1 and no 255",
+        )
     elif any(each.counts[0] for _, each in masks.values()):
         kind, what = "black_and_white", "the only labels are 0 and 255, and 255 is void where nothing else is said"
     else:

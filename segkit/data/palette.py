@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from segkit.data.pictures import VOID_COLOUR
 from segkit.data.sample import Palette
@@ -13,6 +19,8 @@ from segkit.errors import Fault, first_few
 Colour = tuple[int, int, int]
 Drawn = Mapping[int, Colour]
 """Stored label -> the colour that a mask's palette gives it."""
+
+_noted: ContextVar[dict[int, Colour] | None] = ContextVar("noted", default=None)
 
 
 def voc_palette(count: int) -> Palette:
@@ -34,24 +42,46 @@ def _colour(label: int) -> tuple[int, int, int]:
     return channels[0], channels[1], channels[2]
 
 
-def drawn_by(palette: Sequence[Colour], labels: Sequence[int], used: Sequence[int]) -> dict[int, Colour]:
-    """The colours that a palette gives to the labels of a mask, as far as they tell these labels from others.
+@contextmanager
+def palettes_noted() -> Iterator[dict[int, Colour]]:
+    """Inside, what is read of a mask is noted here: its stored labels, and the colours in which its palette draws them.
 
-    A colour of two labels says nothing, as that of entries nobody set; nor does a palette that shows label k as grey k,
-    or as the k-th step of a ramp from black to white.
+    Noted is what tells labels apart. A colour of two labels says nothing, as that of entries nobody set; nor does a
+    palette that shows label k as grey k, or as the k-th step of a ramp from black to white.
+    """
+    drawn: dict[int, Colour] = {}
+    token = _noted.set(drawn)
+    try:
+        yield drawn
+    finally:
+        _noted.reset(token)
+
+
+def note_palette(
+    palette: Callable[[], Sequence[Colour] | None], labels: Sequence[int], stored: NDArray[np.integer[Any]]
+) -> None:
+    """Note the palette of a mask that was read, where somebody wants to know (see :func:`palettes_noted`).
 
     Args:
-        palette: by index.
+        palette: gives the colours by index, None where the mask has none.
         labels: that masks may store.
-        used: those of them that the mask holds.
+        stored: those of the mask, ``[H,W]``.
     """
-    last = max((index for index, colour in enumerate(palette) if any(colour)), default=0)  # the rest is padding
-    greys = [colour[0] for colour in palette[: last + 1] if len({*colour}) == 1]
+    noted = _noted.get()
+    colours = None if noted is None else palette()
+    if noted is None or not colours:
+        return
+    last = max((index for index, colour in enumerate(colours) if any(colour)), default=0)  # the rest is padding
+    greys = [colour[0] for colour in colours[: last + 1] if len({*colour}) == 1]
     for step in (1, 255 / max(last, 1)):
         if last > 1 and len(greys) > last and all(abs(grey - index * step) <= 1 for index, grey in enumerate(greys)):
-            return {}
-    known = [palette[label] for label in labels if 0 <= label < len(palette)]
-    return {label: palette[label] for label in used if 0 <= label < len(palette) and known.count(palette[label]) == 1}
+            return
+    bands = np.array_split(stored, max(1, stored.size >> 22))  # so that a large mask takes no memory
+    used = sorted({label for band in bands for label in np.unique(band).tolist()})
+    known = [
+        colours[label] for label in labels if 0 <= label <= last or (label in used and last < label < len(colours))
+    ]
+    noted.update({label: colours[label] for label in used if label < len(colours) and known.count(colours[label]) == 1})
 
 
 def palette_faults(
@@ -65,39 +95,52 @@ def palette_faults(
     """What is wrong where the palettes of masks contradict each other, or that of the classes.
 
     Args:
-        masks: file -> what :func:`drawn_by` says of it.
+        masks: file -> what :func:`palettes_noted` noted of it.
         values: stored label -> class index or ``void``.
         classes: names.
         palette: the colours of the classes; empty where these say nothing about the masks.
         void: the index of void.
-        common: colours that prove nothing alone.
+        common: colours that prove nothing alone, of a palette that nobody chose.
     """
-    stored = Counter(pair for drawn in masks.values() for pair in drawn.items())
-    fault = _clash(masks, [label for label, index in values.items() if index == void])
-    if fault:
-        return [replace(fault, stored=stored)]
-    shown = {label: colour for label, colour in stored if values[label] != void}
     own = {colour: index for index, colour in enumerate(palette) if palette.count(colour) == 1}
     greys = {(label,) * 3: index for label, index in values.items() if 0 <= label <= 255}
+    name = {**dict(enumerate(classes)), void: "void"}
     black_and_white = {(0, 0, 0), (255, 255, 255)}  # of any palette of two colours
-    for meant, proves_nothing in (({VOID_COLOUR: void, **own}, {*common}), (greys, black_and_white)):
-        wrong = {label: colour for label, colour in shown.items() if meant.get(colour) != values[label]}
-        if meant.keys() >= {*shown.values()} and not {*wrong.values()} <= proves_nothing:
-            names = {**dict(enumerate(classes)), void: "void"}
-            texts = {
-                label: f"label {label} ('{names[values[label]]}') in {list(colour)}, which is '{names[meant[colour]]}'"
-                for label, colour in wrong.items()
+    readings = [({VOID_COLOUR: void, **own}, {*common})] * bool(own) + [(greys, black_and_white)]
+
+    def misdrawn(drawn: Drawn) -> dict[int, str]:
+        """What is wrong with labels, where the colours of all classes in it are those of classes."""
+        for meant, proves_nothing in readings:
+            wrong = {
+                label: colour
+                for label, colour in drawn.items()
+                if meant.get(colour, void) != values[label] and (colour in meant or values[label] != void)
             }
-            return [_fault(file, drawn, texts) for file, drawn in masks.items() if texts.keys() & drawn]
-    return []
+            if meant.keys() >= {*wrong.values()} and not {*wrong.values()} <= proves_nothing:
+                return {
+                    label: f"label {label} ('{name[values[label]]}') in {list(colour)}, "
+                    f"which is '{name[meant[colour]]}'"
+                    for label, colour in wrong.items()
+                }
+        return {}
+
+    stored = Counter(pair for drawn in masks.values() for pair in drawn.items())
+    apart = {file: {} if common else misdrawn(drawn) for file, drawn in masks.items()}
+    if not any(apart.values()):
+        if fault := _clash(masks, [label for label, index in values.items() if index == void]):
+            return [replace(fault, stored=stored)]
+        together = misdrawn(dict([*stored]))
+        apart = {
+            file: {label: together[label] for label in drawn if label in together} for file, drawn in masks.items()
+        }
+    return [_fault(file, masks[file], texts) for file, texts in apart.items() if texts]
 
 
 def _fault(file: str, drawn: Drawn, texts: Mapping[int, str]) -> Fault:
     what = (
         "the palette draws labels in the colours of others, as after a mask was saved again and its colours renumbered"
     )
-    detail = first_few([text for label, text in texts.items() if label in drawn])
-    return Fault("palette", file, what, "", detail, stored=dict.fromkeys(drawn.items(), 1))
+    return Fault("palette", file, what, "", first_few([*texts.values()]), stored=dict.fromkeys(drawn.items(), 1))
 
 
 def _clash(masks: Mapping[str, Drawn], void: Collection[int]) -> Fault | None:

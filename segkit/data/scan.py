@@ -121,10 +121,10 @@ def scan_splits(
     found += findings.of_faults(wrong, facts, splits, settings.on_bad)
     empty = {name: dataset for name, dataset in splits.items() if not (faults or {}).get(name)}  # else it was told why
     found += findings.of_nothing(empty, facts, settings.on_bad)
-    found += findings.of_palettes(facts, kept)
-    odd = findings.of_black_and_white(facts, kept, (fault for those in wrong.values() for fault in those))
-    found += odd
-    for name, dataset in kept.items() if not any(each.severity == "error" for each in odd) else ():
+    misread = findings.of_palettes(facts, kept)
+    misread += findings.of_black_and_white(facts, kept, (fault for those in wrong.values() for fault in those))
+    found += misread  # what is odd about the classes then follows from it
+    for name, dataset in kept.items() if not any(each.severity == "error" for each in misread) else ():
         whole = settings.on_bad == "skip" or not any([*wrong.values(), *(faults or {}).values()])
         found += findings.of_facts(facts[name], dataset, name, whole)
     found += findings.of_leaks(facts, settings.allow_leaks)

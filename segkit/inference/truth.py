@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segkit.data.faults import told
 from segkit.data.files import VOID, PairedFiles
 from segkit.data.pairing import SUFFIXES
-from segkit.data.palette import Drawn
+from segkit.data.palette import Drawn, palettes_noted
 from segkit.data.text import composed
 from segkit.engine.console import final_table
 from segkit.engine.evaluate import read_off
@@ -58,16 +58,15 @@ class Truth:
             DataError: a file that cannot be read.
         """
         place = self._place[image]
-        mask: NDArray[np.uint8] = self._dataset.mask(place).numpy()
-        present = np.flatnonzero(pixels_by_class(mask, 256)).tolist()
-        drawn = self._dataset.drawn(place, present)
+        with palettes_noted() as drawn:
+            mask: NDArray[np.uint8] = self._dataset.mask(place).numpy()
         file = str(self._dataset.pairs[place][1])
         for fault in self._dataset.palette_faults({**self._drawn, file: drawn}) if drawn else []:
             if fault.kind != "label_colours" or not self._dataset.labels_are_stated:
                 raise LabelError("\n".join(told([fault], self._dataset.advice)), fault)
         if drawn not in self._drawn.values():
             self._drawn[file] = drawn
-        self._present.update(present)
+        self._present.update(np.flatnonzero(pixels_by_class(mask, 256)).tolist())
         return mask
 
     def count(self, truth: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import segkit
 from segkit.data.palette import voc_palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.errors import ConfigError
@@ -143,6 +145,23 @@ def test_a_mask_saved_again_with_other_indices_is_known_by_its_colours(tmp_path:
     scan = scanned(root, classes=VOC, **pasted(error.text))
     assert scan.errors == []
     assert scan.splits["train"][0].mask[0].tolist() == [0, 15, 255, 0]
+
+
+@pytest.mark.fault("F51")
+@pytest.mark.parametrize("name", ["voc", "gta5"])
+def test_a_mask_that_was_quantised_is_named_among_those_as_published(tmp_path: Path, name: str) -> None:
+    kind = segkit.datasets[name]
+    kind.write_sample(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a pair that is left out
+        dataset = kind(tmp_path, "train")
+    assert scan_splits({"train": dataset}, progress=False).errors == []
+    mask = dataset.pairs[1][1]
+    with Image.open(mask) as picture:
+        picture.convert("RGB").quantize(32).save(mask)
+    (error,) = scan_splits({"train": dataset}, progress=False).errors
+    assert (error.kind, error.files) == ("palette", (str(mask),))
+    assert error.text.endswith(dataset.label_advice)
 
 
 def test_colours_that_nobody_chose_prove_nothing(tmp_path: Path) -> None:
