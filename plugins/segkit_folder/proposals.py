@@ -78,8 +78,10 @@ def void_of_a_class(classes: Sequence[str], void: Sequence[int], stored: Mapping
         rest = [label for label in range(len(classes)) if label not in void]
         numbers = {**dict.fromkeys(void, VOID), **{label: index for index, label in enumerate(rest)}}
         listed = ", ".join(f'"{label}" = {index}' for label, index in sorted(numbers.items()))
-        names = " and ".join(f"'{classes[label]}'" for label in sorted({*void} & {*range(len(classes))}))
-        text = f"where {names} is what is unlabelled, take it off `classes` and set value_map = {{ {listed} }}; else "
+        unlabelled = " and ".join(f"'{classes[label]}'" for label in sorted({*void} & {*range(len(classes))}))
+        text = (
+            f"where {unlabelled} is what is unlabelled, take it off `classes` and set value_map = {{ {listed} }}; else "
+        )
         return text + "write a value_map that says which stored label is which class"
     names = {**dict.fromkeys(void, VOID), **{label: index for index, label in enumerate(labels)}}
     shown = f"{labels[0]} to {labels[-1]}" if len(labels) > 1 else str(labels[0])
