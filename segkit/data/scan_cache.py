@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -18,6 +19,7 @@ import numpy as np
 from segkit.data.facts import Facts
 
 FORMAT = 2  # another number where a field of Facts means something else; a file that lacks one is not used
+UNUSED = 30 * 24 * 3600  # seconds after which a file of the cache that nobody has used is deleted
 _SPARE = 10_000  # samples that are kept although they were not asked for: they may be of another split
 
 
@@ -59,6 +61,9 @@ class ScanCache:
         facts = self._asked if len(known) > 4 * len(self._asked) + _SPARE else {**known, **self._asked}
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            for other in self.path.parent.glob("scan-*.npz"):
+                if time.time() - other.stat().st_mtime > UNUSED:
+                    other.unlink()
             handle, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
             try:
                 with os.fdopen(handle, "wb") as file:
@@ -70,6 +75,8 @@ class ScanCache:
                 raise
 
     def _load(self) -> dict[bytes, Facts]:
+        with contextlib.suppress(OSError):
+            os.utime(self.path)
         try:
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 stamps = [each.tobytes() for each in file["stamps"]]

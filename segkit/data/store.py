@@ -2,7 +2,8 @@
 
 The file holds image and mask of each sample as they are, uint8, then the index of them as JSON, its length and a mark.
 It lies in the cache folder (:mod:`segkit.data.scan_cache`) and may be deleted at any time. It is made anew when a
-file's name, size or time has changed, or the version of what reads them.
+file's name, size or time has changed, or the version of what reads them. Of the images in a folder one copy is kept:
+what was decoded of them for other splits, sizes or labels goes when another is made, unless a run uses it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import math
 import os
 import shutil
 import sys
+import time
+import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,11 @@ from segkit.data.sample import Sample
 from segkit.data.samples import Samples
 from segkit.data.stamps import files_of, has_files, reading_of, stamps_of
 from segkit.errors import DataError, WriteError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 2  # another number where another code reads other pixels from the same files
 _MARK = b"segkit01"
@@ -63,6 +71,7 @@ class StoredSamples(Samples):
         return Sample(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask), self._names[index])
 
     def _open(self) -> None:
+        _use(self)
         index = _index_of(self.path)
         if index is None or index["key"] != self.key:
             raise DataError(f"{self.path} is damaged, or was replaced by another run's; start again")
@@ -100,14 +109,15 @@ def stored(samples: Samples, sizes: Sequence[tuple[int, int]], description: str,
         with _alone(path, progress):
             index = _index_of(path)
             if index is None or index["key"] != key:
+                _drop_others(path)
                 _refuse_full_disk(path, bytes_of(samples, sizes))
                 _write(samples, path, key, description, progress)
+            return StoredSamples(samples, path, key)
     except OSError as error:
         raise WriteError(
             f'{path} could not be written: {error.strerror or error}; data.cache = "none" does without, '
             "SEGKIT_CACHE=... puts it elsewhere"
         ) from error
-    return StoredSamples(samples, path, key)
 
 
 def can_be_stored(samples: Samples) -> bool:
@@ -122,13 +132,39 @@ def bytes_of(samples: Samples, sizes: Sequence[tuple[int, int]]) -> int:
 
 def _place(samples: Samples) -> tuple[Path, str]:
     """The file of a split, and what stands in it: one of files that have changed takes the place of the old one."""
-    name = hashlib.sha256(f"{reading_of(samples.dataset)} {samples.resize}".encode(errors="surrogateescape"))
-    for files in files_of(samples.dataset):
-        name.update("\0".join(map(os.path.abspath, files)).encode(errors="surrogateescape"))
+    paths = [os.path.abspath(file) for files in files_of(samples.dataset) for file in files]  # noqa: PTH100
+    place = _digest(*sorted({os.path.dirname(path) for path in paths}))  # noqa: PTH120
+    name = _digest(reading_of(samples.dataset), str(samples.resize), *paths)
     key = hashlib.sha256(f"{FORMAT} {segkit.__version__} {PIL.__version__}".encode())
     for stamp in stamps_of(samples.dataset):
         key.update(stamp or b"")
-    return scan_cache.folder() / f"decoded-{name.hexdigest()[:24]}.bin", key.hexdigest()
+    return scan_cache.folder() / f"decoded-{place}-{name}.bin", key.hexdigest()
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode(errors="surrogateescape")).hexdigest()[:24]
+
+
+def _use(samples: StoredSamples) -> None:
+    """Keep a file from being dropped as long as its samples live; Windows does so itself."""
+    descriptor = os.open(samples.path, os.O_RDONLY)
+    weakref.finalize(samples, os.close, descriptor)
+    with suppress(OSError):  # a file system without locks, or somebody else's file
+        if fcntl:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        os.utime(samples.path)
+
+
+def _drop_others(path: Path) -> None:
+    """Delete what was decoded of the files in the same folders, or was not used for long, and is not in use."""
+    place = path.name.rpartition("-")[0]
+    for other in path.parent.glob("decoded-*.bin"):
+        with suppress(OSError), other.open("rb") as file:
+            old = time.time() - os.fstat(file.fileno()).st_mtime > scan_cache.UNUSED
+            if other != path and (old or other.name.rpartition("-")[0] == place):
+                if fcntl:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                other.unlink()
 
 
 @contextmanager

@@ -187,3 +187,16 @@ def test_what_is_kept_comes_back_as_it_was() -> None:
         back = _unpacked(Facts, _packed(Facts, values), len(values))
         assert repr(back) == repr(values)
         assert [[type(part) for part in each] for each in back] == [[type(part) for part in each] for each in values]
+
+
+def test_a_file_that_nobody_has_used_for_long_goes(scanned: Scanned, cache: Path) -> None:
+    assert scanned() == EXPECTED
+    (own,) = cache.iterdir()
+    old, recent = cache / "scan-0123.npz", cache / "scan-4567.npz"
+    for path in (own, old, recent):
+        path.touch()
+    for path in (own, old):
+        os.utime(path, (1, 1))
+    write_mask(cache.parent, 5, 200)
+    scanned()  # which reads its own first
+    assert {*cache.iterdir()} == {own, recent}

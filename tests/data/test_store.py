@@ -103,7 +103,7 @@ def test_other_samples_sizes_or_labels_are_in_other_files(files: PairedFiles) ->
     fewer = Subset(files, [1, 3])
     relabelled = PairedFiles(files.pairs, classes=files.classes, palette=files.palette, values={0: 0, 1: 2, 2: 1})
     every = [Samples(files), Samples(files, 0.5), Samples(fewer), Samples(relabelled)]
-    held = [stored(each, [(1, 1)] * len(each), "", False) for each in every]
+    held = [stored(each, [(1, 1)] * len(each), "", False) for each in every]  # all are in use
     assert len({each.path for each in held}) == 4
     assert all(equal(one, other) for one, other in zip(held, every, strict=True))
 
@@ -159,3 +159,27 @@ def test_it_must_be_known_when_files_change(files: PairedFiles) -> None:
     assert can_be_stored(Samples(files))
     assert can_be_stored(Samples(Subset(files, [0])))
     assert not can_be_stored(Samples(Generated()))  # type: ignore[arg-type]
+
+
+def test_one_copy_of_the_files_is_kept_and_what_is_in_use(files: PairedFiles, tmp_path: Path) -> None:
+    def copies() -> list[str]:
+        return sorted(path.name for path in (tmp_path / "cache").glob("decoded-*.bin"))
+
+    elsewhere = tmp_path / "cache" / "decoded-0123-4567.bin"  # of other folders
+    for seed in range(4):  # as many splits of the same images
+        parts = [
+            Samples(Subset(files, [seed])),
+            Samples(Subset(files, [each for each in range(4) if each != seed])),
+        ]
+        held = [stored(each, SIZES[: len(each)], "", False) for each in parts]
+        elsewhere.touch()
+        assert copies() == sorted([elsewhere.name, *(each.path.name for each in held)])
+        assert all(equal(one, other) for one, other in zip(held, parts, strict=True))
+        child: StoredSamples = pickle.loads(pickle.dumps(held[0]))  # a loader's, which begins later
+        assert equal(child, parts[0])
+        del held, child
+    stored(Samples(files), SIZES, "", False)
+    assert len(copies()) == 2
+    os.utime(elsewhere, (1, 1))  # not used for long
+    stored(Samples(files, 0.5), SIZES, "", False)
+    assert len(copies()) == 1
