@@ -34,6 +34,11 @@ class DataSettings(Settings):
     on_bad: Literal["stop", "skip"] = Field(
         "stop", description="skip leaves out what cannot be used, with a warning that names it"
     )
+    scan: Literal["all", "once"] = Field(
+        "all",
+        description="of a dataset that does not name its files: read all of it at each start, or once, and then believe "
+        "what was found, if eight samples of each split are as they were",
+    )
     allow_leaks: bool = Field(False, description="go on although the same picture is in two splits")
 
 

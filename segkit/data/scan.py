@@ -24,11 +24,12 @@ from segkit.data.places import Places
 from segkit.data.read import quiet_pillow
 from segkit.data.sample import Dataset
 from segkit.data.scan_cache import ScanCache
-from segkit.data.stamps import has_files, reading_of, stamps_of
+from segkit.data.stamps import has_files, reading_of, stamps_of, unproven_stamps_of
 from segkit.data.subset import Subset
 from segkit.errors import Fault, LabelError
 from segkit.settings import DataSettings
 
+SPOTS = 8  # samples of a split that are read again where the others are believed to be as they were
 SKIP = 'data.on_bad = "skip" goes on without the files that cannot be used'
 
 
@@ -99,12 +100,23 @@ def scan_splits(
     settings = settings or DataSettings()
     caches: dict[str, ScanCache] = {}
     noted: dict[str, list[Facts | list[Fault]]] = {}
+    believed: dict[str, str] = {}
     stamps = {name: stamps_of(dataset) for name, dataset in splits.items()}
     often = Counter(stamp for those in stamps.values() for stamp in those)  # several samples of one file
     try:
         for name, dataset in splits.items():
             own = [None if often[stamp] > 1 else stamp for stamp in stamps[name]]
-            noted[name] = _noted(dataset, name, _cache(dataset, caches), own, progress)
+            cache = _cache(dataset, caches)
+            if cache is None and settings.scan == "once":
+                own = unproven_stamps_of(dataset, name)
+                cache = caches[name] = ScanCache(f"once {name} {type(dataset).__qualname__} {len(dataset)}")
+                if _as_before(dataset, name, cache, own):
+                    believed[name] = (
+                        f'only {SPOTS} of {len(dataset)} samples were read anew, as data.scan = "once" has it'
+                    )
+                else:
+                    cache.forget()
+            noted[name] = _noted(dataset, name, cache, own, progress)
     finally:  # what was read before Ctrl-C need not be read again
         for cache in caches.values():
             cache.save()
@@ -117,7 +129,8 @@ def scan_splits(
         kept[name] = dataset if len(usable) == len(noted[name]) else Subset(dataset, list(usable))
         wrong[name] = [fault for each in noted[name] if not isinstance(each, Facts) for fault in each]
     # without its partner a file is never skipped: which images are dealt to which split would depend on it
-    found = findings.of_faults(faults or {}, facts, splits)
+    found = [Finding("believed", "warning", name, text) for name, text in believed.items()]
+    found += findings.of_faults(faults or {}, facts, splits)
     found += findings.of_faults(wrong, facts, splits, settings.on_bad)
     empty = {name: dataset for name, dataset in splits.items() if not (faults or {}).get(name)}  # else it was told why
     found += findings.of_nothing(empty, facts, settings.on_bad)
@@ -139,7 +152,7 @@ def _noted(
     noted: dict[int, Facts | list[Fault]] = {index: each for index, each in enumerate(known) if each}
     unread = [index for index in range(len(dataset)) if index not in noted]
     # decoding releases the interpreter; a dataset that names no files may hold one that it reads on in
-    pool = ThreadPoolExecutor(cores() if cache else 1)
+    pool = ThreadPoolExecutor(cores() if has_files(dataset) else 1)
     try:
         with quiet_pillow():
             results = pool.map(lambda index: look_at(dataset, index, split), unread)
@@ -157,6 +170,18 @@ def _noted(
         each._replace(name=names[index]) if names and isinstance(each, Facts) else each
         for index, each in enumerate(facts)
     ]
+
+
+def _as_before(dataset: Dataset, split: str, cache: ScanCache, stamps: Sequence[bytes | None]) -> bool:
+    """Whether a split is known, and those of its samples that are read anew are as they were noted."""
+    known = [cache.get(stamp) if stamp else None for stamp in stamps]
+    for index in sorted({round(part * (len(known) - 1) / (SPOTS - 1)) for part in range(SPOTS)}) if known else ():
+        was, now = known[index], look_at(dataset, index, split)
+        if not (was and isinstance(now, Facts) and was.counts.tolist() == now.counts.tolist()):
+            return False
+        if was.fingerprint.digest != now.fingerprint.digest:
+            return False
+    return len(known) > SPOTS and all(known)
 
 
 def _cache(dataset: Dataset, caches: dict[str, ScanCache]) -> ScanCache | None:

@@ -45,6 +45,10 @@ class ScanCache:
             self._asked[stamp] = found
         return found
 
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self._known = {}
+
     def add(self, stamp: bytes, facts: Facts) -> None:
         """Keep what was read."""
         self._asked[stamp] = facts

@@ -18,8 +18,9 @@ from segkit.config import read_config
 from segkit.data import scan as scanning
 from segkit.data import scan_cache
 from segkit.data.sample import Sample
-from segkit.data.scan import Scan, scan_splits
+from segkit.data.scan import SPOTS, Scan, scan_splits
 from segkit.errors import DataError, LabelError
+from segkit.settings import DataSettings
 from segkit_folder.dataset import FolderDataset
 
 Check = Callable[..., Scan]
@@ -451,3 +452,50 @@ def test_no_error_follows_from_another_where_no_image_finds_its_mask(root: Path,
         check()
     assert str(caught.value).endswith('; set mask_suffix = "_net"')
     assert len(str(caught.value).splitlines()) == 1
+
+
+class InMemory:
+    """A dataset of a person's own that names no files."""
+
+    classes, palette, ignore_index = ("a", "b"), ((0, 0, 0), (9, 9, 9)), 255
+
+    def __init__(self, first: int = 0, count: int = 40) -> None:
+        self.first, self.count, self.read = first, count, 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:
+        self.read += 1
+        random = np.random.default_rng(self.first + index)
+        image = torch.from_numpy(random.integers(0, 256, (3, 16, 16), np.uint8))
+        return Sample(image, torch.from_numpy(random.integers(0, 2, (16, 16), np.uint8)), str(index))
+
+
+def test_a_dataset_that_names_no_files_is_read_once_where_that_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "cache"))
+    once = DataSettings(scan="once")
+
+    def scanned(first: int = 0, settings: DataSettings = once) -> tuple[Scan, int]:
+        dataset = InMemory(first)
+        scan = scan_splits({"train": dataset}, settings, progress=False)
+        return scan, dataset.read
+
+    whole, read = scanned(settings=DataSettings())
+    assert read == 40
+    assert scanned(settings=DataSettings())[1] == 40  # nothing is believed unasked
+    assert scanned()[1] == 41  # the first sample, of which nothing is known, and then all
+    again, read = scanned()
+    assert read == SPOTS
+    assert again.pixels("train").tolist() == whole.pixels("train").tolist()
+    assert texts(again, "warning") == 'train: only 8 of 40 samples were read anew, as data.scan = "once" has it'
+    other, read = scanned(first=1000)  # another attribute, another data set
+    assert read == 41
+    assert other.pixels("train").tolist() != whole.pixels("train").tolist()
+    monkeypatch.setattr(np.random, "default_rng", lambda seed, real=np.random.default_rng: real(seed + 5000))
+    changed, read = scanned()  # the same attributes, other pixels
+    assert read == 41
+    assert texts(changed, "warning") == ""
+    assert changed.pixels("train").tolist() != whole.pixels("train").tolist()
