@@ -36,8 +36,8 @@ class DataSettings(Settings):
     )
     scan: Literal["all", "once"] = Field(
         "all",
-        description="of a dataset that does not name its files: read all of it at each start, or once, and then believe "
-        "what was found, if eight samples of each split are as they were",
+        description="a dataset that does not name its files is read whole at each start; or once, and then believed if "
+        "eight samples of each split are as they were",
     )
     allow_leaks: bool = Field(False, description="go on although the same picture is in two splits")
 
