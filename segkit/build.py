@@ -7,18 +7,20 @@ anything heavy is imported.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from segkit import source
 from segkit.errors import ConfigError, PluginError, SegkitError, did_you_mean
 from segkit.foreign import cause
 from segkit.options import Option, checked
-from segkit.registry import Component
+from segkit.registry import Component, Registry
 from segkit.source import MISSING, Facts, Parameter
 
 _GIVEN = ("num_classes", "ignore_index", "classes", "in_channels")
@@ -76,6 +78,33 @@ def describe(component: Component) -> Description:
     )
     own = facts.docstrings[0]
     return Description(_first_sentence(own), _SECTION.sub("", own).strip(), tuple(options))
+
+
+def option_that_takes(registry: Registry, name: str) -> str:
+    """What to say of a name that is no component's and a value of a component's option: ``deeplabv3plus`` of smp's.
+
+    An option's values are the quoted words of its text in the docstring.
+    """
+    for component in registry.components():
+        with contextlib.suppress(SegkitError):
+            for option in describe(component).settable:
+                words = re.findall(r'"([\w-]+)"', option.text)
+                kin = [word for word in words if _stem(word) == _stem(name.lower())]  # resnet50 beside resnet34
+                close = get_close_matches(name.lower(), words, n=1, cutoff=0.7)
+                if kin or close:
+                    value = name if kin else close[0]
+                    short = registry.shortest_name(component)
+                    table = {"loss": "loss.0", "metric": "metric.0"}.get(component.kind, component.kind)
+                    return (
+                        f"there is no {component.kind} '{name}'; {short} has it, by its option {option.name}: "
+                        f"{table}.name={short} {table}.{option.name}={value}"
+                    )
+    return ""
+
+
+def _stem(word: str) -> str:
+    found = re.match(r"[a-z]{4,}", word)
+    return found[0] if found else word
 
 
 def given_names(kind: str) -> tuple[str, ...]:

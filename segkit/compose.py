@@ -26,6 +26,7 @@ from segkit.data.class_weights import class_weights
 from segkit.data.faults import gathered
 from segkit.data.findings import Finding
 from segkit.data.labels import LabelCounts
+from segkit.data.main_guard import refuse_unguarded
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Scan, scan_splits
 from segkit.data.subset import Subset, as_dataset
@@ -82,6 +83,7 @@ def run_config(
 
     ``stop`` are the signals that end it, if they are caught; ``quiet`` prints results and warnings only.
     """
+    refuse_unguarded(settings.train.workers)
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopSignals())
         world = stack.enter_context(joined(settings.train.device))

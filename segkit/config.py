@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from segkit.build import check_options
-from segkit.errors import ComponentNotFound, ConfigError, did_you_mean
+from segkit.build import check_options, option_that_takes
+from segkit.errors import ComponentNotFound, ConfigError, did_you_mean, first_few
 from segkit.overrides import Overrides, Written, apply_overrides, read_options
 from segkit.registry import Registry, datasets, losses, metrics, models
-from segkit.settings import RENAMED, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
+from segkit.settings import RENAMED, TABLES, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 
 _DEEPEST = 20
 BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
@@ -30,12 +30,6 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 COMPONENTS = {"dataset": datasets, "model": models}
 LISTS = {"loss": losses, "metric": metrics}
-TABLES: dict[str, type[Settings]] = {
-    "data": DataSettings,
-    "augment": AugmentSettings,
-    "train": TrainSettings,
-    "output": OutputSettings,
-}
 
 
 @dataclass(frozen=True)
@@ -149,8 +143,25 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
         line = path.read_text("utf-8-sig").splitlines()[int(place[1]) - 1] if place else ""
         hint = f"; {BACKSLASH}" if re.search(r"\"[^\"]*\\", line) else ""
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
+    except IsADirectoryError as error:
+        raise ConfigError(_no_config(path)) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+        raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _no_config(folder: Path) -> str:
+    """What to say of a folder in the place of a config."""
+    if (folder / "run.json").is_file():
+        return (
+            f"{folder} is the folder of a run, and a config is wanted, a TOML file; evaluate, predict and report "
+            "take the folder of a run"
+        )
+    files = [path.name for path in sorted(folder.glob("*.toml"))]
+    there = f"; there are {first_few(files)} in it" if files else ""
+    return (
+        f"{folder} is a folder, and a config is wanted, a TOML file{there or '; '}"
+        f"{'' if there else 'it names the data, as dataset.root does for the dataset folder (see show dataset folder)'}"
+    )
 
 
 def _impossible(tables: Mapping[str, Any]) -> list[str]:
@@ -253,7 +264,7 @@ def _choice(registry: Registry, key: str, table: Any, problems: list[str], where
     try:
         component = registry.find(name)
     except ComponentNotFound as error:
-        problems.append(f"{where}.name: {error}")
+        problems.append(f"{where}.name: {option_that_takes(registry, name) or error}")
         return None
     options = read_options(component, options)
     if isinstance(table, dict):

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from segkit.build import create
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL
 from segkit.engine import checkpoint
-from segkit.engine.folder import read_json
-from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError
+from segkit.engine.folder import no_run, read_json, runs_in
+from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, first_few
 from segkit.inference.predictor import Predictor
 from segkit.model.weights import is_dense
 from segkit.registry import models
@@ -93,7 +93,9 @@ def load(
 def _weights_in(folder: Path) -> Path:
     found = next((folder / name for name in FILES if (folder / name).exists()), None)
     if found is None:
-        raise RunFolderError(f"{folder} holds no weights ({', '.join(FILES)}); is it the folder of a run?")
+        runs = [str(run) for run in runs_in(folder)]
+        which = f"runs are {first_few(runs)}" if runs else "is it the folder of a run?"
+        raise RunFolderError(f"{folder} holds no weights ({', '.join(FILES)}); {which}")
     return found
 
 
@@ -108,6 +110,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         except Exception as error:  # SafetensorError, OSError, and KeyError for a type that torch has not
             raise CheckpointError(f"{path} is damaged: {error}") from error
     if path.suffix != ".pt":
+        if path.suffix == ".toml":
+            raise RunFolderError(no_run(path))
         raise CheckpointError(f"{path} is none of {', '.join(FILES)}; give a run folder, or one of these in it")
     state = checkpoint.load(path)
     average = state.get("average")  # the moving average is what was evaluated

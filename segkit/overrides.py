@@ -12,6 +12,7 @@ from segkit.build import describe
 from segkit.errors import SegkitError
 from segkit.options import checked
 from segkit.registry import Component
+from segkit.settings import path_of
 
 Overrides = Sequence[str] | Mapping[str, Any]
 
@@ -36,7 +37,10 @@ def apply_overrides(tables: dict[str, Any], overrides: Overrides, lists: Collect
     for path, value in pairs:
         keys = path.split(".")
         if (len(keys) < 2 and path != "plugins") or not all(keys) or value is _NOTHING:  # plugins stands in no table
-            problems.append(f"{path}: an override is written table.key=value, as in train.epochs=3")
+            meant = path_of(path) if len(keys) < 2 else path
+            told = "..." if value is _NOTHING else value
+            example = f"{meant}={told}" if meant else "train.epochs=3"
+            problems.append(f"{path}: an override is written table.key=value, as in {example}")
             continue
         place: Any = tables
         for depth, key in enumerate(keys[:-1]):

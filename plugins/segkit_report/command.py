@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from segkit.cli.output import add_output_options, print_json
 
@@ -17,7 +18,7 @@ class Compare:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """The runs, and how to print."""
-        parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder")
+        parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, or a folder of runs: all of them")
         parser.add_argument("--html", metavar="FILE", help="write a page for a browser too, with curves and classes")
         add_output_options(parser, document="runs, each with settings, splits and costs, and differences")
 
@@ -26,12 +27,25 @@ class Compare:
         """Read the folders, print, write."""
         from pathlib import Path
 
-        from segkit.errors import printable
+        from segkit.engine.folder import runs_in
+        from segkit.errors import RunFolderError, printable
         from segkit_report.differences import differences
-        from segkit_report.facts import read_run
+        from segkit_report.facts import RunFacts, read_run
         from segkit_report.tables import tables
 
-        runs = [read_run(place) for place in {Path(place).resolve(): place for place in arguments.runs}.values()]
+        found: dict[Path, RunFacts] = {}
+        for place in map(Path, arguments.runs):
+            inside = [] if (place / "run.json").exists() else runs_in(place)
+            for each in inside or [place]:
+                try:
+                    found[each.resolve()] = read_run(str(each))
+                except RunFolderError as error:
+                    if not inside:
+                        raise
+                    print(f"left out: {printable(error)}", file=sys.stderr)  # one that has just begun
+        runs = list(found.values())
+        if not runs:
+            raise RunFolderError(f"{', '.join(arguments.runs)}: no run there has ended an epoch")
         changed = differences([run.settings for run in runs])
         if arguments.html:
             from segkit_report.page import write_comparison

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from segkit.engine.folder import read_json
+from segkit.engine.folder import no_run, read_json
 from segkit.errors import RunFolderError
 
 COSTS = ("best_epoch", "seconds", "images_per_second", "peak_memory_bytes", "precision", "device")
@@ -45,7 +45,7 @@ def read_run(place: str) -> RunFacts:
     """
     folder = Path(place)
     if not folder.is_dir():
-        raise RunFolderError(f"{folder} is {'a file' if folder.exists() else 'no folder'}; give the folder of a run")
+        raise RunFolderError(no_run(folder))
     record = read_json(folder / "run.json")
     config = record.get("config")
     if not isinstance(config, dict):

@@ -24,7 +24,7 @@ import segkit
 from segkit.build import summary
 from segkit.cli.output import as_options
 from segkit.cli.text import columns, fitted
-from segkit.errors import PluginError, SegkitError, did_you_mean, printable
+from segkit.errors import ComponentNotFound, PluginError, SegkitError, did_you_mean, printable
 from segkit.foreign import cause
 from segkit.registry import commands
 
@@ -37,6 +37,8 @@ STATUSES = """exit status:
   129, 130, 143  stopped by a closed terminal, Ctrl-C or SIGTERM; a run is saved
   141            whoever read the output has left, as in `segkit list | head -1`
 """
+MEANT = {"train": "run", "fit": "run", "resume": "run", "infer": "predict", "inference": "predict"}
+MEANT |= dict.fromkeys(("test", "val", "validate", "eval", "score"), "evaluate") | {"benchmark": "bench"}
 GRACE = 2.0  # seconds for the first process to say what is wrong: torchrun ends it as soon as another one has left
 
 
@@ -99,7 +101,7 @@ def _run(arguments: Sequence[str]) -> int:
     if at == len(arguments):
         parser.print_help()
         return 0
-    component = commands.find(arguments[at])
+    component = commands.find(_command(arguments[at]))
     command = component.load()
     parser = _Command(
         f"{program} {arguments[at]}",
@@ -123,6 +125,17 @@ def _run(arguments: Sequence[str]) -> int:
     return int(status or 0)
 
 
+def _command(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        ComponentNotFound: it is what other tools call a command of another name.
+    """
+    if name in MEANT and not commands.matches(name):
+        raise ComponentNotFound(f"there is no command '{name}'; did you mean '{MEANT[name]}'? `{MEANT[name]} --help`")
+    return name
+
+
 class _Command(argparse.ArgumentParser):
     """Says what an option was probably meant to be, and asks for nothing that may be left out."""
 
@@ -132,7 +145,14 @@ class _Command(argparse.ArgumentParser):
                 message = message.replace(f", {action.metavar or action.dest}", "")
         unknown, _, given = message.partition(": ")
         if unknown == "unrecognized arguments":
-            message += did_you_mean(given.split()[0].partition("=")[0], self._option_string_actions)
+            from segkit.settings import path_of  # pydantic takes a while
+
+            option, _, value = given.split()[0].partition("=")
+            value = value or next(iter(given.split()[1:]), "...")
+            takes_overrides = any(action.dest == "overrides" for action in self._actions)
+            path = path_of(option) if takes_overrides and option.startswith("--") else ""
+            close = did_you_mean(option, self._option_string_actions)
+            message += f"; what a config holds is set as {path}={value}" if path else close
         super().error(message)
 
 

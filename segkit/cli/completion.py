@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from segkit.build import describe, summary
-from segkit.config import COMPONENTS, LISTS, TABLES
+from segkit.config import COMPONENTS, LISTS
 from segkit.plugins import table
 from segkit.registry import PLURALS, REGISTRIES, commands
+from segkit.settings import TABLES
 
 Completer = Callable[..., Iterable[str]]
 LOSS_SCALE = "scale"  # the one key of a component that is the config's own

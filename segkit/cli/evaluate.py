@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from segkit.cli.output import add_output_options, messages, print_json
-from segkit.errors import printable
+from segkit.errors import ConfigError, printable
 
 
 class Evaluate:
@@ -30,6 +30,9 @@ class Evaluate:
         from segkit.engine.console import final_table
         from segkit.evaluation import evaluate_run
 
+        for word in arguments.overrides:
+            if word in ("train", "val", "test"):
+                raise ConfigError(f"{word}: a split is given as --split {word}")
         with messages(aside=arguments.json, quiet=arguments.quiet):
             scores = evaluate_run(arguments.run, arguments.split or (), arguments.overrides)
         if arguments.json:

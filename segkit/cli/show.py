@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from segkit.build import Description, describe
+from segkit.build import Description, describe, option_that_takes
 from segkit.cli.output import add_output_options, print_json
 from segkit.cli.text import fitted, paragraph
 from segkit.errors import ComponentNotFound, did_you_mean, printable
@@ -45,7 +45,7 @@ class Show:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Prints the component."""
-        from segkit.config import TABLES  # pydantic takes a while
+        from segkit.settings import TABLES  # pydantic takes a while
 
         if arguments.kind is None and arguments.name in TABLES:
             if arguments.json:
@@ -111,7 +111,7 @@ def _of_any_kind(name: str) -> Component:
     if kinds:
         which = " or ".join(f"'show {kind} {name}'" for kind in kinds)
         raise ComponentNotFound(f"'{name}' is the name of several components; say which: {which}")
-    from segkit.config import TABLES
+    from segkit.settings import TABLES
 
     known = [*TABLES, *PLURALS, *(known for registry in REGISTRIES.values() for known in registry)]
     if name in PLURALS:
@@ -119,6 +119,8 @@ def _of_any_kind(name: str) -> Component:
     first = name.partition(".")[0]
     if first in TABLES:
         raise ComponentNotFound(f"'{name}' is no component; `show {first}` tells the keys of the table [{first}]")
+    if option := option_that_takes(REGISTRIES["model"], name):
+        raise ComponentNotFound(option)
     raise ComponentNotFound(f"there is no component '{name}'{did_you_mean(name, known) or '.'} `list` prints them all.")
 
 

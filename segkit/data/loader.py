@@ -23,6 +23,7 @@ from torch.utils.data import Dataset as TorchDataset
 from segkit.data import augment
 from segkit.data.batch import Batch
 from segkit.data.cores import own_cores
+from segkit.data.main_guard import refuse_unguarded
 from segkit.data.normalise import MEAN_PIXEL
 from segkit.data.order import BatchOrder, EvaluationOrder, Key, Stream
 from segkit.data.places import Places
@@ -132,6 +133,7 @@ def training_loader(
     samples: Samples, draws: Draws, order: BatchOrder, *, workers: int, device: torch.device
 ) -> DataLoader[Batch]:
     """A loader of training batches, in an order whose ``epoch`` and ``start`` are set before each pass."""
+    refuse_unguarded(workers)
     return DataLoader(
         TrainingViews(samples, draws),  # type: ignore[arg-type]
         batch_sampler=order,
@@ -149,6 +151,7 @@ def evaluation_loader(
     samples: Samples, order: EvaluationOrder, *, workers: int, device: torch.device
 ) -> DataLoader[list[Batch]]:
     """A loader of lists of equal-sized batches, in the given order."""
+    refuse_unguarded(workers)
     return DataLoader(
         EvaluationViews(samples),  # type: ignore[arg-type]
         batch_sampler=order,

@@ -12,6 +12,7 @@ from typing import Any
 
 from segkit.data.findings import of_crops
 from segkit.data.loader import shut_down
+from segkit.data.main_guard import refuse_unguarded
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, collapse, record
@@ -66,6 +67,7 @@ def train_and_evaluate(
             before the first step nothing is written.
         Interrupted: by SIGTERM or Ctrl-C, which is a KeyboardInterrupt; the state is saved.
     """
+    refuse_unguarded(job.train.workers)
     with ExitStack() as stack:
         if stop is None:
             stop = stack.enter_context(StopSignals())

@@ -118,6 +118,8 @@ def read_json(path: Path) -> dict[str, Any]:
         RunFolderError: it is missing or damaged.
     """
     try:
+        if path.parent.is_file():
+            raise RunFolderError(no_run(path.parent))
         if path.exists() and not path.is_file():
             raise OSError("it is no regular file")
         with path.open("rb") as file:
@@ -126,9 +128,9 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
         content = json.loads(text)
     except FileNotFoundError as error:
-        raise RunFolderError(f"{path.parent} is no run folder: it holds no {path.name}") from error
+        raise RunFolderError(no_run(path.parent, path.name)) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise RunFolderError(f"{path} cannot be read: {error}") from error
+        raise RunFolderError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} does not hold an object")
     tables = content.get("config") if path.name == "run.json" else None
@@ -137,6 +139,21 @@ def read_json(path: Path) -> dict[str, Any]:
         for old in keys & found.keys() if isinstance(found, dict) else ():
             found[keys[old]] = found.pop(old)
     return content
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folders of runs that lie in a folder, by name."""
+    return sorted(path.parent for path in folder.glob("*/run.json"))
+
+
+def no_run(place: Path, lacking: str = "run.json") -> str:
+    """What to say of a place that is no run's folder."""
+    if place.suffix == ".toml" and place.is_file():
+        return f"{place} is a config; give the folder of a run, which `run {place}` makes"
+    if not place.is_dir():
+        return f"{place} is {'a file' if place.exists() else 'no folder'}; give the folder of a run"
+    runs = [str(run) for run in runs_in(place)]
+    return f"{place} is no run folder: it holds no {lacking}" + (f"; runs are {first_few(runs)}" if runs else "")
 
 
 def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:

@@ -34,7 +34,8 @@ class Smp(nn.Module):
     Args:
         num_classes: Channels of the logits.
         in_channels: Channels of the image; 3 for RGB.
-        architecture: "unet", "unetplusplus", "fpn", "deeplabv3plus", "segformer", "dpt", ...
+        architecture: "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "deeplabv3",
+            "deeplabv3plus", "upernet", "segformer" or "dpt".
         encoder: "resnet34" (smp's own default), "efficientnet-b0", "mit_b0", ..., or "tu-" and a model of timm.
         weights: "imagenet" or another set the encoder has (for "tu-" the set is part of the name), fetched from the
             Hugging Face hub; or a local .pth or .safetensors file with the encoder's weights. None trains from scratch.

@@ -583,3 +583,52 @@ def test_nothing_heavy_is_imported_to_answer(arguments: str, tmp_path: Path) -> 
     )
     words = [word.replace("CONFIG", str(tmp_path / "empty.toml")) for word in arguments.split()]
     subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("train mine.toml", "there is no command 'train'; did you mean 'run'?"),
+        ("test runs/a", "there is no command 'test'; did you mean 'evaluate'?"),
+        ("run CONFIG --epochs 3", "unrecognized arguments: --epochs 3; what a config holds is set as train.epochs=3"),
+        ("run CONFIG --batch-size=4", "is set as train.batch_size=4"),
+        ("run CONFIG --model unet", "is set as model.name=unet"),
+        ("check CONFIG --root data", "is set as dataset.root=data"),
+        ("run CONFIG epochs=3", "epochs: an override is written table.key=value, as in train.epochs=3"),
+        ("run CONFIG lr=0.1 crop=64", "as in train.lr=0.1"),
+        ("run CONFIG loss=dice", "as in loss.0.name=dice"),
+        ("run CONFIG model.name=deeplabv3plus", "model.name=smp model.architecture=deeplabv3plus"),
+        ("run CONFIG model.name=DeepLab", "there is no model 'DeepLab'; smp has it, by its option architecture"),
+        ("run CONFIG model.name=resnet50", "model.name=smp model.encoder=resnet50"),
+        ("show segformer", "smp has it, by its option architecture"),
+        ("evaluate CONFIG", "mine.toml is a config; give the folder of a run, which `run "),
+        ("evaluate .", "is no run folder: it holds no run.json; runs are a, b"),
+        ("evaluate a train", "train: a split is given as --split train"),
+        ("predict CONFIG photo.jpg --out masks", "mine.toml is a config; give the folder of a run"),
+        ("predict . photo.jpg --out masks", "holds no weights (model.safetensors, best.pt, last.pt); runs are a, b"),
+        ("export CONFIG --to onnx", "mine.toml is a config; give the folder of a run"),
+        ("report CONFIG", "mine.toml is a config; give the folder of a run"),
+        ("report .", "runs are a, b"),
+        ("compare CONFIG", "mine.toml is a config; give the folder of a run"),
+        ("run a", "a is the folder of a run, and a config is wanted, a TOML file"),
+        ("run .", ". is a folder, and a config is wanted, a TOML file; there are mine.toml in it"),
+        ("check pictures", "pictures is a folder, and a config is wanted, a TOML file; it names the data"),
+    ],
+)
+def test_what_is_nearly_right_is_answered_with_what_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text('[dataset]\nname = "shapes"\n[model]\nname = "unet"\n[[loss]]\nname = "dice"\n')
+    for name in ("a", "b", "pictures"):
+        Path(name).mkdir()
+    for name in ("a", "b"):
+        (Path(name) / "run.json").write_text("{}")
+    try:
+        status: Any = main(line.replace("CONFIG", "mine.toml").split())
+    except SystemExit as left:
+        status = left.code
+    err = capsys.readouterr().err
+    assert status == 2
+    assert told in " ".join(err.split())
+    assert "Errno" not in err

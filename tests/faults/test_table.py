@@ -63,7 +63,7 @@ ROWS = {
     "F52": "the same folder on two systems",
 }
 GPU_ALONE = {"F31", "F36", "F37", "F46"}  # of these nothing can be shown without a card
-TO_COME = {"F47", "F48", "F49", "F50", "F51", "F52"}
+TO_COME = {"F48", "F49", "F50", "F51", "F52"}
 GPU_TOO = {"F35"}  # on the CPU, and on a card
 
 

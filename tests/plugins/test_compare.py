@@ -155,3 +155,15 @@ def test_folders_that_are_no_runs(files, message, tmp_path, capsys):
     assert message in printed.err
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
+
+
+def test_a_folder_of_runs_is_all_of_them(runs, tmp_path, capsys):
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "run.json").write_text('{"config": {}}')
+    assert {str(Path(run).parent) for run in runs} == {str(tmp_path)}
+    assert main(["compare", *runs]) == 0
+    expected = capsys.readouterr().out
+    assert main(["compare", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert sorted(printed.out.splitlines()) == sorted(expected.splitlines())
+    assert printed.err == f"left out: {tmp_path / 'begun'}: no epoch of this run has ended yet\n"

@@ -1,0 +1,48 @@
+"""A script that starts processes which run it anew has to hold its calls back from them: ``__name__ == "__main__"``."""
+
+from __future__ import annotations
+
+import ast
+import multiprocessing
+import sys
+from pathlib import Path
+from types import FrameType
+
+from segkit.errors import ConfigError
+
+GUARD = 'put the call of segkit under `if __name__ == "__main__":`, or set workers=0'
+
+
+def refuse_unguarded(workers: int | str) -> None:
+    """Refuse to start processes, where each would begin by running the script that is under way, and start its own.
+
+    So it is with the start methods spawn (Windows, macOS) and forkserver (Linux from Python 3.14 on); a process that is
+    forked runs nothing anew, and neither does one that a notebook starts.
+
+    Raises:
+        ConfigError: a script has no guard around its call, or this is such a process already.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # true while a new process runs the script
+        raise ConfigError(f"a process that loads data runs the script that has started it, and calls segkit: {GUARD}")
+    method = multiprocessing.get_context().get_start_method()
+    if workers in (0, "auto") or method == "fork":
+        return
+    frame: FrameType | None = sys._getframe()
+    while frame and not (frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__"):
+        frame = frame.f_back
+    place = frame and frame.f_globals.get("__file__")
+    if frame and place and not _is_guarded(Path(place), frame.f_lineno):
+        raise ConfigError(
+            f"{place}, line {frame.f_lineno}: each process that loads data (workers={workers}) begins by running this "
+            f"script anew, as Python's start method is {method} here; {GUARD}"
+        )
+
+
+def _is_guarded(script: Path, line: int) -> bool:
+    """Whether an ``if`` that asks for ``__name__`` stands above a line; true where that cannot be told."""
+    try:
+        nodes = ast.walk(ast.parse(script.read_bytes()))
+    except (OSError, SyntaxError, ValueError):
+        return True
+    tests = [node.test for node in nodes if isinstance(node, ast.If) and node.lineno <= line]
+    return any(isinstance(each, ast.Name) and each.id == "__name__" for test in tests for each in ast.walk(test))
