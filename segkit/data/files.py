@@ -83,6 +83,8 @@ class PairedFiles:
         self._table = np.full(HIGHEST_LABEL + 1 - LOWEST_LABEL, _NOT_A_LABEL, dtype=np.int16)  # -1 is its last entry
         for stored, label in self._values.items():
             self._table[stored] = label
+        self._stored_bytes = bytes(label for label in range(256) if self._table[label] != _NOT_A_LABEL)
+        self._byte_table = self._table[:256].astype(np.uint8).tobytes()
         self.names = _short_names([image for image, _ in self.pairs])
 
     def _check_classes(self, own: Sequence[int]) -> None:
@@ -180,8 +182,8 @@ class PairedFiles:
             stored = read_mask(mask_path, self._colours, self.most_pixels)
             if stored.shape != size:
                 raise LabelError(_size_fault(image_path, size, mask_path, stored.shape))
-            labels = self._table[stored]  # [H,W]
-            if labels.min() < 0:
+            labels = self._labels_of(stored)
+            if labels is None:
                 raise LabelError(self._label_fault(mask_path, stored))
         except LabelError as error:
             if error.fault is None:
@@ -189,7 +191,17 @@ class PairedFiles:
             raise LabelError("\n".join(told([error.fault], self.advice)), error.fault) from None
         if self._colours is None:
             note_palette(lambda: mask_palette(mask_path, self.most_pixels), list(self._values), stored)
-        return torch.from_numpy(labels.astype(np.uint8))
+        return torch.from_numpy(labels)
+
+    def _labels_of(self, stored: NDArray[Any]) -> NDArray[np.uint8] | None:
+        """The labels of a mask ``[H,W]``; None where one is not allowed."""
+        if stored.dtype != np.uint8:
+            labels = self._table[stored]
+            return None if labels.min() < 0 else labels.astype(np.uint8)
+        found = bytearray(np.ascontiguousarray(stored).data.cast("B"))  # four times as fast as to index the table
+        if found.translate(None, self._stored_bytes):
+            return None
+        return np.frombuffer(found.translate(self._byte_table), np.uint8).reshape(stored.shape)
 
     def _label_fault(self, path: Path, stored: NDArray[Any]) -> Fault:
         values, counts = (each.tolist() for each in np.unique(stored, return_counts=True))

@@ -237,3 +237,18 @@ def test_a_class_name_of_control_characters_or_without_end_is_refused(name: str)
         PairedFiles([], classes=["background", name], palette=[(0, 0, 0), (1, 1, 1)])
     assert str(caught.value).isprintable()
     PairedFiles([], classes=["voie ferrée", "\u6b69\u9053\u3000x"], palette=[(0, 0, 0), (1, 1, 1)])
+
+
+@pytest.mark.parametrize("values", [None, {0: 0, 255: 1}, {7: 0, 9: 1, 3: 255}, dict.fromkeys(range(256), 0)])
+def test_masks_of_8_bits_and_of_more_are_mapped_alike(values: dict[int, int] | None) -> None:
+    dataset = PairedFiles([], classes=["a", "b"], palette=[(0, 0, 0), (1, 1, 1)], values=values)
+    meaning = {0: 0, 1: 1, 255: 255} if values is None else values
+    random = np.random.default_rng(0)
+    for labels in (list(meaning), list(range(256))):
+        stored = np.array(labels)[random.integers(0, len(labels), (30, 41))]
+        allowed = set(stored.reshape(-1).tolist()) <= set(meaning)
+        for mask in (stored.astype(np.uint8), stored.astype(np.int32), stored.astype(np.uint8).T):
+            found = dataset._labels_of(mask)
+            assert (found is not None) is allowed
+            if found is not None:
+                assert found.tolist() == [[meaning[label] for label in row] for row in mask.tolist()]
