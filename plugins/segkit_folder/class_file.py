@@ -74,12 +74,12 @@ def parse(text: str, place: str) -> ClassFile:
     odd = [bool(_ODD.search(line)) for _, line in lines]
     if len(lines) == 1 and "," in lines[0][1]:
         odd = [True]
+    if rows and len(found) == len(rows):
+        what = "names and labels must all differ, and colours are 0 to 255"
+        raise DataError(f"{place}: its lines are as {lines[0][1][:60]!r}; {what}")
     if any(odd) or len(found) > 1:
-        mixed = 0 < len(found) < len(rows)
         number, line = next(
-            each
-            for each, match, is_odd in zip(lines, matches, odd, strict=True)
-            if (not match if mixed else is_odd or match)
+            each for each, match, is_odd in zip(lines, matches, odd, strict=True) if (not match if found else is_odd)
         )
         raise DataError(f"{place}, line {number}: {line[:60]!r}; a class file has {KNOWN}")
     return ClassFile([line for _, line in lines])

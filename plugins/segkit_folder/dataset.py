@@ -115,8 +115,10 @@ class FolderDataset(PairedFiles):
             return proposals.black_and_white(self.classes, stored)
         if kind == "mixed_void":
             return proposals.mixed_void(self.classes)
-        if kind == "values":
-            return f"{text}{proposals.values(self.classes, wrong, stored, self._void, self.labels_are_stated)}"
+        if kind in ("values", "palette_values"):
+            ordered = kind == "values" and not self.labels_are_stated
+            text += proposals.values(self.classes, wrong, stored, self._void, ordered)
+            return text + "; or read the masks by their colours, with a colour_map" * (kind == "palette_values")
         if kind == "colours":
             return proposals.colours(palette, stored)
         if kind == "unknown_colours":

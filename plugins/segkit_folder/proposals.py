@@ -36,7 +36,7 @@ def mixed_void(classes: Sequence[str]) -> str:
 
 
 def values(
-    classes: Sequence[str], wrong: Mapping[int, int], stored: Mapping[int, int], void: Sequence[int], mapped: bool
+    classes: Sequence[str], wrong: Mapping[int, int], stored: Mapping[int, int], void: Sequence[int], ordered: bool
 ) -> str:
     """Labels that are not allowed: void, or, where there are as many labels as classes, these in order.
 
@@ -45,7 +45,7 @@ def values(
         wrong: labels that are not allowed -> pixels.
         stored: all labels -> pixels.
         void: the option as it is.
-        mapped: whether a value map is there already.
+        ordered: whether labels may be the classes in their order: no value map is there, and no palette.
     """
     labels = [label for label in sorted(stored) if label != VOID or len(stored) == len(classes)]
     text = ""
@@ -54,7 +54,7 @@ def values(
         text += f"in [dataset] void = {sorted({*void, *wrong})}"
     elif wrong:
         text = "; so many labels come of blended or compressed edges: then export the masks again"
-    if mapped:
+    if not ordered:
         return text
     if labels == list(range(len(classes) + 1)) and labels[-1] in wrong:
         numbers = ", ".join(f'"{label}" = {label - 1 if label else VOID}' for label in labels)
@@ -62,6 +62,9 @@ def values(
     if len(labels) != len(classes):
         return text
     names = {label: index for index, label in enumerate(labels)}
+    if len(labels) > 2 and labels[:-1] == list(range(len(labels) - 1)):  # one more than the others may be void
+        numbers = ", ".join(f'"{label}" = {index}' for label, index in names.items())
+        return f"{text}; where it is the class '{classes[-1]}', value_map = {{ {numbers} }}"
     return f"{text}; where the labels are the classes in this order{AT_THE_END}{_value_map(classes, names, stored)}"
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from segkit.data.colours import MOST_COUNTED
 from segkit.data.faults import told
-from segkit.data.palette import Drawn, note_palette, palette_faults
+from segkit.data.palette import Drawn, note_palette, palette_faults, palettes_noted
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, image_size, mask_palette, read_image, read_mask
 from segkit.data.sample import Palette, Sample
 from segkit.data.text import composed
@@ -157,7 +157,7 @@ class PairedFiles:
             wrong: stored labels or colours that are not allowed -> pixels.
             stored: all the stored labels or colours -> pixels.
         """
-        if kind in ("values", "black_and_white"):
+        if kind in ("values", "palette_values", "black_and_white"):
             return f"allowed are {self._allowed()}; {self.label_advice}"
         if kind in ("palette", "palettes", "label_colours"):
             return (
@@ -212,9 +212,10 @@ class PairedFiles:
             advice = f"allowed are {self._allowed()}; export the mask again without anti-aliasing, as PNG"
             return Fault("blended", str(path), what, advice, f"{len(wrong):,}, from {min(wrong)} to {max(wrong)}")
         detail = first_few([f"{value}: {count:,} pixels" for value, count in wrong.items()])
-        return Fault(
-            "values", str(path), "labels that are not allowed", self.advice("values", {}, {}), detail, wrong, pixels
-        )
+        with palettes_noted() as drawn:
+            note_palette(lambda: mask_palette(path, self.most_pixels), values, stored)
+        kind = "palette_values" if drawn else "values"  # the order of a palette's indices need not be that of classes
+        return Fault(kind, str(path), "labels that are not allowed", self.advice(kind, {}, {}), detail, wrong, pixels)
 
     def _indices(self) -> str:
         return f"0 to {len(self.classes) - 1} ({len(self.classes)} classes) and {self.ignore_index} (void)"

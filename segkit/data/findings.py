@@ -88,7 +88,7 @@ def _adviser(dataset: Dataset, good: Sequence[Facts]) -> Advise | None:
                 return f"{len(good)} other masks hold labels; export this one as they were"
             greys = {(0, 0, 0): int(counts[0]), (255, 255, 255): int(counts[-1])}  # masks without any other colour
             return str(advice(kind, wrong, Counter(stored) + Counter(greys)))
-        if kind == "values" and getattr(dataset, "stores_indices", False):
+        if kind in ("values", "palette_values") and getattr(dataset, "stores_indices", False):
             own = {label: int(pixels) for label, pixels in enumerate(counts[:-1]) if pixels}
             return str(advice(kind, wrong, Counter(stored) + Counter(own)))
         return str(advice(kind, wrong, wrong or stored))  # what the good masks store is not known

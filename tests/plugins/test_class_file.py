@@ -69,10 +69,6 @@ def test_other_names_are_taken_as_they_are(names: list[str]) -> None:
         ('["cat",\n"dog"]', "line 1"),
         ("- cat\n- dog\n", "line 1: '- cat'"),
         ("background, cat, dog", "line 1"),
-        ("cat 0 0 0 255 1\ndog 1 1 1 255 1\n", "line 1"),
-        ("cat,0,0,0\ncat,1,1,1\n", "line 1"),
-        ("cat,0,0,300\ndog,1,1,1\n", "line 1"),
-        ("1 cat\n1 dog\n", "line 1"),
     ],
 )
 def test_other_lines_are_refused_with_their_number(text: str, line: str) -> None:
@@ -80,6 +76,17 @@ def test_other_lines_are_refused_with_their_number(text: str, line: str) -> None
         parse(text, 'classes = "labels.txt"')
     assert str(caught.value).startswith(f'classes = "labels.txt", {line}')
     assert "a class name a line; or in every line" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cat 0 0 0 255 1\ndog 1 1 1 255 1\n", "cat,0,0,0\ncat,1,1,1\n", "cat,0,0,300\ndog,1,1,1\n", "1: cat\n1: dog\n"],
+)
+def test_tables_that_contradict_themselves_are_refused(text: str) -> None:
+    with pytest.raises(
+        DataError, match=r"x: its lines are as '.*'; names and labels must all differ, and colours are 0 to"
+    ):
+        parse(text, "x")
 
 
 def folder(root: Path, text: str, mask: Any) -> FolderDataset:

@@ -235,6 +235,21 @@ def test_as_many_labels_as_classes_in_all_masks_propose_the_map(
     assert "[dataset.value_map]" not in str(caught.value)
 
 
+def test_labels_that_may_be_in_another_order_propose_no_map_to_paste(tmp_path: Path) -> None:
+    write(tmp_path, [[0, 1, 7]])  # 7 may be void
+    with pytest.raises(
+        LabelError, match=r"where 7 means unlabelled, .*; where it is the class 'c', value_map = "
+    ) as caught:
+        everything(tmp_path, classes=["a", "b", "c"]).mask(0)
+    assert "\n" not in str(caught.value)
+    mask = Image.fromarray(np.array([[12, 28, 35]], np.uint8)).convert("P")
+    mask.putpalette([part for colour in voc_palette(256) for part in colour])
+    mask.save(tmp_path / "masks" / "0.png")  # the order of a palette's colours is no order of classes
+    with pytest.raises(LabelError, match=r"labels that are not allowed \(12: 1 pixels, 28") as caught:
+        everything(tmp_path, classes=["a", "b", "c"]).mask(0)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_value_map_leaves_255_void(tmp_path: Path) -> None:
     write(tmp_path, [[10, 20, 255, 30]])
     dataset = everything(tmp_path, value_map={"10": 0, "20": 1, "30": 255})
