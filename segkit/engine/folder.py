@@ -133,9 +133,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise RunFolderError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} does not hold an object")
-    tables = content.get("config") if path.name == "run.json" else None
+    tables: Any = content.get("config") if path.name == "run.json" else None
     for table, keys in RENAMED.items():  # a run of an older version
-        found = tables.get(table) if isinstance(tables, dict) else None
+        found: Any = tables.get(table) if isinstance(tables, dict) else None
         for old in keys & found.keys() if isinstance(found, dict) else ():
             found[keys[old]] = found.pop(old)
     return content
