@@ -28,6 +28,7 @@ from segkit.engine.history import History
 from segkit.engine.images import Images
 from segkit.engine.job import Job, check, less_is_better
 from segkit.engine.loop import Loop
+from segkit.engine.needed import refuse_too_much
 from segkit.engine.precision import Precision, resolve
 from segkit.engine.remedies import slower, too_fast
 from segkit.engine.resume import load_checked
@@ -90,6 +91,7 @@ def train_and_evaluate(
         precision = replace(precision, device=pick_device(job.train.device))
         floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
         use_cores()
+        world.on_first(lambda: refuse_too_much(job, scan, precision, world))
         begun: list[_Fit] = []
         with explained(job, precision.device, lambda: begun[0].keep() if begun else "no step was taken"):
             feed = open_feed(job, scan, precision.device, world)

@@ -1,0 +1,122 @@
+"""The memory that a run will need: worked out before its first step, and refused above what is free."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from segkit.engine import needed
+from segkit.engine.fit import train_and_evaluate
+from segkit.engine.job import Job
+from segkit.engine.precision import Precision
+from segkit.errors import ConfigError
+from segkit.settings import AugmentSettings
+
+FP32 = Precision("fp32", torch.device("cpu"))
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def job(make_job: MakeJob) -> Job:
+    return make_job(precision="fp32", batch_size=4, fields={"augment": AugmentSettings(crop=256)})
+
+
+def free(monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
+    monkeypatch.setattr(needed, "free_memory", lambda: count)
+
+
+@pytest.mark.fault("F48")
+def test_a_crop_that_needs_more_than_is_free_is_refused_before_anything_is_written(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free(monkeypatch, 8 << 20)
+    told = r"a training step needs about 0\.\d GiB of memory, and 0\.0 GiB are free: train\.batch_size = 4 images of "
+    with pytest.raises(
+        ConfigError, match=told + r"256 x 256 .*needs less: augment\.crop=(\d+), a larger train"
+    ) as error:
+        train_and_evaluate(job)
+    assert not job.folder.exists()
+    crop = int(str(error.value).partition("augment.crop=")[2].partition(",")[0])
+    train_and_evaluate(replace(job, augment=AugmentSettings(crop=crop)))  # what it says is enough
+
+
+@pytest.mark.fault("F48")
+def test_images_that_are_scored_at_once_are_refused_too(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job(precision="fp32", batch_size=4, fields={"augment": AugmentSettings(crop=2)})
+    monkeypatch.setattr(needed, "_SCORING", 100.0)
+    free(monkeypatch, 4 << 20)
+    with pytest.raises(ConfigError, match=r"scoring 4 images at once \(train\.batch_size\) needs about"):
+        train_and_evaluate(job)
+
+
+@pytest.mark.parametrize("count", [None, 1 << 40])
+def test_what_fits_or_is_not_known_goes_on(job: Job, monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
+    free(monkeypatch, count)
+    train_and_evaluate(replace(job, augment=AugmentSettings(crop=8)))
+
+
+def test_a_model_that_takes_no_small_images_goes_on(job: Job, monkeypatch: pytest.MonkeyPatch, tiny_net: Any) -> None:
+    class Large(tiny_net):  # type: ignore[misc]
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if images.shape[-1] == 64:
+                raise ValueError("images of 64 pixels")
+            return super().forward(images)
+
+    free(monkeypatch, 1 << 20)
+    train_and_evaluate(replace(job, model=Large(), augment=AugmentSettings(crop=32)))
+
+
+def test_the_look_changes_nothing(job: Job) -> None:
+    before = {name: value.clone() for name, value in job.model.state_dict().items()}
+    state = torch.get_rng_state()
+    needed._line(job, FP32, 2)
+    assert all(torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.grad is None for parameter in job.model.parameters())
+
+
+def test_a_container_may_have_less_than_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(needed, "_CGROUP", tmp_path)
+    (tmp_path / "memory.current").write_text("1000000")
+    (tmp_path / "memory.max").write_text("max\n")
+    machine = needed.free_memory()
+    (tmp_path / "memory.max").write_text("3000000")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 200000\n")
+    assert needed.free_memory() == 2_200_000
+    assert machine is None or machine > 2_200_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_is_within_30_per_cent_of_what_is_taken(precision: str) -> None:
+    """In a process of its own: what was freed before in this one would be taken again."""
+    code = f"""
+from types import SimpleNamespace
+import torch, segkit
+from segkit.engine import needed
+from segkit.engine.device import peak_memory, reset_peak_memory
+from segkit.engine.objective import Objective
+from segkit.engine.precision import Precision
+device, side = torch.device("cpu"), 512
+how = Precision("{precision}", device)
+model = segkit.models["unet"](num_classes=6, width=16, depth=3).to(memory_format=torch.channels_last)
+objective = Objective([("loss", 1.0, segkit.losses["cross_entropy"](6))])
+job = SimpleNamespace(model=model, objective=objective, train=SimpleNamespace(channels_last=True))
+fixed, a_pixel = needed._line(job, how, 6)
+images = torch.rand(2, 3, side, side).contiguous(memory_format=torch.channels_last)
+reset_peak_memory(device)
+before = peak_memory(device)
+with how.autocast():
+    logits = model(images)
+objective(logits, torch.zeros(2, side, side, dtype=torch.int64))[0].backward()
+print((fixed + a_pixel * 2 * side**2) / (peak_memory(device) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.7 < float(done.stdout) < 1.3
