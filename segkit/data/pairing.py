@@ -53,7 +53,7 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
         for stem in [stem for stem in without_mask if stem + suffix in without_image]:
             faults.append(Fault("mask_suffix", str(without_image.pop(stem + suffix)), what, advice))
             del without_mask[stem]
-    faults += _called_otherwise(without_mask, without_image)
+    faults += _called_otherwise(without_mask, without_image, mask_suffix)
     cat = f"the mask of cat.jpg is cat{mask_suffix}.png"
     advice = f"in {masks}, {cat}; rename, add or remove files"
     faults += [Fault("image_without_mask", str(x), "image without a mask", advice) for x in without_mask.values()]
@@ -168,7 +168,7 @@ def _suffix_of_most(without_mask: Mapping[str, Path], without_image: Mapping[str
     return next((suffix for suffix, count in suffixes.most_common(1) if 2 * count > len(without_mask)), None)
 
 
-def _called_otherwise(without_mask: dict[str, Path], without_image: dict[str, Path]) -> list[Fault]:
+def _called_otherwise(without_mask: dict[str, Path], without_image: dict[str, Path], mask_suffix: str) -> list[Fault]:
     """Take out images and masks whose names are the same but for what all of a side begin or end with; tell them."""
     images, masks = _cores(without_mask), _cores(without_image)
     if len(images.of) < 2 or images.of.keys() != masks.of.keys():
@@ -190,7 +190,7 @@ def _called_otherwise(without_mask: dict[str, Path], without_image: dict[str, Pa
     image, mask = without_mask[name], without_image[masks.of[core]]
     advice = (
         "a mask is found by its image's name, which at most a mask_suffix may follow: rename the masks, "
-        f"{mask.name} to {image.stem}{mask.suffix}"
+        f"{mask.name} to {image.stem}{mask_suffix}{mask.suffix}"
     )
     faults = [Fault("other_name", str(without_image[stem]), what, advice) for stem in masks.of.values()]
     without_mask.clear()

@@ -194,6 +194,12 @@ def test_names_that_differ_by_the_same_parts_say_by_which(
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_masks_beside_their_images_are_not_to_be_called_as_these(tmp_path: Path) -> None:
+    both = empty(tmp_path / "both", *(f"{number}_{part}.png" for number in (1, 2) for part in ("image", "annotation")))
+    with pytest.raises(DataError, match=r"rename the masks, 1_annotation\.png to 1_image_annotation\.png$"):
+        pair_by_stem(both, both, "_annotation")
+
+
 @pytest.mark.fault("F28")
 def test_repeated_names_are_refused(tmp_path: Path) -> None:
     images = empty(tmp_path / "images", "cat.jpg", "cat.png", "dog.jpg")
