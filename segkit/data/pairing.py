@@ -42,8 +42,9 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
     faults += [fault for found in masks_of.values() for fault in _repeated(found)]
     without_image = {stem: found[0] for stem, found in masks_of.items() if len(found) == 1}
     faults += _different_case(without_mask, without_image, mask_suffix)
-    faults += _several_masks(images_of, dict(pairs), without_mask, without_image)
-    suffix = None if pairs else _suffix_of_most(without_mask, without_image)
+    several = _several_masks(images_of, dict(pairs), without_mask, without_image)
+    faults += several
+    suffix = None if pairs or several else _suffix_of_most(without_mask, without_image)
     if suffix is not None:  # what is told next is what would be wrong with it
         mask_suffix = suffix
         what = (
