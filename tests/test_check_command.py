@@ -90,6 +90,20 @@ def test_errors_are_all_told_and_give_a_status(config: Path, capsys: pytest.Capt
     ]
 
 
+def test_the_table_of_labels_that_are_misread_says_so(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for mask in (config.parent / "data" / "masks").rglob("*.png"):
+        with Image.open(mask) as labels:
+            picture = labels.convert("P")
+        black, red, green = [0, 0, 0], [255, 0, 0], [0, 255, 0]
+        picture.putpalette([*black, *red, *green] if mask.stem != "val0" else [*black, *green, *red])
+        picture.save(mask)
+    assert main(["check", str(config)]) == 2
+    out = capsys.readouterr().out
+    assert "These are the labels as they are read, and an error below says why that is wrong." in out
+    assert "error: train, val: " in out
+    assert out.splitlines()[-1] == "1 error, no warnings"  # no warning that follows from it
+
+
 def test_json_holds_everything(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mask = config.parent / "data" / "masks" / "train" / "train1.png"
     Image.fromarray(np.full((30, 40), 9, np.uint8)).save(mask)

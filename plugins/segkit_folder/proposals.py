@@ -150,6 +150,8 @@ def palettes(
         if labels[label] not in chosen and colour not in chosen.values():
             chosen[labels[label]] = colour
     rest = {colour for colour in masks if colour not in chosen.values()}
+    if not rest:  # a class that no mask holds takes the colour that it is drawn in
+        chosen |= {name: colour for name, colour in palette.items() if name not in chosen and colour not in masks}
     unsure = {labels[label] for label, colour in stored if colour in rest}
     sure = [(name, chosen[name]) for name in [*palette, "void"] if name in chosen and name not in unsure]
     open_ = sorted(rest | {chosen[name] for name in unsure & chosen.keys()})

@@ -42,6 +42,7 @@ class Check:
         """Scan and print; 2 where there are errors."""
         config = read_config(arguments.config, arguments.overrides)
         from segkit.compose import scan_dataset
+        from segkit.data.findings import MISREAD
         from segkit.data.scan import SKIP
 
         folder = _picture_folder(arguments.pictures) if arguments.pictures else Path()
@@ -63,6 +64,8 @@ class Check:
             if not arguments.quiet:
                 print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n")
             print(f"{printable(_table(scan, facts))}\n")
+            if any(error.kind in MISREAD for error in scan.errors):
+                print("These are the labels as they are read, and an error below says why that is wrong.\n")
             for finding in [*scan.errors, *scan.warnings]:
                 print(f"{finding.severity}: {printable(finding)}")
             print(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")

@@ -21,6 +21,9 @@ from segkit.data.subset import Subset
 from segkit.errors import Fault, first_few
 from segkit.settings import AugmentSettings
 
+MISREAD = ("palette", "palettes", "label_colours", "black_and_white")
+"""Kinds of errors after which the labels of all masks may mean something else than what was read."""
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -74,6 +74,8 @@ def test_palettes_that_differ_name_both_files_and_the_map_that_reads_both(tmp_pa
         assert "[0, 255, 0] is label 2 in the first and 1 in the second" in error.text
     options = pasted(error.text)
     assert options == {"colour_map": {"background": [0, 0, 0], "cat": [255, 0, 0], "dog": [0, 255, 0]}}
+    (error,) = scanned(root, classes=[*CLASSES, "nowhere"]).errors
+    assert pasted(error.text)["colour_map"] == {**options["colour_map"], "nowhere": [128, 128, 0]}
     scan = scanned(root, **options)
     assert scan.findings == []
     assert scan.splits["train"][3].mask[0].tolist() == [0, 2, 1]
