@@ -69,14 +69,16 @@ def _unknown_colours_fault(
     return Fault("unknown_colours", str(path), "colours that the colour map lacks", advice, detail, wrong, stored)
 
 
-def labels_of_greys(path: Path, pixels: NDArray[np.int32]) -> NDArray[np.uint8]:
+def labels_of_greys(path: Path, pixels: NDArray[np.int32], mode: str) -> NDArray[np.uint8]:
     """The labels of a mask that stores grey values as colours (as numbers, ``[H,W]``): (k, k, k) is label k.
+
+    Pillow's ``mode`` must be one of RGB: what other colours are turned into is stored nowhere.
 
     Raises:
         LabelError: a pixel is not grey.
     """
     greys = pixels & 255
-    if (greys * 0x010101 == pixels).all():
+    if mode.startswith("RGB") and (greys * 0x010101 == pixels).all():
         return greys.astype(np.uint8)
     stored = _counted(pixels)
     if len(stored) > MOST_COUNTED:

@@ -121,7 +121,7 @@ def read_mask(
         if colours is not None:
             return labels_of_colours(path, rgb_numbers(path, image), colours)
         if image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr"):
-            return labels_of_greys(path, rgb_numbers(path, image))
+            return labels_of_greys(path, rgb_numbers(path, image), image.mode)
         values = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA", "La") else image)
         if image.format == "TIFF" and image.tag_v2.get(339, (1,))[0] == 2 and values.dtype == np.uint8:  # type: ignore[attr-defined]
             return values.view(np.int8).astype(np.int32)  # signed bytes, which Pillow does not know

@@ -128,6 +128,12 @@ def test_other_numbers_are_no_labels(tmp_path: Path, values: np.ndarray, message
     assert kind(caught) == "not_integers"
 
 
+def test_greys_of_cmyk_are_no_labels(tmp_path: Path) -> None:
+    Image.new("CMYK", (2, 2), (0, 0, 0, 254)).save(tmp_path / "mask.tif")
+    with pytest.raises(LabelError, match="the mask holds colours, not labels"):
+        read_mask(tmp_path / "mask.tif")
+
+
 def test_colours_of_16_bits_are_refused_as_small_labels_would_become_0(tmp_path: Path) -> None:
     row = b"\0" + struct.pack(">6H", 1, 1, 1, 2, 2, 2)
     (tmp_path / "mask.png").write_bytes(png(2, 1, 16, 2, row))
