@@ -149,7 +149,8 @@ def test_several_masks_of_one_image_are_told_as_such_and_nothing_else(tmp_path: 
     with gathered() as faults:  # no suffix solves that, so none is proposed
         pair_by_stem(images, masks)
     assert {fault.kind for fault in faults} == {"several_masks", "other_name"}
-    (masks / "01_net.png").rename(masks / "01.png")
+    for name in ("0", "01"):
+        (masks / f"{name}_net.png").rename(masks / f"{name}.png")
     empty(masks, "01_net.png")  # beside the one that the image's name finds
     with gathered() as faults:
         pair_by_stem(images, masks)
