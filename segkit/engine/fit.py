@@ -269,6 +269,7 @@ class _Fit:
 
     def keep(self) -> str:
         """Save what there is, between two steps, and say how to go on."""
+        self.stop.no_more_children()
         if self.finished:
             return f"the run was complete, and is in {self.job.folder}"
         if not (self.world.first and self.store.save()):

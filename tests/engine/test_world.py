@@ -26,7 +26,7 @@ def test_a_restart_goes_on_with_what_the_same_launch_began(tmp_path: Path, monke
     begun(tmp_path)
     assert after_restart(tmp_path, False, False) == (True, False)
     assert after_restart(tmp_path, False, True) == (True, False)  # what was to be overwritten is overwritten already
-    monkeypatch.setattr("os.getppid", lambda: 1)  # another launch, on the same machine
+    monkeypatch.setattr("os.getppid", lambda: -1)  # another launch, on the same machine
     assert after_restart(tmp_path, False, False) == (False, False)
     assert after_restart(tmp_path, False, True) == (False, True)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
@@ -36,7 +36,7 @@ def test_a_restart_goes_on_with_what_the_same_launch_began(tmp_path: Path, monke
 def test_a_job_that_is_started_again_goes_on_by_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-17")
     begun(tmp_path)
-    monkeypatch.setattr("os.getppid", lambda: 1)
+    monkeypatch.setattr("os.getppid", lambda: -1)
     assert after_restart(tmp_path, False, False) == (True, False)
     assert after_restart(tmp_path, False, True) == (False, True)  # said in so many words
     begun(tmp_path, finished=True)

@@ -85,6 +85,27 @@ loader.TrainingViews.__getitem__ = killed
     place.assert_same(whole)
 
 
+@pytest.mark.fault("F33")
+def test_a_worker_that_is_killed_while_a_step_is_under_way_does_not_leave_half_a_step(place: Any, whole: Path) -> None:
+    """torch raises in the main thread at once, here between the optimizer's step and its being counted."""
+    kill = """
+import multiprocessing
+from pathlib import Path
+def kill():
+    worker = multiprocessing.active_children()[0].pid
+    os.kill(worker, signal.SIGKILL)
+    while Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+at(torch.optim.AdamW, 'step', 6, kill, after=True)
+"""
+    process = place.start("train.workers=1", before=kill)
+    assert process.wait() == 1
+    assert "a process that loads data ended" in process.err
+    assert checkpoint.load(place.path() / "last.pt")["step"] == 6
+    place.run("train.workers=1", "--resume")
+    place.assert_same(whole)
+
+
 @pytest.mark.fault("F34")
 @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.slow), "2"])
 def test_the_number_of_workers_changes_nothing(place: Any, whole: Path, workers: str) -> None:
