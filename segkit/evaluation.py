@@ -79,6 +79,7 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
             batch_size=config.train.batch_size,
             resize=config.data.resize,
             crop=config.augment.crop,
+            normalisation=predictor.normalisation,
             workers=worker_count(config.train.workers, device),
             description=f"scores on {name}",
             watchers=[constant],

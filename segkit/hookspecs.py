@@ -44,7 +44,8 @@ def segkit_models() -> Mapping[str, str]:  # type: ignore[empty-body]
 
     ``Model(num_classes, in_channels=3, ...)`` is a ``torch.nn.Module``: ``[B,3,H,W]`` float ->
     logits ``[B,num_classes,H,W]``, for any H and W: in evaluation down to one pixel, in training for
-    batches of at least two.
+    batches of at least two. A model with pretrained weights may say how RGB in 0..1 is normalised for them:
+    ``normalisation = {"mean": [r, g, b], "std": [r, g, b]}``; left out or None, by ImageNet's.
     """
 
 
@@ -68,7 +69,8 @@ def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Datasets: ``{"name": "package.module:Class"}``.
 
     ``Dataset(root, split, ...)`` has a length and ``[i] -> segkit.Sample(image uint8 [3,H,W],
-    mask uint8 [H,W], name)``, the same one each time, in tensors of its own. Attributes: ``classes``
+    mask uint8 [H,W], name)``, the same one each time, in tensors of its own; images of more than 8 bits a
+    channel are float32 with the values as they are stored. Attributes: ``classes``
     (names), ``palette`` (an RGB triple a class), ``ignore_index``, and, where the splits are not
     train, val and test, ``splits``. The class method ``write_sample(root)`` writes a miniature of
     the layout on disk and returns the options that read it beside ``root``, as

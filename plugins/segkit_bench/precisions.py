@@ -65,7 +65,7 @@ def _logits(subject: Subject, batch: Batch, name: str) -> Tensor:
     precision = precision_of(name, subject.device)
     model = subject.loop(1, precision, compile=False, cuda_graph=False).model.eval()
     with arithmetic(name, deterministic=True), torch.no_grad():  # a search might find another algorithm
-        return logits_at(model, batch, precision, batch.mask.shape[1:]).cpu()
+        return logits_at(model, batch, precision, batch.mask.shape[1:], subject.job.normalisation).cpu()
 
 
 def _differences(logits: Tensor, reference: Tensor) -> dict[str, float]:
@@ -93,6 +93,7 @@ def _trained(subject: Subject, supply: Supply, precision: Precision, steps: int)
         batch_size=subject.job.train.batch_size,
         resize=subject.job.data.resize,
         crop=subject.job.augment.crop,
+        normalisation=subject.job.normalisation,
         workers=supply.feed.workers,
         source=supply.feed.sources["val"],
         description="scores on val",

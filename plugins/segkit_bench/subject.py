@@ -16,6 +16,7 @@ from segkit.compose import build_job
 from segkit.config import Config
 from segkit.data.batch import Batch
 from segkit.data.loader import shut_down
+from segkit.data.normalise import normalisation_of
 from segkit.data.order import BatchOrder
 from segkit.data.resident import largest
 from segkit.data.resize import resized_size
@@ -66,6 +67,8 @@ class Subject:
         self.precision = resolve(config.train.precision, self.device)
         self.scan = cast(Scan, self.job.scan)  # build_job has read the labels
         self.scan.refuse_errors()
+        how = normalisation_of(self.job.model, self.scan.facts["train"])
+        self.job = replace(self.job, normalisation=how)
         self.images = min(config.train.batch_size, len(self.scan.splits["train"]) * config.train.repeat)
 
     @property
@@ -85,7 +88,9 @@ class Subject:
         if train.compile:
             torch.compiler.reset()  # it compiles a few copies of a network, and runs any further one as it is
         seed_everything(train.seed, train.deterministic)
-        return Loop(deepcopy(self.job.model), self.job.objective, train, precision or self.precision, steps)
+        job = self.job
+        model, precision = deepcopy(job.model), precision or self.precision
+        return Loop(model, job.objective, train, precision, steps, normalisation=job.normalisation)
 
     @contextmanager
     def supply(self, cache: str | None = None) -> Iterator[Supply]:

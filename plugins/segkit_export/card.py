@@ -76,7 +76,8 @@ def _what(exported: Exported) -> str:
     if not exported.answer:
         return agreement
     least = f" H and W may be any from {exported.least} pixels on." if exported.least else ""
-    return f"`{exported.signature}`, RGB; normalisation and resizing are part of the graph.{least} {agreement}"
+    values = "RGB" if exported.dtype == "uint8" else "the values as they are stored, grey three times"
+    return f"`{exported.signature}`, {values}; normalisation and resizing are part of the graph.{least} {agreement}"
 
 
 def _classes(origin: Origin, predictor: Predictor) -> str:

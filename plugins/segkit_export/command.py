@@ -12,13 +12,14 @@ from segkit_export.place import FORMATS, find_place, require_packages, require_w
 
 
 class Export:
-    """Write a trained model for use elsewhere: uint8 image in, labels out, compared with PyTorch.
+    """Write a trained model for use elsewhere: image in, labels out, compared with PyTorch.
 
     onnx and torch-export hold the whole prediction: normalisation, resizing, padding and the likeliest
-    class. Input `image`, uint8 [B,3,H,W], RGB; output `labels`, uint8 [B,H,W], or with --logits
-    `logits`, float32 [B,C,H,W]; any B, H and W where the model allows it. safetensors is a folder that
-    segkit.load takes. What was written is run on three images; less than 99.9 % of equal pixels is an
-    error. A model card, README.md, is written beside it.
+    class. Input `image`, uint8 [B,3,H,W], RGB, or float32 where the images had more than 8 bits a
+    channel; output `labels`, uint8 [B,H,W], or with --logits `logits`, float32 [B,C,H,W]; any B, H and W
+    where the model allows it. safetensors is a folder that segkit.load takes. What was written is run on
+    three images; less than 99.9 % of equal pixels is an error. A model card, README.md, is written
+    beside it.
     """
 
     @staticmethod

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from segkit.build import create
 from segkit.config import read_config
+from segkit.data.normalise import Normalisation
+from segkit.data.resize import resized_part
+from segkit.data.rgb import Pixels
 from segkit.errors import ModelError, NotFiniteError
 from segkit.inference.predictor import Predictor
 from segkit.registry import datasets
@@ -44,7 +47,7 @@ class Agreement:
 def compare(
     runner: Runner,
     predictor: Predictor,
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Pixels],
     source: str,
     *,
     several: bool,
@@ -54,7 +57,7 @@ def compare(
     Args:
         runner: of the file.
         predictor: in float32 on the CPU.
-        images: RGB, uint8 ``[H,W,3]``.
+        images: RGB ``[H,W,3]``.
         source: what they are, for people.
         several: the last one also goes through the file as half of a batch of two.
 
@@ -89,7 +92,7 @@ def compare(
     return found
 
 
-def fitting(images: Sequence[NDArray[np.uint8]], least: int, size: tuple[int, int] | None) -> list[NDArray[np.uint8]]:
+def fitting(images: Sequence[Pixels], least: int, size: tuple[int, int] | None) -> list[Pixels]:
     """The images at one size, or cropped to several sizes of at least ``least`` pixels a side."""
     if size is not None:
         return [_resized(image, *size) for image in images]
@@ -104,7 +107,7 @@ def fitting(images: Sequence[NDArray[np.uint8]], least: int, size: tuple[int, in
     return found
 
 
-def images_of_run(record: dict[str, Any]) -> list[NDArray[np.uint8]]:
+def images_of_run(record: dict[str, Any]) -> list[Pixels]:
     """Images of the split val that a run's record names, ``[H,W,3]`` each; none where its data is not there."""
     try:
         config = read_config(record["config"])
@@ -117,10 +120,16 @@ def images_of_run(record: dict[str, Any]) -> list[NDArray[np.uint8]]:
         return []
 
 
-def generated_images(least: int) -> list[NDArray[np.uint8]]:
-    """Soft coloured blobs with some noise, ``[H,W,3]`` each, of several sizes; always the same."""
+def generated_images(least: int, normalisation: Normalisation) -> list[Pixels]:
+    """Soft coloured blobs with some noise, ``[H,W,3]`` each, of several sizes; always the same.
+
+    Of more than 8 bits a channel they have the values that the model has seen, within two deviations.
+    """
     random = np.random.default_rng(0)
-    return [_blobs(random, least + 40 + 24 * number, least + 71 - 9 * number) for number in range(COUNT)]
+    images = [_blobs(random, least + 40 + 24 * number, least + 71 - 9 * number) for number in range(COUNT)]
+    if normalisation.dtype == "uint8":
+        return [*images]
+    return [((image / 64 - 2) * normalisation.std + normalisation.mean).astype(np.float32) for image in images]
 
 
 def _blobs(random: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
@@ -128,8 +137,6 @@ def _blobs(random: np.random.Generator, height: int, width: int) -> NDArray[np.u
     return np.clip(_resized(coarse, height, width) + random.normal(0, 8, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
-def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    if image.shape[:2] == (height, width):
-        return image
-    pixels = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BILINEAR)
-    return np.array(pixels)  # may be written to, else torch warns
+def _resized(image: Pixels, height: int, width: int) -> Pixels:
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    return resized_part(pixels, (height, width), (0, height), (0, width)).permute(1, 2, 0).numpy()

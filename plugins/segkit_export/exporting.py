@@ -7,12 +7,11 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 import segkit
+from segkit.data.rgb import Pixels
 from segkit.errors import ConfigError, ModelError
 from segkit.inference.predictor import Predictor
 from segkit.loading import load
@@ -42,7 +41,7 @@ def export(
     output: str | Path,
     logits: bool = False,
     size: tuple[int, int] | None = None,
-    images: Sequence[NDArray[np.uint8]] = (),
+    images: Sequence[Pixels] = (),
     run: str | Path | None = None,
 ) -> Exported:
     """Write a model for use elsewhere, and compare what was written with PyTorch.
@@ -56,7 +55,7 @@ def export(
         output: a folder, or a ``.onnx`` or ``.pt2`` file.
         logits: the scores of all classes instead of labels.
         size: (height, width) where the graph is to take one size; left out: any, where the model allows it.
-        images: RGB, uint8 ``[H,W,3]``, to compare with; left out: those of the run's split val, or generated ones.
+        images: RGB ``[H,W,3]``, to compare with; left out: those of the run's split val, or generated ones.
         run: its folder, for the card's data and scores.
 
     Raises:
@@ -95,7 +94,7 @@ class _Export:
     origin: Origin
     logits: bool
     size: tuple[int, int] | None
-    images: Sequence[NDArray[np.uint8]]
+    images: Sequence[Pixels]
 
     def done(self) -> Exported:
         """All of it."""
@@ -108,6 +107,7 @@ class _Export:
             device="cpu",
             precision="fp32",
             resize=own.resize,
+            normalisation=own.normalisation,
         )
         self.reference.model.to(memory_format=torch.contiguous_format)  # channels_last is a question of sizes
         described = {"segkit": segkit.__version__, "to": self.place.to, **self.origin.model_facts()}
@@ -127,14 +127,14 @@ class _Export:
         given, source = self._chosen(least)
         return compare(runner, self.reference, fitting(given, least, size), source, several=several)
 
-    def _chosen(self, least: int) -> tuple[Sequence[NDArray[np.uint8]], str]:
+    def _chosen(self, least: int) -> tuple[Sequence[Pixels], str]:
         if self.images:
             return self.images, "given images"
         if not hasattr(self, "of_run"):
             self.of_run = images_of_run(self.origin.record)
         if self.of_run:
             return self.of_run[:COUNT], "images of val"
-        return generated_images(least), "generated images"
+        return generated_images(least, self.predictor.normalisation), "generated images"
 
     def _weights(self, folder: Path) -> Exported:
         self._step("writing")
@@ -159,11 +159,12 @@ class _Export:
         self.bar.reset()
         answer = "logits" if self.logits else "labels"
         any_size = free == ANY_SIZE
-        module = Deployed(self.reference.model, self.reference.resize, logits=self.logits, any_size=any_size).eval()
+        own = self.reference
+        module = Deployed(own.model, own.resize, own.normalisation, logits=self.logits, any_size=any_size).eval()
         size = None if any_size else self.size or self._usual_size()
         height, width = size or (module.least + 30, module.least + 51)
         self._step("following the model")
-        program = trace(module, torch.zeros(2 if free else 1, 3, height, width, dtype=torch.uint8), free)
+        program = trace(module, torch.zeros(2 if free else 1, 3, height, width, dtype=module.dtype), free)
         self._step("writing")
         if self.place.to == "onnx":
             write_onnx(program, path, answer, free, self.metadata)
@@ -174,7 +175,17 @@ class _Export:
         agreement = self._compared(runner, module.least, size, several=bool(free))
         fallen = str(reasons[0]) if reasons and self.size is None else ""
         least = module.least if any_size else 0
-        return Exported(self.place, agreement, path.stat().st_size, answer, free, size, least, fallen)
+        return Exported(
+            self.place,
+            agreement,
+            path.stat().st_size,
+            answer,
+            free,
+            size,
+            least,
+            fallen,
+            self.predictor.normalisation.dtype,
+        )
 
     def _usual_size(self) -> tuple[int, int]:
         """The size of the first image there is, where it cannot be any."""

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
 
+from segkit.data.rgb import Pixels
 from segkit.engine.folder import write_json
 from segkit.errors import ModelError
 from segkit.inference.predictor import Predictor
 from segkit.loading import load
 from segkit_export.tracing import quiet
 
-Runner = Callable[[NDArray[np.uint8]], NDArray[Any]]  # [B,3,H,W] -> labels [B,H,W] or logits [B,C,H,W]
+Runner = Callable[[Pixels], NDArray[Any]]  # [B,3,H,W] -> labels [B,H,W] or logits [B,C,H,W]
 
 # The first in which Resize has `antialias`, which data.resize takes, and what torch's exporter itself writes: newer
 # ones need a newer runtime, older ones a conversion that may fail.
@@ -76,7 +77,7 @@ def run_onnx(path: Path) -> Runner:
     with quiet("onnxruntime cannot load the file"):
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(images: NDArray[np.uint8]) -> NDArray[Any]:
+    def run(images: Pixels) -> NDArray[Any]:
         with quiet("onnxruntime cannot run the file"):
             answer: NDArray[Any] = session.run(None, {"image": images})[0]
         return answer
@@ -103,7 +104,7 @@ def run_program(path: Path) -> Runner:
     with quiet("torch.export cannot load the file"):
         module = torch.export.load(path).module()
 
-    def run(images: NDArray[np.uint8]) -> NDArray[Any]:
+    def run(images: Pixels) -> NDArray[Any]:
         with quiet("the exported graph cannot be run"), torch.no_grad():
             answer: NDArray[Any] = module(torch.from_numpy(images)).numpy()
         return answer
@@ -129,7 +130,7 @@ def run_weights(path: Path, model: nn.Module | None = None) -> Runner:
     return partial(_predicted, load(path, model=model, device="cpu", precision="fp32"))
 
 
-def _predicted(predictor: Predictor, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _predicted(predictor: Predictor, images: Pixels) -> NDArray[np.uint8]:
     return np.stack([predictor.predict(image.transpose(1, 2, 0)) for image in images])  # [B,H,W]
 
 

@@ -1,4 +1,4 @@
-"""The whole prediction as one module that exporters can follow: uint8 images in, labels or logits out.
+"""The whole prediction as one module that exporters can follow: stored pixels in, labels or logits out.
 
 The same steps as :meth:`segkit.inference.predictor.Predictor.logits`, in float32, without a branch on the image's size.
 """
@@ -12,18 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segkit.data.normalise import MEAN, STD
+from segkit.data.normalise import Normalisation
 from segkit.data.resize import Resize, rounded
 from segkit.model.smp import Smp
 from segkit.model.unet import UNet
 
 
 class Deployed(nn.Module):
-    """Normalisation, resizing, the model and the likeliest class: uint8 ``[B,3,H,W] -> [B,H,W]`` or ``[B,C,H,W]``.
+    """Normalisation, resizing, the model and the likeliest class: pixels ``[B,3,H,W] -> [B,H,W]`` or ``[B,C,H,W]``.
 
     Args:
         model: ``[B,3,H,W]`` -> logits ``[B,C,H,W]``.
         resize: what the model sees: a factor or [height, width].
+        normalisation: of the images, and their type.
         logits: return them, float32, instead of labels, uint8.
         any_size: pad here to what the model wants, by arithmetic on H and W that exporters can follow; else the model
             pads, and branches on the size.
@@ -32,23 +33,32 @@ class Deployed(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, resize: Resize, *, logits: bool, any_size: bool) -> None:
+    def __init__(
+        self, model: nn.Module, resize: Resize, normalisation: Normalisation, *, logits: bool, any_size: bool
+    ) -> None:
         super().__init__()
+        self.dtype = getattr(torch, normalisation.dtype)
         self.model, self.resize, self.logits = model, resize, logits
         self.multiple, least = wanted(model) if any_size and not isinstance(resize, (list, tuple)) else (1, 0)
         factor = resize if isinstance(resize, (int, float)) else 1.0
         self.least = max(2, math.ceil(max(self.multiple + 1, least) / factor))  # pixels a side, where it may be any
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))  # normalise() keeps its own, even while traced
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1))
+        self.register_buffer(
+            "mean", torch.tensor(normalisation.mean).view(3, 1, 1)
+        )  # normalise() keeps its own, even while traced
+        self.register_buffer("std", torch.tensor(normalisation.std).view(3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """uint8 ``[B,3,H,W]`` -> labels uint8 ``[B,H,W]`` or logits float32 ``[B,C,H,W]``."""
+        """Pixels ``[B,3,H,W]`` -> labels uint8 ``[B,H,W]`` or logits float32 ``[B,C,H,W]``."""
         height, width = image.shape[-2:]
         values = image.float()
+        if self.dtype == torch.float32:  # before they are resized: sums of large values that are alike lose digits
+            values = (values - self.mean) / self.std
         rows, columns = resized_sides(height, width, self.resize)
         if self.resize is not None:
-            values = _resized(values, rows, columns)  # [B,3,h,w]
-        logits = self.model(self._padded((values / 255 - self.mean) / self.std)).float()  # [B,C,h,w] or more
+            values = F.interpolate(values, (rows, columns), mode="bilinear", antialias=True, align_corners=False)
+        if self.dtype == torch.uint8:
+            values = ((values if self.resize is None else rounded(values)) / 255 - self.mean) / self.std
+        logits = self.model(self._padded(values)).float()  # [B,C,h,w] or more
         if self.resize is None:
             return self._cropped(self._answer(logits), height, width)
         logits = F.interpolate(
@@ -98,8 +108,3 @@ def _rounded(side: int, factor: Fraction) -> int:
     """``round(side * factor)``, halves to the even number: the odd numbers from x.5 on, and the even ones at x.5."""
     twice, whole = 2 * side * factor.numerator, factor.denominator
     return (twice + 3 * whole - 1) // (4 * whole) + (twice + whole) // (4 * whole)
-
-
-def _resized(values: Tensor, rows: int, columns: int) -> Tensor:
-    """As :func:`segkit.data.resize.resized_part` does it with what was uint8: bilinear, antialiased, rounded once."""
-    return rounded(F.interpolate(values, (rows, columns), mode="bilinear", antialias=True, align_corners=False))

@@ -47,6 +47,7 @@ class Origin:
             "classes": list(predictor.classes),
             "palette": [list(colour) for colour in predictor.palette],
             "resize": predictor.resize,
+            "normalisation": predictor.normalisation.record(),
         }
         name = type(predictor.model).__name__
         if folder is None:

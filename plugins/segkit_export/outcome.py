@@ -22,6 +22,7 @@ class Exported:
         size: the height and width of an image, where they are fixed.
         least: the fewest pixels a side, where they may be any.
         fallen: why they are fixed, where nobody asked for it.
+        dtype: of the image.
     """
 
     place: Place
@@ -32,6 +33,7 @@ class Exported:
     size: tuple[int, int] | None = None
     least: int = 0
     fallen: str = ""
+    dtype: str = "uint8"
 
     @property
     def signature(self) -> str:
@@ -39,7 +41,7 @@ class Exported:
         batch = "B" if "batch" in self.free else "1"
         sides = f"{self.size[0]},{self.size[1]}" if self.size else "H,W"
         out = f"logits float32 [{batch},C,{sides}]" if self.answer == "logits" else f"labels uint8 [{batch},{sides}]"
-        return f"image uint8 [{batch},3,{sides}] -> {out}"
+        return f"image {self.dtype} [{batch},3,{sides}] -> {out}"
 
     def lines(self) -> list[str]:
         """For people."""

@@ -10,6 +10,10 @@ _IMAGE = """photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RG
 pixels = np.asarray(photo{resize})
 image = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])  # uint8 [1,3,H,W]"""
 
+_STORED = """photo = ImageOps.exif_transpose(Image.open("photo.tif"))  # grey; upright
+pixels = np.asarray(photo{resize}, np.float32)  # the values as they are stored
+image = np.stack([pixels] * 3)[None]  # float32 [1,3,H,W]"""
+
 _LABELS = {
     "labels": "labels = answer[0]  # uint8 [H,W]",
     "logits": "labels = answer[0].argmax(0)  # of logits [C,H,W]",
@@ -62,9 +66,10 @@ def snippet(exported: Exported, origin: Origin) -> str:
     else:
         template = _ONNX if exported.place.to == "onnx" else _PROGRAM
         resize = ".resize(({1}, {0}))".format(*exported.size) if exported.size else ""
+        read = _IMAGE if exported.dtype == "uint8" else _STORED
         code = template.format(
             name=_text(exported.place.names[0]),
-            image=_IMAGE.format(resize=resize),
+            image=read.format(resize=resize),
             answer=_text(exported.answer),
             labels=_LABELS[exported.answer],
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segkit.cli.output import add_output_options, messages, print_json
-from segkit.cli.predict_images import list_images
+from segkit.cli.predict_images import by_suffix, list_images
 from segkit.cli.text import hanging
 from segkit.errors import ConfigError, DataError, one_line, printable
 from segkit.signals import Interrupted, StopSignals
@@ -72,7 +73,7 @@ class Predict:
         )
         group.add_argument("--mask-suffix", default="", metavar="TEXT", help="what masks' names have more: _mask")
         group.add_argument("--metrics", action="store_true", help="score the predictions; needs --compare-with")
-        document = "out, images, failed with the reasons, predicted: the share of each class, scores"
+        document = "out, images, skipped files, failed with the reasons, predicted: the share of each class, scores"
         add_output_options(group, document=document)
 
     @staticmethod
@@ -116,7 +117,8 @@ def _predicted(arguments: argparse.Namespace) -> tuple[Work, int, str]:
         arguments.scales or (TTA_SCALES if arguments.tta else (1.0,)),
     )
     wanted = Wanted(not arguments.no_overlay, arguments.probabilities, arguments.compare_with is not None)
-    images = list_images(arguments.images)
+    skipped: Counter[str] = Counter()
+    images = list_images(arguments.images, skipped)
     targets = name_targets(images, arguments.out, wanted, arguments.quiet)
 
     from segkit.inference.work import Work
@@ -129,6 +131,7 @@ def _predicted(arguments: argparse.Namespace) -> tuple[Work, int, str]:
 
         truth, how = truth_of(images, arguments.compare_with, arguments.mask_suffix, Path(arguments.run), predictor)
     work = Work(predictor, options, truth, arguments.max_pixels, arguments.stored_labels)
+    work.skipped = skipped
     with StopSignals():
         try:
             work.run(arguments.out, list(zip(images, targets, strict=True)))
@@ -152,6 +155,7 @@ def _document(out: Path, work: Work, images: int, scores: dict[str, Any] | None)
     shares = work.pixels / max(1, work.pixels.sum())  # [C]
     predicted = dict(zip(work.predictor.classes, map(float, shares), strict=True))
     document = {"out": out, "images": images, "failed": work.failed, "predicted": predicted, "scores": scores}
+    document |= {"skipped": dict(work.skipped), "georeferenced": len(work.georeferenced)}
     return document | ({"stored_labels": work.stored.first} if work.stored else {})
 
 
@@ -160,6 +164,8 @@ def _tell(arguments: argparse.Namespace, work: Work, images: int, scores: dict[s
     if not arguments.quiet:
         where = f", written to {one_line(arguments.out)}" if len(work.failed) < images else ""
         print(f"{images - len(work.failed)} of {images} images predicted{where}")
+        for line in _left_out(work, images):
+            print(hanging(printable(line), 2))
         if work.pixels.any():
             for line in class_shares(work.predictor.classes, work.pixels).split("\n"):
                 print(hanging(printable(line), 2))
@@ -169,6 +175,22 @@ def _tell(arguments: argparse.Namespace, work: Work, images: int, scores: dict[s
     if work.truth and scores:
         print(hanging(f"beside {one_line(arguments.compare_with)}, {how}:", 2))
         print(printable(work.truth.table(scores)))
+
+
+def _left_out(work: Work, images: int) -> list[str]:
+    """What was in the files and is not in the predictions."""
+    lines = []
+    if work.skipped:
+        count = work.skipped.total()
+        lines.append(
+            f"skipped {count} of {images + count} files, which are no images that are read: {by_suffix(work.skipped)}"
+        )
+    if work.georeferenced:
+        lines.append(
+            f"{len(work.georeferenced)} of {images} images say where on Earth their pixels lie (GeoTIFF); the masks do "
+            "not: they are PNG, of the same size, pixel for pixel"
+        )
+    return lines
 
 
 def class_shares(classes: Sequence[str], pixels: NDArray[Any]) -> str:

@@ -6,34 +6,37 @@ import glob
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from segkit.errors import DataError
+from segkit.errors import DataError, first_few
 
 STANDARD_INPUT = "-"
 
 
-def list_images(places: Sequence[str | Path]) -> list[Path]:
+def list_images(places: Sequence[str | Path], skipped: Counter[str] | None = None) -> list[Path]:
     """The images that are meant, in order; a file that is named twice comes once.
 
     Args:
         places: files; folders, for the images directly in them; patterns such as ``photos/**/*.jpg``, which Windows'
             shell does not expand and others refuse to where they match too much; ``-`` for a list of all these on the
             standard input, a line each, or a zero byte after each as ``find -print0`` has it.
+        skipped: takes in the other files in folders and patterns, counted by the ends of their names.
 
     Raises:
         DataError: a folder, a pattern or the list names no image.
     """
     found: list[Path] = []
+    skipped = Counter() if skipped is None else skipped
     for place in places:
         if str(place) == STANDARD_INPUT:
             listed = listed_paths(sys.stdin.buffer.read())
             if not listed:
                 raise DataError("the standard input names no image; a file, a folder or a pattern a line is expected")
-            found += [image for each in listed for image in _images_at(each)]
+            found += [image for each in listed for image in _images_at(each, skipped)]
         else:
-            found += _images_at(str(place))
+            found += _images_at(str(place), skipped)
     return list({os.path.realpath(file): file for file in found}.values())  # Path.resolve raises at a loop of links
 
 
@@ -43,34 +46,49 @@ def listed_paths(text: bytes) -> list[str]:
     return [os.fsdecode(name) for name in names if name.strip()]
 
 
-def _images_at(place: str) -> list[Path]:
+def _images_at(place: str, skipped: Counter[str]) -> list[Path]:
     path = Path(place)
     if stat.S_ISDIR(_mode(path)):
-        return _images_in(path)
+        return _images_in(path, skipped)
     if _mode(path) or not glob.has_magic(place):  # a file may be called [1].jpg
         return [path]
-    found: list[Path] = []
-    for match in map(Path, sorted(glob.glob(place, recursive=True))):  # noqa: PTH207 - Path.glob takes no absolute pattern
-        found += [match] if _is_image(match) else []
+    matches = map(Path, sorted(glob.glob(place, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    found = _chosen(matches, skipped)
     if not found:
         raise DataError(f"no image matches {place}; looked for {_suffixes()}")
     return found
 
 
-def _images_in(folder: Path) -> list[Path]:
+def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
+    others: Counter[str] = Counter()
     try:
-        inside = sorted(file for file in folder.iterdir() if _is_image(file))
+        inside = _chosen(sorted(folder.iterdir()), others)
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
     if not inside:
-        raise DataError(f"{folder} holds no image; looked for {_suffixes()}")
+        instead = f", and it holds {by_suffix(others)}" if others else ""
+        raise DataError(f"{folder} holds no image; looked for {_suffixes()}{instead}")
+    skipped.update(others)
     return inside
 
 
-def _is_image(file: Path) -> bool:
+def by_suffix(counted: Counter[str]) -> str:
+    """``12 .jp2, 1 .txt``."""
+    return first_few([f"{count} {suffix or 'without an ending'}" for suffix, count in counted.most_common()], 8)
+
+
+def _chosen(files: Iterable[Path], skipped: Counter[str]) -> list[Path]:
+    """The images among some paths; other files are counted, but for hidden ones."""
     from segkit.data.pairing import SUFFIXES
 
-    return file.suffix.lower() in SUFFIXES and stat.S_ISREG(_mode(file))
+    found = []
+    for file in files:
+        if stat.S_ISREG(_mode(file)):
+            if file.suffix.lower() in SUFFIXES:
+                found.append(file)
+            elif not file.name.startswith("."):
+                skipped[file.suffix.lower()] += 1
+    return found
 
 
 def _mode(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""A batch: what a step or an evaluation gets, as uint8, which is normalised on the device."""
+"""A batch: what a step or an evaluation gets, as it is stored; it is normalised on the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Batch(NamedTuple):
     """What a step or an evaluation gets.
 
     Attributes:
-        image: uint8 ``[B,3,H,W]``.
+        image: uint8, or float32 of more than 8 bits, ``[B,3,H,W]``.
         mask: uint8 ``[B,H,W]``; in evaluation at the mask's own size, not the resized image's.
         colour: float32 ``[B,3,4]``, or None where colours stay.
         names: one a sample.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segkit.data.pictures import GAP, Pixels, caption, overlay, sheet, side_by_side
+from segkit.data.rgb import for_the_eye
 from segkit.errors import DataError
 
 if TYPE_CHECKING:  # torch is not needed to draw
@@ -75,7 +76,7 @@ def _spread(pixels: NDArray[np.int64], count: int) -> list[int]:
 def _example(dataset: Dataset, index: int, label: int) -> tuple[str, Image.Image]:
     """The name of an image, and the image beside its labels, fitted into tiles."""
     sample = dataset[index]
-    image, mask = sample.image.permute(1, 2, 0).numpy(), sample.mask.numpy()  # [H,W,3], [H,W]
+    image, mask = for_the_eye(sample.image.permute(1, 2, 0).numpy()), sample.mask.numpy()  # [H,W,3], [H,W]
     scale = _TILE / max(mask.shape)
     height, width = (max(1, round(side * scale)) for side in mask.shape)
     picture = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from segkit.data.leaks import Fingerprint, fingerprint
 from segkit.data.palette import palettes_noted
 from segkit.data.places import histograms, places_of
+from segkit.data.read import is_turned_alone
 from segkit.data.sample import Dataset, checked
 from segkit.data.seams import Seams, seams
 from segkit.errors import DataError, Fault
@@ -26,6 +28,10 @@ class Facts(NamedTuple):
         fingerprint: by which the same picture is known again.
         seams: how often labels lie in between those of two neighbours.
         drawn: stored label -> the colour, uint8 ``[3]``, in which the mask's palette draws it.
+        dtype: of the image, ``uint8`` or ``float32``.
+        channels: float64 ``[C,2]``, mean and variance of each channel of a float32 image; none of others.
+        constant: whether all pixels of the image are the same.
+        turned: whether the image's file says that it is to be turned and the mask's, of the same shape, does not.
     """
 
     name: str
@@ -35,6 +41,10 @@ class Facts(NamedTuple):
     fingerprint: Fingerprint
     seams: Seams
     drawn: dict[int, NDArray[np.uint8]]
+    dtype: str
+    channels: NDArray[np.float64]
+    constant: bool
+    turned: bool
 
 
 def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
@@ -50,7 +60,11 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
             except (Exception, SystemExit) as second:
                 faults += [fault for fault in [_fault(dataset, index, split, second)] if fault != faults[0]]
         return faults
-    mask = sample.mask.numpy()
+    image, mask = sample.image.numpy(), sample.mask.numpy()
+    files = _files(dataset, index)
+    if image.dtype == np.float32 and not np.isfinite(image).all():
+        what, advice = "pixels that are no numbers", "fill them with numbers, or leave the picture out"
+        return [Fault("no_numbers", str(files[0]) if files else f"{split}/{sample.name}", what, advice)]
     classes = len(dataset.classes)
     bands = histograms(mask)
     pixels = bands.sum(axis=0)  # [256]
@@ -65,16 +79,37 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
         size=(mask.shape[0], mask.shape[1]),
         counts=np.append(pixels[:classes], pixels[dataset.ignore_index]),
         places=places_of(mask, classes, bands),
-        fingerprint=fingerprint(np.stack([*sample.image.numpy()], axis=-1)),  # as permute, without slow strides
+        fingerprint=fingerprint(np.stack([*image], axis=-1)),  # as permute, without slow strides
         seams=seams(mask),
         drawn={label: np.array(colour, np.uint8) for label, colour in drawn.items()},
+        dtype=str(image.dtype),
+        channels=_moments(image) if image.dtype == np.float32 else np.empty((0, 2)),
+        constant=bool((image == image[:, :1, :1]).all()),
+        turned=len(files) == 2 and is_turned_alone(*files),
     )
+
+
+def _moments(image: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean and variance of each channel of ``[C,H,W]``, row by row in float64: values may be large and alike."""
+    means = image.mean(axis=(1, 2), dtype=np.float64)
+    squares = [
+        sum(float(np.square(row.astype(np.float64) - mean).sum()) for row in channel)
+        for channel, mean in zip(image, means, strict=True)
+    ]
+    return np.stack([means, np.array(squares) / image[0].size], axis=1)
+
+
+def _files(dataset: Any, index: int) -> tuple[Path, ...]:
+    try:
+        return tuple(dataset.files(index)) if hasattr(dataset, "files") else ()
+    except Exception:  # a dataset that does not know
+        return ()
 
 
 def _fault(dataset: Dataset, index: int, split: str, error: BaseException) -> Fault:
     if isinstance(error, DataError) and error.fault:
         return error.fault
-    files = dataset.files(index) if hasattr(dataset, "files") else ()
+    files = _files(dataset, index)
     told = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
     place = str(files[0]) if files else f"{split}: {type(dataset).__name__}[{index}]"
     return Fault("unusable", place, "cannot be read by its dataset", detail=told)

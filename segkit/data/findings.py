@@ -197,6 +197,53 @@ def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) 
     return found
 
 
+def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]) -> list[Finding]:
+    """What is odd about the pictures of a data set."""
+    found = []
+    first: dict[str, tuple[str, int]] = {}
+    for split, those in facts.items():
+        for index, each in enumerate(those):
+            first.setdefault(each.dtype, (split, index))
+    if len(first) > 1:
+        one, other = (_file(splits[split], facts[split][i], i) for split, i in (first["uint8"], first["float32"]))
+        text = (
+            f"images of 8 bits a channel beside images of more: {one} and {other}; values of the one mean nothing "
+            "beside the other's: save all images alike"
+        )
+        found.append(Finding("mixed_depth", "error", ", ".join(facts), text, (one, other)))
+    for split, those in facts.items():
+        constant = tuple(each.name for each in those if each.constant)
+        if constant:
+            text = f"{_of(constant, those)} hold the same value at every pixel, so nothing can be seen in them"
+            whole = len(constant) == len(those) and split == "train"
+            text += (
+                "; nothing can be learned"
+                if whole
+                else f": {first_few(constant)}; export them again, or leave them out"
+            )
+            found.append(Finding("constant_image", "error" if whole else "warning", split, text, constant))
+        turned = tuple(each.name for each in those if each.turned)
+        if turned:
+            text = (
+                f"{_of(turned, those)} are turned upright by their EXIF orientation, and their masks are not: "
+                f"{first_few(turned)}; if the masks were drawn on the pixels as they are stored, they do not fit: take "
+                "the orientation out of the images (exiftool -Orientation= FILES); if they were drawn on the upright "
+                "images, all is well"
+            )
+            found.append(Finding("turned_image", "warning", split, text, turned))
+    return found
+
+
+def _of(some: Sequence[str], those: Sequence[Facts]) -> str:
+    return f"{len(some)} of {len(those)} images"
+
+
+def _file(dataset: Dataset, facts: Facts, index: int) -> str:
+    """The file of an image, or what its dataset calls it."""
+    files = dataset.files(index) if hasattr(dataset, "files") else ()
+    return str(files[0]) if files else facts.name
+
+
 def of_leaks(facts: Mapping[str, Sequence[Facts]], allowed: bool) -> list[Finding]:
     """Pictures that are in two splits: the same ones, and nearly the same."""
     prints = {split: [each.fingerprint for each in those] for split, those in facts.items()}

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segkit.data.rgb import Pixels, for_the_eye
+
 SIDE = 16  # pixels of a thumbnail
 
 _ALIKE = 0.995  # correlation of two thumbnails
@@ -41,12 +43,14 @@ class Fingerprint(NamedTuple):
     thumbnail: NDArray[np.uint8]
 
 
-def fingerprint(image: NDArray[np.uint8]) -> Fingerprint:
+def fingerprint(image: Pixels) -> Fingerprint:
     """The fingerprint of an image ``[H,W,3]``."""
     pixels = np.ascontiguousarray(image)
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
     digest.update(pixels.data)
-    grey = Image.fromarray(pixels).convert("L")  # in one step: reduced first, resized copies would be missed
+    grey = Image.fromarray(for_the_eye(pixels)).convert(
+        "L"
+    )  # in one step: reduced first, resized copies would be missed
     return Fingerprint(digest.digest(), np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.HAMMING)))
 
 

@@ -1,7 +1,7 @@
 """From samples to batches: how they are viewed, stacked, and loaded by worker processes.
 
-uint8 travels to the device; normalisation and colours happen there. The views are pure functions of (seed, epoch,
-index), so that worker processes keep no state.
+Stored values travel to the device; normalisation and colours happen there. The views are pure functions of (seed,
+epoch, index), so that worker processes keep no state.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from segkit.data import augment
 from segkit.data.batch import Batch
 from segkit.data.cores import own_cores
 from segkit.data.main_guard import refuse_unguarded
-from segkit.data.normalise import MEAN_PIXEL
+from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.order import BatchOrder, EvaluationOrder, Key, Stream
 from segkit.data.places import Places
 from segkit.data.sample import Sample
@@ -43,10 +43,18 @@ class Draws:
         settings: what is drawn, from which ranges.
         seed: another one, other views.
         places: of the split's classes.
+        normalisation: whose mean is put where there is no image.
     """
 
-    def __init__(self, samples: Samples, settings: AugmentSettings, seed: int, places: Places | None = None) -> None:
-        self.settings, self.seed, self.length = settings, seed, len(samples)
+    def __init__(
+        self,
+        samples: Samples,
+        settings: AugmentSettings,
+        seed: int,
+        places: Places | None = None,
+        normalisation: Normalisation = IMAGENET,
+    ) -> None:
+        self.settings, self.seed, self.length, self.normalisation = settings, seed, len(samples), normalisation
         self.ignore_index = samples.dataset.ignore_index
         self.places = places if settings.class_balanced else None
 
@@ -76,7 +84,7 @@ class TrainingViews(TorchDataset[tuple[Sample, augment.View]]):
         sample = self.samples.to_train(self.draws.number(key))
         height, width = sample.mask.shape
         view = self.draws.view(key, (height, width), sample.mask)
-        return augment.apply(sample, view, self.draws.ignore_index), view
+        return augment.apply(sample, view, self.draws.ignore_index, self.draws.normalisation.fill), view
 
 
 class EvaluationViews(TorchDataset[Sample]):
@@ -95,14 +103,16 @@ class EvaluationViews(TorchDataset[Sample]):
 class CollateTraining:
     """Stack views to one batch; smaller ones are padded, the masks with void."""
 
-    def __init__(self, ignore_index: int, with_colour: bool) -> None:
-        self.ignore_index, self.with_colour = ignore_index, with_colour
+    def __init__(self, draws: Draws) -> None:
+        self.ignore_index, self.with_colour = draws.ignore_index, draws.settings.colour > 0
+        self.fill = draws.normalisation.fill
 
     def __call__(self, items: list[tuple[Sample, augment.View]]) -> Batch:
         """One batch of the views, as large as the largest of them."""
         height = max(sample.mask.shape[0] for sample, _ in items)
         width = max(sample.mask.shape[1] for sample, _ in items)
-        images = torch.tensor(MEAN_PIXEL, dtype=torch.uint8).repeat(len(items), height, width, 1)  # [B,H,W,3]
+        dtype = items[0][0].image.dtype
+        images = torch.tensor(self.fill, dtype=dtype).repeat(len(items), height, width, 1)  # [B,H,W,3]
         masks = torch.full((len(items), height, width), self.ignore_index, dtype=torch.uint8)
         for place, (sample, _) in enumerate(items):
             rows, columns = sample.mask.shape
@@ -137,7 +147,7 @@ def training_loader(
     return DataLoader(
         TrainingViews(samples, draws),  # type: ignore[arg-type]
         batch_sampler=order,
-        collate_fn=CollateTraining(draws.ignore_index, draws.settings.colour > 0),
+        collate_fn=CollateTraining(draws),
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",

@@ -1,42 +1,126 @@
-"""From uint8 images to what a network reads: colour jitter and ImageNet's statistics, on the device."""
+"""From stored pixels to what a network reads: the run's normalisation and colour jitter, on the device."""
 
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from segkit.errors import ModelError
+
+if TYPE_CHECKING:
+    from segkit.data.facts import Facts
 
 # RGB, of images scaled to 0..1 (the 1.28 M training images of ILSVRC 2012); they serve VOC and street scenes as well
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-MEAN_PIXEL = tuple(round(255 * value) for value in MEAN)  # becomes about 0: what is put where there is no image
 
 
-@functools.cache
-def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation ``[3,1,1]`` each; kept, as bringing them to a device makes the host wait for it."""
-    return torch.tensor(MEAN, device=device).view(3, 1, 1), torch.tensor(STD, device=device).view(3, 1, 1)
+@dataclass(frozen=True)
+class Normalisation:
+    """How a run normalises its images: ``(value - mean) / std``, channel by channel.
+
+    Attributes:
+        mean: of each channel; of uint8 images as they are scaled to 0..1, of float32 images as they are stored.
+        std: likewise.
+        dtype: of the images: ``uint8``, or ``float32`` of more than 8 bits a channel.
+    """
+
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+    dtype: Literal["uint8", "float32"] = "uint8"
+
+    @property
+    def fill(self) -> tuple[float, ...]:
+        """The pixel that becomes about 0: what is put where there is no image."""
+        return tuple(round(255 * value) for value in self.mean) if self.dtype == "uint8" else self.mean
+
+    def record(self) -> dict[str, Any]:
+        """For ``config.json``."""
+        return {"mean": list(self.mean), "std": list(self.std), "dtype": self.dtype}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any] | None) -> Normalisation:
+        """What ``config.json`` holds; of a run that is older than the entry, ImageNet's."""
+        return cls(tuple(record["mean"]), tuple(record["std"]), record["dtype"]) if record else IMAGENET
 
 
-@functools.cache
-def mean_pixel(device: torch.device) -> Tensor:
-    """:data:`MEAN_PIXEL` as uint8 ``[3,1,1]``."""
-    return torch.tensor(MEAN_PIXEL, dtype=torch.uint8, device=device).view(3, 1, 1)
+IMAGENET = Normalisation()
+MEAN_PIXEL = IMAGENET.fill
 
 
-def normalise(images: Tensor, colour: Tensor | None = None) -> Tensor:
-    """Normalise uint8 images, after an affine change of their colours where one is given.
+def normalisation_of(model: nn.Module, train: Sequence[Facts]) -> Normalisation:
+    """That of a new run: measured on float32 images; else what the model asks for, or ImageNet's.
 
     Args:
-        images: uint8 ``[B,3,H,W]`` or ``[3,H,W]``; the memory format is kept.
+        model: its attribute ``normalisation``, where there is one, is ``{"mean": [...], "std": [...]}`` of RGB scaled
+            to 0..1, as its pretrained encoder has learned to see it.
+        train: of its images.
+
+    Raises:
+        ModelError: the model asks for something else than three means and three deviations.
+    """
+    if train[0].dtype == "float32":
+        return _measured(train)
+    asked = getattr(model, "normalisation", None)
+    if asked is None:
+        return IMAGENET
+    try:
+        (r, g, b), (red, green, blue) = (map(float, asked[key]) for key in ("mean", "std"))
+        if min(red, green, blue) > 0 and all(map(math.isfinite, (r, g, b, red, green, blue))):
+            return Normalisation((r, g, b), (red, green, blue))
+    except (TypeError, ValueError, KeyError):
+        pass
+    raise ModelError(
+        f"normalisation of {type(model).__name__} is {asked!r:.200}; expected is {{'mean': [r, g, b], "
+        "'std': [r, g, b]} of RGB scaled to 0..1, the deviations above 0"
+    )
+
+
+def _measured(train: Sequence[Facts]) -> Normalisation:
+    """Mean and deviation of each channel over all pixels of the images."""
+    pixels = np.array([math.prod(each.size) for each in train], np.float64)
+    share = (pixels / pixels.sum())[:, None]  # [N,1]
+    means, variances = (np.array([each.channels[:, part] for each in train]) for part in (0, 1))  # [N,3]
+    mean = (share * means).sum(0)
+    std = np.sqrt((share * (variances + (means - mean) ** 2)).sum(0))
+    std[std == 0] = 1  # a channel of one value
+    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()), "float32")
+
+
+@functools.cache
+def _statistics(how: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation ``[3,1,1]`` each; kept, as bringing them to a device makes the host wait for it."""
+    return torch.tensor(how.mean, device=device).view(3, 1, 1), torch.tensor(how.std, device=device).view(3, 1, 1)
+
+
+@functools.cache
+def mean_pixel(device: torch.device, how: Normalisation = IMAGENET) -> Tensor:
+    """:attr:`Normalisation.fill` ``[3,1,1]``, of the images' type; kept, likewise."""
+    return torch.tensor(how.fill, dtype=getattr(torch, how.dtype), device=device).view(3, 1, 1)
+
+
+def normalise(images: Tensor, colour: Tensor | None = None, how: Normalisation = IMAGENET) -> Tensor:
+    """Normalise images, after an affine change of their colours where one is given.
+
+    Args:
+        images: uint8 or float32 ``[B,3,H,W]`` or ``[3,H,W]``; the memory format is kept.
         colour: float32 ``[B,3,4]``, per image a matrix and an offset on RGB in 0..1; the result is clipped to 0..1.
+        how: the run's.
 
     Returns:
         float32, the shape of ``images``.
     """
-    mean, std = _statistics(images.device)
-    values = images.float() / 255
+    mean, std = _statistics(how, images.device)
+    values = images.float()
+    if how.dtype == "uint8":
+        values = values / 255
     if colour is not None:
         rows = values.permute(0, 2, 3, 1).flatten(1, 2)  # [B,H*W,3], free in channels_last
         rows = torch.baddbmm(colour[:, None, :, 3], rows, colour[:, :, :3].transpose(1, 2)).clamp_(0, 1)

@@ -170,6 +170,22 @@ def image_size(path: str | Path, most_pixels: int = MAX_PIXELS) -> tuple[int, in
     return (width, height) if on_its_side else (height, width)
 
 
+def is_turned_alone(image: Path, mask: Path) -> bool:
+    """Whether EXIF has an image turned, to the shape it is stored in, and says nothing of its mask.
+
+    Such a mask fits in shape whether it was drawn on the upright image or on the pixels as they are stored.
+    """
+    try:
+        with _opened(image) as (opened, _):
+            turn, square = _orientation(opened), opened.size[0] == opened.size[1]
+        if turn < 2 or (turn > 4 and not square):
+            return False
+        with _opened(mask) as (opened, _):
+            return _orientation(opened) < 2
+    except DataError:  # no image, as of a dataset that reads something else
+        return False
+
+
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
     """Pillow's warnings about odd metadata are not shown; pixels that are wrong raise an error.
@@ -270,12 +286,15 @@ def _what_it_is(head: bytes) -> str:
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """What makes the image upright. Looks at the header alone: PngImageFile.getexif would decode the pixels."""
-    if image.format == "TIFF":  # Pillow turns these itself
-        return None
+    return None if image.format == "TIFF" else _TURN.get(_orientation(image))  # Pillow turns a TIFF itself
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 is upright, 3 and 6 as a camera held otherwise, ..."""
     try:
-        return _TURN.get(Image.Image.getexif(image).get(0x0112, 1))
+        return int(Image.Image.getexif(image).get(0x0112, 1))
     except Exception:  # damaged EXIF says nothing about the orientation
-        return None
+        return 1
 
 
 def _is_inverted(image: Image.Image) -> bool:

@@ -131,7 +131,7 @@ class ResidentBatches:
             spans = [(bottom - top, right - left) for (top, bottom), (left, right) in parts]
             images = resized_parts(images, maps, largest([(1, 1), *spans]))
         size = largest([view.size for view in views])
-        fill = mean_pixel(resident.device)
+        fill = mean_pixel(resident.device, draws.normalisation)
         image, mask = look(images, pixels[..., 3], maps, size, fill, draws.ignore_index)
         colour = drawn[:, 14:].float().view(-1, 3, 4) if draws.settings.colour > 0 else None
         image = image.contiguous(memory_format=torch.channels_last)

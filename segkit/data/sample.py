@@ -17,7 +17,7 @@ class Sample(NamedTuple):
     """One image with its labels.
 
     Attributes:
-        image: RGB, uint8 ``[3,H,W]``.
+        image: RGB, uint8 ``[3,H,W]``; of more than 8 bits a channel float32 with the values as they are stored.
         mask: class indices, void included, uint8 ``[H,W]``.
         name: what messages, pictures and predictions call it.
     """
@@ -62,9 +62,12 @@ def checked(sample: Sample) -> Sample:
         raise DataError(f"a sample is named {name!r:.60}; its name is a text, which files and messages call it by")
     for what, value in (("image", image), ("mask", mask)):
         if not isinstance(value, torch.Tensor):
-            raise DataError(f"{name}: its {what} is {type(value).__name__}; a dataset gives torch tensors, uint8")
-    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-        raise DataError(f"{name}: its image is {image.dtype} {list(image.shape)}; a dataset gives uint8 [3,H,W]")
+            raise DataError(f"{name}: its {what} is {type(value).__name__}; a dataset gives torch tensors")
+    if image.dtype not in (torch.uint8, torch.float32) or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+        raise DataError(
+            f"{name}: its image is {image.dtype} {list(image.shape)}; a dataset gives uint8 [3,H,W], or float32 "
+            "of more than 8 bits"
+        )
     if mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
         raise DataError(
             f"{name}: its mask is {mask.dtype} {list(mask.shape)}; beside an image of {list(image.shape)} it must be "

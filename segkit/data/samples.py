@@ -22,10 +22,11 @@ class Samples:
     Args:
         dataset: the split.
         resize: as ``data.resize``.
+        value_bytes: of a value of its images: 1, or 4 of float32.
     """
 
-    def __init__(self, dataset: Dataset, resize: Resize = None) -> None:
-        self.dataset, self.resize = dataset, resize
+    def __init__(self, dataset: Dataset, resize: Resize = None, value_bytes: int = 1) -> None:
+        self.dataset, self.resize, self.value_bytes = dataset, resize, value_bytes
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -140,6 +140,7 @@ def scan_splits(
     for name, dataset in kept.items() if not any(each.severity == "error" for each in misread) else ():
         whole = settings.on_bad == "skip" or not any([*wrong.values(), *(faults or {}).values()])
         found += findings.of_facts(facts[name], dataset, name, whole)
+    found += findings.of_images(facts, kept)
     found += findings.of_leaks(facts, settings.allow_leaks)
     return Scan(kept, facts, found)
 

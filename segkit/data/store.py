@@ -1,6 +1,6 @@
 """A split decoded once, into one file that is mapped into memory: all processes and all later runs share it.
 
-The file holds image and mask of each sample as they are, uint8, then the index of them as JSON, its length and a mark.
+The file holds image and mask of each sample as they are, then the index of them as JSON, its length and a mark.
 It lies in the cache folder (:mod:`segkit.data.scan_cache`) and may be deleted at any time. It is made anew when a
 file's name, size or time has changed, or the version of what reads them. Of the images in a folder one copy is kept:
 what was decoded of them for other splits, sizes or labels goes when another is made, unless a run uses it.
@@ -57,7 +57,7 @@ class StoredSamples(Samples):
     """
 
     def __init__(self, samples: Samples, path: Path, key: str) -> None:
-        super().__init__(samples.dataset, samples.resize)
+        super().__init__(samples.dataset, samples.resize, samples.value_bytes)
         self.path, self.key = path, key
         self._open()
 
@@ -65,8 +65,8 @@ class StoredSamples(Samples):
         """As :meth:`segkit.data.samples.Samples.to_score`, in memory of its own."""
         height, width, rows, columns = self._sizes[index]
         start = int(self._starts[index])
-        middle = start + 3 * height * width
-        image = np.array(self._pixels[start:middle]).reshape(height, width, 3)
+        middle = start + 3 * height * width * self._dtype.itemsize
+        image = np.array(self._pixels[start:middle]).view(self._dtype).reshape(height, width, 3)
         mask = np.array(self._pixels[middle : middle + rows * columns]).reshape(rows, columns)
         return Sample(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask), self._names[index])
 
@@ -77,8 +77,8 @@ class StoredSamples(Samples):
             raise DataError(f"{self.path} is damaged, or was replaced by another run's; start again")
         self._names: list[str] = index["names"]
         self._sizes: list[list[int]] = index["sizes"]
-        lengths = [3 * height * width + rows * columns for height, width, rows, columns in self._sizes]
-        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._dtype = np.dtype(index["dtype"])
+        self._starts = np.concatenate([[0], np.cumsum(_lengths(index), dtype=np.int64)])
         self._pixels: NDArray[np.uint8] = np.memmap(self.path, np.uint8, "r")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -126,8 +126,9 @@ def can_be_stored(samples: Samples) -> bool:
 
 
 def bytes_of(samples: Samples, sizes: Sequence[tuple[int, int]]) -> int:
-    """That a split takes when it is decoded: 3 a pixel of the image, 1 of the mask."""
-    return sum(3 * math.prod(resized_size(*size, samples.resize)) + math.prod(size) for size in sizes)
+    """That a split takes when it is decoded: 3 values a pixel of the image, 1 byte a pixel of the mask."""
+    a_pixel = 3 * samples.value_bytes
+    return sum(a_pixel * math.prod(resized_size(*size, samples.resize)) + math.prod(size) for size in sizes)
 
 
 def _place(samples: Samples) -> tuple[Path, str]:
@@ -187,6 +188,7 @@ def _write(samples: Samples, path: Path, key: str, description: str, progress: b
     temporary = path.with_suffix(".tmp")  # one that a killed run has left is overwritten
     names: list[str] = []
     sizes: list[tuple[int, ...]] = []
+    dtype = "uint8"
     try:
         with temporary.open("wb") as file:
             for sample in samples.each(description, progress):
@@ -194,7 +196,8 @@ def _write(samples: Samples, path: Path, key: str, description: str, progress: b
                 file.write(sample.mask.numpy().tobytes())
                 names.append(sample.name)
                 sizes.append((*sample.image.shape[1:], *sample.mask.shape))
-            index = json.dumps({"key": key, "names": names, "sizes": sizes}).encode()
+                dtype = str(sample.image.numpy().dtype)
+            index = json.dumps({"key": key, "names": names, "sizes": sizes, "dtype": dtype}).encode()
             file.write(index + len(index).to_bytes(8, "little") + _MARK)
             file.flush()
             os.fsync(file.fileno())
@@ -214,10 +217,15 @@ def _index_of(path: Path) -> dict[str, Any] | None:
                 return None
             file.seek(end - length)
             index: dict[str, Any] = json.loads(file.read(length))
-        pixels = sum(3 * height * width + rows * columns for height, width, rows, columns in index["sizes"])
-        return index if pixels + length + 16 == path.stat().st_size else None
+        return index if sum(_lengths(index)) + length + 16 == path.stat().st_size else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _lengths(index: dict[str, Any]) -> list[int]:
+    """Bytes of each sample."""
+    channels = 3 * np.dtype(index["dtype"]).itemsize
+    return [channels * height * width + rows * columns for height, width, rows, columns in index["sizes"]]
 
 
 def _refuse_full_disk(path: Path, needed: int) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from segkit.data.batch import Batch
-from segkit.data.normalise import normalise
+from segkit.data.normalise import IMAGENET, Normalisation, normalise
 from segkit.data.order import EvaluationOrder
 from segkit.data.resize import Resize, Span
 from segkit.data.sample import Dataset
@@ -61,9 +61,15 @@ def undecided(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     return found
 
 
-def logits_at(model: nn.Module, batch: Batch, precision: Precision, size: Sequence[int]) -> Tensor:
+def logits_at(
+    model: nn.Module,
+    batch: Batch,
+    precision: Precision,
+    size: Sequence[int],
+    normalisation: Normalisation = IMAGENET,
+) -> Tensor:
     """float32 logits ``[B,C,H,W]`` of a batch at ``size = (H, W)``; bilinear where the image had another size."""
-    images = normalise(batch.image)  # [B,3,h,w]
+    images = normalise(batch.image, how=normalisation)  # [B,3,h,w]
     with precision.autocast():
         logits = logits_of(model(images))  # [B,C,h,w]
     logits = logits.float()
@@ -79,6 +85,7 @@ def logits_as_predicted(
     classes: int,
     resize: Resize = None,
     crop: int | Sequence[int] | None = None,
+    normalisation: Normalisation = IMAGENET,
 ) -> Tensor:
     """float32 logits ``[B,C,H,W]`` of a batch at its masks' size, the same that a prediction compares.
 
@@ -91,6 +98,7 @@ def logits_as_predicted(
         classes: C.
         resize: as ``data.resize``: how the images came to their size.
         crop: as ``augment.crop``: tiles are as large.
+        normalisation: the run's.
     """
     from segkit.inference.options import Options  # these import this file
     from segkit.inference.sliding import slide
@@ -100,10 +108,10 @@ def logits_as_predicted(
     size, seen = (batch.mask.shape[1], batch.mask.shape[2]), (batch.image.shape[2], batch.image.shape[3])
     axes = tiling(*size, Options(), resize, crop)
     if axes is None:
-        return logits_at(model, batch, precision, size)
+        return logits_at(model, batch, precision, size, normalisation)
     found = torch.empty(len(batch.names), classes, *size, device=precision.device)
     for image, values in zip(batch.image, found, strict=True):
-        views = Views(model, precision, classes, partial(_part, image), size, seen, Options())
+        views = Views(model, precision, classes, partial(_part, image), size, seen, Options(), normalisation)
         for block in slide(views, *axes):
             values[:, *block.place] = block.values.transpose(0, 1)
     return found.clamp_(min=torch.finfo(torch.float32).tiny).log_()
@@ -124,6 +132,7 @@ def evaluate(
     batch_size: int = 8,
     resize: Resize = None,
     crop: int | Sequence[int] | None = None,
+    normalisation: Normalisation = IMAGENET,
     workers: int = 0,
     source: Source | None = None,
     description: str = "",
@@ -141,6 +150,7 @@ def evaluate(
         batch_size: images of one size that are computed together.
         resize: as ``data.resize``.
         crop: as ``augment.crop``, for the size of tiles.
+        normalisation: the run's.
         workers: processes that load data.
         source: where the samples come from; left out: they are read from the dataset.
         description: of the progress bar; none is shown without it.
@@ -185,7 +195,7 @@ def evaluate(
         )
         for number, batches in zip(order.mine, shown, strict=True):
             for batch in batches:
-                logits = logits_as_predicted(model, batch, precision, len(dataset.classes), resize, crop)
+                logits = logits_as_predicted(model, batch, precision, len(dataset.classes), resize, crop, normalisation)
                 target = batch.mask.long()
                 flags.append(undecided(logits, target, dataset.ignore_index))
                 names += batch.names

@@ -52,7 +52,7 @@ class Feed:
             size=world.size,
         )
         samples = source.samples if isinstance(source, Resident) else source
-        draws = Draws(samples, job.augment, train.seed, scan.places("train"))
+        draws = Draws(samples, job.augment, train.seed, scan.places("train"), job.normalisation)
         if isinstance(source, Resident):
             return ResidentBatches(source, draws, order), order
         return training_loader(source, draws, order, workers=self.workers, device=self.device), order
@@ -66,13 +66,19 @@ def open_feed(job: Job, scan: Scan, device: torch.device, world: World) -> Feed:
         DataError: a sample cannot be read.
         WriteError: the file of decoded samples cannot be written.
     """
-    splits = {name: Samples(dataset, job.data.resize) for name, dataset in scan.splits.items()}
+    wide = job.normalisation.dtype != "uint8"
+    splits = {name: Samples(dataset, job.data.resize, 4 if wide else 1) for name, dataset in scan.splits.items()}
     sizes = {name: [facts.size for facts in scan.facts[name]] for name in splits}
     wish = job.data.cache
+    if wide and wish == "device":
+        raise ConfigError(
+            'data.cache = "device" keeps images of 8 bits a channel, and these have more; "ram" keeps them in a file '
+            "that is mapped into memory"
+        )
     if wish == "auto" and device.type == "cpu":  # decoding is 1 to 4 % of what a network takes there
         wish = "none"
     sources: dict[str, Source] = {}
-    if wish in ("auto", "device"):
+    if wish in ("auto", "device") and not wide:
         sources |= _on_device(splits, sizes, device, world, keep_masks=job.augment.max_class_share < 1)
     on_device = list(sources)
     needed = {name: bytes_needed(samples, sizes[name]) for name, samples in splits.items()}

@@ -13,6 +13,7 @@ from typing import Any
 from segkit.data.findings import of_crops
 from segkit.data.loader import shut_down
 from segkit.data.main_guard import refuse_unguarded
+from segkit.data.normalise import Normalisation, normalisation_of
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, collapse, record
@@ -36,7 +37,7 @@ from segkit.engine.scorer import Scorer
 from segkit.engine.store import Store, samples_of
 from segkit.engine.trouble import explained
 from segkit.engine.world import World, joined
-from segkit.errors import NotFiniteError, TrainingError, WriteError
+from segkit.errors import ConfigError, NotFiniteError, TrainingError, WriteError
 from segkit.signals import Interrupted, StopSignals
 
 HEADING_EVERY = 40  # epochs; a terminal's height
@@ -89,6 +90,7 @@ def train_and_evaluate(
             console.warn(str(finding))
         precision = world.on_first(lambda: _precision(job, resume))
         precision = replace(precision, device=pick_device(job.train.device))
+        job = replace(job, normalisation=world.on_first(lambda: _normalisation(job, scan, resume)))
         floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
         use_cores()
         world.on_first(lambda: refuse_too_much(job, scan, precision, world))
@@ -133,6 +135,7 @@ class _Fit:
             job.train,
             precision,
             self.steps,
+            normalisation=job.normalisation,
             world=world,
             stop=stop,
             ignore_index=self.splits["train"].ignore_index,
@@ -356,6 +359,19 @@ def _precision(job: Job, resume: bool) -> Precision:
     if resume and (job.folder / "config.json").is_file():
         return resolve(job.train.precision, device, str(read_json(job.folder / "config.json").get("precision")))
     return resolve(job.train.precision, device)
+
+
+def _normalisation(job: Job, scan: Scan, resume: bool) -> Normalisation:
+    """That of a run; one that goes on keeps that which it began with."""
+    if resume and (job.folder / "config.json").is_file():
+        return Normalisation.of_record(read_json(job.folder / "config.json").get("normalisation"))
+    found = normalisation_of(job.model, scan.facts["train"])
+    if found.dtype != "uint8" and job.augment.colour:
+        raise ConfigError(
+            f"augment.colour = {job.augment.colour} changes colours of 8 bits a channel, and these images have more; "
+            "leave it out"
+        )
+    return found
 
 
 def _nobody(_event: str, **_arguments: Any) -> None:

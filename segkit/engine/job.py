@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Scan
 from segkit.engine.evaluate import ALWAYS
@@ -30,6 +31,7 @@ class Job:
         scan: of ``splits``, where they were scanned already.
         metrics: by name, beside the usual ones.
         record: goes into ``run.json`` as it is: the config, who provided what, versions.
+        normalisation: of the images, once they were scanned.
         model_record: goes into ``config.json``: how the model is built again.
     """
 
@@ -43,6 +45,7 @@ class Job:
     data: DataSettings = field(default_factory=DataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
+    normalisation: Normalisation = IMAGENET
     record: Mapping[str, Any] = field(default_factory=dict)
     model_record: Mapping[str, Any] = field(default_factory=dict)
 

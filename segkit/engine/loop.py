@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from segkit.data.batch import Batch
-from segkit.data.normalise import normalise
+from segkit.data.normalise import IMAGENET, Normalisation, normalise
 from segkit.engine.average import MovingAverage
 from segkit.engine.checkpoint import load_weights
 from segkit.engine.device import seed_step
@@ -75,6 +75,7 @@ class Loop:
         precision: Precision,
         steps: int,
         *,
+        normalisation: Normalisation = IMAGENET,
         world: World | None = None,
         stop: StopSignals | None = None,
         ignore_index: int = 255,
@@ -82,6 +83,7 @@ class Loop:
         device = precision.device
         self.ignore_index = ignore_index
         self.settings, self.precision, self.steps = settings, precision, steps
+        self.normalisation = normalisation
         self.world, self.stop = world or World(), stop or StopSignals()
         if settings.sync_batch_norm:
             model, left = synchronised(model, device, self.world)
@@ -254,7 +256,7 @@ class Loop:
         targets = whole.split(len(parts[0].names))  # type: ignore[no-untyped-call]
         shares = self._shares(targets) if len(parts) > 1 else [None]
         for part, target, share in zip(parts, targets, shares, strict=True):
-            images = normalise(part.image, part.colour)  # [B,3,H,W], as channels_last as the batch
+            images = normalise(part.image, part.colour, self.normalisation)  # [B,3,H,W], as channels_last as the batch
             if not self.settings.channels_last:
                 images = images.contiguous()
             # gradients travel once a step

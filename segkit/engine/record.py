@@ -37,6 +37,7 @@ def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision,
         "resize": job.data.resize,
         "crop": job.augment.crop,
         "precision": precision.name,
+        "normalisation": job.normalisation.record(),
     }
     write_json(job.folder / "config.json", {**job.model_record, **facts})
 

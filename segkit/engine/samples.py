@@ -10,8 +10,10 @@ from PIL import Image
 from torch import nn
 
 from segkit.data.loader import collate_evaluation
+from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.pictures import panel
 from segkit.data.resize import Resize, resized
+from segkit.data.rgb import for_the_eye
 from segkit.data.sample import Dataset
 from segkit.data.samples import read
 from segkit.engine.checkpoint import write_atomically
@@ -28,6 +30,7 @@ def panels(
     precision: Precision,
     resize: Resize,
     crop: int | Sequence[int] | None = None,
+    normalisation: Normalisation = IMAGENET,
 ) -> list[Image.Image]:
     """What a model predicts for some samples of a dataset, a row of pictures each."""
     rows = []
@@ -37,9 +40,9 @@ def panels(
         sample = read(dataset, index)
         (batch,) = collate_evaluation([resized(sample, resize)])
         batch = batch.to(precision.device)
-        logits = logits_as_predicted(model, batch, precision, len(dataset.classes), resize, crop)
+        logits = logits_as_predicted(model, batch, precision, len(dataset.classes), resize, crop, normalisation)
         prediction = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
-        image = sample.image.permute(1, 2, 0).numpy()
+        image = for_the_eye(sample.image.permute(1, 2, 0).numpy())
         rows.append(panel(image, sample.mask.numpy(), prediction, dataset.palette, dataset.ignore_index, sample.name))
     model.train(training)
     return rows

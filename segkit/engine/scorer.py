@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from segkit.data.normalise import Normalisation
 from segkit.data.pictures import sheet
 from segkit.data.resize import Resize
 from segkit.data.sample import Dataset
@@ -58,6 +59,7 @@ class Scorer:
             batch_size=self.job.train.batch_size,
             resize=self.job.data.resize,
             crop=self.job.augment.crop,
+            normalisation=self.job.normalisation,
             workers=self.feed.workers,
             source=self.feed.sources[split],
             description=f"scores on {split}",
@@ -92,8 +94,8 @@ class Scorer:
                     write_picture(self._place(f"{name}_{number}"), row)
 
     @property
-    def _how(self) -> tuple[Precision, Resize, int | Sequence[int] | None]:
-        return self.precision, self.job.data.resize, self.job.augment.crop
+    def _how(self) -> tuple[Precision, Resize, int | Sequence[int] | None, Normalisation]:
+        return self.precision, self.job.data.resize, self.job.augment.crop, self.job.normalisation
 
     def _place(self, name: str) -> Path:
         return self.job.folder / "samples" / f"{name}.png"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.read import MAX_PIXELS, read_image
 from segkit.data.resize import Resize, resized_part, resized_size
 from segkit.data.rgb import Pixels, as_rgb
@@ -32,7 +33,8 @@ MOST_PIXELS = 400_000_000
 """20,000 x 20,000: 1.2 GB as RGB, and 2.8 while it is read. Beyond what data sets may hold: this file was named."""
 
 Picture = Pixels | Image.Image | str | Path
-"""RGB, uint8 ``[H,W,3]``; Pillow's, as it lies in memory; or the path of a file, which is read upright."""
+"""RGB ``[H,W,3]``, uint8, or float32 of more than 8 bits; Pillow's, as it lies in memory; or the path of a file, which
+is read upright."""
 
 
 class Predictor:
@@ -49,6 +51,7 @@ class Predictor:
         stored: of each class what masks of the run store for it; None where that is not known.
         resize: what the network sees: a factor or [height, width], as in training.
         crop: pixels, or [height, width], that it saw in training; for the size of tiles.
+        normalisation: of the images, as in training, and whether they have 8 bits a channel or more.
 
     Raises:
         ConfigError: no such device, or it lacks the precision.
@@ -67,11 +70,13 @@ class Predictor:
         stored: Sequence[Sequence[Any]] | None = None,
         resize: Resize = None,
         crop: int | Sequence[int] | None = None,
+        normalisation: Normalisation = IMAGENET,
     ) -> None:
         self.precision = resolve(precision, pick_device(device), on_cpu)
         self.model = model.to(self.precision.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.palette = tuple(classes), palette
         self.ignore_index, self.resize, self.crop = ignore_index, resize, crop
+        self.normalisation = normalisation
         self._stored = stored
 
     @property
@@ -89,14 +94,14 @@ class Predictor:
         return StoredLabels(self.classes, self._stored)
 
     @torch.inference_mode()
-    def logits(self, image: NDArray[np.uint8]) -> Tensor:
-        """RGB, uint8 ``[H,W,3]`` -> float32 ``[C,H,W]`` on the device, seen whole.
+    def logits(self, image: Pixels) -> Tensor:
+        """RGB ``[H,W,3]`` -> float32 ``[C,H,W]`` on the device, seen whole.
 
         Raises:
             DataError: the image has another shape or type.
             ModelError: the model does not return a channel a class.
         """
-        pixels = _tensor(image)
+        pixels = self.pixels(image)
         return self._views(pixels, Options(), pixels.shape[:2]).whole()
 
     @torch.inference_mode()
@@ -133,7 +138,7 @@ class Predictor:
             more: dict[str, Any] = {"tile": tile, "overlap": overlap, "batch_size": batch_size}
             more |= {"flips": flips, "scales": scales, "progress": progress}
             return [self.predict(each, **more) for each in image]
-        pixels = _tensor(image)
+        pixels = self.pixels(image)
         labels = np.empty(pixels.shape[:2], np.uint8)
         for block in self.blocks(pixels, Options(tile, overlap, batch_size, flips, scales), progress):
             top = block.values.max(1)
@@ -157,7 +162,7 @@ class Predictor:
 
         Args and Raises are those of :meth:`predict`.
         """
-        pixels = _tensor(image)
+        pixels = self.pixels(image)
         found = np.empty((len(self.classes), *pixels.shape[:2]), np.float32)
         for block in self.blocks(pixels, Options(tile, overlap, batch_size, flips, scales), progress, softmax=True):
             _refuse_undecided(block.values.amax(1), image)
@@ -165,7 +170,7 @@ class Predictor:
         return found
 
     def blocks(self, image: Tensor, options: Options, progress: str = "", softmax: bool = False) -> Iterator[Block]:
-        """The values of uint8 ``[H,W,3]``, part by part; the largest of a pixel's is its class.
+        """The values of ``[H,W,3]``, part by part; the largest of a pixel's is its class.
 
         Args:
             image: on the CPU.
@@ -191,7 +196,43 @@ class Predictor:
         height, width, _ = image.shape
         seen = resized_size(height, width, self.resize)
         source = parts_of(image.permute(2, 0, 1))
-        return Views(self.model, self.precision, len(self.classes), source, (size[0], size[1]), seen, options)
+        goal = (size[0], size[1])
+        return Views(self.model, self.precision, len(self.classes), source, goal, seen, options, self.normalisation)
+
+    def pixels(self, image: Picture) -> Tensor:
+        """``[H,W,3]`` on the CPU, of the type that the model was trained on.
+
+        Raises:
+            DataError: the file cannot be read, the array is no image, or it is of another depth.
+        """
+        name = str(image) if isinstance(image, str | Path) else "the image"
+        if isinstance(image, str | Path):
+            image = read_image(image, MOST_PIXELS)
+        elif isinstance(image, Image.Image):
+            image = as_rgb(image, name)
+        if not isinstance(image, np.ndarray):
+            raise DataError(f"an image is a path, RGB as uint8 [H,W,3], or Pillow's; not {type(image).__name__}")
+        if image.dtype not in (np.uint8, np.float32) or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            wanted = self.normalisation.dtype
+            raise DataError(f"an image is RGB, {wanted} [H,W,3]; this one is {image.dtype} {list(image.shape)}")
+        self.refuse_other_depth(image, name)
+        image = np.ascontiguousarray(image)
+        # torch warns of what it must not change
+        return torch.from_numpy(image if image.flags.writeable else image.copy())
+
+    def refuse_other_depth(self, image: Pixels, name: str) -> None:
+        """Refuse 8 bits a channel where the model was trained on more, and the reverse.
+
+        Raises:
+            DataError: it has another type than the images of the training.
+        """
+        wanted = self.normalisation.dtype
+        if str(image.dtype) != wanted:
+            depth = "8 bits" if wanted == "uint8" else "more than 8 bits"
+            raise DataError(
+                f"{name}: its values are {image.dtype}, and the model was trained on images of {depth} a channel "
+                f"({wanted}); give images of the same kind"
+            )
 
 
 def parts_of(image: Tensor) -> Source:
@@ -210,17 +251,3 @@ def _refuse_undecided(largest: Tensor, image: Picture) -> None:
     """Refuse the largest logits or probabilities of pixels where they are NaN or infinite."""
     if not largest.isfinite().all():
         raise NotFiniteError(str(image) if isinstance(image, str | Path) else "the image")
-
-
-def _tensor(image: Picture) -> Tensor:
-    """uint8 ``[H,W,3]``, on the CPU."""
-    if isinstance(image, str | Path):
-        image = read_image(image, MOST_PIXELS)
-    elif isinstance(image, Image.Image):
-        image = as_rgb(image, "the image")
-    if not isinstance(image, np.ndarray):
-        raise DataError(f"an image is a path, RGB as uint8 [H,W,3], or Pillow's; not {type(image).__name__}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise DataError(f"an image is RGB, uint8 [H,W,3]; this one is {image.dtype} {list(image.shape)}")
-    image = np.ascontiguousarray(image)
-    return torch.from_numpy(image if image.flags.writeable else image.copy())  # torch warns of what it must not change

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from segkit.data.batch import Batch
+from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.resize import Span
 from segkit.engine.evaluate import logits_at
 from segkit.engine.precision import Precision
@@ -32,6 +33,7 @@ class Views:
         size: height and width that values are brought to.
         seen: height and width of the image as the network sees it, at scale 1.
         options: which views.
+        normalisation: the run's.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class Views:
         size: Size,
         seen: Size,
         options: Options,
+        normalisation: Normalisation = IMAGENET,
     ) -> None:
-        self.model, self.precision, self.classes = model, precision, classes
+        self.model, self.precision, self.classes, self.normalisation = model, precision, classes, normalisation
         self.source, self.size, self.seen = source, size, seen
         self.views = [(scale, flip) for scale in options.scales for flip in FLIPS[options.flips]]
 
@@ -103,7 +106,7 @@ class Views:
     def _logits(self, images: Sequence[Tensor], flip: tuple[int, ...], size: Size) -> Tensor:
         batch = Batch(torch.stack(list(images)), torch.empty(0, 0), None, []).to(self.precision.device)
         batch = batch._replace(image=batch.image.flip(flip)) if flip else batch
-        logits = logits_at(self.model, batch, self.precision, size)  # [B,C,h,w]
+        logits = logits_at(self.model, batch, self.precision, size, self.normalisation)  # [B,C,h,w]
         if logits.shape[1] != self.classes:
             raise ModelError(f"the model returns {logits.shape[1]} channels for {self.classes} classes")
         return logits.flip(flip) if flip else logits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from segkit.data.pictures import overlay_picture, panel, save_palette_png, sheet, signature
 from segkit.data.read import image_size, quiet_pillow, read_image
 from segkit.data.rgb import Pixels, for_the_eye
+from segkit.data.tiff import contents
 from segkit.engine.checkpoint import write_atomically
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, printable
 from segkit.inference.counting import pixels_by_class
@@ -62,6 +64,8 @@ class Work:
     Attributes:
         pixels: int64 ``[C]``, how often each class was predicted.
         failed: the images that could not be done, with the reason.
+        georeferenced: the images that say where on Earth they lie, which the masks do not.
+        skipped: files beside the images, by the ends of their names.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class Work:
             truth.allow(self.most_pixels)
         self.pixels = np.zeros(len(predictor.classes), np.int64)
         self.failed: dict[str, str] = {}
+        self.georeferenced: set[Path] = set()
+        self.skipped: Counter[str] = Counter()
 
     def run(self, out: Path, jobs: Sequence[Job]) -> None:
         """Predict all of the images, and write what their targets say.
@@ -109,7 +115,12 @@ class Work:
     def _read(self, job: Job) -> Loaded:
         image, _ = job
         truth = None if self.truth is None else self.truth.of(image)
-        return Loaded(read_image(image, self.most_pixels), truth)
+        pixels = read_image(image, self.most_pixels)
+        self.predictor.refuse_other_depth(pixels, str(image))
+        held = contents(image)
+        if held and held.georeference:
+            self.georeferenced.add(image)
+        return Loaded(pixels, truth)
 
     def _predict(self, job: Job, loaded: Loaded) -> Made:
         try:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segkit.data.normalise import MEAN, STD
 from segkit.errors import ModelError, did_you_mean, first_few
 from segkit.model.padding import pad_to_multiple
 from segkit.model.unused import freeze_unused
@@ -21,6 +22,15 @@ from segkit.model.upsampling import doubled
 from segkit.model.weights import load_encoder_weights
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_IMAGENET = {"mean": list(MEAN), "std": list(STD)}
+_HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
+_DPN = {"mean": [124 / 255, 117 / 255, 104 / 255], "std": [1 / (0.0167 * 255)] * 3}
+_OTHERS = {  # encoders of smp's own whose usual weights were trained on others, by the beginning of their names
+    "inception": _HALF,
+    "xception": _HALF,
+    "timm-tf_efficientnet_lite": _HALF,
+    "dpn": _DPN,
+}
 _FILES = (".pth", ".pt", ".bin", ".safetensors")
 
 
@@ -39,6 +49,11 @@ class Smp(nn.Module):
         encoder: "resnet34" (smp's own default), "efficientnet-b0", "mit_b0", ..., or "tu-" and a model of timm.
         weights: "imagenet" or another set the encoder has (for "tu-" the set is part of the name), fetched from the
             Hugging Face hub; or a local .pth or .safetensors file with the encoder's weights. None trains from scratch.
+            With weights, images are normalised as their own configuration says; a file's are taken for the usual ones
+            of its encoder.
+
+    Attributes:
+        normalisation: mean and deviation of RGB in 0..1 that the weights were trained on; None without weights.
 
     Raises:
         ModelError: an unknown name, a combination that does not exist, or weights that cannot be fetched or do not fit.
@@ -73,6 +88,7 @@ class Smp(nn.Module):
         parts |= {"in_channels": in_channels, "classes": num_classes}
         with _fetching(f"the weights '{weights}' of the encoder '{encoder}' ({source})", bool(source)):
             self.network, any_size = _create(smp, architecture, parts)
+            self.normalisation = None if weights is None else _normalisation(smp, encoder, weights if source else None)
         for block in self.network.modules():
             if type(block) is UnetDecoderBlock and block.interpolation_mode == "nearest":
                 block.forward = partial(_decode, block)  # a bound method would not be pickled
@@ -173,6 +189,28 @@ def _source(smp: ModuleType, encoder: str, weights: str) -> str:
             f"There are: {', '.join(settings)}; a local file ends in {', '.join(_FILES)}"
         )
     return str(settings[weights]["repo_id"])
+
+
+def _normalisation(smp: ModuleType, encoder: str, weights: str | None) -> dict[str, list[float]]:
+    """What the configuration of pretrained weights says; None are the usual ones of the encoder, from a file."""
+    if encoder.startswith("tu-"):
+        import timm
+
+        config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        return {"mean": list(config.mean), "std": list(config.std)} if config else _IMAGENET
+    usual = next((_OTHERS[start] for start in _OTHERS if encoder.startswith(start)), _IMAGENET)
+    if weights is None:
+        return usual
+    try:
+        config = smp.encoders.get_preprocessing_params(encoder, pretrained=weights)  # from the hub, as the weights
+    except KeyError:  # the file there says nothing
+        return usual
+    if config["input_space"] != "RGB":
+        raise ModelError(
+            f"smp: the weights '{weights}' of '{encoder}' take {config['input_space']}, and images are RGB"
+        )
+    most = max(config["input_range"])  # 1 or 255
+    return {key: [value / most for value in config[key]] for key in ("mean", "std")}
 
 
 def _create(smp: ModuleType, architecture: str, parts: dict[str, Any]) -> tuple[Any, bool]:

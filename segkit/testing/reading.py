@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -116,12 +116,15 @@ def require_same(found: Mapping[str, str], expected: Mapping[str, str], what: st
     require(not other, f"{what}: not the same {' and '.join(other)}{names}")
 
 
-def require_tensor(what: str, value: Any, shape: tuple[int | None, ...]) -> None:
-    """uint8, and of a shape in which None is any height or width."""
-    wanted = f"uint8 [{','.join('HW'[place - len(shape)] if n is None else str(n) for place, n in enumerate(shape))}]"
+def require_tensor(
+    what: str, value: Any, shape: tuple[int | None, ...], dtypes: Sequence[torch.dtype] = (torch.uint8,)
+) -> None:
+    """Of one of the types, and of a shape in which None is any height or width."""
+    names = " or ".join(str(each).removeprefix("torch.") for each in dtypes)
+    wanted = f"{names} [{','.join('HW'[place - len(shape)] if n is None else str(n) for place, n in enumerate(shape))}]"
     require(isinstance(value, Tensor), f"{what} is a {type(value).__name__}; it is to be a torch tensor, {wanted}")
     fits = len(value.shape) == len(shape) and all(n in (None, own) for n, own in zip(shape, value.shape, strict=True))
     require(
-        value.dtype == torch.uint8 and fits and value.numel(),
+        value.dtype in dtypes and fits and value.numel(),
         f"{what} is {value.dtype} {list(value.shape)}; it is to be {wanted}",
     )

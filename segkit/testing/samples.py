@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from segkit.data.sample import Sample
@@ -16,7 +17,7 @@ from segkit.testing.reading import built, own_sample, parts, places, require_sam
 
 
 def sample_types(subject: Subject) -> None:
-    """Each item is a segkit.Sample: image uint8 [3,H,W], mask uint8 [H,W], and a name of its own."""
+    """Each item is a segkit.Sample: image uint8 or float32 [3,H,W], mask uint8 [H,W], and a name of its own."""
     with splits_of(subject) as splits:
         for split, dataset in splits.items():
             names: dict[str, str] = {}
@@ -26,7 +27,7 @@ def sample_types(subject: Subject) -> None:
                     isinstance(sample, Sample),
                     f"{place} is a {type(sample).__name__}; a dataset gives segkit.Sample(image, mask, name)",
                 )
-                require_tensor(f"the image of {place}", sample.image, (3, None, None))
+                require_tensor(f"the image of {place}", sample.image, (3, None, None), (torch.uint8, torch.float32))
                 require_tensor(f"the mask of {place}", sample.mask, tuple(sample.image.shape[1:]))
                 name = sample.name
                 require(

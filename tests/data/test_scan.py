@@ -289,7 +289,85 @@ def test_a_split_that_cannot_be_built_is_told_with_the_faults_of_the_others(root
 def test_blank_pictures_are_no_copies_of_each_other(root: Path, check: Check) -> None:
     for split in ("train", "val"):
         Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(root / "images" / split / f"{split}0.png")
-    assert check().findings == []
+    assert {finding.kind for finding in check().findings} == {"constant_image"}
+
+
+def test_images_without_content_are_named_and_a_train_split_of_them_is_refused(root: Path, check: Check) -> None:
+    for index in (1, 4):
+        Image.new("RGB", (40, 30), (10 * index, 0, 255)).save(root / "images" / "train" / f"train{index}.png")
+    (finding,) = check().findings
+    assert (finding.severity, finding.files) == ("warning", ("train1", "train4"))
+    assert "train: 2 of 6 images hold the same value at every pixel" in str(finding)
+    for index in range(6):
+        Image.new("L", (40, 30), index).save(root / "images" / "train" / f"train{index}.png")
+    assert (
+        "train: 6 of 6 images hold the same value at every pixel, so nothing can be seen in them; nothing can"
+        in texts(check())
+    )
+
+
+@pytest.mark.fault("F50")
+def test_images_of_8_and_of_more_bits_in_one_data_set_are_refused_by_name(root: Path, check: Check) -> None:
+    deep = np.random.default_rng(0).integers(0, 5000, (30, 40)).astype(np.uint16)
+    Image.fromarray(deep).save(root / "images" / "val" / "val1.png")
+    scan = check()
+    assert [finding.kind for finding in scan.errors] == ["mixed_depth"]
+    message = (
+        r"images of 8 bits a channel beside images of more: .*train0\.png and .*val1\.png; .* save all images alike"
+    )
+    with pytest.raises(LabelError, match=message):
+        scan.refuse_errors()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "of_mask", "warned"),
+    [
+        (3, (40, 30), 1, True),
+        (2, (40, 30), 1, True),
+        (6, (30, 30), 1, True),
+        (6, (40, 30), 1, False),  # the mask fits the upright image alone
+        (3, (40, 30), 3, False),  # both are turned
+        (1, (40, 30), 1, False),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_a_turned_image_with_a_mask_that_is_not_is_told(
+    root: Path, check: Check, orientation: int, size: tuple[int, int], of_mask: int, warned: bool, suffix: str
+) -> None:
+    name = root / "images" / "train" / "train2.png"
+    random = np.random.default_rng(9)
+    picture = Image.fromarray(
+        np.kron(random.integers(0, 256, (size[1] // 5, size[0] // 5, 3)), np.ones((5, 5, 1))).astype(np.uint8)
+    )
+    labels = Image.fromarray((np.arange(size[0] * size[1]) % 3).astype(np.uint8).reshape(size[1], size[0]))
+    if orientation == 6 and size == (40, 30):
+        labels = labels.resize((30, 40), Image.Resampling.NEAREST)
+    tag, of_masks = Image.Exif(), Image.Exif()
+    tag[0x0112], of_masks[0x0112] = orientation, of_mask
+    name.unlink()
+    picture.save(name.with_suffix(f".{suffix}"), exif=tag)
+    labels.save(root / "masks" / "train" / "train2.png", exif=of_masks)
+    found = [finding for finding in check().findings if finding.kind == "turned_image"]
+    assert [finding.files for finding in found] == ([("train2",)] if warned else [])
+    if warned:
+        assert "1 of 6 images are turned upright by their EXIF orientation, and their masks are not: train2" in str(
+            found[0]
+        )
+
+
+@pytest.mark.fault("F50")
+def test_float_pictures_that_are_in_two_splits_are_found(root: Path, check: Check) -> None:
+    for split, count in (("train", 6), ("val", 3), ("test", 3)):
+        for index in range(count):
+            file = root / "images" / split / f"{split}{index}.png"
+            grey = np.asarray(Image.open(file).convert("L"), np.uint16)
+            Image.fromarray(grey + 1000).save(file)  # 8 bits of 16 would be the same everywhere
+    scan = check()
+    assert scan.findings == []
+    assert {facts.dtype for facts in scan.facts["train"]} == {"float32"}
+    copy = (root / "images" / "train" / "train1.png").read_bytes()
+    (root / "images" / "test" / "test1.png").write_bytes(copy)
+    assert [(finding.kind, finding.files) for finding in check().findings] == [("same_picture", ("train1", "test1"))]
 
 
 @pytest.mark.fault("F42")

@@ -180,6 +180,10 @@ def test_what_is_kept_comes_back_as_it_was() -> None:
             fingerprint=fingerprint(np.stack([mask * number] * 3, axis=-1)),
             seams=seams(mask),
             drawn={-1: np.array([255, 0, 0], np.uint8)} if number else {},
+            dtype="float32" if number else "uint8",
+            channels=np.full((3 * number, 2), 1e9 + number),
+            constant=bool(number),
+            turned=not number,
         )
         for number, mask in enumerate(masks)
     ]

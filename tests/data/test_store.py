@@ -57,6 +57,19 @@ def equal(one: Samples, other: Samples) -> bool:
     )
 
 
+@pytest.mark.fault("F50")
+def test_images_of_more_than_8_bits_come_back_as_they_are_stored(files: PairedFiles) -> None:
+    for index, (image, _) in enumerate(files.pairs):
+        random = np.random.default_rng(index)
+        Image.fromarray(random.integers(0, 18000, SIZES[index]).astype(np.uint16)).save(image)
+    for resize in (None, 0.5):
+        samples = Samples(files, resize, value_bytes=4)
+        held = stored(samples, SIZES, "", False)
+        assert equal(held, Samples(files, resize))
+        assert held.to_score(1).image.dtype == torch.float32
+        assert held.path.stat().st_size - bytes_of(samples, SIZES) < 1000
+
+
 @pytest.mark.parametrize("resize", [None, 0.5, [16, 24]])
 def test_it_holds_what_the_images_hold(files: PairedFiles, resize: object) -> None:
     samples = Samples(files, resize)  # type: ignore[arg-type]

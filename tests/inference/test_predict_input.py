@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import signal
 import stat
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 import segkit
 from segkit.cli import main
@@ -162,6 +163,47 @@ def test_images_of_every_kind(predict, picture, labels, paint, tmp_path, mode):
     image.save(path, **options)
     assert predict(path) == 0
     assert np.array_equal(indices(tmp_path / "out" / "odd.png"), expected)
+
+
+def test_files_that_are_skipped_and_georeferences_that_are_lost_are_told(predict, picture, tmp_path, capsys):
+    folder = picture.parent
+    for name in ("a.jp2", "b.JP2", "notes.txt", "README", ".hidden"):
+        (folder / name).write_text("")
+    (folder / "sub").mkdir()
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[33550], tags.tagtype[33550] = (10.0, 10.0, 0.0), 12  # metres a pixel
+    with Image.open(picture) as opened:
+        opened.save(folder / "map.tif", tiffinfo=tags)
+    assert predict(folder) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "2 of 2 images predicted" in told
+    assert "skipped 4 of 6 files, which are no images that are read: 2 .jp2, 1 without an ending, 1 .txt" in told
+    assert "1 of 2 images say where on Earth their pixels lie (GeoTIFF); the masks do not: they are PNG" in told
+    assert predict(folder, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["skipped"] == {".jp2": 2, "": 1, ".txt": 1}
+    assert told["georeferenced"] == 1
+    picture.unlink()
+    (folder / "map.tif").unlink()
+    assert predict(folder) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "holds no image; looked for" in told
+    assert "and it holds 2 .jp2, 1 without an ending" in told
+
+
+@pytest.mark.fault("F50")
+def test_a_model_of_8_bits_refuses_more_and_the_reverse(predict, picture, labels, write_config, run_folder, capsys):
+    deep = picture.with_name("deep.png")
+    Image.fromarray((labels * 1000.0).astype(np.uint16)).save(deep)
+    assert predict(deep, picture) == 1
+    assert "deep.png: its values are float32, and the model was trained on images of 8 bits a channel" in (
+        capsys.readouterr().err
+    )
+    write_config(run_folder, normalisation={"mean": [1000.0] * 3, "std": [900.0] * 3, "dtype": "float32"})
+    assert predict(deep, picture) == 1
+    assert "street.png: its values are uint8, and the model was trained on images of more than 8 bits a channel" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.fault("F50")

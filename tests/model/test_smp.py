@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from segkit.errors import ModelError
-from segkit.model.smp import Smp, _classifier_names, _decode, _unwrapped
+from segkit.model.smp import Smp, _classifier_names, _decode, _normalisation, _unwrapped
 
 ARCHITECTURES = ["unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet"]
 ARCHITECTURES += ["deeplabv3", "deeplabv3plus", "pan", "upernet", "segformer"]
@@ -51,6 +51,36 @@ def test_encoders_of_both_libraries(encoder):
     model = Smp(2, in_channels=4, encoder=encoder).eval()
     with torch.inference_mode():
         assert model(torch.rand(1, 4, 40, 33)).shape == (1, 2, 40, 33)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "mean"),
+    [
+        ("tu-tf_efficientnet_lite0", 0.5),
+        ("tu-resnet10t", 0.485),
+        ("resnet18", 0.485),
+        ("dpn68", 124 / 255),
+    ],
+)
+def test_weights_bring_the_normalisation_they_were_trained_with(encoder, mean, tmp_path):
+    scratch = Smp(2, encoder=encoder)
+    assert scratch.normalisation is None  # nothing was trained with another one than ImageNet's
+    save_file(_unwrapped(scratch.network.encoder).state_dict(), tmp_path / "encoder.safetensors")
+    pretrained = Smp(2, encoder=encoder, weights=str(tmp_path / "encoder.safetensors"))
+    assert pretrained.normalisation["mean"][0] == pytest.approx(mean)
+    assert (pretrained.normalisation["std"] == [0.5] * 3) is (mean == 0.5)
+
+
+def test_the_normalisation_of_weights_from_the_hub_is_theirs(monkeypatch):
+    import segmentation_models_pytorch as smp
+
+    assert _normalisation(smp, "timm-tf_efficientnet_lite0", None)["mean"] == [0.5] * 3  # a file's are the usual ones
+    said = {"input_space": "RGB", "input_range": [0, 255], "mean": [51.0] * 3, "std": [102.0] * 3}
+    monkeypatch.setattr(smp.encoders, "get_preprocessing_params", lambda name, pretrained: said)
+    assert _normalisation(smp, "efficientnet-b0", "advprop") == {"mean": [0.2] * 3, "std": [0.4] * 3}
+    said["input_space"] = "BGR"
+    with pytest.raises(ModelError, match="the weights 'advprop' of 'efficientnet-b0' take BGR, and images are RGB"):
+        _normalisation(smp, "efficientnet-b0", "advprop")
 
 
 def test_an_encoder_of_one_input_size_sees_the_image_resized():

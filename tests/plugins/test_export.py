@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import segkit
 import segkit_export
+from segkit.data.normalise import Normalisation
 from segkit.data.resize import resized_size
 from segkit.errors import ConfigError, ModelError, NotFiniteError, PluginError, SegkitError
 from segkit.inference.predictor import Predictor
@@ -253,19 +254,47 @@ def test_sides_are_rounded_as_the_data_is(resize: Any) -> None:
         assert resized_sides(side, side + 1, resize) == resized_size(side, side + 1, resize), (side, resize)
 
 
+HALF, DEEP = Normalisation((0.5,) * 3, (0.5,) * 3), Normalisation((1077.0,) * 3, (24.0,) * 3, "float32")
+
+
 @pytest.mark.parametrize("resize", [None, 0.5, 1.5, [46, 30]])
 @pytest.mark.parametrize("any_size", [True, False])
-def test_the_graph_is_what_the_predictor_does(resize: Any, any_size: bool) -> None:
+@pytest.mark.parametrize("how", [HALF, DEEP], ids=["half", "float32"])
+def test_the_graph_is_what_the_predictor_does(resize: Any, any_size: bool, how: Normalisation) -> None:
     torch.manual_seed(0)
     model = UNet(5, width=4, depth=2, patch_size=3).eval()
-    predictor = Predictor(
-        model, classes=list("abcde"), palette=((0, 0, 0),) * 5, device="cpu", precision="fp32", resize=resize
-    )
-    module = Deployed(model, resize, logits=True, any_size=any_size)
+    facts = {"classes": list("abcde"), "palette": ((0, 0, 0),) * 5, "device": "cpu", "precision": "fp32"}
+    predictor = Predictor(model, **facts, resize=resize, normalisation=how)  # type: ignore[arg-type]
+    module = Deployed(model, resize, how, logits=True, any_size=any_size)
     pixels = image(61, 45)
+    if how is DEEP:
+        pixels = 1024 + pixels.astype(np.float32) / 3
     with torch.no_grad():
         logits = module(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])[0]
     assert (logits.argmax(0) == predictor.logits(pixels).argmax(0)).float().mean() > 0.999
+
+
+@onnx
+@pytest.mark.fault("F50")
+def test_a_model_of_more_than_8_bits_takes_the_values_as_they_are_stored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    facts: dict[str, Any] = {
+        "classes": ("a", "b"),
+        "palette": ((0, 0, 0), (9, 9, 9)),
+        "device": "cpu",
+        "precision": "fp32",
+    }
+    predictor = Predictor(UNet(2, width=4, depth=1), **facts, normalisation=DEEP)
+    done = segkit_export.export(predictor, to="onnx", output=tmp_path)
+    assert done.signature == "image float32 [B,3,H,W] -> labels uint8 [B,H,W]"
+    assert done.agreement.share > 0.999
+    stored = (1024 + image(40, 56)[..., 0].astype(np.uint16) // 3).astype(np.uint16)
+    Image.fromarray(stored).save(tmp_path / "photo.tif")
+    labels = run_code(tmp_path / "README.md", monkeypatch)["labels"]
+    assert (labels == predictor.predict(tmp_path / "photo.tif")).mean() > 0.999
+    assert len(np.unique(labels)) == 2
 
 
 @pytest.mark.slow

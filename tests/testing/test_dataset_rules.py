@@ -175,7 +175,7 @@ class PlainTuple(Changed):
 
 class FloatImage(Changed):
     def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
-        return segkit.Sample(image / 255, mask, name)
+        return segkit.Sample(image.double() / 255, mask, name)
 
 
 class ChannelsBehind(Changed):
@@ -442,10 +442,14 @@ BROKEN: list[tuple[type, Any, str]] = [
     (
         FloatImage,
         {"sample_types"},
-        r"the image of train\[0\] is torch.float32 \[3, 6, 8\]; it is to be uint8 \[3,H,W\]",
+        r"the image of train\[0\] is torch.float64 \[3, 6, 8\]; it is to be uint8 or float32 \[3,H,W\]",
     ),
-    (ChannelsBehind, {"sample_types"}, r"torch.uint8 \[6, 8, 3\]; it is to be uint8 \[3,H,W\]"),
-    (Arrays, {"sample_types"}, r"the image of train\[0\] is a ndarray; it is to be a torch tensor, uint8 \[3,H,W\]"),
+    (ChannelsBehind, {"sample_types"}, r"torch.uint8 \[6, 8, 3\]; it is to be uint8 or float32 \[3,H,W\]"),
+    (
+        Arrays,
+        {"sample_types"},
+        r"the image of train\[0\] is a ndarray; it is to be a torch tensor, uint8 or float32 \[3,H,W\]",
+    ),
     (MaskOfOtherSize, {"sample_types"}, r"the mask of train\[0\] is torch.uint8 \[5, 8\]; it is to be uint8 \[6,8\]"),
     (NoName, {"sample_types"}, r"the name of train\[0\] is ''"),
     (OneName, {"sample_types"}, r"train\[0\] and train\[1\] are both called 'picture'"),

@@ -1,0 +1,92 @@
+"""How images are normalised: measured where they have more than 8 bits, else ImageNet's or what the model asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from segkit.data.facts import Facts, look_at
+from segkit.data.normalise import IMAGENET, MEAN, STD, Normalisation, mean_pixel, normalisation_of, normalise
+from segkit.data.sample import Sample
+from segkit.errors import ModelError
+
+CPU = torch.device("cpu")
+
+
+class Pictures:
+    """Images as they are given."""
+
+    classes, palette, ignore_index = ("a", "b"), ((0, 0, 0), (9, 9, 9)), 255
+
+    def __init__(self, *images: np.ndarray) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = torch.from_numpy(self.images[index])
+        return Sample(image, torch.zeros(image.shape[1:], dtype=torch.uint8), str(index))
+
+    def facts(self) -> list[Facts]:
+        found = [look_at(self, index, "train") for index in range(len(self))]
+        return [each for each in found if isinstance(each, Facts)]
+
+
+@pytest.mark.fault("F50")
+@pytest.mark.parametrize("offset", [0, 1e6])
+def test_mean_and_deviation_are_those_of_all_pixels_of_train(offset: float) -> None:
+    random = np.random.default_rng(0)
+    images = [(random.normal(10 * n, 3 + n, (3, 20 + n, 30)) + offset).astype(np.float32) for n in range(4)]
+    pixels = np.concatenate([image.reshape(3, -1) for image in images], axis=1).astype(np.float64)  # [3,N]
+    found = normalisation_of(nn.Identity(), Pictures(*images).facts())
+    np.testing.assert_allclose(found.mean, pixels.mean(1), rtol=1e-12)
+    np.testing.assert_allclose(found.std, pixels.std(1), rtol=1e-9)
+    seen = normalise(torch.from_numpy(pixels.astype(np.float32)).view(3, 1, -1), how=found)
+    torch.testing.assert_close(seen.mean((1, 2)), torch.zeros(3), atol=1e-2, rtol=0)
+    torch.testing.assert_close(seen.std((1, 2)), torch.ones(3), atol=1e-2, rtol=0)
+
+
+def test_a_channel_of_one_value_is_no_division_by_zero() -> None:
+    image = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32)
+    image[1] = 7
+    found = normalisation_of(nn.Identity(), Pictures(image).facts())
+    assert (found.mean[1], found.std[1]) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [IMAGENET, Normalisation((0.5,) * 3, (0.5,) * 3), Normalisation((1077.0, 0.0, -3.0), (24.0, 1.0, 2.0), "float32")],
+)
+def test_what_is_outside_an_image_becomes_about_0(how: Normalisation) -> None:
+    fill = mean_pixel(CPU, how)
+    assert fill.dtype == getattr(torch, how.dtype)
+    assert normalise(fill, how=how).abs().max() < 0.01
+
+
+def test_8_bits_are_normalised_by_imagenet_unless_the_model_asks_for_others() -> None:
+    facts = Pictures(np.random.default_rng(0).integers(0, 255, (3, 8, 8)).astype(np.uint8)).facts()
+    assert normalisation_of(nn.Identity(), facts) == IMAGENET == Normalisation(MEAN, STD, "uint8")
+    model = nn.Identity()
+    model.normalisation = None  # type: ignore[assignment]  # as of a model from scratch
+    assert normalisation_of(model, facts) == IMAGENET
+    model.normalisation = {"mean": [0.5, 0.5, 0.4], "std": (0.5, 0.5, 0.5)}  # type: ignore[assignment]
+    found = normalisation_of(model, facts)
+    assert found == Normalisation((0.5, 0.5, 0.4), (0.5, 0.5, 0.5))
+    assert Normalisation.of_record(found.record()) == found
+    assert Normalisation.of_record(None) == IMAGENET  # a run that is older than the entry
+
+
+@pytest.mark.parametrize(
+    "asked", [{"mean": [0.5] * 3}, {"mean": [0.5], "std": [0.5]}, {"mean": [0.5] * 3, "std": [0.5, 0, 0.5]}, 0.5]
+)
+def test_a_model_that_asks_for_nonsense_is_named(asked: Any) -> None:
+    facts = Pictures(np.zeros((3, 8, 8), np.uint8)).facts()
+    model = nn.Identity()
+    model.normalisation = asked
+    with pytest.raises(ModelError, match=r"normalisation of Identity is .*; expected is \{'mean': \[r, g, b\]"):
+        normalisation_of(model, facts)

@@ -1,0 +1,102 @@
+"""A run on images of more than 8 bits: it learns, and everything afterwards sees its images as it did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import segkit
+from segkit.errors import ConfigError, DataError
+from segkit.evaluation import evaluate_run
+
+pytestmark = pytest.mark.fault("F50")
+
+
+@pytest.fixture
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """Objects that 8 bits of 16 show nothing of, or that are a little brighter than a large value."""
+    kind = getattr(request, "param", "12 bits of 16")
+    random = np.random.default_rng(0)
+    for index in range(12):
+        labels = np.zeros((24, 24), np.uint8)
+        top, left = random.integers(0, 12, 2)
+        labels[top : top + 12, left : left + 12] = 1
+        values = random.normal(0, 6, labels.shape) + 80.0 * labels
+        stored = {
+            "12 bits of 16": np.clip(1070 + values, 1024, 1279).astype(np.uint16),
+            "int32": np.clip(60 + values, 0, 255).astype(np.int32),
+            "float": (1e5 + values).astype(np.float32),
+        }[kind]
+        for folder, pixels, suffix in (("images", stored, "tif"), ("masks", labels, "png")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{index}.{suffix}")
+    return {
+        "dataset": {"name": "folder", "root": str(tmp_path), "classes": ["ground", "object"]},
+        "model": {"name": "unet", "width": 4, "depth": 1},
+        "loss": [{"name": "cross_entropy"}],
+        "augment": {"crop": 20, "scale": [0.8, 1.25], "rotation": 10},
+        "train": {"epochs": 3, "batch_size": 4, "repeat": 4, "lr": 0.02, "precision": "fp32", "device": "cpu"},
+        "output": {"dir": str(tmp_path / "run"), "samples": 1},
+    }
+
+
+def changed(config: dict[str, Any], **tables: dict[str, Any]) -> dict[str, Any]:
+    return {**config, **{name: {**config.get(name, {}), **table} for name, table in tables.items()}}
+
+
+@pytest.mark.parametrize("config", ["12 bits of 16", "int32", "float"], indirect=True)
+def test_it_learns_and_evaluation_prediction_and_loading_agree(config: dict[str, Any], tmp_path: Path) -> None:
+    result = segkit.run(config)
+    assert result.splits["test"]["class_iou"]["object"] > 0.7
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())["normalisation"]
+    assert stored["dtype"] == "float32"
+    assert len(set(stored["mean"])) == 1
+    assert evaluate_run(tmp_path / "run").splits["test"]["class_iou"] == pytest.approx(
+        result.splits["test"]["class_iou"]
+    )
+    predictor = segkit.load(tmp_path / "run", device="cpu")
+    path = tmp_path / "images" / "3.tif"
+    labels = np.asarray(Image.open(tmp_path / "masks" / "3.png"))
+    assert (predictor.predict(path) == labels).mean() > 0.9
+    with Image.open(path) as opened:
+        assert np.array_equal(predictor.predict(opened), predictor.predict(path))
+    eight = np.zeros((24, 24, 3), np.uint8)
+    with pytest.raises(
+        DataError, match=r"the image: its values are uint8, .* of more than 8 bits a channel \(float32\)"
+    ):
+        predictor.predict(eight)
+    with Image.open(tmp_path / "run" / "samples" / "best.png") as drawn:
+        assert np.asarray(drawn)[40:200, 10:200].std() > 20  # stretched: noise beside an object, and no black
+
+
+def test_a_run_that_goes_on_keeps_what_it_measured(config: dict[str, Any], tmp_path: Path) -> None:
+    whole = segkit.run(changed(config, output={"dir": str(tmp_path / "whole")}, train={"schedule": "constant"}))
+    segkit.run(changed(config, train={"schedule": "constant", "epochs": 1}))
+    path = tmp_path / "run" / "config.json"
+    facts = json.loads(path.read_text())
+    went_on = segkit.run(changed(config, train={"schedule": "constant"}), resume=True)
+    assert went_on.splits["val"]["loss"] == pytest.approx(whole.splits["val"]["loss"])
+    assert json.loads(path.read_text())["normalisation"] == facts["normalisation"]
+
+
+def test_the_file_of_decoded_images_gives_the_same_run(config: dict[str, Any], tmp_path: Path) -> None:
+    plain = segkit.run(config)
+    cached = segkit.run(changed(config, data={"cache": "ram"}, output={"dir": str(tmp_path / "ram")}))
+    assert cached.splits == plain.splits
+
+
+def test_what_is_made_for_8_bits_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"augment.colour = 0.5 changes colours of 8 bits a channel, and these .* more"
+    ):
+        segkit.run(changed(config, augment={"colour": 0.5}))
+    with pytest.raises(
+        ConfigError, match=r'data.cache = "device" keeps images of 8 bits a channel, and these have more'
+    ):
+        segkit.run(changed(config, data={"cache": "device"}))
+    assert not (tmp_path / "run").exists()
