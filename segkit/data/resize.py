@@ -46,12 +46,14 @@ def resized_part(image: Tensor, size: tuple[int, int], rows: Span, columns: Span
     above, below, from_y, to_y = _under(rows, height, size[0])
     before, behind, from_x, to_x = _under(columns, width, size[1])
     shape, box = (right - left, bottom - top), (from_x, from_y, to_x, to_y)
-    channels = [
-        np.asarray(Image.fromarray(np.ascontiguousarray(channel, np.float32)).resize(shape, BILINEAR, box))
-        for channel in image[:, above:below, before:behind].numpy()
-    ]
-    values = torch.from_numpy(np.stack(channels))  # [C,rows,columns]
-    return values if image.is_floating_point() else rounded(values).to(torch.uint8)
+    channels = []
+    for channel in image[
+        :, above:below, before:behind
+    ].numpy():  # one after the other, as float32 takes four times more
+        pixels = Image.fromarray(np.ascontiguousarray(channel, np.float32)).resize(shape, BILINEAR, box)
+        values = torch.from_numpy(np.array(pixels))
+        channels.append(values if image.is_floating_point() else rounded(values).to(torch.uint8))
+    return torch.stack(channels)  # [C,rows,columns]
 
 
 def rounded(values: Tensor) -> Tensor:
