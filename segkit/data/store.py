@@ -170,8 +170,8 @@ def _drop_others(path: Path) -> None:
 
 @contextmanager
 def _alone(path: Path, progress: bool) -> Iterator[None]:
-    """While nobody else makes the same file."""
-    lock = FileLock(path.with_suffix(".lock"))
+    """While nobody else makes a file of the images in the same folders."""
+    lock = FileLock(path.with_name(f"{path.name.rpartition('-')[0]}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -196,3 +196,4 @@ def test_one_copy_of_the_files_is_kept_and_what_is_in_use(files: PairedFiles, tm
     os.utime(elsewhere, (1, 1))  # not used for long
     stored(Samples(files, 0.5), SIZES, "", False)
     assert len(copies()) == 1
+    assert len([*(tmp_path / "cache").glob("*.lock")]) == 1
