@@ -126,7 +126,8 @@ class FolderDataset(PairedFiles):
         if kind in ("palette", "palettes", "label_colours"):
             names = {**dict(enumerate(self.classes)), VOID: VOID_NAME}
             labels = {label: names[index] for label, index in self._values.items()}
-            return proposals.palettes(palette, labels, stored, self.labels_are_stated, kind == "label_colours")
+            given, mapped = not self.palette_is_assumed, self.labels_are_stated
+            return proposals.palettes(palette, labels, stored, given, mapped, kind == "label_colours")
         return text
 
     @classmethod

@@ -120,6 +120,7 @@ def palettes(
     palette: Mapping[str, Colour],
     labels: Mapping[int, str],
     stored: Mapping[tuple[int, Colour], int],
+    given: bool,
     mapped: bool,
     by_label: bool,
 ) -> str:
@@ -132,6 +133,7 @@ def palettes(
         palette: class -> the colour it is drawn in.
         labels: stored label -> class, or void.
         stored: label and colour -> masks.
+        given: whether somebody chose the colours of the classes.
         mapped: whether a value map is there already.
         by_label: whether the labels may be right, and the colours differ for no reason.
     """
@@ -141,10 +143,11 @@ def palettes(
     for (_, colour), count in stored.items():
         masks[colour] += count
     greys = {name: (label, label, label) for label, name in labels.items()}
-    for known in (palette, greys):
-        if {*masks} <= {*known.values(), VOID_COLOUR}:
+    proof = bool({*masks} - {(0, 0, 0), (255, 255, 255)})  # these two are in any palette
+    for known, proven in ((palette, proof or given), (greys, proof)):
+        if proven and {*masks} <= {*known.values(), VOID_COLOUR}:
             void = [("void", VOID_COLOUR)] * (VOID_COLOUR in masks)
-            return hint + _colour_map("by the palette", [*known.items(), *void], masks, "masks")
+            return hint + _colour_map("by the palette", [*known.items(), *void], masks, "mask")
     chosen: dict[str, Colour] = {}
     for label, colour in sorted(stored, key=lambda pair: -stored[pair]):
         if labels[label] not in chosen and colour not in chosen.values():
@@ -157,7 +160,7 @@ def palettes(
     open_ = sorted(rest | {chosen[name] for name in unsure & chosen.keys()})
     names = [*sure, *((f"?{number}", colour) for number, colour in enumerate(open_, 1))]
     reason = "as most masks have it" + "; put a class in the place of each ?" * bool(open_)
-    return hint + _colour_map(reason, names, masks, "masks")
+    return hint + _colour_map(reason, names, masks, "mask")
 
 
 def unknown_colours(wrong: Mapping[Colour, int], has_void: bool) -> str:
@@ -178,7 +181,10 @@ def _value_map(classes: Sequence[str], labels: Mapping[int, int], stored: Mappin
 
 def _colour_map(reason: str, names: Sequence[tuple[str, Colour]], stored: Mapping[Colour, int], unit: str = "") -> str:
     total = sum(stored.values())
-    told = {colour: f"{count:,} {unit}" if unit else f"{count / total:.1%}" for colour, count in stored.items()}
+    told = {
+        colour: f"{count:,} {unit}{'s' * (count > 1)}" if unit else f"{count / total:.1%}"
+        for colour, count in stored.items()
+    }
     lines = [f"{_key(name)} = {list(colour)}  # {told.get(colour, 'not seen')}" for name, colour in names]
     return f"say which colour is which class ({reason}){AT_THE_END}[dataset.colour_map]\n" + "\n".join(lines)
 

@@ -166,8 +166,24 @@ def test_a_mask_that_was_quantised_is_named_among_those_as_published(tmp_path: P
     assert error.text.endswith(dataset.label_advice)
 
 
+@pytest.mark.fault("F51")
+def test_a_gif_of_white_alone_is_not_read_as_background(tmp_path: Path) -> None:
+    root = palette_masks(tmp_path, ([0, 255], None), ([255, 255], None))
+    for path in (root / "masks").iterdir():
+        with Image.open(path) as mask:
+            mask.save(path.with_suffix(".gif"))  # white becomes 1 in the first and 0 in the second
+        path.unlink()
+    (error,) = scanned(root, classes=["background", "cell"]).errors
+    assert "[255, 255, 255] is label 1 in the first and 0 in the second" in error.text
+    scan = scanned(root, classes=["background", "cell"], **pasted(error.text))
+    assert scan.errors == []
+    assert [scan.splits["train"][index].mask[0].tolist() for index in range(2)] in ([[0, 1], [1, 1]], [[1, 1], [0, 1]])
+
+
 def test_colours_that_nobody_chose_prove_nothing(tmp_path: Path) -> None:
     root = palette_masks(tmp_path, ([0, 1, 1], [(255, 255, 255), BLACK]), ([1, 1, 1], [(255, 255, 255), BLACK]))
     assert scanned(root, classes=["background", "ink"]).errors == []
     (error,) = scanned(root, classes=["background", "ink"], palette=[[0, 0, 0], [255, 255, 255]]).errors
     assert error.kind == "palette"
+    mapped = scanned(root, classes=["background", "ink"], **pasted(error.text)).splits["train"]
+    assert mapped[0].mask[0].tolist() == [1, 0, 0]  # black is the background then
