@@ -71,7 +71,7 @@ def test_check_prints_no_orders(config: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_a_class_name_that_orders_is_refused(config: Path, tmp_path: Path) -> None:
     for order in ("\x1b[2J", "\x9b2J", "\nline"):
-        with pytest.raises(SegkitError, match="control characters") as caught:
+        with pytest.raises(SegkitError, match="control character") as caught:
             segkit.run(config, {"dataset.classes": ["background", "first", f"second{order}"]})
         assert str(caught.value).isprintable()
     assert not (tmp_path / "runs").exists()

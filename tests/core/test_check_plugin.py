@@ -30,6 +30,7 @@ LOSSES = """
 
         def forward(self, logits, target):
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            logits = logits.masked_fill((target == self.ignore_index)[:, None], 0)
             cost = F.cross_entropy(logits, target.long(), ignore_index=self.ignore_index, reduction="sum")
             return cost / (target != self.ignore_index).sum().clamp_min(1)
 

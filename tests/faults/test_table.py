@@ -63,7 +63,6 @@ ROWS = {
     "F52": "the same folder on two systems",
 }
 GPU_ALONE = {"F31", "F36", "F37", "F46"}  # of these nothing can be shown without a card
-TO_COME = {"F48", "F49", "F50", "F51", "F52"}
 GPU_TOO = {"F35"}  # on the CPU, and on a card
 
 
@@ -88,7 +87,7 @@ def marks() -> tuple[set[str], set[str]]:
     return cpu, gpu
 
 
-@pytest.mark.parametrize("row", sorted(ROWS.keys() - TO_COME))
+@pytest.mark.parametrize("row", ROWS)
 def test_a_test_names_the_row(row: str) -> None:
     cpu, gpu = marks()
     assert row in GPU_ALONE or row in cpu, f"no test on the CPU names {row}: {ROWS[row]}"
