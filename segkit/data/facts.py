@@ -14,6 +14,7 @@ from segkit.data.places import histograms, places_of
 from segkit.data.read import is_turned_alone
 from segkit.data.sample import Dataset, checked
 from segkit.data.seams import Seams, seams
+from segkit.data.tiff import contents
 from segkit.errors import DataError, Fault
 
 
@@ -32,6 +33,7 @@ class Facts(NamedTuple):
         channels: float64 ``[C,2]``, mean and variance of each channel of a float32 image; none of others.
         constant: whether all pixels of the image are the same.
         turned: whether the image's file says that it is to be turned and the mask's, of the same shape, does not.
+        white_is_zero: whether the mask is a TIFF whose 0 viewers show as white.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Facts(NamedTuple):
     channels: NDArray[np.float64]
     constant: bool
     turned: bool
+    white_is_zero: bool
 
 
 def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
@@ -86,6 +89,7 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
         channels=_moments(image) if image.dtype == np.float32 else np.empty((0, 2)),
         constant=bool((image == image[:, :1, :1]).all()),
         turned=len(files) == 2 and is_turned_alone(*files),
+        white_is_zero=len(files) == 2 and bool((held := contents(files[1])) and held.white_is_zero),
     )
 
 

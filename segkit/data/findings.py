@@ -211,6 +211,7 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
             "beside the other's: save all images alike"
         )
         found.append(Finding("mixed_depth", "error", ", ".join(facts), text, (one, other)))
+    found += _of_white_zeros(facts, splits)
     for split, those in facts.items():
         constant = tuple(each.name for each in those if each.constant)
         if constant:
@@ -234,14 +235,32 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
     return found
 
 
+def _of_white_zeros(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]) -> list[Finding]:
+    """Masks whose labels are read as they are stored, and shown inverted by viewers."""
+    places = [(split, i, each) for split, those in facts.items() for i, each in enumerate(those)]
+    files = {each.white_is_zero: _file(splits[split], each, i, 1) for split, i, each in reversed(places)}
+    if True not in files:
+        return []
+    count = sum(each.white_is_zero for *_, each in places)
+    text = f"{count} of {len(places)} masks are TIFFs whose 0 is white (photometric interpretation 0)"
+    if False in files:
+        text += f", and the others' is black: {files[True]} and {files[False]}; save all masks alike, as PNG"
+        return [Finding("white_zero", "error", ", ".join(facts), text, (files[True], files[False]))]
+    text += (
+        f", as {files[True]}: read are the labels that are stored, 0 as 0. Where what viewers show is what is meant, "
+        "export the masks as PNG"
+    )
+    return [Finding("white_zero", "warning", ", ".join(facts), text, (files[True],))]
+
+
 def _of(some: Sequence[str], those: Sequence[Facts]) -> str:
     return f"{len(some)} of {len(those)} images"
 
 
-def _file(dataset: Dataset, facts: Facts, index: int) -> str:
-    """The file of an image, or what its dataset calls it."""
+def _file(dataset: Dataset, facts: Facts, index: int, which: int = 0) -> str:
+    """The file of an image, or ``which = 1`` of a mask, or what its dataset calls it."""
     files = dataset.files(index) if hasattr(dataset, "files") else ()
-    return str(files[0]) if files else facts.name
+    return str(files[which]) if len(files) > which else facts.name
 
 
 def of_leaks(facts: Mapping[str, Sequence[Facts]], allowed: bool) -> list[Finding]:

@@ -215,22 +215,22 @@ class Predictor:
         if image.dtype not in (np.uint8, np.float32) or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             wanted = self.normalisation.dtype
             raise DataError(f"an image is RGB, {wanted} [H,W,3]; this one is {image.dtype} {list(image.shape)}")
-        self.refuse_other_depth(image, name)
+        self.refuse_other_depth(str(image.dtype), name)
         image = np.ascontiguousarray(image)
         # torch warns of what it must not change
         return torch.from_numpy(image if image.flags.writeable else image.copy())
 
-    def refuse_other_depth(self, image: Pixels, name: str) -> None:
+    def refuse_other_depth(self, dtype: str, name: str) -> None:
         """Refuse 8 bits a channel where the model was trained on more, and the reverse.
 
         Raises:
             DataError: it has another type than the images of the training.
         """
         wanted = self.normalisation.dtype
-        if str(image.dtype) != wanted:
+        if dtype != wanted:
             depth = "8 bits" if wanted == "uint8" else "more than 8 bits"
             raise DataError(
-                f"{name}: its values are {image.dtype}, and the model was trained on images of {depth} a channel "
+                f"{name}: its values are {dtype}, and the model was trained on images of {depth} a channel "
                 f"({wanted}); give images of the same kind"
             )
 

@@ -116,7 +116,7 @@ class Work:
         image, _ = job
         truth = None if self.truth is None else self.truth.of(image)
         pixels = read_image(image, self.most_pixels)
-        self.predictor.refuse_other_depth(pixels, str(image))
+        self.predictor.refuse_other_depth(str(pixels.dtype), str(image))
         held = contents(image)
         if held and held.georeference:
             self.georeferenced.add(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import tomllib
 from collections.abc import Callable
@@ -317,6 +318,32 @@ def test_images_of_8_and_of_more_bits_in_one_data_set_are_refused_by_name(root: 
     )
     with pytest.raises(LabelError, match=message):
         scan.refuse_errors()
+
+
+@pytest.mark.fault("F51")
+def test_masks_whose_zero_is_white_are_read_as_stored_and_told(root: Path, check: Check) -> None:
+    masks = sorted((root / "masks").glob("*/*.png"))
+    expected = check().counts("train").pixels.tolist()
+    for mask in masks[1:]:
+        labels = np.asarray(Image.open(mask))
+        # Pillow inverts what it writes so, too; tifffile writes a mask of bools as it is
+        Image.fromarray(255 - labels).save(mask.with_suffix(".tif"), tiffinfo={262: 0})
+        mask.unlink()
+    scan = check()
+    (error,) = scan.errors
+    assert error.kind == "white_zero"
+    message = (
+        r"11 of 12 masks are TIFFs whose 0 is white .*, and the others' is black: .*\.tif and .*test0\.png; save all"
+    )
+    assert re.search(message, str(error))
+    labels = np.asarray(Image.open(masks[0]))
+    Image.fromarray(255 - labels).save(masks[0].with_suffix(".tif"), tiffinfo={262: 0})
+    masks[0].unlink()
+    scan = check()
+    assert scan.counts("train").pixels.tolist() == expected
+    (warning,) = scan.findings
+    assert (warning.kind, warning.severity) == ("white_zero", "warning")
+    assert "12 of 12 masks are TIFFs whose 0 is white" in str(warning)
 
 
 @pytest.mark.parametrize(

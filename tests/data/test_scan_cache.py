@@ -184,6 +184,7 @@ def test_what_is_kept_comes_back_as_it_was() -> None:
             channels=np.full((3 * number, 2), 1e9 + number),
             constant=bool(number),
             turned=not number,
+            white_is_zero=bool(number),
         )
         for number, mask in enumerate(masks)
     ]

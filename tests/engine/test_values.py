@@ -90,6 +90,16 @@ def test_the_file_of_decoded_images_gives_the_same_run(config: dict[str, Any], t
     assert cached.splits == plain.splits
 
 
+def test_evaluation_of_images_of_8_bits_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    segkit.run(changed(config, train={"max_steps": 1}))
+    for index in range(12):
+        Image.effect_noise((24, 24), 20 + index).save(tmp_path / "images" / f"{index}.tif")
+    with pytest.raises(
+        DataError, match=r"train: \d+: its values are uint8, and the model was trained on .* more than 8"
+    ):
+        evaluate_run(tmp_path / "run")
+
+
 def test_what_is_made_for_8_bits_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"augment.colour = 0.5 changes colours of 8 bits a channel, and these .* more"
