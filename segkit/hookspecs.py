@@ -79,7 +79,8 @@ def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     What the label scan uses where it is offered, as :class:`segkit.data.files.PairedFiles` does:
     ``mask(i)`` (uint8 ``[H,W]``), the mask alone; ``files(i)``, the paths sample ``i`` is read from, and
     ``reading`` (text), all besides these files that decides its labels, options of a subclass too: with
-    both, samples are read in several threads, and the next scan reads only what changed;
+    both, samples are read in several threads, and the next scan reads only what changed (without them it
+    reads all again, in one thread, unless ``data.scan = "once"``);
     ``advice(kind, wrong, stored)`` (text), what to do about faulty masks, from the pixels by stored
     label or colour (see :class:`segkit.errors.Fault`).
     """
