@@ -36,7 +36,8 @@ def write(root: Path, labels: list[list[Any]], count: int = 1, folder: str = "ma
     for name in ("images", folder):
         (root / name).mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        Image.fromarray(np.zeros((*mask.shape[:2], 3), dtype=np.uint8)).save(root / "images" / f"{index}.jpg")
+        noise = np.random.default_rng(index).integers(0, 256, (*mask.shape[:2], 3), np.uint8)
+        Image.fromarray(noise).save(root / "images" / f"{index}.jpg")
         Image.fromarray(mask).save(root / folder / f"{index}.png")
     return root
 
