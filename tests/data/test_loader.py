@@ -73,7 +73,11 @@ def test_epochs_differ_and_the_same_epoch_repeats() -> None:
 
 def test_no_two_purposes_draw_the_same_numbers() -> None:
     """The order of an epoch, the views of its images, and what a step draws have keys of the same three numbers."""
-    drawn = [stream.generator(*key).random() for stream in Stream for key in ((0, 1, 2), (0, 1, 3), (1, 1, 2))]
+    drawn = [
+        stream.generator(*key).random()
+        for stream in Stream.__members__.values()
+        for key in ((0, 1, 2), (0, 1, 3), (1, 1, 2))
+    ]
     drawn += [np.random.default_rng(key).random() for key in ((0, 1, 2), (1, 0, 1, 2))]
     assert len(set(drawn)) == len(drawn)
     assert Stream.VIEW.generator(0, 1, 2).random() == Stream.VIEW.generator(0, 1, 2).random()
