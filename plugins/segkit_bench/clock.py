@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -18,16 +19,24 @@ from segkit.engine.loop import Loop
 
 @dataclass(frozen=True)
 class Amount:
-    """How many steps: not timed, timed together, and how often."""
+    """How many steps: not timed, timed together, and how often; fewer where they would take longer than ``seconds``."""
 
     warmup: int
     steps: int
     repeats: int
+    seconds: float = math.inf
 
     @property
     def total(self) -> int:
         """All of them."""
         return self.warmup + self.steps * self.repeats
+
+    def within(self, step: float) -> Amount:
+        """What can be had in the time, where a step takes so many seconds; one step at least is timed."""
+        most = max(2, int(self.seconds / step)) if self.total * step > self.seconds else self.total
+        repeats = max(1, min(self.repeats, most - 1))
+        warmup = max(1, min(self.warmup, most - repeats))
+        return Amount(warmup, max(1, min(self.steps, (most - warmup) // repeats)), repeats, self.seconds)
 
 
 def synchronise(device: torch.device) -> None:
@@ -36,7 +45,13 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def throughput(loop: Loop, batches: Iterator[Batch], amount: Amount, description: str) -> dict[str, Any]:
+def throughput(
+    loop: Loop,
+    batches: Iterator[Batch],
+    amount: Amount,
+    description: str,
+    begun: Callable[[float, int], None] = lambda seconds, images: None,
+) -> dict[str, Any]:
     """Images per second of whole steps, as a run takes them; the device is waited for around the timed ones alone.
 
     Args:
@@ -44,6 +59,7 @@ def throughput(loop: Loop, batches: Iterator[Batch], amount: Amount, description
         batches: on the device.
         amount: loaders that run ahead have a store by the first repeat, which is why the median is told.
         description: of the progress bar.
+        begun: told the seconds of the first step, and its images; the others may take long.
     """
     device = loop.precision.device
     every = loop.settings.log_every if device.type == "cuda" else 1  # as Loop.run_epoch
@@ -67,11 +83,15 @@ def throughput(loop: Loop, batches: Iterator[Batch], amount: Amount, description
     with tqdm(desc=description, total=amount.total, unit=" steps", leave=False, disable=None) as bar:
         synchronise(device)
         first = steps(1) * images
+        begun(first, images)
+        amount = amount.within(first)
+        bar.total = amount.total
         steps(amount.warmup - 1)
         speeds = [1 / steps(amount.steps) for _ in range(amount.repeats)]
     return {
         "images_per_second": median(speeds),
         "images_per_second_of_repeats": speeds,
         "first_step_seconds": first,
+        **vars(amount),
         "peak_memory_bytes": peak_memory(device),
     }

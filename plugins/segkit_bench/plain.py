@@ -14,6 +14,7 @@ from segkit_bench.subject import HARDLY, Subject
 from segkit_bench.work import COUNTS, work
 
 LIMIT = 0.95  # of the resident batch's speed; below, the data path costs
+SLOW = 5.0  # seconds of a step, from which on it is a first figure by itself
 UNSTEADY = 1.5  # the fastest repeat over the slowest; on a machine of one's own they differ by a few per cent
 
 
@@ -21,29 +22,50 @@ def measure_plainly(subject: Subject, amount: Amount, report: Report) -> None:
     """Measure and tell."""
     name = as_in_a_run(subject.precision)
     with arithmetic("as in a run", subject.job.train.deterministic):
+        resident = _resident(subject, amount, report)
+        report.fact("resident batch", _speed(resident))
+        if "compile_seconds" in resident:
+            told = "no, it failed" if resident["fell_back"] else f"in {resident['compile_seconds']:.1f} s"
+            report.fact("compiled", told)
         counted = work(subject.loop(1, compile=False, cuda_graph=False, **HARDLY), next(subject.resident()))
         limits = ceilings(name, subject.device)
-        resident, pipeline, parts = _timed(subject, amount)
-    resident |= _beside(resident["images_per_second"], subject.images, counted, limits)
-    report.add("resident", {**resident, **counted, **limits})
-    pipeline["of_resident"] = pipeline["images_per_second"] / resident["images_per_second"]
-    report.add("pipeline", pipeline)
-    report.add("split", {f"{part}_milliseconds": taken for part, taken in parts.items()})
-    for label, text in _lines(resident, pipeline, parts, counted, limits).items():
+        resident |= _beside(resident["images_per_second"], subject.images, counted, limits)
+        report.add("resident", {**resident, **counted, **limits})
+        _supplied(subject, amount, report, resident)
+    for label, text in _lines(resident, counted, limits).items():
         report.fact(label, text)
     report.say(f"* {' '.join(COUNTS.split())}")
 
 
-def _timed(subject: Subject, amount: Amount) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
+def _resident(subject: Subject, amount: Amount, report: Report) -> dict[str, Any]:
+    def begun(seconds: float, images: int) -> None:
+        if seconds > SLOW:
+            report.add("first_step", {"first_step_seconds": seconds, "images_per_second": images / seconds})
+            report.fact("first step", f"{images / seconds:.2g} images/s; the rest as it comes")
+
     loop = subject.loop(3 * amount.total, **HARDLY)
-    resident = throughput(loop, subject.resident(), amount, "resident batch")
+    resident = throughput(loop, subject.resident(), amount, "resident batch", begun)
     if subject.job.train.compile or subject.job.train.cuda_graph:
         resident["compile_seconds"] = resident["first_step_seconds"] - subject.images / resident["images_per_second"]
         resident["fell_back"] = fell_back(loop)
+    return resident
+
+
+def _supplied(subject: Subject, amount: Amount, report: Report, resident: dict[str, Any]) -> None:
+    """The pipeline and the parts of its steps, each told as soon as it is there."""
+    loop = subject.loop(3 * amount.total, **HARDLY)
     with subject.supply() as supply:
         pipeline = throughput(loop, supply.ahead(), amount, "pipeline")
-        parts = split(loop, supply.endless(), amount)
-    return resident, pipeline, parts
+        share = pipeline["of_resident"] = pipeline["images_per_second"] / resident["images_per_second"]
+        report.add("pipeline", pipeline)
+        verdict = "the network is the limit" if share >= LIMIT else "the data path costs the rest"
+        if max(_spread(resident), _spread(pipeline)) > UNSTEADY:
+            verdict = "too uneven to say more; does something else run here?"
+        report.fact("pipeline", f"{_speed(pipeline)}; {share:.2f} of it: {verdict}")
+        parts = split(loop, supply.endless(), Amount(*(pipeline[key] for key in ("warmup", "steps", "repeats"))))
+        report.add("split", {f"{part}_milliseconds": taken for part, taken in parts.items()})
+        told = ", ".join(f"{part} {parts[part]:.1f}" for part in PARTS)
+        report.fact("a step, waited for", f"{told}; {parts['step']:.1f} ms")
 
 
 def _beside(speed: float, images: int, counted: dict[str, Any], limits: dict[str, Any]) -> dict[str, float]:
@@ -57,21 +79,9 @@ def _beside(speed: float, images: int, counted: dict[str, Any], limits: dict[str
     }
 
 
-def _lines(
-    resident: dict[str, Any],
-    pipeline: dict[str, Any],
-    parts: dict[str, float],
-    counted: dict[str, Any],
-    limits: dict[str, Any],
-) -> dict[str, str]:
-    share, size = pipeline["of_resident"], limits["matmul_size"]
-    verdict = "the network is the limit" if share >= LIMIT else "the data path costs the rest"
-    if max(_spread(resident), _spread(pipeline)) > UNSTEADY:
-        verdict = "too uneven to say more; does something else run here?"
-    rows = {
-        "resident batch": _speed(resident),
-        "pipeline": f"{_speed(pipeline)}; {share:.2f} of it: {verdict}",
-        "a step, waited for": ", ".join(f"{part} {parts[part]:.1f}" for part in PARTS) + f"; {parts['step']:.1f} ms",
+def _lines(resident: dict[str, Any], counted: dict[str, Any], limits: dict[str, Any]) -> dict[str, str]:
+    size = limits["matmul_size"]
+    return {
         "FLOPs an image": f"{counted['forward_flops_per_image'] / 1e9:.3g} G forward, "
         f"{counted['step_flops_per_image'] / 1e9:.3g} G a step",
         "MFU": f"{resident['mfu']:.2f}: {resident['flops_per_second'] / 1e12:.3g} of "
@@ -79,9 +89,6 @@ def _lines(
         "memory traffic": f"at least {resident['least_bytes_per_second'] / 1e9:.3g} of "
         f"{limits['copy_bytes_per_second'] / 1e9:.3g} GB/s in a copy*",
     }
-    if "compile_seconds" in resident:
-        rows["compiled"] = "no, it failed" if resident["fell_back"] else f"in {resident['compile_seconds']:.1f} s"
-    return rows
 
 
 def _spread(facts: dict[str, Any]) -> float:

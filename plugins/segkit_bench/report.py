@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -61,12 +62,14 @@ class Report:
         facts = self.context
         how = [facts["arithmetic"]] + [name for name in ("channels_last", "compile", "cuda_graph") if facts[name]]
         height, width = facts["crop"]
+        limit = facts["seconds"]
+        fewer = f"; fewer where that takes longer than {limit:.0f} s" if math.isfinite(limit) else ""
         self.say(
             f"{facts['config']}: {facts['model']}, {facts['parameters'] / 1e6:.2f} M parameters; {', '.join(how)}; "
             f"batches of {facts['batch_size']}, {height}x{width}\n"
             f"{facts['device']}, threads: {facts['threads']}; torch {facts['torch']}, CUDA {facts['cuda'] or 'none'}, "
             f"segkit {facts['segkit']}\nsteps: {facts['warmup']} of warm-up, then {facts['repeats']} times "
-            f"{facts['steps']}, the median of them\n"
+            f"{facts['steps']}, the median of them{fewer}\n"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from segkit_bench.plain import measure_plainly
 from segkit_bench.precisions import compare
 from segkit_bench.report import Report
 from segkit_bench.subject import Subject
+
+SECONDS = 20.0  # of a measurement, where nobody says how many steps it is to take
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ def measure(config: Config, wishes: Wishes, file: TextIO | None = None, *, table
     subject = Subject(config)
     cuda = subject.device.type == "cuda"
     warmup, steps, compared = (10, 50, 100) if cuda else (2, 5, 20)
-    amount = Amount(wishes.warmup or warmup, wishes.steps or steps, wishes.repeats)
+    seconds = math.inf if wishes.steps or wishes.warmup else SECONDS
+    amount = Amount(wishes.warmup or warmup, wishes.steps or steps, wishes.repeats, seconds)
     report = Report(subject, amount, file, table)
     with explained(subject.job, subject.device, lambda: "bench ends here"), _memory_told(subject):
         report.introduce()

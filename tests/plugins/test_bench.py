@@ -19,6 +19,7 @@ from segkit.config import read_config
 from segkit.errors import ConfigError, TrainingError
 from segkit_bench import session
 from segkit_bench.arithmetic import arithmetic
+from segkit_bench.clock import Amount
 from segkit_bench.command import Bench
 from segkit_bench.ladder import unfused
 from segkit_bench.outcome import fell_back, outcome
@@ -273,3 +274,29 @@ def test_a_card_is_measured_beside_its_ceilings(tmp_path: Path) -> None:
     assert not resident["fell_back"]
     assert resident["peak_memory_bytes"] < 1 << 32
     assert sum(split[f"{part}_milliseconds"] for part in PARTS) == pytest.approx(split["step_milliseconds"], rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("step", "taken"),
+    [(0.01, (2, 5, 3)), (1.0, (2, 5, 3)), (1.5, (2, 3, 3)), (4.0, (2, 1, 3)), (9.0, (1, 1, 1)), (60.0, (1, 1, 1))],
+)
+def test_a_slow_step_is_measured_less_often(step: float, taken: tuple[int, int, int]) -> None:
+    amount = Amount(2, 5, 3, seconds=20.0).within(step)
+    assert (amount.warmup, amount.steps, amount.repeats) == taken
+    assert amount.total * step <= max(20.0, 2 * step)
+    assert Amount(2, 5, 3).within(step) == Amount(2, 5, 3)  # as many as were asked for
+
+
+def test_on_a_slow_machine_the_first_figure_is_that_of_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("segkit_bench.plain.SLOW", 0.0)
+    monkeypatch.setattr("segkit_bench.session.SECONDS", 1e-9)
+    lines = bench(tmp_path, [])
+    assert [line["measurement"] for line in lines] == ["first_step", "resident", "pipeline", "split"]
+    assert [(line["warmup"], line["steps"], line["repeats"]) for line in lines[1:3]] == [(1, 1, 1)] * 2
+    printed = capsys.readouterr().out
+    places = [
+        printed.index(f"\n{name} ") for name in ("first step", "resident batch", "pipeline", "a step, waited for")
+    ]
+    assert places == sorted(places)
