@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 import segkit
 from segkit.testing import Check, checks
+from segkit.testing.check import Subject
+from segkit.testing.model import places_found
 
 SMALL: dict[str, list[dict[str, Any]]] = {  # a model that is not here is asked with its defaults
     "unet": [
@@ -474,3 +477,34 @@ def test_random_numbers_of_others_are_left_alone():
     torch.manual_seed(5)
     failures(Good)
     assert torch.equal(torch.rand(3), expected)
+
+
+class OfTorchvision(nn.Module):
+    """One of its networks as a model of ours; their batch normalisations follow slowly, with a momentum of 0.01."""
+
+    def __init__(self, num_classes: int, name: str = "deeplabv3_mobilenet_v3_large") -> None:
+        super().__init__()
+        make = getattr(torchvision.models.segmentation, name)
+        self.network = make(weights=None, weights_backbone=None, num_classes=num_classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image)["out"]
+
+
+ARCHITECTURES = ("unetplusplus", "manet", "linknet", "fpn", "pspnet", "pan", "deeplabv3", "deeplabv3plus", "upernet")
+PLACES = [  # nets and seeds of their weights
+    ("tv", "deeplabv3_mobilenet_v3_large", range(3)),
+    *(
+        pytest.param("tv", name, range(3), marks=pytest.mark.slow)
+        for name in ("deeplabv3_resnet50", "fcn_resnet50", "lraspp_mobilenet_v3_large")
+    ),
+    *(pytest.param("smp", name, range(4), marks=pytest.mark.slow) for name in ARCHITECTURES),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "seeds"), PLACES)
+def test_networks_that_keep_places_do_not_fail_by_chance(kind: str, name: str, seeds: Any) -> None:
+    """Two models have to come to four of eight."""
+    options = {"name": name} if kind == "tv" else {"architecture": name, "encoder": "resnet18"}
+    subject = Subject("model", name, OfTorchvision if kind == "tv" else segkit.models["smp"], options)
+    assert min(sum(places_found(subject, seed)) for seed in seeds) >= 2
