@@ -86,8 +86,8 @@ class Written(str):
 
     def beside(self, before: Any) -> str:
         """Itself; where the config has a text, a text too, whatever else could be read from it."""
-        scalar = isinstance(before, str) and not isinstance(read_value(self), str | list | dict)
-        return str(self) if scalar else self
+        text = isinstance(before, str) and not isinstance(before, Written)  # an earlier override is no text yet
+        return str(self) if text and not isinstance(read_value(self), str | list | dict) else self
 
 
 _NOTHING = object()

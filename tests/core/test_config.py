@@ -319,3 +319,7 @@ def test_a_number_of_a_file_is_a_word_where_just_one_word_is_meant(tmp_path: Pat
     assert problems(path)[0].endswith('not 2007; write it in quotes, "2007"')
     path.write_text(TOML.replace('"data"', "2024-05-01"))
     assert problems(path)[0].endswith('; write it in quotes, "2024-05-01"')
+
+
+def test_of_two_overrides_of_one_key_the_last_one_counts(path: Path) -> None:
+    assert read_config(path, ["train.lr=0.02", "train.lr=0.01"]).train.lr == 0.01
