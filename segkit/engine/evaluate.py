@@ -145,7 +145,8 @@ def evaluate(
         model: put into eval mode for the time, and back.
         dataset: the split.
         precision: of the forward pass; scores are computed in float32 and integers.
-        objective: its value is the mean over the batches by their images, as ``loss``; each term is in ``losses``.
+        objective: its value is the mean over the batches by their labelled pixels, as ``loss``, so that a mean over
+            pixels is that of the split however it is batched; each term is in ``losses``.
         metrics: by name; those that read the confusion matrix share one.
         batch_size: images of one size that are computed together.
         resize: as ``data.resize``.
@@ -177,7 +178,7 @@ def evaluate(
     loader: Any = scored_batches(source or Samples(dataset, resize), order, workers, device)
     for metric in updated:
         metric.reset()
-    losses: list[tuple[int, int, Tensor]] = []  # the batch's number, its images, and [1 + T] on the device
+    losses: list[tuple[int, Tensor]] = []  # the batch's number, and [2 + T] on the device: its pixels, loss and terms
     flags: list[Tensor] = []  # an image each, on the device
     names: list[str] = []
     training = model.training
@@ -205,7 +206,8 @@ def evaluate(
                     watcher.update(logits, target, batch.names)
                 if objective is not None:
                     loss, terms = objective(logits, target)
-                    losses.append((number, len(batch.names), torch.cat([loss.view(1), terms])))
+                    pixels = (target != dataset.ignore_index).sum().view(1)
+                    losses.append((number, torch.cat([pixels.double(), loss.view(1), terms])))
     finally:
         model.train(training)
     bad = torch.cat(flags).tolist() if flags else []  # the device is waited for once
@@ -252,13 +254,14 @@ def merge(metric: Any, world: World) -> None:
         metric.to(device)
 
 
-def _mean_losses(losses: Sequence[tuple[int, int, Tensor]], terms: int, world: World) -> list[float]:
-    """The mean of the loss and of its terms over all images; summed in the order of the batches, whoever saw them."""
-    values = torch.stack([value for *_, value in losses]).tolist() if losses else []  # the device is waited for once
-    mine = [(number, images, row) for (number, images, _), row in zip(losses, values, strict=True)]
+def _mean_losses(losses: Sequence[tuple[int, Tensor]], terms: int, world: World) -> list[float]:
+    """The mean of the loss and of its terms over all labelled pixels; summed in the order of the batches."""
+    values = torch.stack([value for _, value in losses]).tolist() if losses else []  # the device is waited for once
+    mine = [(number, row) for (number, _), row in zip(losses, values, strict=True)]
     every = sorted((each for those in world.gather(mine) for each in those), key=lambda each: each[0])
-    images = max(1, sum(count for _, count, _ in every))
-    return [sum(row[term] * count for _, count, row in every) / images for term in range(1 + terms)]
+    counted = [row for _, row in every if row[0]]  # of a batch that is all void, torch's own losses are NaN
+    pixels = max(1.0, sum(row[0] for row in counted))
+    return [sum(row[0] * row[1 + term] for row in counted) / pixels for term in range(1 + terms)]
 
 
 def read_off(confusion: ConfusionMatrix, metrics: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Pairs(data.Dataset[Any]):
             "tensors": (x, y),
             "a mask with a channel": (x, y[None]),
             "bool": [x, y.bool()],
-            "scaled": (x / 255, y),
+            "scaled": (x.double() / 255, y),
             "three": (x, y, "name"),
         }[self.kind]
 
@@ -134,7 +134,7 @@ def test_a_run_learns_from_pairs(tmp_path: Path) -> None:
         (
             Pairs("scaled"),
             {"classes": ["a", "b"]},
-            r"train-0: its image is torch\.float32 \[3, 8, 12\]",
+            r"train-0: its image is torch\.float64 \[3, 8, 12\]",
         ),
         (Pairs(label=-100), {"classes": ["a", "b"]}, r"train-0: its mask holds labels from -100 to 0; labels are 0 to"),
         (Pairs(), {"classes": ["a", "b"], "palette": [[0, 0, 0]]}, r"palette has 1 colours for 2 classes"),

@@ -200,3 +200,21 @@ def test_an_image_too_large_for_the_network_is_scored_as_it_is_predicted(monkeyp
     found = torch.from_numpy(predictor.probabilities(image.transpose(1, 2, 0)))
     cost = nn.functional.nll_loss(found.log()[None], sample.mask[None].long(), ignore_index=255)
     assert scores["loss"] == pytest.approx(float(cost), rel=1e-5)
+
+
+def test_the_loss_is_a_mean_over_pixels_however_the_split_is_batched(halves: Any, tiny_net: Any) -> None:
+    """An image without a label weighs nothing: torch's own cross-entropy of it alone is NaN."""
+
+    class Void(type(halves(3))):  # type: ignore[misc]
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            mask = sample.mask.clone()
+            mask[:, index:] = 255  # of image 0 every pixel
+            return sample._replace(mask=mask)
+
+    torch.manual_seed(0)
+    model = tiny_net()
+    objective = Objective([("ce", 1.0, nn.CrossEntropyLoss(ignore_index=255))])
+    one, whole = (evaluate(model, Void(3), precision=FP32, objective=objective, batch_size=size) for size in (1, 3))
+    assert one["loss"] == pytest.approx(whole["loss"], rel=1e-6)
+    assert one["losses"]["ce"] == pytest.approx(whole["loss"], rel=1e-6)
