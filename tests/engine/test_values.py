@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 import segkit
+from segkit.data.normalise import MEAN
+from segkit.engine.fit import train_and_evaluate
+from segkit.engine.job import Job
 from segkit.errors import ConfigError, DataError
 from segkit.evaluation import evaluate_run
 
@@ -82,6 +87,26 @@ def test_a_run_that_goes_on_keeps_what_it_measured(config: dict[str, Any], tmp_p
     went_on = segkit.run(changed(config, train={"schedule": "constant"}), resume=True)
     assert went_on.splits["val"]["loss"] == pytest.approx(whole.splits["val"]["loss"])
     assert json.loads(path.read_text())["normalisation"] == facts["normalisation"]
+
+
+def test_what_a_pretrained_encoder_asks_for_is_kept_when_a_run_goes_on(
+    make_job: Callable[..., Job], tiny_net: type[nn.Module], tmp_path: Path
+) -> None:
+    def kept() -> Any:
+        return json.loads(path.read_text())["normalisation"]["mean"]
+
+    path = tmp_path / "run" / "config.json"
+    pretrained = tiny_net()
+    pretrained.normalisation = {"mean": [0.5] * 3, "std": [0.5] * 3}  # type: ignore[assignment]
+    train_and_evaluate(make_job(epochs=1, schedule="constant", fields={"model": pretrained}))
+    assert kept() == [0.5] * 3
+    train_and_evaluate(make_job(epochs=2, schedule="constant"), resume=True)  # built without its weights
+    assert kept() == [0.5] * 3
+    older = json.loads(path.read_text())
+    del older["normalisation"]
+    path.write_text(json.dumps(older))
+    train_and_evaluate(make_job(epochs=3, schedule="constant", fields={"model": pretrained}), resume=True)
+    assert kept() == list(MEAN)
 
 
 def test_the_file_of_decoded_images_gives_the_same_run(config: dict[str, Any], tmp_path: Path) -> None:
