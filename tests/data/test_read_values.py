@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 import zlib
@@ -176,8 +177,9 @@ def test_labels_of_few_bits_whose_zero_is_white_are_not_inverted(tmp_path: Path,
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "f4"])
 @pytest.mark.parametrize("bands", [5, 6, 12])
 def test_more_bands_are_named_with_their_type(
-    tmp_path: Path, bands: int, dtype: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, bands: int, dtype: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own; without one Python prints errors
     (tmp_path / "bands.tif").write_bytes(tiff(np.zeros((4, 5, bands), dtype)))
     message = (
         rf"bands\.tif: a TIFF of bands that are not read \({bands} bands of {np.dtype(dtype).name}\); .*gdal_translate"
