@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segkit.cli.output import add_output_options, messages, print_json
-from segkit.cli.predict_images import by_suffix, list_images
+from segkit.cli.predict_images import list_images
 from segkit.cli.text import hanging
 from segkit.errors import ConfigError, DataError, one_line, printable
 from segkit.signals import Interrupted, StopSignals
@@ -179,6 +179,8 @@ def _tell(arguments: argparse.Namespace, work: Work, images: int, scores: dict[s
 
 def _left_out(work: Work, images: int) -> list[str]:
     """What was in the files and is not in the predictions."""
+    from segkit.data.pairing import by_suffix
+
     lines = []
     if work.skipped:
         count = work.skipped.total()

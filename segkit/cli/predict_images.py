@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from segkit.errors import DataError, first_few
+from segkit.errors import DataError
 
 STANDARD_INPUT = "-"
 
@@ -60,6 +60,8 @@ def _images_at(place: str, skipped: Counter[str]) -> list[Path]:
 
 
 def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
+    from segkit.data.pairing import by_suffix
+
     others: Counter[str] = Counter()
     try:
         inside = _chosen(sorted(folder.iterdir()), others)
@@ -70,11 +72,6 @@ def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
         raise DataError(f"{folder} holds no image; looked for {_suffixes()}{instead}")
     skipped.update(others)
     return inside
-
-
-def by_suffix(counted: Counter[str]) -> str:
-    """``12 .jp2, 1 .txt``."""
-    return first_few([f"{count} {suffix or 'without an ending'}" for suffix, count in counted.most_common()], 8)
 
 
 def _chosen(files: Iterable[Path], skipped: Counter[str]) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -91,7 +92,20 @@ def _picture_files(folder: Path) -> list[Path]:
             f"folder {folder} holds no images, but {len(entries) - folders} other files and {folders} folders; "
             f"read are {', '.join(SUFFIXES)}"
         )
+    others = Counter(path.suffix.lower() for path in entries if path.suffix.lower() not in SUFFIXES and path.is_file())
+    if others:
+        count = others.total()
+        warnings.warn(
+            f"not read: {count} of {count + len(files)} files in {folder}, which are no images that are read: "
+            f"{by_suffix(others)}; read are {', '.join(SUFFIXES)}",
+            stacklevel=4,
+        )
     return sorted(files, key=_natural)
+
+
+def by_suffix(counted: Counter[str]) -> str:
+    """``12 .jp2, 1 .txt``."""
+    return first_few([f"{count} {suffix or 'without an ending'}" for suffix, count in counted.most_common()], 8)
 
 
 def _nearest(folder: Path) -> str:

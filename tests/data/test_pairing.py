@@ -19,11 +19,14 @@ def empty(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_pairs_are_in_natural_order_and_other_files_ignored(tmp_path: Path) -> None:
+def test_pairs_are_in_natural_order_and_other_files_are_told(tmp_path: Path) -> None:
     images = empty(tmp_path / "images", "10.jpg", "9.JPG", "1.jpeg", "Thumbs.db", ".DS_Store", "._9.jpg", "notes.txt")
     masks = empty(tmp_path / "masks", "10.png", "9.png", "1.png", ".hidden.png")
-    assert [image.name for image, _ in pair_by_stem(images, masks)] == ["1.jpeg", "9.JPG", "10.jpg"]
-    assert [mask.name for _, mask in pair_by_stem(images, masks)] == ["1.png", "9.png", "10.png"]
+    message = "not read: 2 of 5 files in .*images, which are no images that are read: 1 .*; read are .jpg, .jpeg, .png"
+    with pytest.warns(UserWarning, match=message):
+        pairs = pair_by_stem(images, masks)
+    assert [image.name for image, _ in pairs] == ["1.jpeg", "9.JPG", "10.jpg"]
+    assert [mask.name for _, mask in pairs] == ["1.png", "9.png", "10.png"]
 
 
 def test_a_mask_suffix_also_tells_masks_apart_in_one_folder(tmp_path: Path) -> None:
