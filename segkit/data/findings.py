@@ -217,11 +217,8 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
         if constant:
             text = f"{_of(constant, those)} hold the same value at every pixel, so nothing can be seen in them"
             whole = len(constant) == len(those) and split == "train"
-            text += (
-                "; nothing can be learned"
-                if whole
-                else f": {first_few(constant)}; export them again, or leave them out"
-            )
+            text += f": {first_few(constant)}; "
+            text += "nothing can be learned from them" if whole else "export them again, or leave them out"
             found.append(Finding("constant_image", "error" if whole else "warning", split, text, constant))
         turned = tuple(each.name for each in those if each.turned)
         if turned:

@@ -47,13 +47,20 @@ def tiff(
     *,
     order: str = "<",
     changed: dict[int, int] | None = None,
+    deflated: bool = False,
 ) -> bytes:
     """A TIFF of ``[H,W,C]`` by hand, in one strip; left out, ``extra`` is unspecified for all but the colours."""
     height, width, bands = pixels.shape
     extra = (0,) * (bands - {2: 3, 5: 4}.get(photometric, 1)) if extra is None else extra
     data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    data = zlib.compress(data) if deflated else data
     bits, kind_of_value = 8 * pixels.itemsize, {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
-    tags: dict[int, tuple[int, ...]] = {256: (width,), 257: (height,), 258: (bits,) * bands, 259: (1,)}
+    tags: dict[int, tuple[int, ...]] = {
+        256: (width,),
+        257: (height,),
+        258: (bits,) * bands,
+        259: (8 if deflated else 1,),
+    }
     tags |= {262: (photometric,), 273: (8,), 277: (bands,), 278: (height,), 279: (len(data),)}
     tags |= ({338: extra} if extra else {}) | {339: (kind_of_value,) * bands}
     tags |= {tag: (value,) for tag, value in (changed or {}).items()}
@@ -100,12 +107,13 @@ def test_unsigned_values_of_32_bits_do_not_become_negative(tmp_path: Path) -> No
 
 
 @pytest.mark.fault("F50")
-@pytest.mark.parametrize("kind_of_file", ["png", "<tif", ">tif"])
+@pytest.mark.parametrize("kind_of_file", ["png", "<tif", ">tif", "<deflated.tif", ">deflated.tif"])
 def test_rgb_of_16_bits_keeps_them(tmp_path: Path, kind_of_file: str) -> None:
     path = tmp_path / f"deep.{kind_of_file[-3:]}"
     rows = DEEP[..., :3].astype(">u2").reshape(20, -1).view(np.uint8)
     as_png = png(30, 20, 16, 2, b"".join(b"\0" + row.tobytes() for row in rows))
-    path.write_bytes(as_png if kind_of_file == "png" else tiff(DEEP[..., :3], 2, order=kind_of_file[0]))
+    as_tiff = tiff(DEEP[..., :3], 2, order="<>"[kind_of_file[0] == ">"], deflated="deflated" in kind_of_file)
+    path.write_bytes(as_png if kind_of_file == "png" else as_tiff)
     read = read_image(path)
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, DEEP[..., :3])
