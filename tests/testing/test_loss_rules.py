@@ -708,7 +708,10 @@ def failures(asked: list[Check]) -> dict[str, str]:
 def test_a_broken_loss_fails_just_there(
     loss: type[Sound], rule: str, message: str, others: set[str], every: bool
 ) -> None:
-    found = failures([check for check in checks("loss", loss) if every or check.name in {rule} | others])
+    asked = (
+        checks("loss", loss) if rule == "compiles" else without("compiles", checks("loss", loss))
+    )  # it takes a second
+    found = failures([check for check in asked if every or check.name in {rule} | others])
     assert found.keys() == {rule} | others
     assert re.search(message, found[rule]), found[rule]
 
