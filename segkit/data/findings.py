@@ -212,6 +212,16 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
         )
         found.append(Finding("mixed_depth", "error", ", ".join(facts), text, (one, other)))
     found += _of_white_zeros(facts, splits)
+    every = [each for those in facts.values() for each in those]
+    turned = tuple(each.name for each in every if each.turned)
+    if turned:
+        text = (
+            f"{_of(turned, every)} are turned upright by their EXIF orientation, and their masks are not: "
+            f"{first_few(turned)}; if the masks were drawn on the pixels as they are stored, they do not fit: take the "
+            "orientation out of the images (exiftool -Orientation= FILES); if they were drawn on the upright images, "
+            "all is well"
+        )
+        found.append(Finding("turned_image", "warning", ", ".join(facts), text, turned))
     for split, those in facts.items():
         constant = tuple(each.name for each in those if each.constant)
         if constant:
@@ -220,15 +230,6 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
             text += f": {first_few(constant)}; "
             text += "nothing can be learned from them" if whole else "export them again, or leave them out"
             found.append(Finding("constant_image", "error" if whole else "warning", split, text, constant))
-        turned = tuple(each.name for each in those if each.turned)
-        if turned:
-            text = (
-                f"{_of(turned, those)} are turned upright by their EXIF orientation, and their masks are not: "
-                f"{first_few(turned)}; if the masks were drawn on the pixels as they are stored, they do not fit: take "
-                "the orientation out of the images (exiftool -Orientation= FILES); if they were drawn on the upright "
-                "images, all is well"
-            )
-            found.append(Finding("turned_image", "warning", split, text, turned))
     return found
 
 

@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from segkit.data.colours import labels_of_colours, labels_of_greys, refuse_alpha, rgb_numbers
 from segkit.data.rgb import Pixels, as_rgb, bands_fault, rawmode_of
-from segkit.data.tiff import contents
+from segkit.data.tiff import contents, described
 from segkit.errors import DataError, Fault, LabelError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
@@ -82,7 +82,9 @@ def read_image(path: str | Path, most_pixels: int = MAX_PIXELS) -> Pixels:
         pages = _pages(path, image)
         if pages > 1:
             what = "more than one picture in the file of an image"
-            raise DataError(Fault("several", str(path), what, "save each as a file of its own", f"{pages} pages"))
+            held = f" of {described(image.tag_v2)}" if image.format == "TIFF" else ""  # type: ignore[attr-defined]
+            advice = "save each as a file of its own"
+            raise DataError(Fault("several", str(path), what, advice, f"{pages} pages{held}"))
         return as_rgb(image, str(path), _turn(image))
 
 

@@ -376,7 +376,7 @@ def test_a_turned_image_with_a_mask_that_is_not_is_told(
     found = [finding for finding in check().findings if finding.kind == "turned_image"]
     assert [finding.files for finding in found] == ([("train2",)] if warned else [])
     if warned:
-        assert "1 of 6 images are turned upright by their EXIF orientation, and their masks are not: train2" in str(
+        assert "1 of 12 images are turned upright by their EXIF orientation, and their masks are not: train2" in str(
             found[0]
         )
 
