@@ -42,7 +42,7 @@ def refuse_too_much(job: Job, scan: Scan, precision: Precision, world: World) ->
     train, here = job.train, int(os.environ.get("LOCAL_WORLD_SIZE", "1") or 1)
     height, width = _crop(job, scan)
     images = -(-train.batch_size // train.accumulate) / world.size * here  # of a part, on this machine
-    shown = max(_pixels(scan, split, job) for split in scan.splits) * train.batch_size * here
+    shown = max(_shown(scan, split, job) for split in scan.splits) * here
     if free is None or precision.device.type != "cpu" or _A_PIXEL * max(images * height * width, shown) < free:
         return
     try:
@@ -57,8 +57,8 @@ def refuse_too_much(job: Job, scan: Scan, precision: Precision, world: World) ->
     told = f"about {needed / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free"
     if images * height * width < _SCORING * shown:
         raise ConfigError(
-            f"scoring {train.batch_size} images at once (train.batch_size) needs {told}; what needs less: a smaller "
-            "train.batch_size, data.resize or model"
+            f"scoring up to {train.batch_size} images at once (train.batch_size) needs {told}; what needs less: a "
+            "smaller train.batch_size, data.resize or model"
         )
     fits = int(max(0.0, (free - fixed) / (a_pixel * images)) ** 0.5) // 32 * 32  # pixels a side
     advice = [f"augment.crop={fits}"] if 32 <= fits < min(height, width) else []
@@ -95,10 +95,11 @@ def _crop(job: Job, scan: Scan) -> tuple[int, int]:
     return max(height for height, _ in sizes), max(width for _, width in sizes)
 
 
-def _pixels(scan: Scan, split: str, job: Job) -> int:
-    """Of the largest image that is scored at once."""
-    sizes = [resized_size(*facts.size, job.data.resize) for facts in scan.facts[split]]
-    return max((min(height * width, _SEEN_AT_ONCE) for height, width in sizes), default=0)
+def _shown(scan: Scan, split: str, job: Job) -> int:
+    """Pixels that are scored at once, at most: those of a batch that are of one size, of large images a part."""
+    sizes = Counter(resized_size(*facts.size, job.data.resize) for facts in scan.facts[split])
+    batch = job.train.batch_size
+    return max((min(h * w, _SEEN_AT_ONCE) * min(batch, images) for (h, w), images in sizes.items()), default=0)
 
 
 def _line(job: Job, precision: Precision, classes: int) -> tuple[float, float]:

@@ -15,7 +15,6 @@ MAY_CHANGE = {
     "plugins",
     "train.epochs",
     "train.patience",
-    "train.best_mode",
     "train.stop_on_collapse",
     "train.workers",
     "train.device",

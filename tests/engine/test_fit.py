@@ -21,7 +21,7 @@ from segkit.data.loader import Draws, training_loader
 from segkit.data.order import BatchOrder
 from segkit.data.samples import Samples
 from segkit.engine import checkpoint
-from segkit.engine.device import peak_memory
+from segkit.engine.device import peak_memory, reset_peak_memory
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
 from segkit.engine.loop import Loop
@@ -362,6 +362,10 @@ def test_what_the_caller_holds_are_the_best_weights(ema: float, make_job: MakeJo
     assert same(dict(again.model.state_dict()), kept)
 
 
+def test_the_peak_of_a_card_that_nothing_was_done_on_is_not_asked_for() -> None:
+    reset_peak_memory(torch.device("cuda", 0))  # of which torch knows nothing yet
+
+
 def test_peak_memory_is_that_of_this_run_alone(make_job: MakeJob) -> None:
     torch.ones(1 << 27).sum()  # half a GiB, by somebody before it
     before = peak_memory(torch.device("cpu"))
@@ -478,6 +482,11 @@ def test_a_run_is_not_resumed_with_other_settings(make_job: MakeJob) -> None:
     clipped = {"config": {"train": {"batch_size": 4, "epochs": 3, "clip_norm": 1.0}, "loss": [{"name": "dice"}]}}
     with pytest.raises(RunFolderError, match=r"train\.clip_norm was 0\.0 and is 1\.0"):
         train_and_evaluate(make_job(epochs=3, fields={"record": clipped}), resume=True)
+    turned = {"config": {"train": {"batch_size": 4, "epochs": 3, "best_mode": "min"}, "loss": [{"name": "dice"}]}}
+    with pytest.raises(
+        RunFolderError, match=r"train\.best_mode was 'auto' and is 'min'"
+    ):  # best.pt is of the other way
+        train_and_evaluate(make_job(epochs=3, fields={"record": turned}), resume=True)
 
 
 def test_weights_that_two_layers_share_are_kept(make_job: MakeJob) -> None:

@@ -52,8 +52,20 @@ def test_images_that_are_scored_at_once_are_refused_too(make_job: MakeJob, monke
     job = make_job(precision="fp32", batch_size=4, fields={"augment": AugmentSettings(crop=2)})
     monkeypatch.setattr(needed, "_SCORING", 100.0)
     free(monkeypatch, 4 << 20)
-    with pytest.raises(ConfigError, match=r"scoring 4 images at once \(train\.batch_size\) needs about"):
+    with pytest.raises(ConfigError, match=r"scoring up to 4 images at once \(train\.batch_size\) needs about"):
         train_and_evaluate(job)
+
+
+def test_no_more_images_are_counted_than_are_scored_at_once(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needed, "_SCORING", 100.0)
+    free(monkeypatch, 4 << 20)
+    found = []
+    for size in (8, 400):  # of 8 images
+        fields = {"augment": AugmentSettings(crop=2)}
+        with pytest.raises(ConfigError, match="scoring up to") as error:
+            train_and_evaluate(make_job(precision="fp32", batch_size=size, accumulate=size, fields=fields))
+        found.append(str(error.value).partition(" needs about ")[2])
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("count", [None, 1 << 40])
