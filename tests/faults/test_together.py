@@ -110,7 +110,7 @@ def otherwise(*arguments, real=scorer.evaluate, **options):
     return real(*arguments, **options)
 scorer.evaluate = otherwise
 """
-    options = ("train.best=drawing", "train.patience=1", "train.epochs=8")
+    options = ("train.best=drawing", "train.best_mode=max", "train.patience=1", "train.epochs=8")
     first, _ = place.run_together(2, *options, before=code)
     assert "stopped early" in first.out
 
