@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from segkit.data.colours import labels_of_colours, labels_of_greys, refuse_alpha, rgb_numbers
-from segkit.data.rgb import Pixels, as_rgb, bands_fault, rawmode_of
+from segkit.data.rgb import Pixels, as_rgb, bands_fault, rawmode_of, refuse_lost_bands
 from segkit.data.tiff import contents, described
 from segkit.errors import DataError, Fault, LabelError
 
@@ -112,6 +112,7 @@ def read_mask(
         _refuse_lossy(path, image, head)
         _refuse_several(path, image)
         turn = _turn(image)
+        refuse_lost_bands(image, str(path))
         _refuse_deep_colours(path, image)
         bits, inverted = _grey_bits(image, head), _is_inverted(image)
         image.load()
@@ -246,8 +247,7 @@ def _pillows_limit(most_pixels: int) -> Iterator[None]:
 
     What another thread opens meanwhile is still held to our own limit.
     """
-    before = Image.MAX_IMAGE_PIXELS
-    if before is None or most_pixels <= 2 * before:
+    if most_pixels <= MAX_PIXELS:  # well below it; to ask for the limit here might find one that is lifted
         yield
         return
     with _lifting:

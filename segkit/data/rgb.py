@@ -51,10 +51,7 @@ def as_rgb(image: Image.Image, name: str, turn: Image.Transpose | None = None) -
     Raises:
         DataError: it has bands that would be lost, or values that are no numbers.
     """
-    held = described(image.tag_v2) if isinstance(image, TiffImageFile) else None
-    _show_fourth(image, held)
-    if held and _is_cut(image, held):
-        raise DataError(bands_fault(held, name))
+    held = refuse_lost_bands(image, name)
     grey = rawmode_of(image).startswith("LA;")
     low = _low_bytes(image, held)
     image.load()  # a TIFF is turned by this
@@ -81,6 +78,19 @@ def as_rgb(image: Image.Image, name: str, turn: Image.Transpose | None = None) -
         detail = f"{wrong_pixels:,} of {width * height:,} are NaN, infinite or a mark for no data"
         raise DataError(Fault("no_numbers", name, what, advice, detail))
     return upright
+
+
+def refuse_lost_bands(image: Image.Image, name: str) -> Contents | None:
+    """What a TIFF that is not decoded yet holds; a fourth band that Pillow would drop is decoded too.
+
+    Raises:
+        DataError: it has further bands, or values, that would be lost.
+    """
+    held = described(image.tag_v2) if isinstance(image, TiffImageFile) else None
+    _show_fourth(image, held)
+    if held and _is_cut(image, held):
+        raise DataError(bands_fault(held, name))
+    return held
 
 
 def for_the_eye(image: Pixels) -> NDArray[np.uint8]:

@@ -231,6 +231,27 @@ def test_a_fourth_band_of_a_tiff_is_refused_where_it_varies(tmp_path: Path, extr
 
 
 @pytest.mark.fault("F50")
+@pytest.mark.parametrize("extra", [0, 1, 2])
+def test_a_band_beside_the_labels_of_a_mask_is_seen(tmp_path: Path, extra: int) -> None:
+    labels = NUMBERS.astype(np.uint8)
+    for bands, photometric in ((1, 1), (3, 2)):
+        for varies in (True, False):
+            beside = labels.T.reshape(20, 30, 1) if varies else np.full((20, 30, 1), 7, np.uint8)
+            stored = np.concatenate([labels[..., None]] * bands + [beside], axis=2)
+            (tmp_path / "mask.tif").write_bytes(tiff(stored, photometric, (extra,)))
+            if varies:
+                with pytest.raises(
+                    DataError, match=r"mask\.tif: the alpha channel differs where the colour is the same"
+                ):
+                    read_mask(tmp_path / "mask.tif")
+            else:
+                np.testing.assert_array_equal(read_mask(tmp_path / "mask.tif"), labels)
+    (tmp_path / "five.tif").write_bytes(tiff(np.zeros((4, 5, 5), np.uint8), 2, (0, 0)))
+    with pytest.raises(DataError, match=r"five\.tif: a kind of TIFF that is not read \(5 bands of uint8\)"):
+        read_mask(tmp_path / "five.tif")
+
+
+@pytest.mark.fault("F50")
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "L"])
 def test_transparency_that_varies_is_refused_and_the_advice_helps(tmp_path: Path, mode: str) -> None:
     file = tmp_path / "cut-out.png"
