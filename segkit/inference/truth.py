@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Truth:
         dataset.names = [composed(image.stem) for image in images]
         self._place = {image: place for place, image in enumerate(images)}
         self._drawn: dict[str, Drawn] = {}  # file -> what its palette says, once each
+        self._one = threading.Lock()
         self._present: set[int] = set()  # class indices in the masks
         self.confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
 
@@ -61,11 +63,12 @@ class Truth:
         with palettes_noted() as drawn:
             mask: NDArray[np.uint8] = self._dataset.mask(place).numpy()
         file = str(self._dataset.pairs[place][1])
-        for fault in self._dataset.palette_faults({**self._drawn, file: drawn}) if drawn else []:
-            if fault.kind != "label_colours" or not self._dataset.labels_are_stated:
-                raise LabelError("\n".join(told([fault], self._dataset.advice)), fault)
-        if drawn not in self._drawn.values():
-            self._drawn[file] = drawn
+        with self._one:  # of two masks that contradict each other one is later, though they are read at a time
+            for fault in self._dataset.palette_faults({**self._drawn, file: drawn}) if drawn else []:
+                if fault.kind != "label_colours" or not self._dataset.labels_are_stated:
+                    raise LabelError("\n".join(told([fault], self._dataset.advice)), fault)
+            if drawn not in self._drawn.values():
+                self._drawn[file] = drawn
         self._present.update(np.flatnonzero(pixels_by_class(mask, 256)).tolist())
         return mask
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,11 @@ from torch import nn
 
 import segkit
 from segkit.cli import main
+from segkit.data.files import PairedFiles
 from segkit.data.pictures import VOID_COLOUR
 from segkit.inference import tiles
 from segkit.inference.predictor import Predictor
+from segkit.inference.truth import Truth
 from segkit.model.unet import UNet
 
 FACTS = {"classes": ("dark", "red", "blue"), "palette": ((0, 0, 0), (200, 0, 0), (0, 0, 200)), "device": "cpu"}
@@ -337,6 +341,24 @@ def test_true_masks_in_the_colours_of_other_classes_are_not_scored(run_folder, p
     arguments = [picture, "--out", tmp_path / "out", "--compare-with", tmp_path / "masks"]
     assert predict(run_folder, *arguments) == 1
     assert "the palette draws labels in the colours of others" in capsys.readouterr().err
+
+
+@pytest.mark.fault("F51")
+def test_two_true_masks_that_contradict_each_other_are_told_though_read_at_a_time(tmp_path, monkeypatch):
+    own = PairedFiles([], classes=("dark", "red", "blue"), palette=FACTS["palette"])
+    own.palette_is_assumed = True
+    for name, colours in (("a", [0, 0, 0, 9, 0, 0, 0, 9, 0]), ("b", [0, 0, 0, 0, 9, 0, 9, 0, 0])):
+        Image.new("RGB", (6, 4)).save(tmp_path / f"{name}.png")
+        mask = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) % 3).convert("P")
+        mask.putpalette(colours)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        mask.save(tmp_path / "masks" / f"{name}.png")
+    truth, faults = Truth(own, [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "masks"), own.palette_faults
+    monkeypatch.setattr(own, "palette_faults", lambda drawn: (faults(drawn), time.sleep(0.1))[0])
+    with ThreadPoolExecutor(2) as pool:
+        read = [pool.submit(truth.of, tmp_path / name) for name in ("a.png", "b.png")]
+    errors = [each.exception() for each in read]
+    assert [str(each).count("the palettes of these two masks differ") for each in errors if each] == [1]
 
 
 def test_true_masks_of_0_and_255_are_not_scored_where_255_may_be_the_foreground(
