@@ -75,7 +75,8 @@ def compare(
             raise NotFiniteError(f"the exported file, image {number + 1} of the {source}")
         labels = answer.argmax(1) if answer.ndim == 4 else answer  # [B,H,W]
         try:
-            expected = np.stack([predictor.predict(np.ascontiguousarray(each.transpose(1, 2, 0))) for each in batch])
+            own = [np.ascontiguousarray(each.transpose(1, 2, 0)) for each in batch]
+            expected = np.stack([predictor.predict(each, tile=0) for each in own])  # whole, as the file sees it
         except NotFiniteError as error:
             raise NotFiniteError(f"in PyTorch, image {number + 1} of the {source}") from error
         if labels.shape != expected.shape:

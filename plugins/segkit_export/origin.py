@@ -47,6 +47,8 @@ class Origin:
             "classes": list(predictor.classes),
             "palette": [list(colour) for colour in predictor.palette],
             "resize": predictor.resize,
+            "crop": predictor.crop,
+            "stored": predictor.stored,
             "normalisation": predictor.normalisation.record(),
         }
         name = type(predictor.model).__name__

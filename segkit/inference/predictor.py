@@ -77,7 +77,7 @@ class Predictor:
         self.classes, self.palette = tuple(classes), palette
         self.ignore_index, self.resize, self.crop = ignore_index, resize, crop
         self.normalisation = normalisation
-        self._stored = stored
+        self.stored = stored
 
     @property
     def stored_labels(self) -> StoredLabels:
@@ -86,12 +86,12 @@ class Predictor:
         Raises:
             ConfigError: that is not known, or no mask can hold it.
         """
-        if not self._stored:
+        if not self.stored:
             raise ConfigError(
                 "stored labels: config.json does not say which labels the run's masks store, as the run is of an "
                 "earlier version or its dataset has no mask files; predict class indices, without this option"
             )
-        return StoredLabels(self.classes, self._stored)
+        return StoredLabels(self.classes, self.stored)
 
     @torch.inference_mode()
     def logits(self, image: Pixels) -> Tensor:

@@ -194,6 +194,16 @@ def test_safetensors_is_a_folder_that_load_takes(
     assert (found["labels"] == segkit.load(run).predict(folder / "photo.jpg")).all()
 
 
+def test_without_the_run_s_folder_too_an_export_predicts_as_the_model_does(tmp_path: Path) -> None:
+    facts = {"classes": ("a", "b"), "palette": ((0, 0, 0), (9, 9, 9)), "device": "cpu", "precision": "fp32"}
+    own = Predictor(UNet(2, width=2, depth=1), **facts, resize=0.5, crop=[600, 700], stored=[[0], [7, 11]])
+    segkit_export.export(own, to="safetensors", output=tmp_path / "hub")
+    found = segkit.load(tmp_path / "hub", model=UNet(2, width=2, depth=1), device="cpu")
+    assert found.stored == own.stored
+    for name in ("resize", "crop"):  # by which large images are tiled
+        assert list(np.ravel(getattr(found, name))) == list(np.ravel(getattr(own, name)))
+
+
 def test_the_card_has_the_scores_beside_their_floors_and_what_the_hub_reads(run: Path) -> None:
     result = json.loads((run / "result.json").read_text())["splits"]["test"]
     result_floor = result["floor"]["mean_iou"]
