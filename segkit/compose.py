@@ -234,7 +234,7 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
 
     problems: list[Finding] = []
 
-    said: dict[str, list[str]] = {}  # warning -> splits
+    said: dict[str, set[str]] = {}  # warning -> splits
 
     def build(split: str) -> None:
         # what cannot be used, and what a dataset warns of, is told with all that the scan finds
@@ -243,7 +243,7 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
             splits[split] = create(component, settings.dataset.options, {"split": split})
         for each in caught:
             if each.category is UserWarning:
-                said.setdefault(str(each.message), []).append(split)
+                said.setdefault(str(each.message), set()).add(split)
             else:
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
@@ -263,7 +263,9 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
     scan = scan_splits(chosen, settings.data, faults)
     told = [problem for problem in problems if not names or problem.split in names]
     for text, those in said.items():
-        where = settings.dataset.name if len(those) == len(faults) else ", ".join(those)
+        where = (
+            settings.dataset.name if len(those) == len(faults) else ", ".join(each for each in SPLITS if each in those)
+        )
         told.append(Finding("dataset", "warning", where, text))
     return replace(scan, findings=[*told, *scan.findings])
 

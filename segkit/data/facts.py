@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from segkit.data.places import histograms, places_of
 from segkit.data.read import is_turned_alone
 from segkit.data.sample import Dataset, checked
 from segkit.data.seams import Seams, seams
+from segkit.data.stamps import files_at
 from segkit.data.tiff import contents
 from segkit.errors import DataError, Fault
 
@@ -64,7 +64,7 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
                 faults += [fault for fault in [_fault(dataset, index, split, second)] if fault != faults[0]]
         return faults
     image, mask = sample.image.numpy(), sample.mask.numpy()
-    files = _files(dataset, index)
+    files = files_at(dataset, index)
     if image.dtype == np.float32 and not np.isfinite(image).all():
         what, advice = "pixels that are no numbers", "fill them with numbers, or leave the picture out"
         return [Fault("no_numbers", str(files[0]) if files else f"{split}/{sample.name}", what, advice)]
@@ -103,17 +103,10 @@ def _moments(image: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.stack([means, np.array(squares) / image[0].size], axis=1)
 
 
-def _files(dataset: Any, index: int) -> tuple[Path, ...]:
-    try:
-        return tuple(dataset.files(index)) if hasattr(dataset, "files") else ()
-    except Exception:  # a dataset that does not know
-        return ()
-
-
 def _fault(dataset: Dataset, index: int, split: str, error: BaseException) -> Fault:
     if isinstance(error, DataError) and error.fault:
         return error.fault
-    files = _files(dataset, index)
+    files = files_at(dataset, index)
     told = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
     place = str(files[0]) if files else f"{split}: {type(dataset).__name__}[{index}]"
     return Fault("unusable", place, "cannot be read by its dataset", detail=told)

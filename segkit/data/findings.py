@@ -16,8 +16,8 @@ from segkit.data.leaks import same_pictures, similar_pictures
 from segkit.data.resize import Resize, resized_size
 from segkit.data.sample import Dataset
 from segkit.data.seams import interpolated
-from segkit.data.stamps import files_of
-from segkit.data.subset import Subset
+from segkit.data.stamps import files_at, files_of
+from segkit.data.subset import whole_of
 from segkit.errors import Fault, first_few
 from segkit.settings import AugmentSettings
 
@@ -78,7 +78,7 @@ def of_nothing(
 
 def _adviser(dataset: Dataset, good: Sequence[Facts]) -> Advise | None:
     """A dataset's advice on its faulty masks, in the light of its good ones."""
-    advice = getattr(dataset, "advice", None)
+    advice = getattr(whole_of(dataset), "advice", None)
     if advice is None:
         return None
 
@@ -91,7 +91,7 @@ def _adviser(dataset: Dataset, good: Sequence[Facts]) -> Advise | None:
                 return f"{len(good)} other masks hold labels; export this one as they were"
             greys = {(0, 0, 0): int(counts[0]), (255, 255, 255): int(counts[-1])}  # masks without any other colour
             return str(advice(kind, wrong, Counter(stored) + Counter(greys)))
-        if kind in ("values", "palette_values") and getattr(dataset, "stores_indices", False):
+        if kind in ("values", "palette_values") and getattr(whole_of(dataset), "stores_indices", False):
             own = {label: int(pixels) for label, pixels in enumerate(counts[:-1]) if pixels}
             return str(advice(kind, wrong, Counter(stored) + Counter(own)))
         return str(advice(kind, wrong, wrong or stored))  # what the good masks store is not known
@@ -159,12 +159,11 @@ def _masks(
     facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]
 ) -> tuple[Any, dict[str, tuple[str, Facts]]]:
     """The dataset of the first split, and the split and facts of each mask by its file, or by its name without one."""
-    first: Any = next(iter(splits.values()))
     masks = {}
     for split, those in facts.items():
         for each, files in zip(those, files_of(splits[split]), strict=True):
             masks[str(files[-1]) if files else f"{split}/{each.name}"] = (split, each)
-    return (first.dataset if isinstance(first, Subset) else first), masks
+    return whole_of(next(iter(splits.values()))), masks
 
 
 def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) -> list[Finding]:
@@ -257,7 +256,7 @@ def _of(some: Sequence[str], those: Sequence[Facts]) -> str:
 
 def _file(dataset: Dataset, facts: Facts, index: int, which: int = 0) -> str:
     """The file of an image, or ``which = 1`` of a mask, or what its dataset calls it."""
-    files = dataset.files(index) if hasattr(dataset, "files") else ()
+    files = files_at(dataset, index)
     return str(files[which]) if len(files) > which else facts.name
 
 

@@ -12,7 +12,7 @@ from segkit.data.cores import own_cores
 from segkit.data.read import quiet_pillow
 from segkit.data.resize import Resize, mask_at, resized
 from segkit.data.sample import Dataset, Sample, checked
-from segkit.data.stamps import has_files
+from segkit.data.stamps import files_at, has_files
 from segkit.errors import DataError
 
 
@@ -72,8 +72,8 @@ def read(dataset: Dataset, index: int) -> Sample:
     except Exception as error:
         if isinstance(error, DataError) and type(error.retold("")) is not type(error):
             raise error.retold(str(error)) from error  # a loader's process could not hand it over
-        files = getattr(dataset, "files", None)
-        names = f" ({', '.join(map(str, files(index)))})" if files else ""
+        files = files_at(dataset, index)
+        names = f" ({', '.join(map(str, files))})" if files else ""
         which = f"sample {index} of {type(dataset).__name__}{names}"
         if isinstance(error, OSError):  # a disk of the network that has gone
             raise DataError(f"{which} cannot be read: {error}") from error

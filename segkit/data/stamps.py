@@ -10,18 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from segkit.data.subset import Subset
+from segkit.data.subset import Subset, whole_of
 
 
 def has_files(dataset: Any) -> bool:
     """Whether a dataset says which files its samples are read from, and how (see the contract of datasets)."""
-    whole = dataset.dataset if isinstance(dataset, Subset) else dataset
+    whole = whole_of(dataset)
     return hasattr(whole, "files") and hasattr(whole, "reading")
 
 
 def reading_of(dataset: Any) -> str:
     """All besides the files that decides what is read; of a dataset that :func:`has_files`."""
-    whole: Any = dataset.dataset if isinstance(dataset, Subset) else dataset
+    whole = whole_of(dataset)
     kind = f"{type(whole).__module__}.{type(whole).__qualname__}"
     return f"{kind} {len(whole.classes)} {whole.ignore_index} {whole.reading}"
 
@@ -31,7 +31,7 @@ def unproven_stamps_of(dataset: Any, split: str) -> list[bytes | None]:
 
     That is the split, the number of samples and what attributes of the dataset are texts, numbers and lists of these.
     """
-    whole: Any = dataset.dataset if isinstance(dataset, Subset) else dataset
+    whole = whole_of(dataset)
     own: dict[str, str] = {}
     for name, value in sorted(getattr(whole, "__dict__", {}).items()):
         with suppress(TypeError, ValueError):
@@ -44,18 +44,15 @@ def unproven_stamps_of(dataset: Any, split: str) -> list[bytes | None]:
 
 def files_of(dataset: Any) -> list[tuple[Path, ...]]:
     """The files of each sample, as far as its dataset knows them."""
-    if isinstance(dataset, Subset):
-        whole = files_of(dataset.dataset)
-        return [whole[index] for index in dataset.indices]
-    if not hasattr(dataset, "files"):
-        return [()] * len(dataset)
-    files: list[tuple[Path, ...]] = []
-    for index in range(len(dataset)):
-        try:
-            files.append(tuple(dataset.files(index)))
-        except Exception:  # a dataset that does not know
-            files.append(())
-    return files
+    return [files_at(dataset, index) for index in range(len(dataset))]
+
+
+def files_at(dataset: Any, index: int) -> tuple[Path, ...]:
+    """The files of a sample, likewise."""
+    try:
+        return tuple(whole_of(dataset).files(dataset.indices[index] if isinstance(dataset, Subset) else index))
+    except Exception:  # a dataset that does not know
+        return ()
 
 
 def stamps_of(dataset: Any) -> list[bytes | None]:

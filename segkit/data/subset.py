@@ -35,6 +35,11 @@ class Subset:
         return self.dataset[self.indices[index]]
 
 
+def whole_of(dataset: Any) -> Any:
+    """What a part was taken from, or the dataset itself."""
+    return dataset.dataset if isinstance(dataset, Subset) else dataset
+
+
 class Labelled:
     """A dataset of anybody's, with classes, a palette and void; its pairs ``(image, mask)`` become samples.
 

@@ -12,7 +12,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from segkit.data.scan import Scan
-from segkit.data.subset import Subset
+from segkit.data.subset import whole_of
 from segkit.engine.checkpoint import write_atomically
 from segkit.engine.events import Result
 from segkit.engine.folder import write_json
@@ -33,7 +33,7 @@ def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision,
         "ignore_index": first.ignore_index,
         "classes": list(first.classes),
         "palette": [list(colour) for colour in first.palette],
-        "stored": getattr(first.dataset if isinstance(first, Subset) else first, "stored", None),
+        "stored": getattr(whole_of(first), "stored", None),
         "resize": job.data.resize,
         "crop": job.augment.crop,
         "precision": precision.name,

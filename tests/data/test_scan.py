@@ -20,6 +20,7 @@ from segkit.data import scan as scanning
 from segkit.data import scan_cache
 from segkit.data.sample import Sample
 from segkit.data.scan import SPOTS, Scan, scan_splits
+from segkit.data.subset import Subset
 from segkit.errors import DataError, LabelError
 from segkit.settings import DataSettings
 from segkit_folder.dataset import FolderDataset
@@ -379,6 +380,32 @@ def test_a_turned_image_with_a_mask_that_is_not_is_told(
         assert "1 of 12 images are turned upright by their EXIF orientation, and their masks are not: train2" in str(
             found[0]
         )
+
+
+def test_what_is_noted_of_a_part_of_a_data_set_holds_for_all_of_it(root: Path, check: Check) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for index in range(6):
+        file = root / "images" / "train" / f"train{index}.png"
+        Image.open(file).save(file, exif=exif)
+    whole = FolderDataset(root, "train", ["background", "first", "second"])
+    part = scan_splits({"train": Subset(whole, [2, 4])}, progress=False)  # kept, and read again of all
+    assert [finding.files for finding in part.findings] == [("train2", "train4")]
+    assert [finding.files for finding in check().warnings] == [tuple(f"train{index}" for index in range(6))]
+    (root / "masks" / "train" / "train4.png").write_bytes(b"no picture")
+    with pytest.raises(LabelError, match=r"train4\.png: not an image of a known format"):
+        scan_splits({"train": Subset(whole, [2, 4])}, progress=False).refuse_errors()
+
+
+def test_what_a_dataset_warns_of_in_every_split_is_told_once(root: Path, check: Check) -> None:
+    random = np.random.default_rng(1)
+    (root / "all").mkdir()  # of images and masks: it is looked into twice a split
+    for index in range(12):
+        Image.fromarray(random.integers(0, 256, (30, 40, 3)).astype(np.uint8)).save(root / "all" / f"{index}.png")
+        (root / "all" / f"{index}_mask.png").write_bytes((root / "masks" / "train" / "train0.png").read_bytes())
+    (root / "all" / "notes.txt").write_text("taken in May")
+    found = [each for each in check(images="all", masks="all", mask_suffix="_mask").findings if each.kind == "dataset"]
+    assert [(each.split, "1 of 25 files" in each.text) for each in found] == [("folder", True)]
 
 
 @pytest.mark.fault("F50")
