@@ -69,7 +69,7 @@ def normalisation_of(model: nn.Module, train: Sequence[Facts]) -> Normalisation:
     if train[0].dtype == "float32":
         return _measured(train)
     asked = getattr(model, "normalisation", None)
-    if asked is None:
+    if asked is None or isinstance(asked, nn.Module):  # a layer of somebody's may be called so
         return IMAGENET
     try:
         (r, g, b), (red, green, blue) = (map(float, asked[key]) for key in ("mean", "std"))

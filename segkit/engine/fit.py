@@ -356,14 +356,14 @@ class _Fit:
 def _precision(job: Job, resume: bool) -> Precision:
     """The precision of a run; on a CPU one that goes on keeps that which it began with."""
     device = pick_device(job.train.device)
-    if resume and (job.folder / "config.json").is_file():
+    if resume:
         return resolve(job.train.precision, device, str(read_json(job.folder / "config.json").get("precision")))
     return resolve(job.train.precision, device)
 
 
 def _normalisation(job: Job, scan: Scan, resume: bool) -> Normalisation:
     """That of a run; one that goes on keeps that which it began with."""
-    if resume and (job.folder / "config.json").is_file():
+    if resume:
         return Normalisation.of_record(read_json(job.folder / "config.json").get("normalisation"))
     found = normalisation_of(job.model, scan.facts["train"])
     if found.dtype != "uint8" and job.augment.colour:

@@ -26,6 +26,7 @@ MAY_CHANGE = {
     "output.dir",
     "output.samples",
     "data.cache",
+    "data.scan",
     "dataset.root",
     "dataset.download",
     "data.allow_leaks",

@@ -74,6 +74,9 @@ def test_8_bits_are_normalised_by_imagenet_unless_the_model_asks_for_others() ->
     model = nn.Identity()
     model.normalisation = None  # type: ignore[assignment]  # as of a model from scratch
     assert normalisation_of(model, facts) == IMAGENET
+    layer = nn.ModuleDict({"normalisation": nn.BatchNorm2d(3)})  # somebody's name for it
+    assert isinstance(layer.normalisation, nn.BatchNorm2d)
+    assert normalisation_of(layer, facts) == IMAGENET
     model.normalisation = {"mean": [0.5, 0.5, 0.4], "std": (0.5, 0.5, 0.5)}  # type: ignore[assignment]
     found = normalisation_of(model, facts)
     assert found == Normalisation((0.5, 0.5, 0.4), (0.5, 0.5, 0.5))
