@@ -16,16 +16,18 @@ _FORMS = (
     rf"{_LABEL}(?:\s*:\s*|{_BREAK}){_NAME}(?:\s*:\s*|{_BREAK}){_COLOUR}",  # 1 cat 224 64 64
     rf"{_COLOUR}{_BREAK}{_NAME}",  # 224 64 64 cat, of CamVid
     rf"{_NAME}{_BREAK}{_COLOUR}",  # cat,224,64,64
-    rf"{_LABEL}(?:\s*[:=]\s*|{_BREAK}){_NAME}",  # 1: cat
+    rf"{_LABEL}(?:\s*[:=]\s*|[.)]\s+|{_BREAK}){_NAME}",  # 1: cat
     rf"{_NAME}\s*[,;:=\t]\s*{_LABEL}",  # cat,1
 )
 _HEADER = {
     *("name", "class", "classname", "class_name", "label", "category", "id", "index", "value", "label_id", "class_id"),
     *("r", "g", "b", "red", "green", "blue", "color", "colour", "rgb", "color_rgb"),
 }
-_ODD = re.compile(
-    r"[\t:;={}\[\]\"]|^[-*] |(?<!\w)\d+(?!\w)[^\w]+\d+(?!\w)|,\s*\d+$|^\d+\s*,"  # no plain name: a table, YAML, JSON
+_ODD = re.compile(  # no plain name: a table, YAML, JSON, Python, HTML
+    r"[\t:;={}\[\]\"<>|]|^[-*] |^'|,$|\s-\d+$|(?<!\w)\d+(?!\w)[^\w]+\d+(?!\w)|,\s*\d+$|^\d+\s*,"
 )
+_COMMENT = re.compile(r"(?:^|\s+)(?:#(?![0-9a-fA-F]{6}\b)|//).*$")
+_HEX = re.compile(r"(?<!\w)#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})$")
 _LONGEST_LINE = 300
 KNOWN = (
     "a class name a line; or in every line its label, its name, or its red, green and blue, as in '1: cat', "
@@ -48,7 +50,7 @@ class ClassFile(NamedTuple):
 
 
 def parse(text: str, place: str) -> ClassFile:
-    """Read a class file: a name a line, or one of the known forms in all lines; those that begin with # are left out.
+    """Read a class file: a name a line, or one of the known forms in all lines; what follows a # or // is left out.
 
     Args:
         text: its content.
@@ -58,7 +60,8 @@ def parse(text: str, place: str) -> ClassFile:
         DataError: a line has none of the forms, or not that of the others.
     """
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-    lines = [(number, line) for number, line in lines if line and not line.startswith(("#", "//"))]
+    lines = [(number, _COMMENT.sub("", line)) for number, line in lines]
+    lines = [(number, _HEX.sub(_numbers, line)) for number, line in lines if line]
     if lines and lines[0][1] == "__ignore__":  # of labelme, which counts from -1
         lines = lines[1:]
     fields = re.split(r"\s*[,;\t]\s*|\s+", lines[0][1].lower()) if lines else []
@@ -68,10 +71,14 @@ def parse(text: str, place: str) -> ClassFile:
     matches = max(
         ([re.fullmatch(form, row) for row in rows] for form in _FORMS), key=lambda those: sum(map(bool, those))
     )
+    if _are_numbered(numbered := [re.fullmatch(rf"{_NAME}\s+{_LABEL}", row) for row in rows]):
+        matches = numbered
     found = [match.groupdict() for match in matches if match]
     if rows and len(found) == len(rows) and _is_table(found):
         return _table(found)
     odd = [bool(_ODD.search(line)) for _, line in lines]
+    if {line.isdecimal() for _, line in lines} == {True, False}:  # the number of classes above their names
+        odd = [line.isdecimal() for _, line in lines]
     if len(lines) == 1 and "," in lines[0][1]:
         odd = [True]
     if rows and len(found) == len(rows):
@@ -85,11 +92,27 @@ def parse(text: str, place: str) -> ClassFile:
     return ClassFile([line for _, line in lines])
 
 
+def _numbers(colour: re.Match[str]) -> str:
+    """``#ff8000`` as ``255,128,0``."""
+    return ",".join(str(int(part, 16)) for part in colour.groups())
+
+
+def _are_numbered(rows: Sequence[re.Match[str] | None]) -> bool:
+    """Whether all lines are ``cat 1`` with other names and, in some order, the numbers 0, 1, 2, ... or 1, 2, ..."""
+    found = [match.groupdict() for match in rows if match]
+    labels = sorted(int(row["label"]) for row in found)
+    unlike = len({row["name"] for row in found}) == len(rows) > 1
+    return unlike and labels in (list(range(len(rows))), list(range(1, len(rows) + 1)))
+
+
 def _is_table(rows: Sequence[Mapping[str, str]]) -> bool:
     """Whether names and labels differ, and colours are below 256; else the numbers are something else."""
     labels, names = [row["label"] for row in rows if "label" in row], [row["name"] for row in rows]
     parts = [int(row[part]) for row in rows for part in "rgb" if part in row]
     unlike = len({*labels}) == len(labels) and len({*names}) == len(names)
+    ends = [re.search(r"\s\d+$", name) for name in names if "r" in rows[0]]
+    if all(ends) and len(ends) > 1 and len({row["b"] for row in rows}) == 1:  # cat 9 8 7 255, with transparency
+        return False
     return unlike and max(parts, default=0) < 256 and not any(re.search(r"\d\s+\d", name) for name in names)
 
 

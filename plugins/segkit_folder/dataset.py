@@ -176,9 +176,13 @@ def _values(
             raise ConfigError(
                 f"value_map: keys are stored labels, whole numbers; given {', '.join(value_map)}"
             ) from None
+        if len(values) < len(value_map):
+            raise ConfigError(f"value_map: {', '.join(value_map)}: a stored label twice; give each one once")
     for stored in void:
         if stored != VOID and values.get(stored, VOID) != VOID:
             advice = "write a value_map that says which stored label is which class"
+            if value_map is not None:
+                advice = f"take it out of void, or set it to {VOID} in value_map"
             if value_map is None and listed.labels is None:
                 advice = proposals.void_of_a_class(listed.names, void, _labels_of(pairs))
             raise ConfigError(f"void: {stored} is also the stored label of class {values[stored]}; {advice}")

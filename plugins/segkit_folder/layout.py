@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from segkit.data.pairing import SUFFIXES
@@ -17,7 +20,10 @@ NAMES = {
 }
 """What people call the folder of each split, in small letters or large ones."""
 
-LISTS = (".txt", ".csv", ".lst", ".json")
+_NAMES = "|".join([*(name for names in NAMES.values() for name in names), "trainval", "splits?"])
+_LIST = re.compile(
+    rf"(?:lists?[-_])?(?:{_NAMES})\d*(?:[-_](?:lists?|ids?|files?|names?|set))?\.(?:txt|csv|lst|json)", re.IGNORECASE
+)
 
 Parts = dict[str, tuple[Path, Path]]
 """Split -> (folder of images, folder of masks)."""
@@ -101,7 +107,12 @@ def _pattern(option: str) -> str:
 
 
 def _lists(root: Path) -> list[Path]:
-    """Files called as a split, in the root and the folders in it."""
-    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())] if root.is_dir() else []
-    places = [folder / name for folder in folders[:100] for names in NAMES.values() for name in names]
-    return [path for place in places for ending in LISTS if (path := place.with_name(place.name + ending)).is_file()]
+    """Files called as a split (``train.txt``, ``val_list.csv``), in the root and up to two folders deeper."""
+    found, folders = [], [root]
+    for folder in folders:
+        with suppress(OSError):
+            inside = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            found += [Path(entry) for entry in inside if _LIST.fullmatch(entry.name) and entry.is_file()]
+            if len(folder.relative_to(root).parts) < 2 and len(folders) < 100:
+                folders += [Path(entry) for entry in inside if entry.is_dir() and not entry.name.startswith(".")]
+    return found

@@ -49,9 +49,15 @@ def values(
     """
     labels = [label for label in sorted(stored) if label != VOID or len(stored) == len(classes)]
     text = ""
+    if len(classes) == 1:
+        return (
+            f'; the background is a class too: classes = ["background", {json.dumps(classes[0], ensure_ascii=False)}]'
+        )
     if 0 < len(wrong) <= 5:
         text = f"; where {' and '.join(map(str, sorted(wrong)))} mean{'s' * (len(wrong) == 1)} unlabelled, "
         text += f"in [dataset] void = {sorted({*void, *wrong})}"
+    elif max(wrong, default=0) > VOID:
+        text = "; so many labels are mostly ids of single objects: export the classes instead"
     elif wrong:
         text = "; so many labels come of blended or compressed edges: then export the masks again"
     if not ordered:

@@ -155,7 +155,7 @@ def _document(out: Path, work: Work, images: int, scores: dict[str, Any] | None)
     shares = work.pixels / max(1, work.pixels.sum())  # [C]
     predicted = dict(zip(work.predictor.classes, map(float, shares), strict=True))
     document = {"out": out, "images": images, "failed": work.failed, "predicted": predicted, "scores": scores}
-    document |= {"skipped": dict(work.skipped), "georeferenced": len(work.georeferenced)}
+    document |= {"skipped": dict(work.skipped), "georeferenced": len(work.georeferenced), "other_range": len(work.far)}
     return document | ({"stored_labels": work.stored.first} if work.stored else {})
 
 
@@ -191,6 +191,13 @@ def _left_out(work: Work, images: int) -> list[str]:
         lines.append(
             f"{len(work.georeferenced)} of {images} images say where on Earth their pixels lie (GeoTIFF); the masks do "
             "not: they are PNG, of the same size, pixel for pixel"
+        )
+    if 2 * len(work.far) > images:
+        how = work.predictor.normalisation
+        lines.append(
+            f"{len(work.far)} of {images} images have values of another range than those the model was trained on, "
+            f"which have a mean of {how.mean[0]:.4g} and a deviation of {how.std[0]:.4g}: the masks of these are worth "
+            "nothing; give images in the same unit"
         )
     return lines
 

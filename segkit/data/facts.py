@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from segkit.data.leaks import Fingerprint, fingerprint
 from segkit.data.palette import palettes_noted
 from segkit.data.places import histograms, places_of
-from segkit.data.read import is_turned_alone
+from segkit.data.read import are_turned_apart
 from segkit.data.sample import Dataset, checked
 from segkit.data.seams import Seams, seams
 from segkit.data.stamps import files_at
@@ -32,7 +32,7 @@ class Facts(NamedTuple):
         dtype: of the image, ``uint8`` or ``float32``.
         channels: float64 ``[C,2]``, mean and variance of each channel of a float32 image; none of others.
         constant: whether all pixels of the image are the same.
-        turned: whether the image's file says that it is to be turned and the mask's, of the same shape, does not.
+        turned: whether the files of image and mask, of the same shape, say that they are to be turned differently.
         white_is_zero: whether the mask is a TIFF whose 0 viewers show as white.
     """
 
@@ -86,15 +86,15 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
         seams=seams(mask),
         drawn={label: np.array(colour, np.uint8) for label, colour in drawn.items()},
         dtype=str(image.dtype),
-        channels=_moments(image) if image.dtype == np.float32 else np.empty((0, 2)),
+        channels=moments(image) if image.dtype == np.float32 else np.empty((0, 2)),
         constant=bool((image == image[:, :1, :1]).all()),
-        turned=len(files) == 2 and is_turned_alone(*files),
+        turned=len(files) == 2 and are_turned_apart(*files),
         white_is_zero=len(files) == 2 and bool((held := contents(files[1])) and held.white_is_zero),
     )
 
 
-def _moments(image: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Mean and variance of each channel of ``[C,H,W]``, row by row in float64: values may be large and alike."""
+def moments(image: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean and variance of each channel of float32 ``[C,H,W]``, in float64: values may be large and alike."""
     means = image.mean(axis=(1, 2), dtype=np.float64)
     squares = [
         sum(float(np.square(row.astype(np.float64) - mean).sum()) for row in channel)

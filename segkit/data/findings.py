@@ -13,6 +13,7 @@ import numpy as np
 from segkit.data.facts import Facts
 from segkit.data.faults import Advise, grouped
 from segkit.data.leaks import same_pictures, similar_pictures
+from segkit.data.normalise import measured
 from segkit.data.resize import Resize, resized_size
 from segkit.data.sample import Dataset
 from segkit.data.seams import interpolated
@@ -181,6 +182,12 @@ def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) 
         only = dataset.classes[int(images.argmax())]
         text = f"every labelled pixel is '{only}'{void}; nothing can be learned. Which stored label is which class?"
         return [Finding("one_class", "error" if whole else "warning", split, text)]
+    if split == "train" and len(dataset.classes) == 1:
+        text = (
+            f"'{dataset.classes[0]}' is the only class, so every prediction is right and nothing can be learned; "
+            "what is not of it, such as the background, is a class too"
+        )
+        found.append(Finding("one_class", "warning", split, text))
     absent = [name for name, count in zip(dataset.classes, images, strict=True) if not count]
     if absent and whole:
         lacking = "no network can learn these" if split == "train" else "these have no score here"
@@ -210,15 +217,17 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
             "beside the other's: save all images alike"
         )
         found.append(Finding("mixed_depth", "error", ", ".join(facts), text, (one, other)))
+    elif "float32" in first:
+        found += _of_ranges(facts)
     found += _of_white_zeros(facts, splits)
     every = [each for those in facts.values() for each in those]
     turned = tuple(each.name for each in every if each.turned)
     if turned:
         text = (
-            f"{_of(turned, every)} are turned upright by their EXIF orientation, and their masks are not: "
-            f"{first_few(turned)}; if the masks were drawn on the pixels as they are stored, they do not fit: take the "
-            "orientation out of the images (exiftool -Orientation= FILES); if they were drawn on the upright images, "
-            "all is well"
+            f"{_of(turned, every)} and their masks are turned differently by their EXIF orientation, mostly the image "
+            f"alone: {first_few(turned)}; if the masks were drawn on the pixels as they are stored, they do not fit: "
+            "take the orientation out of images and masks (exiftool -Orientation= FILES); if they were drawn on the "
+            "upright images, all is well"
         )
         found.append(Finding("turned_image", "warning", ", ".join(facts), text, turned))
     for split, those in facts.items():
@@ -229,6 +238,24 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
             text += f": {first_few(constant)}; "
             text += "nothing can be learned from them" if whole else "export them again, or leave them out"
             found.append(Finding("constant_image", "error" if whole else "warning", split, text, constant))
+    return found
+
+
+def _of_ranges(facts: Mapping[str, Sequence[Facts]]) -> list[Finding]:
+    """Splits whose values have another unit or range than those of train; a few images may well differ."""
+    if not facts.get("train"):
+        return []
+    how = measured(facts["train"])
+    found = []
+    for split, those in facts.items():
+        far = tuple(each.name for each in those if how.is_far(each.channels))
+        if split != "train" and 2 * len(far) > len(those):
+            text = (
+                f"{_of(far, those)} have values of another range than those of train, which have a mean of "
+                f"{how.mean[0]:.4g} and a deviation of {how.std[0]:.4g}: {first_few(far)}; the network cannot know "
+                "what it sees there: save all images in the same unit"
+            )
+            found.append(Finding("other_range", "warning", split, text, far))
     return found
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segkit.errors import ModelError
@@ -41,6 +42,16 @@ class Normalisation:
         """The pixel that becomes about 0: what is put where there is no image."""
         return tuple(round(255 * value) for value in self.mean) if self.dtype == "uint8" else self.mean
 
+    def is_far(self, channels: NDArray[np.float64]) -> bool:
+        """Whether a float32 image has values of another unit or range than those the network was trained on.
+
+        Args:
+            channels: mean and variance of each channel, ``[C,2]``.
+        """
+        apart = np.abs(channels[:, 0] - self.mean) / self.std
+        contrast = np.sqrt(channels[:, 1]) / self.std
+        return bool((apart > 5).any() or ((contrast > 0) & (contrast < 1 / 50)).all())  # of one value: it has no unit
+
     def record(self) -> dict[str, Any]:
         """For ``config.json``."""
         return {"mean": list(self.mean), "std": list(self.std), "dtype": self.dtype}
@@ -67,7 +78,7 @@ def normalisation_of(model: nn.Module, train: Sequence[Facts]) -> Normalisation:
         ModelError: the model asks for something else than three means and three deviations.
     """
     if train[0].dtype == "float32":
-        return _measured(train)
+        return measured(train)
     asked = getattr(model, "normalisation", None)
     if asked is None or isinstance(asked, nn.Module):  # a layer of somebody's may be called so
         return IMAGENET
@@ -83,7 +94,7 @@ def normalisation_of(model: nn.Module, train: Sequence[Facts]) -> Normalisation:
     )
 
 
-def _measured(train: Sequence[Facts]) -> Normalisation:
+def measured(train: Sequence[Facts]) -> Normalisation:
     """Mean and deviation of each channel over all pixels of the images."""
     pixels = np.array([math.prod(each.size) for each in train], np.float64)
     share = (pixels / pixels.sum())[:, None]  # [N,1]

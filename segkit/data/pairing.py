@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from segkit.data.text import composed
 from segkit.errors import DataError, Fault, first_few
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+_SYSTEM = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
 
 
 def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple[Path, Path]]:
@@ -67,7 +69,7 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
 
 def _by_stem(images: Path, masks: Path, mask_suffix: str, of_masks: bool) -> dict[str, list[Path]]:
     """Name without suffix, :func:`composed`, -> files."""
-    files = _picture_files(masks if of_masks else images)
+    files = _picture_files(masks if of_masks else images, {images, masks})
     if images == masks:
         files = [path for path in files if composed(path.stem).endswith(mask_suffix) is of_masks]
     found: dict[str, list[Path]] = {}
@@ -76,22 +78,33 @@ def _by_stem(images: Path, masks: Path, mask_suffix: str, of_masks: bool) -> dic
     return found
 
 
-def _picture_files(folder: Path) -> list[Path]:
+def _picture_files(folder: Path, read: Collection[Path]) -> list[Path]:
+    """The pictures in a folder; what else lies there is told, but for folders that are ``read`` too."""
     if not folder.is_dir():
         state = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"folder {folder} {state}; {_nearest(folder)}. Set the dataset's root to where the data lies")
-    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        advice = "Set the dataset's root to where the data lies"
+        if folder.parent.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.parent.iterdir()):
+            advice = (
+                f"Images and masks are divided into folders alike: move the files that lie in {folder.parent} there"
+            )
+        raise DataError(f"folder {folder} {state}; {_nearest(folder)}. {advice}")
+    entries = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _SYSTEM]
     named = [path for path in entries if path.suffix.lower() in SUFFIXES]
     files = [path for path in named if path.is_file()]
     what, advice = "no regular file, although its name is an image's", "fetch or remove it"
     kinds = {path: "a folder" if path.is_dir() else "a link to nowhere" if path.is_symlink() else "" for path in named}
     refuse([Fault("no_file", str(path), what, advice, kinds[path]) for path in named if path not in set(files)])
+    folders = sorted(str(path) for path in entries if path.is_dir() and path not in read and _holds_pictures(path))
     if not files:
-        folders = sum(path.is_dir() for path in entries)
+        inner = sum(path.is_dir() for path in entries)
+        inside = f"; images are in its folders {first_few(folders)}, which are not looked into" if folders else ""
+        inside += "; those of splits are called train, val and test" if folders else ""
         raise DataError(
-            f"folder {folder} holds no images, but {len(entries) - folders} other files and {folders} folders; "
+            f"folder {folder} holds no images, but {len(entries) - inner} other files and {inner} folders{inside}; "
             f"read are {', '.join(SUFFIXES)}"
         )
+    if folders:
+        warnings.warn(f"not read: images in {first_few(folders)}; read is {folder} without its folders", stacklevel=4)
     others = Counter(path.suffix.lower() for path in entries if path.suffix.lower() not in SUFFIXES and path.is_file())
     if others:
         count = others.total()
@@ -101,6 +114,12 @@ def _picture_files(folder: Path) -> list[Path]:
             stacklevel=4,
         )
     return sorted(files, key=_natural)
+
+
+def _holds_pictures(folder: Path) -> bool:
+    with suppress(OSError):
+        return any(path.suffix.lower() in SUFFIXES and not path.name.startswith(".") for path in folder.iterdir())
+    return False
 
 
 def by_suffix(counted: Counter[str]) -> str:

@@ -173,20 +173,19 @@ def image_size(path: str | Path, most_pixels: int = MAX_PIXELS) -> tuple[int, in
     return (width, height) if on_its_side else (height, width)
 
 
-def is_turned_alone(image: Path, mask: Path) -> bool:
-    """Whether EXIF has an image turned, to the shape it is stored in, and says nothing of its mask.
+def are_turned_apart(image: Path, mask: Path) -> bool:
+    """Whether EXIF turns an image and its mask differently, and yet their shape is the same turned or not.
 
     Such a mask fits in shape whether it was drawn on the upright image or on the pixels as they are stored.
     """
     try:
         with _opened(image) as (opened, _):
             turn, square = _orientation(opened), opened.size[0] == opened.size[1]
-        if turn < 2 or (turn > 4 and not square):
-            return False
         with _opened(mask) as (opened, _):
-            return _orientation(opened) < 2
+            of_mask = _orientation(opened)
     except DataError:  # no image, as of a dataset that reads something else
         return False
+    return _TURN.get(turn) != _TURN.get(of_mask) and (square or (turn > 4) == (of_mask > 4))
 
 
 @contextmanager

@@ -35,5 +35,8 @@ def read_text(path: Path) -> str:
         if len(content) > MAX_BYTES:
             raise DataError(f"{path} is larger than {MAX_BYTES:,} bytes; a list of names is not")
         return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = content.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path} cannot be read as text: line {place} is not UTF-8; save it as UTF-8") from None
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a zero byte in the name
         raise DataError(f"{path} cannot be read as text: {error}") from error

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from segkit.data.facts import moments
 from segkit.data.pictures import overlay_picture, panel, save_palette_png, sheet, signature
 from segkit.data.read import image_size, quiet_pillow, read_image
 from segkit.data.rgb import Pixels, for_the_eye
@@ -66,6 +67,7 @@ class Work:
         failed: the images that could not be done, with the reason.
         georeferenced: the images that say where on Earth they lie, which the masks do not.
         skipped: files beside the images, by the ends of their names.
+        far: the images whose values are of another range than those of the training.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Work:
         self.failed: dict[str, str] = {}
         self.georeferenced: set[Path] = set()
         self.skipped: Counter[str] = Counter()
+        self.far: set[Path] = set()
 
     def run(self, out: Path, jobs: Sequence[Job]) -> None:
         """Predict all of the images, and write what their targets say.
@@ -117,6 +120,8 @@ class Work:
         truth = None if self.truth is None else self.truth.of(image)
         pixels = read_image(image, self.most_pixels)
         self.predictor.refuse_other_depth(str(pixels.dtype), str(image))
+        if pixels.dtype == np.float32 and self.predictor.normalisation.is_far(moments(pixels.transpose(2, 0, 1))):
+            self.far.add(image)
         held = contents(image)
         if held and held.georeference:
             self.georeferenced.add(image)

@@ -22,7 +22,9 @@ def empty(folder: Path, *names: str) -> Path:
 def test_pairs_are_in_natural_order_and_other_files_are_told(tmp_path: Path) -> None:
     images = empty(tmp_path / "images", "10.jpg", "9.JPG", "1.jpeg", "Thumbs.db", ".DS_Store", "._9.jpg", "notes.txt")
     masks = empty(tmp_path / "masks", "10.png", "9.png", "1.png", ".hidden.png")
-    message = "not read: 2 of 5 files in .*images, which are no images that are read: 1 .*; read are .jpg, .jpeg, .png"
+    message = (
+        "not read: 1 of 4 files in .*images, which are no images that are read: 1 .txt; read are .jpg, .jpeg, .png"
+    )
     with pytest.warns(UserWarning, match=message):
         pairs = pair_by_stem(images, masks)
     assert [image.name for image, _ in pairs] == ["1.jpeg", "9.JPG", "10.jpg"]
@@ -262,3 +264,22 @@ def test_missing_and_empty_folders_say_what_is_there(tmp_path: Path) -> None:
         pair_by_stem(images, images / "sub")
     with pytest.raises(DataError, match=r"a\.txt is a file"):
         pair_by_stem(images / "a.txt", images)
+
+
+def test_images_in_folders_that_are_not_looked_into_are_told(tmp_path: Path) -> None:
+    images, masks = empty(tmp_path / "images", "1.jpg"), empty(tmp_path / "images" / "masks", "1.png")
+    empty(images / "__MACOSX", "._1.jpg")
+    empty(images / "notes", "1.txt")
+    assert len(pair_by_stem(images, masks)) == 1
+    more = empty(images / "more", "2.jpg")
+    with pytest.warns(UserWarning, match=rf"^not read: images in {more}; read is {images} without its folders$"):
+        pair_by_stem(images, masks)
+    (images / "1.jpg").unlink()
+    with pytest.raises(DataError, match=rf"no images, .* 4 folders; images are in its folders {more}, which are not"):
+        pair_by_stem(images, masks)
+
+
+def test_images_in_folders_and_masks_that_are_not_are_told_so(tmp_path: Path) -> None:
+    images, masks = empty(tmp_path / "images" / "train", "1.jpg"), empty(tmp_path / "masks", "1.png")
+    with pytest.raises(DataError, match=rf"divided into folders alike: move the files that lie in {masks} there"):
+        pair_by_stem(images, masks / "train")

@@ -354,6 +354,8 @@ def test_masks_whose_zero_is_white_are_read_as_stored_and_told(root: Path, check
         (6, (30, 30), 1, True),
         (6, (40, 30), 1, False),  # the mask fits the upright image alone
         (3, (40, 30), 3, False),  # both are turned
+        (1, (40, 30), 3, True),  # the mask alone
+        (6, (30, 30), 8, True),
         (1, (40, 30), 1, False),
     ],
 )
@@ -377,8 +379,9 @@ def test_a_turned_image_with_a_mask_that_is_not_is_told(
     found = [finding for finding in check().findings if finding.kind == "turned_image"]
     assert [finding.files for finding in found] == ([("train2",)] if warned else [])
     if warned:
-        assert "1 of 12 images are turned upright by their EXIF orientation, and their masks are not: train2" in str(
-            found[0]
+        assert (
+            "1 of 12 images and their masks are turned differently by their EXIF orientation, mostly the image alone: "
+            in str(found[0])
         )
 
 
@@ -630,3 +633,28 @@ def test_a_dataset_that_names_no_files_is_read_once_where_that_is_wanted(
     assert read == 41
     assert texts(changed, "warning") == ""
     assert changed.pixels("train").tolist() != whole.pixels("train").tolist()
+
+
+@pytest.mark.fault("F50")
+@pytest.mark.parametrize(("scale", "warned"), [(1.0, False), (1.3, False), (1 / 65535, True), (16.0, True)])
+def test_splits_of_another_unit_than_train_are_told(root: Path, check: Check, scale: float, warned: bool) -> None:
+    random = np.random.default_rng(0)
+    for path in sorted((root / "images").rglob("*.png")):
+        values = random.normal(1000, 100, (30, 40)) * (scale if path.parent.name == "val" else 1)
+        Image.fromarray(values.astype(np.float32)).save(path.with_suffix(".tif"))
+        path.unlink()
+    found = [finding for finding in check().findings if finding.kind == "other_range"]
+    assert [(each.split, each.severity, each.files) for each in found] == (
+        [("val", "warning", ("val0", "val1", "val2"))] if warned else []
+    )
+    if warned:
+        assert re.search(
+            r"3 of 3 images have values of another range than those of train, .* mean of \d+ ", found[0].text
+        )
+
+
+def test_a_single_class_is_told(root: Path, check: Check) -> None:
+    found = check(("first",), value_map={"0": 255, "1": 0, "2": 255}).findings
+    text = "train: 'first' is the only class, so every prediction is right and nothing can be learned"
+    assert [str(each)[: len(text)] for each in found] == [text]
+    assert '; the background is a class too: classes = ["background", "first"]' in texts(check(("first",)))

@@ -34,6 +34,10 @@ def test_what_has_no_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(b"\xff\xfe")
-    for name, cause in (("picture.png", "utf-8"), ("none", "No such file"), ("zero\0byte", "null byte")):
+    for name, cause in (
+        ("picture.png", "line 1 is not UTF-8; save it as UTF-8"),
+        ("none", "No such file"),
+        ("zero\0byte", "null byte"),
+    ):
         with pytest.raises(DataError, match=f"cannot be read as text: .*{cause}"):
             read_text(tmp_path / name)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 import segkit
+from segkit.cli import main
 from segkit.data.normalise import MEAN
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
@@ -123,6 +124,21 @@ def test_evaluation_of_images_of_8_bits_is_refused(config: dict[str, Any], tmp_p
         DataError, match=r"train: \d+: its values are uint8, and the model was trained on .* more than 8"
     ):
         evaluate_run(tmp_path / "run")
+
+
+def test_images_of_another_unit_are_told_where_they_are_predicted(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    segkit.run(changed(config, train={"max_steps": 1}))
+    for place, scale, told in (("same", 1, ""), ("scaled", 1 / 65535, "2 of 2 images have values of another range")):
+        (tmp_path / place).mkdir()
+        for index in range(2):
+            values = np.asarray(Image.open(tmp_path / "images" / f"{index}.tif"), np.float32) * scale
+            Image.fromarray(values).save(tmp_path / place / f"{index}.tif")
+        capsys.readouterr()
+        assert main(["predict", str(tmp_path / "run"), str(tmp_path / place), "--out", str(tmp_path / "out")]) == 0
+        out = capsys.readouterr().out
+        assert (told in out) if told else ("another range" not in out)
 
 
 def test_what_is_made_for_8_bits_is_refused(config: dict[str, Any], tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ NAMES = ["background", "cheetah", "traffic light"]
         "0 0 0\tbackground\r\n224 64 64\t\tcheetah\r\n64 224 9\ttraffic light\r\n",  # CamVid's label_colors.txt
         "id;name;red;green;blue\n0;background;0;0;0\n2;traffic light;64;224;9\n1;cheetah;224;64;64\n",
         "0 background 0 0 0\n1 cheetah 224 64 64\n2 traffic light 64 224 9\n",
+        "background #000000\ncheetah #E04040  # a cat\ntraffic light #40e009\n",
     ],
 )
 def test_names_and_colours(text: str) -> None:
@@ -42,6 +43,8 @@ def test_names_and_colours(text: str) -> None:
         "background,0\ncheetah,1\ntraffic light,2\n",
         "class\tid\nbackground\t0\ncheetah\t1\ntraffic light\t2\n",
         "# mine\n\nbackground\n cheetah \ntraffic light",
+        "background  # all else\ncheetah // a cat\ntraffic light #\n",
+        "cheetah 1\ntraffic light 2\nbackground 0\n",
         "__ignore__\nbackground\ncheetah\ntraffic light\n",  # labelme counts from -1
     ],
 )
@@ -51,10 +54,20 @@ def test_names_in_the_order_of_their_labels(text: str) -> None:
 
 def test_numbers_that_are_not_0_1_2_are_the_stored_labels() -> None:
     assert parse("7 road\n11 building\n8 sidewalk\n", "x") == (["road", "sidewalk", "building"], [7, 8, 11], None)
-    assert parse("1: cat\n2: dog\n", "x") == (["cat", "dog"], [1, 2], None)
+    for text in ("1: cat\n2: dog\n", "1. cat\n2. dog\n", "1) cat\n2) dog\n", "dog 2\ncat 1\n"):
+        assert parse(text, "x") == (["cat", "dog"], [1, 2], None)
 
 
-@pytest.mark.parametrize("names", [["class 1", "class 2"], ["road, paved", "voie (ferrée)", "2 wheeler"], ["0", "1"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["class 1", "class 2"],
+        ["road, paved", "voie (ferrée)", "2 wheeler"],
+        ["0", "1"],
+        ["747 B", "C#"],
+        ["Boeing 747", "Airbus 380"],
+    ],
+)
 def test_other_names_are_taken_as_they_are(names: list[str]) -> None:
     assert parse("\n".join(names), "x") == (names, None, None)
 
@@ -69,6 +82,12 @@ def test_other_names_are_taken_as_they_are(names: list[str]) -> None:
         ('["cat",\n"dog"]', "line 1"),
         ("- cat\n- dog\n", "line 1: '- cat'"),
         ("background, cat, dog", "line 1"),
+        ("background,\ncat,\n", "line 1: 'background,'"),
+        ("'background'\n'cat'\n", "line 1"),
+        ("<html>404</html>", "line 1: '<html>404</html>'"),
+        ("| 0 | cat |\n| 1 | dog |\n", "line 1"),
+        ("background -1\ncat 0\n", "line 1"),
+        ("3\nbackground\ncat\ndog\n", "line 1: '3'"),
     ],
 )
 def test_other_lines_are_refused_with_their_number(text: str, line: str) -> None:
@@ -80,7 +99,13 @@ def test_other_lines_are_refused_with_their_number(text: str, line: str) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["cat 0 0 0 255 1\ndog 1 1 1 255 1\n", "cat,0,0,0\ncat,1,1,1\n", "cat,0,0,300\ndog,1,1,1\n", "1: cat\n1: dog\n"],
+    [
+        "cat 0 0 0 255 1\ndog 1 1 1 255 1\n",
+        "cat 0 0 0 255\ndog 255 0 0 255\n",
+        "cat,0,0,0\ncat,1,1,1\n",
+        "cat,0,0,300\ndog,1,1,1\n",
+        "1: cat\n1: dog\n",
+    ],
 )
 def test_tables_that_contradict_themselves_are_refused(text: str) -> None:
     with pytest.raises(

@@ -7,6 +7,7 @@ import re
 import tomllib
 import unicodedata
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,10 @@ def test_black_and_white_masks_with_the_map_that_the_message_proposes(tmp_path: 
     options = pasted(finding.text)
     assert options == {"value_map": {"0": 0, "255": 1}}
     assert everything(tmp_path, **options).mask(0).tolist() == [[0, 1]]
+    with pytest.raises(ConfigError, match="value_map: 1, 01: a stored label twice; give each one once"):
+        everything(tmp_path, value_map={"1": 0, "01": 1})
+    with pytest.raises(ConfigError, match=r"void: 1 is .* of class 1; take it out of void, or set it to 255 in value"):
+        everything(tmp_path, value_map={"0": 0, "1": 1}, void=[1])
     with pytest.raises(ConfigError, match="value_map: keys are stored labels, whole numbers; given white"):
         everything(tmp_path, value_map={"white": 1})
 
@@ -505,9 +510,20 @@ def test_lists_of_splits_and_pictures_beside_the_folders_are_not_passed_over_in_
         f"not read: {tmp_path}/images/extra, {tmp_path}/images/images.png{come}",
     ]
     flat = write(tmp_path / "flat", [[0, 1]], count=4)
-    (flat / "val.lst").touch()
+    deeper = flat / "ImageSets" / "Segmentation"
+    deeper.mkdir(parents=True)
+    for name in ("val.lst", "train_log.txt", "test results.csv", "classes.txt"):
+        (flat / name).touch()
+    for name in ("trainval.txt", "list_train.csv", "val2017.json", "Test_ids.txt"):
+        (deeper / name).touch()
+    with pytest.warns(UserWarning, match="^not read") as caught:
+        FolderDataset(flat, "train", ["a", "b"])
+    names = ["Test_ids.txt", "list_train.csv", "trainval.txt", "val2017.json"]
+    listed = ", ".join(map(str, [flat / "val.lst", *(deeper / name for name in names)]))
+    assert str(caught[0].message).startswith(f"not read, though called as a split: {listed}; ")
+    rmtree(deeper.parent)
     with pytest.warns(
-        UserWarning, match=r"flat/val\.lst; the splits are dealt by fractions = \[0\.7, 0\.15, 0\.15\]\. To"
+        UserWarning, match=r"split: \S*/flat/val\.lst; the splits are dealt by fractions = \[0\.7, 0\.15, 0\.15\]\. To"
     ):
         FolderDataset(flat, "train", ["a", "b"])
 
