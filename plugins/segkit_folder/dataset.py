@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from segkit.data.files import PairedFiles
-from segkit.data.pairing import pair_by_stem
+from segkit.data.pairing import SUFFIXES, pair_by_stem
 from segkit.data.palette import voc_palette
 from segkit.data.read import read_mask
 from segkit.data.split import SPLITS, check_fractions, split_by_fraction
-from segkit.data.text import read_text
+from segkit.data.text import composed, read_text
 from segkit.errors import ConfigError, DataError, did_you_mean
 from segkit_folder import proposals, sample
 from segkit_folder.class_file import ClassFile, parse
@@ -87,7 +87,9 @@ class FolderDataset(PairedFiles):
             pairs = pair_by_stem(base / images, base / masks, mask_suffix)
             chosen = set(split_by_fraction([image.stem for image, _ in pairs], fractions, split_seed)[split])
             pairs = [pair for pair in pairs if pair[0].stem in chosen]
-        colour_map = colour_map or _colours_of_file(listed, pairs if value_map is None else [])
+        if listed.colours and colour_map is None and value_map is None:
+            folder = next(iter(parts.values()))[1] if parts else base / masks  # all splits are read as the first one
+            colour_map = _colours_of_file(listed, folder, mask_suffix)
         colours = None if colour_map is None else _colours(colour_map, names)
         self.palette_is_assumed = palette is None and colours is None and listed.colours is None
         if palette is None:
@@ -153,9 +155,11 @@ def _read_classes(root: Path, file: str) -> ClassFile:
     return parse(text, f'classes = "{file}"')
 
 
-def _colours_of_file(listed: ClassFile, pairs: Sequence[tuple[Path, Path]]) -> dict[str, Sequence[int]] | None:
-    """The colours of a class file as a map, where the masks (the first that tell) hold colours."""
-    for _, mask in pairs[:20] if listed.colours else ():
+def _colours_of_file(listed: ClassFile, folder: Path, suffix: str) -> dict[str, Sequence[int]] | None:
+    """The colours of a class file as a map, where some of the masks in a folder hold colours."""
+    masks = [path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in SUFFIXES]
+    masks = [path for path in masks if composed(path.stem).endswith(composed(suffix))]
+    for mask in masks[:: max(1, len(masks) // 20)]:
         try:
             read_mask(mask)
         except DataError as error:

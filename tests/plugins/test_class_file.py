@@ -135,6 +135,17 @@ def test_the_colours_of_a_class_file_are_the_palette_and_read_masks_of_colours(t
     assert folder(tmp_path, CVAT, [[[1, 1, 1], [0, 0, 0]]]).mask(0).tolist() == [[1, 0]]  # labels, stored as colours
 
 
+def test_all_splits_are_read_as_the_first_one_though_their_colours_are_greys(tmp_path: Path) -> None:
+    text = "background 0 0 0\nroad 255 255 255\ncar 255 0 0\n"
+    for split, pixels in (("train", [[0, 0, 0], [255, 0, 0]]), ("val", [[0, 0, 0], [255, 255, 255]])):
+        (tmp_path / split).mkdir()
+        folder(tmp_path / split, text, [pixels])
+    (tmp_path / "labels.txt").write_text(text)
+    options = {"images": "{split}/images", "masks": "{split}/masks"}
+    train, val = (FolderDataset(tmp_path, split, "labels.txt", **options) for split in ("train", "val"))
+    assert (train.mask(0).tolist(), val.mask(0).tolist()) == ([[0, 2]], [[0, 1]])  # white is no void
+
+
 def test_the_labels_of_a_class_file_are_believed(tmp_path: Path) -> None:
     assert folder(tmp_path, "7 road\n8 sidewalk\n", [[7, 8, 255]]).mask(0).tolist() == [[0, 1, 255]]
     with pytest.raises(DataError, match=r"labels that are not allowed \(0: 1 pixels\); allowed are 7 -> 0, 8 -> 1"):
