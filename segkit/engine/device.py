@@ -78,7 +78,8 @@ def device_name(device: torch.device) -> str:
 def reset_peak_memory(device: torch.device) -> None:
     """From here on :func:`peak_memory` begins anew; of a CPU's process where the system can do that (Linux)."""
     if device.type == "cuda":
-        if torch.cuda.is_initialized():  # before that nothing was taken, and torch knows no device by that number
+        # before that nothing was taken, and torch knows no device by that number
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.reset_peak_memory_stats(device)
     else:
         with suppress(OSError):
