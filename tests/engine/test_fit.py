@@ -273,11 +273,23 @@ UNEVEN = {  # labelled pixels of four images: the second part all void, unequal 
     "first void": [0, 0, 7, 9],
     "all void": [0, 0, 0, 0],
 }
+
+
+class ByHand(nn.Module):
+    """As many write it: of a target that is all void it is NaN, and so is its gradient."""
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        known = target != 255
+        costs = nn.functional.cross_entropy(logits, target * known, reduction="none")
+        return (costs * known).sum() / known.sum()
+
+
 MEANS: dict[str, Callable[[], nn.Module]] = {
     "cross_entropy": lambda: CrossEntropy(2),
     "weighted": lambda: CrossEntropy(2, class_weights=[0.2, 3.0], label_smoothing=0.1),
     "focal": lambda: Focal(2, class_weights=[1.0, 0.5]),
     "torch's own": lambda: nn.CrossEntropyLoss(ignore_index=255),
+    "by hand": ByHand,
 }
 
 
@@ -300,7 +312,7 @@ def a_step(cost: nn.Module, labelled: list[int], accumulate: int, **settings: An
 def test_a_mean_over_pixels_in_parts_is_that_of_the_batch(
     make_loss: Callable[[], nn.Module], labelled: list[int], accumulate: int
 ) -> None:
-    if not any(labelled) and isinstance(make_loss(), nn.CrossEntropyLoss):
+    if not any(labelled) and isinstance(make_loss(), (nn.CrossEntropyLoss, ByHand)):
         return  # NaN as one batch; in parts it counts for nothing
     (told, whole), (told_of_parts, parts) = (a_step(make_loss(), labelled, count) for count in (1, accumulate))
     assert told_of_parts == pytest.approx(told, rel=1e-5)
@@ -470,6 +482,7 @@ def test_a_finished_run_that_goes_on_shows_no_result_until_it_ends(
     assert not (folder / "model.safetensors").exists()
 
 
+@pytest.mark.fault("F16")
 def test_a_run_is_not_resumed_with_other_settings(make_job: MakeJob) -> None:
     record = {"config": {"train": {"batch_size": 4, "epochs": 1}, "loss": [{"name": "dice"}]}}
     train_and_evaluate(make_job(epochs=1, fields={"record": record}))
