@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import sys
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+import segkit
 from segkit.data.loader import Draws, collate_evaluation, training_loader
 from segkit.data.loader import _begin as begin
 from segkit.data.order import BatchOrder, Stream
 from segkit.data.resize import mask_at, resized, resized_size
 from segkit.data.sample import Sample
 from segkit.data.samples import Samples
+from segkit.data.scan import scan_splits
 from segkit.settings import AugmentSettings
 
 CPU = torch.device("cpu")
@@ -164,3 +167,22 @@ def test_resizing_keeps_the_mask_for_scores_and_its_labels_for_training() -> Non
     assert scored.image.shape == (3, 8, 8)
     assert scored.mask is mask
     assert torch.equal(mask_at(mask, 8, 8), mask[::2, ::2])
+
+
+@pytest.mark.fault("F44")
+def test_what_a_process_that_is_started_anew_is_given_is_the_same_there() -> None:
+    """All that a loader's process gets travels pickled where it is spawned: views, places of classes, how to collate."""
+    dataset = segkit.datasets["shapes"](split="train", images=[4, 2, 2], size=32)
+    job = {"crop": 16, "class_balanced": 0.5, "scale": [0.5, 2.0], "rotation": 20, "colour": 0.5}
+    samples, order = Samples(dataset, 0.5), BatchOrder(4, 4, seed=7)
+    places = scan_splits({"train": dataset}).places("train")
+    draws = Draws(samples, AugmentSettings.model_validate(job), seed=7, places=places)
+    here = training_loader(samples, draws, order, workers=0, device=CPU)
+    parts = here.dataset, here.collate_fn, here.worker_init_fn
+    views, collate, _ = pickle.loads(pickle.dumps(parts))
+    (batch,) = here
+    (keys,) = order
+    there = collate([views[key] for key in keys])
+    assert torch.equal(there.image, batch.image)
+    assert torch.equal(there.mask, batch.mask)
+    assert there.names == batch.names
