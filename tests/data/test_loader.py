@@ -171,7 +171,7 @@ def test_resizing_keeps_the_mask_for_scores_and_its_labels_for_training() -> Non
 
 @pytest.mark.fault("F44")
 def test_what_a_process_that_is_started_anew_is_given_is_the_same_there() -> None:
-    """All that a loader's process gets travels pickled where it is spawned: views, places of classes, how to collate."""
+    """Where it is spawned all that it gets is pickled: views, places of classes, how to collate."""
     dataset = segkit.datasets["shapes"](split="train", images=[4, 2, 2], size=32)
     job = {"crop": 16, "class_balanced": 0.5, "scale": [0.5, 2.0], "rotation": 20, "colour": 0.5}
     samples, order = Samples(dataset, 0.5), BatchOrder(4, 4, seed=7)
