@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from segkit.build import check_options, option_that_takes
-from segkit.errors import ComponentNotFound, ConfigError, did_you_mean, first_few
+from segkit.errors import ComponentNotFound, ConfigError, did_you_mean, first_few, reason
 from segkit.overrides import Overrides, Written, apply_overrides, read_options
 from segkit.registry import Registry, datasets, losses, metrics, models
 from segkit.settings import RENAMED, TABLES, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
@@ -146,7 +146,7 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
     except IsADirectoryError as error:
         raise ConfigError(_no_config(path)) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def _no_config(folder: Path) -> str:

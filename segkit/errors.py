@@ -156,6 +156,14 @@ def one_line(text: object) -> str:
     return printable(text).replace("\n", "\\n")
 
 
+def reason(error: BaseException) -> str:
+    """Why a file could not be read or written, in words: without the system's numbers, as ``[Errno 2]``."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    inner = getattr(error, "reason", None)  # of an address that could not be opened
+    return reason(inner) if isinstance(inner, OSError) else str(getattr(error, "strerror", None) or error)
+
+
 def did_you_mean(given: object, allowed: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` where an allowed word is close to the given one, else ``""``."""
     word = str(given)

@@ -18,7 +18,7 @@ from segkit.data.normalise import MEAN, STD, Normalisation
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL
 from segkit.engine import checkpoint
 from segkit.engine.folder import no_run, read_json, runs_in
-from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, first_few
+from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, first_few, reason
 from segkit.inference.predictor import Predictor
 from segkit.model.weights import is_dense
 from segkit.registry import models
@@ -120,7 +120,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         except MemoryError:
             raise
         except Exception as error:  # SafetensorError, OSError, and KeyError for a type that torch has not
-            raise CheckpointError(f"{path} is damaged: {error}") from error
+            raise CheckpointError(f"{path} is damaged: {reason(error)}") from error
     if path.suffix != ".pt":
         if path.suffix == ".toml":
             raise RunFolderError(no_run(path))

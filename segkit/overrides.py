@@ -12,7 +12,7 @@ from segkit.build import describe
 from segkit.errors import SegkitError
 from segkit.options import checked
 from segkit.registry import Component
-from segkit.settings import path_of
+from segkit.settings import TABLES, path_of
 
 Overrides = Sequence[str] | Mapping[str, Any]
 
@@ -37,7 +37,7 @@ def apply_overrides(tables: dict[str, Any], overrides: Overrides, lists: Collect
     for path, value in pairs:
         keys = path.split(".")
         if (len(keys) < 2 and path != "plugins") or not all(keys) or value is _NOTHING:  # plugins stands in no table
-            meant = path_of(path) if len(keys) < 2 else path
+            meant = path_of(path) if len(keys) < 2 else path if keys[0] in {*TABLES, *tables} and all(keys) else ""
             told = "..." if value is _NOTHING else value
             example = f"{meant}={told}" if meant else "train.epochs=3"
             problems.append(f"{path}: an override is written table.key=value, as in {example}")

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from segkit.cli.output import add_output_options, messages
 from segkit.config import read_config
-from segkit.errors import ConfigError
+from segkit.errors import ConfigError, reason
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
@@ -91,4 +91,4 @@ def _opened(name: str) -> TextIO:
     try:
         return Path(name).open("w", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"--json {name} cannot be written: {error}") from error
+        raise ConfigError(f"--json {name} cannot be written: {reason(error)}") from error

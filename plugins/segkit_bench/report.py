@@ -15,7 +15,7 @@ import segkit
 from segkit.engine.console import wrapped
 from segkit.engine.device import device_name
 from segkit.engine.folder import plain
-from segkit.errors import WriteError, printable
+from segkit.errors import WriteError, printable, reason
 from segkit_bench.arithmetic import as_in_a_run
 from segkit_bench.clock import Amount
 from segkit_bench.subject import Subject
@@ -55,7 +55,7 @@ class Report:
             except BrokenPipeError:  # as in `bench CONFIG --json | head -1`
                 raise
             except OSError as error:
-                raise WriteError(f"--json {self.file.name} cannot be written: {error}") from error
+                raise WriteError(f"--json {self.file.name} cannot be written: {reason(error)}") from error
 
     def introduce(self) -> None:
         """What is measured, on what."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.engine.folder import read_json
-from segkit.errors import RunFolderError
+from segkit.errors import RunFolderError, reason
 from segkit_report.facts import RunFacts, read_run
 
 
@@ -80,7 +80,7 @@ def _epochs(path: Path) -> list[dict[str, Any]]:
     try:
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} cannot be read: {error}") from error
+        raise RunFolderError(f"{path} cannot be read: {reason(error)}") from error
     if not all(isinstance(line, dict) for line in lines):
         raise RunFolderError(f"{path} is damaged: a line of it is no object")
     return lines

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from segkit.errors import DownloadError
+from segkit.errors import DownloadError, reason
 
 CHUNK = 1 << 20  # bytes
 
@@ -70,7 +70,7 @@ def exclusive(file: Path) -> Iterator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle = file.open("w")
     except OSError as error:
-        raise DownloadError(f"{file.parent}: nothing can be downloaded to it: {error}") from error
+        raise DownloadError(f"{file.parent}: nothing can be downloaded to it: {reason(error)}") from error
     with handle:
         if sys.platform != "win32":  # there is no flock there; a single process needs none
             import fcntl
@@ -95,9 +95,9 @@ def _try(url: str, part: Path, checksum: str, timeout: float, most_bytes: int) -
     except HTTPError as error:
         return f"HTTP status {error.code} ({error.reason})"
     except URLError as error:
-        return f"no connection ({error.reason})"
+        return f"no connection ({reason(error)})"
     except (OSError, HTTPException) as error:
-        return str(error) or type(error).__name__
+        return reason(error) or type(error).__name__
     if problem:
         part.unlink()
     return problem

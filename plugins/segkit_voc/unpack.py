@@ -8,7 +8,7 @@ from pathlib import Path, PureWindowsPath
 
 from tqdm import tqdm
 
-from segkit.errors import DownloadError
+from segkit.errors import DownloadError, reason
 
 MOST_LEVELS = 32  # folders in one another; VOC has five, and the system's own limit is not told as one
 FILE_TYPES = (tarfile.REGTYPE, tarfile.AREGTYPE)
@@ -39,11 +39,12 @@ def extract(archive: Path, target: Path, *, most_bytes: int | None = None, most_
         _write(archive, work, archive.stat().st_size if most_bytes is None else most_bytes, most_members)
     except (OSError, ValueError, EOFError, tarfile.TarError) as error:
         shutil.rmtree(work, ignore_errors=True)
-        raise DownloadError(f"{archive}: not unpacked into {target}: {error}") from error
+        raise DownloadError(f"{archive}: not unpacked into {target}: {reason(error)}") from error
     try:
         _merge(work, target)
     except OSError as error:
-        raise DownloadError(f"{archive}: unpacking into {target} stopped half-way: {error}; run it again") from error
+        why = f"unpacking into {target} stopped half-way: {reason(error)}"
+        raise DownloadError(f"{archive}: {why}; run it again") from error
     shutil.rmtree(work, ignore_errors=True)
 
 

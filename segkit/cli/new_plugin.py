@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 
 from segkit import __version__
-from segkit.errors import ConfigError
+from segkit.errors import ConfigError, reason
 from segkit.registry import PLURALS, REGISTRIES
 
 _USES = {
@@ -136,4 +136,4 @@ def _write(folder: Path, package: dict[str, str]) -> None:
                 (whole / path).write_text(text, "utf-8")
             whole.rename(folder)
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be written: {error}") from error
+        raise ConfigError(f"{folder} cannot be written: {reason(error)}") from error

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from segkit.errors import DataError, first_few
+from segkit.errors import DataError, Fault, first_few
 
 Palette = tuple[tuple[int, int, int], ...]
 
@@ -62,18 +62,18 @@ def checked(sample: Sample) -> Sample:
         raise DataError(f"a sample is named {name!r:.60}; its name is a text, which files and messages call it by")
     for what, value in (("image", image), ("mask", mask)):
         if not isinstance(value, torch.Tensor):
-            raise DataError(f"{name}: its {what} is {type(value).__name__}; a dataset gives torch tensors")
+            raise _refused(name, f"its {what} is {type(value).__name__}", "a dataset gives torch tensors")
     if image.dtype not in (torch.uint8, torch.float32) or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
-        raise DataError(
-            f"{name}: its image is {image.dtype} {list(image.shape)}; a dataset gives uint8 [3,H,W], or float32 "
-            "of more than 8 bits"
-        )
+        advice = "a dataset gives uint8 [3,H,W], or float32 of more than 8 bits"
+        raise _refused(name, f"its image is {image.dtype} {list(image.shape)}", advice)
     if mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
-        raise DataError(
-            f"{name}: its mask is {mask.dtype} {list(mask.shape)}; beside an image of {list(image.shape)} it must be "
-            f"uint8 {list(image.shape[1:])}"
-        )
+        advice = f"beside an image of {list(image.shape)} it must be uint8 {list(image.shape[1:])}"
+        raise _refused(name, f"its mask is {mask.dtype} {list(mask.shape)}", advice)
     return sample
+
+
+def _refused(name: str, what: str, advice: str) -> DataError:
+    return DataError(Fault("contract", name, what, advice))
 
 
 def check_splits(splits: Mapping[str, Dataset]) -> None:

@@ -13,7 +13,7 @@ from segkit.data.read import quiet_pillow
 from segkit.data.resize import Resize, mask_at, resized
 from segkit.data.sample import Dataset, Sample, checked
 from segkit.data.stamps import files_at, has_files
-from segkit.errors import DataError
+from segkit.errors import DataError, reason
 
 
 class Samples:
@@ -76,6 +76,7 @@ def read(dataset: Dataset, index: int) -> Sample:
         names = f" ({', '.join(map(str, files))})" if files else ""
         which = f"sample {index} of {type(dataset).__name__}{names}"
         if isinstance(error, OSError):  # a disk of the network that has gone
-            raise DataError(f"{which} cannot be read: {error}") from error
+            file = f", {error.filename}" if error.filename and not files else ""
+            raise DataError(f"{which}{file} cannot be read: {reason(error)}") from error
         error.add_note(f"this was {which}")
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.utils import data
 from segkit.data.palette import voc_palette
 from segkit.data.rgb import as_rgb
 from segkit.data.sample import Dataset, Palette, Sample, check_splits
-from segkit.errors import DataError
+from segkit.errors import DataError, Fault
 
 _FACTS = ("classes", "palette", "ignore_index")
 
@@ -62,9 +62,14 @@ class Labelled:
         palette: Sequence[Sequence[int]] | None = None,
         ignore_index: int = 255,
     ) -> None:
-        self.dataset, self.split, self.classes, self.ignore_index = dataset, split, tuple(classes), ignore_index
-        given: Any = voc_palette(len(classes)) if palette is None else tuple(tuple(colour) for colour in palette)
+        names = () if isinstance(classes, str) or not isinstance(classes, Iterable) else tuple(classes)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise DataError(f"classes = {classes!r:.80}: give names in the order of the labels, ['background', 'cat']")
+        self.dataset, self.split, self.classes, self.ignore_index = dataset, split, names, ignore_index
+        given: Any = voc_palette(len(names)) if palette is None else tuple(tuple(colour) for colour in palette)
         self.palette: Palette = given
+        if wrong := [colour for colour in given if len(colour) != 3 or not set(colour) <= set(range(256))]:
+            raise DataError(f"palette holds {wrong[0]!r:.80}; a colour is three numbers of 0 to 255, (255, 0, 0)")
         if len(self.palette) != len(self.classes):
             raise DataError(
                 f"palette has {len(self.palette)} colours for {len(self.classes)} classes; give one a class"
@@ -80,7 +85,7 @@ class Labelled:
         name = f"{self.split}-{index}"
         if not isinstance(item, tuple | list) or len(item) != 2:
             found = type(item).__name__ + (f" of {len(item)}" if isinstance(item, tuple | list) else "")
-            raise DataError(f"{name}: a dataset gives segkit.Sample or (image, mask); this one gives {found}")
+            raise DataError(Fault("contract", name, f"the dataset gives {found}", "it is to give (image, mask)"))
         return Sample(_image(item[0], name), _mask(item[1], name), name)
 
 
@@ -135,11 +140,11 @@ def _mask(value: Any, name: str) -> Any:
         value = torch.from_numpy(np.array(value))
     if not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex():
         return value
+    value = value.long()  # of unsigned ones torch knows no least
     if value.ndim == 3 and len(value) == 1:
         value = value[0]  # [H,W]
     if value.numel() and not 0 <= int(value.min()) <= int(value.max()) <= 255:
-        raise DataError(
-            f"{name}: its mask holds labels from {int(value.min())} to {int(value.max())}; labels are 0 to 255, void "
-            "included: give void another label, and ignore_index="
-        )
+        advice = "labels are 0 to 255, void included: give void another label, and ignore_index="
+        what, held = "its mask holds labels that are not allowed", f"{int(value.min())} to {int(value.max())}"
+        raise DataError(Fault("contract", name, what, advice, held))
     return value.to(torch.uint8)

@@ -6,7 +6,7 @@ import stat
 import unicodedata
 from pathlib import Path
 
-from segkit.errors import DataError
+from segkit.errors import DataError, reason
 
 MAX_BYTES = 16 << 20
 """Half a million names of 32 letters; what is larger is another file, or a device that never ends."""
@@ -39,4 +39,4 @@ def read_text(path: Path) -> str:
         place = content.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path} cannot be read as text: line {place} is not UTF-8; save it as UTF-8") from None
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a zero byte in the name
-        raise DataError(f"{path} cannot be read as text: {error}") from error
+        raise DataError(f"{path} cannot be read as text: {reason(error)}") from error

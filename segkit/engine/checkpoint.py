@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import nn
 
-from segkit.errors import CheckpointError, WriteError, first_few
+from segkit.errors import CheckpointError, WriteError, first_few, reason
 from segkit.model.weights import is_dense
 
 FORMAT = 2  # 1 kept the state of the random number generators, and none within an epoch
@@ -55,10 +55,9 @@ def write_atomically(
     except (OSError, RuntimeError) as error:  # torch.save tells of a full disk with a RuntimeError, in words of its own
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # of a card that has failed, whose weights cannot be read
-        reason = "not all of it was taken" if isinstance(error, RuntimeError) else error.strerror or str(error)
-        raise WriteError(
-            f"{path} could not be written: {reason}{_room(path, needed)}; what was there is intact"
-        ) from error
+        why = "not all of it was taken" if isinstance(error, RuntimeError) else reason(error)
+        told = f"{path} could not be written: {why}{_room(path, needed)}; what was there is intact"
+        raise WriteError(told) from error
     finally:  # after Ctrl-C too
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -146,7 +145,7 @@ def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     except (CheckpointError, MemoryError):
         raise
     except Exception as error:  # what torch and zipfile raise at a file that was made to harm is anything
-        raise CheckpointError(f"{path} is no checkpoint, or a damaged one: {error}") from error
+        raise CheckpointError(f"{path} is no checkpoint, or a damaged one: {reason(error)}") from error
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise CheckpointError(f"{path} is not a checkpoint of segkit")
     if state["format"] != FORMAT:
@@ -175,12 +174,14 @@ def load_last(folder: Path, keys: Collection[str]) -> tuple[dict[str, Any], str]
 
 
 def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
-    """Load a state dict into a model.
+    """Load a state dict into a model; either may be compiled, or wrapped by DataParallel.
 
     Raises:
         CheckpointError: the weights are another model's; missing, unexpected and mismatched keys are listed.
     """
     expected = model.state_dict()
+    own = {plain_key(key): key for key in expected}
+    weights = {own.get(plain_key(key), key): value for key, value in weights.items()}
     odd = [key for key, value in weights.items() if not is_dense(value)]
     if odd:
         raise CheckpointError(f"{place} holds other values than tensors: {first_few(odd, 3)}")
@@ -196,6 +197,11 @@ def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
     if problems:
         raise CheckpointError(f"{place} belongs to another model or number of classes: {'; '.join(problems)}")
     model.load_state_dict(weights)
+
+
+def plain_key(key: str) -> str:
+    """A tensor's name without what torch.compile and DataParallel put into it."""
+    return key.replace("_orig_mod.", "").removeprefix("module.")
 
 
 def _sync_folder(folder: Path) -> None:

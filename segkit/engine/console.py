@@ -16,7 +16,7 @@ from torch import nn
 
 from segkit.engine.device import device_name
 from segkit.engine.precision import Precision
-from segkit.errors import printable
+from segkit.errors import printable, reason
 
 
 class Console:
@@ -54,7 +54,7 @@ class Console:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if stream is sys.stdout and not self._told:
                 self._told = True
-                self.warn(f"nothing can be printed any more ({error}); training goes on")
+                self.warn(f"nothing can be printed any more ({reason(error)}); training goes on")
 
 
 def wrapped(text: str) -> str:

@@ -44,14 +44,23 @@ class Watcher(Protocol):
         """Take in what the other processes have seen."""
 
 
-def logits_of(output: object) -> Tensor:
-    """What a model returned.
+def logits_of(output: object, images: Tensor, classes: int | None = None) -> Tensor:
+    """What a model returned for images ``[B,3,H,W]``; of how many classes is looked at where that is known.
 
     Raises:
-        ModelError: it is not a tensor.
+        ModelError: it is no tensor of floats ``[B,classes,H,W]``.
     """
     if not isinstance(output, Tensor):
         raise ModelError(f"the model returned {type(output).__name__}; a model returns logits, a tensor [B,C,H,W]")
+    batch, _, height, width = images.shape
+    wanted = [batch, output.shape[1] if classes is None and output.ndim == 4 else classes or "C", height, width]
+    if list(output.shape) != wanted or not output.is_floating_point():
+        named = str(output.dtype).removeprefix("torch.")
+        shown = f"{batch} images of {height} x {width}" + (f" and {classes} classes" if classes else "")
+        raise ModelError(
+            f"the model returned {named} {list(output.shape)} for {shown}; a model returns logits, floats "
+            f"[{', '.join(map(str, wanted))}], at the size of its images"
+        )
     return output
 
 
@@ -71,7 +80,7 @@ def logits_at(
     """float32 logits ``[B,C,H,W]`` of a batch at ``size = (H, W)``; bilinear where the image had another size."""
     images = normalise(batch.image, how=normalisation)  # [B,3,h,w]
     with precision.autocast():
-        logits = logits_of(model(images))  # [B,C,h,w]
+        logits = logits_of(model(images), images)  # [B,C,h,w]
     logits = logits.float()
     if tuple(logits.shape[2:]) == tuple(size):
         return logits

@@ -30,7 +30,7 @@ from segkit.engine.images import Images
 from segkit.engine.job import Job, check, less_is_better
 from segkit.engine.loop import Loop
 from segkit.engine.needed import refuse_too_much
-from segkit.engine.precision import Precision, resolve
+from segkit.engine.precision import DTYPES, Precision, resolve
 from segkit.engine.remedies import slower, too_fast
 from segkit.engine.resume import load_checked
 from segkit.engine.scorer import Scorer
@@ -88,7 +88,7 @@ def train_and_evaluate(
         console = Console(world.first, quiet)
         for finding in scan.warnings:
             console.warn(str(finding))
-        precision = world.on_first(lambda: _precision(job, resume))
+        precision = world.on_first(lambda: _precision(job, resume, console))
         precision = replace(precision, device=pick_device(job.train.device))
         job = replace(job, normalisation=world.on_first(lambda: _normalisation(job, scan, resume)))
         floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
@@ -139,6 +139,7 @@ class _Fit:
             world=world,
             stop=stop,
             ignore_index=self.splits["train"].ignore_index,
+            classes=len(self.splits["train"].classes),
         )
         self.scorer = Scorer(job, self.splits, floors, precision, feed, world)
         self.history = History(job.train, self.epochs, less_is_better(job))
@@ -353,12 +354,16 @@ class _Fit:
         return min(resized_size(height, width, self.job.data.resize))
 
 
-def _precision(job: Job, resume: bool) -> Precision:
+def _precision(job: Job, resume: bool, console: Console) -> Precision:
     """The precision of a run; on a CPU one that goes on keeps that which it began with."""
     device = pick_device(job.train.device)
-    if resume:
-        return resolve(job.train.precision, device, str(read_json(job.folder / "config.json").get("precision")))
-    return resolve(job.train.precision, device)
+    if not resume:
+        return resolve(job.train.precision, device)
+    before = str(read_json(job.folder / "config.json").get("precision"))
+    found = resolve(job.train.precision, device, before)
+    if before in DTYPES and found.name != before:
+        console.warn(f"the run began in {before} and goes on in {found.name}: this device has no {before} of its own")
+    return found
 
 
 def _normalisation(job: Job, scan: Scan, resume: bool) -> Normalisation:

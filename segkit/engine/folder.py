@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from segkit.data.plain import plain as plain
 from segkit.engine.checkpoint import write_atomically
-from segkit.errors import RunFolderError, first_few, one_line
+from segkit.errors import RunFolderError, first_few, one_line, reason
 from segkit.settings import RENAMED
 
 MOST_BYTES = 64 << 20  # of a JSON file that is read; run.json of 255 classes has 100 kB
@@ -130,7 +130,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise RunFolderError(no_run(path.parent, path.name)) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise RunFolderError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise RunFolderError(f"{path} cannot be read: {reason(error)}") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} does not hold an object")
     tables: Any = content.get("config") if path.name == "run.json" else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from segkit.data.normalise import IMAGENET, Normalisation
@@ -15,7 +16,7 @@ from segkit.data.scan import Scan
 from segkit.engine.evaluate import ALWAYS
 from segkit.engine.objective import Objective
 from segkit.engine.optimizer import encoder_of
-from segkit.errors import ConfigError, DataError
+from segkit.errors import ConfigError, DataError, ModelError
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
 
 
@@ -55,12 +56,20 @@ def check(job: Job) -> None:
 
     Raises:
         DataError: a split is missing, or the splits are of different classes.
-        ConfigError: ``train.best`` is no score of the run or has no direction, or
+        ModelError: the model is none, or has no weights of float32 to train.
+        ConfigError: ``train.best`` is no score of the run or has no direction, a metric is none, or
             ``train.encoder_lr_mult`` is for no part of the model.
     """
+    _check_model(job.model)
     for needed in ("train", "val"):
         if needed not in job.splits:
             raise DataError(f"there is no {needed} split; there are {', '.join(job.splits)}")
+    if not isinstance(job.metrics, Mapping):
+        raise ConfigError(f"metrics is {type(job.metrics).__name__}; metrics go by name: metrics={{'f1': metric}}")
+    for name, metric in job.metrics.items():
+        asked = ("update", "compute", "reset")
+        if isinstance(metric, type) or not all(callable(getattr(metric, each, None)) for each in asked):
+            raise ConfigError(f"metrics: {name} = {metric!r:.80}; a metric is an object with {', '.join(asked)}")
     known = ("loss", *ALWAYS, *job.metrics)
     if job.train.best not in known:
         raise ConfigError(f'train.best = "{job.train.best}" is no score of this run; there are {", ".join(known)}')
@@ -68,6 +77,20 @@ def check(job: Job) -> None:
     if job.train.encoder_lr_mult != 1:
         encoder_of(job.model)
     check_splits(job.splits)
+
+
+def _check_model(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        kind = type(model).__name__
+        raise ModelError(f"model is {kind}; a model is a torch.nn.Module, [B,3,H,W] -> logits [B,C,H,W]")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError(f"{type(model).__name__} has no weights that require gradients, so nothing can be trained")
+    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    if other := kinds - {torch.float32}:
+        raise ModelError(
+            f"the weights of {type(model).__name__} are {other.pop()}; they stay float32, and train.precision is what "
+            "the network computes in: pass model.float()"
+        )
 
 
 def less_is_better(job: Job) -> bool:

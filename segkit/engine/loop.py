@@ -38,6 +38,11 @@ from segkit.errors import CheckpointError, ModelError, first_few
 from segkit.settings import TrainSettings
 from segkit.signals import StopSignals
 
+INDEPENDENT = (
+    "the loss does not depend on the model's weights, so nothing can be learned: it is to be computed from the logits "
+    "themselves, not from their argmax, nor from what was detached, and the logits from weights that require gradients"
+)
+
 
 @dataclass
 class Position:
@@ -79,9 +84,10 @@ class Loop:
         world: World | None = None,
         stop: StopSignals | None = None,
         ignore_index: int = 255,
+        classes: int | None = None,
     ) -> None:
         device = precision.device
-        self.ignore_index = ignore_index
+        self.ignore_index, self.classes = ignore_index, classes
         self.settings, self.precision, self.steps = settings, precision, steps
         self.normalisation = normalisation
         self.world, self.stop = world or World(), stop or StopSignals()
@@ -196,10 +202,12 @@ class Loop:
         set_learning_rate(self.optimizer, learning_rate(self.settings, self.step, self.steps))
         self.guard.before(self.step, batch.names)
         values = self._gradients(batch)
-        self.scaler.unscale_(self.optimizer)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
+        if not parameters:
+            raise ModelError(INDEPENDENT)
         if self._parallel:
             self._refuse_unused()
+        self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         bad = ~torch.isfinite(values[0]) | ~torch.isfinite(norm)
         if self.world.size > 1:
@@ -262,9 +270,11 @@ class Loop:
             # gradients travel once a step
             alone = self._parallel.no_sync() if self._parallel and part is not parts[-1] else nullcontext()
             with alone:
-                logits = logits_of(self._forward(images))  # [B,C,H,W]
+                logits = logits_of(self._forward(images), images, self.classes)  # [B,C,H,W]
                 with one_batch(self.world, None if share is None else Part(whole, share)):
                     loss, terms = self._forward.loss(logits, target)  # outside autocast: float32
+                if not loss.requires_grad:
+                    raise ModelError(INDEPENDENT)
                 values = torch.cat([loss.view(1), terms])
                 if share is not None:
                     values = torch.where(share > 0, values * share, 0.0)  # NaN, where a loss cannot do without labels

@@ -133,7 +133,7 @@ def _kept(job: Job, precision: Precision, classes: int, side: int) -> list[int]:
     target = torch.arange(2 * side**2).remainder(classes).view(2, side, side)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         with precision.autocast():
-            logits = logits_of(job.model(images))
+            logits = logits_of(job.model(images), images)
         job.objective(logits, target)
     return [tensor.untyped_storage().nbytes() for tensor in found.values()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segkit.engine.shared_pass import shared_pass
-from segkit.errors import ModelError
+from segkit.errors import ConfigError, ModelError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -42,18 +43,22 @@ class Objective(nn.Module):
     def _value(name: str, loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
         try:
             return _scalar(name, loss(logits, target))
-        except IndexError as error:  # torch's own, for a label that is no class
-            if "Target" not in str(error):
-                raise
-            raise ModelError(
-                f"the loss '{name}' failed: {error}; a dataset's ignore_index marks void pixels, which a loss leaves "
-                "out: torch.nn.CrossEntropyLoss(ignore_index=255)"
-            ) from error
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            if re.search(r"CUDA|CUBLAS|CUDNN|memory", str(error)) or isinstance(error, torch.OutOfMemoryError):
+                raise  # no fault of the loss: see segkit.engine.trouble
+            advice = (
+                "a dataset's ignore_index marks void pixels, which a loss leaves out: "
+                "torch.nn.CrossEntropyLoss(ignore_index=255)"
+                if isinstance(error, IndexError) and "Target" in str(error)  # torch's own, for a label that is no class
+                else f"it was given logits {list(logits.shape)} and class indices {list(target.shape)}"
+            )
+            raise ModelError(f"the loss '{name}' failed: {type(error).__name__}: {error}; {advice}") from error
 
 
 def _scalar(name: str, value: object) -> Tensor:
-    if not isinstance(value, Tensor) or value.ndim:
-        found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    if not isinstance(value, Tensor) or value.ndim or value.is_complex():
+        shape = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        found = "a complex number" if isinstance(value, Tensor) and value.is_complex() else shape
         raise ModelError(f"the loss '{name}' returned {found}; a loss returns one number, a tensor without dimensions")
     return value.float()
 
@@ -71,9 +76,18 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 def as_objective(loss: Loss | Mapping[str, Loss] | Objective) -> Objective:
-    """An objective of one loss, or of several by name, each with scale 1."""
+    """An objective of one loss, or of several by name, each with scale 1.
+
+    Raises:
+        ConfigError: it is nothing that can be called.
+    """
     if isinstance(loss, Objective):
         return loss
+    if wrong := [each for each in (loss.values() if isinstance(loss, Mapping) else [loss]) if not callable(each)]:
+        raise ConfigError(
+            f"loss = {wrong[0]!r:.80}: a loss is called with logits and target, as torch.nn.CrossEntropyLoss() or "
+            "segkit.losses['dice'](num_classes=2); several go by name: loss={'dice': ..., 'ce': ...}"
+        )
     if isinstance(loss, Mapping):
         return Objective([(name, 1.0, each) for name, each in loss.items()])
     return Objective([(type(loss).__name__ if not hasattr(loss, "__name__") else loss.__name__, 1.0, loss)])

@@ -22,7 +22,7 @@ from segkit.engine.console import Console
 from segkit.engine.folder import remove_temporary, write_lines
 from segkit.engine.history import History
 from segkit.engine.loop import Loop
-from segkit.errors import CheckpointError, RunFolderError, WriteError
+from segkit.errors import CheckpointError, RunFolderError, WriteError, reason
 
 
 class Store:
@@ -74,7 +74,7 @@ class Store:
             if ended:
                 write_lines(self.folder / "metrics.jsonl", self.history.lines)
         except OSError as error:
-            self.console.warn(f"{self.folder / 'best.pt'} could not be written: {error}; training goes on")
+            self.console.warn(f"{self.folder / 'best.pt'} could not be written: {reason(error)}; training goes on")
         except WriteError as error:
             self.console.warn(f"{error}; training goes on")
         if unlinked:

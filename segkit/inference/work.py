@@ -22,7 +22,7 @@ from segkit.data.read import image_size, quiet_pillow, read_image
 from segkit.data.rgb import Pixels, for_the_eye
 from segkit.data.tiff import contents
 from segkit.engine.checkpoint import write_atomically
-from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, printable
+from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, printable, reason
 from segkit.inference.counting import pixels_by_class
 from segkit.inference.flow import Flow
 from segkit.inference.options import Options
@@ -100,7 +100,7 @@ class Work:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"--out {out} cannot be written: {error}") from error
+            raise ConfigError(f"--out {out} cannot be written: {reason(error)}") from error
         flow: Flow[Job, Loaded, Made] = Flow(self._read, self._predict, self._write, self._size)
         with quiet_pillow(), closing(flow.run(jobs)) as outcomes:  # after Ctrl-C, what is being written is waited for
             shown = tqdm(outcomes, total=len(jobs), unit="image", leave=False, disable=None)

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from segkit.errors import ModelError, first_few
+from segkit.errors import ModelError, first_few, reason
 
 # Layers that turn features into ImageNet's classes, and a counter that old files lack: an encoder can do without.
 _HEADS = ("fc.", "classifier.", "head.", "head_dist.", "last_linear.", "_fc.", "aux", "norm.", "fc_norm.")
@@ -70,7 +70,7 @@ def _read(path: Path) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # what torch raises at a file made for it is anything
-        raise ModelError(f"{path} holds no weights, or damaged ones: {error}") from error
+        raise ModelError(f"{path} holds no weights, or damaged ones: {reason(error)}") from error
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from urllib.error import URLError
 
 import pytest
 
-from segkit.errors import Fault, did_you_mean, first_few, one_line, printable
+from segkit.errors import Fault, did_you_mean, first_few, one_line, printable, reason
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,17 @@ def test_long_words_are_not_compared() -> None:
     assert did_you_mean("ab" * 100_000, ["ba" * 100_000]) == ""
     assert time.process_time() - began < 1
     assert did_you_mean("dcie", ["dice"]) == "; did you mean 'dice'?"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.png"), "No such file or directory"),
+        (URLError(ConnectionRefusedError(111, "Connection refused")), "Connection refused"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "it is no text in UTF-8"),
+        (OSError("a web page came instead of the file"), "a web page came instead of the file"),
+        (ValueError("damaged"), "damaged"),
+    ],
+)
+def test_why_a_file_cannot_be_used_is_told_without_the_systems_numbers(error: Exception, told: str) -> None:
+    assert reason(error) == told

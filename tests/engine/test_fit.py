@@ -528,7 +528,7 @@ def test_samples_that_break_the_contract_are_named(make_job: MakeJob, halves: An
             return Sample(sample.image[:, ::2], sample.mask, sample.name)
 
     with pytest.raises(
-        DataError, match=r"halves-\d+: its mask is torch.uint8 \[12, 16\]; beside an image of \[3, 6, 16\]"
+        DataError, match=r"8 files: its mask is torch.uint8 \[12, 16\]: halves-0, .*; beside an image of \[3, 6, 16\]"
     ):
         train_and_evaluate(make_job(fields={"splits": {"train": Wrong(8), "val": halves(4)}}))
 
@@ -569,11 +569,66 @@ def test_a_metric_may_give_numpys_numbers_and_be_used_afterwards(make_job: MakeJ
     [
         (lambda logits, target: logits.mean((2, 3)), r"the loss 'broken' returned a tensor \[4, 2\]"),
         (lambda logits, target: 0.5, "the loss 'broken' returned float"),
+        (lambda logits, target: logits.mean() * 1j, "the loss 'broken' returned a complex number"),
+        (lambda logits, target: logits.mean().detach(), "the loss does not depend on the model's weights"),
+        (lambda logits, target: torch.ones((), requires_grad=True), "the loss does not depend on the model's weights"),
+        (lambda logits, target: (logits.argmax(1) == target).float().mean(), "not from their argmax"),
+        (lambda logits: logits.mean(), r"the loss 'broken' failed: TypeError: .*logits \[4, 2, 8, 8\]"),
+        (nn.BCEWithLogitsLoss(), r"the loss 'broken' failed: ValueError: .* class indices \[4, 8, 8\]"),
     ],
 )
 def test_a_loss_that_returns_no_number_is_named(make_job: MakeJob, broken: Any, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         train_and_evaluate(make_job(fields={"objective": Objective([("broken", 1.0, broken)])}))
+
+
+@pytest.mark.parametrize(
+    ("output", "found"),
+    [
+        (lambda logits: {"out": logits}, "dict; a model returns logits"),
+        (lambda logits: logits[..., ::2, ::2], r"float32 \[4, 2, 4, 4\] for 4 images of 8 x 8 and 2 classes"),
+        (lambda logits: logits[:, :1], r"float32 \[4, 1, 8, 8\]"),
+        (lambda logits: logits.argmax(1), r"int64 \[4, 8, 8\]"),
+    ],
+)
+def test_a_model_that_returns_no_logits_is_told_what_they_are(
+    make_job: MakeJob, tiny_net: Any, output: Any, found: str
+) -> None:
+    class Wrong(tiny_net):  # type: ignore[misc]
+        def forward(self, images: torch.Tensor) -> Any:
+            return output(super().forward(images))
+
+    with pytest.raises(ModelError, match=f"the model returned {found}"):
+        train_and_evaluate(make_job(fields={"model": Wrong()}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"model": lambda images: images}, "model is function; a model is a torch.nn.Module"),
+        ({"model": nn.Identity()}, "Identity has no weights that require gradients"),
+        ({"model": nn.Conv2d(3, 2, 1).double()}, r"weights of Conv2d are torch\.float64.* pass model\.float\(\)"),
+        ({"metrics": [torchmetrics.MeanMetric()]}, "metrics go by name"),
+        ({"metrics": {"f1": "f1"}}, "metrics: f1 = 'f1'; a metric is an object with update, compute, reset"),
+        ({"metrics": {"mean": torchmetrics.MeanMetric}}, "metrics: mean = <class"),
+    ],
+)
+def test_what_is_no_model_and_no_metric_is_refused_before_the_data_is_read(
+    make_job: MakeJob, fields: dict[str, Any], told: str
+) -> None:
+    with pytest.raises((ModelError, ConfigError), match=told):
+        train_and_evaluate(make_job(fields=fields))
+
+
+def test_a_compiled_model_is_kept_as_the_one_it_is_made_of(make_job: MakeJob, tiny_net: Any) -> None:
+    job = make_job(epochs=1, fields={"model": torch.compile(tiny_net(), backend="eager")})
+    train_and_evaluate(job)
+    kept = load_file(job.folder / "model.safetensors")
+    model = tiny_net()
+    checkpoint.load_weights(model, kept, "model.safetensors")
+    checkpoint.load_weights(torch.nn.DataParallel(tiny_net()), kept, "model.safetensors")
+    assert same(model.state_dict(), {key.removeprefix("_orig_mod."): v for key, v in job.model.state_dict().items()})
+    assert not any("_orig_mod" in key for key in kept)
 
 
 def test_a_metric_cannot_replace_a_score(make_job: MakeJob) -> None:

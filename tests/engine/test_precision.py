@@ -35,3 +35,15 @@ def test_a_run_keeps_the_precision_that_it_began_with(
     assert json.loads((job.folder / "config.json").read_text())["precision"] == "fp32"
     longer = replace(job, train=job.train.model_copy(update={"epochs": 2, "precision": "auto"}))
     assert train_and_evaluate(longer, resume=True).precision == "fp32"
+
+
+def test_a_run_that_cannot_keep_its_precision_says_so(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    job = make_job(precision="auto", epochs=1, schedule="constant")
+    assert train_and_evaluate(job).precision == "bf16"
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
+    longer = replace(job, train=job.train.model_copy(update={"epochs": 2}))
+    assert train_and_evaluate(longer, resume=True).precision == "fp32"
+    assert "warning: the run began in bf16 and goes on in fp32" in capsys.readouterr().err
