@@ -119,7 +119,7 @@ class FolderDataset(PairedFiles):
             return proposals.mixed_void(self.classes)
         if kind in ("values", "palette_values"):
             ordered = kind == "values" and not self.labels_are_stated
-            text += proposals.values(self.classes, wrong, stored, self._void, ordered)
+            text += proposals.values(self.classes, wrong, stored, self._void, ordered, self.palette)
             return text + "; or read the masks by their colours, with a colour_map" * (kind == "palette_values")
         if kind == "colours":
             return proposals.colours(palette, stored)

@@ -36,7 +36,12 @@ def mixed_void(classes: Sequence[str]) -> str:
 
 
 def values(
-    classes: Sequence[str], wrong: Mapping[int, int], stored: Mapping[int, int], void: Sequence[int], ordered: bool
+    classes: Sequence[str],
+    wrong: Mapping[int, int],
+    stored: Mapping[int, int],
+    void: Sequence[int],
+    ordered: bool,
+    palette: Sequence[Colour],
 ) -> str:
     """Labels that are not allowed: void, or, where there are as many labels as classes, these in order.
 
@@ -46,7 +51,16 @@ def values(
         stored: all labels -> pixels.
         void: the option as it is.
         ordered: whether labels may be the classes in their order: no value map is there, and no palette.
+        palette: of the classes.
     """
+    drawn = [_grey(colour) for colour in (*palette, VOID_COLOUR)]
+    indices = [*range(len(palette)), VOID]
+    greys = {grey: index for grey, index in zip(drawn, indices, strict=True) if drawn.count(grey) == 1}
+    if ordered and len({*stored} & {*greys}) > 2 and {*stored} <= {*greys, VOID}:
+        text = (
+            "; where the masks were converted to grey, which these labels suggest, and the colours were the palette's"
+        )
+        return f"{text}{AT_THE_END}{_value_map(classes, greys, stored)}"
     labels = [label for label in sorted(stored) if label != VOID or len(stored) == len(classes)]
     text = ""
     if len(classes) == 1:
@@ -132,8 +146,8 @@ def palettes(
 ) -> str:
     """Masks whose palettes differ: the map that reads them by colours.
 
-    Each colour is the class that most masks draw in it. Where that leaves colours over, their classes and those of
-    the colours they contend with are to be filled in.
+    Each colour is the class that is called so, or that two thirds of the masks draw in it. Where that leaves a colour
+    over, nothing is certain, and all are to be filled in.
 
     Args:
         palette: class -> the colour it is drawn in.
@@ -154,19 +168,50 @@ def palettes(
         if proven and {*masks} <= {*known.values(), VOID_COLOUR}:
             void = [("void", VOID_COLOUR)] * (VOID_COLOUR in masks)
             return hint + _colour_map("by the palette", [*known.items(), *void], masks, "mask")
-    chosen: dict[str, Colour] = {}
-    for label, colour in sorted(stored, key=lambda pair: -stored[pair]):
-        if labels[label] not in chosen and colour not in chosen.values():
-            chosen[labels[label]] = colour
-    rest = {colour for colour in masks if colour not in chosen.values()}
-    if not rest:  # a class that no mask holds takes the colour that it is drawn in
-        chosen |= {name: colour for name, colour in palette.items() if name not in chosen and colour not in masks}
-    unsure = {labels[label] for label, colour in stored if colour in rest}
-    sure = [(name, chosen[name]) for name in [*palette, "void"] if name in chosen and name not in unsure]
-    open_ = sorted(rest | {chosen[name] for name in unsure & chosen.keys()})
-    names = [*sure, *((f"?{number}", colour) for number, colour in enumerate(open_, 1))]
-    reason = "as most masks have it" + "; put a class in the place of each ?" * bool(open_)
-    return hint + _colour_map(reason, names, masks, "mask")
+    reason, chosen = "by the names", _by_name(palette, masks)
+    if not chosen:
+        reason, chosen = "as most masks have it", _by_most(labels, stored, masks)
+    if not chosen:
+        open_ = [(f"?{number}", colour) for number, colour in enumerate(sorted(masks), 1)]
+        return hint + _colour_map("put a class in the place of each ?, or void", open_, masks, "mask")
+    # a class that no mask holds takes the colour that it is drawn in
+    chosen |= {name: colour for name, colour in palette.items() if name not in chosen and colour not in masks}
+    return hint + _colour_map(
+        reason, [(name, chosen[name]) for name in [*palette, "void"] if name in chosen], masks, "mask"
+    )
+
+
+def _by_name(palette: Mapping[str, Colour], masks: Mapping[Colour, int]) -> dict[str, Colour]:
+    """Class -> colour where classes are called as their colours, all of them but one; else nothing."""
+    called = {name: [each for each in masks if _is_called(each, name)] for name in palette}
+    known = {name: those[0] for name, those in called.items() if len(those) == 1}
+    names = [name for name in palette if name not in known]
+    colours = [colour for colour in masks if colour not in known.values()]
+    if known and len({*known.values()}) == len(known) and len(names) == len(colours) <= 1:
+        return {**known, **dict(zip(names, colours, strict=True))}
+    return {}
+
+
+def _is_called(colour: Colour, name: str) -> bool:
+    """Whether a colour has a name, be it brighter or darker: HTML's green is (0, 128, 0)."""
+    named = _colour_called(name)
+    if named is None or len({*named}) == 1:  # greys differ in brightness alone
+        return colour == named
+    return max(colour) > 0 and [part * max(named) for part in colour] == [part * max(colour) for part in named]
+
+
+def _by_most(
+    labels: Mapping[int, str], stored: Mapping[tuple[int, Colour], int], masks: Mapping[Colour, int]
+) -> dict[str, Colour]:
+    """Class -> colour where two thirds of the masks agree for each colour, or all for each but one; else nothing."""
+    chosen = {labels[label]: colour for (label, colour), count in stored.items() if 3 * count >= 2 * masks[colour]}
+    rest = masks.keys() - chosen.values()
+    if len(rest) == 1:
+        agreed = {colour for (_, colour), count in stored.items() if count == masks[colour]}
+        left = {labels[label] for label, colour in stored if colour in rest} - chosen.keys()
+        if agreed == {*chosen.values()} and len(left) == 1:
+            chosen[left.pop()] = rest.pop()
+    return chosen if sorted(chosen.values()) == sorted(masks) else {}
 
 
 def unknown_colours(wrong: Mapping[Colour, int], has_void: bool) -> str:
@@ -193,6 +238,11 @@ def _colour_map(reason: str, names: Sequence[tuple[str, Colour]], stored: Mappin
     }
     lines = [f"{_key(name)} = {list(colour)}  # {told.get(colour, 'not seen')}" for name, colour in names]
     return f"say which colour is which class ({reason}){AT_THE_END}[dataset.colour_map]\n" + "\n".join(lines)
+
+
+def _grey(colour: Colour) -> int:
+    """What Pillow's ``convert("L")`` makes of a colour, as ITU-R BT.601 has it."""
+    return sum(part * weight for part, weight in zip(colour, (19595, 38470, 7471), strict=True)) + 0x8000 >> 16
 
 
 def _key(name: str) -> str:

@@ -242,6 +242,6 @@ def _size_fault(image: Path, image_shape: tuple[int, ...], mask: Path, mask_shap
     what, advice = "image and mask differ in size", "export the mask at its image's size"
     if mask_shape == image_shape[::-1]:
         what += ", one lies on its side"
-        advice = "perhaps the mask was drawn without regard to the image's EXIF orientation"
+        advice = "turn the mask as its image lies; an image that EXIF turns is read upright"
     sizes = f"{mask_shape[1]} x {mask_shape[0]}, image {image} is {image_shape[1]} x {image_shape[0]}, width x height"
     return Fault("size", str(mask), what, advice, sizes)

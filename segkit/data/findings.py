@@ -89,7 +89,7 @@ def _adviser(dataset: Dataset, good: Sequence[Facts]) -> Advise | None:
         counts = np.sum([each.counts for each in good], axis=0)
         if kind == "colours":
             if counts[1:-1].any():
-                return f"{len(good)} other masks hold labels; export this one as they were"
+                return f"{len(good)} other masks hold labels; export the masks of colours as these"
             greys = {(0, 0, 0): int(counts[0]), (255, 255, 255): int(counts[-1])}  # masks without any other colour
             return str(advice(kind, wrong, Counter(stored) + Counter(greys)))
         if kind in ("values", "palette_values") and getattr(whole_of(dataset), "stores_indices", False):

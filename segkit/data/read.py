@@ -221,6 +221,9 @@ def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.I
             for width, height in (image.size, _tile(image)):
                 if width * height > most_pixels:
                     raise DataError(_too_large(path, f"{width} x {height}", most_pixels))
+            if image.format == "BMP" and _is_misread(image, head):
+                what = "a BMP of greys in a palette of 4 or 8 bits a pixel, which Pillow misreads"
+                raise DataError(Fault("misread", str(path), what, "save it as PNG with the program that wrote it"))
             yield image, head
     except (DataError, MemoryError):
         raise
@@ -238,6 +241,13 @@ def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.I
             raise DataError(fault) from None
         fault = Fault("damaged", str(path), "damaged or cut short", "fetch or export it again", str(error))
         raise DataError(fault) from error
+
+
+def _is_misread(image: Any, head: bytes) -> bool:
+    """Whether Pillow takes a BMP whose palette is black and white for one bit a pixel, or one of greys for a byte."""
+    bits = head[28] if head[14] >= 40 else head[24]
+    decoder, rawmode = image.tile[0][0], rawmode_of(image)
+    return (rawmode == "1" and bits != 1) or (rawmode == "L" and bits < 8 and decoder == "raw")
 
 
 @contextmanager

@@ -187,3 +187,33 @@ def test_colours_that_nobody_chose_prove_nothing(tmp_path: Path) -> None:
     assert error.kind == "palette"
     mapped = scanned(root, classes=["background", "ink"], **pasted(error.text)).splits["train"]
     assert mapped[0].mask[0].tolist() == [1, 0, 0]  # black is the background then
+
+
+HALVES = [([0, 1, 2], [BLACK, RED, GREEN]), ([0, 1, 2], [BLACK, GREEN, RED])] * 2
+
+
+@pytest.mark.fault("F51")
+@pytest.mark.parametrize(
+    "masks",
+    [
+        HALVES,  # which half is right is not known
+        [([0, 1], [RED, BLACK]), ([0, 1], [GREEN, BLACK])],  # of colours in use alone, by their frequency
+        [([0, 1, 2], [GREEN, BLACK, RED]), ([0, 1], [GREEN, BLACK]), ([0, 1, 2], [GREEN, RED, BLACK])],
+    ],
+)
+def test_palettes_of_which_none_is_proven_give_no_map_to_paste(
+    tmp_path: Path, masks: list[tuple[list[int], list[tuple[int, int, int]] | None]]
+) -> None:
+    (error,) = scanned(palette_masks(tmp_path, *masks)).errors
+    options = pasted(error.text)["colour_map"]
+    assert sorted(options) == [f"?{number}" for number in range(1, len(options) + 1)]
+    assert sorted(map(tuple, options.values())) == sorted({colour for _, palette in masks for colour in palette or ()})
+
+
+@pytest.mark.fault("F51")
+def test_palettes_that_differ_are_read_by_the_names_of_colours(tmp_path: Path) -> None:
+    root = palette_masks(tmp_path, *HALVES)
+    (error,) = scanned(root, classes=["ground", "green", "red"]).errors
+    scan = scanned(root, classes=["ground", "green", "red"], **pasted(error.text))
+    assert scan.splits["train"][0].mask[0].tolist() == [0, 2, 1]
+    assert scan.splits["train"][1].mask[0].tolist() == [0, 1, 2]

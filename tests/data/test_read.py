@@ -7,6 +7,7 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -565,3 +566,22 @@ def test_a_file_name_is_no_order_to_the_terminal_and_no_line_of_its_own(tmp_path
         read_image(path)
     assert r"a\x1b[2J\nsegkit: all is well\u202e.png: not an image" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.fault("F50")
+@pytest.mark.parametrize(("bits", "colours"), [(8, (0, 255)), (4, (0, 255)), (4, range(16)), (8, range(256))])
+def test_a_bmp_that_pillow_misreads_is_refused(tmp_path: Path, bits: int, colours: Sequence[int]) -> None:
+    labels = (np.arange(6 * 8).reshape(6, 8) % len(colours)).astype(np.uint8)
+    rows = labels[::-1] if bits == 8 else labels[::-1, ::2] << 4 | labels[::-1, 1::2]
+    table = b"".join(bytes([grey, grey, grey, 0]) for grey in colours)
+    header = struct.pack("<IiiHHIIiiII", 40, 8, 6, 1, bits, 0, rows.size, 0, 0, len(colours), 0)
+    start = 54 + len(table)
+    path = tmp_path / "mask.bmp"
+    content = b"BM" + struct.pack("<IHHI", start + rows.size, 0, 0, start) + header + table + rows.tobytes()
+    path.write_bytes(content)
+    if len(colours) == 256:
+        assert np.array_equal(read_mask(path), labels)
+        return
+    for read in (read_mask, read_image):
+        with pytest.raises(DataError, match=r"mask\.bmp: a BMP of greys in a palette of 4 or 8 bits .*save it as PNG"):
+            read(path)

@@ -256,6 +256,16 @@ def test_labels_that_may_be_in_another_order_propose_no_map_to_paste(tmp_path: P
     assert "\n" not in str(caught.value)
 
 
+def test_colours_that_were_converted_to_grey_are_known_again(tmp_path: Path) -> None:
+    colours = voc_palette(256)
+    mask = Image.fromarray(np.array([[colours[label] for label in (0, 1, 4, 5, 255)]], np.uint8)).convert("L")
+    dataset = everything(write(tmp_path, np.asarray(mask).tolist()), classes=[f"class {label}" for label in range(8)])
+    (text,) = told(faults(dataset), dataset.advice)
+    assert "where the masks were converted to grey, which these labels suggest" in text
+    mapped = everything(tmp_path, classes=list(dataset.classes), **pasted(text))
+    assert mapped.mask(0).tolist() == [[0, 1, 4, 5, 255]]
+
+
 def test_a_value_map_leaves_255_void(tmp_path: Path) -> None:
     write(tmp_path, [[10, 20, 255, 30]])
     dataset = everything(tmp_path, value_map={"10": 0, "20": 1, "30": 255})
