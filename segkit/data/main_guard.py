@@ -24,7 +24,8 @@ def refuse_unguarded(workers: int | str) -> None:
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # true while a new process runs the script
         raise ConfigError(f"a process that loads data runs the script that has started it, and calls segkit: {GUARD}")
-    method = multiprocessing.get_context().get_start_method()
+    # asked so that it stays to be set: multiprocessing refuses that once a context was made
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     if workers in (0, "auto") or method == "fork":
         return
     frame: FrameType | None = sys._getframe()

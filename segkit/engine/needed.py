@@ -22,11 +22,11 @@ from segkit.engine.job import Job
 from segkit.engine.precision import Precision
 from segkit.engine.world import World
 from segkit.errors import ConfigError
+from segkit.inference.tiles import WHOLE
 
 _SIDES = (64, 96)  # pixels of the small batches, of two images: networks halve their resolution up to 5 times
 _A_PIXEL = 16 << 10  # bytes; a network needs less for a pixel of a batch, so that most runs need no look
 _SCORING = 0.3  # of what a step needs for as many pixels; measured were 0.28 to 0.44
-_SEEN_AT_ONCE = 2048 * 2048  # pixels; larger images are scored in tiles
 _STATES = {"adamw": 2, "muon": 2, "sgd": 1}  # numbers that an optimizer keeps for each weight, at most
 _CGROUP = Path("/sys/fs/cgroup")
 _GIB = 1 << 30
@@ -99,7 +99,7 @@ def _shown(scan: Scan, split: str, job: Job) -> int:
     """Pixels that are scored at once, at most: those of a batch that are of one size, of large images a part."""
     sizes = Counter(resized_size(*facts.size, job.data.resize) for facts in scan.facts[split])
     batch = job.train.batch_size
-    return max((min(h * w, _SEEN_AT_ONCE) * min(batch, images) for (h, w), images in sizes.items()), default=0)
+    return max((min(h * w, WHOLE) * min(batch, images) for (h, w), images in sizes.items()), default=0)
 
 
 def _line(job: Job, precision: Precision, classes: int) -> tuple[float, float]:

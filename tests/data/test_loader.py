@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import signal
 import sys
@@ -13,6 +14,7 @@ import torch
 import segkit
 from segkit.data.loader import Draws, collate_evaluation, training_loader
 from segkit.data.loader import _begin as begin
+from segkit.data.main_guard import refuse_unguarded
 from segkit.data.order import BatchOrder, Stream
 from segkit.data.resize import mask_at, resized, resized_size
 from segkit.data.sample import Sample
@@ -186,3 +188,9 @@ def test_what_a_process_that_is_started_anew_is_given_is_the_same_there() -> Non
     assert torch.equal(there.image, batch.image)
     assert torch.equal(there.mask, batch.mask)
     assert there.names == batch.names
+
+
+def test_the_start_method_of_processes_is_not_fixed_by_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing.context._default_context, "_actual_context", None)
+    refuse_unguarded(2)
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0])  # raises where it was made already
