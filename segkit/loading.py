@@ -7,14 +7,14 @@ components: a folder from a stranger can choose between them, but cannot bring c
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segkit.build import create
-from segkit.data.normalise import MEAN, STD, Normalisation
+from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL
 from segkit.engine import checkpoint
 from segkit.engine.folder import no_run, read_json, runs_in
@@ -31,7 +31,6 @@ _Byte = Annotated[int, pydantic.Field(ge=0, le=255)]  # masks are uint8, colours
 
 _Label = Annotated[int, pydantic.Field(ge=LOWEST_LABEL, le=HIGHEST_LABEL)]
 
-_Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
 _Factor = Annotated[float, pydantic.Field(gt=0, le=8)]  # as in [data]
 
 
@@ -40,14 +39,6 @@ class _Model(pydantic.BaseModel):
     options: dict[str, Any] = {}
     distribution: str = ""
     version: str = ""
-
-
-class _Normalisation(pydantic.BaseModel):
-    """ImageNet's in a folder that is older than the entry."""
-
-    mean: tuple[pydantic.FiniteFloat, pydantic.FiniteFloat, pydantic.FiniteFloat] = MEAN
-    std: tuple[_Positive, _Positive, _Positive] = STD
-    dtype: Literal["uint8", "float32"] = "uint8"
 
 
 class _Facts(pydantic.BaseModel):
@@ -62,7 +53,7 @@ class _Facts(pydantic.BaseModel):
     stored: list[list[_Label]] | list[list[tuple[_Byte, _Byte, _Byte]]] | None = None
     resize: _Factor | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     crop: pydantic.PositiveInt | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
-    normalisation: _Normalisation = _Normalisation()
+    normalisation: Normalisation = IMAGENET  # where a folder is older than the entry
 
 
 def load(
@@ -98,7 +89,7 @@ def load(
         stored=facts.stored,
         resize=facts.resize,
         crop=facts.crop,
-        normalisation=Normalisation(**facts.normalisation.model_dump()),
+        normalisation=facts.normalisation,
     )
 
 

@@ -31,11 +31,18 @@ class Normalisation:
         mean: of each channel; of uint8 images as they are scaled to 0..1, of float32 images as they are stored.
         std: likewise.
         dtype: of the images: ``uint8``, or ``float32`` of more than 8 bits a channel.
+
+    Raises:
+        ValueError: not three finite means and three deviations above 0.
     """
 
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     dtype: Literal["uint8", "float32"] = "uint8"
+
+    def __post_init__(self) -> None:
+        if not (len(self.mean) == len(self.std) == 3 and min(self.std) > 0 and np.isfinite(self.mean + self.std).all()):
+            raise ValueError("needed are three finite means and three deviations above 0")
 
     @property
     def fill(self) -> tuple[float, ...]:
@@ -83,15 +90,12 @@ def normalisation_of(model: nn.Module, train: Sequence[Facts]) -> Normalisation:
     if asked is None or isinstance(asked, nn.Module):  # a layer of somebody's may be called so
         return IMAGENET
     try:
-        (r, g, b), (red, green, blue) = (map(float, asked[key]) for key in ("mean", "std"))
-        if min(red, green, blue) > 0 and all(map(math.isfinite, (r, g, b, red, green, blue))):
-            return Normalisation((r, g, b), (red, green, blue))
-    except (TypeError, ValueError, KeyError):
-        pass
-    raise ModelError(
-        f"normalisation of {type(model).__name__} is {asked!r:.200}; expected is {{'mean': [r, g, b], "
-        "'std': [r, g, b]} of RGB scaled to 0..1, the deviations above 0"
-    )
+        return Normalisation(*(tuple(map(float, asked[key])) for key in ("mean", "std")))  # type: ignore[arg-type]
+    except (TypeError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"normalisation of {type(model).__name__} is {asked!r:.200}; expected is {{'mean': [r, g, b], "
+            "'std': [r, g, b]} of RGB scaled to 0..1, the deviations above 0"
+        ) from error
 
 
 def measured(train: Sequence[Facts]) -> Normalisation:
@@ -112,7 +116,7 @@ def _statistics(how: Normalisation, device: torch.device) -> tuple[Tensor, Tenso
 
 
 @functools.cache
-def mean_pixel(device: torch.device, how: Normalisation = IMAGENET) -> Tensor:
+def mean_pixel(device: torch.device, how: Normalisation) -> Tensor:
     """:attr:`Normalisation.fill` ``[3,1,1]``, of the images' type; kept, likewise."""
     return torch.tensor(how.fill, dtype=getattr(torch, how.dtype), device=device).view(3, 1, 1)
 

@@ -75,7 +75,7 @@ def logits_at(
     batch: Batch,
     precision: Precision,
     size: Sequence[int],
-    normalisation: Normalisation = IMAGENET,
+    normalisation: Normalisation,
 ) -> Tensor:
     """float32 logits ``[B,C,H,W]`` of a batch at ``size = (H, W)``; bilinear where the image had another size."""
     images = normalise(batch.image, how=normalisation)  # [B,3,h,w]
@@ -92,9 +92,9 @@ def logits_as_predicted(
     batch: Batch,
     precision: Precision,
     classes: int,
-    resize: Resize = None,
-    crop: int | Sequence[int] | None = None,
-    normalisation: Normalisation = IMAGENET,
+    resize: Resize,
+    crop: int | Sequence[int] | None,
+    normalisation: Normalisation,
 ) -> Tensor:
     """float32 logits ``[B,C,H,W]`` of a batch at its masks' size, the same that a prediction compares.
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from segkit.data.loader import collate_evaluation
-from segkit.data.normalise import IMAGENET, Normalisation
+from segkit.data.normalise import Normalisation
 from segkit.data.pictures import panel
 from segkit.data.resize import Resize, resized
 from segkit.data.rgb import for_the_eye
@@ -29,8 +29,8 @@ def panels(
     indices: Sequence[int],
     precision: Precision,
     resize: Resize,
-    crop: int | Sequence[int] | None = None,
-    normalisation: Normalisation = IMAGENET,
+    crop: int | Sequence[int] | None,
+    normalisation: Normalisation,
 ) -> list[Image.Image]:
     """What a model predicts for some samples of a dataset, a row of pictures each."""
     rows = []

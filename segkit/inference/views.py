@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from segkit.data.batch import Batch
-from segkit.data.normalise import IMAGENET, Normalisation
+from segkit.data.normalise import Normalisation
 from segkit.data.resize import Span
 from segkit.engine.evaluate import logits_at
 from segkit.engine.precision import Precision
@@ -45,7 +45,7 @@ class Views:
         size: Size,
         seen: Size,
         options: Options,
-        normalisation: Normalisation = IMAGENET,
+        normalisation: Normalisation,
     ) -> None:
         self.model, self.precision, self.classes, self.normalisation = model, precision, classes, normalisation
         self.source, self.size, self.seen = source, size, seen
