@@ -206,18 +206,20 @@ def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) 
 def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]) -> list[Finding]:
     """What is odd about the pictures of a data set."""
     found = []
-    first: dict[str, tuple[str, int]] = {}
+    files: dict[str, list[str]] = {}
     for split, those in facts.items():
         for index, each in enumerate(those):
-            first.setdefault(each.dtype, (split, index))
-    if len(first) > 1:
-        one, other = (_file(splits[split], facts[split][i], i) for split, i in (first["uint8"], first["float32"]))
+            files.setdefault(each.dtype, []).append(_file(splits[split], each, index))
+    if len(files) > 1:
+        fewer, more = sorted(files.values(), key=len)
+        kind = "8 bits" if fewer is files["uint8"] else "more"
         text = (
-            f"images of 8 bits a channel beside images of more: {one} and {other}; values of the one mean nothing "
-            "beside the other's: save all images alike"
+            f"images of 8 bits a channel beside images of more: {kind} have {len(fewer)} of {len(fewer) + len(more)}, "
+            f"{first_few(fewer)}, and others not, as {more[0]}; values of the one mean nothing beside the other's: "
+            "save all images alike"
         )
-        found.append(Finding("mixed_depth", "error", ", ".join(facts), text, (one, other)))
-    elif "float32" in first:
+        found.append(Finding("mixed_depth", "error", ", ".join(facts), text, tuple(fewer)))
+    elif "float32" in files:
         found += _of_ranges(facts)
     found += _of_white_zeros(facts, splits)
     every = [each for those in facts.values() for each in those]

@@ -80,7 +80,9 @@ class Scan:
         """
         if self.errors:
             hint = [SKIP] if any(finding.of_file for finding in self.errors) else []
-            raise LabelError("\n".join([*map(str, self.errors), *hint]))
+            empty = any(finding.kind == "empty_split" for finding in self.errors)
+            why = [finding for finding in self.warnings if finding.of_file and empty]  # what was left out
+            raise LabelError("\n".join([*map(str, [*why, *self.errors]), *hint]))
 
 
 def scan_splits(

@@ -163,7 +163,10 @@ def test_unusable_samples_can_be_skipped_and_are_listed(root: Path, check: Check
     assert scan.counts("train").images.tolist() == [5, 5, 5]
     for path in (root / "images" / "val").iterdir():
         path.write_bytes(b"")
-    assert "val: not one image that can be used" in texts(check(on_bad="skip"))
+    scan = check(on_bad="skip")
+    assert "val: not one image that can be used" in texts(scan)
+    with pytest.raises(LabelError, match=r"left out: .*\n(?s:.*)val: not one image that can be used"):  # and why
+        scan.refuse_errors()
 
 
 def test_the_same_picture_in_two_splits_stops_the_run_unless_it_is_meant(root: Path, check: Check) -> None:
@@ -314,7 +317,8 @@ def test_images_of_8_and_of_more_bits_in_one_data_set_are_refused_by_name(root: 
     scan = check()
     assert [finding.kind for finding in scan.errors] == ["mixed_depth"]
     message = (
-        r"images of 8 bits a channel beside images of more: .*train0\.png and .*val1\.png; .* save all images alike"
+        r"images of 8 bits a channel beside images of more: more have 1 of 12, .*val1\.png, and others not, as "
+        r".*train0\.png; .* save all images alike"
     )
     with pytest.raises(LabelError, match=message):
         scan.refuse_errors()
