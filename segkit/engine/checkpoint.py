@@ -7,7 +7,7 @@ import os
 import pickle
 import shutil
 import zipfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -180,8 +180,8 @@ def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
         CheckpointError: the weights are another model's; missing, unexpected and mismatched keys are listed.
     """
     expected = model.state_dict()
-    own = {plain_key(key): key for key in expected}
-    weights = {own.get(plain_key(key), key): value for key, value in weights.items()}
+    own = {plain: key for key, plain in plain_keys(expected).items()}
+    weights = {own.get(plain, key): weights[key] for key, plain in plain_keys(weights).items()}
     odd = [key for key, value in weights.items() if not is_dense(value)]
     if odd:
         raise CheckpointError(f"{place} holds other values than tensors: {first_few(odd, 3)}")
@@ -199,9 +199,13 @@ def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
     model.load_state_dict(weights)
 
 
-def plain_key(key: str) -> str:
-    """A tensor's name without what torch.compile and DataParallel put into it."""
-    return key.replace("_orig_mod.", "").removeprefix("module.")
+def plain_keys(keys: Iterable[str]) -> dict[str, str]:
+    """The names of a model's tensors, each with it without what torch.compile and DataParallel put into all of them."""
+    found = {key: key.replace("_orig_mod.", "") for key in keys}
+    wrapped = all(
+        plain.startswith("module.") for plain in found.values()
+    )  # else a layer of the model's own is called so
+    return {key: plain.removeprefix("module.") for key, plain in found.items()} if wrapped else found
 
 
 def _sync_folder(folder: Path) -> None:

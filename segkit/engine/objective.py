@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segkit.engine.shared_pass import shared_pass
+from segkit.engine.world import is_lost
 from segkit.errors import ConfigError, ModelError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -44,8 +45,8 @@ class Objective(nn.Module):
         try:
             return _scalar(name, loss(logits, target))
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
-            if re.search(r"CUDA|CUBLAS|CUDNN|memory", str(error)) or isinstance(error, torch.OutOfMemoryError):
-                raise  # no fault of the loss: see segkit.engine.trouble
+            if re.search(r"CUDA|CUBLAS|CUDNN|memory", str(error)) or is_lost(error):
+                raise  # no fault of the loss: see segkit.engine.trouble, and world where its sums reach over processes
             advice = (
                 "a dataset's ignore_index marks void pixels, which a loss leaves out: "
                 "torch.nn.CrossEntropyLoss(ignore_index=255)"

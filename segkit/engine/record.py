@@ -13,7 +13,7 @@ from torch import nn
 
 from segkit.data.scan import Scan
 from segkit.data.subset import whole_of
-from segkit.engine.checkpoint import plain_key, write_atomically
+from segkit.engine.checkpoint import plain_keys, write_atomically
 from segkit.engine.events import Result
 from segkit.engine.folder import write_json
 from segkit.engine.images import Images
@@ -56,8 +56,8 @@ def contents(scan: Scan) -> dict[str, Any]:
 def write_model(model: nn.Module, folder: Path) -> None:
     """Write the weights as ``model.safetensors``."""
     # safetensors takes neither channels_last nor weights that two layers share
-    kept = {plain_key(key): value for key, value in model.state_dict().items()}
-    weights = {key: value.clone(memory_format=torch.contiguous_format) for key, value in kept.items()}
+    kept, layout = model.state_dict(), torch.contiguous_format
+    weights = {plain: kept[key].clone(memory_format=layout) for key, plain in plain_keys(kept).items()}
     content = safetensors_bytes(weights, {"format": "pt"})
     write_atomically(folder / "model.safetensors", lambda file: file.write(content), needed=len(content))
 

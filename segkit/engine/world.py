@@ -156,7 +156,7 @@ def joined(device: str) -> Iterator[World]:
         if "EADDRINUSE" in str(error):
             port = os.environ.get("MASTER_PORT")
             raise TrainingError(f"MASTER_PORT={port} is in use; give torchrun another --master-port") from error
-        if not isinstance(error, dist.DistError) and not any(word in str(error) for word in _LOST):
+        if not is_lost(error):
             raise
         closed = re.search(r"Connection (closed|reset) by peer( \[[^]]*\])?", str(error))
         reason = closed.group() if closed else (str(error).splitlines() or [""])[0]
@@ -166,6 +166,11 @@ def joined(device: str) -> Iterator[World]:
     gc.collect()
     dist.destroy_process_group()
     gc.collect()
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether it says that another process has ended or cannot be reached."""
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST)
 
 
 def _numbers() -> dict[str, int]:

@@ -631,6 +631,24 @@ def test_a_compiled_model_is_kept_as_the_one_it_is_made_of(make_job: MakeJob, ti
     assert not any("_orig_mod" in key for key in kept)
 
 
+def test_a_layer_called_module_keeps_its_name(make_job: MakeJob) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module, self.weight = nn.Conv2d(3, 2, 1), nn.Parameter(torch.ones(2, 1, 1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.module(images) * self.weight
+
+    job = make_job(epochs=1, fields={"model": Net()})
+    train_and_evaluate(job)
+    kept = load_file(job.folder / "model.safetensors")
+    assert same(dict(job.model.state_dict()), kept)
+    again = Net()
+    checkpoint.load_weights(again, kept, "model.safetensors")
+    assert same(dict(again.state_dict()), kept)
+
+
 def test_a_metric_cannot_replace_a_score(make_job: MakeJob) -> None:
     class Liar:
         def update(self, logits: torch.Tensor, target: torch.Tensor) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import DistError
 
 from segkit.compose import after_restart
 from segkit.engine.global_batch import global_rows, global_sum, one_batch
+from segkit.engine.objective import as_objective
 from segkit.engine.world import World, joined, launcher
 
 
@@ -44,6 +46,18 @@ def test_a_job_that_is_started_again_goes_on_by_its_id(tmp_path: Path, monkeypat
     assert after_restart(tmp_path, False, False) == (False, False)  # is refused, as any finished run
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-18")
     assert after_restart(tmp_path, False, False) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("[pair.cc:547] Connection closed by peer [127.0.0.1]:5"), DistError("x")]
+)
+def test_a_process_that_is_lost_while_a_loss_is_summed_is_not_the_losss_fault(error: Exception) -> None:
+    def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        as_objective(loss)(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64))
+    assert caught.value is error
 
 
 def test_one_process_is_a_world_in_which_nothing_is_exchanged() -> None:
