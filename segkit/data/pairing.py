@@ -82,7 +82,7 @@ def _picture_files(folder: Path, read: Collection[Path]) -> list[Path]:
     """The pictures in a folder; what else lies there is told, but for folders that are ``read`` too."""
     if not folder.is_dir():
         state = "is a file" if folder.exists() else "does not exist"
-        advice = "Set the dataset's root to where the data lies"
+        advice = "Name the folder that is meant, or set the dataset's root to where the data lies"
         if folder.parent.is_dir() and any(path.suffix.lower() in SUFFIXES for path in folder.parent.iterdir()):
             advice = (
                 f"Images and masks are divided into folders alike: move the files that lie in {folder.parent} there"

@@ -404,7 +404,7 @@ def test_a_jpeg_mask_and_a_missing_mask_are_named(sample: Path) -> None:
 
 
 def test_a_root_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"images does not exist; .* Set the dataset's root"):
+    with pytest.raises(DataError, match=r"images does not exist; .* set the dataset's root"):
         FolderDataset(tmp_path / "nowhere", "train", ["a", "b"])
 
 
