@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from segkit.data.samples import Samples
 from segkit.data.scan import Scan
 from segkit.data.source import Source
 from segkit.data.store import bytes_of, can_be_stored, stored
+from segkit.engine import needed as host
 from segkit.engine.job import Job
 from segkit.engine.world import World
 from segkit.errors import ConfigError, WriteError
@@ -151,16 +151,13 @@ def _worth_a_file(samples: Samples, sizes: Sequence[tuple[int, int]]) -> bool:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the card; of a CPU, all that the machine has."""
+    """Bytes that are free on the card, or of a CPU."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
 
 
 def memory() -> int:
-    """Bytes of memory that the machine has; plenty where it does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 1 << 40
+    """Bytes that this process may still take of the machine or its container; plenty where that is not known."""
+    return host.free_memory() or 1 << 40
 
 
 def _gigabytes(count: float) -> str:
