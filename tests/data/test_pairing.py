@@ -254,7 +254,7 @@ def test_missing_and_empty_folders_say_what_is_there(tmp_path: Path) -> None:
     empty(tmp_path / "data" / "pictures")
     with pytest.raises(
         DataError,
-        match=r"images does not exist; .*data holds the folders pictures\. Name the folder that is meant, or set the dataset's root",
+        match=r"images does not exist; .*data holds the folders pictures\. Name the folder that is meant",
     ):
         pair_by_stem(tmp_path / "data" / "images", tmp_path / "data" / "masks")
     with pytest.raises(DataError, match=r"does not exist; .*pictures holds no folders"):
