@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ class Facts(NamedTuple):
         drawn: stored label -> the colour, uint8 ``[3]``, in which the mask's palette draws it.
         dtype: of the image, ``uint8`` or ``float32``.
         channels: float64 ``[C,2]``, mean and variance of each channel of a float32 image; none of others.
+        mark: a value of a float32 image far from all its others, as -9999 for no data; NaN where there is none.
         constant: whether all pixels of the image are the same.
         turned: whether the files of image and mask, of the same shape, say that they are to be turned differently.
         white_is_zero: whether the mask is a TIFF whose 0 viewers show as white.
@@ -45,6 +47,7 @@ class Facts(NamedTuple):
     drawn: dict[int, NDArray[np.uint8]]
     dtype: str
     channels: NDArray[np.float64]
+    mark: float
     constant: bool
     turned: bool
     white_is_zero: bool
@@ -87,6 +90,7 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
         drawn={label: np.array(colour, np.uint8) for label, colour in drawn.items()},
         dtype=str(image.dtype),
         channels=moments(image) if image.dtype == np.float32 else np.empty((0, 2)),
+        mark=_mark(image[0]) if image.dtype == np.float32 else math.nan,
         constant=bool((image == image[:, :1, :1]).all()),
         turned=len(files) == 2 and are_turned_apart(*files),
         white_is_zero=len(files) == 2 and bool((held := contents(files[1])) and held.white_is_zero),
@@ -101,6 +105,17 @@ def moments(image: NDArray[Any]) -> NDArray[np.float64]:
         for channel, mean in zip(image, means, strict=True)
     ]
     return np.stack([means, np.array(squares) / image[0].size], axis=1)
+
+
+def _mark(channel: NDArray[Any]) -> float:
+    """The least or the largest value where it is a thousandth of the pixels and further away than the others' range."""
+    least, largest = channel.min(), channel.max()
+    for mark, others in ((least, channel[channel > least]), (largest, channel[channel < largest])):
+        if 0.5 * channel.size < others.size < 0.999 * channel.size:
+            low, high = float(others.min()), float(others.max())
+            if max(low - float(mark), float(mark) - high) > high - low > 0:
+                return float(mark)
+    return math.nan
 
 
 def _fault(dataset: Dataset, index: int, split: str, error: BaseException) -> Fault:

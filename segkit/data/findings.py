@@ -223,6 +223,15 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
         found += _of_ranges(facts)
     found += _of_white_zeros(facts, splits)
     every = [each for those in facts.values() for each in those]
+    marked = tuple(each.name for each in every if not math.isnan(each.mark))
+    if marked:
+        values = sorted({each.mark for each in every if not math.isnan(each.mark)})
+        text = (
+            f"{_of(marked, every)} hold a value far from all their others, as {first_few([f'{v:g}' for v in values])}: "
+            f"{first_few(marked)}; where it marks pixels without data, the network sees little else beside it: put the "
+            "mean of the others there, or leave these images out"
+        )
+        found.append(Finding("no_data", "warning", ", ".join(facts), text, marked))
     turned = tuple(each.name for each in every if each.turned)
     if turned:
         text = (

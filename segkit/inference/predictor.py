@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from segkit.data.facts import moments
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.read import MAX_PIXELS, read_image
 from segkit.data.resize import Resize, resized_part, resized_size
@@ -205,7 +207,8 @@ class Predictor:
         Raises:
             DataError: the file cannot be read, the array is no image, or it is of another depth.
         """
-        name = str(image) if isinstance(image, str | Path) else "the image"
+        of_file = isinstance(image, str | Path)
+        name = str(image) if of_file else "the image"
         if isinstance(image, str | Path):
             image = read_image(image, MOST_PIXELS)
         elif isinstance(image, Image.Image):
@@ -216,6 +219,9 @@ class Predictor:
             wanted = self.normalisation.dtype
             raise DataError(f"an image is RGB, {wanted} [H,W,3]; this one is {image.dtype} {list(image.shape)}")
         self.refuse_other_depth(str(image.dtype), name)
+        if of_file and image.dtype == np.float32 and self.normalisation.is_far(moments(image.transpose(2, 0, 1))):
+            text = "its values are of another range than those the model was trained on, perhaps of another unit"
+            warnings.warn(f"{name}: {text}", stacklevel=3)
         image = np.ascontiguousarray(image)
         # torch warns of what it must not change
         return torch.from_numpy(image if image.flags.writeable else image.copy())

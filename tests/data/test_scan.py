@@ -662,3 +662,24 @@ def test_a_single_class_is_told(root: Path, check: Check) -> None:
     text = "train: 'first' is the only class, so every prediction is right and nothing can be learned"
     assert [str(each)[: len(text)] for each in found] == [text]
     assert '; the background is a class too: classes = ["background", "first"]' in texts(check(("first",)))
+
+
+@pytest.mark.fault("F50")
+@pytest.mark.parametrize(
+    ("mark", "share", "warned"), [(-9999.0, 9, True), (65535.0, 9, True), (0.0, 9, False), (9e4, 1, False)]
+)
+def test_values_that_mark_pixels_without_data_are_told(
+    root: Path, check: Check, mark: float, share: int, warned: bool
+) -> None:
+    random = np.random.default_rng(0)
+    for path in sorted((root / "images").rglob("*.png")):
+        values = random.uniform(300, 900, (30, 40)).astype(np.float32)
+        if path.stem == "train1":
+            values.flat[:share] = mark
+        Image.fromarray(values).save(path.with_suffix(".tif"))
+        path.unlink()
+    for _ in range(2):  # the second time from the cache
+        found = [finding for finding in check().findings if finding.kind == "no_data"]
+        assert [(each.severity, each.files) for each in found] == ([("warning", ("train1",))] if warned else [])
+    if warned:
+        assert f"1 of 12 images hold a value far from all their others, as {mark:g}: train1" in found[0].text

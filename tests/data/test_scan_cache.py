@@ -182,6 +182,7 @@ def test_what_is_kept_comes_back_as_it_was() -> None:
             drawn={-1: np.array([255, 0, 0], np.uint8)} if number else {},
             dtype="float32" if number else "uint8",
             channels=np.full((3 * number, 2), 1e9 + number),
+            mark=-9999.0 * number,
             constant=bool(number),
             turned=not number,
             white_is_zero=bool(number),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,10 @@ def test_images_of_another_unit_are_told_where_they_are_predicted(
             Image.fromarray(values).save(tmp_path / place / f"{index}.tif")
         capsys.readouterr()
         assert main(["predict", str(tmp_path / "run"), str(tmp_path / place), "--out", str(tmp_path / "out")]) == 0
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            segkit.load(tmp_path / "run", device="cpu").predict(tmp_path / place / "0.tif")
+        assert [str(each.message).count("values are of another range") for each in caught] == [1] * bool(told)
         out = capsys.readouterr().out
         assert (told in out) if told else ("another range" not in out)
 
