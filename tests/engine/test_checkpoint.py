@@ -26,6 +26,7 @@ def test_what_is_saved_is_loaded_and_the_one_before_is_kept(tmp_path: Path) -> N
     assert sorted(file.name for file in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
 
 
+@pytest.mark.fault("F04")
 def test_a_flipped_byte_is_found_and_the_previous_one_is_used(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     for step in (1, 2):
@@ -106,6 +107,7 @@ def test_what_the_disk_did_not_keep_takes_nobodys_place(tmp_path: Path, monkeypa
     assert sorted(file.name for file in tmp_path.iterdir()) == ["last.pt"]
 
 
+@pytest.mark.fault("F05")
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04 cut"])
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "last.pt"
@@ -117,6 +119,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: b
         checkpoint.load_last(tmp_path, ())
 
 
+@pytest.mark.fault("F06")
 def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self):
@@ -133,6 +136,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> 
     assert not (tmp_path / "boom").exists()
 
 
+@pytest.mark.fault("F17")
 def test_nothing_to_resume_says_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nothing to resume"):
         checkpoint.load_last(tmp_path, ())
@@ -149,6 +153,7 @@ def test_weights_of_another_model_are_listed() -> None:
     assert "weight (5, 3) for (4, 3)" in message
 
 
+@pytest.mark.fault("F02")
 def test_a_full_disk_leaves_the_old_checkpoint_intact(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     checkpoint.write_atomically(path, lambda file: torch.save({"format": checkpoint.FORMAT, "step": 1}, file))
