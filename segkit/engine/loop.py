@@ -274,7 +274,9 @@ class Loop:
                 with one_batch(self.world, None if share is None else Part(whole, share)):
                     loss, terms = self._forward.loss(logits, target)  # outside autocast: float32
                 if not loss.requires_grad:
-                    raise ModelError(INDEPENDENT)
+                    if (target != self.ignore_index).any():
+                        raise ModelError(INDEPENDENT)
+                    loss = loss + logits.flatten()[:0].sum()  # a constant, where all is void: its gradient is 0
                 values = torch.cat([loss.view(1), terms])
                 if share is not None:
                     values = torch.where(share > 0, values * share, 0.0)  # NaN, where a loss cannot do without labels
