@@ -235,10 +235,10 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
     turned = tuple(each.name for each in every if each.turned)
     if turned:
         text = (
-            f"{_of(turned, every)} and their masks are turned differently by their EXIF orientation, mostly the image "
-            f"alone: {first_few(turned)}; if the masks were drawn on the pixels as they are stored, they do not fit: "
-            "take the orientation out of images and masks (exiftool -Orientation= FILES); if they were drawn on the "
-            "upright images, all is well"
+            f"{_of(turned, every)} and their masks are turned differently by their EXIF orientation, which one of the "
+            f"two may lack: {first_few(turned)}; if the masks were drawn on the pixels as they are stored, they do not "
+            "fit: take the orientation out of images and masks (exiftool -Orientation= FILES); if they were drawn on "
+            "the upright images, all is well"
         )
         found.append(Finding("turned_image", "warning", ", ".join(facts), text, turned))
     for split, those in facts.items():
