@@ -71,7 +71,7 @@ def parse(text: str, place: str) -> ClassFile:
     matches = max(
         ([re.fullmatch(form, row) for row in rows] for form in _FORMS), key=lambda those: sum(map(bool, those))
     )
-    if _are_numbered(numbered := [re.fullmatch(rf"{_NAME}\s+{_LABEL}", row) for row in rows]):
+    if not all(matches) and _are_numbered(numbered := [re.fullmatch(rf"{_NAME}\s+{_LABEL}", row) for row in rows]):
         matches = numbered
     found = [match.groupdict() for match in matches if match]
     if rows and len(found) == len(rows) and _is_table(found):

@@ -13,10 +13,10 @@ import numpy as np
 from segkit.data.files import PairedFiles
 from segkit.data.pairing import SUFFIXES, pair_by_stem
 from segkit.data.palette import voc_palette
-from segkit.data.read import read_mask
+from segkit.data.read import holds_colours, read_mask
 from segkit.data.split import SPLITS, check_fractions, split_by_fraction
 from segkit.data.text import composed, read_text
-from segkit.errors import ConfigError, DataError, did_you_mean
+from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
 from segkit_folder import proposals, sample
 from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.layout import split_folders, tell_unread, without_unlabelled_test
@@ -156,16 +156,31 @@ def _read_classes(root: Path, file: str) -> ClassFile:
 
 
 def _colours_of_file(listed: ClassFile, folder: Path, suffix: str) -> dict[str, Sequence[int]] | None:
-    """The colours of a class file as a map, where some of the masks in a folder hold colours."""
+    """The colours of a class file as a map, where some of the masks in a folder hold these colours, or others."""
+    named: dict[str, Sequence[int]] = dict(zip(listed.names, listed.colours or (), strict=True))
+    indices = {(r, g, b): index for index, (r, g, b) in enumerate(named.values())}
     masks = [path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in SUFFIXES]
     masks = [path for path in masks if composed(path.stem).endswith(composed(suffix))]
     for mask in masks[:: max(1, len(masks) // 20)]:
-        try:
-            read_mask(mask)
-        except DataError as error:
-            if error.fault and error.fault.kind == "colours":
-                return dict(zip(listed.names, listed.colours or (), strict=True))
+        with suppress(DataError):  # told when it is read
+            if not holds_colours(mask):
+                continue
+            try:
+                if (read_mask(mask, indices) != indices.get((0, 0, 0), -1)).any():  # black may be label 0 as well
+                    return named
+            except LabelError:
+                if _is_of_colours(mask):
+                    return named
     return None
+
+
+def _is_of_colours(mask: Path) -> bool:
+    """Whether a mask's colours are no labels, stored as greys."""
+    try:
+        read_mask(mask)
+    except LabelError as error:
+        return error.fault is not None and error.fault.kind == "colours"
+    return False
 
 
 def _values(

@@ -161,6 +161,16 @@ def mask_palette(path: Path, most_pixels: int = MAX_PIXELS) -> list[tuple[int, i
     return None if colours is None else list(zip(colours[::3], colours[1::3], colours[2::3], strict=False))
 
 
+def holds_colours(path: Path) -> bool:
+    """Whether a mask stores red, green and blue, from the file's header.
+
+    Raises:
+        DataError: missing, empty, of another format or too large.
+    """
+    with _opened(path) as (image, _):
+        return image.mode in ("RGB", "RGBA")
+
+
 def image_size(path: str | Path, most_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) of the upright image, from the file's header alone.
 

@@ -146,6 +146,13 @@ def test_all_splits_are_read_as_the_first_one_though_their_colours_are_greys(tmp
     assert (train.mask(0).tolist(), val.mask(0).tolist()) == ([[0, 2]], [[0, 1]])  # white is no void
 
 
+@pytest.mark.parametrize("greys", [(0, 128, 255), (0, 255, 128), (0, 2, 1), (9, 0, 255)])
+def test_greys_that_a_class_file_has_as_colours_are_these_classes(tmp_path: Path, greys: tuple[int, ...]) -> None:
+    text = "".join(f"{name} {grey} {grey} {grey}\n" for name, grey in zip(NAMES, greys, strict=True))
+    assert folder(tmp_path, text, [[[grey] * 3 for grey in greys]]).mask(0).tolist() == [[0, 1, 2]]
+    assert folder(tmp_path, text, [[1, 0, 2]]).mask(0).tolist() == [[1, 0, 2]]  # one value a pixel is a label
+
+
 def test_the_labels_of_a_class_file_are_believed(tmp_path: Path) -> None:
     assert folder(tmp_path, "7 road\n8 sidewalk\n", [[7, 8, 255]]).mask(0).tolist() == [[0, 1, 255]]
     with pytest.raises(DataError, match=r"labels that are not allowed \(0: 1 pixels\); allowed are 7 -> 0, 8 -> 1"):
