@@ -139,7 +139,8 @@ def _fourth_fault(image: Image.Image, name: str, values: str, wide: bool) -> Fau
     what = "a fourth channel that varies" if image.mode == "RGBA" else "transparency that varies"
     advice = "read are grey and RGB, so it would be lost; if it means nothing, save the picture without it"
     if not wide:
-        advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE)'
+        advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE'
+        advice += ", lossless=True)" if image.format == "WEBP" else ")"
     return Fault("fourth_channel", name, what, f"{advice}; if the objects are in it, make it the picture", values)
 
 

@@ -298,3 +298,15 @@ def test_the_terminal_is_left_alone_by_libtiff(tmp_path: Path, capfd: pytest.Cap
     with pytest.raises(DataError, match=r"cut\.tif: damaged or cut short"):
         read_image(tmp_path / "cut.tif")
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_advised_for_transparency_loses_nothing_else(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 4), np.uint8)
+    for suffix, options in (("png", {}), ("tif", {}), ("webp", {"lossless": True, "exact": True})):
+        path = tmp_path / f"cat.{suffix}"
+        Image.fromarray(pixels).save(path, **options)
+        with pytest.raises(DataError) as caught:
+            read_image(path)
+        statement = str(caught.value).partition("in Python: ")[2].partition("; ")[0]
+        exec(statement, {"Image": Image, "FILE": path})
+        assert np.array_equal(read_image(path), pixels[..., :3])
