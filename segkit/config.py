@@ -136,7 +136,7 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
         # of a file "...toml" the run folder would be "runs/.."
         return path.stem if path.stem.strip(".") else "config", tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError as error:
-        near = [str(p) for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        near = [str(p) for p in path.parent.glob("*.toml") if p != path] if path.parent.is_dir() else []
         raise ConfigError(f"there is no config {path}{did_you_mean(str(path), near)}") from error
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"line (\d+)", str(error))

@@ -67,6 +67,8 @@ def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
         inside = _chosen(sorted(folder.iterdir()), others)
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+    if not inside and (folder / "run.json").exists():
+        raise DataError(f"{folder} is the folder of a run, not of images; the run comes first: RUN IMAGES --out DIR")
     if not inside:
         instead = f", and it holds {by_suffix(others)}" if others else ""
         raise DataError(f"{folder} holds no image; looked for {_suffixes()}{instead}")

@@ -29,21 +29,34 @@ def refuse_unguarded(workers: int | str) -> None:
     if workers in (0, "auto") or method == "fork":
         return
     frame: FrameType | None = sys._getframe()
-    while frame and not (frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__"):
+    while frame and not _is_script(frame):
         frame = frame.f_back
-    place = frame and frame.f_globals.get("__file__")
-    if frame and place and not _is_guarded(Path(place), frame.f_lineno):
-        raise ConfigError(
-            f"{place}, line {frame.f_lineno}: each process that loads data (workers={workers}) begins by running this "
-            f"script anew, as Python's start method is {method} here; {GUARD}"
-        )
+    if frame is None:
+        return
+    place, line = frame.f_globals["__file__"], frame.f_lineno
+    why = (
+        f"each process that loads data (workers={workers}) begins by running this script anew, as Python's start "
+        f"method is {method} here"
+    )
+    if not Path(place).is_file():  # it came from the standard input
+        raise ConfigError(f"{place}: {why}, and it is no file; save it as one, or set workers=0")
+    if not _is_guarded(Path(place), line):
+        raise ConfigError(f"{place}, line {line}: {why}; {GUARD}")
+
+
+def _is_script(frame: FrameType) -> bool:
+    """Whether a frame is that of the script itself, not of text that the script has executed."""
+    place = frame.f_globals.get("__file__")
+    if not place or frame.f_code.co_name != "<module>" or frame.f_globals.get("__name__") != "__main__":
+        return False
+    return Path(place).absolute() == Path(frame.f_code.co_filename).absolute()
 
 
 def _is_guarded(script: Path, line: int) -> bool:
-    """Whether an ``if`` that asks for ``__name__`` stands above a line; true where that cannot be told."""
+    """Whether a line stands within an ``if`` that asks for ``__name__``; true where that cannot be told."""
     try:
         nodes = ast.walk(ast.parse(script.read_bytes()))
     except (OSError, SyntaxError, ValueError):
         return True
-    tests = [node.test for node in nodes if isinstance(node, ast.If) and node.lineno <= line]
-    return any(isinstance(each, ast.Name) and each.id == "__name__" for test in tests for each in ast.walk(test))
+    around = [node for node in nodes if isinstance(node, ast.If) and node.lineno <= line <= (node.end_lineno or line)]
+    return any(isinstance(each, ast.Name) and each.id == "__name__" for node in around for each in ast.walk(node.test))

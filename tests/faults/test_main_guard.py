@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from segkit.data.main_guard import refuse_unguarded
+from segkit.errors import ConfigError
 
 pytestmark = pytest.mark.fault("F47")
 
@@ -42,6 +47,37 @@ def test_a_script_without_the_guard_is_told_before_anything_is_read(tmp_path: Pa
     assert f'start method is {method} here; put the call of segkit under `if __name__ == "__main__":`' in done.stderr
     assert done.stderr.count("Traceback") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "method", "told"),
+    [
+        ("{call}", "spawn", "script.py, line 1: "),
+        ("{call}", "fork", ""),
+        ('if __name__ == "__main__":\n    {call}', "spawn", ""),
+        ('if __name__ == "__main__":\n    pass\n{call}', "spawn", "script.py, line 3: "),
+        ('if __name__ == "__main__":\n    pass\n{call}', "forkserver", "script.py, line 3: "),
+        ('if __name__ != "__main__":\n    pass\nelse:\n    {call}', "spawn", ""),
+        ('if __name__ == "__main__":\n    exec("\\n\\n\\n{call}")', "spawn", ""),
+        ('exec("\\n\\n\\n{call}")', "spawn", "script.py, line 1: "),
+    ],
+)
+def test_the_call_itself_must_stand_within_the_guard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, method: str, told: str
+) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(script.format(call="refuse_unguarded(1)"))
+    monkeypatch.setattr(multiprocessing.get_context(), "get_start_method", lambda: method)
+    names = {"__name__": "__main__", "__file__": str(file), "refuse_unguarded": refuse_unguarded}
+    with pytest.raises(ConfigError, match=told) if told else contextlib.nullcontext():
+        exec(compile(file.read_text(), str(file), "exec"), names)
+
+
+def test_a_script_from_the_standard_input_is_no_file_that_a_process_could_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing.get_context(), "get_start_method", lambda: "spawn")
+    names = {"__name__": "__main__", "__file__": "<stdin>", "refuse_unguarded": refuse_unguarded}
+    with pytest.raises(ConfigError, match="it is no file; save it as one, or set workers=0"):
+        exec(compile("refuse_unguarded(1)", "<stdin>", "exec"), names)
 
 
 @pytest.mark.slow

@@ -189,6 +189,9 @@ def test_files_that_are_skipped_and_georeferences_that_are_lost_are_told(predict
     told = " ".join(capsys.readouterr().err.split())
     assert "holds no image; looked for" in told
     assert "and it holds 2 .jp2, 1 without an ending" in told
+    (folder / "run.json").write_text("{}")  # RUN and IMAGES in the wrong order
+    assert predict(folder) == 2
+    assert "is the folder of a run, not of images; the run comes first" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.fault("F50")
