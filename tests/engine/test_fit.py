@@ -628,6 +628,14 @@ def test_what_is_no_model_and_no_metric_is_refused_before_the_data_is_read(
         train_and_evaluate(make_job(fields=fields))
 
 
+def test_best_among_several_metrics_wants_a_name_of_its_own(make_job: MakeJob) -> None:
+    several = torchmetrics.MetricCollection({"accuracy": torchmetrics.Accuracy("multiclass", num_classes=2)})
+    with pytest.raises(
+        ConfigError, match=r'train\.best = "mine" is several metrics, accuracy; give the one that counts'
+    ):
+        train_and_evaluate(make_job(best="mine", fields={"metrics": {"mine": several}}))
+
+
 def test_a_compiled_model_is_kept_as_the_one_it_is_made_of(make_job: MakeJob, tiny_net: Any) -> None:
     job = make_job(epochs=1, fields={"model": torch.compile(tiny_net(), backend="eager")})
     train_and_evaluate(job)
