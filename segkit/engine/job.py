@@ -73,7 +73,7 @@ def check(job: Job) -> None:
     known = ("loss", *ALWAYS, *job.metrics)
     if job.train.best not in known:
         raise ConfigError(f'train.best = "{job.train.best}" is no score of this run; there are {", ".join(known)}')
-    best = job.metrics.get(job.train.best)
+    best: Any = job.metrics.get(job.train.best)
     if hasattr(best, "keys"):  # torchmetrics' MetricCollection
         raise ConfigError(
             f'train.best = "{job.train.best}" is several metrics, {", ".join(map(str, best.keys()))}; give the one '
