@@ -39,7 +39,8 @@ def extract(archive: Path, target: Path, *, most_bytes: int | None = None, most_
         _write(archive, work, archive.stat().st_size if most_bytes is None else most_bytes, most_members)
     except (OSError, ValueError, EOFError, tarfile.TarError) as error:
         shutil.rmtree(work, ignore_errors=True)
-        raise DownloadError(f"{archive}: not unpacked into {target}: {reason(error)}") from error
+        member = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        raise DownloadError(f"{archive}: not unpacked into {target}: {reason(error)}{member}") from error
     try:
         _merge(work, target)
     except OSError as error:

@@ -112,7 +112,7 @@ def looks_at_the_place(subject: Subject) -> None:
     Asked by a little noise on each quadrant in turn, of two untrained models: four of eight at least. The right ones
     come to seven or eight; a network whose features are mirrored to none, one that averages them over the image to two.
     """
-    found = [hit for seed in SEEDS for hit in places_found(subject, seed)]
+    found = [hit for seed in SEEDS for hit in _places_found(subject, seed)]
     require(
         sum(found) >= 4,
         f"of 8 parts of images that were changed, the logits of the same part changed most in {sum(found)}: forward "
@@ -120,7 +120,7 @@ def looks_at_the_place(subject: Subject) -> None:
     )
 
 
-def places_found(subject: Subject, seed: int) -> list[bool]:
+def _places_found(subject: Subject, seed: int) -> list[bool]:
     """Of one model, for each quadrant of an image whether the logits there are those that change most with it.
 
     The change is small, so that what a network knows of the whole image (pooling, gates) hardly moves. Where a quadrant

@@ -67,14 +67,14 @@ def test_the_call_itself_must_stand_within_the_guard(
 ) -> None:
     file = tmp_path / "script.py"
     file.write_text(script.format(call="refuse_unguarded(1)"))
-    monkeypatch.setattr(multiprocessing.get_context(), "get_start_method", lambda: method)
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: method)
     names = {"__name__": "__main__", "__file__": str(file), "refuse_unguarded": refuse_unguarded}
     with pytest.raises(ConfigError, match=told) if told else contextlib.nullcontext():
         exec(compile(file.read_text(), str(file), "exec"), names)
 
 
 def test_a_script_from_the_standard_input_is_no_file_that_a_process_could_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multiprocessing.get_context(), "get_start_method", lambda: "spawn")
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: "spawn")
     names = {"__name__": "__main__", "__file__": "<stdin>", "refuse_unguarded": refuse_unguarded}
     with pytest.raises(ConfigError, match="it is no file; save it as one, or set workers=0"):
         exec(compile("refuse_unguarded(1)", "<stdin>", "exec"), names)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import segkit
 from segkit.testing import Check, checks
 from segkit.testing.check import Subject
-from segkit.testing.model import places_found
+from segkit.testing.model import _places_found
 
 SMALL: dict[str, list[dict[str, Any]]] = {  # a model that is not here is asked with its defaults
     "unet": [
@@ -507,4 +507,4 @@ def test_networks_that_keep_places_do_not_fail_by_chance(kind: str, name: str, s
     """Two models have to come to four of eight."""
     options = {"name": name} if kind == "tv" else {"architecture": name, "encoder": "resnet18"}
     subject = Subject("model", name, OfTorchvision if kind == "tv" else segkit.models["smp"], options)
-    assert min(sum(places_found(subject, seed)) for seed in seeds) >= 2
+    assert min(sum(_places_found(subject, seed)) for seed in seeds) >= 2
