@@ -115,6 +115,9 @@ class FolderDataset(PairedFiles):
         palette = dict(zip(self.classes, self.palette, strict=True))
         if kind == "black_and_white":
             return proposals.black_and_white(self.classes, stored)
+        if kind == "one_class":
+            void_alone = not self.labels_are_stated and len(self.classes) == 2 and {*stored} == {0, VOID}
+            return proposals.void_alone(self.classes, stored) if void_alone and self._colours is None else ""
         if kind == "mixed_void":
             return proposals.mixed_void(self.classes)
         if kind in ("values", "palette_values"):

@@ -27,6 +27,14 @@ def black_and_white(classes: Sequence[str], stored: Mapping[int, int]) -> str:
     )
 
 
+def void_alone(classes: Sequence[str], stored: Mapping[int, int]) -> str:
+    """Two classes and masks of 0 and 255, where a person has said that 255 is void."""
+    return (
+        f"the masks hold 0 and {VOID} alone, and {VOID} is what `void` says; where it is the class '{classes[1]}', "
+        f"leave `void` out, and add{AT_THE_END}{_value_map(classes, {0: 0, VOID: 1}, stored)}"
+    )
+
+
 def mixed_void(classes: Sequence[str]) -> str:
     """Two classes, and 255 only in masks that lack 1."""
     return (
@@ -67,7 +75,15 @@ def values(
         return (
             f'; the background is a class too: classes = ["background", {json.dumps(classes[0], ensure_ascii=False)}]'
         )
-    if 0 < len(wrong) <= 5:
+    known, total = {*stored} - {VOID}, sum(stored.values())
+    if len(wrong) > 2 and sum(wrong.values()) < total / 1000:
+        text = "; so few pixels of several labels come of blended or compressed edges: export these masks again"
+    elif len(wrong) > 5 and known == {*range(len(known))} and sum(wrong.values()) > total / 100:
+        text = (
+            f"; the masks hold the labels 0 to {len(known) - 1}, so give `classes` {len(known)} names, or list those "
+        )
+        text += "that mean unlabelled in `void`"
+    elif 0 < len(wrong) <= 5:
         text = f"; where {' and '.join(map(str, sorted(wrong)))} mean{'s' * (len(wrong) == 1)} unlabelled, "
         text += f"in [dataset] void = {sorted({*void, *wrong})}"
     elif max(wrong, default=0) > VOID:

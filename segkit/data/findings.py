@@ -180,7 +180,11 @@ def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) 
         counts = np.sum([each.counts for each in facts], axis=0)
         void = f", and {counts[-1] / counts.sum():.1%} of all pixels are void" if counts[-1] else ""
         only = dataset.classes[int(images.argmax())]
-        text = f"every labelled pixel is '{only}'{void}; nothing can be learned. Which stored label is which class?"
+        stored = {label: int(count) for label, count in enumerate(counts[:-1]) if count}
+        stored |= {dataset.ignore_index: int(counts[-1])} if counts[-1] else {}
+        advice = getattr(whole_of(dataset), "advice", None)
+        hint = (advice and advice("one_class", {}, stored)) or "which stored label is which class?"
+        text = f"every labelled pixel is '{only}'{void}; nothing can be learned; {hint}"
         return [Finding("one_class", "error" if whole else "warning", split, text)]
     if split == "train" and len(dataset.classes) == 1:
         text = (

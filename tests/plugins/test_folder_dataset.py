@@ -20,6 +20,7 @@ from segkit.data.sample import Dataset
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine.store import samples_of
 from segkit.errors import ConfigError, DataError, Fault, LabelError
+from segkit_folder import proposals
 from segkit_folder.dataset import FolderDataset
 
 CLASSES = ["background", "left", "right"]
@@ -552,3 +553,29 @@ def test_a_wrong_argument_is_an_error_of_ours_also_where_it_would_not_be_needed(
         FolderDataset(sample, None, CLASSES)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="classes: 1 is no text"):
         FolderDataset(sample, "train", [1, 2])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("classes", "wrong", "stored", "said"),
+    [
+        (12, {12: 644, 13: 133, 14: 18, 15: 1}, dict.fromkeys(range(12), 500_000), "export these masks again"),
+        (3, dict.fromkeys(range(3, 12), 90_000), dict.fromkeys(range(3), 90_000), r"give `classes` 12 names"),
+        (3, {4: 5000}, dict.fromkeys(range(3), 90_000), r"where 4 means unlabelled, in \[dataset\] void = \[4\]"),
+    ],
+)
+def test_labels_that_are_not_allowed_are_told_by_their_cause(
+    classes: int, wrong: dict[int, int], stored: dict[int, int], said: str
+) -> None:
+    names = [f"class_{index}" for index in range(classes)]
+    text = proposals.values(names, wrong, {**stored, **wrong}, (), False, ())
+    assert re.search(said, text)
+    assert ("void = [" in text) is (len(wrong) == 1)
+
+
+def test_masks_of_0_and_255_whose_255_is_said_to_be_void_are_told_the_other_reading(tmp_path: Path) -> None:
+    dataset = everything(write(tmp_path, [[0, 255], [0, 0]], count=3), classes=["background", "thing"], void=[255])
+    (found,) = [each for each in scan_splits({"train": dataset}).findings if each.kind == "one_class"]
+    text = found.text
+    assert "leave `void` out" in text
+    assert tomllib.loads(text[text.index("[dataset.value_map]") :])["dataset"]["value_map"] == {"0": 0, "255": 1}
+    assert dataset.advice("one_class", {}, {0: 4}) == ""
