@@ -31,7 +31,7 @@ class Check:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Config, overrides, and where the pictures go."""
-        parser.add_argument("config", help="a TOML file; its tables [dataset] and [data] are what counts")
+        parser.add_argument("config", help="a TOML file; its tables [dataset], [data] and [augment] are what counts")
         parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data")
         document = "splits, median_frequency, errors and warnings, all file names included"
         add_output_options(parser, document=document)
@@ -49,7 +49,7 @@ class Check:
         began = time.perf_counter()
         try:
             with messages(aside=arguments.json, quiet=arguments.quiet):
-                scan = scan_dataset(config)
+                scan = scan_dataset(config).with_augment(config.augment, config.data.resize)
         except DataError as error:
             if not arguments.json:
                 raise

@@ -326,9 +326,15 @@ def of_leaks(facts: Mapping[str, Sequence[Facts]], allowed: bool) -> list[Findin
     return found
 
 
-def of_crops(facts: Sequence[Facts], augment: AugmentSettings, resize: Resize) -> list[Finding]:
-    """Training crops that are mostly void, as they are larger than the images."""
-    if augment.crop is None:
+def of_augment(facts: Sequence[Facts], augment: AugmentSettings, resize: Resize) -> list[Finding]:
+    """What ``[augment]`` cannot do with the training images, or does to no use: crops that are mostly void."""
+    if facts and augment.colour and facts[0].dtype != "uint8":
+        text = (
+            f"augment.colour = {augment.colour} changes colours of 8 bits a channel, and these images have more; "
+            "leave it out"
+        )
+        return [Finding("colour", "error", "train", text)]
+    if augment.crop is None or not facts:
         return []
     crop = [augment.crop] * 2 if isinstance(augment.crop, int) else list(augment.crop)
     scale = math.sqrt(augment.scale[0] * augment.scale[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,13 @@ from segkit.data.findings import Finding
 from segkit.data.labels import LabelCounts
 from segkit.data.places import Places
 from segkit.data.read import quiet_pillow
+from segkit.data.resize import Resize
 from segkit.data.sample import Dataset
 from segkit.data.scan_cache import ScanCache
 from segkit.data.stamps import has_files, reading_of, stamps_of, unproven_stamps_of
 from segkit.data.subset import Subset
 from segkit.errors import Fault, LabelError
-from segkit.settings import DataSettings
+from segkit.settings import AugmentSettings, DataSettings
 
 SPOTS = 8  # samples of a split that are read again where the others are believed to be as they were
 SKIP = 'data.on_bad = "skip" goes on without the files that cannot be used'
@@ -71,6 +72,11 @@ class Scan:
         facts = self.facts[split]
         largest = int(self.counts(split).pixels.argmax())
         return Places([each.places for each in facts], [each.size for each in facts], largest)
+
+    def with_augment(self, augment: AugmentSettings, resize: Resize) -> Scan:
+        """The same with what is to be said of ``[augment]`` on these images."""
+        found = findings.of_augment(self.facts.get("train", ()), augment, resize)
+        return replace(self, findings=[*self.findings, *found])
 
     def refuse_errors(self) -> None:
         """Go on only where there is no error.

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from segkit.data.findings import of_crops
 from segkit.data.loader import shut_down
 from segkit.data.main_guard import refuse_unguarded
 from segkit.data.normalise import Normalisation, normalisation_of
@@ -37,7 +36,7 @@ from segkit.engine.scorer import Scorer
 from segkit.engine.store import Store, samples_of
 from segkit.engine.trouble import explained
 from segkit.engine.world import World, joined
-from segkit.errors import ConfigError, NotFiniteError, TrainingError, WriteError
+from segkit.errors import NotFiniteError, TrainingError, WriteError
 from segkit.signals import Interrupted, StopSignals
 
 HEADING_EVERY = 40  # epochs; a terminal's height
@@ -83,8 +82,8 @@ def train_and_evaluate(
         resolve(job.train.precision, device)  # refused before the data is read
         reset_peak_memory(device)
         scan = job.scan or world.first_before_others(lambda: scan_splits(job.splits, job.data, progress=world.first))
+        scan = scan.with_augment(job.augment, job.data.resize)
         scan.refuse_errors()
-        scan = replace(scan, findings=[*scan.findings, *of_crops(scan.facts["train"], job.augment, job.data.resize)])
         console = Console(world.first, quiet)
         for finding in scan.warnings:
             console.warn(str(finding))
@@ -370,13 +369,7 @@ def _normalisation(job: Job, scan: Scan, resume: bool) -> Normalisation:
     """That of a run; one that goes on keeps that which it began with."""
     if resume:
         return Normalisation.of_record(read_json(job.folder / "config.json").get("normalisation"))
-    found = normalisation_of(job.model, scan.facts["train"])
-    if found.dtype != "uint8" and job.augment.colour:
-        raise ConfigError(
-            f"augment.colour = {job.augment.colour} changes colours of 8 bits a channel, and these images have more; "
-            "leave it out"
-        )
-    return found
+    return normalisation_of(job.model, scan.facts["train"])
 
 
 def _nobody(_event: str, **_arguments: Any) -> None:

@@ -18,7 +18,7 @@ from segkit.cli import main
 from segkit.data.normalise import MEAN
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
-from segkit.errors import ConfigError, DataError
+from segkit.errors import ConfigError, DataError, LabelError
 from segkit.evaluation import evaluate_run
 
 pytestmark = pytest.mark.fault("F50")
@@ -148,7 +148,7 @@ def test_images_of_another_unit_are_told_where_they_are_predicted(
 
 def test_what_is_made_for_8_bits_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"augment.colour = 0.5 changes colours of 8 bits a channel, and these .* more"
+        LabelError, match=r"train: augment.colour = 0.5 changes colours of 8 bits a channel, and these .* more"
     ):
         segkit.run(changed(config, augment={"colour": 0.5}))
     with pytest.raises(
