@@ -184,9 +184,7 @@ def _left_out(work: Work, images: int) -> list[str]:
     lines = []
     if work.skipped:
         count = work.skipped.total()
-        lines.append(
-            f"skipped {count} of {images + count} files, which are no images that are read: {by_suffix(work.skipped)}"
-        )
+        lines.append(f"skipped {count} of {images + count} files, which are not read: {by_suffix(work.skipped)}")
     if work.georeferenced:
         lines.append(
             f"{len(work.georeferenced)} of {images} images say where on Earth their pixels lie (GeoTIFF); the masks do "

@@ -69,10 +69,13 @@ def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
     if not inside and (folder / "run.json").exists():
         raise DataError(f"{folder} is the folder of a run, not of images; the run comes first: RUN IMAGES --out DIR")
+    below = _chosen((path for path in folder.rglob("*") if path.parent != folder), Counter())
     if not inside:
         instead = f", and it holds {by_suffix(others)}" if others else ""
+        instead += f'; {len(below)} images are in its folders: give "{folder}/**/*"' if below else ""
         raise DataError(f"{folder} holds no image; looked for {_suffixes()}{instead}")
     skipped.update(others)
+    skipped.update(f"{path.suffix.lower()} in its folders" for path in below)
     return inside
 
 

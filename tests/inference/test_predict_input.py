@@ -165,7 +165,7 @@ def test_images_of_every_kind(predict, picture, labels, paint, tmp_path, mode):
     assert np.array_equal(indices(tmp_path / "out" / "odd.png"), expected)
 
 
-def test_files_that_are_skipped_and_georeferences_that_are_lost_are_told(predict, picture, tmp_path, capsys):
+def test_files_that_are_skipped_and_georeferences_that_are_lost_are_told(predict, picture, labels, paint, capsys):
     folder = picture.parent
     for name in ("a.jp2", "b.JP2", "notes.txt", "README", ".hidden"):
         (folder / name).write_text("")
@@ -177,7 +177,7 @@ def test_files_that_are_skipped_and_georeferences_that_are_lost_are_told(predict
     assert predict(folder) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "2 of 2 images predicted" in told
-    assert "skipped 4 of 6 files, which are no images that are read: 2 .jp2, 1 without an ending, 1 .txt" in told
+    assert "skipped 4 of 6 files, which are not read: 2 .jp2, 1 without an ending, 1 .txt" in told
     assert "1 of 2 images say where on Earth their pixels lie (GeoTIFF); the masks do not: they are PNG" in told
     assert predict(folder, "--json") == 0
     told = json.loads(capsys.readouterr().out)
@@ -189,6 +189,17 @@ def test_files_that_are_skipped_and_georeferences_that_are_lost_are_told(predict
     told = " ".join(capsys.readouterr().err.split())
     assert "holds no image; looked for" in told
     assert "and it holds 2 .jp2, 1 without an ending" in told
+    assert "in its folders" not in told
+    photo = Image.fromarray(paint(labels))
+    photo.save(folder / "sub" / "below.png")
+    assert predict(folder) == 2
+    assert f'1 images are in its folders: give "{folder}/**/*"' in " ".join(capsys.readouterr().err.split())
+    assert predict(f"{folder}/**/*") == 0
+    photo.save(folder / "beside.png")
+    capsys.readouterr()
+    assert predict(folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["skipped"][".png in its folders"] == 1
+    (folder / "beside.png").unlink()
     (folder / "run.json").write_text("{}")  # RUN and IMAGES in the wrong order
     assert predict(folder) == 2
     assert "is the folder of a run, not of images; the run comes first" in " ".join(capsys.readouterr().err.split())
