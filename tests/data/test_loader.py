@@ -193,4 +193,4 @@ def test_what_a_process_that_is_started_anew_is_given_is_the_same_there() -> Non
 def test_the_start_method_of_processes_is_not_fixed_by_asking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing.context._default_context, "_actual_context", None)
     refuse_unguarded(2)
-    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0])  # raises where it was made already
+    assert multiprocessing.get_start_method(allow_none=True) is None  # a person may still set another one

@@ -383,7 +383,12 @@ def test_what_the_caller_holds_are_the_best_weights(ema: float, make_job: MakeJo
 
 
 def test_the_peak_of_a_card_that_nothing_was_done_on_is_not_asked_for() -> None:
-    reset_peak_memory(torch.device("cuda", 0))  # of which torch knows nothing yet
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_initialized", lambda: False)
+        patch.setattr(torch.cuda, "reset_peak_memory_stats", asked.append)
+        reset_peak_memory(torch.device("cuda", 0))  # it raises where torch knows nothing of the card yet
+    assert not asked
 
 
 def test_peak_memory_is_that_of_this_run_alone(make_job: MakeJob) -> None:

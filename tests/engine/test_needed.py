@@ -71,7 +71,7 @@ def test_no_more_images_are_counted_than_are_scored_at_once(make_job: MakeJob, m
 @pytest.mark.parametrize("count", [None, 1 << 40])
 def test_what_fits_or_is_not_known_goes_on(job: Job, monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
     free(monkeypatch, count)
-    train_and_evaluate(replace(job, augment=AugmentSettings(crop=8)))
+    assert train_and_evaluate(replace(job, augment=AugmentSettings(crop=8))).seconds > 0
 
 
 def test_a_model_that_takes_no_small_images_goes_on(job: Job, monkeypatch: pytest.MonkeyPatch, tiny_net: Any) -> None:
@@ -82,7 +82,7 @@ def test_a_model_that_takes_no_small_images_goes_on(job: Job, monkeypatch: pytes
             return super().forward(images)
 
     free(monkeypatch, 1 << 20)
-    train_and_evaluate(replace(job, model=Large(), augment=AugmentSettings(crop=32)))
+    assert train_and_evaluate(replace(job, model=Large(), augment=AugmentSettings(crop=32))).seconds > 0
 
 
 def test_the_look_changes_nothing(job: Job) -> None:
