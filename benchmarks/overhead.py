@@ -20,10 +20,9 @@ from contestants.task import CLASSES, MEAN, STD, VOID, build_model
 from torch import nn
 
 from segkit.data.loader import Batch
-from segkit.engine.device import device_name, pick_device
-from segkit.engine.loop import Loop
-from segkit.engine.objective import as_objective
-from segkit.engine.precision import Precision, resolve
+from segkit.engine.criterion import as_objective
+from segkit.engine.precision import Precision, device_name, pick_device, resolve
+from segkit.engine.step import Loop
 from segkit.settings import TrainSettings
 from segkit_losses.dice import Dice
 

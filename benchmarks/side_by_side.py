@@ -79,7 +79,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         began = time.perf_counter()  # before torch is imported
         from contestants.clock import Clock
 
-        from segkit.engine.device import device_name, peak_memory, pick_device
+        from segkit.engine.precision import device_name, peak_memory, pick_device
 
         task, clock = task_of(arguments, root, precision or arguments.precision), Clock(began)
         scores = import_module(f"contestants.{PLACES[name]}").run(task, clock, **OPTIONS.get(name, {}))
@@ -101,7 +101,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def task_of(arguments: argparse.Namespace, root: Path, precision: str) -> Task:
     """What the command line asks for, on the data in ``root``."""
     from segkit.data.loader import worker_count
-    from segkit.engine.device import pick_device
+    from segkit.engine.precision import pick_device
 
     device = pick_device(arguments.device)
     return Task(

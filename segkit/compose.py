@@ -30,14 +30,13 @@ from segkit.data.main_guard import refuse_unguarded
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Scan, scan_splits
 from segkit.data.subset import Subset, as_dataset
-from segkit.engine.device import pick_device, seed_everything
+from segkit.engine.criterion import Loss, Objective, as_objective, numbered
+from segkit.engine.distributed import World, joined, launcher, same_launch
 from segkit.engine.events import Result
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.folder import check_folder, read_json
 from segkit.engine.job import Job
-from segkit.engine.objective import Loss, Objective, as_objective, numbered
-from segkit.engine.precision import resolve
-from segkit.engine.world import World, joined, launcher, same_launch
+from segkit.engine.precision import pick_device, resolve, seed_everything
 from segkit.errors import DataError, Fault
 from segkit.overrides import Overrides
 from segkit.registry import datasets, losses, metrics, models

@@ -58,7 +58,7 @@ def segkit_losses() -> Mapping[str, str]:  # type: ignore[empty-body]
     sum. Void pixels contribute no value and no gradient, whatever the logits there hold, infinities and NaN too; a
     batch that is all void, or without a pixel, costs 0; sums are taken in float32 whatever the input's dtype.
     Where several processes share a batch, a loss that sends its sums through
-    :func:`segkit.engine.global_batch.global_sum` is that of the whole batch; of any other the mean is taken.
+    :func:`segkit.engine.distributed.global_sum` is that of the whole batch; of any other the mean is taken.
     Where a batch is taken in parts (``train.accumulate``), each part counts by its share of the labelled pixels: a
     mean over pixels stays that of the batch; of overlaps, as Dice, it is the mean of the parts'.
     """

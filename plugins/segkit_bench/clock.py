@@ -13,8 +13,8 @@ import torch
 from tqdm import tqdm
 
 from segkit.data.batch import Batch
-from segkit.engine.device import peak_memory, reset_peak_memory
-from segkit.engine.loop import Loop
+from segkit.engine.precision import peak_memory, reset_peak_memory
+from segkit.engine.step import Loop
 
 
 @dataclass(frozen=True)

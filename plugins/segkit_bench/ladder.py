@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from segkit.engine.loop import Loop
-from segkit.engine.optimizer import KINDS
+from segkit.engine.optim import KINDS
+from segkit.engine.step import Loop
 from segkit.settings import TrainSettings
 from segkit_bench.arithmetic import arithmetic, precision_of, unavailable
 from segkit_bench.clock import Amount, throughput

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from segkit.engine.loop import Loop
+from segkit.engine.step import Loop
 from segkit.errors import ConfigError, TrainingError
 
 

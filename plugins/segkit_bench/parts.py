@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from segkit.data.batch import Batch
-from segkit.engine.loop import Loop
+from segkit.engine.step import Loop
 from segkit_bench.clock import Amount, synchronise
 
 PARTS = ("data", "transfer", "forward", "backward", "optimizer")

@@ -21,13 +21,11 @@ from segkit.data.order import BatchOrder
 from segkit.data.resident import largest
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan
-from segkit.engine.device import pick_device, seed_everything, use_cores
-from segkit.engine.feed import Feed, open_feed
+from segkit.engine.data_source import Feed, open_feed, prefetched
+from segkit.engine.distributed import World
 from segkit.engine.job import check
-from segkit.engine.loop import Loop
-from segkit.engine.precision import Precision, resolve
-from segkit.engine.prefetch import prefetched
-from segkit.engine.world import World
+from segkit.engine.precision import Precision, pick_device, resolve, seed_everything, use_cores
+from segkit.engine.step import Loop
 
 # settings of a loop that is only timed: it takes as long, and no loss leaves the numbers on random labels
 HARDLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant"}

@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from segkit.data.batch import Batch
-from segkit.engine.loop import Loop
+from segkit.engine.step import Loop
 
 COUNTS = (
     "each tensor kept for the backward pass written and read once; weights read twice,\n"

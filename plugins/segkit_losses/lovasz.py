@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segkit.engine.global_batch import global_rows
+from segkit.engine.distributed import global_rows
 
 from .overlap import mean_of_present
 from .pixels import flatten

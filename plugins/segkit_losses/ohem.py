@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segkit.engine.global_batch import global_rows
+from segkit.engine.distributed import global_rows
 from segkit.errors import ConfigError
 
 from .pixels import weight_tensor, weighted_mean

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segkit.engine.global_batch import global_sum
+from segkit.engine.distributed import global_sum
 
 from .softmax import Softmax
 

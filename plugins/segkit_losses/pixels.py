@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from segkit.data.target import check_shapes, unknown_labels
-from segkit.engine.global_batch import current_part, global_sum
+from segkit.engine.distributed import current_part, global_sum
 from segkit.errors import ConfigError
 
 

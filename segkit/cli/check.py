@@ -78,7 +78,7 @@ class Check:
 
 def _facts(scan: Scan, split: str) -> dict[str, Any]:
     """What is in a split, as JSON holds it."""
-    from segkit.engine.floors import floor
+    from segkit.engine.evaluate import floor
 
     dataset, counts = scan.splits[split], scan.counts(split)
     classes = tuple(dataset.classes)

@@ -14,8 +14,7 @@ from typing import Any, TextIO
 from numpy.typing import NDArray
 from torch import nn
 
-from segkit.engine.device import device_name
-from segkit.engine.precision import Precision
+from segkit.engine.precision import Precision, device_name
 from segkit.errors import printable, reason
 
 

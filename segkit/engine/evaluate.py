@@ -1,13 +1,17 @@
-"""Score a model on a split: logits are brought to each mask's own size, masks are never resized.
+"""Score a model on a split, and compute what the best constant prediction scores there (the floor).
 
-An image is scored as it is predicted, whole or in tiles: what ``segkit predict`` writes has these scores.
+Logits are brought to each mask's own size; masks are never resized. An image is scored as it is predicted, whole or in
+tiles: what ``segkit predict`` writes has these scores.
 """
 
 from __future__ import annotations
 
+import copy
+import math
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,16 +19,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from segkit.data.batch import Batch
+from segkit.data.labels import LabelCounts
 from segkit.data.normalise import IMAGENET, Normalisation, normalise
 from segkit.data.order import EvaluationOrder
 from segkit.data.resize import Resize, Span
 from segkit.data.sample import Dataset
 from segkit.data.samples import Samples
 from segkit.data.source import Source, scored_batches
-from segkit.engine.objective import Objective
+from segkit.engine.criterion import Objective
+from segkit.engine.data_source import prefetched
+from segkit.engine.distributed import World
 from segkit.engine.precision import Precision
-from segkit.engine.prefetch import prefetched
-from segkit.engine.world import World
 from segkit.errors import ConfigError, ModelError, NotFiniteError, first_few
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
@@ -307,3 +312,138 @@ def named_values(name: str, value: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Tensors and numpy's numbers as Python's own: a checkpoint holds nothing else."""
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def floor(counts: LabelCounts, dataset: Dataset, metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What predicting the largest class everywhere scores on a split, and that ``class``.
+
+    All that reads a confusion matrix follows from the counts; of other metrics see :class:`Constant`.
+
+    Raises:
+        DataError: no pixel of the split is labelled.
+    """
+    found: dict[str, Any] = dict(scores.floor(counts.pixels.tolist()))
+    largest = int(found["class"])
+    for name, metric in (metrics or {}).items():
+        if isinstance(metric, scores.Score):
+            twin = copy.copy(metric)
+            twin.confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
+            twin.confusion.counts[: len(counts.pixels), largest] = torch.from_numpy(counts.pixels)
+            found |= named_values(name, twin.compute())
+    return {**found, "class": dataset.classes[largest]}
+
+
+class Constant:
+    """Metrics of somebody else's, shown the largest class wherever the network's prediction is shown to their twins."""
+
+    def __init__(self, metrics: Mapping[str, Any], dataset: Dataset, lowest: Mapping[str, Any]) -> None:
+        others = {name: metric for name, metric in metrics.items() if not isinstance(metric, scores.Score)}
+        self.metrics = copy.deepcopy(others)
+        self.logits = torch.zeros(1, len(dataset.classes), 1, 1)
+        self.logits[:, dataset.classes.index(lowest["class"])] = 100.0
+        for metric in self.metrics.values():
+            metric.reset()
+
+    def update(self, _logits: Tensor, target: Tensor, _names: Sequence[str]) -> None:
+        """Take in a batch's target ``[B,H,W]``."""
+        count, height, width = target.shape
+        logits = self.logits.to(target.device).expand(count, -1, height, width)  # [B,C,H,W]
+        for name, metric in self.metrics.items():
+            if hasattr(metric, "to"):
+                self.metrics[name] = metric = metric.to(target.device)
+            metric.update(logits, target)
+
+    def merge(self, world: World) -> None:
+        """Take in what the other processes have seen."""
+        for metric in self.metrics.values():
+            merge(metric, world)
+
+    def compute(self) -> dict[str, Any]:
+        """Their floors by name."""
+        found: dict[str, Any] = {}
+        for name, metric in self.metrics.items():
+            found |= named_values(name, metric.compute())
+        return found
+
+
+def beside(found: Mapping[str, Any], lowest: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores with their ``floor``, and ``lift``: how far the mean IoU is on its way from there (0) to perfect (1).
+
+    Where the floor is perfect itself, as with one class, there is no way to go and lift is None.
+    """
+    way = 1 - lowest["mean_iou"]
+    lift = (found["mean_iou"] - lowest["mean_iou"]) / way if way > 0 else None
+    return {**found, "floor": dict(lowest), "lift": lift}
+
+
+class ImageScore(NamedTuple):
+    """One image's scores; those of an image without a labelled pixel are NaN."""
+
+    name: str
+    mean_iou: float
+    pixel_accuracy: float
+
+
+class Images:
+    """Watches an evaluation: a score for each image, and the confusion matrix of them all.
+
+    The mean IoU of an image is over the classes in its target, after the image-wise mIoU of "Revisiting Evaluation
+    Metrics for Semantic Segmentation" (arXiv 2310.19252). It finds the image that went wrong; the score of a split is
+    still read off one matrix.
+
+    Attributes:
+        confusion: int64 ``[C,C]``, rows are the truth, void is left out.
+        scored: in the split's order, once :meth:`merge` was called.
+
+    Args:
+        names: of the split's samples, in its order.
+        num_classes: the number of classes C.
+    """
+
+    def __init__(self, names: Sequence[str], num_classes: int) -> None:
+        self.names, self.num_classes = names, num_classes
+        self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.scored: list[ImageScore] = []
+        self._places: list[int] = []  # in the split, of those scored
+
+    def update(self, logits: Tensor, target: Tensor, names: Sequence[str]) -> None:
+        """Take in a batch: logits ``[B,C,H,W]``, target ``[B,H,W]``, and what its images are called."""
+        classes = self.num_classes
+        predicted = logits.max(dim=1).indices  # [B,H,W]
+        known = (target >= 0) & (target < classes)
+        for place, name in enumerate(names):
+            pairs = (target[place] * classes + predicted[place])[known[place]]
+            matrix = torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu()
+            self.confusion += matrix
+            self.scored.append(
+                ImageScore(name, scores.score("mean_iou", matrix), scores.score("pixel_accuracy", matrix))
+            )
+
+    def merge(self, world: World) -> None:
+        """Take in what the other processes have seen."""
+        self.confusion = world.total(self.confusion)
+        places: dict[str, deque[int]] = defaultdict(deque)
+        for number, name in enumerate(self.names):
+            places[name].append(number)  # somebody's images may share a name
+        every = [score for those in world.gather(self.scored) for score in those]
+        beyond = len(self.names)  # a name that the scan did not meet: scored, and not drawn
+        placed = sorted(
+            (places[score.name].popleft() if places[score.name] else beyond, number)
+            for number, score in enumerate(every)
+        )
+        self.scored = [every[number] for _, number in placed]
+        self._places = [place for place, _ in placed]
+
+    def ranked(self) -> list[int]:
+        """The indices of the images that have a score, the worst first."""
+        pairs = zip(self.scored, self._places, strict=True)
+        known = [
+            (score.mean_iou, place)
+            for score, place in pairs
+            if not math.isnan(score.mean_iou) and place < len(self.names)
+        ]
+        return [place for _, place in sorted(known)]
+
+    def as_json(self) -> dict[str, Any]:
+        """Both, for ``details.json``."""
+        return {"confusion": self.confusion.tolist(), "images": [score._asdict() for score in self.scored]}

@@ -18,24 +18,31 @@ from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, collapse, record
 from segkit.engine.conclusion import conclusion, what_next
 from segkit.engine.console import Console, epoch_heading, epoch_line, introduction
-from segkit.engine.device import device_name, peak_memory, pick_device, reset_peak_memory, seed_everything, use_cores
+from segkit.engine.data_source import Feed, open_feed
+from segkit.engine.distributed import World, joined
+from segkit.engine.evaluate import Images, floor
 from segkit.engine.events import Notify, Result, Run, undisturbed
-from segkit.engine.feed import Feed, open_feed
-from segkit.engine.floors import floor
 from segkit.engine.folder import check_folder, clear, locked, read_json, write_lines
-from segkit.engine.guard import FROM_THE_START
 from segkit.engine.history import History
-from segkit.engine.images import Images
 from segkit.engine.job import Job, check, less_is_better
-from segkit.engine.loop import Loop
-from segkit.engine.needed import refuse_too_much
-from segkit.engine.precision import DTYPES, Precision, resolve
+from segkit.engine.memory import refuse_too_much
+from segkit.engine.precision import (
+    DTYPES,
+    Precision,
+    device_name,
+    peak_memory,
+    pick_device,
+    reset_peak_memory,
+    resolve,
+    seed_everything,
+    use_cores,
+)
 from segkit.engine.remedies import slower, too_fast
 from segkit.engine.resume import load_checked
 from segkit.engine.scorer import Scorer
+from segkit.engine.step import FROM_THE_START, Loop
 from segkit.engine.store import Store, samples_of
 from segkit.engine.trouble import explained
-from segkit.engine.world import World, joined
 from segkit.errors import NotFiniteError, TrainingError, WriteError
 from segkit.signals import Interrupted, StopSignals
 

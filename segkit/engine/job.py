@@ -13,9 +13,9 @@ from torch import nn
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Scan
+from segkit.engine.criterion import Objective
 from segkit.engine.evaluate import ALWAYS
-from segkit.engine.objective import Objective
-from segkit.engine.optimizer import encoder_of
+from segkit.engine.optim import encoder_of
 from segkit.errors import ConfigError, DataError, ModelError
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
 

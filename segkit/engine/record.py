@@ -14,12 +14,12 @@ from torch import nn
 from segkit.data.scan import Scan
 from segkit.data.subset import whole_of
 from segkit.engine.checkpoint import plain_keys, write_atomically
+from segkit.engine.distributed import launcher
+from segkit.engine.evaluate import Images
 from segkit.engine.events import Result
 from segkit.engine.folder import write_json
-from segkit.engine.images import Images
 from segkit.engine.job import Job
 from segkit.engine.precision import Precision
-from segkit.engine.world import launcher
 
 
 def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision, identity: str) -> None:

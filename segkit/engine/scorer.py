@@ -12,14 +12,12 @@ from segkit.data.normalise import Normalisation
 from segkit.data.pictures import sheet
 from segkit.data.resize import Resize
 from segkit.data.sample import Dataset
-from segkit.engine.evaluate import evaluate
-from segkit.engine.feed import Feed
-from segkit.engine.floors import Constant, beside
-from segkit.engine.images import Images
+from segkit.engine.data_source import Feed
+from segkit.engine.distributed import World
+from segkit.engine.evaluate import Constant, Images, beside, evaluate
 from segkit.engine.job import Job
 from segkit.engine.precision import Precision
 from segkit.engine.samples import panels, spread, write_picture
-from segkit.engine.world import World
 
 
 class Scorer:

@@ -21,7 +21,7 @@ from segkit.engine import checkpoint
 from segkit.engine.console import Console
 from segkit.engine.folder import remove_temporary, write_lines
 from segkit.engine.history import History
-from segkit.engine.loop import Loop
+from segkit.engine.step import Loop
 from segkit.errors import CheckpointError, RunFolderError, WriteError, reason
 
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-from segkit.engine.device import peak_memory
 from segkit.engine.job import Job
+from segkit.engine.precision import peak_memory
 from segkit.errors import DataError, ModelError, SegkitError, TrainingError
 
 _GIB = 1 << 30

@@ -21,8 +21,7 @@ from segkit.data.read import MAX_PIXELS, read_image
 from segkit.data.resize import Resize, resized_part, resized_size
 from segkit.data.rgb import Pixels, as_rgb
 from segkit.data.sample import Palette
-from segkit.engine.device import pick_device
-from segkit.engine.precision import resolve
+from segkit.engine.precision import pick_device, resolve
 from segkit.errors import ConfigError, DataError, NotFiniteError
 from segkit.inference.enlarge import enlarged
 from segkit.inference.options import OVERLAP, Options

@@ -16,8 +16,7 @@ from segkit.data.pairing import SUFFIXES
 from segkit.data.palette import Drawn, palettes_noted
 from segkit.data.text import composed
 from segkit.engine.console import final_table
-from segkit.engine.evaluate import read_off
-from segkit.engine.floors import beside
+from segkit.engine.evaluate import beside, read_off
 from segkit.errors import DataError, LabelError, first_few
 from segkit.inference.counting import compare, pixels_by_class
 from segkit.metric.confusion import ConfusionMatrix

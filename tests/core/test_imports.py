@@ -118,7 +118,7 @@ def test_everybody_imports_only_what_they_may() -> None:
         ("segkit/__init__.py", "from segkit.errors import SegkitError", "segkit imports errors"),
         ("segkit/cli/run.py", "import torch.nn", "segkit.cli.run imports torch"),
         ("segkit/cli/run.py", "from segkit.compose import run", "segkit.cli.run imports compose before it runs"),
-        ("segkit/engine/loop.py", "from segkit.registry import losses", "segkit.engine.loop imports registry"),
+        ("segkit/engine/step.py", "from segkit.registry import losses", "segkit.engine.step imports registry"),
         ("segkit/model/unet.py", "from .. import plugins", "segkit.model.unet imports plugins"),
         ("segkit/compose.py", "import segkit.cli.run", "segkit.compose imports cli"),
         ("segkit/compose.py", "import segkit_a.loss", "segkit.compose imports the plugin segkit_a"),
@@ -147,7 +147,7 @@ def test_a_breach_is_seen(tmp_path: Path, path: str, source: str, breach: str) -
         ),
         ("segkit/cli/run.py", "def run():\n    import torch\n    from segkit.compose import run_config"),
         ("segkit/compose.py", "import torch\nfrom segkit.engine.fit import fit\nfrom segkit.config import read_config"),
-        ("segkit/engine/loop.py", "import torch\nfrom segkit.data.sample import Sample\nfrom segkit import settings"),
+        ("segkit/engine/step.py", "import torch\nfrom segkit.data.sample import Sample\nfrom segkit import settings"),
         ("plugins/segkit_a/__init__.py", "import os\nimport segkit\ndef event():\n    from segkit_a import loss"),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 from segkit.data import cores as module
 from segkit.data.cores import cores
 from segkit.data.loader import worker_count
-from segkit.engine import device
+from segkit.engine import precision
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_torch_takes_no_more_threads_than_there_are_cores(monkeypatch: pytest.Mo
     taken: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    monkeypatch.setattr(device, "cores", lambda: 2)
+    monkeypatch.setattr(precision, "cores", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    device.use_cores()
+    precision.use_cores()
     monkeypatch.setenv("OMP_NUM_THREADS", "64")  # somebody has said it
-    device.use_cores()
+    precision.use_cores()
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(device, "cores", lambda: 64)
-    device.use_cores()
+    monkeypatch.setattr(precision, "cores", lambda: 64)
+    precision.use_cores()
     assert taken == [2]

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from segkit.data.sample import Sample
+from segkit.engine.criterion import Objective
 from segkit.engine.job import Job
-from segkit.engine.objective import Objective
 from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
 
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from segkit.config import read_config
 from segkit.engine import collapse
+from segkit.engine.evaluate import beside
 from segkit.engine.fit import train_and_evaluate
-from segkit.engine.floors import beside
 from segkit.engine.job import Job
 from segkit.engine.remedies import remedies
 from segkit.metric.scores import PixelAccuracy

@@ -13,13 +13,12 @@ import segkit
 from segkit.data.batch import Batch
 from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint
-from segkit.engine.device import seed_everything
-from segkit.engine.feed import open_feed
+from segkit.engine.data_source import open_feed
+from segkit.engine.distributed import World
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
-from segkit.engine.loop import Loop
-from segkit.engine.precision import resolve
-from segkit.engine.world import World
+from segkit.engine.precision import resolve, seed_everything
+from segkit.engine.step import Loop
 from segkit.errors import TrainingError
 from segkit.signals import Interrupted
 

@@ -11,8 +11,8 @@ import torchmetrics
 from torch import nn
 
 from segkit.data.sample import Sample
+from segkit.engine.criterion import Objective
 from segkit.engine.evaluate import evaluate
-from segkit.engine.objective import Objective
 from segkit.engine.precision import Precision
 from segkit.errors import LabelError, NotFiniteError
 from segkit.inference import tiles

@@ -21,12 +21,11 @@ from segkit.data.loader import Draws, training_loader
 from segkit.data.order import BatchOrder
 from segkit.data.samples import Samples
 from segkit.engine import checkpoint
-from segkit.engine.device import peak_memory, reset_peak_memory
+from segkit.engine.criterion import Objective, as_objective
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
-from segkit.engine.loop import Loop
-from segkit.engine.objective import Objective, as_objective
-from segkit.engine.precision import Precision, resolve
+from segkit.engine.precision import Precision, peak_memory, reset_peak_memory, resolve
+from segkit.engine.step import Loop
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
 from segkit.model.unet import UNet
 from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
@@ -445,7 +444,7 @@ def test_precision_is_chosen_by_the_device() -> None:
 
 
 def train_and_evaluate_on(device: str) -> None:
-    from segkit.engine.device import pick_device
+    from segkit.engine.precision import pick_device
 
     pick_device(device)
 

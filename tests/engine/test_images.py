@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from segkit.engine.distributed import World
+from segkit.engine.evaluate import Images
 from segkit.engine.fit import train_and_evaluate
-from segkit.engine.images import Images
 from segkit.engine.job import Job
-from segkit.engine.world import World
 from segkit.metric import scores
 from segkit.settings import OutputSettings
 

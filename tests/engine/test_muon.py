@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from segkit.engine.muon import hidden_weights, orthogonal
-from segkit.engine.optimizer import build_optimizer
+from segkit.engine.optim import build_optimizer
 from segkit.model.unet import UNet
 from segkit.settings import TrainSettings
 

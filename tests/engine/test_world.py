@@ -10,9 +10,8 @@ import torch
 from torch.distributed import DistError
 
 from segkit.compose import after_restart
-from segkit.engine.global_batch import global_rows, global_sum, one_batch
-from segkit.engine.objective import as_objective
-from segkit.engine.world import World, joined, launcher
+from segkit.engine.criterion import as_objective
+from segkit.engine.distributed import World, global_rows, global_sum, joined, launcher, one_batch
 
 
 def begun(folder: Path, *, finished: bool = False) -> None:

@@ -110,9 +110,9 @@ def at(owner, name, number, act, after=False):
 def send(number, group=False):
     return lambda: (open("sent", "w").close(), (os.killpg if group else os.kill)(os.getpid(), number))
 
-from segkit.engine.loop import Loop
+from segkit.engine.step import Loop
 from segkit.engine.store import Store
-from segkit.engine import checkpoint, evaluate, fit, meeting, scorer
+from segkit.engine import checkpoint, distributed, evaluate, fit, scorer
 import segkit.data.scan as scan, segkit.plugins, torch
 
 if not os.environ.get("OBSERVERS"):  # reports, pictures that move and TensorBoard cost more than the run itself
@@ -254,7 +254,7 @@ class Place:
         self.ports.append(taken)
         port = taken.getsockname()[1]
         there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
-        code = f"RANK = int(os.environ['RANK'])\nmeeting._SILENT = 1e9  # else it tells of one that is slow\n{before}"
+        code = f"RANK = int(os.environ['RANK'])\ndistributed._SILENT = 1e9\n{before}"
         return [
             self.start(*arguments, before=code, env={**there, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **options)
             for rank in range(size)

@@ -20,9 +20,9 @@ EXACT = ("model.dropout=0.0", "train.optimizer=sgd", "train.lr=0.01")  # AdamW m
 
 GRADIENTS = """
 import numpy as np, segkit
-from segkit.engine.global_batch import one_batch
+from segkit.engine.distributed import one_batch
 from segkit.engine.sync_batch_norm import synchronised
-from segkit.engine.world import joined
+from segkit.engine.distributed import joined
 from torch.nn.parallel import DistributedDataParallel
 
 def gradients(world, loss_name):

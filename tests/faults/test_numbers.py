@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from segkit.data.batch import Batch
-from segkit.engine.loop import Loop
-from segkit.engine.objective import Objective
+from segkit.engine.criterion import Objective
 from segkit.engine.precision import Precision
+from segkit.engine.step import Loop
 from segkit.errors import TrainingError
 from segkit.settings import TrainSettings
 
@@ -165,7 +165,7 @@ def test_a_row_that_ended_between_two_looks_is_found() -> None:
 def test_a_run_with_skipped_steps_says_so_and_goes_on(place: Any) -> None:
     """Counted in the epoch's line too, and left out of its loss."""
     poison = """
-from segkit.engine.objective import Objective
+from segkit.engine.criterion import Objective
 real = Objective.forward
 calls = []
 def forward(self, logits, target):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from segkit.engine.world import joined
+from segkit.engine.distributed import joined
 from segkit.errors import ConfigError
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import segkit
-from segkit.engine.objective import Objective
+from segkit.engine.criterion import Objective
 from segkit_losses import softmax
 
 CASES = [("cross_entropy",), ("dice",), ("focal",), ("tversky",), ("dice_cross_entropy",), ("cross_entropy", "dice")]

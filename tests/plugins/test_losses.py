@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segkit.engine.objective import Objective
+from segkit.engine.criterion import Objective
 from segkit.errors import ConfigError, LabelError, ModelError
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.metric.scores import class_iou

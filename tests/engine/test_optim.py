@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.engine.optimizer import build_optimizer, learning_rate, set_learning_rate
+from segkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from segkit.errors import ConfigError
 from segkit.settings import TrainSettings
 

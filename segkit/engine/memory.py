@@ -1,4 +1,4 @@
-"""The memory that a run will need on a CPU, worked out before its first step: the kernel kills what takes too much.
+"""Estimate the memory that a run needs on a CPU before its first step: the kernel kills what takes too much.
 
 The forward pass of two small batches tells what it keeps for the backward pass. That grows with the pixels of a batch
 in a straight line, which is followed to the batch of the run.
@@ -10,17 +10,16 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan
+from segkit.engine.distributed import World
 from segkit.engine.evaluate import logits_of
 from segkit.engine.job import Job
-from segkit.engine.precision import Precision
-from segkit.engine.world import World
+from segkit.engine.precision import Precision, free_memory
 from segkit.errors import ConfigError
 from segkit.inference.tiles import WHOLE
 
@@ -28,7 +27,6 @@ _SIDES = (64, 96)  # pixels of the small batches, of two images: networks halve 
 _A_PIXEL = 16 << 10  # bytes; a network needs less for a pixel of a batch, so that most runs need no look
 _SCORING = 0.3  # of what a step needs for as many pixels; measured were 0.28 to 0.44
 _STATES = {"adamw": 2, "muon": 2, "sgd": 1}  # numbers that an optimizer keeps for each weight, at most
-_CGROUP = Path("/sys/fs/cgroup")
 _GIB = 1 << 30
 
 
@@ -68,22 +66,6 @@ def refuse_too_much(job: Job, scan: Scan, precision: Precision, world: World) ->
         f"a training step needs {told}: train.batch_size = {train.batch_size} images of {height} x {width} pixels, "
         f"train.accumulate = {train.accumulate}; what needs less: {', '.join([*advice, 'a smaller model'])}"
     )
-
-
-def free_memory() -> int | None:
-    """Bytes that this process may still take: of the machine, or of its container where that is less; None: unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        known = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines if line.endswith("kB")}
-        free = known["MemAvailable"] + known.get("SwapFree", 0)
-    except (OSError, ValueError, KeyError):  # no Linux
-        return None
-    with contextlib.suppress(OSError, ValueError, StopIteration):  # no container, or one without a limit
-        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        stat = (_CGROUP / "memory.stat").read_text().splitlines()
-        cached = next(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))  # given back at once
-        free = min(free, limit - used + cached)
-    return free
 
 
 def _crop(job: Job, scan: Scan) -> tuple[int, int]:

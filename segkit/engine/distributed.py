@@ -1,7 +1,4 @@
-"""The processes that train together: one, or those that torchrun started, with what they tell each other.
-
-In a world of one process nothing here does anything. Otherwise objects travel by gloo, tensors of a card by NCCL.
-"""
+"""The processes that train together: one, or those that torchrun started, and the sums that they share."""
 
 from __future__ import annotations
 
@@ -9,19 +6,73 @@ import gc
 import os
 import platform
 import re
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
-from segkit.engine.device import pick_device
-from segkit.engine.meeting import meet
-from segkit.errors import ConfigError, SegkitError, TrainingError
+from segkit.engine.precision import pick_device
+from segkit.errors import ConfigError, SegkitError, TrainingError, first_few
+
+_PAUSE = 0.02  # seconds
+_SILENT = 10.0  # seconds in which everybody is expected to have come
+
+
+def meet(patience: timedelta) -> tuple[Store, int, int]:
+    """A part of the store that this attempt alone uses, the rank of this process, and how many there are.
+
+    Raises:
+        TrainingError: some did not come.
+    """
+    store, rank, size = next(rendezvous("env://", timeout=patience))
+    name = _invite(store, size, patience) if rank == 0 else _accept(store, rank, patience)
+    return PrefixStore(name, store), rank, size
+
+
+def _invite(store: Store, size: int, patience: timedelta) -> str:
+    """Tell a new name to whoever asks, until all have heard it."""
+    name, missing = uuid4().hex, set(range(1, size))
+    began, told = time.monotonic(), False
+    while missing:
+        for rank in sorted(missing):
+            if store.check([f"asks/{rank}"]):  # what is there may be of an earlier attempt: to answer that does no harm
+                store.set(f"answer/{store.get(f'asks/{rank}').decode()}", name)
+            if store.check([f"came/{name}/{rank}"]):
+                missing.remove(rank)
+        waited = time.monotonic() - began
+        if waited > patience.total_seconds():
+            raise TrainingError(f"of {size} processes {sorted(missing)} did not come within {patience}")
+        if waited > _SILENT and not told:
+            told = True
+            print(
+                f"waiting for processes {first_few([str(rank) for rank in sorted(missing)])} of {size}",
+                file=sys.stderr,
+                flush=True,
+            )
+        time.sleep(_PAUSE)
+    return name
+
+
+def _accept(store: Store, rank: int, patience: timedelta) -> str:
+    """Ask for the name, under a word that nobody has used before."""
+    word = uuid4().hex
+    store.set(f"asks/{rank}", word)
+    store.wait([f"answer/{word}"], patience)
+    name: str = store.get(f"answer/{word}").decode()
+    store.set(f"came/{name}/{rank}", "")
+    return name
+
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=2)  # for the first process, which downloads, reads labels or draws while the others wait
@@ -209,3 +260,88 @@ def same_launch(before: Any, given_up: bool) -> bool:
     if not now or not isinstance(before, dict):
         return False
     return before == now or (not given_up and now["run"] != "none" and before.get("run") == now["run"])
+
+
+class Part(NamedTuple):
+    """A part of a batch, as ``train.accumulate`` makes them.
+
+    Attributes:
+        target: int64 ``[B,H,W]``, of all parts of this process.
+        share: of the batch's labelled pixels in this part, over all processes; what its loss is multiplied with.
+    """
+
+    target: Tensor
+    share: Tensor
+
+
+_sharing: ContextVar[World | None] = ContextVar("sharing", default=None)
+_part: ContextVar[Part | None] = ContextVar("part", default=None)
+
+
+@contextmanager
+def one_batch(world: World, part: Part | None = None) -> Iterator[None]:
+    """In this block :func:`global_sum` and :func:`global_rows` reach over all processes, which share a batch.
+
+    Args:
+        world: the processes.
+        part: what :func:`current_part` answers in this block.
+    """
+    tokens = _sharing.set(world if world.size > 1 else None), _part.set(part)
+    try:
+        yield
+    finally:
+        _sharing.reset(tokens[0])
+        _part.reset(tokens[1])
+
+
+def current_part() -> Part | None:
+    """The part of a batch that a loss is asked for; None where it is the whole one, or a compiler looks on."""
+    return None if torch.compiler.is_compiling() else _part.get()
+
+
+def global_sum(values: Tensor) -> Tensor:
+    """The sum of ``values`` over the parts of a batch that several processes share; the values themselves elsewhere.
+
+    A loss that sends all its sums through it is that of the whole batch, and so is its gradient: each process is
+    given that of its own part times the number of processes, of which DistributedDataParallel takes the mean.
+    """
+    if torch.compiler.is_compiling() or (world := _sharing.get()) is None:
+        return values
+    total: Tensor = _Sum.apply(values, world)
+    return total
+
+
+def global_rows(rows: Tensor) -> Tensor:
+    """The rows ``[N,...]`` of all parts of a batch, one below the other; for a loss that sorts the pixels of a batch.
+
+    The gradient is as with :func:`global_sum`. All processes hold all rows then.
+    """
+    if torch.compiler.is_compiling() or (world := _sharing.get()) is None:
+        return rows
+    every: Tensor = _Rows.apply(rows, world)
+    return every
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, values: Tensor, world: World) -> Tensor:
+        context.size = world.size
+        return world.total(values.clone(memory_format=torch.contiguous_format))
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * context.size, None
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, rows: Tensor, world: World) -> Tensor:
+        lengths = torch.tensor(world.gather(len(rows)))
+        context.size, context.start, context.length = world.size, int(lengths[: world.rank].sum()), len(rows)
+        every = rows.new_zeros(int(lengths.sum()), *rows.shape[1:])
+        every[context.start : context.start + context.length] = rows
+        return world.total(every)  # zeros elsewhere: parts may differ in length
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient[context.start : context.start + context.length] * context.size, None

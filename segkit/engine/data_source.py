@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,10 +16,36 @@ from segkit.data.samples import Samples
 from segkit.data.scan import Scan
 from segkit.data.source import Source
 from segkit.data.store import bytes_of, can_be_stored, stored
-from segkit.engine import needed as host
-from segkit.engine.job import Job
-from segkit.engine.world import World
+from segkit.engine.distributed import World
+from segkit.engine.precision import free_memory as free_host_memory
 from segkit.errors import ConfigError, WriteError
+
+
+def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:
+    """The batches, on the device; one is under way when the next is asked for, and the host waits for none."""
+    if device.type != "cuda":
+        yield from source
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def begin() -> list[Batch] | None:
+        batches = next(source, None)
+        with torch.cuda.stream(stream):
+            return None if batches is None else [batch.to(device) for batch in batches]
+
+    ahead = begin()
+    while ahead is not None:
+        ready, computing = ahead, torch.cuda.current_stream(device)
+        computing.wait_stream(stream)
+        for batch in ready:
+            for tensor in batch.tensors:
+                tensor.record_stream(computing)  # else its memory would be given to the next batch too early
+        yield ready
+        ahead = begin()
+
+
+if TYPE_CHECKING:
+    from segkit.engine.job import Job
 
 SHARE = 0.4  # of the device's free memory, or of the machine's: the network needs the rest
 
@@ -157,7 +184,7 @@ def free_memory(device: torch.device) -> int:
 
 def memory() -> int:
     """Bytes that this process may still take of the machine or its container; plenty where that is not known."""
-    return host.free_memory() or 1 << 40
+    return free_host_memory() or 1 << 40
 
 
 def _gigabytes(count: float) -> str:

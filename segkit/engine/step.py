@@ -1,4 +1,4 @@
-"""The training loop: one epoch of steps, the same on a CPU and on CUDA, in one process and in several.
+"""One training step, and the loop that repeats it for an epoch, on a CPU and on CUDA, in one process and in several.
 
 Nothing in a step waits for the device: the loss is summed there and read every ``log_every`` steps.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,23 +21,174 @@ from tqdm import tqdm
 
 from segkit.data.batch import Batch
 from segkit.data.normalise import IMAGENET, Normalisation, normalise
-from segkit.engine.average import MovingAverage
 from segkit.engine.checkpoint import load_weights
-from segkit.engine.device import seed_step
+from segkit.engine.criterion import Objective
+from segkit.engine.data_source import prefetched
+from segkit.engine.distributed import Part, World, one_batch
 from segkit.engine.evaluate import logits_of
-from segkit.engine.forward import Forward
-from segkit.engine.global_batch import Part, one_batch
-from segkit.engine.guard import Guard
-from segkit.engine.objective import Objective
-from segkit.engine.optimizer import build_optimizer, learning_rate, set_learning_rate
-from segkit.engine.precision import Precision
-from segkit.engine.prefetch import prefetched
+from segkit.engine.optim import MovingAverage, build_optimizer, learning_rate, set_learning_rate
+from segkit.engine.precision import Precision, seed_step
 from segkit.engine.remedies import slower
 from segkit.engine.sync_batch_norm import synchronised
-from segkit.engine.world import World
-from segkit.errors import CheckpointError, ModelError, first_few
+from segkit.errors import CheckpointError, ModelError, TrainingError, first_few, printable
 from segkit.settings import TrainSettings
 from segkit.signals import StopSignals
+
+FROM_THE_START = "No step has worked yet, so train.lr is not the cause: look at these images, and at the loss"
+
+
+class Guard:
+    """Counts the steps that were skipped, and knows which images they were of.
+
+    Args:
+        model: whose buffers are restored.
+        limit: skipped steps in a row after which a run ends.
+        device: where everything is counted.
+        reading: :meth:`check` is called at least once in so many steps.
+        advice: what to do about steps that are skipped after others were not.
+    """
+
+    def __init__(self, model: nn.Module, limit: int, device: torch.device, reading: int, advice: str) -> None:
+        self.limit, self.advice = limit, advice
+        self.skipped = torch.zeros(2, dtype=torch.int64, device=device)
+        """In all, and in a row up to now."""
+        self._failed_at = torch.full((), -1, dtype=torch.int64, device=device)
+        self.model = model
+        self._before: dict[torch.dtype, Tensor] = {}
+        self._names: deque[tuple[int, list[str]]] = deque(maxlen=limit + reading)
+
+    @torch.no_grad()
+    def before(self, step: int, names: list[str]) -> None:
+        """Note the buffers before a step, and the images it is of."""
+        self._names.append((step, names))
+        self._before = {dtype: _joined(buffers) for dtype, buffers in self._buffers().items()}
+
+    @torch.no_grad()
+    def after(self, step: int, bad: Tensor) -> None:
+        """Put the buffers back where ``bad``, a bool on the device, is true, and count."""
+        for dtype, buffers in self._buffers().items():
+            before, now = self._before.get(dtype), _joined(buffers)
+            if before is None or before.shape != now.shape:  # a layer that makes itself new ones
+                continue
+            kept = torch.where(bad, before, now)
+            parts = torch.split(kept, [buffer.numel() for buffer in buffers])
+            torch._foreach_copy_(buffers, [part.view(each.shape) for part, each in zip(parts, buffers, strict=True)])
+        total, row = self.skipped.unbind()
+        self.skipped = torch.stack([total + bad, (row + 1) * bad])
+        failed = (self.skipped[1] >= self.limit) & (self._failed_at < 0)
+        self._failed_at = torch.where(failed, step, self._failed_at)
+
+    def check(self) -> int:
+        """How many steps were skipped in all; waits for the device.
+
+        Raises:
+            TrainingError: as many in a row as the limit says; with the steps and their images.
+        """
+        total, failed_at = torch.stack([self.skipped[0], self._failed_at]).tolist()
+        if failed_at >= 0:
+            first = failed_at - self.limit + 1
+            names = [name for step, those in self._names if first <= step <= failed_at for name in those]
+            raise TrainingError(
+                f"the loss or its gradient was no finite number in {self.limit} steps in a row, {first + 1} to "
+                f"{failed_at + 1}, whose images were {first_few(list(dict.fromkeys(names)), 8)}; these steps changed "
+                f"no weight. {self.advice if first else FROM_THE_START}"
+            )
+        return int(total)
+
+    def _buffers(self) -> dict[torch.dtype, list[Tensor]]:
+        """Looked up at each step: a layer may put another tensor in the place of one."""
+        found: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+        for buffer in self.model.buffers():
+            found[buffer.dtype].append(buffer)
+        return found
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What was counted."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on counting."""
+        self.skipped = state["skipped"].to(self.skipped.device)
+
+
+def _joined(buffers: Sequence[Tensor]) -> Tensor:
+    return torch.cat([buffer.flatten() for buffer in buffers])  # always a copy
+
+
+class Forward:
+    """The forward pass of a training step.
+
+    Args:
+        model: that is called, DistributedDataParallel's where there are several processes.
+        objective: that is minimised.
+        settings: ``compile`` and ``cuda_graph``.
+        precision: of the forward pass.
+
+    Attributes:
+        proven: whether a whole step was done in the way that was asked for, or in the plain one.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective, settings: TrainSettings, precision: Precision) -> None:
+        self.model, self.objective, self.precision = model, objective, precision
+        alone = not isinstance(model, DistributedDataParallel)
+        graph = settings.cuda_graph and precision.device.type == "cuda" and alone
+        self._graph = graph and not settings.compile
+        # where parts of a batch are added up, a graph's next gradient would lie where the last one does
+        mode = "reduce-overhead" if graph and settings.accumulate == 1 else None
+        self._call: Any = torch.compile(model, dynamic=False, mode=mode) if settings.compile else model
+        # losses of a batch that is shared or in parts are not compiled: their sums reach over it only where Python runs
+        whole = alone and settings.accumulate == 1
+        self._loss: Any = torch.compile(objective, dynamic=False) if settings.compile and whole else objective
+        self._shape: torch.Size | None = None
+        self.proven = not (settings.compile or self._graph)
+
+    def __call__(self, images: Tensor) -> object:
+        """The model's output for ``[B,3,H,W]``."""
+        if self._graph and self._shape is None:
+            self._capture(images)
+        with self.precision.autocast():
+            if self._graph and images.shape != self._shape:  # a graph is of one shape
+                return self.model(images)
+            return self._call(images)
+
+    def loss(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`segkit.engine.criterion.Objective.forward`."""
+        total: tuple[Tensor, Tensor] = self._loss(logits, target)
+        return total
+
+    def give_up(self, error: Exception) -> None:
+        """Go on as it is, and say so in one line."""
+        option = "train.cuda_graph" if self._graph else "train.compile"
+        lines = str(error).strip().splitlines() or [""]
+        print(f"{option} failed, going on without it: {type(error).__name__}: {printable(lines[0])}", file=sys.stderr)
+        self._call, self._loss, self._graph, self.proven = self.model, self.objective, False, True
+
+    def _capture(self, images: Tensor) -> None:
+        """Record forward and backward for images of this shape; the warm-up steps change nothing."""
+        before = [buffer.clone() for buffer in self.model.buffers()]
+        whole = _Whole(self.model)
+        # weights are cast anew in each replay, as they change
+        with torch.autocast("cuda", self.precision.dtype, self.precision.name != "fp32", cache_enabled=False):
+            # captured on a stream of its own, which the gradients of the weights belong to from then on
+            getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", id)(False)
+            self._call = torch.cuda.make_graphed_callables(whole, (images.detach().clone(),))
+        with torch.no_grad():
+            for buffer, old in zip(self.model.buffers(), before, strict=True):
+                buffer.copy_(old)
+        self._shape = images.shape
+
+
+class _Whole(nn.Module):
+    """Its ``forward`` is replaced by the graph, and the model's own is left as it is."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = self.model(images)
+        return output
+
 
 INDEPENDENT = (
     "the loss does not depend on the model's weights, so nothing can be learned: it is to be computed from the logits "

@@ -1,4 +1,4 @@
-"""What is minimised: the scaled sum of the losses, each of which is logged by its name."""
+"""The training criterion: the scaled sum of the losses, each of which is logged by its name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from segkit.engine.distributed import is_lost
 from segkit.engine.shared_pass import shared_pass
-from segkit.engine.world import is_lost
 from segkit.errors import ConfigError, ModelError
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -18,12 +18,11 @@ from segkit.data.resident import Resident
 from segkit.data.samples import Samples
 from segkit.data.scan import Scan, scan_splits
 from segkit.data.store import StoredSamples
-from segkit.engine import checkpoint, feed
-from segkit.engine.feed import open_feed
+from segkit.engine import checkpoint, data_source
+from segkit.engine.data_source import open_feed, prefetched
+from segkit.engine.distributed import World
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
-from segkit.engine.prefetch import prefetched
-from segkit.engine.world import World
 from segkit.errors import ConfigError, WriteError
 from segkit.settings import AugmentSettings, DataSettings
 
@@ -102,8 +101,8 @@ def test_on_a_cpu_auto_decodes_each_time_and_writes_nothing(kept: Callable[..., 
 
 def on_a_card(monkeypatch: pytest.MonkeyPatch, free: int, has: int = 1 << 40) -> torch.device:
     """Something that is no CPU, and has so much memory."""
-    monkeypatch.setattr(feed, "free_memory", lambda device: free)
-    monkeypatch.setattr(feed, "memory", lambda: has)
+    monkeypatch.setattr(data_source, "free_memory", lambda device: free)
+    monkeypatch.setattr(data_source, "memory", lambda: has)
     return torch.device("meta")
 
 
@@ -119,7 +118,7 @@ def on_a_card(monkeypatch: pytest.MonkeyPatch, free: int, has: int = 1 << 40) ->
 def test_elsewhere_auto_takes_the_fastest_place_that_it_fits_in(
     kept: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, free: int, has: int, kinds: dict[str, type]
 ) -> None:
-    monkeypatch.setattr(feed, "Resident", _Held)
+    monkeypatch.setattr(data_source, "Resident", _Held)
     job = kept("auto")
     found = open_feed(job, scanned(job), on_a_card(monkeypatch, free, has), World())
     expected = {name: _Held if kind is Resident else kind for name, kind in kinds.items()}

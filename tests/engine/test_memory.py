@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from segkit.engine import needed
+from segkit.engine import memory, precision
 from segkit.engine.fit import train_and_evaluate
 from segkit.engine.job import Job
 from segkit.engine.precision import Precision
@@ -29,7 +29,7 @@ def job(make_job: MakeJob) -> Job:
 
 
 def free(monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
-    monkeypatch.setattr(needed, "free_memory", lambda: count)
+    monkeypatch.setattr(memory, "free_memory", lambda: count)
 
 
 @pytest.mark.fault("F48")
@@ -50,14 +50,14 @@ def test_a_crop_that_needs_more_than_is_free_is_refused_before_anything_is_writt
 @pytest.mark.fault("F48")
 def test_images_that_are_scored_at_once_are_refused_too(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job(precision="fp32", batch_size=4, fields={"augment": AugmentSettings(crop=2)})
-    monkeypatch.setattr(needed, "_SCORING", 100.0)
+    monkeypatch.setattr(memory, "_SCORING", 100.0)
     free(monkeypatch, 4 << 20)
     with pytest.raises(ConfigError, match=r"scoring up to 4 images at once \(train\.batch_size\) needs about"):
         train_and_evaluate(job)
 
 
 def test_no_more_images_are_counted_than_are_scored_at_once(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needed, "_SCORING", 100.0)
+    monkeypatch.setattr(memory, "_SCORING", 100.0)
     free(monkeypatch, 4 << 20)
     found = []
     for size in (8, 400):  # of 8 images
@@ -88,20 +88,20 @@ def test_a_model_that_takes_no_small_images_goes_on(job: Job, monkeypatch: pytes
 def test_the_look_changes_nothing(job: Job) -> None:
     before = {name: value.clone() for name, value in job.model.state_dict().items()}
     state = torch.get_rng_state()
-    needed._line(job, FP32, 2)
+    memory._line(job, FP32, 2)
     assert all(torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in job.model.parameters())
 
 
 def test_a_container_may_have_less_than_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(needed, "_CGROUP", tmp_path)
+    monkeypatch.setattr(precision, "_CGROUP", tmp_path)
     (tmp_path / "memory.current").write_text("1000000")
     (tmp_path / "memory.max").write_text("max\n")
-    machine = needed.free_memory()
+    machine = precision.free_memory()
     (tmp_path / "memory.max").write_text("3000000")
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 200000\n")
-    assert needed.free_memory() == 2_200_000
+    assert precision.free_memory() == 2_200_000
     assert machine is None or machine > 2_200_000
 
 
@@ -112,16 +112,16 @@ def test_it_is_within_30_per_cent_of_what_is_taken(precision: str) -> None:
     code = f"""
 from types import SimpleNamespace
 import torch, segkit
-from segkit.engine import needed
-from segkit.engine.device import peak_memory, reset_peak_memory
-from segkit.engine.objective import Objective
+from segkit.engine import memory
+from segkit.engine.precision import peak_memory, reset_peak_memory
+from segkit.engine.criterion import Objective
 from segkit.engine.precision import Precision
 device, side = torch.device("cpu"), 512
 how = Precision("{precision}", device)
 model = segkit.models["unet"](num_classes=6, width=16, depth=3).to(memory_format=torch.channels_last)
 objective = Objective([("loss", 1.0, segkit.losses["cross_entropy"](6))])
 job = SimpleNamespace(model=model, objective=objective, train=SimpleNamespace(channels_last=True))
-fixed, a_pixel = needed._line(job, how, 6)
+fixed, a_pixel = memory._line(job, how, 6)
 images = torch.rand(2, 3, side, side).contiguous(memory_format=torch.channels_last)
 reset_peak_memory(device)
 before = peak_memory(device)
