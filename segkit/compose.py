@@ -23,8 +23,7 @@ from segkit import plugins
 from segkit.build import create
 from segkit.config import Choice, Config, read_config, settings_from
 from segkit.data.class_weights import class_weights
-from segkit.data.faults import gathered
-from segkit.data.findings import Finding
+from segkit.data.issues import gathered
 from segkit.data.labels import LabelCounts
 from segkit.data.main_guard import refuse_unguarded
 from segkit.data.sample import Dataset, check_splits
@@ -37,7 +36,7 @@ from segkit.engine.fit import train_and_evaluate
 from segkit.engine.folder import check_folder, read_json
 from segkit.engine.job import Job
 from segkit.engine.precision import pick_device, resolve, seed_everything
-from segkit.errors import DataError, Fault
+from segkit.errors import DataError, Issue
 from segkit.overrides import Overrides
 from segkit.registry import datasets, losses, metrics, models
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
@@ -141,9 +140,9 @@ def shared_scan(settings: Config, world: World) -> Scan:
         scan.refuse_errors()
         own.append(scan)
         kept = {name: getattr(data, "indices", None) for name, data in scan.splits.items() if isinstance(data, Subset)}
-        return list(scan.splits), kept, scan.facts, scan.findings
+        return list(scan.splits), kept, scan.facts, scan.issues
 
-    names, kept, facts, findings = world.on_first(read)
+    names, kept, facts, issues = world.on_first(read)
     if own:
         return own[0]
     splits: dict[str, Dataset] = {}
@@ -152,7 +151,7 @@ def shared_scan(settings: Config, world: World) -> Scan:
             splits[name] = create(datasets.find(settings.dataset.name), settings.dataset.options, {"split": name})
         if name in kept:
             splits[name] = Subset(splits[name], kept[name])
-    return Scan(splits, facts, findings)
+    return Scan(splits, facts, issues)
 
 
 def fit(
@@ -229,9 +228,9 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
     """
     component = datasets.find(settings.dataset.name)
     splits: dict[str, Dataset] = {}
-    faults: dict[str, list[Fault]] = {}
+    faults: dict[str, list[Issue]] = {}
 
-    problems: list[Finding] = []
+    problems: list[Issue] = []
 
     said: dict[str, set[str]] = {}  # warning -> splits
 
@@ -253,7 +252,7 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
             try:
                 build(split)
             except DataError as error:
-                problems.append(Finding("unusable_split", "error", split, str(error)))
+                problems.append(Issue("unusable_split", what=str(error), split=split))
     unknown = [name for name in names if name not in faults]
     if unknown:
         raise DataError(f"{settings.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
@@ -265,8 +264,8 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
         where = (
             settings.dataset.name if len(those) == len(faults) else ", ".join(each for each in SPLITS if each in those)
         )
-        told.append(Finding("dataset", "warning", where, text))
-    return replace(scan, findings=[*told, *scan.findings])
+        told.append(Issue("dataset", what=text, severity="warning", split=where))
+    return replace(scan, issues=[*told, *scan.issues])
 
 
 def facts(dataset: Dataset) -> dict[str, Any]:

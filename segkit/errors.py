@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 _LONGEST_WORD = 200  # letters; to compare two texts takes their product
 
@@ -56,45 +56,68 @@ class ComponentNotFound(SegkitError, KeyError):
 
 
 @dataclass(frozen=True)
-class Fault:
-    """What is wrong with one file, so told that the same fault of many files can be told once.
+class Issue:
+    """What is wrong with one file, or odd about several files or a whole split.
+
+    An issue of one file names it as ``file`` and says the same as for any other such file in ``what`` and ``advice``,
+    so that issues of many files can be merged into one (see :mod:`segkit.data.issues`).
 
     Attributes:
         kind: one word for it, as ``lossy_mask``.
-        file: which file, as a path.
-        what: what is wrong, in the same words for every file.
-        advice: what to do about it, in the same words for every file.
+        file: the path of the one file it is about; "" where it is about several files or a split.
+        what: what is wrong.
+        advice: what to do about it.
         detail: what is particular to this file.
         wrong: stored labels or colours that are not allowed -> pixels.
         stored: all the stored labels or colours of a mask -> pixels.
+        severity: an ``error`` stops a run, a ``warning`` is printed.
+        split: the splits it was found in, joined by commas; "" where that is not known.
+        files: all files it is about, by path or by the dataset's name of the sample.
+        skippable: whether ``data.on_bad = "skip"`` leaves these files out.
     """
 
     kind: str
-    file: str
-    what: str
+    file: str = ""
+    what: str = ""
     advice: str = ""
     detail: str = ""
     wrong: Mapping[Any, int] = field(default_factory=dict)
     stored: Mapping[Any, int] = field(default_factory=dict)
+    severity: Literal["error", "warning"] = "error"
+    split: str = ""
+    files: tuple[str, ...] = ()
+    skippable: bool = False
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The message without the split."""
+        if not self.file:
+            return self.what + (f"; {self.advice}" if self.advice else "")
         detail = f" ({self.detail})" if self.detail else ""
         return one_line(f"{self.file}: {self.what}{detail}") + (f"; {self.advice}" if self.advice else "")
 
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` and ``check --json`` hold."""
+        own = {"kind": self.kind, "severity": self.severity, "split": self.split, "text": self.text}
+        return {**own, "files": self.files, "of_file": self.skippable}
+
+    def __str__(self) -> str:
+        return f"{self.split}: {self.text}" if self.split else self.text
+
 
 class DataError(SegkitError):
-    """An image, a mask, a folder or a split cannot be used; ``fault`` says it in parts where it is a file's."""
+    """An image, a mask, a folder or a split cannot be used; ``issue`` says it in parts where it is a file's."""
 
-    fault: Fault | None = None
+    issue: Issue | None = None
 
-    def __init__(self, message: object, fault: Fault | None = None) -> None:
+    def __init__(self, message: object, issue: Issue | None = None) -> None:
         super().__init__(str(message))
-        self.fault = message if isinstance(message, Fault) else fault
+        self.issue = message if isinstance(message, Issue) else issue
 
     def retold(self, message: str) -> DataError:
         """The error in other words; of a subclass with a constructor of its own, which takes other things, its base."""
         kind = type(self) if type(self).__init__ is DataError.__init__ else DataError
-        return kind(message, self.fault)
+        return kind(message, self.issue)
 
 
 class LabelError(DataError):

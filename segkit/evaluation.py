@@ -49,9 +49,9 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     leaky = config.data.model_copy(update={"allow_leaks": True})  # the run was trained with them, whatever is said now
     scan = scan_dataset(replace(config, data=leaky), names)
     scan.refuse_errors()
-    for finding in scan.warnings:
-        if finding.of_file:  # fewer images are scored than there are
-            print(f"warning: {printable(finding)}", file=sys.stderr)
+    for issue in scan.warnings:
+        if issue.skippable:  # fewer images are scored than there are
+            print(f"warning: {printable(issue)}", file=sys.stderr)
     weights = record.get("class_weights") or [None] * len(config.losses)
     if not isinstance(weights, list) or len(weights) != len(config.losses):
         raise RunFolderError(f"{folder}/run.json is damaged: class_weights needs an entry for each of the losses")

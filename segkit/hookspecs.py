@@ -82,7 +82,7 @@ def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     both, samples are read in several threads, and the next scan reads only what changed (without them it
     reads all again, in one thread, unless ``data.scan = "once"``);
     ``advice(kind, wrong, stored)`` (text), what to do about faulty masks, from the pixels by stored
-    label or colour (see :class:`segkit.errors.Fault`).
+    label or colour (see :class:`segkit.errors.Issue`).
     """
 
 

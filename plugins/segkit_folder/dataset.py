@@ -182,7 +182,7 @@ def _is_of_colours(mask: Path) -> bool:
     try:
         read_mask(mask)
     except LabelError as error:
-        return error.fault is not None and error.fault.kind == "colours"
+        return error.issue is not None and error.issue.kind == "colours"
     return False
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segkit.data.faults import refuse
 from segkit.data.files import PairedFiles
+from segkit.data.issues import refuse
 from segkit.data.pairing import pair_by_stem
 from segkit.data.read import image_size
 from segkit.data.split import SPLITS, split_by_fraction
 from segkit.data.text import composed, read_text
-from segkit.errors import DataError, Fault, did_you_mean, first_few
+from segkit.errors import DataError, Issue, did_you_mean, first_few
 
 # Class, stored id, colour: Cityscapes' own table (github.com/mcordts/cityscapesScripts, helpers/labels.py), whose ids
 # GTA5 stores; the same map is in AdaptSegNet's dataset/gta5_dataset.py.
@@ -89,7 +89,7 @@ class Gta5Dataset(PairedFiles):
             )
         advice = f"unpack the missing parts, or split what is there: fractions = {list(FRACTIONS)}"
         absent = [str(root / "images" / f"{name}.png") for name in names[split] if name not in pair_of]
-        refuse([Fault("missing", path, "listed but not there", advice, f"{split} split") for path in absent])
+        refuse([Issue("missing", path, "listed but not there", advice, f"{split} split") for path in absent])
         pairs = [pair_of[name] for name in names[split] if name in pair_of]
         # From the headers alone: 50 microseconds each, 2.5 seconds for the whole data set.
         unequal = [pair for pair in pairs if _differ_in_size(*pair)]

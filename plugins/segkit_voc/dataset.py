@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from segkit.data.faults import refuse
 from segkit.data.files import PairedFiles
+from segkit.data.issues import refuse
 from segkit.data.palette import voc_palette
 from segkit.data.split import split_by_fraction
 from segkit.data.text import composed, read_text
-from segkit.errors import ConfigError, DataError, Fault, did_you_mean
+from segkit.errors import ConfigError, DataError, Issue, did_you_mean
 from segkit_voc.archives import MIRRORS, YEARS, archives
 from segkit_voc.download import exclusive, fetch
 from segkit_voc.sample import write_sample
@@ -148,5 +148,5 @@ def _those_there(folder: Path, split: str, pairs: Sequence[tuple[Path, Path]]) -
     found = [(there.get(composed(str(image))), there.get(composed(str(mask)))) for image, mask in pairs]
     wanted = [each for pair, own in zip(pairs, found, strict=True) for each in zip(pair, own, strict=True)]
     what, advice = "listed but not there", "unpack the archive again, or take the names off the lists"
-    refuse([Fault("missing", str(path), what, advice, f"{split} split") for path, own in wanted if own is None])
+    refuse([Issue("missing", str(path), what, advice, f"{split} split") for path, own in wanted if own is None])
     return [(image, mask) for image, mask in found if image and mask]

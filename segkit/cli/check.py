@@ -66,10 +66,10 @@ class Check:
             print(f"{printable(_table(scan, facts))}\n")
             if any(error.kind in MISREAD for error in scan.errors):
                 print("These are the labels as they are read, and an error below says why that is wrong.\n")
-            for finding in [*scan.errors, *scan.warnings]:
-                print(f"{finding.severity}: {printable(finding)}")
+            for issue in [*scan.errors, *scan.warnings]:
+                print(f"{issue.severity}: {printable(issue)}")
             print(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")
-            if any(finding.of_file for finding in scan.errors) and not arguments.quiet:
+            if any(issue.skippable for issue in scan.errors) and not arguments.quiet:
                 print(f"--json names every file; {SKIP}")
         if arguments.pictures:
             _write_pictures(scan, folder, arguments.quiet)
@@ -110,8 +110,8 @@ def _weights(scan: Scan) -> dict[str, float]:
 
 
 def _document(scan: Scan, facts: Mapping[str, Any]) -> dict[str, Any]:
-    def plain(findings: list[Any]) -> list[dict[str, Any]]:
-        return [{key: value for key, value in vars(each).items() if key != "severity"} for each in findings]
+    def plain(issues: list[Any]) -> list[dict[str, Any]]:
+        return [{key: value for key, value in each.record().items() if key != "severity"} for each in issues]
 
     return {
         "splits": facts,

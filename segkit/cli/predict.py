@@ -212,7 +212,7 @@ def class_shares(classes: Sequence[str], pixels: NDArray[Any]) -> str:
 
 def stored_labels(stored: StoredLabels) -> str:
     """What stands in the masks for each class, and where that is one of several."""
-    from segkit.data.faults import value_text
+    from segkit.data.issues import value_text
 
     text = ", ".join(f"{value_text(value)} {name}" for name, value in stored.first.items())
     lines = [f"stored in the masks: {text}"]

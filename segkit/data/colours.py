@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkit.errors import Fault, LabelError, first_few
+from segkit.errors import Issue, LabelError, first_few
 
 MOST_COUNTED = 64
 """Colours, or labels that are not allowed, of one mask: more of them are a photograph or edges that were blended."""
@@ -23,7 +23,7 @@ def rgb_numbers(path: Path, image: Image.Image) -> NDArray[np.int32]:
     """
     if image.mode.startswith(("I", "F")):
         what, advice = "a colour map was given, but the mask holds no colours", "leave the map out"
-        raise LabelError(Fault("no_colours", str(path), what, advice, f"{image.mode} values"))
+        raise LabelError(Issue("no_colours", str(path), what, advice, f"{image.mode} values"))
     rgb = np.asarray(image.convert("RGBA").convert("RGB"), dtype=np.int32)  # [H,W,3]
     return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
 
@@ -61,12 +61,12 @@ def _unknown_colours_fault(
     wrong: Mapping[tuple[int, int, int], int],
     stored: Mapping[tuple[int, int, int], int],
     known: Mapping[tuple[int, int, int], int],
-) -> Fault:
+) -> Issue:
     if len(wrong) > MOST_COUNTED:
         return _blended_fault(path, f"{len(wrong):,} that the colour map lacks")
     detail = first_few([f"{list(colour)}: {count:,} pixels" for colour, count in wrong.items()])
     advice = f"it has {first_few([str(list(colour)) for colour in known])}; add them, or correct the mask"
-    return Fault("unknown_colours", str(path), "colours that the colour map lacks", advice, detail, wrong, stored)
+    return Issue("unknown_colours", str(path), "colours that the colour map lacks", advice, detail, wrong, stored)
 
 
 def labels_of_greys(path: Path, pixels: NDArray[np.int32], mode: str) -> NDArray[np.uint8]:
@@ -85,7 +85,7 @@ def labels_of_greys(path: Path, pixels: NDArray[np.int32], mode: str) -> NDArray
         raise LabelError(_blended_fault(path, f"{len(stored):,}"))
     advice = "export it again as a PNG of grey values or with a palette, a label for each class"
     what, detail = "the mask holds colours, not labels", f"{len(stored)} colours"
-    raise LabelError(Fault("colours", str(path), what, advice, detail, stored=stored))
+    raise LabelError(Issue("colours", str(path), what, advice, detail, stored=stored))
 
 
 def refuse_alpha(path: Path, image: Image.Image) -> None:
@@ -107,14 +107,14 @@ def refuse_alpha(path: Path, image: Image.Image) -> None:
     if len(colours) == 1:
         what = "the labels are in the alpha channel: the colour is the same everywhere"
         advice = "save that channel as the mask, in Pillow Image.open(mask).getchannel('A').save(mask)"
-        raise LabelError(Fault("alpha", str(path), what, advice, f"alpha {first_few(alphas)}"))
+        raise LabelError(Issue("alpha", str(path), what, advice, f"alpha {first_few(alphas)}"))
     what = "the alpha channel differs where the colour is the same, so the colours alone are not the labels"
     advice = "export the mask without transparency, one colour or grey value a class"
     detail = f"{len(colours)} colours, {len(pairs)} with alpha"
-    raise LabelError(Fault("alpha", str(path), what, advice, detail))
+    raise LabelError(Issue("alpha", str(path), what, advice, detail))
 
 
-def _blended_fault(path: Path, colours: str) -> Fault:
+def _blended_fault(path: Path, colours: str) -> Issue:
     what = f"more than {MOST_COUNTED} colours, so the mask is a photograph or its edges were blended"
     advice = "labels need one colour a class: export it again without anti-aliasing, as PNG"
-    return Fault("blended", str(path), what, advice, colours)
+    return Issue("blended", str(path), what, advice, colours)

@@ -16,7 +16,7 @@ from segkit.data.sample import Dataset, checked
 from segkit.data.seams import Seams, seams
 from segkit.data.stamps import files_at
 from segkit.data.tiff import contents
-from segkit.errors import DataError, Fault
+from segkit.errors import DataError, Issue
 
 
 class Facts(NamedTuple):
@@ -53,7 +53,7 @@ class Facts(NamedTuple):
     white_is_zero: bool
 
 
-def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
+def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Issue]:
     """Read one sample as training will, image and mask, and note what it holds, or what is wrong with it."""
     try:
         with palettes_noted() as drawn:
@@ -70,7 +70,7 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
     files = files_at(dataset, index)
     if image.dtype == np.float32 and not np.isfinite(image).all():
         what, advice = "pixels that are no numbers", "fill them with numbers, or leave the picture out"
-        return [Fault("no_numbers", str(files[0]) if files else f"{split}/{sample.name}", what, advice)]
+        return [Issue("no_numbers", str(files[0]) if files else f"{split}/{sample.name}", what, advice)]
     classes = len(dataset.classes)
     bands = histograms(mask)
     pixels = bands.sum(axis=0)  # [256]
@@ -79,7 +79,7 @@ def look_at(dataset: Dataset, index: int, split: str) -> Facts | list[Fault]:
     if wrong:
         advice = f"allowed are 0 to {classes - 1} and {dataset.ignore_index} (void)"
         place = f"{split}/{sample.name}"
-        return [Fault("values", place, "labels that are not allowed", advice, wrong=wrong, stored=stored)]
+        return [Issue("values", place, "labels that are not allowed", advice, wrong=wrong, stored=stored)]
     return Facts(
         name=str(sample.name),
         size=(mask.shape[0], mask.shape[1]),
@@ -118,10 +118,10 @@ def _mark(channel: NDArray[Any]) -> float:
     return math.nan
 
 
-def _fault(dataset: Dataset, index: int, split: str, error: BaseException) -> Fault:
-    if isinstance(error, DataError) and error.fault:
-        return error.fault
+def _fault(dataset: Dataset, index: int, split: str, error: BaseException) -> Issue:
+    if isinstance(error, DataError) and error.issue:
+        return error.issue
     files = files_at(dataset, index)
     told = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
     place = str(files[0]) if files else f"{split}: {type(dataset).__name__}[{index}]"
-    return Fault("unusable", place, "cannot be read by its dataset", detail=told)
+    return Issue("unusable", place, "cannot be read by its dataset", detail=told)

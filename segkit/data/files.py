@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segkit.data.colours import MOST_COUNTED
-from segkit.data.faults import told
+from segkit.data.issues import told
 from segkit.data.palette import Drawn, note_palette, palette_faults, palettes_noted
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, image_size, mask_palette, read_image, read_mask
 from segkit.data.sample import Palette, Sample
 from segkit.data.text import composed
-from segkit.errors import ConfigError, Fault, LabelError, first_few
+from segkit.errors import ConfigError, Issue, LabelError, first_few
 
 LONGEST_NAME = 100
 """Characters of a class's name: it heads columns and captions, and a table is as wide as the longest."""
@@ -165,7 +165,7 @@ class PairedFiles:
             )
         return self.label_advice if kind == "colours" else ""
 
-    def palette_faults(self, masks: Mapping[str, Drawn]) -> list[Fault]:
+    def palette_faults(self, masks: Mapping[str, Drawn]) -> list[Issue]:
         """What is wrong where the palettes of masks contradict each other, or the palette of the classes.
 
         Args:
@@ -186,9 +186,9 @@ class PairedFiles:
             if labels is None:
                 raise LabelError(self._label_fault(mask_path, stored))
         except LabelError as error:
-            if error.fault is None:
+            if error.issue is None:
                 raise
-            raise LabelError("\n".join(told([error.fault], self.advice)), error.fault) from None
+            raise LabelError("\n".join(told([error.issue], self.advice)), error.issue) from None
         if self._colours is None:
             note_palette(lambda: mask_palette(mask_path, self.most_pixels), list(self._values), stored)
         return torch.from_numpy(labels)
@@ -203,19 +203,19 @@ class PairedFiles:
             return None
         return np.frombuffer(found.translate(self._byte_table), np.uint8).reshape(stored.shape)
 
-    def _label_fault(self, path: Path, stored: NDArray[Any]) -> Fault:
+    def _label_fault(self, path: Path, stored: NDArray[Any]) -> Issue:
         values, counts = (each.tolist() for each in np.unique(stored, return_counts=True))
         pixels = dict(zip(values, counts, strict=True))
         wrong = {value: count for value, count in pixels.items() if self._table[value] == _NOT_A_LABEL}
         if len(wrong) > MOST_COUNTED:
             what = f"more than {MOST_COUNTED} labels that are not allowed, as of a photograph or of blended edges"
             advice = f"allowed are {self._allowed()}; export the mask again without anti-aliasing, as PNG"
-            return Fault("blended", str(path), what, advice, f"{len(wrong):,}, from {min(wrong)} to {max(wrong)}")
+            return Issue("blended", str(path), what, advice, f"{len(wrong):,}, from {min(wrong)} to {max(wrong)}")
         detail = first_few([f"{value}: {count:,} pixels" for value, count in wrong.items()])
         with palettes_noted() as drawn:
             note_palette(lambda: mask_palette(path, self.most_pixels), values, stored)
         kind = "palette_values" if drawn else "values"  # the order of a palette's indices need not be that of classes
-        return Fault(kind, str(path), "labels that are not allowed", self.advice(kind, {}, {}), detail, wrong, pixels)
+        return Issue(kind, str(path), "labels that are not allowed", self.advice(kind, {}, {}), detail, wrong, pixels)
 
     def _indices(self) -> str:
         return f"0 to {len(self.classes) - 1} ({len(self.classes)} classes) and {self.ignore_index} (void)"
@@ -238,10 +238,10 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     return [composed(path.relative_to(shared).with_suffix("").as_posix()) for path in paths]
 
 
-def _size_fault(image: Path, image_shape: tuple[int, ...], mask: Path, mask_shape: tuple[int, ...]) -> Fault:
+def _size_fault(image: Path, image_shape: tuple[int, ...], mask: Path, mask_shape: tuple[int, ...]) -> Issue:
     what, advice = "image and mask differ in size", "export the mask at its image's size"
     if mask_shape == image_shape[::-1]:
         what += ", one lies on its side"
         advice = "turn the mask as its image lies; an image that EXIF turns is read upright"
     sizes = f"{mask_shape[1]} x {mask_shape[0]}, image {image} is {image_shape[1]} x {image_shape[0]}, width x height"
-    return Fault("size", str(mask), what, advice, sizes)
+    return Issue("size", str(mask), what, advice, sizes)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from segkit.data.facts import Facts
-from segkit.data.faults import Advise, grouped
+from segkit.data.issues import Advise, grouped
 from segkit.data.leaks import same_pictures, similar_pictures
 from segkit.data.normalise import measured
 from segkit.data.resize import Resize, resized_size
@@ -19,43 +18,30 @@ from segkit.data.sample import Dataset
 from segkit.data.seams import interpolated
 from segkit.data.stamps import files_at, files_of
 from segkit.data.subset import whole_of
-from segkit.errors import Fault, first_few
+from segkit.errors import Issue, first_few
 from segkit.settings import AugmentSettings
 
 MISREAD = ("palette", "palettes", "label_colours", "black_and_white")
 """Kinds of errors after which the labels of all masks may mean something else than what was read."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong (an error) or odd (a warning).
-
-    Attributes:
-        kind: one word for it, as ``lossy_mask``.
-        severity: errors stop a run, warnings are told.
-        split: where; several are joined by commas.
-        text: for people.
-        files: all of them, by path or by the dataset's name for the sample.
-        of_file: whether ``data.on_bad = "skip"`` leaves out what is wrong.
-    """
-
-    kind: str
-    severity: Literal["error", "warning"]
-    split: str
-    text: str
-    files: tuple[str, ...] = ()
-    of_file: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.split}: {self.text}"
+def _issue(
+    kind: str,
+    severity: Literal["error", "warning"],
+    split: str,
+    text: str,
+    files: tuple[str, ...] = (),
+    skippable: bool = False,
+) -> Issue:
+    return Issue(kind, what=text, severity=severity, split=split, files=files, skippable=skippable)
 
 
 def of_faults(
-    faults: Mapping[str, Sequence[Fault]],
+    faults: Mapping[str, Sequence[Issue]],
     facts: Mapping[str, Sequence[Facts]],
     splits: Mapping[str, Dataset],
     on_bad: Literal["stop", "skip"] | None = None,
-) -> list[Finding]:
+) -> list[Issue]:
     """The faults of the files of all splits, with one proposal for all; without ``on_bad`` they cannot be skipped."""
     severity: Literal["error", "warning"] = "warning" if on_bad == "skip" else "error"
     found = []
@@ -65,16 +51,16 @@ def of_faults(
         advise = _adviser(splits[where[0]], [each for those in facts.values() for each in those])
         text = ("left out: " if on_bad == "skip" else "") + group.told(advise)
         files = tuple(each.file for each in group.faults)
-        found.append(Finding(group.kind, severity, ", ".join(where), text, files, of_file=on_bad is not None))
+        found.append(_issue(group.kind, severity, ", ".join(where), text, files, skippable=on_bad is not None))
     return found
 
 
 def of_nothing(
     splits: Mapping[str, Dataset], facts: Mapping[str, Sequence[Facts]], on_bad: Literal["stop", "skip"]
-) -> list[Finding]:
+) -> list[Issue]:
     """Splits of which nothing is left."""
     empty = [name for name, data in splits.items() if not len(data) or (on_bad == "skip" and not facts[name])]
-    return [Finding("empty_split", "error", name, "not one image that can be used") for name in empty]
+    return [_issue("empty_split", "error", name, "not one image that can be used") for name in empty]
 
 
 def _adviser(dataset: Dataset, good: Sequence[Facts]) -> Advise | None:
@@ -100,7 +86,7 @@ def _adviser(dataset: Dataset, good: Sequence[Facts]) -> Advise | None:
     return advise
 
 
-def of_palettes(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]) -> list[Finding]:
+def of_palettes(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]) -> list[Issue]:
     """Masks whose palettes contradict each other, or that of the classes."""
     dataset, masks = _masks(facts, splits)
     drawn = {
@@ -113,7 +99,7 @@ def of_palettes(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Datas
     files = [file for fault in faults for file in fault.file.split(" and ") if file in masks]
     where = ", ".join(dict.fromkeys(masks[file][0] for file in files))
     return [
-        Finding(
+        _issue(
             group.kind,
             "warning" if group.kind == "label_colours" and dataset.labels_are_stated else "error",
             where,
@@ -125,8 +111,8 @@ def of_palettes(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Datas
 
 
 def of_black_and_white(
-    facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset], others: Iterable[Fault]
-) -> list[Finding]:
+    facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset], others: Iterable[Issue]
+) -> list[Issue]:
     """Masks of two classes that hold 255 and no 1, where nobody said that 255 is void: it is likelier the foreground.
 
     Where other masks hold 1 this is a warning, and where one holds both 1 and 255 nothing is odd.
@@ -148,12 +134,12 @@ def of_black_and_white(
     else:
         return []
     faults = [
-        Fault(kind, file, what, stored={0: int(each.counts[0]), 255: int(each.counts[2])})
+        Issue(kind, file, what, stored={0: int(each.counts[0]), 255: int(each.counts[2])})
         for file, (_, each) in odd.items()
     ]
     where = ", ".join(dict.fromkeys(split for split, _ in odd.values()))
     (group,) = grouped(faults)
-    return [Finding(kind, "warning" if ones else "error", where, group.told(dataset.advice), tuple(odd))]
+    return [_issue(kind, "warning" if ones else "error", where, group.told(dataset.advice), tuple(odd))]
 
 
 def _masks(
@@ -167,7 +153,7 @@ def _masks(
     return whole_of(next(iter(splits.values()))), masks
 
 
-def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) -> list[Finding]:
+def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) -> list[Issue]:
     """What is odd about the labels of a split; of one that is not ``whole``, classes may lie in what is left out."""
     if not facts:
         return []
@@ -175,7 +161,7 @@ def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) 
     images = (np.array([each.counts for each in facts])[:, :-1] > 0).sum(0)
     if not images.any():
         text = "every mask is void throughout: there is nothing to learn or to score"
-        return [Finding("all_void", "error", split, text, tuple(each.name for each in facts))]
+        return [_issue("all_void", "error", split, text, tuple(each.name for each in facts))]
     if split == "train" and np.count_nonzero(images) == 1 and len(dataset.classes) > 1:
         counts = np.sum([each.counts for each in facts], axis=0)
         void = f", and {counts[-1] / counts.sum():.1%} of all pixels are void" if counts[-1] else ""
@@ -185,29 +171,29 @@ def of_facts(facts: Sequence[Facts], dataset: Dataset, split: str, whole: bool) 
         advice = getattr(whole_of(dataset), "advice", None)
         hint = (advice and advice("one_class", {}, stored)) or "which stored label is which class?"
         text = f"every labelled pixel is '{only}'{void}; nothing can be learned; {hint}"
-        return [Finding("one_class", "error" if whole else "warning", split, text)]
+        return [_issue("one_class", "error" if whole else "warning", split, text)]
     if split == "train" and len(dataset.classes) == 1:
         text = (
             f"'{dataset.classes[0]}' is the only class, so every prediction is right and nothing can be learned; "
             "what is not of it, such as the background, is a class too"
         )
-        found.append(Finding("one_class", "warning", split, text))
+        found.append(_issue("one_class", "warning", split, text))
     absent = [name for name, count in zip(dataset.classes, images, strict=True) if not count]
     if absent and whole:
         lacking = "no network can learn these" if split == "train" else "these have no score here"
         text = f"{len(absent)} of {len(dataset.classes)} classes in no image; {lacking}: {first_few(absent, 20)}"
-        found.append(Finding("absent_class", "warning", split, text, tuple(absent)))
+        found.append(_issue("absent_class", "warning", split, text, tuple(absent)))
     blended = [facts[index].name for index in interpolated([each.seams for each in facts])]
     if blended:
         text = (
             f"{len(blended)} of {len(facts)} masks look interpolated, with thin seams of other labels along the "
             f"borders of two: {first_few(blended)}; resize masks by the nearest pixel, and never keep them as JPEG"
         )
-        found.append(Finding("interpolated", "warning", split, text, tuple(blended)))
+        found.append(_issue("interpolated", "warning", split, text, tuple(blended)))
     return found
 
 
-def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]) -> list[Finding]:
+def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]) -> list[Issue]:
     """What is odd about the pictures of a data set."""
     found = []
     files: dict[str, list[str]] = {}
@@ -222,7 +208,7 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
             f"{first_few(fewer)}, and others not, as {more[0]}; values of the one mean nothing beside the other's: "
             "save all images alike"
         )
-        found.append(Finding("mixed_depth", "error", ", ".join(facts), text, tuple(fewer)))
+        found.append(_issue("mixed_depth", "error", ", ".join(facts), text, tuple(fewer)))
     elif "float32" in files:
         found += _of_ranges(facts)
     found += _of_white_zeros(facts, splits)
@@ -235,7 +221,7 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
             f"{first_few(marked)}; where it marks pixels without data, the network sees little else beside it: put the "
             "mean of the others there, or leave these images out"
         )
-        found.append(Finding("no_data", "warning", ", ".join(facts), text, marked))
+        found.append(_issue("no_data", "warning", ", ".join(facts), text, marked))
     turned = tuple(each.name for each in every if each.turned)
     if turned:
         text = (
@@ -244,7 +230,7 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
             "fit: take the orientation out of images and masks (exiftool -Orientation= FILES); if they were drawn on "
             "the upright images, all is well"
         )
-        found.append(Finding("turned_image", "warning", ", ".join(facts), text, turned))
+        found.append(_issue("turned_image", "warning", ", ".join(facts), text, turned))
     for split, those in facts.items():
         constant = tuple(each.name for each in those if each.constant)
         if constant:
@@ -252,11 +238,11 @@ def of_images(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset
             whole = len(constant) == len(those) and split == "train"
             text += f": {first_few(constant)}; "
             text += "nothing can be learned from them" if whole else "export them again, or leave them out"
-            found.append(Finding("constant_image", "error" if whole else "warning", split, text, constant))
+            found.append(_issue("constant_image", "error" if whole else "warning", split, text, constant))
     return found
 
 
-def _of_ranges(facts: Mapping[str, Sequence[Facts]]) -> list[Finding]:
+def _of_ranges(facts: Mapping[str, Sequence[Facts]]) -> list[Issue]:
     """Splits whose values have another unit or range than those of train; a few images may well differ."""
     if not facts.get("train"):
         return []
@@ -270,11 +256,11 @@ def _of_ranges(facts: Mapping[str, Sequence[Facts]]) -> list[Finding]:
                 f"{how.mean[0]:.4g} and a deviation of {how.std[0]:.4g}: {first_few(far)}; the network cannot know "
                 "what it sees there: save all images in the same unit"
             )
-            found.append(Finding("other_range", "warning", split, text, far))
+            found.append(_issue("other_range", "warning", split, text, far))
     return found
 
 
-def _of_white_zeros(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]) -> list[Finding]:
+def _of_white_zeros(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, Dataset]) -> list[Issue]:
     """Masks whose labels are read as they are stored, and shown inverted by viewers."""
     places = [(split, i, each) for split, those in facts.items() for i, each in enumerate(those)]
     files = {each.white_is_zero: _file(splits[split], each, i, 1) for split, i, each in reversed(places)}
@@ -284,12 +270,12 @@ def _of_white_zeros(facts: Mapping[str, Sequence[Facts]], splits: Mapping[str, D
     text = f"{count} of {len(places)} masks are TIFFs whose 0 is white (photometric interpretation 0)"
     if False in files:
         text += f", and the others' is black: {files[True]} and {files[False]}; save all masks alike, as PNG"
-        return [Finding("white_zero", "error", ", ".join(facts), text, (files[True], files[False]))]
+        return [_issue("white_zero", "error", ", ".join(facts), text, (files[True], files[False]))]
     text += (
         f", as {files[True]}: read are the labels that are stored, 0 as 0. Where what viewers show is what is meant, "
         "export the masks as PNG"
     )
-    return [Finding("white_zero", "warning", ", ".join(facts), text, (files[True],))]
+    return [_issue("white_zero", "warning", ", ".join(facts), text, (files[True],))]
 
 
 def _of(some: Sequence[str], those: Sequence[Facts]) -> str:
@@ -302,7 +288,7 @@ def _file(dataset: Dataset, facts: Facts, index: int, which: int = 0) -> str:
     return str(files[which]) if len(files) > which else facts.name
 
 
-def of_leaks(facts: Mapping[str, Sequence[Facts]], allowed: bool) -> list[Finding]:
+def of_leaks(facts: Mapping[str, Sequence[Facts]], allowed: bool) -> list[Issue]:
     """Pictures that are in two splits: the same ones, and nearly the same."""
     prints = {split: [each.fingerprint for each in those] for split, those in facts.items()}
     found = []
@@ -322,18 +308,18 @@ def of_leaks(facts: Mapping[str, Sequence[Facts]], allowed: bool) -> list[Findin
                 text += ", or set data.allow_leaks = true"
             severity: Literal["error", "warning"] = "error" if certain and not allowed else "warning"
             files = tuple(dict.fromkeys(name for pair in own for name in pair))
-            found.append(Finding(kind, severity, f"{first} and {second}", text, files))
+            found.append(_issue(kind, severity, f"{first} and {second}", text, files))
     return found
 
 
-def of_augment(facts: Sequence[Facts], augment: AugmentSettings, resize: Resize) -> list[Finding]:
+def of_augment(facts: Sequence[Facts], augment: AugmentSettings, resize: Resize) -> list[Issue]:
     """What ``[augment]`` cannot do with the training images, or does to no use: crops that are mostly void."""
     if facts and augment.colour and facts[0].dtype != "uint8":
         text = (
             f"augment.colour = {augment.colour} changes colours of 8 bits a channel, and these images have more; "
             "leave it out"
         )
-        return [Finding("colour", "error", "train", text)]
+        return [_issue("colour", "error", "train", text)]
     if augment.crop is None or not facts:
         return []
     crop = [augment.crop] * 2 if isinstance(augment.crop, int) else list(augment.crop)
@@ -346,4 +332,4 @@ def of_augment(facts: Sequence[Facts], augment: AugmentSettings, resize: Resize)
         f"augment.crop = {augment.crop} is larger than most images (after data.resize and augment.scale): "
         f"{void:.0%} of the crops is void"
     )
-    return [Finding("large_crop", "warning", "train", text)]
+    return [_issue("large_crop", "warning", "train", text)]

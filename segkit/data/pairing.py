@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from segkit.data.faults import refuse
+from segkit.data.issues import refuse
 from segkit.data.text import composed
-from segkit.errors import DataError, Fault, first_few
+from segkit.errors import DataError, Issue, first_few
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 _SYSTEM = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
@@ -32,7 +32,7 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
     mask_suffix = composed(mask_suffix)
     images_of, masks_of = (_by_stem(images, masks, mask_suffix, of_masks) for of_masks in (False, True))
     pairs: list[tuple[Path, Path]] = []
-    faults: list[Fault] = []
+    faults: list[Issue] = []
     without_mask: dict[str, Path] = {}
     for stem, found in images_of.items():
         partners = masks_of.pop(stem + mask_suffix, [])
@@ -55,14 +55,14 @@ def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple
         )
         advice = f'set mask_suffix = "{suffix}"' if suffix else "leave mask_suffix out"
         for stem in [stem for stem in without_mask if stem + suffix in without_image]:
-            faults.append(Fault("mask_suffix", str(without_image.pop(stem + suffix)), what, advice))
+            faults.append(Issue("mask_suffix", str(without_image.pop(stem + suffix)), what, advice))
             del without_mask[stem]
     faults += _called_otherwise(without_mask, without_image, mask_suffix)
     cat = f"the mask of cat.jpg is cat{mask_suffix}.png"
     advice = f"in {masks}, {cat}; rename, add or remove files"
-    faults += [Fault("image_without_mask", str(x), "image without a mask", advice) for x in without_mask.values()]
+    faults += [Issue("image_without_mask", str(x), "image without a mask", advice) for x in without_mask.values()]
     advice = f"in {images} there is none; {cat}"
-    faults += [Fault("mask_without_image", str(x), "mask without an image", advice) for x in without_image.values()]
+    faults += [Issue("mask_without_image", str(x), "mask without an image", advice) for x in without_image.values()]
     refuse(faults)
     return pairs
 
@@ -93,7 +93,7 @@ def _picture_files(folder: Path, read: Collection[Path]) -> list[Path]:
     files = [path for path in named if path.is_file()]
     what, advice = "no regular file, although its name is an image's", "fetch or remove it"
     kinds = {path: "a folder" if path.is_dir() else "a link to nowhere" if path.is_symlink() else "" for path in named}
-    refuse([Fault("no_file", str(path), what, advice, kinds[path]) for path in named if path not in set(files)])
+    refuse([Issue("no_file", str(path), what, advice, kinds[path]) for path in named if path not in set(files)])
     folders = sorted(str(path) for path in entries if path.is_dir() and path not in read and _holds_pictures(path))
     if not files:
         inner = sum(path.is_dir() for path in entries)
@@ -140,17 +140,17 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"([0-9]+)", name)], name
 
 
-def _repeated(files: Sequence[Path]) -> list[Fault]:
+def _repeated(files: Sequence[Path]) -> list[Issue]:
     """A fault for each of several files of one name."""
     what = "another file has the same name but for the suffix"
     return [
-        Fault("duplicate_stem", str(path), what, "keep one of them", ", ".join(x.name for x in files if x != path))
+        Issue("duplicate_stem", str(path), what, "keep one of them", ", ".join(x.name for x in files if x != path))
         for path in files
         if len(files) > 1
     ]
 
 
-def _different_case(without_mask: dict[str, Path], without_image: dict[str, Path], mask_suffix: str) -> list[Fault]:
+def _different_case(without_mask: dict[str, Path], without_image: dict[str, Path], mask_suffix: str) -> list[Issue]:
     """Take out the images and masks whose names are the same but for upper and lower case, and tell them."""
     lowered = {stem.lower(): stem for stem in without_image}
     faults = []
@@ -159,7 +159,7 @@ def _different_case(without_mask: dict[str, Path], without_image: dict[str, Path
         if partner is not None:
             what = "the name of the mask differs in upper and lower case"
             path, detail = str(without_mask.pop(stem)), without_image.pop(partner).name
-            faults.append(Fault("different_case", path, what, "rename the image or the mask", detail))
+            faults.append(Issue("different_case", path, what, "rename the image or the mask", detail))
     return faults
 
 
@@ -168,7 +168,7 @@ def _several_masks(
     mask_of: Mapping[Path, Path],
     without_mask: dict[str, Path],
     without_image: dict[str, Path],
-) -> list[Fault]:
+) -> list[Issue]:
     """Take out the images of which several masks begin with the name, and these masks, and tell them."""
     masks: dict[str, list[str]] = {}
     for stem in without_image:
@@ -185,7 +185,7 @@ def _several_masks(
             path = images[image][0]
             own = [mask_of[path]] if path in mask_of else []
             detail = first_few([mask.name for mask in (*own, *map(without_image.pop, stems))])
-            faults.append(Fault("several_masks", str(path), what, advice, detail))
+            faults.append(Issue("several_masks", str(path), what, advice, detail))
     return faults
 
 
@@ -202,7 +202,7 @@ def _suffix_of_most(without_mask: Mapping[str, Path], without_image: Mapping[str
     return next((suffix for suffix, count in suffixes.most_common(1) if 2 * count > len(without_mask)), None)
 
 
-def _called_otherwise(without_mask: dict[str, Path], without_image: dict[str, Path], mask_suffix: str) -> list[Fault]:
+def _called_otherwise(without_mask: dict[str, Path], without_image: dict[str, Path], mask_suffix: str) -> list[Issue]:
     """Take out images and masks whose names are the same but for what all of a side begin or end with; tell them."""
     images, masks = _cores(without_mask), _cores(without_image)
     if len(images.of) < 2 or images.of.keys() != masks.of.keys():
@@ -226,7 +226,7 @@ def _called_otherwise(without_mask: dict[str, Path], without_image: dict[str, Pa
         "a mask is found by its image's name, which at most a mask_suffix may follow: rename the masks, "
         f"{mask.name} to {image.stem}{mask_suffix}{mask.suffix}"
     )
-    faults = [Fault("other_name", str(without_image[stem]), what, advice) for stem in masks.of.values()]
+    faults = [Issue("other_name", str(without_image[stem]), what, advice) for stem in masks.of.values()]
     without_mask.clear()
     without_image.clear()
     return faults

@@ -15,7 +15,7 @@ from PIL import Image
 
 from segkit.data.pictures import VOID_COLOUR
 from segkit.data.sample import Palette
-from segkit.errors import Fault, first_few
+from segkit.errors import Issue, first_few
 
 Colour = tuple[int, int, int]
 Drawn = Mapping[int, Colour]
@@ -95,7 +95,7 @@ def palette_faults(
     palette: Palette,
     void: int,
     common: Sequence[Colour] = (),
-) -> list[Fault]:
+) -> list[Issue]:
     """What is wrong where the palettes of masks contradict each other, or that of the classes.
 
     Args:
@@ -140,14 +140,14 @@ def palette_faults(
     return [_fault(file, masks[file], texts) for file, texts in apart.items() if texts]
 
 
-def _fault(file: str, drawn: Drawn, texts: Mapping[int, str]) -> Fault:
+def _fault(file: str, drawn: Drawn, texts: Mapping[int, str]) -> Issue:
     what = (
         "the palette draws labels in the colours of others, as after a mask was saved again and its colours renumbered"
     )
-    return Fault("palette", file, what, "", first_few([*texts.values()]), stored=dict.fromkeys(drawn.items(), 1))
+    return Issue("palette", file, what, "", first_few([*texts.values()]), stored=dict.fromkeys(drawn.items(), 1))
 
 
-def _clash(masks: Mapping[str, Drawn], void: Collection[int]) -> Fault | None:
+def _clash(masks: Mapping[str, Drawn], void: Collection[int]) -> Issue | None:
     """The first two masks in which one colour is two labels (``palettes``), or else one label has two colours."""
     what = "the palettes of these two masks differ, so that their labels mean different classes"
     labels: dict[Colour, tuple[int, str]] = {}
@@ -158,9 +158,9 @@ def _clash(masks: Mapping[str, Drawn], void: Collection[int]) -> Fault | None:
             other, first = labels.setdefault(colour, (label, file))
             if other != label:
                 detail = f"{list(colour)} is label {other} in the first and {label} in the second"
-                return Fault("palettes", f"{first} and {file}", what, "", detail)
+                return Issue("palettes", f"{first} and {file}", what, "", detail)
             own, first = colours.setdefault(label, (colour, file))
             if own != colour and label not in void and not found:
                 detail = f"label {label} is {list(own)} in the first and {list(colour)} in the second"
-                found = Fault("label_colours", f"{first} and {file}", what, "", detail)
+                found = Issue("label_colours", f"{first} and {file}", what, "", detail)
     return found

@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from segkit.data.colours import labels_of_colours, labels_of_greys, refuse_alpha, rgb_numbers
 from segkit.data.rgb import Pixels, as_rgb, bands_fault, rawmode_of, refuse_lost_bands
 from segkit.data.tiff import contents, described
-from segkit.errors import DataError, Fault, LabelError
+from segkit.errors import DataError, Issue, LabelError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 """Decoders that may run. Pillow has dozens more; some start other programs (EPS) or are seldom tested."""
@@ -84,7 +84,7 @@ def read_image(path: str | Path, most_pixels: int = MAX_PIXELS) -> Pixels:
             what = "more than one picture in the file of an image"
             held = f" of {described(image.tag_v2)}" if image.format == "TIFF" else ""  # type: ignore[attr-defined]
             advice = "save each as a file of its own"
-            raise DataError(Fault("several", str(path), what, advice, f"{pages} pages{held}"))
+            raise DataError(Issue("several", str(path), what, advice, f"{pages} pages{held}"))
         return as_rgb(image, str(path), _turn(image))
 
 
@@ -139,14 +139,14 @@ def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
     if not np.isfinite((low, high)).all():
         what = "labels are whole numbers, and the mask holds NaN or infinity"
         advice = "give the pixels without a value a label of their own, as np.nan_to_num(mask, nan=255) does"
-        raise LabelError(Fault("not_integers", str(path), what, advice))
+        raise LabelError(Issue("not_integers", str(path), what, advice))
     between = values.dtype.kind == "f" and (values != np.rint(values)).any()
     if low < LOWEST_LABEL or high > HIGHEST_LABEL or between:
         what = f"labels are whole numbers of {LOWEST_LABEL} to {HIGHEST_LABEL}"
         advice = "save the mask as a PNG of 8 or 16 bits"
         if not between:
             advice += "; numbers beyond are mostly ids of single objects: export the classes instead"
-        raise LabelError(Fault("not_integers", str(path), what, advice, f"{values.dtype} from {low} to {high}"))
+        raise LabelError(Issue("not_integers", str(path), what, advice, f"{values.dtype} from {low} to {high}"))
     return values.astype(np.int32 if low < 0 else np.uint16)
 
 
@@ -219,10 +219,10 @@ def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.I
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would wait for ever
-            raise DataError(Fault("unreadable", str(path), "no regular file", "give the file itself"))
+            raise DataError(Issue("unreadable", str(path), "no regular file", "give the file itself"))
         if state.st_size > most_bytes:
             what = f"larger than the {most_bytes:,} bytes that are read at most"
-            raise DataError(Fault("too_large", str(path), what, "save it anew", f"{state.st_size:,} bytes"))
+            raise DataError(Issue("too_large", str(path), what, "save it anew", f"{state.st_size:,} bytes"))
         with path.open("rb") as stream, quiet_pillow():
             head = stream.read(64)
             stream.seek(0)
@@ -233,12 +233,12 @@ def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.I
                     raise DataError(_too_large(path, f"{width} x {height}", most_pixels))
             if image.format == "BMP" and _is_misread(image, head):
                 what = "a BMP of greys in a palette of 4 or 8 bits a pixel, which Pillow misreads"
-                raise DataError(Fault("misread", str(path), what, "save it as PNG with the program that wrote it"))
+                raise DataError(Issue("misread", str(path), what, "save it as PNG with the program that wrote it"))
             yield image, head
     except (DataError, MemoryError):
         raise
     except FileNotFoundError:
-        raise DataError(Fault("missing", str(path), "no such file")) from None
+        raise DataError(Issue("missing", str(path), "no such file")) from None
     except Image.DecompressionBombError as error:
         size = "".join(re.findall(r"\((\d+ pixels)\)", str(error)))
         raise DataError(_too_large(path, size, most_pixels)) from None
@@ -247,9 +247,9 @@ def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.I
         raise DataError(bands_fault(held, str(path)) if held else _content_fault(path, head)) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         if isinstance(error, OSError) and error.strerror:
-            fault = Fault("unreadable", str(path), "cannot be read", detail=error.strerror)
+            fault = Issue("unreadable", str(path), "cannot be read", detail=error.strerror)
             raise DataError(fault) from None
-        fault = Fault("damaged", str(path), "damaged or cut short", "fetch or export it again", str(error))
+        fault = Issue("damaged", str(path), "damaged or cut short", "fetch or export it again", str(error))
         raise DataError(fault) from error
 
 
@@ -285,15 +285,15 @@ def _tile(image: Image.Image) -> tuple[int, int]:
     return (width, height) if isinstance(width, int) and isinstance(height, int) else (MAX_PIXELS, MAX_PIXELS)
 
 
-def _too_large(path: Path, size: str, most_pixels: int) -> Fault:
+def _too_large(path: Path, size: str, most_pixels: int) -> Issue:
     what = f"larger than the {most_pixels:,} pixels that are decoded at most"
-    return Fault("too_large", str(path), what, "cut the image into tiles", size)
+    return Issue("too_large", str(path), what, "cut the image into tiles", size)
 
 
-def _content_fault(path: Path, head: bytes) -> Fault:
+def _content_fault(path: Path, head: bytes) -> Issue:
     if not head:
-        return Fault("empty", str(path), "the file is empty", "fetch or export it again")
-    return Fault("disguised", str(path), _what_it_is(head), f"allowed are {', '.join(FORMATS)}")
+        return Issue("empty", str(path), "the file is empty", "fetch or export it again")
+    return Issue("disguised", str(path), _what_it_is(head), f"allowed are {', '.join(FORMATS)}")
 
 
 def _what_it_is(head: bytes) -> str:
@@ -335,7 +335,7 @@ def _refuse_lossy(path: Path, image: Image.Image, head: bytes) -> None:
     what = f"the mask is {container}, and that changes labels"
     disguised = container == "a JPEG" and path.suffix.lower() not in (".jpg", ".jpeg")
     detail = f"although its name ends in {path.suffix}" if disguised else ""
-    raise LabelError(Fault("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail))
+    raise LabelError(Issue("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail))
 
 
 def _pages(path: Path, image: Image.Image) -> int:
@@ -352,7 +352,7 @@ def _refuse_several(path: Path, image: Image.Image) -> None:
     if frames > 1:
         advice = "export one mask with all the labels"
         raise LabelError(
-            Fault("several", str(path), "more than one picture in the file of a mask", advice, f"{frames}")
+            Issue("several", str(path), "more than one picture in the file of a mask", advice, f"{frames}")
         )
 
 
@@ -360,7 +360,7 @@ def _refuse_deep_colours(path: Path, image: Image.Image) -> None:
     """Pillow keeps the upper 8 bits of colours of 16, and of a small label nothing."""
     if image.mode in ("LA", "RGB", "RGBA") and "16" in rawmode_of(image):
         what, advice = "colours of 16 bits a channel, of which 8 are read", "save the labels as a grey PNG"
-        raise LabelError(Fault("deep_colours", str(path), what, advice, rawmode_of(image).partition(";")[0]))
+        raise LabelError(Issue("deep_colours", str(path), what, advice, rawmode_of(image).partition(";")[0]))
 
 
 def _refuse_wrong_checksum(path: Path) -> None:
@@ -378,7 +378,7 @@ def _refuse_wrong_checksum(path: Path) -> None:
         end = position + 8 + int.from_bytes(data[position : position + 4], "big")
         if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             what, advice = "damaged or cut short", "fetch or export it again"
-            raise DataError(Fault("damaged", str(path), what, advice, f"wrong checksum at byte {end}"))
+            raise DataError(Issue("damaged", str(path), what, advice, f"wrong checksum at byte {end}"))
         position = end + 4
     _intact.add(stamp)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from segkit.data.tiff import Contents, described
-from segkit.errors import DataError, Fault
+from segkit.errors import DataError, Issue
 
 Pixels = NDArray[np.uint8 | np.float32]
 
@@ -76,7 +76,7 @@ def as_rgb(image: Image.Image, name: str, turn: Image.Transpose | None = None) -
     if image.mode == "F" and (wrong_pixels := int((~(np.abs(upright[..., 0]) < _MOST)).sum())):
         what, advice = "pixels that are no numbers", "fill them with numbers, or leave the picture out"
         detail = f"{wrong_pixels:,} of {width * height:,} are NaN, infinite or a mark for no data"
-        raise DataError(Fault("no_numbers", name, what, advice, detail))
+        raise DataError(Issue("no_numbers", name, what, advice, detail))
     return upright
 
 
@@ -122,7 +122,7 @@ def _parts(
     return colours, alpha
 
 
-def bands_fault(held: Contents, name: str) -> Fault:
+def bands_fault(held: Contents, name: str) -> Issue:
     """What a TIFF holds that is not read, and how to make one of it that is."""
     advice = "read are grey of 8 or 16 bits or float32, and RGB of 8 or 16 bits a channel; save it as one of these"
     if held.bands > 1:
@@ -132,16 +132,16 @@ def bands_fault(held: Contents, name: str) -> Fault:
             ", gdal_translate -b 1 -b 2 -b 3 -ot UInt16 -scale LOW HIGH 0 65535 -co PHOTOMETRIC=RGB -co "
             "INTERLEAVE=PIXEL IN OUT three of them, with the lowest and the highest value in all the files"
         )
-    return Fault("bands", name, "a kind of TIFF that is not read", advice, str(held))
+    return Issue("bands", name, "a kind of TIFF that is not read", advice, str(held))
 
 
-def _fourth_fault(image: Image.Image, name: str, values: str, wide: bool) -> Fault:
+def _fourth_fault(image: Image.Image, name: str, values: str, wide: bool) -> Issue:
     what = "a fourth channel that varies" if image.mode == "RGBA" else "transparency that varies"
     advice = "read are grey and RGB, so it would be lost; if it means nothing, save the picture without it"
     if not wide:
         advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE'
         advice += ", lossless=True)" if image.format == "WEBP" else ")"
-    return Fault("fourth_channel", name, what, f"{advice}; if the objects are in it, make it the picture", values)
+    return Issue("fourth_channel", name, what, f"{advice}; if the objects are in it, make it the picture", values)
 
 
 def _is_cut(image: Image.Image, held: Contents) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from segkit.errors import DataError, Fault, first_few
+from segkit.errors import DataError, Issue, first_few
 
 Palette = tuple[tuple[int, int, int], ...]
 
@@ -73,7 +73,7 @@ def checked(sample: Sample) -> Sample:
 
 
 def _refused(name: str, what: str, advice: str) -> DataError:
-    return DataError(Fault("contract", name, what, advice))
+    return DataError(Issue("contract", name, what, advice))
 
 
 def check_splits(splits: Mapping[str, Dataset]) -> None:

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from segkit.data import findings
 from segkit.data.cores import cores
 from segkit.data.facts import Facts, look_at
-from segkit.data.findings import Finding
 from segkit.data.labels import LabelCounts
 from segkit.data.places import Places
 from segkit.data.read import quiet_pillow
@@ -27,7 +26,7 @@ from segkit.data.sample import Dataset
 from segkit.data.scan_cache import ScanCache
 from segkit.data.stamps import has_files, reading_of, stamps_of, unproven_stamps_of
 from segkit.data.subset import Subset
-from segkit.errors import Fault, LabelError
+from segkit.errors import Issue, LabelError
 from segkit.settings import AugmentSettings, DataSettings
 
 SPOTS = 8  # samples of a split that are read again where the others are believed to be as they were
@@ -41,22 +40,22 @@ class Scan:
     Attributes:
         splits: the datasets, without the samples that cannot be used.
         facts: per split, of each sample of ``splits``.
-        findings: what is wrong or odd.
+        issues: what is wrong or odd.
     """
 
     splits: Mapping[str, Dataset]
     facts: Mapping[str, Sequence[Facts]]
-    findings: Sequence[Finding]
+    issues: Sequence[Issue]
 
     @property
-    def errors(self) -> list[Finding]:
+    def errors(self) -> list[Issue]:
         """What no run can go on with."""
-        return [finding for finding in self.findings if finding.severity == "error"]
+        return [issue for issue in self.issues if issue.severity == "error"]
 
     @property
-    def warnings(self) -> list[Finding]:
+    def warnings(self) -> list[Issue]:
         """What a run goes on with, and tells."""
-        return [finding for finding in self.findings if finding.severity == "warning"]
+        return [issue for issue in self.issues if issue.severity == "warning"]
 
     def pixels(self, split: str) -> NDArray[np.int64]:
         """Pixels by image and class, the last column void, ``[N,C+1]``."""
@@ -76,7 +75,7 @@ class Scan:
     def with_augment(self, augment: AugmentSettings, resize: Resize) -> Scan:
         """The same with what is to be said of ``[augment]`` on these images."""
         found = findings.of_augment(self.facts.get("train", ()), augment, resize)
-        return replace(self, findings=[*self.findings, *found])
+        return replace(self, issues=[*self.issues, *found])
 
     def refuse_errors(self) -> None:
         """Go on only where there is no error.
@@ -85,16 +84,16 @@ class Scan:
             LabelError: with all that is wrong.
         """
         if self.errors:
-            hint = [SKIP] if any(finding.of_file for finding in self.errors) else []
-            empty = any(finding.kind == "empty_split" for finding in self.errors)
-            why = [finding for finding in self.warnings if finding.of_file and empty]  # what was left out
+            hint = [SKIP] if any(issue.skippable for issue in self.errors) else []
+            empty = any(issue.kind == "empty_split" for issue in self.errors)
+            why = [issue for issue in self.warnings if issue.skippable and empty]  # what was left out
             raise LabelError("\n".join([*map(str, [*why, *self.errors]), *hint]))
 
 
 def scan_splits(
     splits: Mapping[str, Dataset],
     settings: DataSettings | None = None,
-    faults: Mapping[str, Sequence[Fault]] | None = None,
+    faults: Mapping[str, Sequence[Issue]] | None = None,
     progress: bool = True,
 ) -> Scan:
     """Read every sample of every split, or what the cache holds of it.
@@ -107,7 +106,7 @@ def scan_splits(
     """
     settings = settings or DataSettings()
     caches: dict[str, ScanCache] = {}
-    noted: dict[str, list[Facts | list[Fault]]] = {}
+    noted: dict[str, list[Facts | list[Issue]]] = {}
     believed: dict[str, str] = {}
     stamps = {name: stamps_of(dataset) for name, dataset in splits.items()}
     often = Counter(stamp for those in stamps.values() for stamp in those)  # several samples of one file
@@ -130,14 +129,14 @@ def scan_splits(
             cache.save()
     kept: dict[str, Dataset] = {}
     facts: dict[str, list[Facts]] = {}
-    wrong: dict[str, list[Fault]] = {}
+    wrong: dict[str, list[Issue]] = {}
     for name, dataset in splits.items():
         usable = {index: each for index, each in enumerate(noted[name]) if isinstance(each, Facts)}
         facts[name] = list(usable.values())
         kept[name] = dataset if len(usable) == len(noted[name]) else Subset(dataset, list(usable))
         wrong[name] = [fault for each in noted[name] if not isinstance(each, Facts) for fault in each]
     # without its partner a file is never skipped: which images are dealt to which split would depend on it
-    found = [Finding("believed", "warning", name, text) for name, text in believed.items()]
+    found = [Issue("believed", what=text, severity="warning", split=name) for name, text in believed.items()]
     found += findings.of_faults(faults or {}, facts, splits)
     found += findings.of_faults(wrong, facts, splits, settings.on_bad)
     empty = {name: dataset for name, dataset in splits.items() if not (faults or {}).get(name)}  # else it was told why
@@ -155,10 +154,10 @@ def scan_splits(
 
 def _noted(
     dataset: Dataset, split: str, cache: ScanCache | None, stamps: Sequence[bytes | None], progress: bool
-) -> list[Facts | list[Fault]]:
+) -> list[Facts | list[Issue]]:
     """Of each sample the facts, or what is wrong with it."""
     known = [cache.get(each) if cache and each else None for each in stamps]
-    noted: dict[int, Facts | list[Fault]] = {index: each for index, each in enumerate(known) if each}
+    noted: dict[int, Facts | list[Issue]] = {index: each for index, each in enumerate(known) if each}
     unread = [index for index in range(len(dataset)) if index not in noted]
     # decoding releases the interpreter; a dataset that names no files may hold one that it reads on in
     pool = ThreadPoolExecutor(cores() if has_files(dataset) else 1)

@@ -14,7 +14,7 @@ from torch.utils import data
 from segkit.data.palette import voc_palette
 from segkit.data.rgb import as_rgb
 from segkit.data.sample import Dataset, Palette, Sample, check_splits
-from segkit.errors import DataError, Fault
+from segkit.errors import DataError, Issue
 
 _FACTS = ("classes", "palette", "ignore_index")
 
@@ -85,7 +85,7 @@ class Labelled:
         name = f"{self.split}-{index}"
         if not isinstance(item, tuple | list) or len(item) != 2:
             found = type(item).__name__ + (f" of {len(item)}" if isinstance(item, tuple | list) else "")
-            raise DataError(Fault("contract", name, f"the dataset gives {found}", "it is to give (image, mask)"))
+            raise DataError(Issue("contract", name, f"the dataset gives {found}", "it is to give (image, mask)"))
         return Sample(_image(item[0], name), _mask(item[1], name), name)
 
 
@@ -146,5 +146,5 @@ def _mask(value: Any, name: str) -> Any:
     if value.numel() and not 0 <= int(value.min()) <= int(value.max()) <= 255:
         advice = "labels are 0 to 255, void included: give void another label, and ignore_index="
         what, held = "its mask holds labels that are not allowed", f"{int(value.min())} to {int(value.max())}"
-        raise DataError(Fault("contract", name, what, advice, held))
+        raise DataError(Issue("contract", name, what, advice, held))
     return value.to(torch.uint8)

@@ -92,8 +92,8 @@ def train_and_evaluate(
         scan = scan.with_augment(job.augment, job.data.resize)
         scan.refuse_errors()
         console = Console(world.first, quiet)
-        for finding in scan.warnings:
-            console.warn(str(finding))
+        for issue in scan.warnings:
+            console.warn(str(issue))
         precision = world.on_first(lambda: _precision(job, resume, console))
         precision = replace(precision, device=pick_device(job.train.device))
         job = replace(job, normalisation=world.on_first(lambda: _normalisation(job, scan, resume)))
@@ -129,7 +129,7 @@ class _Fit:
         self.job, self.scan, self.floors, self.precision, self.notify = job, scan, floors, precision, notify
         self.world, self.stop, self.console = world, stop, console
         self.splits, self.config = scan.splits, job.record.get("config", {})
-        self.kinds = {finding.kind for finding in scan.warnings}
+        self.kinds = {issue.kind for issue in scan.warnings}
         self.feed = feed
         self.batches, self.order = feed.training(job, scan, world)
         planned = job.train.epochs * len(self.order)

@@ -24,7 +24,7 @@ from segkit.engine.precision import Precision
 
 def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision, identity: str) -> None:
     """Write ``run.json``, and ``config.json``, which is all besides the weights that a prediction needs."""
-    warnings = [asdict(finding) for finding in scan.warnings]
+    warnings = [issue.record() for issue in scan.warnings]
     told = {"floors": floors, "data": contents(scan), "warnings": warnings, "launcher": launcher(), "id": identity}
     write_json(job.folder / "run.json", {**job.record, **told})
     first = scan.splits["train"]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.faults import told
 from segkit.data.files import VOID, PairedFiles
+from segkit.data.issues import told
 from segkit.data.pairing import SUFFIXES
 from segkit.data.palette import Drawn, palettes_noted
 from segkit.data.text import composed

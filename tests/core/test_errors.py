@@ -7,7 +7,7 @@ from urllib.error import URLError
 
 import pytest
 
-from segkit.errors import Fault, did_you_mean, first_few, one_line, printable, reason
+from segkit.errors import Issue, did_you_mean, first_few, one_line, printable, reason
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_what_is_no_letter_stands_as_its_escape(text: str, shown: str) -> None:
 
 
 def test_the_names_in_a_message_stay_in_their_line() -> None:
-    assert str(Fault("kind", "a\nb.png", "what\x1b", "advice\n[table]", "x\ny")) == (
+    assert str(Issue("kind", "a\nb.png", "what\x1b", "advice\n[table]", "x\ny")) == (
         "a\\nb.png: what\\x1b (x\\ny); advice\n[table]"
     )
     assert first_few(["a\nb", "c"]) == "a\\nb, c"

@@ -15,7 +15,7 @@ from segkit.data.files import PairedFiles
 from segkit.data.palette import voc_palette
 from segkit.data.sample import Dataset
 from segkit.data.scan import scan_splits
-from segkit.errors import ConfigError, Fault, LabelError
+from segkit.errors import ConfigError, Issue, LabelError
 
 LABELS = np.array([[0, 1, 2], [2, 255, 0]], dtype=np.uint8)
 
@@ -26,9 +26,9 @@ def save(path: Path, values: np.ndarray, **options: Any) -> Path:
     return path
 
 
-def fault_of(caught: pytest.ExceptionInfo[LabelError]) -> Fault:
-    assert caught.value.fault is not None
-    return caught.value.fault
+def fault_of(caught: pytest.ExceptionInfo[LabelError]) -> Issue:
+    assert caught.value.issue is not None
+    return caught.value.issue
 
 
 def paired(folder: Path, labels: np.ndarray, classes: int = 3, **options: Any) -> PairedFiles:
@@ -139,9 +139,9 @@ def test_whether_0_and_255_are_black_and_white_is_seen_from_all_masks(tmp_path: 
     )
     for said in ({"values": {0: 0, 255: 1}}, {"values": {0: 0, 1: 1, 255: 255}}, {"ignore_index": 255}):
         scan = scan_splits({"train": paired(tmp_path, black_and_white, classes=2, **said)}, progress=False)
-        assert "black_and_white" not in [finding.kind for finding in scan.findings]
+        assert "black_and_white" not in [finding.kind for finding in scan.issues]
     scan = scan_splits({"train": paired(tmp_path, black_and_white)}, progress=False)
-    assert "black_and_white" not in [finding.kind for finding in scan.findings]  # three classes: 255 is void, as in VOC
+    assert "black_and_white" not in [finding.kind for finding in scan.issues]  # three classes: 255 is void, as in VOC
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
@@ -165,7 +165,7 @@ def test_the_message_of_one_mask_has_the_advice_of_the_dataset(tmp_path: Path) -
     ) as caught:
         dataset.mask(0)
     assert "ask Ann" not in fault_of(caught).advice
-    assert pickle.loads(pickle.dumps(caught.value)).fault == fault_of(caught)  # from a worker
+    assert pickle.loads(pickle.dumps(caught.value)).issue == fault_of(caught)  # from a worker
 
 
 @pytest.mark.fault("F22")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segkit.data.faults import gathered
+from segkit.data.issues import gathered
 from segkit.data.pairing import pair_by_stem
 from segkit.errors import DataError
 
@@ -85,8 +85,8 @@ def test_names_that_differ_in_case_say_so(tmp_path: Path) -> None:
     message = r"cat\.jpg: the name of the mask differs in upper and lower case \(Cat\.PNG\); rename"
     with pytest.raises(DataError, match=message) as caught:
         pair_by_stem(images, masks)
-    assert caught.value.fault is not None
-    assert caught.value.fault.kind == "different_case"
+    assert caught.value.issue is not None
+    assert caught.value.issue.kind == "different_case"
     assert "without" not in str(caught.value)
     (masks / "Cat.PNG").rename(masks / "cat_Mask.png")
     with pytest.raises(DataError, match=r"cat\.jpg: .* upper and lower case \(cat_Mask\.png\)"):

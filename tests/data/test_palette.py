@@ -77,7 +77,7 @@ def test_palettes_that_differ_name_both_files_and_the_map_that_reads_both(tmp_pa
     (error,) = scanned(root, classes=[*CLASSES, "nowhere"]).errors
     assert pasted(error.text)["colour_map"] == {**options["colour_map"], "nowhere": [128, 128, 0]}
     scan = scanned(root, **options)
-    assert scan.findings == []
+    assert scan.issues == []
     assert scan.splits["train"][3].mask[0].tolist() == [0, 2, 1]
 
 

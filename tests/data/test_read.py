@@ -51,9 +51,9 @@ def palette_mask(labels: np.ndarray = LABELS) -> Image.Image:
 
 def kind(caught: pytest.ExceptionInfo[DataError]) -> str:
     """The kind of the fault that an error carries; its message is the fault's."""
-    assert caught.value.fault is not None
-    assert str(caught.value) == str(caught.value.fault)
-    return caught.value.fault.kind
+    assert caught.value.issue is not None
+    assert str(caught.value) == str(caught.value.issue)
+    return caught.value.issue.kind
 
 
 def noise(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -197,7 +197,7 @@ def test_an_unknown_colour_is_named_with_its_count(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=message) as caught:
         read_mask(tmp_path / "mask.png", {(0, 0, 0): 0})
     assert kind(caught) == "unknown_colours"
-    fault = caught.value.fault
+    fault = caught.value.issue
     assert fault is not None
     assert (fault.wrong, fault.stored) == ({(9, 8, 7): 2}, {(9, 8, 7): 2, (0, 0, 0): 1})
 
@@ -210,8 +210,8 @@ def test_colours_without_a_map_are_counted(tmp_path: Path) -> None:
     ) as caught:
         read_mask(tmp_path / "mask.png")
     assert kind(caught) == "colours"
-    assert caught.value.fault is not None
-    assert caught.value.fault.stored == {(128, 0, 64): 2, (0, 0, 0): 1}
+    assert caught.value.issue is not None
+    assert caught.value.issue.stored == {(128, 0, 64): 2, (0, 0, 0): 1}
 
 
 @pytest.mark.fault("F23")
@@ -226,8 +226,8 @@ def test_a_photograph_as_mask_is_called_one(
     with pytest.raises(LabelError, match=message) as caught:
         read_mask(tmp_path / "mask.png", colours)
     assert kind(caught) == "blended"
-    assert caught.value.fault is not None
-    assert not caught.value.fault.stored
+    assert caught.value.issue is not None
+    assert not caught.value.issue.stored
 
 
 def test_a_colour_map_for_masks_of_16_bits_is_refused(tmp_path: Path) -> None:

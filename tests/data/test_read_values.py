@@ -30,9 +30,9 @@ def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, extra
 
 def kind(caught: pytest.ExceptionInfo[DataError]) -> str:
     """The kind of the fault that an error carries; its message is the fault's."""
-    assert caught.value.fault is not None
-    assert str(caught.value) == str(caught.value.fault)
-    return caught.value.fault.kind
+    assert caught.value.issue is not None
+    assert str(caught.value) == str(caught.value.issue)
+    return caught.value.issue.kind
 
 
 def noise(mode: str = "RGB", size: tuple[int, int] = (40, 30)) -> Image.Image:

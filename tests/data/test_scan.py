@@ -59,12 +59,12 @@ def check(root: Path) -> Check:
 
 
 def texts(scan: Scan, severity: str = "error") -> str:
-    return "\n".join(str(finding) for finding in scan.findings if finding.severity == severity)
+    return "\n".join(str(finding) for finding in scan.issues if finding.severity == severity)
 
 
 def test_good_data_has_no_findings_and_is_counted(check: Check) -> None:
     scan = check()
-    assert scan.findings == []
+    assert scan.issues == []
     assert {name: len(dataset) for name, dataset in scan.splits.items()} == {"train": 6, "val": 3, "test": 3}
     counts = scan.counts("train")
     assert (
@@ -294,13 +294,13 @@ def test_a_split_that_cannot_be_built_is_told_with_the_faults_of_the_others(root
 def test_blank_pictures_are_no_copies_of_each_other(root: Path, check: Check) -> None:
     for split in ("train", "val"):
         Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(root / "images" / split / f"{split}0.png")
-    assert {finding.kind for finding in check().findings} == {"constant_image"}
+    assert {finding.kind for finding in check().issues} == {"constant_image"}
 
 
 def test_images_without_content_are_named_and_a_train_split_of_them_is_refused(root: Path, check: Check) -> None:
     for index in (1, 4):
         Image.new("RGB", (40, 30), (10 * index, 0, 255)).save(root / "images" / "train" / f"train{index}.png")
-    (finding,) = check().findings
+    (finding,) = check().issues
     assert (finding.severity, finding.files) == ("warning", ("train1", "train4"))
     assert "train: 2 of 6 images hold the same value at every pixel" in str(finding)
     for index in range(6):
@@ -345,7 +345,7 @@ def test_masks_whose_zero_is_white_are_read_as_stored_and_told(root: Path, check
     masks[0].unlink()
     scan = check()
     assert scan.counts("train").pixels.tolist() == expected
-    (warning,) = scan.findings
+    (warning,) = scan.issues
     assert (warning.kind, warning.severity) == ("white_zero", "warning")
     assert "12 of 12 masks are TIFFs whose 0 is white" in str(warning)
 
@@ -380,7 +380,7 @@ def test_a_turned_image_with_a_mask_that_is_not_is_told(
     name.unlink()
     picture.save(name.with_suffix(f".{suffix}"), exif=tag)
     labels.save(root / "masks" / "train" / "train2.png", exif=of_masks)
-    found = [finding for finding in check().findings if finding.kind == "turned_image"]
+    found = [finding for finding in check().issues if finding.kind == "turned_image"]
     assert [finding.files for finding in found] == ([("train2",)] if warned else [])
     if warned:
         assert "1 of 12 images and their masks are turned differently by their EXIF orientation, which one of " in str(
@@ -396,7 +396,7 @@ def test_what_is_noted_of_a_part_of_a_data_set_holds_for_all_of_it(root: Path, c
         Image.open(file).save(file, exif=exif)
     whole = FolderDataset(root, "train", ["background", "first", "second"])
     part = scan_splits({"train": Subset(whole, [2, 4])}, progress=False)  # kept, and read again of all
-    assert [finding.files for finding in part.findings] == [("train2", "train4")]
+    assert [finding.files for finding in part.issues] == [("train2", "train4")]
     assert [finding.files for finding in check().warnings] == [tuple(f"train{index}" for index in range(6))]
     (root / "masks" / "train" / "train4.png").write_bytes(b"no picture")
     with pytest.raises(LabelError, match=r"train4\.png: not an image of a known format"):
@@ -410,7 +410,7 @@ def test_what_a_dataset_warns_of_in_every_split_is_told_once(root: Path, check: 
         Image.fromarray(random.integers(0, 256, (30, 40, 3)).astype(np.uint8)).save(root / "all" / f"{index}.png")
         (root / "all" / f"{index}_mask.png").write_bytes((root / "masks" / "train" / "train0.png").read_bytes())
     (root / "all" / "notes.txt").write_text("taken in May")
-    found = [each for each in check(images="all", masks="all", mask_suffix="_mask").findings if each.kind == "dataset"]
+    found = [each for each in check(images="all", masks="all", mask_suffix="_mask").issues if each.kind == "dataset"]
     assert [(each.split, "1 of 25 files" in each.text) for each in found] == [("folder", True)]
 
 
@@ -422,11 +422,11 @@ def test_float_pictures_that_are_in_two_splits_are_found(root: Path, check: Chec
             grey = np.asarray(Image.open(file).convert("L"), np.uint16)
             Image.fromarray(grey + 1000).save(file)  # 8 bits of 16 would be the same everywhere
     scan = check()
-    assert scan.findings == []
+    assert scan.issues == []
     assert {facts.dtype for facts in scan.facts["train"]} == {"float32"}
     copy = (root / "images" / "train" / "train1.png").read_bytes()
     (root / "images" / "test" / "test1.png").write_bytes(copy)
-    assert [(finding.kind, finding.files) for finding in check().findings] == [("same_picture", ("train1", "test1"))]
+    assert [(finding.kind, finding.files) for finding in check().issues] == [("same_picture", ("train1", "test1"))]
 
 
 @pytest.mark.fault("F42")
@@ -442,7 +442,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_else(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "file" / "below"))
-    assert check().findings == []
+    assert check().issues == []
 
 
 @pytest.mark.fault("F42")
@@ -566,7 +566,7 @@ def test_the_real_scan_is_fast(real_data: Path, monkeypatch: pytest.MonkeyPatch,
 
 def test_what_a_dataset_warns_of_is_a_warning_of_the_scan_told_once(root: Path, check: Check) -> None:
     (root / "val.txt").touch()
-    (finding,) = check().findings
+    (finding,) = check().issues
     assert (finding.severity, finding.split) == ("warning", "folder")
     assert finding.text.startswith(f"not read, though called as a split: {root}/val.txt")
 
@@ -646,7 +646,7 @@ def test_splits_of_another_unit_than_train_are_told(root: Path, check: Check, sc
         values = random.normal(1000, 100, (30, 40)) * (scale if path.parent.name == "val" else 1)
         Image.fromarray(values.astype(np.float32)).save(path.with_suffix(".tif"))
         path.unlink()
-    found = [finding for finding in check().findings if finding.kind == "other_range"]
+    found = [finding for finding in check().issues if finding.kind == "other_range"]
     assert [(each.split, each.severity, each.files) for each in found] == (
         [("val", "warning", ("val0", "val1", "val2"))] if warned else []
     )
@@ -657,7 +657,7 @@ def test_splits_of_another_unit_than_train_are_told(root: Path, check: Check, sc
 
 
 def test_a_single_class_is_told(root: Path, check: Check) -> None:
-    found = check(("first",), value_map={"0": 255, "1": 0, "2": 255}).findings
+    found = check(("first",), value_map={"0": 255, "1": 0, "2": 255}).issues
     text = "train: 'first' is the only class, so every prediction is right and nothing can be learned"
     assert [str(each)[: len(text)] for each in found] == [text]
     assert '; the background is a class too: classes = ["background", "first"]' in texts(check(("first",)))
@@ -678,7 +678,7 @@ def test_values_that_mark_pixels_without_data_are_told(
         Image.fromarray(values).save(path.with_suffix(".tif"))
         path.unlink()
     for _ in range(2):  # the second time from the cache
-        found = [finding for finding in check().findings if finding.kind == "no_data"]
+        found = [finding for finding in check().issues if finding.kind == "no_data"]
         assert [(each.severity, each.files) for each in found] == ([("warning", ("train1",))] if warned else [])
     if warned:
         assert f"1 of 12 images hold a value far from all their others, as {mark:g}: train1" in found[0].text

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.faults import gathered, told
+from segkit.data.issues import gathered, told
 from segkit.data.palette import voc_palette
 from segkit.data.sample import Dataset
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine.store import samples_of
-from segkit.errors import ConfigError, DataError, Fault, LabelError
+from segkit.errors import ConfigError, DataError, Issue, LabelError
 from segkit_folder import proposals
 from segkit_folder.dataset import FolderDataset
 
@@ -48,14 +48,14 @@ def everything(root: Path, **options: Any) -> FolderDataset:
     return FolderDataset(root, "train", **{"fractions": [1, 0, 0], "classes": ["a", "b"], **options})
 
 
-def faults(dataset: FolderDataset) -> list[Fault]:
+def faults(dataset: FolderDataset) -> list[Issue]:
     """What is wrong with the masks."""
     found = []
     for index in range(len(dataset)):
         with pytest.raises(LabelError) as caught:
             dataset.mask(index)
-        assert caught.value.fault is not None
-        found.append(caught.value.fault)
+        assert caught.value.issue is not None
+        found.append(caught.value.issue)
     return found
 
 
@@ -195,16 +195,16 @@ def test_void_that_a_person_has_given_is_void(tmp_path: Path) -> None:
     write(tmp_path, [[0, 255, 0]], count=2)
     Image.fromarray(np.array([[0, 1, 0]], np.uint8)).save(tmp_path / "masks" / "1.png")
     given = scanned(everything(tmp_path, void=[255]))
-    assert given.findings == []
+    assert given.issues == []
     assert given.pixels("train").tolist() == [[2, 0, 1], [2, 1, 0]]
     with_map = scanned(everything(tmp_path, value_map={"0": 0, "1": 1, "255": 255}))
-    assert (with_map.findings, with_map.pixels("train").tolist()) == ([], [[2, 0, 1], [2, 1, 0]])
+    assert (with_map.issues, with_map.pixels("train").tolist()) == ([], [[2, 0, 1], [2, 1, 0]])
 
 
 def test_a_mask_of_background_and_void_is_no_black_and_white_mask_where_others_hold_both(tmp_path: Path) -> None:
     write(tmp_path, [[0, 255, 0]], count=2)
     Image.fromarray(np.array([[0, 1, 255]], np.uint8)).save(tmp_path / "masks" / "1.png")
-    assert scanned(everything(tmp_path)).findings == []
+    assert scanned(everything(tmp_path)).issues == []
 
 
 def test_255_that_stands_where_other_masks_have_1_is_told_and_does_not_stop_a_run(tmp_path: Path) -> None:
@@ -574,7 +574,7 @@ def test_labels_that_are_not_allowed_are_told_by_their_cause(
 
 def test_masks_of_0_and_255_whose_255_is_said_to_be_void_are_told_the_other_reading(tmp_path: Path) -> None:
     dataset = everything(write(tmp_path, [[0, 255], [0, 0]], count=3), classes=["background", "thing"], void=[255])
-    (found,) = [each for each in scan_splits({"train": dataset}).findings if each.kind == "one_class"]
+    (found,) = [each for each in scan_splits({"train": dataset}).issues if each.kind == "one_class"]
     text = found.text
     assert "leave `void` out" in text
     assert tomllib.loads(text[text.index("[dataset.value_map]") :])["dataset"]["value_map"] == {"0": 0, "255": 1}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.faults import gathered
+from segkit.data.issues import gathered
 from segkit.errors import DataError, LabelError
 from segkit_gta5.dataset import VALUES, Gta5Dataset
 

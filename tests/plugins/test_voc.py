@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.faults import gathered
+from segkit.data.issues import gathered
 from segkit.errors import ConfigError, DataError, DownloadError, LabelError
 from segkit_voc.archives import MIRRORS, archives
 from segkit_voc.dataset import VocDataset

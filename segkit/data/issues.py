@@ -12,12 +12,12 @@ from pathlib import PurePath
 from typing import Any
 
 from segkit.data.split import TooFew
-from segkit.errors import DataError, Fault, first_few, one_line
+from segkit.errors import DataError, Issue, first_few, one_line
 
 Advise = Callable[[str, Mapping[Any, int], Mapping[Any, int]], str]
 """A dataset's ``advice``: kind of a fault, pixels of what is not allowed, pixels of all stored -> what to do."""
 
-_gathered: ContextVar[list[Fault] | None] = ContextVar("gathered", default=None)
+_gathered: ContextVar[list[Issue] | None] = ContextVar("gathered", default=None)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Group:
 
     kind: str
     what: str
-    faults: tuple[Fault, ...]
+    faults: tuple[Issue, ...]
 
     @property
     def wrong(self) -> Counter[Any]:
@@ -73,27 +73,27 @@ class Group:
         )
 
 
-def grouped(faults: Iterable[Fault]) -> list[Group]:
+def grouped(faults: Iterable[Issue]) -> list[Group]:
     """The faults by kind and what is wrong; what is wrong with a file in the same way counts once."""
-    groups: dict[tuple[str, str], dict[str, Fault]] = {}
+    groups: dict[tuple[str, str], dict[str, Issue]] = {}
     for fault in faults:
         groups.setdefault((fault.kind, fault.what), {})[fault.file] = fault
     return [Group(kind, what, tuple(by_file.values())) for (kind, what), by_file in groups.items()]
 
 
-def told(faults: Iterable[Fault], advise: Advise | None = None) -> list[str]:
+def told(faults: Iterable[Issue], advise: Advise | None = None) -> list[str]:
     """A text for each group of faults (see :meth:`Group.told`)."""
     return [group.told(advise) for group in grouped(faults)]
 
 
 @contextmanager
-def gathered() -> Iterator[list[Fault]]:
+def gathered() -> Iterator[list[Issue]]:
     """Inside, :func:`refuse` adds to this list instead of raising: a dataset goes on with the files it can use.
 
     Raises:
         DataError: the dataset could not go on; with what was gathered until then, which is why there are too few files.
     """
-    faults: list[Fault] = []
+    faults: list[Issue] = []
     token = _gathered.set(faults)
     try:
         yield faults
@@ -106,7 +106,7 @@ def gathered() -> Iterator[list[Fault]]:
         _gathered.reset(token)
 
 
-def refuse(faults: Sequence[Fault]) -> None:
+def refuse(faults: Sequence[Issue]) -> None:
     """Tell all the faults of a dataset's files together, before any file is read.
 
     Raises:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from segkit.data.faults import gathered, grouped, refuse, told
+from segkit.data.issues import gathered, grouped, refuse, told
 from segkit.data.split import split_by_fraction
-from segkit.errors import DataError, Fault
+from segkit.errors import DataError, Issue
 
 
-def lossy(*names: str, **options: str) -> list[Fault]:
+def lossy(*names: str, **options: str) -> list[Issue]:
     return [
-        Fault("lossy_mask", f"/data/masks/{name}", "the mask is a JPEG", "export it as PNG", **options)
+        Issue("lossy_mask", f"/data/masks/{name}", "the mask is a JPEG", "export it as PNG", **options)
         for name in names
     ]
 
@@ -36,8 +36,8 @@ def test_a_file_counts_once_however_often_it_was_found() -> None:
 def test_kind_and_words_make_a_group() -> None:
     faults = [
         *lossy("a.png"),
-        Fault("lossy_mask", "b.webp", "the mask is a lossy WebP"),
-        Fault("empty", "c.png", "empty"),
+        Issue("lossy_mask", "b.webp", "the mask is a lossy WebP"),
+        Issue("empty", "c.png", "empty"),
     ]
     assert [(group.kind, group.what, len(group.faults)) for group in grouped([*faults, *lossy("d.png")])] == [
         ("lossy_mask", "the mask is a JPEG", 2),
@@ -55,14 +55,14 @@ def test_a_detail_that_all_share_is_told_once_and_others_behind_their_names() ->
 
 def test_names_begin_below_the_folder_that_all_share() -> None:
     assert "train/a.png, val/a.png (in /data/masks);" in told(lossy("train/a.png", "val/a.png"))[0]
-    names = [Fault("empty", name, "empty") for name in ("scene 1", "scene 2")]
+    names = [Issue("empty", name, "empty") for name in ("scene 1", "scene 2")]
     assert told(names) == ["2 files: empty: scene 1, scene 2"]
-    assert told([names[0], Fault("empty", "/data/b.png", "empty")]) == ["2 files: empty: scene 1, /data/b.png"]
+    assert told([names[0], Issue("empty", "/data/b.png", "empty")]) == ["2 files: empty: scene 1, /data/b.png"]
 
 
 def test_what_is_wrong_is_summed_over_the_files() -> None:
     faults = [
-        Fault(
+        Issue(
             "values",
             "/m/a.png",
             "labels that are not allowed",
@@ -71,11 +71,11 @@ def test_what_is_wrong_is_summed_over_the_files() -> None:
             {200: 1000, 17: 5},
             {0: 1, 200: 1000, 17: 5},
         ),
-        Fault("values", "/m/b.png", "labels that are not allowed", "fix", "y", {200: 234}, {1: 4, 200: 234}),
+        Issue("values", "/m/b.png", "labels that are not allowed", "fix", "y", {200: 234}, {1: 4, 200: 234}),
     ]
     summed = "labels that are not allowed, 200 (1,234 pixels in 2 masks), 17 (5 pixels in 1 mask): a.png, b.png (in /m)"
     assert told(faults) == [f"2 files: {summed}; fix"]
-    colours = [Fault("unknown_colours", f"{name}.png", "unknown", wrong={(9, 8, 7): 2}) for name in "ab"]
+    colours = [Issue("unknown_colours", f"{name}.png", "unknown", wrong={(9, 8, 7): 2}) for name in "ab"]
     assert told(colours) == ["2 files: unknown, [9, 8, 7] (4 pixels in 2 masks): a.png, b.png"]
 
     asked = []
@@ -93,12 +93,12 @@ def test_what_is_wrong_is_summed_over_the_files() -> None:
 def test_faults_are_refused_together() -> None:
     refuse([])
     with pytest.raises(DataError) as caught:
-        refuse([*lossy("a.png", "b.png"), Fault("empty", "c.png", "empty")])
+        refuse([*lossy("a.png", "b.png"), Issue("empty", "c.png", "empty")])
     assert str(caught.value).splitlines()[1] == "c.png: empty"
-    assert caught.value.fault is None
+    assert caught.value.issue is None
     with pytest.raises(DataError) as caught:
         refuse(lossy("a.png"))
-    assert caught.value.fault == lossy("a.png")[0]
+    assert caught.value.issue == lossy("a.png")[0]
 
 
 def test_faults_are_gathered_instead_and_only_inside() -> None:
@@ -113,13 +113,13 @@ def test_faults_are_gathered_instead_and_only_inside() -> None:
         refuse(lossy("a.png"))
 
 
-def build(faults: list[Fault]) -> None:
+def build(faults: list[Issue]) -> None:
     """As a dataset that cannot go on."""
     refuse(faults)
     raise DataError("no folder")
 
 
-def deal(faults: list[Fault]) -> None:
+def deal(faults: list[Issue]) -> None:
     """As a dataset of which nothing is left to be split."""
     refuse(faults)
     split_by_fraction([], (0.5, 0.5), seed=0)
