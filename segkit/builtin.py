@@ -36,6 +36,4 @@ def segkit_commands() -> dict[str, str]:
         "list": "segkit.cli.list:List",
         "show": "segkit.cli.show:Show",
         "plugins": "segkit.cli.plugins:Plugins",
-        "new-plugin": "segkit.cli.new_plugin:NewPlugin",
-        "check-plugin": "segkit.testing.command:CheckPlugin",
     }

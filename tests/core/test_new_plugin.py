@@ -144,9 +144,9 @@ def test_a_metric_may_not_be_called_as_a_score_of_ours(
 
 
 def test_the_names_of_scores_are_all_there_are() -> None:
-    from segkit.cli.new_plugin import _SCORES
     from segkit.engine.evaluate import OWN_KEYS
     from segkit.metric.scores import CLASS_SCORES, OVERALL_SCORES
+    from segkit_scaffold.new_plugin import _SCORES
 
     assert set(_SCORES) == {*OWN_KEYS, *CLASS_SCORES, *OVERALL_SCORES}
 

@@ -1,4 +1,4 @@
-"""The command ``new-plugin``: a complete package for one component, that installs, is found and passes its tests."""
+"""The command ``new-plugin``: writes a complete package for one component, which installs and passes its tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SCORES = (
     *("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice", "frequency_weighted_iou", "precision", "recall"),
     *("class", "class_iou", "floor", "lift", "loss", "losses", "predicted"),
 )
-"""What segkit's own results are called, which no metric of others may be; a test compares them with the engine's."""
+"""Keys of segkit's own results, which no other metric may use; a test compares them with the engine's."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
@@ -50,15 +50,11 @@ class NewPlugin:
         """Write it, and say what to do next."""
         name, kind = arguments.name, arguments.kind
         _check_name(name, kind)
-        folder = Path(arguments.output).expanduser() / _distribution(name)
+        folder = Path(arguments.output).expanduser() / f"segkit-{name.replace('_', '-')}"
         _write(folder, _package(name, kind, _called(name, kind)))
         print(f"{folder} holds the {kind} '{name}': change segkit_{name}/{kind}.py. Then, in that folder:\n")
         print('    python -m pip install -e ".[dev]"\n    python -m pytest')
         return 0
-
-
-def _distribution(name: str) -> str:
-    return f"segkit-{name.replace('_', '-')}"
 
 
 def _check_name(name: str, kind: str) -> None:
@@ -94,7 +90,7 @@ def _called(name: str, kind: str) -> str:
 def _package(name: str, kind: str, called: str) -> dict[str, str]:
     """Path -> text of every file."""
     words = {"name": name, "called": called, "kind": kind}
-    words |= {"package": f"segkit_{name}", "distribution": _distribution(name)}
+    words |= {"package": f"segkit_{name}", "distribution": f"segkit-{name.replace('_', '-')}"}
     suffix = kind.title()
     words["class_name"] = name.title().replace("_", "").removesuffix(suffix) + suffix
     words |= {"plural": PLURALS.get(kind, ""), "version": __version__, "year": str(date.today().year)}
@@ -110,7 +106,7 @@ def _package(name: str, kind: str, called: str) -> dict[str, str]:
         f"segkit_{name}/{kind}.py": kind,
         f"tests/test_{name}.py": "tests" if kind in ("model", "dataset") else f"{kind}_tests",
     }
-    templates = files("segkit.cli") / "templates"
+    templates = files("segkit_scaffold") / "templates"
     return {
         path: Template((templates / f"{source}.txt").read_text("utf-8")).substitute(words)
         for path, source in sources.items()

@@ -1,0 +1,219 @@
+"""The command ``check-plugin``: asks a component, or every component of a plugin, the rules of its kind."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segkit.build import describe
+from segkit.cli.output import add_output_options, messages, print_json
+from segkit.cli.text import hanging
+from segkit.discovery import PluginInfo
+from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean
+from segkit.foreign import cause
+from segkit.overrides import Written, read_options
+from segkit.plugins import table
+from segkit.registry import REGISTRIES, Component
+
+KINDS = ("loss", "model", "dataset", "metric")  # as segkit.testing has them, which imports torch
+_COLUMN = 45  # where the state of a check begins
+
+
+class CheckPlugin:
+    """Ask a component, or all components of a plugin, whether they keep the contract of their kind.
+
+    The same checks run under pytest: see segkit.testing. The status is 1 when one fails, or where the plugin is broken.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Name, kind, options, and failures that are known."""
+        parser.add_argument("name", help="of a component (dice) or of a plugin (losses)")
+        parser.add_argument("--kind", choices=KINDS, help="where a name is of several kinds")
+        parser.add_argument(
+            "--option",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="an option of the component, in TOML, as gamma=2.0; of several components, of those that have it",
+        )
+        parser.add_argument(
+            "--known",
+            action="append",
+            default=[],
+            metavar="[COMPONENT:]CHECK=REASON",
+            help="a failure that is expected, and why; the check then has to fail",
+        )
+        add_output_options(parser, document="broken plugins, components, of each its checks: name, state, seconds, why")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Check, and print a table; 1 where a check fails or the plugin is broken."""
+        with messages(aside=arguments.json, quiet=arguments.quiet):
+            broken, components = _find(arguments.name, arguments.kind)
+            if not broken and not components:
+                _nothing_to_check(arguments)
+            known = _known_failures(arguments.known, components)
+            options = _options(arguments.option, components)
+            for plugin in broken:
+                print(f"plugin {plugin} is broken: {plugin.error}")
+            documents = [_ask(each, options[each], known[each], arguments.quiet) for each in components]
+            states = [check["state"] for document in documents for check in document["checks"]]
+            failed = states.count("FAILED") + len(broken) + sum(bool(document["problem"]) for document in documents)
+            skipped = states.count("not asked")
+            if broken or components:
+                count = f", {skipped} of {len(states)} not asked" if skipped else ""
+                print(f"{failed or 'no'} failure{'s' * (failed != 1)}{count}")
+        if arguments.json:
+            plugins = [{"name": each.name, "distribution": each.distribution, "problem": each.error} for each in broken]
+            print_json({"broken": plugins, "components": documents})
+        return 1 if failed else 0
+
+
+def _ask(component: Component, options: dict[str, Any], known: dict[str, str], quiet: bool) -> dict[str, Any]:
+    """The document of a component: its checks, or the problem that ended them; the next component may be sound."""
+    document: dict[str, Any] = {**vars(component), "problem": None, "checks": []}
+    print(component)
+    try:
+        _ask_checks(component, options, known, quiet, document["checks"])
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a component may call sys.exit()
+        text = str(error) if isinstance(error, SegkitError | AssertionError) else cause(error)
+        document["problem"] = text.replace(f"{component.names[-1]}: ", "")  # which the line above has named
+        print(f"  cannot be checked: {document['problem']}")
+    return document
+
+
+def _ask_checks(
+    component: Component, options: dict[str, Any], known: dict[str, str], quiet: bool, rows: list[dict[str, Any]]
+) -> None:
+    """Ask every check, print a line for each (with ``quiet`` for failures only), and append its row."""
+    from segkit.testing import checks
+
+    asked = checks(component.kind, component.names[-1], options, known)
+    if options and not known and component.kind != "dataset":  # a dataset is built of its sample
+        asked[0].subject.build(num_classes=3, ignore_index=255, classes=("a", "b", "c"))  # a refusal is told once
+    first_with: dict[tuple[type, str], str] = {}  # an error -> the first check that met it
+    for check in asked:
+        began = time.perf_counter()
+        answer = check.ask()
+        seconds = time.perf_counter() - began
+        why = answer.why
+        if answer.state == "FAILED" and answer.error is not None:
+            behind = answer.error.__cause__ or answer.error
+            first = first_with.setdefault((type(behind), str(behind)), check.name)
+            why = why if first == check.name else f"as {first}"
+        if answer.state == "FAILED" or not quiet:
+            row = f"  {check.name:32} {seconds:6.2f} s  {answer.state}{f': {why}' if why else ''}"
+            print("\n".join(hanging(line, _COLUMN) for line in row.split("\n")), flush=True)
+        rows.append({"name": check.name, "state": answer.state, "seconds": seconds, "why": why})
+
+
+def _find(name: str, kind: str | None) -> tuple[list[PluginInfo], list[Component]]:
+    """The broken plugins of a name, and the components of that name or of the plugins.
+
+    Raises:
+        ComponentNotFound: there is neither, or not of that kind.
+    """
+    everything = [each for one in KINDS for each in REGISTRIES[one].components()]
+    plugins = [plugin for plugin in table().plugins if name in (plugin.name, plugin.key)]
+    broken = [plugin for plugin in plugins if plugin.error]
+    keys = [plugin.key for plugin in plugins]
+    named = [each for each in everything if name in each.names]
+    named = named or [each for each in everything if f"{each.distribution}:{each.plugin}" in keys]
+    found = [each for each in named if kind in (None, each.kind)]
+    if found or broken:
+        return broken, found
+    if named:
+        kinds = " and ".join(sorted({f"a {each.kind}" for each in named}))
+        raise ComponentNotFound(f"there is no {kind} '{name}'; '{name}' is {kinds}")
+    if not plugins:
+        names = [*(each.name for each in everything), *(plugin.name for plugin in table().plugins)]
+        raise ComponentNotFound(f"there is no component and no plugin '{name}'{did_you_mean(name, names) or ''}")
+    return [], []
+
+
+def _nothing_to_check(arguments: argparse.Namespace) -> None:
+    """Say which events a plugin without components listens to, and which commands it brings.
+
+    Raises:
+        ConfigError: an option or a known failure is given, which nothing would look at.
+    """
+    given = [f"--option {text}" for text in arguments.option] + [f"--known {text}" for text in arguments.known]
+    if given:
+        raise ConfigError(f"{given[0]}: of '{arguments.name}' there is nothing to check; leave it out")
+    found = table()
+    for plugin in found.plugins:
+        if arguments.name in (plugin.name, plugin.key):
+            events = found.manager.events(found.manager.get_plugin(plugin.key))
+            commands = [name for owner, name, _ in found.offers["command"] if owner is plugin]
+            parts = [f"listens to {', '.join(events)}"] * bool(events)
+            parts += [f"brings the command{'s' * (len(commands) != 1)} {', '.join(commands)}"] * bool(commands)
+            print(f"plugin {plugin}: nothing to check; it {' and '.join(parts) or 'offers nothing'}")
+
+
+def _options(given: Sequence[str], components: Sequence[Component]) -> Mapping[Component, dict[str, Any]]:
+    """``--option`` by component: a single one is given all of them, of several each those that it has.
+
+    Raises:
+        ConfigError: an option that is not written KEY=VALUE, or that no component has.
+    """
+    values: dict[str, Written] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--option {text}: write KEY=VALUE, as in --option gamma=2.0")
+        values[key.strip()] = Written(value.strip())
+    if len(components) == 1:  # the checks say what it has
+        return {components[0]: read_options(components[0], values)}
+    have = {component: _option_names(component) for component in components}
+    for key in values:
+        everything = set().union(*have.values())
+        if key not in everything and components:
+            raise ConfigError(f"--option {key}: no component has it{did_you_mean(key, everything)}")
+    return {
+        each: read_options(each, {key: value for key, value in values.items() if key in names})
+        for each, names in have.items()
+    }
+
+
+def _option_names(component: Component) -> set[str]:
+    try:
+        return {option.name for option in describe(component).options}
+    except SegkitError:  # told when it is asked
+        return set()
+
+
+def _known_failures(given: Sequence[str], components: Sequence[Component]) -> Mapping[Component, dict[str, str]]:
+    """``--known`` by component: check -> reason.
+
+    Raises:
+        ConfigError: a check without a reason, one that there is not, or one that several components have.
+    """
+    known: dict[Component, dict[str, str]] = {component: {} for component in components}
+    if not given or not components:
+        return known
+    from segkit.testing.suite import rules_of
+
+    rules = {component: list(rules_of(component.kind)) for component in components}
+    for text in given:
+        left, _, reason = text.partition("=")
+        owner, _, check = left.strip().rpartition(":")
+        if not reason.strip():
+            raise ConfigError(f"--known {text}: give a reason, CHECK=REASON")
+        having = [each for each in components if check in rules[each]]
+        if not having:
+            names = dict.fromkeys(name for each in rules.values() for name in each)
+            close = did_you_mean(check, names) or ";"
+            raise ConfigError(f"--known {text}: there is no check '{check}'{close} there are {', '.join(names)}")
+        having = [each for each in having if not owner or owner in each.names]
+        if not having:
+            raise ConfigError(f"--known {text}: none of the components is '{owner}' and has that check")
+        if len(having) > 1:
+            which = " or ".join(f"{each.name}:{check}" for each in having)
+            raise ConfigError(f"--known {text}: say of which component, {which}")
+        known[having[0]][check] = reason.strip()
+    return known
