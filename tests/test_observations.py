@@ -22,9 +22,9 @@ from torch import Tensor
 
 import segkit
 from segkit.data.palette import voc_palette
-from segkit.data.pictures import save_palette_png
 from segkit.data.read import read_mask
 from segkit.data.resize import mask_at
+from segkit.data.visualize import save_palette_png
 from segkit.errors import LabelError
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
@@ -96,7 +96,7 @@ def scores_of(prediction: Tensor, target: Tensor, num_classes: int) -> tuple[flo
     """Pixel accuracy and mean IoU, 255 left out."""
     confusion = ConfusionMatrix(num_classes, 255)
     confusion.update(one_hot(prediction, 22)[:, :num_classes], target)
-    return scores.pixel_accuracy(confusion.compute()), scores.score("mean_iou", confusion.compute())
+    return scores.score("pixel_accuracy", confusion.compute()), scores.score("mean_iou", confusion.compute())
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from segkit.data.pictures import GAP, caption
+from segkit.data.visualize import GAP, caption
 from segkit.engine.checkpoint import write_atomically
 from segkit.engine.console import number
 

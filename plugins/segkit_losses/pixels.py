@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segkit.data.target import check_shapes, unknown_labels
 from segkit.engine.distributed import current_part, global_sum
 from segkit.errors import ConfigError
+from segkit.metric.confusion import check_shapes, unknown_labels
 
 
 class Pixels(NamedTuple):

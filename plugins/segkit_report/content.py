@@ -11,7 +11,7 @@ import torch
 
 from segkit.data.resize import resized_size
 from segkit.engine.collapse import advised
-from segkit.metric.scores import class_precision, class_recall
+from segkit.metric.scores import class_score
 from segkit_report.charts import curves
 from segkit_report.heatmap import heat_map, largest
 from segkit_report.pictures import extremes, sheet
@@ -59,7 +59,9 @@ def _classes(story: Story) -> list[dict[str, Any]]:
     splits, last = story.facts.splits, story.last_split
     matrix = story.details.get(last, {}).get("confusion")
     counts = torch.tensor(matrix) if matrix else None
-    precision, recall = (None, None) if counts is None else (class_precision(counts), class_recall(counts))
+    precision, recall = (
+        (None, None) if counts is None else (class_score(name, counts) for name in ("precision", "recall"))
+    )
     rows = []
     for number, name in enumerate(story.classes):
         rows.append(

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from segkit.data.pictures import GAP, caption
+from segkit.data.visualize import GAP, caption
 from segkit_report.story import Story
 
 TITLES = ("image", "truth", "prediction", "errors")

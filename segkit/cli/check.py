@@ -166,7 +166,7 @@ def _sizes(sizes: Mapping[str, int]) -> str:
 
 def _write_pictures(scan: Scan, folder: Path, quiet: bool) -> None:
     from segkit.data.contact import contact_sheet
-    from segkit.data.pictures import is_prediction, signature
+    from segkit.data.visualize import is_prediction, signature
 
     for name, dataset in scan.splits.items():
         path = folder / f"{name}.png"

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkit.data.pictures import GAP, Pixels, caption, overlay, sheet, side_by_side
 from segkit.data.rgb import for_the_eye
+from segkit.data.visualize import GAP, Pixels, caption, overlay, sheet, side_by_side
 from segkit.errors import DataError
 
 if TYPE_CHECKING:  # torch is not needed to draw

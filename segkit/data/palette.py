@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkit.data.pictures import VOID_COLOUR
 from segkit.data.sample import Palette
+from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import Issue, first_few
 
 Colour = tuple[int, int, int]

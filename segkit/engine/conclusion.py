@@ -15,7 +15,7 @@ from segkit.engine import collapse
 from segkit.engine.console import final_table
 from segkit.engine.events import Result
 from segkit.engine.history import History
-from segkit.metric.scores import class_precision, class_recall
+from segkit.metric.scores import class_score
 
 _ONE_SIDED = 0.5  # of recall; a precision below it is that of a class which is predicted too often
 _KNOWN = 0.2  # of precision or recall; of a class below both there is nothing to tell but its IoU
@@ -75,7 +75,7 @@ def remarks(
         )
     if confusion is None:
         return found
-    precisions, recalls = class_precision(confusion).tolist(), class_recall(confusion).tolist()
+    precisions, recalls = (class_score(name, confusion).tolist() for name in ("precision", "recall"))
     rows = zip(classes, precisions, recalls, confusion.sum(1).tolist(), strict=True)
     odd = []
     for name, precision, recall, true in rows:

@@ -185,7 +185,7 @@ def evaluate(
     device = precision.device
     confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
     metrics = {name: metric.to(device) if hasattr(metric, "to") else metric for name, metric in (metrics or {}).items()}
-    updated = scores.share(metrics.values(), confusion)  # the matrix once, whoever reads it
+    updated = scores.share_confusion(metrics.values(), confusion)  # the matrix once, whoever reads it
     world = world or World()
     sharing = world if all(can_merge(metric) for metric in updated) else World()
     order = EvaluationOrder(len(dataset), batch_size, rank=sharing.rank, size=sharing.size)

@@ -11,11 +11,11 @@ from torch import nn
 
 from segkit.data.loader import collate_evaluation
 from segkit.data.normalise import Normalisation
-from segkit.data.pictures import panel
 from segkit.data.resize import Resize, resized
 from segkit.data.rgb import for_the_eye
 from segkit.data.sample import Dataset
 from segkit.data.samples import read
+from segkit.data.visualize import panel
 from segkit.engine.checkpoint import write_atomically
 from segkit.engine.evaluate import logits_as_predicted
 from segkit.engine.precision import Precision

@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from segkit.data.normalise import Normalisation
-from segkit.data.pictures import sheet
 from segkit.data.resize import Resize
 from segkit.data.sample import Dataset
+from segkit.data.visualize import sheet
 from segkit.engine.data_source import Feed
 from segkit.engine.distributed import World
 from segkit.engine.evaluate import Constant, Images, beside, evaluate

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.data.pictures import is_prediction
 from segkit.data.text import composed
+from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError, first_few, one_line
 
 ARRAYS = ("probabilities", "classes")  # of a NAME.npz

@@ -17,10 +17,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from segkit.data.facts import moments
-from segkit.data.pictures import overlay_picture, panel, save_palette_png, sheet, signature
 from segkit.data.read import image_size, quiet_pillow, read_image
 from segkit.data.rgb import Pixels, for_the_eye
 from segkit.data.tiff import contents
+from segkit.data.visualize import overlay_picture, panel, save_palette_png, sheet, signature
 from segkit.engine.checkpoint import write_atomically
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, printable, reason
 from segkit.inference.counting import pixels_by_class

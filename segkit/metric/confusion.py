@@ -1,19 +1,48 @@
-"""The confusion matrix: the one accumulation that all our scores are read off."""
+"""The confusion matrix, from which all our scores are computed, and the checks of a target beside its logits."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from segkit.data.target import check_shapes, unknown_labels
-from segkit.errors import DataError
+from segkit.errors import DataError, LabelError, ModelError
+
+
+def check_shapes(logits: Tensor, target: Tensor, num_classes: int) -> None:
+    """Require logits ``[B,num_classes,H,W]`` and integers ``[B,H,W]``; reads no value, so it never waits for a device.
+
+    Raises:
+        ModelError: logits of another shape or number of classes.
+        LabelError: a target of another size, or not of integers.
+    """
+    if logits.dim() != 4 or logits.shape[1] != num_classes:
+        raise ModelError(
+            f"logits are {list(logits.shape)}; for {num_classes} classes they must be [B,{num_classes},H,W]: "
+            "build the model with the dataset's number of classes"
+        )
+    wanted = [logits.shape[0], *logits.shape[2:]]
+    if list(target.shape) != wanted:
+        raise LabelError(
+            f"the target is {list(target.shape)}; beside logits {list(logits.shape)} it must be {wanted}: "
+            "class indices, not one-hot, and the logits resized to the mask's size, never the mask"
+        )
+    if target.is_floating_point() or target.is_complex():
+        raise LabelError(f"the target holds {target.dtype}; labels are integers, for example torch.uint8")
+
+
+def unknown_labels(pixels: int, num_classes: int, ignore_index: int) -> LabelError:
+    """The error for labels that are neither a class nor void."""
+    return LabelError(
+        f"{pixels} pixels hold labels that do not exist; allowed are 0..{num_classes - 1} and {ignore_index} (void): "
+        "check the masks, or the dataset's list of classes"
+    )
 
 
 class ConfusionMatrix:
-    """Counts of pixels by true and predicted class, on the device of the logits, never waiting for it.
+    """Counts of pixels by true and predicted class, on the device of the predictions, without waiting for it.
 
-    ``counts`` is int64 ``[C+2,C]``: a row a true class, then one for void and one for labels that do not exist, both
-    by predicted class. It is all there is to sum over processes.
+    ``counts`` is int64 ``[C+2,C]``: a row for each true class, one for void and one for labels that do not exist; the
+    columns are the predicted classes. To combine several processes, sum it.
 
     Args:
         num_classes: the number of classes C.
@@ -25,7 +54,6 @@ class ConfusionMatrix:
         self.ignore_index = ignore_index
         self.counts = torch.zeros(num_classes + 2, num_classes, dtype=torch.int64)
 
-    @torch.no_grad()
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Count a batch: logits ``[B,C,H,W]``, target ``[B,H,W]``.
 
@@ -34,30 +62,28 @@ class ConfusionMatrix:
             LabelError: a target of another size, or not of integers.
         """
         check_shapes(logits, target, self.num_classes)
-        classes = self.num_classes
-        predicted = logits.max(dim=1).indices  # [B,H,W]; as argmax, and up to 4 times as fast on a CPU
-        places = torch.add(predicted, self._rows(target), alpha=classes).flatten()  # [B*H*W]
-        with torch.inference_mode(False):  # else counts that moved there could not be changed outside
-            self.counts = self.counts.to(logits.device)
-        if logits.device.type == "cpu":
-            self.counts += torch.bincount(places, minlength=self.counts.numel()).view_as(self.counts)
-        else:  # bincount sizes its result on the host, which would wait
-            self.counts.view(-1).scatter_add_(0, places, torch.ones_like(places))
+        self.update_labels(logits.max(dim=1).indices, target)  # as argmax, and up to 4 times as fast on a CPU
 
-    def _rows(self, target: Tensor) -> Tensor:
-        """The row of each label: its class, or one of the last two."""
-        classes, void = self.num_classes, self.ignore_index
-        if target.dtype == torch.uint8 and 0 <= void <= 255 and classes <= 254:  # in one byte a pixel
-            return target.masked_fill(target >= classes, classes + 1).masked_fill_(target == void, classes)
+    @torch.no_grad()
+    def update_labels(self, predicted: Tensor, target: Tensor) -> None:
+        """Count predicted classes beside a target, integers of one shape; a count takes 8 bytes a pixel."""
+        classes = self.num_classes
         labels = target.long()
         rows = labels.masked_fill((labels < 0) | (labels >= classes), classes + 1)
-        return rows.masked_fill_(labels == void, classes)
+        rows.masked_fill_(labels == self.ignore_index, classes)
+        cells = (rows * classes + predicted).flatten()  # [N], the index of each pixel's count
+        with torch.inference_mode(False):  # else counts that moved there could not be changed outside
+            self.counts = self.counts.to(cells.device)
+        if cells.device.type == "cpu":
+            self.counts += torch.bincount(cells, minlength=self.counts.numel()).view_as(self.counts)
+        else:  # bincount sizes its result on the host, which would wait
+            self.counts.view(-1).scatter_add_(0, cells, torch.ones_like(cells))
 
     def compute(self) -> Tensor:
         """int64 ``[C,C]`` on the CPU: rows are the truth, columns the prediction; void is left out.
 
         Raises:
-            LabelError: labels were met that do not exist.
+            LabelError: a target held labels that do not exist.
         """
         counts = self.counts.cpu()
         unknown = int(counts[self.num_classes + 1].sum())
@@ -69,7 +95,7 @@ class ConfusionMatrix:
         """Add the counts of another matrix, of another process or part of the data.
 
         Raises:
-            DataError: the other one is of other classes.
+            DataError: the other one has other classes.
         """
         ours, theirs = (self.num_classes, self.ignore_index), (other.num_classes, other.ignore_index)
         if ours != theirs:

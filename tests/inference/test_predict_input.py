@@ -20,7 +20,7 @@ from PIL import Image, TiffImagePlugin
 import segkit
 from segkit.cli import main
 from segkit.cli.predict_images import list_images
-from segkit.data.pictures import is_prediction
+from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError, DataError
 from segkit.inference import targets
 from segkit.inference.targets import Wanted, name_targets

@@ -18,7 +18,7 @@ from torch import nn
 import segkit
 from segkit.cli import main
 from segkit.data.files import PairedFiles
-from segkit.data.pictures import VOID_COLOUR
+from segkit.data.visualize import VOID_COLOUR
 from segkit.inference import tiles
 from segkit.inference.predictor import Predictor
 from segkit.inference.truth import Truth

@@ -14,8 +14,8 @@ from PIL import Image
 from segkit import fit, load
 from segkit.cli import main
 from segkit.data.files import PairedFiles
-from segkit.data.pictures import is_prediction
 from segkit.data.read import read_mask
+from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError
 from segkit.inference.stored import StoredLabels
 

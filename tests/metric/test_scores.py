@@ -54,7 +54,7 @@ def random_batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     ],
 )
 def test_each_class_by_hand(name: str, values: list[float]) -> None:
-    assert scores.CLASS_SCORES[name](MATRIX).tolist() == pytest.approx(values, nan_ok=True)
+    assert scores.class_score(name, MATRIX).tolist() == pytest.approx(values, nan_ok=True)
     assert scores.score(name, MATRIX) == pytest.approx(float(np.nanmean(values)))
 
 
@@ -137,16 +137,6 @@ def test_scores_and_floor_are_means_over_the_same_classes_and_a_class_predicted_
     assert of(0, 0, 0, 2) >= floor  # a quarter taken for class 2 is no worse than the same quarter taken for class 0
 
 
-def test_classes_by_name() -> None:
-    iou = scores.MeanIoU(3, VOID, classes=["sky", "road", "car"])
-    iou.update(
-        torch.nn.functional.one_hot(torch.tensor([[[0, 1]]]), 3).movedim(-1, 1).float(), torch.zeros(1, 1, 2).long()
-    )
-    assert iou.per_class() == pytest.approx({"sky": 0.5, "road": NAN, "car": NAN}, nan_ok=True)
-    assert scores.MeanDice(2, VOID).per_class() == pytest.approx({"0": NAN, "1": NAN}, nan_ok=True)
-    assert scores.PixelAccuracy(2, VOID).per_class() == {}
-
-
 # --- the floor
 
 
@@ -198,7 +188,7 @@ def test_scores_of_the_same_classes_are_counted_once() -> None:
     ours = [score(CLASSES, VOID) for score in SCORES]
     alone = [score(CLASSES, VOID) for score in SCORES]
     foreign = torchmetrics.classification.MulticlassJaccardIndex(CLASSES, ignore_index=VOID)
-    updated = scores.share([*ours, foreign])
+    updated = scores.share_confusion([*ours, foreign])
     assert len(updated) == 2
     assert updated[1] is foreign
     logits, target = random_batch()
@@ -213,9 +203,9 @@ def test_scores_of_the_same_classes_are_counted_once() -> None:
 def test_a_matrix_can_be_given_and_others_are_kept_apart() -> None:
     confusion = ConfusionMatrix(CLASSES, VOID)
     same, other = scores.MeanIoU(CLASSES, VOID), scores.MeanIoU(CLASSES, 254)
-    assert scores.share([same, other], confusion) == [confusion, other.confusion]
+    assert scores.share_confusion([same, other], confusion) == [confusion, other.confusion]
     assert same.confusion is confusion
-    assert scores.share([], confusion) == [confusion]
+    assert scores.share_confusion([], confusion) == [confusion]
     confusion.update(*random_batch())
     assert same.compute()["mean_iou"] > 0
     same.reset()

@@ -16,7 +16,7 @@ from PIL import Image
 import segkit
 from segkit.cli import main
 from segkit.data.palette import voc_palette
-from segkit.data.pictures import GAP, caption
+from segkit.data.visualize import GAP, caption
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

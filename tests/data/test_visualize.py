@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segkit.data.palette import voc_palette
-from segkit.data.pictures import (
+from segkit.data.visualize import (
     VOID_COLOUR,
     caption,
     colour_mask,
@@ -27,7 +27,7 @@ MASK = np.array([[0, 1, 2], [255, 1, 0]], np.uint8)
 
 
 def test_drawing_needs_no_torch():
-    code = "import sys, segkit.data.pictures; print('torch' in sys.modules)"
+    code = "import sys, segkit.data.visualize; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
