@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import re
 import textwrap
 from collections.abc import Mapping
@@ -24,11 +25,13 @@ from segkit.registry import Component, Registry
 from segkit.source import MISSING, Facts, Parameter
 
 _GIVEN = ("num_classes", "ignore_index", "classes", "in_channels")
+_GIVEN_TO = {"dataset": ("split",), "optimizer": ("model", "settings"), "check": ("settings",)}
 _PROMISED = {
     "model": ("forward", "parameters"),
     "loss": ("__call__",),
     "dataset": ("classes", "palette", "ignore_index", "__len__", "__getitem__"),
     "metric": ("update", "compute", "reset"),
+    "check": ("measure", "judge"),
 }
 _SECTION = re.compile(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)
 _ENTRY = re.compile(r"(\w+)(?: \([^)]*\))?:\s*(.*)", re.DOTALL)
@@ -56,6 +59,14 @@ def summary(component: Component) -> str:
         return f"cannot be imported: {error}"
     except source.Unclear:
         return ""
+
+
+def place_in_help(command: Component) -> float:
+    """The number ``first`` that a command's class declares; infinite where it declares none."""
+    try:
+        return source.number(command.place, "first") or math.inf
+    except source.Unclear:
+        return math.inf
 
 
 def describe(component: Component) -> Description:
@@ -109,7 +120,7 @@ def _stem(word: str) -> str:
 
 def given_names(kind: str) -> tuple[str, ...]:
     """The parameters that segkit provides for a kind of component, and that a config may not set."""
-    return ("split",) if kind == "dataset" else _GIVEN
+    return _GIVEN_TO.get(kind, _GIVEN)
 
 
 def reserved_names(kind: str) -> tuple[str, ...]:

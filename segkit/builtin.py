@@ -26,6 +26,12 @@ def segkit_metrics() -> dict[str, str]:
 
 
 @hookimpl
+def segkit_optimizers() -> dict[str, str]:
+    """The two that are best known, and Muon."""
+    return {name: f"segkit.engine.optim:{name}" for name in ("adamw", "muon", "sgd")}
+
+
+@hookimpl
 def segkit_commands() -> dict[str, str]:
     """The commands that need no plugin."""
     return {

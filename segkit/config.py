@@ -19,10 +19,19 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from segkit.build import check_options, option_that_takes
-from segkit.errors import ComponentNotFound, ConfigError, did_you_mean, first_few, reason
+from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, first_few, reason
 from segkit.overrides import Overrides, Written, apply_overrides, read_options
-from segkit.registry import Registry, datasets, losses, metrics, models
-from segkit.settings import RENAMED, TABLES, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
+from segkit.registry import Registry, datasets, losses, metrics, models, optimizers
+from segkit.settings import (
+    RATES,
+    RENAMED,
+    TABLES,
+    AugmentSettings,
+    DataSettings,
+    OutputSettings,
+    Settings,
+    TrainSettings,
+)
 
 _DEEPEST = 20
 BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
@@ -204,12 +213,27 @@ def _settings(kind: type[Settings], key: str, values: Any, problems: list[str]) 
     for option, value in values.items():
         if isinstance(value, Written) and isinstance(values, dict):
             values[option] = value.read(partial(_fits, kind, option))
+    values = dict(values)
+    if kind is TrainSettings:
+        _complete_optimizer(values, problems)
     try:
-        return kind.model_validate(dict(values))
+        return kind.model_validate(values)
     except ValidationError as error:
         for option, found in groupby(error.errors(), lambda problem: str((*problem["loc"], "")[0])):
             problems.append(_setting_problem(kind, key, option, list(found)))
         return None
+
+
+def _complete_optimizer(train: dict[str, Any], problems: list[str]) -> None:
+    """Look up ``train.optimizer``; where the learning rate is left out, it is the one that the optimizer asks for."""
+    name = train.get("optimizer", "adamw")
+    if isinstance(name, str) and not ("lr" in train and name in RATES):
+        try:
+            component = optimizers.find(name)
+            if name not in RATES and "lr" not in train:
+                train["lr"] = float(getattr(component.load(), "default_lr", RATES["adamw"]))
+        except SegkitError as error:
+            problems.append(f"train.optimizer: {error}")
 
 
 def _fits(kind: type[Settings], key: str, value: Any) -> bool:

@@ -16,6 +16,8 @@ COMPONENT_HOOKS = {
     "loss": "segkit_losses",
     "dataset": "segkit_datasets",
     "metric": "segkit_metrics",
+    "optimizer": "segkit_optimizers",
+    "check": "segkit_checks",
     "command": "segkit_commands",
 }
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("segkit_"))

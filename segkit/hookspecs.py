@@ -97,11 +97,38 @@ def segkit_metrics() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def segkit_optimizers() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Optimizers: ``{"name": "package.module:Class"}``; ``train.optimizer`` names one.
+
+    ``Optimizer(model, settings)`` is a ``torch.optim.Optimizer`` over the parameters of ``model`` that require a
+    gradient. It is given the model, and not its parameters alone, as what a weight is for decides how it moves;
+    ``model.named_parameters()`` will do for most. ``settings`` is the table ``[train]``: ``lr``, ``weight_decay``,
+    ``momentum``. segkit sets ``lr`` of every group before each step, times the group's ``factor`` where it has one, and
+    itself takes the encoder's parameters apart where ``train.encoder_lr_mult`` asks for that. A step whose attribute
+    ``found_inf`` is 1, a tensor on the device, changes nothing, as with torch's fused optimizers. ``default_lr``, a
+    number, is the learning rate where a config gives none; left out it is 1e-3.
+    """
+
+
+@hookspec
+def segkit_checks() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Checks of a data set: ``{"name": "package.module:Class"}``; each is asked in every scan.
+
+    ``Check(settings)`` is given the table ``[data]``. ``measure(sample)`` is called once for each version of a sample's
+    files, in several threads, and returns what is kept with the scan: numbers, texts, arrays or a dict of these.
+    ``judge(measured)`` is given what was measured by split, in the order of the samples, and returns the issues found,
+    errors or warnings. An attribute ``version`` (a number) that changes makes all samples measured anew. A check that
+    cannot be loaded stops the scan.
+    """
+
+
+@hookspec
 def segkit_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Subcommands of ``python -m segkit``: ``{"name": "package.module:Class"}``.
 
     The class's docstring is the help; ``add_arguments(parser)`` and ``run(arguments) -> int`` (the
-    exit status) are static methods. Its module must import without torch: import that in ``run``.
+    exit status) are static methods. Its module must import without torch: import that in ``run``. The attribute
+    ``first``, a number, puts it above the others in ``--help``, the smallest number on top.
     """
 
 
@@ -109,20 +136,26 @@ def segkit_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
 def segkit_run_started(run: Run) -> None:
     """A run begins, or goes on with ``run.first_epoch``: its folder, config and classes are known.
 
-    Of this and the other events: an observer names the arguments it needs and is given copies of them. What it raises
-    is told in one line and stops neither the run nor other observers; Ctrl-C does.
+    Of this and the other events: an observer names the arguments it needs, and can change none of them. What it raises
+    is reported in one line and stops neither the run nor other observers; Ctrl-C does.
     """
 
 
 @hookspec
-def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None:
-    """An epoch was trained, evaluated, its checkpoint is on disk, and its pictures are in ``samples``.
+def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> str | None:
+    """An epoch was trained and evaluated, and its checkpoint is on disk.
 
     ``metrics`` is its line of ``metrics.jsonl``: ``step``, ``best``, ``train`` (``loss``, ``losses`` by name, ``lr``,
     ``images_per_second``) and ``val`` (the scores, ``class_iou`` by class, ``floor``).
+
+    A text that is returned is a reason to stop here; the run then ends as after its last epoch. It has to follow from
+    the history alone (``metrics.jsonl``), so that a resumed run decides the same. Only the main process observes.
     """
 
 
 @hookspec
-def segkit_run_ended(run: Run, result: Result) -> None:
-    """The run is complete and ``result.json`` is written. One that fails or is interrupted tells no end."""
+def segkit_run_ended(run: Run, result: Result) -> str | None:
+    """The run is complete and ``result.json`` is written. One that fails or is interrupted tells no end.
+
+    A text that is returned is printed below the final table.
+    """

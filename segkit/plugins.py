@@ -73,18 +73,17 @@ def load(found: Iterable[EntryPoint]) -> Table:
 
 
 class Observers:
-    """Tells the events of one run to every plugin that listens.
+    """Tells the events of one run to every plugin that listens, and hands back what they answer.
 
-    Each is given copies, so that none can change the run or what another is told. One that fails is named on stderr,
-    once for each event, and stops neither the run nor the others; one that is broken and cannot listen is named when
-    the run starts.
+    An observer that fails is named on stderr, once for each event, and stops neither the run nor the others; one that
+    is broken and cannot listen is named when the run starts.
     """
 
     def __init__(self) -> None:
         self._failed: set[tuple[str, str]] = set()
 
-    def __call__(self, event: str, **arguments: Any) -> None:
-        """Tell an event.
+    def __call__(self, event: str, **arguments: Any) -> list[str]:
+        """Tell an event; the texts that observers return, in the order of the plugins.
 
         Raises:
             BaseException: what the plugin raised, if ``SEGKIT_STRICT=1`` is set.
@@ -93,14 +92,14 @@ class Observers:
             for plugin in table().broken:
                 if plugin.deaf:
                     _tell(f"plugin {plugin} is broken and may not hear of this run: {plugin.error}")
+        answers: list[str] = []
         for implementation in reversed(getattr(table().manager.hook, event).get_hookimpls()):
+            given = [arguments[name] for name in implementation.argnames]
             try:
-                given = [copy.deepcopy(arguments[name]) for name in implementation.argnames]
-            except Exception as error:  # the plugin cannot help it
-                _tell(f"{event} is told to nobody, as what it tells cannot be copied: {cause(error)}")
-                return
-            try:
-                implementation.function(*given)
+                answer = implementation.function(*map(copy.deepcopy, given))
+                if not isinstance(answer, str | None):
+                    raise TypeError(f"it returned {answer!r:.60}; a text or nothing is needed")
+                answers += [answer] if answer else []
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # an observer that exits must not end the run
@@ -111,6 +110,7 @@ class Observers:
                     self._failed.add((key, event))
                     plugin = next(plugin for plugin in table().plugins if plugin.key == key)
                     _tell(f"plugin {plugin} failed in {event}: {cause(error)}; the run goes on")
+        return answers
 
 
 def _tell(text: str) -> None:

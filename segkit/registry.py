@@ -128,15 +128,20 @@ models = Registry("model")
 losses = Registry("loss")
 datasets = Registry("dataset")
 metrics = Registry("metric")
+optimizers = Registry("optimizer")
+checks = Registry("check")
 observers = Registry("observer")
 commands = Registry("command")
 
-REGISTRIES = {registry.kind: registry for registry in (models, losses, datasets, metrics, observers, commands)}
+_ALL = (models, losses, datasets, metrics, optimizers, checks, observers, commands)
+REGISTRIES = {registry.kind: registry for registry in _ALL}
 PLURALS = {
     "model": "models",
     "loss": "losses",
     "dataset": "datasets",
     "metric": "metrics",
+    "optimizer": "optimizers",
+    "check": "checks",
     "observer": "observers",
     "command": "commands",
 }

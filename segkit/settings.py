@@ -88,11 +88,14 @@ class TrainSettings(Settings):
         gt=0,
         description="parts of a batch, where memory is short; means over pixels stay those of the batch",
     )
-    optimizer: Literal["adamw", "muon", "sgd"] = Field(
-        "adamw", description="adamw is the best known; from scratch muon learns in far fewer steps"
+    optimizer: str = Field(
+        "adamw",
+        description="adamw is the best known; from scratch muon learns in far fewer steps; `list optimizers` names all",
     )
     lr: float = Field(
-        RATES["adamw"], gt=0, description="the highest learning rate; left out it is 6e-3 with muon, 0.01 with sgd"
+        RATES["adamw"],
+        gt=0,
+        description="the highest learning rate; left out it is the optimizer's own: 1e-3 with adamw, 0.01 with sgd",
     )
     encoder_lr_mult: float = Field(
         1.0,

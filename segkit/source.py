@@ -104,6 +104,16 @@ def docstring(place: str) -> str:
     return ast.get_docstring(_at(place)[1] if name else _module(module).tree) or ""
 
 
+@_or_unclear
+def number(place: str, attribute: str) -> float | None:
+    """The number that a class at ``package.module:Name`` gives an attribute in its body; None where it does not."""
+    for item in getattr(_at(place)[1], "body", []):
+        if isinstance(item, ast.Assign) and [ast.unparse(target) for target in item.targets] == [attribute]:
+            value = _value(item.value)
+            return value if isinstance(value, int | float) else None
+    return None
+
+
 def mentions(place: str, words: Sequence[str]) -> bool:
     """Whether one of the words stands in the source of the module at a place."""
     try:

@@ -102,7 +102,7 @@ def _measured(subject: Subject, rung: Rung, amount: Amount) -> dict[str, Any]:
 
 def unfused(loop: Loop, settings: TrainSettings) -> torch.optim.Optimizer:
     """The optimizer as torch has it by default; it knows no ``found_inf``, and would refuse the loop's."""
-    kind = KINDS[settings.optimizer]
+    kind = type(loop.optimizer)
     deaf = type(f"Unfused{kind.__name__}", (kind,), {"found_inf": property(lambda _: None, lambda _, value: None)})
     options = {"momentum": settings.momentum, "nesterov": settings.momentum > 0} if settings.optimizer == "sgd" else {}
     kept = ("params", "weight_decay", "factor", "orthogonal")  # the last is Muon's

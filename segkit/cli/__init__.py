@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import segkit
-from segkit.build import summary
+from segkit.build import place_in_help, summary
 from segkit.cli.output import as_options
 from segkit.cli.text import columns, fitted
 from segkit.errors import ComponentNotFound, PluginError, SegkitError, did_you_mean, printable
@@ -160,7 +160,10 @@ class _Program(argparse.ArgumentParser):
     """Looks for plugins only when somebody asks for help."""
 
     def format_help(self) -> str:
-        rows = [(commands.shortest_name(command), summary(command)) for command in commands.components()]
+        rows = [
+            (commands.shortest_name(command), summary(command))
+            for command in sorted(commands.components(), key=place_in_help)
+        ]
         return f"{super().format_help()}\ncommands:\n{columns(rows, flexible=1)}\n\n{STATUSES}"
 
 

@@ -28,6 +28,8 @@ class Check:
     the next start costs nothing. The status is 2 when there are errors, which no run goes on with; warnings leave it 0.
     """
 
+    first = 2
+
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Config, overrides, and where the pictures go."""

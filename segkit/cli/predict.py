@@ -34,6 +34,8 @@ class Predict:
     with their height.
     """
 
+    first = 3
+
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Run, images, where to write, how to predict, what to tell."""

@@ -19,6 +19,8 @@ class Run:
     Everything goes to the run folder: checkpoints, metrics.jsonl, pictures in samples/, result.json.
     """
 
+    first = 1
+
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Config, overrides, and what to do with a folder that holds a run."""

@@ -13,7 +13,7 @@ import torch
 
 from segkit.data.sample import Palette
 
-Notify = Callable[..., None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
+Notify = Callable[..., Any]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
 
 
 @dataclass(frozen=True)

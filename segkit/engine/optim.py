@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -14,39 +15,63 @@ from segkit.engine.muon import Muon, hidden_weights
 from segkit.errors import ConfigError
 from segkit.settings import TrainSettings
 
-KINDS: dict[str, Any] = {"adamw": torch.optim.AdamW, "muon": Muon, "sgd": torch.optim.SGD}
+Kind = Callable[[nn.Module, TrainSettings], torch.optim.Optimizer]  # see segkit.hookspecs.segkit_optimizers
 
 
-def build_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW or SGD, fused to one kernel, or Muon; biases and normalisation layers (one dimension) are not decayed.
+def build_optimizer(model: nn.Module, settings: TrainSettings, kind: Kind | None = None) -> torch.optim.Optimizer:
+    """The optimizer ``kind``, left out the core's own of this name; the encoder's parameters in groups of their own.
 
     Raises:
         ConfigError: ``encoder_lr_mult`` is set, and the model has no ``encoder``.
     """
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    if settings.optimizer == "muon":
-        hidden = hidden_weights(model)
-        inside = {id(p) for p in hidden}
-        groups[0]["params"] = [p for p in decayed if id(p) not in inside]
-        groups.append({"params": hidden, "weight_decay": settings.weight_decay})
-        groups = [group | {"orthogonal": group["params"] is hidden} for group in groups]
+    optimizer = (kind or KINDS[settings.optimizer])(model, settings)
     if settings.encoder_lr_mult != 1:
-        groups = _of_encoder_apart(groups, model, settings.encoder_lr_mult)
-    groups = [group for group in groups if group["params"]]
-    if settings.optimizer == "sgd":
-        momentum = settings.momentum
-        optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=momentum, nesterov=momentum > 0, fused=True)
-        for parameter in [*decayed, *others] if momentum else []:
-            # else a first step that is skipped would leave in it whatever was in memory
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        return optimizer
-    built: torch.optim.Optimizer = KINDS[settings.optimizer](groups, lr=settings.lr, fused=True)
-    return built
+        groups = _of_encoder_apart(optimizer.param_groups, model, settings.encoder_lr_mult)
+        optimizer.param_groups[:] = [group for group in groups if group["params"]]
+    return optimizer
+
+
+def adamw(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW, fused to one kernel; biases and normalisation layers are not decayed.
+
+    I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
+    """
+    return torch.optim.AdamW(groups_of(model, settings), lr=settings.lr, fused=True)
+
+
+def sgd(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """SGD with Nesterov's momentum, fused to one kernel; biases and normalisation layers are not decayed."""
+    groups, momentum = groups_of(model, settings), settings.momentum
+    optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=momentum, nesterov=momentum > 0, fused=True)
+    for parameter in [p for group in groups for p in group["params"]] if momentum else []:
+        # else a first step that is skipped would leave in it whatever was in memory
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def muon(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """Muon for the kernels between the first and the last layer, AdamW for all else; learns in far fewer steps."""
+    hidden = hidden_weights(model)
+    inside = {id(p) for p in hidden}
+    groups = [
+        group | {"params": [p for p in group["params"] if id(p) not in inside]} for group in groups_of(model, settings)
+    ]
+    groups.append({"params": hidden, "weight_decay": settings.weight_decay})
+    groups = [group | {"orthogonal": group["params"] is hidden} for group in groups if group["params"]]
+    return Muon(groups, lr=settings.lr, fused=True)
+
+
+KINDS: dict[str, Kind] = {"adamw": adamw, "muon": muon, "sgd": sgd}
+
+
+def groups_of(model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
+    """The parameters that are trained: those that are decayed, and biases and normalisation layers (one dimension)."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def encoder_of(model: nn.Module) -> nn.Module:

@@ -276,6 +276,7 @@ def test_list_as_markdown_cuts_nothing(site: Any, capsys: pytest.CaptureFixture[
 
 def test_list_as_json(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
     site.offer("segkit-json", "fine", "metrics", {"fine": "json_metric:Fine"})
+    site.offer("segkit-json-check", "seen", "checks", {"seen": "json_metric:Fine"})
     site.module("json_metric", 'class Fine:\n    """As fine as can be."""\n')
     found = json.loads(printed(capsys, "list", "--json"))
     assert {
@@ -509,7 +510,7 @@ def test_show_answers_what_is_no_component(name: str, told: str, capsys: pytest.
 def test_show_tells_what_a_table_allows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "train"]) == 0
     told = capsys.readouterr().out
-    assert "\n  optimizer: 'adamw' | 'muon' | 'sgd' = \"adamw\"\n" in told
+    assert "\n  schedule: 'poly' | 'cosine' | 'one_cycle' | 'constant' = \"poly\"\n" in told
     assert "\n  max_steps: int | None = (left out)\n" in told
     assert "\n  compile: bool = false\n" in told
     assert "\n      images a step" in told

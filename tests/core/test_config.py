@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from segkit.config import read_config
+from segkit.config import read_config, settings_from
 from segkit.errors import ConfigError
 from segkit.options import Option, checked
+from segkit.settings import TrainSettings
 
 TOML = """
 [dataset]
@@ -323,3 +324,13 @@ def test_a_number_of_a_file_is_a_word_where_just_one_word_is_meant(tmp_path: Pat
 
 def test_of_two_overrides_of_one_key_the_last_one_counts(path: Path) -> None:
     assert read_config(path, ["train.lr=0.02", "train.lr=0.01"]).train.lr == 0.01
+
+
+def test_an_optimizer_of_a_plugin_is_found_by_name_and_brings_its_learning_rate(site: Any) -> None:
+    site.offer("segkit-lion", "lion", "optimizers", {"lion": "lion_module:Lion"})
+    site.module("lion_module", "class Lion:\n    default_lr = 3e-4\n")
+    assert settings_from(TrainSettings, "train", {"optimizer": "lion"}).lr == 3e-4
+    assert settings_from(TrainSettings, "train", {"optimizer": "lion", "lr": 0.1}).lr == 0.1
+    assert settings_from(TrainSettings, "train", {"optimizer": "sgd"}).lr == 1e-2
+    with pytest.raises(ConfigError, match="there is no optimizer 'lio'; did you mean 'lion'"):
+        settings_from(TrainSettings, "train", {"optimizer": "lio"})
