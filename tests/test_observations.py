@@ -21,9 +21,9 @@ from PIL import Image
 from torch import Tensor
 
 import segkit
-from segkit.data.palette import voc_palette
 from segkit.data.read import read_mask
 from segkit.data.resize import mask_at
+from segkit.data.sample import voc_palette
 from segkit.data.visualize import save_palette_png
 from segkit.errors import LabelError
 from segkit.metric import scores

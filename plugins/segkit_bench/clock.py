@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from segkit.data.batch import Batch
+from segkit.data.sample import Batch
 from segkit.engine.precision import peak_memory, reset_peak_memory
 from segkit.engine.step import Loop
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from segkit.data.batch import Batch
+from segkit.data.sample import Batch
 from segkit.engine.step import Loop
 from segkit_bench.clock import Amount, synchronise
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from segkit.data.batch import Batch
+from segkit.data.sample import Batch
 from segkit.engine.evaluate import evaluate, logits_at
 from segkit.engine.precision import Precision
 from segkit_bench.arithmetic import arithmetic, precision_of, unavailable

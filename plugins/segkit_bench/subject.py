@@ -14,12 +14,12 @@ import torch
 
 from segkit.compose import build_job
 from segkit.config import Config
-from segkit.data.batch import Batch
 from segkit.data.loader import shut_down
 from segkit.data.normalise import normalisation_of
 from segkit.data.order import BatchOrder
 from segkit.data.resident import largest
 from segkit.data.resize import resized_size
+from segkit.data.sample import Batch
 from segkit.data.scan import Scan
 from segkit.engine.data_source import Feed, open_feed, prefetched
 from segkit.engine.distributed import World

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from segkit.data.batch import Batch
+from segkit.data.sample import Batch
 from segkit.engine.step import Loop
 
 COUNTS = (

@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 
 from segkit.data.files import PairedFiles
-from segkit.data.pairing import pair_by_stem
-from segkit.data.split import SPLITS, TooFew, check_fractions, split_by_fraction
-from segkit.data.text import composed
+from segkit.data.issues import TooFewImages
+from segkit.data.splits import SPLITS, check_fractions, composed, pair_by_stem, split_by_fraction
 from segkit.errors import ConfigError, DataError, did_you_mean
 
 CLASSES = ("background", "car")
@@ -104,7 +103,7 @@ def _car(image: Path) -> str:
 def _split(root: Path, cars: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, set[str]]:
     parts = sum(fraction > 0 for fraction in fractions)
     if len(cars) < parts:
-        raise TooFew(
+        raise TooFewImages(
             f"{root}: a split by car into {parts} parts needs as many cars, and there are {len(cars)} "
             f"({', '.join(cars)}). "
             'Add cars, set a fraction to 0, or, only to check that training works, set split_by = "none" and '

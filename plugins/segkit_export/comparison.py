@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from segkit.build import create
 from segkit.config import read_config
 from segkit.data.normalise import Normalisation
+from segkit.data.read import Pixels
 from segkit.data.resize import resized_part
-from segkit.data.rgb import Pixels
 from segkit.errors import ModelError, NotFiniteError
 from segkit.inference.predictor import Predictor
 from segkit.registry import datasets

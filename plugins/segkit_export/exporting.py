@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 import segkit
-from segkit.data.rgb import Pixels
+from segkit.data.read import Pixels
 from segkit.errors import ConfigError, ModelError
 from segkit.inference.predictor import Predictor
 from segkit.loading import load

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
 
-from segkit.data.rgb import Pixels
+from segkit.data.read import Pixels
 from segkit.engine.folder import write_json
 from segkit.errors import ModelError
 from segkit.inference.predictor import Predictor

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from segkit.data.files import PairedFiles
-from segkit.data.pairing import SUFFIXES, pair_by_stem
-from segkit.data.palette import voc_palette
 from segkit.data.read import holds_colours, read_mask
-from segkit.data.split import SPLITS, check_fractions, split_by_fraction
-from segkit.data.text import composed, read_text
+from segkit.data.sample import voc_palette
+from segkit.data.splits import SPLITS, SUFFIXES, check_fractions, composed, pair_by_stem, read_text, split_by_fraction
 from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
 from segkit_folder import proposals, sample
 from segkit_folder.class_file import ClassFile, parse

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from segkit.data.pairing import SUFFIXES
-from segkit.data.split import SPLITS
+from segkit.data.splits import SPLITS, SUFFIXES
 from segkit.errors import DataError, first_few
 
 NAMES = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segkit.data.palette import voc_palette
+from segkit.data.sample import voc_palette
 
 COUNTS = {"train": 4, "val": 2, "test": 2}
 CLASSES = ("background", "left", "right")

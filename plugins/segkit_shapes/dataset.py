@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segkit.data.palette import voc_palette
-from segkit.data.sample import Palette, Sample
-from segkit.data.split import SPLITS
+from segkit.data.sample import Palette, Sample, voc_palette
+from segkit.data.splits import SPLITS
 from segkit.errors import ConfigError, DataError, did_you_mean
 from segkit_shapes.draw import VOID, draw
 from segkit_shapes.varieties import FEW, VARIETIES

@@ -8,9 +8,8 @@ from typing import Literal, cast
 
 from segkit.data.files import PairedFiles
 from segkit.data.issues import refuse
-from segkit.data.palette import voc_palette
-from segkit.data.split import split_by_fraction
-from segkit.data.text import composed, read_text
+from segkit.data.sample import voc_palette
+from segkit.data.splits import composed, read_text, split_by_fraction
 from segkit.errors import ConfigError, DataError, Issue, did_you_mean
 from segkit_voc.archives import MIRRORS, YEARS, archives
 from segkit_voc.download import exclusive, fetch

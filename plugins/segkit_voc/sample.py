@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segkit.data.palette import voc_palette
+from segkit.data.sample import voc_palette
 
 SIZES = ((48, 64), (64, 48), (56, 56))  # height, width: VOC's images are wide, tall and square
 COUNTS = {"2007": {"train": 4, "val": 3, "test": 3}, "2012": {"train": 4, "val": 3}}

@@ -181,7 +181,7 @@ def _tell(arguments: argparse.Namespace, work: Work, images: int, scores: dict[s
 
 def _left_out(work: Work, images: int) -> list[str]:
     """What was in the files and is not in the predictions."""
-    from segkit.data.pairing import by_suffix
+    from segkit.data.splits import by_suffix
 
     lines = []
     if work.skipped:

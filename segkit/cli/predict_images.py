@@ -60,7 +60,7 @@ def _images_at(place: str, skipped: Counter[str]) -> list[Path]:
 
 
 def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
-    from segkit.data.pairing import by_suffix
+    from segkit.data.splits import by_suffix
 
     others: Counter[str] = Counter()
     try:
@@ -81,7 +81,7 @@ def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
 
 def _chosen(files: Iterable[Path], skipped: Counter[str]) -> list[Path]:
     """The images among some paths; other files are counted, but for hidden ones."""
-    from segkit.data.pairing import SUFFIXES
+    from segkit.data.splits import SUFFIXES
 
     found = []
     for file in files:
@@ -102,6 +102,6 @@ def _mode(path: Path) -> int:
 
 
 def _suffixes() -> str:
-    from segkit.data.pairing import SUFFIXES
+    from segkit.data.splits import SUFFIXES
 
     return ", ".join(SUFFIXES)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkit.data.rgb import for_the_eye
+from segkit.data.normalise import for_the_eye
 from segkit.data.visualize import GAP, Pixels, caption, overlay, sheet, side_by_side
 from segkit.errors import DataError
 

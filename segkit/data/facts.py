@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from segkit.data.files import palettes_noted
 from segkit.data.leaks import Fingerprint, fingerprint
-from segkit.data.palette import palettes_noted
 from segkit.data.places import histograms, places_of
 from segkit.data.read import are_turned_apart
 from segkit.data.sample import Dataset, checked

@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from segkit.data.split import TooFew
 from segkit.errors import DataError, Issue, first_few, one_line
 
 Advise = Callable[[str, Mapping[Any, int], Mapping[Any, int]], str]
 """A dataset's ``advice``: kind of a fault, pixels of what is not allowed, pixels of all stored -> what to do."""
 
 _gathered: ContextVar[list[Issue] | None] = ContextVar("gathered", default=None)
+
+
+class TooFewImages(DataError):
+    """Fewer images than splits; says nothing new where images were left out before."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def gathered() -> Iterator[list[Issue]]:
     except DataError as error:
         if not faults:
             raise
-        own = [] if isinstance(error, TooFew) else [str(error)]
+        own = [] if isinstance(error, TooFewImages) else [str(error)]
         raise DataError("\n".join([*told(faults), *own])) from error
     finally:
         _gathered.reset(token)

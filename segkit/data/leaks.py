@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkit.data.rgb import Pixels, for_the_eye
+from segkit.data.normalise import for_the_eye
+from segkit.data.read import Pixels
 
 SIDE = 16  # pixels of a thumbnail
 

@@ -21,13 +21,12 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data import augment
-from segkit.data.batch import Batch
 from segkit.data.cores import own_cores
 from segkit.data.main_guard import refuse_unguarded
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.order import BatchOrder, EvaluationOrder, Key, Stream
 from segkit.data.places import Places
-from segkit.data.sample import Sample
+from segkit.data.sample import Batch, Sample
 from segkit.data.samples import Samples
 from segkit.settings import AugmentSettings
 from segkit.signals import CAUGHT

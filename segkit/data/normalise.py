@@ -141,3 +141,13 @@ def normalise(images: Tensor, colour: Tensor | None = None, how: Normalisation =
         rows = torch.baddbmm(colour[:, None, :, 3], rows, colour[:, :, :3].transpose(1, 2)).clamp_(0, 1)
         values = rows.view(len(images), *images.shape[2:], 3).permute(0, 3, 1, 2)  # [B,3,H,W]
     return (values - mean) / std
+
+
+def for_the_eye(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image ``[H,W,3]`` to look at: of more than 8 bits stretched, from the 1st to the 99th percentile of it."""
+    if image.dtype == np.uint8:
+        return image
+    step = max(1, int((image.size / 1e6) ** 0.5))  # a part of a large image says as much
+    low, high = np.percentile(image[::step, ::step], (1, 99))
+    shown: NDArray[np.uint8] = (np.clip((image - low) / max(high - low, 1e-30), 0, 1) * 255).astype(np.uint8)
+    return shown

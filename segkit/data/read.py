@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import stat
+import sys
 import threading
 import warnings
 import zlib
@@ -18,11 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
-from segkit.data.colours import labels_of_colours, labels_of_greys, refuse_alpha, rgb_numbers
-from segkit.data.rgb import Pixels, as_rgb, bands_fault, rawmode_of, refuse_lost_bands
-from segkit.data.tiff import contents, described
-from segkit.errors import DataError, Issue, LabelError
+from segkit.data.tiff import Contents, contents, described
+from segkit.errors import DataError, Issue, LabelError, first_few
+
+Pixels = NDArray[np.uint8 | np.float32]
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 """Decoders that may run. Pillow has dozens more; some start other programs (EPS) or are seldom tested."""
@@ -405,3 +407,295 @@ def _grey_bits(image: Image.Image, head: bytes) -> int:
     if image.mode == "L" and image.format == "TIFF":
         return int(image.tag_v2.get(258, (8,))[0])  # type: ignore[attr-defined]
     return 8
+
+
+_BAND = 1 << 24  # pixels that are converted at a time: beside the decoded image and the result there is no third copy
+_AS_STORED = {  # what makes it upright -> the view of the upright pixels [H,W,3] that lies as they are stored
+    Image.Transpose.FLIP_LEFT_RIGHT: lambda pixels: pixels[:, ::-1],
+    Image.Transpose.ROTATE_180: lambda pixels: pixels[::-1, ::-1],
+    Image.Transpose.FLIP_TOP_BOTTOM: lambda pixels: pixels[::-1],
+    Image.Transpose.TRANSPOSE: lambda pixels: pixels.swapaxes(0, 1),
+    Image.Transpose.ROTATE_270: lambda pixels: np.rot90(pixels),
+    Image.Transpose.TRANSVERSE: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    Image.Transpose.ROTATE_90: lambda pixels: np.rot90(pixels, -1),
+}
+_ON_ITS_SIDE = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
+# Of two bytes a value Pillow keeps the high one. Told that they lie the other way round, it keeps the low one.
+_LOW = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
+_SHOWN = {"RGBX": "RGBA", "LX": "LA", "PX": "PA", "RGBa": "RGBA", "La": "LA"}  # Pillow drops or divides by the fourth
+_MOST = 1e30  # beyond, a float is a mark for "no data", as -3.4e38 is GDAL's
+
+
+def as_rgb(image: Image.Image, name: str, turn: Image.Transpose | None = None) -> Pixels:
+    """The pixels ``[H,W,3]`` of an image, turned, as :func:`segkit.data.read.read_image` gives them.
+
+    Args:
+        image: as Pillow opened it. Of RGB of 16 bits that was decoded before, Pillow has kept 8.
+        name: what an error calls it.
+        turn: what makes it upright.
+
+    Returns:
+        uint8 where it has up to 8 bits a channel, else float32 with the values as they are stored.
+
+    Raises:
+        DataError: it has bands that would be lost, or values that are no numbers.
+    """
+    held = refuse_lost_bands(image, name)
+    grey = rawmode_of(image).startswith("LA;")
+    low = _low_bytes(image, held)
+    image.load()  # a TIFF is turned by this
+    width, height = image.size
+    on_its_side = turn in _ON_ITS_SIDE
+    wide = low is not None or image.mode[0] in "IF" or (held is not None and held.dtype == "int8")
+    upright: Pixels = np.empty(
+        (width, height, 3) if on_its_side else (height, width, 3), np.float32 if wide else np.uint8
+    )
+    stored = upright if turn is None else _AS_STORED[turn](upright)
+    fourth: list[int] = []  # its least and its largest value in each part
+    rows = max(1, _BAND // width)
+    for top in range(0, height, rows):
+        place = (0, top, width, min(top + rows, height))
+        band = image if rows >= height else image.crop(place)
+        of_low = low if low is None or rows >= height else low.crop(place)
+        colours, alpha = _parts(band, of_low, held, wide, grey)
+        stored[top : place[3]] = colours  # [h,w,3], or [h,w,1] three times
+        fourth += [] if alpha is None else [int(alpha.min()), int(alpha.max())]
+    if fourth and min(fourth) < max(fourth):
+        raise DataError(_fourth_fault(image, name, f"{min(fourth)} to {max(fourth)}", wide))
+    if image.mode == "F" and (wrong_pixels := int((~(np.abs(upright[..., 0]) < _MOST)).sum())):
+        what, advice = "pixels that are no numbers", "fill them with numbers, or leave the picture out"
+        detail = f"{wrong_pixels:,} of {width * height:,} are NaN, infinite or a mark for no data"
+        raise DataError(Issue("no_numbers", name, what, advice, detail))
+    return upright
+
+
+def refuse_lost_bands(image: Image.Image, name: str) -> Contents | None:
+    """What a TIFF that is not decoded yet holds; a fourth band that Pillow would drop is decoded too.
+
+    Raises:
+        DataError: it has further bands, or values, that would be lost.
+    """
+    held = described(image.tag_v2) if isinstance(image, TiffImageFile) else None
+    _show_fourth(image, held)
+    if held and _is_cut(image, held):
+        raise DataError(bands_fault(held, name))
+    return held
+
+
+def _parts(
+    band: Image.Image, low: Image.Image | None, held: Contents | None, wide: bool, grey: bool
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Colours ``[h,w,3]`` or grey ``[h,w,1]``, and the fourth channel ``[h,w]`` where there is one."""
+    alpha = None
+    if low is not None:
+        colours, alpha = _of_16_bits(np.asarray(band), np.asarray(low), grey)
+    elif wide:
+        colours = _numbers(np.asarray(band), held)
+    elif band.has_transparency_data:
+        values = np.asarray(band if band.mode == "RGBA" else band.convert("RGBA"))
+        colours, alpha = values[..., :3], values[..., 3]
+    else:
+        colours = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+    if wide and "transparency" in band.info:  # one value or colour that stands for it
+        alpha = (colours != band.info["transparency"]).any(2)
+    return colours, alpha
+
+
+def bands_fault(held: Contents, name: str) -> Issue:
+    """What a TIFF holds that is not read, and how to make one of it that is."""
+    advice = "read are grey of 8 or 16 bits or float32, and RGB of 8 or 16 bits a channel; save it as one of these"
+    if held.bands > 1:
+        advice += ". With GDAL, gdal_translate -b 1 IN OUT takes the first band"
+    if held.bands > 2:
+        advice += (
+            ", gdal_translate -b 1 -b 2 -b 3 -ot UInt16 -scale LOW HIGH 0 65535 -co PHOTOMETRIC=RGB -co "
+            "INTERLEAVE=PIXEL IN OUT three of them, with the lowest and the highest value in all the files"
+        )
+    return Issue("bands", name, "a kind of TIFF that is not read", advice, str(held))
+
+
+def _fourth_fault(image: Image.Image, name: str, values: str, wide: bool) -> Issue:
+    what = "a fourth channel that varies" if image.mode == "RGBA" else "transparency that varies"
+    advice = "read are grey and RGB, so it would be lost; if it means nothing, save the picture without it"
+    if not wide:
+        advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE'
+        advice += ", lossless=True)" if image.format == "WEBP" else ")"
+    return Issue("fourth_channel", name, what, f"{advice}; if the objects are in it, make it the picture", values)
+
+
+def _is_cut(image: Image.Image, held: Contents) -> bool:
+    """Whether Pillow would leave out bands of a TIFF, or a part of their values."""
+    extra, wide = held.bands - held.colours, held.bits > 8
+    if extra and (extra > 1 or held.planar or not image.has_transparency_data):
+        return True
+    return wide and held.bands > 1 and (held.planar or held.colours != 3)
+
+
+def rawmode_of(image: Image.Image) -> str:
+    """How the file stores a pixel, in Pillow's words, as ``RGB;16B``; empty once it is decoded."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0].args if tiles else ""
+    return str(arguments if isinstance(arguments, str) else arguments[0])
+
+
+def _decode_as(image: Any, rawmode: str) -> None:
+    image.tile = [
+        tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:])) for tile in image.tile
+    ]
+
+
+def _show_fourth(image: Any, held: Contents | None) -> None:
+    """Have Pillow decode a fourth band that it would drop, and leave colours alone that were multiplied by it."""
+    kind, _, bits = rawmode_of(image).partition(";")
+    if held and held.bands == held.colours + 1 and kind in _SHOWN:
+        image._mode = _SHOWN[kind]
+        _decode_as(image, f"{_SHOWN[kind]};{bits}" if bits else _SHOWN[kind])
+
+
+def _low_bytes(image: Any, held: Contents | None) -> Image.Image | None:
+    """The same file again, decoded to the low bytes of 16 bits a channel; None where nothing is cut to 8 bits."""
+    kind, _, bits = rawmode_of(image).partition(";")
+    if kind not in ("LA", "RGB", "RGBA") or bits not in _LOW:
+        return None
+    low: Any = Image.open(image.fp, formats=[image.format])
+    _show_fourth(low, held)
+    if kind == "LA":  # as if it were of four channels of 8 bits: both bytes of each
+        _decode_as(low, "RGBA")
+    else:
+        _decode_as(low, f"{kind};{_LOW[bits]}")
+    low.load()
+    return low  # type: ignore[no-any-return]
+
+
+def _of_16_bits(
+    high: NDArray[np.uint8], low: NDArray[np.uint8], grey: bool
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None]:
+    """Colours ``[h,w,3]`` or grey ``[h,w,1]``, and the fourth channel ``[h,w]``, of what :func:`_low_bytes` decodes."""
+    if grey:
+        high, low = low[..., ::2], low[..., 1::2]
+    values = high * np.uint16(256) + low
+    colours = values.shape[2] - (grey or values.shape[2] == 4)
+    return values[..., :colours], values[..., -1] if colours < values.shape[2] else None
+
+
+def _numbers(values: NDArray[Any], held: Contents | None) -> NDArray[Any]:
+    """``[h,w]`` as Pillow decoded it -> ``[h,w,1]`` as it is stored; of a grey whose zero is white, as it is seen."""
+    if held and held.dtype in ("int8", "uint32"):  # Pillow knows them as uint8 and int32
+        values = values.view(held.dtype)
+    if held and held.white_is_zero and held.dtype == "uint16":  # of 8 bits Pillow does it
+        values = 65535 - values
+    return values[..., None]
+
+
+MOST_COUNTED = 64
+"""Colours, or labels that are not allowed, of one mask: more of them are a photograph or edges that were blended."""
+
+
+def rgb_numbers(path: Path, image: Image.Image) -> NDArray[np.int32]:
+    """Each pixel's colour as one number, ``[H,W]``.
+
+    Raises:
+        LabelError: the mask has 16 or 32 bits a pixel, which are no colours.
+    """
+    if image.mode.startswith(("I", "F")):
+        what, advice = "a colour map was given, but the mask holds no colours", "leave the map out"
+        raise LabelError(Issue("no_colours", str(path), what, advice, f"{image.mode} values"))
+    rgb = np.asarray(image.convert("RGBA").convert("RGB"), dtype=np.int32)  # [H,W,3]
+    return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+
+
+def labels_of_colours(
+    path: Path, pixels: NDArray[np.int32], colours: Mapping[tuple[int, int, int], int]
+) -> NDArray[np.uint8]:
+    """The label of each colour, ``[H,W]``; ``pixels`` holds the colours as numbers.
+
+    Raises:
+        LabelError: a colour that ``colours`` lacks.
+    """
+    packed = {red << 16 | green << 8 | blue: label for (red, green, blue), label in colours.items()}
+    keys = np.array(sorted(packed), dtype=np.int32)
+    labels: NDArray[np.uint8] = np.array([packed[key] for key in sorted(packed)], dtype=np.uint8)
+    position = np.searchsorted(keys, pixels).clip(max=len(keys) - 1)
+    unknown = keys[position] != pixels
+    if unknown.any():
+        raise LabelError(_unknown_colours_fault(path, _counted(pixels[unknown]), _counted(pixels), colours))
+    return np.take(labels, position)
+
+
+def _counted(pixels: NDArray[np.int32]) -> dict[tuple[int, int, int], int]:
+    """Colour -> number of pixels, the most frequent first."""
+    colours, counts = np.unique(pixels, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {
+        (colour >> 16, colour >> 8 & 255, colour & 255): count
+        for colour, count in zip(colours[order].tolist(), counts[order].tolist(), strict=True)
+    }
+
+
+def _unknown_colours_fault(
+    path: Path,
+    wrong: Mapping[tuple[int, int, int], int],
+    stored: Mapping[tuple[int, int, int], int],
+    known: Mapping[tuple[int, int, int], int],
+) -> Issue:
+    if len(wrong) > MOST_COUNTED:
+        return _blended_fault(path, f"{len(wrong):,} that the colour map lacks")
+    detail = first_few([f"{list(colour)}: {count:,} pixels" for colour, count in wrong.items()])
+    advice = f"it has {first_few([str(list(colour)) for colour in known])}; add them, or correct the mask"
+    return Issue("unknown_colours", str(path), "colours that the colour map lacks", advice, detail, wrong, stored)
+
+
+def labels_of_greys(path: Path, pixels: NDArray[np.int32], mode: str) -> NDArray[np.uint8]:
+    """The labels of a mask that stores grey values as colours (as numbers, ``[H,W]``): (k, k, k) is label k.
+
+    Pillow's ``mode`` must be one of RGB: what other colours are turned into is stored nowhere.
+
+    Raises:
+        LabelError: a pixel is not grey.
+    """
+    greys = pixels & 255
+    if mode.startswith("RGB") and (greys * 0x010101 == pixels).all():
+        return greys.astype(np.uint8)
+    stored = _counted(pixels)
+    if len(stored) > MOST_COUNTED:
+        raise LabelError(_blended_fault(path, f"{len(stored):,}"))
+    advice = "export it again as a PNG of grey values or with a palette, a label for each class"
+    what, detail = "the mask holds colours, not labels", f"{len(stored)} colours"
+    raise LabelError(Issue("colours", str(path), what, advice, detail, stored=stored))
+
+
+def refuse_alpha(path: Path, image: Image.Image) -> None:
+    """Refuse a mask whose alpha channel differs where its colour is the same: the colours alone are not the labels.
+
+    Raises:
+        LabelError: it does.
+    """
+    if image.mode not in ("RGBA", "RGBa", "LA", "La", "PA"):
+        return
+    alpha = np.asarray(image.getchannel(len(image.getbands()) - 1), dtype=np.int64)
+    if alpha.min() == alpha.max():
+        return
+    pixels = rgb_numbers(path, image)
+    colours, pairs = np.unique(pixels), np.unique(pixels.astype(np.int64) << 8 | alpha)
+    if len(pairs) == len(colours):
+        return
+    alphas = [str(pair & 255) for pair in pairs.tolist()]
+    if len(colours) == 1:
+        what = "the labels are in the alpha channel: the colour is the same everywhere"
+        advice = "save that channel as the mask, in Pillow Image.open(mask).getchannel('A').save(mask)"
+        raise LabelError(Issue("alpha", str(path), what, advice, f"alpha {first_few(alphas)}"))
+    what = "the alpha channel differs where the colour is the same, so the colours alone are not the labels"
+    advice = "export the mask without transparency, one colour or grey value a class"
+    detail = f"{len(colours)} colours, {len(pairs)} with alpha"
+    raise LabelError(Issue("alpha", str(path), what, advice, detail))
+
+
+def _blended_fault(path: Path, colours: str) -> Issue:
+    what = f"more than {MOST_COUNTED} colours, so the mask is a photograph or its edges were blended"
+    advice = "labels need one colour a class: export it again without anti-aliasing, as PNG"
+    return Issue("blended", str(path), what, advice, colours)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from segkit.data.augment import part_under
-from segkit.data.batch import Batch
 from segkit.data.loader import Draws
 from segkit.data.normalise import mean_pixel
 from segkit.data.order import BatchOrder, EvaluationOrder, Key
 from segkit.data.resize import mask_at, resized_size
+from segkit.data.sample import Batch
 from segkit.data.samples import Samples
 from segkit.data.sampling import Maps, look, resized_parts, row
 

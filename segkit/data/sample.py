@@ -96,3 +96,63 @@ def check_splits(splits: Mapping[str, Dataset]) -> None:
         other = splits[name]
         if tuple(other.classes) != tuple(dataset.classes) or other.ignore_index != dataset.ignore_index:
             raise DataError(f"the splits {first} and {name} have different classes or another ignore_index")
+
+
+class Batch(NamedTuple):
+    """What a step or an evaluation gets.
+
+    Attributes:
+        image: uint8, or float32 of more than 8 bits, ``[B,3,H,W]``.
+        mask: uint8 ``[B,H,W]``; in evaluation at the mask's own size, not the resized image's.
+        colour: float32 ``[B,3,4]``, or None where colours stay.
+        names: one a sample.
+    """
+
+    image: Tensor
+    mask: Tensor
+    colour: Tensor | None
+    names: list[str]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Those that lie on a device."""
+        return [each for each in (self.image, self.mask, self.colour) if each is not None]
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on the device; the copy does not block where memory is pinned."""
+        colour = None if self.colour is None else self.colour.to(device, non_blocking=True)
+        image, mask = self.image.to(device, non_blocking=True), self.mask.to(device, non_blocking=True)
+        return Batch(image, mask, colour, self.names)
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch in ``count`` parts, for gradient accumulation; fewer where it has fewer images."""
+        size = -(-len(self.names) // count)
+        starts = range(0, len(self.names), size)
+        return [
+            Batch(
+                self.image[s : s + size],
+                self.mask[s : s + size],
+                None if self.colour is None else self.colour[s : s + size],
+                self.names[s : s + size],
+            )
+            for s in starts
+        ]
+
+
+def voc_palette(count: int) -> Palette:
+    """Pascal VOC's colours: the bits of a label, dealt in turn to the high bits of red, green and blue.
+
+    Neighbouring labels look unlike each other and label 255 becomes (224, 224, 192), the cream of VOC's borders.
+
+    Args:
+        count: how many colours, at most 256.
+    """
+    return tuple(_colour(label) for label in range(count))
+
+
+def _colour(label: int) -> tuple[int, int, int]:
+    channels = [0, 0, 0]
+    for position in range(8):
+        for channel in range(3):
+            channels[channel] |= (label >> (3 * position + channel) & 1) << (7 - position)
+    return channels[0], channels[1], channels[2]

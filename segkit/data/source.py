@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import torch
 
-from segkit.data.batch import Batch
 from segkit.data.loader import evaluation_loader
 from segkit.data.order import EvaluationOrder
 from segkit.data.resident import Resident, ResidentEvaluation
+from segkit.data.sample import Batch
 from segkit.data.samples import Samples
 
 Source = Samples | Resident

@@ -11,9 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils import data
 
-from segkit.data.palette import voc_palette
-from segkit.data.rgb import as_rgb
-from segkit.data.sample import Dataset, Palette, Sample, check_splits
+from segkit.data.read import as_rgb
+from segkit.data.sample import Dataset, Palette, Sample, check_splits, voc_palette
 from segkit.errors import DataError, Issue
 
 _FACTS = ("classes", "palette", "ignore_index")

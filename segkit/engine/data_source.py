@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from segkit.data.batch import Batch
 from segkit.data.loader import Draws, training_loader, worker_count
 from segkit.data.order import BatchOrder
 from segkit.data.resident import Resident, ResidentBatches, bytes_needed
+from segkit.data.sample import Batch
 from segkit.data.samples import Samples
 from segkit.data.scan import Scan
 from segkit.data.source import Source

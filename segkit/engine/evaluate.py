@@ -18,12 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from segkit.data.batch import Batch
 from segkit.data.labels import LabelCounts
 from segkit.data.normalise import IMAGENET, Normalisation, normalise
 from segkit.data.order import EvaluationOrder
 from segkit.data.resize import Resize, Span
-from segkit.data.sample import Dataset
+from segkit.data.sample import Batch, Dataset
 from segkit.data.samples import Samples
 from segkit.data.source import Source, scored_batches
 from segkit.engine.criterion import Objective

@@ -10,9 +10,8 @@ from PIL import Image
 from torch import nn
 
 from segkit.data.loader import collate_evaluation
-from segkit.data.normalise import Normalisation
+from segkit.data.normalise import Normalisation, for_the_eye
 from segkit.data.resize import Resize, resized
-from segkit.data.rgb import for_the_eye
 from segkit.data.sample import Dataset
 from segkit.data.samples import read
 from segkit.data.visualize import panel

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from segkit.data.batch import Batch
 from segkit.data.normalise import IMAGENET, Normalisation, normalise
+from segkit.data.sample import Batch
 from segkit.engine.checkpoint import load_weights
 from segkit.engine.criterion import Objective
 from segkit.engine.data_source import prefetched

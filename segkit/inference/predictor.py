@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from segkit.data.facts import moments
 from segkit.data.normalise import IMAGENET, Normalisation
-from segkit.data.read import MAX_PIXELS, read_image
+from segkit.data.read import MAX_PIXELS, Pixels, as_rgb, read_image
 from segkit.data.resize import Resize, resized_part, resized_size
-from segkit.data.rgb import Pixels, as_rgb
 from segkit.data.sample import Palette
 from segkit.engine.precision import pick_device, resolve
 from segkit.errors import ConfigError, DataError, NotFiniteError

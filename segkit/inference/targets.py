@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.data.text import composed
+from segkit.data.splits import composed
 from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError, first_few, one_line
 

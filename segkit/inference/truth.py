@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.files import VOID, PairedFiles
+from segkit.data.files import VOID, Drawn, PairedFiles, palettes_noted
 from segkit.data.issues import told
-from segkit.data.pairing import SUFFIXES
-from segkit.data.palette import Drawn, palettes_noted
-from segkit.data.text import composed
+from segkit.data.splits import SUFFIXES, composed
 from segkit.engine.console import final_table
 from segkit.engine.evaluate import beside, read_off
 from segkit.errors import DataError, LabelError, first_few

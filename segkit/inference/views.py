@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from segkit.data.batch import Batch
 from segkit.data.normalise import Normalisation
 from segkit.data.resize import Span
+from segkit.data.sample import Batch
 from segkit.engine.evaluate import logits_at
 from segkit.engine.precision import Precision
 from segkit.errors import ModelError

@@ -17,8 +17,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from segkit.data.facts import moments
-from segkit.data.read import image_size, quiet_pillow, read_image
-from segkit.data.rgb import Pixels, for_the_eye
+from segkit.data.normalise import for_the_eye
+from segkit.data.read import Pixels, image_size, quiet_pillow, read_image
 from segkit.data.tiff import contents
 from segkit.data.visualize import overlay_picture, panel, save_palette_png, sheet, signature
 from segkit.engine.checkpoint import write_atomically

@@ -12,7 +12,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
-from segkit.data.split import SPLITS
+from segkit.data.splits import SPLITS
 from segkit.errors import DataError, first_few
 from segkit.testing import samples
 from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, require

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segkit.data.split import SPLITS
+from segkit.data.splits import SPLITS
 from segkit.errors import SegkitError, first_few
 from segkit.testing.check import CheckFailed, NotAsked, Subject, require
 

@@ -17,10 +17,10 @@ def test_the_tests_that_it_names_are_there() -> None:
 
 
 def test_its_limits_are_those_of_the_code() -> None:
-    from segkit.data import read, text
+    from segkit.data import read, splits
     from segkit_voc import unpack
 
-    assert (read.MAX_PIXELS, read.MAX_BYTES, text.MAX_BYTES) == (100_000_000, 1 << 30, 16 << 20)
+    assert (read.MAX_PIXELS, read.MAX_BYTES, splits.MAX_TEXT_BYTES) == (100_000_000, 1 << 30, 16 << 20)
     assert (unpack.MOST_LEVELS, len(read.FORMATS)) == (32, 6)
     for words in ("100 million pixels", "1 GiB", "16 MiB", "32 folders deep", "Six decoders"):
         assert words in " ".join(NOTE.split())

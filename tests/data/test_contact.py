@@ -10,8 +10,7 @@ from PIL import Image
 
 from segkit.data import contact
 from segkit.data.contact import contact_sheet
-from segkit.data.palette import voc_palette
-from segkit.data.sample import Palette, Sample
+from segkit.data.sample import Palette, Sample, voc_palette
 from segkit.errors import DataError
 from segkit_folder.dataset import FolderDataset
 

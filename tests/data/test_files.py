@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 
 from segkit.data.files import PairedFiles
-from segkit.data.palette import voc_palette
-from segkit.data.sample import Dataset
+from segkit.data.sample import Dataset, voc_palette
 from segkit.data.scan import scan_splits
 from segkit.errors import ConfigError, Issue, LabelError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segkit.data.issues import gathered, grouped, refuse, told
-from segkit.data.split import split_by_fraction
+from segkit.data.splits import split_by_fraction
 from segkit.errors import DataError, Issue
 
 

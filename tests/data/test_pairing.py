@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from segkit.data.issues import gathered
-from segkit.data.pairing import pair_by_stem
+from segkit.data.splits import pair_by_stem
 from segkit.errors import DataError
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import segkit
-from segkit.data.palette import voc_palette
+from segkit.data.sample import voc_palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.errors import ConfigError
 from segkit_folder.dataset import FolderDataset

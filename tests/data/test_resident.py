@@ -7,12 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from segkit.data.batch import Batch
 from segkit.data.loader import Draws, training_loader
 from segkit.data.order import BatchOrder, EvaluationOrder
 from segkit.data.places import Places, places_of
 from segkit.data.resident import Resident, ResidentBatches, ResidentEvaluation, bytes_needed
-from segkit.data.sample import Sample
+from segkit.data.sample import Batch, Sample
 from segkit.data.samples import Samples
 from segkit.settings import AugmentSettings
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from segkit.data import text
-from segkit.data.text import read_text
+from segkit.data import splits
+from segkit.data.splits import read_text
 from segkit.errors import DataError
 
 
@@ -27,7 +27,7 @@ def test_what_has_no_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     os.truncate(tmp_path / "long.txt", 1 << 40)
     with pytest.raises(DataError, match=r"long\.txt is larger than 16,777,216 bytes"):
         read_text(tmp_path / "long.txt")
-    monkeypatch.setattr(text, "MAX_BYTES", 3)
+    monkeypatch.setattr(splits, "MAX_TEXT_BYTES", 3)
     (tmp_path / "short.txt").write_text("abc")
     assert read_text(tmp_path / "short.txt") == "abc"
 

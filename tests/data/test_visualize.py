@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.palette import voc_palette
+from segkit.data.sample import voc_palette
 from segkit.data.visualize import (
     VOID_COLOUR,
     caption,

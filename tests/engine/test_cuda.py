@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import segkit
-from segkit.data.batch import Batch
+from segkit.data.sample import Batch
 from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint
 from segkit.engine.data_source import open_feed

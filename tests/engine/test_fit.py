@@ -16,9 +16,9 @@ import torchmetrics
 from safetensors.torch import load_file
 from torch import nn
 
-from segkit.data.batch import Batch
 from segkit.data.loader import Draws, training_loader
 from segkit.data.order import BatchOrder
+from segkit.data.sample import Batch
 from segkit.data.samples import Samples
 from segkit.engine import checkpoint
 from segkit.engine.criterion import Objective, as_objective

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.data.batch import Batch
+from segkit.data.sample import Batch
 from segkit.engine.criterion import Objective
 from segkit.engine.precision import Precision
 from segkit.engine.step import Loop

@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 from segkit.data.issues import gathered, told
-from segkit.data.palette import voc_palette
-from segkit.data.sample import Dataset
+from segkit.data.sample import Dataset, voc_palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine.store import samples_of
 from segkit.errors import ConfigError, DataError, Issue, LabelError

@@ -15,7 +15,7 @@ from PIL import Image
 
 import segkit
 from segkit.cli import main
-from segkit.data.palette import voc_palette
+from segkit.data.sample import voc_palette
 from segkit.data.visualize import GAP, caption
 
 sync_api = pytest.importorskip("playwright.sync_api")

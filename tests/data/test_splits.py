@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from segkit.data.split import split_by_fraction
+from segkit.data.splits import split_by_fraction
 from segkit.errors import ConfigError, DataError
 
 KEYS = [f"image_{index}" for index in range(100)]
