@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from segkit.engine.optim import KINDS
 from segkit.engine.step import Loop
 from segkit.settings import TrainSettings
 from segkit_bench.arithmetic import arithmetic, precision_of, unavailable
