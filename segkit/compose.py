@@ -31,11 +31,10 @@ from segkit.data.scan import Scan, scan_splits
 from segkit.data.subset import Subset, as_dataset
 from segkit.engine.criterion import Loss, Objective, as_objective, numbered
 from segkit.engine.distributed import World, joined, launcher, same_launch
-from segkit.engine.events import Result
-from segkit.engine.fit import train_and_evaluate
-from segkit.engine.folder import check_folder, read_json
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
 from segkit.engine.precision import pick_device, resolve, seed_everything
+from segkit.engine.run_folder import check_folder, read_json
+from segkit.engine.trainer import Result, train_and_evaluate
 from segkit.errors import DataError, Issue
 from segkit.overrides import Overrides
 from segkit.registry import datasets, losses, metrics, models

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from segkit.engine.events import Result, Run
+    from segkit.engine.trainer import Result, Run
 
 PROJECT = "segkit"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -17,7 +17,7 @@ from segkit.build import create
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL
 from segkit.engine import checkpoint
-from segkit.engine.folder import no_run, read_json, runs_in
+from segkit.engine.run_folder import no_run, read_json, runs_in
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, first_few, reason
 from segkit.inference.predictor import Predictor
 from segkit.model.weights import is_dense

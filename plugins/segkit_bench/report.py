@@ -13,8 +13,8 @@ import torch
 
 import segkit
 from segkit.engine.console import wrapped
-from segkit.engine.folder import plain
 from segkit.engine.precision import device_name
+from segkit.engine.run_folder import plain
 from segkit.errors import WriteError, printable, reason
 from segkit_bench.arithmetic import as_in_a_run
 from segkit_bench.clock import Amount

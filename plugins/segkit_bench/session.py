@@ -11,7 +11,7 @@ from typing import TextIO
 import torch
 
 from segkit.config import Config
-from segkit.engine.trouble import explained
+from segkit.engine.inputs import explained
 from segkit.errors import TrainingError
 from segkit_bench.clock import Amount
 from segkit_bench.ladder import climb

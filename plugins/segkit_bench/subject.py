@@ -23,7 +23,7 @@ from segkit.data.sample import Batch
 from segkit.data.scan import Scan
 from segkit.engine.data_source import Feed, open_feed, prefetched
 from segkit.engine.distributed import World
-from segkit.engine.job import check
+from segkit.engine.inputs import check
 from segkit.engine.precision import Precision, pick_device, resolve, seed_everything, use_cores
 from segkit.engine.step import Loop
 

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import nn
 
 from segkit.data.read import Pixels
-from segkit.engine.folder import write_json
+from segkit.engine.run_folder import write_json
 from segkit.errors import ModelError
 from segkit.inference.predictor import Predictor
 from segkit.loading import load

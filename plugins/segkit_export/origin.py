@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segkit.engine.folder import read_json
+from segkit.engine.run_folder import read_json
 from segkit.inference.predictor import Predictor
 from segkit_export.place import MARK
 

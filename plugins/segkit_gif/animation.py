@@ -12,8 +12,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from segkit.data.visualize import GAP, caption
-from segkit.engine.checkpoint import write_atomically
 from segkit.engine.console import number
+from segkit.engine.run_folder import write_atomically
 
 MOST_FRAMES = 60
 MOST_BYTES = 5_000_000  # what a mail or an issue takes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import segkit
 
 if TYPE_CHECKING:
-    from segkit.engine.events import Result, Run
+    from segkit.engine.trainer import Result, Run
 
 
 @segkit.hookimpl

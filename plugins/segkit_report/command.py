@@ -27,7 +27,7 @@ class Compare:
         """Read the folders, print, write."""
         from pathlib import Path
 
-        from segkit.engine.folder import runs_in
+        from segkit.engine.run_folder import runs_in
         from segkit.errors import RunFolderError, printable
         from segkit_report.differences import differences
         from segkit_report.facts import RunFacts, read_run

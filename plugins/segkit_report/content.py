@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from segkit.data.resize import resized_size
-from segkit.engine.collapse import advised
+from segkit.engine.history import advised
 from segkit.metric.scores import class_score
 from segkit_report.charts import curves
 from segkit_report.heatmap import heat_map, largest

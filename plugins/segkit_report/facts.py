@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from segkit.engine.folder import no_run, read_json
+from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import RunFolderError
 
 COSTS = ("best_epoch", "seconds", "images_per_second", "peak_memory_bytes", "precision", "device")

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 import segkit
 from segkit.data.plain import plain
-from segkit.engine.checkpoint import write_atomically
+from segkit.engine.run_folder import write_atomically
 from segkit.errors import RunFolderError, printable
 from segkit_report.beside import beside
 from segkit_report.content import content

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segkit.engine.folder import read_json
+from segkit.engine.run_folder import read_json
 from segkit.errors import RunFolderError, reason
 from segkit_report.facts import RunFacts, read_run
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from segkit.engine import collapse
-from segkit.engine.conclusion import remarks
+from segkit.engine import history as collapse
+from segkit.engine.console import remarks
 from segkit_report.story import Story
 
 LEARNED = 0.5  # IoU: half of what is the class or is called so is both, as in Pascal VOC's detections

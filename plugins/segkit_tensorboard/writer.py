@@ -17,7 +17,7 @@ from PIL import Image
 from segkit.errors import RunFolderError
 
 if TYPE_CHECKING:
-    from segkit.engine.events import Run
+    from segkit.engine.trainer import Run
 
 _writers: dict[Path, Any] = {}  # by run folder: an event knows its run and nothing else, and a file is open between two
 

@@ -43,7 +43,7 @@ def truth_of(images: Sequence[Path], folder: Path, suffix: str, run: Path, predi
 def _dataset_of(run: Path, predictor: Predictor) -> PairedFiles | None:
     """A copy of the run's own dataset, where it is one of files and at hand."""
     from segkit.data.files import PairedFiles
-    from segkit.engine.folder import read_json
+    from segkit.engine.run_folder import read_json
 
     try:
         options = dict(read_json(run / "run.json")["config"]["dataset"])

@@ -1,66 +1,40 @@
-"""Checkpoints that are either the old file or the new one, never half of one; loaded without unpickling code."""
+"""The checkpoints of a run, so that a kill at any moment costs minutes: ``last.pt``, ``previous.pt`` and ``best.pt``.
+
+``last.pt`` holds the whole state, between two steps or at the end of an epoch. ``best.pt`` is the ``last.pt`` of the
+best epoch under a second name, which costs no second writing. Each is either the old file or the new one, never half of
+one, and is loaded without unpickling code.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pickle
 import shutil
+import time
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import torch
+from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
-from segkit.errors import CheckpointError, WriteError, first_few, reason
+from segkit.engine.run_folder import read_json, remove_temporary, write_atomically, write_lines
+from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few, reason
 from segkit.model.weights import is_dense
+from segkit.settings import AugmentSettings, DataSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from segkit.data.scan import Scan
+    from segkit.engine.console import Console
+    from segkit.engine.history import History
+    from segkit.engine.step import Loop
 
 FORMAT = 2  # 1 kept the state of the random number generators, and none within an epoch
-
-
-def write_atomically(
-    path: Path,
-    write: Callable[[BinaryIO], Any],
-    *,
-    durable: bool = True,
-    check: Callable[[Path], None] | None = None,
-    needed: int = 0,
-) -> None:
-    """Call ``write(binary file)`` on a temporary file and put it in the place of ``path``.
-
-    Args:
-        path: of the file.
-        write: what writes it.
-        durable: whether to wait until it is on the disk; not needed for what can be written again.
-        check: raises an OSError where the temporary file, read again, is not what was written.
-        needed: bytes, for the message where they could not be written.
-
-    Raises:
-        WriteError: the disk is full or the folder cannot be written; the old file is intact.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        if check:
-            check(temporary)
-        temporary.replace(path)
-        if durable:
-            _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch.save tells of a full disk with a RuntimeError, in words of its own
-        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
-            raise  # of a card that has failed, whose weights cannot be read
-        why = "not all of it was taken" if isinstance(error, RuntimeError) else reason(error)
-        told = f"{path} could not be written: {why}{_room(path, needed)}; what was there is intact"
-        raise WriteError(told) from error
-    finally:  # after Ctrl-C too
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -116,15 +90,6 @@ def _damaged(path: Path) -> str | None:
             if part.external_attr:  # torch would take it for a folder, and read what happens to be in the memory
                 return part.filename
         return archive.testzip()
-
-
-def _room(path: Path, needed: int) -> str:
-    """What a file needs and what there is, in words."""
-    try:
-        free = shutil.disk_usage(path.parent).free
-    except OSError:
-        return ""
-    return f" ({f'{needed:,} bytes are needed, ' if needed else ''}{free:,} are free on the disk)"
 
 
 def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
@@ -208,13 +173,244 @@ def plain_keys(keys: Iterable[str]) -> dict[str, str]:
     return {key: plain.removeprefix("module.") for key, plain in found.items()} if wrapped else found
 
 
-def _sync_folder(folder: Path) -> None:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders
-        return
-    try:
-        with contextlib.suppress(OSError):  # there are file systems that cannot, and the file itself is written
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def write_model(model: nn.Module, folder: Path) -> None:
+    """Write the weights as ``model.safetensors``."""
+    # safetensors takes neither channels_last nor weights that two layers share
+    kept, layout = model.state_dict(), torch.contiguous_format
+    weights = {plain: kept[key].clone(memory_format=layout) for key, plain in plain_keys(kept).items()}
+    content = safetensors_bytes(weights, {"format": "pt"})
+    write_atomically(folder / "model.safetensors", lambda file: file.write(content), needed=len(content))
+
+
+class Store:
+    """The checkpoints of a run.
+
+    Args:
+        folder: the run folder.
+        loop: what is kept.
+        history: likewise.
+        samples: per split what tells it from another one (see :func:`samples_of`).
+        console: is told where something could not be written; the run goes on.
+    """
+
+    def __init__(
+        self, folder: Path, loop: Loop, history: History, samples: Mapping[str, str], console: Console
+    ) -> None:
+        self.folder, self.loop, self.history, self.samples, self.console = folder, loop, history, samples, console
+        self.identity = uuid4().hex  # of the run, in run.json too: no checkpoint of another one is taken for its own
+        self.began = time.perf_counter()  # moved back by what a resumed run took before
+        self._saved_at = time.monotonic()
+        self._saved: tuple[int, int] | None = None
+        self._unwritten_best: dict[str, Any] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """That the run took so far, before it was stopped too."""
+        return time.perf_counter() - self.began
+
+    def due(self, ahead: float = 0.0) -> bool:
+        """Whether it is time for a checkpoint within an epoch, as none can be written in the seconds ``ahead``."""
+        return time.monotonic() + ahead - self._saved_at > 60 * self.loop.settings.checkpoint_minutes
+
+    def save(self) -> bool:
+        """Write the state, where it has changed; whether it is on the disk. Where it cannot be, the run goes on."""
+        state = (self.loop.step, len(self.history))
+        if self._saved == state:
+            return True
+        ended = self.loop.position.steps == 0
+        unlinked = best = ended and self.history.best_epoch == len(self.history) > 0
+        self._saved_at = time.monotonic()  # if it fails too: not again at once
+        try:
+            save(self.folder / "last.pt", self._state())
+            self._saved = state
+            if best:
+                link(self.folder / "last.pt", self.folder / "best.pt")
+                unlinked, self._unwritten_best = False, None
+            elif self._unwritten_best:
+                self._write_the_best(self._unwritten_best)
+            if ended:
+                write_lines(self.folder / "metrics.jsonl", self.history.lines)
+        except OSError as error:
+            self.console.warn(f"{self.folder / 'best.pt'} could not be written: {reason(error)}; training goes on")
+        except WriteError as error:
+            self.console.warn(f"{error}; training goes on")
+        if unlinked:
+            self._unwritten_best = self._copy_of_the_best()
+        return self._saved == state
+
+    def best_weights(self) -> dict[str, Any]:
+        """The weights of the best epoch.
+
+        Raises:
+            CheckpointError: they are missing or damaged.
+            WriteError: they could not be written until now, nor now.
+        """
+        if self._unwritten_best:
+            self._write_the_best(self._unwritten_best)
+        if self._epoch_of_the_best() != self.history.best_epoch:
+            raise CheckpointError(
+                f"{self.folder / 'best.pt'} does not hold the weights of epoch {self.history.best_epoch}"
+            )
+        state = load(self.folder / "best.pt")
+        weights: dict[str, Any] = (state.get("average") or state)["model"]
+        return weights
+
+    def load(self) -> tuple[dict[str, Any], list[str]]:
+        """The last whole state, and what to tell of it: a damaged file, and what was used in its place.
+
+        Raises:
+            CheckpointError: there is none that can be used.
+            RunFolderError: it is of another run, or was trained on other samples.
+        """
+        state, note = load_last(self.folder, self._state())
+        notes = [note] if note else []
+        if state["identity"] != self.identity:
+            raise RunFolderError(
+                f"{self.folder}: the checkpoint there is of another run than run.json; restore its own"
+            )
+        for split, samples in state["samples"].items():
+            if self.samples.get(split, samples) != samples:
+                raise RunFolderError(
+                    f"{self.folder} was trained on other samples: {split} has changed since; restore them, or begin "
+                    "anew with output.dir=..."
+                )
+        remove_temporary(self.folder)
+        best = state["history"]["best_epoch"]
+        if best and best == len(state["history"]["lines"]) and not state["position"]["steps"]:
+            name = "previous.pt" if note else "last.pt"  # a kill between the two names of one file
+            link(self.folder / name, self.folder / "best.pt")
+        if self._epoch_of_the_best() != best:  # damaged, or newer than the checkpoint that was left
+            state["history"] |= {"best_epoch": 0, "waited": 0}
+            notes.append(
+                f"best.pt of epoch {best} is lost or damaged: the best is sought among the epochs from here on"
+            )
+        return state, notes
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            CheckpointError: it belongs to another model.
+        """
+        self.loop.load_state_dict(dict(state), f"the checkpoint in {self.folder}")
+        self.history.load_state_dict(state["history"])
+        self.began -= state["seconds"]
+        self._saved = (self.loop.step, len(self.history))
+
+    def _state(self) -> dict[str, Any]:
+        own = {"history": self.history.state_dict(), "seconds": self.seconds, "samples": dict(self.samples)}
+        return {**self.loop.state_dict(), **own, "processes": self.loop.world.size, "identity": self.identity}
+
+    def _epoch_of_the_best(self) -> int:
+        """The epoch whose weights best.pt holds; 0 where there are none of this run that can be used."""
+        with contextlib.suppress(CheckpointError, KeyError, TypeError):
+            state = load(self.folder / "best.pt")
+            if state["identity"] == self.identity:
+                return len(state["history"]["lines"])
+        return 0
+
+    def _copy_of_the_best(self) -> dict[str, Any]:
+        weights = {key: value.to("cpu", copy=True) for key, value in self.loop.evaluated.state_dict().items()}
+        history = {**self.history.state_dict(), "lines": list(self.history.lines)}
+        return {"format": FORMAT, "model": weights, "history": history, "identity": self.identity}
+
+    def _write_the_best(self, state: dict[str, Any]) -> None:
+        write_atomically(self.folder / "best.pt", lambda file: torch.save(state, file))
+        self._unwritten_best = None
+
+
+def samples_of(scan: Scan) -> dict[str, str]:
+    """Per split a digest of its images and their names and labels, in their order."""
+    found = {}
+    for split, facts in scan.facts.items():
+        digest = hashlib.sha256()
+        for each in facts:
+            digest.update(f"{each.name}\0{each.counts.tolist()}\0".encode(errors="surrogateescape"))
+            digest.update(each.fingerprint.digest)
+        found[split] = digest.hexdigest()
+    return found
+
+
+# how long, where, and how fast; nothing that a step computes depends on them
+MAY_CHANGE = {
+    "plugins",
+    "train.epochs",
+    "train.patience",
+    "train.stop_on_collapse",
+    "train.workers",
+    "train.device",
+    "train.compile",
+    "train.cuda_graph",
+    "train.log_every",
+    "train.checkpoint_minutes",
+    "train.max_skipped",
+    "output.dir",
+    "output.samples",
+    "data.cache",
+    "data.scan",
+    "dataset.root",
+    "dataset.download",
+    "data.allow_leaks",
+}
+
+
+def load_checked(
+    store: Store, config: Mapping[str, Any], train: TrainSettings, epochs: int
+) -> tuple[dict[str, Any], list[str]]:
+    """The state that a run goes on from, once it is sure to be this run's, and what to tell of it.
+
+    Args:
+        store: of the run's folder.
+        config: what is asked for now.
+        train: its table ``[train]``.
+        epochs: that will be done in all.
+
+    Raises:
+        RunFolderError: the run was another one, or is further than it is to go.
+        CheckpointError: there is none that can be used.
+    """
+    folder = store.folder
+    record = read_json(folder / "run.json")
+    before = record.get("config", {})
+    if not isinstance(before, Mapping):
+        raise RunFolderError(f"{folder / 'run.json'} is damaged: its config is no table")
+    refuse_changes(before, config, folder)
+    store.identity = str(record.get("id", ""))
+    state, notes = store.load()
+    done = len(state["history"]["lines"])
+    if done > epochs:
+        raise RunFolderError(f"{folder} has done {done} epochs, more than the {epochs} that are asked for")
+    old = dict(_flat(before)).get("train.epochs", train.epochs)
+    if old != train.epochs and train.schedule != "constant":
+        notes.append(f"train.epochs was {old} and is {train.epochs}: the learning rate is planned anew")
+    return state, notes
+
+
+def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: object) -> None:
+    """Compare two configs as they stand in ``run.json``.
+
+    Raises:
+        RunFolderError: they differ in what the training computes.
+    """
+    defaults = {"data": DataSettings(), "augment": AugmentSettings(), "train": TrainSettings()}
+    unsaid = dict(_flat({name: table.model_dump() for name, table in defaults.items()}))  # by an older version
+    old, new = {**unsaid, **dict(_flat(before))}, {**unsaid, **dict(_flat(now))}
+    keys = [key for key in {**old, **new} if key not in MAY_CHANGE and old.get(key) != new.get(key)]
+    if keys:
+        told = first_few([f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys])
+        raise RunFolderError(
+            f"{folder} cannot be resumed with other settings: {told}; begin anew with output.dir=..., "
+            "or give the old ones"
+        )
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """``{"train": {"lr": 1}}`` -> ``("train.lr", 1)``; lists by their places, but lists of plain values as they are."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _flat(each, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, (list, tuple)) and any(isinstance(each, Mapping) for each in value):
+        for place, each in enumerate(value):
+            yield from _flat(each, f"{path}.{place}")
+    else:
+        yield path, list(value) if isinstance(value, tuple) else value

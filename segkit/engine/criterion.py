@@ -46,7 +46,7 @@ class Objective(nn.Module):
             return _scalar(name, loss(logits, target))
         except (IndexError, RuntimeError, TypeError, ValueError) as error:
             if re.search(r"CUDA|CUBLAS|CUDNN|memory", str(error)) or is_lost(error):
-                raise  # no fault of the loss: see segkit.engine.trouble, and world where its sums reach over processes
+                raise  # no fault of the loss: see segkit.engine.inputs, and world where its sums reach over processes
             advice = (
                 "a dataset's ignore_index marks void pixels, which a loss leaves out: "
                 "torch.nn.CrossEntropyLoss(ignore_index=255)"

@@ -45,7 +45,7 @@ def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[
 
 
 if TYPE_CHECKING:
-    from segkit.engine.job import Job
+    from segkit.engine.inputs import Job
 
 SHARE = 0.4  # of the device's free memory, or of the machine's: the network needs the rest
 

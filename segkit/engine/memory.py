@@ -18,7 +18,7 @@ from segkit.data.resize import resized_size
 from segkit.data.scan import Scan
 from segkit.engine.distributed import World
 from segkit.engine.evaluate import logits_of
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
 from segkit.engine.precision import Precision, free_memory
 from segkit.errors import ConfigError
 from segkit.inference.tiles import WHOLE

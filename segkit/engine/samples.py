@@ -15,9 +15,9 @@ from segkit.data.resize import Resize, resized
 from segkit.data.sample import Dataset
 from segkit.data.samples import read
 from segkit.data.visualize import panel
-from segkit.engine.checkpoint import write_atomically
 from segkit.engine.evaluate import logits_as_predicted
 from segkit.engine.precision import Precision
+from segkit.engine.run_folder import write_atomically
 from segkit.errors import WriteError
 
 

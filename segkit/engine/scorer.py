@@ -15,7 +15,7 @@ from segkit.data.visualize import sheet
 from segkit.engine.data_source import Feed
 from segkit.engine.distributed import World
 from segkit.engine.evaluate import Constant, Images, beside, evaluate
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
 from segkit.engine.precision import Precision
 from segkit.engine.samples import panels, spread, write_picture
 

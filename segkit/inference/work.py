@@ -21,7 +21,7 @@ from segkit.data.normalise import for_the_eye
 from segkit.data.read import Pixels, image_size, quiet_pillow, read_image
 from segkit.data.tiff import contents
 from segkit.data.visualize import overlay_picture, panel, save_palette_png, sheet, signature
-from segkit.engine.checkpoint import write_atomically
+from segkit.engine.run_folder import write_atomically
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, printable, reason
 from segkit.inference.counting import pixels_by_class
 from segkit.inference.flow import Flow

@@ -143,10 +143,13 @@ def test_a_breach_is_seen(tmp_path: Path, path: str, source: str, breach: str) -
     [
         (
             "segkit/hookspecs.py",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from segkit.engine.events import Run",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from segkit.engine.trainer import Run",
         ),
         ("segkit/cli/run.py", "def run():\n    import torch\n    from segkit.compose import run_config"),
-        ("segkit/compose.py", "import torch\nfrom segkit.engine.fit import fit\nfrom segkit.config import read_config"),
+        (
+            "segkit/compose.py",
+            "import torch\nfrom segkit.engine.trainer import x\nfrom segkit import config",
+        ),
         ("segkit/engine/step.py", "import torch\nfrom segkit.data.sample import Sample\nfrom segkit import settings"),
         ("plugins/segkit_a/__init__.py", "import os\nimport segkit\ndef event():\n    from segkit_a import loss"),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from segkit import plugins
 from segkit.config import read_config
-from segkit.engine.resume import refuse_changes
+from segkit.engine.checkpoint import refuse_changes
 from segkit.errors import ConfigError, RunFolderError
 from segkit.requirements import at_least, unmet
 

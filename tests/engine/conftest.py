@@ -13,7 +13,7 @@ from torch import nn
 
 from segkit.data.sample import Sample
 from segkit.engine.criterion import Objective
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
 from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
 
 

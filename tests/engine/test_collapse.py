@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from segkit.config import read_config
-from segkit.engine import collapse
+from segkit.engine import history as collapse
 from segkit.engine.evaluate import beside
-from segkit.engine.fit import train_and_evaluate
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
 from segkit.engine.remedies import remedies
+from segkit.engine.trainer import train_and_evaluate
 from segkit.metric.scores import PixelAccuracy
 
 FLOOR = {"mean_iou": 0.15, "mean_accuracy": 1 / 6, "pixel_accuracy": 0.9, "class": "background"}

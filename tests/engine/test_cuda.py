@@ -15,10 +15,10 @@ from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint
 from segkit.engine.data_source import open_feed
 from segkit.engine.distributed import World
-from segkit.engine.fit import train_and_evaluate
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
 from segkit.engine.precision import resolve, seed_everything
 from segkit.engine.step import Loop
+from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import TrainingError
 from segkit.signals import Interrupted
 

@@ -21,8 +21,8 @@ from segkit.data.store import StoredSamples
 from segkit.engine import checkpoint, data_source
 from segkit.engine.data_source import open_feed, prefetched
 from segkit.engine.distributed import World
-from segkit.engine.fit import train_and_evaluate
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
+from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, WriteError
 from segkit.settings import AugmentSettings, DataSettings
 

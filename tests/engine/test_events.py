@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from segkit.engine import checkpoint
-from segkit.engine.fit import train_and_evaluate
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
+from segkit.engine.trainer import train_and_evaluate
 from segkit.settings import OutputSettings
 
 MakeJob = Callable[..., Job]

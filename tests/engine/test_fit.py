@@ -22,10 +22,10 @@ from segkit.data.sample import Batch
 from segkit.data.samples import Samples
 from segkit.engine import checkpoint
 from segkit.engine.criterion import Objective, as_objective
-from segkit.engine.fit import train_and_evaluate
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
 from segkit.engine.precision import Precision, peak_memory, reset_peak_memory, resolve
 from segkit.engine.step import Loop
+from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
 from segkit.model.unet import UNet
 from segkit.settings import AugmentSettings, OutputSettings, TrainSettings

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segkit.engine.folder import check_folder, clear, locked, read_json, write_json
+from segkit.engine.run_folder import check_folder, clear, locked, read_json, write_json
 from segkit.errors import RunFolderError
 
 

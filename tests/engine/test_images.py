@@ -13,8 +13,8 @@ from PIL import Image
 
 from segkit.engine.distributed import World
 from segkit.engine.evaluate import Images
-from segkit.engine.fit import train_and_evaluate
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
+from segkit.engine.trainer import train_and_evaluate
 from segkit.metric import scores
 from segkit.settings import OutputSettings
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from segkit.engine import memory, precision
-from segkit.engine.fit import train_and_evaluate
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
 from segkit.engine.precision import Precision
+from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError
 from segkit.settings import AugmentSettings
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from segkit.engine import precision
-from segkit.engine.fit import train_and_evaluate
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
 from segkit.engine.precision import Precision, resolve
+from segkit.engine.trainer import train_and_evaluate
 
 CPU = torch.device("cpu")
 

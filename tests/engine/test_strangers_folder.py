@@ -13,7 +13,7 @@ from torch import nn
 from segkit.cli import main
 from segkit.engine import checkpoint
 from segkit.engine.console import Console
-from segkit.engine.folder import check_folder, locked, read_json
+from segkit.engine.run_folder import check_folder, locked, read_json
 from segkit.errors import CheckpointError, RunFolderError
 
 

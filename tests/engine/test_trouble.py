@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from segkit.engine import checkpoint
-from segkit.engine.fit import train_and_evaluate
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
+from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import DataError, ModelError, TrainingError
 from segkit.settings import TrainSettings
 

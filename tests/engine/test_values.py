@@ -16,8 +16,8 @@ from torch import nn
 import segkit
 from segkit.cli import main
 from segkit.data.normalise import MEAN
-from segkit.engine.fit import train_and_evaluate
-from segkit.engine.job import Job
+from segkit.engine.inputs import Job
+from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, DataError, LabelError
 from segkit.evaluation import evaluate_run
 

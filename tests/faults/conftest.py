@@ -111,8 +111,8 @@ def send(number, group=False):
     return lambda: (open("sent", "w").close(), (os.killpg if group else os.kill)(os.getpid(), number))
 
 from segkit.engine.step import Loop
-from segkit.engine.store import Store
-from segkit.engine import checkpoint, distributed, evaluate, fit, scorer
+from segkit.engine.checkpoint import Store
+from segkit.engine import checkpoint, distributed, evaluate, scorer, trainer
 import segkit.data.scan as scan, segkit.plugins, torch
 
 if not os.environ.get("OBSERVERS"):  # reports, pictures that move and TensorBoard cost more than the run itself

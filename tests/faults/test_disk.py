@@ -87,7 +87,7 @@ def test_a_picture_that_cannot_be_written_costs_nothing_else(place: Any, whole: 
         "removed": "lambda: (shutil.rmtree('run/samples', True), os.symlink('/nowhere', 'run/samples'))",
         "full": "lambda: limit(500)",
     }[where]
-    heal = "at(fit._Fit, '_draw', 2, limit, after=True)" if where == "full" else ""
+    heal = "at(trainer.Trainer, '_draw', 2, limit, after=True)" if where == "full" else ""
     process = place.run("output.samples=1", before=f"import shutil\n{LIMIT}at(scorer, 'panels', 2, {harm})\n{heal}")
     assert "epoch_0002.png could not be written" in process.err, process.err
     assert "training goes on" in process.err
@@ -100,7 +100,7 @@ def test_a_picture_that_cannot_be_written_costs_nothing_else(place: Any, whole: 
 def test_a_kill_while_a_run_is_replaced_leaves_a_folder_that_can_be_used(place: Any) -> None:
     place.run("train.epochs=1", "output.samples=1")
     for number in (1, 3, 6):
-        kill = f"at(fit, 'clear', 1, lambda: at(Path, 'unlink', {number}, send(signal.SIGKILL)))"
+        kill = f"at(trainer, 'clear', 1, lambda: at(Path, 'unlink', {number}, send(signal.SIGKILL)))"
         process = place.start("--overwrite", before=f"from pathlib import Path\n{kill}")
         assert process.wait() == -signal.SIGKILL
     place.run("--overwrite", "train.epochs=1")
@@ -109,7 +109,7 @@ def test_a_kill_while_a_run_is_replaced_leaves_a_folder_that_can_be_used(place: 
 @pytest.mark.fault("F02")
 def test_a_run_that_cannot_write_its_result_ends_with_status_1(place: Any) -> None:
     """What was saved before is intact."""
-    process = place.start(before=f"{LIMIT}at(fit.record, 'write_result', 1, lambda: limit(900))")
+    process = place.start(before=f"{LIMIT}at(trainer.run_folder, 'write_result', 1, lambda: limit(900))")
     assert process.wait() == 1, process.out
     assert "could not be written" in process.err.splitlines()[-1]
     assert process.err.endswith("--resume goes on from what was saved\n")

@@ -28,7 +28,7 @@ MOMENTS = {
     "after an epoch's checkpoint": f"at(checkpoint, 'save', 3, {KILL}, after=True)",
     "after the last step": f"at(Loop, 'train_step', 12, {KILL}, after=True)",
     "in the last scores": f"at(scorer, 'evaluate', 5, {KILL})",
-    "before the result": f"at(fit.record, 'write_result', 1, {KILL})",
+    "before the result": f"at(trainer.run_folder, 'write_result', 1, {KILL})",
 }
 
 

@@ -16,7 +16,7 @@ STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 MOMENTS = {
     "in the first step": ("at(Loop, '_forward_backward', 1, SEND)", 1),
     "in the midst of an epoch": ("at(Loop, '_forward_backward', 6, SEND)", 6),
-    "between two steps": ("at(fit._Fit, '_between', 6, SEND)", 6),
+    "between two steps": ("at(trainer.Trainer, '_between', 6, SEND)", 6),
     "in the last step of an epoch": ("at(Loop, '_forward_backward', 8, SEND)", 8),
     "in validation": ("at(evaluate, 'logits_at', 4, SEND)", 8),
     "in a picture": ("at(scorer, 'panels', 2, SEND)", 8),
@@ -62,7 +62,9 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
 
 
 @pytest.mark.fault("F10")
-@pytest.mark.parametrize("moment", ["at(scan, '_noted', 1, SEND)", "at(fit, 'check', 1, SEND)"], ids=["scan", "checks"])
+@pytest.mark.parametrize(
+    "moment", ["at(scan, '_noted', 1, SEND)", "at(trainer, 'check', 1, SEND)"], ids=["scan", "checks"]
+)
 def test_before_the_first_step_there_is_nothing_to_keep(place: Any, moment: str) -> None:
     """A signal in the label scan ends at once; the next start is a new one."""
     stopped = place.start(before=moment.replace("SEND", "send(signal.SIGTERM)"))
@@ -156,7 +158,7 @@ def swallowing():
 
 
 def test_a_run_that_is_complete_says_so_to_whoever_stops_it(place: Any) -> None:
-    late = "at(fit, 'conclusion', 1, send(signal.SIGINT))"
+    late = "at(trainer, 'conclusion', 1, send(signal.SIGINT))"
     stopped = place.start("train.epochs=1", before=late)
     assert stopped.wait() == 130
     assert stopped.err == f"segkit: interrupted; the run was complete, and is in {place.path()}\n"

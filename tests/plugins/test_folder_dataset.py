@@ -17,7 +17,7 @@ from PIL import Image
 from segkit.data.issues import gathered, told
 from segkit.data.sample import Dataset, voc_palette
 from segkit.data.scan import Scan, scan_splits
-from segkit.engine.store import samples_of
+from segkit.engine.checkpoint import samples_of
 from segkit.errors import ConfigError, DataError, Issue, LabelError
 from segkit_folder import proposals
 from segkit_folder.dataset import FolderDataset

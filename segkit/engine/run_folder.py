@@ -1,20 +1,29 @@
-"""The run folder: who may write there, and its small files."""
+"""The run folder: who may write there, its files, and what a run writes beside its checkpoints."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from segkit.data.plain import plain as plain
-from segkit.engine.checkpoint import write_atomically
-from segkit.errors import RunFolderError, first_few, one_line, reason
+from segkit.data.subset import whole_of
+from segkit.engine.distributed import launcher
+from segkit.errors import RunFolderError, WriteError, first_few, one_line, reason
 from segkit.settings import RENAMED
+
+if TYPE_CHECKING:
+    from segkit.data.scan import Scan
+    from segkit.engine.evaluate import Images
+    from segkit.engine.inputs import Job
+    from segkit.engine.precision import Precision
 
 MOST_BYTES = 64 << 20  # of a JSON file that is read; run.json of 255 classes has 100 kB
 OWN_FILES = (
@@ -166,3 +175,143 @@ def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     """Write one JSON object a line, atomically; not to survive a crash, as a checkpoint holds them too."""
     text = "".join(json.dumps(plain(line), ensure_ascii=False) + "\n" for line in lines)
     write_atomically(path, lambda file: file.write(text.encode()), durable=False)
+
+
+def write_atomically(
+    path: Path,
+    write: Callable[[BinaryIO], Any],
+    *,
+    durable: bool = True,
+    check: Callable[[Path], None] | None = None,
+    needed: int = 0,
+) -> None:
+    """Call ``write(binary file)`` on a temporary file and put it in the place of ``path``.
+
+    Args:
+        path: of the file.
+        write: what writes it.
+        durable: whether to wait until it is on the disk; not needed for what can be written again.
+        check: raises an OSError where the temporary file, read again, is not what was written.
+        needed: bytes, for the message where they could not be written.
+
+    Raises:
+        WriteError: the disk is full or the folder cannot be written; the old file is intact.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        if check:
+            check(temporary)
+        temporary.replace(path)
+        if durable:
+            _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch.save tells of a full disk with a RuntimeError, in words of its own
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise  # of a card that has failed, whose weights cannot be read
+        why = "not all of it was taken" if isinstance(error, RuntimeError) else reason(error)
+        told = f"{path} could not be written: {why}{_room(path, needed)}; what was there is intact"
+        raise WriteError(told) from error
+    finally:  # after Ctrl-C too
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _room(path: Path, needed: int) -> str:
+    """What a file needs and what there is, in words."""
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        return ""
+    return f" ({f'{needed:,} bytes are needed, ' if needed else ''}{free:,} are free on the disk)"
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
+    try:
+        with contextlib.suppress(OSError):  # there are file systems that cannot, and the file itself is written
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to; ``result.json`` holds the same.
+
+    Attributes:
+        folder: the run folder.
+        splits: per split ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, ``class_iou``, ``loss``, ``floor`` and
+            whatever other metrics were asked for.
+        best_epoch: the epoch whose weights were kept, from 1.
+        collapsed: whether a constant prediction does about as well on the last split.
+        stopped_early: why, or nothing.
+        seconds: of the whole run, resumed parts included.
+        images_per_second: of training, without evaluation.
+        peak_memory_bytes: of this run: on the device on CUDA, of the process elsewhere.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        device: the name of the card, or ``cpu``.
+    """
+
+    folder: Path
+    splits: dict[str, dict[str, Any]]
+    best_epoch: int
+    collapsed: bool
+    stopped_early: str
+    seconds: float
+    images_per_second: float
+    peak_memory_bytes: int
+    precision: str
+    device: str
+
+
+def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision, identity: str) -> None:
+    """Write ``run.json``, and ``config.json``, which is all besides the weights that a prediction needs."""
+    warnings = [issue.record() for issue in scan.warnings]
+    told = {"floors": floors, "data": contents(scan), "warnings": warnings, "launcher": launcher(), "id": identity}
+    write_json(job.folder / "run.json", {**job.record, **told})
+    first = scan.splits["train"]
+    facts = {
+        "num_classes": len(first.classes),
+        "ignore_index": first.ignore_index,
+        "classes": list(first.classes),
+        "palette": [list(colour) for colour in first.palette],
+        "stored": getattr(whole_of(first), "stored", None),
+        "resize": job.data.resize,
+        "crop": job.augment.crop,
+        "precision": precision.name,
+        "normalisation": job.normalisation.record(),
+    }
+    write_json(job.folder / "config.json", {**job.model_record, **facts})
+
+
+def contents(scan: Scan) -> dict[str, Any]:
+    """Per split its ``images``, the ``size`` of the first, height before width, and the pixels by class and of void."""
+    found = {}
+    for split, dataset in scan.splits.items():
+        counts = scan.counts(split)
+        pixels = dict(zip(dataset.classes, counts.pixels.tolist(), strict=True))
+        facts = scan.facts[split]
+        found[split] = {"images": len(facts), "size": list(facts[0].size), "pixels": pixels, "void": counts.void}
+    return found
+
+
+def write_result(result: Result, images: Mapping[str, Images]) -> None:
+    """Write ``details.json``, a confusion matrix and a score for each image of every split, and ``result.json``."""
+    details = {split: found.as_json() for split, found in images.items()}
+    write_json(result.folder / "details.json", {"splits": details}, indent=None)
+    write_json(result.folder / "result.json", {key: each for key, each in asdict(result).items() if key != "folder"})
+
+
+def forget_the_end(folder: Path) -> None:
+    """Remove what an earlier end wrote: where a run goes on, it is no longer the result."""
+    for name in ("model.safetensors", "details.json", "result.json", "samples/best.png"):
+        (folder / name).unlink(missing_ok=True)
+    for path in [*folder.glob("samples/hardest_*.png"), *folder.glob("samples/easiest_*.png")]:
+        path.unlink()

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from segkit.data.loader import shut_down
 from segkit.data.main_guard import refuse_unguarded
 from segkit.data.normalise import Normalisation, normalisation_of
 from segkit.data.resize import resized_size
+from segkit.data.sample import Palette
 from segkit.data.scan import Scan, scan_splits
-from segkit.engine import checkpoint, collapse, record
-from segkit.engine.conclusion import conclusion, what_next
-from segkit.engine.console import Console, epoch_heading, epoch_line, introduction
+from segkit.engine import checkpoint, run_folder
+from segkit.engine import history as collapse
+from segkit.engine.checkpoint import Store, load_checked, samples_of
+from segkit.engine.console import Console, conclusion, epoch_heading, epoch_line, introduction, what_next
 from segkit.engine.data_source import Feed, open_feed
 from segkit.engine.distributed import World, joined
 from segkit.engine.evaluate import Images, floor
-from segkit.engine.events import Notify, Result, Run, undisturbed
-from segkit.engine.folder import check_folder, clear, locked, read_json, write_lines
 from segkit.engine.history import History
-from segkit.engine.job import Job, check, less_is_better
+from segkit.engine.inputs import Job as Job
+from segkit.engine.inputs import check, explained, less_is_better
 from segkit.engine.memory import refuse_too_much
 from segkit.engine.precision import (
     DTYPES,
@@ -38,13 +44,56 @@ from segkit.engine.precision import (
     use_cores,
 )
 from segkit.engine.remedies import slower, too_fast
-from segkit.engine.resume import load_checked
+from segkit.engine.run_folder import Result as Result
+from segkit.engine.run_folder import check_folder, clear, locked, read_json, write_lines
 from segkit.engine.scorer import Scorer
 from segkit.engine.step import FROM_THE_START, Loop
-from segkit.engine.store import Store, samples_of
-from segkit.engine.trouble import explained
 from segkit.errors import NotFiniteError, TrainingError, WriteError
 from segkit.signals import Interrupted, StopSignals
+
+Notify = Callable[..., Any]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
+
+
+def undisturbed(notify: Notify) -> Notify:
+    """``notify``, after which the process is as if no observer had changed what belongs to all.
+
+    Random numbers need no care: each step has its own.
+    """
+
+    def tell(event: str, **arguments: Any) -> None:
+        folder, streams = Path.cwd(), (sys.stdout, sys.stderr)
+        gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+        try:
+            notify(event, **arguments)
+        finally:
+            os.chdir(folder)
+            sys.stdout, sys.stderr = streams
+            torch.set_grad_enabled(gradients)
+            torch.set_default_dtype(dtype)
+
+    return tell
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that goes on.
+
+    Attributes:
+        folder: where it writes; its name for observers, which are given a copy of this at each event.
+        config: its settings with every default written out, as under ``config`` in ``run.json``.
+        classes: names of the classes.
+        palette: an RGB triple a class.
+        floors: per split, what the best constant predictor scores there.
+        first_epoch: the one it starts from: 1, or the one after those that a resumed run has done.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    classes: Sequence[str]
+    palette: Palette
+    floors: Mapping[str, Mapping[str, Any]]
+    first_epoch: int
+
 
 HEADING_EVERY = 40  # epochs; a terminal's height
 
@@ -100,18 +149,18 @@ def train_and_evaluate(
         floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
         use_cores()
         world.on_first(lambda: refuse_too_much(job, scan, precision, world))
-        begun: list[_Fit] = []
+        begun: list[Trainer] = []
         with explained(job, precision.device, lambda: begun[0].keep() if begun else "no step was taken"):
             feed = open_feed(job, scan, precision.device, world)
             seed_everything(job.train.seed, job.train.deterministic)
             world.on_first(lambda: stack.enter_context(locked(job.folder)) or ())
             told = undisturbed(notify) if notify and world.first else _nobody
-            begun.append(_Fit(job, scan, feed, floors, precision, told, world, stop, console))
+            begun.append(Trainer(job, scan, feed, floors, precision, told, world, stop, console))
             stack.callback(shut_down, begun[0].batches)
             return begun[0].run(resume)
 
 
-class _Fit:
+class Trainer:
     """One run in its folder; exists only to keep the parts of :func:`train_and_evaluate` short."""
 
     def __init__(
@@ -154,6 +203,7 @@ class _Fit:
         self._validated_in = 0.0  # seconds
 
     def run(self, resume: bool) -> Result:
+        """Train to the end, or go on with what was saved, and score the best weights."""
         if resume:
             self._resume()
         self.info = Run(
@@ -191,7 +241,7 @@ class _Fit:
             return
         if not resume:
             clear(self.job.folder)
-        record.begin(self.job, self.scan, self.floors, self.precision, self.store.identity)
+        run_folder.begin(self.job, self.scan, self.floors, self.precision, self.store.identity)
         if resume:  # a kill may have come between the two files
             write_lines(self.job.folder / "metrics.jsonl", self.history.lines)
         else:
@@ -302,7 +352,7 @@ class _Fit:
         state = self.world.on_first(load)
         self.store.restore(state)
         if self.world.first and len(self.history) < self.epochs:
-            record.forget_the_end(self.job.folder)
+            run_folder.forget_the_end(self.job.folder)
         self.console.say(f"resumed after {self._place()}")
         if state["processes"] != self.world.size:
             self.console.warn(
@@ -322,7 +372,7 @@ class _Fit:
         # before the scores of all splits, which can take minutes
         self.console.result(f"\nbest epoch: {best} of {epochs}, by {self.job.train.best} on val; {folder}")
         if self.world.first:
-            record.write_model(model, folder)
+            checkpoint.write_model(model, folder)
         names = {name: [facts.name for facts in self.scan.facts[name]] for name in self.splits}
         images = {name: Images(names[name], len(self.info.classes)) for name in self.splits}
         splits = {name: self.scorer.scores(model, name, images[name]) for name in self.splits}
@@ -344,7 +394,7 @@ class _Fit:
             device=device_name(self.precision.device),
         )
         if self.world.first:
-            record.write_result(result, images)
+            run_folder.write_result(result, images)
         if model is not self.loop.model:  # an average: what the caller holds becomes the best weights all the same
             self.loop.model.load_state_dict(model.state_dict())
         self.finished = True
