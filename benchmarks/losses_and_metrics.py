@@ -23,8 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from segkit.metric.confusion import ConfusionMatrix
 from segkit_losses.cross_entropy import CrossEntropy
-from segkit_losses.dice import Dice
-from segkit_losses.dice_cross_entropy import DiceCrossEntropy
+from segkit_losses.region import Dice, DiceCrossEntropy
 
 VOID = 255
 Loss = Callable[[Tensor, Tensor], Tensor]

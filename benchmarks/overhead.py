@@ -24,7 +24,7 @@ from segkit.engine.criterion import as_objective
 from segkit.engine.precision import Precision, device_name, pick_device, resolve
 from segkit.engine.step import Loop
 from segkit.settings import TrainSettings
-from segkit_losses.dice import Dice
+from segkit_losses.region import Dice
 
 WARM_UP = 3  # pairs of blocks
 Step = Callable[[], object]

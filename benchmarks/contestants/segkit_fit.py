@@ -14,7 +14,7 @@ from contestants.clock import Clock
 from contestants.task import CLASSES, SPLITS, STORED_VOID, VOID, Task, build_model
 from segkit import plugins
 from segkit_folder.dataset import FolderDataset
-from segkit_losses.dice import Dice
+from segkit_losses.region import Dice
 
 
 class Observer:

@@ -12,10 +12,10 @@ def segkit_losses() -> Mapping[str, str]:
     """Offer the losses by name."""
     return {
         "cross_entropy": "segkit_losses.cross_entropy:CrossEntropy",
-        "focal": "segkit_losses.focal:Focal",
-        "dice_cross_entropy": "segkit_losses.dice_cross_entropy:DiceCrossEntropy",
-        "dice": "segkit_losses.dice:Dice",
-        "tversky": "segkit_losses.tversky:Tversky",
+        "focal": "segkit_losses.cross_entropy:Focal",
+        "dice_cross_entropy": "segkit_losses.region:DiceCrossEntropy",
+        "dice": "segkit_losses.region:Dice",
+        "tversky": "segkit_losses.region:Tversky",
         "lovasz": "segkit_losses.lovasz:Lovasz",
-        "ohem": "segkit_losses.ohem:Ohem",
+        "ohem": "segkit_losses.cross_entropy:Ohem",
     }

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from segkit.engine.distributed import global_rows
 
-from .overlap import mean_of_present
 from .pixels import flatten
+from .region import mean_of_present
 
 
 class Lovasz(nn.Module):
@@ -36,9 +36,7 @@ class Lovasz(nn.Module):
 
     def __init__(self, num_classes: int, ignore_index: int = 255, include_background: bool = True) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        self.include_background = include_background
+        self.num_classes, self.ignore_index, self.include_background = num_classes, ignore_index, include_background
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` and target ``[B,H,W]`` -> scalar."""

@@ -1,4 +1,4 @@
-"""Pixels in one long row, with a weight each: what the losses share.
+"""Pixels in one long row with a weight each, and weighted means of them: what the losses share.
 
 Void has the weight 0, so it adds no value and no gradient. A label that does not exist is an error on the CPU; on a
 device, where looking would make every step wait and indexing would kill the process, its weight and so the loss is NaN.
@@ -52,8 +52,7 @@ def _labels(target: Tensor, num_classes: int, ignore_index: int, dtype: torch.dt
     # what is negative becomes the last class too: class 0 may be left out, and its NaN with it
     inside = labels.masked_fill(labels < 0, num_classes - 1).clamp(max=num_classes - 1)
     unknown = labelled & (labels != inside)
-    weights = labelled.to(dtype).masked_fill(unknown, math.nan)
-    return Pixels(inside, weights), unknown
+    return Pixels(inside, labelled.to(dtype).masked_fill(unknown, math.nan)), unknown
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
@@ -82,6 +81,17 @@ def _quotient(values: Tensor, total: Tensor) -> Tensor:
     return torch.where(empty, 0.0, global_sum(values.sum())) / torch.where(empty, 1.0, total)
 
 
+def require_at_least_0(above: bool = False, **options: float) -> None:
+    """Refuse options that are not finite numbers of 0 or more, or with ``above`` more than 0.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    for name, value in options.items():
+        if not (math.isfinite(value) and (value > 0 if above else value >= 0)):
+            raise ConfigError(f"{name} = {value}; allowed are finite numbers {'above 0' if above else 'of 0 or more'}")
+
+
 def weight_tensor(class_weights: Sequence[float] | None, num_classes: int) -> Tensor:
     """float32 ``[C]``; ones where no weights are given.
 
@@ -98,8 +108,8 @@ def weight_tensor(class_weights: Sequence[float] | None, num_classes: int) -> Te
     if len(class_weights) != num_classes:
         raise ConfigError(f"class_weights has {len(class_weights)} numbers for {num_classes} classes; give one a class")
     wrong = [weight for weight in class_weights if not (math.isfinite(weight) and weight >= 0)]
-    if not any(class_weights):
-        raise ConfigError("class_weights are all 0: no pixel would count; give one class more than 0")
     if wrong:
         raise ConfigError(f"class_weights holds {wrong[0]}; allowed are finite numbers of 0 or more")
+    if not any(class_weights):
+        raise ConfigError("class_weights are all 0: no pixel would count; give one class more than 0")
     return torch.tensor([float(weight) for weight in class_weights])

@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-
-from segkit.engine.shared_pass import everything_wanted, once
 
 from .pixels import flatten
 
@@ -40,33 +38,34 @@ class Softmax(NamedTuple):
     costs: Tensor
 
 
-def softmax(
-    logits: Tensor, target: Tensor, num_classes: int, ignore_index: int, overlap: bool = False, costs: bool = False
-) -> Softmax:
-    """Logits ``[B,C,H,W]`` and target ``[B,H,W]``, gone through once for all losses of a shared pass.
+class SoftmaxLoss(nn.Module):
+    """A loss of the softmax and the target; :meth:`cost` is its formula.
 
     Args:
-        logits: of any float type and layout; channels_last and contiguous ones are not copied.
-        target: integers.
         num_classes: the number of classes C.
         ignore_index: the label of void pixels.
-        overlap: whether that is needed, else it is 0.
-        costs: likewise.
-
-    Raises:
-        ModelError, LabelError: as :func:`flatten`.
+        overlap: whether the formula needs :attr:`Softmax.overlap`, which is 0 otherwise.
+        costs: whether it needs :attr:`Softmax.costs`.
     """
-    if everything_wanted():
-        overlap = costs = True
-    return once(_softmax, logits, target, num_classes, ignore_index, overlap, costs)
 
+    def __init__(self, num_classes: int, ignore_index: int, *, overlap: bool = False, costs: bool = False) -> None:
+        super().__init__()
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+        self.overlap, self.costs = overlap, costs
 
-def _softmax(
-    logits: Tensor, target: Tensor, num_classes: int, ignore_index: int, overlap: bool, costs: bool
-) -> Softmax:
-    labels, weights = flatten(logits, target, num_classes, ignore_index)
-    log_p, *sums = _Pass.apply(logits, labels, weights, overlap, costs)
-    return Softmax(log_p, labels, weights, *sums)
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits ``[B,C,H,W]`` of any float type and layout, and integers ``[B,H,W]`` -> scalar.
+
+        Raises:
+            ModelError, LabelError: as :func:`flatten`.
+        """
+        labels, weights = flatten(logits, target, self.num_classes, self.ignore_index)
+        log_p, *sums = _Pass.apply(logits, labels, weights, self.overlap, self.costs)
+        return self.cost(Softmax(log_p, labels, weights, *sums))
+
+    def cost(self, softmax: Softmax) -> Tensor:
+        """The loss of a softmax -> scalar."""
+        raise NotImplementedError
 
 
 class _Pass(torch.autograd.Function):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from segkit.engine.distributed import is_lost
-from segkit.engine.shared_pass import shared_pass
 from segkit.errors import ConfigError, ModelError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -33,8 +31,7 @@ class Objective(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """logits ``[B,C,H,W]``, target int64 ``[B,H,W]`` -> the sum (scalar) and the unscaled terms ``[T]``."""
-        with shared_pass() if len(self.losses) > 1 and not torch.compiler.is_compiling() else nullcontext():
-            values = [self._value(*term, logits, target) for term in zip(self.names, self.losses, strict=True)]
+        values = [self._value(*term, logits, target) for term in zip(self.names, self.losses, strict=True)]
         total = sum(
             (scale * value for scale, value in zip(self.scales, values, strict=True)), torch.zeros_like(values[0])
         )

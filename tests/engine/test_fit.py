@@ -29,12 +29,9 @@ from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
 from segkit.model.unet import UNet
 from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
-from segkit_losses.cross_entropy import CrossEntropy
-from segkit_losses.dice import Dice
-from segkit_losses.focal import Focal
+from segkit_losses.cross_entropy import CrossEntropy, Focal, Ohem
 from segkit_losses.lovasz import Lovasz
-from segkit_losses.ohem import Ohem
-from segkit_losses.tversky import Tversky
+from segkit_losses.region import Dice, Tversky
 
 CPU = torch.device("cpu")
 MakeJob = Callable[..., Job]

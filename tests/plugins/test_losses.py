@@ -12,18 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segkit.engine.criterion import Objective
 from segkit.errors import ConfigError, LabelError, ModelError
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.metric.scores import class_iou
 from segkit_losses import softmax
-from segkit_losses.cross_entropy import CrossEntropy
-from segkit_losses.dice import Dice
-from segkit_losses.dice_cross_entropy import DiceCrossEntropy
-from segkit_losses.focal import Focal
+from segkit_losses.cross_entropy import CrossEntropy, Focal, Ohem
 from segkit_losses.lovasz import Lovasz
-from segkit_losses.ohem import Ohem
-from segkit_losses.tversky import Tversky
+from segkit_losses.region import Dice, DiceCrossEntropy, Tversky
 
 VOID = 255
 WEIGHTS = [0.2, 3.0, 1.0, 0.7]
@@ -624,25 +619,6 @@ def test_dice_and_cross_entropy_together_are_their_sum() -> None:
     apart.backward()
     torch.testing.assert_close(together, apart)
     torch.testing.assert_close(one.grad, two.grad)
-
-
-def test_losses_that_are_summed_go_over_the_logits_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits, target = batch()
-    losses = [("cross_entropy", 0.5, CrossEntropy(4)), ("dice", 2.0, Dice(4)), ("focal", 1.0, Focal(4))]
-    passes: list[int] = []
-    real = softmax._softmax
-    monkeypatch.setattr(softmax, "_softmax", lambda *arguments: (passes.append(1), real(*arguments))[1])
-    one, two = (logits.clone().requires_grad_() for _ in range(2))
-    together, _ = Objective(losses)(one, target)
-    assert len(passes) == 1
-    apart = sum(scale * loss(two, target) for _, scale, loss in losses)
-    assert len(passes) == 4
-    together.backward()
-    apart.backward()
-    torch.testing.assert_close(together, apart)
-    torch.testing.assert_close(one.grad, two.grad)
-    other, _ = Objective(losses)(two * 2, target)  # nothing of the first batch is left
-    assert other != together
 
 
 @pytest.mark.parametrize(
