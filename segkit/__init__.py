@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segkit.compose import fit, run
     from segkit.data.sample import Sample
+    from segkit.engine.run_folder import read_run
     from segkit.errors import SegkitError
     from segkit.hookspecs import hookimpl
     from segkit.loading import load
@@ -28,6 +29,7 @@ _PLACES = {
     "losses": "segkit.registry",
     "metrics": "segkit.registry",
     "models": "segkit.registry",
+    "read_run": "segkit.engine.run_folder",
     "run": "segkit.compose",
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "read_run",
     "run",
 ]
 

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -269,6 +270,111 @@ class Result:
     peak_memory_bytes: int
     precision: str
     device: str
+
+
+class RunRecord:
+    """The files of a run folder, each read when it is first asked for; a file that is not there is empty.
+
+    Any of these may raise a RunFolderError: the file is damaged.
+
+    Attributes:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        """``run.json``: the config, versions, components, floors, and what the scan found."""
+        return self._read("run.json")
+
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """``config.json``: how the model is built again, its classes and how its images are prepared."""
+        return self._read("config.json")
+
+    @cached_property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``, one an epoch."""
+        path = self.folder / "metrics.jsonl"
+        try:
+            lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} cannot be read: {reason(error)}") from error
+        if not all(isinstance(line, dict) for line in lines):
+            raise RunFolderError(f"{path} is damaged: a line of it is no object")
+        return lines
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """``result.json``; empty of a run that is not finished."""
+        return self._read("result.json")
+
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """By split, from ``details.json``: the confusion matrix and the scores of each image."""
+        return table(self._read("details.json"), "splits", self.folder / "details.json")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings with every default written out, by table."""
+        return table(self.run, "config", self.folder / "run.json")
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The line of the best epoch so far.
+
+        Raises:
+            RunFolderError: no epoch has ended yet, or a line is damaged.
+        """
+        if not self.epochs:
+            lacking = no_run(self.folder) if not self.run else f"{self.folder}: no epoch of this run has ended yet"
+            raise RunFolderError(lacking)
+        found = [line for line in self.epochs if line.get("best")]
+        if not found or not isinstance(found[-1].get("val"), dict) or not isinstance(found[-1].get("train"), dict):
+            raise RunFolderError(f"{self.folder / 'metrics.jsonl'} is damaged: it holds no best epoch with its scores")
+        return found[-1]
+
+    @property
+    def splits(self) -> dict[str, dict[str, Any]]:
+        """By split the scores and their ``floor``; of a run that is not finished, those of val in the best epoch.
+
+        Raises:
+            RunFolderError: no epoch has ended yet.
+        """
+        path = self.folder / ("result.json" if self.result else "metrics.jsonl")
+        found = table(self.result, "splits", path) if self.result else {"val": self.best["val"]}
+        if not found or not all(isinstance(each, dict) and "floor" in each for each in found.values()):
+            raise RunFolderError(f"{path} is damaged: it holds no splits with scores and floors")
+        return found
+
+    def _read(self, name: str) -> dict[str, Any]:
+        return read_json(self.folder / name) if (self.folder / name).exists() else {}
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """The run that a folder holds, finished or not; of an exported folder, ``config.json`` alone.
+
+    Raises:
+        RunFolderError: it is no run's folder.
+    """
+    place = Path(folder)
+    if not any((place / name).is_file() for name in ("run.json", "config.json")):
+        raise RunFolderError(no_run(place))
+    return RunRecord(place)
+
+
+def table(content: Mapping[str, Any], name: str, where: Path) -> dict[str, Any]:
+    """A table of a JSON file; empty where it is not there.
+
+    Raises:
+        RunFolderError: something else stands in its place.
+    """
+    found = content.get(name) or {}
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{where} is damaged: its {name} is no table")
+    return found
 
 
 def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision, identity: str) -> None:

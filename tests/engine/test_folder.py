@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import segkit
+from segkit.engine.inputs import Job
 from segkit.engine.run_folder import check_folder, clear, locked, read_json, write_json
+from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import RunFolderError
+
+MakeJob = Callable[..., Job]
 
 
 def check(folder: Path, resume: bool = False, overwrite: bool = False) -> None:
@@ -89,3 +95,33 @@ def test_keys_that_an_older_version_wrote_are_read_by_their_new_names(tmp_path: 
         assert read_json(tmp_path / name)["config"]["train"] == {"lr": 0.01, expected: 0.1}
     write_json(tmp_path / "run.json", {"config": {"train": 3}})
     assert read_json(tmp_path / "run.json") == {"config": {"train": 3}}
+
+
+def test_read_run_gives_what_a_run_folder_holds(make_job: MakeJob) -> None:
+    job = make_job(epochs=2, fields={"record": {"config": {"train": {"epochs": 2}}}})
+    result = train_and_evaluate(job)
+    found = segkit.read_run(job.folder)
+    assert found.config["train"] == {"epochs": 2}
+    assert found.model["classes"] == list(job.splits["train"].classes)
+    assert [line["epoch"] for line in found.epochs] == [1, 2]
+    assert found.best["epoch"] == found.result["best_epoch"] == result.best_epoch
+    assert found.splits["val"]["floor"] == result.splits["val"]["floor"]
+    assert set(found.details) == {"train", "val"}
+    (job.folder / "result.json").unlink()
+    unfinished = segkit.read_run(job.folder)
+    assert not unfinished.result
+    assert list(unfinished.splits) == ["val"]
+
+
+def test_read_run_refuses_a_folder_of_no_run_and_a_damaged_file(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="no run folder"):
+        segkit.read_run(tmp_path)
+    write_json(tmp_path / "run.json", {"config": []})
+    with pytest.raises(RunFolderError, match="no epoch of this run has ended yet"):
+        _ = segkit.read_run(tmp_path).best
+    (tmp_path / "metrics.jsonl").write_text("7\n")
+    with pytest.raises(RunFolderError, match="a line of it is no object"):
+        _ = segkit.read_run(tmp_path).epochs
+    (tmp_path / "metrics.jsonl").write_text('{"best": true}\n')
+    with pytest.raises(RunFolderError, match="no best epoch"):
+        _ = segkit.read_run(tmp_path).splits
