@@ -18,8 +18,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from segkit import source
-from segkit.errors import ConfigError, PluginError, SegkitError, did_you_mean
-from segkit.foreign import cause
+from segkit.errors import ConfigError, PluginError, SegkitError, cause, did_you_mean
 from segkit.options import Option, checked
 from segkit.registry import Component, Registry
 from segkit.source import MISSING, Facts, Parameter

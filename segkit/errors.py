@@ -20,12 +20,16 @@ command prints it as it is, without a traceback. The tree::
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal
 
 _LONGEST_WORD = 200  # letters; to compare two texts takes their product
+_LONGEST = 300  # letters of somebody else's message; some print what they were working on
+_CORE = str(Path(__file__).parent)
 
 
 class SegkitError(Exception):
@@ -185,6 +189,22 @@ def reason(error: BaseException) -> str:
         return "it is no text in UTF-8"
     inner = getattr(error, "reason", None)  # of an address that could not be opened
     return reason(inner) if isinstance(inner, OSError) else str(getattr(error, "strerror", None) or error)
+
+
+def cause(error: BaseException) -> str:
+    """An exception of somebody else's code in one line: type, message and, where known, file and line.
+
+    Where it was raised in the core, the place is that of the call.
+    """
+    try:
+        message = " ".join(str(error).split())
+    except BaseException:
+        message = "(its message cannot be read)"
+    shown = message if len(message) <= _LONGEST else f"{message[:_LONGEST]} ..."
+    text = f"{type(error).__name__}: {shown}".removesuffix(": ")
+    frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in f.filename]
+    frames = [f for f in frames if not f.filename.startswith(_CORE)] or frames
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 
 def did_you_mean(given: object, allowed: Iterable[str]) -> str:

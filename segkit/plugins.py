@@ -1,185 +1,269 @@
-"""Finds the plugins and keeps a broken one from harming the rest.
+"""Finds the plugins, keeps a broken one from harming the rest, and calls their hooks.
 
-A plugin is a module named by an entry point of the group ``segkit``. Each is loaded in its own
-``try``; what went wrong is kept in its :class:`PluginInfo` and shown where it matters. With
-``SEGKIT_STRICT=1`` in the environment the first problem is raised instead.
+A plugin is a module named by an entry point of the group ``segkit``. Each is loaded in its own ``try``. A plugin that
+cannot be loaded, or gets a hook wrong, offers nothing; its :class:`PluginInfo` says why, and it is named where that may
+matter. With ``SEGKIT_STRICT=1`` in the environment the first problem is raised instead.
 
-The name of the entry point is the plugin's name. Two distributions may use the same one: both are
-kept, and ``distribution:name`` tells them apart.
+The name of the entry point is the plugin's name. Two distributions may use the same one: both are kept, and
+``distribution:name`` tells them apart. (pluggy's own loader would drop one of them and say nothing.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint
+from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any
 
-from segkit import __version__, builtin, discovery, source
-from segkit.discovery import PluginInfo
-from segkit.errors import PluginError, printable
-from segkit.foreign import cause, off_stdout, strict
-from segkit.hooks import COMPONENT_HOOKS, EVENTS, Manager, may_be_event
+import pluggy
 
+from segkit import __version__, builtin, hookspecs
+from segkit.errors import PluginError, cause, did_you_mean
+
+COMPONENT_HOOKS = {
+    "model": "segkit_models",
+    "loss": "segkit_losses",
+    "dataset": "segkit_datasets",
+    "metric": "segkit_metrics",
+    "optimizer": "segkit_optimizers",
+    "check": "segkit_checks",
+    "command": "segkit_commands",
+}
+EVENTS = ("segkit_run_started", "segkit_epoch_ended", "segkit_run_ended")
+_HOOKS = (*COMPONENT_HOOKS.values(), *EVENTS)
 _NAME = re.compile(r"(?!\d+$)\w[\w-]*")  # "/", ":" and "." separate names, and a number is a place in a list
-_PLACE = re.compile(r"(?!\d)\w+(\.(?!\d)\w+)*:(?!\d)\w+(\.(?!\d)\w+)*")
+_PLACE = re.compile(r"[\w.]+:[\w.]+")
 
 
 @dataclass(frozen=True)
-class Table:
-    """All plugins, and what they offer: for each kind (plugin, name, place) in the order found.
+class PluginInfo:
+    """Who a plugin is, and what is wrong with it (``error`` is empty if nothing is)."""
 
-    An observer's name and place are those of its plugin.
+    name: str
+    distribution: str
+    version: str
+    place: str
+    error: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name that no other plugin has."""
+        return f"{self.distribution}:{self.name}"
+
+    def __str__(self) -> str:
+        return f"'{self.name}' ({self.distribution} {self.version})"
+
+
+class Table:
+    """All plugins, and what they offer.
+
+    Attributes:
+        plugins: in the order they were loaded, the broken ones too.
+        offers: for each kind of component (plugin, name, place); an observer's name and place are its plugin's.
     """
 
-    manager: Manager
-    plugins: list[PluginInfo]
-    offers: dict[str, list[tuple[PluginInfo, str, str]]]
+    def __init__(self) -> None:
+        self.plugins: list[PluginInfo] = []
+        self.offers: dict[str, list[tuple[PluginInfo, str, str]]] = {
+            kind: [] for kind in [*COMPONENT_HOOKS, "observer"]
+        }
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
 
     @property
     def broken(self) -> list[PluginInfo]:
-        """The plugins with an error; what they offer rightly can still be used."""
+        """The plugins with an error."""
         return [plugin for plugin in self.plugins if plugin.error]
+
+    def events(self, key: str) -> list[str]:
+        """The events that the plugin with this key listens to."""
+        callers = self._manager.get_hookcallers(self._manager.get_plugin(key)) or []
+        return [event for event in EVENTS if event in [caller.name for caller in callers]]
+
+    def call(self, plugin: PluginInfo, hook: str, **arguments: Any) -> list[Any]:
+        """Call a hook of one plugin, with those arguments that it names; what it returned, if not None."""
+        own = self._manager.get_plugin(plugin.key)
+        others = [each for each in self._manager.get_plugins() if each is not own]
+        answers: list[Any] = self._manager.subset_hook_caller(hook, others)(**arguments)
+        return answers
+
+    def add(self, plugin: PluginInfo, load: Callable[[], Any], distribution: Distribution | None = None) -> None:
+        """Load a plugin and ask what it offers.
+
+        Raises:
+            PluginError: it is broken and ``SEGKIT_STRICT=1`` is set.
+        """
+        offered: list[tuple[str, str, str]] = []
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # a program may read what the command prints
+                module = load()
+                _refuse_mistakes(self._manager, module)
+                self._manager.register(module, plugin.key)
+                offered += [("observer", plugin.name, plugin.place)] if self.events(plugin.key) else []
+                for kind, hook in COMPONENT_HOOKS.items():
+                    for answer in self.call(plugin, hook):
+                        offered += [(kind, name, place) for name, place in _checked(hook, answer)]
+        except KeyboardInterrupt as error:
+            error.add_note(f"while plugin {plugin} was imported")
+            raise
+        except BaseException as error:  # a plugin that exits on import must not end the command
+            if self._manager.has_plugin(plugin.key) and self._manager.get_plugin(plugin.key) is module:
+                self._manager.unregister(name=plugin.key)
+            self.add_broken(plugin, error, distribution)
+            return
+        self.plugins.append(plugin)
+        for kind, name, place in offered:
+            self.offers[kind].append((plugin, name, place))
+
+    def add_broken(self, plugin: PluginInfo, error: BaseException, distribution: Distribution | None) -> None:
+        """Note why a plugin cannot be used.
+
+        Raises:
+            PluginError: ``SEGKIT_STRICT=1`` is set.
+        """
+        said_by_us = isinstance(error, PluginError | pluggy.PluginValidationError)
+        text = " ".join(str(error).split()) if said_by_us else cause(error)
+        plugin = replace(plugin, error="; ".join([text, *_newer_segkit_needed(distribution)]))
+        if strict():
+            raise PluginError(f"plugin {plugin}: {plugin.error}") from error
+        self.plugins.append(plugin)
 
 
 @functools.cache
 def table() -> Table:
     """The one plugin table, loaded on first use."""
-    found, damaged = discovery.installed()
-    result = load(found)
-    for plugin in damaged:
-        _keep(result, plugin)
-    return result
-
-
-def load(found: Iterable[EntryPoint]) -> Table:
-    """A table of the core and of the given entry points.
-
-    Raises:
-        PluginError: a plugin is broken and ``SEGKIT_STRICT=1`` is set.
-    """
-    result = Table(Manager(), [], {kind: [] for kind in [*COMPONENT_HOOKS, "observer"]})
-    _add(result, PluginInfo("core", "segkit", __version__, builtin.__name__), lambda: builtin)
-    for info, entry_point in discovery.in_order(found):
-        if info.error:
-            _keep(result, info)
-        else:
-            _add(result, info, entry_point.load, entry_point)
+    result = Table()
+    result.add(PluginInfo("core", hookspecs.PROJECT, __version__, builtin.__name__), lambda: builtin)
+    found: dict[tuple[str, str], tuple[Distribution, list[EntryPoint]]] = {}
+    for distribution in distributions():
+        try:
+            points = list(distribution.entry_points.select(group=hookspecs.PROJECT))
+        except Exception as error:  # a damaged installation
+            name, version = _origin(distribution)
+            result.add_broken(PluginInfo(name, name, version, "entry_points.txt"), error, None)
+            continue
+        if points:  # an editable and a built installation may both lie on the path: the first one counts
+            found.setdefault(_origin(distribution), (distribution, points))
+    # ours first, so that none can take a module of ours; then by name, for the order of sys.path must not matter
+    for (name, version), (distribution, points) in sorted(
+        found.items(), key=lambda each: (each[0][0] != hookspecs.PROJECT, each[0])
+    ):
+        for point in sorted(points):
+            result.add(PluginInfo(point.name, name, version, point.value), point.load, distribution)
     return result
 
 
 class Observers:
     """Tells the events of one run to every plugin that listens, and hands back what they answer.
 
-    An observer that fails is named on stderr, once for each event, and stops neither the run nor the others; one that
-    is broken and cannot listen is named when the run starts.
+    Each is given the read-only run itself, and copies of the rest. One that fails is named on stderr, once for each
+    event, and stops neither the run nor the others; a plugin that is broken is named when the run starts.
     """
 
     def __init__(self) -> None:
         self._failed: set[tuple[str, str]] = set()
 
     def __call__(self, event: str, **arguments: Any) -> list[str]:
-        """Tell an event; the texts that observers return, in the order of the plugins.
+        """Tell an event; the texts that observers return, of the plugin that was loaded last first.
 
         Raises:
             BaseException: what the plugin raised, if ``SEGKIT_STRICT=1`` is set.
         """
-        if event == "segkit_run_started":
-            for plugin in table().broken:
-                if plugin.deaf:
-                    _tell(f"plugin {plugin} is broken and may not hear of this run: {plugin.error}")
-        answers: list[str] = []
-        for implementation in reversed(getattr(table().manager.hook, event).get_hookimpls()):
-            given = [arguments[name] for name in implementation.argnames]
+        known = table()
+        for plugin in known.broken if event == "segkit_run_started" else ():
+            _warn(f"plugin {plugin} is broken: {plugin.error}")
+        texts: list[str] = []
+        for plugin in reversed(known.plugins):  # as pluggy does
+            if event not in known.events(plugin.key):
+                continue
+            given = {name: value if name == "run" else copy.deepcopy(value) for name, value in arguments.items()}
             try:
-                answer = implementation.function(*map(copy.deepcopy, given))
-                if not isinstance(answer, str | None):
-                    raise TypeError(f"it returned {answer!r:.60}; a text or nothing is needed")
-                answers += [answer] if answer else []
+                for answer in known.call(plugin, event, **given):
+                    if not isinstance(answer, str):
+                        raise TypeError(f"it returned {answer!r:.60}; a text or nothing is needed")
+                    texts.append(answer)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # an observer that exits must not end the run
                 if strict():
                     raise
-                key = implementation.plugin_name
-                if (key, event) not in self._failed:
-                    self._failed.add((key, event))
-                    plugin = next(plugin for plugin in table().plugins if plugin.key == key)
-                    _tell(f"plugin {plugin} failed in {event}: {cause(error)}; the run goes on")
-        return answers
+                if (plugin.key, event) not in self._failed:
+                    self._failed.add((plugin.key, event))
+                    _warn(f"plugin {plugin} failed in {event}: {cause(error)}; the run goes on")
+        return texts
 
 
-def _tell(text: str) -> None:
-    print(f"segkit: {printable(text)}", file=sys.stderr, flush=True)
+def strict() -> bool:
+    """Whether problems of plugins are raised (``SEGKIT_STRICT=1``) rather than reported."""
+    return os.environ.get("SEGKIT_STRICT", "") not in ("", "0")
 
 
-def _add(result: Table, info: PluginInfo, import_it: Callable[[], Any], entry_point: EntryPoint | None = None) -> None:
-    problems: list[str] = []
-    failure: BaseException | None = None
-    offered: list[tuple[str, str, str]] = []
-    deaf = False
-    manager = result.manager
-    try:
-        with off_stdout():
-            plugin = import_it()
-            if manager.is_registered(plugin):
-                problems.append(f"'{info.place}' is already the plugin '{manager.get_name(plugin)}'")
-            elif manager.has_plugin(info.key):
-                problems.append(f"{info.distribution} has another plugin of this name")
-            else:
-                mistakes = manager.take(plugin, info.key)
-                problems += mistakes.values()
-                deaf = any(map(may_be_event, mistakes))
-                offered += [("observer", info.name, info.place)] if manager.events(plugin) else []
-                offered += _offers(manager, plugin, problems)
-    except KeyboardInterrupt as error:
-        error.add_note(f"while plugin {info} was imported")
-        raise
-    except BaseException as error:  # a plugin that exits on import must not end the command
-        failure = error
-        problems.append(cause(error))
-        deaf = source.mentions(info.place, EVENTS)
-    if problems and entry_point is not None:
-        problems += discovery.newer_segkit_needed(entry_point)
-    info = replace(info, error="; ".join(problems), deaf=deaf)
-    _keep(result, info, failure)
-    for kind, name, place in offered:
-        result.offers[kind].append((info, name, place))
+def _warn(text: str) -> None:
+    print(f"segkit: {text}", file=sys.stderr, flush=True)
 
 
-def _keep(result: Table, info: PluginInfo, failure: BaseException | None = None) -> None:
-    if info.error and strict():
-        raise PluginError(f"plugin {info}: {info.error}") from failure
-    result.plugins.append(info)
+def _refuse_mistakes(manager: pluggy.PluginManager, module: Any) -> None:
+    """Refuse what pluggy would take and never call.
+
+    Raises:
+        PluginError: a hook is misspelt or not marked, there is none, or the module is another plugin's too.
+    """
+    if manager.is_registered(module):
+        raise PluginError(f"'{module.__name__}' is already the plugin '{manager.get_name(module)}'")
+    marked = 0
+    for name in dir(module):
+        options = manager.parse_hookimpl_opts(module, name)
+        if options is None:
+            if name in _HOOKS:
+                raise PluginError(f"'{name}' is not marked with @segkit.hookimpl")
+            continue
+        hook = options["specname"] or name
+        if hook not in _HOOKS and not options["optionalhook"]:
+            raise PluginError(f"there is no hook '{hook}'{did_you_mean(hook, _HOOKS)}")
+        marked += 1
+    if not marked:
+        raise PluginError("it implements no hook; is this the right module?")
 
 
-def _offers(manager: Manager, plugin: object, problems: list[str]) -> Iterator[tuple[str, str, str]]:
-    """(kind, name, place) of all components that a plugin offers; what is no name or place goes to ``problems``."""
-    for kind, hook in COMPONENT_HOOKS.items():
-        for implementation in getattr(manager.hook, hook).get_hookimpls():
-            if implementation.plugin is not plugin:
-                continue
-            try:
-                answer = implementation.function()
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                problems.append(f"{hook} failed: {cause(error)}")
-                continue
-            if not isinstance(answer, Mapping):
-                problems.append(f"{hook} must return a mapping of names to places, not {type(answer).__name__}")
-                continue
-            for name, place in answer.items():
-                if _fits(_NAME, name) and _fits(_PLACE, place):
-                    yield kind, name, place
-                else:
-                    wanted = "names and places like 'package.module:Class'"
-                    problems.append(f"{hook} must return {wanted}, not {name!r}: {place!r}")
+def _checked(hook: str, answer: object) -> Iterator[tuple[str, str]]:
+    """The names and places that a hook returned.
+
+    Raises:
+        PluginError: it is no mapping of names to places.
+    """
+    if not isinstance(answer, Mapping):
+        raise PluginError(f"{hook} must return a mapping of names to places, not {type(answer).__name__}")
+    for name, place in answer.items():
+        if not (_NAME.fullmatch(str(name)) and _PLACE.fullmatch(str(place))):
+            wanted = "names and places like 'package.module:Class'"
+            raise PluginError(f"{hook} must return {wanted}, not {name!r}: {place!r}")
+        yield name, place
 
 
-def _fits(pattern: re.Pattern[str], value: object) -> bool:
-    return isinstance(value, str) and pattern.fullmatch(value) is not None
+def _newer_segkit_needed(distribution: Distribution | None) -> list[str]:
+    """The versions of segkit that a plugin needs and this is none of: the likely cause of its problem."""
+    from packaging.requirements import Requirement  # nobody waits for it where all is well
+
+    with contextlib.suppress(Exception):  # damaged metadata
+        for text in (distribution and distribution.requires) or []:
+            with contextlib.suppress(Exception):  # no requirement that pip knows
+                needed = Requirement(text)
+                applies = needed.name.lower() == hookspecs.PROJECT and (not needed.marker or needed.marker.evaluate())
+                if applies and not needed.specifier.contains(__version__, prereleases=True):
+                    advice = f"update segkit, or install an older {_origin(distribution)[0]}"
+                    return [f"it needs segkit{needed.specifier} and this is {__version__}: {advice}"]
+    return []
+
+
+def _origin(distribution: Distribution | None) -> tuple[str, str]:
+    """The name and version of a distribution; a damaged one may know neither."""
+    with contextlib.suppress(Exception):
+        if distribution and distribution.name:
+            return distribution.name, distribution.version or "unknown"
+    return "unknown", "unknown"

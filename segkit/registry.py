@@ -16,8 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from segkit import plugins
-from segkit.errors import ComponentNotFound, PluginError, SegkitError, did_you_mean
-from segkit.foreign import cause
+from segkit.errors import ComponentNotFound, PluginError, SegkitError, cause, did_you_mean
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from segkit.discovery import PluginInfo
-from segkit.plugins import table
+from segkit.plugins import PluginInfo, table
 
 EXAMPLE = "as in 'segkit-poly>=0.1'"
 

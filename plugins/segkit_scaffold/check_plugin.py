@@ -10,11 +10,9 @@ from typing import Any
 from segkit.build import describe
 from segkit.cli.output import add_output_options, messages, print_json
 from segkit.cli.text import hanging
-from segkit.discovery import PluginInfo
-from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean
-from segkit.foreign import cause
+from segkit.errors import ComponentNotFound, ConfigError, SegkitError, cause, did_you_mean
 from segkit.overrides import Written, read_options
-from segkit.plugins import table
+from segkit.plugins import PluginInfo, table
 from segkit.registry import REGISTRIES, Component
 
 KINDS = ("loss", "model", "dataset", "metric")  # as segkit.testing has them, which imports torch
@@ -148,7 +146,7 @@ def _nothing_to_check(arguments: argparse.Namespace) -> None:
     found = table()
     for plugin in found.plugins:
         if arguments.name in (plugin.name, plugin.key):
-            events = found.manager.events(found.manager.get_plugin(plugin.key))
+            events = found.events(plugin.key)
             commands = [name for owner, name, _ in found.offers["command"] if owner is plugin]
             parts = [f"listens to {', '.join(events)}"] * bool(events)
             parts += [f"brings the command{'s' * (len(commands) != 1)} {', '.join(commands)}"] * bool(commands)

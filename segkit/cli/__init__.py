@@ -24,8 +24,7 @@ import segkit
 from segkit.build import place_in_help, summary
 from segkit.cli.output import as_options
 from segkit.cli.text import columns, fitted
-from segkit.errors import ComponentNotFound, PluginError, SegkitError, did_you_mean, printable
-from segkit.foreign import cause
+from segkit.errors import ComponentNotFound, PluginError, SegkitError, cause, did_you_mean, printable
 from segkit.registry import commands
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it

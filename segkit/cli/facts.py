@@ -29,9 +29,7 @@ def component_facts(component: Component) -> dict[str, Any]:
         ],
     }
     if component.kind == "observer":
-        manager, key = table().manager, f"{component.distribution}:{component.plugin}"
-        facts["events"] = manager.events(manager.get_plugin(key))
-        facts["problems"] = [plugin.error for plugin in table().broken if plugin.key == key]
+        facts["events"] = table().events(f"{component.distribution}:{component.plugin}")
     return facts
 
 

@@ -9,9 +9,8 @@ from typing import Any
 from segkit import source
 from segkit.cli.output import add_output_options, print_json
 from segkit.cli.text import paragraph
-from segkit.discovery import PluginInfo
 from segkit.errors import ComponentNotFound, did_you_mean, one_line
-from segkit.plugins import Table, table
+from segkit.plugins import PluginInfo, Table, table
 from segkit.registry import PLURALS, REGISTRIES, Component
 
 
@@ -82,5 +81,5 @@ def _offers(found: Table, plugin: PluginInfo) -> dict[str, list[str]]:
         names = [registry.shortest_name(each) for each in _components(plugin) if each.kind == kind != "observer"]
         if names:
             offers[PLURALS[kind]] = names
-    events = found.manager.events(found.manager.get_plugin(plugin.key))
+    events = found.events(plugin.key)
     return offers | ({"events": events} if events else {})

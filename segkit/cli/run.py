@@ -8,8 +8,7 @@ import sys
 
 from segkit.cli.output import add_output_options, as_options, messages, print_json
 from segkit.config import read_config
-from segkit.errors import SegkitError, TrainingError
-from segkit.foreign import cause
+from segkit.errors import SegkitError, TrainingError, cause
 from segkit.signals import Interrupted, StopSignals
 
 

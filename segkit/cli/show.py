@@ -29,10 +29,7 @@ _HEADINGS = {"model": "[model]", "loss": "[[loss]]", "dataset": "[dataset]", "me
 
 
 class Show:
-    """Show a component's docstring, its options, and a table to paste into a config.
-
-    The status is 1 for an observer whose plugin is broken.
-    """
+    """Show a component's docstring, its options, and a table to paste into a config."""
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,9 +56,8 @@ class Show:
         if arguments.json:
             from segkit.cli.facts import component_facts
 
-            facts = component_facts(component)
-            print_json(facts)
-            return 1 if facts.get("problems") else 0
+            print_json(component_facts(component))
+            return 0
         described = describe(component)
         text = fitted(described.text) or "It has no docstring."
         print(printable(f"{component}\n{component.place}\n\n{text}\n"))
@@ -70,21 +66,11 @@ class Show:
                 print(f"`{component.name} --help` tells its options.")
             return 0
         if component.kind == "observer":
-            return _observer(component)
+            events = table().events(f"{component.distribution}:{component.plugin}")
+            print(fitted(f"It observes every run by itself, and listens to {', '.join(events)}."))
+            return 0
         print(printable("\n".join([*_options(described), *_table(component, described)])))
         return 0
-
-
-def _observer(component: Component) -> int:
-    """What an observer listens to, and why it may not hear all that it is meant to; 1 where its plugin is broken."""
-    found = table()
-    key = f"{component.distribution}:{component.plugin}"
-    events = found.manager.events(found.manager.get_plugin(key))
-    print(fitted(f"It observes every run by itself, and listens to {', '.join(events)}."))
-    broken = [plugin for plugin in found.broken if plugin.key == key]
-    for plugin in broken:
-        print(printable(f"Its plugin is broken, and may listen to less than it is meant to: {plugin.error}"))
-    return 1 if broken else 0
 
 
 def _settings(kind: type[Settings]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import signal
@@ -79,7 +80,7 @@ class Run:
     """A run that goes on.
 
     Attributes:
-        folder: where it writes; its name for observers, which are given a copy of this at each event.
+        folder: where it writes; its name for observers.
         config: its settings with every default written out, as under ``config`` in ``run.json``.
         classes: names of the classes.
         palette: an RGB triple a class.
@@ -208,10 +209,10 @@ class Trainer:
             self._resume()
         self.info = Run(
             folder=self.job.folder,
-            config=self.config,
+            config=copy.deepcopy(self.config),
             classes=tuple(self.splits["train"].classes),
             palette=self.splits["train"].palette,
-            floors=self.floors,
+            floors=copy.deepcopy(self.floors),
             first_epoch=len(self.history) + 1,
         )
         try:

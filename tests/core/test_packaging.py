@@ -76,8 +76,8 @@ def test_the_installed_wheel_lists_from_another_folder(wheel: Path, tmp_path: Pa
     for name in ("unet", "cross_entropy", "voc", "mean_iou", "run"):
         assert f"\n  {name} " in listed
     # an editable installation may lie on the path too: nothing may come from there
-    code = "table = __import__('segkit.plugins').plugins.table()\n"
-    code += "for plugin in table.plugins:\n    print(table.manager.get_plugin(plugin.key).__file__)"
+    code = "import sys\ntable = __import__('segkit.plugins').plugins.table()\n"
+    code += "for plugin in table.plugins:\n    print(sys.modules[plugin.place].__file__)"
     files = python("-c", code).splitlines()
     assert len(files) > 1
     assert all(file.startswith(str(target)) for file in files), files

@@ -9,8 +9,8 @@ import pytest
 
 import segkit
 from segkit import plugins
-from segkit.discovery import PluginInfo
 from segkit.errors import PluginError
+from segkit.plugins import PluginInfo
 
 FINE = """
     import segkit
@@ -69,15 +69,11 @@ def test_the_core_and_the_bundled_plugins_are_whole(site: Any) -> None:
         ),
         (
             "import segkit\n@segkit.hookimpl\ndef segkit_losses():\n    return {'poly': Poly}",
-            "segkit_losses failed: NameError: name 'Poly' is not defined",
+            r"^NameError: name 'Poly' is not defined \(.*segkit_bad.py, line 4\)$",
         ),
         (
             "import segkit\n@segkit.hookimpl\ndef segkit_run_started(rnu):\n    pass",
-            r"^segkit_run_started asks for 'rnu'; it is given run \(.*segkit_bad.py, line 2\)$",
-        ),
-        (
-            "import segkit\n@segkit.hookimpl(wrapper=True)\ndef segkit_losses():\n    return (yield)",
-            "'segkit_losses' is a wrapper",
+            r"hook 'segkit_run_started' .* Argument\(s\) {'rnu'} are declared in the hookimpl but can not be found",
         ),
     ],
 )
@@ -93,13 +89,6 @@ def test_a_broken_plugin_is_named_with_its_cause_and_the_rest_works(
     plugins.table.cache_clear()
     with pytest.raises(PluginError, match=r"plugin 'bad' \(segkit-bad 1.5\): "):
         plugins.table()
-
-
-def test_what_a_plugin_with_one_misspelt_hook_offers_rightly_is_kept(site: Any) -> None:
-    source = "import segkit\n@segkit.hookimpl\ndef segkit_metric():\n    return {}\n"
-    site.install("segkit-half", "half", FINE.replace("\n    ", "\n") + source)
-    assert "there is no hook 'segkit_metric'" in found("segkit-half").error
-    assert "poly" in segkit.losses
 
 
 @pytest.mark.fault("F41")
@@ -159,20 +148,9 @@ def test_a_second_plugin_of_the_same_module_is_refused(site: Any) -> None:
         ("raise ValueError('x' * 100_000)", r"^ValueError: x{300} \.\.\. \("),
         ("import segkit\n\n@segkit.hookimp\ndef segkit_losses(): ...", r"'hookimp' \(.*segkit_bad.py, line 3\)$"),
         ("", "^it implements no hook; is this the right module[?]$"),
-        ("import segkit\n@segkit.hookimpl\ndef segkit_run_started(run):\n    yield", "is a generator or async"),
-        ("import segkit\n@segkit.hookimpl\nasync def segkit_run_started(run): ...", "is a generator or async"),
-        (
-            "import segkit\n@segkit.hookimpl\ndef segkit_run_started(*, run): ...",
-            r"^segkit_run_started asks for 'run' by keyword alone; remove the [*] \(.*line 2\)$",
-        ),
-        (
-            "import segkit\n@segkit.hookimpl\ndef segkit_losses(run): ...",
-            r"^segkit_losses asks for 'run'; it is given nothing \(.*segkit_bad.py, line 2\)$",
-        ),
         ("import segkit\n@segkit.hookimpl\ndef segkit_losses(): return {'0': 'm:C'}", "not '0': 'm:C'$"),
         ("import segkit\n@segkit.hookimpl\ndef segkit_losses(): return {'-h': 'm:C'}", "not '-h': 'm:C'$"),
         ("import segkit\n@segkit.hookimpl\ndef segkit_losses(): return {'x.y': 'm:C'}", "not 'x.y': 'm:C'$"),
-        ("import segkit\n@segkit.hookimpl\ndef segkit_losses(): return {'x': '1a.b:C.'}", "not 'x': '1a.b:C.'$"),
     ],
 )
 def test_whatever_a_plugin_does_it_is_named_and_the_rest_works(site: Any, source: str, cause: str) -> None:
@@ -181,35 +159,8 @@ def test_whatever_a_plugin_does_it_is_named_and_the_rest_works(site: Any, source
     assert "dice" in segkit.losses
 
 
-def test_a_wrong_observer_costs_a_plugin_nothing_that_is_right(site: Any) -> None:
-    wrong = "@segkit.hookimpl\ndef segkit_epoch_ended(run, scores): ...\n"
-    site.install("segkit-half", "half", FINE.replace("\n    ", "\n") + wrong)
-    assert found("segkit-half").error.startswith(
-        "segkit_epoch_ended asks for 'scores'; it is given run, epoch, metrics"
-    )
-    assert "poly" in segkit.losses
-
-
-@pytest.mark.parametrize(
-    ("source", "deaf"),
-    [
-        ("import segkit\n@segkit.hookimpl\ndef segkit_epoch_end(run): ...", True),
-        ("def segkit_epoch_ended(run): ...", True),
-        ("import no_such_library\ndef segkit_epoch_ended(run): ...", True),
-        ("def segkit_epoch_ended(run: ...", True),
-        ("import segkit\n@segkit.hookimpl\ndef segkit_loss(): ...", False),
-        ("import no_such_library\ndef segkit_losses(): ...", False),
-        ("import segkit\n@segkit.hookimpl\ndef segkit_epoch_ended(run): ...\ndef segkit_losses(): ...", False),
-    ],
-)
-def test_a_plugin_that_may_be_meant_to_observe_and_cannot_is_known(site: Any, source: str, deaf: bool) -> None:
-    site.install("segkit-bad", "bad", source)
-    assert found("segkit-bad").error
-    assert found("segkit-bad").deaf is deaf
-
-
 def test_what_a_plugin_prints_when_it_is_imported_goes_to_stderr(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    source = "import sys\nprint('loud')\nsys.stdout.close()\nsys.stdout = None\n" + FINE.replace("\n    ", "\n")
+    source = "import sys\nprint('loud')\n" + FINE.replace("\n    ", "\n")
     site.install("segkit-loud", "loud", source)
     assert "poly" in segkit.losses
     print("still here")
@@ -250,23 +201,3 @@ def test_entry_points_that_cannot_be_read_are_named_and_the_rest_works(
     plugins.table.cache_clear()
     with pytest.raises(PluginError, match="other-thing"):
         plugins.table()
-
-
-@pytest.mark.parametrize(
-    ("line", "cause"),
-    [("a/b = segkit_odd", "^'a/b' is no name of a plugin: letters,"), ("odd = a b", "^'a b' is no module, as in")],
-)
-def test_an_entry_point_that_names_nothing_is_told(site: Any, line: str, cause: str) -> None:
-    site.install("segkit-odd", "odd", FINE)
-    (site.folder / "segkit_odd-1.5.dist-info/entry_points.txt").write_text(f"[segkit]\n{line}\n")
-    assert re.search(cause, found("segkit-odd").error)
-
-
-def test_a_second_plugin_of_the_same_name_in_a_distribution_is_told_in_a_line(site: Any) -> None:
-    site.install("segkit-dup", "dup", FINE)
-    site.module("other_module", FINE)
-    path = site.folder / "segkit_dup-1.5.dist-info/entry_points.txt"
-    path.write_text("[segkit]\ndup = segkit_dup\ndup = other_module\n")
-    errors = {plugin.error for plugin in plugins.table().plugins if plugin.distribution == "segkit-dup"}
-    assert errors <= {"", "segkit-dup has another plugin of this name"}
-    assert "poly" in segkit.losses

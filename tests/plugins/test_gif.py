@@ -19,11 +19,10 @@ from segkit_gif import animation
 def told(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The observer listens, and it alone, whether it is installed or not."""
     from segkit import plugins
-    from segkit.hooks import Manager
 
-    manager = Manager()
-    manager.register(segkit_gif, "segkit:gif")
-    table = plugins.Table(manager, [], plugins.table().offers)
+    table = plugins.Table()
+    table.add(plugins.PluginInfo("gif", "segkit", "0", "segkit_gif"), lambda: segkit_gif)
+    table.offers = plugins.table().offers
     monkeypatch.setattr(plugins, "table", lambda: table)
     monkeypatch.setenv("SEGKIT_STRICT", "1")
 
