@@ -17,8 +17,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from segkit.data.sample import Batch
-from segkit.engine.evaluate import evaluate, logits_at
+from segkit.engine.evaluate import evaluate
 from segkit.engine.precision import Precision
+from segkit.inference.sliding_window import Inferer
 from segkit_bench.arithmetic import arithmetic, precision_of, unavailable
 from segkit_bench.clock import Amount, throughput
 from segkit_bench.outcome import outcome
@@ -65,7 +66,10 @@ def _logits(subject: Subject, batch: Batch, name: str) -> Tensor:
     precision = precision_of(name, subject.device)
     model = subject.loop(1, precision, compile=False, cuda_graph=False).model.eval()
     with arithmetic(name, deterministic=True), torch.no_grad():  # a search might find another algorithm
-        return logits_at(model, batch, precision, batch.mask.shape[1:], subject.job.normalisation).cpu()
+        classes = len(subject.scan.splits["train"].classes)
+        classes = len(subject.scan.splits["train"].classes)
+        inferer = Inferer(model, precision, classes, normalisation=subject.job.normalisation)
+        return inferer.logits(batch.image, batch.mask.shape[1:]).cpu()
 
 
 def _differences(logits: Tensor, reference: Tensor) -> dict[str, float]:

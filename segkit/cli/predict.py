@@ -19,7 +19,7 @@ from segkit.signals import Interrupted, StopSignals
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from segkit.inference.stored import StoredLabels
+    from segkit.inference.predictor import Predictor
     from segkit.inference.work import Work
 
 TTA_SCALES = (0.75, 1.0, 1.25)  # of --tta; with the mirrored view six in all
@@ -108,12 +108,12 @@ class Predict:
 
 def _predicted(arguments: argparse.Namespace) -> tuple[Work, int, str]:
     """What was done, of how many images, and in words how true masks were read."""
-    from segkit.inference.options import OVERLAP, Options
+    from segkit.inference.options import PredictOptions
     from segkit.inference.targets import Wanted, name_targets
 
-    options = Options(
+    options = PredictOptions(
         arguments.tile,
-        OVERLAP if arguments.overlap is None else arguments.overlap,
+        0.5 if arguments.overlap is None else arguments.overlap,
         arguments.batch_size,
         arguments.flip or ("horizontal" if arguments.tta else "none"),
         arguments.scales or (TTA_SCALES if arguments.tta else (1.0,)),
@@ -158,7 +158,7 @@ def _document(out: Path, work: Work, images: int, scores: dict[str, Any] | None)
     predicted = dict(zip(work.predictor.classes, map(float, shares), strict=True))
     document = {"out": out, "images": images, "failed": work.failed, "predicted": predicted, "scores": scores}
     document |= {"skipped": dict(work.skipped), "georeferenced": len(work.georeferenced), "other_range": len(work.far)}
-    return document | ({"stored_labels": work.stored.first} if work.stored else {})
+    return document | ({"stored_labels": work.stored} if work.stored else {})
 
 
 def _tell(arguments: argparse.Namespace, work: Work, images: int, scores: dict[str, Any] | None, how: str) -> None:
@@ -172,7 +172,7 @@ def _tell(arguments: argparse.Namespace, work: Work, images: int, scores: dict[s
             for line in class_shares(work.predictor.classes, work.pixels).split("\n"):
                 print(hanging(printable(line), 2))
         if work.stored and len(work.failed) < images:
-            for line in stored_labels(work.stored).split("\n"):
+            for line in stored_labels(work.stored, work.predictor).split("\n"):
                 print(hanging(printable(line), 2))
     if work.truth and scores:
         print(hanging(f"beside {one_line(arguments.compare_with)}, {how}:", 2))
@@ -212,14 +212,17 @@ def class_shares(classes: Sequence[str], pixels: NDArray[Any]) -> str:
     return "\n".join(lines)
 
 
-def stored_labels(stored: StoredLabels) -> str:
+def stored_labels(stored: dict[str, Any], predictor: Predictor) -> str:
     """What stands in the masks for each class, and where that is one of several."""
     from segkit.data.issues import value_text
 
-    text = ", ".join(f"{value_text(value)} {name}" for name, value in stored.first.items())
+    text = ", ".join(f"{value_text(value)} {name}" for name, value in stored.items())
     lines = [f"stored in the masks: {text}"]
-    for name, those in stored.several.items():
-        lines.append(f"the run's masks store {' and '.join(map(value_text, those))} for {name}: the first is written")
+    for name, those in zip(stored, predictor.stored or [], strict=True):
+        if len(those) > 1:
+            lines.append(
+                f"the run's masks store {' and '.join(map(value_text, those))} for {name}: the first is written"
+            )
     return "\n".join(lines)
 
 

@@ -10,26 +10,25 @@ import copy
 import math
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from segkit.data.labels import LabelCounts
-from segkit.data.normalise import IMAGENET, Normalisation, normalise
+from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.order import EvaluationOrder
-from segkit.data.resize import Resize, Span
-from segkit.data.sample import Batch, Dataset
+from segkit.data.resize import Resize
+from segkit.data.sample import Dataset
 from segkit.data.samples import Samples
 from segkit.data.source import Source, scored_batches
 from segkit.engine.criterion import Objective
 from segkit.engine.data_source import prefetched
 from segkit.engine.distributed import World
 from segkit.engine.precision import Precision
-from segkit.errors import ConfigError, ModelError, NotFiniteError, first_few
+from segkit.errors import ConfigError, NotFiniteError, first_few
+from segkit.inference.sliding_window import Inferer
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.signals import held
@@ -48,90 +47,10 @@ class Watcher(Protocol):
         """Take in what the other processes have seen."""
 
 
-def logits_of(output: object, images: Tensor, classes: int | None = None) -> Tensor:
-    """What a model returned for images ``[B,3,H,W]``; of how many classes is looked at where that is known.
-
-    Raises:
-        ModelError: it is no tensor of floats ``[B,classes,H,W]``.
-    """
-    if not isinstance(output, Tensor):
-        raise ModelError(f"the model returned {type(output).__name__}; a model returns logits, a tensor [B,C,H,W]")
-    batch, _, height, width = images.shape
-    wanted = [batch, output.shape[1] if classes is None and output.ndim == 4 else classes or "C", height, width]
-    if list(output.shape) != wanted or not output.is_floating_point():
-        named = str(output.dtype).removeprefix("torch.")
-        shown = f"{batch} images of {height} x {width}" + (f" and {classes} classes" if classes else "")
-        raise ModelError(
-            f"the model returned {named} {list(output.shape)} for {shown}; a model returns logits, floats "
-            f"[{', '.join(map(str, wanted))}], at the size of its images"
-        )
-    return output
-
-
 def undecided(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     """Which images have a labelled pixel whose largest logit is NaN or infinite, bool ``[B]``, on the device."""
     found: Tensor = (~logits.amax(1).isfinite() & (target != ignore_index)).flatten(1).any(1)
     return found
-
-
-def logits_at(
-    model: nn.Module,
-    batch: Batch,
-    precision: Precision,
-    size: Sequence[int],
-    normalisation: Normalisation,
-) -> Tensor:
-    """float32 logits ``[B,C,H,W]`` of a batch at ``size = (H, W)``; bilinear where the image had another size."""
-    images = normalise(batch.image, how=normalisation)  # [B,3,h,w]
-    with precision.autocast():
-        logits = logits_of(model(images), images)  # [B,C,h,w]
-    logits = logits.float()
-    if tuple(logits.shape[2:]) == tuple(size):
-        return logits
-    return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)  # [B,C,H,W]
-
-
-def logits_as_predicted(
-    model: nn.Module,
-    batch: Batch,
-    precision: Precision,
-    classes: int,
-    resize: Resize,
-    crop: int | Sequence[int] | None,
-    normalisation: Normalisation,
-) -> Tensor:
-    """float32 logits ``[B,C,H,W]`` of a batch at its masks' size, the same that a prediction compares.
-
-    Of images that a prediction sees in tiles they are the logs of the probabilities that come of these.
-
-    Args:
-        model: in eval mode.
-        batch: images as the network sees them.
-        precision: of the forward pass.
-        classes: C.
-        resize: as ``data.resize``: how the images came to their size.
-        crop: as ``augment.crop``: tiles are as large.
-        normalisation: the run's.
-    """
-    from segkit.inference.options import Options  # these import this file
-    from segkit.inference.sliding import slide
-    from segkit.inference.tiles import tiling
-    from segkit.inference.views import Views
-
-    size, seen = (batch.mask.shape[1], batch.mask.shape[2]), (batch.image.shape[2], batch.image.shape[3])
-    axes = tiling(*size, Options(), resize, crop)
-    if axes is None:
-        return logits_at(model, batch, precision, size, normalisation)
-    found = torch.empty(len(batch.names), classes, *size, device=precision.device)
-    for image, values in zip(batch.image, found, strict=True):
-        views = Views(model, precision, classes, partial(_part, image), size, seen, Options(), normalisation)
-        for block in slide(views, *axes):
-            values[:, *block.place] = block.values.transpose(0, 1)
-    return found.clamp_(min=torch.finfo(torch.float32).tiny).log_()
-
-
-def _part(image: Tensor, _size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
-    return image[:, slice(*rows), slice(*columns)]
 
 
 @torch.no_grad()
@@ -196,6 +115,7 @@ def evaluate(
     names: list[str] = []
     training = model.training
     model.eval()
+    inferer = Inferer(model, precision, len(dataset.classes), resize=resize, crop=crop, normalisation=normalisation)
     torch.backends.cudnn.benchmark = False  # every new size would be measured anew
     try:
         with held():  # processes may be forked
@@ -209,7 +129,7 @@ def evaluate(
         )
         for number, batches in zip(order.mine, shown, strict=True):
             for batch in batches:
-                logits = logits_as_predicted(model, batch, precision, len(dataset.classes), resize, crop, normalisation)
+                logits = inferer.evaluate(batch.image, (batch.mask.shape[1], batch.mask.shape[2]))  # [B,C,H,W]
                 target = batch.mask.long()
                 flags.append(undecided(logits, target, dataset.ignore_index))
                 names += batch.names

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan
 from segkit.engine.distributed import World
-from segkit.engine.evaluate import logits_of
 from segkit.engine.inputs import Job
 from segkit.engine.precision import Precision, free_memory
 from segkit.errors import ConfigError
-from segkit.inference.tiles import WHOLE
+from segkit.inference.sliding_window import check_logits
+from segkit.inference.window_grid import MAX_WHOLE_PIXELS
 
 _SIDES = (64, 96)  # pixels of the small batches, of two images: networks halve their resolution up to 5 times
 _A_PIXEL = 16 << 10  # bytes; a network needs less for a pixel of a batch, so that most runs need no look
@@ -81,7 +81,7 @@ def _shown(scan: Scan, split: str, job: Job) -> int:
     """Pixels that are scored at once, at most: those of a batch that are of one size, of large images a part."""
     sizes = Counter(resized_size(*facts.size, job.data.resize) for facts in scan.facts[split])
     batch = job.train.batch_size
-    return max((min(h * w, WHOLE) * min(batch, images) for (h, w), images in sizes.items()), default=0)
+    return max((min(h * w, MAX_WHOLE_PIXELS) * min(batch, images) for (h, w), images in sizes.items()), default=0)
 
 
 def _line(job: Job, precision: Precision, classes: int) -> tuple[float, float]:
@@ -115,7 +115,7 @@ def _kept(job: Job, precision: Precision, classes: int, side: int) -> list[int]:
     target = torch.arange(2 * side**2).remainder(classes).view(2, side, side)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         with precision.autocast():
-            logits = logits_of(job.model(images), images)
+            logits = check_logits(job.model(images), images)
         job.objective(logits, target)
     return [tensor.untyped_storage().nbytes() for tensor in found.values()]
 

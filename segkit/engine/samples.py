@@ -15,10 +15,10 @@ from segkit.data.resize import Resize, resized
 from segkit.data.sample import Dataset
 from segkit.data.samples import read
 from segkit.data.visualize import panel
-from segkit.engine.evaluate import logits_as_predicted
 from segkit.engine.precision import Precision
 from segkit.engine.run_folder import write_atomically
 from segkit.errors import WriteError
+from segkit.inference.sliding_window import Inferer
 
 
 @torch.no_grad()
@@ -33,13 +33,14 @@ def panels(
 ) -> list[Image.Image]:
     """What a model predicts for some samples of a dataset, a row of pictures each."""
     rows = []
+    inferer = Inferer(model, precision, len(dataset.classes), resize=resize, crop=crop, normalisation=normalisation)
     training = model.training
     model.eval()
     for index in indices:
         sample = read(dataset, index)
         (batch,) = collate_evaluation([resized(sample, resize)])
         batch = batch.to(precision.device)
-        logits = logits_as_predicted(model, batch, precision, len(dataset.classes), resize, crop, normalisation)
+        logits = inferer.evaluate(batch.image, (sample.mask.shape[0], sample.mask.shape[1]))
         prediction = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
         image = for_the_eye(sample.image.permute(1, 2, 0).numpy())
         rows.append(panel(image, sample.mask.numpy(), prediction, dataset.palette, dataset.ignore_index, sample.name))

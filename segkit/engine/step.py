@@ -25,12 +25,12 @@ from segkit.engine.checkpoint import load_weights
 from segkit.engine.criterion import Objective
 from segkit.engine.data_source import prefetched
 from segkit.engine.distributed import Part, World, one_batch
-from segkit.engine.evaluate import logits_of
 from segkit.engine.optim import MovingAverage, build_optimizer, learning_rate, set_learning_rate
 from segkit.engine.precision import Precision, seed_step
 from segkit.engine.remedies import slower
 from segkit.engine.sync_batch_norm import synchronised
 from segkit.errors import CheckpointError, ModelError, TrainingError, first_few, printable
+from segkit.inference.sliding_window import check_logits
 from segkit.settings import TrainSettings
 from segkit.signals import StopSignals
 
@@ -422,7 +422,7 @@ class Loop:
             # gradients travel once a step
             alone = self._parallel.no_sync() if self._parallel and part is not parts[-1] else nullcontext()
             with alone:
-                logits = logits_of(self._forward(images), images, self.classes)  # [B,C,H,W]
+                logits = check_logits(self._forward(images), images, self.classes)  # [B,C,H,W]
                 with one_batch(self.world, None if share is None else Part(whole, share)):
                     loss, terms = self._forward.loss(logits, target)  # outside autocast: float32
                 if not loss.requires_grad:

@@ -1,4 +1,4 @@
-"""How an image is predicted: whole or in tiles, once or in several views."""
+"""The options of a prediction, shared by :meth:`Predictor.predict` and the command line; imported without torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 from segkit.errors import ConfigError
 
-OVERLAP = (
-    0.5  # as nnU-Net: no pixel is left to the outer quarter of a tile, where a network sees half of what is around
-)
-
-FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {  # name -> the axes of [B,C,H,W] that each view mirrors
+FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {  # name -> the dimensions of [B,C,H,W] that each view mirrors
     "none": ((),),
     "horizontal": ((), (-1,)),
     "vertical": ((), (-2,)),
@@ -20,30 +16,31 @@ FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {  # name -> the axes of [B,C,H,
 
 
 @dataclass(frozen=True)
-class Options:
-    """How an image is predicted.
+class PredictOptions:
+    """How an image is predicted: whole or in overlapping tiles, once or with test-time augmentation.
 
-    Attributes:
-        tile: the side of a tile in pixels of the image; 0: never in tiles; ``auto``: in tiles from 2048 x 2048 pixels
-            on, which see 512 x 512, or as much as the crops of the training where those were larger.
-        overlap: of neighbouring tiles, a share of their side.
-        batch_size: tiles at a time; 0: 8 on a GPU, and 1 on a CPU, where more take memory and no less time.
-        flips: ``none``, ``horizontal``, ``vertical`` or ``both``: mirrored views, besides the image as it is.
-        scales: of the image, 1.0 is as it is; a view a scale and flip, whose probabilities are averaged.
+    Args:
+        tile: side of a tile in pixels of the image; 0: never in tiles; auto: in tiles where the network would see more
+            than 2048 x 2048 pixels at once. They are then 512 x 512, or as large as the training crops (to 1024).
+        overlap: of neighbouring tiles, a share of their side. 0.5 is nnU-Net's: no pixel depends on the outer
+            quarter of a tile alone, where the network sees only half of the surroundings.
+        batch_size: tiles that are computed together; 0: 8 on a GPU, and 1 on a CPU, where more are no faster.
+        flips: average mirrored views: none, horizontal, vertical or both.
+        scales: average the probabilities of the image at these scales, such as 0.75,1,1.25.
 
     Raises:
         ConfigError: a value that is not allowed.
     """
 
     tile: int | str = "auto"
-    overlap: float = OVERLAP
+    overlap: float = 0.5
     batch_size: int = 0
     flips: str = "none"
     scales: Sequence[float] = (1.0,)
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.tile, int) and not isinstance(self.tile, bool)
-        if self.tile != "auto" and not (whole and (self.tile == 0 or int(self.tile) >= 16)):
+        is_integer = isinstance(self.tile, int) and not isinstance(self.tile, bool)
+        if self.tile != "auto" and not (is_integer and (self.tile == 0 or int(self.tile) >= 16)):
             raise ConfigError(f"tile = {self.tile!r}; allowed are auto, 0 (never in tiles), and 16 pixels or more")
         if not 0 <= self.overlap <= 0.9:
             raise ConfigError(f"overlap = {self.overlap}; a share of the tile's side from 0 to 0.9")
@@ -55,6 +52,23 @@ class Options:
             raise ConfigError(f"scales = {list(self.scales)}; one or more factors from 0.1 to 8")
 
     @property
-    def views(self) -> int:
-        """How often each pixel is predicted, tiles aside."""
-        return len(FLIPS[self.flips]) * len(self.scales)
+    def views(self) -> list[tuple[float, tuple[int, ...]]]:
+        """The views that test-time augmentation averages: a scale, and the dimensions that are mirrored."""
+        return [(scale, flip) for scale in self.scales for flip in FLIPS[self.flips]]
+
+    def refuse_unused(self, resize: float | Sequence[int] | None) -> None:
+        """Refuse options of tiles where there are none.
+
+        Args:
+            resize: as ``data.resize``.
+
+        Raises:
+            ConfigError: which option, and why.
+        """
+        why = "with tile = 0 an image is predicted whole" if self.tile == 0 else ""
+        if isinstance(resize, Sequence):
+            why = f"the network was trained on whole images of {list(resize)} (data.resize), and no part of one"
+        given = {"tile": self.tile or "auto", "overlap": self.overlap, "batch_size": self.batch_size}
+        unused = [f"{name} = {value}" for name, value in given.items() if value != getattr(PredictOptions, name)]
+        if why and unused:
+            raise ConfigError(f"{', '.join(unused)}: there are no tiles, as {why}; leave it out")

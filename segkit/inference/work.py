@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from segkit.data.facts import moments
 from segkit.data.normalise import for_the_eye
 from segkit.data.read import Pixels, image_size, quiet_pillow, read_image
 from segkit.data.tiff import contents
@@ -25,10 +24,9 @@ from segkit.engine.run_folder import write_atomically
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, printable, reason
 from segkit.inference.counting import pixels_by_class
 from segkit.inference.flow import Flow
-from segkit.inference.options import Options
+from segkit.inference.options import PredictOptions
 from segkit.inference.predictor import MOST_PIXELS, Predictor
 from segkit.inference.targets import Target
-from segkit.inference.tiles import refuse_unused
 from segkit.inference.truth import Truth
 
 MOST_PROBABILITIES = 2 << 30  # bytes as float32: 5,000 x 5,000 pixels of 21 classes
@@ -73,13 +71,13 @@ class Work:
     def __init__(
         self,
         predictor: Predictor,
-        options: Options,
+        options: PredictOptions,
         truth: Truth | None = None,
         most_pixels: int | None = None,
         stored: bool = False,
     ) -> None:
-        refuse_unused(options, predictor.resize)
-        self.stored = predictor.stored_labels if stored else None
+        options.refuse_unused(predictor.resize)
+        self.stored = predictor.stored_values() if stored else None
         self.predictor, self.truth = predictor, truth
         self.options, self.most_pixels = asdict(options), most_pixels or MOST_PIXELS
         if truth is not None:
@@ -119,8 +117,8 @@ class Work:
         image, _ = job
         truth = None if self.truth is None else self.truth.of(image)
         pixels = read_image(image, self.most_pixels)
-        self.predictor.refuse_other_depth(str(pixels.dtype), str(image))
-        if pixels.dtype == np.float32 and self.predictor.normalisation.is_far(moments(pixels.transpose(2, 0, 1))):
+        self.predictor.pixels(pixels, str(image))
+        if self.predictor.is_out_of_range(pixels):
             self.far.add(image)
         held = contents(image)
         if held and held.georeference:
@@ -131,17 +129,19 @@ class Work:
         try:
             return self._predicted(job, loaded)
         except NotFiniteError as error:  # the next image may be another matter
-            raise DataError(str(error).replace("the image", str(job[0]), 1)) from error
+            raise DataError(str(error)) from error
 
     def _predicted(self, job: Job, loaded: Loaded) -> Made:
         progress = one_line(job[0].name)[:20]
         probabilities = None
         if job[1].wanted.probabilities:
             self._refuse_too_many(job[0], loaded.image.shape[:2])
-            probabilities = self.predictor.probabilities(loaded.image, **self.options, progress=progress)
+            probabilities = self.predictor.probabilities(
+                loaded.image, **self.options, name=str(job[0]), progress=progress
+            )
             labels = probabilities.argmax(0).astype(np.uint8)
         else:
-            labels = self.predictor.predict(loaded.image, **self.options, progress=progress)
+            labels = self.predictor.predict(loaded.image, **self.options, name=str(job[0]), progress=progress)
         self.pixels += pixels_by_class(labels, len(self.predictor.classes))
         if self.truth is not None and loaded.truth is not None:
             self.truth.count(loaded.truth, labels)
@@ -179,7 +179,15 @@ class Work:
         if self.stored is None:
             save_palette_png(labels, palette, file, void)
         else:
-            self.stored.picture(labels, palette).save(file, format="PNG", pnginfo=signature())
+            self._stored_picture(labels).save(file, format="PNG", pnginfo=signature())
+
+    def _stored_picture(self, labels: NDArray[np.uint8]) -> Image.Image:
+        picture = Image.fromarray(self.predictor.stored_labels(labels))
+        if picture.mode == "L":  # labels below 256 are drawn in the classes' colours
+            colours = np.zeros((256, 3), np.uint8)
+            colours[[*(self.stored or {}).values()]] = self.predictor.palette
+            picture.putpalette(colours.tobytes())
+        return picture
 
     def _errors(
         self, name: str, image: NDArray[np.uint8], truth: NDArray[np.uint8], labels: NDArray[np.uint8]

@@ -15,7 +15,7 @@ from segkit.engine.criterion import Objective
 from segkit.engine.evaluate import evaluate
 from segkit.engine.precision import Precision
 from segkit.errors import LabelError, NotFiniteError
-from segkit.inference import tiles
+from segkit.inference import window_grid
 from segkit.inference.predictor import Predictor
 from segkit.metric.scores import MeanAccuracy, PixelAccuracy
 
@@ -189,8 +189,8 @@ def test_an_image_too_large_for_the_network_is_scored_as_it_is_predicted(monkeyp
 
     predictor = Predictor(Context(), classes=One.classes, palette=One.palette, device="cpu", resize=resize, crop=32)
     whole = predictor.predict(image.transpose(1, 2, 0))
-    monkeypatch.setattr(tiles, "WHOLE", 1000)
-    monkeypatch.setattr(tiles, "_LEAST", 32)
+    monkeypatch.setattr(window_grid, "MAX_WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(window_grid, "MIN_SIDE", 32)
     predicted = predictor.predict(image.transpose(1, 2, 0))
     assert np.array_equal(predicted, whole) == isinstance(resize, list)  # of one size there are no tiles
     right = (predicted == mask)[20:].mean()

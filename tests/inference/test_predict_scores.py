@@ -19,7 +19,7 @@ import segkit
 from segkit.cli import main
 from segkit.data.files import PairedFiles
 from segkit.data.visualize import VOID_COLOUR
-from segkit.inference import tiles
+from segkit.inference import window_grid
 from segkit.inference.predictor import Predictor
 from segkit.inference.truth import Truth
 from segkit.model.unet import UNet
@@ -207,12 +207,12 @@ DATASETS = {
 }
 
 
-@pytest.mark.parametrize("whole", [tiles.WHOLE, 400])
+@pytest.mark.parametrize("whole", [window_grid.MAX_WHOLE_PIXELS, 400])
 @pytest.mark.parametrize(("stored", "resize"), [("indices", "1.5"), ("values", "0.5"), ("colours", "[24, 40]")])
 def test_scores_are_those_of_evaluate(tmp_path, monkeypatch, capsys, stored, resize, whole):
     """Those of images that are too large to be seen whole too."""
-    monkeypatch.setattr(tiles, "WHOLE", whole)
-    monkeypatch.setattr(tiles, "_LEAST", 32)
+    monkeypatch.setattr(window_grid, "MAX_WHOLE_PIXELS", whole)
+    monkeypatch.setattr(window_grid, "MIN_SIDE", 32)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEGKIT_REPORT", "0")
     segkit.datasets["folder"].write_sample(tmp_path / "data")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 from segkit import fit, load
 from segkit.cli import main
@@ -17,7 +18,7 @@ from segkit.data.files import PairedFiles
 from segkit.data.read import read_mask
 from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError
-from segkit.inference.stored import StoredLabels
+from segkit.inference.predictor import Predictor
 
 Write = Callable[..., None]
 
@@ -81,7 +82,7 @@ def test_a_run_that_does_not_know_them_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
     for stored, message in (([[0], [-1]], "'b' is stored as -1, which a PNG"), ([[0], []], "'b' has no label")):
         with pytest.raises(ConfigError, match=message):
-            StoredLabels(["a", "b"], stored)
+            Predictor(nn.Identity(), classes=["a", "b"], palette=(), stored=stored).stored_values()
 
 
 def test_a_run_keeps_the_labels_of_its_dataset(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from segkit.errors import ConfigError
-from segkit.inference.options import Options
-from segkit.inference.tiles import Axis, gaussian, refuse_unused, tiling
+from segkit.inference.options import PredictOptions
+from segkit.inference.window_grid import WindowAxis, gaussian, window_grid
 
 
 @pytest.mark.parametrize("length", [1, 31, 64, 65, 100, 511, 512, 513, 1000, 4097])
@@ -13,19 +13,19 @@ from segkit.inference.tiles import Axis, gaussian, refuse_unused, tiling
 @pytest.mark.parametrize("tile", [16, 64, 100, 512])
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.9])
 def test_tiles_cover_the_side_and_their_weights_add_up_to_one(length, factor, tile, overlap):
-    axis = Axis(length, max(1, round(length * factor)), tile, overlap)
+    axis = WindowAxis(length, max(1, round(length * factor)), tile, overlap)
     total = np.zeros(length)
-    for each in axis.tiles:
+    for each in axis.windows:
         assert len(each.weights) == each.last - each.first
         assert (each.weights > 0).all()
         total[each.first : each.last] += each.weights
     np.testing.assert_allclose(total, 1, rtol=1e-5)
-    assert axis.tiles[-1].end == axis.seen
-    assert all(each.end - each.start == tile for each in axis.tiles[:-1])
+    assert axis.windows[-1].end == axis.seen
+    assert all(each.end - each.start == tile for each in axis.windows[:-1])
 
 
 def starts(length, tile, overlap):
-    return [each.start for each in Axis(length, length, tile, overlap).tiles]
+    return [each.start for each in WindowAxis(length, length, tile, overlap).windows]
 
 
 def test_neighbours_overlap_by_what_was_asked_for_on_the_grid_of_networks():
@@ -36,14 +36,14 @@ def test_neighbours_overlap_by_what_was_asked_for_on_the_grid_of_networks():
 
 
 def test_the_last_tile_ends_with_the_image_and_begins_on_the_grid():
-    (*_, last) = Axis(2000, 2000, 512, 0.5).tiles
+    (*_, last) = WindowAxis(2000, 2000, 512, 0.5).windows
     assert (last.start, last.end) == (1472, 2000)
-    (only,) = Axis(100, 100, 512, 0.5).tiles
+    (only,) = WindowAxis(100, 100, 512, 0.5).windows
     assert (only.start, only.end) == (0, 100)
 
 
 def test_a_tile_holds_the_pixels_whose_middles_it_holds():
-    first, second = Axis(1000, 300, 160, 0).tiles[:2]  # of 0.3, a pixel of the network's is 3 1/3 of the image's
+    first, second = WindowAxis(1000, 300, 160, 0).windows[:2]  # at 0.3 a pixel of the network's is 3 1/3 of the image's
     assert (first.first, first.last) == (0, 533)
     assert (second.start, second.first) == (128, 427)
 
@@ -56,8 +56,8 @@ def test_the_gaussian_is_an_eighth_of_the_side_wide():
 
 
 def sides(height, width, resize=None, crop=None, **options):
-    axes = tiling(height, width, Options(**options), resize, crop)
-    return axes and tuple(axis.tiles[0].end for axis in axes)  # of what the network sees
+    grid = window_grid((height, width), PredictOptions(**options), resize, crop)
+    return None if grid.is_whole else tuple(axis.windows[0].end for axis in grid)  # of what the network sees
 
 
 def test_an_image_is_tiled_where_the_network_would_see_too_much_at_once():
@@ -95,12 +95,12 @@ def test_options_of_tiles_are_refused_where_there_are_none():
         ((name, value),) = list(options.items())[-1:]
         told = rf"{name} = {value}.*no tiles, as the network .* whole images of \[128, 96\] \(data.resize\)"
         with pytest.raises(ConfigError, match=told):
-            refuse_unused(Options(**options), [128, 96])
+            PredictOptions(**options).refuse_unused([128, 96])
     with pytest.raises(ConfigError, match="batch_size = 2: there are no tiles, as with tile = 0 an image is predicted"):
-        refuse_unused(Options(tile=0, batch_size=2), 0.5)
-    refuse_unused(Options(tile=0), [128, 96])
-    refuse_unused(Options(), [128, 96])
-    refuse_unused(Options(tile=256, overlap=0.25, batch_size=2), 0.5)
+        PredictOptions(tile=0, batch_size=2).refuse_unused(0.5)
+    PredictOptions(tile=0).refuse_unused([128, 96])
+    PredictOptions().refuse_unused([128, 96])
+    PredictOptions(tile=256, overlap=0.25, batch_size=2).refuse_unused(0.5)
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_options_of_tiles_are_refused_where_there_are_none():
 )
 def test_options_that_are_not_allowed(options, told):
     with pytest.raises(ConfigError, match=told):
-        Options(**options)
+        PredictOptions(**options)

@@ -10,11 +10,10 @@ import torchvision
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segkit.inference import sliding
-from segkit.inference.options import Options
-from segkit.inference.predictor import Predictor
-from segkit.inference.sliding import slide
-from segkit.inference.tiles import Axis
+from segkit.inference import sliding_window
+from segkit.inference.options import PredictOptions
+from segkit.inference.predictor import Predictor, crop_of
+from segkit.inference.window_grid import WindowAxis, WindowGrid
 from segkit.model.padding import pad_to_multiple
 from segkit.model.unet import UNet
 
@@ -59,7 +58,7 @@ def test_tiles_differ_from_the_whole_by_no_more_than_the_weight_of_their_borders
     outside = []
     for side in (height, width):
         share = np.zeros(side)
-        for tile in Axis(side, side, 128, 0.5).tiles:
+        for tile in WindowAxis(side, side, 128, 0.5).windows:
             place = np.arange(tile.start, tile.end)
             cut = (place < tile.start + reach) & (tile.start > 0) | (place >= tile.end - reach) & (tile.end < side)
             share[tile.start : tile.end] += tile.weights * cut
@@ -86,10 +85,12 @@ def test_panels_change_nothing(monkeypatch):
     image = photograph(150, 400)
     predictor = Predictor(UNet(3, width=4, depth=2), **FACTS, precision="fp32")
     expected = predictor.probabilities(image, tile=64)
-    monkeypatch.setattr(sliding, "STRIP_BYTES", 4 * 3 * 70 * 100)
-    views = predictor._views(torch.from_numpy(image), Options(), (150, 400))
-    blocks = slide(views, Axis(150, 150, 64, 0.5), Axis(400, 400, 64, 0.5))
-    assert {block.left for block in blocks} == {0, 100, 200, 300}
+    monkeypatch.setattr(sliding_window, "STRIP_BYTES", 4 * 3 * 70 * 100)
+    grid = WindowGrid(WindowAxis(150, 150, 64, 0.5), WindowAxis(400, 400, 64, 0.5))
+    crop = crop_of(torch.from_numpy(image).permute(2, 0, 1))
+    with torch.inference_mode():
+        patches = list(predictor._inferer._slide(crop, grid, PredictOptions()))
+    assert {patch.columns.start for patch in patches} == {0, 100, 200, 300}
     np.testing.assert_allclose(predictor.probabilities(image, tile=64), expected, atol=1e-6)
 
 
@@ -180,7 +181,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("limit", [1 << 30, 4 * 3 * 64 * 128])
 def test_no_more_than_the_strip_is_ever_allocated(monkeypatch, limit):
-    monkeypatch.setattr(sliding, "STRIP_BYTES", limit)
+    monkeypatch.setattr(sliding_window, "STRIP_BYTES", limit)
     image = photograph(3000, 320)
     predictor = Predictor(nn.Conv2d(3, 3, 1), **FACTS, precision="fp32")
     with Largest() as largest:
@@ -193,13 +194,11 @@ def test_no_more_than_the_strip_is_ever_allocated(monkeypatch, limit):
 
 def test_a_network_of_one_size_is_enlarged_in_bands(monkeypatch):
     """Of a large image of which the network sees 40 x 30 pixels, logits at its own size are never held either."""
-    from segkit.inference import enlarge, predictor
-
     image = photograph(333, 257)
     whole = Predictor(nn.Conv2d(3, 3, 1), **FACTS, precision="fp32", resize=[40, 30])
     expected, labels = whole.probabilities(image), whole.predict(image)
-    monkeypatch.setattr(predictor, "WHOLE", 1000)
-    monkeypatch.setattr(enlarge, "_BAND_BYTES", 4 * 3 * 257 * 10)
+    monkeypatch.setattr(sliding_window, "MAX_WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(sliding_window, "BAND_BYTES", 4 * 3 * 257 * 10)
     np.testing.assert_allclose(whole.probabilities(image), expected, atol=1e-5)
     assert (whole.predict(image) == labels).mean() > 0.9999
     with Largest() as largest:
@@ -208,7 +207,7 @@ def test_a_network_of_one_size_is_enlarged_in_bands(monkeypatch):
     views = {"flips": "horizontal", "scales": (0.5, 1.0)}
     monkeypatch.undo()
     averaged = whole.probabilities(image, **views)
-    monkeypatch.setattr(predictor, "WHOLE", 1000)
+    monkeypatch.setattr(sliding_window, "MAX_WHOLE_PIXELS", 1000)
     assert np.abs(whole.probabilities(image, **views) - averaged).mean() < 0.02
 
 

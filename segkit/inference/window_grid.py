@@ -1,0 +1,125 @@
+"""The windows in which an image is shown to a network: where they lie, and what each weighs at each pixel.
+
+Windows are cut from the image as the network would see it whole, that is after ``data.resize``. They begin on a grid
+of 32 pixels, so that pooling happens at the same places as in the whole image; the last one ends with the image.
+
+Overlapping windows are averaged under a Gaussian whose deviation is an eighth of the side, as in nnU-Net (Isensee et
+al., Nature Methods 2021, arXiv 1809.10486). It is a product of one along each axis, and so is the sum of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segkit.data.resize import Resize, Span, resized_size
+from segkit.inference.options import PredictOptions
+
+MAX_WHOLE_PIXELS = 2048 * 2048
+"""Pixels that a network sees at once under ``tile = "auto"``: a UNet 64 wide takes about 5 GB for them."""
+
+GRID = 32  # pixels; networks halve their resolution 4 or 5 times
+MIN_SIDE, MAX_SIDE = 512, 1024  # pixels; larger windows gain little, and a row of them takes more memory
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A window along one side of an image.
+
+    Attributes:
+        start, end: its pixels among those that the network sees, the last one excluded.
+        first, last: the image's own pixels whose centres lie in it, the last one excluded.
+        weights: float32 ``[last - first]``, its share of each of these; the shares of all windows add up to 1.
+    """
+
+    start: int
+    end: int
+    first: int
+    last: int
+    weights: NDArray[np.float32]
+
+
+class WindowAxis:
+    """The windows along one side of an image.
+
+    Args:
+        length: pixels of the side.
+        seen: pixels of it that the network would see, after ``data.resize``.
+        side: pixels of a window, of those that the network sees; the last window is larger by less than a grid step.
+        overlap: of neighbouring windows, a share of their side.
+    """
+
+    def __init__(self, length: int, seen: int, side: int, overlap: float) -> None:
+        self.length, self.seen, self.grid = length, seen, GRID
+        while self.grid > max(1, side // 4):
+            self.grid //= 2
+        last_start = max(0, seen - side) // self.grid * self.grid
+        step = max(self.grid, int(side * (1 - overlap)) // self.grid * self.grid)
+        starts = [*range(0, last_start, step), last_start]
+        ends = [*(start + side for start in starts[:-1]), seen]
+        total = np.zeros(length, np.float32)
+        self.windows = []
+        for start, end in zip(starts, ends, strict=True):
+            first, last = self._first_pixel(start), self._first_pixel(end)
+            centres = (np.arange(first, last) + 0.5) * (seen / length)
+            self.windows.append(Window(start, end, first, last, gaussian(centres - start, end - start)))
+            total[first:last] += self.windows[-1].weights
+        for window in self.windows:
+            window.weights[:] /= total[window.first : window.last]
+
+    def _first_pixel(self, position: int) -> int:
+        """The image's first pixel whose centre is not before a position among the pixels that the network sees."""
+        return -(-max(0, 2 * position * self.length - self.seen) // (2 * self.seen))
+
+    def at_scale(self, window: Window, seen: int, mirrored: bool) -> Span:
+        """Where a window lies when the network sees ``seen`` pixels: on the grid, from the other end if mirrored."""
+        start, end = (self.seen - window.end, self.seen - window.start) if mirrored else (window.start, window.end)
+        start = start * seen // self.seen // self.grid * self.grid
+        end = -(-end * seen // self.seen)
+        return (seen - end, seen - start) if mirrored else (start, end)
+
+
+def gaussian(positions: NDArray[np.float64], side: int) -> NDArray[np.float32]:
+    """float32: 1 in the middle of a side and 0.0003 at its ends: never 0, as pixels at the border have one window."""
+    weights: NDArray[np.float32] = np.exp(-0.5 * ((positions - side / 2) / (side / 8)) ** 2).astype(np.float32)
+    return weights
+
+
+class WindowGrid(NamedTuple):
+    """The windows along the height and the width of an image; a network sees a small image in a single one."""
+
+    rows: WindowAxis
+    columns: WindowAxis
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is only one window."""
+        return len(self.rows.windows) == len(self.columns.windows) == 1
+
+
+def window_grid(
+    size: tuple[int, int], options: PredictOptions, resize: Resize = None, crop: int | Sequence[int] | None = None
+) -> WindowGrid:
+    """The windows of an image.
+
+    Args:
+        size: height and width of the image.
+        options: of the prediction.
+        resize: as ``data.resize``; a network that was trained at a fixed size has never seen a part of an image.
+        crop: as ``augment.crop``.
+    """
+    seen = resized_size(*size, resize)
+    if options.tile == 0 or isinstance(resize, Sequence):
+        side = max(seen)
+    elif options.tile != "auto":
+        side = max(1, round(int(options.tile) * (resize or 1.0)))
+    elif seen[0] * seen[1] * max(1.0, *options.scales) ** 2 <= MAX_WHOLE_PIXELS:
+        side = max(seen)
+    else:
+        side = min(max(MIN_SIDE, *([crop] if isinstance(crop, int) else crop or [0])), MAX_SIDE)
+        side = -(-side // GRID) * GRID
+    return WindowGrid(*(WindowAxis(*each, side, options.overlap) for each in zip(size, seen, strict=True)))
