@@ -22,12 +22,11 @@ import segkit
 from segkit import plugins
 from segkit.build import create
 from segkit.config import Choice, Config, read_config, settings_from
-from segkit.data.class_weights import class_weights
+from segkit.data.class_weights import LabelCounts, class_weights
 from segkit.data.issues import gathered
-from segkit.data.labels import LabelCounts
 from segkit.data.main_guard import refuse_unguarded
 from segkit.data.sample import Dataset, check_splits
-from segkit.data.scan import Scan, scan_splits
+from segkit.data.scan import Check, Scan, scan_splits
 from segkit.data.subset import Subset, as_dataset
 from segkit.engine.criterion import Loss, Objective, as_objective, numbered
 from segkit.engine.distributed import World, joined, launcher, same_launch
@@ -37,7 +36,7 @@ from segkit.engine.run_folder import check_folder, read_json
 from segkit.engine.trainer import Result, train_and_evaluate
 from segkit.errors import DataError, Issue
 from segkit.overrides import Overrides
-from segkit.registry import datasets, losses, metrics, models
+from segkit.registry import checks, datasets, losses, metrics, models
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
 from segkit.signals import StopSignals
 
@@ -139,7 +138,7 @@ def shared_scan(settings: Config, world: World) -> Scan:
         scan.refuse_errors()
         own.append(scan)
         kept = {name: getattr(data, "indices", None) for name, data in scan.splits.items() if isinstance(data, Subset)}
-        return list(scan.splits), kept, scan.facts, scan.issues
+        return list(scan.splits), kept, scan.statistics, scan.issues
 
     names, kept, facts, issues = world.on_first(read)
     if own:
@@ -214,6 +213,7 @@ def fit(
         metrics=metrics or {},
         record=environment() | {"config": {name: table.model_dump() for name, table in tables.items()}},
         model_record={"model": None},
+        checks=build_checks(tables["data"]),
         **tables,
     )
     return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.Observers())
@@ -257,7 +257,7 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
         raise DataError(f"{settings.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
     check_splits(splits)
     chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
-    scan = scan_splits(chosen, settings.data, faults)
+    scan = scan_splits(chosen, settings.data, faults, build_checks(settings.data))
     told = [problem for problem in problems if not names or problem.split in names]
     for text, those in said.items():
         where = (
@@ -265,6 +265,15 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
         )
         told.append(Issue("dataset", what=text, severity="warning", split=where))
     return replace(scan, issues=[*told, *scan.issues])
+
+
+def build_checks(data: DataSettings) -> dict[str, Check]:
+    """All checks that plugins offer, by name.
+
+    Raises:
+        PluginError: one cannot be loaded; a run without it might go on where it should stop.
+    """
+    return {checks.shortest_name(each): create(each, {}, {"settings": data}) for each in checks.components()}
 
 
 def facts(dataset: Dataset) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     metrics = build_metrics(config.metrics, first)
     scores = {}
     for name, dataset in scan.splits.items():
-        predictor.refuse_other_depth(scan.facts[name][0].dtype, f"{name}: {scan.facts[name][0].name}")
+        predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
         lowest = floor(scan.counts(name), dataset, metrics)
         constant = Constant(metrics, dataset, lowest)
         found = evaluate(

@@ -115,10 +115,10 @@ def segkit_checks() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Checks of a data set: ``{"name": "package.module:Class"}``; each is asked in every scan.
 
     ``Check(settings)`` is given the table ``[data]``. ``measure(sample)`` is called once for each version of a sample's
-    files, in several threads, and returns what is kept with the scan: numbers, texts, arrays or a dict of these.
-    ``judge(measured)`` is given what was measured by split, in the order of the samples, and returns the issues found,
-    errors or warnings. An attribute ``version`` (a number) that changes makes all samples measured anew. A check that
-    cannot be loaded stops the scan.
+    files, in several threads, and returns what is kept with the scan: what JSON can hold. ``judge(splits)`` is given by
+    split a pair of each sample, its :class:`segkit.data.scan.SampleStatistics` and what was measured, and returns
+    issues (:class:`segkit.errors.Issue`): an error stops a run. Another number as the attribute ``version`` makes all
+    samples measured anew. A check that cannot be loaded, or fails, stops the scan.
     """
 
 

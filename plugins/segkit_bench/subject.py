@@ -65,7 +65,7 @@ class Subject:
         self.precision = resolve(config.train.precision, self.device)
         self.scan = cast(Scan, self.job.scan)  # build_job has read the labels
         self.scan.refuse_errors()
-        how = normalisation_of(self.job.model, self.scan.facts["train"])
+        how = normalisation_of(self.job.model, self.scan.statistics["train"])
         self.job = replace(self.job, normalisation=how)
         self.images = min(config.train.batch_size, len(self.scan.splits["train"]) * config.train.repeat)
 
@@ -74,7 +74,7 @@ class Subject:
         """Height and width of a batch; without ``augment.crop`` those of the largest training image."""
         crop = self.job.augment.crop
         if crop is None:
-            return largest([resized_size(*each.size, self.job.data.resize) for each in self.scan.facts["train"]])
+            return largest([resized_size(*each.size, self.job.data.resize) for each in self.scan.statistics["train"]])
         return (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
 
     def loop(self, steps: int, precision: Precision | None = None, **settings: Any) -> Loop:

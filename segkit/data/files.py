@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from segkit.data.issues import told
+from segkit.data.issues import messages
 from segkit.data.read import (
     HIGHEST_LABEL,
     LOWEST_LABEL,
@@ -201,7 +201,7 @@ class PairedFiles:
         except LabelError as error:
             if error.issue is None:
                 raise
-            raise LabelError("\n".join(told([error.issue], self.advice)), error.issue) from None
+            raise LabelError("\n".join(messages([error.issue], self.advice)), error.issue) from None
         if self._colours is None:
             note_palette(lambda: mask_palette(mask_path, self.most_pixels), list(self._values), stored)
         return torch.from_numpy(labels)

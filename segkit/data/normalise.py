@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from segkit.errors import ModelError
 
 if TYPE_CHECKING:
-    from segkit.data.facts import Facts
+    from segkit.data.scan import SampleStatistics
 
 # RGB, of images scaled to 0..1 (the 1.28 M training images of ILSVRC 2012); they serve VOC and street scenes as well
 MEAN = (0.485, 0.456, 0.406)
@@ -73,7 +73,7 @@ IMAGENET = Normalisation()
 MEAN_PIXEL = IMAGENET.fill
 
 
-def normalisation_of(model: nn.Module, train: Sequence[Facts]) -> Normalisation:
+def normalisation_of(model: nn.Module, train: Sequence[SampleStatistics]) -> Normalisation:
     """That of a new run: measured on float32 images; else what the model asks for, or ImageNet's.
 
     Args:
@@ -98,7 +98,17 @@ def normalisation_of(model: nn.Module, train: Sequence[Facts]) -> Normalisation:
         ) from error
 
 
-def measured(train: Sequence[Facts]) -> Normalisation:
+def moments(image: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean and variance of each channel of float32 ``[C,H,W]``, in float64: values may be large and alike."""
+    means = image.mean(axis=(1, 2), dtype=np.float64)
+    squares = [
+        sum(float(np.square(row.astype(np.float64) - mean).sum()) for row in channel)
+        for channel, mean in zip(image, means, strict=True)
+    ]
+    return np.stack([means, np.array(squares) / image[0].size], axis=1)
+
+
+def measured(train: Sequence[SampleStatistics]) -> Normalisation:
     """Mean and deviation of each channel over all pixels of the images."""
     pixels = np.array([math.prod(each.size) for each in train], np.float64)
     share = (pixels / pixels.sum())[:, None]  # [N,1]

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
+from segkit.data.cache import files_at, has_files
 from segkit.data.cores import own_cores
 from segkit.data.read import quiet_pillow
 from segkit.data.resize import Resize, mask_at, resized
 from segkit.data.sample import Dataset, Sample, checked
-from segkit.data.stamps import files_at, has_files
 from segkit.errors import DataError, reason
 
 

@@ -1,36 +1,102 @@
-"""Read every image and mask once before training: what is wrong, by file name, and what is in them.
+"""Read every image and mask once before training: the statistics of each sample, and all issues by file name.
 
-The counts give the class weights and the floors, the places of the classes what crops are centred on. All problems of
-all splits are found before any is told.
+The counts give the class weights and the floors, the class locations what crops are centred on.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from segkit.data import findings
+from segkit.data import issues as rules
+from segkit.data.cache import ScanCache, files_at, has_files, reading_of, stamps_of
+from segkit.data.class_weights import LabelCounts
 from segkit.data.cores import cores
-from segkit.data.facts import Facts, look_at
-from segkit.data.labels import LabelCounts
-from segkit.data.places import Places
-from segkit.data.read import quiet_pillow
+from segkit.data.files import palettes_noted
+from segkit.data.normalise import moments
+from segkit.data.places import Places, histograms, places_of
+from segkit.data.read import are_turned_apart, quiet_pillow
 from segkit.data.resize import Resize
-from segkit.data.sample import Dataset
-from segkit.data.scan_cache import ScanCache
-from segkit.data.stamps import has_files, reading_of, stamps_of, unproven_stamps_of
+from segkit.data.sample import Dataset, Sample, checked
 from segkit.data.subset import Subset
-from segkit.errors import Issue, LabelError
+from segkit.data.tiff import contents
+from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError
 from segkit.settings import AugmentSettings, DataSettings
 
-SPOTS = 8  # samples of a split that are read again where the others are believed to be as they were
+SPOTS = 8  # samples of a split that are read again where data.scan = "once" believes the others
 SKIP = 'data.on_bad = "skip" goes on without the files that cannot be used'
+
+
+class SampleStatistics(NamedTuple):
+    """What a scan keeps of one sample.
+
+    Attributes:
+        name: what the dataset calls it.
+        size: height and width, pixels.
+        counts: int64 ``[C+1]``, pixels of each class, then of void.
+        locations: class -> some of its pixels, int32, as flat indices.
+        digest: of the image's pixels and shape: equal for equal images.
+        palette: stored label -> the colour in which the mask's palette draws it.
+        dtype: of the image, ``uint8`` or ``float32``.
+        channels: float64 ``[C,2]``, mean and variance of each channel of a float32 image; none of others.
+        no_data: a value of a float32 image far from all its others, as -9999; NaN where there is none.
+        constant: whether all pixels of the image are the same.
+        turned: whether the files of image and mask, of the same shape, have different EXIF orientations.
+        white_is_zero: whether the mask is a TIFF whose 0 viewers show as white.
+        measured: check -> what it has measured.
+    """
+
+    name: str
+    size: tuple[int, int]
+    counts: NDArray[np.int64]
+    locations: dict[int, NDArray[np.int32]]
+    digest: str
+    palette: dict[int, tuple[int, int, int]]
+    dtype: str
+    channels: NDArray[np.float64]
+    no_data: float
+    constant: bool
+    turned: bool
+    white_is_zero: bool
+    measured: dict[str, Any]
+
+    def to_json(self) -> list[Any]:
+        """The fields as JSON holds them, for the cache."""
+        own = self._asdict() | {"counts": self.counts.tolist(), "channels": self.channels.tolist()}
+        own["locations"] = [(label, pixels.tolist()) for label, pixels in self.locations.items()]
+        own["palette"] = [*self.palette.items()]
+        return [*own.values()]
+
+    @classmethod
+    def from_json(cls, values: Sequence[Any]) -> SampleStatistics:
+        """From what :meth:`to_json` has given."""
+        own = dict(zip(cls._fields, values, strict=True))
+        own["size"], own["counts"] = tuple(own["size"]), np.array(own["counts"], np.int64)
+        own["channels"] = np.array(own["channels"], np.float64).reshape(-1, 2)
+        own["locations"] = {label: np.array(pixels, np.int32) for label, pixels in own["locations"]}
+        own["palette"] = {label: tuple(colour) for label, colour in own["palette"]}
+        return cls(**own)
+
+
+class Check(Protocol):
+    """A further check of every data set (see :func:`segkit.hookspecs.segkit_checks`)."""
+
+    def measure(self, sample: Sample) -> Any:
+        """What ``judge`` needs of a sample, as JSON holds it."""
+
+    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, Any]]]) -> Iterable[Issue]:
+        """The issues, from the statistics and the measured value of each sample by split."""
 
 
 @dataclass(frozen=True)
@@ -39,49 +105,49 @@ class Scan:
 
     Attributes:
         splits: the datasets, without the samples that cannot be used.
-        facts: per split, of each sample of ``splits``.
+        statistics: per split, of each sample of ``splits``.
         issues: what is wrong or odd.
     """
 
     splits: Mapping[str, Dataset]
-    facts: Mapping[str, Sequence[Facts]]
+    statistics: Mapping[str, Sequence[SampleStatistics]]
     issues: Sequence[Issue]
 
     @property
     def errors(self) -> list[Issue]:
-        """What no run can go on with."""
+        """The issues that stop a run."""
         return [issue for issue in self.issues if issue.severity == "error"]
 
     @property
     def warnings(self) -> list[Issue]:
-        """What a run goes on with, and tells."""
+        """The issues that a run prints and goes on with."""
         return [issue for issue in self.issues if issue.severity == "warning"]
 
     def pixels(self, split: str) -> NDArray[np.int64]:
         """Pixels by image and class, the last column void, ``[N,C+1]``."""
         classes = len(self.splits[split].classes)
-        return np.array([facts.counts for facts in self.facts[split]], np.int64).reshape(-1, classes + 1)
+        return np.array([each.counts for each in self.statistics[split]], np.int64).reshape(-1, classes + 1)
 
     def counts(self, split: str) -> LabelCounts:
-        """The labels of a split."""
+        """How often the classes occur in a split."""
         return LabelCounts.of(self.pixels(split))
 
     def places(self, split: str) -> Places:
         """Where the classes are in each image of a split."""
-        facts = self.facts[split]
+        samples = self.statistics[split]
         largest = int(self.counts(split).pixels.argmax())
-        return Places([each.places for each in facts], [each.size for each in facts], largest)
+        return Places([each.locations for each in samples], [each.size for each in samples], largest)
 
     def with_augment(self, augment: AugmentSettings, resize: Resize) -> Scan:
-        """The same with what is to be said of ``[augment]`` on these images."""
-        found = findings.of_augment(self.facts.get("train", ()), augment, resize)
+        """The same scan with the issues of ``[augment]`` on these images."""
+        found = rules.augment_issues(self.statistics.get("train", ()), augment, resize)
         return replace(self, issues=[*self.issues, *found])
 
     def refuse_errors(self) -> None:
         """Go on only where there is no error.
 
         Raises:
-            LabelError: with all that is wrong.
+            LabelError: with all errors.
         """
         if self.errors:
             hint = [SKIP] if any(issue.skippable for issue in self.errors) else []
@@ -93,108 +159,203 @@ class Scan:
 def scan_splits(
     splits: Mapping[str, Dataset],
     settings: DataSettings | None = None,
-    faults: Mapping[str, Sequence[Issue]] | None = None,
+    issues: Mapping[str, Sequence[Issue]] | None = None,
+    checks: Mapping[str, Check] | None = None,
     progress: bool = True,
 ) -> Scan:
     """Read every sample of every split, or what the cache holds of it.
 
     Args:
         splits: datasets by name.
-        settings: ``[data]``: what to do with samples that cannot be used, and with pictures in two splits.
-        faults: what was wrong when the datasets were built, by split.
+        settings: ``[data]``.
+        issues: what was wrong when the datasets were built, by split.
+        checks: further checks by name.
         progress: whether to show a bar.
+
+    Raises:
+        PluginError: a check fails.
     """
-    settings = settings or DataSettings()
-    caches: dict[str, ScanCache] = {}
-    noted: dict[str, list[Facts | list[Issue]]] = {}
-    believed: dict[str, str] = {}
+    settings, checks = settings or DataSettings(), checks or {}
+    built = {name: [replace(issue, split=name) for issue in those] for name, those in (issues or {}).items()}
     stamps = {name: stamps_of(dataset) for name, dataset in splits.items()}
-    often = Counter(stamp for those in stamps.values() for stamp in those)  # several samples of one file
-    try:
-        for name, dataset in splits.items():
-            own = [None if often[stamp] > 1 else stamp for stamp in stamps[name]]
-            cache = _cache(dataset, caches)
-            if cache is None and settings.scan == "once":
-                own = unproven_stamps_of(dataset, name)
-                cache = caches[name] = ScanCache(f"once {name} {type(dataset).__qualname__} {len(dataset)}")
-                if _as_before(dataset, name, cache, own):
-                    believed[name] = (
-                        f'only {SPOTS} of {len(dataset)} samples were read anew, as data.scan = "once" has it'
-                    )
-                else:
-                    cache.forget()
-            noted[name] = _noted(dataset, name, cache, own, progress)
-    finally:  # what was read before Ctrl-C need not be read again
-        for cache in caches.values():
-            cache.save()
+    uses = Counter(stamp for those in stamps.values() for stamp in those)  # several samples of one file are not cached
     kept: dict[str, Dataset] = {}
-    facts: dict[str, list[Facts]] = {}
-    wrong: dict[str, list[Issue]] = {}
+    samples: dict[str, list[SampleStatistics]] = {}
+    unreadable: list[Issue] = []
+    found: list[Issue] = []
     for name, dataset in splits.items():
-        usable = {index: each for index, each in enumerate(noted[name]) if isinstance(each, Facts)}
-        facts[name] = list(usable.values())
-        kept[name] = dataset if len(usable) == len(noted[name]) else Subset(dataset, list(usable))
-        wrong[name] = [fault for each in noted[name] if not isinstance(each, Facts) for fault in each]
-    # without its partner a file is never skipped: which images are dealt to which split would depend on it
-    found = [Issue("believed", what=text, severity="warning", split=name) for name, text in believed.items()]
-    found += findings.of_faults(faults or {}, facts, splits)
-    found += findings.of_faults(wrong, facts, splits, settings.on_bad)
-    empty = {name: dataset for name, dataset in splits.items() if not (faults or {}).get(name)}  # else it was told why
-    found += findings.of_nothing(empty, facts, settings.on_bad)
-    misread = findings.of_palettes(facts, kept)
-    misread += findings.of_black_and_white(facts, kept, (fault for those in wrong.values() for fault in those))
+        own = [None if uses[stamp] > 1 else stamp for stamp in stamps[name]]
+        results, believed = _read_split(dataset, name, own, settings, checks, progress)
+        usable = [index for index, each in enumerate(results) if isinstance(each, SampleStatistics)]
+        samples[name] = [each for each in results if isinstance(each, SampleStatistics)]
+        unreadable += [issue for each in results if isinstance(each, list) for issue in each]
+        kept[name] = dataset if len(usable) == len(results) else Subset(dataset, usable)
+        found += believed
+    skip = settings.on_bad == "skip"
+    advise = rules.advice_of(next(iter(splits.values())), [each for those in samples.values() for each in those])
+    # a file without its partner is never skipped: which images are dealt to which split would depend on it
+    found += rules.merged((issue for those in built.values() for issue in those), advise)
+    for issue in rules.merged(unreadable, advise):
+        skipped = replace(issue, what=f"left out: {issue.what}", severity="warning", skippable=True)
+        found.append(skipped if skip else replace(issue, skippable=True))
+    for name, dataset in splits.items():
+        if not built.get(name) and not samples[name] and (skip or not len(dataset)):
+            found.append(Issue("empty_split", what="not one image that can be used", split=name))
+    misread = list(rules.misread_issues(samples, kept, unreadable))
     found += misread  # what is odd about the classes then follows from it
     for name, dataset in kept.items() if not any(each.severity == "error" for each in misread) else ():
-        whole = settings.on_bad == "skip" or not any([*wrong.values(), *(faults or {}).values()])
-        found += findings.of_facts(facts[name], dataset, name, whole)
-    found += findings.of_images(facts, kept)
-    found += findings.of_leaks(facts, settings.allow_leaks)
-    return Scan(kept, facts, found)
+        if samples[name]:
+            found += rules.label_issues(samples[name], dataset, name, skip or not (unreadable or any(built.values())))
+    found += rules.image_issues(samples, kept)
+    for name, check in checks.items():
+        with _named(name):
+            measured = {split: [(each, each.measured[name]) for each in those] for split, those in samples.items()}
+            found += check.judge(measured)
+    return Scan(kept, samples, found)
 
 
-def _noted(
-    dataset: Dataset, split: str, cache: ScanCache | None, stamps: Sequence[bytes | None], progress: bool
-) -> list[Facts | list[Issue]]:
-    """Of each sample the facts, or what is wrong with it."""
-    known = [cache.get(each) if cache and each else None for each in stamps]
-    noted: dict[int, Facts | list[Issue]] = {index: each for index, each in enumerate(known) if each}
-    unread = [index for index in range(len(dataset)) if index not in noted]
+def _read_split(
+    dataset: Dataset,
+    split: str,
+    stamps: Sequence[bytes | None],
+    settings: DataSettings,
+    checks: Mapping[str, Check],
+    progress: bool,
+) -> tuple[list[SampleStatistics | list[Issue]], list[Issue]]:
+    """Of each sample the statistics or what is wrong with it; and a warning where most samples were not read."""
+    once = settings.scan == "once" and not has_files(dataset)
+    if once:
+        stamps = [b"%d" % index for index in range(len(dataset))]
+    measures = [f"{name} {type(check).__module__} {getattr(check, 'version', 0)}" for name, check in checks.items()]
+    cache = ScanCache(f"{reading_of(dataset, split)} {measures}") if once or has_files(dataset) else None
+    cached = [cache.get(stamp) if cache and stamp else None for stamp in stamps]
+    results = {index: SampleStatistics.from_json(value) for index, value in enumerate(cached) if value}
+    believed = []
+    if once and results:
+        if _as_before(dataset, split, results):
+            text = f'only {SPOTS} of {len(dataset)} samples were read anew, as data.scan = "once" has it'
+            believed = [Issue("believed", what=text, severity="warning", split=split)]
+        else:
+            results = {}
+    unread = [index for index in range(len(dataset)) if index not in results]
     # decoding releases the interpreter; a dataset that names no files may hold one that it reads on in
     pool = ThreadPoolExecutor(cores() if has_files(dataset) else 1)
+    found: dict[int, SampleStatistics | list[Issue]] = {**results}
     try:
         with quiet_pillow():
-            results = pool.map(lambda index: look_at(dataset, index, split), unread)
-            shown = tqdm(results, f"labels of {split}", len(unread), leave=False, disable=None if progress else True)
+            read = pool.map(lambda index: measure(dataset, index, split, checks), unread)
+            shown = tqdm(read, f"labels of {split}", len(unread), leave=False, disable=None if progress else True)
             for index, result in zip(unread, shown, strict=True):
-                noted[index] = result
+                found[index] = result
                 stamp = stamps[index]
-                if cache and stamp and isinstance(result, Facts):
-                    cache.add(stamp, result)
+                if cache and stamp and isinstance(result, SampleStatistics):
+                    cache.add(stamp, result.to_json())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the rest
+        if cache:
+            cache.save()  # what was read before Ctrl-C need not be read again
     names = getattr(dataset, "names", None)  # those of another list of files may have been longer
-    facts = [noted[index] for index in range(len(dataset))]
-    return [
-        each._replace(name=names[index]) if names and isinstance(each, Facts) else each
-        for index, each in enumerate(facts)
-    ]
+    ordered = [found[index] for index in range(len(dataset))]
+    if names:
+        ordered = [
+            e._replace(name=n) if isinstance(e, SampleStatistics) else e for e, n in zip(ordered, names, strict=True)
+        ]
+    return ordered, believed
 
 
-def _as_before(dataset: Dataset, split: str, cache: ScanCache, stamps: Sequence[bytes | None]) -> bool:
-    """Whether a split is known, and those of its samples that are read anew are as they were noted."""
-    known = [cache.get(stamp) if stamp else None for stamp in stamps]
-    for index in sorted({round(part * (len(known) - 1) / (SPOTS - 1)) for part in range(SPOTS)}) if known else ():
-        was, now = known[index], look_at(dataset, index, split)
-        if not (was and isinstance(now, Facts) and was.counts.tolist() == now.counts.tolist()):
+def _as_before(dataset: Dataset, split: str, known: Mapping[int, SampleStatistics]) -> bool:
+    """Whether all samples are known, and a few of them that are read anew are as they were."""
+    last = len(dataset) - 1
+    if not SPOTS <= last < len(known):
+        return False
+    for index in sorted({round(part * last / (SPOTS - 1)) for part in range(SPOTS)}):
+        now, before = measure(dataset, index, split), known[index]
+        if not isinstance(now, SampleStatistics) or now.digest != before.digest or (now.counts != before.counts).any():
             return False
-        if was.fingerprint.digest != now.fingerprint.digest:
-            return False
-    return len(known) > SPOTS and all(known)
+    return True
 
 
-def _cache(dataset: Dataset, caches: dict[str, ScanCache]) -> ScanCache | None:
-    """The cache of this way to read: by the class, its classes, and what it says itself; None where it says nothing."""
-    if not has_files(dataset):
-        return None
-    key = reading_of(dataset)
-    return caches.setdefault(key, ScanCache(key))
+def measure(
+    dataset: Dataset, index: int, split: str, checks: Mapping[str, Check] | None = None
+) -> SampleStatistics | list[Issue]:
+    """Read one sample as training will, image and mask: its statistics, or what is wrong with it."""
+    try:
+        with palettes_noted() as palette:
+            sample = checked(dataset[index])
+    except (Exception, SystemExit) as error:  # a dataset of somebody else's may raise what it likes
+        issues = [_reading_issue(dataset, index, split, error)]
+        if hasattr(dataset, "mask"):  # its mask may be wrong too
+            try:
+                dataset.mask(index)
+            except (Exception, SystemExit) as second:
+                issues += [issue for issue in [_reading_issue(dataset, index, split, second)] if issue != issues[0]]
+        return issues
+    image, mask, files = sample.image.numpy(), sample.mask.numpy(), files_at(dataset, index)
+    place = f"{split}/{sample.name}"
+    deep = image.dtype == np.float32
+    if deep and not np.isfinite(image).all():
+        what, advice = "pixels that are no numbers", "fill them with numbers, or leave the picture out"
+        return [Issue("no_numbers", str(files[0]) if files else place, what, advice, split=split)]
+    classes = len(dataset.classes)
+    bands = histograms(mask)
+    pixels = bands.sum(axis=0)  # [256]
+    stored = {label: int(pixels[label]) for label in np.flatnonzero(pixels).tolist()}
+    wrong = {label: count for label, count in stored.items() if label >= classes and label != dataset.ignore_index}
+    if wrong:
+        what, advice = (
+            "labels that are not allowed",
+            f"allowed are 0 to {classes - 1} and {dataset.ignore_index} (void)",
+        )
+        return [Issue("values", place, what, advice, wrong=wrong, stored=stored, split=split)]
+    values = {}
+    for name, check in (checks or {}).items():
+        with _named(name):
+            values[name] = json.loads(json.dumps(check.measure(sample)))  # as the cache will give it
+    own_digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
+    own_digest.update(np.ascontiguousarray(image).data)
+    return SampleStatistics(
+        name=sample.name,
+        size=(mask.shape[0], mask.shape[1]),
+        counts=np.append(pixels[:classes], pixels[dataset.ignore_index]),
+        locations=places_of(mask, classes, bands),
+        digest=own_digest.hexdigest(),
+        palette=dict(palette),
+        dtype=str(image.dtype),
+        channels=moments(image) if deep else np.empty((0, 2)),
+        no_data=_no_data(image[0]) if deep else math.nan,
+        constant=bool((image == image[:, :1, :1]).all()),
+        turned=len(files) == 2 and are_turned_apart(*files),
+        white_is_zero=len(files) == 2 and bool((held := contents(files[1])) and held.white_is_zero),
+        measured=values,
+    )
+
+
+@contextmanager
+def _named(check: str) -> Iterator[None]:
+    """Errors within are those of a check."""
+    try:
+        yield
+    except SegkitError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"the check '{check}' failed: {type(error).__name__}: {error}") from error
+
+
+def _no_data(channel: NDArray[Any]) -> float:
+    """The least or the largest value where it is a thousandth of the pixels and further away than the others' range."""
+    least, largest = channel.min(), channel.max()
+    for value, others in ((least, channel[channel > least]), (largest, channel[channel < largest])):
+        if 0.5 * channel.size < others.size < 0.999 * channel.size:
+            low, high = float(others.min()), float(others.max())
+            if max(low - float(value), float(value) - high) > high - low > 0:
+                return float(value)
+    return math.nan
+
+
+def _reading_issue(dataset: Dataset, index: int, split: str, error: BaseException) -> Issue:
+    if isinstance(error, DataError) and error.issue:
+        return replace(error.issue, split=split)
+    files = files_at(dataset, index)
+    place = str(files[0]) if files else f"{split}: {type(dataset).__name__}[{index}]"
+    detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    return Issue("unusable", place, "cannot be read by its dataset", detail=detail, split=split)

@@ -1,7 +1,7 @@
 """A split decoded once, into one file that is mapped into memory: all processes and all later runs share it.
 
 The file holds image and mask of each sample as they are, then the index of them as JSON, its length and a mark.
-It lies in the cache folder (:mod:`segkit.data.scan_cache`) and may be deleted at any time. It is made anew when a
+It lies in the cache folder (:mod:`segkit.data.cache`) and may be deleted at any time. It is made anew when a
 file's name, size or time has changed, or the version of what reads them. Of the images in a folder one copy is kept:
 what was decoded of them for other splits, sizes or labels goes when another is made, unless a run uses it.
 """
@@ -28,11 +28,10 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 import segkit
-from segkit.data import scan_cache
+from segkit.data.cache import UNUSED, cache_folder, files_of, has_files, reading_of, stamps_of
 from segkit.data.resize import resized_size
 from segkit.data.sample import Sample
 from segkit.data.samples import Samples
-from segkit.data.stamps import files_of, has_files, reading_of, stamps_of
 from segkit.errors import DataError, WriteError
 
 try:
@@ -139,7 +138,7 @@ def _place(samples: Samples) -> tuple[Path, str]:
     key = hashlib.sha256(f"{FORMAT} {segkit.__version__} {PIL.__version__}".encode())
     for stamp in stamps_of(samples.dataset):
         key.update(stamp or b"")
-    return scan_cache.folder() / f"decoded-{place}-{name}.bin", key.hexdigest()
+    return cache_folder() / f"decoded-{place}-{name}.bin", key.hexdigest()
 
 
 def _digest(*texts: str) -> str:
@@ -161,7 +160,7 @@ def _drop_others(path: Path) -> None:
     place = path.name.rpartition("-")[0]
     for other in path.parent.glob("decoded-*.bin"):
         with suppress(OSError), other.open("rb") as file:
-            old = time.time() - os.fstat(file.fileno()).st_mtime > scan_cache.UNUSED
+            old = time.time() - os.fstat(file.fileno()).st_mtime > UNUSED
             if other != path and (old or other.name.rpartition("-")[0] == place):
                 if fcntl:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -322,11 +322,11 @@ class Store:
 def samples_of(scan: Scan) -> dict[str, str]:
     """Per split a digest of its images and their names and labels, in their order."""
     found = {}
-    for split, facts in scan.facts.items():
+    for split, facts in scan.statistics.items():
         digest = hashlib.sha256()
         for each in facts:
             digest.update(f"{each.name}\0{each.counts.tolist()}\0".encode(errors="surrogateescape"))
-            digest.update(each.fingerprint.digest)
+            digest.update(each.digest.encode())
         found[split] = digest.hexdigest()
     return found
 

@@ -95,7 +95,7 @@ def open_feed(job: Job, scan: Scan, device: torch.device, world: World) -> Feed:
     """
     wide = job.normalisation.dtype != "uint8"
     splits = {name: Samples(dataset, job.data.resize, 4 if wide else 1) for name, dataset in scan.splits.items()}
-    sizes = {name: [facts.size for facts in scan.facts[name]] for name in splits}
+    sizes = {name: [facts.size for facts in scan.statistics[name]] for name in splits}
     wish = job.data.cache
     if wide and wish == "device":
         raise ConfigError(

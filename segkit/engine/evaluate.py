@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from segkit.data.labels import LabelCounts
+from segkit.data.class_weights import LabelCounts
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.order import EvaluationOrder
 from segkit.data.resize import Resize

@@ -14,7 +14,7 @@ from torch import nn
 
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.sample import Dataset, check_splits
-from segkit.data.scan import Scan
+from segkit.data.scan import Check, Scan
 from segkit.engine.criterion import Objective
 from segkit.engine.evaluate import ALWAYS
 from segkit.engine.optim import encoder_of
@@ -33,6 +33,7 @@ class Job:
         splits: datasets by name; ``train`` and ``val`` are needed, the best weights are scored on every one.
         folder: the run folder.
         scan: of ``splits``, where they were scanned already.
+        checks: of the data by name, for a scan that is still to be made.
         metrics: by name, beside the usual ones.
         record: goes into ``run.json`` as it is: the config, who provided what, versions.
         normalisation: of the images, once they were scanned.
@@ -44,6 +45,7 @@ class Job:
     splits: Mapping[str, Dataset]
     folder: Path
     scan: Scan | None = None
+    checks: Mapping[str, Check] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     train: TrainSettings = field(default_factory=TrainSettings)
     data: DataSettings = field(default_factory=DataSettings)

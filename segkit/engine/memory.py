@@ -73,13 +73,13 @@ def _crop(job: Job, scan: Scan) -> tuple[int, int]:
     crop = job.augment.crop
     if crop is not None:
         return (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
-    sizes = [resized_size(*facts.size, job.data.resize) for facts in scan.facts["train"]]
+    sizes = [resized_size(*facts.size, job.data.resize) for facts in scan.statistics["train"]]
     return max(height for height, _ in sizes), max(width for _, width in sizes)
 
 
 def _shown(scan: Scan, split: str, job: Job) -> int:
     """Pixels that are scored at once, at most: those of a batch that are of one size, of large images a part."""
-    sizes = Counter(resized_size(*facts.size, job.data.resize) for facts in scan.facts[split])
+    sizes = Counter(resized_size(*facts.size, job.data.resize) for facts in scan.statistics[split])
     batch = job.train.batch_size
     return max((min(h * w, MAX_WHOLE_PIXELS) * min(batch, images) for (h, w), images in sizes.items()), default=0)
 

@@ -403,7 +403,7 @@ def contents(scan: Scan) -> dict[str, Any]:
     for split, dataset in scan.splits.items():
         counts = scan.counts(split)
         pixels = dict(zip(dataset.classes, counts.pixels.tolist(), strict=True))
-        facts = scan.facts[split]
+        facts = scan.statistics[split]
         found[split] = {"images": len(facts), "size": list(facts[0].size), "pixels": pixels, "void": counts.void}
     return found
 

@@ -138,7 +138,9 @@ def train_and_evaluate(
         device = pick_device(job.train.device)
         resolve(job.train.precision, device)  # refused before the data is read
         reset_peak_memory(device)
-        scan = job.scan or world.first_before_others(lambda: scan_splits(job.splits, job.data, progress=world.first))
+        scan = job.scan or world.first_before_others(
+            lambda: scan_splits(job.splits, job.data, checks=job.checks, progress=world.first)
+        )
         scan = scan.with_augment(job.augment, job.data.resize)
         scan.refuse_errors()
         console = Console(world.first, quiet)
@@ -374,7 +376,7 @@ class Trainer:
         self.console.result(f"\nbest epoch: {best} of {epochs}, by {self.job.train.best} on val; {folder}")
         if self.world.first:
             checkpoint.write_model(model, folder)
-        names = {name: [facts.name for facts in self.scan.facts[name]] for name in self.splits}
+        names = {name: [facts.name for facts in self.scan.statistics[name]] for name in self.splits}
         images = {name: Images(names[name], len(self.info.classes)) for name in self.splits}
         splits = {name: self.scorer.scores(model, name, images[name]) for name in self.splits}
         last = list(splits)[-1]
@@ -407,7 +409,7 @@ class Trainer:
 
     def _side(self) -> int:
         """The shorter side of a training image, pixels."""
-        height, width = self.scan.facts["train"][0].size
+        height, width = self.scan.statistics["train"][0].size
         return min(resized_size(height, width, self.job.data.resize))
 
 
@@ -427,7 +429,7 @@ def _normalisation(job: Job, scan: Scan, resume: bool) -> Normalisation:
     """That of a run; one that goes on keeps that which it began with."""
     if resume:
         return Normalisation.of_record(read_json(job.folder / "config.json").get("normalisation"))
-    return normalisation_of(job.model, scan.facts["train"])
+    return normalisation_of(job.model, scan.statistics["train"])
 
 
 def _nobody(_event: str, **_arguments: Any) -> None:

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from segkit.data.facts import moments
-from segkit.data.normalise import IMAGENET, Normalisation
+from segkit.data.normalise import IMAGENET, Normalisation, moments
 from segkit.data.read import MAX_PIXELS, Pixels, as_rgb, read_image
 from segkit.data.resize import Resize, Span, resized_part
 from segkit.data.sample import Palette

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.files import VOID, Drawn, PairedFiles, palettes_noted
-from segkit.data.issues import told
+from segkit.data.issues import messages
 from segkit.data.splits import SUFFIXES, composed
 from segkit.engine.console import final_table
 from segkit.engine.evaluate import beside, read_off
@@ -63,7 +63,7 @@ class Truth:
         with self._one:  # of two masks that contradict each other one is later, though they are read at a time
             for fault in self._dataset.palette_faults({**self._drawn, file: drawn}) if drawn else []:
                 if fault.kind != "label_colours" or not self._dataset.labels_are_stated:
-                    raise LabelError("\n".join(told([fault], self._dataset.advice)), fault)
+                    raise LabelError("\n".join(messages([fault], self._dataset.advice)), fault)
             if drawn not in self._drawn.values():
                 self._drawn[file] = drawn
         self._present.update(np.flatnonzero(pixels_by_class(mask, 256)).tolist())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from segkit.data.issues import gathered, grouped, refuse, told
+from segkit.data.issues import gathered, merged, messages, refuse
 from segkit.data.splits import split_by_fraction
 from segkit.errors import DataError, Issue
 
@@ -17,20 +17,20 @@ def lossy(*names: str, **options: str) -> list[Issue]:
 
 
 def test_one_fault_is_told_as_it_is() -> None:
-    assert told(lossy("a.png")) == ["/data/masks/a.png: the mask is a JPEG; export it as PNG"]
-    assert told([]) == []
+    assert messages(lossy("a.png")) == ["/data/masks/a.png: the mask is a JPEG; export it as PNG"]
+    assert messages([]) == []
 
 
 def test_the_same_fault_is_told_once_with_its_number_and_the_first_five_names() -> None:
-    assert told(lossy(*(f"{index}.png" for index in range(300)))) == [
+    assert messages(lossy(*(f"{index}.png" for index in range(300)))) == [
         "300 files: the mask is a JPEG: 0.png, 1.png, 2.png, 3.png, 4.png and 295 more (in /data/masks); "
         "export it as PNG"
     ]
 
 
 def test_a_file_counts_once_however_often_it_was_found() -> None:
-    (group,) = grouped(lossy("a.png", "b.png", "a.png"))
-    assert [fault.file for fault in group.faults] == ["/data/masks/a.png", "/data/masks/b.png"]
+    (group,) = merged(lossy("a.png", "b.png", "a.png"))
+    assert list(group.files) == ["/data/masks/a.png", "/data/masks/b.png"]
 
 
 def test_kind_and_words_make_a_group() -> None:
@@ -39,25 +39,25 @@ def test_kind_and_words_make_a_group() -> None:
         Issue("lossy_mask", "b.webp", "the mask is a lossy WebP"),
         Issue("empty", "c.png", "empty"),
     ]
-    assert [(group.kind, group.what, len(group.faults)) for group in grouped([*faults, *lossy("d.png")])] == [
-        ("lossy_mask", "the mask is a JPEG", 2),
-        ("lossy_mask", "the mask is a lossy WebP", 1),
-        ("empty", "empty", 1),
+    assert [(group.kind, len(group.files)) for group in merged([*faults, *lossy("d.png")])] == [
+        ("lossy_mask", 2),
+        ("lossy_mask", 1),
+        ("empty", 1),
     ]
 
 
 def test_a_detail_that_all_share_is_told_once_and_others_behind_their_names() -> None:
-    same = told(lossy("a.png", "b.png", detail="named .png"))
+    same = messages(lossy("a.png", "b.png", detail="named .png"))
     assert same == ["2 files: the mask is a JPEG (named .png): a.png, b.png (in /data/masks); export it as PNG"]
-    (differing,) = told([*lossy("a.png", detail="one"), *lossy("b.png", detail="two")])
+    (differing,) = messages([*lossy("a.png", detail="one"), *lossy("b.png", detail="two")])
     assert "the mask is a JPEG: a.png (one), b.png (two) (in" in differing
 
 
 def test_names_begin_below_the_folder_that_all_share() -> None:
-    assert "train/a.png, val/a.png (in /data/masks);" in told(lossy("train/a.png", "val/a.png"))[0]
+    assert "train/a.png, val/a.png (in /data/masks);" in messages(lossy("train/a.png", "val/a.png"))[0]
     names = [Issue("empty", name, "empty") for name in ("scene 1", "scene 2")]
-    assert told(names) == ["2 files: empty: scene 1, scene 2"]
-    assert told([names[0], Issue("empty", "/data/b.png", "empty")]) == ["2 files: empty: scene 1, /data/b.png"]
+    assert messages(names) == ["2 files: empty: scene 1, scene 2"]
+    assert messages([names[0], Issue("empty", "/data/b.png", "empty")]) == ["2 files: empty: scene 1, /data/b.png"]
 
 
 def test_what_is_wrong_is_summed_over_the_files() -> None:
@@ -74,9 +74,9 @@ def test_what_is_wrong_is_summed_over_the_files() -> None:
         Issue("values", "/m/b.png", "labels that are not allowed", "fix", "y", {200: 234}, {1: 4, 200: 234}),
     ]
     summed = "labels that are not allowed, 200 (1,234 pixels in 2 masks), 17 (5 pixels in 1 mask): a.png, b.png (in /m)"
-    assert told(faults) == [f"2 files: {summed}; fix"]
+    assert messages(faults) == [f"2 files: {summed}; fix"]
     colours = [Issue("unknown_colours", f"{name}.png", "unknown", wrong={(9, 8, 7): 2}) for name in "ab"]
-    assert told(colours) == ["2 files: unknown, [9, 8, 7] (4 pixels in 2 masks): a.png, b.png"]
+    assert messages(colours) == ["2 files: unknown, [9, 8, 7] (4 pixels in 2 masks): a.png, b.png"]
 
     asked = []
 
@@ -84,10 +84,10 @@ def test_what_is_wrong_is_summed_over_the_files() -> None:
         asked.append((kind, wrong, stored))
         return "do this" if kind == "values" else ""
 
-    assert told([*faults, *lossy("a.png")], advise)[0].endswith("; do this")
+    assert messages([*faults, *lossy("a.png")], advise)[0].endswith("; do this")
     assert asked[0] == ("values", {200: 1234, 17: 5}, {0: 1, 1: 4, 200: 1234, 17: 5})
-    assert told(lossy("a.png"), advise)[0].endswith("; export it as PNG")  # nothing better is known
-    assert told(faults[:1], advise) == ["/m/a.png: labels that are not allowed (x); do this"]
+    assert messages(lossy("a.png"), advise)[0].endswith("; export it as PNG")  # nothing better is known
+    assert messages(faults[:1], advise) == ["/m/a.png: labels that are not allowed (x); do this"]
 
 
 def test_faults_are_refused_together() -> None:

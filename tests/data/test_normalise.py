@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.data.facts import Facts, look_at
 from segkit.data.normalise import IMAGENET, MEAN, STD, Normalisation, mean_pixel, normalisation_of, normalise
 from segkit.data.sample import Sample
+from segkit.data.scan import SampleStatistics, measure
 from segkit.errors import ModelError
 
 CPU = torch.device("cpu")
@@ -32,9 +32,9 @@ class Pictures:
         image = torch.from_numpy(self.images[index])
         return Sample(image, torch.zeros(image.shape[1:], dtype=torch.uint8), str(index))
 
-    def facts(self) -> list[Facts]:
-        found = [look_at(self, index, "train") for index in range(len(self))]
-        return [each for each in found if isinstance(each, Facts)]
+    def statistics(self) -> list[SampleStatistics]:
+        found = [measure(self, index, "train") for index in range(len(self))]
+        return [each for each in found if isinstance(each, SampleStatistics)]
 
 
 @pytest.mark.fault("F50")
@@ -43,7 +43,7 @@ def test_mean_and_deviation_are_those_of_all_pixels_of_train(offset: float) -> N
     random = np.random.default_rng(0)
     images = [(random.normal(10 * n, 3 + n, (3, 20 + n, 30)) + offset).astype(np.float32) for n in range(4)]
     pixels = np.concatenate([image.reshape(3, -1) for image in images], axis=1).astype(np.float64)  # [3,N]
-    found = normalisation_of(nn.Identity(), Pictures(*images).facts())
+    found = normalisation_of(nn.Identity(), Pictures(*images).statistics())
     np.testing.assert_allclose(found.mean, pixels.mean(1), rtol=1e-12)
     np.testing.assert_allclose(found.std, pixels.std(1), rtol=1e-9)
     seen = normalise(torch.from_numpy(pixels.astype(np.float32)).view(3, 1, -1), how=found)
@@ -54,7 +54,7 @@ def test_mean_and_deviation_are_those_of_all_pixels_of_train(offset: float) -> N
 def test_a_channel_of_one_value_is_no_division_by_zero() -> None:
     image = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32)
     image[1] = 7
-    found = normalisation_of(nn.Identity(), Pictures(image).facts())
+    found = normalisation_of(nn.Identity(), Pictures(image).statistics())
     assert (found.mean[1], found.std[1]) == (7, 1)
 
 
@@ -69,7 +69,7 @@ def test_what_is_outside_an_image_becomes_about_0(how: Normalisation) -> None:
 
 
 def test_8_bits_are_normalised_by_imagenet_unless_the_model_asks_for_others() -> None:
-    facts = Pictures(np.random.default_rng(0).integers(0, 255, (3, 8, 8)).astype(np.uint8)).facts()
+    facts = Pictures(np.random.default_rng(0).integers(0, 255, (3, 8, 8)).astype(np.uint8)).statistics()
     assert normalisation_of(nn.Identity(), facts) == IMAGENET == Normalisation(MEAN, STD, "uint8")
     model = nn.Identity()
     model.normalisation = None  # type: ignore[assignment]  # as of a model from scratch
@@ -88,7 +88,7 @@ def test_8_bits_are_normalised_by_imagenet_unless_the_model_asks_for_others() ->
     "asked", [{"mean": [0.5] * 3}, {"mean": [0.5], "std": [0.5]}, {"mean": [0.5] * 3, "std": [0.5, 0, 0.5]}, 0.5]
 )
 def test_a_model_that_asks_for_nonsense_is_named(asked: Any) -> None:
-    facts = Pictures(np.zeros((3, 8, 8), np.uint8)).facts()
+    facts = Pictures(np.zeros((3, 8, 8), np.uint8)).statistics()
     model = nn.Identity()
     model.normalisation = asked
     with pytest.raises(ModelError, match=r"normalisation of Identity is .*; expected is \{'mean': \[r, g, b\]"):

@@ -19,7 +19,7 @@ def empty(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_pairs_are_in_natural_order_and_other_files_are_told(tmp_path: Path) -> None:
+def test_pairs_are_in_natural_order_and_other_files_are_messages(tmp_path: Path) -> None:
     images = empty(tmp_path / "images", "10.jpg", "9.JPG", "1.jpeg", "Thumbs.db", ".DS_Store", "._9.jpg", "notes.txt")
     masks = empty(tmp_path / "masks", "10.png", "9.png", "1.png", ".hidden.png")
     message = (
@@ -267,7 +267,7 @@ def test_missing_and_empty_folders_say_what_is_there(tmp_path: Path) -> None:
         pair_by_stem(images / "a.txt", images)
 
 
-def test_images_in_folders_that_are_not_looked_into_are_told(tmp_path: Path) -> None:
+def test_images_in_folders_that_are_not_looked_into_are_messages(tmp_path: Path) -> None:
     images, masks = empty(tmp_path / "images", "1.jpg"), empty(tmp_path / "images" / "masks", "1.png")
     empty(images / "__MACOSX", "._1.jpg")
     empty(images / "notes", "1.txt")

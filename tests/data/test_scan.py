@@ -6,8 +6,9 @@ import os
 import re
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +17,12 @@ from PIL import Image
 
 from segkit.compose import scan_dataset
 from segkit.config import read_config
+from segkit.data import cache as scan_cache
 from segkit.data import scan as scanning
-from segkit.data import scan_cache
 from segkit.data.sample import Sample
-from segkit.data.scan import SPOTS, Scan, scan_splits
+from segkit.data.scan import SPOTS, SampleStatistics, Scan, scan_splits
 from segkit.data.subset import Subset
-from segkit.errors import DataError, LabelError
+from segkit.errors import DataError, Issue, LabelError, PluginError
 from segkit.settings import DataSettings
 from segkit_folder.dataset import FolderDataset
 
@@ -209,13 +210,13 @@ def test_masks_that_were_resized_bilinearly_are_told(root: Path, check: Check) -
 @pytest.mark.fault("F42")
 def test_only_changed_files_are_read_again(root: Path, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    look_at = scanning.look_at
+    measure = scanning.measure
 
-    def watched(dataset: object, index: int, split: str) -> object:
-        seen.append(dataset.pairs[index][0].stem)  # type: ignore[attr-defined]
-        return look_at(dataset, index, split)  # type: ignore[arg-type]
+    def watched(dataset: object, *more: object) -> object:
+        seen.append(dataset.pairs[more[0]][0].stem)  # type: ignore[attr-defined]
+        return measure(dataset, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scanning, "look_at", watched)
+    monkeypatch.setattr(scanning, "measure", watched)
     first = check()
     assert len(seen) == 12
     seen.clear()
@@ -226,8 +227,8 @@ def test_only_changed_files_are_read_again(root: Path, check: Check, monkeypatch
         for index in range(len(first.splits[name])):
             for one, other in zip(first.places(name).of(index), again.places(name).of(index), strict=True):
                 assert (one == other).all()
-            assert first.facts[name][index].fingerprint.digest == again.facts[name][index].fingerprint.digest
-            assert first.facts[name][index].name == again.facts[name][index].name
+            assert first.statistics[name][index].digest == again.statistics[name][index].digest
+            assert first.statistics[name][index].name == again.statistics[name][index].name
     mask = root / "masks" / "val" / "val1.png"
     labels = np.asarray(Image.open(mask))
     Image.fromarray(np.where(labels == 1, 0, labels).astype(np.uint8)).save(mask)
@@ -261,7 +262,7 @@ def test_a_small_split_does_not_push_a_large_one_out_of_the_cache(
     (root / "images" / "val" / "val1.png").unlink()
     (root / "masks" / "val" / "val1.png").unlink()
     check()
-    monkeypatch.setattr(scanning, "look_at", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(scanning, "measure", lambda *_: pytest.fail("read again"))
     check()
 
 
@@ -317,8 +318,8 @@ def test_images_of_8_and_of_more_bits_in_one_data_set_are_refused_by_name(root: 
     scan = check()
     assert [finding.kind for finding in scan.errors] == ["mixed_depth"]
     message = (
-        r"images of 8 bits a channel beside images of more: more have 1 of 12, .*val1\.png, and others not, as "
-        r".*train0\.png; .* save all images alike"
+        r"1 of 12 images have more than 8 bits a channel, .*val1\.png, and others 8, .*train0\.png, .* and 6 more; "
+        r".* save all images alike"
     )
     with pytest.raises(LabelError, match=message):
         scan.refuse_errors()
@@ -383,7 +384,7 @@ def test_a_turned_image_with_a_mask_that_is_not_is_told(
     found = [finding for finding in check().issues if finding.kind == "turned_image"]
     assert [finding.files for finding in found] == ([("train2",)] if warned else [])
     if warned:
-        assert "1 of 12 images and their masks are turned differently by their EXIF orientation, which one of " in str(
+        assert "1 of 6 images and their masks are turned differently by their EXIF orientation, which one of " in str(
             found[0]
         )
 
@@ -423,7 +424,7 @@ def test_float_pictures_that_are_in_two_splits_are_found(root: Path, check: Chec
             Image.fromarray(grey + 1000).save(file)  # 8 bits of 16 would be the same everywhere
     scan = check()
     assert scan.issues == []
-    assert {facts.dtype for facts in scan.facts["train"]} == {"float32"}
+    assert {facts.dtype for facts in scan.statistics["train"]} == {"float32"}
     copy = (root / "images" / "train" / "train1.png").read_bytes()
     (root / "images" / "test" / "test1.png").write_bytes(copy)
     assert [(finding.kind, finding.files) for finding in check().issues] == [("same_picture", ("train1", "test1"))]
@@ -447,22 +448,22 @@ def test_a_cache_that_cannot_be_written_costs_nothing_else(
 
 @pytest.mark.fault("F42")
 def test_what_was_read_before_ctrl_c_is_kept(root: Path, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    look_at = scanning.look_at
+    measure = scanning.measure
     seen: list[int] = []
 
-    def interrupted(dataset: object, index: int, split: str) -> object:
+    def interrupted(dataset: object, index: int, *more: object) -> object:
         seen.append(index)
         if len(seen) > 4:
             raise KeyboardInterrupt
-        return look_at(dataset, index, split)  # type: ignore[arg-type]
+        return measure(dataset, index, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scanning, "look_at", interrupted)
+    monkeypatch.setattr(scanning, "measure", interrupted)
     monkeypatch.setattr(scanning, "cores", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         check()
     seen.clear()
     monkeypatch.setattr(
-        scanning, "look_at", lambda dataset, index, split: (seen.append(index), look_at(dataset, index, split))[1]
+        scanning, "measure", lambda dataset, index, *more: (seen.append(index), measure(dataset, index, *more))[1]
     )
     check()
     assert len(seen) == 12 - 4
@@ -511,7 +512,7 @@ def test_samples_of_one_file_are_never_taken_for_each_other(root: Path) -> None:
 
     for _ in range(2):
         scan = scan_splits({"train": Tiles()}, progress=False)
-        assert [facts.name for facts in scan.facts["train"]] == ["picture 0", "picture 1", "picture 2"]
+        assert [facts.name for facts in scan.statistics["train"]] == ["picture 0", "picture 1", "picture 2"]
 
 
 @pytest.mark.fault("F28")
@@ -623,13 +624,13 @@ def test_a_dataset_that_names_no_files_is_read_once_where_that_is_wanted(
     whole, read = scanned(settings=DataSettings())
     assert read == 40
     assert scanned(settings=DataSettings())[1] == 40  # nothing is believed unasked
-    assert scanned()[1] == 41  # the first sample, of which nothing is known, and then all
+    assert scanned()[1] == 40  # nothing is known yet
     again, read = scanned()
     assert read == SPOTS
     assert again.pixels("train").tolist() == whole.pixels("train").tolist()
     assert texts(again, "warning") == 'train: only 8 of 40 samples were read anew, as data.scan = "once" has it'
     other, read = scanned(first=1000)  # another attribute, another data set
-    assert read == 41
+    assert read == 40
     assert other.pixels("train").tolist() != whole.pixels("train").tolist()
     monkeypatch.setattr(np.random, "default_rng", lambda seed, real=np.random.default_rng: real(seed + 5000))
     changed, read = scanned()  # the same attributes, other pixels
@@ -681,4 +682,50 @@ def test_values_that_mark_pixels_without_data_are_told(
         found = [finding for finding in check().issues if finding.kind == "no_data"]
         assert [(each.severity, each.files) for each in found] == ([("warning", ("train1",))] if warned else [])
     if warned:
-        assert f"1 of 12 images hold a value far from all their others, as {mark:g}: train1" in found[0].text
+        assert f"1 of 6 images hold a value far from all their others, as {mark:g}: train1" in found[0].text
+
+
+class Dark:
+    """A check of somebody else's: images that are nearly black."""
+
+    version = 1
+
+    def __init__(self, error: str = "") -> None:
+        self.error, self.measured = error, 0
+
+    def measure(self, sample: Sample) -> tuple[float, str]:
+        if self.error == "measure":
+            raise ValueError("no idea")
+        self.measured += 1
+        return float(sample.image.float().mean()), sample.name
+
+    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, Any]]]) -> Iterator[Issue]:
+        if self.error == "judge":
+            raise SystemExit(0)
+        for split, samples in splits.items():
+            assert [each.name for each, _ in samples] == [name for _, (_, name) in samples]
+            if dark := tuple(each.name for each, (mean, _) in samples if mean < 3):
+                yield Issue("dark", what=f"{len(dark)} images are nearly black", split=split, files=dark)
+
+
+def test_a_check_of_a_plugin_is_asked_and_what_it_measured_is_cached(root: Path) -> None:
+    picture = np.zeros((30, 40, 3), np.uint8)
+    picture[0, 0] = 9
+    Image.fromarray(picture).save(root / "images" / "train" / "train4.png")
+    dataset = FolderDataset(root, "train", ["background", "first", "second"])
+
+    def scanned(check: Dark | None) -> Scan:
+        return scan_splits({"train": dataset}, checks={"dark": check} if check else {}, progress=False)
+
+    counts = []
+    for version in (1, 1, 2):
+        Dark.version, check = version, Dark()
+        (issue,) = scanned(check).issues
+        counts.append(check.measured)
+        assert (issue.kind, issue.files, str(issue)) == ("dark", ("train4",), "train: 1 images are nearly black")
+    assert counts == [6, 0, 6]
+    assert scanned(None).issues == []
+    for error, cause in (("measure", "ValueError: no idea"), ("judge", "SystemExit: 0")):
+        Dark.version += 1
+        with pytest.raises(PluginError, match=f"the check 'dark' failed: {cause}"):
+            scanned(Dark(error))

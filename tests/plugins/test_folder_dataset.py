@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.issues import gathered, told
+from segkit.data.issues import gathered, messages
 from segkit.data.sample import Dataset, voc_palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine.checkpoint import samples_of
@@ -229,7 +229,7 @@ def test_as_many_labels_as_classes_in_all_masks_propose_the_map(
     Image.new("RGB", (2, 1)).save(tmp_path / "images" / "1.jpg")
     classes = ["a", "b", "c"]
     dataset = everything(tmp_path, classes=classes)
-    (text,) = told(faults(dataset), dataset.advice)
+    (text,) = messages(faults(dataset), dataset.advice)
     assert "where the labels are the classes in this order" in text
     mapped = everything(tmp_path, classes=classes, **pasted(text))
     assert [mapped.mask(index).tolist() for index in range(2)] in (
@@ -260,7 +260,7 @@ def test_colours_that_were_converted_to_grey_are_known_again(tmp_path: Path) -> 
     colours = voc_palette(256)
     mask = Image.fromarray(np.array([[colours[label] for label in (0, 1, 4, 5, 255)]], np.uint8)).convert("L")
     dataset = everything(write(tmp_path, np.asarray(mask).tolist()), classes=[f"class {label}" for label in range(8)])
-    (text,) = told(faults(dataset), dataset.advice)
+    (text,) = messages(faults(dataset), dataset.advice)
     assert "where the masks were converted to grey, which these labels suggest" in text
     mapped = everything(tmp_path, classes=list(dataset.classes), **pasted(text))
     assert mapped.mask(0).tolist() == [[0, 1, 4, 5, 255]]
@@ -303,7 +303,7 @@ def test_one_map_is_proposed_for_the_colours_of_all_masks(
     tmp_path: Path, masks: list[list[list[int]]], classes: list[str], proposed: dict[str, list[int]]
 ) -> None:
     dataset = everything(colour_masks(tmp_path, *masks), classes=classes)
-    (text,) = told(faults(dataset), dataset.advice)
+    (text,) = messages(faults(dataset), dataset.advice)
     assert text.startswith(f"{len(masks)} files: the mask holds colours, not labels")
     assert pasted(text) == {"colour_map": proposed}
     mapped = everything(tmp_path, classes=classes, **pasted(text))
@@ -322,7 +322,7 @@ def test_one_map_is_proposed_for_the_colours_of_all_masks(
 )
 def test_a_guess_cannot_be_pasted_unread(tmp_path: Path, masks: list[list[list[int]]], classes: list[str]) -> None:
     dataset = everything(colour_masks(tmp_path, *masks), classes=classes)
-    text = told(faults(dataset), dataset.advice)[0]
+    text = messages(faults(dataset), dataset.advice)[0]
     with pytest.raises(ConfigError, match=r"colour_map: no class '\?1'; there are a, "):
         everything(tmp_path, classes=classes, **pasted(text))
 
@@ -419,7 +419,7 @@ def test_camvid_loads(real_data: Path) -> None:
     assert counts == {"train": 367, "val": 101, "test": 233}
 
 
-def test_camvid_without_its_void_label_is_told(real_data: Path) -> None:
+def test_camvid_without_its_void_label_is_messages(real_data: Path) -> None:
     with pytest.raises(
         LabelError,
         match=r"not allowed \(11: 7,980 pixels\).*where 11 means unlabelled, in \[dataset\] void = \[11, 255\]$",
@@ -450,7 +450,7 @@ def test_the_same_folder_on_two_systems_is_the_same_run(tmp_path: Path) -> None:
                 Image.fromarray(pixels).save(tmp_path / system / folder / f"{name}.png")
         splits = {name: FolderDataset(tmp_path / system, name, ["a", "b"]) for name in ("train", "val", "test")}
         scan = scan_splits(splits, progress=False)
-        found.append((samples_of(scan), {name: [each.name for each in scan.facts[name]] for name in splits}))
+        found.append((samples_of(scan), {name: [each.name for each in scan.statistics[name]] for name in splits}))
     assert found[0] == found[1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ from segkit.errors import DataError, RunFolderError, one_line, printable
 
 if TYPE_CHECKING:
     from segkit.data.scan import Scan
-
 
 _NONE = "no image that can be used"
 
@@ -44,7 +44,7 @@ class Check:
         """Scan and print; 2 where there are errors."""
         config = read_config(arguments.config, arguments.overrides)
         from segkit.compose import scan_dataset
-        from segkit.data.findings import MISREAD
+        from segkit.data.issues import MISREAD
         from segkit.data.scan import SKIP
 
         folder = _picture_folder(arguments.pictures) if arguments.pictures else Path()
@@ -58,14 +58,14 @@ class Check:
             print_json({"errors": [{"kind": "dataset", "text": str(error)}]})
             return error.exit_status
         seconds = time.perf_counter() - began
-        facts = {name: _facts(scan, name) for name in scan.splits}
+        splits = {name: _contents(scan, name) for name in scan.splits}
         if arguments.json:
-            print_json(_document(scan, facts))
+            print_json(_document(scan, splits))
         else:
-            images = sum(each["images"] for each in facts.values())
+            images = sum(each["images"] for each in splits.values())
             if not arguments.quiet:
                 print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n")
-            print(f"{printable(_table(scan, facts))}\n")
+            print(f"{printable(_table(scan, splits))}\n")
             if any(error.kind in MISREAD for error in scan.errors):
                 print("These are the labels as they are read, and an error below says why that is wrong.\n")
             for issue in [*scan.errors, *scan.warnings]:
@@ -78,23 +78,21 @@ class Check:
         return 2 if scan.errors else 0
 
 
-def _facts(scan: Scan, split: str) -> dict[str, Any]:
+def _contents(scan: Scan, split: str) -> dict[str, Any]:
     """What is in a split, as JSON holds it."""
     from segkit.engine.evaluate import floor
 
     dataset, counts = scan.splits[split], scan.counts(split)
-    classes = tuple(dataset.classes)
-    sizes: dict[str, int] = {}
-    for height, width in sorted((facts.size for facts in scan.facts[split]), key=lambda size: size[0] * size[1]):
-        sizes[f"{width} x {height}"] = sizes.get(f"{width} x {height}", 0) + 1
+    sizes = sorted((each.size for each in scan.statistics[split]), key=lambda size: size[0] * size[1])
+    found = zip(counts.pixels.tolist(), counts.shares.tolist(), counts.images.tolist(), strict=True)
     return {
         "images": len(dataset),
-        "sizes": sizes,
+        "sizes": dict(Counter(f"{width} x {height}" for height, width in sizes)),
         "void": counts.void,
         "void_images": counts.void_images,
         "classes": {
-            name: {"pixels": int(pixels), "share": float(share), "images": int(images)}
-            for name, pixels, share, images in zip(classes, counts.pixels, counts.shares, counts.images, strict=True)
+            name: {"pixels": pixels, "share": share, "images": images}
+            for name, (pixels, share, images) in zip(dataset.classes, found, strict=True)
         },
         "floor": floor(counts, dataset) if counts.pixels.any() else None,
     }
@@ -111,64 +109,57 @@ def _weights(scan: Scan) -> dict[str, float]:
     return dict(zip(scan.splits["train"].classes, weights, strict=True))
 
 
-def _document(scan: Scan, facts: Mapping[str, Any]) -> dict[str, Any]:
-    def plain(issues: list[Any]) -> list[dict[str, Any]]:
-        return [{key: value for key, value in each.record().items() if key != "severity"} for each in issues]
-
-    return {
-        "splits": facts,
-        "median_frequency": _weights(scan),
-        "errors": plain(scan.errors),
-        "warnings": plain(scan.warnings),
-    }
+def _document(scan: Scan, splits: Mapping[str, Any]) -> dict[str, Any]:
+    issues: dict[str, list[dict[str, Any]]] = {"error": [], "warning": []}
+    for issue in scan.issues:
+        record = issue.record()
+        issues[record.pop("severity")].append(record)
+    errors, warnings = issues["error"], issues["warning"]
+    return {"splits": splits, "median_frequency": _weights(scan), "errors": errors, "warnings": warnings}
 
 
-def _table(scan: Scan, facts: Mapping[str, Any]) -> str:
+def _table(scan: Scan, splits: Mapping[str, Any]) -> str:
     """A row a class, two columns a split: its share of the labelled pixels, and how many images contain it."""
     from segkit.engine.console import cut
 
-    weights, splits = _weights(scan), list(facts.values())
+    weights, classes = _weights(scan), scan.splits["train"].classes
     room = terminal_width() - 16 * len(splits) - 11
-    label = max(len("floor: pixel_accuracy"), min(room, max(map(len, scan.splits["train"].classes))))
+    label = max(len("floor: pixel_accuracy"), min(room, max(map(len, classes))))
 
     def row(title: str, cells: Sequence[tuple[str, str]], weight: str = "") -> str:
         return f"{cut(title, label):{label}}" + "".join(f"  {a:>7} {b:>6}" for a, b in cells) + f"  {weight:>9}"
 
     lines = [
-        f"{'':{label}}" + "".join(f"  {name:^14}" for name in facts) + f"  {'median-':>9}",
+        f"{'':{label}}" + "".join(f"  {name:^14}" for name in splits) + f"  {'median-':>9}",
         row("class", [("share", "images") for _ in splits], "frequency"),
     ]
-    for name in scan.splits["train"].classes:
-        cells = [(f"{each['classes'][name]['share']:.2%}", f"{each['classes'][name]['images']}") for each in splits]
-        lines.append(row(name, cells, f"{weights[name]:.2f}" if splits[0]["classes"][name]["images"] else "-"))
-    voids = [each["void"] / max(1, each["void"] + _labelled(each)) for each in splits]
-    cells = [(f"{void:.2%}", str(each["void_images"])) for void, each in zip(voids, splits, strict=True)]
+    for name in classes:
+        own = [each["classes"][name] for each in splits.values()]
+        cells = [(f"{each['share']:.2%}", f"{each['images']}") for each in own]
+        lines.append(row(name, cells, f"{weights[name]:.2f}" if own[0]["images"] else "-"))
+    cells = []
+    for each in splits.values():
+        pixels = each["void"] + sum(own["pixels"] for own in each["classes"].values())
+        cells.append((f"{each['void'] / max(1, pixels):.2%}", str(each["void_images"])))
     lines.append(row("void, of all pixels", cells))
     for key in ("mean_iou", "pixel_accuracy"):
-        floors = [(f"{each['floor'][key]:.3f}" if each["floor"] else "-", "") for each in splits]
+        floors = [(f"{each['floor'][key]:.3f}" if each["floor"] else "-", "") for each in splits.values()]
         lines.append(row(f"floor: {key}", floors))
-    for name, each in facts.items():
+    for name, each in splits.items():
         always = f", the floor is '{each['floor']['class']}' everywhere" if each["floor"] else ""
-        size = f"{_count(each['images'], 'image')} of {_sizes(each['sizes'])}" if each["images"] else _NONE
+        size = f"{_count(each['images'], 'image')} of {_sizes(list(each['sizes']))}" if each["images"] else _NONE
         lines.append(f"{name}: {size}{always}")
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _labelled(facts: Mapping[str, Any]) -> int:
-    return sum(each["pixels"] for each in facts["classes"].values())
-
-
-def _sizes(sizes: Mapping[str, int]) -> str:
-    """``480 x 360``, or the smallest and the largest."""
-    listed = list(sizes)
-    return (
-        f"{listed[0]} to {listed[-1]} pixels ({len(listed)} sizes)" if len(listed) > 1 else f"{' '.join(listed)} pixels"
-    )
+def _sizes(sizes: Sequence[str]) -> str:
+    """``480 x 360 pixels``, or the smallest and the largest."""
+    return f"{sizes[0]} pixels" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} pixels ({len(sizes)} sizes)"
 
 
 def _write_pictures(scan: Scan, folder: Path, quiet: bool) -> None:
-    from segkit.data.contact import contact_sheet
     from segkit.data.visualize import is_prediction, signature
+    from segkit_checks.contact import contact_sheet
 
     for name, dataset in scan.splits.items():
         path = folder / f"{name}.png"

@@ -10,11 +10,16 @@ nothing, those of three may not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from segkit.data.sample import Sample
+from segkit.data.scan import SampleStatistics
+from segkit.errors import Issue, first_few
+from segkit.settings import DataSettings
 
 _LIKELY = 0.1  # of the places; twice the worst genuine mask
 _CERTAIN = 0.2  # where few masks of a split stand out, thin objects may be why
@@ -23,7 +28,7 @@ _FEWEST = 30  # places; one thin object in a small mask is no evidence
 _THIN = 4  # pixels of a label for each place where it lies in between
 
 
-class Seams(NamedTuple):
+class Borders(NamedTuple):
     """What the borders of one mask show.
 
     Attributes:
@@ -35,8 +40,31 @@ class Seams(NamedTuple):
     possible: int
 
 
-def seams(mask: NDArray[np.unsignedinteger[Any]]) -> Seams:
-    """Count the places, in rows and in columns, of a mask ``[H,W]``, best of labels as they are stored.
+class Interpolated:
+    """Masks that look interpolated, or saved as JPEG: labels in between two others along their borders."""
+
+    def __init__(self, settings: DataSettings) -> None:
+        pass
+
+    def measure(self, sample: Sample) -> tuple[int, int]:
+        """The suspicious and the possible places of a mask."""
+        return borders(sample.mask.numpy())
+
+    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, Sequence[int]]]]) -> Iterator[Issue]:
+        """One warning for each split with such masks."""
+        for split, samples in splits.items():
+            found = interpolated([Borders(*counted) for _, counted in samples])
+            if names := tuple(samples[index][0].name for index in found):
+                text = (
+                    f"{len(names)} of {len(samples)} masks look interpolated, with thin seams of other labels along "
+                    f"the borders of two: {first_few(names)}; resize masks by the nearest pixel, and never keep "
+                    "them as JPEG"
+                )
+                yield Issue("interpolated", what=text, severity="warning", split=split, files=names)
+
+
+def borders(mask: NDArray[np.unsignedinteger[Any]]) -> Borders:
+    """Count the places, in rows and in columns, of a mask ``[H,W]``.
 
     A label that is nowhere but on borders, and alone makes up most of the places, is not counted: classes for outlines
     look like this.
@@ -53,10 +81,10 @@ def seams(mask: NDArray[np.unsignedinteger[Any]]) -> Seams:
     most = int(counts[label])
     if 2 * most > suspicious and np.count_nonzero(mask == label) <= _THIN * most:
         suspicious -= most
-    return Seams(suspicious, possible)
+    return Borders(suspicious, possible)
 
 
-def interpolated(split: Sequence[Seams]) -> list[int]:
+def interpolated(split: Sequence[Borders]) -> list[int]:
     """Which masks of a split look interpolated, by index.
 
     A tenth of the places is enough where many masks agree; where it is few, a fifth.
@@ -67,6 +95,6 @@ def interpolated(split: Sequence[Seams]) -> list[int]:
     return [index for index in likely if looks_interpolated(split[index], _CERTAIN)]
 
 
-def looks_interpolated(mask: Seams, share: float = _LIKELY) -> bool:
+def looks_interpolated(mask: Borders, share: float = _LIKELY) -> bool:
     """Whether labels lie in between at more than ``share`` of the places where they could."""
     return mask.suspicious >= _FEWEST and mask.suspicious > share * mask.possible

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from segkit.data import contact
-from segkit.data.contact import contact_sheet
 from segkit.data.sample import Palette, Sample, voc_palette
 from segkit.errors import DataError
+from segkit_checks import contact
+from segkit_checks.contact import contact_sheet
 from segkit_folder.dataset import FolderDataset
 
 WHITE = (255, 255, 255)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkit.data.seams import Seams, interpolated, looks_interpolated, seams
+from segkit_checks.interpolated import Borders, borders, interpolated, looks_interpolated
 
 Mask = NDArray[np.uint8]
 
@@ -51,41 +51,41 @@ DAMAGE: dict[str, Callable[[Mask], Mask]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_masks_are_found(damage: str) -> None:
-    assert all(looks_interpolated(seams(DAMAGE[damage](regions(seed)))) for seed in range(3))
+    assert all(looks_interpolated(borders(DAMAGE[damage](regions(seed)))) for seed in range(3))
 
 
 @pytest.mark.parametrize("scale", [0.25, 0.3, 0.5, 0.75, 1, 1.5, 2, 3])
 def test_genuine_masks_are_not_even_by_nearest_neighbour(scale: float) -> None:
-    found = [seams(resized(regions(seed), scale, Image.Resampling.NEAREST)) for seed in range(3)]
+    found = [borders(resized(regions(seed), scale, Image.Resampling.NEAREST)) for seed in range(3)]
     assert min(each.possible for each in found) > 100
     assert not any(looks_interpolated(each) for each in found)
 
 
 def test_places_are_counted_in_rows_and_columns() -> None:
-    assert seams(np.array([[2, 2, 7, 7]], np.uint8)) == Seams(0, 2)
-    assert seams(np.array([[2, 4, 6, 7]], np.uint8)) == Seams(2, 2)
-    assert seams(np.array([[2, 4, 6, 7]], np.uint8).T) == Seams(2, 2)
-    assert seams(np.array([[7, 6, 4, 2]], np.uint8)) == Seams(2, 2)  # falling
-    assert seams(np.array([[2, 9, 2, 3, 2]], np.uint8)) == Seams(0, 1)  # thin things, nothing in between
-    assert seams(np.array([[0, 65000, 65535]], np.uint16)) == Seams(0, 1)  # one pixel, all there is of its label
+    assert borders(np.array([[2, 2, 7, 7]], np.uint8)) == Borders(0, 2)
+    assert borders(np.array([[2, 4, 6, 7]], np.uint8)) == Borders(2, 2)
+    assert borders(np.array([[2, 4, 6, 7]], np.uint8).T) == Borders(2, 2)
+    assert borders(np.array([[7, 6, 4, 2]], np.uint8)) == Borders(2, 2)  # falling
+    assert borders(np.array([[2, 9, 2, 3, 2]], np.uint8)) == Borders(0, 1)  # thin things, nothing in between
+    assert borders(np.array([[0, 65000, 65535]], np.uint16)) == Borders(0, 1)  # one pixel, all there is of its label
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (1, 9), (50, 50)])
 def test_masks_without_borders_show_nothing(shape: tuple[int, int]) -> None:
-    assert seams(np.zeros(shape, np.uint8)) == Seams(0, 0)
+    assert borders(np.zeros(shape, np.uint8)) == Borders(0, 0)
 
 
 def test_two_classes_cannot_show_it() -> None:
     mask = resized(regions(classes=2), 0.5, Image.Resampling.BILINEAR)
-    assert seams(mask).possible == 0
-    assert not looks_interpolated(seams(mask))
+    assert borders(mask).possible == 0
+    assert not looks_interpolated(borders(mask))
 
 
 def test_a_pole_between_building_and_sky_is_no_seam() -> None:
     mask = regions()
     mask[:60, :70], mask[:60, 70], mask[:60, 71:] = 1, 4, 7
-    assert seams(mask).suspicious > 60
-    assert not looks_interpolated(seams(mask))
+    assert borders(mask).suspicious > 60
+    assert not looks_interpolated(borders(mask))
 
 
 def test_a_class_for_outlines_is_no_seam() -> None:
@@ -97,28 +97,28 @@ def test_a_class_for_outlines_is_no_seam() -> None:
     grown[:, 1:] |= inside[:, :-1]
     grown[:, :-1] |= inside[:, 1:]
     mask[grown & ~inside] = 1
-    assert seams(mask).possible > 300
-    assert not looks_interpolated(seams(mask))
+    assert borders(mask).possible > 300
+    assert not looks_interpolated(borders(mask))
     mask[:10, :100] = 1  # outlines in the midst of a class that is no outline: seams again
     mask[150:, :] = 1
     mask[10:20, :] = 1
-    assert looks_interpolated(seams(mask))
+    assert looks_interpolated(borders(mask))
 
 
 def test_some_damaged_masks_are_named_among_genuine_ones() -> None:
-    split = [seams(regions(seed)) for seed in range(12)]
+    split = [borders(regions(seed)) for seed in range(12)]
     assert interpolated(split) == []
-    split[3], split[7] = (seams(resized(regions(seed), 0.5, Image.Resampling.BILINEAR)) for seed in (3, 7))
+    split[3], split[7] = (borders(resized(regions(seed), 0.5, Image.Resampling.BILINEAR)) for seed in (3, 7))
     assert interpolated(split) == [3, 7]
     assert interpolated([]) == []
 
 
 def test_a_lone_mask_must_be_clearer_than_many() -> None:
-    clean, doubtful, clear = Seams(2, 1000), Seams(150, 1000), Seams(250, 1000)
+    clean, doubtful, clear = Borders(2, 1000), Borders(150, 1000), Borders(250, 1000)
     assert interpolated([*[clean] * 99, doubtful]) == []
     assert interpolated([*[clean] * 99, clear]) == [99]
     assert interpolated([*[clean] * 95, *[doubtful] * 5]) == [95, 96, 97, 98, 99]
-    assert not looks_interpolated(Seams(29, 40))  # one thin object in a small mask
+    assert not looks_interpolated(Borders(29, 40))  # one thin object in a small mask
 
 
 def labels(path: Path) -> Mask:
@@ -130,14 +130,14 @@ def labels(path: Path) -> Mask:
 def test_real_masks(real_data: Path, folder: str, step: int) -> None:
     masks = [labels(path) for path in sorted((real_data / folder).rglob("*.png"))[::step]]
     assert len(masks) > 10
-    assert interpolated([seams(mask) for mask in masks]) == []
-    assert interpolated([seams(resized(mask, 0.5, Image.Resampling.NEAREST)) for mask in masks]) == []
+    assert interpolated([borders(mask) for mask in masks]) == []
+    assert interpolated([borders(resized(mask, 0.5, Image.Resampling.NEAREST)) for mask in masks]) == []
     for damage in ("BILINEAR 0.5", "BICUBIC 1.5", "JPEG 95", "JPEG 75"):
-        assert interpolated([seams(DAMAGE[damage](mask)) for mask in masks]) == [*range(len(masks))], damage
-    assert interpolated([seams(DAMAGE["JPEG 95"](mask) if n == 4 else mask) for n, mask in enumerate(masks)]) == [4]
+        assert interpolated([borders(DAMAGE[damage](mask)) for mask in masks]) == [*range(len(masks))], damage
+    assert interpolated([borders(DAMAGE["JPEG 95"](mask) if n == 4 else mask) for n, mask in enumerate(masks)]) == [4]
 
 
 def test_carvana_of_two_classes(real_data: Path) -> None:
     masks = [labels(path) for path in (real_data / "carvana").rglob("*_mask.gif")]
     assert masks
-    assert interpolated([seams(mask) for mask in masks]) == []
+    assert interpolated([borders(mask) for mask in masks]) == []

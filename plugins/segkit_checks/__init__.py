@@ -1,0 +1,20 @@
+"""Is a data set fit to be trained on? The command ``check``, and two checks of every scan."""
+
+from __future__ import annotations
+
+import segkit
+
+
+@segkit.hookimpl
+def segkit_checks() -> dict[str, str]:
+    """Offer the checks."""
+    return {
+        "interpolated": "segkit_checks.interpolated:Interpolated",
+        "duplicates": "segkit_checks.duplicates:Duplicates",
+    }
+
+
+@segkit.hookimpl
+def segkit_commands() -> dict[str, str]:
+    """Offer the command."""
+    return {"check": "segkit_checks.command:Check"}

@@ -1,0 +1,150 @@
+"""The cache folder, and in it what a scan has read of each sample, by the names, sizes and times of its files.
+
+The folder is ``SEGKIT_CACHE``, or ``segkit`` in the user's cache folder; it may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+import time
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from segkit.data.subset import Subset, whole_of
+
+FORMAT = 3  # raise it where what is cached changes its meaning
+UNUSED = 30 * 24 * 3600  # seconds after which a file of the cache that nobody has used is deleted
+_SPARE = 10_000  # samples that are kept although they were not asked for: they may be of another split
+
+
+def cache_folder() -> Path:
+    """Where caches are kept."""
+    own, shared = os.environ.get("SEGKIT_CACHE"), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        return Path(own).expanduser() if own else Path(shared).expanduser() / "segkit"
+    except RuntimeError:  # no home folder is known, as in some containers: nothing is kept
+        return Path(os.devnull)
+
+
+class ScanCache:
+    """JSON values by stamp, in one compressed file for each way of reading; gzip's checksum finds damage.
+
+    Args:
+        reading: all besides the files that decides the values.
+    """
+
+    def __init__(self, reading: str) -> None:
+        digest = hashlib.sha256(f"{FORMAT} {reading}".encode(errors="surrogateescape")).hexdigest()[:24]
+        self.path = cache_folder() / f"scan-{digest}.gz"
+        self._asked: dict[str, str] = {}
+        self._changed = False
+        try:
+            os.utime(self.path)
+            with gzip.open(self.path, "rt", encoding="ascii") as file:  # a line a sample: its stamp and its JSON
+                self._known = dict(line.rstrip("\n").split(" ", 1) for line in file)
+        except (OSError, EOFError, ValueError, zlib.error):  # no file, or a damaged one
+            self._known = {}
+
+    def get(self, stamp: bytes) -> Any | None:
+        """The value of a sample; None where it is not known."""
+        line = self._known.get(stamp.hex())
+        if line is None:
+            return None
+        self._asked[stamp.hex()] = line
+        return json.loads(line)
+
+    def add(self, stamp: bytes, value: Any) -> None:
+        """Keep the value of a sample."""
+        self._asked[stamp.hex()] = json.dumps(value, separators=(",", ":"))
+        self._changed = True
+
+    def save(self) -> None:
+        """Write all values atomically; a folder that cannot be written costs nothing but the cache.
+
+        Known values are dropped where they are far more than those asked for: most are of files that are gone.
+        """
+        if not self._changed:
+            return
+        values = self._asked if len(self._known) > 4 * len(self._asked) + _SPARE else {**self._known, **self._asked}
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for other in self.path.parent.glob("scan-*"):
+                if time.time() - other.stat().st_mtime > UNUSED:
+                    other.unlink()
+            handle, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
+            os.close(handle)
+            try:
+                with gzip.open(temporary, "wt", compresslevel=1, encoding="ascii") as file:
+                    file.writelines(f"{stamp} {line}\n" for stamp, line in values.items())
+                Path(temporary).replace(self.path)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+
+
+def has_files(dataset: Any) -> bool:
+    """Whether a dataset says which files its samples are read from, and how (see the contract of datasets)."""
+    whole = whole_of(dataset)
+    return hasattr(whole, "files") and hasattr(whole, "reading")
+
+
+def reading_of(dataset: Any, split: str = "") -> str:
+    """All besides the files that decides what is read.
+
+    Of a dataset that names no files that is the split, the number of samples and those attributes that are texts,
+    numbers or lists of these, as far as that goes.
+    """
+    whole = whole_of(dataset)
+    kind = f"{type(whole).__module__}.{type(whole).__qualname__} {len(whole.classes)} {whole.ignore_index}"
+    if has_files(dataset):
+        return f"{kind} {whole.reading}"
+    own = {}
+    for name, value in sorted(getattr(whole, "__dict__", {}).items()):
+        with contextlib.suppress(TypeError, ValueError):
+            own[name] = json.dumps(str(value) if isinstance(value, Path) else value)
+    return f"{kind} {split} {dataset.indices if isinstance(dataset, Subset) else len(dataset)} {own}"
+
+
+def files_at(dataset: Any, index: int) -> tuple[Path, ...]:
+    """The files of a sample; none where its dataset does not know them."""
+    try:
+        return tuple(whole_of(dataset).files(dataset.indices[index] if isinstance(dataset, Subset) else index))
+    except Exception:  # a dataset without files(), or one that fails
+        return ()
+
+
+def files_of(dataset: Any) -> list[tuple[Path, ...]]:
+    """The files of each sample."""
+    return [files_at(dataset, index) for index in range(len(dataset))]
+
+
+def stamps_of(dataset: Any) -> list[bytes | None]:
+    """The stamp of each sample's files; None where they are not known, or one is missing."""
+    found: list[bytes | None] = []
+    for files in files_of(dataset):
+        try:
+            found.append(stamp_of(files) if files else None)
+        except Exception:  # reading the sample will tell what is wrong with its files
+            found.append(None)
+    return found
+
+
+def stamp_of(paths: Iterable[Path]) -> bytes:
+    """16 bytes that change when a file gets another name, size or time of modification.
+
+    Raises:
+        OSError: a file is not there.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        state = os.stat(path)  # noqa: PTH116  (pathlib takes twice as long, of 50,000 files; so below)
+        place = os.path.abspath(path)  # noqa: PTH100
+        own = f"{place}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0"
+        digest.update(own.encode(errors="surrogateescape"))
+    return digest.digest()
