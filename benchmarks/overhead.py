@@ -20,9 +20,9 @@ from contestants.task import CLASSES, MEAN, STD, VOID, build_model
 from torch import nn
 
 from segkit.data.loader import Batch
-from segkit.engine.criterion import as_objective
+from segkit.engine.criterion import as_criterion
 from segkit.engine.precision import Precision, device_name, pick_device, resolve
-from segkit.engine.step import Loop
+from segkit.engine.step import TrainingLoop
 from segkit.settings import TrainSettings
 from segkit_losses.region import Dice
 
@@ -42,7 +42,7 @@ def random_batch(size: int, crop: tuple[int, int], device: torch.device) -> Batc
 def by_engine(model: nn.Module, precision: Precision, batch: Batch, steps: int) -> Step:
     """A step of segkit's loop."""
     settings = TrainSettings(batch_size=len(batch.names), schedule="constant", warmup=0.0, weight_decay=0.0)
-    loop = Loop(model, as_objective(Dice(len(CLASSES), VOID)), settings, precision, steps)
+    loop = TrainingLoop(model, as_criterion(Dice(len(CLASSES), VOID)), settings, precision, steps)
     return lambda: loop.train_step(batch)
 
 

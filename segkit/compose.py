@@ -28,8 +28,8 @@ from segkit.data.main_guard import refuse_unguarded
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan, scan_splits
 from segkit.data.subset import Subset, as_dataset
-from segkit.engine.criterion import Loss, Objective, as_objective, numbered
-from segkit.engine.distributed import World, joined, launcher, same_launch
+from segkit.engine.criterion import Criterion, Loss, as_criterion, numbered
+from segkit.engine.distributed import DistributedContext, distributed_context, launcher, same_launch
 from segkit.engine.inputs import Job
 from segkit.engine.precision import pick_device, resolve, seed_everything
 from segkit.engine.run_folder import check_folder, read_json
@@ -82,27 +82,29 @@ def run_config(
     refuse_unguarded(settings.train.workers)
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopSignals())
-        world = stack.enter_context(joined(settings.train.device))
+        distributed = stack.enter_context(distributed_context(settings.train.device))
         folder = settings.folder
-        resume, overwrite = world.on_first(lambda: after_restart(folder, resume, overwrite))
-        world.on_first(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
+        resume, overwrite = distributed.broadcast_from_main(lambda: after_restart(folder, resume, overwrite))
+        distributed.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
         resolve(settings.train.precision, pick_device(settings.train.device))  # refused before the data is read
-        job = build_job(settings, world, pretrained=not resume)
+        job = build_job(settings, distributed, pretrained=not resume)
         observers = plugins.Observers()
         return train_and_evaluate(
-            job, resume=resume, overwrite=overwrite, notify=observers, world=world, stop=stop, quiet=quiet
+            job, resume=resume, overwrite=overwrite, notify=observers, distributed=distributed, stop=stop, quiet=quiet
         )
 
 
-def build_job(settings: Config, world: World, *, pretrained: bool) -> Job:
+def build_job(settings: Config, distributed: DistributedContext, *, pretrained: bool) -> Job:
     """The objects that a config names, its data scanned; each process has its own, and the first one's scan."""
-    scan = shared_scan(settings, world)
+    scan = shared_scan(settings, distributed)
     splits = scan.splits
     chosen_losses = resolve_weights(settings.losses, scan.counts("train"))
     seed_everything(settings.train.seed, settings.train.deterministic)
     return Job(
-        model=world.first_before_others(lambda: build_model(settings.model, splits["train"], pretrained=pretrained)),
-        objective=build_objective(chosen_losses, splits["train"]),
+        model=distributed.main_process_first(
+            lambda: build_model(settings.model, splits["train"], pretrained=pretrained)
+        ),
+        criterion=build_criterion(chosen_losses, splits["train"]),
         splits=splits,
         folder=settings.folder,
         scan=scan,
@@ -125,7 +127,7 @@ def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bo
     return resume, overwrite
 
 
-def shared_scan(settings: Config, world: World) -> Scan:
+def shared_scan(settings: Config, distributed: DistributedContext) -> Scan:
     """What the first process finds in the labels, beside each process's own datasets.
 
     Raises:
@@ -140,7 +142,7 @@ def shared_scan(settings: Config, world: World) -> Scan:
         kept = {name: getattr(data, "indices", None) for name, data in scan.splits.items() if isinstance(data, Subset)}
         return list(scan.splits), kept, scan.statistics, scan.issues
 
-    names, kept, facts, issues = world.on_first(read)
+    names, kept, facts, issues = distributed.broadcast_from_main(read)
     if own:
         return own[0]
     splits: dict[str, Dataset] = {}
@@ -207,7 +209,7 @@ def fit(
     }
     job = Job(
         model=model,
-        objective=as_objective(loss),
+        criterion=as_criterion(loss),
         splits=splits,
         folder=Path(output),
         metrics=metrics or {},
@@ -301,10 +303,10 @@ def resolve_weights(choices: Sequence[Choice], counts: LabelCounts) -> list[Choi
     return resolved
 
 
-def build_objective(choices: Sequence[Choice], dataset: Dataset) -> Objective:
+def build_criterion(choices: Sequence[Choice], dataset: Dataset) -> Criterion:
     """The sum of the losses a config names, their weights resolved."""
     given = facts(dataset)
-    return Objective([(_short_name(c), c.scale, create(losses.find(c.name), c.options, given)) for c in choices])
+    return Criterion([(_short_name(c), c.scale, create(losses.find(c.name), c.options, given)) for c in choices])
 
 
 def build_metrics(choices: Sequence[Choice], dataset: Dataset) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from segkit.compose import build_metrics, build_objective, scan_dataset
+from segkit.compose import build_criterion, build_metrics, scan_dataset
 from segkit.config import read_config
 from segkit.data.loader import worker_count
 from segkit.engine.evaluate import Constant, beside, evaluate, floor
@@ -74,7 +74,7 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
             model,
             dataset,
             precision=precision,
-            objective=build_objective(losses, dataset).to(device),
+            criterion=build_criterion(losses, dataset).to(device),
             metrics=metrics,
             batch_size=config.train.batch_size,
             resize=config.data.resize,

@@ -140,7 +140,9 @@ class TrainSettings(Settings):
     max_skipped: int = Field(
         10, gt=0, description="steps in a row whose loss or gradient is no number, after which to end; each is skipped"
     )
-    sync_batch_norm: bool = Field(True, description="batch normalisation over all processes that train together")
+    sync_batch_norm: bool = Field(
+        True, description="batch normalisation over all processes that train together; on CUDA only"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from segkit.data.sample import Batch
 from segkit.engine.precision import peak_memory, reset_peak_memory
-from segkit.engine.step import Loop
+from segkit.engine.step import TrainingLoop
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def throughput(
-    loop: Loop,
+    loop: TrainingLoop,
     batches: Iterator[Batch],
     amount: Amount,
     description: str,
@@ -62,7 +62,7 @@ def throughput(
         begun: told the seconds of the first step, and its images; the others may take long.
     """
     device = loop.precision.device
-    every = loop.settings.log_every if device.type == "cuda" else 1  # as Loop.run_epoch
+    every = loop.settings.log_every if device.type == "cuda" else 1  # as TrainingLoop.run_epoch
     images = 0
 
     def steps(count: int) -> float:
@@ -71,9 +71,9 @@ def throughput(
         before, began = images, time.perf_counter()
         for _ in range(count):
             batch = next(batches)
-            loop.position.sums += loop.train_step(batch)
+            loop.progress.sums += loop.train_step(batch)
             if loop.step % every == 0:
-                loop.guard.check()
+                loop.non_finite.check()
             images += len(batch.names)
             bar.update()
         synchronise(device)

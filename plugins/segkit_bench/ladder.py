@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from segkit.engine.step import Loop
+from segkit.engine.step import TrainingLoop
 from segkit.settings import TrainSettings
 from segkit_bench.arithmetic import arithmetic, precision_of, unavailable
 from segkit_bench.clock import Amount, throughput
@@ -99,7 +99,7 @@ def _measured(subject: Subject, rung: Rung, amount: Amount) -> dict[str, Any]:
         return facts
 
 
-def unfused(loop: Loop, settings: TrainSettings) -> torch.optim.Optimizer:
+def unfused(loop: TrainingLoop, settings: TrainSettings) -> torch.optim.Optimizer:
     """The optimizer as torch has it by default; it knows no ``found_inf``, and would refuse the loop's."""
     kind = type(loop.optimizer)
     deaf = type(f"Unfused{kind.__name__}", (kind,), {"found_inf": property(lambda _: None, lambda _, value: None)})

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from segkit.engine.step import Loop
+from segkit.engine.step import TrainingLoop
 from segkit.errors import ConfigError, TrainingError
 
 
@@ -21,8 +21,8 @@ def outcome(measurement: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"left_out": str(error)}
 
 
-def fell_back(loop: Loop) -> bool:
+def fell_back(loop: TrainingLoop) -> bool:
     """Whether the compiler or the graph that was asked for failed, and the network runs as it is."""
-    forward, settings = loop._forward, loop.settings
+    forward, settings = loop.forward, loop.settings
     plain = forward._call is forward.model
     return plain and (settings.compile or (settings.cuda_graph and loop.precision.device.type == "cuda"))

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from segkit.data.sample import Batch
-from segkit.engine.step import Loop
+from segkit.engine.step import TrainingLoop
 from segkit_bench.clock import Amount, synchronise
 
 PARTS = ("data", "transfer", "forward", "backward", "optimizer")
 
 
-def split(loop: Loop, batches: Iterator[Batch], amount: Amount) -> dict[str, float]:
+def split(loop: TrainingLoop, batches: Iterator[Batch], amount: Amount) -> dict[str, float]:
     """Mean milliseconds of a step's parts, and of the ``step``; the device is waited for after each part.
 
     Args:
@@ -42,7 +42,7 @@ def split(loop: Loop, batches: Iterator[Batch], amount: Amount) -> dict[str, flo
         batch = batch.to(device)
         mark("transfer")
         loop.train_step(batch)
-        loop.guard.check()
+        loop.non_finite.check()
     loop.mark = lambda part: None
     whole = time.perf_counter() - began
     return {name: 1000 * seconds / amount.steps for name, seconds in {**spent, "step": whole}.items()}

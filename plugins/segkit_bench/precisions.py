@@ -87,13 +87,13 @@ def _trained(subject: Subject, supply: Supply, precision: Precision, steps: int)
     loop = subject.loop(steps, precision)
     batches = tqdm(islice(supply.ahead(), steps), "training", steps, unit=" steps", leave=False, disable=None)
     values = torch.stack([loop.train_step(batch)[0] for batch in batches]).tolist()
-    skipped = loop.guard.check()
-    loss = math.nan if int(loop.guard.skipped[1]) else values[-1]  # of a step that was skipped there is none
+    skipped = loop.non_finite.check()
+    loss = math.nan if int(loop.non_finite.skipped[1]) else values[-1]  # of a step that was skipped there is none
     scores = evaluate(
         loop.evaluated,
         subject.scan.splits["val"],
         precision=precision,
-        objective=subject.job.objective,
+        criterion=subject.job.criterion,
         batch_size=subject.job.train.batch_size,
         resize=subject.job.data.resize,
         crop=subject.job.augment.crop,

@@ -21,11 +21,11 @@ from segkit.data.resident import largest
 from segkit.data.resize import resized_size
 from segkit.data.sample import Batch
 from segkit.data.scan import Scan
-from segkit.engine.data_source import Feed, open_feed, prefetched
-from segkit.engine.distributed import World
+from segkit.engine.data_source import DataSource, open_data_source, prefetched
+from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import check
 from segkit.engine.precision import Precision, pick_device, resolve, seed_everything, use_cores
-from segkit.engine.step import Loop
+from segkit.engine.step import TrainingLoop
 
 # settings of a loop that is only timed: it takes as long, and no loss leaves the numbers on random labels
 HARDLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant"}
@@ -35,7 +35,7 @@ HARDLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant"}
 class Supply:
     """A feed with its training batches and their order."""
 
-    feed: Feed
+    feed: DataSource
     batches: Iterable[Batch]
     order: BatchOrder
 
@@ -59,7 +59,7 @@ class Subject:
     def __init__(self, config: Config) -> None:
         self.name, self.device = config.name, pick_device(config.train.device)
         resolve(config.train.precision, self.device)  # refused before the data is read
-        self.job = build_job(config, World(), pretrained=True)
+        self.job = build_job(config, DistributedContext(), pretrained=True)
         check(self.job)
         use_cores()
         self.precision = resolve(config.train.precision, self.device)
@@ -77,7 +77,7 @@ class Subject:
             return largest([resized_size(*each.size, self.job.data.resize) for each in self.scan.statistics["train"]])
         return (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
 
-    def loop(self, steps: int, precision: Precision | None = None, **settings: Any) -> Loop:
+    def loop(self, steps: int, precision: Precision | None = None, **settings: Any) -> TrainingLoop:
         """A loop of so many steps, its settings changed by the given ones."""
         gc.collect()  # what was measured before holds memory no longer
         if self.device.type == "cuda":
@@ -88,15 +88,15 @@ class Subject:
         seed_everything(train.seed, train.deterministic)
         job = self.job
         model, precision = deepcopy(job.model), precision or self.precision
-        return Loop(model, job.objective, train, precision, steps, normalisation=job.normalisation)
+        return TrainingLoop(model, job.criterion, train, precision, steps, normalisation=job.normalisation)
 
     @contextmanager
     def supply(self, cache: str | None = None) -> Iterator[Supply]:
         """The feed of a run; with another ``data.cache`` if one is given."""
         data = self.job.data.model_copy(update={"cache": cache} if cache else {})
         job = replace(self.job, data=data)
-        feed = open_feed(job, self.scan, self.device, World())
-        batches, order = feed.training(job, self.scan, World())
+        feed = open_data_source(job, self.scan, self.device, DistributedContext())
+        batches, order = feed.training(job, self.scan, DistributedContext())
         try:
             yield Supply(feed, batches, order)
         finally:

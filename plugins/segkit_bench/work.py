@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from segkit.data.sample import Batch
-from segkit.engine.step import Loop
+from segkit.engine.step import TrainingLoop
 
 COUNTS = (
     "each tensor kept for the backward pass written and read once; weights read twice,\n"
@@ -17,7 +17,7 @@ COUNTS = (
 )
 
 
-def work(loop: Loop, batch: Batch) -> dict[str, Any]:
+def work(loop: TrainingLoop, batch: Batch) -> dict[str, Any]:
     """Count one step of a plain loop, neither compiled nor a graph; of its matrix products and convolutions alone.
 
     Returns:

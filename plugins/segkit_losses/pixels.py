@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segkit.engine.distributed import current_part, global_sum
+from segkit.engine.distributed import current_micro_batch, global_sum
 from segkit.errors import ConfigError
 from segkit.metric.confusion import check_shapes, unknown_labels
 
@@ -69,7 +69,7 @@ def batch_mean(values: Tensor, weights: Tensor, class_weights: Tensor, ignore_in
         class_weights: ``[C]``.
         ignore_index: the label of void pixels.
     """
-    part = current_part()
+    part = current_micro_batch()
     if part is None:
         return weighted_mean(values, weights)
     (labels, labelled), _ = _labels(part.target, len(class_weights), ignore_index, weights.dtype)

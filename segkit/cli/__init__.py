@@ -83,7 +83,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         message, status = _explained(error)
         if not message:
             raise
-        if type(error).__name__ != "Elsewhere":  # of several processes the one that knows why has said it
+        if type(error).__name__ != "MainProcessFailed":  # of several processes the one that knows why has said it
             rank = os.environ.get("RANK", "0")
             process = "" if rank == "0" else f" (process {rank})"
             print(f"segkit{process}: {printable(as_options(message))}", file=sys.stderr)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from segkit.data.scan import Scan
     from segkit.engine.console import Console
     from segkit.engine.history import History
-    from segkit.engine.step import Loop
+    from segkit.engine.step import TrainingLoop
 
 FORMAT = 2  # 1 kept the state of the random number generators, and none within an epoch
 
@@ -194,7 +194,7 @@ class Store:
     """
 
     def __init__(
-        self, folder: Path, loop: Loop, history: History, samples: Mapping[str, str], console: Console
+        self, folder: Path, loop: TrainingLoop, history: History, samples: Mapping[str, str], console: Console
     ) -> None:
         self.folder, self.loop, self.history, self.samples, self.console = folder, loop, history, samples, console
         self.identity = uuid4().hex  # of the run, in run.json too: no checkpoint of another one is taken for its own
@@ -217,7 +217,7 @@ class Store:
         state = (self.loop.step, len(self.history))
         if self._saved == state:
             return True
-        ended = self.loop.position.steps == 0
+        ended = self.loop.progress.steps == 0
         unlinked = best = ended and self.history.best_epoch == len(self.history) > 0
         self._saved_at = time.monotonic()  # if it fails too: not again at once
         try:
@@ -299,7 +299,7 @@ class Store:
 
     def _state(self) -> dict[str, Any]:
         own = {"history": self.history.state_dict(), "seconds": self.seconds, "samples": dict(self.samples)}
-        return {**self.loop.state_dict(), **own, "processes": self.loop.world.size, "identity": self.identity}
+        return {**self.loop.state_dict(), **own, "processes": self.loop.distributed.size, "identity": self.identity}
 
     def _epoch_of_the_best(self) -> int:
         """The epoch whose weights best.pt holds; 0 where there are none of this run that can be used."""

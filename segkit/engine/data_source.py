@@ -16,7 +16,7 @@ from segkit.data.samples import Samples
 from segkit.data.scan import Scan
 from segkit.data.source import Source
 from segkit.data.store import bytes_of, can_be_stored, stored
-from segkit.engine.distributed import World
+from segkit.engine.distributed import DistributedContext
 from segkit.engine.precision import free_memory as free_host_memory
 from segkit.errors import ConfigError, WriteError
 
@@ -51,7 +51,7 @@ SHARE = 0.4  # of the device's free memory, or of the machine's: the network nee
 
 
 @dataclass(frozen=True)
-class Feed:
+class DataSource:
     """The samples of each split, from wherever they come.
 
     Attributes:
@@ -66,7 +66,7 @@ class Feed:
     device: torch.device
     told: str = ""
 
-    def training(self, job: Job, scan: Scan, world: World) -> tuple[Iterable[Batch], BatchOrder]:
+    def training(self, job: Job, scan: Scan, distributed: DistributedContext) -> tuple[Iterable[Batch], BatchOrder]:
         """Training batches, and the order whose ``epoch`` and ``start`` are set before each pass."""
         train, source = job.train, self.sources["train"]
         order = BatchOrder(
@@ -75,8 +75,8 @@ class Feed:
             train.seed,
             train.repeat,
             parts=train.accumulate,
-            rank=world.rank,
-            size=world.size,
+            rank=distributed.rank,
+            size=distributed.size,
         )
         samples = source.samples if isinstance(source, Resident) else source
         draws = Draws(samples, job.augment, train.seed, scan.places("train"), job.normalisation)
@@ -85,7 +85,7 @@ class Feed:
         return training_loader(source, draws, order, workers=self.workers, device=self.device), order
 
 
-def open_feed(job: Job, scan: Scan, device: torch.device, world: World) -> Feed:
+def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: DistributedContext) -> DataSource:
     """Decode what ``data.cache`` wants decoded.
 
     Raises:
@@ -106,7 +106,7 @@ def open_feed(job: Job, scan: Scan, device: torch.device, world: World) -> Feed:
         wish = "none"
     sources: dict[str, Source] = {}
     if wish in ("auto", "device") and not wide:
-        sources |= _on_device(splits, sizes, device, world, keep_masks=job.augment.max_class_share < 1)
+        sources |= _on_device(splits, sizes, device, distributed, keep_masks=job.augment.max_class_share < 1)
     on_device = list(sources)
     needed = {name: bytes_needed(samples, sizes[name]) for name, samples in splits.items()}
     if wish == "device" and len(on_device) < len(splits):
@@ -119,18 +119,18 @@ def open_feed(job: Job, scan: Scan, device: torch.device, world: World) -> Feed:
         if wish == "none" or (wish == "auto" and not _worth_a_file(splits[name], sizes[name])):
             sources[name] = splits[name]
         else:
-            sources[name] = _from_file(splits[name], sizes[name], name, wish, world)
+            sources[name] = _from_file(splits[name], sizes[name], name, wish, distributed)
     told = ""
     if on_device:
         told = f"data: {', '.join(on_device)} on the device, {_gigabytes(sum(needed[name] for name in on_device))}"
-    return Feed(sources, worker_count(job.train.workers, device), device, told)
+    return DataSource(sources, worker_count(job.train.workers, device), device, told)
 
 
 def _on_device(
     splits: Mapping[str, Samples],
     sizes: Mapping[str, Sequence[tuple[int, int]]],
     device: torch.device,
-    world: World,
+    distributed: DistributedContext,
     *,
     keep_masks: bool,
 ) -> dict[str, Resident]:
@@ -150,7 +150,7 @@ def _on_device(
                 device,
                 keep_masks=keep_masks and name == "train",
                 description=f"decoding {name}",
-                progress=world.first,
+                progress=distributed.is_main_process,
             )
         except torch.OutOfMemoryError:  # another process has taken what was free
             break
@@ -158,14 +158,18 @@ def _on_device(
     return found
 
 
-def _from_file(samples: Samples, sizes: Sequence[tuple[int, int]], name: str, wish: str, world: World) -> Samples:
+def _from_file(
+    samples: Samples, sizes: Sequence[tuple[int, int]], name: str, wish: str, distributed: DistributedContext
+) -> Samples:
     if not can_be_stored(samples):
         raise ConfigError(
             f'data.cache = "ram": {type(samples.dataset).__name__} does not say which files its samples are read from '
             '(files and reading, see segkit.hookspecs), so nothing tells when they have changed; use "none" or "device"'
         )
     try:
-        return world.first_before_others(lambda: stored(samples, sizes, f"decoding {name}", world.first))
+        return distributed.main_process_first(
+            lambda: stored(samples, sizes, f"decoding {name}", distributed.is_main_process)
+        )
     except WriteError:
         if wish == "ram":
             raise

@@ -1,4 +1,7 @@
-"""The processes that train together: one, or those that torchrun started, and the sums that they share."""
+"""The processes that train one model: a single one, or those that torchrun started, and the sums that they share.
+
+In a single process nothing here does anything. Otherwise objects travel by gloo, tensors of a card by NCCL.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import gc
 import os
 import platform
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,215 +25,186 @@ from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
 from segkit.engine.precision import pick_device
-from segkit.errors import ConfigError, SegkitError, TrainingError, first_few
-
-_PAUSE = 0.02  # seconds
-_SILENT = 10.0  # seconds in which everybody is expected to have come
-
-
-def meet(patience: timedelta) -> tuple[Store, int, int]:
-    """A part of the store that this attempt alone uses, the rank of this process, and how many there are.
-
-    Raises:
-        TrainingError: some did not come.
-    """
-    store, rank, size = next(rendezvous("env://", timeout=patience))
-    name = _invite(store, size, patience) if rank == 0 else _accept(store, rank, patience)
-    return PrefixStore(name, store), rank, size
-
-
-def _invite(store: Store, size: int, patience: timedelta) -> str:
-    """Tell a new name to whoever asks, until all have heard it."""
-    name, missing = uuid4().hex, set(range(1, size))
-    began, told = time.monotonic(), False
-    while missing:
-        for rank in sorted(missing):
-            if store.check([f"asks/{rank}"]):  # what is there may be of an earlier attempt: to answer that does no harm
-                store.set(f"answer/{store.get(f'asks/{rank}').decode()}", name)
-            if store.check([f"came/{name}/{rank}"]):
-                missing.remove(rank)
-        waited = time.monotonic() - began
-        if waited > patience.total_seconds():
-            raise TrainingError(f"of {size} processes {sorted(missing)} did not come within {patience}")
-        if waited > _SILENT and not told:
-            told = True
-            print(
-                f"waiting for processes {first_few([str(rank) for rank in sorted(missing)])} of {size}",
-                file=sys.stderr,
-                flush=True,
-            )
-        time.sleep(_PAUSE)
-    return name
-
-
-def _accept(store: Store, rank: int, patience: timedelta) -> str:
-    """Ask for the name, under a word that nobody has used before."""
-    word = uuid4().hex
-    store.set(f"asks/{rank}", word)
-    store.wait([f"answer/{word}"], patience)
-    name: str = store.get(f"answer/{word}").decode()
-    store.set(f"came/{name}/{rank}", "")
-    return name
-
+from segkit.errors import ConfigError, SegkitError, TrainingError
 
 T = TypeVar("T")
-PATIENCE = timedelta(hours=2)  # for the first process, which downloads, reads labels or draws while the others wait
-CPU = torch.device("cpu")
-_LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "TCPStore")  # they have no class of their own for it
-_NUMBERS = {"WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0, "MASTER_PORT": 1}  # the least that is allowed
+TIMEOUT = timedelta(hours=2)  # the main process may download data or scan it while the others wait
+_CONNECTION = ("gloo", "NCCL", "Connection closed", "Connection reset", "TCPStore")  # such errors have no class
+_LEAST = {"WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0, "MASTER_PORT": 1}  # environment variable: least allowed value
 
 
-class Elsewhere(SegkitError):
-    """The first process cannot go on, and has said why: the others leave with its status, in silence."""
+class MainProcessFailed(SegkitError):
+    """The main process failed and has printed why; the others exit with its status and print nothing."""
 
     def __init__(self, status: int) -> None:
-        super().__init__("the first process has said why")
+        super().__init__("the main process failed")
         self.exit_status = status
 
 
 @dataclass(frozen=True)
-class World:
+class DistributedContext:
     """The processes of a run.
 
     Attributes:
         rank: of this process, from 0.
-        size: how many there are.
+        size: the number of processes.
     """
 
     rank: int = 0
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
-    def on_first(self, function: Callable[[], T]) -> T:
-        """What the function returns in the first process, which alone calls it; it also ends a wait for that.
+    def broadcast_from_main(self, function: Callable[[], T]) -> T:
+        """Call the function in the main process only, and return its result in all of them.
 
         Raises:
-            Exception: the function's, in the first process.
-            Elsewhere: in the others then.
+            Exception: the function's, in the main process.
+            MainProcessFailed: in the others then.
         """
         if self.size == 1:
             return function()
-        if self.first:
+        answer: list[Any] = [None, None]
+        if self.is_main_process:
             try:
-                answer: list[Any] = [function(), None]
+                answer[0] = function()
             except Exception as error:
-                self._tell([None, getattr(error, "exit_status", 1)])
+                dist.broadcast_object_list([None, getattr(error, "exit_status", 1)], 0, device=torch.device("cpu"))
                 raise
-            self._tell(answer)
-        else:
-            answer = [None, None]
-            self._tell(answer)
-            if answer[1] is not None:
-                raise Elsewhere(answer[1])
+        dist.broadcast_object_list(answer, 0, device=torch.device("cpu"))
+        if answer[1] is not None:
+            raise MainProcessFailed(answer[1])
         result: T = answer[0]
         return result
 
-    def first_before_others(self, function: Callable[[], T]) -> T:
-        """What the function returns in each process; the first one is done, or has failed, before the others begin."""
+    def main_process_first(self, function: Callable[[], T]) -> T:
+        """Call the function in every process, in the others once the main process is done."""
         if self.size == 1:
             return function()
         own: list[T] = []
-        self.on_first(lambda: own.append(function()))
+        self.broadcast_from_main(lambda: own.append(function()))
         return own[0] if own else function()
 
     def gather(self, value: T) -> list[T]:
         """The values of all processes, in the order of their ranks."""
-        if self.size == 1:
-            return [value]
-        values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
         return values
 
-    def total(self, values: Tensor) -> Tensor:
-        """The sum over all processes, in place; the device is not waited for."""
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place, without waiting for the device."""
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
-    def agreement(self, wishes: list[bool]) -> Callable[[], list[bool]]:
-        """Ask, without waiting, which of the wishes any process has; the answer is the same in all."""
+    def any_process(self, flags: list[bool]) -> Callable[[], list[bool]]:
+        """Begin to ask which flags are set in any process; the returned function gives the answer, equal in all."""
         if self.size == 1:
-            return lambda: wishes
-        flags = torch.tensor(wishes, dtype=torch.int32)
-        work = dist.all_reduce(flags, dist.ReduceOp.MAX, async_op=True)
+            return lambda: flags
+        values = torch.tensor(flags, dtype=torch.int32)
+        work = dist.all_reduce(values, dist.ReduceOp.MAX, async_op=True)
 
         def answer() -> list[bool]:
             work.wait()
-            return [bool(flag) for flag in flags.tolist()]
+            return [bool(value) for value in values.tolist()]
 
         return answer
 
     @torch.no_grad()
-    def same_buffers(self, model: nn.Module) -> None:
-        """Give all processes the first one's buffers: a layer that is not synchronised counts its own part alone."""
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Give all processes the main process's buffers: batch normalisation may count each process's images alone."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
-    def _tell(self, values: list[Any]) -> None:
-        dist.broadcast_object_list(values, 0, device=CPU)
-
 
 @contextmanager
-def joined(device: str) -> Iterator[World]:
-    """The world of this process: that of torchrun, which is joined and left, that of the caller, or one of its own.
+def distributed_context(device: str) -> Iterator[DistributedContext]:
+    """Join the processes that torchrun started and leave them at the end; a process without torchrun is alone.
+
+    Where the caller has called ``torch.distributed.init_process_group`` already, that group is used and left open.
 
     Args:
         device: as ``train.device``.
 
     Raises:
-        ConfigError: what torchrun, or whoever started this process, has set cannot be.
-        TrainingError: the others could not be reached, or one of them ended.
+        ConfigError: an environment variable of torchrun is missing or wrong.
+        TrainingError: another process ended or cannot be reached.
     """
-    if dist.is_available() and dist.is_initialized():  # by the caller, who leaves it too
-        yield World(dist.get_rank(), dist.get_world_size())
+    if dist.is_available() and dist.is_initialized():
+        yield DistributedContext(dist.get_rank(), dist.get_world_size())
         return
-    if "MASTER_ADDR" not in os.environ or "RANK" not in os.environ or _numbers()["WORLD_SIZE"] == 1:
-        yield World()
+    if "MASTER_ADDR" not in os.environ or "RANK" not in os.environ or _processes() == 1:
+        yield DistributedContext()
         return
     chosen = pick_device(device, together=True)
     try:
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
-        store, rank, size = meet(PATIENCE)
+        store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+        store = PrefixStore(_attempt(store, rank, size), store)
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-        yield World(rank, size)
-        # Not after an error: it may wait for a process that is no more.
-        dist.barrier()
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+        yield DistributedContext(rank, size)
+        dist.barrier()  # not after an error: it could wait for a process that has ended
     except RuntimeError as error:
         if "EADDRINUSE" in str(error):
             port = os.environ.get("MASTER_PORT")
             raise TrainingError(f"MASTER_PORT={port} is in use; give torchrun another --master-port") from error
-        if not is_lost(error):
+        if not is_connection_error(error):
             raise
         closed = re.search(r"Connection (closed|reset) by peer( \[[^]]*\])?", str(error))
         reason = closed.group() if closed else (str(error).splitlines() or [""])[0]
         raise TrainingError(f"another process of the run ended or cannot be reached: {reason}") from error
-    # The threads of gloo end with the last object that holds the group, DistributedDataParallel among them, which only
-    # the collector frees; one that is still at work when Python ends aborts the process.
+    # gloo's threads end with the last object that holds the group, such as DistributedDataParallel, which only the
+    # garbage collector frees; a thread that still works when Python exits aborts the process
     gc.collect()
     dist.destroy_process_group()
     gc.collect()
 
 
-def is_lost(error: Exception) -> bool:
-    """Whether it says that another process has ended or cannot be reached."""
-    return isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST)
+def _attempt(store: Store, rank: int, size: int) -> str:
+    """Agree on a name for this start of the processes, under which they store their addresses.
+
+    torchrun keeps its store over restarts, with the addresses of processes that have ended. Its restart count cannot be
+    the name: it may differ between machines. The main process answers every question, those of an earlier start too,
+    until all others have confirmed its name.
+    """
+    name, question, missing = uuid4().hex, uuid4().hex, set(range(1, size))
+    if rank > 0:
+        store.set(f"question {rank}", question)
+        name = store.get(question).decode()  # waits
+        store.set(f"{name} {rank}", "")
+        return name
+    end = time.monotonic() + TIMEOUT.total_seconds()
+    while missing:
+        for other in missing:
+            if store.check([f"question {other}"]):
+                store.set(store.get(f"question {other}").decode(), name)
+        missing = {other for other in missing if not store.check([f"{name} {other}"])}
+        if time.monotonic() > end:
+            raise TrainingError(f"of {size} processes, {sorted(missing)} did not start within {TIMEOUT}")
+        time.sleep(0.02)
+    return name
 
 
-def _numbers() -> dict[str, int]:
-    """What torchrun has told this process of itself.
+def is_connection_error(error: Exception) -> bool:
+    """Whether the error says that another process has ended or cannot be reached."""
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in _CONNECTION)
+
+
+def _processes() -> int:
+    """The number of processes that torchrun has started, by its environment variables.
 
     Raises:
-        ConfigError: a variable is missing or holds no number that can be.
+        ConfigError: one of them is missing or not allowed.
     """
     found = {}
-    for name, least in _NUMBERS.items():
+    for name, least in _LEAST.items():
         text = os.environ.get(name, "0" if name == "LOCAL_RANK" else "")
         if not text.isdecimal() or int(text) < least:
             raise ConfigError(
@@ -241,20 +214,20 @@ def _numbers() -> dict[str, int]:
         found[name] = int(text)
     if found["RANK"] >= found["WORLD_SIZE"]:
         raise ConfigError(f"RANK={found['RANK']} with WORLD_SIZE={found['WORLD_SIZE']}: ranks count from 0")
-    return found
+    return found["WORLD_SIZE"]
 
 
 def launcher() -> dict[str, str]:
-    """Who started this process, the same when it is started anew after a failure; empty without torchrun."""
+    """The launch that started this process, the same after a restart; empty without torchrun."""
     run = os.environ.get("TORCHELASTIC_RUN_ID", "")
     return {"run": run, "agent": f"{platform.node()} {os.getppid()}"} if run else {}
 
 
 def same_launch(before: Any, given_up: bool) -> bool:
-    """Whether what was begun by ``before`` is to go on here, as it is the same launch that starts its processes anew.
+    """Whether a run begun by the launch ``before`` continues here, because torchrun or a scheduler restarted it.
 
-    The same agent is. So is another one of a run whose id was given to torchrun (--rdzv-id), as of a job that its
-    scheduler starts again; but not where that run is given up: finished, or to be overwritten.
+    It does with the same agent. It also does with another agent of the same --rdzv-id, unless the run is given up:
+    finished, or to be overwritten.
     """
     now = launcher()
     if not now or not isinstance(before, dict):
@@ -262,71 +235,72 @@ def same_launch(before: Any, given_up: bool) -> bool:
     return before == now or (not given_up and now["run"] != "none" and before.get("run") == now["run"])
 
 
-class Part(NamedTuple):
-    """A part of a batch, as ``train.accumulate`` makes them.
+class MicroBatch(NamedTuple):
+    """One of the parts in which ``train.accumulate`` processes a batch.
 
     Attributes:
-        target: int64 ``[B,H,W]``, of all parts of this process.
-        share: of the batch's labelled pixels in this part, over all processes; what its loss is multiplied with.
+        target: int64 ``[B,H,W]`` of all micro-batches of this process.
+        share: this micro-batch's share of the batch's labelled pixels, over all processes; its loss's factor.
     """
 
     target: Tensor
     share: Tensor
 
 
-_sharing: ContextVar[World | None] = ContextVar("sharing", default=None)
-_part: ContextVar[Part | None] = ContextVar("part", default=None)
+_sharing: ContextVar[DistributedContext | None] = ContextVar("sharing", default=None)
+_micro_batch: ContextVar[MicroBatch | None] = ContextVar("micro_batch", default=None)
 
 
 @contextmanager
-def one_batch(world: World, part: Part | None = None) -> Iterator[None]:
-    """In this block :func:`global_sum` and :func:`global_rows` reach over all processes, which share a batch.
+def global_batch(distributed: DistributedContext, micro_batch: MicroBatch | None = None) -> Iterator[None]:
+    """A block in which all processes share a batch: :func:`global_sum` and :func:`global_rows` reach over all of them.
 
     Args:
-        world: the processes.
-        part: what :func:`current_part` answers in this block.
+        distributed: the processes.
+        micro_batch: what :func:`current_micro_batch` returns in the block.
     """
-    tokens = _sharing.set(world if world.size > 1 else None), _part.set(part)
+    tokens = _sharing.set(distributed if distributed.size > 1 else None), _micro_batch.set(micro_batch)
     try:
         yield
     finally:
         _sharing.reset(tokens[0])
-        _part.reset(tokens[1])
+        _micro_batch.reset(tokens[1])
 
 
-def current_part() -> Part | None:
-    """The part of a batch that a loss is asked for; None where it is the whole one, or a compiler looks on."""
-    return None if torch.compiler.is_compiling() else _part.get()
+def current_micro_batch() -> MicroBatch | None:
+    """The micro-batch that a loss is computed for; None for a whole batch, and while torch.compile traces."""
+    return None if torch.compiler.is_compiling() else _micro_batch.get()
 
 
 def global_sum(values: Tensor) -> Tensor:
-    """The sum of ``values`` over the parts of a batch that several processes share; the values themselves elsewhere.
+    """The sum of ``values`` over all processes that share a batch; the values themselves in a single process.
 
-    A loss that sends all its sums through it is that of the whole batch, and so is its gradient: each process is
-    given that of its own part times the number of processes, of which DistributedDataParallel takes the mean.
+    A loss that passes all its sums through this function is that of the whole batch, and so is its gradient: each
+    process gets the gradient of its own images times the number of processes, and DistributedDataParallel averages
+    them. In evaluation every process computes the loss of its own batches.
     """
-    if torch.compiler.is_compiling() or (world := _sharing.get()) is None:
+    if torch.compiler.is_compiling() or (distributed := _sharing.get()) is None:
         return values
-    total: Tensor = _Sum.apply(values, world)
+    total: Tensor = _Sum.apply(values, distributed)
     return total
 
 
 def global_rows(rows: Tensor) -> Tensor:
-    """The rows ``[N,...]`` of all parts of a batch, one below the other; for a loss that sorts the pixels of a batch.
+    """The rows ``[N,...]`` of all processes, concatenated; for a loss that sorts the pixels of a batch.
 
-    The gradient is as with :func:`global_sum`. All processes hold all rows then.
+    The gradient is as with :func:`global_sum`. Every process then holds the rows of all.
     """
-    if torch.compiler.is_compiling() or (world := _sharing.get()) is None:
+    if torch.compiler.is_compiling() or (distributed := _sharing.get()) is None:
         return rows
-    every: Tensor = _Rows.apply(rows, world)
+    every: Tensor = _Rows.apply(rows, distributed)
     return every
 
 
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, values: Tensor, world: World) -> Tensor:
-        context.size = world.size
-        return world.total(values.clone(memory_format=torch.contiguous_format))
+    def forward(context: Any, values: Tensor, distributed: DistributedContext) -> Tensor:
+        context.size = distributed.size
+        return distributed.sum(values.clone(memory_format=torch.contiguous_format))
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -335,13 +309,14 @@ class _Sum(torch.autograd.Function):
 
 class _Rows(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, rows: Tensor, world: World) -> Tensor:
-        lengths = torch.tensor(world.gather(len(rows)))
-        context.size, context.start, context.length = world.size, int(lengths[: world.rank].sum()), len(rows)
+    def forward(context: Any, rows: Tensor, distributed: DistributedContext) -> Tensor:
+        lengths = torch.tensor(distributed.gather(len(rows)))
+        start = int(lengths[: distributed.rank].sum())
+        context.size, context.mine = distributed.size, slice(start, start + len(rows))
         every = rows.new_zeros(int(lengths.sum()), *rows.shape[1:])
-        every[context.start : context.start + context.length] = rows
-        return world.total(every)  # zeros elsewhere: parts may differ in length
+        every[context.mine] = rows
+        return distributed.sum(every)  # zeros elsewhere: processes may have different numbers of rows
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient[context.start : context.start + context.length] * context.size, None
+        return gradient[context.mine] * context.size, None

@@ -23,9 +23,9 @@ from segkit.data.resize import Resize
 from segkit.data.sample import Dataset
 from segkit.data.samples import Samples
 from segkit.data.source import Source, scored_batches
-from segkit.engine.criterion import Objective
+from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
-from segkit.engine.distributed import World
+from segkit.engine.distributed import DistributedContext
 from segkit.engine.precision import Precision
 from segkit.errors import ConfigError, NotFiniteError, first_few
 from segkit.inference.sliding_window import Inferer
@@ -43,7 +43,7 @@ class Watcher(Protocol):
     def update(self, logits: Tensor, target: Tensor, names: Sequence[str]) -> None:
         """Take in a batch: logits ``[B,C,H,W]``, target ``[B,H,W]``, and what its images are called."""
 
-    def merge(self, world: World) -> None:
+    def merge(self, distributed: DistributedContext) -> None:
         """Take in what the other processes have seen."""
 
 
@@ -59,7 +59,7 @@ def evaluate(
     dataset: Dataset,
     *,
     precision: Precision,
-    objective: Objective | None = None,
+    criterion: Criterion | None = None,
     metrics: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     resize: Resize = None,
@@ -69,7 +69,7 @@ def evaluate(
     source: Source | None = None,
     description: str = "",
     watchers: Sequence[Watcher] = (),
-    world: World | None = None,
+    distributed: DistributedContext | None = None,
 ) -> dict[str, Any]:
     """The scores of a model on a split.
 
@@ -77,7 +77,7 @@ def evaluate(
         model: put into eval mode for the time, and back.
         dataset: the split.
         precision: of the forward pass; scores are computed in float32 and integers.
-        objective: its value is the mean over the batches by their labelled pixels, as ``loss``, so that a mean over
+        criterion: its value is the mean over the batches by their labelled pixels, as ``loss``, so that a mean over
             pixels is that of the split however it is batched; each term is in ``losses``.
         metrics: by name; those that read the confusion matrix share one.
         batch_size: images of one size that are computed together.
@@ -88,8 +88,8 @@ def evaluate(
         source: where the samples come from; left out: they are read from the dataset.
         description: of the progress bar; none is shown without it.
         watchers: are shown every batch.
-        world: processes that share the batches, each of which is seen by one of them. With a metric that cannot be
-            merged all of them see every batch.
+        distributed: processes that share the batches, each of which is seen by one of them. With a metric that cannot
+            be merged all of them see every batch.
 
     Returns:
         ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, other metrics, ``loss``, ``losses``, ``class_iou`` by class,
@@ -104,8 +104,8 @@ def evaluate(
     confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
     metrics = {name: metric.to(device) if hasattr(metric, "to") else metric for name, metric in (metrics or {}).items()}
     updated = scores.share_confusion(metrics.values(), confusion)  # the matrix once, whoever reads it
-    world = world or World()
-    sharing = world if all(can_merge(metric) for metric in updated) else World()
+    distributed = distributed or DistributedContext()
+    sharing = distributed if all(can_merge(metric) for metric in updated) else DistributedContext()
     order = EvaluationOrder(len(dataset), batch_size, rank=sharing.rank, size=sharing.size)
     loader: Any = scored_batches(source or Samples(dataset, resize), order, workers, device)
     for metric in updated:
@@ -125,7 +125,7 @@ def evaluate(
             description,
             len(loader),
             leave=False,
-            disable=None if description and world.first else True,
+            disable=None if description and distributed.is_main_process else True,
         )
         for number, batches in zip(order.mine, shown, strict=True):
             for batch in batches:
@@ -137,8 +137,8 @@ def evaluate(
                     metric.update(logits, target)
                 for watcher in watchers:
                     watcher.update(logits, target, batch.names)
-                if objective is not None:
-                    loss, terms = objective(logits, target)
+                if criterion is not None:
+                    loss, terms = criterion(logits, target)
                     pixels = (target != dataset.ignore_index).sum().view(1)
                     losses.append((number, torch.cat([pixels.double(), loss.view(1), terms])))
     finally:
@@ -153,10 +153,10 @@ def evaluate(
     for watcher in watchers:
         watcher.merge(sharing)
     result = read_off(confusion, metrics, dataset.classes)
-    if objective is not None:
-        means = _mean_losses(losses, len(objective.names), sharing)
-        result["loss"], result["losses"] = means[0], dict(zip(objective.names, means[1:], strict=True))
-    return world.on_first(lambda: result)  # what follows from it is the same in all, to the last digit
+    if criterion is not None:
+        means = _mean_losses(losses, len(criterion.names), sharing)
+        result["loss"], result["losses"] = means[0], dict(zip(criterion.names, means[1:], strict=True))
+    return distributed.broadcast_from_main(lambda: result)  # what follows from it is the same in all, to the last digit
 
 
 def can_merge(metric: Any) -> bool:
@@ -167,31 +167,31 @@ def can_merge(metric: Any) -> bool:
     return hasattr(metric, "merge_state") and alone  # torchmetrics merges no others
 
 
-def merge(metric: Any, world: World) -> None:
+def merge(metric: Any, distributed: DistributedContext) -> None:
     """Make what all processes counted one; to rounding the same in each of them."""
     if hasattr(metric, "sync_on_compute"):
         metric.sync_on_compute = False  # else torchmetrics would add it all up once more
-    if world.size == 1:
+    if distributed.size == 1:
         return
     if isinstance(metric, ConfusionMatrix):
-        metric.counts = world.total(metric.counts.cpu())
+        metric.counts = distributed.sum(metric.counts.cpu())
         return
     device = getattr(metric, "device", None)
     if device is not None:
         metric.to("cpu")  # they travel as objects, which know nothing of another's card
     add = getattr(metric, "merge", None) or metric.merge_state
-    for rank, other in enumerate(world.gather(metric)):
-        if rank != world.rank:
+    for rank, other in enumerate(distributed.gather(metric)):
+        if rank != distributed.rank:
             add(other)
     if device is not None:
         metric.to(device)
 
 
-def _mean_losses(losses: Sequence[tuple[int, Tensor]], terms: int, world: World) -> list[float]:
+def _mean_losses(losses: Sequence[tuple[int, Tensor]], terms: int, distributed: DistributedContext) -> list[float]:
     """The mean of the loss and of its terms over all labelled pixels; summed in the order of the batches."""
     values = torch.stack([value for _, value in losses]).tolist() if losses else []  # the device is waited for once
     mine = [(number, row) for (number, _), row in zip(losses, values, strict=True)]
-    every = sorted((each for those in world.gather(mine) for each in those), key=lambda each: each[0])
+    every = sorted((each for those in distributed.gather(mine) for each in those), key=lambda each: each[0])
     counted = [row for _, row in every if row[0]]  # of a batch that is all void, torch's own losses are NaN
     pixels = max(1.0, sum(row[0] for row in counted))
     return [sum(row[0] * row[1 + term] for row in counted) / pixels for term in range(1 + terms)]
@@ -272,10 +272,10 @@ class Constant:
                 self.metrics[name] = metric = metric.to(target.device)
             metric.update(logits, target)
 
-    def merge(self, world: World) -> None:
+    def merge(self, distributed: DistributedContext) -> None:
         """Take in what the other processes have seen."""
         for metric in self.metrics.values():
-            merge(metric, world)
+            merge(metric, distributed)
 
     def compute(self) -> dict[str, Any]:
         """Their floors by name."""
@@ -303,7 +303,7 @@ class ImageScore(NamedTuple):
     pixel_accuracy: float
 
 
-class Images:
+class ImageScores:
     """Watches an evaluation: a score for each image, and the confusion matrix of them all.
 
     The mean IoU of an image is over the classes in its target, after the image-wise mIoU of "Revisiting Evaluation
@@ -338,13 +338,13 @@ class Images:
                 ImageScore(name, scores.score("mean_iou", matrix), scores.score("pixel_accuracy", matrix))
             )
 
-    def merge(self, world: World) -> None:
+    def merge(self, distributed: DistributedContext) -> None:
         """Take in what the other processes have seen."""
-        self.confusion = world.total(self.confusion)
+        self.confusion = distributed.sum(self.confusion)
         places: dict[str, deque[int]] = defaultdict(deque)
         for number, name in enumerate(self.names):
             places[name].append(number)  # somebody's images may share a name
-        every = [score for those in world.gather(self.scored) for score in those]
+        every = [score for those in distributed.gather(self.scored) for score in those]
         beyond = len(self.names)  # a name that the scan did not meet: scored, and not drawn
         placed = sorted(
             (places[score.name].popleft() if places[score.name] else beyond, number)

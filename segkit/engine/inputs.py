@@ -15,7 +15,7 @@ from torch import nn
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan
-from segkit.engine.criterion import Objective
+from segkit.engine.criterion import Criterion
 from segkit.engine.evaluate import ALWAYS
 from segkit.engine.optim import encoder_of
 from segkit.engine.precision import peak_memory
@@ -29,7 +29,7 @@ class Job:
 
     Attributes:
         model: ``[B,3,H,W] -> [B,C,H,W]``.
-        objective: what is minimised.
+        criterion: what is minimised.
         splits: datasets by name; ``train`` and ``val`` are needed, the best weights are scored on every one.
         folder: the run folder.
         scan: of ``splits``, where they were scanned already.
@@ -41,7 +41,7 @@ class Job:
     """
 
     model: nn.Module
-    objective: Objective
+    criterion: Criterion
     splits: Mapping[str, Dataset]
     folder: Path
     scan: Scan | None = None

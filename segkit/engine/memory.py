@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan
-from segkit.engine.distributed import World
+from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import Job
 from segkit.engine.precision import Precision, free_memory
 from segkit.errors import ConfigError
@@ -30,7 +30,7 @@ _STATES = {"adamw": 2, "muon": 2, "sgd": 1}  # numbers that an optimizer keeps f
 _GIB = 1 << 30
 
 
-def refuse_too_much(job: Job, scan: Scan, precision: Precision, world: World) -> None:
+def check_memory(job: Job, scan: Scan, precision: Precision, distributed: DistributedContext) -> None:
     """Refuse a run that needs more than is free; where that cannot be worked out, go on.
 
     Raises:
@@ -39,7 +39,7 @@ def refuse_too_much(job: Job, scan: Scan, precision: Precision, world: World) ->
     free = free_memory()
     train, here = job.train, int(os.environ.get("LOCAL_WORLD_SIZE", "1") or 1)
     height, width = _crop(job, scan)
-    images = -(-train.batch_size // train.accumulate) / world.size * here  # of a part, on this machine
+    images = -(-train.batch_size // train.accumulate) / distributed.size * here  # of a part, on this machine
     shown = max(_shown(scan, split, job) for split in scan.splits) * here
     if free is None or precision.device.type != "cpu" or _A_PIXEL * max(images * height * width, shown) < free:
         return
@@ -116,7 +116,7 @@ def _kept(job: Job, precision: Precision, classes: int, side: int) -> list[int]:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         with precision.autocast():
             logits = check_logits(job.model(images), images)
-        job.objective(logits, target)
+        job.criterion(logits, target)
     return [tensor.untyped_storage().nbytes() for tensor in found.values()]
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from segkit.engine.muon import Muon, hidden_weights
 from segkit.errors import ConfigError
@@ -134,39 +133,29 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group.get("factor", 1.0)
 
 
-class MovingAverage:
-    """``average = d x average + (1 - d) x weights`` after each step, of weights and floating-point buffers.
+class WeightAverage:
+    """The exponential moving average (EMA) of the weights, which is evaluated and saved in place of the last weights.
 
-    ``d = min(decay, (1 + n) / (10 + n))`` at update n, so that a short run is not held back by its random start
-    (as TensorFlow's ExponentialMovingAverage; Polyak & Juditsky, SIAM J. Control Optim. 1992). torch's own
-    AveragedModel has no such start and reads its counter from the device at every step.
+    ``average = d x average + (1 - d) x weights`` after step n, with ``d = min(decay, (1 + n) / (10 + n))`` so that a
+    short run is not held back by its random start (as TensorFlow's ExponentialMovingAverage; Polyak & Juditsky, SIAM J.
+    Control Optim. 1992). timm's ModelEmaV3 is the same, but averages weights that two layers share twice.
+
+    Args:
+        model: in training.
+        decay: d's largest value.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.updates = 0
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Take one step's weights in."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        self.updates += 1
-        states = zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
-        pairs = list({average.data_ptr(): (average, value) for average, value in states}.values())  # shared ones once
-        floating = [pair for pair in pairs if pair[0].is_floating_point()]
-        get_ema_multi_avg_fn(decay)(  # type: ignore[no-untyped-call]
-            tuple(a for a, _ in floating), tuple(b for _, b in floating), 0
-        )
-        for average, value in pairs:
+    def update(self, model: nn.Module, step: int) -> None:
+        """Add the weights and floating-point buffers of step ``step`` (from 0); copy other buffers."""
+        old, new = ([*each.parameters(), *each.buffers()] for each in (self.model, model))
+        pairs = [pair for pair in zip(old, new, strict=True) if pair[0].is_floating_point()]
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_([average for average, _ in pairs], [value for _, value in pairs], 1 - decay)
+        for average, value in zip(old, new, strict=True):
             if not average.is_floating_point():  # BatchNorm's counters
                 average.copy_(value)
-
-    def state_dict(self) -> dict[str, object]:
-        """The average and how many steps are in it."""
-        return {"model": self.model.state_dict(), "updates": self.updates}
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Restore what :meth:`state_dict` gave."""
-        self.model.load_state_dict(cast(dict[str, torch.Tensor], state["model"]))
-        self.updates = cast(int, state["updates"])

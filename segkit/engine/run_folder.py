@@ -22,7 +22,7 @@ from segkit.settings import RENAMED
 
 if TYPE_CHECKING:
     from segkit.data.scan import Scan
-    from segkit.engine.evaluate import Images
+    from segkit.engine.evaluate import ImageScores
     from segkit.engine.inputs import Job
     from segkit.engine.precision import Precision
 
@@ -408,7 +408,7 @@ def contents(scan: Scan) -> dict[str, Any]:
     return found
 
 
-def write_result(result: Result, images: Mapping[str, Images]) -> None:
+def write_result(result: Result, images: Mapping[str, ImageScores]) -> None:
     """Write ``details.json``, a confusion matrix and a score for each image of every split, and ``result.json``."""
     details = {split: found.as_json() for split, found in images.items()}
     write_json(result.folder / "details.json", {"splits": details}, indent=None)

@@ -26,13 +26,13 @@ from segkit.engine import checkpoint, run_folder
 from segkit.engine import history as collapse
 from segkit.engine.checkpoint import Store, load_checked, samples_of
 from segkit.engine.console import Console, conclusion, epoch_heading, epoch_line, introduction, what_next
-from segkit.engine.data_source import Feed, open_feed
-from segkit.engine.distributed import World, joined
-from segkit.engine.evaluate import Images, floor
+from segkit.engine.data_source import DataSource, open_data_source
+from segkit.engine.distributed import DistributedContext, distributed_context
+from segkit.engine.evaluate import ImageScores, floor
 from segkit.engine.history import History
 from segkit.engine.inputs import Job as Job
 from segkit.engine.inputs import check, explained, less_is_better
-from segkit.engine.memory import refuse_too_much
+from segkit.engine.memory import check_memory
 from segkit.engine.precision import (
     DTYPES,
     Precision,
@@ -48,7 +48,7 @@ from segkit.engine.remedies import slower, too_fast
 from segkit.engine.run_folder import Result as Result
 from segkit.engine.run_folder import check_folder, clear, locked, read_json, write_lines
 from segkit.engine.scorer import Scorer
-from segkit.engine.step import FROM_THE_START, Loop
+from segkit.engine.step import NO_STEP_WORKED, TrainingLoop
 from segkit.errors import NotFiniteError, TrainingError, WriteError
 from segkit.signals import Interrupted, StopSignals
 
@@ -105,7 +105,7 @@ def train_and_evaluate(
     resume: bool = False,
     overwrite: bool = False,
     notify: Notify | None = None,
-    world: World | None = None,
+    distributed: DistributedContext | None = None,
     stop: StopSignals | None = None,
     quiet: bool = False,
 ) -> Result:
@@ -116,7 +116,7 @@ def train_and_evaluate(
         resume: go on with the run in the job's folder.
         overwrite: replace it.
         notify: is told the events.
-        world: the processes that train together, where they have met already.
+        distributed: the processes that train together, where they have met already.
         stop: the signals that end the run, where somebody catches them already.
         quiet: print warnings and what the run came to, and nothing of how it goes.
 
@@ -129,36 +129,36 @@ def train_and_evaluate(
     with ExitStack() as stack:
         if stop is None:
             stop = stack.enter_context(StopSignals())
-        if world is None:
-            world = stack.enter_context(joined(job.train.device))
+        if distributed is None:
+            distributed = stack.enter_context(distributed_context(job.train.device))
         # a link is followed once: what changes it later changes nothing
         job = replace(job, folder=job.folder.resolve())
-        world.on_first(lambda: check_folder(job.folder, resume=resume, overwrite=overwrite))
+        distributed.broadcast_from_main(lambda: check_folder(job.folder, resume=resume, overwrite=overwrite))
         check(job)
         device = pick_device(job.train.device)
         resolve(job.train.precision, device)  # refused before the data is read
         reset_peak_memory(device)
-        scan = job.scan or world.first_before_others(
-            lambda: scan_splits(job.splits, job.data, checks=job.checks, progress=world.first)
+        scan = job.scan or distributed.main_process_first(
+            lambda: scan_splits(job.splits, job.data, checks=job.checks, progress=distributed.is_main_process)
         )
         scan = scan.with_augment(job.augment, job.data.resize)
         scan.refuse_errors()
-        console = Console(world.first, quiet)
+        console = Console(distributed.is_main_process, quiet)
         for issue in scan.warnings:
             console.warn(str(issue))
-        precision = world.on_first(lambda: _precision(job, resume, console))
+        precision = distributed.broadcast_from_main(lambda: _precision(job, resume, console))
         precision = replace(precision, device=pick_device(job.train.device))
-        job = replace(job, normalisation=world.on_first(lambda: _normalisation(job, scan, resume)))
+        job = replace(job, normalisation=distributed.broadcast_from_main(lambda: _normalisation(job, scan, resume)))
         floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
         use_cores()
-        world.on_first(lambda: refuse_too_much(job, scan, precision, world))
+        distributed.broadcast_from_main(lambda: check_memory(job, scan, precision, distributed))
         begun: list[Trainer] = []
         with explained(job, precision.device, lambda: begun[0].keep() if begun else "no step was taken"):
-            feed = open_feed(job, scan, precision.device, world)
+            data_source = open_data_source(job, scan, precision.device, distributed)
             seed_everything(job.train.seed, job.train.deterministic)
-            world.on_first(lambda: stack.enter_context(locked(job.folder)) or ())
-            told = undisturbed(notify) if notify and world.first else _nobody
-            begun.append(Trainer(job, scan, feed, floors, precision, told, world, stop, console))
+            distributed.broadcast_from_main(lambda: stack.enter_context(locked(job.folder)) or ())
+            told = undisturbed(notify) if notify and distributed.is_main_process else _nobody
+            begun.append(Trainer(job, scan, data_source, floors, precision, told, distributed, stop, console))
             stack.callback(shut_down, begun[0].batches)
             return begun[0].run(resume)
 
@@ -170,36 +170,36 @@ class Trainer:
         self,
         job: Job,
         scan: Scan,
-        feed: Feed,
+        data_source: DataSource,
         floors: dict[str, dict[str, Any]],
         precision: Precision,
         notify: Notify,
-        world: World,
+        distributed: DistributedContext,
         stop: StopSignals,
         console: Console,
     ) -> None:
         self.job, self.scan, self.floors, self.precision, self.notify = job, scan, floors, precision, notify
-        self.world, self.stop, self.console = world, stop, console
+        self.distributed, self.stop, self.console = distributed, stop, console
         self.splits, self.config = scan.splits, job.record.get("config", {})
         self.kinds = {issue.kind for issue in scan.warnings}
-        self.feed = feed
-        self.batches, self.order = feed.training(job, scan, world)
+        self.data_source = data_source
+        self.batches, self.order = data_source.training(job, scan, distributed)
         planned = job.train.epochs * len(self.order)
         self.steps = min(planned, job.train.max_steps or planned)
         self.epochs = -(-self.steps // len(self.order))
-        self.loop = Loop(
+        self.loop = TrainingLoop(
             job.model,
-            job.objective,
+            job.criterion,
             job.train,
             precision,
             self.steps,
             normalisation=job.normalisation,
-            world=world,
+            distributed=distributed,
             stop=stop,
             ignore_index=self.splits["train"].ignore_index,
             classes=len(self.splits["train"].classes),
         )
-        self.scorer = Scorer(job, self.splits, floors, precision, feed, world)
+        self.scorer = Scorer(job, self.splits, floors, precision, data_source, distributed)
         self.history = History(job.train, self.epochs, less_is_better(job))
         self.store = Store(job.folder, self.loop, self.history, samples_of(scan), console)
         self.stopped_early, self.finished = "", False
@@ -230,7 +230,7 @@ class Trainer:
                 self._epoch(epoch)
             result = self._finish()
             self.notify("segkit_run_ended", run=self.info, result=result)
-            if self.world.first:  # a report is there when the observers were told
+            if self.distributed.is_main_process:  # a report is there when the observers were told
                 self.console.say(what_next(self.job.folder, self.config))
         except Interrupted as interruption:
             interruption.kept = self.keep()
@@ -240,7 +240,7 @@ class Trainer:
         return result
 
     def _begin(self, resume: bool) -> None:
-        if not self.world.first:
+        if not self.distributed.is_main_process:
             return
         if not resume:
             clear(self.job.folder)
@@ -253,26 +253,26 @@ class Trainer:
     def _introduce(self) -> None:
         sizes = {name: len(data) for name, data in self.splits.items()}
         steps = f"{self.steps} steps, {len(self.order)} an epoch"
-        if self.world.size > 1:
-            steps += f", in {self.world.size} processes"
+        if self.distributed.size > 1:
+            steps += f", in {self.distributed.size} processes"
         floor, classes = self.floors["val"], len(self.info.classes)
         self.console.say(introduction(self.job.model, self.precision, sizes, floor, classes, steps))
-        if self.feed.told:
-            self.console.say(self.feed.told)
+        if self.data_source.told:
+            self.console.say(self.data_source.told)
 
     def _epoch(self, epoch: int) -> None:
         self._check_stop()
-        self.order.epoch, self.order.start = epoch, self.loop.position.steps
+        self.order.epoch, self.order.start = epoch, self.loop.progress.steps
         trained = self.loop.run_epoch(
             self.batches,
             len(self.order),
             self.order.images,
             f"epoch {epoch}/{self.epochs}",
             self._between,
-            self._wishes,
+            self._flags,
         )
-        self.world.same_buffers(self.loop.evaluated)
-        if self.world.first and self.store.due(self._validated_in):  # the next one is behind the scores
+        self.distributed.broadcast_buffers(self.loop.evaluated)
+        if self.distributed.is_main_process and self.store.due(self._validated_in):  # the next one is behind the scores
             with self.stop.held():
                 self.store.save()
         began = time.monotonic()
@@ -290,7 +290,7 @@ class Trainer:
             if warning:
                 line["collapsed"] = True
             self.loop.end_epoch()
-            if self.world.first:
+            if self.distributed.is_main_process:
                 self.store.save()
             if (epoch - self.info.first_epoch) % HEADING_EVERY == 0:
                 self.console.say(epoch_heading(self.epochs))
@@ -307,21 +307,21 @@ class Trainer:
         classes = {"class_iou": dict.fromkeys(self.info.classes)}
         if why := too_fast(self.config, [*self.history.lines, {"train": trained, "val": classes}]):
             return f"training diverged ({why}): {slower(self.config)}"
-        return "look at the images of val" if math.isfinite(trained["loss"]) else FROM_THE_START
+        return "look at the images of val" if math.isfinite(trained["loss"]) else NO_STEP_WORKED
 
-    def _wishes(self) -> list[bool]:
+    def _flags(self) -> list[bool]:
         """To stop, and to save: what this process would do after this step."""
-        return [bool(self.stop.received), self.world.first and self.store.due()]
+        return [bool(self.stop.received), self.distributed.is_main_process and self.store.due()]
 
     def _between(self, agreed: list[bool]) -> None:
         stop, save = agreed
         if stop or save:
-            self.world.on_first(self.store.save)
+            self.distributed.broadcast_from_main(self.store.save)
         if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
             self.stop.end(signal.SIGTERM)
 
     def _check_stop(self) -> None:
-        if self.world.size == 1:  # several agree on it, in a step
+        if self.distributed.size == 1:  # several agree on it, in a step
             self.stop.check()
 
     def _draw(self, draw: Callable[[], None]) -> None:
@@ -335,13 +335,13 @@ class Trainer:
         self.stop.no_more_children()
         if self.finished:
             return f"the run was complete, and is in {self.job.folder}"
-        if not (self.world.first and self.store.save()):
+        if not (self.distributed.is_main_process and self.store.save()):
             return f"{self.job.folder} holds what was saved before; resume=True goes on from there"
         return f"saved in {self.job.folder} after {self._place()}; resume=True goes on from there"
 
     def _place(self) -> str:
         """How far the run is: whole epochs, and steps of the next one."""
-        steps = self.loop.position.steps
+        steps = self.loop.progress.steps
         more = f" and {steps} of {len(self.order)} steps" if steps else ""
         return f"epoch {len(self.history)} of {self.epochs}{more}"
 
@@ -352,15 +352,15 @@ class Trainer:
                 self.console.warn(note)
             return state
 
-        state = self.world.on_first(load)
+        state = self.distributed.broadcast_from_main(load)
         self.store.restore(state)
-        if self.world.first and len(self.history) < self.epochs:
+        if self.distributed.is_main_process and len(self.history) < self.epochs:
             run_folder.forget_the_end(self.job.folder)
         self.console.say(f"resumed after {self._place()}")
-        if state["processes"] != self.world.size:
+        if state["processes"] != self.distributed.size:
             self.console.warn(
-                f"the run began in {state['processes']} processes and goes on in {self.world.size}: the same images "
-                "and steps, but sums are rounded in another order"
+                f"the run began in {state['processes']} processes and goes on in {self.distributed.size}: the same "
+                "images and steps, but sums are rounded in another order"
             )
 
     def _finish(self) -> Result:
@@ -368,16 +368,18 @@ class Trainer:
         self._check_stop()
         folder, model = self.job.folder, self.loop.evaluated
         if self.history.best_epoch:
-            checkpoint.load_weights(model, self.world.on_first(self.store.best_weights), str(folder / "best.pt"))
+            checkpoint.load_weights(
+                model, self.distributed.broadcast_from_main(self.store.best_weights), str(folder / "best.pt")
+            )
         else:  # best.pt was lost, and no epoch came after it: the weights of the last one
             self.history.best_epoch = len(self.history)
         best, epochs = self.history.best_epoch, len(self.history)
         # before the scores of all splits, which can take minutes
         self.console.result(f"\nbest epoch: {best} of {epochs}, by {self.job.train.best} on val; {folder}")
-        if self.world.first:
+        if self.distributed.is_main_process:
             checkpoint.write_model(model, folder)
         names = {name: [facts.name for facts in self.scan.statistics[name]] for name in self.splits}
-        images = {name: Images(names[name], len(self.info.classes)) for name in self.splits}
+        images = {name: ImageScores(names[name], len(self.info.classes)) for name in self.splits}
         splits = {name: self.scorer.scores(model, name, images[name]) for name in self.splits}
         last = list(splits)[-1]
         self._draw(lambda: self.scorer.draw(model, "best"))
@@ -396,7 +398,7 @@ class Trainer:
             precision=self.precision.name,
             device=device_name(self.precision.device),
         )
-        if self.world.first:
+        if self.distributed.is_main_process:
             run_folder.write_result(result, images)
         if model is not self.loop.model:  # an average: what the caller holds becomes the best weights all the same
             self.loop.model.load_state_dict(model.state_dict())

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segkit.data.sample import Sample
-from segkit.engine.criterion import Objective
+from segkit.engine.criterion import Criterion
 from segkit.engine.inputs import Job
 from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
 
@@ -77,7 +77,7 @@ def make_job(tmp_path: Path) -> Callable[..., Job]:
         chosen = {"epochs": 3, "batch_size": 4, "lr": 0.05, "precision": "fp32", "device": "cpu", **train}
         job = Job(
             model=TinyNet(),
-            objective=Objective([("cross_entropy", 1.0, cross_entropy)]),
+            criterion=Criterion([("cross_entropy", 1.0, cross_entropy)]),
             splits={"train": Halves(8), "val": Halves(4, 100), "test": Halves(4, 200)},
             folder=tmp_path / folder,
             train=TrainSettings.model_validate(chosen),

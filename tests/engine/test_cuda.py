@@ -13,11 +13,11 @@ import segkit
 from segkit.data.sample import Batch
 from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint
-from segkit.engine.data_source import open_feed
-from segkit.engine.distributed import World
+from segkit.engine.data_source import open_data_source
+from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import Job
 from segkit.engine.precision import resolve, seed_everything
-from segkit.engine.step import Loop
+from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import TrainingError
 from segkit.signals import Interrupted
@@ -28,7 +28,7 @@ MakeJob = Callable[..., Job]
 
 def a_batch(job: Job, device: torch.device) -> Batch:
     scan = scan_splits(job.splits)
-    batches, _ = open_feed(job, scan, device, World()).training(job, scan, World())
+    batches, _ = open_data_source(job, scan, device, DistributedContext()).training(job, scan, DistributedContext())
     return next(iter(batches)).to(device)
 
 
@@ -47,7 +47,7 @@ def test_a_step_waits_for_nothing(
 ) -> None:
     device = torch.device("cuda")
     job = make_job(optimizer=optimizer, precision="bf16", device="cuda", ema=0.9, clip_norm=1.0)
-    loop = Loop(job.model, job.objective, job.train, resolve("bf16", device), steps=10)
+    loop = TrainingLoop(job.model, job.criterion, job.train, resolve("bf16", device), steps=10)
     batch = a_batch(job, device)
     loop.train_step(batch)  # the first one sets things up
     with no_waiting():
@@ -110,10 +110,10 @@ def test_a_card_that_is_too_small_is_told_in_a_line(make_job: MakeJob, monkeypat
     train_and_evaluate(job)
     before = (job.folder / "last.pt").read_bytes()
 
-    def too_much(self: Loop, batch: object) -> None:
+    def too_much(self: TrainingLoop, batch: object) -> None:
         torch.empty(1 << 44, dtype=torch.uint8, device="cuda")
 
-    monkeypatch.setattr(Loop, "train_step", too_much)
+    monkeypatch.setattr(TrainingLoop, "train_step", too_much)
     with pytest.raises(TrainingError) as caught:
         train_and_evaluate(make_job("small", epochs=4, device="cuda", precision="fp32"), resume=True)
     message = str(caught.value)
@@ -131,15 +131,15 @@ def test_a_step_that_is_no_number_is_skipped_on_the_card(
     # without a look at it from the host
     device = torch.device("cuda")
     job = make_job(precision="bf16", device="cuda")
-    loop = Loop(job.model, job.objective, job.train, resolve("bf16", device), steps=10)
+    loop = TrainingLoop(job.model, job.criterion, job.train, resolve("bf16", device), steps=10)
     batch = a_batch(job, device)
     loop.train_step(batch)
     before = {key: value.clone() for key, value in loop.model.state_dict().items()}
-    loop.objective.scales = [float("nan")]
+    loop.criterion.scales = [float("nan")]
     with no_waiting():
         loop.train_step(batch)
     assert all(torch.equal(value, before[key]) for key, value in loop.model.state_dict().items())
-    assert loop.guard.check() == 1
+    assert loop.non_finite.check() == 1
 
 
 @pytest.mark.fault("F46")
@@ -159,14 +159,14 @@ def test_a_run_that_was_stopped_on_a_card_goes_on_as_if_it_had_not_been(
     try:
         whole = make_job("whole", **settings)
         train_and_evaluate(whole)
-        real = Loop.train_step
+        real = TrainingLoop.train_step
 
-        def stop(self: Loop, batch: Batch) -> torch.Tensor:
+        def stop(self: TrainingLoop, batch: Batch) -> torch.Tensor:
             if self.step == 3:
                 raise Interrupted(signal.SIGINT)
             return real(self, batch)
 
-        monkeypatch.setattr(Loop, "train_step", stop)
+        monkeypatch.setattr(TrainingLoop, "train_step", stop)
         with pytest.raises(KeyboardInterrupt):
             train_and_evaluate(make_job("stopped", **settings))
         monkeypatch.undo()

@@ -19,8 +19,8 @@ from segkit.data.samples import Samples
 from segkit.data.scan import Scan, scan_splits
 from segkit.data.store import StoredSamples
 from segkit.engine import checkpoint, data_source
-from segkit.engine.data_source import open_feed, prefetched
-from segkit.engine.distributed import World
+from segkit.engine.data_source import open_data_source, prefetched
+from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import Job
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, WriteError
@@ -94,7 +94,7 @@ def test_a_run_may_go_on_with_another_cache(kept: Callable[..., Job]) -> None:
 
 def test_on_a_cpu_auto_decodes_each_time_and_writes_nothing(kept: Callable[..., Job], tmp_path: Path) -> None:
     job = kept("auto")
-    found = open_feed(job, scanned(job), CPU, World())
+    found = open_data_source(job, scanned(job), CPU, DistributedContext())
     assert {type(source) for source in found.sources.values()} == {Samples}
     assert not list((tmp_path / "cache").glob("decoded*"))
 
@@ -120,7 +120,7 @@ def test_elsewhere_auto_takes_the_fastest_place_that_it_fits_in(
 ) -> None:
     monkeypatch.setattr(data_source, "Resident", _Held)
     job = kept("auto")
-    found = open_feed(job, scanned(job), on_a_card(monkeypatch, free, has), World())
+    found = open_data_source(job, scanned(job), on_a_card(monkeypatch, free, has), DistributedContext())
     expected = {name: _Held if kind is Resident else kind for name, kind in kinds.items()}
     assert {name: type(source) for name, source in found.sources.items()} == expected
     assert ("on the device" in found.told) == (Resident in kinds.values())
@@ -138,7 +138,7 @@ def test_what_does_not_fit_on_the_device_is_refused_with_its_size(
 ) -> None:
     job = kept("device")
     with pytest.raises(ConfigError, match=r'"device": the splits decoded are 0\.0 GB, more than 40% of the 0\.0 GB'):
-        open_feed(job, scanned(job), on_a_card(monkeypatch, 100), World())
+        open_data_source(job, scanned(job), on_a_card(monkeypatch, 100), DistributedContext())
 
 
 def test_ram_needs_files(make_job: MakeJob) -> None:
@@ -154,9 +154,9 @@ def test_an_unwritable_cache_stops_a_run_that_asked_for_it_and_no_other(
     monkeypatch.setenv("SEGKIT_CACHE", "/dev/null/cache")
     job = kept("ram")
     with pytest.raises(WriteError, match=r"/dev/null/cache.*SEGKIT_CACHE"):
-        open_feed(job, scanned(job), CPU, World())
+        open_data_source(job, scanned(job), CPU, DistributedContext())
     auto = kept("auto")
-    found = open_feed(auto, scanned(auto), on_a_card(monkeypatch, 100), World())
+    found = open_data_source(auto, scanned(auto), on_a_card(monkeypatch, 100), DistributedContext())
     assert {type(source) for source in found.sources.values()} == {Samples}
 
 
@@ -165,7 +165,9 @@ def test_batches_ahead_are_the_batches(kept: Callable[..., Job]) -> None:
     device = torch.device("cuda")
     for cache in ("none", "ram", "device"):
         job = kept(cache)
-        batches, order = open_feed(job, scanned(job), device, World()).training(job, scanned(job), World())
+        batches, order = open_data_source(job, scanned(job), device, DistributedContext()).training(
+            job, scanned(job), DistributedContext()
+        )
         alone = [batch.to(device) for batch in batches]
         ahead = [batch for (batch,) in prefetched(([batch] for batch in batches), device)]
         assert len(alone) == len(ahead) == len(order)
@@ -178,7 +180,9 @@ def test_batches_made_on_the_card_wait_for_nothing(
 ) -> None:
     device = torch.device("cuda")
     job = kept("device")
-    batches, _ = open_feed(job, scanned(job), device, World()).training(job, scanned(job), World())
+    batches, _ = open_data_source(job, scanned(job), device, DistributedContext()).training(
+        job, scanned(job), DistributedContext()
+    )
     list(batches)  # the first ones set things up
     with no_waiting():
         assert len(list(prefetched(([batch] for batch in batches), device))) == 2

@@ -11,7 +11,7 @@ import torchmetrics
 from torch import nn
 
 from segkit.data.sample import Sample
-from segkit.engine.criterion import Objective
+from segkit.engine.criterion import Criterion
 from segkit.engine.evaluate import evaluate
 from segkit.engine.precision import Precision
 from segkit.errors import LabelError, NotFiniteError
@@ -84,8 +84,8 @@ def test_metrics_of_ours_and_of_torchmetrics_stand_side_by_side(halves: Any, tin
 
 
 def test_the_loss_is_a_mean_over_images_and_each_term_is_told(halves: Any) -> None:
-    objective = Objective([("size", 2.0, zero), ("size", 0.5, zero)])
-    scores = evaluate(Brightness(), halves(5), precision=FP32, objective=objective, batch_size=4)
+    criterion = Criterion([("size", 2.0, zero), ("size", 0.5, zero)])
+    scores = evaluate(Brightness(), halves(5), precision=FP32, criterion=criterion, batch_size=4)
     mean = (4 * 4 + 1 * 1) / 5
     assert scores["losses"] == pytest.approx({"size": mean, "size_2": mean})
     assert scores["loss"] == pytest.approx(2.5 * mean)
@@ -194,8 +194,8 @@ def test_an_image_too_large_for_the_network_is_scored_as_it_is_predicted(monkeyp
     predicted = predictor.predict(image.transpose(1, 2, 0))
     assert np.array_equal(predicted, whole) == isinstance(resize, list)  # of one size there are no tiles
     right = (predicted == mask)[20:].mean()
-    objective = Objective([("ce", 1.0, nn.CrossEntropyLoss(ignore_index=255))])
-    scores = evaluate(Context(), One(), precision=FP32, objective=objective, resize=resize, crop=32)
+    criterion = Criterion([("ce", 1.0, nn.CrossEntropyLoss(ignore_index=255))])
+    scores = evaluate(Context(), One(), precision=FP32, criterion=criterion, resize=resize, crop=32)
     assert scores["pixel_accuracy"] == pytest.approx(right, abs=1e-9)
     found = torch.from_numpy(predictor.probabilities(image.transpose(1, 2, 0)))
     cost = nn.functional.nll_loss(found.log()[None], sample.mask[None].long(), ignore_index=255)
@@ -214,7 +214,7 @@ def test_the_loss_is_a_mean_over_pixels_however_the_split_is_batched(halves: Any
 
     torch.manual_seed(0)
     model = tiny_net()
-    objective = Objective([("ce", 1.0, nn.CrossEntropyLoss(ignore_index=255))])
-    one, whole = (evaluate(model, Void(3), precision=FP32, objective=objective, batch_size=size) for size in (1, 3))
+    criterion = Criterion([("ce", 1.0, nn.CrossEntropyLoss(ignore_index=255))])
+    one, whole = (evaluate(model, Void(3), precision=FP32, criterion=criterion, batch_size=size) for size in (1, 3))
     assert one["loss"] == pytest.approx(whole["loss"], rel=1e-6)
     assert one["losses"]["ce"] == pytest.approx(whole["loss"], rel=1e-6)

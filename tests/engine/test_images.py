@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from segkit.engine.distributed import World
-from segkit.engine.evaluate import Images
+from segkit.engine.distributed import DistributedContext
+from segkit.engine.evaluate import ImageScores
 from segkit.engine.inputs import Job
 from segkit.engine.trainer import train_and_evaluate
 from segkit.metric import scores
@@ -25,11 +25,11 @@ def logits(*rows: list[int]) -> torch.Tensor:
 
 
 def test_each_image_has_its_own_scores_and_all_have_one_matrix() -> None:
-    images = Images(["right", "half", "void"], 3)
+    images = ImageScores(["right", "half", "void"], 3)
     target = torch.tensor([[[0, 0, 1, 255]], [[2, 2, 0, 0]]])
     images.update(logits([0, 0, 1, 2], [2, 0, 0, 0]), target, ["right", "half"])
     images.update(logits([0, 0, 0, 0]), torch.full((1, 1, 4), 255), ["void"])
-    images.merge(World())
+    images.merge(DistributedContext())
     right, half, void = images.scored
     assert (right.name, right.mean_iou, right.pixel_accuracy) == ("right", 1.0, 1.0)
     assert half.mean_iou == pytest.approx((2 / 3 + 1 / 2) / 2)  # class 1 is neither there nor predicted
@@ -40,31 +40,31 @@ def test_each_image_has_its_own_scores_and_all_have_one_matrix() -> None:
 
 
 def test_images_of_one_name_are_still_two() -> None:
-    images = Images(["a", "a", "a"], 3)
+    images = ImageScores(["a", "a", "a"], 3)
     images.update(logits([0, 0], [1, 1], [0, 1]), torch.zeros(3, 1, 2, dtype=torch.int64), ["a", "a", "a"])
-    images.merge(World())
+    images.merge(DistributedContext())
     assert [score.pixel_accuracy for score in images.scored] == [1, 0, 0.5]
     assert images.ranked() == [1, 2, 0]
 
 
 def test_a_name_that_nobody_knows_ends_no_run() -> None:
-    images = Images(["a", "b"], 3)
+    images = ImageScores(["a", "b"], 3)
     images.update(logits([0], [0], [1]), torch.zeros(3, 1, 1, dtype=torch.int64), ["new", "b", "a"])
-    images.merge(World())
+    images.merge(DistributedContext())
     assert [score.name for score in images.scored] == ["a", "b", "new"]
     assert images.ranked() == [0, 1]
 
 
 def test_what_several_processes_saw_comes_in_the_order_of_the_split() -> None:
-    ours, theirs = Images(["a", "b", "c"], 3), Images(["a", "b", "c"], 3)
+    ours, theirs = ImageScores(["a", "b", "c"], 3), ImageScores(["a", "b", "c"], 3)
     ours.update(logits([0]), torch.tensor([[[0]]]), ["b"])
     theirs.update(logits([1], [1]), torch.tensor([[[0]], [[1]]]), ["a", "c"])
 
-    class Two(World):
+    class Two(DistributedContext):
         def gather(self, value: Any) -> list[Any]:
             return [value, theirs.scored]
 
-        def total(self, values: torch.Tensor) -> torch.Tensor:
+        def sum(self, values: torch.Tensor) -> torch.Tensor:
             return values + theirs.confusion
 
     ours.merge(Two())

@@ -114,20 +114,20 @@ from types import SimpleNamespace
 import torch, segkit
 from segkit.engine import memory
 from segkit.engine.precision import peak_memory, reset_peak_memory
-from segkit.engine.criterion import Objective
+from segkit.engine.criterion import Criterion
 from segkit.engine.precision import Precision
 device, side = torch.device("cpu"), 512
 how = Precision("{precision}", device)
 model = segkit.models["unet"](num_classes=6, width=16, depth=3).to(memory_format=torch.channels_last)
-objective = Objective([("loss", 1.0, segkit.losses["cross_entropy"](6))])
-job = SimpleNamespace(model=model, objective=objective, train=SimpleNamespace(channels_last=True))
+criterion = Criterion([("loss", 1.0, segkit.losses["cross_entropy"](6))])
+job = SimpleNamespace(model=model, criterion=criterion, train=SimpleNamespace(channels_last=True))
 fixed, a_pixel = memory._line(job, how, 6)
 images = torch.rand(2, 3, side, side).contiguous(memory_format=torch.channels_last)
 reset_peak_memory(device)
 before = peak_memory(device)
 with how.autocast():
     logits = model(images)
-objective(logits, torch.zeros(2, side, side, dtype=torch.int64))[0].backward()
+criterion(logits, torch.zeros(2, side, side, dtype=torch.int64))[0].backward()
 print((fixed + a_pixel * 2 * side**2) / (peak_memory(device) - before))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,8 +10,15 @@ import torch
 from torch.distributed import DistError
 
 from segkit.compose import after_restart
-from segkit.engine.criterion import as_objective
-from segkit.engine.distributed import World, global_rows, global_sum, joined, launcher, one_batch
+from segkit.engine.criterion import as_criterion
+from segkit.engine.distributed import (
+    DistributedContext,
+    distributed_context,
+    global_batch,
+    global_rows,
+    global_sum,
+    launcher,
+)
 
 
 def begun(folder: Path, *, finished: bool = False) -> None:
@@ -55,18 +62,18 @@ def test_a_process_that_is_lost_while_a_loss_is_summed_is_not_the_losss_fault(er
         raise error
 
     with pytest.raises(type(error)) as caught:
-        as_objective(loss)(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64))
+        as_criterion(loss)(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64))
     assert caught.value is error
 
 
 def test_one_process_is_a_world_in_which_nothing_is_exchanged() -> None:
     values = torch.tensor([1.0, 2.0])
-    with joined("cpu") as world:
-        assert world == World(0, 1)
-        assert world.on_first(lambda: 5) == world.first_before_others(lambda: 5) == 5
-        assert world.gather(5) == [5]
-        assert world.agreement([True, False])() == [True, False]
-        assert world.total(values) is values
-        with one_batch(world):
+    with distributed_context("cpu") as distributed:
+        assert distributed == DistributedContext(0, 1)
+        assert distributed.broadcast_from_main(lambda: 5) == distributed.main_process_first(lambda: 5) == 5
+        assert distributed.gather(5) == [5]
+        assert distributed.any_process([True, False])() == [True, False]
+        assert distributed.sum(values) is values
+        with global_batch(distributed):
             assert global_sum(values) is values
             assert global_rows(values) is values

@@ -110,7 +110,7 @@ def at(owner, name, number, act, after=False):
 def send(number, group=False):
     return lambda: (open("sent", "w").close(), (os.killpg if group else os.kill)(os.getpid(), number))
 
-from segkit.engine.step import Loop
+from segkit.engine.step import TrainingLoop
 from segkit.engine.checkpoint import Store
 from segkit.engine import checkpoint, distributed, evaluate, scorer, trainer
 import segkit.data.scan as scan, segkit.plugins, torch
@@ -120,11 +120,11 @@ if not os.environ.get("OBSERVERS"):  # reports, pictures that move and TensorBoa
 
 log = os.environ.get("SEEN")
 if log:
-    def train_step(self, batch, real_step=Loop.train_step):
+    def train_step(self, batch, real_step=TrainingLoop.train_step):
         with open(log, "a") as file:
-            file.write(f"{self.step} {self.world.rank} {' '.join(batch.names)}\\n")
+            file.write(f"{self.step} {self.distributed.rank} {' '.join(batch.names)}\\n")
         return real_step(self, batch)
-    Loop.train_step = train_step
+    TrainingLoop.train_step = train_step
 """
 
 
@@ -254,7 +254,7 @@ class Place:
         self.ports.append(taken)
         port = taken.getsockname()[1]
         there = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
-        code = f"RANK = int(os.environ['RANK'])\ndistributed._SILENT = 1e9\n{before}"
+        code = f"RANK = int(os.environ['RANK'])\n{before}"
         return [
             self.start(*arguments, before=code, env={**there, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **options)
             for rank in range(size)

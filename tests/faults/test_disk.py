@@ -148,7 +148,7 @@ def test_a_finished_or_unfinished_run_is_not_replaced_by_accident(place: Any) ->
     process = place.start("--resume")
     assert process.wait() == 2
     assert "nothing to resume; run without --resume to begin" in process.err
-    assert place.start(before="at(Loop, 'train_step', 6, send(signal.SIGTERM))").wait() == 143
+    assert place.start(before="at(TrainingLoop, 'train_step', 6, send(signal.SIGTERM))").wait() == 143
     before = (place.path() / "last.pt").read_bytes()
     process = place.start()
     assert process.wait() == 2
@@ -164,7 +164,7 @@ def test_a_finished_or_unfinished_run_is_not_replaced_by_accident(place: Any) ->
 @pytest.mark.fault("F19")
 def test_two_runs_do_not_share_a_folder(place: Any) -> None:
     """The second names the first's process; when that one is killed, the folder is free at once."""
-    held = "at(Loop, 'train_step', 2, lambda: (open('here', 'w').close(), time.sleep(3600)))"
+    held = "at(TrainingLoop, 'train_step', 2, lambda: (open('here', 'w').close(), time.sleep(3600)))"
     first = place.start(before=held)
     first.until((place.folder / "here").exists)
     for extra in ([], ["--resume"], ["--overwrite"]):
@@ -183,7 +183,7 @@ def test_a_link_to_a_folder_is_followed_once(place: Any) -> None:
     for name in ("one", "two"):
         place.path(name).mkdir()
     place.path("link").symlink_to("one")
-    turn = "at(Loop, 'train_step', 2, lambda: (os.unlink('link'), os.symlink('two', 'link')))"
+    turn = "at(TrainingLoop, 'train_step', 2, lambda: (os.unlink('link'), os.symlink('two', 'link')))"
     place.run("output.samples=1", to="link", before=turn)
     assert (place.path("one") / "result.json").exists()
     assert not list(place.path("two").iterdir())

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from segkit.data.sample import Batch
-from segkit.engine.criterion import Objective
+from segkit.engine.criterion import Criterion
 from segkit.engine.precision import Precision
-from segkit.engine.step import Loop
+from segkit.engine.step import TrainingLoop
 from segkit.errors import TrainingError
 from segkit.settings import TrainSettings
 
@@ -36,13 +36,15 @@ def batch(number: int) -> Batch:
     return Batch(image, mask, None, [f"image-{number}-{part}" for part in "ab"])
 
 
-def loop(cost: Cost, **settings: Any) -> Loop:
+def loop(cost: Cost, **settings: Any) -> TrainingLoop:
     torch.manual_seed(0)
     chosen = TrainSettings(batch_size=2, precision="fp32", schedule="constant", warmup=0.0, **settings)
-    return Loop(Net(), Objective([("cost", 1.0, cost)]), chosen, Precision("fp32", torch.device("cpu")), steps=100)
+    return TrainingLoop(
+        Net(), Criterion([("cost", 1.0, cost)]), chosen, Precision("fp32", torch.device("cpu")), steps=100
+    )
 
 
-def state(one: Loop) -> dict[str, Any]:
+def state(one: TrainingLoop) -> dict[str, Any]:
     return copy.deepcopy({"model": one.model.state_dict(), "optimizer": one.optimizer.state_dict()["state"]})
 
 
@@ -101,7 +103,7 @@ def test_a_step_that_is_no_number_changes_nothing(how: str, optimizer: str, firs
     assert equal(state(here)["model"], before["model"])
     if before["optimizer"] and first > 1:
         assert equal(state(here)["optimizer"], before["optimizer"])
-    assert here.guard.check() == 1
+    assert here.non_finite.check() == 1
     assert here.step == first
     # what follows is what would have followed
     twin = loop(good, optimizer=optimizer, clip_norm=1.0, accumulate=accumulate, ema=0.0)
@@ -124,7 +126,9 @@ def test_bad_images_do_not_reach_the_running_statistics() -> None:
     torch.manual_seed(0)
     model = Poisoned()
     chosen = TrainSettings(batch_size=2, precision="fp32")
-    here = Loop(model, Objective([("cost", 1.0, good)]), chosen, Precision("fp32", torch.device("cpu")), steps=100)
+    here = TrainingLoop(
+        model, Criterion([("cost", 1.0, good)]), chosen, Precision("fp32", torch.device("cpu")), steps=100
+    )
     here.train_step(batch(0))
     before = copy.deepcopy(model.state_dict())
     model.poison = True
@@ -141,9 +145,9 @@ def test_many_in_a_row_end_the_run_with_their_steps_and_images() -> None:
     for number in range(6):
         here.train_step(batch(number))
         if number < 5:
-            assert here.guard.check() == max(0, number - 1)
+            assert here.non_finite.check() == max(0, number - 1)
     with pytest.raises(TrainingError) as caught:
-        here.guard.check()
+        here.non_finite.check()
     message = str(caught.value)
     assert "in 4 steps in a row, 3 to 6" in message
     assert "whose images were image-2-a, image-2-b, image-3-a" in message
@@ -158,21 +162,21 @@ def test_a_row_that_ended_between_two_looks_is_found() -> None:
     for number in range(9):
         here.train_step(batch(number))
     with pytest.raises(TrainingError, match="in 3 steps in a row, 2 to 4"):
-        here.guard.check()
+        here.non_finite.check()
 
 
 @pytest.mark.fault("F29")
 def test_a_run_with_skipped_steps_says_so_and_goes_on(place: Any) -> None:
     """Counted in the epoch's line too, and left out of its loss."""
     poison = """
-from segkit.engine.criterion import Objective
-real = Objective.forward
+from segkit.engine.criterion import Criterion
+real = Criterion.forward
 calls = []
 def forward(self, logits, target):
     calls.append(torch.is_grad_enabled())
     total, terms = real(self, logits, target)
     return (total * float("nan") if calls[-1] and sum(calls) in (2, 3) else total), terms
-Objective.forward = forward
+Criterion.forward = forward
 """
     import json
 

@@ -14,13 +14,13 @@ from segkit.engine import checkpoint
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 # where the signal comes -> the steps that are kept
 MOMENTS = {
-    "in the first step": ("at(Loop, '_forward_backward', 1, SEND)", 1),
-    "in the midst of an epoch": ("at(Loop, '_forward_backward', 6, SEND)", 6),
+    "in the first step": ("at(TrainingLoop, '_forward_backward', 1, SEND)", 1),
+    "in the midst of an epoch": ("at(TrainingLoop, '_forward_backward', 6, SEND)", 6),
     "between two steps": ("at(trainer.Trainer, '_between', 6, SEND)", 6),
-    "in the last step of an epoch": ("at(Loop, '_forward_backward', 8, SEND)", 8),
+    "in the last step of an epoch": ("at(TrainingLoop, '_forward_backward', 8, SEND)", 8),
     "in validation": ("at(evaluate, 'undecided', 4, SEND)", 8),
     "in a picture": ("at(scorer, 'panels', 2, SEND)", 8),
-    "between the scores and the save": ("at(Loop, 'end_epoch', 2, SEND)", 8),
+    "between the scores and the save": ("at(TrainingLoop, 'end_epoch', 2, SEND)", 8),
     "in a save": ("at(checkpoint, '_damaged', 3, SEND)", 8),
     "in the scores at the end": ("at(scorer, 'evaluate', 5, SEND)", 12),
 }
@@ -79,7 +79,7 @@ def test_before_the_first_step_there_is_nothing_to_keep(place: Any, moment: str)
 def test_a_signal_to_the_whole_group_does_not_lose_the_workers(place: Any, whole: Path) -> None:
     """A scheduler tells every process; loaders work on until the step is done, and none hinders the end."""
     group = "send(signal.SIGTERM, group=True)"
-    stopped = place.start("train.workers=2", before=f"at(Loop, '_forward_backward', 6, {group})")
+    stopped = place.start("train.workers=2", before=f"at(TrainingLoop, '_forward_backward', 6, {group})")
     assert stopped.wait() == 143, stopped.err
     stopped.assert_left_within(10, since=place.folder / "sent")
     assert stopped.err.count("\n") == 1, stopped.err
@@ -112,12 +112,12 @@ SWALLOWED = {
     "forking for training": ("os.register_at_fork(after_in_parent=nth(2))", ["train.workers=2"], 0),
     "forking for validation": ("os.register_at_fork(after_in_parent=nth(4))", ["train.workers=2"], 4),
     "a dataset, in training": (
-        "at(Loop, 'run_epoch', 1, lambda: at(dataset.ShapesDataset, '__getitem__', 6, swallowing))",
+        "at(TrainingLoop, 'run_epoch', 1, lambda: at(dataset.ShapesDataset, '__getitem__', 6, swallowing))",
         [],
         2,
     ),
     "a dataset, in validation": (
-        "at(Loop, 'run_epoch', 1, lambda: at(dataset.ShapesDataset, '__getitem__', 18, swallowing))",
+        "at(TrainingLoop, 'run_epoch', 1, lambda: at(dataset.ShapesDataset, '__getitem__', 18, swallowing))",
         [],
         4,
     ),
@@ -180,7 +180,7 @@ def test_signals_without_end_are_no_more_than_one(place: Any) -> None:
 def test_a_second_ctrl_c_leaves_at_once(place: Any) -> None:
     """Also in a step that does not end."""
     act = "lambda: (open('here', 'w').close(), [time.sleep(0.01) for _ in range(99999)])"
-    endless = f"at(Loop, '_forward_backward', 2, {act})"
+    endless = f"at(TrainingLoop, '_forward_backward', 2, {act})"
     stopped = place.start(before=endless)
     stopped.until((place.folder / "here").exists)
     for _ in range(5):
@@ -218,7 +218,7 @@ def test_a_run_in_python_raises_keyboard_interrupt_and_is_kept(place: Any) -> No
     script = """
 import segkit
 handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-at(Loop, '_forward_backward', 3, send(signal.SIGTERM))
+at(TrainingLoop, '_forward_backward', 3, send(signal.SIGTERM))
 try:
     segkit.run("tiny.toml", {"output.dir": "run"})
 except KeyboardInterrupt as error:

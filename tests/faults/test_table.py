@@ -24,7 +24,7 @@ ROWS = {
     "F13": "SIGTERM to torchrun",
     "F14": "one rank raises",
     "F15": "kill at step 0, mid-epoch, last step, epoch edge, in validation; resume",
-    "F16": "resume with another batch size, world size or seed",
+    "F16": "resume with another batch size, distributed size or seed",
     "F17": "resume with nothing there",
     "F18": "the folder of a finished run",
     "F19": "two runs in one folder",

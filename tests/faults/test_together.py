@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from segkit.engine.distributed import joined
+from segkit.engine.distributed import distributed_context
 from segkit.errors import ConfigError
 
 
@@ -19,9 +19,9 @@ from segkit.errors import ConfigError
 def test_a_step_that_is_bad_in_one_is_skipped_in_all(place: Any) -> None:
     """The loss is no number in the second process alone, and its gradient is one."""
     infinite = """
-def spoil(self, batch, real=Loop._forward_backward):
+def spoil(self, batch, real=TrainingLoop._forward_backward):
     return real(self, batch) + (float("inf") if RANK == 1 and self.step == 5 else 0.0)
-Loop._forward_backward = spoil
+TrainingLoop._forward_backward = spoil
 """
     place.run_together(2, before=infinite)
     lines = [json.loads(line)["train"] for line in (place.path() / "metrics.jsonl").read_text().splitlines()]
@@ -44,11 +44,11 @@ def test_layers_that_count_their_own_part_are_evaluated_alike(place: Any) -> Non
 def test_random_numbers_differ_between_processes_and_repeat(place: Any) -> None:
     """Dropout that leaves the same places out in each process would see half as many."""
     draw = """
-def drawn(self, batch, real=Loop._forward_backward):
+def drawn(self, batch, real=TrainingLoop._forward_backward):
     with open(f"{sys.argv[3]}-{RANK}".replace("output.dir=", ""), "a") as file:
         file.write(f"{torch.get_rng_state().sum().item()}\\n")
     return real(self, batch)
-Loop._forward_backward = drawn
+TrainingLoop._forward_backward = drawn
 """
     for name in ("a", "b"):
         place.run_together(2, "train.epochs=1", to=name, before=draw)
@@ -149,7 +149,7 @@ def test_what_a_launcher_sets_wrongly_is_named(
     right = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
     for name, value in {**right, **changed}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError) as caught, joined("cpu"):
+    with pytest.raises(ConfigError) as caught, distributed_context("cpu"):
         pass
     assert told in str(caught.value)
 

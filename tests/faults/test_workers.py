@@ -18,7 +18,7 @@ def broken(self, index):
         raise ERROR
     return real(self, index)
 dataset.ShapesDataset.__getitem__ = broken
-at(Loop, 'run_epoch', 1, lambda: open("begun", "w").write("x"))
+at(TrainingLoop, 'run_epoch', 1, lambda: open("begun", "w").write("x"))
 """
 
 
@@ -126,7 +126,7 @@ def test_workers_may_be_spawned(place: Any, whole: Path) -> None:
 @pytest.mark.fault("F44", "F09")
 def test_a_signal_ends_spawned_workers_too(place: Any) -> None:
     spawn = "import multiprocessing\nmultiprocessing.set_start_method('spawn', force=True)\n"
-    group = "at(Loop, '_forward_backward', 6, send(signal.SIGTERM, group=True))"
+    group = "at(TrainingLoop, '_forward_backward', 6, send(signal.SIGTERM, group=True))"
     process = place.start("train.workers=1", before=spawn + group)
     assert process.wait() == 128 + signal.SIGTERM
     assert process.err.count("\n") == 1, process.err

@@ -234,7 +234,7 @@ def test_a_compiler_that_failed_is_not_measured_as_one(subject: Subject, capsys:
     loop = subject.loop(1, compile=True)
     assert not fell_back(loop)
     assert not fell_back(subject.loop(1))
-    loop._forward.give_up(RuntimeError("no compiler"))
+    loop.forward.fall_back(RuntimeError("no compiler"))
     assert fell_back(loop)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import segkit
-from segkit.engine.criterion import Objective
+from segkit.engine.criterion import Criterion
 from segkit_losses import softmax
 
 CASES = [("cross_entropy",), ("dice",), ("focal",), ("tversky",), ("dice_cross_entropy",)]
@@ -16,11 +16,11 @@ CASES = [("cross_entropy",), ("dice",), ("focal",), ("tversky",), ("dice_cross_e
 
 def held(names: tuple[str, ...], dtype: torch.dtype, classes: int = 19) -> float:
     """The most bytes at a time beyond the logits in forward and backward, as a multiple of the logits' own."""
-    objective = Objective([(name, 1.0, segkit.losses[name](classes, ignore_index=255)) for name in names])
+    criterion = Criterion([(name, 1.0, segkit.losses[name](classes, ignore_index=255)) for name in names])
     logits = torch.randn(2, classes, 256, 512).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
     target = torch.randint(0, classes, (2, 256, 512), dtype=torch.uint8)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        objective(logits, target)[0].backward()
+        criterion(logits, target)[0].backward()
     now = most = 0
     for event in found.profiler.kineto_results.events():  # type: ignore[union-attr]
         if event.name() == "[memory]":
