@@ -14,13 +14,13 @@ import torch
 
 from segkit.compose import build_job
 from segkit.config import Config
+from segkit.data.batch_sampler import TrainBatchSampler
 from segkit.data.loader import shut_down
 from segkit.data.normalise import normalisation_of
-from segkit.data.order import BatchOrder
-from segkit.data.resident import largest
 from segkit.data.resize import resized_size
 from segkit.data.sample import Batch
 from segkit.data.scan import Scan
+from segkit.data.stores import largest
 from segkit.engine.data_source import DataSource, open_data_source, prefetched
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import check
@@ -37,7 +37,7 @@ class Supply:
 
     feed: DataSource
     batches: Iterable[Batch]
-    order: BatchOrder
+    order: TrainBatchSampler
 
     def endless(self) -> Iterator[Batch]:
         """Epoch after epoch, from the first one on; the same batches each time it is asked for."""

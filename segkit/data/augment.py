@@ -1,9 +1,9 @@
-"""One random view of a sample: scale, crop, flip and rotation as one affine map, colours as another.
+"""Random transforms of training samples: scale, crop, flip and rotation as one affine map, colours as another.
 
-What is drawn is a pure function of (seed, epoch, index): the number of workers, the batch size and a
-resumed run change nothing. An image is brought to its scale as ``data.resize`` does it, antialiased, so that a
-crop at a scale is a window of what evaluation would see at that size; a turned one is sampled bilinearly once more.
-Masks are sampled by the nearest pixel. Outside the image there is the mean colour, and void.
+The parameters are a pure function of (seed, epoch, index): the number of workers, the batch size and a resumed run
+change nothing. An image is brought to its scale as :mod:`segkit.data.resize` does it, so that a crop at a scale is a
+window of what evaluation would see at that size; a rotated one is sampled bilinearly once more. Masks are sampled by
+the nearest pixel. Outside the image there is the mean colour, and void.
 
 Crops can be centred on a pixel of a class drawn evenly from those in the image, as nnU-Net does with a third of them
 (Isensee et al., Nature Methods 2021, arXiv 1809.10486), and drawn anew where one class fills them, as in
@@ -18,30 +18,30 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from segkit.data.normalise import MEAN, MEAN_PIXEL
-from segkit.data.order import Stream
-from segkit.data.resize import Span, nearest, resized_part, resized_size
+from segkit.data.batch_sampler import Key, Stream
+from segkit.data.normalise import IMAGENET, MEAN, MEAN_PIXEL, Normalisation
+from segkit.data.resize import Span, mask_at, nearest, resized_part, resized_size, rounded
 from segkit.data.sample import Sample
-from segkit.data.sampling import ROUNDING, Maps, look, row
 from segkit.settings import AugmentSettings
 
-TRIES = 10  # as mmsegmentation; an image of a single class would never end
+_TRIES = 10  # as mmsegmentation; an image of a single class would never end
 _GRID = 4  # pixels between those that are looked at to judge a crop
-Targets = Sequence[
-    NDArray[np.float64]
-]  # for each class [N,2]: y and x of some of its pixels, as parts of the image's size
+_CENTRES = 32  # pixels of a class that crops are centred on, spread over all that an image has
+_JITTER = np.random.default_rng(0).uniform(size=_CENTRES)  # a regular step would take the same column of each row
+_ROUNDING = 1e-6  # pixels: what lies on the border of two, but for the last digits, is the same one everywhere
 
 
-class View(NamedTuple):
-    """What to look at.
+class TransformParams(NamedTuple):
+    """The parameters of one random transform.
 
     Attributes:
-        size: height and width of the view, pixels.
-        affine: ``(a, b, c, d, e, f)``: pixel (x, y) of the view shows the image at ``(ax+by+c, dx+ey+f)``.
+        size: height and width of the result, pixels.
+        affine: ``(a, b, c, d, e, f)``: pixel (x, y) of the result shows the image at ``(ax+by+c, dx+ey+f)``.
         colour: float32 ``[3,4]``, a matrix and an offset on RGB in 0..1.
         scaled: height and width to which the image is resized before anything is cut out of it.
     """
@@ -51,170 +51,145 @@ class View(NamedTuple):
     colour: NDArray[np.float32]
     scaled: tuple[int, int]
 
+    def row(self, size: Sequence[int], origin: Sequence[int]) -> NDArray[np.float64]:
+        """float64 ``[14]`` for :func:`sample_affine`: ``size`` of the image, ``origin`` of the part at its scale."""
+        return np.concatenate([size, self.size, self.scaled, origin, self.affine], dtype=np.float64)
 
-def draw(
-    settings: AugmentSettings,
-    height: int,
-    width: int,
-    key: tuple[int, int, int],
-    targets: Targets = (),
-    attempt: int = 0,
-) -> View:
-    """Draw a view of an image of ``height x width`` pixels.
+    def part(self, height: int, width: int) -> tuple[Span, Span]:
+        """Rows and columns that are seen of an image of ``height x width`` at its scale, first and last but one."""
+        a, b, c, d, e, f = self.affine
+        corners = [(x, y) for x in (0, self.size[1]) for y in (0, self.size[0])]
+        margin = 1 if b or d else 0  # a rotated one is interpolated once more
+        spans = []
+        for seen, length, scaled in (
+            ([d * x + e * y + f for x, y in corners], height, self.scaled[0]),
+            ([a * x + b * y + c for x, y in corners], width, self.scaled[1]),
+        ):
+            first = math.floor(min(seen) * scaled / length + _ROUNDING) - margin
+            last = math.ceil(max(seen) * scaled / length - _ROUNDING) + margin
+            spans.append((max(first, 0), min(last, scaled)))
+        return spans[0], spans[1]
+
+
+class RandomTransform:
+    """The random transform of a run: for each key ``(epoch, index)`` the same parameters, whoever asks.
 
     Args:
-        settings: what is drawn, from which ranges.
-        height: of the image, pixels.
-        width: of the image, pixels.
-        key: (seed, epoch, index).
-        targets: what a share ``class_balanced`` of the views is centred on.
-        attempt: another one moves the view to another place, and changes nothing else.
+        settings: which transforms, from which ranges.
+        seed: of the run.
+        ignore_index: the label of void, which is put where there is no image.
+        centre_on: labels of the classes that a share ``class_balanced`` of the crops is centred on.
+        normalisation: its mean is put where there is no image.
     """
-    random = Stream.VIEW.generator(*key)
-    low, high = settings.scale
-    scale = low * (high / low) ** random.uniform()
-    angle = math.radians(random.uniform(-settings.rotation, settings.rotation))
-    position = random.uniform(size=2)
-    mirror = [-1.0 if chance < share else 1.0 for chance, share in _flips(settings, random)]
-    colour = _draw_colour(settings.colour, random)
-    balanced = random.uniform() < settings.class_balanced
-    if attempt:
-        random = Stream.VIEW.generator(*key, attempt)
+
+    def __init__(
+        self,
+        settings: AugmentSettings,
+        seed: int,
+        *,
+        ignore_index: int = 255,
+        centre_on: Sequence[int] = (),
+        normalisation: Normalisation = IMAGENET,
+    ) -> None:
+        self.settings, self.seed, self.ignore_index = settings, seed, ignore_index
+        self.centre_on, self.normalisation = centre_on, normalisation
+
+    def __call__(self, sample: Sample, key: Key) -> tuple[Sample, TransformParams]:
+        """The transformed sample and the parameters; the sample's mask may have another size than its image."""
+        height, width = sample.image.shape[1:]
+        params = self.params(key, (height, width), sample.mask)
+        sample = sample._replace(mask=mask_at(sample.mask, height, width))
+        return apply(sample, params, self.ignore_index, self.normalisation.fill), params
+
+    def params(self, key: Key, size: tuple[int, int], mask: Tensor | None = None) -> TransformParams:
+        """The parameters of a key; where no try keeps within ``max_class_share``, those of the last one.
+
+        Args:
+            key: (epoch, index).
+            size: height and width of the image, pixels.
+            mask: uint8 ``[h,w]`` at its own size; needed where crops are chosen by it.
+        """
+        most = self.settings.max_class_share
+        judged = None if mask is None or most == 1 else mask_at(mask, *size)
+        for attempt in range(_TRIES):
+            params = self._draw((self.seed, *key), size, mask, attempt)
+            if judged is None or _largest_share(judged, params, self.ignore_index) <= most:
+                break
+        return params
+
+    def _draw(
+        self, key: tuple[int, int, int], size: tuple[int, int], mask: Tensor | None, attempt: int
+    ) -> TransformParams:
+        """Draw once; another ``attempt`` moves the crop to another place, and changes nothing else."""
+        settings, (height, width) = self.settings, size
+        random = Stream.VIEW.generator(*key)
+        low, high = settings.scale
+        scale = low * (high / low) ** random.uniform()
+        angle = math.radians(random.uniform(-settings.rotation, settings.rotation))
         position = random.uniform(size=2)
-    target = _draw_target(targets, random) if balanced else None
+        flips = zip(random.uniform(size=2), (settings.flip, settings.flip_vertical), strict=True)
+        mirror = [-1.0 if chance < share else 1.0 for chance, share in flips]
+        colour = _draw_colour(settings.colour, random)
+        balanced = random.uniform() < settings.class_balanced
+        if attempt:
+            random = Stream.VIEW.generator(*key, attempt)
+            position = random.uniform(size=2)
+        target = _draw_class_location(mask, self.centre_on, random) if balanced and mask is not None else None
 
-    size, scaled = _crop_size(settings, height, width), resized_size(height, width, scale)
-    centre = []
-    for axis, (length, view) in enumerate(zip(scaled, size, strict=True)):
-        spare = length - view  # negative: the view is larger than the image, and the rest is void
-        # whole pixels, each place as likely: as torchvision's RandomCrop, from 0 to spare with both ends
-        start = math.copysign(math.floor(position[axis] * (abs(spare) + 1)), spare)
-        if target is not None:  # in the middle; no further out than any other view, unless that is turned anyway
-            start = math.floor(target[axis] * length) - view // 2
-            start = start if angle else min(max(start, min(0, spare)), max(0, spare))
-        centre.append(start + view / 2)
-    down, across = height / scaled[0], width / scaled[1]
-    cos, sin = math.cos(angle), math.sin(angle)
-    a, b, d, e = cos * mirror[0], -sin * mirror[1], sin * mirror[0], cos * mirror[1]
-    c = centre[1] - a * size[1] / 2 - b * size[0] / 2
-    f = centre[0] - d * size[1] / 2 - e * size[0] / 2
-    return View(size, (a * across, b * across, c * across, d * down, e * down, f * down), colour, scaled)
-
-
-def draw_mixed(
-    settings: AugmentSettings,
-    size: tuple[int, int],
-    key: tuple[int, int, int],
-    targets: Targets,
-    mask: Tensor | None,
-    ignore_index: int,
-) -> View:
-    """Draw a view of which no class fills more than ``max_class_share``; where ten tries find none, the last one.
-
-    Args:
-        settings: as in :func:`draw`, likewise ``key`` and ``targets``.
-        size: height and width of the image, pixels.
-        key: (seed, epoch, index).
-        targets: what a share of the views is centred on.
-        mask: uint8 ``[H,W]``, which is looked at where ``max_class_share`` is below 1.
-        ignore_index: the label of void, which is not counted.
-    """
-    for attempt in range(TRIES):
-        view = draw(settings, *size, key, targets, attempt)
-        if settings.max_class_share == 1 or mask is None:
-            break
-        if _largest_share(mask, view, ignore_index) <= settings.max_class_share:
-            break
-    return view
+        crop, scaled = settings.crop or size, resized_size(height, width, scale)
+        shape = (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
+        centre = []
+        for axis, (length, side) in enumerate(zip(scaled, shape, strict=True)):
+            spare = length - side  # negative: the crop is larger than the image, and the rest is void
+            # whole pixels, each place as likely: as torchvision's RandomCrop, from 0 to spare with both ends
+            start = math.copysign(math.floor(position[axis] * (abs(spare) + 1)), spare)
+            if target is not None:  # in the middle; no further out than any other crop, unless that is rotated anyway
+                start = math.floor(target[axis] * length) - side // 2
+                start = start if angle else min(max(start, min(0, spare)), max(0, spare))
+            centre.append(start + side / 2)
+        down, across = height / scaled[0], width / scaled[1]
+        cos, sin = math.cos(angle), math.sin(angle)
+        a, b, d, e = cos * mirror[0], -sin * mirror[1], sin * mirror[0], cos * mirror[1]
+        c = centre[1] - a * shape[1] / 2 - b * shape[0] / 2
+        f = centre[0] - d * shape[1] / 2 - e * shape[0] / 2
+        affine = (a * across, b * across, c * across, d * down, e * down, f * down)
+        return TransformParams(shape, affine, colour, scaled)
 
 
-def apply(sample: Sample, view: View, ignore_index: int, fill: Sequence[float] = MEAN_PIXEL) -> Sample:
-    """The sample seen through the view (colours are left to :func:`segkit.data.normalise.normalise`).
-
-    Args:
-        sample: image ``[C,H,W]`` uint8 or float32, mask uint8 ``[H,W]``.
-        view: drawn for an image of its size.
-        ignore_index: the label where there is no image.
-        fill: a value a channel, where there is no image.
-    """
-    height, width = sample.mask.shape
-    colour = torch.tensor(fill, dtype=sample.image.dtype)[:, None, None]
-    image = colour.repeat(1, *view.size)
-    mask = torch.full(view.size, ignore_index, dtype=torch.uint8)
-    rows, columns = part_under(view, height, width)
-    if rows[0] >= rows[1] or columns[0] >= columns[1]:
-        return Sample(image, mask, sample.name)
-    part = resized_part(sample.image, view.scaled, rows, columns)
-    a, b, c, d, e, f = view.affine
-    if b or d:
-        maps = Maps.of(torch.from_numpy(row(view, (height, width), (rows[0], columns[0])))[None])
-        seen, turned = look(part[None], sample.mask[None], maps, view.size, colour, ignore_index)
-        return Sample(seen[0], turned[0], sample.name)
-    labels = sample.mask[nearest(height, view.scaled[0])[slice(*rows)]]
-    labels = labels[:, nearest(width, view.scaled[1])[slice(*columns)]]
-    turn = [axis for axis, step in ((-2, e), (-1, a)) if step < 0]
-    place = [
-        round((span[0] * step - offset) / step if step > 0 else (offset + span[1] * step) / -step)
-        for span, step, offset in zip((rows, columns), (e, a), (f, c), strict=True)
-    ]
-    into = tuple(slice(start, start + length) for start, length in zip(place, labels.shape, strict=True))
-    image[:, *into], mask[into] = part.flip(turn), labels.flip(turn)
-    return Sample(image, mask, sample.name)
-
-
-def part_under(view: View, height: int, width: int) -> tuple[Span, Span]:
-    """Rows and columns of the image at its scale that a view is made of, first and last but one."""
-    a, b, c, d, e, f = view.affine
-    corners = [(x, y) for x in (0, view.size[1]) for y in (0, view.size[0])]
-    margin = 1 if b or d else 0  # a turned view is interpolated once more
-    spans = []
-    for places, length, scaled in (
-        ([d * x + e * y + f for x, y in corners], height, view.scaled[0]),
-        ([a * x + b * y + c for x, y in corners], width, view.scaled[1]),
-    ):
-        first = math.floor(min(places) * scaled / length + ROUNDING) - margin
-        last = math.ceil(max(places) * scaled / length - ROUNDING) + margin
-        spans.append((max(first, 0), min(last, scaled)))
-    return spans[0], spans[1]
-
-
-def _draw_target(targets: Targets, random: np.random.Generator) -> NDArray[np.float64] | None:
-    """One pixel of a class, each class as likely as any other."""
-    if not len(targets):
+def _draw_class_location(
+    mask: Tensor, classes: Sequence[int], random: np.random.Generator
+) -> tuple[float, float] | None:
+    """y and x, as parts of the image's size, of one pixel of one of the classes in a mask, each class as likely."""
+    labels = np.ascontiguousarray(mask.numpy())
+    counts = Image.fromarray(labels).histogram()  # five times as fast as bincount
+    present = [label for label in classes if counts[label]]
+    if not present:
         return None
-    places = targets[int(random.integers(len(targets)))]
-    return places[int(random.integers(len(places)))]  # type: ignore[no-any-return]
+    label = present[int(random.integers(len(present)))]
+    candidates = min(counts[label], _CENTRES)
+    number = int(random.integers(candidates))
+    chosen = int((number + _JITTER[number]) * counts[label] / candidates)
+    y, x = divmod(int(np.flatnonzero(labels == label)[chosen]), labels.shape[1])
+    return (y + 0.5) / labels.shape[0], (x + 0.5) / labels.shape[1]
 
 
-def _largest_share(mask: Tensor, view: View, ignore_index: int) -> float:
-    """The largest class's share of the labelled pixels in a view, from a grid over it; 1 where none is labelled."""
-    a, b, c, d, e, f = view.affine
+def _largest_share(mask: Tensor, params: TransformParams, ignore_index: int) -> float:
+    """The largest class's share of the labelled pixels in a crop, from a grid over it; 1 where none is labelled."""
+    a, b, c, d, e, f = params.affine
     coarse = (a * _GRID, b * _GRID, c, d * _GRID, e * _GRID, f)
-    size = (-(-view.size[1] // _GRID), -(-view.size[0] // _GRID))
+    size = (-(-params.size[1] // _GRID), -(-params.size[0] // _GRID))
     pixels = Image.fromarray(np.ascontiguousarray(mask.numpy()))
     seen = pixels.transform(size, Image.Transform.AFFINE, coarse, Image.Resampling.NEAREST, fillcolor=ignore_index)
-    counts = np.bincount(np.asarray(seen).reshape(-1), minlength=256)
+    counts = np.array(seen.histogram())
     counts[ignore_index] = 0
     return float(counts.max() / counts.sum()) if counts.any() else 1.0
-
-
-def _flips(settings: AugmentSettings, random: np.random.Generator) -> list[tuple[float, float]]:
-    return list(zip(random.uniform(size=2), (settings.flip, settings.flip_vertical), strict=True))
-
-
-def _crop_size(settings: AugmentSettings, height: int, width: int) -> tuple[int, int]:
-    if settings.crop is None:
-        return height, width
-    if isinstance(settings.crop, int):
-        return settings.crop, settings.crop
-    return settings.crop[0], settings.crop[1]
 
 
 def _draw_colour(strength: float, random: np.random.Generator) -> NDArray[np.float32]:
     """Brightness and contrast by up to ``strength / 2``, saturation by ``strength``, hue by ``strength x 18`` degrees.
 
-    All of them are affine in RGB, so one 3x4 matrix holds them: hue turns the colour about the grey axis,
-    contrast acts about the mean colour (as in Howard, arXiv 1312.5402, but a matrix an image).
+    All of them are affine in RGB, so one 3x4 matrix holds them: hue turns the colour about the grey axis, contrast acts
+    about the mean colour (as in Howard, arXiv 1312.5402, but a matrix an image).
     """
     brightness, contrast, saturation, hue = random.uniform(-1, 1, size=4) * strength
     grey = np.full((3, 3), 1 / 3)
@@ -224,3 +199,70 @@ def _draw_colour(strength: float, random: np.random.Generator) -> NDArray[np.flo
     matrix = (1 + contrast / 2) * (grey + (1 + saturation) * (rotate - grey))
     offset = np.array(MEAN) - (1 + contrast / 2) * np.array(MEAN) + brightness / 2
     return np.concatenate([matrix, offset[:, None]], axis=1).astype(np.float32)
+
+
+def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Sequence[float] = MEAN_PIXEL) -> Sample:
+    """The transformed sample (colours are left to :func:`segkit.data.normalise.normalise`).
+
+    Args:
+        sample: image ``[C,H,W]`` uint8 or float32, mask uint8 ``[H,W]``.
+        params: drawn for an image of its size.
+        ignore_index: the label where there is no image.
+        fill: a value a channel, where there is no image.
+    """
+    height, width = sample.mask.shape
+    colour = torch.tensor(fill, dtype=sample.image.dtype)[:, None, None]
+    image = colour.repeat(1, *params.size)
+    mask = torch.full(params.size, ignore_index, dtype=torch.uint8)
+    rows, columns = params.part(height, width)
+    if rows[0] >= rows[1] or columns[0] >= columns[1]:
+        return Sample(image, mask, sample.name)
+    part = resized_part(sample.image, params.scaled, rows, columns)
+    a, b, c, d, e, f = params.affine
+    if b or d:
+        maps = torch.from_numpy(params.row((height, width), (rows[0], columns[0])))[None]
+        images, masks = sample_affine(part[None], sample.mask[None], maps, params.size, colour, ignore_index)
+        return Sample(images[0], masks[0], sample.name)
+    # not rotated: whole pixels of the image at its scale, copied as they are or mirrored
+    labels = sample.mask[nearest(height, params.scaled[0])[slice(*rows)]]
+    labels = labels[:, nearest(width, params.scaled[1])[slice(*columns)]]
+    flipped, into = [], []
+    for axis, span, step, offset in ((-2, rows, e, f), (-1, columns, a, c)):
+        if step < 0:
+            flipped.append(axis)
+        start = round(offset / -step - span[1] if step < 0 else span[0] - offset / step)
+        into.append(slice(start, start + span[1] - span[0]))
+    image[:, into[0], into[1]], mask[into[0], into[1]] = part.flip(flipped), labels.flip(flipped)
+    return Sample(image, mask, sample.name)
+
+
+def sample_affine(
+    images: Tensor, labels: Tensor, maps: Tensor, size: tuple[int, int], fill: Tensor, ignore_index: int
+) -> tuple[Tensor, Tensor]:
+    """Sample images and labels through their affine maps, on whatever device they lie.
+
+    Args:
+        images: ``[B,C,h,w]``, a part of each image at its scale; beyond an image its edge is repeated.
+        labels: uint8 ``[B,H,W]``, at the images' own size.
+        maps: float64 ``[B,14]``, each a :meth:`TransformParams.row`.
+        size: height and width of the batch, the largest of the results'.
+        fill: ``[C,1,1]``, what is outside; the result has its type.
+        ignore_index: the label of void.
+
+    Returns:
+        Images ``[B,C,*size]`` and masks uint8 ``[B,*size]``.
+    """
+    high, wide, rows, columns, scaled_high, scaled_wide, top, left, a, b, c, d, e, f = maps[..., None, None].unbind(1)
+    x = torch.arange(size[1], device=images.device, dtype=torch.float64) + 0.5  # [w]; the middle of a pixel
+    y = (torch.arange(size[0], device=images.device, dtype=torch.float64) + 0.5)[:, None]  # [h,1]
+    from_x, from_y = a * x + b * y + c, d * x + e * y + f  # [B,h,w], in the image
+    inside = (from_x >= 0) & (from_x < wide) & (from_y >= 0) & (from_y < high) & (y < rows) & (x < columns)
+    grid_x = (from_x * (scaled_wide / wide) - left) * (2 / images.shape[3]) - 1
+    grid_y = (from_y * (scaled_high / high) - top) * (2 / images.shape[2]) - 1
+    grid = torch.stack([grid_x, grid_y], dim=-1).float()  # [B,h,w,2], -1..1
+    seen = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    seen = seen if fill.is_floating_point() else rounded(seen)
+    pixel = (from_y + _ROUNDING).long().clamp_(0, labels.shape[1] - 1) * labels.shape[2]
+    pixel += (from_x + _ROUNDING).long().clamp_(0, labels.shape[2] - 1)
+    found = labels.flatten(1).gather(1, pixel.flatten(1)).view_as(pixel)
+    return torch.where(inside[:, None], seen.to(fill.dtype), fill), torch.where(inside, found, ignore_index)

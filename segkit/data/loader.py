@@ -1,7 +1,7 @@
-"""From samples to batches: how they are viewed, stacked, and loaded by worker processes.
+"""From the samples of a split to batches: how they are resized, transformed, stacked, and loaded by worker processes.
 
-Stored values travel to the device; normalisation and colours happen there. The views are pure functions of (seed,
-epoch, index), so that worker processes keep no state.
+Stored values travel to the device; normalisation and colours happen there. The random transforms are pure functions of
+(seed, epoch, index), so that worker processes keep no state.
 """
 
 from __future__ import annotations
@@ -11,125 +11,109 @@ import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from segkit.data import augment
-from segkit.data.cores import own_cores
+from segkit.data.augment import RandomTransform
+from segkit.data.batch_sampler import EvalBatchSampler, Key, Stream, TrainBatchSampler
+from segkit.data.cache import files_at, has_files
 from segkit.data.main_guard import refuse_unguarded
-from segkit.data.normalise import IMAGENET, Normalisation
-from segkit.data.order import BatchOrder, EvaluationOrder, Key, Stream
-from segkit.data.places import Places
-from segkit.data.sample import Batch, Sample
-from segkit.data.samples import Samples
-from segkit.settings import AugmentSettings
+from segkit.data.parallel import own_cores, read_ahead
+from segkit.data.resize import Resize, resized
+from segkit.data.sample import Batch, Dataset, Sample, checked
+from segkit.errors import DataError, reason
 from segkit.signals import CAUGHT
 
-PATIENCE = 2.0  # seconds for the processes of a loader to end what they are at
+_GRACE = 2.0  # seconds for the processes of a loader to finish what they are doing
 
 
-class Draws:
-    """What is drawn for each key ``(epoch, index)``: the same view each time, whoever asks.
+class SampleSource:
+    """The samples of a split with their images resized, decoded each time they are asked for.
 
     Args:
-        samples: the split.
-        settings: what is drawn, from which ranges.
-        seed: another one, other views.
-        places: of the split's classes.
-        normalisation: whose mean is put where there is no image.
+        dataset: the split.
+        resize: as ``data.resize``.
+        value_bytes: of a value of its images: 1 of uint8, or 4 of float32.
+
+    Attributes:
+        on_device: whether the batches are made on the device, so that no process loads any.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        settings: AugmentSettings,
-        seed: int,
-        places: Places | None = None,
-        normalisation: Normalisation = IMAGENET,
-    ) -> None:
-        self.settings, self.seed, self.length, self.normalisation = settings, seed, len(samples), normalisation
-        self.ignore_index = samples.dataset.ignore_index
-        self.places = places if settings.class_balanced else None
+    on_device = False
 
-    def number(self, key: Key) -> int:
-        """Which sample a key means."""
-        return key[1] % self.length
-
-    def view(self, key: Key, size: tuple[int, int], mask: Tensor | None) -> augment.View:
-        """The view of a key.
-
-        Args:
-            key: (epoch, index).
-            size: of the sample's image, height and width.
-            mask: uint8, of that size; needed where ``max_class_share`` judges it.
-        """
-        targets = self.places.of(self.number(key)) if self.places else ()
-        return augment.draw_mixed(self.settings, size, (self.seed, *key), targets, mask, self.ignore_index)
-
-
-class TrainingViews(TorchDataset[tuple[Sample, augment.View]]):
-    """Random views of samples; ``[(epoch, index)]`` is the same view each time it is asked for."""
-
-    def __init__(self, samples: Samples, draws: Draws) -> None:
-        self.samples, self.draws = samples, draws
-
-    def __getitem__(self, key: Key) -> tuple[Sample, augment.View]:
-        sample = self.samples.to_train(self.draws.number(key))
-        height, width = sample.mask.shape
-        view = self.draws.view(key, (height, width), sample.mask)
-        return augment.apply(sample, view, self.draws.ignore_index, self.draws.normalisation.fill), view
-
-
-class EvaluationViews(TorchDataset[Sample]):
-    """Samples as they are."""
-
-    def __init__(self, samples: Samples) -> None:
-        self.samples = samples
+    def __init__(self, dataset: Dataset, resize: Resize = None, value_bytes: int = 1) -> None:
+        self.dataset, self.resize, self.value_bytes = dataset, resize, value_bytes
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.samples.to_score(index)
+        """A sample, its image resized, its mask at its own size."""
+        return resized(read_sample(self.dataset, index), self.resize)
 
+    def read_all(self, description: str, progress: bool) -> Iterator[Sample]:
+        """All samples in order, decoded by several threads; with a progress bar where one is wanted."""
+        # a dataset that does not say how it reads may hold one file that it reads in
+        threads = own_cores() if has_files(self.dataset) else 1
+        return read_ahead(self.__getitem__, range(len(self)), threads, description, progress)
 
-class CollateTraining:
-    """Stack views to one batch; smaller ones are padded, the masks with void."""
-
-    def __init__(self, draws: Draws) -> None:
-        self.ignore_index, self.with_colour = draws.ignore_index, draws.settings.colour > 0
-        self.fill = draws.normalisation.fill
-
-    def __call__(self, items: list[tuple[Sample, augment.View]]) -> Batch:
-        """One batch of the views, as large as the largest of them."""
-        height = max(sample.mask.shape[0] for sample, _ in items)
-        width = max(sample.mask.shape[1] for sample, _ in items)
-        dtype = items[0][0].image.dtype
-        images = torch.tensor(self.fill, dtype=dtype).repeat(len(items), height, width, 1)  # [B,H,W,3]
-        masks = torch.full((len(items), height, width), self.ignore_index, dtype=torch.uint8)
-        for place, (sample, _) in enumerate(items):
+    def train_batch(self, keys: Sequence[Key], transform: RandomTransform) -> Batch:
+        """Transformed samples as one batch, as large as the largest; smaller ones are padded, the masks with void."""
+        items = [transform(self[key[1] % len(self)], key) for key in keys]
+        samples = [sample for sample, _ in items]
+        height = max(sample.mask.shape[0] for sample in samples)
+        width = max(sample.mask.shape[1] for sample in samples)
+        fill = torch.tensor(transform.normalisation.fill, dtype=samples[0].image.dtype)
+        images = fill.repeat(len(items), height, width, 1)  # [B,H,W,C]
+        masks = torch.full((len(items), height, width), transform.ignore_index, dtype=torch.uint8)
+        for number, sample in enumerate(samples):
             rows, columns = sample.mask.shape
-            images[place, :rows, :columns] = sample.image.permute(1, 2, 0)
-            masks[place, :rows, :columns] = sample.mask
-        colour = torch.from_numpy(np.stack([view.colour for _, view in items])) if self.with_colour else None
-        names = [sample.name for sample, _ in items]
-        return Batch(images.permute(0, 3, 1, 2), masks, colour, names)  # [B,3,H,W] in channels_last
+            images[number, :rows, :columns] = sample.image.permute(1, 2, 0)
+            masks[number, :rows, :columns] = sample.mask
+        colour = None
+        if transform.settings.colour > 0:
+            colour = torch.from_numpy(np.stack([params.colour for _, params in items]))
+        return Batch(images.permute(0, 3, 1, 2), masks, colour, [sample.name for sample in samples])  # channels_last
+
+    def eval_batch(self, indices: Sequence[int]) -> list[Batch]:
+        """Samples as they are, in batches of one size: nothing is padded, so no score depends on a neighbour."""
+        return stack_equal_sizes([self[index] for index in indices])
 
 
-def collate_evaluation(samples: list[Sample]) -> list[Batch]:
-    """Batches of samples of one size: nothing is padded, so that no score depends on a neighbour in the batch."""
+def read_sample(dataset: Dataset, index: int) -> Sample:
+    """A sample of a dataset; a note says which one it was where the dataset raises an error.
+
+    Raises:
+        DataError: it breaks the contract of samples, or its files cannot be read.
+    """
+    try:
+        return checked(dataset[index])
+    except Exception as error:
+        if isinstance(error, DataError) and type(error.retold("")) is not type(error):
+            raise error.retold(str(error)) from error  # a loader's process could not hand it over
+        files = files_at(dataset, index)
+        names = f" ({', '.join(map(str, files))})" if files else ""
+        which = f"sample {index} of {type(dataset).__name__}{names}"
+        if isinstance(error, OSError):  # a disk of the network that has gone
+            file = f", {error.filename}" if error.filename and not files else ""
+            raise DataError(f"{which}{file} cannot be read: {reason(error)}") from error
+        error.add_note(f"this was {which}")
+        raise
+
+
+def stack_equal_sizes(samples: Sequence[Sample]) -> list[Batch]:
+    """Batches of the samples whose images and masks have the same size."""
     groups: dict[tuple[torch.Size, torch.Size], list[Sample]] = defaultdict(list)
     for sample in samples:
         groups[sample.image.shape, sample.mask.shape].append(sample)
     return [
         Batch(
-            torch.stack([s.image.permute(1, 2, 0) for s in group]).permute(0, 3, 1, 2),  # [B,3,H,W] in channels_last
+            torch.stack([s.image.permute(1, 2, 0) for s in group]).permute(0, 3, 1, 2),  # [B,C,H,W] in channels_last
             torch.stack([s.mask for s in group]),
             None,
             [s.name for s in group],
@@ -138,38 +122,54 @@ def collate_evaluation(samples: list[Sample]) -> list[Batch]:
     ]
 
 
-def training_loader(
-    samples: Samples, draws: Draws, order: BatchOrder, *, workers: int, device: torch.device
+class _Batches(TorchDataset[Any]):
+    """A data source as torch's loader asks for it: a batch by the keys of its samples."""
+
+    def __init__(self, source: SampleSource, transform: RandomTransform | None) -> None:
+        self.source, self.transform = source, transform
+
+    def __getitems__(self, keys: list[Any]) -> Batch | list[Batch]:
+        if self.transform is None:
+            return self.source.eval_batch(keys)
+        return self.source.train_batch(keys, self.transform)
+
+
+def train_loader(
+    source: SampleSource, transform: RandomTransform, sampler: TrainBatchSampler, *, workers: int, device: torch.device
 ) -> DataLoader[Batch]:
-    """A loader of training batches, in an order whose ``epoch`` and ``start`` are set before each pass."""
-    refuse_unguarded(workers)
-    return DataLoader(
-        TrainingViews(samples, draws),  # type: ignore[arg-type]
-        batch_sampler=order,
-        collate_fn=CollateTraining(draws),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_begin,
-        # without a generator of its own it would draw from the one that dropout uses
-        generator=torch.Generator().manual_seed(int(Stream.WORKERS.sequence(draws.seed).generate_state(1)[0])),
-    )
+    """A loader of training batches; the sampler's ``epoch`` and ``start`` are set before each pass."""
+    seed = int(Stream.WORKERS.sequence(transform.seed).generate_state(1)[0])
+    return _loader(_Batches(source, transform), sampler, workers, device, seed)
 
 
-def evaluation_loader(
-    samples: Samples, order: EvaluationOrder, *, workers: int, device: torch.device
+def eval_loader(
+    source: SampleSource, sampler: EvalBatchSampler, *, workers: int, device: torch.device
 ) -> DataLoader[list[Batch]]:
-    """A loader of lists of equal-sized batches, in the given order."""
+    """A loader of lists of batches of one size each."""
+    return _loader(_Batches(source, None), sampler, workers, device)
+
+
+def _loader(
+    batches: _Batches, sampler: Any, workers: int, device: torch.device, seed: int | None = None
+) -> DataLoader[Any]:
+    on_device = batches.source.on_device
+    workers = 0 if on_device else workers
     refuse_unguarded(workers)
+    generator = torch.Generator()  # without one of its own it would draw from the one that dropout uses
     return DataLoader(
-        EvaluationViews(samples),  # type: ignore[arg-type]
-        batch_sampler=order,
-        collate_fn=collate_evaluation,
+        batches,
+        batch_sampler=sampler,
+        collate_fn=_unchanged,
         num_workers=workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_begin,
-        generator=torch.Generator(),
+        persistent_workers=workers > 0 and seed is not None,
+        pin_memory=device.type == "cuda" and not on_device,
+        worker_init_fn=_start_worker,
+        generator=generator if seed is None else generator.manual_seed(seed),
     )
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
 def shut_down(loader: Iterable[Batch]) -> None:
@@ -177,31 +177,31 @@ def shut_down(loader: Iterable[Batch]) -> None:
     iterator: Any = getattr(loader, "_iterator", None)  # torch has no public name for it
     if not hasattr(iterator, "_shutdown_workers"):
         return
-    # torch waits 5 s for each of them, one after the other, and then asks it to end, which _begin has it not hear once
-    impatient = threading.Timer(PATIENCE, lambda: [process.kill() for process in iterator._workers])
-    impatient.start()
+    # torch waits 5 s for each of them in turn, and then sends SIGTERM, the first of which _start_worker has them ignore
+    timer = threading.Timer(_GRACE, lambda: [process.kill() for process in iterator._workers])
+    timer.start()
     try:
-        with contextlib.suppress(RuntimeError):  # one of them had to be killed: torch's handler tells of it even here
+        with contextlib.suppress(RuntimeError):  # where one had to be killed, torch's handler raises even here
             iterator._shutdown_workers()
     finally:
-        impatient.cancel()
+        timer.cancel()
 
 
 def worker_count(workers: int | str, device: torch.device) -> int:
-    """``auto`` is a worker for each core of this process, at most 8, on CUDA; none on a CPU: it is needed."""
+    """``auto`` is a worker for each core of this process, at most 8, on CUDA; none on a CPU: the network needs it."""
     if isinstance(workers, int):
         return workers
     return min(8, own_cores()) if device.type == "cuda" else 0
 
 
-def _begin(_worker: int) -> None:
+def _start_worker(_worker: int) -> None:
     """What a loader's process does first."""
-    torch.set_num_threads(1)  # several workers of several threads each would fight for the cores
-    # A scheduler stops all processes of a run at once, and a terminal too. The run itself ends its loaders, after the
-    # step; until then they work on. Only a second SIGTERM is to them: that of multiprocessing, to one that hangs.
+    torch.set_num_threads(1)  # several workers of several threads each would compete for the cores
+    # A scheduler signals all processes of a run at once, and a terminal too. The run itself ends its loaders, after the
+    # step; until then they work on. They obey the second SIGTERM only: multiprocessing sends it to one that hangs.
     for number in CAUGHT:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    # A run that fails may hang up while a thread of multiprocessing hands it a batch; that thread would print it.
-    tell = sys.excepthook
-    sys.excepthook = lambda kind, *rest: None if issubclass(kind, (OSError, EOFError)) else tell(kind, *rest)
+    # A run that fails may close the connection while a thread of multiprocessing sends a batch; nobody should see that.
+    show = sys.excepthook
+    sys.excepthook = lambda kind, *rest: None if issubclass(kind, (OSError, EOFError)) else show(kind, *rest)

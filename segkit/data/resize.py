@@ -1,4 +1,9 @@
-"""Images at the size that a network sees: ``data.resize``, a factor or a size."""
+"""Images at another size, bilinear and antialiased; masks at another size, by the nearest pixel.
+
+Training at ``augment.scale``, evaluation and prediction at ``data.resize`` all see these pixels: bilinear, with the
+filter as wide as a pixel of the result where that is larger than the image's own, so that nothing aliases. Computed in
+float32; what was uint8 is rounded once.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +19,32 @@ from segkit.data.sample import Sample
 
 Resize = float | Sequence[int] | None
 Span = tuple[int, int]
-BILINEAR = Image.Resampling.BILINEAR
+
+
+def resized_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
+    """Height and width after ``resize``: a factor, or [height, width], or None.
+
+    A factor is taken as it was written: 0.7 of 345 pixels are 241.5, which is rounded to 242, and not a little less.
+    """
+    if resize is None:
+        return height, width
+    if isinstance(resize, (int, float)):
+        factor = Fraction(str(resize))
+        return max(1, round(height * factor)), max(1, round(width * factor))
+    return int(resize[0]), int(resize[1])
 
 
 def resized(sample: Sample, resize: Resize) -> Sample:
-    """The sample with its image resized (antialiased), its mask at its own size."""
+    """The sample with its image resized, its mask at its own size."""
     size = resized_size(sample.image.shape[1], sample.image.shape[2], resize)
     return sample._replace(image=resized_part(sample.image, size, (0, size[0]), (0, size[1])))
 
 
 def resized_part(image: Tensor, size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
-    """Some rows and columns of an image as it is at another size; nothing else of it is computed.
-
-    Training at ``augment.scale``, evaluation and prediction at ``data.resize`` all see these pixels: bilinear, with the
-    filter as wide as a pixel of the result where that is larger than the image's own, so that nothing aliases. Computed
-    in float32; what was uint8 is rounded once.
+    """Some rows and columns of an image at another size; only these are computed.
 
     Args:
-        image: ``[C,H,W]``, uint8 or float32.
+        image: ``[C,H,W]`` on the CPU, uint8 or float32.
         size: height and width of the whole result.
         rows: the first one and the one after the last.
         columns: likewise.
@@ -43,25 +56,18 @@ def resized_part(image: Tensor, size: tuple[int, int], rows: Span, columns: Span
     height, width = image.shape[1:]
     if size == (height, width):
         return image[:, top:bottom, left:right]
-    above, below, from_y, to_y = _under(rows, height, size[0])
-    before, behind, from_x, to_x = _under(columns, width, size[1])
+    above, below, from_y, to_y = _source_span(rows, height, size[0])
+    before, behind, from_x, to_x = _source_span(columns, width, size[1])
     shape, box = (right - left, bottom - top), (from_x, from_y, to_x, to_y)
     channels = []
-    for channel in image[
-        :, above:below, before:behind
-    ].numpy():  # one after the other, as float32 takes four times more
-        pixels = Image.fromarray(np.ascontiguousarray(channel, np.float32)).resize(shape, BILINEAR, box)
-        values = torch.from_numpy(np.array(pixels))
-        channels.append(values if image.is_floating_point() else rounded(values).to(torch.uint8))
+    for channel in image[:, above:below, before:behind].numpy():  # one at a time: float32 takes four times the memory
+        values = np.ascontiguousarray(channel, np.float32)
+        part = torch.from_numpy(np.array(Image.fromarray(values).resize(shape, Image.Resampling.BILINEAR, box)))
+        channels.append(part if image.is_floating_point() else rounded(part).to(torch.uint8))
     return torch.stack(channels)  # [C,rows,columns]
 
 
-def rounded(values: Tensor) -> Tensor:
-    """The nearest whole numbers; halves go up, also those whose last digits another order of a sum has changed."""
-    return (values + (0.5 + 2**-10)).floor()
-
-
-def _under(span: Span, length: int, resized: int) -> tuple[int, int, float, float]:
+def _source_span(span: Span, length: int, resized: int) -> tuple[int, int, float, float]:
     """The pixels that a span of the result is computed from, first and last but one, and where in them it lies."""
     step = length / resized
     start, end = span[0] * step, min(span[1] * step, length)
@@ -69,26 +75,46 @@ def _under(span: Span, length: int, resized: int) -> tuple[int, int, float, floa
     return first, last, start - first, min(end - first, last - first)
 
 
-def nearest(length: int, resized: int) -> Tensor:
-    """int64 ``[resized]``: on which of ``length`` pixels the middle of each lies; by whole numbers, without error."""
-    return (2 * torch.arange(resized) + 1) * length // (2 * resized)
+def resized_parts(images: Tensor, sizes: Tensor, scaled: Tensor, origins: Tensor, shape: tuple[int, int]) -> Tensor:
+    """As :func:`resized_part`, of a batch on any device; beyond an image its edge is repeated.
+
+    Args:
+        images: ``[B,C,H,W]``, uint8 or float32.
+        sizes: float64 ``[B,2]``, height and width of each image.
+        scaled: float64 ``[B,2]``, the size to which each is resized.
+        origins: float64 ``[B,2]``, the first row and column of each part.
+        shape: height and width of the parts.
+
+    Returns:
+        float32 ``[B,C,*shape]``, whole numbers of uint8.
+    """
+
+    def filters(axis: int) -> Tensor:
+        """float32 ``[B,1,count,length]``: what each pixel of the images weighs in each pixel of the parts."""
+        size, target, origin = (each[:, axis].view(-1, 1, 1) for each in (sizes, scaled, origins))
+        step = size / target
+        index = torch.arange(shape[axis], device=step.device, dtype=step.dtype)[:, None]  # [count,1]
+        middle = (torch.minimum(origin + index, target - 1) + 0.5) * step  # [B,count,1]
+        pixels = torch.arange(images.shape[2 + axis], device=step.device, dtype=step.dtype) + 0.5  # [length]
+        weights = (1 - (pixels - middle).abs() / step.clamp(min=1)).clamp_(min=0) * (pixels < size)
+        return (weights / weights.sum(2, keepdim=True)).float()[:, None]
+
+    parts = filters(0) @ (images.float() @ filters(1).transpose(2, 3))
+    return parts if images.is_floating_point() else rounded(parts)
+
+
+def rounded(values: Tensor) -> Tensor:
+    """The nearest whole numbers; halves go up, also those whose last digits another order of a sum has changed."""
+    return (values + (0.5 + 2**-10)).floor()
 
 
 def mask_at(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask ``[H,W]`` at another size, by the nearest pixel: for training alone, scores are taken at its own."""
+    """A mask ``[H,W]`` at another size, by the nearest pixel: for training only, scores are taken at its own size."""
     if tuple(mask.shape) == (height, width):
         return mask
     return mask[nearest(mask.shape[0], height)][:, nearest(mask.shape[1], width)]
 
 
-def resized_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
-    """Height and width after ``resize``: a factor, or [height, width], or None.
-
-    A factor is taken as it was written, so that 0.7 of 345 pixels are 241.5, which goes to 242, and not a little less.
-    """
-    if resize is None:
-        return height, width
-    if isinstance(resize, (int, float)):
-        factor = Fraction(str(resize))
-        return max(1, round(height * factor)), max(1, round(width * factor))
-    return int(resize[0]), int(resize[1])
+def nearest(length: int, resized: int) -> Tensor:
+    """int64 ``[resized]``: the pixel, of ``length``, in which the middle of each lies; in exact whole numbers."""
+    return (2 * torch.arange(resized) + 1) * length // (2 * resized)

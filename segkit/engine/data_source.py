@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from segkit.data.loader import Draws, training_loader, worker_count
-from segkit.data.order import BatchOrder
-from segkit.data.resident import Resident, ResidentBatches, bytes_needed
+from segkit.data.augment import RandomTransform
+from segkit.data.batch_sampler import TrainBatchSampler
+from segkit.data.loader import SampleSource, train_loader, worker_count
 from segkit.data.sample import Batch
-from segkit.data.samples import Samples
 from segkit.data.scan import Scan
-from segkit.data.source import Source
-from segkit.data.store import bytes_of, can_be_stored, stored
+from segkit.data.stores import DeviceCache, MemmapCache
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.precision import free_memory as free_host_memory
 from segkit.errors import ConfigError, WriteError
@@ -61,15 +59,17 @@ class DataSource:
         told: what a person should know of it, in one line; may be empty.
     """
 
-    sources: Mapping[str, Source]
+    sources: Mapping[str, SampleSource]
     workers: int
     device: torch.device
     told: str = ""
 
-    def training(self, job: Job, scan: Scan, distributed: DistributedContext) -> tuple[Iterable[Batch], BatchOrder]:
-        """Training batches, and the order whose ``epoch`` and ``start`` are set before each pass."""
+    def training(
+        self, job: Job, scan: Scan, distributed: DistributedContext
+    ) -> tuple[Iterable[Batch], TrainBatchSampler]:
+        """Training batches, and the sampler whose ``epoch`` and ``start`` are set before each pass."""
         train, source = job.train, self.sources["train"]
-        order = BatchOrder(
+        sampler = TrainBatchSampler(
             len(scan.splits["train"]),
             train.batch_size,
             train.seed,
@@ -78,11 +78,15 @@ class DataSource:
             rank=distributed.rank,
             size=distributed.size,
         )
-        samples = source.samples if isinstance(source, Resident) else source
-        draws = Draws(samples, job.augment, train.seed, scan.places("train"), job.normalisation)
-        if isinstance(source, Resident):
-            return ResidentBatches(source, draws, order), order
-        return training_loader(source, draws, order, workers=self.workers, device=self.device), order
+        pixels = scan.counts("train").pixels
+        transform = RandomTransform(
+            job.augment,
+            train.seed,
+            ignore_index=scan.splits["train"].ignore_index,
+            centre_on=[label for label in range(len(pixels)) if label != pixels.argmax()],  # any crop shows the largest
+            normalisation=job.normalisation,
+        )
+        return train_loader(source, transform, sampler, workers=self.workers, device=self.device), sampler
 
 
 def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: DistributedContext) -> DataSource:
@@ -94,7 +98,7 @@ def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: Di
         WriteError: the file of decoded samples cannot be written.
     """
     wide = job.normalisation.dtype != "uint8"
-    splits = {name: Samples(dataset, job.data.resize, 4 if wide else 1) for name, dataset in scan.splits.items()}
+    splits = {name: SampleSource(dataset, job.data.resize, 4 if wide else 1) for name, dataset in scan.splits.items()}
     sizes = {name: [facts.size for facts in scan.statistics[name]] for name in splits}
     wish = job.data.cache
     if wide and wish == "device":
@@ -104,11 +108,12 @@ def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: Di
         )
     if wish == "auto" and device.type == "cpu":  # decoding is 1 to 4 % of what a network takes there
         wish = "none"
-    sources: dict[str, Source] = {}
+    sources: dict[str, SampleSource] = {}
     if wish in ("auto", "device") and not wide:
-        sources |= _on_device(splits, sizes, device, distributed, keep_masks=job.augment.max_class_share < 1)
+        keep_masks = job.augment.max_class_share < 1 or job.augment.class_balanced > 0
+        sources |= _on_device(splits, sizes, device, distributed, keep_masks=keep_masks)
     on_device = list(sources)
-    needed = {name: bytes_needed(samples, sizes[name]) for name, samples in splits.items()}
+    needed = {name: DeviceCache.bytes_needed(samples, sizes[name]) for name, samples in splits.items()}
     if wish == "device" and len(on_device) < len(splits):
         raise ConfigError(
             f'data.cache = "device": the splits decoded are {_gigabytes(sum(needed.values()))}, more than '
@@ -127,24 +132,24 @@ def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: Di
 
 
 def _on_device(
-    splits: Mapping[str, Samples],
+    splits: Mapping[str, SampleSource],
     sizes: Mapping[str, Sequence[tuple[int, int]]],
     device: torch.device,
     distributed: DistributedContext,
     *,
     keep_masks: bool,
-) -> dict[str, Resident]:
+) -> dict[str, DeviceCache]:
     """The splits that fit into the share of the device's memory, one after the other, train first."""
     left = SHARE * free_memory(device)
-    found: dict[str, Resident] = {}
+    found: dict[str, DeviceCache] = {}
     for name, samples in splits.items():
-        needed = bytes_needed(samples, sizes[name])
+        needed = DeviceCache.bytes_needed(samples, sizes[name])
         if needed > left:
             if name == "train":
                 break
             continue
         try:
-            found[name] = Resident(
+            found[name] = DeviceCache(
                 samples,
                 sizes[name],
                 device,
@@ -159,16 +164,16 @@ def _on_device(
 
 
 def _from_file(
-    samples: Samples, sizes: Sequence[tuple[int, int]], name: str, wish: str, distributed: DistributedContext
-) -> Samples:
-    if not can_be_stored(samples):
+    samples: SampleSource, sizes: Sequence[tuple[int, int]], name: str, wish: str, distributed: DistributedContext
+) -> SampleSource:
+    if not MemmapCache.is_possible(samples):
         raise ConfigError(
             f'data.cache = "ram": {type(samples.dataset).__name__} does not say which files its samples are read from '
             '(files and reading, see segkit.hookspecs), so nothing tells when they have changed; use "none" or "device"'
         )
     try:
         return distributed.main_process_first(
-            lambda: stored(samples, sizes, f"decoding {name}", distributed.is_main_process)
+            lambda: MemmapCache.of(samples, sizes, f"decoding {name}", distributed.is_main_process)
         )
     except WriteError:
         if wish == "ram":
@@ -176,9 +181,9 @@ def _from_file(
         return samples  # it is only slower
 
 
-def _worth_a_file(samples: Samples, sizes: Sequence[tuple[int, int]]) -> bool:
+def _worth_a_file(samples: SampleSource, sizes: Sequence[tuple[int, int]]) -> bool:
     """Whether what is too large for the device fits into the machine's memory, or is read from the disk each time."""
-    return can_be_stored(samples) and bytes_of(samples, sizes) < SHARE * memory()
+    return MemmapCache.is_possible(samples) and MemmapCache.bytes_needed(samples, sizes) < SHARE * memory()
 
 
 def free_memory(device: torch.device) -> int:

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from segkit.data.batch_sampler import EvalBatchSampler
 from segkit.data.class_weights import LabelCounts
+from segkit.data.loader import SampleSource, eval_loader
 from segkit.data.normalise import IMAGENET, Normalisation
-from segkit.data.order import EvaluationOrder
 from segkit.data.resize import Resize
 from segkit.data.sample import Dataset
-from segkit.data.samples import Samples
-from segkit.data.source import Source, scored_batches
 from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
 from segkit.engine.distributed import DistributedContext
@@ -66,7 +65,7 @@ def evaluate(
     crop: int | Sequence[int] | None = None,
     normalisation: Normalisation = IMAGENET,
     workers: int = 0,
-    source: Source | None = None,
+    source: SampleSource | None = None,
     description: str = "",
     watchers: Sequence[Watcher] = (),
     distributed: DistributedContext | None = None,
@@ -106,8 +105,8 @@ def evaluate(
     updated = scores.share_confusion(metrics.values(), confusion)  # the matrix once, whoever reads it
     distributed = distributed or DistributedContext()
     sharing = distributed if all(can_merge(metric) for metric in updated) else DistributedContext()
-    order = EvaluationOrder(len(dataset), batch_size, rank=sharing.rank, size=sharing.size)
-    loader: Any = scored_batches(source or Samples(dataset, resize), order, workers, device)
+    sampler = EvalBatchSampler(len(dataset), batch_size, rank=sharing.rank, size=sharing.size)
+    loader = eval_loader(source or SampleSource(dataset, resize), sampler, workers=workers, device=device)
     for metric in updated:
         metric.reset()
     losses: list[tuple[int, Tensor]] = []  # the batch's number, and [2 + T] on the device: its pixels, loss and terms
@@ -127,7 +126,7 @@ def evaluate(
             leave=False,
             disable=None if description and distributed.is_main_process else True,
         )
-        for number, batches in zip(order.mine, shown, strict=True):
+        for number, batches in zip(sampler.mine, shown, strict=True):
             for batch in batches:
                 logits = inferer.evaluate(batch.image, (batch.mask.shape[1], batch.mask.shape[2]))  # [B,C,H,W]
                 target = batch.mask.long()

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from segkit.data.cores import cores
-from segkit.data.order import Stream
+from segkit.data.batch_sampler import Stream
+from segkit.data.parallel import cores
 from segkit.errors import ConfigError
 
 

@@ -9,11 +9,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segkit.data.loader import collate_evaluation
+from segkit.data.loader import read_sample, stack_equal_sizes
 from segkit.data.normalise import Normalisation, for_the_eye
 from segkit.data.resize import Resize, resized
 from segkit.data.sample import Dataset
-from segkit.data.samples import read
 from segkit.data.visualize import panel
 from segkit.engine.precision import Precision
 from segkit.engine.run_folder import write_atomically
@@ -37,8 +36,8 @@ def panels(
     training = model.training
     model.eval()
     for index in indices:
-        sample = read(dataset, index)
-        (batch,) = collate_evaluation([resized(sample, resize)])
+        sample = read_sample(dataset, index)
+        (batch,) = stack_equal_sizes([resized(sample, resize)])
         batch = batch.to(precision.device)
         logits = inferer.evaluate(batch.image, (sample.mask.shape[0], sample.mask.shape[1]))
         prediction = logits[0].argmax(0).to("cpu", torch.uint8).numpy()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segkit.data.augment import apply, draw
+from segkit.data.augment import RandomTransform, TransformParams, apply
 from segkit.data.normalise import MEAN, MEAN_PIXEL, STD, normalise
 from segkit.data.resize import mask_at, resized
 from segkit.data.sample import Sample
@@ -25,6 +25,10 @@ def a_sample(height: int = 40, width: int = 60) -> Sample:
 
 def settings(**values: object) -> AugmentSettings:
     return AugmentSettings.model_validate({"flip": 0.0, **values})
+
+
+def draw(chosen: AugmentSettings, height: int, width: int, key: tuple[int, int, int]) -> TransformParams:
+    return RandomTransform(chosen, key[0]).params(key[1:], (height, width))
 
 
 def test_without_settings_a_view_is_the_sample() -> None:

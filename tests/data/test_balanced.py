@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from segkit.config import settings_from
-from segkit.data.augment import apply, draw, draw_mixed
-from segkit.data.places import _WITHIN, MOST, Places, places_of
+from segkit.data.augment import _CENTRES, _JITTER, RandomTransform, TransformParams, _draw_class_location, apply
 from segkit.data.sample import Sample
 from segkit.errors import ConfigError
 from segkit.settings import AugmentSettings
@@ -31,31 +30,41 @@ def a_mask() -> torch.Tensor:
     return mask
 
 
-def targets(mask: torch.Tensor, left_out: int = 0) -> list[np.ndarray]:
-    return Places([places_of(mask.numpy(), 3)], [(mask.shape[0], mask.shape[1])], left_out).of(0)
+def draw(
+    chosen: AugmentSettings, height: int, width: int, key: tuple[int, int, int], mask: torch.Tensor | None = None
+) -> TransformParams:
+    """Parameters whose crops are centred on the classes 1 and 2 of a mask."""
+    return RandomTransform(chosen, key[0], centre_on=[1, 2]).params(key[1:], (height, width), mask)
 
 
-def test_places_lie_on_their_class_and_spread_over_it() -> None:
+def locations(mask: torch.Tensor, classes: list[int]) -> list[tuple[int, int]]:
+    """The pixels that 2,000 crops would be centred on."""
+    height, width = mask.shape
+    generator = np.random.default_rng(0)
+    found = [_draw_class_location(mask, classes, generator) for _ in range(2000)]
+    return [(int(each[0] * height), int(each[1] * width)) for each in found if each]
+
+
+def test_locations_lie_on_their_class_and_spread_over_it() -> None:
     mask = a_mask()
-    found = places_of(mask.numpy(), 3)
-    assert {label: len(flat) for label, flat in found.items()} == {0: MOST, 1: 4, 2: MOST}
-    for label, flat in found.items():
-        assert (mask.flatten()[torch.from_numpy(flat).long()] == label).all()
-        assert len(set(flat.tolist())) == len(flat)
-    rows = found[2] // 200
-    assert rows.min() <= 61
-    assert rows.max() >= 78
+    for label, count in ((0, _CENTRES), (1, 4), (2, _CENTRES)):
+        pixels = set(locations(mask, [label]))
+        assert len(pixels) == count
+        assert {int(mask[pixel]) for pixel in pixels} == {label}
+    rows = [row for row, _ in locations(mask, [2])]
+    assert min(rows) <= 61
+    assert max(rows) >= 78
 
 
-def test_places_in_a_band_are_not_all_in_one_column() -> None:
-    mask = np.zeros((96, 64), np.uint8)
+def test_locations_in_a_band_are_not_all_in_one_column() -> None:
+    mask = torch.zeros(96, 64, dtype=torch.uint8)
     mask[16:80] = 1
-    columns = places_of(mask, 2)[1] % 64
-    assert len(set(columns.tolist())) > 20
+    assert len({column for _, column in locations(mask, [1])}) > 20
 
 
-def test_the_largest_class_and_void_are_no_target() -> None:
-    assert [len(places) for places in targets(a_mask())] == [4, MOST]
+def test_a_class_that_is_not_there_is_no_target() -> None:
+    assert {int(mask) for mask in (a_mask()[pixel] for pixel in locations(a_mask(), [1, 2, 3, 7]))} == {1, 2}
+    assert locations(a_mask(), [3]) == []
 
 
 def test_balanced_crops_centre_on_each_class_alike_although_one_is_a_hundred_times_larger() -> None:
@@ -64,7 +73,7 @@ def test_balanced_crops_centre_on_each_class_alike_although_one_is_a_hundred_tim
     chosen = settings(crop=24, class_balanced=1.0)
     middles = Counter()
     for index in range(400):
-        seen = apply(sample, draw(chosen, 100, 200, (0, 0, index), targets(mask)), VOID)
+        seen = apply(sample, draw(chosen, 100, 200, (0, 0, index), mask), VOID)
         assert not (seen.mask == VOID).all()
         labels = {label for label in (1, 2) if (seen.mask[2:-2, 2:-2] == label).any()}
         assert len(labels) == 1
@@ -79,7 +88,7 @@ def test_the_centre_is_the_pixel_whatever_the_scale_and_the_flip(scale: float) -
     sample = Sample(mask.repeat(3, 1, 1), mask, "sample")
     chosen = settings(crop=17, scale=[scale, scale], class_balanced=1.0, flip=0.5, rotation=30.0)
     for index in range(20):
-        seen = apply(sample, draw(chosen, 100, 200, (0, 0, index), targets(mask)), VOID)
+        seen = apply(sample, draw(chosen, 100, 200, (0, 0, index), mask), VOID)
         assert (seen.mask[7:10, 7:10] == 1).any()
 
 
@@ -90,21 +99,21 @@ def test_a_turned_crop_shows_its_target_at_the_edge_too(angle: float) -> None:
     sample = Sample(mask.repeat(3, 1, 1), mask, "sample")
     chosen = settings(crop=15, class_balanced=1.0, rotation=angle)
     for index in range(50):
-        assert (apply(sample, draw(chosen, 40, 60, (0, 0, index), targets(mask)), VOID).mask == 1).any()
+        assert (apply(sample, draw(chosen, 40, 60, (0, 0, index), mask), VOID).mask == 1).any()
 
 
 def test_a_target_at_the_edge_gives_a_crop_within_the_image() -> None:
     mask = torch.zeros(40, 60, dtype=torch.uint8)
     mask[0, 0] = 1
     sample = Sample(mask.repeat(3, 1, 1), mask, "sample")
-    seen = apply(sample, draw(settings(crop=16, class_balanced=1.0), 40, 60, (0, 0, 1), targets(mask)), VOID)
+    seen = apply(sample, draw(settings(crop=16, class_balanced=1.0), 40, 60, (0, 0, 1), mask), VOID)
     assert seen.mask[0, 0] == 1
     assert not (seen.mask == VOID).any()
 
 
 def test_the_share_of_balanced_crops_is_what_was_asked_for_and_the_others_stay_as_they_were() -> None:
     plain = [draw(settings(crop=24), 100, 200, (0, 0, index)) for index in range(300)]
-    third = [draw(settings(crop=24, class_balanced=0.33), 100, 200, (0, 0, i), targets(a_mask())) for i in range(300)]
+    third = [draw(settings(crop=24, class_balanced=0.33), 100, 200, (0, 0, i), a_mask()) for i in range(300)]
     same = sum(a.affine == b.affine for a, b in zip(plain, third, strict=True))
     assert 0.6 < same / 300 < 0.74
 
@@ -113,7 +122,7 @@ def test_balanced_crops_begin_at_odd_places_as_often_as_at_even_ones() -> None:
     mask = torch.zeros(100, 200, dtype=torch.uint8)
     mask[30:70, 60:140] = 1
     chosen = settings(crop=16, class_balanced=1.0)
-    views = [draw(chosen, 100, 200, (0, 0, index), targets(mask)) for index in range(400)]
+    views = [draw(chosen, 100, 200, (0, 0, index), mask) for index in range(400)]
     for offset in (2, 5):
         assert 120 < sum(round(view.affine[offset]) % 2 for view in views) < 280
 
@@ -121,7 +130,7 @@ def test_balanced_crops_begin_at_odd_places_as_often_as_at_even_ones() -> None:
 def test_an_image_of_the_largest_class_alone_is_cropped_anywhere() -> None:
     mask = torch.zeros(40, 60, dtype=torch.uint8)
     chosen = settings(crop=16, class_balanced=1.0)
-    assert draw(chosen, 40, 60, (0, 0, 1), targets(mask)).affine == draw(settings(crop=16), 40, 60, (0, 0, 1)).affine
+    assert draw(chosen, 40, 60, (0, 0, 1), mask).affine == draw(settings(crop=16), 40, 60, (0, 0, 1)).affine
 
 
 def test_crops_that_one_class_fills_are_drawn_anew() -> None:
@@ -129,7 +138,7 @@ def test_crops_that_one_class_fills_are_drawn_anew() -> None:
     sample = Sample(mask.repeat(3, 1, 1), mask, "sample")
 
     def full(chosen: AugmentSettings) -> int:
-        views = [draw_mixed(chosen, tuple(mask.shape), (0, 0, index), (), mask, VOID) for index in range(100)]
+        views = [draw(chosen, *mask.shape, (0, 0, index), mask) for index in range(100)]
         masks = [apply(sample, view, VOID).mask for view in views]
         return sum(int((each == 0).sum()) > 0.9 * int((each != VOID).sum()) for each in masks)
 
@@ -140,7 +149,8 @@ def test_crops_that_one_class_fills_are_drawn_anew() -> None:
 
 def test_a_new_try_moves_the_view_and_changes_nothing_else() -> None:
     chosen = settings(crop=16, scale=[0.5, 2.0], colour=0.5)
-    first, second = (draw(chosen, 40, 60, (0, 0, 1), (), attempt) for attempt in (0, 1))
+    transform = RandomTransform(chosen, 0)
+    first, second = (transform._draw((0, 0, 1), (40, 60), None, attempt) for attempt in (0, 1))
     assert np.array_equal(first.colour, second.colour)
     assert first.affine[0] == second.affine[0]
     assert first.affine != second.affine
@@ -148,7 +158,7 @@ def test_a_new_try_moves_the_view_and_changes_nothing_else() -> None:
 
 def test_an_image_that_one_class_fills_still_gives_a_view() -> None:
     mask = torch.zeros(20, 20, dtype=torch.uint8)
-    view = draw_mixed(settings(crop=8, max_class_share=0.5), (20, 20), (0, 0, 0), (), mask, VOID)
+    view = draw(settings(crop=8, max_class_share=0.5), 20, 20, (0, 0, 0), mask)
     assert view.size == (8, 8)
 
 
@@ -159,11 +169,11 @@ def test_choosing_crops_needs_crops(option: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (300, 700), (2, 70_000), (70_000, 2)])
-def test_pixels_of_a_mask_of_any_shape_are_of_their_class_and_in_order(shape: tuple[int, int]) -> None:
-    mask = np.random.default_rng(0).integers(0, 4, shape, np.uint8)
-    found = places_of(mask, 3)
-    for label, flat in found.items():
-        own = np.flatnonzero(mask == label)
-        expected = own[((np.arange(len(flat)) + _WITHIN[: len(flat)]) * len(own) / len(flat)).astype(np.int64)]
-        assert flat.tolist() == expected.tolist()
-    assert sorted(found) == sorted({0, 1, 2} & set(mask.reshape(-1).tolist()))
+def test_locations_in_a_mask_of_any_shape_are_of_their_class_and_evenly_apart(shape: tuple[int, int]) -> None:
+    mask = torch.from_numpy(np.random.default_rng(0).integers(0, 4, shape, np.uint8))
+    for label in range(3):
+        own = np.flatnonzero(mask.numpy() == label)
+        count = min(_CENTRES, len(own))
+        expected = own[((np.arange(count) + _JITTER[:count]) * len(own) / count).astype(np.int64)]
+        found = {row * shape[1] + column for row, column in locations(mask, [label])}
+        assert sorted(found) == sorted(set(expected.tolist()))

@@ -12,14 +12,12 @@ import pytest
 import torch
 
 import segkit
-from segkit.data.loader import Draws, collate_evaluation, training_loader
-from segkit.data.loader import _begin as begin
+from segkit.data.augment import RandomTransform
+from segkit.data.batch_sampler import Stream, TrainBatchSampler
+from segkit.data.loader import SampleSource, _start_worker, stack_equal_sizes, train_loader
 from segkit.data.main_guard import refuse_unguarded
-from segkit.data.order import BatchOrder, Stream
 from segkit.data.resize import mask_at, resized, resized_size
 from segkit.data.sample import Sample
-from segkit.data.samples import Samples
-from segkit.data.scan import scan_splits
 from segkit.settings import AugmentSettings
 
 CPU = torch.device("cpu")
@@ -43,12 +41,12 @@ class Sizes:
 
 def loader(workers: int = 0, **augment: object):
     chosen = AugmentSettings.model_validate(augment)
-    samples, order = Samples(Sizes()), BatchOrder(10, 3, seed=7)
-    return training_loader(samples, Draws(samples, chosen, seed=7), order, workers=workers, device=CPU), order
+    source, order = SampleSource(Sizes()), TrainBatchSampler(10, 3, seed=7)
+    return train_loader(source, RandomTransform(chosen, seed=7), order, workers=workers, device=CPU), order
 
 
 def test_an_epoch_holds_every_image_once_but_the_incomplete_batch() -> None:
-    order = BatchOrder(10, 3, seed=0)
+    order = TrainBatchSampler(10, 3, seed=0)
     batches = list(order)
     assert [len(batch) for batch in batches] == [3, 3, 3] == [3] * len(order)
     indices = [index for batch in batches for _, index in batch]
@@ -56,20 +54,20 @@ def test_an_epoch_holds_every_image_once_but_the_incomplete_batch() -> None:
 
 
 def test_fewer_images_than_a_batch_are_one_smaller_batch() -> None:
-    order = BatchOrder(2, 8, seed=0)
+    order = TrainBatchSampler(2, 8, seed=0)
     assert len(order) == 1
     assert sorted(index for batch in order for _, index in batch) == [0, 1]
 
 
 def test_repeated_passes_hold_every_image_as_often_under_different_keys() -> None:
-    order = BatchOrder(5, 5, seed=0, repeat=4)
+    order = TrainBatchSampler(5, 5, seed=0, repeat=4)
     keys = [key for batch in order for key in batch]
     assert len(set(keys)) == 20
     assert sorted(index % 5 for _, index in keys) == sorted(list(range(5)) * 4)
 
 
 def test_epochs_differ_and_the_same_epoch_repeats() -> None:
-    order = BatchOrder(10, 3, seed=0)
+    order = TrainBatchSampler(10, 3, seed=0)
     first = list(order)
     assert first == list(order)
     order.epoch = 1
@@ -86,7 +84,7 @@ def test_no_two_purposes_draw_the_same_numbers() -> None:
     drawn += [np.random.default_rng(key).random() for key in ((0, 1, 2), (1, 0, 1, 2))]
     assert len(set(drawn)) == len(drawn)
     assert Stream.VIEW.generator(0, 1, 2).random() == Stream.VIEW.generator(0, 1, 2).random()
-    order = BatchOrder(10, 10, seed=4)
+    order = TrainBatchSampler(10, 10, seed=4)
     order.epoch = 1
     assert [index for _, index in next(iter(order))] == Stream.ORDER.generator(4, 1, 0).permutation(10).tolist()
 
@@ -128,7 +126,7 @@ def test_a_worker_whose_run_hangs_up_prints_nothing_and_tells_of_all_else(
 ) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    begin(0)
+    _start_worker(0)
     for error in (ConnectionResetError("by peer"), EOFError()):
         sys.excepthook(type(error), error, None)
     assert capsys.readouterr().err == ""
@@ -148,7 +146,7 @@ def test_parts_of_a_batch_are_the_batch() -> None:
 def test_evaluation_batches_never_mix_sizes() -> None:
     dataset = Sizes()
     samples = [dataset[0], dataset[3], dataset[0]]
-    groups = collate_evaluation(samples)
+    groups = stack_equal_sizes(samples)
     assert [group.names for group in groups] == [["image 0", "image 0"], ["image 3"]]
 
 
@@ -173,18 +171,17 @@ def test_resizing_keeps_the_mask_for_scores_and_its_labels_for_training() -> Non
 
 @pytest.mark.fault("F44")
 def test_what_a_process_that_is_started_anew_is_given_is_the_same_there() -> None:
-    """Where it is spawned all that it gets is pickled: views, places of classes, how to collate."""
+    """Where it is spawned all that it gets is pickled: the source of samples, the random transform."""
     dataset = segkit.datasets["shapes"](split="train", images=[4, 2, 2], size=32)
     job = {"crop": 16, "class_balanced": 0.5, "scale": [0.5, 2.0], "rotation": 20, "colour": 0.5}
-    samples, order = Samples(dataset, 0.5), BatchOrder(4, 4, seed=7)
-    places = scan_splits({"train": dataset}).places("train")
-    draws = Draws(samples, AugmentSettings.model_validate(job), seed=7, places=places)
-    here = training_loader(samples, draws, order, workers=0, device=CPU)
+    source, order = SampleSource(dataset, 0.5), TrainBatchSampler(4, 4, seed=7)
+    transform = RandomTransform(AugmentSettings.model_validate(job), seed=7, centre_on=[1, 2])
+    here = train_loader(source, transform, order, workers=0, device=CPU)
     parts = here.dataset, here.collate_fn, here.worker_init_fn
-    views, collate, _ = pickle.loads(pickle.dumps(parts))
+    batches, collate, _ = pickle.loads(pickle.dumps(parts))
     (batch,) = here
     (keys,) = order
-    there = collate([views[key] for key in keys])
+    there = collate(batches.__getitems__(keys))
     assert torch.equal(there.image, batch.image)
     assert torch.equal(there.mask, batch.mask)
     assert there.names == batch.names

@@ -74,7 +74,6 @@ def test_good_data_has_no_findings_and_is_counted(check: Check) -> None:
     assert counts.images.tolist() == [6, 6, 6]
     assert counts.void == 6 * 200
     assert counts.image_pixels.tolist() == [6000, 6000, 6000]
-    assert [len(places) for places in scan.places("train").of(0)] == [32, 32]
 
 
 def test_every_fault_of_every_split_is_told_at_once(root: Path, check: Check) -> None:
@@ -225,8 +224,6 @@ def test_only_changed_files_are_read_again(root: Path, check: Check, monkeypatch
     for name in first.splits:
         assert (again.pixels(name) == first.pixels(name)).all()
         for index in range(len(first.splits[name])):
-            for one, other in zip(first.places(name).of(index), again.places(name).of(index), strict=True):
-                assert (one == other).all()
             assert first.statistics[name][index].digest == again.statistics[name][index].digest
             assert first.statistics[name][index].name == again.statistics[name][index].name
     mask = root / "masks" / "val" / "val1.png"

@@ -18,7 +18,6 @@ import pytest
 from PIL import Image
 
 from segkit.data.cache import ScanCache
-from segkit.data.places import places_of
 from segkit.data.scan import SampleStatistics, scan_splits
 from segkit_folder.dataset import FolderDataset
 
@@ -176,7 +175,6 @@ def test_what_is_kept_comes_back_as_it_was(cache: Path) -> None:
             name=f"ä{number}\udcff\n",
             size=(mask.shape[0], mask.shape[1]),
             counts=np.bincount(mask.reshape(-1), minlength=3),
-            locations=places_of(mask, 2),
             digest="00ff",
             palette={-1: (255, 0, 0)} if number else {},
             dtype="float32" if number else "uint8",

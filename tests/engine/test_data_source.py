@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 
 from segkit.data.files import PairedFiles
-from segkit.data.resident import Resident
-from segkit.data.samples import Samples
+from segkit.data.loader import SampleSource
 from segkit.data.scan import Scan, scan_splits
-from segkit.data.store import StoredSamples
+from segkit.data.stores import DeviceCache, MemmapCache
 from segkit.engine import checkpoint, data_source
 from segkit.engine.data_source import open_data_source, prefetched
 from segkit.engine.distributed import DistributedContext
@@ -95,7 +94,7 @@ def test_a_run_may_go_on_with_another_cache(kept: Callable[..., Job]) -> None:
 def test_on_a_cpu_auto_decodes_each_time_and_writes_nothing(kept: Callable[..., Job], tmp_path: Path) -> None:
     job = kept("auto")
     found = open_data_source(job, scanned(job), CPU, DistributedContext())
-    assert {type(source) for source in found.sources.values()} == {Samples}
+    assert {type(source) for source in found.sources.values()} == {SampleSource}
     assert not list((tmp_path / "cache").glob("decoded*"))
 
 
@@ -109,24 +108,24 @@ def on_a_card(monkeypatch: pytest.MonkeyPatch, free: int, has: int = 1 << 40) ->
 @pytest.mark.parametrize(
     ("free", "has", "kinds"),
     [
-        (1 << 30, 1 << 40, {"train": Resident, "val": Resident}),
-        (30_000, 1 << 40, {"train": Resident, "val": StoredSamples}),  # 0.4 of it holds train alone: 9,216 of 13,824
-        (100, 1 << 40, {"train": StoredSamples, "val": StoredSamples}),
-        (100, 100, {"train": Samples, "val": Samples}),
+        (1 << 30, 1 << 40, {"train": DeviceCache, "val": DeviceCache}),
+        (30_000, 1 << 40, {"train": DeviceCache, "val": MemmapCache}),  # 0.4 of it holds train alone: 9,216 of 13,824
+        (100, 1 << 40, {"train": MemmapCache, "val": MemmapCache}),
+        (100, 100, {"train": SampleSource, "val": SampleSource}),
     ],
 )
 def test_elsewhere_auto_takes_the_fastest_place_that_it_fits_in(
     kept: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, free: int, has: int, kinds: dict[str, type]
 ) -> None:
-    monkeypatch.setattr(data_source, "Resident", _Held)
+    monkeypatch.setattr(data_source, "DeviceCache", _Held)
     job = kept("auto")
     found = open_data_source(job, scanned(job), on_a_card(monkeypatch, free, has), DistributedContext())
-    expected = {name: _Held if kind is Resident else kind for name, kind in kinds.items()}
+    expected = {name: _Held if kind is DeviceCache else kind for name, kind in kinds.items()}
     assert {name: type(source) for name, source in found.sources.items()} == expected
-    assert ("on the device" in found.told) == (Resident in kinds.values())
+    assert ("on the device" in found.told) == (DeviceCache in kinds.values())
 
 
-class _Held:
+class _Held(DeviceCache):
     """In the place of one that would need a card."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
@@ -157,7 +156,7 @@ def test_an_unwritable_cache_stops_a_run_that_asked_for_it_and_no_other(
         open_data_source(job, scanned(job), CPU, DistributedContext())
     auto = kept("auto")
     found = open_data_source(auto, scanned(auto), on_a_card(monkeypatch, 100), DistributedContext())
-    assert {type(source) for source in found.sources.values()} == {Samples}
+    assert {type(source) for source in found.sources.values()} == {SampleSource}
 
 
 @pytest.mark.gpu

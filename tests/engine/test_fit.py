@@ -16,10 +16,10 @@ import torchmetrics
 from safetensors.torch import load_file
 from torch import nn
 
-from segkit.data.loader import Draws, training_loader
-from segkit.data.order import BatchOrder
+from segkit.data.augment import RandomTransform
+from segkit.data.batch_sampler import TrainBatchSampler
+from segkit.data.loader import SampleSource, train_loader
 from segkit.data.sample import Batch
-from segkit.data.samples import Samples
 from segkit.engine import checkpoint
 from segkit.engine.criterion import Criterion, as_criterion
 from segkit.engine.inputs import Job
@@ -197,9 +197,8 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(halves: Any) -> None
         mean = Criterion([("mse", 1.0, lambda logits, target: (logits.mean((1, 2, 3)) - 1).square().mean())])
         settings = TrainSettings(batch_size=4, accumulate=accumulate, optimizer="sgd", precision="fp32")
         loop = TrainingLoop(model, mean, settings, Precision("fp32", CPU), steps=10)
-        order = BatchOrder(8, 4, seed=0)
-        samples = Samples(halves(8))
-        batches = training_loader(samples, Draws(samples, AugmentSettings(), 0), order, workers=0, device=CPU)
+        transform, sampler = RandomTransform(AugmentSettings(), 0), TrainBatchSampler(8, 4, seed=0)
+        batches = train_loader(SampleSource(halves(8)), transform, sampler, workers=0, device=CPU)
         loop.train_step(next(iter(batches)))
         return list(loop.model.parameters())
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from segkit.data import samples as samples_module
-from segkit.data import store
+from segkit.data import loader as loader_module
+from segkit.data import stores
 from segkit.data.files import PairedFiles
-from segkit.data.samples import Samples
-from segkit.data.store import StoredSamples, bytes_of, can_be_stored, stored
+from segkit.data.loader import SampleSource
+from segkit.data.stores import MemmapCache
 from segkit.data.subset import Subset
 from segkit.errors import DataError, WriteError
 
@@ -40,18 +40,18 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PairedFiles:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The indices that were read from their images since the test began."""
     seen: list[int] = []
-    real = samples_module.read
+    real = loader_module.read_sample
 
     def counted(dataset: object, index: int) -> object:
         seen.append(index)
         return real(dataset, index)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(samples_module, "read", counted)
+    monkeypatch.setattr(loader_module, "read_sample", counted)
     return seen
 
 
-def equal(one: Samples, other: Samples) -> bool:
-    pairs = [(one.to_score(index), other.to_score(index)) for index in range(len(other))]
+def equal(one: SampleSource, other: SampleSource) -> bool:
+    pairs = [(one[index], other[index]) for index in range(len(other))]
     return len(one) == len(other) and all(
         a.name == b.name and torch.equal(a.image, b.image) and torch.equal(a.mask, b.mask) for a, b in pairs
     )
@@ -63,39 +63,37 @@ def test_images_of_more_than_8_bits_come_back_as_they_are_stored(files: PairedFi
         random = np.random.default_rng(index)
         Image.fromarray(random.integers(0, 18000, SIZES[index]).astype(np.uint16)).save(image)
     for resize in (None, 0.5):
-        samples = Samples(files, resize, value_bytes=4)
-        held = stored(samples, SIZES, "", False)
-        assert equal(held, Samples(files, resize))
-        assert held.to_score(1).image.dtype == torch.float32
-        assert held.path.stat().st_size - bytes_of(samples, SIZES) < 1000
+        samples = SampleSource(files, resize, value_bytes=4)
+        held = MemmapCache.of(samples, SIZES, "", False)
+        assert equal(held, SampleSource(files, resize))
+        assert held[1].image.dtype == torch.float32
+        assert held.path.stat().st_size - MemmapCache.bytes_needed(samples, SIZES) < 1000
 
 
 @pytest.mark.parametrize("resize", [None, 0.5, [16, 24]])
 def test_it_holds_what_the_images_hold(files: PairedFiles, resize: object) -> None:
-    samples = Samples(files, resize)  # type: ignore[arg-type]
-    held = stored(samples, SIZES, "", False)
+    samples = SampleSource(files, resize)  # type: ignore[arg-type]
+    held = MemmapCache.of(samples, SIZES, "", False)
     assert equal(held, samples)
-    assert held.path.stat().st_size - bytes_of(samples, SIZES) < 1000  # and an index
-    trained = held.to_train(1)
-    assert trained.mask.shape == trained.image.shape[1:]
+    assert held.path.stat().st_size - MemmapCache.bytes_needed(samples, SIZES) < 1000  # and an index
 
 
 def test_the_images_are_decoded_once(files: PairedFiles, decoded: list[int]) -> None:
-    held = stored(Samples(files), SIZES, "", False)
+    held = MemmapCache.of(SampleSource(files), SIZES, "", False)
     assert sorted(decoded) == [0, 1, 2, 3]
-    again = stored(Samples(files), SIZES, "", False)
-    again.to_score(2)
+    again = MemmapCache.of(SampleSource(files), SIZES, "", False)
+    again[2]
     assert len(decoded) == 4
     assert again.path == held.path
 
 
 def test_a_changed_file_is_decoded_again_in_the_place_of_the_old_one(files: PairedFiles, decoded: list[int]) -> None:
-    first = stored(Samples(files), SIZES, "", False)
+    first = MemmapCache.of(SampleSource(files), SIZES, "", False)
     Image.fromarray(np.full((*SIZES[2], 3), 7, np.uint8)).save(files.pairs[2][0])
-    second = stored(Samples(files), SIZES, "", False)
+    second = MemmapCache.of(SampleSource(files), SIZES, "", False)
     assert len(decoded) == 8
     assert second.path == first.path
-    assert (second.to_score(2).image == 7).all()
+    assert (second[2].image == 7).all()
     with pytest.raises(DataError, match=r"replaced by another run's"):
         pickle.loads(pickle.dumps(first))
 
@@ -103,47 +101,47 @@ def test_a_changed_file_is_decoded_again_in_the_place_of_the_old_one(files: Pair
 def test_another_time_of_a_file_or_another_version_makes_it_anew(
     files: PairedFiles, decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored(Samples(files), SIZES, "", False)
+    MemmapCache.of(SampleSource(files), SIZES, "", False)
     os.utime(files.pairs[0][1], (1, 1))
-    stored(Samples(files), SIZES, "", False)
+    MemmapCache.of(SampleSource(files), SIZES, "", False)
     assert len(decoded) == 8
-    monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)
-    stored(Samples(files), SIZES, "", False)
+    monkeypatch.setattr(stores, "FORMAT", stores.FORMAT + 1)
+    MemmapCache.of(SampleSource(files), SIZES, "", False)
     assert len(decoded) == 12
 
 
 def test_other_samples_sizes_or_labels_are_in_other_files(files: PairedFiles) -> None:
     fewer = Subset(files, [1, 3])
     relabelled = PairedFiles(files.pairs, classes=files.classes, palette=files.palette, values={0: 0, 1: 2, 2: 1})
-    every = [Samples(files), Samples(files, 0.5), Samples(fewer), Samples(relabelled)]
-    held = [stored(each, [(1, 1)] * len(each), "", False) for each in every]  # all are in use
+    every = [SampleSource(files), SampleSource(files, 0.5), SampleSource(fewer), SampleSource(relabelled)]
+    held = [MemmapCache.of(each, [(1, 1)] * len(each), "", False) for each in every]  # all are in use
     assert len({each.path for each in held}) == 4
     assert all(equal(one, other) for one, other in zip(held, every, strict=True))
 
 
 @pytest.mark.parametrize("damage", ["cut", "grown", "mark", "empty"])
 def test_a_damaged_file_is_made_anew(files: PairedFiles, decoded: list[int], damage: str) -> None:
-    path = stored(Samples(files), SIZES, "", False).path
+    path = MemmapCache.of(SampleSource(files), SIZES, "", False).path
     whole = path.read_bytes()
     damaged = {"cut": whole[1000:], "grown": b"x" + whole, "mark": whole[:-1] + b"?", "empty": b""}[damage]
     path.write_bytes(damaged)
-    assert equal(stored(Samples(files), SIZES, "", False), Samples(files))
+    assert equal(MemmapCache.of(SampleSource(files), SIZES, "", False), SampleSource(files))
     assert len(decoded) >= 8
 
 
 def test_a_sample_that_cannot_be_read_leaves_no_file(files: PairedFiles, tmp_path: Path) -> None:
     files.pairs[3][0].write_bytes(b"no image")
     with pytest.raises(DataError, match=r"3\.png"):
-        stored(Samples(files), SIZES, "", False)
+        MemmapCache.of(SampleSource(files), SIZES, "", False)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] in ([], [".lock"])
 
 
 def test_a_full_disk_is_told_before_anything_is_decoded(
     files: PairedFiles, decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: _Usage)
+    monkeypatch.setattr(stores.shutil, "disk_usage", lambda path: _Usage)
     with pytest.raises(WriteError, match=r'GB are needed and 0\.0 GB are free; data\.cache = "none"'):
-        stored(Samples(files), SIZES, "", False)
+        MemmapCache.of(SampleSource(files), SIZES, "", False)
     assert decoded == []
 
 
@@ -152,12 +150,12 @@ class _Usage:
 
 
 def test_a_process_of_a_loader_opens_the_file_itself(files: PairedFiles) -> None:
-    held = stored(Samples(files), SIZES, "", False)
+    held = MemmapCache.of(SampleSource(files), SIZES, "", False)
     content = pickle.dumps(held)
-    assert held.to_score(0).mask.numpy().tobytes() not in content
-    there: StoredSamples = pickle.loads(content)
+    assert held[0].mask.numpy().tobytes() not in content
+    there: MemmapCache = pickle.loads(content)
     assert equal(there, held)
-    first = there.to_score(0)
+    first = there[0]
     first.image.zero_()  # in memory of its own: the file is not written to
     assert equal(there, held)
 
@@ -169,9 +167,9 @@ def test_it_must_be_known_when_files_change(files: PairedFiles) -> None:
         def __len__(self) -> int:
             return 3
 
-    assert can_be_stored(Samples(files))
-    assert can_be_stored(Samples(Subset(files, [0])))
-    assert not can_be_stored(Samples(Generated()))  # type: ignore[arg-type]
+    assert MemmapCache.is_possible(SampleSource(files))
+    assert MemmapCache.is_possible(SampleSource(Subset(files, [0])))
+    assert not MemmapCache.is_possible(SampleSource(Generated()))  # type: ignore[arg-type]
 
 
 def test_one_copy_of_the_files_is_kept_and_what_is_in_use(files: PairedFiles, tmp_path: Path) -> None:
@@ -181,19 +179,19 @@ def test_one_copy_of_the_files_is_kept_and_what_is_in_use(files: PairedFiles, tm
     elsewhere = tmp_path / "cache" / "decoded-0123-4567.bin"  # of other folders
     for seed in range(4):  # as many splits of the same images
         parts = [
-            Samples(Subset(files, [seed])),
-            Samples(Subset(files, [each for each in range(4) if each != seed])),
+            SampleSource(Subset(files, [seed])),
+            SampleSource(Subset(files, [each for each in range(4) if each != seed])),
         ]
-        held = [stored(each, SIZES[: len(each)], "", False) for each in parts]
+        held = [MemmapCache.of(each, SIZES[: len(each)], "", False) for each in parts]
         elsewhere.touch()
         assert copies() == sorted([elsewhere.name, *(each.path.name for each in held)])
         assert all(equal(one, other) for one, other in zip(held, parts, strict=True))
-        child: StoredSamples = pickle.loads(pickle.dumps(held[0]))  # a loader's, which begins later
+        child: MemmapCache = pickle.loads(pickle.dumps(held[0]))  # a loader's, which begins later
         assert equal(child, parts[0])
         del held, child
-    stored(Samples(files), SIZES, "", False)
+    MemmapCache.of(SampleSource(files), SIZES, "", False)
     assert len(copies()) == 2
     os.utime(elsewhere, (1, 1))  # not used for long
-    stored(Samples(files, 0.5), SIZES, "", False)
+    MemmapCache.of(SampleSource(files, 0.5), SIZES, "", False)
     assert len(copies()) == 1
     assert len([*(tmp_path / "cache").glob("*.lock")]) == 1

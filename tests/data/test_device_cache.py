@@ -7,12 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from segkit.data.loader import Draws, training_loader
-from segkit.data.order import BatchOrder, EvaluationOrder
-from segkit.data.places import Places, places_of
-from segkit.data.resident import Resident, ResidentBatches, ResidentEvaluation, bytes_needed
+from segkit.data.augment import RandomTransform
+from segkit.data.batch_sampler import EvalBatchSampler, TrainBatchSampler
+from segkit.data.loader import SampleSource, eval_loader, train_loader
 from segkit.data.sample import Batch, Sample
-from segkit.data.samples import Samples
+from segkit.data.stores import DeviceCache
 from segkit.settings import AugmentSettings
 
 CPU = torch.device("cpu")
@@ -38,20 +37,21 @@ class Pictures:
         return Sample(torch.from_numpy(image.copy()).permute(2, 0, 1), torch.from_numpy(mask.copy()), f"{index}")
 
 
+def sizes_of(dataset: Pictures) -> list[tuple[int, int]]:
+    return [tuple(dataset[index].mask.shape) for index in range(6)]
+
+
 def both(resize: float | None = None, **augment: object) -> tuple[list[Batch], list[Batch]]:
     """Two epochs of batches by way of the loader, and of the device."""
     dataset = Pictures()
-    samples, order = Samples(dataset, resize), BatchOrder(6, 3, seed=5)
+    source, order = SampleSource(dataset, resize), TrainBatchSampler(6, 3, seed=5)
     settings = AugmentSettings.model_validate(augment)
-    masks = [dataset[index].mask.numpy() for index in range(6)]
-    places = Places([places_of(mask, 7) for mask in masks], [mask.shape for mask in masks], left_out=0)
-    draws = Draws(samples, settings, 5, places)
-    keep = settings.max_class_share < 1
-    resident = Resident(samples, [mask.shape for mask in masks], CPU, keep_masks=keep)
+    transform = RandomTransform(settings, 5, centre_on=range(1, 7))
+    cache = DeviceCache(source, sizes_of(dataset), CPU, keep_masks=True)
     loaded, made = [], []
     for order.epoch in (1, 2):
-        loaded += list(training_loader(samples, draws, order, workers=0, device=CPU))
-        made += list(ResidentBatches(resident, draws, order))
+        loaded += list(train_loader(source, transform, order, workers=0, device=CPU))
+        made += list(train_loader(cache, transform, order, workers=2, device=CPU))
     return loaded, made
 
 
@@ -93,24 +93,25 @@ def test_views_of_whole_pixels_are_equal_to_the_bit() -> None:
 
 @pytest.mark.parametrize("resize", [None, 0.5])
 def test_an_evaluation_sees_each_sample_at_its_own_size(resize: float | None) -> None:
-    samples = Samples(Pictures(), resize)
-    resident = Resident(samples, [samples.dataset[index].mask.shape for index in range(6)], CPU)
-    batches = [batch for those in ResidentEvaluation(resident, EvaluationOrder(6, 4)) for batch in those]
+    source = SampleSource(Pictures(), resize)
+    cache = DeviceCache(source, sizes_of(source.dataset), CPU)
+    loader = eval_loader(cache, EvalBatchSampler(6, 4), workers=2, device=CPU)
+    batches = [batch for those in loader for batch in those]
     seen = {}
     for batch in batches:
         for place, name in enumerate(batch.names):
             seen[name] = (batch.image[place], batch.mask[place])
     assert len(seen) == 6
     for index in range(6):
-        expected = samples.to_score(index)
+        expected = source[index]
         assert torch.equal(seen[expected.name][0], expected.image)
         assert torch.equal(seen[expected.name][1], expected.mask)
 
 
 def test_what_a_split_takes_on_the_device_is_known_before() -> None:
     for resize in (None, 0.5):
-        samples = Samples(Pictures(), resize)
-        sizes = [tuple(samples.dataset[index].mask.shape) for index in range(6)]
-        resident = Resident(samples, sizes, CPU)
-        own = resident.own_masks.numel() if resident.own_masks is not None else 0
-        assert bytes_needed(samples, sizes) == resident.pixels.numel() + own
+        source = SampleSource(Pictures(), resize)
+        sizes = sizes_of(source.dataset)
+        cache = DeviceCache(source, sizes, CPU)
+        own = cache.own_masks.numel() if cache.own_masks is not None else 0
+        assert DeviceCache.bytes_needed(source, sizes) == cache.pixels.numel() + own

@@ -1,4 +1,4 @@
-"""Which samples in which batch of which process: a pure function of (seed, epoch), so there is nothing to restore."""
+"""The samples of each batch and process: a pure function of (seed, epoch), so there is nothing to restore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Stream(IntEnum):
     """What random numbers are drawn for. Each purpose has streams of its own: equal keys share no number."""
 
     ORDER = 1  # of an epoch; key: seed, epoch, pass
-    VIEW = 2  # of an image; key: seed, epoch, index, and the attempt where the first view was refused
+    VIEW = 2  # the random transform of an image; key: seed, epoch, index, and the attempt after the first
     STEP = 3  # dropout and the like; key: seed, step, rank
     WORKERS = 4  # what a dataset draws in a loader's process; key: seed
 
@@ -25,23 +25,32 @@ class Stream(IntEnum):
         return np.random.SeedSequence(key, spawn_key=(self,))
 
     def generator(self, *key: int) -> np.random.Generator:
-        """Random numbers of a key, the same each time."""
+        """A generator for a key; it gives the same numbers each time."""
         return np.random.default_rng(self.sequence(*key))
 
 
-class BatchOrder:
+class TrainBatchSampler:
     """Batches of keys, shuffled anew each epoch; an incomplete last batch is left out (BatchNorm suffers from it).
 
-    Of several processes each gets its share of every batch, and of each of its ``parts``, so that a part is the same
-    images however many share it.
+    Of several processes each gets its share of every micro-batch, so that a micro-batch is the same images however many
+    processes share it.
+
+    Args:
+        length: samples of the dataset.
+        batch_size: of all processes together.
+        seed: of the run.
+        repeat: passes over the dataset in one epoch.
+        parts: micro-batches of a batch.
+        rank: of this process.
+        size: number of processes.
 
     Attributes:
-        epoch: which one, set before each pass.
-        start: batches of it that are left out, as they were seen before the run was stopped.
+        epoch: set before each pass.
+        start: batches of the epoch to leave out, as they were seen before the run was stopped.
         images: in a batch, over all processes.
 
     Raises:
-        ConfigError: a process would get none.
+        ConfigError: a process would get no image of a micro-batch.
     """
 
     def __init__(
@@ -61,22 +70,21 @@ class BatchOrder:
         return max(1, self.length * self.repeat // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        passes = (
+        passes = [
             number * self.length + Stream.ORDER.generator(self.seed, self.epoch, number).permutation(self.length)
             for number in range(self.repeat)
-        )
-        order = np.concatenate(list(passes))
+        ]
+        indices = np.concatenate(passes)
         for start in range(self.start * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            batch = order[start : start + self.batch_size]
+            batch = indices[start : start + self.batch_size]
             if self.size > 1:
-                batch = np.concatenate(
-                    [np.array_split(part, self.size)[self.rank] for part in np.split(batch, self.parts)]
-                )
+                shares = [np.array_split(part, self.size)[self.rank] for part in np.split(batch, self.parts)]
+                batch = np.concatenate(shares)
             yield [(self.epoch, int(index)) for index in batch]
 
 
-class EvaluationOrder:
-    """Indices in batches, in the dataset's own order; of several processes each gets every n-th batch, whole."""
+class EvalBatchSampler:
+    """Batches of indices in the dataset's order; of several processes each gets every n-th batch, whole."""
 
     def __init__(self, length: int, batch_size: int, *, rank: int = 0, size: int = 1) -> None:
         self.batches = [list(range(start, min(start + batch_size, length))) for start in range(0, length, batch_size)]

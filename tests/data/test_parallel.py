@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from segkit.data import cores as module
-from segkit.data.cores import cores
+from segkit.data import parallel as module
 from segkit.data.loader import worker_count
+from segkit.data.parallel import cores
 from segkit.engine import precision
 
 
