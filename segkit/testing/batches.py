@@ -1,4 +1,4 @@
-"""Batches that the rules of losses and metrics ask with: labels of every class and void, and predictions of them."""
+"""Batches that losses and metrics are asked with: labels of every class and void, and predictions of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from torch import Tensor
 VOID = 255
 
 
-def labels(classes: int, void: int = VOID, *, images: int = 2, width: int = 7, seed: int = 0) -> Tensor:
-    """int64 ``[images,6,width]``: in each image every class about as often; the first two columns are void."""
+def batch(classes: int, *, images: int = 2, width: int = 7, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Random logits ``[images,C,6,width]`` beside a target int64 ``[images,6,width]``.
+
+    In each image every class is about as often, and the first two columns are void.
+    """
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(6 * (width - 2), generator=generator) for _ in range(images)]
     target = torch.stack(orders).remainder(classes).reshape(images, 6, width - 2)
-    return F.pad(target, (2, 0), value=void)
+    target = F.pad(target, (2, 0), value=VOID)
+    return guess(target, classes, seed=seed), target
 
 
 def guess(target: Tensor, classes: int, size: float = 1.0, seed: int = 0) -> Tensor:
@@ -28,8 +32,7 @@ def guess(target: Tensor, classes: int, size: float = 1.0, seed: int = 0) -> Ten
 def certain(target: Tensor, classes: int, size: float = 100.0) -> Tensor:
     """Logits ``[B,C,H,W]`` that are sure of the target: ``size`` for its class and ``-size`` for the others.
 
-    For a softmax this is logits of 100 or 200 beside 0; and a loss of a sigmoid a class finds nothing wrong with it
-    either. Void is taken for class 0.
+    A softmax and a sigmoid a class both find nothing wrong with it. Void is taken for class 0.
     """
     known = torch.where(target < classes, target, 0)
     return size * (2.0 * F.one_hot(known, classes).movedim(-1, 1).contiguous() - 1)

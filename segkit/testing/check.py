@@ -1,4 +1,4 @@
-"""One check: a rule, the component it is asked of, and what becomes of a failure that is known."""
+"""What a check is: a rule, the component that is asked, and the answer, with failures that are known declared."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from segkit.build import given_names, reserved_names
 from segkit.errors import SegkitError
 
 
@@ -30,21 +31,34 @@ def require(holds: object, message: str) -> None:
         raise CheckFailed(message)
 
 
+Rule = Callable[[Any], None]
+"""A function of a subject that raises :class:`CheckFailed` or :class:`NotAsked`; its name is the check's, its docstring
+says the rule in one sentence."""
+
+
 @dataclass(frozen=True)
 class Subject:
-    """A component to be checked: its class, and the options it is built with.
+    """A component to be checked. Each kind has a class of its own below this one, with what its rules need.
 
     Attributes:
         kind: ``loss``, ``model``, ``dataset`` or ``metric``.
         name: for messages.
-        target: the class.
-        options: beside what is given.
+        factory: its class.
+        options: with which it is built, beside what a dataset gives.
     """
 
     kind: str
     name: str
-    target: Callable[..., Any]
+    factory: Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def ask(self, rule: Rule) -> None:
+        """Ask a rule.
+
+        Raises:
+            CheckFailed, NotAsked: as the rule.
+        """
+        rule(self)
 
     def build(self, **given: Any) -> Any:
         """The component, with those of ``given`` that its constructor asks for, and its options.
@@ -52,10 +66,9 @@ class Subject:
         Raises:
             CheckFailed: its constructor raises.
         """
-        known = inspect.signature(self.target).parameters
-        arguments = {name: value for name, value in given.items() if name in known}
+        arguments = {name: value for name, value in given.items() if self.has_option(name)}
         try:
-            return self.target(**{**arguments, **self.options})
+            return self.factory(**{**arguments, **self.options})
         except (SegkitError, KeyboardInterrupt):
             raise
         except BaseException as error:  # sys.exit() is no way to refuse an option
@@ -65,12 +78,7 @@ class Subject:
 
     def has_option(self, name: str) -> bool:
         """Whether the constructor has a parameter of this name."""
-        return name in inspect.signature(self.target).parameters
-
-
-Rule = Callable[[Subject], None]
-"""A function that raises :class:`CheckFailed`, or :class:`NotAsked`; its name is the check's, its docstring the rule in
-one sentence."""
+        return name in inspect.signature(self.factory).parameters
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class Check:
         name: of the rule.
         rule: in one sentence.
         subject: the component.
+        function: the rule itself.
         known: why the component does not keep the rule, where that is declared.
     """
 
@@ -100,44 +109,71 @@ class Check:
     known: str | None = None
 
     def ask(self) -> Answer:
-        """Ask, and tell what came of it; Ctrl-C alone leaves."""
+        """Ask the rule and return the answer; only Ctrl-C is raised."""
+        where = f"{self.subject.name}, {self.name}"
         try:
-            self.function(self.subject)
+            self.subject.ask(self.function)
         except KeyboardInterrupt:
             raise
         except NotAsked as reason:
             return Answer("not asked", str(reason))
-        except BaseException as error:  # that of a component which calls sys.exit() too
+        except BaseException as error:  # a component may call sys.exit()
             if self.known is not None:
                 return Answer("known", f"{self.known} ({error})", error)
-            if isinstance(error, CheckFailed):
-                return Answer("FAILED", str(error), error)
-            return Answer("FAILED", f"{self.subject.name}, {self.name}: {type(error).__name__}: {error}", error)
-        if self.known is not None:
-            return Answer(
-                "FAILED",
-                f"{self.subject.name}, {self.name}: declared as a known failure ({self.known}), and it is kept: "
-                "take the declaration away",
-            )
-        return Answer("ok")
+            own = isinstance(error, CheckFailed)
+            return Answer("FAILED", str(error) if own else f"{where}: {type(error).__name__}: {error}", error)
+        if self.known is None:
+            return Answer("ok")
+        declared = f"declared as a known failure ({self.known}), and it is kept: take the declaration away"
+        return Answer("FAILED", f"{where}: {declared}")
 
     def __call__(self) -> None:
-        """Ask.
+        """Ask the rule, as a test of its own.
 
-        Under pytest a failure that is declared is an expected one (xfail), and a rule that is not asked is skipped; so
-        each check is to be a test of its own.
+        Under pytest a failure that is declared is an expected one (xfail), and a rule that is not asked is skipped.
 
         Raises:
             CheckFailed: the rule is broken; or it was declared to be, and is kept.
         """
         answer = self.ask()
         if answer.state == "FAILED":
-            if isinstance(answer.error, CheckFailed):
-                raise answer.error
-            raise CheckFailed(answer.why) from answer.error
+            raise answer.error if isinstance(answer.error, CheckFailed) else CheckFailed(answer.why) from answer.error
         if answer.state != "ok" and "pytest" in sys.modules and "PYTEST_CURRENT_TEST" in os.environ:
             pytest = sys.modules["pytest"]
             (pytest.xfail if answer.state == "known" else pytest.skip)(answer.why)
 
     def __str__(self) -> str:
         return self.name
+
+
+def named_options(subject: Subject) -> None:
+    """Every option has a name of its own and a type hint, so that a config can set it and its errors are found."""
+    for parameter in inspect.signature(subject.factory).parameters.values():
+        name = parameter.name
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            require(
+                subject.kind == "metric",  # torchmetrics' have them; a config cannot set what is in them
+                f"the constructor takes {parameter}: any option of a config would be accepted, misspelt ones too; "
+                "name the options",
+            )
+            continue
+        require(
+            parameter.kind != parameter.POSITIONAL_ONLY,
+            f"'{name}' is positional-only: a config gives options by their names; take the / out of the signature",
+        )
+        require(
+            name not in reserved_names(subject.kind),
+            f"the option '{name}' can never be set: in a config's table '{name}' is a key of segkit's own; rename it",
+        )
+        default = parameter.default
+        hint = "int, or what it is" if default in (None, parameter.empty) else type(default).__name__
+        require(
+            name in given_names(subject.kind) or parameter.annotation is not parameter.empty,
+            f"the option '{name}' has no type hint: a config's value cannot be checked; write {name}: "
+            f"{'int | None, or what it is' if default is None else hint}",
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message: torch's may go on for pages."""
+    return (str(error).strip().splitlines() or [""])[0]

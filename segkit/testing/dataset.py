@@ -1,131 +1,209 @@
-"""The rules of datasets: what they say of themselves, and splits that share no picture.
-
-They are asked of the miniature that a dataset writes itself, in a folder that is gone afterwards, or of the data in the
-option ``root``, where that is set.
-"""
+"""The rules of datasets: splits that share no picture, samples as promised, the same each time and in every process."""
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
+from segkit.data.sample import checked
 from segkit.data.splits import SPLITS
 from segkit.errors import DataError, first_few
-from segkit.testing import samples
-from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, require
-from segkit.testing.constructor import named_options
-from segkit.testing.reading import as_root, built, own_sample, parts, places, splits_of, write_sample
-
-WRONG = "trian"  # a split that no dataset has
+from segkit.testing.check import CheckFailed, NotAsked, require
+from segkit.testing.reading import DatasetSubject, in_another_process, parts, require_same, some
 
 
-def writes_a_sample(subject: Subject) -> None:
+def writes_a_sample(subject: DatasetSubject) -> None:
     """write_sample(root) writes a miniature of the files it reads, and returns the options that read it, if any."""
-    if not subject.has_option("root") and not hasattr(subject.target, "write_sample"):
+    if not subject.reads_files:
         raise NotAsked("it reads no files: it has neither root nor write_sample")
-    with tempfile.TemporaryDirectory() as folder:
-        write_sample(subject, Path(folder))
-        require(any(path.is_file() for path in Path(folder).rglob("*")), "write_sample(root) left no file in root")
+    subject.write_sample()
+    require(any(path.is_file() for path in subject.folder.rglob("*")), "write_sample(root) left no file in root")
 
 
-def has_splits(subject: Subject) -> None:
+def has_splits(subject: DatasetSubject) -> None:
     """There are train and val at least, and none of its splits is empty."""
-    with splits_of(subject) as splits:
-        there = getattr(splits["train"], "splits", SPLITS)
-        for needed in ("train", "val"):
-            require(needed in there, f"there is no {needed} split: splits = {tuple(there)}; a run needs train and val")
-        for split, dataset in splits.items():
-            require(len(dataset) > 0, f"{split} is empty")
+    there = tuple(getattr(subject.splits["train"], "splits", SPLITS))
+    for needed in ("train", "val"):
+        require(needed in there, f"there is no {needed} split: splits = {there}; a run needs train and val")
+    for split, dataset in subject.splits.items():
+        require(len(dataset) > 0, f"{split} is empty")
 
 
-def classes_and_palette(subject: Subject) -> None:
+def sample_types(subject: DatasetSubject) -> None:
+    """Each item is a segkit.Sample: image uint8 or float32 [3,H,W], mask uint8 [H,W], and a name of its own."""
+    names: dict[tuple[Any, str], str] = {}
+    for place, dataset, index in subject.samples():
+        try:
+            name = checked(dataset[index]).name
+        except DataError as error:
+            raise CheckFailed(f"{place}: {error}") from error
+        require(name, f"the name of {place} is {name!r}; messages and pictures need a text")
+        other = names.setdefault((id(dataset), name), place)
+        require(other == place, f"{other} and {place} are both called '{name}'")
+
+
+def classes_and_palette(subject: DatasetSubject) -> None:
     """The classes are distinct names, 1 to 255 of them, and the palette has a distinct RGB triple for each."""
-    with splits_of(subject) as splits:
-        classes, palette = splits["train"].classes, splits["train"].palette
-        require(
-            isinstance(classes, tuple | list) and all(isinstance(name, str) and name.strip() for name in classes),
-            f"classes = {classes!r}; they are a tuple of names",
-        )
-        require(1 <= len(classes) <= 255, f"there are {len(classes)} classes; a mask of 8 bits has room for 1 to 255")
-        twice = sorted({name for name in classes if list(classes).count(name) > 1})
-        require(not twice, f"two classes are called {first_few(twice)}")
-        require(len(palette) == len(classes), f"the palette has {len(palette)} colours for {len(classes)} classes")
-        for name, colour in zip(classes, palette, strict=True):
-            require(
-                len(colour) == 3 and all(isinstance(part, int) and 0 <= part <= 255 for part in colour),
-                f"the colour of {name} is {colour!r}; it is three whole numbers from 0 to 255",
-            )
-            same = [other for other, its in zip(classes, palette, strict=True) if tuple(its) == tuple(colour)]
-            require(len(same) == 1, f"{' and '.join(same)} have the same colour {colour!r}; give each its own")
+    classes, palette = subject.splits["train"].classes, subject.splits["train"].palette
+    names = isinstance(classes, tuple | list) and all(isinstance(name, str) and name.strip() for name in classes)
+    require(names, f"classes = {classes!r}; they are a tuple of names")
+    require(1 <= len(classes) <= 255, f"there are {len(classes)} classes; a mask of 8 bits has room for 1 to 255")
+    twice = sorted({name for name in classes if list(classes).count(name) > 1})
+    require(not twice, f"two classes are called {first_few(twice)}")
+    require(len(palette) == len(classes), f"the palette has {len(palette)} colours for {len(classes)} classes")
+    for name, colour in zip(classes, palette, strict=True):
+        whole = len(colour) == 3 and all(isinstance(part, int) and 0 <= part <= 255 for part in colour)
+        require(whole, f"the colour of {name} is {colour!r}; it is three whole numbers from 0 to 255")
+        same = [other for other, its in zip(classes, palette, strict=True) if tuple(its) == tuple(colour)]
+        require(len(same) == 1, f"{' and '.join(same)} have the same colour {colour!r}; give each its own")
 
 
-def void_is_no_class(subject: Subject) -> None:
+def void_is_no_class(subject: DatasetSubject) -> None:
     """ignore_index is a whole number outside the classes that fits into 8 bits."""
-    with splits_of(subject) as splits:
-        void, count = splits["train"].ignore_index, len(splits["train"].classes)
+    void, count = subject.splits["train"].ignore_index, len(subject.splits["train"].classes)
+    fits = isinstance(void, int) and count <= void <= 255
+    require(fits, f"ignore_index = {void!r} beside {count} classes; allowed is {count} to 255")
+
+
+def labels(subject: DatasetSubject) -> None:
+    """Masks hold nothing but the indices of classes, and ignore_index; and more than one class where there are more."""
+    found: set[int] = set()
+    for place, dataset, index in subject.samples():
+        classes = range(len(dataset.classes))
+        _, mask, name = dataset[index]
+        stored = set(np.unique(mask).tolist())
+        found |= stored & set(classes)
+        wrong = sorted(stored - {*classes, dataset.ignore_index})
         require(
-            isinstance(void, int) and count <= void <= 255,
-            f"ignore_index = {void!r} beside {count} classes; allowed is {count} to 255",
+            not wrong,
+            f"the mask of {place} ('{name}') holds {first_few([str(label) for label in wrong])}; allowed are 0 to "
+            f"{len(classes) - 1} and ignore_index = {dataset.ignore_index}",
         )
+    names = subject.splits["train"].classes
+    only = " or ".join([*(repr(names[label]) for label in found), "void"])
+    require(
+        len(found) > 1 or len(names) < 2,
+        f"every pixel of every split is {only}: is a stored label not mapped to its class?",
+    )
 
 
-def same_classes_in_all_splits(subject: Subject) -> None:
+def same_classes_in_all_splits(subject: DatasetSubject) -> None:
     """The splits have the same classes, palette and ignore_index."""
-    with splits_of(subject) as splits:
-        for (first, one), (other, another) in pairwise(splits.items()):
-            for fact in ("classes", "palette", "ignore_index"):
-                its, others = getattr(one, fact), getattr(another, fact)
-                require(_plain(its) == _plain(others), f"{fact} of {first} is {its!r}, and of {other} {others!r}")
+    for (first, one), (other, another) in pairwise(subject.splits.items()):
+        for fact in ("classes", "palette", "ignore_index"):
+            its, others = getattr(one, fact), getattr(another, fact)
+            require(_tuples(its) == _tuples(others), f"{fact} of {first} is {its!r}, and of {other} {others!r}")
 
 
-def _plain(value: Any) -> Any:
+def _tuples(value: Any) -> Any:
     """Tuples for lists and arrays, which know no simple =="""
     value = value.tolist() if hasattr(value, "tolist") else value
-    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
-def disjoint_splits(subject: Subject) -> None:
+def disjoint_splits(subject: DatasetSubject) -> None:
     """No picture is in two splits, pixel by pixel; of those that are nearly the same the label scan of a run tells."""
-    with splits_of(subject) as splits:
-        pictures = {
-            split: {parts(dataset[index])["image"]: place for place, index in places(split, dataset)}
-            for split, dataset in splits.items()
-        }
-        for (_, one), (_, another) in combinations(pictures.items(), 2):
-            both = [f"{one[digest]} and {another[digest]}" for digest in one if digest in another]
-            require(not both, f"the same picture, pixel by pixel: {first_few(both)}; what was trained on is no test")
+    pictures: dict[str, dict[str, str]] = {split: {} for split in subject.splits}  # split -> digest -> place
+    for place, dataset, index in subject.samples():
+        pictures[place.partition("[")[0]][parts(dataset[index])["image"]] = place
+    for one, another in combinations(pictures.values(), 2):
+        both = [f"{one[digest]} and {another[digest]}" for digest in one if digest in another]
+        require(not both, f"the same picture, pixel by pixel: {first_few(both)}; what was trained on is no test")
 
 
-def unknown_split(subject: Subject) -> None:
+def same_each_time(subject: DatasetSubject) -> None:
+    """An item is the same whenever it is asked for, and in whatever order."""
+    before = {place: parts(dataset[index]) for place, dataset, index in subject.samples()}
+    for place, dataset, index in reversed([*subject.samples()]):
+        require_same(parts(dataset[index]), before[place], f"{place}, asked twice")
+
+
+def tensors_to_keep(subject: DatasetSubject) -> None:
+    """The tensors of a sample are the caller's own: what is written into them is not in the next sample."""
+    for split, dataset in subject.splits.items():
+        one, other = (dataset[0], dataset[0]) if len(dataset) else ((), ())
+        for part, first, second in zip(("image", "mask"), one, other, strict=False):
+            # not by writing: a file that is mapped into memory read-only would end the process
+            require(
+                not (isinstance(first, Tensor) and first.data_ptr() == second.data_ptr()),
+                f"{split}[0] asked twice is twice the same memory: whoever changes the {part} in place changes it for "
+                "all who ask later; return a clone()",
+            )
+
+
+def index_error(subject: DatasetSubject) -> None:
+    """An index beyond the end raises IndexError, which ends a for loop."""
+    for split, dataset in subject.splits.items():
+        for index in (len(dataset), -len(dataset) - 1):
+            wanted = f"{split} has {len(dataset)} samples: [{index}] must raise IndexError, and"
+            try:
+                dataset[index]
+            except IndexError:
+                continue
+            except Exception as error:
+                raise CheckFailed(f"{wanted} raises {type(error).__name__}: {error}") from error
+            raise CheckFailed(f"{wanted} returns a sample")
+
+
+def mask_alone(subject: DatasetSubject) -> None:
+    """mask(i), where it is offered, is the mask of [i]."""
+    if not any(hasattr(dataset, "mask") for dataset in subject.splits.values()):
+        raise NotAsked("it does not offer mask(i)")
+    for place, dataset, index in subject.samples():
+        alone, mask = (dataset.mask(index), dataset[index].mask) if hasattr(dataset, "mask") else (0, 0)
+        same = parts((0, alone, 0)) == parts((0, mask, 0))
+        require(same, f"mask({index}) of {place.partition('[')[0]} is not the mask of {place}")
+
+
+def files_are_there(subject: DatasetSubject) -> None:
+    """files(i), where it is offered, are the files that [i] is read from; beside it, ``reading`` is text."""
+    if not any(hasattr(dataset, "files") for dataset in subject.splits.values()):
+        raise NotAsked("it does not offer files(i)")
+    for place, dataset, index in subject.samples():
+        if hasattr(dataset, "files"):
+            paths = [Path(path) for path in dataset.files(index)]
+            absent = [str(path) for path in paths if not path.is_file()]
+            what = f"files({index}) of {place.partition('[')[0]}"
+            require(paths, f"{what} names no file; leave files out where there are none")
+            require(not absent, f"{what}: there is no file {first_few(absent)}")
+            reading = getattr(dataset, "reading", "")
+            require(isinstance(reading, str), f"reading is a {type(reading).__name__}; the label scan compares texts")
+
+
+def unknown_split(subject: DatasetSubject) -> None:
     """A split that is not there is a DataError with its name and those there are."""
-    with own_sample(subject) as reader:
-        message = _data_error(reader, f"split = '{WRONG}'", split=WRONG)
-        lacking = [word for word in (WRONG, *built(reader)) if word not in message]
-        require(not lacking, f"the message for split = '{WRONG}' lacks {first_few(lacking)}: {message}")
+    wrong = "trian"
+    message = _data_error(subject, f"split = '{wrong}'", split=wrong)
+    lacking = [word for word in (wrong, *subject.splits) if word not in message]
+    require(not lacking, f"the message for split = '{wrong}' lacks {first_few(lacking)}: {message}")
 
 
-def missing_folder(subject: Subject) -> None:
+def missing_folder(subject: DatasetSubject) -> None:
     """A root that is not there is a DataError that names it, when the dataset is built."""
     if not subject.has_option("root"):
         raise NotAsked("it has no option root")
-    with own_sample(subject) as reader, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         absent = Path(folder) / "not_there"
-        reader = replace(reader, options={**reader.options, "root": as_root(subject, absent)})
-        message = _data_error(reader, "a root that is not there", split="train")
+        message = _data_error(subject, "a root that is not there", root=subject.as_root(absent), split="train")
         require(str(absent) in message, f"the message for a missing root does not name it, {absent}: {message}")
 
 
-def _data_error(reader: Subject, what: str, **given: Any) -> str:
+def _data_error(subject: DatasetSubject, what: str, **options: Any) -> str:
     """The message of the DataError that building it raises."""
     expected = (
         "expected is a segkit.errors.DataError that names it: look in the constructor, before anything is read, and "
         "raise DataError(f'...')"
     )
+    reader = replace(subject.reader, options={**subject.reader.options, **options})
     try:
-        reader.build(**given)
+        reader.build()
     except DataError as error:
         return str(error)
     except Exception as error:
@@ -134,23 +212,25 @@ def _data_error(reader: Subject, what: str, **given: Any) -> str:
     raise CheckFailed(f"{what}: it is built all the same; {expected}")
 
 
-RULES: tuple[Rule, ...] = (
-    named_options,
-    writes_a_sample,
-    has_splits,
-    samples.sample_types,
-    classes_and_palette,
-    void_is_no_class,
-    samples.labels,
-    same_classes_in_all_splits,
-    disjoint_splits,
-    samples.same_each_time,
-    samples.tensors_to_keep,
-    samples.index_error,
-    samples.mask_alone,
-    samples.files_are_there,
-    unknown_split,
-    missing_folder,
-    samples.picklable,
-    samples.same_in_another_process,
-)
+def picklable(subject: DatasetSubject) -> None:
+    """It can be pickled, as for the workers of a loader, and its copy gives the same samples."""
+    for split, dataset in subject.splits.items():
+        try:
+            copy = pickle.loads(pickle.dumps(dataset))
+        except Exception as error:
+            raise CheckFailed(f"{split} cannot be pickled: {type(error).__name__}: {error}") from error
+        require(len(copy) == len(dataset), f"{split} has {len(dataset)} samples, its pickled copy {len(copy)}")
+        for index in some(len(dataset)):
+            require_same(parts(copy[index]), parts(dataset[index]), f"{split}[{index}] and that of a pickled copy")
+
+
+def same_in_another_process(subject: DatasetSubject) -> None:
+    """In a new process its copy, and one that is built anew, give the same samples."""
+    answer = in_another_process(subject)
+    for split, dataset in subject.splits.items():
+        here = {f"{split}[{index}]": parts(dataset[index]) for index in some(len(dataset))}
+        for made, there in answer[split].items():
+            where = f"{made} in another process"
+            require(len(there) == len(here), f"{split} has {len(here)} samples, and {where} {len(there)}")
+            for (place, mine), its in zip(here.items(), there, strict=True):
+                require_same(its, mine, f"{place} here and {where}")

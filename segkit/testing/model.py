@@ -1,104 +1,180 @@
-"""The rules of models: logits for images of any size, place by place, that learn.
+"""The rules of models: logits for images of any size, place by place, that learn and can be kept, moved and exported.
 
 Networks are asked as they are built, untrained, on small images: 64 x 64 pixels, and odd sizes beside that.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+import io
+import pickle
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from segkit.errors import first_few
-from segkit.testing import keeping
-from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, require
-from segkit.testing.constructor import named_options
-from segkit.testing.forward import (
-    NUM_CLASSES,
-    SIZE,
-    build,
-    call,
-    disturb,
-    forward,
-    images,
-    mode,
-    noise,
-    require_finite,
-    require_same,
-    require_shape,
-    train_once,
-    words,
-)
+from segkit.testing.check import CheckFailed, NotAsked, Subject, first_line, require
+from segkit.testing.meta_device import OneDevice, ValuesAsked
 
-SEEDS = (0, 1)  # of the models that are asked for places
-_SMALL = 0.01  # of the noise in an image
+NUM_CLASSES = 7  # unlike the 1, 2, 3 or 21 that a model may have fixed
+SIZE = (64, 64)
 
 
-def logits(subject: Subject) -> None:
-    """Images [B,3,H,W] become logits [B,num_classes,H,W]: floating-point, finite, of the images' height and width."""
-    image = images(subject, 2)
-    out = forward(build(subject), image)
-    require_shape(out, image, NUM_CLASSES)
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's random numbers as after manual_seed, and afterwards as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class ModelSubject(Subject):
+    """A model, built the same each time, and the images it is asked with."""
+
+    def model(self, num_classes: int = NUM_CLASSES, seed: int = 0) -> nn.Module:
+        """A new model, in evaluation mode."""
+        names = tuple(f"class {index}" for index in range(num_classes))
+        with _seeded(seed):
+            model = self.build(num_classes=num_classes, ignore_index=255, classes=names, in_channels=3)
+        require(isinstance(model, nn.Module), f"a model is a torch.nn.Module, not {type(model).__name__}")
+        model.eval()  # without a chain: that train() and eval() return the model is a rule of its own
+        return model  # type: ignore[no-any-return]
+
+    def images(self, batch: int, size: tuple[int, int] = SIZE) -> Tensor:
+        """Noise of mean 0 and variance 1, as normalised images have, ``[B,in_channels,H,W]``."""
+        return _noise((batch, self.options.get("in_channels", 3), *size))
+
+
+def _noise(shape: Sequence[int]) -> Tensor:
+    """The same for the same shape."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def _disturb(model: nn.Module, amount: float, *, zeros_alone: bool = False) -> None:
+    """Add noise to every parameter, or to those that are 0 throughout, so that none is 0."""
+    with _seeded(0), torch.no_grad():
+        for parameter in model.parameters():
+            if not (zeros_alone and parameter.any()):
+                parameter.add_(amount * torch.randn_like(parameter))
+
+
+def _forward(model: nn.Module, image: Tensor, *, gradients: bool = False, seed: int = 0) -> Tensor:
+    """The logits of a copy of the images; random numbers fall the same for the same seed.
+
+    Raises:
+        CheckFailed: the model raises, or returns no tensor.
+    """
+    given = f"images {list(image.shape)} in {'training' if model.training else 'evaluation'}"
+    with _seeded(seed), torch.set_grad_enabled(gradients):
+        try:
+            out = model(image.clone())
+        except CheckFailed:
+            raise
+        except Exception as error:
+            raise CheckFailed(f"{given}: {type(error).__name__}: {first_line(error)}") from error
+    name = type(out).__name__
+    require(isinstance(out, Tensor), f"{given} became a {name}; a model returns logits, a tensor [B,C,H,W]")
+    return out  # type: ignore[no-any-return]
+
+
+def _train_once(model: nn.Module, image: Tensor) -> None:
+    """Running statistics are afterwards no longer what the constructor made."""
+    model.train()
+    _forward(model, image)
+    model.eval()
+
+
+def _require_shape(out: Tensor, image: Tensor, num_classes: int | None = None) -> None:
+    """Without ``num_classes`` there may be any number of channels."""
+    batch, _, height, width = image.shape
+    channels = num_classes if num_classes is not None or out.ndim < 2 else out.shape[1]
+    given = f" with num_classes = {num_classes}" if num_classes is not None else ""
     require(
-        out.is_floating_point(), f"the logits are {out.dtype}; a model returns a float for each class, not a choice"
+        list(out.shape) == [batch, channels, height, width],
+        f"images {list(image.shape)}{given} became {list(out.shape)}; logits are "
+        f"[{batch},{num_classes or 'C'},{height},{width}]",
     )
-    require_finite(out, "of an untrained model")
 
 
-def any_size(subject: Subject) -> None:
+def _require_finite(out: Tensor, what: str) -> None:
+    share = (~out.isfinite()).float().mean().item()
+    require(not share, f"{share:.1%} of the logits {what} are not finite")
+
+
+def _require_same(out: Tensor, expected: Tensor, what: str, advice: str = "") -> None:
+    """The same but for 0.001 of the largest logit, a few hundred times what another order of float32 sums makes."""
+    require(out.shape == expected.shape, f"{what}: logits {list(out.shape)} and {list(expected.shape)}{advice}")
+    difference = ((out - expected).abs().max() / expected.abs().max().clamp_min(1e-30)).item()
+    require(
+        not difference > 1e-3,  # of values that are not finite other rules tell
+        f"{what}: the logits differ by up to {difference:.2g} of the largest; expected is the same{advice}",
+    )
+
+
+def logits(subject: ModelSubject) -> None:
+    """Images [B,3,H,W] become logits [B,num_classes,H,W]: floating-point, finite, of the images' height and width."""
+    image = subject.images(2)
+    out = _forward(subject.model(), image)
+    _require_shape(out, image, NUM_CLASSES)
+    require(out.is_floating_point(), f"the logits are {out.dtype}; a model returns a float for each class")
+    _require_finite(out, "of an untrained model")
+
+
+def any_size(subject: ModelSubject) -> None:
     """In evaluation an image may have any height and width: odd ones, a pixel more or less, down to a single pixel."""
-    model = build(subject)
+    model = subject.model()
     for size in ((65, 63), (33, 48), (1, 50), (1, 1)):
-        image = images(subject, 1, size)
+        image = subject.images(1, size)
         out = _of_a_size(model, image)
-        require_shape(out, image)
-        require_finite(out, f"of {words(image)}")
+        _require_finite(out, f"of images {list(image.shape)}")
 
 
 def _of_a_size(model: nn.Module, image: Tensor) -> Tensor:
+    advice = "a network that has a least size, or wants a multiple, pads the image to it and crops the logits"
     try:
-        return forward(model, image)
+        out = _forward(model, image)
     except CheckFailed as error:
-        raise CheckFailed(
-            f"{error}; a network that has a least size, or wants a multiple, pads the image to it and crops the logits"
-        ) from error
+        raise CheckFailed(f"{error}; {advice}") from error
+    _require_shape(out, image)
+    return out
 
 
-def training_mode(subject: Subject) -> None:
+def training_mode(subject: ModelSubject) -> None:
     """train() and eval() switch and return the model, and in training a batch of two may have any size too."""
-    model = build(subject)
-    for training in (False, True):
-        name = "train()" if training else "eval()"
+    model = subject.model()
+    for training, name in ((False, "eval()"), (True, "train()")):
         require(model.train(training) is model, f"{name} does not return the model itself, as torch's modules do")
         require(model.training == training, f"after {name} model.training is {model.training}")
     for size in (SIZE, (33, 47), (1, 1)):  # a batch of one may be too little for batch normalisation
-        image = images(subject, 2, size)
-        require_shape(_of_a_size(model, image), image)
+        _of_a_size(model, subject.images(2, size))
 
 
-def uses_num_classes(subject: Subject) -> None:
+def uses_num_classes(subject: ModelSubject) -> None:
     """num_classes alone decides how many channels the logits have."""
-    image = images(subject, 1)
+    image = subject.images(1)
     for count in (1, 2, 30):
-        require_shape(forward(build(subject, count), image), image, count)
+        _require_shape(_forward(subject.model(count), image), image, count)
 
 
-def uses_in_channels(subject: Subject) -> None:
+def uses_in_channels(subject: ModelSubject) -> None:
     """in_channels, where the constructor has it, decides how many channels the image has."""
     if not subject.has_option("in_channels"):
         raise NotAsked("it has no option in_channels")
     for count in (1, 4):
         other = replace(subject, options={**subject.options, "in_channels": count})
-        image = images(other, 1)
-        require_shape(forward(build(other), image), image)
+        _require_shape(_forward(other.model(), other.images(1)), other.images(1))
 
 
-def no_probabilities(subject: Subject) -> None:
+def no_probabilities(subject: ModelSubject) -> None:
     """Logits are not limited to 0 to 1: softmax and sigmoid are the losses' business."""
-    model = build(subject)
-    disturb(model, 1.0)  # large weights, large logits, unless something holds them in 0 to 1
-    out = forward(model, images(subject, 2))
+    model = subject.model()
+    _disturb(model, 1.0)  # large weights, large logits, unless something holds them in 0 to 1
+    out = _forward(model, subject.images(2))
     require(
         not (out.min() >= 0 and 0 < out.max() <= 1),
         f"all outputs are in 0 to 1 ({out.min():.3g} to {out.max():.3g}), whatever the weights: return logits, "
@@ -106,63 +182,58 @@ def no_probabilities(subject: Subject) -> None:
     )
 
 
-def looks_at_the_place(subject: Subject) -> None:
-    """What changes in a part of the image changes the logits of that part most.
-
-    Asked by a little noise on each quadrant in turn, of two untrained models: four of eight at least. The right ones
-    come to seven or eight; a network whose features are mirrored to none, one that averages them over the image to two.
-    """
-    found = [hit for seed in SEEDS for hit in _places_found(subject, seed)]
+def looks_at_the_place(subject: ModelSubject) -> None:
+    """A little noise on a quadrant of the image changes the logits there most, in four of eight cases at least."""
+    # sound networks come to seven or eight; one that mirrors its features to none, one that averages them to two
+    found = sum(_quadrants_found(subject, 0)) + sum(_quadrants_found(subject, 1))
     require(
-        sum(found) >= 4,
-        f"of 8 parts of images that were changed, the logits of the same part changed most in {sum(found)}: forward "
+        found >= 4,
+        f"of 8 parts of images that were changed, the logits of the same part changed most in {found}: forward "
         "mixes up places; look for a reshape or view of the wrong order, a flip, or a mean over the image",
     )
 
 
-def _places_found(subject: Subject, seed: int) -> list[bool]:
+def _quadrants_found(subject: ModelSubject, seed: int) -> list[bool]:
     """Of one model, for each quadrant of an image whether the logits there are those that change most with it.
 
-    The change is small, so that what a network knows of the whole image (pooling, gates) hardly moves. Where a quadrant
-    was negated, that drowned what is local in networks whose running statistics follow slowly, as torchvision's
-    DeepLabV3.
+    The change is small, so that what a network knows of the whole image (pooling, gates) hardly moves. A negated
+    quadrant drowns what is local in networks whose running statistics follow slowly, as torchvision's DeepLabV3.
     """
     height, width = 64, 96  # of a quadrant; not square, or an image that is transposed would fit
-    model = build(subject, seed=seed)
-    disturb(model, 0.02, zeros_alone=True)  # as a classifier may begin with
-    train_once(model, images(subject, 2, (2 * height, 2 * width)))  # else running statistics hold nothing
-    image = images(subject, 1, (2 * height, 2 * width))
+    size = (2 * height, 2 * width)
+    model = subject.model(seed=seed)
+    _disturb(model, 0.02, zeros_alone=True)  # as a classifier may begin with
+    _train_once(model, subject.images(2, size))  # else running statistics hold nothing
+    image = subject.images(1, size)
     try:
-        before = forward(model.double(), image := image.double())  # small changes vanish in the rounding of float32
+        before = _forward(model.double(), image := image.double())  # small changes vanish in the rounding of float32
     except CheckFailed:  # of a model that insists on it
-        before = forward(model.float(), image := image.float())
-    change = _SMALL * images(subject, 1, (height, width)).to(image)
+        before = _forward(model.float(), image := image.float())
+    change = 0.01 * subject.images(1, (height, width)).to(image)
     found = []
     for quadrant in range(4):
         top, left = quadrant // 2 * height, quadrant % 2 * width
         other = image.clone()
         other[..., top : top + height, left : left + width] += change
-        moved = (forward(model, other) - before).abs().mean((0, 1))  # [2*height,2*width]
+        moved = (_forward(model, other) - before).abs().mean((0, 1))  # [2*height,2*width]
         parts = moved.reshape(2, height, 2, width).mean((1, 3)).flatten()  # [4]
         found.append(int(parts.argmax()) == quadrant)
     return found
 
 
-def every_parameter_learns(subject: Subject) -> None:
-    """Every parameter that is to be trained gets a gradient from the logits, in one of eight steps at least.
-
-    In one of eight, as in training a network may leave layers out at random.
-    """
-    model = build(subject)
-    disturb(model, 0.02)  # some networks begin with scales of 0, behind which nothing has a gradient
+def every_parameter_learns(subject: ModelSubject) -> None:
+    """Every parameter that is to be trained gets a gradient from the logits, in one of eight steps at least."""
+    # in one: in training a network may leave layers out at random
+    model = subject.model()
+    _disturb(model, 0.02)  # some networks begin with scales of 0, behind which nothing has a gradient
     model.train()
     wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     idle = list(wanted)
     for seed in range(8):
         model.zero_grad()
-        out = forward(model, images(subject, 2), gradients=True, seed=seed)
+        out = _forward(model, subject.images(2), gradients=True, seed=seed)
         require(out.requires_grad, "the logits depend on no parameter: is there a no_grad() or detach() in forward?")
-        torch.autograd.backward((out * noise(out.shape)).sum())
+        torch.autograd.backward((out * _noise(out.shape)).sum())
         wild = [name for name, p in wanted.items() if p.grad is not None and not p.grad.isfinite().all()]
         require(not wild, f"the gradients of {len(wild)} of {len(wanted)} parameters are not finite: {first_few(wild)}")
         idle = [name for name in idle if not _has_gradient(wanted[name])]
@@ -179,38 +250,38 @@ def _has_gradient(parameter: nn.Parameter) -> bool:
     return parameter.grad is not None and (parameter.ndim < 2 or bool(parameter.grad.any()))
 
 
-def deterministic(subject: Subject) -> None:
+def deterministic(subject: ModelSubject) -> None:
     """In evaluation an image has the same logits each time, however the random numbers fall."""
-    model, image = build(subject), images(subject, 2)
-    require_same(forward(model, image, seed=1), forward(model, image), "the same images asked twice in evaluation")
+    model, image = subject.model(), subject.images(2)
+    _require_same(_forward(model, image, seed=1), _forward(model, image), "the same images asked twice in evaluation")
 
 
-def independent_of_the_batch(subject: Subject) -> None:
+def independent_of_the_batch(subject: ModelSubject) -> None:
     """In evaluation an image has the same logits whatever images are in the batch with it."""
-    model, batch = build(subject), images(subject, 3)
+    model, batch = subject.model(), subject.images(3)
     batch[1:] *= 5  # images that a statistic of the batch would notice
-    require_same(forward(model, batch)[:1], forward(model, batch[:1]), "an image in a batch of three and alone")
+    _require_same(_forward(model, batch)[:1], _forward(model, batch[:1]), "an image in a batch of three and alone")
 
 
-def input_unchanged(subject: Subject) -> None:
+def input_unchanged(subject: ModelSubject) -> None:
     """The images given are not written to."""
-    model, given = build(subject), images(subject, 2)
-    for training in (False, True):
-        image = given.clone()
-        model.train(training)
-        call(model, image)
+    model = subject.model()
+    for mode in ("evaluation", "training"):
+        image = subject.images(2)
+        model.train(mode == "training")
+        with torch.no_grad(), _seeded(0):
+            model(image)
         require(
-            torch.equal(image, given),
-            f"forward changed the images it was given, in {mode(model)}: do not work in place on them "
-            "(image -= mean, nn.ReLU(inplace=True) as the first layer)",
+            torch.equal(image, subject.images(2)),
+            f"forward changed the images it was given, in {mode}: do not work in place on them (image -= mean, "
+            "nn.ReLU(inplace=True) as the first layer)",
         )
 
 
-def same_seed_same_model(subject: Subject) -> None:
+def same_seed_same_model(subject: ModelSubject) -> None:
     """After the same torch.manual_seed two models have the same weights."""
-    first, second = (
-        {**dict(model.named_parameters()), **dict(model.named_buffers())} for model in (build(subject), build(subject))
-    )
+    models = subject.model(), subject.model()
+    first, second = ({**dict(each.named_parameters()), **dict(each.named_buffers())} for each in models)
     other = [name for name, value in first.items() if name not in second or not torch.equal(value, second[name])]
     require(
         not other,
@@ -219,24 +290,103 @@ def same_seed_same_model(subject: Subject) -> None:
     )
 
 
-RULES: tuple[Rule, ...] = (
-    named_options,
-    logits,
-    any_size,
-    training_mode,
-    uses_num_classes,
-    uses_in_channels,
-    no_probabilities,
-    looks_at_the_place,
-    every_parameter_learns,
-    deterministic,
-    independent_of_the_batch,
-    input_unchanged,
-    same_seed_same_model,
-    keeping.state_dict,
-    keeping.copies,
-    keeping.no_fixed_device,
-    keeping.bf16_autocast,
-    keeping.channels_last,
-    keeping.exportable,
-)
+def state_dict(subject: ModelSubject) -> None:
+    """Its state_dict is all there is to keep: another instance that loads it has the same logits."""
+    model, image = subject.model(), subject.images(2)
+    _train_once(model, image)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other = subject.model(seed=1)
+    try:
+        other.load_state_dict(torch.load(file, weights_only=True))
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        how = "(by torch.load with weights_only = True)"
+        message = f"its state_dict cannot be loaded into a new instance {how}: {first_line(error)}"
+        raise CheckFailed(message) from error
+    advice = "; register as a parameter or a persistent buffer whatever the logits depend on"
+    _require_same(_forward(other, image), _forward(model, image), "a model and a new one with its state_dict", advice)
+
+
+def copies(subject: ModelSubject) -> None:
+    """A pickled copy (for processes) and a deep copy (for averaged weights) have the same logits."""
+    model, image = subject.model(), subject.images(2)
+    _train_once(model, image)
+    expected = _forward(model, image)
+    for name in ("pickled", "deep"):
+        try:
+            other = pickle.loads(pickle.dumps(model)) if name == "pickled" else copy.deepcopy(model)
+        except Exception as error:
+            raise CheckFailed(f"no {name} copy can be made: {type(error).__name__}: {error}") from error
+        _require_same(_forward(other, image), expected, f"a model and a {name} copy")
+
+
+def no_fixed_device(subject: ModelSubject) -> None:
+    """Moved to another device, it computes there: forward makes no tensor on a device of its own choice."""
+    model, image = subject.model().to("meta"), subject.images(2).to("meta")
+    try:
+        with OneDevice():
+            out = _forward(model, image)
+    except CheckFailed as error:
+        if isinstance(error.__cause__, ValuesAsked):  # no fault of this kind, as far as can be told: see exportable
+            raise NotAsked("forward reads values, which torch's meta device has none of: see exportable") from error
+        raise CheckFailed(f"on another device (torch's meta): {error}") from error
+    require(out.device == image.device, f"images on {image.device} have logits on {out.device}: leave them there")
+
+
+def bf16_autocast(subject: ModelSubject) -> None:
+    """Under autocast to bfloat16 the logits are finite and near those in float32."""
+    model, image = subject.model(), subject.images(2)
+    expected = _forward(model, image).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = _forward(model, image).float()
+    _require_finite(out, "under bfloat16 autocast")
+    error = ((out - expected).abs().mean() / expected.abs().mean().clamp_min(1e-30)).item()
+    require(
+        not error > 0.1,  # bfloat16 itself: 0.004 an operation, 0.02 after a hundred layers
+        f"under bfloat16 autocast the logits are off by {error:.0%} on average: bfloat16 has three decimal digits; "
+        "large sums and differences belong in float32 (x.float())",
+    )
+
+
+def channels_last(subject: ModelSubject) -> None:
+    """With weights and images in channels_last, as a run has them, the logits are the same, and the layout is kept."""
+    # by half of the convolutions at least: where transformers put tokens back into place, some is lost
+    model, image = subject.model(), subject.images(2)
+    expected = _forward(model, image)
+    model = model.to(memory_format=torch.channels_last)
+    asked: list[str] = []
+    lost: list[str] = []
+
+    def look(name: str, given: Tensor) -> None:
+        asked.append(name)
+        if given.shape[1] > 1 and given[0, 0].numel() > 1:  # else every layout is the same
+            lost.extend([name] * (not given.is_contiguous(memory_format=torch.channels_last)))
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(lambda _, given, name=name: look(name, given[0]))
+    out = _forward(model, image.contiguous(memory_format=torch.channels_last))
+    _require_same(out, expected, "the same images in channels_last and in the usual order")
+    loses = any(isinstance(module, nn.modules.instancenorm._InstanceNorm) for module in model.modules())
+    require(
+        loses or len(lost) <= len(asked) / 2,  # torch's own instance normalisation does not keep it
+        f"of {len(asked)} convolutions {len(lost)} are not given channels_last though the images are: "
+        f"{first_few(lost)}; is there a contiguous() or clone() in forward that should keep the layout?",
+    )
+
+
+def exportable(subject: ModelSubject) -> None:
+    """torch.export makes a graph of it, at one size, that computes the same."""
+    model, image = subject.model(), subject.images(2)
+    with warnings.catch_warnings(), _seeded(0):
+        warnings.simplefilter("ignore")  # of torch's own parts
+        try:
+            program = torch.export.export(model, (image.clone(),), strict=False).module()
+        except Exception as error:
+            raise CheckFailed(
+                f"torch.export cannot follow forward: {type(error).__name__}: {first_line(error)}; it may branch on "
+                "shapes, not on values of tensors, and compute with torch only"
+            ) from error
+        other = image.flip(0) * 2  # a graph that kept what was computed for the first images is found out
+        _require_same(_forward(program, other), _forward(model, other), "the exported graph and the model")

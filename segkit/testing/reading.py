@@ -1,101 +1,121 @@
-"""How the rules of datasets read one: its own sample is written, its splits are built, samples are compared."""
+"""How the rules of datasets read one: its own sample is written, its splits are built, here and in another process."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import json
+import os
+import pickle
+import subprocess
+import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from segkit.data.splits import SPLITS
 from segkit.errors import SegkitError, first_few
-from segkit.testing.check import CheckFailed, NotAsked, Subject, require
+from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, require
 
 MOST = 256  # samples of a split that are read: all of a miniature, some of a whole data set
+SECONDS = 600  # for another process that imports torch and reads the samples, on a machine that has much else to do
 
 
-@contextmanager
-def own_sample(subject: Subject) -> Iterator[Subject]:
-    """The subject with the options that read its own sample, which is written and afterwards deleted."""
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")  # a dataset may say what it left out
-        needed = subject.has_option("root") or hasattr(subject.target, "write_sample")
-        if "root" in subject.options or not needed:
-            yield subject
-            return
-        try:
-            options = dict(write_sample(subject, Path(folder)))
-        except Exception as error:
-            raise NotAsked("it has no sample to ask with: see writes_a_sample") from error
-        if subject.has_option("root"):
-            options = {"root": as_root(subject, Path(folder)), **options}
-        yield replace(subject, options={**options, **subject.options})
+@dataclass(frozen=True)
+class DatasetSubject(Subject):
+    """A dataset, which reads what is in its option ``root``, or the miniature that it writes itself.
 
-
-@contextmanager
-def splits_of(subject: Subject) -> Iterator[dict[str, Any]]:
-    """The splits that a run reads, of its own sample."""
-    with own_sample(subject) as reader:
-        yield built(reader)
-
-
-def built(reader: Subject) -> dict[str, Any]:
-    """The splits that a run reads: train, and of val and test those that it has."""
-    train = reader.build(split="train")
-    splits = {"train": train}
-    for split in SPLITS[1:]:
-        if split in getattr(train, "splits", SPLITS):
-            try:
-                splits[split] = reader.build(split=split)
-            except SegkitError as error:
-                if hasattr(train, "splits"):
-                    raise
-                raise CheckFailed(f"{error}; say which splits there are: splits = ('train', 'val')") from error
-    return splits
-
-
-def write_sample(subject: Subject, root: Path) -> Mapping[str, Any]:
-    """Have it write its sample; the options that read it.
-
-    Raises:
-        CheckFailed: it cannot write one, or returns something else.
+    Attributes:
+        folder: for the miniature; it is gone when the rule has been asked.
     """
-    write = getattr(subject.target, "write_sample", None)
-    require(
-        callable(write),
-        f"{subject.name} has no class method write_sample(root), which writes a miniature of its files: for tests, "
-        "and for people to compare their own with",
-    )
-    options = subject.target.write_sample(root)  # type: ignore[attr-defined]
-    require(
-        options is None or isinstance(options, Mapping),
-        f"write_sample(root) returned a {type(options).__name__}; it returns options, as {{'classes': 'classes.txt'}}, "
-        "or nothing",
-    )
-    unknown = [name for name in options or {} if not subject.has_option(name)]
-    require(not unknown, f"write_sample(root) returned {options}: the constructor has no option {first_few(unknown)}")
-    return options or {}
+
+    folder: Path = Path()
+
+    def ask(self, rule: Rule) -> None:
+        """Ask with a folder of its own, and without warnings, as a dataset may say what it left out."""
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+            warnings.simplefilter("ignore")
+            rule(replace(self, folder=Path(folder)))
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether it has a folder to read, or writes one."""
+        return self.has_option("root") or hasattr(self.factory, "write_sample")
+
+    def write_sample(self) -> Mapping[str, Any]:
+        """Have it write its miniature; the options that read it.
+
+        Raises:
+            CheckFailed: it cannot write one, or returns something else.
+        """
+        write = getattr(self.factory, "write_sample", None)
+        require(
+            callable(write),
+            f"{self.name} has no class method write_sample(root), which writes a miniature of its files: for tests, "
+            "and for people to compare their own with",
+        )
+        options = self.factory.write_sample(self.folder)  # type: ignore[attr-defined]
+        found = f"write_sample(root) returned a {type(options).__name__}"
+        wanted = "it returns options, as {'classes': 'classes.txt'}, or nothing"
+        require(options is None or isinstance(options, Mapping), f"{found}; {wanted}")
+        unknown = [name for name in options or {} if not self.has_option(name)]
+        unknown_text = f"the constructor has no option {first_few(unknown)}"
+        require(not unknown, f"write_sample(root) returned {options}: {unknown_text}")
+        return options or {}
+
+    def as_root(self, folder: Path) -> str | Path:
+        """A folder as a config gives it: text, but a path where the type hint says so."""
+        hint = inspect.signature(self.factory).parameters["root"].annotation
+        return folder if hint in (Path, "Path", "pathlib.Path") else str(folder)
+
+    @cached_property
+    def reader(self) -> Subject:
+        """The dataset with the options that read its files.
+
+        Raises:
+            NotAsked: it has none.
+        """
+        options: dict[str, Any] = {}
+        if "root" not in self.options and self.reads_files:
+            try:
+                options = dict(self.write_sample())
+            except Exception as error:
+                raise NotAsked("it has no sample to ask with: see writes_a_sample") from error
+            if self.has_option("root"):
+                options = {"root": self.as_root(self.folder), **options}
+        return Subject(self.kind, self.name, self.factory, {**options, **self.options})
+
+    @cached_property
+    def splits(self) -> dict[str, Any]:
+        """The splits that a run reads: train, and of val and test those that it has."""
+        train = self.reader.build(split="train")
+        splits = {"train": train}
+        for split in SPLITS[1:]:
+            if split in getattr(train, "splits", SPLITS):
+                try:
+                    splits[split] = self.reader.build(split=split)
+                except SegkitError as error:
+                    if hasattr(train, "splits"):
+                        raise
+                    raise CheckFailed(f"{error}; say which splits there are: splits = ('train', 'val')") from error
+        return splits
+
+    def samples(self) -> Iterator[tuple[str, Any, int]]:
+        """``("train[0]", dataset, 0)`` and so on, of every split, evenly spread where there are many."""
+        for split, dataset in self.splits.items():
+            for index in some(len(dataset)):
+                yield f"{split}[{index}]", dataset, index
 
 
-def as_root(subject: Subject, root: Path) -> str | Path:
-    """As a config gives it: text, but a path where the type hint says so."""
-    hint = inspect.signature(subject.target).parameters["root"].annotation
-    return root if hint in (Path, "Path", "pathlib.Path") else str(root)
-
-
-def places(split: str, dataset: Any) -> Iterator[tuple[str, int]]:
-    """``("train[0]", 0)`` and so on, evenly spread where there are many."""
-    for index in range(0, len(dataset), max(1, -(-len(dataset) // MOST))):
-        yield f"{split}[{index}]", index
+def some(count: int) -> range:
+    """Places of at most :data:`MOST` samples of ``count``, evenly spread."""
+    return range(0, count, max(1, -(-count // MOST)))
 
 
 def parts(sample: Any) -> dict[str, str]:
@@ -116,15 +136,36 @@ def require_same(found: Mapping[str, str], expected: Mapping[str, str], what: st
     require(not other, f"{what}: not the same {' and '.join(other)}{names}")
 
 
-def require_tensor(
-    what: str, value: Any, shape: tuple[int | None, ...], dtypes: Sequence[torch.dtype] = (torch.uint8,)
-) -> None:
-    """Of one of the types, and of a shape in which None is any height or width."""
-    names = " or ".join(str(each).removeprefix("torch.") for each in dtypes)
-    wanted = f"{names} [{','.join('HW'[place - len(shape)] if n is None else str(n) for place, n in enumerate(shape))}]"
-    require(isinstance(value, Tensor), f"{what} is a {type(value).__name__}; it is to be a torch tensor, {wanted}")
-    fits = len(value.shape) == len(shape) and all(n in (None, own) for n, own in zip(shape, value.shape, strict=True))
-    require(
-        value.dtype in dtypes and fits and value.numel(),
-        f"{what} is {value.dtype} {list(value.shape)}; it is to be {wanted}",
-    )
+def in_another_process(subject: DatasetSubject) -> dict[str, dict[str, list[dict[str, str]]]]:
+    """Split -> how it was made -> the parts of its samples, in a process where sets of texts have another order.
+
+    Raises:
+        CheckFailed: the dataset cannot be pickled, or not be read there.
+    """
+    # not multiprocessing, which would run a script anew that asks for the checks at its top
+    code = f"import sys; sys.path[:] = {sys.path!r}; from segkit.testing.reading import answer; answer()"
+    seed = "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
+    asked = subject.splits, subject.reader
+    try:
+        question = pickle.dumps(asked)
+    except Exception as error:
+        raise CheckFailed(f"it cannot be pickled: {type(error).__name__}: {error}") from error
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=question, capture_output=True, env=environment, timeout=SECONDS, check=False)
+    if done.returncode:
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise CheckFailed(f"it cannot be read in another process: {last}")
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def answer() -> None:
+    """In that process: read the datasets pickled on the standard input, and print what is in them."""
+    out, sys.stdout = sys.stdout, sys.stderr  # whatever a dataset may print
+    warnings.simplefilter("ignore")
+    splits, reader = pickle.load(sys.stdin.buffer)
+    found = {}
+    for split, copy in splits.items():
+        made = {"a pickled copy": copy, "one built anew": reader.build(split=split)}
+        found[split] = {how: [parts(each[index]) for index in some(len(each))] for how, each in made.items()}
+    json.dump(found, out)

@@ -10,7 +10,7 @@ from typing import Any
 from segkit.build import check_options, given_names
 from segkit.errors import ConfigError, did_you_mean, first_few
 from segkit.registry import registry_of
-from segkit.testing.check import Check, Rule, Subject
+from segkit.testing.check import Check, Rule, Subject, named_options
 
 KINDS = ("loss", "model", "dataset", "metric")
 
@@ -34,14 +34,13 @@ def checks(
         ComponentNotFound: no such component.
     """
     if kind not in KINDS:
-        close = did_you_mean(str(kind), KINDS) or ";"
-        raise ConfigError(f"there are no checks for the kind '{kind}'{close} there are {', '.join(KINDS)}")
-    options, known = _mapping("options", options), _mapping("known_failures", known_failures)
+        raise ConfigError(f"there are no checks for the kind '{kind}'{_close(kind, KINDS)}")
+    options = _mapping("options", options, '{"gamma": 2.0}')
+    known = _mapping("known_failures", known_failures, '{"gradcheck": "why"}')
     rules = rules_of(kind)
     for name, reason in known.items():
         if name not in rules:
-            close = did_you_mean(str(name), rules) or ";"
-            raise ConfigError(f"known_failures: there is no check '{name}'{close} there are {', '.join(rules)}")
+            raise ConfigError(f"known_failures: there is no check '{name}'{_close(name, rules)}")
         if not isinstance(reason, str) or not reason.strip():
             raise ConfigError(f"known_failures: '{name}' has no reason; say why the component does not keep it")
     subject = _subject(kind, component, options)
@@ -52,50 +51,54 @@ def checks(
 
 
 def rules_of(kind: str) -> dict[str, Rule]:
-    """The rules of a kind by their names, in the order in which they are asked."""
-    return {rule.__name__: rule for rule in import_module(f"segkit.testing.{kind}").RULES}
+    """The rules of a kind by name, in the order in which they are asked: the public functions of the kind's module."""
+    module = import_module(f"segkit.testing.{kind}")
+    functions = [each for each in vars(module).values() if inspect.isfunction(each)]
+    own = [each for each in functions if each.__module__ == module.__name__ and not each.__name__.startswith("_")]
+    return {"named_options": named_options, **{rule.__name__: rule for rule in own}}
 
 
-def _mapping(what: str, given: Any) -> dict[str, Any]:
+def _close(name: Any, known: Any) -> str:
+    return f"{did_you_mean(str(name), known) or ';'} there are {', '.join(known)}"
+
+
+def _mapping(what: str, given: Any, example: str) -> dict[str, Any]:
     if given is not None and not isinstance(given, Mapping):
-        raise ConfigError(f"{what} is a {type(given).__name__}; it maps names, as in {_EXAMPLES[what]}")
+        raise ConfigError(f"{what} is a {type(given).__name__}; it maps names, as in {example}")
     return dict(given or {})
 
 
-_EXAMPLES = {"options": '{"gamma": 2.0}', "known_failures": '{"gradcheck": "why"}'}
-
-
 def _subject(kind: str, component: str | Callable[..., Any], options: dict[str, Any]) -> Subject:
+    """The component, its options checked; some of a dataset's are known with its sample only."""
+    make: type[Subject] = getattr(import_module(f"segkit.testing.{kind}"), f"{kind.title()}Subject")
     if isinstance(options.get("class_weights"), str):
         raise ConfigError("class_weights: a formula needs a data set, which the checks have not; give a number a class")
     if not isinstance(component, str):
         if not callable(component):
             raise ConfigError(f"a component is its name or its class, not {component!r}")
-        subject = Subject(kind, getattr(component, "__name__", repr(component)), component, options)
+        subject = make(kind, getattr(component, "__name__", repr(component)), component, options)
         _refuse_unknown_options(subject)
         return subject
     found = registry_of(kind).find(component)
-    subject = Subject(kind, found.name, found.load(), options)
-    if kind == "dataset":  # some of its options are known with its sample only
+    subject = make(kind, found.name, found.load(), options)
+    if kind == "dataset":
         _refuse_unknown_options(subject)
-        return subject
-    problems = check_options(found, options, component)
-    if any(" needs '" in problem for problem in problems):
-        call = f'checks("{kind}", "{found.name}", options={{...}})'
-        problems.append(f"give the checks a value: {call}, or check-plugin --option KEY=VALUE")
-    if problems:
+    elif problems := check_options(found, options, component):
+        if any(" needs '" in problem for problem in problems):
+            call = f'checks("{kind}", "{found.name}", options={{...}})'
+            problems.append(f"give the checks a value: {call}, or check-plugin --option KEY=VALUE")
         raise ConfigError(problems)
     return subject
 
 
 def _refuse_unknown_options(subject: Subject) -> None:
-    parameters = inspect.signature(subject.target).parameters
+    parameters = inspect.signature(subject.factory).parameters
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return  # a rule of its own says so
+        return  # the rule named_options says so
     known = [name for name in parameters if name not in given_names(subject.kind)]
     for name in subject.options:
         if name not in known:
+            close = did_you_mean(name, known) or ";"
             raise ConfigError(
-                f"{subject.name} has no option '{name}'{did_you_mean(str(name), known) or ';'} "
-                f"there are {first_few(known, 20) or 'none'}"
+                f"{subject.name} has no option '{name}'{close} there are {first_few(known, 20) or 'none'}"
             )
