@@ -27,8 +27,8 @@ def segkit_metrics() -> dict[str, str]:
 
 @hookimpl
 def segkit_optimizers() -> dict[str, str]:
-    """The two that are best known, and Muon."""
-    return {name: f"segkit.engine.optim:{name}" for name in ("adamw", "muon", "sgd")}
+    """The two that are best known."""
+    return {name: f"segkit.engine.optim:{name}" for name in ("adamw", "sgd")}
 
 
 @hookimpl

@@ -36,7 +36,7 @@ from segkit.engine.run_folder import check_folder, read_json
 from segkit.engine.trainer import Result, train_and_evaluate
 from segkit.errors import DataError, Issue
 from segkit.overrides import Overrides
-from segkit.registry import checks, datasets, losses, metrics, models
+from segkit.registry import checks, datasets, losses, metrics, models, optimizers
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
 from segkit.signals import StopSignals
 
@@ -109,6 +109,7 @@ def build_job(settings: Config, distributed: DistributedContext, *, pretrained: 
         folder=settings.folder,
         scan=scan,
         metrics=build_metrics(settings.metrics, splits["train"]),
+        optimizer=optimizers[settings.train.optimizer],
         train=settings.train,
         data=settings.data,
         augment=settings.augment,
@@ -216,6 +217,7 @@ def fit(
         record=environment() | {"config": {name: table.model_dump() for name, table in tables.items()}},
         model_record={"model": None},
         checks=build_checks(tables["data"]),
+        optimizer=optimizers[tables["train"].optimizer],
         **tables,
     )
     return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.Observers())

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Pair = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
 RENAMED = {"train": {"encoder_lr": "encoder_lr_mult"}}  # keys of 0.1, by table
-RATES = {"adamw": 1e-3, "muon": 6e-3, "sgd": 1e-2}  # learning rates that serve most, by optimizer
+RATES = {"adamw": 1e-3, "sgd": 1e-2}  # learning rates that serve most, by optimizer of the core
 
 
 class Settings(BaseModel):
@@ -90,7 +90,7 @@ class TrainSettings(Settings):
     )
     optimizer: str = Field(
         "adamw",
-        description="adamw is the best known; from scratch muon learns in far fewer steps; `list optimizers` names all",
+        description="adamw is the best known; `list optimizers` names all, those of plugins too",
     )
     lr: float = Field(
         RATES["adamw"],

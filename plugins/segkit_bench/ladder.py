@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from segkit.engine.step import TrainingLoop
-from segkit.settings import TrainSettings
 from segkit_bench.arithmetic import arithmetic, precision_of, unavailable
 from segkit_bench.clock import Amount, throughput
 from segkit_bench.outcome import fell_back, outcome
@@ -87,7 +86,7 @@ def _measured(subject: Subject, rung: Rung, amount: Amount) -> dict[str, Any]:
     with arithmetic(rung.arithmetic, subject.job.train.deterministic):
         loop = subject.loop(amount.total, precision_of(rung.arithmetic, subject.device), **rung.settings, **HARDLY)
         if not rung.fused:
-            loop.optimizer = unfused(loop, subject.job.train)
+            loop.optimizer = unfused(loop)
         if rung.cache:
             with subject.supply(rung.cache) as supply:
                 return throughput(loop, supply.ahead(), amount, rung.name)
@@ -99,12 +98,11 @@ def _measured(subject: Subject, rung: Rung, amount: Amount) -> dict[str, Any]:
         return facts
 
 
-def unfused(loop: TrainingLoop, settings: TrainSettings) -> torch.optim.Optimizer:
+def unfused(loop: TrainingLoop) -> torch.optim.Optimizer:
     """The optimizer as torch has it by default; it knows no ``found_inf``, and would refuse the loop's."""
     kind = type(loop.optimizer)
     deaf = type(f"Unfused{kind.__name__}", (kind,), {"found_inf": property(lambda _: None, lambda _, value: None)})
-    options = {"momentum": settings.momentum, "nesterov": settings.momentum > 0} if settings.optimizer == "sgd" else {}
-    kept = ("params", "weight_decay", "factor", "orthogonal")  # the last is Muon's
-    groups = [{key: group[key] for key in kept if key in group} for group in loop.optimizer.param_groups]
-    optimizer: torch.optim.Optimizer = deaf(groups, lr=settings.lr, **options)
-    return optimizer
+    loop.optimizer.__class__ = deaf
+    for group in loop.optimizer.param_groups:
+        group["fused"] = None
+    return loop.optimizer

@@ -88,7 +88,9 @@ class Subject:
         seed_everything(train.seed, train.deterministic)
         job = self.job
         model, precision = deepcopy(job.model), precision or self.precision
-        return TrainingLoop(model, job.criterion, train, precision, steps, normalisation=job.normalisation)
+        return TrainingLoop(
+            model, job.criterion, train, precision, steps, optimizer=job.optimizer, normalisation=job.normalisation
+        )
 
     @contextmanager
     def supply(self, cache: str | None = None) -> Iterator[Supply]:

@@ -137,6 +137,8 @@ def _is_object(default: object) -> bool:
 
 def _table(component: Component, described: Description) -> list[str]:
     name = REGISTRIES[component.kind].shortest_name(component)
+    if component.kind == "optimizer":
+        return ["In a config", "", "[train]", f'optimizer = "{name}"']
     return ["In a config", "", _HEADINGS[component.kind], f'name = "{name}"', *map(_line, described.settable)]
 
 

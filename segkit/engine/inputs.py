@@ -17,7 +17,7 @@ from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan
 from segkit.engine.criterion import Criterion
 from segkit.engine.evaluate import ALWAYS
-from segkit.engine.optim import encoder_of
+from segkit.engine.optim import OptimizerClass, encoder_of
 from segkit.engine.precision import peak_memory
 from segkit.errors import ConfigError, DataError, ModelError, SegkitError, TrainingError
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
@@ -35,6 +35,7 @@ class Job:
         scan: of ``splits``, where they were scanned already.
         checks: of the data by name, for a scan that is still to be made.
         metrics: by name, beside the usual ones.
+        optimizer: left out, the core's own of the name ``train.optimizer``.
         record: goes into ``run.json`` as it is: the config, who provided what, versions.
         normalisation: of the images, once they were scanned.
         model_record: goes into ``config.json``: how the model is built again.
@@ -47,6 +48,7 @@ class Job:
     scan: Scan | None = None
     checks: Mapping[str, Check] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: OptimizerClass | None = None
     train: TrainSettings = field(default_factory=TrainSettings)
     data: DataSettings = field(default_factory=DataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)

@@ -26,7 +26,7 @@ from segkit.inference.window_grid import MAX_WHOLE_PIXELS
 _SIDES = (64, 96)  # pixels of the small batches, of two images: networks halve their resolution up to 5 times
 _A_PIXEL = 16 << 10  # bytes; a network needs less for a pixel of a batch, so that most runs need no look
 _SCORING = 0.3  # of what a step needs for as many pixels; measured were 0.28 to 0.44
-_STATES = {"adamw": 2, "muon": 2, "sgd": 1}  # numbers that an optimizer keeps for each weight, at most
+_STATES = {"sgd": 1}  # numbers that an optimizer keeps for each weight; 2 for any other
 _GIB = 1 << 30
 
 
@@ -48,7 +48,7 @@ def check_memory(job: Job, scan: Scan, precision: Precision, distributed: Distri
     except Exception:  # a model that wants other images: its first step will tell
         return
     weights = sum(p.numel() * p.element_size() for p in job.model.parameters())
-    fixed = here * (fixed + weights * (_STATES[train.optimizer] + (train.ema > 0)))
+    fixed = here * (fixed + weights * (_STATES.get(train.optimizer, 2) + (train.ema > 0)))
     needed = fixed + a_pixel * max(images * height * width, _SCORING * shown)
     if needed <= free:
         return

@@ -10,23 +10,34 @@ from typing import Any
 import torch
 from torch import nn
 
-from segkit.engine.muon import Muon, hidden_weights
 from segkit.errors import ConfigError
 from segkit.settings import TrainSettings
 
-Kind = Callable[[nn.Module, TrainSettings], torch.optim.Optimizer]  # see segkit.hookspecs.segkit_optimizers
+OptimizerClass = Callable[[nn.Module, TrainSettings], torch.optim.Optimizer]  # see segkit.hookspecs.segkit_optimizers
 
 
-def build_optimizer(model: nn.Module, settings: TrainSettings, kind: Kind | None = None) -> torch.optim.Optimizer:
-    """The optimizer ``kind``, left out the core's own of this name; the encoder's parameters in groups of their own.
+def build_optimizer(
+    model: nn.Module, settings: TrainSettings, optimizer_class: OptimizerClass | None = None
+) -> torch.optim.Optimizer:
+    """Build the optimizer of a run; with ``encoder_lr_mult``, the encoder's parameters are groups of their own.
+
+    Args:
+        model: whose parameters are trained.
+        settings: the table ``[train]``.
+        optimizer_class: left out, the core's own of the name ``train.optimizer``.
 
     Raises:
         ConfigError: ``encoder_lr_mult`` is set, and the model has no ``encoder``.
     """
-    optimizer = (kind or KINDS[settings.optimizer])(model, settings)
+    optimizer = (optimizer_class or OPTIMIZERS[settings.optimizer])(model, settings)
     if settings.encoder_lr_mult != 1:
-        groups = _of_encoder_apart(optimizer.param_groups, model, settings.encoder_lr_mult)
-        optimizer.param_groups[:] = [group for group in groups if group["params"]]
+        inside = {id(parameter) for parameter in encoder_of(model).parameters()}
+        split: list[dict[str, Any]] = []  # the first group's learning rate is logged, so the encoder's come last
+        for own in ({}, {"factor": settings.encoder_lr_mult}):
+            for group in optimizer.param_groups:
+                parameters = [p for p in group["params"] if (id(p) in inside) == bool(own)]
+                split += [{**group, **own, "params": parameters}] if parameters else []
+        optimizer.param_groups[:] = split
     return optimizer
 
 
@@ -35,46 +46,34 @@ def adamw(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
 
     I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
     """
-    return torch.optim.AdamW(groups_of(model, settings), lr=settings.lr, fused=True)
+    return torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=settings.lr, fused=True)
 
 
 def sgd(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
     """SGD with Nesterov's momentum, fused to one kernel; biases and normalisation layers are not decayed."""
-    groups, momentum = groups_of(model, settings), settings.momentum
+    groups, momentum = parameter_groups(model, settings.weight_decay), settings.momentum
     optimizer = torch.optim.SGD(groups, lr=settings.lr, momentum=momentum, nesterov=momentum > 0, fused=True)
     for parameter in [p for group in groups for p in group["params"]] if momentum else []:
-        # else a first step that is skipped would leave in it whatever was in memory
+        # a first step that is skipped would leave uninitialised memory in it
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 
-def muon(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Muon for the kernels between the first and the last layer, AdamW for all else; learns in far fewer steps."""
-    hidden = hidden_weights(model)
-    inside = {id(p) for p in hidden}
-    groups = [
-        group | {"params": [p for p in group["params"] if id(p) not in inside]} for group in groups_of(model, settings)
-    ]
-    groups.append({"params": hidden, "weight_decay": settings.weight_decay})
-    groups = [group | {"orthogonal": group["params"] is hidden} for group in groups if group["params"]]
-    return Muon(groups, lr=settings.lr, fused=True)
+OPTIMIZERS: dict[str, OptimizerClass] = {"adamw": adamw, "sgd": sgd}
 
 
-KINDS: dict[str, Kind] = {"adamw": adamw, "muon": muon, "sgd": sgd}
-
-
-def groups_of(model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
-    """The parameters that are trained: those that are decayed, and biases and normalisation layers (one dimension)."""
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The trained parameters in two groups: kernels, which decay, and biases and normalisation layers, which do not."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
-    """The part of a model whose learning rate has the factor ``train.encoder_lr_mult``: what it holds as ``encoder``.
+    """The submodule ``encoder`` of a model, whose learning rate has the factor ``train.encoder_lr_mult``.
 
     Raises:
         ConfigError: the model has no ``encoder``.
@@ -86,14 +85,6 @@ def encoder_of(model: nn.Module) -> nn.Module:
         f"train.encoder_lr_mult is for models with an encoder, as smp is; {type(model).__name__} has no part of that "
         "name; leave it out"
     )
-
-
-def _of_encoder_apart(groups: list[dict[str, Any]], model: nn.Module, factor: float) -> list[dict[str, Any]]:
-    """Each group in two; those with the encoder's parameters have a ``factor`` and come last."""
-    inside = {id(parameter) for parameter in encoder_of(model).parameters()}
-    outer = [group | {"params": [p for p in group["params"] if id(p) not in inside]} for group in groups]
-    inner = [group | {"params": [p for p in group["params"] if id(p) in inside], "factor": factor} for group in groups]
-    return outer + inner
 
 
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:

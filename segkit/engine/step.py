@@ -25,7 +25,7 @@ from segkit.engine.checkpoint import load_weights
 from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
 from segkit.engine.distributed import DistributedContext, MicroBatch, global_batch
-from segkit.engine.optim import WeightAverage, build_optimizer, learning_rate, set_learning_rate
+from segkit.engine.optim import OptimizerClass, WeightAverage, build_optimizer, learning_rate, set_learning_rate
 from segkit.engine.precision import Precision, seed_step
 from segkit.engine.remedies import slower
 from segkit.errors import CheckpointError, ModelError, TrainingError, first_few, printable
@@ -203,6 +203,7 @@ class TrainingLoop:
         settings: the table ``[train]``.
         precision: of the forward pass, on the device.
         steps: optimizer steps of the whole run, for the learning rate's schedule.
+        optimizer: left out, the core's own of the name ``train.optimizer``.
         normalisation: of the images.
         distributed: the processes that train together.
         stop: the signals that end the run.
@@ -223,6 +224,7 @@ class TrainingLoop:
         precision: Precision,
         steps: int,
         *,
+        optimizer: OptimizerClass | None = None,
         normalisation: Normalisation = IMAGENET,
         distributed: DistributedContext | None = None,
         stop: StopSignals | None = None,
@@ -241,7 +243,7 @@ class TrainingLoop:
         self.model = model.to(device).train()
         self.criterion = criterion.to(device)
         self.step = 0
-        self.optimizer = build_optimizer(self.model, settings)
+        self.optimizer = build_optimizer(self.model, settings, optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.needs_scaler)
         self.average = WeightAverage(self.model, settings.ema) if settings.ema else None
         self.non_finite = NonFiniteSteps(self.model, settings, device)

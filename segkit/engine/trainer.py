@@ -193,6 +193,7 @@ class Trainer:
             job.train,
             precision,
             self.steps,
+            optimizer=job.optimizer,
             normalisation=job.normalisation,
             distributed=distributed,
             stop=stop,

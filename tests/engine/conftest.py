@@ -14,6 +14,7 @@ from torch import nn
 from segkit.data.sample import Sample
 from segkit.engine.criterion import Criterion
 from segkit.engine.inputs import Job
+from segkit.registry import optimizers
 from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
 
 
@@ -84,6 +85,7 @@ def make_job(tmp_path: Path) -> Callable[..., Job]:
             augment=AugmentSettings(crop=8),
             output=OutputSettings(samples=0),
             model_record={"model": None},
+            optimizer=optimizers[chosen.get("optimizer", "adamw")],
         )
         return replace(job, **(fields or {}))
 

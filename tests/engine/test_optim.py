@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from segkit.config import settings_from
 from segkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
 from segkit.errors import ConfigError
+from segkit.registry import optimizers
 from segkit.settings import TrainSettings
 
 
@@ -65,7 +67,9 @@ def test_short_runs_have_finite_rates(schedule: str, steps: int) -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 def test_only_kernels_decay(optimizer: str) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    built = build_optimizer(model, TrainSettings.model_validate({"optimizer": optimizer, "weight_decay": 0.3}))
+    built = build_optimizer(
+        model, TrainSettings.model_validate({"optimizer": optimizer, "weight_decay": 0.3}), optimizers[optimizer]
+    )
     decay = {id(p): group["weight_decay"] for group in built.param_groups for p in group["params"]}
     assert [decay[id(p)] for p in model.parameters()] == [0.3, 0.0, 0.0, 0.0]
 
@@ -94,7 +98,7 @@ class Halves(nn.Module):
 def test_an_encoder_has_its_own_learning_rate(optimizer: str) -> None:
     model = Halves()
     settings = TrainSettings.model_validate({"optimizer": optimizer, "encoder_lr_mult": 0.1, "weight_decay": 0.3})
-    built = build_optimizer(model, settings)
+    built = build_optimizer(model, settings, optimizers[optimizer])
     set_learning_rate(built, 0.5)
     found = {id(p): (group["lr"], group["weight_decay"]) for group in built.param_groups for p in group["params"]}
     assert len(found) == sum(len(group["params"]) for group in built.param_groups) == len(list(model.parameters()))
@@ -109,7 +113,9 @@ def test_an_encoder_has_its_own_learning_rate(optimizer: str) -> None:
 def test_with_a_factor_of_0_the_weights_of_an_encoder_stay(optimizer: str) -> None:
     model = Halves()
     before = {name: value.clone() for name, value in model.named_parameters()}
-    built = build_optimizer(model, TrainSettings.model_validate({"optimizer": optimizer, "encoder_lr_mult": 0}))
+    built = build_optimizer(
+        model, TrainSettings.model_validate({"optimizer": optimizer, "encoder_lr_mult": 0}), optimizers[optimizer]
+    )
     set_learning_rate(built, 0.5)
     model(torch.rand(2, 3, 9, 9)).square().mean().backward()
     built.step()
@@ -133,4 +139,4 @@ def test_a_model_without_an_encoder_is_told() -> None:
     ],
 )
 def test_each_optimizer_has_its_learning_rate(given: dict[str, object], rate: float) -> None:
-    assert TrainSettings.model_validate(given).lr == rate
+    assert settings_from(TrainSettings, "train", given).lr == rate

@@ -15,6 +15,7 @@ from segkit.engine.criterion import Criterion
 from segkit.engine.precision import Precision
 from segkit.engine.step import TrainingLoop
 from segkit.errors import TrainingError
+from segkit.registry import optimizers
 from segkit.settings import TrainSettings
 
 Cost = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -39,9 +40,8 @@ def batch(number: int) -> Batch:
 def loop(cost: Cost, **settings: Any) -> TrainingLoop:
     torch.manual_seed(0)
     chosen = TrainSettings(batch_size=2, precision="fp32", schedule="constant", warmup=0.0, **settings)
-    return TrainingLoop(
-        Net(), Criterion([("cost", 1.0, cost)]), chosen, Precision("fp32", torch.device("cpu")), steps=100
-    )
+    precision, optimizer = Precision("fp32", torch.device("cpu")), optimizers[chosen.optimizer]
+    return TrainingLoop(Net(), Criterion([("cost", 1.0, cost)]), chosen, precision, 100, optimizer=optimizer)
 
 
 def state(one: TrainingLoop) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def test_an_unfused_optimizer_takes_the_loops_step(optimizer: str) -> None:
     for fused in (True, False):
         loop = subject.loop(2)
         if not fused:
-            loop.optimizer = unfused(loop, subject.job.train)
+            loop.optimizer = unfused(loop)
         for batch in islice(subject.resident(), 2):
             loop.train_step(batch)
         weights.append([p.detach() for p in loop.model.parameters()])

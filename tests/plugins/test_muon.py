@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.engine.muon import hidden_weights, orthogonal
 from segkit.engine.optim import build_optimizer
 from segkit.model.unet import UNet
 from segkit.settings import TrainSettings
+from segkit_muon.muon import Muon, hidden_weights, orthogonal
 
 SETTINGS = TrainSettings(optimizer="muon", lr=0.02, weight_decay=0.1)
 
@@ -36,7 +36,7 @@ def test_matrices_move_as_in_torchs_own() -> None:
     model = nn.Sequential(nn.Linear(3, 12), nn.Linear(12, 6, bias=False), nn.Linear(6, 2))
     weight = nn.Parameter(model[1].weight.detach().clone())
     theirs = torch.optim.Muon([weight], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
-    ours = build_optimizer(model, SETTINGS)
+    ours = build_optimizer(model, SETTINGS, Muon)
     before = weight.detach().clone()
     for _ in range(4):
         gradient = torch.randn_like(weight)
@@ -61,7 +61,7 @@ def test_a_convolution_moves_as_the_matrix_of_its_rows() -> None:
         torch.manual_seed(1)
         gradient = torch.randn(4, 18)
         model[1].weight.grad = gradient.view(model[1].weight.shape)
-        build_optimizer(model, SETTINGS).step()
+        build_optimizer(model, SETTINGS, Muon).step()
     torch.testing.assert_close(convolutions[1].weight.flatten(1), flat[1].weight)
 
 
@@ -86,7 +86,7 @@ def test_a_kernel_that_two_layers_share_moves_once_and_an_end_that_is_shared_is_
 
 def test_every_weight_is_in_one_group_and_moves() -> None:
     model = UNet(3, width=2, depth=2)
-    optimizer = build_optimizer(model, SETTINGS)
+    optimizer = build_optimizer(model, SETTINGS, Muon)
     grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())
     before = [p.detach().clone() for p in model.parameters()]
@@ -98,7 +98,7 @@ def test_every_weight_is_in_one_group_and_moves() -> None:
 
 def test_a_step_that_is_skipped_changes_neither_weights_nor_state() -> None:
     model = UNet(3, width=2, depth=1)
-    optimizer = build_optimizer(model, SETTINGS)
+    optimizer = build_optimizer(model, SETTINGS, Muon)
     for bad in (1.0, 0.0, 1.0):  # the first one too, which makes the state
         weights = [p.detach().clone() for p in model.parameters()]
         states = [state["momentum_buffer"].clone() for state in optimizer.state.values() if "momentum_buffer" in state]
