@@ -140,7 +140,7 @@ def shared_scan(settings: Config, distributed: DistributedContext) -> Scan:
         scan = scan_dataset(settings)
         scan.refuse_errors()
         own.append(scan)
-        kept = {name: getattr(data, "indices", None) for name, data in scan.splits.items() if isinstance(data, Subset)}
+        kept = {name: data.indices for name, data in scan.splits.items() if isinstance(data, Subset)}
         return list(scan.splits), kept, scan.statistics, scan.issues
 
     names, kept, facts, issues = distributed.broadcast_from_main(read)
@@ -241,7 +241,7 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
         # what cannot be used, and what a dataset warns of, is told with all that the scan finds
         with gathered() as faults[split], warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            splits[split] = create(component, settings.dataset.options, {"split": split})
+            splits[split] = as_dataset(create(component, settings.dataset.options, {"split": split}), split)
         for each in caught:
             if each.category is UserWarning:
                 said.setdefault(str(each.message), set()).add(split)
@@ -249,7 +249,7 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
     build("train")
-    there = getattr(splits["train"], "splits", SPLITS)
+    there = splits["train"].splits
     for split in SPLITS[1:]:
         if split == "val" or split in there:
             try:

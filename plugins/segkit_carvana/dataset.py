@@ -12,7 +12,8 @@ from PIL import Image
 
 from segkit.data.files import PairedFiles
 from segkit.data.issues import TooFewImages
-from segkit.data.splits import SPLITS, check_fractions, composed, pair_by_stem, split_by_fraction
+from segkit.data.sample import SPLITS
+from segkit.data.splits import check_fractions, composed, pair_by_stem, split_by_fraction
 from segkit.errors import ConfigError, DataError, did_you_mean
 
 CLASSES = ("background", "car")

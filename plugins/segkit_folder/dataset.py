@@ -12,8 +12,8 @@ import numpy as np
 
 from segkit.data.files import PairedFiles
 from segkit.data.read import holds_colours, read_mask
-from segkit.data.sample import voc_palette
-from segkit.data.splits import SPLITS, SUFFIXES, check_fractions, composed, pair_by_stem, read_text, split_by_fraction
+from segkit.data.sample import SPLITS, voc_palette
+from segkit.data.splits import SUFFIXES, check_fractions, composed, pair_by_stem, read_text, split_by_fraction
 from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
 from segkit_folder import proposals, sample
 from segkit_folder.class_file import ClassFile, parse
@@ -115,7 +115,7 @@ class FolderDataset(PairedFiles):
             return proposals.black_and_white(self.classes, stored)
         if kind == "one_class":
             void_alone = not self.labels_are_stated and len(self.classes) == 2 and {*stored} == {0, VOID}
-            return proposals.void_alone(self.classes, stored) if void_alone and self._colours is None else ""
+            return proposals.void_alone(self.classes, stored) if void_alone and self.colours is None else ""
         if kind == "mixed_void":
             return proposals.mixed_void(self.classes)
         if kind in ("values", "palette_values"):
@@ -125,10 +125,10 @@ class FolderDataset(PairedFiles):
         if kind == "colours":
             return proposals.colours(palette, stored)
         if kind == "unknown_colours":
-            return proposals.unknown_colours(wrong, VOID in (self._colours or {}).values())
+            return proposals.unknown_colours(wrong, VOID in (self.colours or {}).values())
         if kind in ("palette", "palettes", "label_colours"):
             names = {**dict(enumerate(self.classes)), VOID: VOID_NAME}
-            labels = {label: names[index] for label, index in self._values.items()}
+            labels = {label: names[index] for label, index in self.values.items()}
             given, mapped = not self.palette_is_assumed, self.labels_are_stated
             return proposals.palettes(palette, labels, stored, given, mapped, kind == "label_colours")
         return text

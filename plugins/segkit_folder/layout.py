@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from segkit.data.splits import SPLITS, SUFFIXES
+from segkit.data.sample import SPLITS
+from segkit.data.splits import SUFFIXES
 from segkit.errors import DataError, first_few
 
 NAMES = {

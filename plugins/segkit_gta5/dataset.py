@@ -13,7 +13,8 @@ from PIL import Image
 from segkit.data.files import PairedFiles
 from segkit.data.issues import refuse
 from segkit.data.read import image_size
-from segkit.data.splits import SPLITS, composed, pair_by_stem, read_text, split_by_fraction
+from segkit.data.sample import SPLITS
+from segkit.data.splits import composed, pair_by_stem, read_text, split_by_fraction
 from segkit.errors import DataError, Issue, did_you_mean, first_few
 
 # Class, stored id, colour: Cityscapes' own table (github.com/mcordts/cityscapesScripts, helpers/labels.py), whose ids

@@ -11,14 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segkit.data.sample import Palette, Sample, voc_palette
-from segkit.data.splits import SPLITS
+from segkit.data.sample import SPLITS, Dataset, Palette, Sample, voc_palette
 from segkit.errors import ConfigError, DataError, did_you_mean
 from segkit_shapes.draw import VOID, draw
 from segkit_shapes.varieties import FEW, VARIETIES
 
 
-class ShapesDataset:
+class ShapesDataset(Dataset):
     """Generated pictures of shapes on a large background: Pascal VOC in miniature, without files.
 
     About nine pixels of ten are background, one class is rare, objects have borders of void, and colours tell nothing
@@ -76,7 +75,7 @@ class ShapesDataset:
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int, /) -> Sample:
         if not -self._count <= index < self._count:
             raise IndexError(f"{self.split} has {self._count} pictures")
         index %= self._count

@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from segkit.data.subset import Subset, whole_of
+from segkit.data.sample import Dataset
+from segkit.data.subset import AdaptedDataset, Subset
 
 FORMAT = 4  # raise it where what is cached changes its meaning
 UNUSED = 30 * 24 * 3600  # seconds after which a file of the cache that nobody has used is deleted
@@ -88,22 +89,18 @@ class ScanCache:
                 Path(temporary).unlink(missing_ok=True)
 
 
-def has_files(dataset: Any) -> bool:
-    """Whether a dataset says which files its samples are read from, and how (see the contract of datasets)."""
-    whole = whole_of(dataset)
-    return hasattr(whole, "files") and hasattr(whole, "reading")
-
-
-def reading_of(dataset: Any, split: str = "") -> str:
+def reading_of(dataset: Dataset, split: str = "") -> str:
     """All besides the files that decides what is read.
 
     Of a dataset that names no files that is the split, the number of samples and those attributes that are texts,
     numbers or lists of these, as far as that goes.
     """
-    whole = whole_of(dataset)
-    kind = f"{type(whole).__module__}.{type(whole).__qualname__} {len(whole.classes)} {whole.ignore_index}"
-    if has_files(dataset):
-        return f"{kind} {whole.reading}"
+    kind = f"{dataset.kind} {len(dataset.classes)} {dataset.ignore_index}"
+    if dataset.reading is not None:
+        return f"{kind} {dataset.reading}"
+    whole: Any = dataset
+    while isinstance(whole, Subset | AdaptedDataset):
+        whole = whole.dataset
     own = {}
     for name, value in sorted(getattr(whole, "__dict__", {}).items()):
         with contextlib.suppress(TypeError, ValueError):
@@ -111,20 +108,12 @@ def reading_of(dataset: Any, split: str = "") -> str:
     return f"{kind} {split} {dataset.indices if isinstance(dataset, Subset) else len(dataset)} {own}"
 
 
-def files_at(dataset: Any, index: int) -> tuple[Path, ...]:
-    """The files of a sample; none where its dataset does not know them."""
-    try:
-        return tuple(whole_of(dataset).files(dataset.indices[index] if isinstance(dataset, Subset) else index))
-    except Exception:  # a dataset without files(), or one that fails
-        return ()
-
-
-def files_of(dataset: Any) -> list[tuple[Path, ...]]:
+def files_of(dataset: Dataset) -> list[tuple[Path, ...]]:
     """The files of each sample."""
-    return [files_at(dataset, index) for index in range(len(dataset))]
+    return [tuple(dataset.files(index)) for index in range(len(dataset))]
 
 
-def stamps_of(dataset: Any) -> list[bytes | None]:
+def stamps_of(dataset: Dataset) -> list[bytes | None]:
     """The stamp of each sample's files; None where they are not known, or one is missing."""
     found: list[bytes | None] = []
     for files in files_of(dataset):

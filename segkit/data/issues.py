@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segkit.data.cache import files_at
 from segkit.data.normalise import measured
 from segkit.data.resize import Resize, resized_size
 from segkit.data.sample import Dataset
-from segkit.data.subset import whole_of
 from segkit.errors import DataError, Issue, first_few, one_line
 from segkit.settings import AugmentSettings
 
@@ -133,25 +131,22 @@ def refuse(issues: Sequence[Issue]) -> None:
         raise DataError("\n".join(messages(issues)), issues[0] if len(issues) == 1 else None)
 
 
-def advice_of(dataset: Dataset, good: Sequence[SampleStatistics]) -> Advise | None:
+def advice_of(dataset: Dataset, good: Sequence[SampleStatistics]) -> Advise:
     """A dataset's advice on its faulty masks, in the light of its good ones."""
-    whole: Any = whole_of(dataset)
-    if not hasattr(whole, "advice"):
-        return None
 
     def advise(kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
         counts = np.sum([each.counts for each in good], axis=0) if good and stored else np.zeros(0)
         if not len(counts):
-            return str(whole.advice(kind, wrong, stored))
+            return dataset.advice(kind, wrong, stored)
         if kind == "colours":
             if counts[1:-1].any():
                 return f"{len(good)} other masks hold labels; export the masks of colours as these"
             greys = {(0, 0, 0): int(counts[0]), (255, 255, 255): int(counts[-1])}  # masks without any other colour
-            return str(whole.advice(kind, wrong, Counter(stored) + Counter(greys)))
-        if kind in ("values", "palette_values") and getattr(whole, "stores_indices", False):
+            return dataset.advice(kind, wrong, Counter(stored) + Counter(greys))
+        if kind in ("values", "palette_values") and dataset.stores_indices:
             own = {label: int(pixels) for label, pixels in enumerate(counts[:-1]) if pixels}
-            return str(whole.advice(kind, wrong, Counter(stored) + Counter(own)))
-        return str(whole.advice(kind, wrong, wrong or stored))  # what the good masks store is not known
+            return dataset.advice(kind, wrong, Counter(stored) + Counter(own))
+        return dataset.advice(kind, wrong, wrong or stored)  # what the good masks store is not known
 
     return advise
 
@@ -166,25 +161,25 @@ def _error(kind: str, split: str, what: str, files: Iterable[str] = ()) -> Issue
 
 def misread_issues(samples: Samples, splits: Mapping[str, Dataset], unreadable: Iterable[Issue]) -> Iterator[Issue]:
     """Labels that may mean something else than was read: palettes that clash, and masks of 0 and 255."""
-    dataset: Any = whole_of(next(iter(splits.values())))
+    dataset = next(iter(splits.values()))
     masks = {  # file -> split and statistics
-        str([f"{split}/{each.name}", *files_at(splits[split], index)][-1]): (split, each)
+        str([f"{split}/{each.name}", *splits[split].files(index)][-1]): (split, each)
         for split, those in samples.items()
         for index, each in enumerate(those)
     }
     palettes = {file: each.palette for file, (_, each) in masks.items()}
-    clashes = dataset.palette_faults(palettes) if any(palettes.values()) and hasattr(dataset, "palette_faults") else []
-    for issue in merged(clashes, getattr(dataset, "advice", None)):
+    clashes = dataset.palette_issues(palettes) if any(palettes.values()) else []
+    for issue in merged(clashes, dataset.advice):
         files = [file for pair in issue.files for file in pair.split(" and ") if file in masks]
         split = ", ".join(dict.fromkeys(masks[file][0] for file in files))
         meant = issue.kind == "label_colours" and dataset.labels_are_stated
         yield replace(issue, severity="warning" if meant else "error", split=split, files=tuple(files))
-    if "train" in samples and len(dataset.classes) == 2 and getattr(dataset, "void_is_assumed", False):
+    if "train" in samples and len(dataset.classes) == 2 and dataset.void_is_assumed:
         yield from _black_and_white(dataset, masks, unreadable)
 
 
 def _black_and_white(
-    dataset: Any, masks: Mapping[str, tuple[str, SampleStatistics]], unreadable: Iterable[Issue]
+    dataset: Dataset, masks: Mapping[str, tuple[str, SampleStatistics]], unreadable: Iterable[Issue]
 ) -> Iterator[Issue]:
     """Masks of two classes that hold 255 and no 1, where nobody said that 255 is void: it is likelier the foreground.
 
@@ -223,8 +218,7 @@ def label_issues(samples: Sequence[SampleStatistics], dataset: Dataset, split: s
         share = f", and {void / pixels.sum():.1%} of all pixels are void" if void else ""
         stored = {label: int(pixels[label]) for label in np.flatnonzero(pixels[:-1]).tolist()}
         stored |= {dataset.ignore_index: void} if void else {}
-        advice = getattr(whole_of(dataset), "advice", None)
-        hint = (advice and advice("one_class", {}, stored)) or "which stored label is which class?"
+        hint = dataset.advice("one_class", {}, stored) or "which stored label is which class?"
         text = f"every labelled pixel is '{only}'{share}; nothing can be learned; {hint}"
         yield _error("one_class", split, text) if whole else _warning("one_class", split, text)
         return
@@ -298,7 +292,7 @@ def _mixed_formats(samples: Samples, splits: Mapping[str, Dataset]) -> Iterator[
     def named(which: int, chosen: Callable[[SampleStatistics], bool]) -> list[str]:
         """The images' files (0), or the masks' (-1)."""
         return [
-            str([*files_at(splits[split], index), each.name][:2][which]) for split, index, each in every if chosen(each)
+            str([*splits[split].files(index), each.name][:2][which]) for split, index, each in every if chosen(each)
         ]
 
     where = ", ".join(samples)

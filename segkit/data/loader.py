@@ -21,7 +21,6 @@ from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import EvalBatchSampler, Key, Stream, TrainBatchSampler
-from segkit.data.cache import files_at, has_files
 from segkit.data.main_guard import refuse_unguarded
 from segkit.data.parallel import own_cores, read_ahead
 from segkit.data.resize import Resize, resized
@@ -59,7 +58,7 @@ class SampleSource:
     def read_all(self, description: str, progress: bool) -> Iterator[Sample]:
         """All samples in order, decoded by several threads; with a progress bar where one is wanted."""
         # a dataset that does not say how it reads may hold one file that it reads in
-        threads = own_cores() if has_files(self.dataset) else 1
+        threads = 1 if self.dataset.reading is None else own_cores()
         return read_ahead(self.__getitem__, range(len(self)), threads, description, progress)
 
     def train_batch(self, keys: Sequence[Key], transform: RandomTransform) -> Batch:
@@ -96,9 +95,9 @@ def read_sample(dataset: Dataset, index: int) -> Sample:
     except Exception as error:
         if isinstance(error, DataError) and type(error.retold("")) is not type(error):
             raise error.retold(str(error)) from error  # a loader's process could not hand it over
-        files = files_at(dataset, index)
+        files = dataset.files(index)
         names = f" ({', '.join(map(str, files))})" if files else ""
-        which = f"sample {index} of {type(dataset).__name__}{names}"
+        which = f"sample {index} of {dataset.kind.rpartition('.')[2]}{names}"
         if isinstance(error, OSError):  # a disk of the network that has gone
             file = f", {error.filename}" if error.filename and not files else ""
             raise DataError(f"{which}{file} cannot be read: {reason(error)}") from error

@@ -10,7 +10,6 @@ import stat
 import sys
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -39,7 +38,6 @@ LOWEST_LABEL, HIGHEST_LABEL = -32768, 65535
 """Labels of a mask; what is beyond is the ids of single objects, or no labels."""
 
 _lifting = threading.Lock()
-_intact: set[int] = set()  # stamps of the masks whose checksums were right
 
 _OTHER_CONTENT = {
     b"<": "text in HTML or XML, perhaps a download's error page",
@@ -118,8 +116,6 @@ def read_mask(
         _refuse_deep_colours(path, image)
         bits, inverted = _grey_bits(image, head), _is_inverted(image)
         image.load()
-        if image.format == "PNG":
-            _refuse_wrong_checksum(path)
         if turn is not None:
             image = image.transpose(turn)
         refuse_alpha(path, image)
@@ -150,6 +146,17 @@ def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
             advice += "; numbers beyond are mostly ids of single objects: export the classes instead"
         raise LabelError(Issue("not_integers", str(path), what, advice, f"{values.dtype} from {low} to {high}"))
     return values.astype(np.int32 if low < 0 else np.uint16)
+
+
+def check_checksums(path: Path, most_pixels: int = MAX_PIXELS) -> None:
+    """Refuse a PNG whose pixels were changed on the way: Pillow decodes it. A photograph survives that, labels do not.
+
+    Raises:
+        DataError: a checksum is wrong, or the file cannot be opened.
+    """
+    with _opened(path, most_pixels) as (image, _):
+        if image.format == "PNG":
+            image.verify()
 
 
 def mask_palette(path: Path, most_pixels: int = MAX_PIXELS) -> list[tuple[int, int, int]] | None:
@@ -363,26 +370,6 @@ def _refuse_deep_colours(path: Path, image: Image.Image) -> None:
     if image.mode in ("LA", "RGB", "RGBA") and "16" in rawmode_of(image):
         what, advice = "colours of 16 bits a channel, of which 8 are read", "save the labels as a grey PNG"
         raise LabelError(Issue("deep_colours", str(path), what, advice, rawmode_of(image).partition(";")[0]))
-
-
-def _refuse_wrong_checksum(path: Path) -> None:
-    """Pillow decodes a PNG whose pixels were changed on the way; a photograph survives that, labels do not.
-
-    Looked at once in a process, by the scan or in the first epoch, until the file changes.
-    """
-    state = path.stat()
-    stamp = hash((path, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
-    if stamp in _intact:
-        return
-    data = path.read_bytes()
-    position = 8
-    while position + 12 <= len(data):
-        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
-        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            what, advice = "damaged or cut short", "fetch or export it again"
-            raise DataError(Issue("damaged", str(path), what, advice, f"wrong checksum at byte {end}"))
-        position = end + 4
-    _intact.add(stamp)
 
 
 def _is_lossless_webp(path: Path) -> bool:

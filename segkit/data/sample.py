@@ -1,23 +1,26 @@
-"""What a dataset is: the sample it returns and the facts it knows about its classes."""
+"""The contract of a dataset: its samples, what it may say about itself, and the batches made of its samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from segkit.errors import DataError, Issue, first_few
 
-Palette = tuple[tuple[int, int, int], ...]
+SPLITS = ("train", "val", "test")
+Colour = tuple[int, int, int]
+Palette = tuple[Colour, ...]
 
 
 class Sample(NamedTuple):
     """One image with its labels.
 
     Attributes:
-        image: RGB, uint8 ``[3,H,W]``; of more than 8 bits a channel float32 with the values as they are stored.
+        image: ``[C,H,W]``: uint8 for 8 bits a channel, else float32 with the values as they are stored. C is 3 (RGB).
         mask: class indices, void included, uint8 ``[H,W]``.
         name: what messages, pictures and predictions call it.
     """
@@ -27,23 +30,116 @@ class Sample(NamedTuple):
     name: str
 
 
-@runtime_checkable
-class Dataset(Protocol):
-    """The contract of a dataset (see :func:`segkit.hookspecs.segkit_datasets`).
+class Dataset:
+    """One split of a data set (see :func:`segkit.hookspecs.segkit_datasets`).
+
+    A dataset need not subclass this: classes, palette, ignore_index, a length and ``[i]`` are enough, and
+    :func:`segkit.data.subset.as_dataset` adds the members below. These are what a dataset may know beyond its samples;
+    their defaults say that it knows nothing.
 
     Attributes:
         classes: names, in the order of the label values 0, 1, 2, ...
         palette: one RGB triple a class.
         ignore_index: the label of void pixels, outside ``range(len(classes))``.
+        splits: the splits that exist.
+        names: of the samples, if they are known without reading them.
+        reading: all besides the files that decides the labels, as text. With it and ``files``, what was found out about
+            a sample holds until its files or this text change. None: not known.
+        stored: for each class the labels, or RGB triples, that masks store for it; None: not known.
+        stores_indices: whether masks store the class indices themselves.
+        void_is_assumed: whether 255 is void only because nothing else was said.
+        labels_are_stated: whether a person has said which stored label is which class.
     """
 
     classes: tuple[str, ...]
     palette: Palette
-    ignore_index: int
+    ignore_index: int = 255
+    splits: Sequence[str] = SPLITS
+    names: Sequence[str] | None = None
+    reading: str | None = None
+    stored: list[list[Any]] | None = None
+    stores_indices: bool = False
+    void_is_assumed: bool = False
+    labels_are_stated: bool = False
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        raise NotImplementedError
 
-    def __getitem__(self, index: int, /) -> Sample: ...
+    def __getitem__(self, index: int, /) -> Sample:
+        raise NotImplementedError
+
+    @property
+    def kind(self) -> str:
+        """Module and name of the class that reads the samples."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The files that sample ``index`` is read from."""
+        return ()
+
+    def mask(self, index: int) -> Tensor:
+        """The mask of sample ``index`` alone, uint8 ``[H,W]``."""
+        return self[index].mask
+
+    def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
+        """What to do about a kind of issue of one or many masks; ``""``: nothing beyond the issue's own advice.
+
+        Args:
+            kind: of the issue.
+            wrong: stored labels or colours that are not allowed -> pixels.
+            stored: all stored labels or colours -> pixels.
+        """
+        return ""
+
+    def check_mask_file(self, index: int) -> Mapping[int, Colour]:
+        """Check once what reading does not: checksums. Returns the palette's colours of the stored labels.
+
+        Only colours that tell labels apart are returned: label -> RGB.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        return {}
+
+    def palette_issues(self, masks: Mapping[str, Mapping[int, Colour]]) -> list[Issue]:
+        """What is wrong where the palettes of masks contradict each other, or the palette of the classes.
+
+        Args:
+            masks: file -> what :meth:`check_mask_file` returned.
+        """
+        return []
+
+
+class Batch(NamedTuple):
+    """What a step or an evaluation gets: stored pixels, which are normalised on the device.
+
+    Attributes:
+        image: uint8 or float32 ``[B,C,H,W]``.
+        mask: uint8 ``[B,H,W]``; in evaluation at the mask's own size, not the resized image's.
+        colour: float32 ``[B,3,4]``, an affine change of colours; None: colours stay.
+        names: one a sample.
+    """
+
+    image: Tensor
+    mask: Tensor
+    colour: Tensor | None
+    names: list[str]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Those that lie on a device."""
+        return [each for each in self[:3] if each is not None]
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on the device; the copy does not block where memory is pinned."""
+        moved = [each if each is None else each.to(device, non_blocking=True) for each in self[:3]]
+        return Batch._make([*moved, self.names])
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch in ``count`` micro-batches, for gradient accumulation; fewer if it has fewer images."""
+        size = -(-len(self.names) // count)
+        slices = [slice(start, start + size) for start in range(0, len(self.names), size)]
+        return [Batch._make(each if each is None else each[part] for each in self) for part in slices]
 
 
 def checked(sample: Sample) -> Sample:
@@ -60,20 +156,20 @@ def checked(sample: Sample) -> Sample:
     image, mask, name = sample
     if not isinstance(name, str):
         raise DataError(f"a sample is named {name!r:.60}; its name is a text, which files and messages call it by")
-    for what, value in (("image", image), ("mask", mask)):
-        if not isinstance(value, torch.Tensor):
-            raise _refused(name, f"its {what} is {type(value).__name__}", "a dataset gives torch tensors")
-    if image.dtype not in (torch.uint8, torch.float32) or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+    for part, value in (("image", image), ("mask", mask)):
+        if not isinstance(value, Tensor):
+            raise DataError(_broken(name, f"its {part} is {type(value).__name__}", "a dataset gives torch tensors"))
+    if image.dtype not in (torch.uint8, torch.float32) or image.ndim != 3 or len(image) != 3 or not image.numel():
         advice = "a dataset gives uint8 [3,H,W], or float32 of more than 8 bits"
-        raise _refused(name, f"its image is {image.dtype} {list(image.shape)}", advice)
+        raise DataError(_broken(name, f"its image is {image.dtype} {list(image.shape)}", advice))
     if mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
         advice = f"beside an image of {list(image.shape)} it must be uint8 {list(image.shape[1:])}"
-        raise _refused(name, f"its mask is {mask.dtype} {list(mask.shape)}", advice)
+        raise DataError(_broken(name, f"its mask is {mask.dtype} {list(mask.shape)}", advice))
     return sample
 
 
-def _refused(name: str, what: str, advice: str) -> DataError:
-    return DataError(Issue("contract", name, what, advice))
+def _broken(name: str, what: str, advice: str) -> Issue:
+    return Issue("contract", name, what, advice)
 
 
 def check_splits(splits: Mapping[str, Dataset]) -> None:
@@ -98,47 +194,6 @@ def check_splits(splits: Mapping[str, Dataset]) -> None:
             raise DataError(f"the splits {first} and {name} have different classes or another ignore_index")
 
 
-class Batch(NamedTuple):
-    """What a step or an evaluation gets.
-
-    Attributes:
-        image: uint8, or float32 of more than 8 bits, ``[B,3,H,W]``.
-        mask: uint8 ``[B,H,W]``; in evaluation at the mask's own size, not the resized image's.
-        colour: float32 ``[B,3,4]``, or None where colours stay.
-        names: one a sample.
-    """
-
-    image: Tensor
-    mask: Tensor
-    colour: Tensor | None
-    names: list[str]
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """Those that lie on a device."""
-        return [each for each in (self.image, self.mask, self.colour) if each is not None]
-
-    def to(self, device: torch.device) -> Batch:
-        """The batch on the device; the copy does not block where memory is pinned."""
-        colour = None if self.colour is None else self.colour.to(device, non_blocking=True)
-        image, mask = self.image.to(device, non_blocking=True), self.mask.to(device, non_blocking=True)
-        return Batch(image, mask, colour, self.names)
-
-    def parts(self, count: int) -> list[Batch]:
-        """The batch in ``count`` parts, for gradient accumulation; fewer where it has fewer images."""
-        size = -(-len(self.names) // count)
-        starts = range(0, len(self.names), size)
-        return [
-            Batch(
-                self.image[s : s + size],
-                self.mask[s : s + size],
-                None if self.colour is None else self.colour[s : s + size],
-                self.names[s : s + size],
-            )
-            for s in starts
-        ]
-
-
 def voc_palette(count: int) -> Palette:
     """Pascal VOC's colours: the bits of a label, dealt in turn to the high bits of red, green and blue.
 
@@ -147,12 +202,8 @@ def voc_palette(count: int) -> Palette:
     Args:
         count: how many colours, at most 256.
     """
-    return tuple(_colour(label) for label in range(count))
 
+    def channel(label: int, offset: int) -> int:
+        return sum((label >> (3 * bit + offset) & 1) << (7 - bit) for bit in range(8))
 
-def _colour(label: int) -> tuple[int, int, int]:
-    channels = [0, 0, 0]
-    for position in range(8):
-        for channel in range(3):
-            channels[channel] |= (label >> (3 * position + channel) & 1) << (7 - position)
-    return channels[0], channels[1], channels[2]
+    return tuple((channel(label, 0), channel(label, 1), channel(label, 2)) for label in range(count))

@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segkit.data import issues as rules
-from segkit.data.cache import ScanCache, files_at, has_files, reading_of, stamps_of
+from segkit.data.cache import ScanCache, reading_of, stamps_of
 from segkit.data.class_weights import LabelCounts
-from segkit.data.files import palettes_noted
 from segkit.data.normalise import moments
 from segkit.data.parallel import cores, read_ahead
 from segkit.data.read import are_turned_apart
 from segkit.data.resize import Resize
 from segkit.data.sample import Dataset, Sample, checked
-from segkit.data.subset import Subset
+from segkit.data.subset import Subset, as_dataset
 from segkit.data.tiff import contents
 from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError
 from segkit.settings import AugmentSettings, DataSettings
@@ -164,6 +163,7 @@ def scan_splits(
         PluginError: a check fails.
     """
     settings, checks = settings or DataSettings(), checks or {}
+    splits = {name: as_dataset(dataset, name) for name, dataset in splits.items()}
     built = {name: [replace(issue, split=name) for issue in those] for name, those in (issues or {}).items()}
     stamps = {name: stamps_of(dataset) for name, dataset in splits.items()}
     uses = Counter(stamp for those in stamps.values() for stamp in those)  # several samples of one file are not cached
@@ -211,11 +211,11 @@ def _read_split(
     progress: bool,
 ) -> tuple[list[SampleStatistics | list[Issue]], list[Issue]]:
     """Of each sample the statistics or what is wrong with it; and a warning where most samples were not read."""
-    once = settings.scan == "once" and not has_files(dataset)
+    once = settings.scan == "once" and dataset.reading is None
     if once:
         stamps = [b"%d" % index for index in range(len(dataset))]
     measures = [f"{name} {type(check).__module__} {getattr(check, 'version', 0)}" for name, check in checks.items()]
-    cache = ScanCache(f"{reading_of(dataset, split)} {measures}") if once or has_files(dataset) else None
+    cache = ScanCache(f"{reading_of(dataset, split)} {measures}") if once or dataset.reading is not None else None
     cached = [cache.get(stamp) if cache and stamp else None for stamp in stamps]
     results = {index: SampleStatistics.from_json(value) for index, value in enumerate(cached) if value}
     believed = []
@@ -226,7 +226,7 @@ def _read_split(
         else:
             results = {}
     unread = [index for index in range(len(dataset)) if index not in results]
-    threads = cores() if has_files(dataset) else 1  # a dataset that names no files may hold one that it reads on in
+    threads = 1 if dataset.reading is None else cores()  # one that names no files may hold one that it reads on in
     read = read_ahead(
         lambda index: measure(dataset, index, split, checks), unread, threads, f"labels of {split}", progress
     )
@@ -240,7 +240,7 @@ def _read_split(
     finally:
         if cache:
             cache.save()  # what was read before Ctrl-C need not be read again
-    names = getattr(dataset, "names", None)  # those of another list of files may have been longer
+    names = dataset.names  # those of another list of files may have been longer
     ordered = [found[index] for index in range(len(dataset))]
     if names:
         ordered = [
@@ -266,17 +266,16 @@ def measure(
 ) -> SampleStatistics | list[Issue]:
     """Read one sample as training will, image and mask: its statistics, or what is wrong with it."""
     try:
-        with palettes_noted() as palette:
-            sample = checked(dataset[index])
+        palette = dataset.check_mask_file(index)
+        sample = checked(dataset[index])
     except (Exception, SystemExit) as error:  # a dataset of somebody else's may raise what it likes
         issues = [_reading_issue(dataset, index, split, error)]
-        if hasattr(dataset, "mask"):  # its mask may be wrong too
-            try:
-                dataset.mask(index)
-            except (Exception, SystemExit) as second:
-                issues += [issue for issue in [_reading_issue(dataset, index, split, second)] if issue != issues[0]]
+        try:
+            dataset.mask(index)  # it may be wrong too
+        except (Exception, SystemExit) as second:
+            issues += [issue for issue in [_reading_issue(dataset, index, split, second)] if issue != issues[0]]
         return issues
-    image, mask, files = sample.image.numpy(), sample.mask.numpy(), files_at(dataset, index)
+    image, mask, files = sample.image.numpy(), sample.mask.numpy(), dataset.files(index)
     place = f"{split}/{sample.name}"
     deep = image.dtype == np.float32
     if deep and not np.isfinite(image).all():
@@ -339,7 +338,7 @@ def _no_data(channel: NDArray[Any]) -> float:
 def _reading_issue(dataset: Dataset, index: int, split: str, error: BaseException) -> Issue:
     if isinstance(error, DataError) and error.issue:
         return replace(error.issue, split=split)
-    files = files_at(dataset, index)
-    place = str(files[0]) if files else f"{split}: {type(dataset).__name__}[{index}]"
+    files = dataset.files(index)
+    place = str(files[0]) if files else f"{split}: {dataset.kind.rpartition('.')[2]}[{index}]"
     detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
     return Issue("unusable", place, "cannot be read by its dataset", detail=detail, split=split)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segkit.data.issues import TooFewImages, refuse
+from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few, reason
 
 MAX_TEXT_BYTES = 16 << 20
@@ -49,9 +50,6 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path} cannot be read as text: line {place} is not UTF-8; save it as UTF-8") from None
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a zero byte in the name
         raise DataError(f"{path} cannot be read as text: {reason(error)}") from error
-
-
-SPLITS = ("train", "val", "test")
 
 
 def split_by_fraction(keys: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, list[str]]:

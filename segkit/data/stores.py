@@ -26,7 +26,7 @@ from torch import Tensor
 import segkit
 from segkit.data.augment import RandomTransform, sample_affine
 from segkit.data.batch_sampler import Key
-from segkit.data.cache import UNUSED, cache_folder, files_of, has_files, reading_of, stamps_of
+from segkit.data.cache import UNUSED, cache_folder, files_of, reading_of, stamps_of
 from segkit.data.loader import SampleSource
 from segkit.data.normalise import mean_pixel
 from segkit.data.resize import mask_at, resized_parts, resized_size
@@ -101,7 +101,7 @@ class MemmapCache(SampleSource):
     @staticmethod
     def is_possible(source: SampleSource) -> bool:
         """Whether it is known when the split's files have changed."""
-        return has_files(source.dataset) and None not in stamps_of(source.dataset)
+        return source.dataset.reading is not None and None not in stamps_of(source.dataset)
 
     @staticmethod
     def bytes_needed(source: SampleSource, sizes: Sequence[Size]) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,35 +13,59 @@ from torch import Tensor
 from torch.utils import data
 
 from segkit.data.read import as_rgb
-from segkit.data.sample import Dataset, Palette, Sample, check_splits, voc_palette
+from segkit.data.sample import Colour, Dataset, Palette, Sample, check_splits, voc_palette
 from segkit.errors import DataError, Issue
 
-_FACTS = ("classes", "palette", "ignore_index")
+_REQUIRED = ("classes", "palette", "ignore_index")
+_OPTIONAL = ("splits", "names", "reading", "stored", "stores_indices", "void_is_assumed", "labels_are_stated")
+_METHODS = ("files", "mask", "advice", "check_mask_file", "palette_issues")
 
 
-class Subset:
-    """The samples of a dataset at ``indices``, in that order, with the dataset's classes, palette and void."""
+class Subset(Dataset):
+    """The samples of a dataset at ``indices``, in that order, with all that the dataset says about itself."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
-        inner = dataset if isinstance(dataset, Subset) else None  # the files are known to the whole one alone
+        inner = dataset if isinstance(dataset, Subset) else None
         self.dataset: Dataset = inner.dataset if inner else dataset
         self.indices: list[int] = [inner.indices[index] for index in indices] if inner else list(indices)
-        self.classes, self.palette, self.ignore_index = dataset.classes, dataset.palette, dataset.ignore_index
+        for name in (*_REQUIRED, *_OPTIONAL):
+            setattr(self, name, getattr(self.dataset, name))
+        self.names = self.names and [self.names[index] for index in self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int, /) -> Sample:
         return self.dataset[self.indices[index]]
 
+    @property
+    def kind(self) -> str:
+        """That of the whole dataset."""
+        return self.dataset.kind
 
-def whole_of(dataset: Any) -> Any:
-    """What a part was taken from, or the dataset itself."""
-    return dataset.dataset if isinstance(dataset, Subset) else dataset
+    def files(self, index: int) -> tuple[Path, ...]:
+        """See :class:`segkit.data.sample.Dataset`, as of the methods below."""
+        return self.dataset.files(self.indices[index])
+
+    def mask(self, index: int) -> Tensor:
+        """The mask of sample ``index`` alone, uint8 ``[H,W]``."""
+        return self.dataset.mask(self.indices[index])
+
+    def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
+        """What to do about a kind of issue."""
+        return self.dataset.advice(kind, wrong, stored)
+
+    def check_mask_file(self, index: int) -> Mapping[int, Colour]:
+        """Checksums, and the colours of the palette."""
+        return self.dataset.check_mask_file(self.indices[index])
+
+    def palette_issues(self, masks: Mapping[str, Mapping[int, Colour]]) -> list[Issue]:
+        """What is wrong with the palettes of masks."""
+        return self.dataset.palette_issues(masks)
 
 
-class Labelled:
-    """A dataset of anybody's, with classes, a palette and void; its pairs ``(image, mask)`` become samples.
+class AdaptedDataset(Dataset):
+    """A dataset that is no :class:`segkit.data.sample.Dataset`; its pairs ``(image, mask)`` become samples.
 
     Images are uint8 tensors ``[3,H,W]``, arrays ``[H,W,3]`` or Pillow's; masks integers ``[H,W]`` or ``[1,H,W]``, of
     tensors, arrays or Pillow's. A sample that the dataset gives itself stays as it is.
@@ -74,10 +99,25 @@ class Labelled:
                 f"palette has {len(self.palette)} colours for {len(self.classes)} classes; give one a class"
             )
 
+    @classmethod
+    def with_own_members(cls, dataset: Any, split: str) -> AdaptedDataset:
+        """A dataset that keeps the contract without subclassing, and what it offers of the optional members."""
+        adapted = cls(dataset, split, *(getattr(dataset, name) for name in _REQUIRED))
+        for name in (*_OPTIONAL, *_METHODS):
+            member = getattr(dataset, name, None)
+            if member is not None and callable(member) is (name in _METHODS):
+                setattr(adapted, name, member)
+        return adapted
+
+    @property
+    def kind(self) -> str:
+        """That of the dataset which was adapted."""
+        return f"{type(self.dataset).__module__}.{type(self.dataset).__qualname__}"
+
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int, /) -> Sample:
         item = self.dataset[index]
         if isinstance(item, Sample):
             return item
@@ -106,7 +146,7 @@ def as_dataset(
         if not hasattr(given, needed):
             raise DataError(f"{split}: {type(given).__name__} has no {what}; a dataset has a length and [i]")
     if classes is not None:
-        return Labelled(given, split, classes, palette, ignore_index)
+        return AdaptedDataset(given, split, classes, palette, ignore_index)
     if isinstance(given, data.Subset):
         return Subset(as_dataset(given.dataset, split), list(given.indices))
     if isinstance(given, data.ConcatDataset):
@@ -114,14 +154,13 @@ def as_dataset(
         parts = {name: as_dataset(each, name) for name, each in zip(names, given.datasets, strict=True)}
         check_splits(parts)
         first = next(iter(parts.values()))
-        return Labelled(given, split, first.classes, first.palette, first.ignore_index)
-    if missing := [name for name in _FACTS if not hasattr(given, name)]:
+        return AdaptedDataset(given, split, first.classes, first.palette, first.ignore_index)
+    if missing := [name for name in _REQUIRED if not hasattr(given, name)]:
         raise DataError(
             f"{split}: {type(given).__name__} has no {', no '.join(missing)}; say fit(classes=[...]), palette= and "
             "ignore_index= where they are not Pascal VOC's and 255"
         )
-    dataset: Dataset = given
-    return dataset
+    return given if isinstance(given, Dataset) else AdaptedDataset.with_own_members(given, split)
 
 
 def _image(value: Any, name: str) -> Any:

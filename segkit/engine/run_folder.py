@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from segkit.data.plain import plain as plain
-from segkit.data.subset import whole_of
 from segkit.engine.distributed import launcher
 from segkit.errors import RunFolderError, WriteError, first_few, one_line, reason
 from segkit.settings import RENAMED
@@ -388,7 +387,7 @@ def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision,
         "ignore_index": first.ignore_index,
         "classes": list(first.classes),
         "palette": [list(colour) for colour in first.palette],
-        "stored": getattr(whole_of(first), "stored", None),
+        "stored": first.stored,
         "resize": job.data.resize,
         "crop": job.augment.crop,
         "precision": precision.name,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.files import VOID, Drawn, PairedFiles, palettes_noted
+from segkit.data.files import VOID, PairedFiles
 from segkit.data.issues import messages
+from segkit.data.sample import Colour
 from segkit.data.splits import SUFFIXES, composed
 from segkit.engine.console import final_table
 from segkit.engine.evaluate import beside, read_off
@@ -39,7 +40,7 @@ class Truth:
         dataset.pairs = pair(images, folder, suffix)
         dataset.names = [composed(image.stem) for image in images]
         self._place = {image: place for place, image in enumerate(images)}
-        self._drawn: dict[str, Drawn] = {}  # file -> what its palette says, once each
+        self._drawn: dict[str, Mapping[int, Colour]] = {}  # file -> what its palette says, once each
         self._one = threading.Lock()
         self._present: set[int] = set()  # class indices in the masks
         self.confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
@@ -57,11 +58,11 @@ class Truth:
             DataError: a file that cannot be read.
         """
         place = self._place[image]
-        with palettes_noted() as drawn:
-            mask: NDArray[np.uint8] = self._dataset.mask(place).numpy()
+        drawn = self._dataset.check_mask_file(place)
+        mask: NDArray[np.uint8] = self._dataset.mask(place).numpy()
         file = str(self._dataset.pairs[place][1])
         with self._one:  # of two masks that contradict each other one is later, though they are read at a time
-            for fault in self._dataset.palette_faults({**self._drawn, file: drawn}) if drawn else []:
+            for fault in self._dataset.palette_issues({**self._drawn, file: drawn}) if drawn else []:
                 if fault.kind != "label_colours" or not self._dataset.labels_are_stated:
                     raise LabelError("\n".join(messages([fault], self._dataset.advice)), fault)
             if drawn not in self._drawn.values():

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from segkit.data.sample import checked
-from segkit.data.splits import SPLITS
+from segkit.data.sample import SPLITS, Dataset, checked
 from segkit.errors import DataError, first_few
 from segkit.testing.check import CheckFailed, NotAsked, require
 from segkit.testing.reading import DatasetSubject, in_another_process, parts, require_same, some
@@ -164,10 +163,13 @@ def mask_alone(subject: DatasetSubject) -> None:
 
 def files_are_there(subject: DatasetSubject) -> None:
     """files(i), where it is offered, are the files that [i] is read from; beside it, ``reading`` is text."""
-    if not any(hasattr(dataset, "files") for dataset in subject.splits.values()):
+    offering = [
+        each for each in subject.splits.values() if getattr(type(each), "files", None) not in (None, Dataset.files)
+    ]
+    if not offering:
         raise NotAsked("it does not offer files(i)")
     for place, dataset, index in subject.samples():
-        if hasattr(dataset, "files"):
+        if dataset in offering:
             paths = [Path(path) for path in dataset.files(index)]
             absent = [str(path) for path in paths if not path.is_file()]
             what = f"files({index}) of {place.partition('[')[0]}"

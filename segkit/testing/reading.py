@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from segkit.data.splits import SPLITS
+from segkit.data.sample import SPLITS
 from segkit.errors import SegkitError, first_few
 from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, require
 

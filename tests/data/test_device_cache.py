@@ -10,14 +10,14 @@ from PIL import Image
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import EvalBatchSampler, TrainBatchSampler
 from segkit.data.loader import SampleSource, eval_loader, train_loader
-from segkit.data.sample import Batch, Sample
+from segkit.data.sample import Batch, Dataset, Sample
 from segkit.data.stores import DeviceCache
 from segkit.settings import AugmentSettings
 
 CPU = torch.device("cpu")
 
 
-class Pictures:
+class Pictures(Dataset):
     """Smooth colours and blobs of seven classes beside void, in three sizes."""
 
     classes = tuple("abcdefg")

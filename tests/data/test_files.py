@@ -243,15 +243,16 @@ def test_a_class_name_of_control_characters_or_without_end_is_refused(name: str)
 
 
 @pytest.mark.parametrize("values", [None, {0: 0, 255: 1}, {7: 0, 9: 1, 3: 255}, dict.fromkeys(range(256), 0)])
-def test_masks_of_8_bits_and_of_more_are_mapped_alike(values: dict[int, int] | None) -> None:
-    dataset = PairedFiles([], classes=["a", "b"], palette=[(0, 0, 0), (1, 1, 1)], values=values)
+def test_masks_of_8_bits_and_of_more_are_mapped_alike(tmp_path: Path, values: dict[int, int] | None) -> None:
     meaning = {0: 0, 1: 1, 255: 255} if values is None else values
     random = np.random.default_rng(0)
     for labels in (list(meaning), list(range(256))):
         stored = np.array(labels)[random.integers(0, len(labels), (30, 41))]
-        allowed = set(stored.reshape(-1).tolist()) <= set(meaning)
-        for mask in (stored.astype(np.uint8), stored.astype(np.int32), stored.astype(np.uint8).T):
-            found = dataset._labels_of(mask)
-            assert (found is not None) is allowed
-            if found is not None:
-                assert found.tolist() == [[meaning[label] for label in row] for row in mask.tolist()]
+        for mask in (stored.astype(np.uint8), stored.astype(np.uint16)):
+            dataset = paired(tmp_path, mask, classes=2, values=values)
+            if set(stored.reshape(-1).tolist()) <= set(meaning):
+                expected = [[meaning[label] for label in row] for row in mask.tolist()]
+                assert dataset.mask(0).tolist() == expected
+            else:
+                with pytest.raises(LabelError, match="not allowed"):
+                    dataset.mask(0)

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from segkit.data.normalise import IMAGENET, MEAN, STD, Normalisation, mean_pixel, normalisation_of, normalise
-from segkit.data.sample import Sample
+from segkit.data.sample import Dataset, Sample
 from segkit.data.scan import SampleStatistics, measure
 from segkit.errors import ModelError
 
 CPU = torch.device("cpu")
 
 
-class Pictures:
+class Pictures(Dataset):
     """Images as they are given."""
 
     classes, palette, ignore_index = ("a", "b"), ((0, 0, 0), (9, 9, 9)), 255

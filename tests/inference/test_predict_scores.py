@@ -353,8 +353,8 @@ def test_two_true_masks_that_contradict_each_other_are_told_though_read_at_a_tim
         mask.putpalette(colours)
         (tmp_path / "masks").mkdir(exist_ok=True)
         mask.save(tmp_path / "masks" / f"{name}.png")
-    truth, faults = Truth(own, [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "masks"), own.palette_faults
-    monkeypatch.setattr(own, "palette_faults", lambda drawn: (faults(drawn), time.sleep(0.1))[0])
+    truth, faults = Truth(own, [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "masks"), own.palette_issues
+    monkeypatch.setattr(own, "palette_issues", lambda drawn: (faults(drawn), time.sleep(0.1))[0])
     with ThreadPoolExecutor(2) as pool:
         read = [pool.submit(truth.of, tmp_path / name) for name in ("a.png", "b.png")]
     errors = [each.exception() for each in read]
