@@ -20,8 +20,7 @@ from torch import nn
 
 import segkit
 from segkit import plugins
-from segkit.build import create
-from segkit.config import Choice, Config, read_config, settings_from
+from segkit.config import Choice, Config, Overrides, read_config, settings_from
 from segkit.data.class_weights import LabelCounts, class_weights
 from segkit.data.issues import gathered
 from segkit.data.main_guard import refuse_unguarded
@@ -35,7 +34,7 @@ from segkit.engine.precision import pick_device, resolve, seed_everything
 from segkit.engine.run_folder import check_folder, read_json
 from segkit.engine.trainer import Result, train_and_evaluate
 from segkit.errors import DataError, Issue
-from segkit.overrides import Overrides
+from segkit.options import create
 from segkit.registry import checks, datasets, losses, metrics, models, optimizers
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
 from segkit.signals import StopSignals

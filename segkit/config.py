@@ -1,7 +1,7 @@
-"""A TOML file and overrides -> a checked config; every problem is found before anything is built.
+"""A TOML file and overrides become a checked config; every problem is found before anything is built.
 
-A config names components and gives their options; the options are checked against the components' own
-signatures. What is wrong is reported all at once, with the path of the key.
+A config names components and gives their options; the options are checked against the components' own signatures. What
+is wrong is reported all at once, with the path of the key.
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from segkit.build import check_options, option_that_takes
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, first_few, reason
-from segkit.overrides import Overrides, Written, apply_overrides, read_options
+from segkit.options import Written, option_that_takes, read_options, written
 from segkit.registry import Registry, datasets, losses, metrics, models, optimizers
 from segkit.settings import (
     RATES,
@@ -31,14 +29,15 @@ from segkit.settings import (
     OutputSettings,
     Settings,
     TrainSettings,
+    path_of,
 )
 
-_DEEPEST = 20
 BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
-SettingsT = TypeVar("SettingsT", bound=Settings)
-
 COMPONENTS = {"dataset": datasets, "model": models}
 LISTS = {"loss": losses, "metric": metrics}
+
+Overrides = Sequence[str] | Mapping[str, Any]
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,6 @@ class Config:
     Attributes:
         name: of the file, without its suffix; names the run folder.
         plugins: the distributions it needs, with their versions.
-        tables: the config as it was written, overrides applied.
     """
 
     name: str
@@ -70,7 +68,6 @@ class Config:
     augment: AugmentSettings
     train: TrainSettings
     output: OutputSettings
-    tables: Mapping[str, Any]
 
     @property
     def folder(self) -> Path:
@@ -95,21 +92,28 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
     Args:
         source: a TOML file, or its tables as a mapping.
         overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``; ``loss.0.scale`` and ``loss.dice.scale`` reach
-            into a list of tables.
+            into a list of tables. A component's ``name`` that is overridden clears the options it had in the file.
         where: what messages call it; left out: the file, or ``config``.
 
     Raises:
         ConfigError: with every problem found.
     """
-    name, tables = ("config", _copy(source)) if isinstance(source, Mapping) else _read_file(Path(source))
-    where = where or ("config" if isinstance(source, Mapping) else str(source))
-    problems = apply_overrides(tables, overrides, LISTS)
-    problems += _impossible(tables)
+    try:
+        name, tables = ("config", _copy(source)) if isinstance(source, Mapping) else _read_file(Path(source))
+        where = where or ("config" if isinstance(source, Mapping) else str(source))
+        problems = [*_apply(tables, overrides), *_odd_texts(tables)]
+    except RecursionError as error:
+        raise ConfigError("tables and lists stand too deep in one another", str(source)[:200]) from error
     if "plugins" in tables:
         from segkit.requirements import unmet  # takes a while, and most configs need none
 
         problems += [f"plugins: {problem}" for problem in unmet(tables["plugins"])]
-    problems += _unknown_tables(tables)
+    allowed = [*COMPONENTS, *LISTS, *TABLES, "plugins"]
+    problems += [
+        f"[{key}]: there is no such table{did_you_mean(key, allowed) or ';'} there are {', '.join(allowed)}"
+        for key in tables
+        if key not in allowed
+    ]
     settings = {key: _settings(kind, key, tables.get(key, {}), problems) for key, kind in TABLES.items()}
     chosen = {key: _choice(registry, key, tables.get(key), problems) for key, registry in COMPONENTS.items()}
     lists = {key: _choices(registry, key, tables.get(key, []), problems) for key, registry in LISTS.items()}
@@ -122,7 +126,6 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
         model=chosen["model"],
         losses=tuple(lists["loss"]),
         metrics=tuple(lists["metric"]),
-        tables=tables,
         **settings,
     )
 
@@ -141,81 +144,125 @@ def settings_from(kind: type[SettingsT], key: str, values: Mapping[str, Any]) ->
 
 
 def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
+    text = ""
     try:
+        text = path.read_text("utf-8-sig")
         # of a file "...toml" the run folder would be "runs/.."
-        return path.stem if path.stem.strip(".") else "config", tomllib.loads(path.read_text("utf-8-sig"))
+        return path.stem if path.stem.strip(".") else "config", tomllib.loads(text)
     except FileNotFoundError as error:
         near = [str(p) for p in path.parent.glob("*.toml") if p != path] if path.parent.is_dir() else []
         raise ConfigError(f"there is no config {path}{did_you_mean(str(path), near)}") from error
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"line (\d+)", str(error))
-        line = path.read_text("utf-8-sig").splitlines()[int(place[1]) - 1] if place else ""
+        line = text.splitlines()[int(place[1]) - 1] if place else ""
         hint = f"; {BACKSLASH}" if re.search(r"\"[^\"]*\\", line) else ""
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
     except IsADirectoryError as error:
-        raise ConfigError(_no_config(path)) from error
-    except (OSError, ValueError, RecursionError) as error:
+        if (path / "run.json").is_file():
+            what = "is the folder of a run, which evaluate, predict and report take; a config is wanted, a TOML file"
+        else:
+            files = [file.name for file in sorted(path.glob("*.toml"))]
+            there = f"there are {first_few(files)} in it" if files else "it names the data (see show dataset folder)"
+            what = f"is a folder, and a config is wanted, a TOML file; {there}"
+        raise ConfigError(f"{path} {what}") from error
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {reason(error)}") from error
 
 
-def _no_config(folder: Path) -> str:
-    """What to say of a folder in the place of a config."""
-    if (folder / "run.json").is_file():
-        return (
-            f"{folder} is the folder of a run, and a config is wanted, a TOML file; evaluate, predict and report "
-            "take the folder of a run"
-        )
-    files = [path.name for path in sorted(folder.glob("*.toml"))]
-    there = f"; there are {first_few(files)} in it" if files else ""
-    return (
-        f"{folder} is a folder, and a config is wanted, a TOML file{there or '; '}"
-        f"{'' if there else 'it names the data, as dataset.root does for the dataset folder (see show dataset folder)'}"
-    )
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _copy(each) for key, each in value.items()}
+    return [_copy(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
-def _impossible(tables: Mapping[str, Any]) -> list[str]:
-    """Zero bytes, which no file's name may hold, and other control characters, which a backslash has made.
+def _odd_texts(value: Any, place: str = "") -> Iterator[str]:
+    """Zero bytes, which no file's name may hold, and other control characters, which a backslash has made."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _odd_texts(each, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, (list, tuple)):
+        for number, each in enumerate(value):
+            yield from _odd_texts(each, f"{place}[{number}]")
+    elif isinstance(value, str) and "\0" in value:
+        yield f"{place} = {value!r}: a zero byte, which no file's name may hold"
+    elif isinstance(value, str) and value.strip() and (found := re.search(r"[\x01-\x1f]", value)):
+        # "C:\new" holds a line break; what is a separator holds nothing else
+        yield f"{place} = {value!r}: holds the control character {found[0]!r}; {BACKSLASH}"
 
-    Raises:
-        ConfigError: tables in tables in tables: whoever looks at them by recursion would not come back.
+
+def _apply(tables: dict[str, Any], overrides: Overrides) -> list[str]:
+    """Apply overrides to the tables of a config, in place; what is wrong with them.
+
+    What a command line says of an option stays :class:`Written` until the option's type is known.
     """
+    pairs: list[tuple[str, Any]] = list(overrides.items()) if isinstance(overrides, Mapping) else []
     problems = []
-    waiting: list[tuple[str, Any, int]] = [("", tables, 0)]
-    while waiting:
-        place, value, depth = waiting.pop()
-        if depth > _DEEPEST:
-            raise ConfigError(f"{place[:40]}...: more than {_DEEPEST} tables and lists in one another")
-        if isinstance(value, Mapping):
-            waiting += [(f"{place}.{key}".lstrip("."), each, depth + 1) for key, each in value.items()]
-        elif isinstance(value, (list, tuple)):
-            waiting += [(f"{place}[{position}]", each, depth + 1) for position, each in enumerate(value)]
-        elif isinstance(value, str) and "\0" in value:
-            problems.append(f"{place} = {value!r}: a zero byte, which no file's name may hold")
-        elif isinstance(value, str) and value.strip() and (found := re.search(r"[\x01-\x1f]", value)):
-            # "C:\new" holds a line break; what is a separator holds nothing else
-            problems.append(f"{place} = {value!r}: holds the control character {found[0]!r}; {BACKSLASH}")
-    return problems
+    for text in () if isinstance(overrides, Mapping) else overrides:
+        path, equals, value = (part.strip() for part in text.partition("="))
+        keys = path.split(".")
+        if equals and all(keys) and (len(keys) > 1 or path == "plugins"):
+            pairs.append((path, Written(value)))
+        else:
+            meant = path_of(path) if len(keys) < 2 else path if keys[0] in {*TABLES, *tables} and all(keys) else ""
+            example = f"{meant}={value if equals else '...'}" if meant else "train.epochs=3"
+            problems.append(f"{path}: an override is written table.key=value, as in {example}")
+    pairs.sort(key=lambda pair: not pair[0].endswith(".name"))  # first, as it clears what follows from the old name
+    return problems + [problem for path, value in pairs for problem in _override(tables, path, value)]
 
 
-def _unknown_tables(tables: Mapping[str, Any]) -> list[str]:
-    allowed = [*COMPONENTS, *LISTS, *TABLES, "plugins"]
-    return [
-        f"[{key}]: there is no such table{did_you_mean(key, allowed) or ';'} there are {', '.join(allowed)}"
-        for key in tables
-        if key not in allowed
-    ]
+def _override(tables: dict[str, Any], path: str, value: Any) -> Iterator[str]:
+    """Set one key; what is wrong with its path."""
+    *above, key = path.split(".")
+    place: Any = tables
+    for depth, name in enumerate(above):
+        if isinstance(place, list):
+            numbers = _numbers(place, name)
+            if not numbers:
+                yield f"{path}: the config has no {'.'.join(above[: depth + 1])}"
+                return
+            if len(numbers) > 1:
+                rest = ".".join([*above[depth + 1 :], key])
+                which = " or ".join(f"{above[0]}.{number}.{rest}=..." for number in numbers)
+                yield f"{path}: {len(numbers)} of them are called '{name}'; say which {above[0]}, as in {which}"
+                return
+            place = place[numbers[0]]
+        elif isinstance(place, dict):
+            place = place.setdefault(name, [] if not depth and name in LISTS else {})
+        else:
+            yield f"{path}: {'.'.join(above[:depth])} is {place!r} and holds no keys"
+            return
+    if isinstance(place, list):
+        yield f"{path}: say which {above[0]}, as in {above[0]}.0.{key}=..."
+    elif not isinstance(place, dict):
+        yield f"{path}: {'.'.join(above)} is {place!r} and holds no keys"
+    else:
+        if key == "name" and value != place.get("name"):  # another component has other options
+            for other in [other for other in place if other != "scale"]:  # the weight in the sum of losses
+                del place[other]
+        is_option = len(above) == 1 + (above[:1] != [] and above[0] in LISTS)
+        place[key] = value if is_option else written(value)
+
+
+def _numbers(rows: list[Any], name: str) -> list[int]:
+    """The rows of a list of tables that a number or a component's name means; loss.1.name=dice may add one."""
+    if name.isdigit():
+        if int(name) == len(rows):
+            rows.append({})
+        return [int(name)] if int(name) < len(rows) else []
+    names = [str(row.get("name")) if isinstance(row, dict) else "" for row in rows]
+    return [number for number, each in enumerate(names) if name in (each, each.rpartition("/")[2])]
 
 
 def _settings(kind: type[Settings], key: str, values: Any, problems: list[str]) -> Any:
     if not isinstance(values, Mapping):
         problems.append(f"{key} = {values!r}: a table is needed, [{key}]")
-        return kind()
-    for option, value in values.items():
-        if isinstance(value, Written) and isinstance(values, dict):
-            values[option] = value.read(partial(_fits, kind, option))
-    values = dict(values)
+        return None
+    fields = kind.model_fields
+    values = {
+        name: written(value, fields[name].annotation if name in fields else Any) for name, value in values.items()
+    }
     if kind is TrainSettings:
-        _complete_optimizer(values, problems)
+        _look_up_optimizer(values, problems)
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -224,27 +271,15 @@ def _settings(kind: type[Settings], key: str, values: Any, problems: list[str]) 
         return None
 
 
-def _complete_optimizer(train: dict[str, Any], problems: list[str]) -> None:
-    """Look up ``train.optimizer``; where the learning rate is left out, it is the one that the optimizer asks for."""
+def _look_up_optimizer(train: dict[str, Any], problems: list[str]) -> None:
+    """Refuse an optimizer that there is not; a learning rate that is left out is what the optimizer asks for."""
     name = train.get("optimizer", "adamw")
-    if isinstance(name, str) and not ("lr" in train and name in RATES):
-        try:
-            component = optimizers.find(name)
-            if name not in RATES and "lr" not in train:
-                train["lr"] = float(getattr(component.load(), "default_lr", RATES["adamw"]))
-        except SegkitError as error:
-            problems.append(f"train.optimizer: {error}")
-
-
-def _fits(kind: type[Settings], key: str, value: Any) -> bool:
-    """Whether a key of a table may have this value; what is no key is told elsewhere."""
     try:
-        if key in kind.model_fields:
-            annotation: Any = kind.model_fields[key].annotation
-            TypeAdapter(annotation).validate_python(value)
-    except ValidationError:
-        return False
-    return True
+        component = optimizers.find(name) if isinstance(name, str) else None
+        if component and name not in RATES and "lr" not in train:
+            train["lr"] = float(getattr(component.load(), "default_lr", RATES["adamw"]))
+    except SegkitError as error:
+        problems.append(f"train.optimizer: {error}")
 
 
 def _setting_problem(kind: type[Settings], table: str, key: str, found: Sequence[Any]) -> str:
@@ -276,25 +311,24 @@ def _choice(registry: Registry, key: str, table: Any, problems: list[str], where
         )
         return None
     options = dict(table)
-    name = options.pop("name", None)
+    name, scale = options.pop("name", None), 1.0
     if not isinstance(name, str):
-        known = ", ".join(registry)
-        problems.append(f"{where}.name: which {registry.kind}? there are {known}")
+        problems.append(f"{where}.name: which {registry.kind}? there are {', '.join(registry)}")
         return None
-    scale = options.pop("scale", 1.0) if key == "loss" else 1.0
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 <= scale < math.inf:
-        problems.append(f"{where}.scale = {scale!r}: a number of 0 or more is needed")
-        scale = 1.0
+    if key == "loss":
+        scale = written(options.pop("scale", 1.0), float)
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 <= scale < math.inf:
+            problems.append(f"{where}.scale = {scale!r}: a number of 0 or more is needed")
+            scale = 1.0
     try:
-        component = registry.find(name)
+        component = registry.find(str(name))
     except ComponentNotFound as error:
-        problems.append(f"{where}.name: {option_that_takes(registry, name) or error}")
+        known = did_you_mean(name, registry) or len(registry.matches(name)) > 1
+        problems.append(f"{where}.name: {(not known and option_that_takes(registry, name)) or error}")
         return None
-    options = read_options(component, options)
-    if isinstance(table, dict):
-        table.update(options)
-    problems += check_options(component, options, where)
-    return Choice(name, options, float(scale))
+    options, wrong = read_options(component, options, where)
+    problems += wrong
+    return Choice(str(name), options, float(scale))
 
 
 def _choices(registry: Registry, key: str, rows: Any, problems: list[str]) -> list[Any]:
@@ -304,9 +338,3 @@ def _choices(registry: Registry, key: str, rows: Any, problems: list[str]) -> li
     if key == "loss" and not rows:
         problems.append(f"[[loss]] is missing; there are {', '.join(registry)}")
     return [_choice(registry, key, row, problems, f"{key}[{place}]") for place, row in enumerate(rows)]
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _copy(each) for key, each in value.items()}
-    return [_copy(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -11,14 +11,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from segkit.compose import build_criterion, build_metrics, scan_dataset
-from segkit.config import read_config
+from segkit.config import Overrides, read_config
 from segkit.data.loader import worker_count
 from segkit.engine.evaluate import Constant, beside, evaluate, floor
 from segkit.engine.precision import pick_device, seed_everything
 from segkit.engine.run_folder import read_json
 from segkit.errors import RunFolderError, printable
 from segkit.loading import load
-from segkit.overrides import Overrides
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import pydantic
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from segkit.build import create
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL
 from segkit.engine import checkpoint
@@ -21,6 +20,7 @@ from segkit.engine.run_folder import no_run, read_json, runs_in
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, first_few, reason
 from segkit.inference.predictor import Predictor
 from segkit.model.weights import is_dense
+from segkit.options import create
 from segkit.registry import models
 from segkit.requirements import at_least, unmet
 

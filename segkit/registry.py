@@ -44,13 +44,13 @@ class Component:
         """
         module, _, path = self.place.partition(":")
         try:
-            found = functools.reduce(getattr, path.split("."), import_module(module))
+            found = functools.reduce(getattr, filter(None, path.split(".")), import_module(module))
         except (SegkitError, KeyboardInterrupt):
             raise
         except BaseException as error:  # a module that exits must not end the command as if all were done
             close = did_you_mean(path, vars(sys.modules[module])) if module in sys.modules else ""
             raise PluginError(f"{self} cannot be imported from '{self.place}': {cause(error)}{close}") from error
-        if not callable(found):
+        if path and not callable(found):
             raise PluginError(f"{self}: '{self.place}' is {found!r:.60}, which is no class")
         return found
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segkit.build import create
 from segkit.config import read_config
 from segkit.data.normalise import Normalisation
 from segkit.data.read import Pixels
 from segkit.data.resize import resized_part
 from segkit.errors import ModelError, NotFiniteError
 from segkit.inference.predictor import Predictor
+from segkit.options import create
 from segkit.registry import datasets
 from segkit_export.formats import Runner
 

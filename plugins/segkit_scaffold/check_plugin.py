@@ -7,11 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segkit.build import describe
 from segkit.cli.output import add_output_options, messages, print_json
 from segkit.cli.text import hanging
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, cause, did_you_mean
-from segkit.overrides import Written, read_options
+from segkit.options import Written, describe, read_options
 from segkit.plugins import PluginInfo, table
 from segkit.registry import REGISTRIES, Component
 
@@ -166,14 +165,14 @@ def _options(given: Sequence[str], components: Sequence[Component]) -> Mapping[C
             raise ConfigError(f"--option {text}: write KEY=VALUE, as in --option gamma=2.0")
         values[key.strip()] = Written(value.strip())
     if len(components) == 1:  # the checks say what it has
-        return {components[0]: read_options(components[0], values)}
+        return {components[0]: read_options(components[0], values, "")[0]}
     have = {component: _option_names(component) for component in components}
     for key in values:
         everything = set().union(*have.values())
         if key not in everything and components:
             raise ConfigError(f"--option {key}: no component has it{did_you_mean(key, everything)}")
     return {
-        each: read_options(each, {key: value for key, value in values.items() if key in names})
+        each: read_options(each, {key: value for key, value in values.items() if key in names}, "")[0]
         for each, names in have.items()
     }
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import segkit
-from segkit.build import place_in_help, summary
 from segkit.cli.output import as_options
 from segkit.cli.text import columns, fitted
 from segkit.errors import ComponentNotFound, PluginError, SegkitError, cause, did_you_mean, printable
+from segkit.options import glance
 from segkit.registry import commands
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -159,10 +159,8 @@ class _Program(argparse.ArgumentParser):
     """Looks for plugins only when somebody asks for help."""
 
     def format_help(self) -> str:
-        rows = [
-            (commands.shortest_name(command), summary(command))
-            for command in sorted(commands.components(), key=place_in_help)
-        ]
+        seen = [(commands.shortest_name(command), *glance(command)) for command in commands.components()]
+        rows = [(name, summary) for name, summary, _ in sorted(seen, key=lambda each: (each[2], each[0]))]
         return f"{super().format_help()}\ncommands:\n{columns(rows, flexible=1)}\n\n{STATUSES}"
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from segkit.build import describe, summary
 from segkit.config import COMPONENTS, LISTS
+from segkit.options import describe, glance
 from segkit.plugins import table
 from segkit.registry import PLURALS, REGISTRIES, commands
 from segkit.settings import TABLES
@@ -45,7 +45,7 @@ def parser(before: Iterable[str]) -> argparse.ArgumentParser:
     whole.add_argument("--version", action="store_true")
     parsers = whole.add_subparsers()
     for component in commands.components():
-        one = parsers.add_parser(commands.shortest_name(component), help=summary(component))
+        one = parsers.add_parser(commands.shortest_name(component), help=glance(component)[0])
         if chosen in component.names:
             component.load().add_arguments(one)
             for action in one._actions:

@@ -6,11 +6,10 @@ import inspect
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from segkit.build import describe
+from segkit.options import MISSING, describe
 from segkit.plugins import table
 from segkit.registry import REGISTRIES, Component
 from segkit.settings import Settings
-from segkit.source import MISSING
 
 
 def component_facts(component: Component) -> dict[str, Any]:
@@ -25,11 +24,12 @@ def component_facts(component: Component) -> dict[str, Any]:
             _option(o.name, o.annotation, None if o.default is MISSING else o.default, o.text)
             | {"required": o.default is MISSING and not o.given, "given": o.given}
             for o in described.options
-            if not o.reserved
+            if o.given or o in described.settable
         ],
     }
     if component.kind == "observer":
         facts["events"] = table().events(f"{component.distribution}:{component.plugin}")
+        facts["problems"] = []  # a broken plugin offers no observer
     return facts
 
 

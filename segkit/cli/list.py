@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from segkit import plugins
-from segkit.build import summary
 from segkit.cli.output import add_output_options, print_json
 from segkit.cli.text import columns, paragraph
 from segkit.errors import one_line
+from segkit.options import glance
 from segkit.registry import PLURALS, Component, Registry, registry_of
 
 _NO_SUMMARY = "no docstring found"
@@ -55,7 +55,7 @@ class List:
 def _row(registry: Registry, component: Component) -> tuple[str, str, str]:
     foreign = component.distribution != "segkit"
     provider = f"{component.plugin} ({component.distribution})" if foreign else component.plugin
-    return registry.shortest_name(component), summary(component) or _NO_SUMMARY, provider
+    return registry.shortest_name(component), glance(component)[0] or _NO_SUMMARY, provider
 
 
 def _cells(registries: Sequence[Registry]) -> Iterator[tuple[str, str, str]]:
@@ -65,7 +65,7 @@ def _cells(registries: Sequence[Registry]) -> Iterator[tuple[str, str, str]]:
         for component in registry.components():
             foreign = component.distribution != "segkit"
             provider = f" ({component.plugin}, {component.distribution})" if foreign else ""
-            yield kind, f"`{registry.shortest_name(component)}`", (summary(component) or _NO_SUMMARY) + provider
+            yield kind, f"`{registry.shortest_name(component)}`", (glance(component)[0] or _NO_SUMMARY) + provider
             kind = ""
 
 
@@ -74,4 +74,4 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _facts(registry: Registry, component: Component) -> dict[str, Any]:
-    return {**vars(component), "use": registry.shortest_name(component), "summary": summary(component)}
+    return {**vars(component), "use": registry.shortest_name(component), "summary": glance(component)[0]}

@@ -6,10 +6,9 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from segkit import source
 from segkit.cli.output import add_output_options, print_json
 from segkit.cli.text import paragraph
-from segkit.errors import ComponentNotFound, did_you_mean, one_line
+from segkit.errors import ComponentNotFound, SegkitError, did_you_mean, one_line
 from segkit.plugins import PluginInfo, Table, table
 from segkit.registry import PLURALS, REGISTRIES, Component
 
@@ -59,14 +58,12 @@ def _print(facts: dict[str, Any]) -> None:
 
 
 def _absent(plugin: PluginInfo) -> Iterator[str]:
-    """What a plugin offers and does not have, as far as its source tells: nothing is imported."""
+    """What a plugin offers and does not have: each component is imported."""
     for component in _components(plugin):
         try:
-            source.docstring(component.place)
-        except source.Absent as error:
-            yield f"{component.kind} '{component.name}' cannot be imported: {error}"
-        except source.Unclear:
-            pass
+            component.load()
+        except SegkitError as error:
+            yield str(error)
 
 
 def _components(plugin: PluginInfo) -> list[Component]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segkit.build import create
 from segkit.errors import SegkitError
+from segkit.options import create
 from segkit.registry import datasets
 
 if TYPE_CHECKING:

@@ -12,14 +12,12 @@ from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from segkit.build import Description, describe, option_that_takes
 from segkit.cli.output import add_output_options, print_json
 from segkit.cli.text import fitted, paragraph
 from segkit.errors import ComponentNotFound, did_you_mean, printable
-from segkit.options import Option
+from segkit.options import MISSING, Description, Option, describe, option_that_takes
 from segkit.plugins import table
 from segkit.registry import PLURALS, REGISTRIES, Component, registry_of
-from segkit.source import MISSING
 
 if TYPE_CHECKING:
     from segkit.settings import Settings

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from segkit.build import given_names, reserved_names
 from segkit.errors import SegkitError
+from segkit.options import given_names, reserved_names
 
 
 class CheckFailed(AssertionError):

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from segkit.build import check_options, given_names
 from segkit.errors import ConfigError, did_you_mean, first_few
+from segkit.options import given_names, read_options
 from segkit.registry import registry_of
 from segkit.testing.check import Check, Rule, Subject, named_options
 
@@ -83,7 +83,7 @@ def _subject(kind: str, component: str | Callable[..., Any], options: dict[str, 
     subject = make(kind, found.name, found.load(), options)
     if kind == "dataset":
         _refuse_unknown_options(subject)
-    elif problems := check_options(found, options, component):
+    elif problems := read_options(found, options, component)[1]:
         if any(" needs '" in problem for problem in problems):
             call = f'checks("{kind}", "{found.name}", options={{...}})'
             problems.append(f"give the checks a value: {call}, or check-plugin --option KEY=VALUE")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from segkit.config import read_config, settings_from
 from segkit.errors import ConfigError
-from segkit.options import Option, checked
+from segkit.options import Option, converted
 from segkit.settings import TrainSettings
 
 TOML = """
@@ -150,7 +150,7 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
             "loss.0.class_weights=median",
             "'median_frequency' or 'sqrt_median_frequency' or 'inverse' or 'effective_number'",
         ),
-        ("dataset.year=2010", "'year' must be '2007' or '2012', not '2010'"),
+        ("dataset.year=2010", "'year' must be '2007' or '2012', not 2010"),
         ("model.width.x=3", "model.width is 16 and holds no keys"),
         ("train.lr=inf", "train.lr = inf: should be a finite number"),
         ("loss.0.scale=-1", "loss[0].scale = -1: a number of 0 or more is needed"),
@@ -200,7 +200,7 @@ def test_a_missing_file_proposes_its_neighbour(path: Path) -> None:
 @pytest.mark.parametrize("text", ["a" + ".a" * 5000 + " = 1", "a = " + "[" * 300 + "]" * 300, "a = " + "[" * 9999])
 def test_tables_in_tables_without_end_are_refused(path: Path, text: str) -> None:
     path.write_text(f"{text}\n{TOML}")
-    with pytest.raises(ConfigError, match=r"more than 20 tables and lists in one another|cannot be read: .*recursion"):
+    with pytest.raises(ConfigError, match=r"tables and lists stand too deep in one another|there is no such table"):
         read_config(path)
 
 
@@ -296,7 +296,6 @@ def test_a_text_that_looks_like_a_number_is_the_text_where_the_option_wants_one(
         path.write_text(text)
         config = read_config(path, [written, *["dataset.root=data"] * (number and option != "root")])
         assert config.dataset.options[option] == value
-        assert config.tables["dataset"][option] == value
         assert type(config.dataset.options[option]) is type(value)
 
 
@@ -313,7 +312,8 @@ def test_a_number_of_a_file_is_a_word_where_just_one_word_is_meant(tmp_path: Pat
     path = tmp_path / "voc.toml"
     path.write_text(TOML.replace('"2012"', "2007"))
     year = read_config(path).dataset.options["year"]
-    assert checked(None, Option("year", "Literal['2007', '2012']", "2012", "", False), year) == ("2007", [])  # type: ignore[arg-type]
+    option = Option("year", "Literal['2007', '2012']", Literal["2007", "2012"], "2012", "", False)
+    assert converted(option, year) == ("2007", [])
     path.write_text(TOML.replace('"2012"', "2010"))
     assert problems(path)[0].endswith("'year' must be '2007' or '2012', not 2010; did you mean '2012'?")
     path.write_text(TOML.replace('"data"', "2007"))

@@ -16,8 +16,8 @@ import pytest
 import segkit
 import segkit.registry
 import segkit.testing
-from segkit.build import summary
 from segkit.cli import main
+from segkit.options import glance
 
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
 COMMANDS = re.findall(r"^ +python -m segkit new-plugin (\w+) --kind (\w+)$", TEXT, re.MULTILINE)
@@ -83,9 +83,9 @@ def test_the_example_passes_the_test_beside_it(installed: Any) -> None:
 
 
 def test_every_example_says_what_it_is(installed: Any) -> None:
-    assert summary(segkit.registry.observers.find("tracker")).startswith("Writes the scores")
+    assert glance(segkit.registry.observers.find("tracker"))[0].startswith("Writes the scores")
     for name, kind in COMMANDS:
-        assert summary(segkit.registry.registry_of(kind).find(name))
+        assert glance(segkit.registry.registry_of(kind).find(name))[0]
 
 
 def test_an_observer_is_told_in_fifteen_lines() -> None:

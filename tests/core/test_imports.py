@@ -21,13 +21,11 @@ CHAIN = [
         "hookspecs",
         "builtin",
         "plugins",
-        "source",
         "requirements",
         "registry",
         "options",
-        "build",
     ),
-    *("overrides", "config"),
+    "config",
     *("compose", "loading", "evaluation", "cli", "__main__", "testing"),
 ]
 LIGHT = CHAIN[: CHAIN.index("compose")]
@@ -108,9 +106,9 @@ def test_everybody_imports_only_what_they_may() -> None:
     ("path", "source", "breach"),
     [
         ("segkit/errors.py", "import segkit.plugins", "segkit.errors imports plugins"),
-        ("segkit/registry.py", "from segkit.build import create", "segkit.registry imports build"),
+        ("segkit/registry.py", "from segkit.options import create", "segkit.registry imports options"),
         ("segkit/registry.py", "def f():\n    from segkit import config", "segkit.registry imports config"),
-        ("segkit/build.py", "def f():\n    import torch", "segkit.build imports torch"),
+        ("segkit/options.py", "def f():\n    import torch", "segkit.options imports torch"),
         ("segkit/config.py", "from segkit.data.sample import Sample", "segkit.config imports data"),
         ("segkit/__init__.py", "from segkit.errors import SegkitError", "segkit imports errors"),
         ("segkit/cli/run.py", "import torch.nn", "segkit.cli.run imports torch"),
