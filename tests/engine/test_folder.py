@@ -106,7 +106,7 @@ def test_read_run_gives_what_a_run_folder_holds(make_job: MakeJob) -> None:
     assert [line["epoch"] for line in found.epochs] == [1, 2]
     assert found.best["epoch"] == found.result["best_epoch"] == result.best_epoch
     assert found.splits["val"]["floor"] == result.splits["val"]["floor"]
-    assert set(found.details) == {"train", "val"}
+    assert set(found.details) == {"train", "val", "test"}
     (job.folder / "result.json").unlink()
     unfinished = segkit.read_run(job.folder)
     assert not unfinished.result
