@@ -86,6 +86,12 @@ class Table:
         callers = self._manager.get_hookcallers(self._manager.get_plugin(key)) or []
         return [event for event in EVENTS if event in [caller.name for caller in callers]]
 
+    def listeners(self, event: str) -> list[PluginInfo]:
+        """The plugins that listen to an event in pluggy's order: those marked tryfirst, then the last loaded first."""
+        plugins = {plugin.key: plugin for plugin in self.plugins}
+        hooks = getattr(self._manager.hook, event).get_hookimpls()
+        return [plugins[each.plugin_name] for each in reversed(hooks)]
+
     def call(self, plugin: PluginInfo, hook: str, **arguments: Any) -> list[Any]:
         """Call a hook of one plugin, with those arguments that it names; what it returned, if not None."""
         own = self._manager.get_plugin(plugin.key)
@@ -170,7 +176,7 @@ class Observers:
         self._failed: set[tuple[str, str]] = set()
 
     def __call__(self, event: str, **arguments: Any) -> list[str]:
-        """Tell an event; the texts that observers return, of the plugin that was loaded last first.
+        """Tell an event; the texts that observers return.
 
         Raises:
             BaseException: what the plugin raised, if ``SEGKIT_STRICT=1`` is set.
@@ -179,9 +185,7 @@ class Observers:
         for plugin in known.broken if event == "segkit_run_started" else ():
             _warn(f"plugin {plugin} is broken: {plugin.error}")
         texts: list[str] = []
-        for plugin in reversed(known.plugins):  # as pluggy does
-            if event not in known.events(plugin.key):
-                continue
+        for plugin in known.listeners(event):
             given = {name: value if name == "run" else copy.deepcopy(value) for name, value in arguments.items()}
             try:
                 for answer in known.call(plugin, event, **given):

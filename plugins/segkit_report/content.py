@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from segkit.data.resize import resized_size
-from segkit.engine.history import advised
 from segkit.metric.scores import class_score
 from segkit_report.charts import curves
 from segkit_report.heatmap import heat_map, largest
@@ -31,7 +29,7 @@ def content(story: Story) -> dict[str, Any]:
         "planned": (config.get("train") or {}).get("epochs"),
         "verdict": found,
         "groups": GROUPS,
-        "remedies": _remedies(story) if found.trouble else ("", []),
+        "advice": story.advice if found.trouble and story.advice not in found.trouble else "",
         "curves": curves(story),
         "rows": _classes(story),
         "splits": list(story.facts.splits),
@@ -113,13 +111,3 @@ def costs(story: Story) -> list[tuple[str, str]]:
         ("python", str(story.record.get("python") or "")),
     ]
     return [(name, value) for name, value in rows if value]
-
-
-def _remedies(story: Story) -> tuple[str, list[tuple[str, str]]]:
-    """A heading and what to try, of a run whose image size is known."""
-    size = ((story.record.get("data") or {}).get("train") or {}).get("size")
-    if not size:
-        return "", []
-    config, (height, width) = story.record["config"], size
-    side = min(resized_size(height, width, (config.get("data") or {}).get("resize")))
-    return advised(config, story.epochs, side, {each.get("kind") for each in story.record.get("warnings") or []})

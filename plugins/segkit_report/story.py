@@ -52,6 +52,12 @@ class Story:
         return found["pixels"][name] / total if found and total else None
 
     @property
+    def advice(self) -> str:
+        """What to change, where segkit_advice has written it."""
+        path = self.folder / "advice.txt"
+        return path.read_text("utf-8").strip() if path.is_file() else ""
+
+    @property
     def best_epoch(self) -> int:
         """The one whose weights are kept."""
         return int(self.facts.costs["best_epoch"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from segkit.engine import history as collapse
+from segkit.engine import history
 from segkit.engine.console import remarks
 from segkit_report.story import Story
 
@@ -81,12 +81,10 @@ def group(story: Story, name: str) -> str:
 
 def _trouble(story: Story) -> str:
     splits, last = story.facts.splits, story.last_split
+    collapsed = story.result.get("collapsed")
     if not story.result:
         flagged = any(line.get("collapsed") for line in story.epochs)
-        stuck = flagged and collapse.stuck(story.epochs[-1]["val"])  # it may have recovered
-        return f"{collapse.verdict(splits[last], last)}." if stuck else ""
-    if story.result.get("collapsed"):
-        return f"{collapse.verdict(splits[last], last)}."
-    if "train" in splits and collapse.at_the_end(splits["train"], splits[last])[1]:
-        return f"{collapse.memorised(splits['train'], splits[last], last, story.facts.settings)}."
-    return ""
+        collapsed = flagged and history.stuck(story.epochs[-1]["val"])  # it may have recovered
+    if collapsed:
+        return f"{history.verdict(splits[last], last)}."
+    return f"{story.advice}." if story.result and story.advice else ""

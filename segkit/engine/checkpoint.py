@@ -212,10 +212,10 @@ class Store:
         """Whether it is time for a checkpoint within an epoch, as none can be written in the seconds ``ahead``."""
         return time.monotonic() + ahead - self._saved_at > 60 * self.loop.settings.checkpoint_minutes
 
-    def save(self) -> bool:
+    def save(self, again: bool = False) -> bool:
         """Write the state, where it has changed; whether it is on the disk. Where it cannot be, the run goes on."""
         state = (self.loop.step, len(self.history))
-        if self._saved == state:
+        if self._saved == state and not again:
             return True
         ended = self.loop.progress.steps == 0
         unlinked = best = ended and self.history.best_epoch == len(self.history) > 0
@@ -280,7 +280,7 @@ class Store:
             name = "previous.pt" if note else "last.pt"  # a kill between the two names of one file
             link(self.folder / name, self.folder / "best.pt")
         if self._epoch_of_the_best() != best:  # damaged, or newer than the checkpoint that was left
-            state["history"] |= {"best_epoch": 0, "waited": 0}
+            state["history"]["best_epoch"] = 0
             notes.append(
                 f"best.pt of epoch {best} is lost or damaged: the best is sought among the epochs from here on"
             )
@@ -381,6 +381,8 @@ def load_checked(
     if done > epochs:
         raise RunFolderError(f"{folder} has done {done} epochs, more than the {epochs} that are asked for")
     old = dict(_flat(before)).get("train.epochs", train.epochs)
+    if old != train.epochs:
+        state["history"]["stop"] = ""  # an observer's reason was for the shorter run
     if old != train.epochs and train.schedule != "constant":
         notes.append(f"train.epochs was {old} and is {train.epochs}: the learning rate is planned anew")
     return state, notes

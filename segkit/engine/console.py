@@ -9,24 +9,22 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segkit.engine import history as collapse
+from segkit.engine.history import verdict
 from segkit.engine.precision import Precision, device_name
 from segkit.errors import printable, reason
 from segkit.metric.scores import class_score
 
 if TYPE_CHECKING:
-    from segkit.engine.history import History
     from segkit.engine.run_folder import Result
 
 if TYPE_CHECKING:
-    from segkit.engine.history import History
     from segkit.engine.run_folder import Result
 
 
@@ -169,40 +167,22 @@ _KNOWN = 0.2  # of precision or recall; of a class below both there is nothing t
 _MOST = 6  # classes that are told of
 
 
-def conclusion(
-    result: Result,
-    history: History,
-    shares: Mapping[str, NDArray[Any]],
-    config: Mapping[str, Any],
-    side: int,
-    findings: Collection[str] = (),
-    confusion: Tensor | None = None,
-) -> str:
-    """The table of scores beside their floors, and the verdict where there is one.
+def conclusion(result: Result, shares: Mapping[str, NDArray[Any]], confusion: Tensor) -> str:
+    """The table of scores beside their floors, and in words what it does not show at a glance.
 
     Args:
         result: of the run.
-        history: its epochs.
         shares: per split the share of each class in the labelled pixels, ``[C]``.
-        config: of the run, for advice.
-        side: of a training image, the shorter one, pixels.
-        findings: the kinds of what the scan has warned of.
-        confusion: of the last split, int64 ``[C,C]``, rows are the truth.
+        confusion: of the last split, int64 ``[C,C]``, rows are the ground truth.
     """
-    splits = result.splits
-    last = list(splits)[-1]
-    classes = list(splits[last]["class_iou"])
-    text = f"\n{final_table(splits, classes, shares)}"
-    if found := remarks(splits[last], last, classes, confusion):
-        text += "\n\n" + "\n".join(found)
-    _, memorised = collapse.at_the_end(splits["train"], splits[last])
+    last, scores = list(result.splits.items())[-1]
+    classes = list(scores["class_iou"])
+    parts = [f"\n{final_table(result.splits, classes, shares)}"]
+    if found := remarks(scores, last, classes, confusion):
+        parts.append("\n".join(found))
     if result.collapsed:
-        told = any(line.get("collapsed") for line in history.lines)  # the advice too
-        advice = "" if told else "\n" + collapse.advice(config, history.lines, side, findings)
-        text += f"\n\n{collapse.verdict(splits[last], last)}{advice}"
-    elif memorised:
-        text += f"\n\n{collapse.memorised(splits['train'], splits[last], last, config)}"
-    return text
+        parts.append(verdict(scores, last))
+    return "\n\n".join(parts)
 
 
 def remarks(

@@ -1,23 +1,31 @@
-"""The epochs of a run so far: which was the best, whether more of them are worth it, and whether anything is learned.
+"""The epochs of a run so far: which was the best, whether to stop, and whether anything is learned.
 
-A network that predicts one class or stands at its floor is told, with what to try. A run that learns passes through
-this too: nearly every network predicts the largest class first. So it takes four epochs in a row, and 30 % of the run
-or 2000 steps. Of 23 runs that learned (CamVid, Carvana, shapes) the slowest left its floor after three of ten epochs;
-cross-entropy on a background of 97 % and VOC from scratch never did.
+A run has collapsed where the network predicts little else than one class, so that its scores stand at their floors. A
+run that learns passes through this too: nearly every network predicts the largest class first. So it takes four epochs
+in a row, and 30 % of the run or 2000 steps. Of 23 runs that learned (CamVid, Carvana, shapes) the slowest left its
+floor after three of ten epochs; cross-entropy on a background of 97 % and VOC from scratch never did.
 
-A network that predicts too much of a rare class, as weighted losses make it do at first, may lie below the floor of the
-mean IoU and have learned a lot. Its mean accuracy tells: of a constant, or of chance, it is 1 / classes.
+The mean IoU alone does not tell: a network that predicts too much of a rare class, as weighted losses make it do at
+first, may lie below the floor of the mean IoU and have learned a lot. Its mean accuracy is then above 1 / classes,
+which is that of a constant prediction and of chance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segkit.engine.remedies import remedies
 from segkit.errors import ConfigError
-from segkit.settings import TrainSettings
+from segkit.settings import RATES, TrainSettings
+
+LEAST = {"mean_iou": 0.01, "mean_accuracy": 0.05}  # share of the way from the floor to a perfect score
+LEAST_AT_THE_END = {"mean_iou": 0.03, "mean_accuracy": 0.1}  # likewise, after a whole run
+EPOCHS = 4
+START = 0.3  # share of a run
+STEPS = 2000
+_WILD = 3.0  # times the loss of knowing nothing, log(classes); weights that begin at random stay below
+_FAST = 10.0  # times the learning rate that serves most
 
 
 class History:
@@ -26,71 +34,71 @@ class History:
     Attributes:
         lines: one an epoch.
         best_epoch: from 1; 0 before any.
-        waited: epochs since the best one.
+        stop: why an observer has asked to stop; empty where none has.
 
     Args:
         settings: ``best``, and when to stop.
         epochs: of the whole run.
-        less_is_better: whether the best epoch has the least of it.
+        less_is_better: whether the best epoch has the lowest value of ``best``.
     """
 
     def __init__(self, settings: TrainSettings, epochs: int, less_is_better: bool) -> None:
         self.settings, self.epochs, self.less_is_better = settings, epochs, less_is_better
         self.lines: list[dict[str, Any]] = []
-        self.best_epoch, self.waited = 0, 0
+        self.best_epoch, self.stop = 0, ""
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def add(self, step: int, trained: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
-        """The line of one more epoch."""
-        epoch, best = len(self.lines) + 1, self._is_best(scores)
-        if best:
-            self.best_epoch, self.waited = epoch, 0
-        else:
-            self.waited += 1
-        self.lines.append({"epoch": epoch, "step": step, "train": dict(trained), "val": dict(scores), "best": best})
-        return self.lines[-1]
-
-    def _is_best(self, scores: Mapping[str, Any]) -> bool:
-        """Whether these scores are the best so far.
+        """Add the line of one more epoch; ``collapsed`` is in the first one at which the run counts as that.
 
         Raises:
             ConfigError: ``train.best`` is a metric that gives no single number.
         """
+        epoch, best = len(self) + 1, self._is_best(scores)
+        self.best_epoch = epoch if best else self.best_epoch
+        line = {"epoch": epoch, "step": step, "train": dict(trained), "val": dict(scores), "best": best}
+        self.lines.append(line)
+        if self.collapsed() and not any(each.get("collapsed") for each in self.lines):
+            line["collapsed"] = True
+        return line
+
+    def _is_best(self, scores: Mapping[str, Any]) -> bool:
         name = self.settings.best
         if not isinstance(scores.get(name), int | float):
             raise ConfigError(f'train.best = "{name}": this metric gives no single number; choose another')
-        if not self.best_epoch:
-            return True
-        before = self.lines[self.best_epoch - 1]["val"][name]
+        before = self.lines[self.best_epoch - 1]["val"][name] if self.best_epoch else math.nan
         if not math.isfinite(before):
             return True
         return bool(scores[name] < before if self.less_is_better else scores[name] > before)
 
+    def stuck_epochs(self) -> int:
+        """How many of the latest epochs, in a row, stood at the floor."""
+        learned = [place for place, line in enumerate(self.lines, 1) if not stuck(line["val"])]
+        return len(self) - max(learned, default=0)
+
+    def collapsed(self) -> bool:
+        """Whether more epochs of the same promise nothing."""
+        late = len(self) >= math.ceil(START * self.epochs) or (len(self) and self.lines[-1]["step"] >= STEPS)
+        return bool(late and self.stuck_epochs() >= EPOCHS)
+
     def reason_to_stop(self) -> str:
-        """Why no further epoch is worth it; nothing where one is."""
-        if self.settings.stop_on_collapse and collapsed(self.lines, self.epochs):
-            return f"at the floor for {stuck_epochs(self.lines)} epochs"
-        if self.settings.patience and self.waited >= self.settings.patience:
-            return f"no better {self.settings.best} for {self.waited} epochs"
-        return ""
+        """Why to train no further epoch; empty where there is no reason."""
+        if self.settings.stop_on_collapse and self.collapsed():
+            return f"at the floor for {self.stuck_epochs()} epochs"
+        waited = len(self) - self.best_epoch if self.best_epoch else 0
+        if self.settings.patience and waited >= self.settings.patience:
+            return f"no better {self.settings.best} for {waited} epochs"
+        return self.stop
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as plain values."""
-        return {"lines": self.lines, "best_epoch": self.best_epoch, "waited": self.waited}
+        return {"lines": self.lines, "best_epoch": self.best_epoch, "stop": self.stop}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        self.lines, self.best_epoch, self.waited = state["lines"], state["best_epoch"], state["waited"]
-
-
-LEAST = {"mean_iou": 0.01, "mean_accuracy": 0.05}  # of the way from the floor to a perfect score
-_WIDTH = 80  # characters of a line of advice
-LEAST_AT_THE_END = {"mean_iou": 0.03, "mean_accuracy": 0.1}  # what a whole run should have brought
-EPOCHS = 4
-START = 0.3  # share of a run
-STEPS = 2000
+        self.lines, self.best_epoch, self.stop = state["lines"], state["best_epoch"], state["stop"]
 
 
 def stuck(scores: Mapping[str, Any], least: Mapping[str, float] = LEAST) -> bool:
@@ -100,60 +108,21 @@ def stuck(scores: Mapping[str, Any], least: Mapping[str, float] = LEAST) -> bool
     return all(lowest[name] < 1 and scores[name] - lowest[name] < least[name] * (1 - lowest[name]) for name in known)
 
 
-def stuck_epochs(history: Sequence[Mapping[str, Any]]) -> int:
-    """How many of the latest epochs, in a row, were stuck."""
-    count = 0
-    for line in reversed(history):
-        if not stuck(line["val"]):
-            break
-        count += 1
-    return count
+def outcome(train: Mapping[str, Any], last: Mapping[str, Any]) -> str:
+    """What a finished run has learned, from its scores on train and on the last split.
 
-
-def collapsed(history: Sequence[Mapping[str, Any]], epochs: int) -> bool:
-    """Whether the run stands where more epochs of the same promise nothing."""
-    if stuck_epochs(history) < EPOCHS:
-        return False
-    return len(history) >= math.ceil(START * epochs) or int(history[-1]["step"]) >= STEPS
-
-
-def at_the_end(train: Mapping[str, Any], last: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Whether a finished run has learned nothing, and whether it has learned its training images alone.
-
-    The latter takes a mean IoU above the floor: a mean accuracy alone is had by predicting rare classes everywhere.
+    ``"collapsed"`` where it is nothing; ``"memorised"`` where the training images are known and no others, which takes
+    a mean IoU on train above the floor, as predicting rare classes everywhere gives a mean accuracy too; else empty.
     """
-    low, floor = stuck(last, LEAST_AT_THE_END), train["floor"]["mean_iou"]
-    learned = train["mean_iou"] - floor >= LEAST_AT_THE_END["mean_iou"] * (1 - floor)
-    return low and not learned, low and learned
-
-
-def memorised(train: Mapping[str, Any], last: Mapping[str, Any], split: str, config: Mapping[str, Any]) -> str:
-    """What to say of a network that knows its training images and no others."""
-    model = config.get("model", {})
-    encoder = " and an encoder that was trained before" + (": model.name=smp model.weights=imagenet" if model else "")
-    return (
-        f"what was learned of train (mean_iou {train['mean_iou']:.3f}) does not carry over: on {split} mean_iou is "
-        f"{last['mean_iou']:.3f} (floor {last['floor']['mean_iou']:.3f}). More images help, stronger [augment]"
-        f"{'' if model.get('weights') else ',' + encoder}"
-    )
-
-
-def warning(
-    history: Sequence[Mapping[str, Any]],
-    epochs: int,
-    config: Mapping[str, Any],
-    side: int,
-    findings: Collection[str] = (),
-) -> str:
-    """What to tell after an epoch: nothing, but for the one at which the run first counts as collapsed."""
-    if not collapsed(history, epochs) or any(line.get("collapsed") for line in history):
+    if not stuck(last, LEAST_AT_THE_END):
         return ""
-    told = f"{verdict(history[-1]['val'], 'val')}, for {stuck_epochs(history)} epochs"
-    return f"{told}\n{advice(config, history, side, findings)}"
+    floor = train["floor"]["mean_iou"]
+    memorised = train["mean_iou"] - floor >= LEAST_AT_THE_END["mean_iou"] * (1 - floor)
+    return "memorised" if memorised else "collapsed"
 
 
 def verdict(scores: Mapping[str, Any], split: str) -> str:
-    """What the scores of a stuck network amount to, in one sentence without its end."""
+    """What the scores of a collapsed network mean, in one sentence without its end."""
     predicted, lowest = scores["predicted"], scores["floor"]
     return (
         f"the network has learned next to nothing: on {split} it predicts {predicted['classes']} of "
@@ -162,37 +131,33 @@ def verdict(scores: Mapping[str, Any], split: str) -> str:
     )
 
 
-def advised(
-    config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], side: int, findings: Collection[str] = ()
-) -> tuple[str, list[tuple[str, str]]]:
-    """A heading, and what to try with its reasons; as arguments where a run was begun by ``segkit.fit``."""
-    found, python = remedies(config, history, side, findings), "dataset" not in config
-    where = "as arguments of segkit.fit" if python else "added to the command or set in the config"
-    order = ", in this order" if len(found) > 1 else ""
-    return f"What helps{order}, {where}:", [(_as_arguments(what) if python else what, why) for what, why in found]
+def diverged(config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
+    """Why the learning rate is too high for this run: training diverged, or the rate is far above the usual one.
+
+    Args:
+        config: as in ``run.json``; of a run of plain objects without the tables of components.
+        lines: of ``metrics.jsonl``.
+    """
+    train = config.get("train", {})
+    losses = [float(line["train"]["loss"]) for line in lines]
+    classes = len(lines[-1]["val"].get("class_iou", ())) if lines else 0
+    scale = sum(float(loss.get("scale", 1.0)) for loss in config.get("loss", ()))  # 0: a loss that nobody knows
+    unknowing = scale * math.log(max(2, classes))
+    if losses and math.isnan(losses[0]):  # no step has ever worked: the rate has changed nothing yet
+        return ""
+    if losses and math.isnan(losses[-1]):
+        return "no step of the last epoch had a finite loss and gradient"
+    if losses and scale and not losses[-1] <= _WILD * unknowing:
+        return f"the training loss is {losses[-1]:.3g}; a network that knows nothing has about {unknowing:.2g}"
+    if losses and losses[-1] > _WILD * losses[0] > 0:
+        return f"the training loss rose from {losses[0]:.3g} to {losses[-1]:.3g}"
+    optimizer, rate = train.get("optimizer", "adamw"), train.get("lr", 0)
+    usual = RATES.get(optimizer, rate)
+    return f"{rate:g} is far above {usual:g}, which is usual with {optimizer}" if rate >= _FAST * usual > 0 else ""
 
 
-def advice(
-    config: Mapping[str, Any], history: Sequence[Mapping[str, Any]], side: int, findings: Collection[str] = ()
-) -> str:
-    """What to try, a line each."""
-    heading, found = advised(config, history, side, findings)
-    lines = [heading]
-    for number, (what, why) in enumerate(found, 1):
-        line = f"  {number}. {what}  # {why}"
-        lines += [line] if len(line) <= _WIDTH else [f"  {number}. {what}", f"     # {why}"]
-    return "\n".join(lines)
-
-
-def _as_arguments(overrides: str) -> str:
-    """``train.lr=0.1 augment.crop=64`` as ``lr=0.1, augment={"crop": 64}``; what are no overrides stays as it is."""
-    tables: dict[str, list[tuple[str, str]]] = {}
-    for override in overrides.split():
-        path, equals, value = override.partition("=")
-        if not equals:
-            return overrides
-        table, _, key = path.partition(".")
-        tables.setdefault(table, []).append((key, value))
-    plain = [f"{key}={value}" for key, value in tables.pop("train", [])]
-    inside = {table: ", ".join(f'"{key}": {value}' for key, value in rows) for table, rows in tables.items()}
-    return ", ".join([*plain, *(f"{table}={{{rows}}}" for table, rows in inside.items())])
+def lower_rate(config: Mapping[str, Any]) -> str:
+    """What to set in place of a learning rate that is too high, in words that end with the number."""
+    train = config.get("train", {})
+    rate, usual = train.get("lr", 1e-3), RATES.get(train.get("optimizer", "adamw"), 1e-3)
+    return f"lower train.lr, from {rate:g} to {usual if rate > usual else rate / 10:g}"

@@ -19,7 +19,7 @@ from segkit.engine.criterion import Criterion
 from segkit.engine.evaluate import ALWAYS
 from segkit.engine.optim import OptimizerClass, encoder_of
 from segkit.engine.precision import peak_memory
-from segkit.errors import ConfigError, DataError, ModelError, SegkitError, TrainingError
+from segkit.errors import ConfigError, DataError, ModelError, TrainingError
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
 
 
@@ -77,15 +77,6 @@ def check(job: Job) -> None:
         asked = ("update", "compute", "reset")
         if isinstance(metric, type) or not all(callable(getattr(metric, each, None)) for each in asked):
             raise ConfigError(f"metrics: {name} = {metric!r:.80}; a metric is an object with {', '.join(asked)}")
-    known = ("loss", *ALWAYS, *job.metrics)
-    if job.train.best not in known:
-        raise ConfigError(f'train.best = "{job.train.best}" is no score of this run; there are {", ".join(known)}')
-    best: Any = job.metrics.get(job.train.best)
-    if hasattr(best, "keys"):  # torchmetrics' MetricCollection
-        raise ConfigError(
-            f'train.best = "{job.train.best}" is several metrics, {", ".join(map(str, best.keys()))}; give the one '
-            "that counts a name of its own: metrics={'name': metric}"
-        )
     less_is_better(job)
     if job.train.encoder_lr_mult != 1:
         encoder_of(job.model)
@@ -93,48 +84,50 @@ def check(job: Job) -> None:
 
 
 def _check_model(model: object) -> None:
+    kind = type(model).__name__
     if not isinstance(model, nn.Module):
-        kind = type(model).__name__
         raise ModelError(f"model is {kind}; a model is a torch.nn.Module, [B,3,H,W] -> logits [B,C,H,W]")
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ModelError(f"{type(model).__name__} has no weights that require gradients, so nothing can be trained")
+        raise ModelError(f"{kind} has no weights that require gradients, so nothing can be trained")
     kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     if other := kinds - {torch.float32}:
         raise ModelError(
-            f"the weights of {type(model).__name__} are {other.pop()}; they stay float32, and train.precision is what "
-            "the network computes in: pass model.float()"
+            f"the weights of {kind} are {other.pop()}; they stay float32, and train.precision is what the network "
+            "computes in: pass model.float()"
         )
 
 
 def less_is_better(job: Job) -> bool:
-    """Whether the best epoch is the one with the least of ``train.best``.
+    """Whether the best epoch is the one with the lowest value of ``train.best``.
 
     Raises:
-        ConfigError: nothing says it, or ``train.best_mode`` contradicts the metric.
+        ConfigError: it is no single score of the run, nothing says whether more of it is better, or
+            ``train.best_mode`` contradicts the metric.
     """
-    name, said = job.train.best, job.train.best_mode
-    more = True if name in ALWAYS else getattr(job.metrics.get(name), "higher_is_better", None)
-    if name == "loss":
-        more = False
-    if more is None and said == "auto":
+    name, mode = job.train.best, job.train.best_mode
+    metric: Any = job.metrics.get(name)
+    known = ("loss", *ALWAYS, *job.metrics)
+    if name not in known:
+        raise ConfigError(f'train.best = "{name}" is no score of this run; there are {", ".join(known)}')
+    if hasattr(metric, "keys"):  # torchmetrics' MetricCollection
+        raise ConfigError(
+            f'train.best = "{name}" is several metrics, {", ".join(map(str, metric.keys()))}; give the one that counts '
+            "a name of its own: metrics={'name': metric}"
+        )
+    more = name != "loss" if name in ("loss", *ALWAYS) else getattr(metric, "higher_is_better", None)
+    if more is None and mode == "auto":
         raise ConfigError(
             f'train.best = "{name}": this metric does not say whether more or less of it is better (its attribute '
             'higher_is_better); set train.best_mode = "max" or "min"'
         )
-    if more is not None and said == ("min" if more else "max"):
-        raise ConfigError(
-            f'train.best_mode = "{said}": of {name} {"more" if more else "less"} is better, as '
-            f"{'its higher_is_better says' if name in job.metrics else 'is known'}; leave train.best_mode out"
-        )
-    return said == "min" if more is None else not more
-
-
-_GIB = 1 << 30
+    if more is not None and mode == ("min" if more else "max"):
+        raise ConfigError(f'train.best_mode = "{mode}": of {name} {"more" if more else "less"} is better; leave it out')
+    return mode == "min" if more is None else not more
 
 
 @contextmanager
 def explained(job: Job, device: torch.device, keep: Callable[[], str]) -> Iterator[None]:
-    """What the run could not foresee, as one line that says what to change.
+    """Report what the run could not foresee as one line that says what to change.
 
     Args:
         job: of the run.
@@ -152,54 +145,45 @@ def explained(job: Job, device: torch.device, keep: Callable[[], str]) -> Iterat
         raise TrainingError(_memory(job, device)) from error
     except DataError as error:
         before, _, message = str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")
-        told = str(error)
+        text = str(error)
         if before.startswith("Caught "):  # torch puts the traceback of a loader's process into the message
-            told = message.partition("\nthis was sample ")[0].strip()
-        raise error.retold(f"{told}\n{keep()}") from error
+            text = message.partition("\nthis was sample ")[0].strip()
+        raise error.retold(f"{text}\n{keep()}") from error
     except (RuntimeError, ConnectionError, EOFError) as error:
-        at_once = isinstance(error, (ConnectionError, EOFError))  # it ended while it handed a batch over
-        killed = at_once or ("DataLoader worker" in str(error) and "Caught " not in str(error))
-        if not killed or job.train.workers == 0:
-            if explanation := _of_torch(error, job, device):
-                raise explanation from error
-            raise
-        cause = f"a process that loads data ended: {(str(error).splitlines() or [type(error).__name__])[0]}"
-        advice = "Memory may be short: fewer train.workers need less, train.workers=0 none"
-        raise TrainingError(f"{cause} {advice}\n{keep()}") from error
-
-
-def _of_torch(error: Exception, job: Job, device: torch.device) -> SegkitError | None:
-    """What torch tells in words of its own: no memory on a CPU, a device that failed, images of other channels."""
-    text = str(error)
-    first = (text.strip().splitlines() or [""])[0]
-    if re.search(r"DefaultCPUAllocator|can't allocate memory", text):
-        return TrainingError(_memory(job, device))
-    if re.search(r"CUDA error|CUBLAS_STATUS|CUDNN_STATUS|cuDNN error", text):
-        return TrainingError(
-            f"{device} failed: {first}; CUDA_LAUNCH_BLOCKING=1 before the command tells in which operation. Nothing of "
-            f"this process can use the device any more. The last checkpoint in {job.folder} is intact"
-        )
-    found = re.search(r"expected input\[\d+, 3, .*\] to have (\d+) channels, but got 3 channels", text)
-    if found:
-        return ModelError(
-            f"the model takes images of {found[1]} channels, and a dataset gives 3, [B,3,H,W]; build it with "
-            "in_channels=3"
-        )
-    return None
+        text = str(error)
+        first = (text.strip().splitlines() or [type(error).__name__])[0]
+        ended = not isinstance(error, RuntimeError) or ("DataLoader worker" in text and "Caught " not in text)
+        if ended and job.train.workers:
+            advice = "Memory may be short: fewer train.workers need less, train.workers=0 none"
+            raise TrainingError(f"a process that loads data ended: {first} {advice}\n{keep()}") from error
+        if re.search(r"DefaultCPUAllocator|can't allocate memory", text):
+            raise TrainingError(_memory(job, device)) from error
+        if re.search(r"CUDA error|CUBLAS_STATUS|CUDNN_STATUS|cuDNN error", text):
+            raise TrainingError(
+                f"{device} failed: {first}; CUDA_LAUNCH_BLOCKING=1 before the command tells in which operation. "
+                "Nothing of this process can use the device any more. The last checkpoint in "
+                f"{job.folder} is intact"
+            ) from error
+        if found := re.search(r"expected input\[\d+, 3, .*\] to have (\d+) channels, but got 3 channels", text):
+            raise ModelError(
+                f"the model takes images of {found[1]} channels, and a dataset gives 3, [B,3,H,W]; build it with "
+                "in_channels=3"
+            ) from error
+        raise
 
 
 def _memory(job: Job, device: torch.device) -> str:
     """What was needed of a device's memory, and what needs less."""
-    there = ""
+    used = ""
     if device.type == "cuda":
         whole = torch.cuda.get_device_properties(device).total_memory
-        there = f": {peak_memory(device) / _GIB:.1f} of {whole / _GIB:.1f} GiB"
+        used = f": {peak_memory(device) / 2**30:.1f} of {whole / 2**30:.1f} GiB"
     train = job.train
-    parts = range(train.accumulate + 1, train.batch_size + 1)
-    allowed = [count for count in parts if train.batch_size % count == 0]
-    smaller = f"train.accumulate={allowed[0]} takes the batch in smaller parts; " if allowed else ""
+    counts = range(train.accumulate + 1, train.batch_size + 1)
+    more = next((count for count in counts if train.batch_size % count == 0), None)
+    smaller = f"train.accumulate={more} takes the batch in smaller parts; " if more else ""
     return (
-        f"out of memory on {device}{there} at train.batch_size={train.batch_size}, "
+        f"out of memory on {device}{used} at train.batch_size={train.batch_size}, "
         f"augment.crop={job.augment.crop or 'whole images'}, train.accumulate={train.accumulate}; {smaller}"
         f"a smaller {'batch, ' if train.batch_size > 1 else ''}crop or model, or data.resize, helps an evaluation too. "
         f"The checkpoint in {job.folder} is intact"

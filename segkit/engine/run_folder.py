@@ -52,12 +52,10 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
             if not os.access(place, os.W_OK | os.X_OK):
                 raise RunFolderError(f"{place} cannot be written; choose another output.dir")
             break
-    for name in ("samples", ".lock", ".process"):  # all other files are replaced, not written through a link
-        if (folder / name).is_symlink():
-            raise RunFolderError(f"{folder / name} is a link; a run writes in its own folder alone")
+    for path in folder.glob("*"):  # a file is replaced, not written through a link; in a folder observers may write
+        if path.is_symlink() and (path.is_dir() or path.name in (".lock", ".process")):
+            raise RunFolderError(f"{path} is a link; a run writes in its own folder alone")
     odd = [name for name in OWN_FILES if (folder / name).exists() and not (folder / name).is_file()]
-    if (folder / "samples").exists() and not (folder / "samples").is_dir():
-        odd.append("samples")
     if odd:
         raise RunFolderError(f"{folder}: {first_few(odd)} there is not what a run writes; choose another output.dir")
     if resume and overwrite:
@@ -108,9 +106,6 @@ def clear(folder: Path) -> None:
     """Remove what an earlier run wrote, and nothing else."""
     for name in OWN_FILES:
         (folder / name).unlink(missing_ok=True)
-    for pattern in ("epoch_*.png", "best.png", "hardest_*.png", "easiest_*.png"):
-        for picture in (folder / "samples").glob(pattern):
-            picture.unlink()
     remove_temporary(folder)
 
 
@@ -416,7 +411,5 @@ def write_result(result: Result, images: Mapping[str, ImageScores]) -> None:
 
 def forget_the_end(folder: Path) -> None:
     """Remove what an earlier end wrote: where a run goes on, it is no longer the result."""
-    for name in ("model.safetensors", "details.json", "result.json", "samples/best.png"):
+    for name in ("model.safetensors", "details.json", "result.json"):
         (folder / name).unlink(missing_ok=True)
-    for path in [*folder.glob("samples/hardest_*.png"), *folder.glob("samples/easiest_*.png")]:
-        path.unlink()

@@ -25,9 +25,9 @@ from segkit.engine.checkpoint import load_weights
 from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
 from segkit.engine.distributed import DistributedContext, MicroBatch, global_batch
+from segkit.engine.history import lower_rate
 from segkit.engine.optim import OptimizerClass, WeightAverage, build_optimizer, learning_rate, set_learning_rate
 from segkit.engine.precision import Precision, seed_step
-from segkit.engine.remedies import slower
 from segkit.errors import CheckpointError, ModelError, TrainingError, first_few, printable
 from segkit.inference.sliding_window import check_logits
 from segkit.settings import TrainSettings
@@ -93,7 +93,7 @@ class NonFiniteSteps:
             limit = self.settings.max_skipped
             first = failed_at - limit + 1
             names = [name for step, those in self._names if first <= step <= failed_at for name in those]
-            hint = f"Training diverged: {slower({'train': self.settings.model_dump()})}"
+            hint = f"Training diverged: {lower_rate({'train': self.settings.model_dump()})}"
             hint += "" if self.settings.clip_norm else ", or set train.clip_norm=1.0"
             raise TrainingError(
                 f"the loss or its gradient was no finite number in {limit} steps in a row, {first + 1} to "

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from segkit.data.loader import shut_down
+from segkit.data.loader import read_sample, shut_down
 from segkit.data.main_guard import refuse_unguarded
 from segkit.data.normalise import Normalisation, normalisation_of
-from segkit.data.resize import resized_size
-from segkit.data.sample import Palette
+from segkit.data.resize import resized
+from segkit.data.sample import Dataset, Palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, run_folder
-from segkit.engine import history as collapse
 from segkit.engine.checkpoint import Store, load_checked, samples_of
 from segkit.engine.console import Console, conclusion, epoch_heading, epoch_line, introduction, what_next
-from segkit.engine.data_source import DataSource, open_data_source
+from segkit.engine.data_source import open_data_source
 from segkit.engine.distributed import DistributedContext, distributed_context
-from segkit.engine.evaluate import ImageScores, floor
-from segkit.engine.history import History
+from segkit.engine.evaluate import Constant, ImageScores, beside, evaluate, floor
+from segkit.engine.history import History, diverged, lower_rate, outcome, verdict
 from segkit.engine.inputs import Job as Job
 from segkit.engine.inputs import check, explained, less_is_better
 from segkit.engine.memory import check_memory
@@ -44,59 +43,43 @@ from segkit.engine.precision import (
     seed_everything,
     use_cores,
 )
-from segkit.engine.remedies import slower, too_fast
 from segkit.engine.run_folder import Result as Result
 from segkit.engine.run_folder import check_folder, clear, locked, read_json, write_lines
-from segkit.engine.scorer import Scorer
 from segkit.engine.step import NO_STEP_WORKED, TrainingLoop
 from segkit.errors import NotFiniteError, TrainingError, WriteError
+from segkit.inference.sliding_window import Inferer
 from segkit.signals import Interrupted, StopSignals
 
-Notify = Callable[..., Any]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
-
-
-def undisturbed(notify: Notify) -> Notify:
-    """``notify``, after which the process is as if no observer had changed what belongs to all.
-
-    Random numbers need no care: each step has its own.
-    """
-
-    def tell(event: str, **arguments: Any) -> None:
-        folder, streams = Path.cwd(), (sys.stdout, sys.stderr)
-        gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
-        try:
-            notify(event, **arguments)
-        finally:
-            os.chdir(folder)
-            sys.stdout, sys.stderr = streams
-            torch.set_grad_enabled(gradients)
-            torch.set_default_dtype(dtype)
-
-    return tell
+HEADING_EVERY = 40  # epochs; a terminal's height
+Notify = Callable[..., Sequence[str] | None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that goes on.
+    """A run as its observers see it; nothing in it can be changed.
 
     Attributes:
-        folder: where it writes; its name for observers.
+        folder: where it writes.
         config: its settings with every default written out, as under ``config`` in ``run.json``.
+        splits: datasets by name.
         classes: names of the classes.
         palette: an RGB triple a class.
         floors: per split, what the best constant predictor scores there.
         first_epoch: the one it starts from: 1, or the one after those that a resumed run has done.
+        predict: ``predict(split, index)`` gives the labels uint8 ``[H,W]`` of a sample, at the size of its mask, as the
+            weights that were evaluated last predict them.
+        warn: ``warn(text)`` prints a warning.
     """
 
     folder: Path
     config: Mapping[str, Any]
+    splits: Mapping[str, Dataset]
     classes: Sequence[str]
     palette: Palette
     floors: Mapping[str, Mapping[str, Any]]
     first_epoch: int
-
-
-HEADING_EVERY = 40  # epochs; a terminal's height
+    predict: Callable[[str, int], NDArray[np.uint8]]
+    warn: Callable[[str], None]
 
 
 def train_and_evaluate(
@@ -115,7 +98,8 @@ def train_and_evaluate(
         job: what is trained, on what.
         resume: go on with the run in the job's folder.
         overwrite: replace it.
-        notify: is told the events.
+        notify: is called with the events; the texts that it returns are reasons to stop after an epoch, and lines to
+            print after the end.
         distributed: the processes that train together, where they have met already.
         stop: the signals that end the run, where somebody catches them already.
         quiet: print warnings and what the run came to, and nothing of how it goes.
@@ -127,10 +111,8 @@ def train_and_evaluate(
     """
     refuse_unguarded(job.train.workers)
     with ExitStack() as stack:
-        if stop is None:
-            stop = stack.enter_context(StopSignals())
-        if distributed is None:
-            distributed = stack.enter_context(distributed_context(job.train.device))
+        stop = stop or stack.enter_context(StopSignals())
+        distributed = distributed or stack.enter_context(distributed_context(job.train.device))
         # a link is followed once: what changes it later changes nothing
         job = replace(job, folder=job.folder.resolve())
         distributed.broadcast_from_main(lambda: check_folder(job.folder, resume=resume, overwrite=overwrite))
@@ -146,44 +128,39 @@ def train_and_evaluate(
         console = Console(distributed.is_main_process, quiet)
         for issue in scan.warnings:
             console.warn(str(issue))
-        precision = distributed.broadcast_from_main(lambda: _precision(job, resume, console))
-        precision = replace(precision, device=pick_device(job.train.device))
+        precision = replace(distributed.broadcast_from_main(lambda: _precision(job, resume, console)), device=device)
         job = replace(job, normalisation=distributed.broadcast_from_main(lambda: _normalisation(job, scan, resume)))
-        floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in scan.splits.items()}
         use_cores()
         distributed.broadcast_from_main(lambda: check_memory(job, scan, precision, distributed))
-        begun: list[Trainer] = []
-        with explained(job, precision.device, lambda: begun[0].keep() if begun else "no step was taken"):
-            data_source = open_data_source(job, scan, precision.device, distributed)
-            seed_everything(job.train.seed, job.train.deterministic)
+        trainer: Trainer | None = None
+        with explained(job, device, lambda: trainer.keep() if trainer else "no step was taken"):
+            trainer = Trainer(job, scan, precision, notify, distributed, stop, console)
             distributed.broadcast_from_main(lambda: stack.enter_context(locked(job.folder)) or ())
-            told = undisturbed(notify) if notify and distributed.is_main_process else _nobody
-            begun.append(Trainer(job, scan, data_source, floors, precision, told, distributed, stop, console))
-            stack.callback(shut_down, begun[0].batches)
-            return begun[0].run(resume)
+            stack.callback(shut_down, trainer.batches)
+            return trainer.run(resume)
 
 
 class Trainer:
-    """One run in its folder; exists only to keep the parts of :func:`train_and_evaluate` short."""
+    """One run in its folder: epochs of training, each evaluated and saved, and the scores of the best weights."""
 
     def __init__(
         self,
         job: Job,
         scan: Scan,
-        data_source: DataSource,
-        floors: dict[str, dict[str, Any]],
         precision: Precision,
-        notify: Notify,
+        notify: Notify | None,
         distributed: DistributedContext,
         stop: StopSignals,
         console: Console,
     ) -> None:
-        self.job, self.scan, self.floors, self.precision, self.notify = job, scan, floors, precision, notify
+        self.job, self.scan, self.precision, self.notify = job, scan, precision, notify
         self.distributed, self.stop, self.console = distributed, stop, console
         self.splits, self.config = scan.splits, job.record.get("config", {})
-        self.kinds = {issue.kind for issue in scan.warnings}
-        self.data_source = data_source
-        self.batches, self.order = data_source.training(job, scan, distributed)
+        self.floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in self.splits.items()}
+        self._constants = {name: Constant(job.metrics, data, self.floors[name]) for name, data in self.splits.items()}
+        self.data_source = open_data_source(job, scan, precision.device, distributed)
+        seed_everything(job.train.seed, job.train.deterministic)
+        self.batches, self.order = self.data_source.training(job, scan, distributed)
         planned = job.train.epochs * len(self.order)
         self.steps = min(planned, job.train.max_steps or planned)
         self.epochs = -(-self.steps // len(self.order))
@@ -200,38 +177,30 @@ class Trainer:
             ignore_index=self.splits["train"].ignore_index,
             classes=len(self.splits["train"].classes),
         )
-        self.scorer = Scorer(job, self.splits, floors, precision, data_source, distributed)
         self.history = History(job.train, self.epochs, less_is_better(job))
         self.store = Store(job.folder, self.loop, self.history, samples_of(scan), console)
-        self.stopped_early, self.finished = "", False
+        self.finished = False
         self._validated_in = 0.0  # seconds
 
     def run(self, resume: bool) -> Result:
         """Train to the end, or go on with what was saved, and score the best weights."""
         if resume:
             self._resume()
-        self.info = Run(
-            folder=self.job.folder,
-            config=copy.deepcopy(self.config),
-            classes=tuple(self.splits["train"].classes),
-            palette=self.splits["train"].palette,
-            floors=copy.deepcopy(self.floors),
-            first_epoch=len(self.history) + 1,
-        )
+        self.observed = self._observed()
         try:
             with self.stop.held():
                 self._begin(resume)
             self._introduce()
-            self.notify("segkit_run_started", run=self.info)
+            self._notify("segkit_run_started")
             for epoch in range(len(self.history) + 1, self.epochs + 1):
-                self.stopped_early = self.history.reason_to_stop()
-                if self.stopped_early:
-                    self.console.say(f"stopped early: {self.stopped_early}")
+                if reason := self.history.reason_to_stop():
+                    self.console.say(f"stopped early: {reason}")
                     break
                 self._epoch(epoch)
             result = self._finish()
-            self.notify("segkit_run_ended", run=self.info, result=result)
-            if self.distributed.is_main_process:  # a report is there when the observers were told
+            for text in self._notify("segkit_run_ended", result=result):
+                self.console.result(f"\n{text}")
+            if self.distributed.is_main_process:  # a report is there when the observers were called
                 self.console.say(what_next(self.job.folder, self.config))
         except Interrupted as interruption:
             interruption.kept = self.keep()
@@ -239,6 +208,27 @@ class Trainer:
         except WriteError as error:
             raise WriteError(f"{error}; resume=True goes on from what was saved") from error
         return result
+
+    def _observed(self) -> Run:
+        train = self.splits["train"]
+        return Run(
+            folder=self.job.folder,
+            config=read_only(self.config),
+            splits=MappingProxyType(dict(self.splits)),
+            classes=tuple(train.classes),
+            palette=train.palette,
+            floors=MappingProxyType({name: MappingProxyType(each) for name, each in self.floors.items()}),
+            first_epoch=len(self.history) + 1,
+            predict=self._predict,
+            warn=self.console.warn,
+        )
+
+    def _notify(self, event: str, **arguments: Any) -> Sequence[str]:
+        """Call the observers, in the main process alone; what they answer is the same in all."""
+        if not self.notify:
+            return ()
+        notify = self.notify
+        return self.distributed.broadcast_from_main(lambda: notify(event, run=self.observed, **arguments) or ())
 
     def _begin(self, resume: bool) -> None:
         if not self.distributed.is_main_process:
@@ -256,7 +246,7 @@ class Trainer:
         steps = f"{self.steps} steps, {len(self.order)} an epoch"
         if self.distributed.size > 1:
             steps += f", in {self.distributed.size} processes"
-        floor, classes = self.floors["val"], len(self.info.classes)
+        floor, classes = self.floors["val"], len(self.splits["val"].classes)
         self.console.say(introduction(self.job.model, self.precision, sizes, floor, classes, steps))
         if self.data_source.told:
             self.console.say(self.data_source.told)
@@ -278,7 +268,7 @@ class Trainer:
                 self.store.save()
         began = time.monotonic()
         try:
-            scores = self.scorer.scores(self.loop.evaluated, "val")
+            scores = self._scores("val")
         except NotFiniteError as error:
             raise TrainingError(f"after epoch {epoch}, val: {error}; {self._cause(trained)}") from error
         self._validated_in = time.monotonic() - began
@@ -287,27 +277,67 @@ class Trainer:
             raise TrainingError(f"the loss on val is {scores['loss']} after epoch {epoch}; {self._cause(trained)}")
         with self.stop.held():  # all of it or nothing
             line = self.history.add(self.loop.step, trained, scores)
-            warning = collapse.warning(self.history.lines, self.epochs, self.config, self._side(), self.kinds)
-            if warning:
-                line["collapsed"] = True
             self.loop.end_epoch()
             if self.distributed.is_main_process:
                 self.store.save()
-            if (epoch - self.info.first_epoch) % HEADING_EVERY == 0:
+            if (epoch - self.observed.first_epoch) % HEADING_EVERY == 0:
                 self.console.say(epoch_heading(self.epochs))
             self.console.say(epoch_line(epoch, self.epochs, trained, scores, self.floors["val"], line["best"]))
-        self._draw(lambda: self.scorer.draw(self.loop.evaluated, f"epoch_{epoch:04d}"))
         if trained["skipped"]:
-            self.console.warn(f"{trained['skipped']} steps were skipped, as the loss or its gradient was no number")
-        if warning:
-            self.console.warn(warning)
-        self.notify("segkit_epoch_ended", run=self.info, epoch=epoch, metrics=line)
+            self.console.warn(f"{trained['skipped']} steps were skipped, as the loss or its gradient was not finite")
+        if line.get("collapsed"):
+            self.console.warn(f"{verdict(scores, 'val')}, for {self.history.stuck_epochs()} epochs")
+        if reasons := self._notify("segkit_epoch_ended", epoch=epoch, metrics=line):
+            with self.stop.held():
+                self.history.stop = reasons[0]
+                if self.distributed.is_main_process:
+                    self.store.save(again=True)
+
+    def _scores(self, split: str, images: ImageScores | None = None) -> dict[str, Any]:
+        """The scores of the evaluated weights on a split, beside their floors; those of each image go to ``images``."""
+        constant = self._constants.pop(split, None)  # once a split
+        found = evaluate(
+            self.loop.evaluated,
+            self.splits[split],
+            precision=self.precision,
+            criterion=self.job.criterion,
+            metrics=self.job.metrics,
+            batch_size=self.job.train.batch_size,
+            resize=self.job.data.resize,
+            crop=self.job.augment.crop,
+            normalisation=self.job.normalisation,
+            workers=self.data_source.workers,
+            source=self.data_source.sources[split],
+            description=f"scores on {split}",
+            watchers=[each for each in (constant, images) if each],
+            distributed=self.distributed,
+        )
+        if constant:
+            self.floors[split] |= constant.compute()
+        return beside(found, self.floors[split])
+
+    @torch.no_grad()
+    def _predict(self, split: str, index: int) -> NDArray[np.uint8]:
+        """The labels ``[H,W]`` that the evaluated weights predict for a sample, at the size of its mask."""
+        model, dataset, job = self.loop.evaluated, self.splits[split], self.job
+        how: dict[str, Any] = {"resize": job.data.resize, "crop": job.augment.crop, "normalisation": job.normalisation}
+        inferer = Inferer(model, self.precision, len(dataset.classes), **how)
+        sample = read_sample(dataset, index)
+        image = resized(sample, job.data.resize).image.unsqueeze(0)  # [1,C,h,w]
+        training = model.training
+        model.eval()
+        logits = inferer.evaluate(
+            image.to(self.precision.device), (sample.mask.shape[0], sample.mask.shape[1])
+        )  # [1,C,H,W]
+        model.train(training)
+        labels: NDArray[np.uint8] = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
+        return labels
 
     def _cause(self, trained: Mapping[str, Any]) -> str:
-        """Why val has no scores that are numbers, as the epoch's training tells."""
-        classes = {"class_iou": dict.fromkeys(self.info.classes)}
-        if why := too_fast(self.config, [*self.history.lines, {"train": trained, "val": classes}]):
-            return f"training diverged ({why}): {slower(self.config)}"
+        """Why val has no finite scores, as the epoch's training tells."""
+        lines = [*self.history.lines, {"train": trained, "val": {"class_iou": self.splits["val"].classes}}]
+        if why := diverged(self.config, lines):
+            return f"training diverged ({why}): {lower_rate(self.config)}"
         return "look at the images of val" if math.isfinite(trained["loss"]) else NO_STEP_WORKED
 
     def _flags(self) -> list[bool]:
@@ -325,12 +355,6 @@ class Trainer:
         if self.distributed.size == 1:  # several agree on it, in a step
             self.stop.check()
 
-    def _draw(self, draw: Callable[[], None]) -> None:
-        try:
-            draw()
-        except WriteError as error:
-            self.console.warn(f"{error}; training goes on")
-
     def keep(self) -> str:
         """Save what there is, between two steps, and say how to go on."""
         self.stop.no_more_children()
@@ -338,9 +362,9 @@ class Trainer:
             return f"the run was complete, and is in {self.job.folder}"
         if not (self.distributed.is_main_process and self.store.save()):
             return f"{self.job.folder} holds what was saved before; resume=True goes on from there"
-        return f"saved in {self.job.folder} after {self._place()}; resume=True goes on from there"
+        return f"saved in {self.job.folder} after {self._progress()}; resume=True goes on from there"
 
-    def _place(self) -> str:
+    def _progress(self) -> str:
         """How far the run is: whole epochs, and steps of the next one."""
         steps = self.loop.progress.steps
         more = f" and {steps} of {len(self.order)} steps" if steps else ""
@@ -357,7 +381,7 @@ class Trainer:
         self.store.restore(state)
         if self.distributed.is_main_process and len(self.history) < self.epochs:
             run_folder.forget_the_end(self.job.folder)
-        self.console.say(f"resumed after {self._place()}")
+        self.console.say(f"resumed after {self._progress()}")
         if state["processes"] != self.distributed.size:
             self.console.warn(
                 f"the run began in {state['processes']} processes and goes on in {self.distributed.size}: the same "
@@ -367,31 +391,27 @@ class Trainer:
     def _finish(self) -> Result:
         """Score the best weights on every split and write what the run came to."""
         self._check_stop()
-        folder, model = self.job.folder, self.loop.evaluated
-        if self.history.best_epoch:
+        folder, model, history = self.job.folder, self.loop.evaluated, self.history
+        if history.best_epoch:
             checkpoint.load_weights(
                 model, self.distributed.broadcast_from_main(self.store.best_weights), str(folder / "best.pt")
             )
         else:  # best.pt was lost, and no epoch came after it: the weights of the last one
-            self.history.best_epoch = len(self.history)
-        best, epochs = self.history.best_epoch, len(self.history)
+            history.best_epoch = len(history)
+        best = history.best_epoch
         # before the scores of all splits, which can take minutes
-        self.console.result(f"\nbest epoch: {best} of {epochs}, by {self.job.train.best} on val; {folder}")
+        self.console.result(f"\nbest epoch: {best} of {len(history)}, by {self.job.train.best} on val; {folder}")
         if self.distributed.is_main_process:
             checkpoint.write_model(model, folder)
         names = {name: [facts.name for facts in self.scan.statistics[name]] for name in self.splits}
-        images = {name: ImageScores(names[name], len(self.info.classes)) for name in self.splits}
-        splits = {name: self.scorer.scores(model, name, images[name]) for name in self.splits}
-        last = list(splits)[-1]
-        self._draw(lambda: self.scorer.draw(model, "best"))
-        self._draw(lambda: self.scorer.draw_extremes(model, last, images[last].ranked()))
-        trained = [line["train"] for line in self.history.lines]
-        collapsed, _ = collapse.at_the_end(splits["train"], splits[last])
+        images = {name: ImageScores(names[name], len(data.classes)) for name, data in self.splits.items()}
+        splits = {name: self._scores(name, images[name]) for name in self.splits}
+        last, trained = list(splits)[-1], [line["train"] for line in history.lines]
         result = Result(
             folder=folder,
             splits=splits,
-            collapsed=collapsed,
-            stopped_early=self.stopped_early,
+            collapsed=outcome(splits["train"], splits[last]) == "collapsed",
+            stopped_early=history.reason_to_stop() if len(history) < self.epochs else "",
             best_epoch=best,
             seconds=self.store.seconds,
             images_per_second=sum(t["images"] for t in trained) / sum(t["seconds"] for t in trained),
@@ -405,15 +425,15 @@ class Trainer:
             self.loop.model.load_state_dict(model.state_dict())
         self.finished = True
         shares = {name: self.scan.counts(name).shares for name in self.splits}
-        self.console.result(
-            conclusion(result, self.history, shares, self.config, self._side(), self.kinds, images[last].confusion)
-        )
+        self.console.result(conclusion(result, shares, images[last].confusion))
         return result
 
-    def _side(self) -> int:
-        """The shorter side of a training image, pixels."""
-        height, width = self.scan.statistics["train"][0].size
-        return min(resized_size(height, width, self.job.data.resize))
+
+def read_only(value: Any) -> Any:
+    """A value of JSON that nobody can change: mappings as proxies, lists as tuples."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({key: read_only(each) for key, each in value.items()})
+    return tuple(map(read_only, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _precision(job: Job, resume: bool, console: Console) -> Precision:
@@ -433,7 +453,3 @@ def _normalisation(job: Job, scan: Scan, resume: bool) -> Normalisation:
     if resume:
         return Normalisation.of_record(read_json(job.folder / "config.json").get("normalisation"))
     return normalisation_of(job.model, scan.statistics["train"])
-
-
-def _nobody(_event: str, **_arguments: Any) -> None:
-    """No observers."""

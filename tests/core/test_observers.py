@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from segkit import plugins
 from segkit.engine import checkpoint
 
 ARGUMENTS = {"run_started": "run", "epoch_ended": "run, epoch, metrics", "run_ended": "run, result"}
-EPOCH = {"run": None, "epoch": 3, "metrics": {"epoch": 3}}
+RUN = SimpleNamespace(config={}, folder=Path("nowhere"), splits={"val": ()})
+EPOCH = {"run": RUN, "epoch": 3, "metrics": {"epoch": 3, "val": {"floor": {}}}}
 
 
 def observer(**bodies: str) -> str:

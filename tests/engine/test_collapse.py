@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from segkit.config import read_config
 from segkit.engine import history as collapse
 from segkit.engine.evaluate import beside
 from segkit.engine.inputs import Job
-from segkit.engine.remedies import remedies
 from segkit.engine.trainer import train_and_evaluate
 from segkit.metric.scores import PixelAccuracy
+from segkit.settings import TrainSettings
 
 FLOOR = {"mean_iou": 0.15, "mean_accuracy": 1 / 6, "pixel_accuracy": 0.9, "class": "background"}
 
@@ -37,15 +35,16 @@ def scores(mean_iou: float, mean_accuracy: float = 0.17) -> dict[str, Any]:
     }
 
 
-def warned(*mean_ious: float, epochs: int) -> list[int]:
-    """The epochs, from 1, after which there was a warning."""
-    lines = history(*mean_ious)
-    found = []
-    for end in range(1, len(lines) + 1):
-        if collapse.warning(lines[:end], epochs, {}, 64):
-            lines[end - 1]["collapsed"] = True
-            found.append(end)
+def of(lines: list[dict[str, Any]], epochs: int) -> collapse.History:
+    found = collapse.History(TrainSettings(), epochs, less_is_better=False)
+    for line in lines:
+        found.add(line["step"], {"loss": 1.0}, line["val"])
     return found
+
+
+def warned(*mean_ious: float, epochs: int) -> list[int]:
+    """The epochs, from 1, that say that the run has collapsed."""
+    return [line["epoch"] for line in of(history(*mean_ious), epochs).lines if line.get("collapsed")]
 
 
 def test_a_run_at_its_floor_is_told_once() -> None:
@@ -72,12 +71,15 @@ def test_a_network_that_predicts_too_much_of_a_rare_class_is_not_stuck() -> None
 
 def test_a_network_that_knows_its_training_images_alone_is_told_apart() -> None:
     known, unknown = scores(0.6, 0.7), scores(0.16, 0.2)
-    assert collapse.at_the_end(unknown, unknown) == (True, False)
-    assert collapse.at_the_end(known, unknown) == (False, True)
-    assert collapse.at_the_end(known, known) == (False, False)
-    assert "what was learned of train (mean_iou 0.600) does not carry over" in collapse.memorised(
-        known, unknown, "val", {}
-    )
+    assert collapse.outcome(unknown, unknown) == "collapsed"
+    assert collapse.outcome(known, unknown) == "memorised"
+    assert collapse.outcome(known, known) == ""
+
+
+def test_the_verdict_says_what_is_predicted_and_how_high_the_floor_is() -> None:
+    text = collapse.verdict(scores(0.15), "val")
+    assert "on val it predicts 2 of 6 classes, 'background' on 99.8% of the pixels" in text
+    assert text.endswith("its mean_iou is 0.150 (floor 0.150)")
 
 
 def test_where_the_floor_is_perfect_nothing_can_be_told() -> None:
@@ -87,119 +89,7 @@ def test_where_the_floor_is_perfect_nothing_can_be_told() -> None:
 
 def test_the_history_of_an_older_version_has_no_mean_accuracy() -> None:
     line = {"val": {"mean_iou": 0.15, "floor": {"mean_iou": 0.15}}, "step": 100}
-    assert collapse.stuck_epochs([line, line]) == 2
-
-
-def test_the_warning_says_what_is_predicted_how_high_the_floor_is_and_what_to_try() -> None:
-    config = {"loss": [{"name": "cross_entropy"}], "augment": {"crop": 64}, "dataset": {}}
-    text = collapse.warning(history(*[0.15] * 6), 20, config, 128)
-    assert "on val it predicts 2 of 6 classes, 'background' on 99.8% of the pixels" in text
-    assert "its mean_iou is 0.150 (floor 0.150), for 6 epochs\nWhat helps" in text
-    assert "  1. augment.class_balanced=0.5 " in text
-
-
-TRIED = {
-    "loss": [{"name": "losses/cross_entropy", "class_weights": "inverse"}, {"name": "dice"}],
-    "augment": {"crop": 64, "class_balanced": 0.5},
-    "model": {"name": "smp", "weights": "imagenet"},
-    "train": {"lr": 0.003, "epochs": 20},
-}
-
-
-def test_what_was_tried_already_is_not_advised() -> None:
-    (left,) = remedies(TRIED, history(0.15), 128)
-    assert left == ("train.epochs=40", "100 steps so far")
-    assert len(remedies({**TRIED, "model": {"name": "unet"}}, history(0.15), 128)) == 2
-    assert "model.weights" not in collapse.memorised(scores(0.6), scores(0.16), "val", TRIED)
-
-
-def test_where_the_training_loss_does_not_move_the_learning_rate_comes_first() -> None:
-    lines = [{**line, "train": {"loss": 3.3 - 0.001 * line["step"] / 100}} for line in history(0.15, 0.15)]
-    assert remedies(TRIED, lines, 128)[0][0] == "train.lr=0.03"
-    muon = {**TRIED, "train": {**TRIED["train"], "optimizer": "muon", "lr": 6e-3}}
-    assert remedies(muon, lines, 128)[0][0] == "train.lr=0.012"
-
-
-BEFORE = {"loss": [{"name": "cross_entropy", "scale": 1.0}], "model": {"name": "unet"}, "augment": {}}
-
-
-def lines(losses: Sequence[float], steps: int = 100, **train: Any) -> list[dict[str, Any]]:
-    """Epochs at the floor, with these training losses, of so many steps each."""
-    found = [{"val": scores(0.15), "step": steps * n, "train": {"loss": loss}} for n, loss in enumerate(losses, 1)]
-    return [{**line, "train": line["train"] | train} for line in found]
-
-
-@pytest.mark.parametrize(
-    ("train", "losses", "advice"),
-    [
-        ({"optimizer": "sgd", "lr": 100.0}, [2.0, 1.8], "train.lr=0.01"),
-        ({"optimizer": "sgd", "lr": 0.05}, [40.0, 35.0], "train.lr=0.01"),  # log(6) is 1.8
-        ({"optimizer": "adamw", "lr": 1e-3}, [2.0, 6.1], "train.lr=0.0001"),
-        ({"optimizer": "muon", "lr": 6e-2}, [2.0, 1.9], "train.lr=0.006"),
-        ({"lr": 1e-3}, [math.inf], "train.lr=0.0001"),
-    ],
-)
-def test_of_a_run_that_diverged_the_learning_rate_is_all_that_is_advised(
-    train: dict[str, Any], losses: list[float], advice: str
-) -> None:
-    (only,) = remedies({**BEFORE, "train": train}, lines(losses), 128)
-    assert only[0] == advice
-
-
-def test_a_run_of_few_steps_and_one_that_still_learns_need_more_of_them_first() -> None:
-    one = lines([1.9], steps=1)
-    assert remedies({**BEFORE, "train": {"epochs": 1}}, one, 128)[0] == ("train.epochs=200", "1 step so far")
-    capped = remedies({**BEFORE, "train": {"epochs": 50, "max_steps": 1}}, one, 128)
-    assert capped[0][0] == "train.max_steps=200 train.epochs=200"
-    assert "train.epochs=100" not in [what for what, _ in capped]  # max_steps ends the run
-    learning = lines([1.5, 1.4, 1.3])
-    for place, line in enumerate(learning):
-        line["val"]["mean_iou"] = 0.15 + 0.002 * place
-    assert remedies({**BEFORE, "train": {"epochs": 3}}, learning, 128)[0][0] == "train.epochs=6"
-    assert "balanced" in remedies({**BEFORE, "train": {"epochs": 3}}, lines([1.5, 1.2, 1.2]), 128)[0][0]
-
-
-def test_what_has_no_effect_here_is_not_advised() -> None:
-    def found(side: int = 128, past: Any = None, train: Any = (), **tables: Any) -> str:
-        told = remedies({**BEFORE, "train": {"epochs": 9, **dict(train)}, **tables}, past or lines([1.5, 1.2]), side)
-        return " ".join(what for what, _ in told)
-
-    assert "class_balanced=0.5 augment.crop=64" in found()
-    assert "class_balanced" not in found(side=32)  # a crop of 32 is the whole image
-    assert "class_balanced" not in found(augment={"crop": [128, 200]})
-    assert "model.name" not in found(model={"name": "smp"})
-    assert "dice" not in found(loss=[{"name": "dice_cross_entropy"}])
-    even = lines([1.5, 1.2])
-    for line in even:
-        line["val"]["floor"] = {**FLOOR, "pixel_accuracy": 0.2}
-    assert not {"balanced", "dice", "class_weights"} & set(found(past=even).replace("=", "_").split("_"))
-    waited = [{**line, "best": n == 0} for n, line in enumerate(lines([1.5, 1.2, 1.2]))]
-    assert "train.patience=4" in found(past=waited, train={"patience": 2})
-    assert "epochs" not in found(past=waited, train={"patience": 2})
-
-
-def test_images_without_content_come_before_balance() -> None:
-    told = remedies({**BEFORE, "train": {"epochs": 9}}, lines([1.5, 1.2]), 128, {"constant_image", "absent_class"})
-    assert told[0] == ("look at the data: images without content", "warned of at the start")
-
-
-def test_advice_for_fit_is_in_pythons_words() -> None:
-    text = collapse.advice({"train": {"lr": 1e-3, "epochs": 9}, "augment": {}}, lines([1.5, 1.5]), 128)
-    assert text.splitlines()[:3] == [
-        "What helps, in this order, as arguments of segkit.fit:",
-        "  1. lr=0.01  # the training loss hardly moves",
-        '  2. augment={"class_balanced": 0.5, "crop": 64}',
-    ]
-
-
-def test_the_advice_is_overrides_that_a_config_takes() -> None:
-    tables = {"dataset": {"name": "shapes"}, "model": {"name": "unet", "width": 8}, "loss": [{"name": "cross_entropy"}]}
-    before = read_config(tables)
-    advised = remedies(before.record(), history(0.15), 200)
-    assert len(advised) == 5
-    for override, _ in advised:
-        assert read_config(tables, override.split()).record() != before.record()
-    assert read_config(tables, advised[0][0].split()).augment.crop == 96
+    assert of([line, line], 10).stuck_epochs() == 2
 
 
 class Background(nn.Module):
@@ -230,7 +120,6 @@ def test_a_collapsed_run_warns_and_stops_if_asked(
     assert result.stopped_early == ("at the floor for 4 epochs" if stop else "")
     assert result.collapsed
     assert json.loads((job.folder / "result.json").read_text())["collapsed"] is True
-    assert (out.out + out.err).count("What helps") == 1
     assert result.splits["test"]["predicted"]["classes"] == 1
     assert "the network has learned next to nothing: on test" in out.out
 

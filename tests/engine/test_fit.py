@@ -28,7 +28,7 @@ from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
 from segkit.model.unet import UNet
-from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
+from segkit.settings import AugmentSettings, TrainSettings
 from segkit_losses.cross_entropy import CrossEntropy, Focal, Ohem
 from segkit_losses.lovasz import Lovasz
 from segkit_losses.region import Dice, Tversky
@@ -46,20 +46,14 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_run_learns_and_writes_all_it_promises(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
-    job = make_job(epochs=8, fields={"output": OutputSettings(samples=2)})
+    job = make_job(epochs=8)
     result = train_and_evaluate(job)
     folder = job.folder
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {
         "run.json", "config.json", "metrics.jsonl", "last.pt", "previous.pt", "best.pt", "model.safetensors",
-        "details.json", "result.json", "samples",
+        "details.json", "result.json",
     }  # fmt: skip
-    pictures = [
-        "best",
-        *(f"epoch_{n:04d}" for n in range(1, 9)),
-        *(f"{e}est_{n}" for e in ("easi", "hard") for n in (1, 2)),
-    ]
-    assert sorted(path.stem for path in (folder / "samples").iterdir()) == sorted(pictures)
     stored = json.loads((folder / "result.json").read_text())
     assert set(stored) == {
         "splits", "best_epoch", "collapsed", "stopped_early",
@@ -248,8 +242,8 @@ def test_the_metric_says_which_way_is_better_or_the_config(
             "auto",
             r'train\.best = "told": this metric does not say.*set train\.best_mode = "max" or "min"',
         ),
-        (False, "told", "max", r'train\.best_mode = "max": of told less is better, as its higher_is_better says'),
-        (None, "loss", "max", r'train\.best_mode = "max": of loss less is better, as is known'),
+        (False, "told", "max", r'train\.best_mode = "max": of told less is better; leave it out'),
+        (None, "loss", "max", r'train\.best_mode = "max": of loss less is better; leave it out'),
         (None, "mean_iou", "min", r'train\.best_mode = "min": of mean_iou more is better'),
     ],
 )

@@ -74,8 +74,7 @@ def test_a_folder_in_use_names_the_process(tmp_path: Path) -> None:
 
 
 def test_clearing_leaves_what_is_not_ours(tmp_path: Path) -> None:
-    (tmp_path / "samples").mkdir()
-    for name in ("last.pt", "metrics.jsonl", "samples/best.png", ".last.pt.1.tmp", "samples/mine.png"):
+    for name in ("last.pt", "metrics.jsonl", ".last.pt.1.tmp", "mine.png"):
         (tmp_path / name).write_text("")
     clear(tmp_path)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.png"]

@@ -112,7 +112,7 @@ def send(number, group=False):
 
 from segkit.engine.step import TrainingLoop
 from segkit.engine.checkpoint import Store
-from segkit.engine import checkpoint, distributed, evaluate, scorer, trainer
+from segkit.engine import checkpoint, distributed, evaluate, trainer
 import segkit.data.scan as scan, segkit.plugins, torch
 
 if not os.environ.get("OBSERVERS"):  # reports, pictures that move and TensorBoard cost more than the run itself

@@ -19,10 +19,10 @@ MOMENTS = {
     "between two steps": ("at(trainer.Trainer, '_between', 6, SEND)", 6),
     "in the last step of an epoch": ("at(TrainingLoop, '_forward_backward', 8, SEND)", 8),
     "in validation": ("at(evaluate, 'undecided', 4, SEND)", 8),
-    "in a picture": ("at(scorer, 'panels', 2, SEND)", 8),
-    "between the scores and the save": ("at(TrainingLoop, 'end_epoch', 2, SEND)", 8),
+    "in an observer": ("at(trainer.Trainer, '_notify', 3, SEND)", 8),
+    "between the scores and the save": ("at(TrainingLoop, 'end_epoch', 3, SEND)", 8),
     "in a save": ("at(checkpoint, '_damaged', 3, SEND)", 8),
-    "in the scores at the end": ("at(scorer, 'evaluate', 5, SEND)", 12),
+    "in the scores at the end": ("at(trainer, 'evaluate', 5, SEND)", 12),
 }
 
 
@@ -46,8 +46,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
 ) -> None:
     """The step is finished, the state saved, the status is that of a shell, and one line says it."""
     code, steps = MOMENTS[moment]
-    pictures = f"output.samples={int(moment == 'in a picture')}"
-    stopped = place.start(pictures, before=code.replace("SEND", f"send({int(number)})"))
+    stopped = place.start(before=code.replace("SEND", f"send({int(number)})"))
     assert stopped.wait() == STATUS[number]
     stopped.assert_left_within(10, since=place.folder / "sent")
     told = [line for line in stopped.err.splitlines() if line]
@@ -56,7 +55,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     assert f"saved in {place.path()} after epoch " in told[0]
     assert told[0].endswith("--resume goes on from there")
     assert checkpoint.load(place.path() / "last.pt")["step"] == steps
-    place.run(pictures, "--resume")
+    place.run("--resume")
     place.assert_same(whole)
     assert len((place.folder / "run.seen").read_text().splitlines()) == 12  # no step was made twice
 
@@ -121,7 +120,7 @@ SWALLOWED = {
         [],
         4,
     ),
-    "a picture of the last epoch": ("at(scorer, 'panels', 1, swallowing)", ["train.epochs=1", "output.samples=1"], 4),
+    "an observer of the last epoch": ("at(trainer.Trainer, '_notify', 2, swallowing)", ["train.epochs=1"], 4),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,26 @@ import pytest
 from PIL import Image, ImageSequence
 
 import segkit
-import segkit_gif
-from segkit_gif import animation
+import segkit_samples
+from segkit import plugins
+from segkit_samples import animation
 
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The observer listens, and it alone, whether it is installed or not."""
-    from segkit import plugins
 
     table = plugins.Table()
-    table.add(plugins.PluginInfo("gif", "segkit", "0", "segkit_gif"), lambda: segkit_gif)
+    table.add(plugins.PluginInfo("samples", "segkit", "0", "segkit_samples"), lambda: segkit_samples)
     table.offers = plugins.table().offers
     monkeypatch.setattr(plugins, "table", lambda: table)
     monkeypatch.setenv("SEGKIT_STRICT", "1")
+    return table
 
 
-def run(folder: Path, epochs: int, samples: int = 1, **options: Any) -> Any:
+def run(folder: Path, epochs: int, samples: int = 1, dataset: Any = None, **options: Any) -> Any:
     config = {
-        "dataset": {"name": "shapes", "size": 32, "images": [4, 2, 2]},
+        "dataset": dataset or {"name": "shapes", "size": 32, "images": [4, 2, 2]},
         "model": {"name": "unet", "width": 2, "depth": 1},
         "loss": [{"name": "cross_entropy"}],
         "train": {"epochs": epochs, "batch_size": 2, "device": "cpu", "precision": "fp32", "workers": 0},
@@ -59,6 +61,38 @@ def test_a_frame_an_epoch_those_before_a_resumption_too(told: Any, tmp_path: Pat
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_pictures_of_each_epoch_of_the_best_and_of_the_hardest_and_easiest_images(told: Any, tmp_path: Path) -> None:
+    run(tmp_path, 2, samples=3, dataset={"name": "shapes", "size": 32, "images": [4, 2, 4]})
+    names = {path.name for path in (tmp_path / "samples").iterdir()}
+    extremes = {f"{name}_{number}.png" for name in ("easiest", "hardest") for number in (1, 2)}  # of 4 images
+    assert names == {"epoch_0001.png", "epoch_0002.png", "best.png", *extremes}
+    with Image.open(tmp_path / "samples" / "hardest_1.png") as picture:
+        assert picture.width > picture.height > 1
+
+
+def test_a_prediction_of_an_observer_is_what_the_loaded_model_predicts(told: Any, tmp_path: Path) -> None:
+    seen = []
+    ear = ModuleType("ear")
+    ear.segkit_run_ended = segkit.hookimpl(lambda run: seen.append(run))  # type: ignore[attr-defined]
+    told.add(plugins.PluginInfo("ear", "somebody", "0", "ear"), lambda: ear)
+    run(tmp_path, 1)
+    (observed,) = seen
+    image = observed.splits["test"][1].image.permute(1, 2, 0).numpy()
+    assert np.array_equal(observed.predict("test", 1), segkit.load(tmp_path, device="cpu").predict(image))
+
+
+@pytest.mark.fault("F02")
+def test_a_picture_that_cannot_be_written_costs_nothing_else(
+    told: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures are the least that a run keeps."""
+    monkeypatch.delenv("SEGKIT_STRICT")
+    (tmp_path / "samples").write_text("in the way")
+    assert run(tmp_path, 2).best_epoch
+    assert "failed in segkit_epoch_ended: FileExistsError" in capsys.readouterr().err
+    assert (tmp_path / "samples").read_text() == "in the way"
+
+
 def test_without_pictures_there_is_none_and_that_of_another_run_goes(told: Any, tmp_path: Path) -> None:
     run(tmp_path, 1)
     assert (tmp_path / "samples.gif").exists()
@@ -74,6 +108,7 @@ def write(folder: Path, epochs: int, width: int = 60) -> None:
         {"epoch": epoch, "val": {"mean_iou": score, "floor": {"mean_iou": 0.1514}}}
         for epoch, score in enumerate(scores, 1)
     ]
+    (folder / "run.json").write_text("{}")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for epoch in {*range(1, epochs + 1)} - {2}:
         noise = np.random.default_rng(epoch).integers(0, 255, (40, width, 3), np.uint8)
