@@ -87,4 +87,5 @@ def _trouble(story: Story) -> str:
         collapsed = flagged and history.stuck(story.epochs[-1]["val"])  # it may have recovered
     if collapsed:
         return f"{history.verdict(splits[last], last)}."
-    return f"{story.advice}." if story.result and story.advice else ""
+    memorised = "train" in splits and history.outcome(splits["train"], splits[last]) == "memorised"
+    return f"{story.advice}." if memorised and story.advice else ""
