@@ -36,7 +36,6 @@ def segkit_commands() -> dict[str, str]:
     """The commands that need no plugin."""
     return {
         "run": "segkit.cli.run:Run",
-        "predict": "segkit.cli.predict:Predict",
         "evaluate": "segkit.cli.evaluate:Evaluate",
         "list": "segkit.cli.list:List",
         "show": "segkit.cli.show:Show",

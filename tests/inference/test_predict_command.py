@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from segkit.cli import main
-from segkit.cli.predict import class_shares
+from segkit_predict.command import class_shares
 
 
 def indices(path):
@@ -76,9 +76,10 @@ def test_no_image_is_written_over(run_folder, picture, capsys):
 
 
 def test_a_prediction_of_the_background_alone_is_seen():
-    assert class_shares(["background", "car", "person"], np.array([50, 0, 0])) == (
-        "pixels: background 100.0%\nnever predicted: car, person"
-    )
+    assert class_shares(["background", "car", "person"], np.array([50, 0, 0])) == [
+        "pixels: background 100.0%",
+        "never predicted: car, person",
+    ]
 
 
 @pytest.mark.parametrize("place", ["empty", "file"])

@@ -19,11 +19,11 @@ from PIL import Image, TiffImagePlugin
 
 import segkit
 from segkit.cli import main
-from segkit.cli.predict_images import list_images
 from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError, DataError
-from segkit.inference import targets
-from segkit.inference.targets import Wanted, name_targets
+from segkit_predict import outputs
+from segkit_predict.images import list_images
+from segkit_predict.outputs import name_outputs
 
 
 def indices(path):
@@ -125,19 +125,19 @@ def test_long_names_are_cut(predict, picture, labels, tmp_path, capsys, letter):
 
 def test_many_images_of_one_name_are_numbered_without_counting_from_one_each_time(tmp_path, monkeypatch):
     tried = []
-    reserved = targets._reserved
-    monkeypatch.setattr(targets, "_reserved", lambda name, wanted: tried.append(name) or reserved(name, wanted))
+    reserved = outputs._reserved
+    monkeypatch.setattr(outputs, "_reserved", lambda name, kinds: tried.append(name) or reserved(name, kinds))
     images = [tmp_path / str(place) / "image.png" for place in range(100)]
-    named = name_targets(images, tmp_path / "out", Wanted(errors=True), quiet=True)
+    named = name_outputs(images, tmp_path / "out", ["mask", "overlay", "errors"], quiet=True)
     assert len(tried) <= 4 * 100
-    assert [target.mask.name for target in named[:3]] == ["image.png", "image_2.png", "image_3.png"]
-    assert len({path for target in named for path in target.files}) == 3 * 100
+    assert [files["mask"].name for files in named[:3]] == ["image.png", "image_2.png", "image_3.png"]
+    assert len({path for files in named for path in files.values()}) == 3 * 100
 
 
 def test_no_file_of_an_image_is_that_of_another(tmp_path):
     images = [tmp_path / f"{name}.png" for name in ("a_error", "a", "A", "a_2", "a_overlay")]
-    named = name_targets(images, tmp_path / "out", Wanted(probabilities=True, errors=True), quiet=True)
-    files = [str(path).casefold() for target in named for path in target.files]
+    named = name_outputs(images, tmp_path / "out", [*outputs.ENDINGS], quiet=True)
+    files = [str(path).casefold() for each in named for path in each.values()]
     assert len(set(files)) == len(files)
 
 
@@ -319,9 +319,11 @@ def test_a_folder_that_others_may_not_look_into(picture, tmp_path, monkeypatch):
     def refused(path):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr("segkit.inference.targets.is_prediction", refused)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "street.png").touch()
+    monkeypatch.setattr("segkit_predict.outputs.is_prediction", refused)
     with pytest.raises(ConfigError, match="out cannot be written: Permission denied"):
-        name_targets([picture], tmp_path / "out", Wanted())
+        name_outputs([picture], tmp_path / "out", ["mask"])
 
 
 @pytest.mark.slow

@@ -21,8 +21,9 @@ from segkit.data.files import PairedFiles
 from segkit.data.visualize import VOID_COLOUR
 from segkit.inference import window_grid
 from segkit.inference.predictor import Predictor
-from segkit.inference.truth import Truth
 from segkit.model.unet import UNet
+from segkit_predict import ground_truth
+from segkit_predict.ground_truth import GroundTruth
 
 FACTS = {"classes": ("dark", "red", "blue"), "palette": ((0, 0, 0), (200, 0, 0), (0, 0, 200)), "device": "cpu"}
 COLOURS = {"class": [(0, 0, 0), (90, 0, 0), (0, 90, 0)], "void": (255, 255, 255)}
@@ -353,10 +354,12 @@ def test_two_true_masks_that_contradict_each_other_are_told_though_read_at_a_tim
         mask.putpalette(colours)
         (tmp_path / "masks").mkdir(exist_ok=True)
         mask.save(tmp_path / "masks" / f"{name}.png")
-    truth, faults = Truth(own, [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "masks"), own.palette_issues
+    monkeypatch.setattr(ground_truth, "_dataset_of", lambda *_: own)
+    images, faults = [tmp_path / "a.png", tmp_path / "b.png"], own.palette_issues
+    truth = GroundTruth(images, tmp_path / "masks", "", tmp_path, None, 1000)
     monkeypatch.setattr(own, "palette_issues", lambda drawn: (faults(drawn), time.sleep(0.1))[0])
     with ThreadPoolExecutor(2) as pool:
-        read = [pool.submit(truth.of, tmp_path / name) for name in ("a.png", "b.png")]
+        read = [pool.submit(truth.mask, tmp_path / name) for name in ("a.png", "b.png")]
     errors = [each.exception() for each in read]
     assert [str(each).count("the palettes of these two masks differ") for each in errors if each] == [1]
 

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from segkit.data.splits import SUFFIXES, by_suffix
 from segkit.errors import DataError
 
-STANDARD_INPUT = "-"
+_LOOKED_FOR = f"looked for {', '.join(SUFFIXES)}"
 
 
 def list_images(places: Sequence[str | Path], skipped: Counter[str] | None = None) -> list[Path]:
@@ -27,23 +28,20 @@ def list_images(places: Sequence[str | Path], skipped: Counter[str] | None = Non
     Raises:
         DataError: a folder, a pattern or the list names no image.
     """
-    found: list[Path] = []
     skipped = Counter() if skipped is None else skipped
-    for place in places:
-        if str(place) == STANDARD_INPUT:
-            listed = listed_paths(sys.stdin.buffer.read())
-            if not listed:
-                raise DataError("the standard input names no image; a file, a folder or a pattern a line is expected")
-            found += [image for each in listed for image in _images_at(each, skipped)]
-        else:
-            found += _images_at(str(place), skipped)
+    names = [name for place in places for name in (_standard_input() if str(place) == "-" else [str(place)])]
+    found = [image for name in names for image in _images_at(name, skipped)]
     return list({os.path.realpath(file): file for file in found}.values())  # Path.resolve raises at a loop of links
 
 
-def listed_paths(text: bytes) -> list[str]:
+def _standard_input() -> list[str]:
     """The names in a list: zero bytes end them where there are any, as names may hold line breaks; else lines."""
+    text = sys.stdin.buffer.read()
     names = text.split(b"\0") if b"\0" in text else text.splitlines()
-    return [os.fsdecode(name) for name in names if name.strip()]
+    found = [os.fsdecode(name) for name in names if name.strip()]
+    if not found:
+        raise DataError("the standard input names no image; a file, a folder or a pattern a line is expected")
+    return found
 
 
 def _images_at(place: str, skipped: Counter[str]) -> list[Path]:
@@ -55,13 +53,11 @@ def _images_at(place: str, skipped: Counter[str]) -> list[Path]:
     matches = map(Path, sorted(glob.glob(place, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute pattern
     found = _chosen(matches, skipped)
     if not found:
-        raise DataError(f"no image matches {place}; looked for {_suffixes()}")
+        raise DataError(f"no image matches {place}; {_LOOKED_FOR}")
     return found
 
 
 def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
-    from segkit.data.splits import by_suffix
-
     others: Counter[str] = Counter()
     try:
         inside = _chosen(sorted(folder.iterdir()), others)
@@ -73,7 +69,7 @@ def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
     if not inside:
         instead = f", and it holds {by_suffix(others)}" if others else ""
         instead += f'; {len(below)} images are in its folders: give "{folder}/**/*"' if below else ""
-        raise DataError(f"{folder} holds no image; looked for {_suffixes()}{instead}")
+        raise DataError(f"{folder} holds no image; {_LOOKED_FOR}{instead}")
     skipped.update(others)
     skipped.update(f"{path.suffix.lower()} in its folders" for path in below)
     return inside
@@ -81,27 +77,14 @@ def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
 
 def _chosen(files: Iterable[Path], skipped: Counter[str]) -> list[Path]:
     """The images among some paths; other files are counted, but for hidden ones."""
-    from segkit.data.splits import SUFFIXES
-
-    found = []
-    for file in files:
-        if stat.S_ISREG(_mode(file)):
-            if file.suffix.lower() in SUFFIXES:
-                found.append(file)
-            elif not file.name.startswith("."):
-                skipped[file.suffix.lower()] += 1
-    return found
+    files = [file for file in files if stat.S_ISREG(_mode(file))]
+    skipped.update(suffix for file in files if (suffix := file.suffix.lower()) not in SUFFIXES and file.name[0] != ".")
+    return [file for file in files if file.suffix.lower() in SUFFIXES]
 
 
 def _mode(path: Path) -> int:
-    """What kind of file it is, 0 where that cannot be told: no name is too long and no folder too secret to ask."""
+    """What kind of file it is; 0 where that cannot be told, as of a name that is too long."""
     try:
         return path.stat().st_mode
     except OSError:
         return 0
-
-
-def _suffixes() -> str:
-    from segkit.data.splits import SUFFIXES
-
-    return ", ".join(SUFFIXES)

@@ -1,0 +1,255 @@
+"""The command line of ``predict``: what is asked for, and what is told in the end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import segkit
+from segkit.cli.output import add_output_options, messages, print_json
+from segkit.cli.text import hanging
+from segkit.errors import ConfigError, DataError, one_line, printable
+from segkit.inference.options import FLIPS, PredictOptions
+from segkit.signals import Interrupted, StopSignals
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from segkit_predict.writer import Writer
+
+TTA = {"flips": "horizontal", "scales": (0.75, 1.0, 1.25)}  # six views
+
+
+def _tile(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+_tile.__name__, _scales.__name__ = "number of pixels, or auto", "comma-separated list of factors"  # argparse tells them
+
+_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {  # of PredictOptions -> as the command line has them
+    "tile": ("--tile", {"type": _tile, "metavar": "PIXELS"}),
+    "overlap": ("--overlap", {"type": float, "metavar": "SHARE"}),
+    "batch_size": ("--batch-size", {"type": int, "metavar": "TILES"}),
+    "flips": ("--flip", {"choices": tuple(FLIPS)}),
+    "scales": ("--scales", {"type": _scales, "metavar": "0.75,1,1.25"}),
+}
+
+
+class Predict:
+    """Predict the classes of images with a trained model.
+
+    For each image files of its own name and size: NAME.png, whose palette indices are the classes, and
+    NAME_overlay.jpg; with --probabilities NAME.npz, with --compare-with NAME_error.png. An image that cannot be read
+    is named, and the others are done. Large images are predicted in overlapping tiles, in memory that does not grow
+    with their height.
+    """
+
+    first = 3
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Run, images, where to write, how to predict, what to tell."""
+        parser.add_argument("run", help="a run folder, or model.safetensors, best.pt or last.pt in it")
+        parser.add_argument(
+            "images", nargs="+", help="files, folders of them, quoted patterns ('photos/**/*.jpg'); - reads a list"
+        )
+        parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to write to")
+        parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+        parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
+        group = parser.add_argument_group("how an image is predicted")
+        texts = dict(re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", PredictOptions.__doc__ or "", re.MULTILINE))
+        for name, (flag, how) in _OPTIONS.items():
+            help_text = " ".join(texts.get(name, "").split()).replace("%", "%%")
+            group.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=help_text, **how)
+        group.add_argument("--tta", action="store_true", help="as --flip horizontal --scales 0.75,1,1.25")
+        group.add_argument("--max-pixels", type=int, metavar="N", help="of an image (400,000,000: 20,000 x 20,000)")
+        group = parser.add_argument_group("what is written and told")
+        group.add_argument("--probabilities", action="store_true", help="write NAME.npz too: float16 [C,H,W] and names")
+        group.add_argument(
+            "--stored-labels",
+            action="store_true",
+            help="in NAME.png what the masks of the run store (their labels or colours), not the class indices",
+        )
+        group.add_argument("--no-overlay", action="store_true", help="write no NAME_overlay.jpg")
+        group.add_argument(
+            "--compare-with", type=Path, metavar="MASKS", help="folder of true masks: scores, and NAME_error.png"
+        )
+        group.add_argument("--mask-suffix", default="", metavar="TEXT", help="what masks' names have more: _mask")
+        group.add_argument("--metrics", action="store_true", help="score the predictions; needs --compare-with")
+        document = "out, images, skipped files, failed with the reasons, predicted: the share of each class, scores"
+        add_output_options(group, document=document)
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Predict; 0 when every image was done, 1 when some could not be or none could be scored, 143 after SIGTERM."""
+        _check(arguments)
+        skipped: Counter[str] = Counter()
+        with messages(aside=arguments.json, quiet=arguments.quiet):
+            try:
+                writer, images = _predict(arguments, skipped)
+            except Interrupted as interruption:
+                print(f"segkit: {interruption}", file=sys.stderr)
+                return interruption.status
+            scores = _scores(writer, images)
+        if arguments.json:
+            print_json(_document(arguments.out, writer, images, skipped, scores))
+        else:
+            _tell(arguments, writer, images, skipped, scores)
+        return 1 if writer.failed or (writer.truth and not scores) else 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse options that contradict each other."""
+    masks = arguments.compare_with
+    if arguments.metrics and masks is None:
+        raise ConfigError("--metrics compares predictions with true masks; say where: --compare-with MASKS")
+    if arguments.mask_suffix and masks is None:
+        raise ConfigError("--mask-suffix is of true masks; say where they are, --compare-with MASKS, or leave it out")
+    if masks is not None and os.path.realpath(masks) == os.path.realpath(arguments.out):
+        raise ConfigError(f"--out and --compare-with are the same folder, {masks}; write to another one")
+    if arguments.max_pixels is not None and arguments.max_pixels < 1:
+        raise ConfigError(f"--max-pixels {arguments.max_pixels}; 1 or more, or leave it out")
+
+
+def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writer, int]:
+    """What was done, and of how many images."""
+    given = {name: getattr(arguments, name) for name in _OPTIONS if hasattr(arguments, name)}
+    options: dict[str, Any] = {**(TTA if arguments.tta else {}), **given}
+    checked = PredictOptions(**options)
+
+    from segkit_predict.images import list_images
+    from segkit_predict.outputs import name_outputs
+
+    images = list_images(arguments.images, skipped)
+    wanted = {
+        "mask": True,
+        "overlay": not arguments.no_overlay,
+        "probabilities": arguments.probabilities,
+        "errors": arguments.compare_with is not None,
+    }
+    outputs = name_outputs(images, arguments.out, [kind for kind, on in wanted.items() if on], arguments.quiet)
+
+    from segkit.inference.predictor import MOST_PIXELS
+    from segkit_predict.ground_truth import GroundTruth
+    from segkit_predict.writer import Writer
+
+    predictor = segkit.load(arguments.run, device=arguments.device, precision=arguments.precision)
+    checked.refuse_unused(predictor.resize)
+    most_pixels = arguments.max_pixels or MOST_PIXELS
+    truth = None
+    if arguments.compare_with is not None:
+        run = Path(arguments.run)
+        folder = run if run.is_dir() else run.parent
+        truth = GroundTruth(images, arguments.compare_with, arguments.mask_suffix, folder, predictor, most_pixels)
+    writer = Writer(predictor, options, truth, most_pixels, arguments.stored_labels)
+    with StopSignals():
+        try:
+            writer.run(arguments.out, list(zip(images, outputs, strict=True)))
+        except Interrupted as interruption:
+            interruption.kept = f"the files in {one_line(arguments.out)} are whole"
+            raise
+    return writer, len(images)
+
+
+def _scores(writer: Writer, images: int) -> dict[str, Any] | None:
+    if writer.truth is None or len(writer.failed) == images:
+        return None
+    try:
+        return writer.truth.scores()
+    except DataError as error:  # all masks are void; the predictions are there nevertheless
+        print(f"segkit: {printable(error)}", file=sys.stderr)
+        return None
+
+
+def _document(
+    out: Path, writer: Writer, images: int, skipped: Counter[str], scores: dict[str, Any] | None
+) -> dict[str, Any]:
+    shares = writer.pixels / max(1, writer.pixels.sum())  # [C]
+    return {
+        "out": out,
+        "images": images,
+        "failed": writer.failed,
+        "predicted": dict(zip(writer.predictor.classes, map(float, shares), strict=True)),
+        "scores": scores,
+        "skipped": dict(skipped),
+        "georeferenced": writer.georeferenced,
+        "other_range": writer.out_of_range,
+        **({"stored_labels": writer.stored} if writer.stored else {}),
+    }
+
+
+def _tell(
+    arguments: argparse.Namespace,
+    writer: Writer,
+    images: int,
+    skipped: Counter[str],
+    scores: dict[str, Any] | None,
+) -> None:
+    """Print what came of it; where it is to be quiet, the scores alone, as the masks are the result."""
+    if not arguments.quiet:
+        done = images - len(writer.failed)
+        print(f"{done} of {images} images predicted{f', written to {one_line(arguments.out)}' if done else ''}")
+        lines = _left_out(writer, images, skipped)
+        if writer.pixels.any():
+            lines += class_shares(writer.predictor.classes, writer.pixels)
+        if writer.stored and done:
+            lines += _stored(writer)
+        for line in lines:
+            print(hanging(printable(line), 2))
+    if writer.truth and scores:
+        print(hanging(f"beside {one_line(arguments.compare_with)}, {writer.truth.how}:", 2))
+        print(printable(writer.truth.table(scores)))
+
+
+def _left_out(writer: Writer, images: int, skipped: Counter[str]) -> list[str]:
+    """What was in the files and is not in the predictions."""
+    from segkit.data.splits import by_suffix
+
+    lines = []
+    if skipped:
+        count = skipped.total()
+        lines.append(f"skipped {count} of {images + count} files, which are not read: {by_suffix(skipped)}")
+    if writer.georeferenced:
+        lines.append(
+            f"{writer.georeferenced} of {images} images say where on Earth their pixels lie (GeoTIFF); the masks do "
+            "not: they are PNG, of the same size, pixel for pixel"
+        )
+    if 2 * writer.out_of_range > images:
+        how = writer.predictor.normalisation
+        lines.append(
+            f"{writer.out_of_range} of {images} images have values of another range than those the model was trained "
+            f"on, which have a mean of {how.mean[0]:.4g} and a deviation of {how.std[0]:.4g}: the masks of these are "
+            "worth nothing; give images in the same unit"
+        )
+    return lines
+
+
+def class_shares(classes: Sequence[str], pixels: NDArray[Any]) -> list[str]:
+    """What was predicted, by share of all pixels: a model that knows only the background shows here."""
+    shares = sorted(zip(pixels / pixels.sum(), classes, strict=True), key=lambda pair: -pair[0])
+    lines = [f"pixels: {', '.join(f'{name} {share:.1%}' for share, name in shares if share > 0)}"]
+    never = [name for name, count in zip(classes, pixels, strict=True) if not count]
+    return lines + ([f"never predicted: {', '.join(never)}"] if never else [])
+
+
+def _stored(writer: Writer) -> list[str]:
+    """What stands in the masks for each class, and where that is one of several."""
+    from segkit.data.issues import value_text
+
+    text = ", ".join(f"{value_text(value)} {name}" for name, value in writer.stored.items())
+    lines = [f"stored in the masks: {text}"]
+    for name, values in zip(writer.stored, writer.predictor.stored or [], strict=True):
+        if len(values) > 1:
+            several = " and ".join(map(value_text, values))
+            lines.append(f"the run's masks store {several} for {name}: the first is written")
+    return lines

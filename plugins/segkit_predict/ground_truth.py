@@ -1,0 +1,156 @@
+"""The true masks of images that are predicted, and the scores of the predictions beside their floor."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import segkit
+from segkit.data.files import VOID, PairedFiles
+from segkit.data.issues import messages
+from segkit.data.sample import Colour
+from segkit.data.splits import SUFFIXES, composed
+from segkit.engine.console import final_table
+from segkit.engine.evaluate import beside, read_off
+from segkit.errors import DataError, LabelError, SegkitError, first_few
+from segkit.inference.predictor import Predictor
+from segkit.metric.confusion import ConfusionMatrix
+from segkit.metric.scores import floor
+from segkit.options import create
+
+_BAND = 1 << 20  # pixels that are counted together: a count takes 8 bytes a pixel
+
+
+class GroundTruth:
+    """The true masks of images, read as the run read its own, and how the predictions compare with them.
+
+    Where the run's dataset cannot be built, as its folder is elsewhere, a mask holds the class indices and void.
+
+    Args:
+        images: that are predicted.
+        folder: of the masks, each called as its image but for the ending.
+        suffix: what a mask's name has more than its image's.
+        run: the run folder.
+        predictor: whose classes they are.
+        most_pixels: of a mask.
+
+    Attributes:
+        how: how the masks are read, in words.
+
+    Raises:
+        DataError: an image has no mask, or more than one.
+    """
+
+    def __init__(
+        self, images: Sequence[Path], folder: Path, suffix: str, run: Path, predictor: Predictor, most_pixels: int
+    ) -> None:
+        own = _dataset_of(run, predictor)
+        self.how = (
+            "read as the run's" if own is not None else "read as class indices, as the run's own data is not at hand"
+        )
+        self.dataset = _class_indices(predictor) if own is None else own
+        self.dataset.pairs = pair(images, folder, suffix)
+        self.dataset.names = [composed(image.stem) for image in images]
+        self.dataset.most_pixels = most_pixels
+        self.confusion = ConfusionMatrix(len(self.dataset.classes), self.dataset.ignore_index)
+        self._numbers = {image: number for number, image in enumerate(images)}
+        self._drawn: dict[str, Mapping[int, Colour]] = {}  # file -> what its palette says, once each
+        self._lock = threading.Lock()
+        self._present: set[int] = set()  # class indices in the masks
+
+    def mask(self, image: Path) -> NDArray[np.uint8]:
+        """The mask of an image, uint8 ``[H,W]``.
+
+        Raises:
+            LabelError: a label that is not allowed, another size than the image's, or a palette that contradicts those
+                of the masks before or that of the classes.
+            DataError: a file that cannot be read.
+        """
+        number = self._numbers[image]
+        drawn = self.dataset.check_mask_file(number)
+        mask: NDArray[np.uint8] = self.dataset.mask(number).numpy()
+        file = str(self.dataset.pairs[number][1])
+        with self._lock:  # of two masks that contradict each other one is later, though they are read at a time
+            for issue in self.dataset.palette_issues({**self._drawn, file: drawn}) if drawn else []:
+                if issue.kind != "label_colours" or not self.dataset.labels_are_stated:
+                    raise LabelError("\n".join(messages([issue], self.dataset.advice)), issue)
+            if drawn not in self._drawn.values():
+                self._drawn[file] = drawn
+            self._present.update(np.flatnonzero(Image.fromarray(mask).histogram()).tolist())
+        return mask
+
+    def count(self, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """Take in the mask of an image and what was predicted, ``[H,W]`` both."""
+        rows = max(1, _BAND // mask.shape[1])
+        for top in range(0, len(mask), rows):
+            target, predicted = (torch.from_numpy(each[top : top + rows]) for each in (mask, labels))
+            self.confusion.update_labels(predicted, target)
+
+    def scores(self) -> dict[str, Any]:
+        """As those of a split in ``result.json``, without a loss; the floor is that of these masks.
+
+        Raises:
+            DataError: no pixel is labelled, or 255 may be the foreground.
+        """
+        data = self.dataset
+        if data.void_is_assumed and len(data.classes) == 2 and self._present == {0, VOID}:
+            advice = data.advice("black_and_white", {}, {})
+            raise DataError(f"the masks hold 0 and 255 alone, and 255 is void where nothing else is said; {advice}")
+        lowest: dict[str, Any] = dict(floor(self.confusion.compute().sum(1).tolist()))
+        lowest["class"] = data.classes[int(lowest["class"])]
+        return beside(read_off(self.confusion, {}, data.classes), lowest)
+
+    def table(self, scores: Mapping[str, Any]) -> str:
+        """The scores as text: each class with its IoU and its share of the labelled pixels; the means and floors."""
+        true = self.confusion.compute().sum(1)
+        return final_table({"masks": scores}, self.dataset.classes, {"masks": (true / true.sum()).numpy()})
+
+
+def pair(images: Sequence[Path], folder: Path, suffix: str = "") -> list[tuple[Path, Path]]:
+    """Each image with the one mask of its stem; masks of other images may be there.
+
+    Raises:
+        DataError: the folder is none, or an image has no mask or several.
+    """
+    if not folder.is_dir():
+        raise DataError(f"--compare-with {folder} is no folder; give that of the true masks")
+    masks: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            masks.setdefault(composed(file.stem), []).append(file)
+    found = [masks.get(composed(image.stem + suffix), []) for image in images]
+    missing = [str(image) for image, those in zip(images, found, strict=True) if not those]
+    if missing:
+        hint = f"that of {Path(missing[0]).name} would be {Path(missing[0]).stem}{suffix}.png"
+        raise DataError(f"--compare-with {folder} has no mask for {first_few(missing)}; {hint} (see --mask-suffix)")
+    several = [str(file) for those in found if len(those) > 1 for file in those]
+    if several:
+        raise DataError(f"--compare-with {folder} has several masks of one name: {first_few(several)}; keep one each")
+    return [(image, those[0]) for image, those in zip(images, found, strict=True)]
+
+
+def _dataset_of(run: Path, predictor: Predictor) -> PairedFiles | None:
+    """A copy of the run's own dataset, where it is one of files and at hand."""
+    try:
+        options = dict(segkit.read_run(run).config["dataset"])
+        options |= {"download": False} if "download" in options else {}  # masks are read, nothing is fetched
+        dataset = create(segkit.datasets.find(options.pop("name")), options, {"split": "train"})
+    except (SegkitError, KeyError, TypeError, ValueError):  # no run of a config, a folder that has moved
+        return None
+    same = isinstance(dataset, PairedFiles) and dataset.classes == predictor.classes
+    return copy.copy(dataset) if same and dataset.ignore_index == predictor.ignore_index else None
+
+
+def _class_indices(predictor: Predictor) -> PairedFiles:
+    void = None if predictor.ignore_index == VOID else predictor.ignore_index
+    dataset = PairedFiles([], classes=predictor.classes, palette=predictor.palette, ignore_index=void)
+    dataset.palette_is_assumed = True  # as far as is known
+    return dataset

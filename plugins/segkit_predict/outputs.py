@@ -1,0 +1,88 @@
+"""The files that are written for each image; they take the place of earlier predictions, and of nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from segkit.data.splits import composed
+from segkit.data.visualize import is_prediction
+from segkit.errors import ConfigError, first_few, one_line
+
+ENDINGS = {  # what is written -> how its name ends
+    "mask": ".png",
+    "overlay": "_overlay.jpg",  # the image under the colours of its classes
+    "probabilities": ".npz",  # float16 [C,H,W] and the names of the classes
+    "errors": "_error.png",  # image, ground truth, prediction and errors side by side
+}
+LONGEST_STEM = 200  # bytes: most file systems allow 255, and a number, an ending and a temporary one are added
+
+
+def name_outputs(images: Sequence[Path], out: Path, kinds: Sequence[str], quiet: bool = False) -> list[dict[str, Path]]:
+    """The files of each image by kind; images of one stem are numbered, long names cut, and no image is written over.
+
+    Args:
+        images: that are predicted.
+        out: the folder for the files.
+        kinds: of :data:`ENDINGS`.
+        quiet: whether images that get another name are not told of.
+
+    Raises:
+        ConfigError: a file would take the place of an image, or of one that is no prediction.
+    """
+    taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last one that was given to a stem
+    outputs = []
+    for image in images:
+        stem = image.stem
+        if len(os.fsencode(stem)) > LONGEST_STEM:
+            stem = os.fsencode(stem)[:LONGEST_STEM].decode(errors="ignore")
+        name, number = stem, numbers.get(stem, 1)
+        while taken & _reserved(name, kinds):
+            number += 1
+            name = f"{stem}_{number}"
+        numbers[stem] = number
+        taken |= _reserved(name, kinds)
+        outputs.append({kind: out / f"{name}{ENDINGS[kind]}" for kind in kinds})
+        if name != image.stem and not quiet:
+            why = "the name is too long" if name == stem else f"another image is called {stem}"
+            print(f"segkit: {one_line(f'{why}: {image} becomes {name}.png')}", file=sys.stderr)
+    inputs = {os.path.realpath(image) for image in images}
+    files = [path for each in outputs for path in each.values()]
+    written = [str(path) for path in files if os.path.realpath(path) in inputs]
+    if written:
+        raise ConfigError(f"--out {out} would write over {first_few(written)}; give another folder")
+    try:
+        foreign = [str(path) for each in outputs for kind, path in each.items() if not _replaceable(kind, path, each)]
+    except OSError as error:  # a path that is too long, a folder that others may not look into
+        raise ConfigError(f"--out {out} cannot be written: {error.strerror}") from error
+    if foreign:
+        raise ConfigError(f"--out {out} holds files that are no predictions: {first_few(foreign)}; give another folder")
+    return outputs
+
+
+def _reserved(name: str, kinds: Sequence[str]) -> set[str]:
+    """Stems of the PNGs of an image; some file systems know no difference between a and A, or how ä is written."""
+    return {composed(each).casefold() for each in (name, *([f"{name}_error"] if "errors" in kinds else []))}
+
+
+def _replaceable(kind: str, path: Path, outputs: dict[str, Path]) -> bool:
+    """Whether nothing is there, or an earlier prediction; a link would be written through."""
+    if path.is_symlink() or not path.exists():
+        return not path.is_symlink()
+    if kind == "overlay":  # ours are never without their mask
+        return outputs["mask"].exists()
+    return _holds_probabilities(path) if kind == "probabilities" else is_prediction(path)
+
+
+def _holds_probabilities(path: Path) -> bool:
+    if not path.is_file():  # to open a pipe would wait for ever
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist() == ["probabilities.npy", "classes.npy"]
+    except (OSError, zipfile.BadZipFile):
+        return False

@@ -1,0 +1,174 @@
+"""Predicts images and writes what came of it; an image that cannot be done is named, and the others are done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from segkit.data.normalise import for_the_eye
+from segkit.data.read import Pixels, image_size, quiet_pillow, read_image
+from segkit.data.tiff import contents
+from segkit.data.visualize import overlay_picture, panel, save_palette_png, sheet, signature
+from segkit.engine.run_folder import write_atomically
+from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, printable, reason
+from segkit.inference.predictor import Predictor
+from segkit_predict.ground_truth import GroundTruth
+from segkit_predict.pipeline import pipeline
+
+MOST_PROBABILITIES = 2 << 30  # bytes as float32: 5,000 x 5,000 pixels of 21 classes
+ERROR_WIDTH = 640  # pixels of each of the four pictures, or the image's own: wide enough to see the borders of objects
+
+Job = tuple[Path, Mapping[str, Path]]
+"""An image, and the files that are written for it by kind."""
+
+InputImage = tuple[Pixels, NDArray[np.uint8] | None]
+"""``[H,W,3]``, and the true mask ``[H,W]`` where there is one."""
+
+
+class Prediction(NamedTuple):
+    """What is known of an image: pixels ``[H,W,3]``, true mask and labels ``[H,W]``, probabilities ``[C,H,W]``."""
+
+    image: Pixels
+    truth: NDArray[np.uint8] | None
+    labels: NDArray[np.uint8]
+    probabilities: NDArray[np.float32] | None
+
+
+class Writer:
+    """Predicts images, writes their files and keeps count.
+
+    Args:
+        predictor: the model.
+        options: of :meth:`Predictor.predict`.
+        truth: the masks to compare with.
+        most_pixels: of an image.
+        stored: whether masks hold what the run's own store, not class indices.
+
+    Attributes:
+        pixels: int64 ``[C]``, how often each class was predicted.
+        failed: the images that could not be done, with the reason.
+        georeferenced: how many images say where on Earth they lie, which the masks do not.
+        out_of_range: how many have values of another range than those of the training.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        options: Mapping[str, Any],
+        truth: GroundTruth | None,
+        most_pixels: int,
+        stored: bool = False,
+    ) -> None:
+        self.predictor, self.options, self.truth, self.most_pixels = predictor, options, truth, most_pixels
+        self.stored = predictor.stored_values() if stored else {}
+        self.pixels = np.zeros(len(predictor.classes), np.int64)
+        self.failed: dict[str, str] = {}
+        self.georeferenced = self.out_of_range = 0
+
+    def run(self, out: Path, jobs: Sequence[Job]) -> None:
+        """Predict all of the images and write their files.
+
+        Raises:
+            ConfigError: the folder cannot be made.
+            WriteError: a file cannot be written, as the disk is full.
+        """
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--out {out} cannot be written: {reason(error)}") from error
+        results = pipeline(jobs, self._read, self._predict, self._write, self._size)
+        with quiet_pillow(), closing(results):  # after Ctrl-C, what is being written is waited for
+            for (image, _), problem in tqdm(results, total=len(jobs), unit="image", leave=False, disable=None):
+                if problem is not None:
+                    self.failed[str(image)] = str(problem)
+                    tqdm.write(f"segkit: {printable(problem)}", file=sys.stderr)
+
+    def _size(self, job: Job) -> int:
+        with suppress(DataError):  # it is told where the image is read
+            height, width = image_size(job[0], self.most_pixels)
+            return height * width
+        return 0
+
+    def _read(self, job: Job) -> InputImage:
+        image = job[0]
+        truth = None if self.truth is None else self.truth.mask(image)
+        return self.predictor.pixels(read_image(image, self.most_pixels), str(image)), truth
+
+    def _predict(self, job: Job, read: InputImage) -> Prediction:
+        (path, outputs), (image, truth) = job, read
+        how = {"name": str(path), "progress": one_line(path.name)[:20], **self.options}
+        probabilities = None
+        try:
+            if "probabilities" in outputs:
+                self._refuse_too_many(path, image.shape[:2])
+                probabilities = self.predictor.probabilities(image, **how)
+                labels = probabilities.argmax(0).astype(np.uint8)
+            else:
+                labels = self.predictor.predict(image, **how)
+        except NotFiniteError as error:  # the next image may be another matter
+            raise DataError(str(error)) from error
+        self.pixels += Image.fromarray(labels).histogram()[: len(self.pixels)]
+        if self.truth is not None and truth is not None:
+            self.truth.count(truth, labels)
+        held = contents(path)
+        self.georeferenced += bool(held and held.georeference)
+        self.out_of_range += self.predictor.is_out_of_range(image)
+        return Prediction(image, truth, labels, probabilities)
+
+    def _refuse_too_many(self, image: Path, size: tuple[int, ...]) -> None:
+        classes = len(self.predictor.classes)
+        needed = 4 * classes * size[0] * size[1]
+        if needed > MOST_PROBABILITIES:
+            raise DataError(
+                f"{image}: the probabilities of {classes} classes at {size[1]} x {size[0]} pixels take "
+                f"{needed / 2**30:.1f} GiB, and at most {MOST_PROBABILITIES >> 30} GiB are held; cut out the part that "
+                "matters, or leave out --probabilities"
+            )
+
+    def _write(self, job: Job, prediction: Prediction) -> None:
+        """Each file is there in full or not at all; the mask first, without which the others are not ours."""
+        save: dict[str, Callable[[Path, Prediction, IO[bytes]], None]] = {
+            "mask": self._save_mask,
+            "overlay": self._save_overlay,
+            "probabilities": self._save_probabilities,
+            "errors": self._save_errors,
+        }
+        for kind, path in job[1].items():
+            write_atomically(path, partial(save[kind], job[0], prediction), durable=False)
+
+    def _save_mask(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
+        labels, palette = prediction.labels, self.predictor.palette
+        if not self.stored:
+            save_palette_png(labels, palette, file, self.predictor.ignore_index)
+            return
+        picture = Image.fromarray(self.predictor.stored_labels(labels))
+        if picture.mode == "L":  # labels below 256 are drawn in the classes' colours
+            colours = np.zeros((256, 3), np.uint8)
+            colours[[*self.stored.values()]] = palette
+            picture.putpalette(colours.tobytes())
+        picture.save(file, format="PNG", pnginfo=signature())
+
+    def _save_overlay(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
+        image, void = for_the_eye(prediction.image), self.predictor.ignore_index
+        overlay_picture(image, prediction.labels, self.predictor.palette, void).save(file, format="JPEG", quality=90)
+
+    def _save_probabilities(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
+        assert prediction.probabilities is not None
+        half, names = prediction.probabilities.astype(np.float16), np.array(self.predictor.classes)
+        np.savez_compressed(file, probabilities=half, classes=names)
+
+    def _save_errors(self, path: Path, prediction: Prediction, file: IO[bytes]) -> None:
+        assert prediction.truth is not None
+        image, palette, void = for_the_eye(prediction.image), self.predictor.palette, self.predictor.ignore_index
+        width = min(ERROR_WIDTH, image.shape[1])
+        row = panel(image, prediction.truth, prediction.labels, palette, void, name=path.stem, width=width)
+        sheet([row], self.predictor.classes, palette).save(file, format="PNG", pnginfo=signature())
