@@ -19,7 +19,7 @@ from segkit.engine import checkpoint
 from segkit.engine.run_folder import no_run, read_json, runs_in
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, first_few, reason
 from segkit.inference.predictor import Predictor
-from segkit.model.weights import is_dense
+from segkit.model.encoder import is_dense
 from segkit.options import create
 from segkit.registry import models
 from segkit.requirements import at_least, unmet

@@ -70,7 +70,7 @@ class Deployed(nn.Module):
         return logits if self.logits else logits.argmax(1).to(torch.uint8)
 
     def _padded(self, image: Tensor) -> Tensor:
-        """As :func:`segkit.model.padding.pad_to_multiple`, of sides that are longer than what is added."""
+        """As :func:`segkit.model.layers.pad_to_multiple`, of sides that are longer than what is added."""
         for dimension in (-2, -1) if self.multiple > 1 else ():
             side = image.shape[dimension]
             whole = self.multiple * ((side + self.multiple - 1) // self.multiple)

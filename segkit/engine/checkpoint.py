@@ -25,7 +25,7 @@ from torch import nn
 
 from segkit.engine.run_folder import read_json, remove_temporary, write_atomically, write_lines
 from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few, reason
-from segkit.model.weights import is_dense
+from segkit.model.encoder import is_dense
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
 if TYPE_CHECKING:

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 
 from segkit.data.normalise import MEAN, STD
 from segkit.errors import ModelError, did_you_mean, first_few
-from segkit.model.padding import pad_to_multiple
-from segkit.model.unused import freeze_unused
-from segkit.model.upsampling import doubled
-from segkit.model.weights import load_encoder_weights
+from segkit.model.encoder import freeze_unused, load_encoder_weights
+from segkit.model.layers import doubled, pad_to_multiple
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _IMAGENET = {"mean": list(MEAN), "std": list(STD)}

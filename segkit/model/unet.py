@@ -17,9 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import ModelError, did_you_mean
-from segkit.model.checkpointing import recomputed
-from segkit.model.padding import mirror_pad, pad_to_multiple
-from segkit.model.upsampling import Doubled
+from segkit.model.layers import Doubled, mirror_pad, pad_to_multiple, recomputed
 
 
 class UNet(nn.Module):
@@ -64,7 +62,10 @@ class UNet(nn.Module):
         patch_size: int = 1,
     ) -> None:
         super().__init__()
-        _at_least_one(num_classes=num_classes, in_channels=in_channels, width=width, depth=depth, patch_size=patch_size)
+        counts = {"num_classes": num_classes, "in_channels": in_channels}
+        for name, count in {**counts, "width": width, "depth": depth, "patch_size": patch_size}.items():
+            if count < 1:
+                raise ModelError(f"unet: {name} = {count!r} must be at least 1")
         _one_of("norm", norm, ("batch", "group", "none"))
         _one_of("upsample", upsample, ("transposed", "nearest"))
         _one_of("padding", padding, ("same", "valid"))
@@ -105,8 +106,8 @@ class UNet(nn.Module):
     def network(self, x: Tensor) -> Tensor:
         """The network of the paper's figure 1, without any padding of the input.
 
-        With ``padding="same"`` H and W must be multiples of ``patch_size * 2**depth``; with ``"valid"`` they are those
-        that :func:`valid_output_size` accepts, and the logits have the size it returns.
+        With ``padding="same"`` H and W must be multiples of ``patch_size * 2**depth``; with ``"valid"`` each map must
+        be even before it is pooled, and the logits are smaller: at depth 4 an image of 572 x 572 gives 388 x 388.
         """
         skips: list[Tensor] = []
         x = self.stem(x)  # [B,width,H/patch,W/patch]; nothing at patch_size 1
@@ -122,7 +123,8 @@ class UNet(nn.Module):
         return out
 
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
-        out: Tensor = recomputed(block, x) if self.checkpointing and self.training else block(x)
+        recompute = self.checkpointing and self.training and torch.is_grad_enabled()
+        out: Tensor = recomputed(block, x) if recompute else block(x)
         return out
 
     def _refuse_one_value_a_channel(self, image: Tensor) -> None:
@@ -188,26 +190,6 @@ def centre_crop(x: Tensor, height: int, width: int) -> Tensor:
     return x[..., top : top + height, left : left + width]
 
 
-def valid_output_size(size: int, depth: int = 4) -> int:
-    """The side of the logits of an unpadded network: 572 -> 388.
-
-    Raises:
-        ModelError: an odd side would be pooled, or nothing would be left.
-    """
-    side = size
-    for _ in range(depth):
-        side -= 4  # two unpadded 3x3 convolutions
-        if side % 2:
-            raise ModelError(f"unet: {size} pixels do not fit depth {depth}: a side of {side} cannot be halved")
-        side //= 2
-    side -= 4
-    for _ in range(depth):
-        side = 2 * side - 4
-    if side < 1:
-        raise ModelError(f"unet: {size} pixels are too few for {depth} levels of unpadded convolutions")
-    return side
-
-
 def _overlap(size: int, depth: int) -> tuple[int, int]:
     """Pixels to mirror before and after ``size``, so that the unpadded network returns ``size`` or a little more.
 
@@ -217,12 +199,6 @@ def _overlap(size: int, depth: int) -> tuple[int, int]:
     surplus = -(size + 4 * (2**depth - 1)) % 2**depth
     margin = 6 * 2**depth - 4
     return margin, margin + surplus
-
-
-def _at_least_one(**options: int) -> None:
-    for name, value in options.items():
-        if value < 1:
-            raise ModelError(f"unet: {name} = {value!r} must be at least 1")
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

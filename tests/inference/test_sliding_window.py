@@ -14,7 +14,7 @@ from segkit.inference import sliding_window
 from segkit.inference.options import PredictOptions
 from segkit.inference.predictor import Predictor, crop_of
 from segkit.inference.window_grid import WindowAxis, WindowGrid
-from segkit.model.padding import pad_to_multiple
+from segkit.model.layers import pad_to_multiple
 from segkit.model.unet import UNet
 
 FACTS = {"classes": ("dark", "red", "blue"), "palette": ((0, 0, 0), (200, 0, 0), (0, 0, 200)), "device": "cpu"}

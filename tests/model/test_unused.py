@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import segkit
-from segkit.model.unused import freeze_unused
+from segkit.model.encoder import freeze_unused
 
 
 class Encoder(nn.Module):

@@ -1,0 +1,122 @@
+"""The encoder of a network: weights for it from a local file, and parameters in it that are not to be trained."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from segkit.errors import ModelError, first_few, reason
+
+# Layers that turn features into ImageNet's classes, and a counter that old files lack: an encoder can do without.
+_HEADS = ("fc.", "classifier.", "head.", "head_dist.", "last_linear.", "_fc.", "aux", "norm.", "fc_norm.")
+_COUNTER = "num_batches_tracked"
+
+
+def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collection[str] = ()) -> None:
+    """Load ``path`` (.pth, .pt, .bin or .safetensors) into an encoder; every one of its tensors must be there.
+
+    The file may hold a plain encoder, torchvision's or timm's classifier (its head is left out), a whole segmentation
+    model or a training checkpoint: the part whose names fit best is taken.
+
+    Args:
+        encoder: is given the weights.
+        path: where they are.
+        besides: names of tensors that the file may hold and the encoder lacks, other than those of usual heads.
+
+    Raises:
+        ModelError: the file is missing or damaged, holds more than tensors, or does not fit.
+    """
+    path, expected = Path(path), encoder.state_dict()
+    found = {_plain(key): (key, value) for key, value in _tensors(_read(path)).items()}
+    # what stands before the encoder's names in the file, as "encoder." or "module.": the prefix with the most fits
+    names = [_plain(key) for key in expected]
+    prefixes = {""} | {key.removesuffix(names[0]) for key in found if key.endswith("." + names[0])}
+    prefix = max(sorted(prefixes), key=lambda each: sum(each + name in found for name in names))
+    given = {key.removeprefix(prefix): pair for key, pair in found.items() if key.startswith(prefix)}
+    weights = {key: given.pop(_plain(key))[1] for key in expected if _plain(key) in given}
+    left = [name[len(prefix) :] for name, _ in given.values()]
+    problems = {
+        "missing": [key for key in expected if key not in weights and not key.endswith(_COUNTER)],
+        "unexpected": [
+            key for key in left if key not in besides and not key.startswith(_HEADS) and not key.endswith(_COUNTER)
+        ],
+        "of another shape": [
+            f"{key} {tuple(value.shape)} for {tuple(expected[key].shape)}"
+            for key, value in weights.items()
+            if value.shape != expected[key].shape
+        ],
+    }
+    told = [f"{len(keys)} {kind}: {first_few(keys)}" for kind, keys in problems.items() if keys]
+    if told:
+        raise ModelError(f"{path} does not fit the encoder: {'; '.join(told)}")
+    try:
+        encoder.load_state_dict({**expected, **weights})
+    except RuntimeError as error:
+        raise ModelError(f"{path} does not fit the encoder: {error}") from error
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelError(f"there is no file of weights {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"{path} holds more than tensors and plain values; it was not loaded") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # what torch raises for a hostile or damaged file is anything
+        raise ModelError(f"{path} holds no weights, or damaged ones: {reason(error)}") from error
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    """The state dict in a checkpoint, which may lie a level deeper; averaged weights are preferred."""
+    if not isinstance(content, Mapping):
+        return {}
+    for key in ("ema", "state_dict_ema", "model_ema", "model", "state_dict"):
+        if isinstance(content.get(key), Mapping):
+            return _tensors(content[key])
+    return {str(key): value for key, value in content.items() if is_dense(value)}
+
+
+def is_dense(value: object) -> bool:
+    """Whether a value is a tensor that holds numbers; sparse and "meta" ones would leave weights as they were."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _plain(key: str) -> str:
+    """timm's feature extractors call ``stages_0`` what its classifiers call ``stages.0``."""
+    return key.replace("_", ".")
+
+
+def freeze_unused(network: nn.Module, part: nn.Module, image_shape: tuple[int, int, int, int]) -> None:
+    """Set ``requires_grad = False`` on the parameters of a part of a network that no gradient can reach.
+
+    They stay in the state_dict, so that weights of others fit. Found by one forward pass in evaluation on torch's meta
+    device, which computes nothing; where a network does not run there, all stay as they are.
+    """
+    parameters, own = dict(network.named_parameters()), set(part.parameters())
+    meta = {
+        name: torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
+        for name, tensor in [*parameters.items(), *network.named_buffers()]
+    }
+    names = [name for name, each in parameters.items() if each in own and each.requires_grad]
+    training = network.training
+    try:
+        with torch.enable_grad():
+            output = functional_call(network.eval(), meta, (torch.empty(image_shape, device="meta"),))
+            gradients = torch.autograd.grad(output.sum(), [meta[name] for name in names], allow_unused=True)
+    except Exception:  # a layer without an implementation for the meta device, or one that reads values
+        return
+    finally:
+        network.train(training)
+    for name, gradient in zip(names, gradients, strict=True):
+        parameters[name].requires_grad_(gradient is not None)

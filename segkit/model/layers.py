@@ -1,0 +1,91 @@
+"""What the networks share: mirrored padding to any size, doubling of feature maps, and blocks that are recomputed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def mirror_pad(image: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+    """``[B,C,H,W] -> [B,C,top+H+bottom,left+W+right]``, mirrored at the borders as often as needed.
+
+    ``F.pad(mode="reflect")`` stops at ``H - 1`` pixels; this one continues to and fro, down to images of one pixel.
+    Zeros would be an edge that no photograph has.
+    """
+
+    def mirrored(length: int, before: int, after: int) -> Tensor:
+        """The positions ``-before ... length + after - 1`` folded into ``0 ... length - 1``."""
+        period = max(2 * length - 2, 1)  # 0 1 2 3 2 1 | 0 1 2 ...: the edge itself is not repeated
+        position = torch.arange(-before, length + after, device=image.device).remainder(period)
+        return torch.minimum(position, period - position)
+
+    rows, columns = mirrored(image.shape[-2], top, bottom), mirrored(image.shape[-1], left, right)
+    return image.index_select(-2, rows).index_select(-1, columns)
+
+
+def pad_to_multiple(image: Tensor, multiple: int, least: int = 0) -> Tensor:
+    """``[B,C,H,W]`` with H and W mirrored up to the next multiple, at the bottom and the right only.
+
+    The top left corner stays where it is, so ``logits[..., :H, :W]`` undoes the padding. An image that needs none is
+    returned as it is; ``torch.export`` then keeps any multiples as free sizes. ``least``, itself a multiple, is the
+    smallest side that is wanted.
+    """
+    bottom, right = (max(-side % multiple, least - side) for side in image.shape[-2:])
+    return mirror_pad(image, 0, bottom, 0, right) if bottom or right else image
+
+
+class Doubled(nn.Module):
+    """:func:`doubled` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B,C,H,W] -> [B,C,2H,2W]``."""
+        return doubled(x)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """``[B,C,H,W] -> [B,C,2H,2W]``, each pixel four times, in the precision of ``x``; channels_last.
+
+    ``F.interpolate`` computes in float32 under autocast, and so do all concatenations after it; and its compiled
+    backward on CUDA adds up with atomics. On a CPU it is used, outside of autocast: there the gradient of repeated
+    pixels takes 20 times as long.
+    """
+    if x.device.type == "cpu":
+        # no context of autocast in exported graphs
+        with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
+            return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    batch, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1)[:, :, None, :, None]  # [B,H,1,W,1,C]
+    repeated = rows.expand(batch, height, 2, width, 2, channels)
+    return repeated.reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
+def recomputed(block: nn.Module, x: Tensor) -> Tensor:
+    """``block(x)``, whose inner tensors are not kept, but computed again for the backward pass; equal gradients.
+
+    Tianqi Chen et al.: Training Deep Nets with Sublinear Memory Cost, arXiv 1604.06174.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(block)
+
+    seen: Tensor = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+    return seen
+
+
+@contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """The second time the running statistics of batch normalisation are updated in copies: once is enough."""
+    layers = [layer for layer in block.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    own = [dict(layer._buffers) for layer in layers]
+    for layer in layers:
+        layer._buffers.update({name: each if each is None else each.clone() for name, each in layer._buffers.items()})
+    try:
+        yield
+    finally:
+        for layer, buffers in zip(layers, own, strict=True):
+            layer._buffers.update(buffers)
