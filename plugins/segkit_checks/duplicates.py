@@ -38,15 +38,6 @@ class Picture(NamedTuple):
     thumbnail: NDArray[np.uint8]
 
 
-class Pair(NamedTuple):
-    """A picture of a split and one of a later split, by index, that are alike."""
-
-    earlier: str
-    first: int
-    later: str
-    second: int
-
-
 class Duplicates:
     """Images that are in two splits: equal ones are an error, unless ``data.allow_leaks`` is set, similar ones not."""
 
@@ -58,35 +49,37 @@ class Duplicates:
         return thumbnail(np.stack([*sample.image.numpy()], axis=-1)).tobytes().hex()
 
     def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, str]]]) -> Iterator[Issue]:
-        """One issue for each two splits with equal images, and for each two with similar ones."""
+        """One issue for each two splits with equal images, then one for each two with similar ones."""
         pictures = {
-            split: [
-                Picture(each.digest, np.frombuffer(bytes.fromhex(text), np.uint8).reshape(SIDE, SIDE))
-                for each, text in those
-            ]
+            split: [Picture(each.digest, np.frombuffer(bytes.fromhex(text), np.uint8)) for each, text in those]
             for split, those in splits.items()
         }
-        names = {split: [each.name for each, _ in those] for split, those in splits.items()}
-        equal, similar = same_pictures(pictures), similar_pictures(pictures)
-        for first, second in combinations(splits, 2):
-            use = "were trained on" if first == "train" else "the best epoch is chosen by"
-            for pairs in (equal, similar):
-                own = [(names[first][i], names[second][j]) for a, i, b, j in pairs if (a, b) == (first, second)]
-                if not own:
-                    continue
-                text = f"{len(own)} pictures are" if len(own) > 1 else "1 picture is"
-                text += " in both" if pairs is equal else " nearly the same in both"
-                listed = first_few([one if one == other else f"{one} = {other}" for one, other in own])
-                text += f"; the score on {second} is of pictures that {use}: {listed}; "
-                if pairs is similar:
-                    kind, text = "similar_picture", text + "keep pictures of one scene or film in one split"
-                else:
-                    kind, text = "same_picture", text + "take them out of one"
-                    text += "" if self._allowed else ", or set data.allow_leaks = true"
-                stop = pairs is equal and not self._allowed
-                files = tuple(dict.fromkeys(name for pair in own for name in pair))
-                where = f"{first} and {second}"
-                yield Issue(kind, what=text, severity="error" if stop else "warning", split=where, files=files)
+        alike = {pair: alike_pictures(*(pictures[split] for split in pair)) for pair in combinations(splits, 2)}
+        for equal in (True, False):
+            for (first, second), pairs in alike.items():
+                names = [
+                    (splits[first][one][0].name, splits[second][other][0].name)
+                    for one, other in pairs
+                    if (pictures[first][one].digest == pictures[second][other].digest) is equal
+                ]
+                if names:
+                    yield self._issue(first, second, names, equal)
+
+    def _issue(self, first: str, second: str, names: Sequence[tuple[str, str]], equal: bool) -> Issue:
+        stop = equal and not self._allowed
+        text = f"{len(names)} pictures are" if len(names) > 1 else "1 picture is"
+        text += f"{'' if equal else ' nearly the same'} in both; the score on {second} is of pictures that "
+        text += "were trained on: " if first == "train" else "the best epoch is chosen by: "
+        text += first_few([one if one == other else f"{one} = {other}" for one, other in names])
+        advice = "take them out of one" if equal else "keep pictures of one scene or film in one split"
+        return Issue(
+            "same_picture" if equal else "similar_picture",
+            what=text,
+            advice=advice + (", or set data.allow_leaks = true" if stop else ""),
+            severity="error" if stop else "warning",
+            split=f"{first} and {second}",
+            files=tuple(dict.fromkeys(name for pair in names for name in pair)),
+        )
 
 
 def thumbnail(image: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -96,49 +89,31 @@ def thumbnail(image: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.HAMMING))
 
 
-def same_pictures(splits: Mapping[str, Sequence[Picture]]) -> list[Pair]:
-    """Pictures of a later split with the very pixels of an earlier one's, each with the first of them.
+def alike_pictures(earlier: Sequence[Picture], later: Sequence[Picture]) -> list[tuple[int, int]]:
+    """Pictures of a split that are equal to or look like an earlier split's: indices (earlier, later).
 
-    Pictures without contrast are left out: blank tiles are alike without being copies.
+    Each is paired with the first equal one, else with the likest. All pairs are compared, as one matrix product a
+    thousand pictures. Pictures without contrast are left out: blank tiles are alike without being copies.
     """
+    (known, known_indices), (asked, asked_indices) = _layouts(earlier), _layouts(later)
+    first = {earlier[index].digest: index for index in reversed(known_indices)}
     pairs = []
-    for (earlier, known), (later, asked) in combinations(splits.items(), 2):
-        first = {each.digest: index for index, each in reversed([*enumerate(known)])}
-        pairs += [
-            Pair(earlier, first[each.digest], later, index)
-            for index, each in enumerate(asked)
-            if each.digest in first and each.thumbnail.std() >= _FLAT
-        ]
+    for start in range(0, len(asked), _AT_ONCE) if len(known) else ():
+        some = asked[start : start + _AT_ONCE]  # [N,256]
+        likest = (some @ known.T).argmax(axis=1)  # [N]
+        correlation = (some * known[likest]).mean(axis=1)
+        similar = (correlation >= _ALIKE) & (np.abs(some - known[likest]).max(axis=1) <= _APART)
+        for index, like, is_similar in zip(asked_indices[start:], likest.tolist(), similar.tolist(), strict=False):
+            equal = first.get(later[index].digest)
+            if equal is not None or is_similar:
+                pairs.append((known_indices[like] if equal is None else equal, index))
     return pairs
 
 
-def similar_pictures(splits: Mapping[str, Sequence[Picture]]) -> list[Pair]:
-    """Pictures of a later split that look like an earlier one's, each with the likest; the very same are left out.
-
-    All pairs are compared, as one matrix product a thousand pictures; pictures without contrast never look alike.
-    """
-    layouts = {split: _layouts(pictures) for split, pictures in splits.items()}
-    pairs = []
-    for earlier, later in combinations(splits, 2):
-        (known, places), (asked, asked_places) = layouts[earlier], layouts[later]
-        if not len(known):
-            continue
-        for start in range(0, len(asked), _AT_ONCE):
-            some = asked[start : start + _AT_ONCE]  # [N,256]
-            likest = (some @ known.T).argmax(axis=1)  # [N]
-            correlation = (some * known[likest]).mean(axis=1)
-            apart = np.abs(some - known[likest]).max(axis=1)
-            for position in np.flatnonzero((correlation >= _ALIKE) & (apart <= _APART)):
-                one, other = int(places[likest[position]]), int(asked_places[start + position])
-                if splits[earlier][one].digest != splits[later][other].digest:
-                    pairs.append(Pair(earlier, one, later, other))
-    return pairs
-
-
-def _layouts(pictures: Sequence[Picture]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+def _layouts(pictures: Sequence[Picture]) -> tuple[NDArray[np.float32], list[int]]:
     """Thumbnails of mean 0 and standard deviation 1, ``[N,256]``, and the indices of those N that are not flat."""
     thumbnails = np.array([each.thumbnail for each in pictures], np.float32).reshape(len(pictures), SIDE * SIDE)
     contrast = thumbnails.std(axis=1)
-    places = np.flatnonzero(contrast >= _FLAT)
-    centred = thumbnails[places] - thumbnails[places].mean(axis=1, keepdims=True)
-    return centred / contrast[places, None], places
+    indices = np.flatnonzero(contrast >= _FLAT)
+    centred = thumbnails[indices] - thumbnails[indices].mean(axis=1, keepdims=True)
+    return centred / contrast[indices, None], indices.tolist()

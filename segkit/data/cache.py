@@ -10,10 +10,8 @@ import gzip
 import hashlib
 import json
 import os
-import tempfile
 import time
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from segkit.data.subset import AdaptedDataset, Subset
 
 FORMAT = 4  # raise it where what is cached changes its meaning
 UNUSED = 30 * 24 * 3600  # seconds after which a file of the cache that nobody has used is deleted
-_SPARE = 10_000  # samples that are kept although they were not asked for: they may be of another split
 
 
 def cache_folder() -> Path:
@@ -42,51 +39,39 @@ class ScanCache:
     """
 
     def __init__(self, reading: str) -> None:
-        digest = hashlib.sha256(f"{FORMAT} {reading}".encode(errors="surrogateescape")).hexdigest()[:24]
-        self.path = cache_folder() / f"scan-{digest}.gz"
-        self._asked: dict[str, str] = {}
+        name = hashlib.sha256(f"{FORMAT} {reading}".encode(errors="surrogateescape")).hexdigest()[:24]
+        self.path = cache_folder() / f"scan-{name}.gz"
         self._changed = False
         try:
             os.utime(self.path)
             with gzip.open(self.path, "rt", encoding="ascii") as file:  # a line a sample: its stamp and its JSON
-                self._known = dict(line.rstrip("\n").split(" ", 1) for line in file)
+                self._lines = dict(line.rstrip("\n").split(" ", 1) for line in file)
         except (OSError, EOFError, ValueError, zlib.error):  # no file, or a damaged one
-            self._known = {}
+            self._lines = {}
 
     def get(self, stamp: bytes) -> Any | None:
         """The value of a sample; None where it is not known."""
-        line = self._known.get(stamp.hex())
-        if line is None:
-            return None
-        self._asked[stamp.hex()] = line
-        return json.loads(line)
+        line = self._lines.get(stamp.hex())
+        return line and json.loads(line)
 
     def add(self, stamp: bytes, value: Any) -> None:
         """Keep the value of a sample."""
-        self._asked[stamp.hex()] = json.dumps(value, separators=(",", ":"))
+        self._lines[stamp.hex()] = json.dumps(value, separators=(",", ":"))
         self._changed = True
 
     def save(self) -> None:
-        """Write all values atomically; a folder that cannot be written costs nothing but the cache.
-
-        Known values are dropped where they are far more than those asked for: most are of files that are gone.
-        """
+        """Write all values atomically; a folder that cannot be written costs nothing but the cache."""
         if not self._changed:
             return
-        values = self._asked if len(self._known) > 4 * len(self._asked) + _SPARE else {**self._known, **self._asked}
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for other in self.path.parent.glob("scan-*"):
                 if time.time() - other.stat().st_mtime > UNUSED:
                     other.unlink()
-            handle, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".tmp")
-            os.close(handle)
-            try:
-                with gzip.open(temporary, "wt", compresslevel=1, encoding="ascii") as file:
-                    file.writelines(f"{stamp} {line}\n" for stamp, line in values.items())
-                Path(temporary).replace(self.path)
-            finally:
-                Path(temporary).unlink(missing_ok=True)
+            temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+            with gzip.open(temporary, "wt", compresslevel=1, encoding="ascii") as file:
+                file.writelines(f"{stamp} {line}\n" for stamp, line in self._lines.items())
+            temporary.replace(self.path)
 
 
 def reading_of(dataset: Dataset, split: str = "") -> str:
@@ -114,26 +99,19 @@ def files_of(dataset: Dataset) -> list[tuple[Path, ...]]:
 
 
 def stamps_of(dataset: Dataset) -> list[bytes | None]:
-    """The stamp of each sample's files; None where they are not known, or one is missing."""
+    """16 bytes for each sample that change when one of its files gets another name, size or time of modification.
+
+    None where the files are not known or one is missing: reading the sample tells what is wrong.
+    """
     found: list[bytes | None] = []
     for files in files_of(dataset):
+        digest = hashlib.blake2b(digest_size=16)
         try:
-            found.append(stamp_of(files) if files else None)
-        except Exception:  # reading the sample will tell what is wrong with its files
+            for path in files:
+                state = os.stat(path)  # noqa: PTH116  (pathlib takes twice as long, of 50,000 files; so below)
+                own = f"{os.path.abspath(path)}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0"  # noqa: PTH100
+                digest.update(own.encode(errors="surrogateescape"))
+            found.append(digest.digest() if files else None)
+        except Exception:  # a file that is missing, or no path
             found.append(None)
     return found
-
-
-def stamp_of(paths: Iterable[Path]) -> bytes:
-    """16 bytes that change when a file gets another name, size or time of modification.
-
-    Raises:
-        OSError: a file is not there.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for path in paths:
-        state = os.stat(path)  # noqa: PTH116  (pathlib takes twice as long, of 50,000 files; so below)
-        place = os.path.abspath(path)  # noqa: PTH100
-        own = f"{place}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\0"
-        digest.update(own.encode(errors="surrogateescape"))
-    return digest.digest()

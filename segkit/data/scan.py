@@ -164,7 +164,8 @@ def scan_splits(
     """
     settings, checks = settings or DataSettings(), checks or {}
     splits = {name: as_dataset(dataset, name) for name, dataset in splits.items()}
-    built = {name: [replace(issue, split=name) for issue in those] for name, those in (issues or {}).items()}
+    skip, once = settings.on_bad == "skip", settings.scan == "once"
+    built = [replace(issue, split=name) for name, those in (issues or {}).items() for issue in those]
     stamps = {name: stamps_of(dataset) for name, dataset in splits.items()}
     uses = Counter(stamp for those in stamps.values() for stamp in those)  # several samples of one file are not cached
     kept: dict[str, Dataset] = {}
@@ -173,32 +174,32 @@ def scan_splits(
     found: list[Issue] = []
     for name, dataset in splits.items():
         own = [None if uses[stamp] > 1 else stamp for stamp in stamps[name]]
-        results, believed = _read_split(dataset, name, own, settings, checks, progress)
-        usable = [index for index, each in enumerate(results) if isinstance(each, SampleStatistics)]
+        results, read = _read_split(dataset, name, own, once, checks, progress)
         samples[name] = [each for each in results if isinstance(each, SampleStatistics)]
         unreadable += [issue for each in results if isinstance(each, list) for issue in each]
+        usable = [index for index, each in enumerate(results) if isinstance(each, SampleStatistics)]
         kept[name] = dataset if len(usable) == len(results) else Subset(dataset, usable)
-        found += believed
-    skip = settings.on_bad == "skip"
+        if once and not read and dataset.reading is None:
+            text = f'only {SPOTS} of {len(dataset)} samples were read anew, as data.scan = "once" has it'
+            found.append(Issue("believed", what=text, severity="warning", split=name))
     advise = rules.advice_of(next(iter(splits.values())), [each for those in samples.values() for each in those])
     # a file without its partner is never skipped: which images are dealt to which split would depend on it
-    found += rules.merged((issue for those in built.values() for issue in those), advise)
+    found += rules.merged(built, advise)
     for issue in rules.merged(unreadable, advise):
         skipped = replace(issue, what=f"left out: {issue.what}", severity="warning", skippable=True)
         found.append(skipped if skip else replace(issue, skippable=True))
     for name, dataset in splits.items():
-        if not built.get(name) and not samples[name] and (skip or not len(dataset)):
+        if not samples[name] and (skip or not len(dataset)) and name not in {issue.split for issue in built}:
             found.append(Issue("empty_split", what="not one image that can be used", split=name))
-    misread = list(rules.misread_issues(samples, kept, unreadable))
-    found += misread  # what is odd about the classes then follows from it
-    for name, dataset in kept.items() if not any(each.severity == "error" for each in misread) else ():
-        if samples[name]:
-            found += rules.label_issues(samples[name], dataset, name, skip or not (unreadable or any(built.values())))
-    found += rules.image_issues(samples, kept)
+    misread = rules.misread_issues(samples, kept, unreadable)
+    found += misread
+    if not any(issue.severity == "error" for issue in misread):  # else what is odd about the classes follows from it
+        for name, those in samples.items():
+            found += rules.label_issues(those, kept[name], name, skip or not (unreadable or built)) if those else ()
+    found += rules.image_issues(samples)
     for name, check in checks.items():
         with _named(name):
-            measured = {split: [(each, each.measured[name]) for each in those] for split, those in samples.items()}
-            found += check.judge(measured)
+            found += check.judge({split: [(e, e.measured[name]) for e in those] for split, those in samples.items()})
     return Scan(kept, samples, found)
 
 
@@ -206,110 +207,84 @@ def _read_split(
     dataset: Dataset,
     split: str,
     stamps: Sequence[bytes | None],
-    settings: DataSettings,
+    once: bool,
     checks: Mapping[str, Check],
     progress: bool,
-) -> tuple[list[SampleStatistics | list[Issue]], list[Issue]]:
-    """Of each sample the statistics or what is wrong with it; and a warning where most samples were not read."""
-    once = settings.scan == "once" and dataset.reading is None
-    if once:
-        stamps = [b"%d" % index for index in range(len(dataset))]
-    measures = [f"{name} {type(check).__module__} {getattr(check, 'version', 0)}" for name, check in checks.items()]
-    cache = ScanCache(f"{reading_of(dataset, split)} {measures}") if once or dataset.reading is not None else None
-    cached = [cache.get(stamp) if cache and stamp else None for stamp in stamps]
-    results = {index: SampleStatistics.from_json(value) for index, value in enumerate(cached) if value}
-    believed = []
-    if once and results:
-        if _as_before(dataset, split, results):
-            text = f'only {SPOTS} of {len(dataset)} samples were read anew, as data.scan = "once" has it'
-            believed = [Issue("believed", what=text, severity="warning", split=split)]
-        else:
-            results = {}
+) -> tuple[list[SampleStatistics | list[Issue]], int]:
+    """Of each sample the statistics or what is wrong with it; and how many were not in the cache."""
+    measures = [(name, type(check).__module__, getattr(check, "version", 0)) for name, check in checks.items()]
+    reading, cached = f"{reading_of(dataset, split)} {measures}", dataset.reading is not None
+    if once and not cached and len(dataset):
+        cached, stamps = True, [b"%d" % index for index in range(len(dataset))]
+        spots = [round(part * (len(dataset) - 1) / (SPOTS - 1)) for part in range(SPOTS)]
+        reading += repr([measure(dataset, index, split) for index in spots])
+    cache = ScanCache(reading) if cached else None
+    values = {index: cache.get(stamp) for index, stamp in enumerate(stamps) if cache and stamp}
+    results: dict[int, SampleStatistics | list[Issue]] = {
+        index: SampleStatistics.from_json(value) for index, value in values.items() if value
+    }
     unread = [index for index in range(len(dataset)) if index not in results]
     threads = 1 if dataset.reading is None else cores()  # one that names no files may hold one that it reads on in
     read = read_ahead(
         lambda index: measure(dataset, index, split, checks), unread, threads, f"labels of {split}", progress
     )
-    found: dict[int, SampleStatistics | list[Issue]] = {**results}
     try:
         for index, result in zip(unread, read, strict=True):
-            found[index] = result
-            stamp = stamps[index]
-            if cache and stamp and isinstance(result, SampleStatistics):
+            results[index] = result
+            if cache and (stamp := stamps[index]) and isinstance(result, SampleStatistics):
                 cache.add(stamp, result.to_json())
     finally:
         if cache:
             cache.save()  # what was read before Ctrl-C need not be read again
-    names = dataset.names  # those of another list of files may have been longer
-    ordered = [found[index] for index in range(len(dataset))]
-    if names:
-        ordered = [
-            e._replace(name=n) if isinstance(e, SampleStatistics) else e for e, n in zip(ordered, names, strict=True)
-        ]
-    return ordered, believed
-
-
-def _as_before(dataset: Dataset, split: str, known: Mapping[int, SampleStatistics]) -> bool:
-    """Whether all samples are known, and a few of them that are read anew are as they were."""
-    last = len(dataset) - 1
-    if not SPOTS <= last < len(known):
-        return False
-    for index in sorted({round(part * last / (SPOTS - 1)) for part in range(SPOTS)}):
-        now, before = measure(dataset, index, split), known[index]
-        if not isinstance(now, SampleStatistics) or now.digest != before.digest or (now.counts != before.counts).any():
-            return False
-    return True
+    for index, name in enumerate(dataset.names or ()):  # in another list of files it may have been longer
+        if isinstance(result := results[index], SampleStatistics):
+            results[index] = result._replace(name=name)
+    return [results[index] for index in range(len(dataset))], len(unread)
 
 
 def measure(
     dataset: Dataset, index: int, split: str, checks: Mapping[str, Check] | None = None
 ) -> SampleStatistics | list[Issue]:
     """Read one sample as training will, image and mask: its statistics, or what is wrong with it."""
+    files = dataset.files(index)
     try:
         palette = dataset.check_mask_file(index)
         sample = checked(dataset[index])
     except (Exception, SystemExit) as error:  # a dataset of somebody else's may raise what it likes
-        issues = [_reading_issue(dataset, index, split, error)]
-        try:
-            dataset.mask(index)  # it may be wrong too
-        except (Exception, SystemExit) as second:
-            issues += [issue for issue in [_reading_issue(dataset, index, split, second)] if issue != issues[0]]
-        return issues
-    image, mask, files = sample.image.numpy(), sample.mask.numpy(), dataset.files(index)
-    place = f"{split}/{sample.name}"
-    deep = image.dtype == np.float32
-    if deep and not np.isfinite(image).all():
-        what, advice = "pixels that are no numbers", "fill them with numbers, or leave the picture out"
-        return [Issue("no_numbers", str(files[0]) if files else place, what, advice, split=split)]
-    classes = len(dataset.classes)
+        if isinstance(error, DataError) and error.issue:
+            return [replace(error.issue, split=split)]
+        place = str(files[0]) if files else f"{split}: {dataset.kind.rpartition('.')[2]}[{index}]"
+        detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+        return [Issue("unusable", place, "cannot be read by its dataset", detail=detail, split=split)]
+    image, mask, place = sample.image.numpy(), sample.mask.numpy(), f"{split}/{sample.name}"
+    wide, classes = image.dtype == np.float32, len(dataset.classes)
+    if wide and not np.isfinite(image).all():
+        place, advice = str(files[0]) if files else place, "fill them with numbers, or leave the picture out"
+        return [Issue("no_numbers", place, "pixels that are no numbers", advice, split=split)]
     pixels = np.array(Image.fromarray(mask).histogram(), np.int64)  # [256]; five times as fast as bincount
     stored = {label: int(pixels[label]) for label in np.flatnonzero(pixels).tolist()}
-    wrong = {label: count for label, count in stored.items() if label >= classes and label != dataset.ignore_index}
-    if wrong:
-        what, advice = (
-            "labels that are not allowed",
-            f"allowed are 0 to {classes - 1} and {dataset.ignore_index} (void)",
-        )
-        return [Issue("values", place, what, advice, wrong=wrong, stored=stored, split=split)]
-    values = {}
+    if wrong := {label: stored[label] for label in stored if label >= classes and label != dataset.ignore_index}:
+        advice = f"allowed are 0 to {classes - 1} and {dataset.ignore_index} (void)"
+        return [Issue("values", place, "labels that are not allowed", advice, "", wrong, stored, split=split)]
+    measured = {}
     for name, check in (checks or {}).items():
         with _named(name):
-            values[name] = json.loads(json.dumps(check.measure(sample)))  # as the cache will give it
-    own_digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
-    own_digest.update(np.ascontiguousarray(image).data)
+            measured[name] = json.loads(json.dumps(check.measure(sample)))  # as the cache will give it
+    digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(image).data)
     return SampleStatistics(
         name=sample.name,
         size=(mask.shape[0], mask.shape[1]),
         counts=np.append(pixels[:classes], pixels[dataset.ignore_index]),
-        digest=own_digest.hexdigest(),
+        digest=digest.hexdigest(),
         palette=dict(palette),
         dtype=str(image.dtype),
-        channels=moments(image) if deep else np.empty((0, 2)),
-        no_data=_no_data(image[0]) if deep else math.nan,
+        channels=moments(image) if wide else np.empty((0, 2)),
+        no_data=_no_data(image[0]) if wide else math.nan,
         constant=bool((image == image[:, :1, :1]).all()),
         turned=len(files) == 2 and are_turned_apart(*files),
         white_is_zero=len(files) == 2 and bool((held := contents(files[1])) and held.white_is_zero),
-        measured=values,
+        measured=measured,
     )
 
 
@@ -333,12 +308,3 @@ def _no_data(channel: NDArray[Any]) -> float:
             if max(low - float(value), float(value) - high) > high - low > 0:
                 return float(value)
     return math.nan
-
-
-def _reading_issue(dataset: Dataset, index: int, split: str, error: BaseException) -> Issue:
-    if isinstance(error, DataError) and error.issue:
-        return replace(error.issue, split=split)
-    files = dataset.files(index)
-    place = str(files[0]) if files else f"{split}: {dataset.kind.rpartition('.')[2]}[{index}]"
-    detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-    return Issue("unusable", place, "cannot be read by its dataset", detail=detail, split=split)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from segkit_checks.duplicates import Picture, same_pictures, similar_pictures, thumbnail
+from segkit_checks.duplicates import Picture, alike_pictures, thumbnail
 
 
 def picture(seed: int, height: int = 90, width: int = 120) -> Image.Image:
@@ -28,6 +29,23 @@ def picture(seed: int, height: int = 90, width: int = 120) -> Image.Image:
 
 def fingerprint(image: NDArray[np.uint8]) -> Picture:
     return Picture(blake2b(repr((image.shape, image.tolist())).encode()).hexdigest(), thumbnail(image))
+
+
+def found(splits: Mapping[str, Sequence[Picture]], equal: bool) -> list[tuple[str, int, str, int]]:
+    return [
+        (first, one, second, other)
+        for first, second in combinations(splits, 2)
+        for one, other in alike_pictures(splits[first], splits[second])
+        if (splits[first][one].digest == splits[second][other].digest) is equal
+    ]
+
+
+def same_pictures(splits: Mapping[str, Sequence[Picture]]) -> list[tuple[str, int, str, int]]:
+    return found(splits, equal=True)
+
+
+def similar_pictures(splits: Mapping[str, Sequence[Picture]]) -> list[tuple[str, int, str, int]]:
+    return found(splits, equal=False)
 
 
 def prints(*pictures: Image.Image) -> list[Picture]:
@@ -160,8 +178,9 @@ def test_many_pictures_in_pieces() -> None:
     train, test = noise(3000), noise(2600)
     for place, index in ((0, 7), (1023, 8), (1024, 2999), (2599, 0)):
         test[place] = Picture(random.bytes(16).hex(), train[index].thumbnail)
-    found = similar_pictures({"train": train, "test": test})
-    assert found == [("train", index, "test", place) for place, index in ((0, 7), (1023, 8), (1024, 2999), (2599, 0))]
+    assert similar_pictures({"train": train, "test": test}) == [
+        ("train", index, "test", place) for place, index in ((0, 7), (1023, 8), (1024, 2999), (2599, 0))
+    ]
 
 
 def test_a_real_film_without_and_with_copies(real_data: Path) -> None:
