@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import segkit
@@ -24,25 +25,23 @@ def segkit_commands() -> Mapping[str, str]:
 @segkit.hookimpl
 def segkit_run_started(run: Run) -> None:
     """Note when it was."""
-    if os.environ.get("SEGKIT_REPORT") != "0":
-        from segkit_report import observer
-
-        observer.begin(run.folder)
+    _tell("begin", run.folder)
 
 
 @segkit.hookimpl
 def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None:
     """Write the report so far."""
-    if os.environ.get("SEGKIT_REPORT") != "0":
-        from segkit_report import observer
-
-        observer.refresh(run.folder)
+    _tell("refresh", run.folder)
 
 
 @segkit.hookimpl
 def segkit_run_ended(run: Run, result: Result) -> None:
     """Write the report."""
-    if os.environ.get("SEGKIT_REPORT") != "0":
-        from segkit_report import observer
+    _tell("finish", run.folder)
 
-        observer.finish(run.folder)
+
+def _tell(event: str, folder: Path) -> None:
+    if os.environ.get("SEGKIT_REPORT") != "0":
+        from segkit_report import observer  # here, for every command imports this module
+
+        getattr(observer, event)(folder)

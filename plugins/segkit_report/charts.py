@@ -1,14 +1,15 @@
-"""Curves of a run, each score with its floor, as SVG that takes the page's colours, light or dark."""
+"""Curves of a run, each score with its floor, and the confusion matrix: SVG in the page's colours, light or dark."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -21,6 +22,8 @@ SERIES = ["#010102", "#010103", "#010105", "#010106", "#010107", "#010108"]
 _COLOURS = {INK: "currentColor", FLOOR: "var(--floor)"} | {
     colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, 1)
 }
+NAME = 20  # characters of a class in a confusion matrix
+NUMBERED = 12  # classes up to which each of its fields holds its number
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "font.family": ["sans-serif"],
@@ -58,32 +61,25 @@ Line = tuple[str, Sequence[float | None], str]  # its name, values by epoch, col
 
 def curves(story: Story) -> list[Chart]:
     """Loss, every score of val that has a floor, and the learning rate, by epoch."""
-    epochs = [int(line["epoch"]) for line in story.epochs]
-    train, val = ([line[name] for line in story.epochs] for name in ("train", "val"))
-    lines: list[Line] = [("train", [each["loss"] for each in train], FIRST)]
-    lines.append(("val", [each.get("loss") for each in val], SECOND))
-    charts = [chart("loss", epochs, lines, story.best_epoch)]
+    lines, best = story.record.epochs, story.best_epoch
+    epochs = [int(line["epoch"]) for line in lines]
+    train, val = ([line[name] for line in lines] for name in ("train", "val"))
+    losses: list[Line] = [("train", [each["loss"] for each in train], FIRST)]
+    losses.append(("val", [each.get("loss") for each in val], SECOND))
+    charts = [chart("loss", epochs, losses, best)]
     floors = val[-1]["floor"]
     for name, value in val[-1].items():
         if isinstance(value, int | float) and isinstance(floors.get(name), int | float):
-            lines = [("val", [each.get(name) for each in val], SECOND)]
-            charts.append(chart(name, epochs, lines, story.best_epoch, floors[name]))
-    charts.append(chart("learning rate", epochs, [("", [each["lr"] for each in train], FIRST)], story.best_epoch))
+            score = ("val", [each.get(name) for each in val], SECOND)
+            charts.append(chart(name, epochs, [score], best, floors[name]))
+    charts.append(chart("learning rate", epochs, [("", [each["lr"] for each in train], FIRST)], best))
     return charts
 
 
 def chart(
     title: str, epochs: Sequence[int], lines: Sequence[Line], best: int | None = None, floor: float | None = None
 ) -> Chart:
-    """Lines over the epochs.
-
-    Args:
-        title: of the chart.
-        epochs: where the values stand.
-        lines: of one length each.
-        best: the epoch that is marked.
-        floor: what the best constant prediction scores.
-    """
+    """Lines over the epochs, with the best epoch marked, and the score of the best constant prediction (floor)."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):
         figure = Figure(figsize=(4.6, 2.6))
         figure.subplots_adjust(0.15, 0.18, 0.97, 0.95)  # to have it found out takes as long again as to draw
@@ -120,6 +116,34 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def _told(title: str, lines: Sequence[Line], floor: Any) -> str:
-    parts: Mapping[str, Any] = {name or title: values[-1] for name, values, _ in lines if values}
-    ends = ", ".join(f"{name} {value:.4g}" for name, value in parts.items() if value is not None)
-    return f"{title} by epoch; at the end {ends}" + ("" if floor is None else f"; floor {floor:.3f}")
+    ends = [(name or title, values[-1]) for name, values, _ in lines if values and values[-1] is not None]
+    text = ", ".join(f"{name} {value:.4g}" for name, value in ends)
+    return f"{title} by epoch; at the end {text}" + ("" if floor is None else f"; floor {floor:.3f}")
+
+
+def heat_map(counts: Sequence[Sequence[int]], classes: Sequence[str], split: str) -> Chart:
+    """The confusion matrix: each row a class, and the shares of its pixels by predicted class."""
+    matrix = np.asarray(counts, np.float64)  # [C,C]
+    shares = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    names = [name if len(name) <= NAME else f"{name[: NAME - 3]}..." for name in map(one_line, classes)]
+    side = min(3.0 + 0.28 * len(names), 16.0)  # inches
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "confusion", "axes.spines.left": False}):
+        figure = Figure(figsize=(side, side - 0.5), layout="constrained")
+        axes = figure.add_subplot()
+        image = axes.pcolormesh(shares, cmap="viridis", vmin=0, vmax=100, rasterized=len(names) > 64)
+        axes.invert_yaxis()
+        axes.set_aspect("equal")
+        places = np.arange(len(names)) + 0.5
+        size = "small" if len(names) <= 40 else "xx-small"
+        axes.set_xticks(places, names, rotation=90, fontsize=size)
+        axes.set_yticks(places, names, fontsize=size)
+        axes.tick_params(length=0)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        for row, column in np.ndindex(*shares.shape) if len(names) <= NUMBERED else ():
+            colour = "black" if shares[row, column] > 50 else "white"
+            text = f"{shares[row, column]:.0f}"
+            axes.text(column + 0.5, row + 0.5, text, color=colour, ha="center", va="center", fontsize="small")
+        figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.7)
+        told = f"confusion matrix of {split}: of each class the shares of its pixels by predicted class"
+        return Chart("confusion", told, svg(figure, "confusion"))

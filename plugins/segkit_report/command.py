@@ -29,16 +29,15 @@ class Compare:
 
         from segkit.engine.run_folder import runs_in
         from segkit.errors import RunFolderError, printable
-        from segkit_report.differences import differences
-        from segkit_report.facts import RunFacts, read_run
-        from segkit_report.tables import tables
+        from segkit_report.compare import differences, tables
+        from segkit_report.story import Story
 
-        found: dict[Path, RunFacts] = {}
+        found: dict[Path, Story] = {}
         for place in map(Path, arguments.runs):
             inside = [] if (place / "run.json").exists() else runs_in(place)
             for each in inside or [place]:
                 try:
-                    found[each.resolve()] = read_run(str(each))
+                    found[each.resolve()] = Story(str(each))
                 except RunFolderError as error:
                     if not inside:
                         raise
@@ -46,16 +45,15 @@ class Compare:
         runs = list(found.values())
         if not runs:
             raise RunFolderError(f"{', '.join(arguments.runs)}: no run there has ended an epoch")
-        changed = differences([run.settings for run in runs])
         if arguments.html:
             from segkit_report.page import write_comparison
-            from segkit_report.story import read_story
 
-            write_comparison([read_story(run.name) for run in runs], Path(arguments.html))
+            write_comparison(runs, Path(arguments.html))
         if arguments.json:
+            changed = differences([run.settings for run in runs])
             print_json({"runs": [run.as_json() for run in runs], "differences": changed})
         else:
-            print(printable(tables(runs, changed)))
+            print(printable(tables(runs)))
             if arguments.html and not arguments.quiet:
                 print(printable(f"\n{arguments.html}"))
         return 0
@@ -81,9 +79,9 @@ class Report:
 
         from segkit.errors import printable
         from segkit_report.page import write_report
-        from segkit_report.story import read_story
+        from segkit_report.story import Story
 
         path = Path(arguments.output or Path(arguments.run) / "report.html")
-        write_report(read_story(arguments.run), path)
+        write_report(Story(arguments.run), path)
         print(printable(path))
         return 0

@@ -58,6 +58,6 @@ def catch_up() -> None:
 
 def _write(folder: Path) -> None:
     from segkit_report.page import write_report  # imports matplotlib
-    from segkit_report.story import read_story
+    from segkit_report.story import Story
 
-    write_report(read_story(str(folder)), folder / "report.html")
+    write_report(Story(str(folder)), folder / "report.html")

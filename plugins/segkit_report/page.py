@@ -22,9 +22,8 @@ import segkit
 from segkit.data.plain import plain
 from segkit.engine.run_folder import write_atomically
 from segkit.errors import RunFolderError, printable
-from segkit_report.beside import beside
-from segkit_report.content import content
-from segkit_report.differences import differences
+from segkit_report.compare import comparison
+from segkit_report.report import content
 from segkit_report.story import Story
 
 
@@ -35,25 +34,19 @@ def write_report(story: Story, path: Path) -> None:
         RunFolderError: what is in the run folder does not make sense.
         WriteError: ``path`` cannot be written; what was there is intact.
     """
-    with _sensible(str(story.folder), "no report can be made of it"):
-        text = render("report.html", content(story))
-    _write(text, path)
+    with _sensible([story], "no report can be made of it"):
+        text = _render("report.html", content(story))
+    write_atomically(path, lambda file: file.write(text.encode()), durable=False)
 
 
 def write_comparison(stories: Sequence[Story], path: Path) -> None:
-    """Write a page that sets runs side by side.
-
-    Raises:
-        RunFolderError: what is in a run folder does not make sense.
-        WriteError: ``path`` cannot be written; what was there is intact.
-    """
-    with _sensible(" or ".join(str(story.folder) for story in stories), "they cannot be compared"):
-        changed = differences([story.facts.settings for story in stories])
-        text = render("compare.html", beside(stories, changed))
-    _write(text, path)
+    """Write a page that sets runs side by side; it raises as :func:`write_report`."""
+    with _sensible(stories, "they cannot be compared"):
+        text = _render("compare.html", comparison(stories))
+    write_atomically(path, lambda file: file.write(text.encode()), durable=False)
 
 
-def render(template: str, values: dict[str, Any]) -> str:
+def _render(template: str, values: dict[str, Any]) -> str:
     """A template filled in, with its style and script."""
     script, style = (
         files(__package__).joinpath("templates", name).read_text("utf-8") for name in ("sort.js", "style.css")
@@ -61,11 +54,6 @@ def render(template: str, values: dict[str, Any]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     own = {"script": Markup(script), "style": Markup(style), "digest": digest, "version": segkit.__version__}
     return _environment().get_template(template).render(values, **own)
-
-
-def _write(text: str, path: Path) -> None:
-    """A page, whole or not at all."""
-    write_atomically(path, lambda file: file.write(text.encode("utf-8")), durable=False)
 
 
 @cache
@@ -97,29 +85,21 @@ def _score(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def _sensible(folder: str, else_: str) -> Iterator[None]:
-    """What was read is worked with here; files that are JSON may still hold anything.
+def _sensible(stories: Sequence[Story], otherwise: str) -> Iterator[None]:
+    """Work with what was read, which is JSON and may still hold anything; matplotlib's own messages are silenced.
 
     Raises:
-        RunFolderError: they do.
+        RunFolderError: it does not make sense.
     """
-    try:
-        with _undisturbed():
-            yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, UndefinedError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise RunFolderError(f"{folder} is damaged: {else_} ({told})") from error
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Draw without a word: matplotlib tells of caches that it builds, and of letters that its own font lacks."""
-    logger = logging.getLogger("matplotlib")
+    logger = logging.getLogger("matplotlib")  # it tells of caches that it builds, and of letters that its font lacks
     level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            logger.setLevel(logging.CRITICAL)
             yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, UndefinedError) as error:
+        folders = " or ".join(str(story.folder) for story in stories)
+        raise RunFolderError(f"{folders} is damaged: {otherwise} ({type(error).__name__}: {error})") from error
     finally:
         logger.setLevel(level)

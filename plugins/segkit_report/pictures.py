@@ -1,10 +1,9 @@
-"""The pictures of a run for its report: cut up, made small, and written into the page itself."""
+"""The pictures of a run for its report, cut up, made small and written into the page itself."""
 
 from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +18,23 @@ _LABELS: dict[str, Any] = {"lossless": True, "method": 4}  # a mask is not made 
 _MOST = 2000  # pixels a side of a sheet
 
 
-@dataclass(frozen=True)
-class Shown:
-    """An image of the last split with what was predicted.
+def extremes(story: Story, kind: str) -> list[dict[str, Any]]:
+    """The ``"hardest"`` or the ``"easiest"`` images of the last split.
 
-    Attributes:
-        name: of the image.
-        mean_iou: of it.
-        wrong: share of its labelled pixels.
-        tiles: a title and an address each: image, truth, prediction, errors.
-        width: of a tile, pixels; and ``height``.
+    Of each its name, mean IoU, the share of its labelled pixels that is wrong, width and height of a tile in pixels,
+    and its tiles: title and address of image, truth, prediction and errors.
     """
-
-    name: str
-    mean_iou: float
-    wrong: float
-    tiles: list[tuple[str, str]]
-    width: int
-    height: int
-
-
-def extremes(story: Story, kind: str) -> list[Shown]:
-    """The ``"hardest"`` or the ``"easiest"`` images of the last split."""
-    scored = story.details.get(story.last_split, {}).get("images", [])
-    ranked = sorted((each for each in scored if each["mean_iou"] is not None), key=lambda each: each["mean_iou"])
-    if kind == "easiest":
-        ranked.reverse()
+    scored = [each for each in story.detail("images") if each["mean_iou"] is not None]
     found = []
-    for number, score in enumerate(ranked, 1):
+    for number, score in enumerate(sorted(scored, key=lambda each: each["mean_iou"], reverse=kind == "easiest"), 1):
         path = story.folder / "samples" / f"{kind}_{number}.png"
         if not path.is_file():
             break
         tiles = _tiles(path)
         addresses = [(title, _address(tile, _LABELS if title in TITLES[1:3] else _PHOTOGRAPH)) for title, tile in tiles]
-        wrong = 1 - score["pixel_accuracy"]
-        found.append(Shown(str(score["name"]), score["mean_iou"], wrong, addresses, *tiles[0][1].size))
+        width, height = tiles[0][1].size
+        facts = {"name": str(score["name"]), "mean_iou": score["mean_iou"], "wrong": 1 - score["pixel_accuracy"]}
+        found.append({**facts, "tiles": addresses, "width": width, "height": height})
     return found
 
 
@@ -61,7 +42,7 @@ def sheet(story: Story) -> tuple[str, int, int] | None:
     """What the best weights predict for the images that are drawn each epoch: address, width and height."""
     folder = story.folder / "samples"
     for path in (folder / "best.png", folder / f"epoch_{story.best_epoch:04d}.png"):
-        if path.is_file() and (story.result or path.name != "best.png"):
+        if path.is_file() and (story.finished or path.name != "best.png"):
             with Image.open(path) as picture:
                 page = picture.convert("RGB")
             page.thumbnail((_MOST, _MOST * 4))

@@ -156,9 +156,10 @@ def mask_alone(subject: DatasetSubject) -> None:
     if not any(hasattr(dataset, "mask") for dataset in subject.splits.values()):
         raise NotAsked("it does not offer mask(i)")
     for place, dataset, index in subject.samples():
-        alone, mask = (dataset.mask(index), dataset[index].mask) if hasattr(dataset, "mask") else (0, 0)
-        same = parts((0, alone, 0)) == parts((0, mask, 0))
-        require(same, f"mask({index}) of {place.partition('[')[0]} is not the mask of {place}")
+        if hasattr(dataset, "mask"):
+            _, mask, name = dataset[index]
+            same = parts((mask, dataset.mask(index), name)) == parts((mask, mask, name))
+            require(same, f"mask({index}) of {place.partition('[')[0]} is not the mask of {place}")
 
 
 def files_are_there(subject: DatasetSubject) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from segkit.cli import main
-from segkit_report.differences import differences
+from segkit_report.compare import differences
 
 SCORES = {"mean_iou": 0.5, "pixel_accuracy": 0.9, "mean_dice": 0.6, "floor": {"mean_iou": 0.1, "pixel_accuracy": 0.7}}
 

@@ -20,8 +20,8 @@ import segkit
 from segkit.cli import main
 from segkit.errors import RunFolderError
 from segkit_report import observer
-from segkit_report.story import read_story
-from segkit_report.verdict import group, verdict
+from segkit_report.report import group, verdict
+from segkit_report.story import Story
 
 CONFIG: dict[str, Any] = {
     "dataset": {"name": "shapes", "size": 32, "images": [6, 3, 5]},
@@ -118,7 +118,7 @@ def told_learned(run: Path, name: str, iou: float, pixels: int) -> str:
     other = next(each for each in NAMES if each != name)
     change(run / "result.json", **{f"splits__test__class_iou__{name}": iou})
     change(run / "run.json", data__test__pixels={**dict.fromkeys(NAMES, 0), name: pixels, other: 100 - pixels})
-    return group(read_story(str(run)), name)
+    return group(Story(str(run)), name)
 
 
 def test_predicting_a_class_everywhere_is_not_to_have_learned_it(run: Path) -> None:
@@ -128,15 +128,15 @@ def test_predicting_a_class_everywhere_is_not_to_have_learned_it(run: Path) -> N
     assert told_learned(run, "disc", 0.29, pixels=20) == "in part"
     assert told_learned(run, "background", 1.0, pixels=100) == "at its floor"
     change(run / "run.json", data=None)
-    assert group(read_story(str(run)), "disc") == "in part"
+    assert group(Story(str(run)), "disc") == "in part"
 
 
 def test_a_class_that_is_only_predicted_is_not_in_the_split(run: Path) -> None:
     change(run / "run.json", data__test__pixels={**dict.fromkeys(NAMES, 5), "ring": 0})
     change(run / "result.json", splits__test__class_iou=dict.fromkeys(NAMES, 0.5), splits__test__class_iou__ring=0.0)
-    found = verdict(read_story(str(run)))
-    assert found.groups["absent"] == ["ring"]
-    assert sum(map(len, found.groups.values())) == 6
+    found = verdict(Story(str(run)))
+    assert found["groups"]["absent"] == ["ring"]
+    assert sum(map(len, found["groups"].values())) == 6
 
 
 def test_a_class_that_is_predicted_too_often_is_told_and_the_higher_iou_is_never_the_worse(run: Path) -> None:
@@ -151,14 +151,14 @@ def test_a_class_that_is_predicted_too_often_is_told_and_the_higher_iou_is_never
     floor = {"class": "background", "mean_iou": 0.33, "pixel_accuracy": 10000 / 10200}
     change(run / "result.json", collapsed=False, splits__test__class_iou=dict(zip(NAMES, ious, strict=True)))
     change(run / "result.json", splits__test__floor=floor, splits__test__pixel_accuracy=9175 / 10200)
-    found = verdict(read_story(str(run)))
-    assert found.remarks == [
+    found = verdict(Story(str(run)))
+    assert found["remarks"] == [
         "pixel_accuracy on test, 0.900, is below its floor: 'background' everywhere scores 0.980",
         "disc is predicted far too often: precision 0.12, recall 0.95",
         "square is predicted far too often: precision 0.21, recall 0.80",
     ]
-    assert found.groups["at its floor"] == ["background"]
-    assert "disc" in found.groups["not learned"]
+    assert found["groups"]["at its floor"] == ["background"]
+    assert "disc" in found["groups"]["not learned"]
     assert "Disc is predicted far too often: precision 0.12, recall 0.95." in plain(section(page(run), "verdict"))
 
 
@@ -171,7 +171,7 @@ def test_of_two_classes_the_one_with_the_higher_iou_is_never_called_the_worse(
     change(run / "run.json", data__test__pixels=dict(zip(NAMES, [*pixels, 1000 - sum(pixels), 0, 0, 0], strict=True)))
     for low, high in ((0.05, 0.12), (0.12, 0.9), (0.3, 0.45), (0.55, 0.9)):
         change(run / "result.json", splits__test__class_iou=dict(zip(NAMES, [low, high, *[0.0] * 4], strict=True)))
-        worse, better = (group(read_story(str(run)), name) for name in NAMES[:2])
+        worse, better = (group(Story(str(run)), name) for name in NAMES[:2])
         if {worse, better} <= set(order):  # what is no better than a constant is no step of this ladder
             assert order.index(worse) <= order.index(better)
 
@@ -185,7 +185,7 @@ def test_a_run_under_way_that_has_recovered_is_no_failure(run: Path) -> None:
         now = {**last, "val": {**last["val"], "mean_iou": mean_iou, "mean_accuracy": mean_iou}}
         written = [{**line, "collapsed": True} for line in lines] + [now]
         (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in written))
-        return verdict(read_story(str(run))).trouble
+        return verdict(Story(str(run)))["trouble"]
 
     assert "learned next to nothing" in trouble(floor["mean_iou"])
     assert trouble(0.8) == ""

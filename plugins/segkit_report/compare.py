@@ -1,0 +1,203 @@
+"""Runs side by side: scores beside their floors, what the runs cost and what differs in their configs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from segkit.cli.text import hanging
+from segkit.engine.console import number
+from segkit.errors import one_line
+from segkit_report.story import Story, same_data
+
+if TYPE_CHECKING:
+    from segkit_report.charts import Chart
+
+SCORES = ("mean_iou", "pixel_accuracy", "mean_dice")
+NAME = 22  # characters of a run's folder, the end of which tells it from others
+VALUE = 40  # characters of a setting, before the runs that have it
+MOST = 150  # characters of a setting that are shown
+OTHER_DATA = "not to be compared: the floors differ, so these are other images or other classes"
+EVERYWHERE = ("output.dir",)  # differs between any two runs, and changes nothing
+
+
+def differences(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """``{"train.precision": ["fp32", "bf16"]}``: the keys whose values differ, one value a run, None where it is not.
+
+    A loss or a metric goes by its name, ``loss.dice.scale``, as on the command line; a second one is ``loss.dice-2``.
+    """
+    flat = [dict(_flat(each)) for each in settings]
+    keys = dict.fromkeys(key for each in flat for key in each)
+    values = {key: [each.get(key) for each in flat] for key in keys if key not in EVERYWHERE}
+    return {key: row for key, row in values.items() if any(each != row[0] for each in row)}
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and value and all(isinstance(each, Mapping) and "name" in each for each in value):
+        seen: Counter[str] = Counter()
+        for each in value:
+            seen[each["name"]] += 1
+            inner = {key: option for key, option in each.items() if key != "name"}
+            place = f"{path}.{each['name']}" + (f"-{seen[each['name']]}" if seen[each["name"]] > 1 else "")
+            yield place, "yes"
+            yield from _flat(inner, place) if inner else ()
+    else:
+        yield path, value
+
+
+def _splits_of(stories: Sequence[Story]) -> list[str]:
+    """The splits of all, in the order of the run that has most."""
+    return list(
+        dict.fromkeys(split for story in sorted(stories, key=lambda s: -len(s.splits)) for split in story.splits)
+    )
+
+
+def _with_split(split: str, names: Sequence[str], stories: Sequence[Story]) -> dict[str, Mapping[str, Any]]:
+    """The scores on a split by the names of those runs that have it."""
+    return {name: story.splits[split] for name, story in zip(names, stories, strict=True) if split in story.splits}
+
+
+# --- as text of 80 columns
+
+
+def tables(stories: Sequence[Story]) -> str:
+    """A table a split, one of what the runs cost, and what differs in their settings."""
+    names = [_end(story.name) for story in stories]
+    numbered = len(set(names)) < len(names)
+    if numbered:
+        names = [f"run {number}" for number in range(1, 1 + len(names))]
+    parts = [_scores(split, names, stories) for split in _splits_of(stories)]
+    parts += [_costs(names, stories), _changed(names, differences([story.settings for story in stories]))]
+    unfinished = [name for name, story in zip(names, stories, strict=True) if not story.finished]
+    if unfinished:
+        parts.append(hanging(f"not finished, the best epoch so far: {', '.join(unfinished)}", 2))
+    if numbered:
+        parts.append("\n".join(f"{name}: {one_line(story.name)}" for name, story in zip(names, stories, strict=True)))
+    return "\n\n".join(parts)
+
+
+def _scores(split: str, names: Sequence[str], stories: Sequence[Story]) -> str:
+    found = _with_split(split, names, stories)
+    rows = [[split, *(title for score in SCORES for title in (score, "floor"))]]
+    for name, scores in found.items():
+        rows.append([name, *(number(each.get(score)) for score in SCORES for each in (scores, scores["floor"]))])
+    table = _aligned(rows)
+    return table if same_data(list(found.values())) else f"{table}\n  {OTHER_DATA}"
+
+
+def _costs(names: Sequence[str], stories: Sequence[Story]) -> str:
+    rows = [["", "best epoch", "seconds", "images/s", "memory, MiB", "precision"]]
+    devices = []
+    for name, story in zip(names, stories, strict=True):
+        cost = story.costs
+        memory = cost["peak_memory_bytes"]
+        times = ["-" if cost[key] is None else f"{cost[key]:.1f}" for key in ("seconds", "images_per_second")]
+        memory_text = f"{memory / 2**20:.0f}" if memory else "-"
+        rows.append([name, str(cost["best_epoch"] or "-"), *times, memory_text, cost["precision"] or "-"])
+        devices.append(one_line(cost["device"] or "-"))
+    lines = _aligned(rows).split("\n")
+    return "\n".join(f"{line}  {device}" for line, device in zip(lines, ["device", *devices], strict=True))
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Names on the left, figures on the right of their columns."""
+    widths = [max(6, *map(len, cells)) for cells in list(zip(*rows, strict=True))[1:]]
+    lines = [
+        f"{name:{NAME}}" + "".join(f" {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        for name, *cells in rows
+    ]
+    return "\n".join(lines)
+
+
+def _changed(names: Sequence[str], changed: Mapping[str, Sequence[Any]]) -> str:
+    """Each setting above its values, and the runs that have each."""
+    if not changed:
+        return "their configs are the same" if len(names) > 1 else ""
+    lines = ["what differs"]
+    for key, row in changed.items():
+        holders: dict[str, list[str]] = {}
+        for name, value in zip(names, row, strict=True):
+            holders.setdefault("-" if value is None else one_line(str(value)), []).append(name)
+        lines.append(f"  {one_line(key)}")
+        lines += [
+            hanging(f"    {_cut(value):{VALUE}}  {', '.join(each)}", VALUE + 6) for value, each in holders.items()
+        ]
+    return "\n".join(lines)
+
+
+def _cut(value: str) -> str:
+    """The beginning and the end of a long one."""
+    return value if len(value) <= MOST else f"{value[: MOST // 2]}…{value[-MOST // 2 :]}"
+
+
+def _end(name: str) -> str:
+    text = one_line(name)
+    return text if len(text) < NAME else f"…{text[-(NAME - 2) :]}"
+
+
+# --- as a page
+
+
+def comparison(stories: Sequence[Story]) -> dict[str, Any]:
+    """Everything that the template names."""
+    from segkit_report.report import costs
+
+    last = [story.folder.resolve().name for story in stories]
+    names = last if len(set(last)) == len(last) else [story.name for story in stories]
+    splits = _splits_of(stories)
+    of_runs = [dict(costs(story)) for story in stories]
+    kinds = dict.fromkeys(key for each in of_runs for key in each)
+    changed = differences([story.settings for story in stories])
+    return {
+        "title": f"{len(stories)} runs compared" if len(stories) > 1 else names[0],
+        "names": names,
+        "unfinished": [name for name, story in zip(names, stories, strict=True) if not story.finished],
+        "headings": SCORES,
+        "splits": [(split, *_score_rows(_with_split(split, names, stories))) for split in splits],
+        "other_data": OTHER_DATA,
+        "curves": _curves(names, stories),
+        "classes": [(split, rows) for split in splits if (rows := _class_rows(split, stories))],
+        "costs": [(key, [each.get(key, "") for each in of_runs]) for key in kinds],
+        "changed": [(key, ["–" if value is None else str(value) for value in row]) for key, row in changed.items()],
+    }
+
+
+def _score_rows(found: Mapping[str, Mapping[str, Any]]) -> tuple[bool, list[tuple[str, list[tuple[Any, Any, bool]]]]]:
+    """Whether they may be compared, and of each run: score, floor, whether none has a higher one."""
+    values = {name: [each.get(name) or 0.0 for each in found.values()] for name in SCORES}
+    best = {name: max(row) if max(row) != min(row) else None for name, row in values.items()}  # of equal ones none
+    same = same_data(list(found.values()))
+    return same, [
+        (run, [(s.get(name), s["floor"].get(name), same and s.get(name, 0.0) == best[name]) for name in SCORES])
+        for run, s in found.items()
+    ]
+
+
+def _class_rows(split: str, stories: Sequence[Story]) -> list[tuple[str, list[Any]]]:
+    """The IoU of each class, a value a run; nothing where the runs have other classes."""
+    if any(story.classes != stories[0].classes for story in stories):
+        return []
+    ious = [story.splits.get(split, {}).get("class_iou", {}) for story in stories]
+    return [(name, [each.get(name) for each in ious]) for name in stories[0].classes]
+
+
+def _curves(names: Sequence[str], stories: Sequence[Story]) -> list[Chart]:
+    """Mean IoU and loss of val, and the loss of training, by epoch, a line a run."""
+    from segkit_report.charts import SERIES, chart  # imports matplotlib
+
+    runs = [story.record.epochs for story in stories]
+    epochs = list(range(1, 1 + max(int(lines[-1]["epoch"]) for lines in runs)))
+    floors = {lines[-1]["val"]["floor"]["mean_iou"] for lines in runs}
+    charts = []
+    for part, score in (("val", "mean_iou"), ("val", "loss"), ("train", "loss")):
+        curves = []
+        for place, (name, lines) in enumerate(zip(names, runs, strict=True)):
+            values = {int(line["epoch"]): line[part].get(score) for line in lines}
+            curves.append((name, [values.get(epoch) for epoch in epochs], SERIES[place % len(SERIES)]))
+        floor = next(iter(floors)) if score == "mean_iou" and len(floors) == 1 else None
+        charts.append(chart(f"{score} of {part}", epochs, curves, floor=floor))
+    return charts

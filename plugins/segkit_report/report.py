@@ -1,0 +1,175 @@
+"""What stands in the report of a run: its score beside the floor, which classes it has learned, its data and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+
+from segkit.engine import history
+from segkit.engine.console import remarks
+from segkit.metric.scores import class_score
+from segkit_report.charts import curves, heat_map
+from segkit_report.pictures import extremes, sheet
+from segkit_report.story import Story
+
+LEARNED = 0.5  # IoU: half of what is the class or is called so is both, as in Pascal VOC's detections
+IN_PART = 0.2
+ABOVE = 0.1  # of the way from the IoU of predicting the class everywhere, its share, to a perfect one
+MOST = 10  # confusions that are listed
+GROUPS = {
+    "learned": "Learned",
+    "in part": "Learned in part",
+    "not learned": "Hardly learned, or not at all",
+    "at its floor": "No better than predicting it everywhere",
+    "absent": "Not in this split",
+}
+
+
+def content(story: Story) -> dict[str, Any]:
+    """Everything that the template names."""
+    config, record, matrix = story.settings, story.record, story.confusion
+    found = verdict(story)
+    splits = story.splits
+    last = splits[story.last_split]
+    names = [name for name in last["floor"] if name != "class" and name in last]
+    data = record.run.get("data") or {}
+    return {
+        "title": story.folder.resolve().name,
+        "story": story,
+        "what": " · ".join(filter(None, (_name_in(config, "model"), _name_in(config, "dataset")))),
+        "planned": (config.get("train") or {}).get("epochs"),
+        "verdict": found,
+        "groups": GROUPS,
+        "advice": story.advice if found["trouble"] and story.advice not in found["trouble"] else "",
+        "curves": curves(story),
+        "rows": _classes(story),
+        "splits": list(splits),
+        "scores": [(name, [(each.get(name), each["floor"].get(name)) for each in splits.values()]) for name in names],
+        "confusion": heat_map(matrix, story.classes, story.last_split) if matrix else None,
+        "confusions": _largest(matrix, story.classes) if matrix else [],
+        "hardest": extremes(story, "hardest"),
+        "easiest": extremes(story, "easiest"),
+        "sheet": sheet(story),
+        "data": [
+            (split, each["images"], each["void"] / max(1, each["void"] + sum(each["pixels"].values())))
+            for split, each in data.items()
+        ],
+        "findings": record.run.get("warnings") or [],
+        "costs": costs(story),
+        "components": record.run.get("components"),
+        "config": {key: value for key, value in config.items() if key != "version"},
+    }
+
+
+def _name_in(config: Mapping[str, Any], table: str) -> str:
+    found = config.get(table)
+    return str(found.get("name", "")) if isinstance(found, Mapping) else ""
+
+
+def verdict(story: Story) -> dict[str, Any]:
+    """The first lines: the score of the last split beside its floor, what went wrong, and which classes are learned.
+
+    ``trouble`` is a text, ``groups`` has the names of classes by those keys of :data:`GROUPS` that have any, and
+    ``remarks`` are sentences on what scores alone do not show.
+    """
+    split, matrix = story.last_split, story.confusion
+    scores = story.splits[split]
+    floor = scores["floor"]
+    groups: dict[str, list[str]] = {key: [] for key in GROUPS}
+    for name in story.classes:
+        groups[group(story, name)].append(name)
+    return {
+        "split": split,
+        "mean_iou": float(scores["mean_iou"]),
+        "floor": float(floor["mean_iou"]),
+        "floor_class": str(floor["class"]),
+        "trouble": _trouble(story),
+        "groups": {key: names for key, names in groups.items() if names},
+        "remarks": remarks(scores, split, story.classes, torch.tensor(matrix) if matrix else None),
+    }
+
+
+def group(story: Story, name: str) -> str:
+    """How well a class is known, by its IoU alone, so that of two classes the one with the higher is never the worse.
+
+    One that is no better than predicting the class everywhere, whatever it is, stands apart: it proves nothing.
+    """
+    iou, share = story.splits[story.last_split]["class_iou"].get(name), story.share(name)
+    if iou is None or share == 0:
+        return "absent"
+    constant = share or 0.0  # all its pixels, of all that there are
+    if iou < IN_PART:
+        return "not learned"
+    if iou < constant + ABOVE * (1 - constant) or constant == 1:
+        return "at its floor"
+    return "learned" if iou >= LEARNED else "in part"
+
+
+def _trouble(story: Story) -> str:
+    splits, last, epochs = story.splits, story.last_split, story.record.epochs
+    collapsed = story.record.result.get("collapsed")
+    if not story.finished:  # it may have recovered
+        collapsed = any(line.get("collapsed") for line in epochs) and history.stuck(epochs[-1]["val"])
+    if collapsed:
+        return f"{history.verdict(splits[last], last)}."
+    memorised = "train" in splits and history.outcome(splits["train"], splits[last]) == "memorised"
+    return f"{story.advice}." if memorised and story.advice else ""
+
+
+def _classes(story: Story) -> list[dict[str, Any]]:
+    """A row a class: colour, share and IoU by split, precision and recall on the last one."""
+    scores: dict[str, list[float | None]] = {name: [None] * len(story.classes) for name in ("precision", "recall")}
+    if matrix := story.confusion:
+        scores = {name: class_score(name, torch.tensor(matrix)).tolist() for name in scores}
+    return [
+        {
+            "name": name,
+            "colour": "#{:02x}{:02x}{:02x}".format(*map(int, story.record.model["palette"][number])),
+            "share": story.share(name),
+            "iou": {split: scores["class_iou"].get(name) for split, scores in story.splits.items()},
+            "precision": scores["precision"][number],
+            "recall": scores["recall"][number],
+            "group": group(story, name),
+        }
+        for number, name in enumerate(story.classes)
+    ]
+
+
+def _largest(counts: list[list[int]], classes: list[str]) -> list[dict[str, Any]]:
+    """The confusions of most pixels: the true and the predicted class, their share of the class and of all errors."""
+    matrix = np.asarray(counts, np.int64)
+    wrong = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST]
+    found = []
+    for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True):
+        pixels = int(wrong[row, column])
+        if pixels:
+            shares = {"of_class": pixels / int(matrix[row].sum()), "of_errors": pixels / int(wrong.sum())}
+            found.append({"true": classes[row], "predicted": classes[column], "pixels": pixels, **shares})
+    return found
+
+
+def costs(story: Story) -> list[tuple[str, str]]:
+    """What the run took, and by what it was made."""
+    known, run = story.costs, story.record.run
+    train = [line["train"] for line in story.record.epochs]
+    memory = known["peak_memory_bytes"]
+    rows = [
+        ("time", str(timedelta(seconds=round(known["seconds"])))),
+        ("an epoch's training", f"{np.median([each['seconds'] for each in train]):.1f} s (median)"),
+        ("images a second", f"{known['images_per_second']:.1f}"),
+        ("peak memory", f"{memory / 2**20:,.0f} MiB" if memory else ""),
+        ("precision", known["precision"]),
+        ("device", known["device"]),
+        ("best epoch", f"{story.best_epoch} of {len(train)}"),
+        ("stopped early", story.record.result.get("stopped_early")),
+        ("segkit", run.get("segkit")),
+        ("commit", str(run.get("commit") or "")[:12]),
+        *(run.get("packages") or {}).items(),
+        ("python", run.get("python")),
+    ]
+    return [(name, str(value)) for name, value in rows if value]
