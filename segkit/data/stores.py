@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -11,8 +10,8 @@ import sys
 import time
 import weakref
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ import numpy as np
 import PIL
 import torch
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 from torch import Tensor
 
 import segkit
@@ -38,57 +36,54 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 2  # another number where another code reads other pixels from the same files
-_MARK = b"segkit01"
+FORMAT = 3  # another number where another code reads other pixels from the same files
 Size = tuple[int, int]
 
 
 class MemmapCache(SampleSource):
     """A split decoded into one file that is mapped into memory: all processes and all later runs share it.
 
-    The file holds image and mask of each sample, then an index as JSON, its length and a mark. It lies in the cache
-    folder (:mod:`segkit.data.cache`) and may be deleted at any time. It is made anew when a file's name, size or
-    time has changed, or the version of what reads them. Of the images in a folder one copy is kept: those for other
-    splits, sizes or labels are deleted when another is made, unless a run uses them.
+    The file holds image and mask of each sample, one after the other. It lies in the cache folder
+    (:mod:`segkit.data.cache`) and may be deleted at any time. Its name says which images it was made of, and with what
+    it was read: another file is made when a file's name, size or time has changed, or a version. Of the images in a
+    folder one copy is kept: the others are deleted when another is made, unless a run uses them.
 
     Args:
         source: the split.
-        path: the file.
-        key: what it must have been made of.
+        path: the file, which is complete.
+        sizes: height and width of each mask.
+        names: of the samples.
 
     Raises:
-        DataError: it is of something else, or damaged.
+        DataError: the file is gone or has another size.
     """
 
-    def __init__(self, source: SampleSource, path: Path, key: str) -> None:
+    def __init__(self, source: SampleSource, path: Path, sizes: Sequence[Size], names: Sequence[str]) -> None:
         super().__init__(source.dataset, source.resize, source.value_bytes)
-        self.path, self.key = path, key
+        self.path, self.sizes, self.names = path, list(sizes), list(names)
         self._open()
 
     def __getitem__(self, index: int) -> Sample:
         """As :meth:`SampleSource.__getitem__`, in memory of its own."""
-        height, width, rows, columns = self._sizes[index]
-        start = int(self._starts[index])
-        middle = start + 3 * height * width * self._dtype.itemsize
-        image = np.array(self._pixels[start:middle]).view(self._dtype).reshape(height, width, 3)
-        mask = np.array(self._pixels[middle : middle + rows * columns]).reshape(rows, columns)
-        return Sample(torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask), self._names[index])
+        height, width = resized_size(*self.sizes[index], self.resize)
+        start, end = self._starts[index : index + 2]
+        middle = end - math.prod(self.sizes[index])
+        image = np.array(self._bytes[start:middle]).view(np.uint8 if self.value_bytes == 1 else np.float32)
+        mask = torch.from_numpy(np.array(self._bytes[middle:end])).view(self.sizes[index])
+        return Sample(torch.from_numpy(image).view(height, width, 3).permute(2, 0, 1), mask, self.names[index])
 
     def _open(self) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY)
-        weakref.finalize(self, os.close, descriptor)
+        self._starts = np.cumsum([0, *_bytes_of_each(self, self.sizes)]).tolist()
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+            weakref.finalize(self, os.close, descriptor)
+            self._bytes = np.memmap(self.path, np.uint8, "r", shape=(self._starts[-1],))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path} is gone or damaged; start again") from error
         with suppress(OSError):  # a file system without locks, or somebody else's file
             if fcntl:  # the file is not deleted while this lives; Windows sees to that itself
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
             os.utime(self.path)
-        index = _index_of(self.path)
-        if index is None or index["key"] != self.key:
-            raise DataError(f"{self.path} is damaged, or was replaced by another run's; start again")
-        self._names: list[str] = index["names"]
-        self._sizes: list[list[int]] = index["sizes"]
-        self._dtype = np.dtype(index["dtype"])
-        self._starts = np.concatenate([[0], np.cumsum(_lengths(index), dtype=np.int64)])
-        self._pixels: NDArray[np.uint8] = np.memmap(self.path, np.uint8, "r")
 
     def __getstate__(self) -> dict[str, Any]:
         """For a loader's process: where the pixels are, and not the pixels."""
@@ -105,17 +100,19 @@ class MemmapCache(SampleSource):
 
     @staticmethod
     def bytes_needed(source: SampleSource, sizes: Sequence[Size]) -> int:
-        """The size of the file, but for its index."""
-        a_pixel = 3 * source.value_bytes
-        return sum(a_pixel * math.prod(resized_size(*size, source.resize)) + math.prod(size) for size in sizes)
+        """The size of the file."""
+        return sum(_bytes_of_each(source, sizes))
 
     @classmethod
-    def of(cls, source: SampleSource, sizes: Sequence[Size], description: str, progress: bool) -> MemmapCache:
-        """The split from its file, which is made if there is none, or one of other files.
+    def of(
+        cls, source: SampleSource, sizes: Sequence[Size], names: Sequence[str], description: str, progress: bool
+    ) -> MemmapCache:
+        """The split from its file, which is made if there is none.
 
         Args:
             source: of a dataset that names its files.
             sizes: height and width of each mask.
+            names: of the samples.
             description: of the progress bar.
             progress: whether to show it.
 
@@ -123,18 +120,17 @@ class MemmapCache(SampleSource):
             DataError: a sample cannot be read.
             WriteError: the file cannot be written.
         """
-        path, key = _path_and_key(source)
+        path, needed = _path_of(source), cls.bytes_needed(source, sizes)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(path, progress):
-                index = _index_of(path)
-                if index is None or index["key"] != key:
+                if not path.is_file() or path.stat().st_size != needed:
                     _delete_others(path)
-                    needed, free = cls.bytes_needed(source, sizes), shutil.disk_usage(path.parent).free
+                    free = shutil.disk_usage(path.parent).free
                     if needed > free:
                         raise OSError(None, f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
-                    _write(source, path, key, description, progress)
-                return cls(source, path, key)
+                    _write(source, path, sizes, description, progress)
+                return cls(source, path, sizes, names)
         except OSError as error:
             raise WriteError(
                 f'{path} could not be written: {error.strerror or error}; data.cache = "none" does without, '
@@ -142,15 +138,20 @@ class MemmapCache(SampleSource):
             ) from error
 
 
-def _path_and_key(source: SampleSource) -> tuple[Path, str]:
-    """The file of a split, by its folders and what is decoded of them, and a key that changes with the files."""
+def _bytes_of_each(source: SampleSource, sizes: Sequence[Size]) -> list[int]:
+    """Bytes of each decoded sample: 3 values a pixel of the image, 1 byte a pixel of the mask."""
+    a_pixel = 3 * source.value_bytes
+    return [a_pixel * math.prod(resized_size(*size, source.resize)) + math.prod(size) for size in sizes]
+
+
+def _path_of(source: SampleSource) -> Path:
+    """The file of a split, named after the folders of its images, and what is decoded of them."""
     paths = [os.path.abspath(file) for files in files_of(source.dataset) for file in files]  # noqa: PTH100
     folders = _digest(*sorted({os.path.dirname(path) for path in paths}))  # noqa: PTH120
-    name = _digest(reading_of(source.dataset), str(source.resize), *paths)
-    key = hashlib.sha256(f"{FORMAT} {segkit.__version__} {PIL.__version__}".encode())
-    for stamp in stamps_of(source.dataset):
-        key.update(stamp or b"")
-    return cache_folder() / f"decoded-{folders}-{name}.bin", key.hexdigest()
+    stamps = [(stamp or b"").hex() for stamp in stamps_of(source.dataset)]
+    versions = f"{FORMAT} {segkit.__version__} {PIL.__version__}"
+    own = _digest(versions, str(source.resize), reading_of(source.dataset), *stamps)
+    return cache_folder() / f"decoded-{folders}-{own}.bin"
 
 
 def _digest(*texts: str) -> str:
@@ -169,62 +170,32 @@ def _delete_others(path: Path) -> None:
                 other.unlink()
 
 
-@contextmanager
-def _locked(path: Path, progress: bool) -> Iterator[None]:
-    """While nobody else makes a file of the images in the same folders."""
+def _locked(path: Path, progress: bool) -> AbstractContextManager[Any]:
+    """While this is held, nobody else makes a file of the images in the same folders."""
     lock = FileLock(path.with_name(f"{path.name.rpartition('-')[0]}.lock"))
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         if progress:
             print(f"another run decodes the same images into {path}; waiting for it", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
-def _write(source: SampleSource, path: Path, key: str, description: str, progress: bool) -> None:
-    temporary = path.with_suffix(".tmp")  # one that a killed run has left is overwritten
-    index: dict[str, Any] = {"key": key, "names": [], "sizes": [], "dtype": "uint8"}
+def _write(source: SampleSource, path: Path, sizes: Sequence[Size], description: str, progress: bool) -> None:
+    temporary = path.with_name(f"{path.name.rpartition('-')[0]}.tmp")  # one of a killed run is overwritten
     try:
         with temporary.open("wb") as file:
-            for sample in source.read_all(description, progress):
+            for sample, size in zip(source.read_all(description, progress), sizes, strict=True):
+                if sample.mask.shape != size:
+                    raise DataError(f"{sample.name} is {list(sample.mask.shape)}, and was {list(size)} when scanned")
                 file.write(sample.image.permute(1, 2, 0).numpy().tobytes())
                 file.write(sample.mask.numpy().tobytes())
-                index["names"].append(sample.name)
-                index["sizes"].append((*sample.image.shape[1:], *sample.mask.shape))
-                index["dtype"] = str(sample.image.numpy().dtype)
-            text = json.dumps(index).encode()
-            file.write(text + len(text).to_bytes(8, "little") + _MARK)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _index_of(path: Path) -> dict[str, Any] | None:
-    """The index of a file; None where there is none, or it is cut short or no such file."""
-    try:
-        with path.open("rb") as file:
-            end = file.seek(-16, os.SEEK_END)
-            length = int.from_bytes(file.read(8), "little")
-            if file.read(8) != _MARK:
-                return None
-            file.seek(end - length)
-            index: dict[str, Any] = json.loads(file.read(length))
-        return index if sum(_lengths(index)) + length + 16 == path.stat().st_size else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _lengths(index: dict[str, Any]) -> list[int]:
-    """Bytes of each sample."""
-    a_pixel = 3 * np.dtype(index["dtype"]).itemsize
-    return [a_pixel * height * width + rows * columns for height, width, rows, columns in index["sizes"]]
 
 
 class DeviceCache(SampleSource):

@@ -1,9 +1,8 @@
-"""Pictures of masks: palette PNGs, overlays, and strips of image, truth, prediction and errors."""
+"""Pictures of masks: palette PNGs, overlays, and panels of image, truth, prediction and errors."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -95,35 +94,29 @@ def panel(
 
     The errors are red on the darkened image; void is cream, and counts for nothing.
     """
-    wrong, labelled = int(((prediction != truth) & (truth != ignore_index)).sum()), int((truth != ignore_index).sum())
+    labelled = truth != ignore_index
+    share = int(((prediction != truth) & labelled).sum()) / max(int(labelled.sum()), 1)
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     photograph = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    nearest = np.ix_(_nearest(image.shape[0], height), _nearest(image.shape[1], width))
-    image, truth, prediction = (pixels[nearest] for pixels in (image, truth, prediction))  # what is shown, no more
+    rows = ((np.arange(height) + 0.5) * (image.shape[0] / height)).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * (image.shape[1] / width)).astype(np.int64)
+    image, truth, prediction = (pixels[np.ix_(rows, columns)] for pixels in (image, truth, prediction))
+    errors = (image.mean(axis=2, keepdims=True) * 0.5).repeat(3, axis=2)  # [H,W,3]
+    errors[truth == ignore_index] = VOID_COLOUR
+    errors[(prediction != truth) & (truth != ignore_index)] = _WRONG
     return side_by_side(
         [
             (name or "image", photograph),
             ("truth", Image.fromarray(colour_mask(truth, palette, ignore_index))),
             ("prediction", Image.fromarray(colour_mask(prediction, palette, ignore_index))),
-            (
-                f"errors: {wrong / max(labelled, 1):.1%} of the labelled pixels",
-                Image.fromarray(errors(image, truth, prediction, ignore_index)),
-            ),
+            (f"errors: {share:.1%} of the labelled pixels", Image.fromarray(errors.astype(np.uint8))),
         ]
     )
 
 
-def errors(image: Pixels, truth: Pixels, prediction: Pixels, ignore_index: int = 255) -> Pixels:
-    """What is wrong in red on the darkened image ``[H,W,3]``, void in cream."""
-    void = truth == ignore_index
-    wrong = (prediction != truth) & ~void
-    grey = (image.mean(axis=2, keepdims=True) * 0.5).repeat(3, axis=2)  # [H,W,3]
-    return np.where(wrong[..., None], _WRONG, np.where(void[..., None], VOID_COLOUR, grey)).astype(np.uint8)
-
-
 def side_by_side(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
     """Captions and pictures, each picture under its caption."""
-    strips = [(caption(told, picture.width), picture) for told, picture in pictures]
+    strips = [(caption(text, picture.width), picture) for text, picture in pictures]
     width = sum(picture.width + GAP for _, picture in strips) - GAP
     row = Image.new("RGB", (width, max(text.height + picture.height for text, picture in strips)), _PAPER)
     left = 0
@@ -163,19 +156,13 @@ def sheet(panels: Sequence[Image.Image], classes: Sequence[str], palette: Palett
 def legend(classes: Sequence[str], palette: Palette, width: int) -> Image.Image:
     """Each class and void by colour and name, in rows of at most ``width`` pixels."""
     entries = [*zip(classes, palette, strict=True), ("void", VOID_COLOUR)]
-    cell = max(_length(one_line(name[:width])) for name, _ in entries) + _TEXT + 4 * GAP
-    columns = max(1, width // cell)
-    line = _TEXT + GAP
+    longest = max(_font().getlength(one_line(name[:width])) for name, _ in entries)
+    cell = min(width, round(longest) + _TEXT + 4 * GAP)
+    columns, line = max(1, width // cell), _TEXT + GAP
     picture = Image.new("RGB", (width, line * -(-len(entries) // columns)), _PAPER)
-    for position, (name, colour) in enumerate(entries):
-        entry = caption(name, min(cell, width), colour)
-        picture.paste(entry, (position % columns * cell, position // columns * line))
+    for number, (name, colour) in enumerate(entries):
+        picture.paste(caption(name, cell, colour), (number % columns * cell, number // columns * line))
     return picture
-
-
-def _nearest(length: int, shown: int) -> NDArray[np.int64]:
-    """Which of ``length`` pixels are shown where there is room for ``shown``."""
-    return ((np.arange(shown) + 0.5) * (length / shown)).astype(np.int64)
 
 
 def _table(palette: Palette, ignore_index: int) -> Pixels:
@@ -190,14 +177,11 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(_TEXT)  # Pillow brings it along
 
 
-def _length(text: str) -> int:
-    return round(_font().getlength(text))
-
-
 def _fitting(text: str, width: int) -> str:
     """The text, its end replaced by dots where it is longer than ``width`` pixels."""
-    text = text[: max(width, 0)]  # a letter has a pixel at least; to measure a text takes as long as it is
-    if _length(text) <= width:
+    text = text[: max(width, 1)]  # a letter has a pixel at least
+    if _font().getlength(text) <= width:
         return text
-    too_long = bisect(range(len(text)), False, key=lambda letters: _length(text[:letters] + "…") > width)
-    return text[: max(too_long - 1, 1)] + "…"
+    while len(text) > 1 and _font().getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

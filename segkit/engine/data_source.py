@@ -124,7 +124,8 @@ def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: Di
         if wish == "none" or (wish == "auto" and not _worth_a_file(splits[name], sizes[name])):
             sources[name] = splits[name]
         else:
-            sources[name] = _from_file(splits[name], sizes[name], name, wish, distributed)
+            names = [facts.name for facts in scan.statistics[name]]
+            sources[name] = _from_file(splits[name], sizes[name], names, name, wish, distributed)
     told = ""
     if on_device:
         told = f"data: {', '.join(on_device)} on the device, {_gigabytes(sum(needed[name] for name in on_device))}"
@@ -164,16 +165,22 @@ def _on_device(
 
 
 def _from_file(
-    samples: SampleSource, sizes: Sequence[tuple[int, int]], name: str, wish: str, distributed: DistributedContext
+    samples: SampleSource,
+    sizes: Sequence[tuple[int, int]],
+    names: Sequence[str],
+    split: str,
+    wish: str,
+    distributed: DistributedContext,
 ) -> SampleSource:
     if not MemmapCache.is_possible(samples):
+        kind = samples.dataset.kind.rpartition(".")[2]
         raise ConfigError(
-            f'data.cache = "ram": {type(samples.dataset).__name__} does not say which files its samples are read from '
+            f'data.cache = "ram": {kind} does not say which files its samples are read from '
             '(files and reading, see segkit.hookspecs), so nothing tells when they have changed; use "none" or "device"'
         )
     try:
         return distributed.main_process_first(
-            lambda: MemmapCache.of(samples, sizes, f"decoding {name}", distributed.is_main_process)
+            lambda: MemmapCache.of(samples, sizes, names, f"decoding {split}", distributed.is_main_process)
         )
     except WriteError:
         if wish == "ram":

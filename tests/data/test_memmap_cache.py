@@ -51,6 +51,15 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+def sizes_of(source: SampleSource) -> list[tuple[int, int]]:
+    return [SIZES[index] for index in getattr(source.dataset, "indices", range(len(source)))]
+
+
+def cached(source: SampleSource) -> MemmapCache:
+    names = [str(index) for index in getattr(source.dataset, "indices", range(len(source)))]
+    return MemmapCache.of(source, sizes_of(source), names, "", False)
+
+
 def equal(one: SampleSource, other: SampleSource) -> bool:
     pairs = [(one[index], other[index]) for index in range(len(other))]
     return len(one) == len(other) and all(
@@ -65,49 +74,62 @@ def test_images_of_more_than_8_bits_come_back_as_they_are_stored(files: PairedFi
         Image.fromarray(random.integers(0, 18000, SIZES[index]).astype(np.uint16)).save(image)
     for resize in (None, 0.5):
         samples = SampleSource(files, resize, value_bytes=4)
-        held = MemmapCache.of(samples, SIZES, "", False)
+        held = cached(samples)
         assert equal(held, SampleSource(files, resize))
         assert held[1].image.dtype == torch.float32
-        assert held.path.stat().st_size - MemmapCache.bytes_needed(samples, SIZES) < 1000
+        assert held.path.stat().st_size == MemmapCache.bytes_needed(samples, SIZES)
 
 
 @pytest.mark.parametrize("resize", [None, 0.5, [16, 24]])
 def test_it_holds_what_the_images_hold(files: PairedFiles, resize: object) -> None:
     samples = SampleSource(files, resize)
-    held = MemmapCache.of(samples, SIZES, "", False)
+    held = cached(samples)
     assert equal(held, samples)
-    assert held.path.stat().st_size - MemmapCache.bytes_needed(samples, SIZES) < 1000  # and an index
+    assert held.path.stat().st_size == MemmapCache.bytes_needed(samples, SIZES)
 
 
 def test_the_images_are_decoded_once(files: PairedFiles, decoded: list[int]) -> None:
-    held = MemmapCache.of(SampleSource(files), SIZES, "", False)
+    held = cached(SampleSource(files))
     assert sorted(decoded) == [0, 1, 2, 3]
-    again = MemmapCache.of(SampleSource(files), SIZES, "", False)
+    again = cached(SampleSource(files))
     again[2]
     assert len(decoded) == 4
     assert again.path == held.path
 
 
-def test_a_changed_file_is_decoded_again_in_the_place_of_the_old_one(files: PairedFiles, decoded: list[int]) -> None:
-    first = MemmapCache.of(SampleSource(files), SIZES, "", False)
+def test_a_changed_file_is_decoded_again_and_the_old_copy_goes_when_nobody_uses_it(
+    files: PairedFiles, decoded: list[int]
+) -> None:
+    first = cached(SampleSource(files))
+    before = first[2].image
     Image.fromarray(np.full((*SIZES[2], 3), 7, np.uint8)).save(files.pairs[2][0])
-    second = MemmapCache.of(SampleSource(files), SIZES, "", False)
+    second = cached(SampleSource(files))
     assert len(decoded) == 8
-    assert second.path == first.path
     assert (second[2].image == 7).all()
-    with pytest.raises(DataError, match=r"replaced by another run's"):
-        pickle.loads(pickle.dumps(first))
+    pickled = pickle.dumps(first)
+    assert torch.equal(pickle.loads(pickled)[2].image, before)  # a run that began before goes on with what it had
+    del first
+    Image.fromarray(np.full((*SIZES[2], 3), 9, np.uint8)).save(files.pairs[2][0])
+    third = cached(SampleSource(files))
+    assert (third[2].image == 9).all()
+    with pytest.raises(DataError, match=r"decoded-.*\.bin is gone or damaged; start again"):
+        pickle.loads(pickled)
+
+
+def test_a_sample_of_another_size_than_was_scanned_is_refused(files: PairedFiles) -> None:
+    with pytest.raises(DataError, match=r"0 is \[20, 30\], and was \[20, 31\] when scanned"):
+        MemmapCache.of(SampleSource(files), [(20, 31), *SIZES[1:]], ["0", "1", "2", "3"], "", False)
 
 
 def test_another_time_of_a_file_or_another_version_makes_it_anew(
     files: PairedFiles, decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    MemmapCache.of(SampleSource(files), SIZES, "", False)
+    cached(SampleSource(files))
     os.utime(files.pairs[0][1], (1, 1))
-    MemmapCache.of(SampleSource(files), SIZES, "", False)
+    cached(SampleSource(files))
     assert len(decoded) == 8
     monkeypatch.setattr(stores, "FORMAT", stores.FORMAT + 1)
-    MemmapCache.of(SampleSource(files), SIZES, "", False)
+    cached(SampleSource(files))
     assert len(decoded) == 12
 
 
@@ -115,25 +137,25 @@ def test_other_samples_sizes_or_labels_are_in_other_files(files: PairedFiles) ->
     fewer = Subset(files, [1, 3])
     relabelled = PairedFiles(files.pairs, classes=files.classes, palette=files.palette, values={0: 0, 1: 2, 2: 1})
     every = [SampleSource(files), SampleSource(files, 0.5), SampleSource(fewer), SampleSource(relabelled)]
-    held = [MemmapCache.of(each, [(1, 1)] * len(each), "", False) for each in every]  # all are in use
+    held = [cached(each) for each in every]  # all are in use
     assert len({each.path for each in held}) == 4
     assert all(equal(one, other) for one, other in zip(held, every, strict=True))
 
 
-@pytest.mark.parametrize("damage", ["cut", "grown", "mark", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "grown", "empty"])
 def test_a_damaged_file_is_made_anew(files: PairedFiles, decoded: list[int], damage: str) -> None:
-    path = MemmapCache.of(SampleSource(files), SIZES, "", False).path
+    path = cached(SampleSource(files)).path
     whole = path.read_bytes()
-    damaged = {"cut": whole[1000:], "grown": b"x" + whole, "mark": whole[:-1] + b"?", "empty": b""}[damage]
+    damaged = {"cut": whole[1000:], "grown": b"x" + whole, "empty": b""}[damage]
     path.write_bytes(damaged)
-    assert equal(MemmapCache.of(SampleSource(files), SIZES, "", False), SampleSource(files))
+    assert equal(cached(SampleSource(files)), SampleSource(files))
     assert len(decoded) >= 8
 
 
 def test_a_sample_that_cannot_be_read_leaves_no_file(files: PairedFiles, tmp_path: Path) -> None:
     files.pairs[3][0].write_bytes(b"no image")
     with pytest.raises(DataError, match=r"3\.png"):
-        MemmapCache.of(SampleSource(files), SIZES, "", False)
+        cached(SampleSource(files))
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] in ([], [".lock"])
 
 
@@ -142,7 +164,7 @@ def test_a_full_disk_is_told_before_anything_is_decoded(
 ) -> None:
     monkeypatch.setattr(stores.shutil, "disk_usage", lambda path: _Usage)
     with pytest.raises(WriteError, match=r'GB are needed and 0\.0 GB are free; data\.cache = "none"'):
-        MemmapCache.of(SampleSource(files), SIZES, "", False)
+        cached(SampleSource(files))
     assert decoded == []
 
 
@@ -151,7 +173,7 @@ class _Usage:
 
 
 def test_a_process_of_a_loader_opens_the_file_itself(files: PairedFiles) -> None:
-    held = MemmapCache.of(SampleSource(files), SIZES, "", False)
+    held = cached(SampleSource(files))
     content = pickle.dumps(held)
     assert held[0].mask.numpy().tobytes() not in content
     there: MemmapCache = pickle.loads(content)
@@ -183,16 +205,16 @@ def test_one_copy_of_the_files_is_kept_and_what_is_in_use(files: PairedFiles, tm
             SampleSource(Subset(files, [seed])),
             SampleSource(Subset(files, [each for each in range(4) if each != seed])),
         ]
-        held = [MemmapCache.of(each, SIZES[: len(each)], "", False) for each in parts]
+        held = [cached(each) for each in parts]
         elsewhere.touch()
         assert copies() == sorted([elsewhere.name, *(each.path.name for each in held)])
         assert all(equal(one, other) for one, other in zip(held, parts, strict=True))
         child: MemmapCache = pickle.loads(pickle.dumps(held[0]))  # a loader's, which begins later
         assert equal(child, parts[0])
         del held, child
-    MemmapCache.of(SampleSource(files), SIZES, "", False)
+    cached(SampleSource(files))
     assert len(copies()) == 2
     os.utime(elsewhere, (1, 1))  # not used for long
-    MemmapCache.of(SampleSource(files, 0.5), SIZES, "", False)
+    cached(SampleSource(files, 0.5))
     assert len(copies()) == 1
     assert len([*(tmp_path / "cache").glob("*.lock")]) == 1
