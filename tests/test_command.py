@@ -18,7 +18,7 @@ from PIL import Image
 
 import segkit
 from segkit.cli import main
-from segkit.data.read import image_size
+from segkit.data.read import read_header
 from segkit.engine import checkpoint
 
 CONFIG = """
@@ -95,7 +95,7 @@ def test_a_run_is_trained_predicted_with_and_scored_again(
     assert main(["predict", str(folder), str(image), "--out", str(tmp_path / "masks")]) == 0
     with Image.open(tmp_path / "masks" / f"{image.stem}.png") as mask:
         assert mask.mode == "P"
-        assert np.asarray(mask).shape == image_size(image)
+        assert np.asarray(mask).shape == read_header(image).size
         assert np.asarray(mask).max() <= 2
 
     run = json.loads((folder / "run.json").read_text())

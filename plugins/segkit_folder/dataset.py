@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from segkit.data.files import PairedFiles
-from segkit.data.read import holds_colours, read_mask
+from segkit.data.read import read_header, read_mask
 from segkit.data.sample import SPLITS, voc_palette
 from segkit.data.splits import SUFFIXES, check_fractions, composed, pair_by_stem, read_text, split_by_fraction
 from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
@@ -164,7 +164,7 @@ def _colours_of_file(listed: ClassFile, folder: Path, suffix: str) -> dict[str, 
     masks = [path for path in masks if composed(path.stem).endswith(composed(suffix))]
     for mask in masks[:: max(1, len(masks) // 20)]:
         with suppress(DataError):  # told when it is read
-            if not holds_colours(mask):
+            if not read_header(mask).has_colours:
                 continue
             try:
                 if (read_mask(mask, indices) != indices.get((0, 0, 0), -1)).any():  # black may be label 0 as well

@@ -12,7 +12,7 @@ from PIL import Image
 
 from segkit.data.files import PairedFiles
 from segkit.data.issues import refuse
-from segkit.data.read import image_size
+from segkit.data.read import read_header
 from segkit.data.sample import SPLITS
 from segkit.data.splits import composed, pair_by_stem, read_text, split_by_fraction
 from segkit.errors import DataError, Issue, did_you_mean, first_few
@@ -129,7 +129,7 @@ class Gta5Dataset(PairedFiles):
 
 def _differ_in_size(image: Path, mask: Path) -> bool:
     try:
-        return image_size(image) != image_size(mask)
+        return read_header(image).size != read_header(mask).size
     except DataError:  # told when the pair is read
         return False
 

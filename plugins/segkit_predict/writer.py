@@ -15,8 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from segkit.data.normalise import for_the_eye
-from segkit.data.read import Pixels, image_size, quiet_pillow, read_image
-from segkit.data.tiff import contents
+from segkit.data.read import Pixels, quiet_pillow, read_header, read_image
 from segkit.data.visualize import overlay_picture, panel, save_palette_png, sheet, signature
 from segkit.engine.run_folder import write_atomically
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, printable, reason
@@ -94,7 +93,7 @@ class Writer:
 
     def _size(self, job: Job) -> int:
         with suppress(DataError):  # it is told where the image is read
-            height, width = image_size(job[0], self.most_pixels)
+            height, width = read_header(job[0], self.most_pixels).size
             return height * width
         return 0
 
@@ -119,8 +118,8 @@ class Writer:
         self.pixels += Image.fromarray(labels).histogram()[: len(self.pixels)]
         if self.truth is not None and truth is not None:
             self.truth.count(truth, labels)
-        held = contents(path)
-        self.georeferenced += bool(held and held.georeference)
+        tiff = read_header(path, self.most_pixels).tiff
+        self.georeferenced += tiff is not None and tiff.georeference
         self.out_of_range += self.predictor.is_out_of_range(image)
         return Prediction(image, truth, labels, probabilities)
 

@@ -22,8 +22,7 @@ from segkit.data.read import (
     MAX_PIXELS,
     MOST_COUNTED,
     check_checksums,
-    image_size,
-    mask_palette,
+    read_header,
     read_image,
     read_mask,
 )
@@ -139,7 +138,7 @@ class PairedFiles(Dataset):
             LabelError: a label that is not allowed, or another size than the image's.
             DataError: a file that cannot be read.
         """
-        return self._read_mask(index, image_size(self.pairs[index][0], self.most_pixels))
+        return self._read_mask(index, read_header(self.pairs[index][0], self.most_pixels).size)
 
     def files(self, index: int) -> tuple[Path, ...]:
         """The files of sample ``index``: image and mask."""
@@ -153,7 +152,7 @@ class PairedFiles(Dataset):
         """
         path = self.pairs[index][1]
         check_checksums(path, self.most_pixels)
-        palette = None if self.colours is not None else mask_palette(path, self.most_pixels)
+        palette = None if self.colours is not None else read_header(path, self.most_pixels).palette
         if palette is None:
             return {}
         return _telling_colours(palette, [*self.values], read_mask(path, most_pixels=self.most_pixels))
@@ -251,7 +250,7 @@ class PairedFiles(Dataset):
             advice = f"allowed are {self._allowed()}; export the mask again without anti-aliasing, as PNG"
             return Issue("blended", str(path), what, advice, f"{len(wrong):,}, from {min(wrong)} to {max(wrong)}")
         detail = first_few([f"{value}: {count:,} pixels" for value, count in wrong.items()])
-        palette = mask_palette(path, self.most_pixels)
+        palette = read_header(path, self.most_pixels).palette
         # the order of a palette's indices need not be that of classes
         kind = "palette_values" if palette and _telling_colours(palette, values, stored) else "values"
         return Issue(kind, str(path), "labels that are not allowed", self.advice(kind, {}, {}), detail, wrong, pixels)

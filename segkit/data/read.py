@@ -13,14 +13,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
 
-from segkit.data.tiff import Contents, contents, described
+from segkit.data.sample import Colour
+from segkit.data.tiff import Contents, bands_issue, contents, decode_as, prepare, rawmode_of, show_fourth_band
 from segkit.errors import DataError, Issue, LabelError, first_few
 
 Pixels = NDArray[np.uint8 | np.float32]
@@ -37,8 +37,23 @@ MAX_BYTES = 1 << 30
 LOWEST_LABEL, HIGHEST_LABEL = -32768, 65535
 """Labels of a mask; what is beyond is the ids of single objects, or no labels."""
 
-_lifting = threading.Lock()
+MOST_COUNTED = 64
+"""Colours, or labels that are not allowed, of one mask: more of them are a photograph or edges that were blended."""
 
+_ROWS_OF = 1 << 24  # pixels converted at a time: beside the decoded image and the result there is no third copy
+_MOST = 1e30  # beyond, a float is a mark for "no data", as -3.4e38 is GDAL's
+_LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002}  # JPEG, JPEG 2000, LERC, WebP, JPEG XL
+# Of two bytes a value Pillow keeps the high one. Told that they lie the other way round, it keeps the low one.
+_LOW = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
+_TURN = {  # EXIF orientation -> what makes it upright; from 5 on the image lies on its side
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _OTHER_CONTENT = {
     b"<": "text in HTML or XML, perhaps a download's error page",
     b"version https://git-lfs": "a Git LFS pointer; run `git lfs pull`",
@@ -50,16 +65,43 @@ _OTHER_CONTENT = {
     b"\x1f\x8b": "gzip data",
     b"\x93NUMPY": "a NumPy array",
 }
-_TURN = {  # EXIF orientation -> what makes it upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002}  # JPEG, JPEG 2000, LERC, WebP, JPEG XL
+_lifting = threading.Lock()
+
+
+class Header(NamedTuple):
+    """What a file says about its picture before it is decoded.
+
+    Attributes:
+        size: height and width of the upright picture, pixels.
+        orientation: EXIF's number: 1 is upright, from 5 on the stored picture lies on its side.
+        has_colours: whether it stores red, green and blue.
+        palette: RGB by index, where it stores indices.
+        tiff: what the tags of a TIFF say.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    has_colours: bool
+    palette: list[Colour] | None
+    tiff: Contents | None
+
+
+def read_header(path: str | Path, most_pixels: int = MAX_PIXELS) -> Header:
+    """The header of a picture; its pixels are not decoded.
+
+    Raises:
+        DataError: missing, empty, of another format or of more than ``most_pixels``.
+    """
+    path = Path(path)
+    with _opened(path, most_pixels) as image:
+        height, width = image.height, image.width
+        orientation = _orientation(image)
+        if orientation > 4 and image.format != "TIFF":  # of a TIFF, Pillow says the upright size
+            height, width = width, height
+        colours = image.getpalette("RGB") if image.mode in ("P", "PA") else None
+        palette = None if colours is None else list(zip(colours[::3], colours[1::3], colours[2::3], strict=False))
+        tiff = contents(path) if image.format == "TIFF" else None
+        return Header((height, width), orientation, image.mode in ("RGB", "RGBA"), palette, tiff)
 
 
 def read_image(path: str | Path, most_pixels: int = MAX_PIXELS) -> Pixels:
@@ -78,18 +120,13 @@ def read_image(path: str | Path, most_pixels: int = MAX_PIXELS) -> Pixels:
             or a transparency that varies, of which a part would be lost.
     """
     path = Path(path)
-    with _opened(path, most_pixels) as (image, _):
-        pages = _pages(path, image)
-        if pages > 1:
-            what = "more than one picture in the file of an image"
-            held = f" of {described(image.tag_v2)}" if image.format == "TIFF" else ""  # type: ignore[attr-defined]
-            advice = "save each as a file of its own"
-            raise DataError(Issue("several", str(path), what, advice, f"{pages} pages{held}"))
-        return as_rgb(image, str(path), _turn(image))
+    with _opened(path, most_pixels) as image:
+        _refuse_pages(path, image, "an image", "save each as a file of its own")
+        return as_rgb(image, str(path))
 
 
 def read_mask(
-    path: str | Path, colours: Mapping[tuple[int, int, int], int] | None = None, most_pixels: int = MAX_PIXELS
+    path: str | Path, colours: Mapping[Colour, int] | None = None, most_pixels: int = MAX_PIXELS
 ) -> NDArray[Any]:
     """The labels of a mask as they are stored, uint8, uint16 or (where one is negative) int32 ``[H,W]``, upright.
 
@@ -105,47 +142,22 @@ def read_mask(
     Raises:
         LabelError: lossily compressed, colours without ``colours`` or not in it, an alpha channel that says more than
             the colours, or no whole numbers of -32768..65535.
-        DataError: missing, empty, damaged, of another format or too large.
+        DataError: missing, empty, damaged, of another format or too large, or of several pages.
     """
     path = Path(path)
-    with _opened(path, most_pixels) as (image, head):
-        _refuse_lossy(path, image, head)
-        _refuse_several(path, image)
-        turn = _turn(image)
-        refuse_lost_bands(image, str(path))
-        _refuse_deep_colours(path, image)
-        bits, inverted = _grey_bits(image, head), _is_inverted(image)
-        image.load()
-        if turn is not None:
-            image = image.transpose(turn)
-        refuse_alpha(path, image)
-        if colours is not None:
-            return labels_of_colours(path, rgb_numbers(path, image), colours)
-        if image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr"):
-            return labels_of_greys(path, rgb_numbers(path, image), image.mode)
+    with _opened(path, most_pixels) as image:
+        _refuse_lossy(path, image)
+        _refuse_pages(path, image, "a mask", "export one mask with all the labels")
+        tiff = prepare(image, str(path))
+        _decode_labels(path, image)
+        image = _upright(image)
+        _refuse_alpha(path, image)
+        if colours is not None or image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr"):
+            return _labels_of_colours(path, image, colours)
         values = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA", "La") else image)
-        if image.format == "TIFF" and image.tag_v2.get(339, (1,))[0] == 2 and values.dtype == np.uint8:  # type: ignore[attr-defined]
-            return values.view(np.int8).astype(np.int32)  # signed bytes, which Pillow does not know
-    if values.dtype == bool or values.dtype == np.uint8:
-        values = ~values if inverted else values
-        return values.astype(np.uint8) // np.uint8(255 // (2**bits - 1))
-    return _whole_numbers(path, values)
-
-
-def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
-    low, high = values.min(), values.max()
-    if not np.isfinite((low, high)).all():
-        what = "labels are whole numbers, and the mask holds NaN or infinity"
-        advice = "give the pixels without a value a label of their own, as np.nan_to_num(mask, nan=255) does"
-        raise LabelError(Issue("not_integers", str(path), what, advice))
-    between = values.dtype.kind == "f" and (values != np.rint(values)).any()
-    if low < LOWEST_LABEL or high > HIGHEST_LABEL or between:
-        what = f"labels are whole numbers of {LOWEST_LABEL} to {HIGHEST_LABEL}"
-        advice = "save the mask as a PNG of 8 or 16 bits"
-        if not between:
-            advice += "; numbers beyond are mostly ids of single objects: export the classes instead"
-        raise LabelError(Issue("not_integers", str(path), what, advice, f"{values.dtype} from {low} to {high}"))
-    return values.astype(np.int32 if low < 0 else np.uint16)
+    if tiff is not None and tiff.dtype == "int8":
+        return values.view(np.int8).astype(np.int32)  # Pillow knows no signed bytes
+    return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
 
 
 def check_checksums(path: Path, most_pixels: int = MAX_PIXELS) -> None:
@@ -154,57 +166,9 @@ def check_checksums(path: Path, most_pixels: int = MAX_PIXELS) -> None:
     Raises:
         DataError: a checksum is wrong, or the file cannot be opened.
     """
-    with _opened(path, most_pixels) as (image, _):
+    with _opened(path, most_pixels) as image:
         if image.format == "PNG":
             image.verify()
-
-
-def mask_palette(path: Path, most_pixels: int = MAX_PIXELS) -> list[tuple[int, int, int]] | None:
-    """The colours of a mask's palette by index, from the file's header; None where it has none.
-
-    Raises:
-        DataError: missing, empty, of another format or too large.
-    """
-    with _opened(path, most_pixels) as (image, _):
-        colours = image.getpalette("RGB") if image.mode in ("P", "PA") else None
-    return None if colours is None else list(zip(colours[::3], colours[1::3], colours[2::3], strict=False))
-
-
-def holds_colours(path: Path) -> bool:
-    """Whether a mask stores red, green and blue, from the file's header.
-
-    Raises:
-        DataError: missing, empty, of another format or too large.
-    """
-    with _opened(path) as (image, _):
-        return image.mode in ("RGB", "RGBA")
-
-
-def image_size(path: str | Path, most_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """(height, width) of the upright image, from the file's header alone.
-
-    Raises:
-        DataError: missing, empty, of another format or of more than ``most_pixels``.
-    """
-    with _opened(Path(path), most_pixels) as (image, _):
-        width, height = image.size
-        on_its_side = _turn(image) in (_TURN[5], _TURN[6], _TURN[7], _TURN[8])
-    return (width, height) if on_its_side else (height, width)
-
-
-def are_turned_apart(image: Path, mask: Path) -> bool:
-    """Whether EXIF turns an image and its mask differently, and yet their shape is the same turned or not.
-
-    Such a mask fits in shape whether it was drawn on the upright image or on the pixels as they are stored.
-    """
-    try:
-        with _opened(image) as (opened, _):
-            turn, square = _orientation(opened), opened.size[0] == opened.size[1]
-        with _opened(mask) as (opened, _):
-            of_mask = _orientation(opened)
-    except DataError:  # no image, as of a dataset that reads something else
-        return False
-    return _TURN.get(turn) != _TURN.get(of_mask) and (square or (turn > 4) == (of_mask > 4))
 
 
 @contextmanager
@@ -222,51 +186,52 @@ def quiet_pillow() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[tuple[Image.Image, bytes]]:
-    """The undecoded image and the file's first bytes; what goes wrong in the body becomes a DataError too."""
+def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[Any]:
+    """The undecoded image, as Pillow has it; what goes wrong in the body becomes a DataError too."""
     most_bytes = MAX_BYTES * max(most_pixels, MAX_PIXELS) // MAX_PIXELS
+
+    def issue(kind: str, what: str, advice: str = "", detail: str = "") -> DataError:
+        return DataError(Issue(kind, str(path), what, advice, detail))
+
+    def too_large(size: str) -> DataError:
+        what = f"larger than the {most_pixels:,} pixels that are decoded at most"
+        return issue("too_large", what, "cut the image into tiles", size)
+
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would wait for ever
-            raise DataError(Issue("unreadable", str(path), "no regular file", "give the file itself"))
+            raise issue("unreadable", "no regular file", "give the file itself")
         if state.st_size > most_bytes:
             what = f"larger than the {most_bytes:,} bytes that are read at most"
-            raise DataError(Issue("too_large", str(path), what, "save it anew", f"{state.st_size:,} bytes"))
+            raise issue("too_large", what, "save it anew", f"{state.st_size:,} bytes")
         with path.open("rb") as stream, quiet_pillow():
             head = stream.read(64)
             stream.seek(0)
             with _pillows_limit(most_pixels):
-                image = Image.open(stream, formats=FORMATS)
+                image: Any = Image.open(stream, formats=FORMATS)
             for width, height in (image.size, _tile(image)):
                 if width * height > most_pixels:
-                    raise DataError(_too_large(path, f"{width} x {height}", most_pixels))
+                    raise too_large(f"{width} x {height}")
             if image.format == "BMP" and _is_misread(image, head):
                 what = "a BMP of greys in a palette of 4 or 8 bits a pixel, which Pillow misreads"
-                raise DataError(Issue("misread", str(path), what, "save it as PNG with the program that wrote it"))
-            yield image, head
+                raise issue("misread", what, "save it as PNG with the program that wrote it")
+            yield image
     except (DataError, MemoryError):
         raise
     except FileNotFoundError:
-        raise DataError(Issue("missing", str(path), "no such file")) from None
+        raise issue("missing", "no such file") from None
     except Image.DecompressionBombError as error:
-        size = "".join(re.findall(r"\((\d+ pixels)\)", str(error)))
-        raise DataError(_too_large(path, size, most_pixels)) from None
+        raise too_large("".join(re.findall(r"\((\d+ pixels)\)", str(error)))) from None
     except UnidentifiedImageError:
-        held = contents(path)
-        raise DataError(bands_fault(held, str(path)) if held else _content_fault(path, head)) from None
+        if held := contents(path):
+            raise DataError(bands_issue(held, str(path))) from None
+        if not head:
+            raise issue("empty", "the file is empty", "fetch or export it again") from None
+        raise issue("disguised", _content_of(head), f"allowed are {', '.join(FORMATS)}") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         if isinstance(error, OSError) and error.strerror:
-            fault = Issue("unreadable", str(path), "cannot be read", detail=error.strerror)
-            raise DataError(fault) from None
-        fault = Issue("damaged", str(path), "damaged or cut short", "fetch or export it again", str(error))
-        raise DataError(fault) from error
-
-
-def _is_misread(image: Any, head: bytes) -> bool:
-    """Whether Pillow takes a BMP whose palette is black and white for one bit a pixel, or one of greys for a byte."""
-    bits = head[28] if head[14] >= 40 else head[24]
-    decoder, rawmode = image.tile[0][0], rawmode_of(image)
-    return (rawmode == "1" and bits != 1) or (rawmode == "L" and bits < 8 and decoder == "raw")
+            raise issue("unreadable", "cannot be read", detail=error.strerror) from None
+        raise issue("damaged", "damaged or cut short", "fetch or export it again", str(error)) from error
 
 
 @contextmanager
@@ -286,58 +251,150 @@ def _pillows_limit(most_pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _tile(image: Image.Image) -> tuple[int, int]:
+def _tile(image: Any) -> tuple[int, int]:
     """Width and height of a TIFF's tiles, which are decoded whole however small the image; (0, 0) without tiles."""
-    if image.format != "TIFF":
-        return 0, 0
-    width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))  # type: ignore[attr-defined]
+    width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323)) if image.format == "TIFF" else (0, 0)
     return (width, height) if isinstance(width, int) and isinstance(height, int) else (MAX_PIXELS, MAX_PIXELS)
 
 
-def _too_large(path: Path, size: str, most_pixels: int) -> Issue:
-    what = f"larger than the {most_pixels:,} pixels that are decoded at most"
-    return Issue("too_large", str(path), what, "cut the image into tiles", size)
+def _is_misread(image: Any, head: bytes) -> bool:
+    """Whether Pillow takes a BMP whose palette is black and white for one bit a pixel, or one of greys for a byte."""
+    bits = head[28] if head[14] >= 40 else head[24]
+    decoder, rawmode = image.tile[0][0], rawmode_of(image)
+    return (rawmode == "1" and bits != 1) or (rawmode == "L" and bits < 8 and decoder == "raw")
 
 
-def _content_fault(path: Path, head: bytes) -> Issue:
-    if not head:
-        return Issue("empty", str(path), "the file is empty", "fetch or export it again")
-    return Issue("disguised", str(path), _what_it_is(head), f"allowed are {', '.join(FORMATS)}")
-
-
-def _what_it_is(head: bytes) -> str:
+def _content_of(head: bytes) -> str:
     if head[4:8] == b"ftyp":
         return "not an image that is read here but HEIC, AVIF or a video"
-    for start, content in _OTHER_CONTENT.items():
-        if head.lstrip().startswith(start):
-            return f"not an image but {content}"
-    return "not an image of a known format"
-
-
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes the image upright. Looks at the header alone: PngImageFile.getexif would decode the pixels."""
-    return None if image.format == "TIFF" else _TURN.get(_orientation(image))  # Pillow turns a TIFF itself
+    known = [content for start, content in _OTHER_CONTENT.items() if head.lstrip().startswith(start)]
+    return f"not an image but {known[0]}" if known else "not an image of a known format"
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 is upright, 3 and 6 as a camera held otherwise, ..."""
+    """EXIF's. Looks at the header alone: PngImageFile.getexif would decode the pixels."""
     try:
-        return int(Image.Image.getexif(image).get(0x0112, 1))
+        orientation = int(Image.Image.getexif(image).get(0x0112, 1))
     except Exception:  # damaged EXIF says nothing about the orientation
         return 1
+    return orientation if orientation in _TURN else 1
 
 
-def _is_inverted(image: Image.Image) -> bool:
-    """Whether Pillow turns stored values of a TIFF whose zero is white into those that are seen, as ``1;I`` says."""
-    return image.format == "TIFF" and "I" in rawmode_of(image).partition(";")[2]
+def _upright(image: Any) -> Any:
+    """The decoded image, turned as its EXIF says; Pillow turns a TIFF itself."""
+    turn = None if image.format == "TIFF" else _TURN.get(_orientation(image))
+    image.load()
+    return image if turn is None else image.transpose(turn)
 
 
-def _refuse_lossy(path: Path, image: Image.Image, head: bytes) -> None:
-    if head.startswith(b"\xff\xd8\xff"):
+def _refuse_pages(path: Path, image: Any, whose: str, advice: str) -> None:
+    """A page a class, or an animation: the first alone would be read.
+
+    What a camera puts beside a JPEG (MPO) and smaller copies in a TIFF are none.
+    """
+    tiff = contents(path) if image.format == "TIFF" else None
+    pages = tiff.pages if tiff else 1 if image.format in ("MPO", "TIFF") else getattr(image, "n_frames", 1)
+    if pages > 1:
+        what, held = f"more than one picture in the file of {whose}", f" of {tiff}" if tiff else ""
+        raise DataError(Issue("several", str(path), what, advice, f"{pages} pages{held}"))
+
+
+# ---- images ----
+
+
+def as_rgb(image: Any, name: str) -> Pixels:
+    """The pixels ``[H,W,3]`` of an image, upright, as :func:`read_image` gives them.
+
+    Args:
+        image: as Pillow opened it. Of RGB of 16 bits that was decoded before, Pillow has kept 8.
+        name: what an error calls it.
+
+    Returns:
+        uint8 where it has up to 8 bits a channel, else float32 with the values as they are stored.
+
+    Raises:
+        DataError: it has bands that would be lost, or values that are no numbers.
+    """
+    tiff = prepare(image, name)
+    kind, _, bits = rawmode_of(image).partition(";")
+    low = _low_bytes(image) if kind in ("LA", "RGB", "RGBA") and bits in _LOW else None
+    image = _upright(image)
+    deep = low is not None or image.mode[0] in "IF" or (tiff is not None and tiff.dtype == "int8")
+    pixels: Pixels = np.empty((image.height, image.width, 3), np.float32 if deep else np.uint8)
+    alpha_range: list[int] = []  # the least and the largest value in each part
+    rows = max(1, _ROWS_OF // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        if low is not None:
+            colours, alpha = _colours_of_16_bits(np.asarray(image.crop(box)), np.asarray(low.crop(box)), kind == "LA")
+        else:
+            colours, alpha = _colours_and_alpha(image.crop(box), tiff, deep)
+        pixels[top : box[3]] = colours
+        alpha_range += [] if alpha is None else [int(alpha.min()), int(alpha.max())]
+    if alpha_range and min(alpha_range) < max(alpha_range):
+        raise DataError(_alpha_issue(image, name, f"{min(alpha_range)} to {max(alpha_range)}", deep))
+    if image.mode == "F" and (wrong := int((~(np.abs(pixels[..., 0]) < _MOST)).sum())):
+        what, advice = "pixels that are no numbers", "fill them with numbers, or leave the picture out"
+        detail = f"{wrong:,} of {image.width * image.height:,} are NaN, infinite or a mark for no data"
+        raise DataError(Issue("no_numbers", name, what, advice, detail))
+    return pixels
+
+
+def _colours_and_alpha(part: Any, tiff: Contents | None, deep: bool) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Colours ``[h,w,3]`` or grey ``[h,w,1]`` of a part of an image, and its alpha ``[h,w]`` where there is one."""
+    if deep:
+        values = np.asarray(part)
+        if tiff is not None and tiff.dtype in ("int8", "uint32"):  # Pillow knows them as uint8 and int32
+            values = values.view(tiff.dtype)
+        if tiff is not None and tiff.white_is_zero and tiff.dtype == "uint16":  # of 8 bits Pillow does it
+            values = 65535 - values
+        opaque = part.info.get("transparency")  # the one value that stands for transparency
+        return values[..., None], None if opaque is None else values != opaque
+    if part.has_transparency_data:
+        values = np.asarray(part if part.mode == "RGBA" else part.convert("RGBA"))
+        return values[..., :3], values[..., 3]
+    return np.asarray(part if part.mode == "RGB" else part.convert("RGB")), None
+
+
+def _low_bytes(image: Any) -> Any:
+    """The same file again, upright, decoded to the low bytes of 16 bits a channel."""
+    low: Any = Image.open(image.fp, formats=[image.format])
+    if image.format == "TIFF":
+        show_fourth_band(low)
+    kind, _, bits = rawmode_of(low).partition(";")
+    decode_as(low, "RGBA" if kind == "LA" else f"{kind};{_LOW[bits]}")  # of LA both bytes of each, as four channels
+    return _upright(low)
+
+
+def _colours_of_16_bits(
+    high: NDArray[np.uint8], low: NDArray[np.uint8], grey: bool
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None]:
+    """Colours ``[h,w,3]`` or grey ``[h,w,1]``, and alpha ``[h,w]``, of high bytes and what :func:`_low_bytes` gives."""
+    if grey:
+        high, low = low[..., ::2], low[..., 1::2]
+    values = high * np.uint16(256) + low
+    has_alpha = values.shape[2] in (2, 4)
+    return values[..., : values.shape[2] - has_alpha], values[..., -1] if has_alpha else None
+
+
+def _alpha_issue(image: Any, name: str, values: str, deep: bool) -> Issue:
+    what = "a fourth channel that varies" if image.mode == "RGBA" else "transparency that varies"
+    advice = "read are grey and RGB, so it would be lost; if it means nothing, save the picture without it"
+    if not deep:
+        advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE'
+        advice += ", lossless=True)" if image.format == "WEBP" else ")"
+    return Issue("fourth_channel", name, what, f"{advice}; if the objects are in it, make it the picture", values)
+
+
+# ---- masks ----
+
+
+def _refuse_lossy(path: Path, image: Any) -> None:
+    if image.format in ("JPEG", "MPO"):
         container = "a JPEG"
     elif image.format == "WEBP" and not _is_lossless_webp(path):
         container = "a lossy WebP"
-    elif image.format == "TIFF" and image.tag_v2.get(259) in _LOSSY_TIFF:  # type: ignore[attr-defined]
+    elif image.format == "TIFF" and image.tag_v2.get(259) in _LOSSY_TIFF:
         container = "a TIFF with lossy compression"
     else:
         return
@@ -345,31 +402,6 @@ def _refuse_lossy(path: Path, image: Image.Image, head: bytes) -> None:
     disguised = container == "a JPEG" and path.suffix.lower() not in (".jpg", ".jpeg")
     detail = f"although its name ends in {path.suffix}" if disguised else ""
     raise LabelError(Issue("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail))
-
-
-def _pages(path: Path, image: Image.Image) -> int:
-    """Pages or frames; what a camera puts beside a JPEG (MPO) and smaller copies in a TIFF are none."""
-    if image.format == "TIFF":
-        held = contents(path)
-        return held.pages if held else 1
-    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-
-
-def _refuse_several(path: Path, image: Image.Image) -> None:
-    """A page a class, or an animation: the first alone would be read."""
-    frames = _pages(path, image)
-    if frames > 1:
-        advice = "export one mask with all the labels"
-        raise LabelError(
-            Issue("several", str(path), "more than one picture in the file of a mask", advice, f"{frames}")
-        )
-
-
-def _refuse_deep_colours(path: Path, image: Image.Image) -> None:
-    """Pillow keeps the upper 8 bits of colours of 16, and of a small label nothing."""
-    if image.mode in ("LA", "RGB", "RGBA") and "16" in rawmode_of(image):
-        what, advice = "colours of 16 bits a channel, of which 8 are read", "save the labels as a grey PNG"
-        raise LabelError(Issue("deep_colours", str(path), what, advice, rawmode_of(image).partition(";")[0]))
 
 
 def _is_lossless_webp(path: Path) -> bool:
@@ -385,205 +417,41 @@ def _is_lossless_webp(path: Path) -> bool:
     return False
 
 
-def _grey_bits(image: Image.Image, head: bytes) -> int:
-    """Bits of a stored grey value; Pillow stretches 2 and 4 of them to 0..255."""
-    if image.mode == "L" and image.format == "PNG":
-        if head[12:16] != b"IHDR":  # Pillow reads one that comes later, too
-            raise ValueError("the file does not begin with its header")
-        return head[24]
-    if image.mode == "L" and image.format == "TIFF":
-        return int(image.tag_v2.get(258, (8,))[0])  # type: ignore[attr-defined]
-    return 8
-
-
-_BAND = 1 << 24  # pixels that are converted at a time: beside the decoded image and the result there is no third copy
-_AS_STORED = {  # what makes it upright -> the view of the upright pixels [H,W,3] that lies as they are stored
-    Image.Transpose.FLIP_LEFT_RIGHT: lambda pixels: pixels[:, ::-1],
-    Image.Transpose.ROTATE_180: lambda pixels: pixels[::-1, ::-1],
-    Image.Transpose.FLIP_TOP_BOTTOM: lambda pixels: pixels[::-1],
-    Image.Transpose.TRANSPOSE: lambda pixels: pixels.swapaxes(0, 1),
-    Image.Transpose.ROTATE_270: lambda pixels: np.rot90(pixels),
-    Image.Transpose.TRANSVERSE: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
-    Image.Transpose.ROTATE_90: lambda pixels: np.rot90(pixels, -1),
-}
-_ON_ITS_SIDE = (
-    Image.Transpose.TRANSPOSE,
-    Image.Transpose.ROTATE_270,
-    Image.Transpose.TRANSVERSE,
-    Image.Transpose.ROTATE_90,
-)
-# Of two bytes a value Pillow keeps the high one. Told that they lie the other way round, it keeps the low one.
-_LOW = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
-_SHOWN = {"RGBX": "RGBA", "LX": "LA", "PX": "PA", "RGBa": "RGBA", "La": "LA"}  # Pillow drops or divides by the fourth
-_MOST = 1e30  # beyond, a float is a mark for "no data", as -3.4e38 is GDAL's
-
-
-def as_rgb(image: Image.Image, name: str, turn: Image.Transpose | None = None) -> Pixels:
-    """The pixels ``[H,W,3]`` of an image, turned, as :func:`segkit.data.read.read_image` gives them.
-
-    Args:
-        image: as Pillow opened it. Of RGB of 16 bits that was decoded before, Pillow has kept 8.
-        name: what an error calls it.
-        turn: what makes it upright.
-
-    Returns:
-        uint8 where it has up to 8 bits a channel, else float32 with the values as they are stored.
+def _decode_labels(path: Path, image: Any) -> None:
+    """Have Pillow decode the values that are stored: it stretches grey of 2 and 4 bits, and inverts that of some TIFF.
 
     Raises:
-        DataError: it has bands that would be lost, or values that are no numbers.
+        LabelError: 16 bits a channel of colours, of which Pillow keeps the upper 8: of a small label nothing.
     """
-    held = refuse_lost_bands(image, name)
-    grey = rawmode_of(image).startswith("LA;")
-    low = _low_bytes(image, held)
-    image.load()  # a TIFF is turned by this
-    width, height = image.size
-    on_its_side = turn in _ON_ITS_SIDE
-    wide = low is not None or image.mode[0] in "IF" or (held is not None and held.dtype == "int8")
-    upright: Pixels = np.empty(
-        (width, height, 3) if on_its_side else (height, width, 3), np.float32 if wide else np.uint8
-    )
-    stored = upright if turn is None else _AS_STORED[turn](upright)
-    fourth: list[int] = []  # its least and its largest value in each part
-    rows = max(1, _BAND // width)
-    for top in range(0, height, rows):
-        place = (0, top, width, min(top + rows, height))
-        band = image if rows >= height else image.crop(place)
-        of_low = low if low is None or rows >= height else low.crop(place)
-        colours, alpha = _parts(band, of_low, held, wide, grey)
-        stored[top : place[3]] = colours  # [h,w,3], or [h,w,1] three times
-        fourth += [] if alpha is None else [int(alpha.min()), int(alpha.max())]
-    if fourth and min(fourth) < max(fourth):
-        raise DataError(_fourth_fault(image, name, f"{min(fourth)} to {max(fourth)}", wide))
-    if image.mode == "F" and (wrong_pixels := int((~(np.abs(upright[..., 0]) < _MOST)).sum())):
-        what, advice = "pixels that are no numbers", "fill them with numbers, or leave the picture out"
-        detail = f"{wrong_pixels:,} of {width * height:,} are NaN, infinite or a mark for no data"
-        raise DataError(Issue("no_numbers", name, what, advice, detail))
-    return upright
-
-
-def refuse_lost_bands(image: Image.Image, name: str) -> Contents | None:
-    """What a TIFF that is not decoded yet holds; a fourth band that Pillow would drop is decoded too.
-
-    Raises:
-        DataError: it has further bands, or values, that would be lost.
-    """
-    held = described(image.tag_v2) if isinstance(image, TiffImageFile) else None
-    _show_fourth(image, held)
-    if held and _is_cut(image, held):
-        raise DataError(bands_fault(held, name))
-    return held
-
-
-def _parts(
-    band: Image.Image, low: Image.Image | None, held: Contents | None, wide: bool, grey: bool
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Colours ``[h,w,3]`` or grey ``[h,w,1]``, and the fourth channel ``[h,w]`` where there is one."""
-    alpha = None
-    if low is not None:
-        colours, alpha = _of_16_bits(np.asarray(band), np.asarray(low), grey)
-    elif wide:
-        colours = _numbers(np.asarray(band), held)
-    elif band.has_transparency_data:
-        values = np.asarray(band if band.mode == "RGBA" else band.convert("RGBA"))
-        colours, alpha = values[..., :3], values[..., 3]
-    else:
-        colours = np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
-    if wide and "transparency" in band.info:  # one value or colour that stands for it
-        alpha = (colours != band.info["transparency"]).any(2)
-    return colours, alpha
-
-
-def bands_fault(held: Contents, name: str) -> Issue:
-    """What a TIFF holds that is not read, and how to make one of it that is."""
-    advice = "read are grey of 8 or 16 bits or float32, and RGB of 8 or 16 bits a channel; save it as one of these"
-    if held.bands > 1:
-        advice += ". With GDAL, gdal_translate -b 1 IN OUT takes the first band"
-    if held.bands > 2:
-        advice += (
-            ", gdal_translate -b 1 -b 2 -b 3 -ot UInt16 -scale LOW HIGH 0 65535 -co PHOTOMETRIC=RGB -co "
-            "INTERLEAVE=PIXEL IN OUT three of them, with the lowest and the highest value in all the files"
-        )
-    return Issue("bands", name, "a kind of TIFF that is not read", advice, str(held))
-
-
-def _fourth_fault(image: Image.Image, name: str, values: str, wide: bool) -> Issue:
-    what = "a fourth channel that varies" if image.mode == "RGBA" else "transparency that varies"
-    advice = "read are grey and RGB, so it would be lost; if it means nothing, save the picture without it"
-    if not wide:
-        advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE'
-        advice += ", lossless=True)" if image.format == "WEBP" else ")"
-    return Issue("fourth_channel", name, what, f"{advice}; if the objects are in it, make it the picture", values)
-
-
-def _is_cut(image: Image.Image, held: Contents) -> bool:
-    """Whether Pillow would leave out bands of a TIFF, or a part of their values."""
-    extra, wide = held.bands - held.colours, held.bits > 8
-    if extra and (extra > 1 or held.planar or not image.has_transparency_data):
-        return True
-    return wide and held.bands > 1 and (held.planar or held.colours != 3)
-
-
-def rawmode_of(image: Image.Image) -> str:
-    """How the file stores a pixel, in Pillow's words, as ``RGB;16B``; empty once it is decoded."""
-    tiles = getattr(image, "tile", None)
-    arguments = tiles[0].args if tiles else ""
-    return str(arguments if isinstance(arguments, str) else arguments[0])
-
-
-def _decode_as(image: Any, rawmode: str) -> None:
-    image.tile = [
-        tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:])) for tile in image.tile
-    ]
-
-
-def _show_fourth(image: Any, held: Contents | None) -> None:
-    """Have Pillow decode a fourth band that it would drop, and leave colours alone that were multiplied by it."""
     kind, _, bits = rawmode_of(image).partition(";")
-    if held and held.bands == held.colours + 1 and kind in _SHOWN:
-        image._mode = _SHOWN[kind]
-        _decode_as(image, f"{_SHOWN[kind]};{bits}" if bits else _SHOWN[kind])
+    if image.mode in ("LA", "RGB", "RGBA") and "16" in bits:
+        what, advice = "colours of 16 bits a channel, of which 8 are read", "save the labels as a grey PNG"
+        raise LabelError(Issue("deep_colours", str(path), what, advice, kind))
+    if kind in ("1", "L") and bits:
+        width = bits.rstrip("IR") or {"1": "1", "L": ""}[kind]
+        if "R" in bits:
+            raise ValueError("its bits are stored in reverse order")
+        image._mode = "P"  # as indices they are left alone
+        decode_as(image, f"P;{width}" if width else "P")
 
 
-def _low_bytes(image: Any, held: Contents | None) -> Image.Image | None:
-    """The same file again, decoded to the low bytes of 16 bits a channel; None where nothing is cut to 8 bits."""
-    kind, _, bits = rawmode_of(image).partition(";")
-    if kind not in ("LA", "RGB", "RGBA") or bits not in _LOW:
-        return None
-    low: Any = Image.open(image.fp, formats=[image.format])
-    _show_fourth(low, held)
-    if kind == "LA":  # as if it were of four channels of 8 bits: both bytes of each
-        _decode_as(low, "RGBA")
-    else:
-        _decode_as(low, f"{kind};{_LOW[bits]}")
-    low.load()
-    return low  # type: ignore[no-any-return]
+def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
+    low, high = values.min(), values.max()
+    if not np.isfinite((low, high)).all():
+        what = "labels are whole numbers, and the mask holds NaN or infinity"
+        advice = "give the pixels without a value a label of their own, as np.nan_to_num(mask, nan=255) does"
+        raise LabelError(Issue("not_integers", str(path), what, advice))
+    between = values.dtype.kind == "f" and (values != np.rint(values)).any()
+    if low < LOWEST_LABEL or high > HIGHEST_LABEL or between:
+        what = f"labels are whole numbers of {LOWEST_LABEL} to {HIGHEST_LABEL}"
+        advice = "save the mask as a PNG of 8 or 16 bits"
+        if not between:
+            advice += "; numbers beyond are mostly ids of single objects: export the classes instead"
+        raise LabelError(Issue("not_integers", str(path), what, advice, f"{values.dtype} from {low} to {high}"))
+    return values.astype(np.int32 if low < 0 else np.uint16)
 
 
-def _of_16_bits(
-    high: NDArray[np.uint8], low: NDArray[np.uint8], grey: bool
-) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None]:
-    """Colours ``[h,w,3]`` or grey ``[h,w,1]``, and the fourth channel ``[h,w]``, of what :func:`_low_bytes` decodes."""
-    if grey:
-        high, low = low[..., ::2], low[..., 1::2]
-    values = high * np.uint16(256) + low
-    colours = values.shape[2] - (grey or values.shape[2] == 4)
-    return values[..., :colours], values[..., -1] if colours < values.shape[2] else None
-
-
-def _numbers(values: NDArray[Any], held: Contents | None) -> NDArray[Any]:
-    """``[h,w]`` as Pillow decoded it -> ``[h,w,1]`` as it is stored; of a grey whose zero is white, as it is seen."""
-    if held and held.dtype in ("int8", "uint32"):  # Pillow knows them as uint8 and int32
-        values = values.view(held.dtype)
-    if held and held.white_is_zero and held.dtype == "uint16":  # of 8 bits Pillow does it
-        values = 65535 - values
-    return values[..., None]
-
-
-MOST_COUNTED = 64
-"""Colours, or labels that are not allowed, of one mask: more of them are a photograph or edges that were blended."""
-
-
-def rgb_numbers(path: Path, image: Image.Image) -> NDArray[np.int32]:
+def _rgb_numbers(path: Path, image: Any) -> NDArray[np.int32]:
     """Each pixel's colour as one number, ``[H,W]``.
 
     Raises:
@@ -596,67 +464,39 @@ def rgb_numbers(path: Path, image: Image.Image) -> NDArray[np.int32]:
     return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
 
 
-def labels_of_colours(
-    path: Path, pixels: NDArray[np.int32], colours: Mapping[tuple[int, int, int], int]
-) -> NDArray[np.uint8]:
-    """The label of each colour, ``[H,W]``; ``pixels`` holds the colours as numbers.
+def _labels_of_colours(path: Path, image: Any, colours: Mapping[Colour, int] | None) -> NDArray[np.uint8]:
+    """The label of each pixel's colour, ``[H,W]``; without ``colours``, red, green and blue of k each are label k.
 
     Raises:
-        LabelError: a colour that ``colours`` lacks.
+        LabelError: a colour that has no label.
     """
-    packed = {red << 16 | green << 8 | blue: label for (red, green, blue), label in colours.items()}
-    keys = np.array(sorted(packed), dtype=np.int32)
-    labels: NDArray[np.uint8] = np.array([packed[key] for key in sorted(packed)], dtype=np.uint8)
+    known = {(grey, grey, grey): grey for grey in range(256)} if colours is None else colours
+    if colours is None and not image.mode.startswith("RGB"):  # what other colours are turned into is stored nowhere
+        known = {}
+    pixels = _rgb_numbers(path, image)
+    table = {red << 16 | green << 8 | blue: label for (red, green, blue), label in known.items()} or {-1: 0}
+    keys = np.array(sorted(table), dtype=np.int32)
     position = np.searchsorted(keys, pixels).clip(max=len(keys) - 1)
     unknown = keys[position] != pixels
-    if unknown.any():
-        raise LabelError(_unknown_colours_fault(path, _counted(pixels[unknown]), _counted(pixels), colours))
-    return np.take(labels, position)
-
-
-def _counted(pixels: NDArray[np.int32]) -> dict[tuple[int, int, int], int]:
-    """Colour -> number of pixels, the most frequent first."""
-    colours, counts = np.unique(pixels, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return {
-        (colour >> 16, colour >> 8 & 255, colour & 255): count
-        for colour, count in zip(colours[order].tolist(), counts[order].tolist(), strict=True)
-    }
-
-
-def _unknown_colours_fault(
-    path: Path,
-    wrong: Mapping[tuple[int, int, int], int],
-    stored: Mapping[tuple[int, int, int], int],
-    known: Mapping[tuple[int, int, int], int],
-) -> Issue:
+    if not unknown.any():
+        return np.take(np.array([table[key] for key in sorted(table)], dtype=np.uint8), position)
+    wrong, stored = _counted(pixels[unknown]), _counted(pixels)
     if len(wrong) > MOST_COUNTED:
-        return _blended_fault(path, f"{len(wrong):,} that the colour map lacks")
+        what = f"more than {MOST_COUNTED} colours, so the mask is a photograph or its edges were blended"
+        advice = "labels need one colour a class: export it again without anti-aliasing, as PNG"
+        detail = f"{len(wrong):,}" + " that the colour map lacks" * (colours is not None)
+        raise LabelError(Issue("blended", str(path), what, advice, detail))
+    if colours is None:
+        what, advice = "the mask holds colours, not labels", "export it again as a PNG of grey values or with a palette"
+        advice += ", a label for each class"
+        raise LabelError(Issue("colours", str(path), what, advice, f"{len(stored)} colours", stored=stored))
     detail = first_few([f"{list(colour)}: {count:,} pixels" for colour, count in wrong.items()])
-    advice = f"it has {first_few([str(list(colour)) for colour in known])}; add them, or correct the mask"
-    return Issue("unknown_colours", str(path), "colours that the colour map lacks", advice, detail, wrong, stored)
+    advice = f"it has {first_few([str(list(colour)) for colour in colours])}; add them, or correct the mask"
+    what = "colours that the colour map lacks"
+    raise LabelError(Issue("unknown_colours", str(path), what, advice, detail, wrong, stored))
 
 
-def labels_of_greys(path: Path, pixels: NDArray[np.int32], mode: str) -> NDArray[np.uint8]:
-    """The labels of a mask that stores grey values as colours (as numbers, ``[H,W]``): (k, k, k) is label k.
-
-    Pillow's ``mode`` must be one of RGB: what other colours are turned into is stored nowhere.
-
-    Raises:
-        LabelError: a pixel is not grey.
-    """
-    greys = pixels & 255
-    if mode.startswith("RGB") and (greys * 0x010101 == pixels).all():
-        return greys.astype(np.uint8)
-    stored = _counted(pixels)
-    if len(stored) > MOST_COUNTED:
-        raise LabelError(_blended_fault(path, f"{len(stored):,}"))
-    advice = "export it again as a PNG of grey values or with a palette, a label for each class"
-    what, detail = "the mask holds colours, not labels", f"{len(stored)} colours"
-    raise LabelError(Issue("colours", str(path), what, advice, detail, stored=stored))
-
-
-def refuse_alpha(path: Path, image: Image.Image) -> None:
+def _refuse_alpha(path: Path, image: Any) -> None:
     """Refuse a mask whose alpha channel differs where its colour is the same: the colours alone are not the labels.
 
     Raises:
@@ -667,22 +507,25 @@ def refuse_alpha(path: Path, image: Image.Image) -> None:
     alpha = np.asarray(image.getchannel(len(image.getbands()) - 1), dtype=np.int64)
     if alpha.min() == alpha.max():
         return
-    pixels = rgb_numbers(path, image)
+    pixels = _rgb_numbers(path, image)
     colours, pairs = np.unique(pixels), np.unique(pixels.astype(np.int64) << 8 | alpha)
     if len(pairs) == len(colours):
         return
-    alphas = [str(pair & 255) for pair in pairs.tolist()]
-    if len(colours) == 1:
-        what = "the labels are in the alpha channel: the colour is the same everywhere"
-        advice = "save that channel as the mask, in Pillow Image.open(mask).getchannel('A').save(mask)"
-        raise LabelError(Issue("alpha", str(path), what, advice, f"alpha {first_few(alphas)}"))
     what = "the alpha channel differs where the colour is the same, so the colours alone are not the labels"
     advice = "export the mask without transparency, one colour or grey value a class"
     detail = f"{len(colours)} colours, {len(pairs)} with alpha"
+    if len(colours) == 1:
+        what = "the labels are in the alpha channel: the colour is the same everywhere"
+        advice = "save that channel as the mask, in Pillow Image.open(mask).getchannel('A').save(mask)"
+        detail = f"alpha {first_few([str(pair & 255) for pair in pairs.tolist()])}"
     raise LabelError(Issue("alpha", str(path), what, advice, detail))
 
 
-def _blended_fault(path: Path, colours: str) -> Issue:
-    what = f"more than {MOST_COUNTED} colours, so the mask is a photograph or its edges were blended"
-    advice = "labels need one colour a class: export it again without anti-aliasing, as PNG"
-    return Issue("blended", str(path), what, advice, colours)
+def _counted(pixels: NDArray[np.int32]) -> dict[Colour, int]:
+    """Colour -> number of pixels, the most frequent first."""
+    colours, counts = np.unique(pixels, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {
+        (colour >> 16, colour >> 8 & 255, colour & 255): count
+        for colour, count in zip(colours[order].tolist(), counts[order].tolist(), strict=True)
+    }

@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -23,11 +23,10 @@ from segkit.data.cache import ScanCache, reading_of, stamps_of
 from segkit.data.class_weights import LabelCounts
 from segkit.data.normalise import moments
 from segkit.data.parallel import cores, read_ahead
-from segkit.data.read import are_turned_apart
+from segkit.data.read import Header, read_header
 from segkit.data.resize import Resize
 from segkit.data.sample import Dataset, Sample, checked
 from segkit.data.subset import Subset, as_dataset
-from segkit.data.tiff import contents
 from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError
 from segkit.settings import AugmentSettings, DataSettings
 
@@ -270,6 +269,9 @@ def measure(
     for name, check in (checks or {}).items():
         with _named(name):
             measured[name] = json.loads(json.dumps(check.measure(sample)))  # as the cache will give it
+    headers: list[Header] = []
+    with suppress(DataError):  # no images, as of a dataset that reads something else
+        headers = [read_header(file) for file in files if len(files) == 2]
     digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     return SampleStatistics(
@@ -282,8 +284,8 @@ def measure(
         channels=moments(image) if wide else np.empty((0, 2)),
         no_data=_no_data(image[0]) if wide else math.nan,
         constant=bool((image == image[:, :1, :1]).all()),
-        turned=len(files) == 2 and are_turned_apart(*files),
-        white_is_zero=len(files) == 2 and bool((held := contents(files[1])) and held.white_is_zero),
+        turned=len(headers) == 2 and _are_turned_apart(*headers),
+        white_is_zero=len(headers) == 2 and bool(headers[1].tiff and headers[1].tiff.white_is_zero),
         measured=measured,
     )
 
@@ -297,6 +299,15 @@ def _named(check: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         raise PluginError(f"the check '{check}' failed: {type(error).__name__}: {error}") from error
+
+
+def _are_turned_apart(image: Header, mask: Header) -> bool:
+    """Whether EXIF turns an image and its mask differently, and yet their shape is the same turned or not.
+
+    Such a mask fits in shape whether it was drawn on the upright image or on the pixels as they are stored.
+    """
+    square, on_its_side = image.size[0] == image.size[1], image.orientation > 4
+    return image.orientation != mask.orientation and (square or on_its_side == (mask.orientation > 4))
 
 
 def _no_data(channel: NDArray[Any]) -> float:
