@@ -1,4 +1,4 @@
-"""The clock for training steps that run as they do in a run: many together, and the device waited for at both ends."""
+"""The clock for training steps: many together as they run in a run, or the parts of a step one by one."""
 
 from __future__ import annotations
 
@@ -95,3 +95,40 @@ def throughput(
         **vars(amount),
         "peak_memory_bytes": peak_memory(device),
     }
+
+
+PARTS = ("data", "transfer", "forward", "backward", "optimizer")
+
+
+def parts_of_step(loop: TrainingLoop, batches: Iterator[Batch], warmup: int, steps: int) -> dict[str, float]:
+    """Mean milliseconds of a step's parts, and of the ``step``; the device is waited for after each part.
+
+    Args:
+        loop: what trains; ``forward`` is with normalisation and loss.
+        batches: as the loader gives them: to wait for one is ``data``, to bring it to the device ``transfer``.
+        warmup, steps: how many are not timed, and how many are.
+    """
+    device, spent = loop.precision.device, dict.fromkeys(PARTS, 0.0)
+    last = time.perf_counter()
+
+    def mark(part: str) -> None:
+        nonlocal last
+        synchronise(device)
+        now = time.perf_counter()
+        spent[part] += now - last
+        last = now
+
+    loop.mark = mark
+    for number in tqdm(range(warmup + steps), "parts of a step", leave=False, disable=None):
+        if number == warmup:
+            spent.update(dict.fromkeys(PARTS, 0.0))
+            began = last
+        batch = next(batches)
+        mark("data")
+        batch = batch.to(device)
+        mark("transfer")
+        loop.train_step(batch)
+        loop.non_finite.check()
+    loop.mark = lambda part: None
+    whole = time.perf_counter() - began
+    return {name: 1000 * seconds / steps for name, seconds in {**spent, "step": whole}.items()}

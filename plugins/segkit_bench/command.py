@@ -13,8 +13,6 @@ from segkit.cli.output import add_output_options, messages
 from segkit.config import read_config
 from segkit.errors import ConfigError, reason
 
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-
 
 class Bench:
     """Measure how fast a config trains on this machine, and what limits it.
@@ -26,19 +24,12 @@ class Bench:
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Config, overrides, how long to measure, and what to compare."""
+        """Config, overrides, and how long to measure."""
         parser.add_argument("config", help="a TOML file, as for run")
         parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. train.batch_size=16")
         told = "a JSON object a measurement, to a file; without FILE it is printed, and no table"
         parser.add_argument("--json", metavar="FILE", nargs="?", const="-", help=told)
         add_output_options(parser)
-        parser.add_argument(
-            "--precisions", metavar="NAMES", help=f"compare these instead, by commas, of {','.join(PRECISIONS)}"
-        )
-        parser.add_argument(
-            "--compare-steps", type=_count, metavar="N", help="that each precision trains: 100; on a CPU 20"
-        )
-        parser.add_argument("--ladder", action="store_true", help="take the measures for speed one at a time instead")
         parser.add_argument("--warmup", type=_count, metavar="N", help="steps that are not timed: 10; on a CPU 2")
         parser.add_argument("--steps", type=_count, metavar="N", help="steps that are timed together: 50; on a CPU 5")
         parser.add_argument("--repeats", type=_count, default=3, metavar="N", help="whose median is told: 3")
@@ -46,39 +37,18 @@ class Bench:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Measure and print."""
-        names = chosen(arguments.precisions)
         config = read_config(arguments.config, arguments.overrides)
         if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
             raise ConfigError("bench measures one process, and torchrun has started several: run it without torchrun")
         with ExitStack() as stack:
             printed = arguments.json == "-"
             file = sys.stdout if printed else stack.enter_context(_opened(arguments.json)) if arguments.json else None
-            from segkit_bench.session import Wishes, measure
+            from segkit_bench.measure import measure
 
-            wishes = Wishes(
-                warmup=arguments.warmup,
-                steps=arguments.steps,
-                repeats=arguments.repeats,
-                compare_steps=arguments.compare_steps,
-                precisions=names,
-                ladder=arguments.ladder,
-            )
             with messages(aside=printed, quiet=arguments.quiet):
-                measure(config, wishes, file, table=not printed)
+                counts = arguments.warmup, arguments.steps, arguments.repeats
+                measure(config, *counts, file=file, table=not printed)
         return 0
-
-
-def chosen(text: str | None) -> list[str]:
-    """The precisions that ``--precisions`` names, each once.
-
-    Raises:
-        ConfigError: one of them is none.
-    """
-    names = list(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
-    wrong = [name for name in names if name not in PRECISIONS]
-    if wrong or (text is not None and not names):
-        raise ConfigError(f"--precisions {text}: '{(wrong or [''])[0]}' is none; allowed are {', '.join(PRECISIONS)}")
-    return names
 
 
 def _count(text: str) -> int:

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 import torch
@@ -16,8 +16,8 @@ from segkit.engine.console import wrapped
 from segkit.engine.precision import device_name
 from segkit.engine.run_folder import plain
 from segkit.errors import WriteError, printable, reason
-from segkit_bench.arithmetic import as_in_a_run
 from segkit_bench.clock import Amount
+from segkit_bench.limits import arithmetic_of
 from segkit_bench.subject import Subject
 
 
@@ -36,7 +36,7 @@ class Report:
         self.context = context(subject, amount)
 
     def say(self, text: str) -> None:
-        """Print a line for people, wrapped to the terminal; but not the columns of a table."""
+        """Print lines for people, wrapped to the terminal."""
         if self.table:
             print(wrapped(printable(text)), flush=True)
 
@@ -89,7 +89,7 @@ def context(subject: Subject, amount: Amount) -> dict[str, Any]:
         "batch_size": subject.images,
         "accumulate": train.accumulate,
         "precision": subject.precision.name,
-        "arithmetic": as_in_a_run(subject.precision),
+        "arithmetic": arithmetic_of(subject.precision),
         "channels_last": train.channels_last,
         "compile": train.compile,
         "cuda_graph": train.cuda_graph,
@@ -99,15 +99,6 @@ def context(subject: Subject, amount: Amount) -> dict[str, Any]:
         "cache": job.data.cache,
         **vars(amount),
     }
-
-
-def row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Cells in columns, the first one to the left, the others to the right."""
-    first, *others = (
-        cell.ljust(width) if not place else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join([first, *others]).rstrip()
 
 
 def gibibytes(count: float) -> str:

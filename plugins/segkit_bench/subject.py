@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count, repeat
 from typing import Any, cast
 
@@ -14,14 +14,13 @@ import torch
 
 from segkit.compose import build_job
 from segkit.config import Config
-from segkit.data.batch_sampler import TrainBatchSampler
 from segkit.data.loader import shut_down
 from segkit.data.normalise import normalisation_of
 from segkit.data.resize import resized_size
 from segkit.data.sample import Batch
 from segkit.data.scan import Scan
 from segkit.data.stores import largest
-from segkit.engine.data_source import DataSource, open_data_source, prefetched
+from segkit.engine.data_source import open_data_source, prefetched
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import check
 from segkit.engine.precision import Precision, pick_device, resolve, seed_everything, use_cores
@@ -29,24 +28,6 @@ from segkit.engine.step import TrainingLoop
 
 # settings of a loop that is only timed: it takes as long, and no loss leaves the numbers on random labels
 HARDLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant"}
-
-
-@dataclass(frozen=True)
-class Supply:
-    """A feed with its training batches and their order."""
-
-    feed: DataSource
-    batches: Iterable[Batch]
-    order: TrainBatchSampler
-
-    def endless(self) -> Iterator[Batch]:
-        """Epoch after epoch, from the first one on; the same batches each time it is asked for."""
-        for self.order.epoch in count(1):
-            yield from self.batches
-
-    def ahead(self) -> Iterator[Batch]:
-        """As :meth:`endless`, on the device, the next one under way, as a run has them."""
-        return (batch for (batch,) in prefetched(([batch] for batch in self.endless()), self.feed.device))
 
 
 class Subject:
@@ -92,17 +73,35 @@ class Subject:
             model, job.criterion, train, precision, steps, optimizer=job.optimizer, normalisation=job.normalisation
         )
 
+    def fell_back(self, loop: TrainingLoop) -> bool:
+        """Whether the compiler or the graph that was asked for failed, so that the network runs as it is."""
+        wanted = loop.settings.compile or (loop.settings.cuda_graph and self.device.type == "cuda")
+        return wanted and loop.forward._call is loop.forward.model
+
     @contextmanager
-    def supply(self, cache: str | None = None) -> Iterator[Supply]:
-        """The feed of a run; with another ``data.cache`` if one is given."""
+    def batches(self, cache: str | None = None) -> Iterator[Callable[[], Iterator[Batch]]]:
+        """A function that gives a run's training batches, epoch after epoch; the same ones each time it is called.
+
+        Args:
+            cache: another ``data.cache`` than the config's.
+        """
         data = self.job.data.model_copy(update={"cache": cache} if cache else {})
         job = replace(self.job, data=data)
-        feed = open_data_source(job, self.scan, self.device, DistributedContext())
-        batches, order = feed.training(job, self.scan, DistributedContext())
+        source = open_data_source(job, self.scan, self.device, DistributedContext())
+        batches, order = source.training(job, self.scan, DistributedContext())
+
+        def endless() -> Iterator[Batch]:
+            for order.epoch in count(1):
+                yield from batches
+
         try:
-            yield Supply(feed, batches, order)
+            yield endless
         finally:
             shut_down(batches)
+
+    def ahead(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Batches on the device, the next one under way, as a run has them."""
+        return (batch for (batch,) in prefetched(([batch] for batch in batches), self.device))
 
     def resident(self) -> Iterator[Batch]:
         """One batch of random images and labels on the device, for ever."""

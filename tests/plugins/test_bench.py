@@ -1,4 +1,4 @@
-"""The command ``bench``: its figures fit together, its precisions are what they are called, and it leaves nothing."""
+"""The command ``bench``: its figures fit together, and it leaves nothing."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ from torch import nn
 
 from segkit.config import read_config
 from segkit.errors import ConfigError, TrainingError
-from segkit_bench import session
-from segkit_bench.arithmetic import arithmetic
-from segkit_bench.clock import Amount
+from segkit_bench import measure as measuring
+from segkit_bench.clock import PARTS, Amount
 from segkit_bench.command import Bench
-from segkit_bench.ladder import unfused
-from segkit_bench.outcome import fell_back, outcome
-from segkit_bench.parts import PARTS
+from segkit_bench.limits import least_work
+from segkit_bench.measure import measure
 from segkit_bench.subject import Subject
-from segkit_bench.work import work
 
 CONFIG = """
 [dataset]
@@ -107,7 +104,7 @@ def test_the_figures_fit_together_and_nothing_else_is_written(
 def test_flops_and_bytes_of_one_convolution_are_those_by_hand(parts: int) -> None:
     subject = Subject(read_config(tables(accumulate=parts)))
     subject.job = replace(subject.job, model=nn.Conv2d(3, 6, 3, padding=1, bias=False))
-    counted = work(subject.loop(1), next(subject.resident()))
+    counted = least_work(subject.loop(1), next(subject.resident()))
     forward = 2 * 3 * 9 * 6 * 32 * 32
     assert counted["forward_flops_per_image"] == forward
     assert counted["step_flops_per_image"] == 2 * forward  # the image needs no gradient
@@ -116,49 +113,6 @@ def test_flops_and_bytes_of_one_convolution_are_those_by_hand(parts: int) -> Non
     kept = image + logits  # and what the loss keeps beside them: labels, at most two numbers of 8 bytes a pixel
     least = 2 * kept + 6 * weights + 4 * weights + 2 * 4
     assert least <= counted["least_bytes_per_step"] <= least + 2 * 2 * 16 * 2 * 32 * 32
-
-
-def test_precisions_are_compared_with_strict_fp32_from_the_same_weights(tmp_path: Path) -> None:
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
-    rows = bench(tmp_path, ["--precisions", "bf16,fp32,tf32,fp16", "--compare-steps", "3", *SHORT])
-    bf16, fp32, tf32, fp16 = rows
-    assert [row["arithmetic"] for row in rows] == ["bf16", "fp32", "tf32", "fp16"]
-    assert fp32["logits_max_difference"] == fp32["logits_mean_difference"] == fp32["argmax_differs"] == 0
-    assert bf16["logits_max_difference"] > bf16["logits_mean_difference"] > 0
-    assert bf16["argmax_differs"] < 0.5
-    assert bf16["loss"] == pytest.approx(fp32["loss"], rel=0.05)
-    assert bf16["loss"] != fp32["loss"]
-    for row in (bf16, fp32):
-        assert 0 <= row["mean_iou"] < 1
-        assert 0 <= row["pixel_accuracy"] < 1
-        assert (row["skipped"], row["compare_steps"]) == (0, 3)
-    assert "CUDA cards" in tf32["left_out"]
-    assert "needs CUDA" in fp16["left_out"]
-    after = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
-    assert after == before
-
-
-def test_a_cpu_climbs_three_rungs(tmp_path: Path) -> None:
-    rungs = bench(tmp_path, ["--ladder", *SHORT])
-    assert [rung["rung"] for rung in rungs] == ["fp32", "bf16", "+ channels_last"]
-    assert [(rung["precision"], rung["channels_last"]) for rung in rungs] == [
-        ("fp32", False),
-        ("bf16", False),
-        ("bf16", True),
-    ]
-    assert rungs[0]["ratio"] is None
-    assert rungs[2]["ratio"] == pytest.approx(rungs[2]["images_per_second"] / rungs[1]["images_per_second"])
-
-
-def test_json_alone_is_printed_without_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    session.measure(read_config(tables()), session.Wishes(1, 1, 1, ladder=True), sys.stdout, table=False)
-    assert [json.loads(line)["measurement"] for line in capsys.readouterr().out.splitlines()] == ["rung"] * 3
-
-
-@pytest.mark.parametrize("names", ["fp31,fp32", "", "bf16 fp16"])
-def test_an_unknown_precision_is_named_with_those_there_are(tmp_path: Path, names: str) -> None:
-    with pytest.raises(ConfigError, match="allowed are fp32, tf32, bf16, fp16"):
-        bench(tmp_path, ["--precisions", names])
 
 
 def test_torchrun_and_a_file_that_cannot_be_written_are_refused(
@@ -176,15 +130,14 @@ def test_where_memory_ends_the_batch_is_named(monkeypatch: pytest.MonkeyPatch) -
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(session, "measure_plainly", full)
+    monkeypatch.setattr(measuring, "throughput", full)
     with pytest.raises(TrainingError, match=r"batches of 2 images of 32 x 32 pixels.*train\.accumulate=2"):
-        session.measure(read_config(tables()), session.Wishes())
-    assert "out of memory" in outcome(full)["left_out"]  # type: ignore[arg-type]
+        measure(read_config(tables()))
 
 
 def test_every_comparison_begins_with_the_same_weights_and_sees_the_same_batches(subject: Subject) -> None:
-    with subject.supply() as supply:
-        first, again = (list(islice(supply.endless(), 5)) for _ in range(2))  # three an epoch
+    with subject.batches() as batches:
+        first, again = (list(islice(batches(), 5)) for _ in range(2))  # three an epoch
     assert all(torch.equal(one.image, other.image) for one, other in zip(first, again, strict=True))
     assert not all(torch.equal(one.image, other.image) for one, other in zip(first[:2], first[3:], strict=True))
     loop = subject.loop(3)
@@ -196,73 +149,28 @@ def test_every_comparison_begins_with_the_same_weights_and_sees_the_same_batches
 
 def test_a_resident_batch_is_as_the_feeds_batches_are() -> None:
     subject = Subject(read_config({**tables(), "augment": {"crop": [16, 24], "colour": 0.5}}))
-    with subject.supply() as supply:
-        real, random = next(supply.ahead()), next(subject.resident())
+    with subject.batches() as batches:
+        real, random = next(subject.ahead(batches())), next(subject.resident())
     for ours, its in zip(random.tensors, real.tensors, strict=True):
         assert (ours.shape, ours.dtype, ours.stride()) == (its.shape, its.dtype, its.stride())
     assert random.image.unique().numel() > 200
     assert random.mask.max() == 5
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
-def test_an_unfused_optimizer_takes_the_loops_step(optimizer: str) -> None:
-    subject = Subject(read_config(tables(optimizer=optimizer)))
-    weights = []
-    for fused in (True, False):
-        loop = subject.loop(2)
-        if not fused:
-            loop.optimizer = unfused(loop)
-        for batch in islice(subject.resident(), 2):
-            loop.train_step(batch)
-        weights.append([p.detach() for p in loop.model.parameters()])
-    before = list(subject.job.model.parameters())
-    assert not torch.equal(weights[1][0], before[0])
-    torch.testing.assert_close(weights[0], weights[1], rtol=1e-3, atol=1e-5)
-
-
-def test_tf32_is_allowed_where_it_is_asked_for_and_nowhere_else() -> None:
-    cudnn = torch.backends.cudnn
-    with arithmetic("fp32"):
-        assert (cudnn.allow_tf32, torch.get_float32_matmul_precision(), cudnn.benchmark) == (False, "highest", True)
-        with arithmetic("tf32", deterministic=True):
-            assert (cudnn.allow_tf32, torch.get_float32_matmul_precision(), cudnn.benchmark) == (True, "high", False)
-        assert not cudnn.allow_tf32
-    assert cudnn.allow_tf32  # torch's default, which a run keeps
-
-
 def test_a_compiler_that_failed_is_not_measured_as_one(subject: Subject, capsys: pytest.CaptureFixture[str]) -> None:
     loop = subject.loop(1, compile=True)
-    assert not fell_back(loop)
-    assert not fell_back(subject.loop(1))
+    assert not subject.fell_back(loop)
+    assert not subject.fell_back(subject.loop(1))
     loop.forward.fall_back(RuntimeError("no compiler"))
-    assert fell_back(loop)
+    assert subject.fell_back(loop)
 
 
 def test_auto_is_the_precision_that_a_run_would_take(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("segkit.engine.precision.cpu_has_bf16", lambda: True)
-    session.measure(read_config(tables(precision="auto")), session.Wishes(1, 1, 1))
+    measure(read_config(tables(precision="auto")), 1, 1, 1)
     assert capsys.readouterr().out.startswith("config: UNet, 0.00 M parameters; bf16")
-
-
-@pytest.mark.gpu
-def test_a_card_climbs_every_rung(tmp_path: Path) -> None:
-    rungs = bench(tmp_path, ["--ladder", *SHORT], device="cuda")
-    measured = [rung["rung"] for rung in rungs if "left_out" not in rung]
-    assert [name for name in measured if name != "+ compile"] == [  # not everywhere is there a compiler
-        *("fp32", "tf32", "bf16", "+ channels_last", "+ fused", "or + cuda_graph"),
-        *("images: none", "images: device"),  # these pictures are no files, and nothing is kept in one
-    ]
-
-
-@pytest.mark.gpu
-def test_a_card_has_every_precision(tmp_path: Path) -> None:
-    options = ["--precisions", "fp32,tf32,bf16,fp16", "--compare-steps", "5", "model.width=32", *SHORT]
-    fp32, tf32, bf16, fp16 = bench(tmp_path, options, device="cuda")
-    assert fp32["logits_max_difference"] < 1e-5
-    for row in (tf32, fp16):
-        assert fp32["logits_mean_difference"] < row["logits_mean_difference"] < bf16["logits_mean_difference"]
 
 
 @pytest.mark.gpu
@@ -290,8 +198,8 @@ def test_a_slow_step_is_measured_less_often(step: float, taken: tuple[int, int, 
 def test_on_a_slow_machine_the_first_figure_is_that_of_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("segkit_bench.plain.SLOW", 0.0)
-    monkeypatch.setattr("segkit_bench.session.SECONDS", 1e-9)
+    monkeypatch.setattr("segkit_bench.measure.SLOW", 0.0)
+    monkeypatch.setattr("segkit_bench.measure.SECONDS", 1e-9)
     lines = bench(tmp_path, [])
     assert [line["measurement"] for line in lines] == ["first_step", "resident", "pipeline", "split"]
     assert [(line["warmup"], line["steps"], line["repeats"]) for line in lines[1:3]] == [(1, 1, 1)] * 2
@@ -300,3 +208,9 @@ def test_on_a_slow_machine_the_first_figure_is_that_of_the_first_step(
         printed.index(f"\n{name} ") for name in ("first step", "resident batch", "pipeline", "a step, waited for")
     ]
     assert places == sorted(places)
+
+
+def test_json_alone_is_printed_without_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    measure(read_config(tables()), 1, 1, 1, file=sys.stdout, table=False)
+    names = [json.loads(line)["measurement"] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["resident", "pipeline", "split"]

@@ -1,22 +1,28 @@
 """The measures for speed one at a time, each with the ratio to the one before it: what a measure is worth here.
 
-First the step alone, on a resident batch; then, on CUDA, the whole pipeline, by where its images are kept.
+    python benchmarks/ladder.py examples/quickstart.toml train.batch_size=16 --json ladder.jsonl
+
+First the step alone, on a resident batch; then, on CUDA, the whole pipeline, by where its images are kept. What this
+device or config cannot have says so. With --json a line a measurement, with all it was measured under.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from arithmetic import arithmetic, outcome, precision_of, row, unavailable
 
+from segkit.config import read_config
 from segkit.engine.step import TrainingLoop
-from segkit_bench.arithmetic import arithmetic, precision_of, unavailable
 from segkit_bench.clock import Amount, throughput
-from segkit_bench.outcome import fell_back, outcome
-from segkit_bench.report import Report, gibibytes, row
+from segkit_bench.report import Report, gibibytes
 from segkit_bench.subject import HARDLY, Subject
 
 WIDTHS = (20, 9, 9, 8)
@@ -54,8 +60,8 @@ def rungs(cuda: bool) -> list[Rung]:
 
 
 def climb(subject: Subject, amount: Amount, report: Report) -> None:
-    """A row for each rung, told as soon as it is there; one that this device or config cannot have says so."""
-    report.say(row(("rung", "images/s", "memory", "ratio"), WIDTHS))
+    """A row for each rung, reported as soon as it is there."""
+    print(row(("rung", "images/s", "memory", "ratio"), WIDTHS), flush=True)
     before, best, speed = 0.0, Rung("", "fp32"), 0.0
     for rung in rungs(subject.device.type == "cuda"):
         if rung.cache:
@@ -66,7 +72,7 @@ def climb(subject: Subject, amount: Amount, report: Report) -> None:
         about["cache"] = rung.cache or "resident batch"
         if "left_out" in facts:
             report.add("rung", about | facts)
-            report.say(f"{rung.name:{WIDTHS[0]}}  left out: {facts['left_out']}")
+            print(f"{rung.name:{WIDTHS[0]}}  left out: {facts['left_out']}", flush=True)
             continue
         images = facts["images_per_second"]
         if not rung.cache and images > speed:
@@ -75,8 +81,9 @@ def climb(subject: Subject, amount: Amount, report: Report) -> None:
         before = images
         report.add("rung", about | facts)
         ratio = f"{facts['ratio']:.2f}" if facts["ratio"] else ""
-        report.say(row((rung.name, f"{images:.1f}", gibibytes(facts["peak_memory_bytes"]), ratio), WIDTHS))
-    report.say("\nratio to the row before; a measure that costs is kept all the same, but for compile and cuda_graph")
+        cells = (rung.name, f"{images:.1f}", gibibytes(facts["peak_memory_bytes"]), ratio)
+        print(row(cells, WIDTHS), flush=True)
+    print("\nratio to the row before; a measure that costs is kept all the same, but for compile and cuda_graph")
 
 
 def _measured(subject: Subject, rung: Rung, amount: Amount) -> dict[str, Any]:
@@ -88,10 +95,10 @@ def _measured(subject: Subject, rung: Rung, amount: Amount) -> dict[str, Any]:
         if not rung.fused:
             loop.optimizer = unfused(loop)
         if rung.cache:
-            with subject.supply(rung.cache) as supply:
-                return throughput(loop, supply.ahead(), amount, rung.name)
+            with subject.batches(rung.cache) as batches:
+                return throughput(loop, subject.ahead(batches()), amount, rung.name)
         facts = throughput(loop, subject.resident(), amount, rung.name)
-        if fell_back(loop):
+        if subject.fell_back(loop):
             return {"left_out": "it failed, see above"}
         if rung.settings["compile"] or rung.settings["cuda_graph"]:
             facts["compile_seconds"] = facts["first_step_seconds"] - subject.images / facts["images_per_second"]
@@ -106,3 +113,25 @@ def unfused(loop: TrainingLoop) -> torch.optim.Optimizer:
     for group in loop.optimizer.param_groups:
         group["fused"] = None
     return loop.optimizer
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the config that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", help="a TOML file, as for segkit run")
+    parser.add_argument("overrides", nargs="*", metavar="table.key=value")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--warmup", type=int, default=10 if torch.cuda.is_available() else 2)
+    parser.add_argument("--steps", type=int, default=50 if torch.cuda.is_available() else 5)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_intermixed_args(arguments)
+    subject = Subject(read_config(given.config, given.overrides))
+    amount = Amount(given.warmup, given.steps, given.repeats)
+    with given.json.open("w", encoding="utf-8") if given.json else nullcontext() as file:
+        report = Report(subject, amount, file, table=True)
+        report.introduce()
+        climb(subject, amount, report)
+
+
+if __name__ == "__main__":
+    main()

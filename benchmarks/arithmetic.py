@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from segkit.engine.precision import Precision, resolve
-from segkit.errors import ConfigError
+from segkit.errors import ConfigError, TrainingError
+
+NAMES = ("fp32", "tf32", "bf16", "fp16")
 
 
 @contextmanager
@@ -31,12 +34,6 @@ def arithmetic(name: str, deterministic: bool = False) -> Iterator[None]:
         torch.backends.cudnn.benchmark = searched
 
 
-def as_in_a_run(precision: Precision) -> str:
-    """What a run's convolutions compute in: where they are of float32 torch allows them TF32, on cards that have it."""
-    convolutions = _allowed()[1] and not unavailable("tf32", precision.device)
-    return "tf32" if precision.name == "fp32" and convolutions else precision.name
-
-
 def precision_of(name: str, device: torch.device) -> Precision:
     """The engine's precision: of TF32 it is fp32."""
     return resolve("fp32" if name == "tf32" else name, device)
@@ -53,6 +50,25 @@ def unavailable(name: str, device: torch.device) -> str:
     except ConfigError as error:
         return str(error).partition('" ')[2]
     return ""
+
+
+def outcome(measurement: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What it returns, or ``left_out`` with a reason: too much memory, a setting that cannot be, no finite loss."""
+    try:
+        return measurement()
+    except torch.OutOfMemoryError:
+        return {"left_out": "out of memory; a smaller train.batch_size or augment.crop may fit"}
+    except (ConfigError, TrainingError) as error:
+        return {"left_out": str(error)}
+
+
+def row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Cells in columns, the first one to the left, the others to the right."""
+    first, *others = (
+        cell.rjust(width) if place else cell.ljust(width)
+        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join([first, *others]).rstrip()
 
 
 # The older of torch's two interfaces: it keeps both in step, and what reads the older one after the newer was set may

@@ -1,0 +1,118 @@
+"""What a training step has to do at the least, and what the device reaches at its best."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from segkit.data.sample import Batch
+from segkit.engine.precision import Precision
+from segkit.engine.step import TrainingLoop
+from segkit_bench.clock import synchronise
+
+COUNTS = (
+    "each tensor kept for the backward pass written and read once; weights read twice, gradients written and read, "
+    "weights and optimizer state read and written"
+)
+TIMINGS = 5
+
+
+def least_work(loop: TrainingLoop, batch: Batch) -> dict[str, Any]:
+    """Count one step of a plain loop, neither compiled nor a graph; of its matrix products and convolutions alone.
+
+    Returns:
+        ``forward_flops_per_image``, ``step_flops_per_image`` (a multiplication with its addition is two; what
+        is computed again for the backward pass counts again), and ``least_bytes_per_step``: what :data:`COUNTS` says.
+    """
+    weights = [parameter for parameter in loop.model.parameters() if parameter.requires_grad]
+    seen = {each.untyped_storage().data_ptr() for each in loop.model.parameters()}
+    known, saved, forward, last = set(seen), 0, 0, 0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal saved
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            known.add(storage.data_ptr())
+            saved += storage.nbytes()
+        return tensor.detach()
+
+    def mark(part: str) -> None:
+        nonlocal forward, last
+        total = counter.get_total_flops()
+        if part == "forward":
+            forward += total - last
+        if part == "backward":  # the next micro-batch is given the same memory again
+            known.clear()
+            known.update(seen)
+        last = total
+
+    loop.mark = mark
+    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(keep, lambda tensor: tensor):
+        loop.train_step(batch)
+    loop.mark = lambda part: None
+    size = sum(each.nbytes for each in weights)
+    state = sum(
+        each.nbytes for row in loop.optimizer.state.values() for each in row.values() if isinstance(each, Tensor)
+    )
+    return {
+        "forward_flops_per_image": forward / len(batch.names),
+        "step_flops_per_image": counter.get_total_flops() / len(batch.names),
+        "least_bytes_per_step": 2 * saved + 6 * size + 2 * state,
+    }
+
+
+def arithmetic_of(precision: Precision) -> str:
+    """What a run's convolutions compute in: those of float32 in TF32, where the card has it and torch allows it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of this interface, which torch keeps in step with the newer one
+        allowed = torch.backends.cudnn.allow_tf32
+    cuda = precision.device.type == "cuda"
+    has_tf32 = cuda and torch.cuda.get_device_capability(precision.device) >= (8, 0)  # from Ampere on
+    return "tf32" if precision.name == "fp32" and allowed and has_tf32 else precision.name
+
+
+def ceilings(precision: Precision) -> dict[str, Any]:
+    """``matmul_flops_per_second`` with its ``matmul_size``, and ``copy_bytes_per_second``.
+
+    Of random data: zeros would be faster than anything real, as they take less power, which slows a card down.
+    """
+    device = precision.device
+    cuda = device.type == "cuda"
+    size = 8192 if cuda else 1024  # a second at most on a CPU without bf16 of its own
+    left, right = (torch.randn(size, size, device=device).to(precision.dtype) for _ in range(2))
+    result = torch.empty_like(left)
+    source = torch.randint(256, (1 << (30 if cuda else 28),), dtype=torch.uint8, device=device)  # more than any cache
+    target = torch.empty_like(source)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if arithmetic_of(precision) == "tf32" else "highest")
+    try:
+        matmul = fastest(lambda: torch.mm(left, right, out=result), device)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    copy = fastest(lambda: target.copy_(source), device)
+    return {
+        "matmul_flops_per_second": 2 * size**3 / matmul,
+        "matmul_size": size,
+        "copy_bytes_per_second": 2 * len(source) / copy,  # read and written
+    }
+
+
+def fastest(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call, in the fastest of a few timings: it is a ceiling."""
+    count = 20 if device.type == "cuda" else 1
+    taken = []
+    for _ in range(1 + TIMINGS):
+        synchronise(device)
+        began = time.perf_counter()
+        for _ in range(count):
+            function()
+        synchronise(device)
+        taken.append((time.perf_counter() - began) / count)
+    return min(taken[1:])
