@@ -116,9 +116,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".toml":
             raise RunFolderError(no_run(path))
         raise CheckpointError(f"{path} is none of {', '.join(FILES)}; give a run folder, or one of these in it")
-    state = checkpoint.load(path)
-    average = state.get("average")  # the moving average is what was evaluated
-    weights = (average if isinstance(average, dict) and average else state).get("model")
+    weights = checkpoint.weights_of(checkpoint.load(path))
     if not isinstance(weights, dict) or not all(map(is_dense, weights.values())):
         raise CheckpointError(f"{path} holds no model, or one of other values than tensors")
     return weights

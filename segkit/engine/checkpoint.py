@@ -34,7 +34,23 @@ if TYPE_CHECKING:
     from segkit.engine.history import History
     from segkit.engine.step import TrainingLoop
 
-FORMAT = 2  # 1 kept the state of the random number generators, and none within an epoch
+FORMAT = 3
+_OLDER = 2  # of segkit 0.1, whose weights are read still
+
+# how long, where, and how fast; nothing that a step computes depends on these settings
+MAY_CHANGE = {
+    *("train.epochs", "train.patience", "train.stop_on_collapse", "train.max_skipped", "train.checkpoint_minutes"),
+    *(
+        "train.workers",
+        "train.device",
+        "train.compile",
+        "train.cuda_graph",
+        "train.log_every",
+        "data.cache",
+        "data.scan",
+    ),
+    *("output.dir", "output.samples", "dataset.root", "dataset.download", "data.allow_leaks", "plugins"),
+}
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -93,11 +109,11 @@ def _damaged(path: Path) -> str | None:
 
 
 def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint onto the CPU; one of segkit 0.1 too, unless ``keys`` of the whole state are asked for.
 
     Raises:
-        CheckpointError: missing, truncated, damaged (its checksums do not match), holding more than tensors, or
-            without one of the ``keys``.
+        CheckpointError: missing, truncated, damaged (its checksums do not match), holding more than tensors, of another
+            version, or without one of the ``keys``.
     """
     try:
         if damaged := _damaged(path):
@@ -113,10 +129,10 @@ def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
         raise CheckpointError(f"{path} is no checkpoint, or a damaged one: {reason(error)}") from error
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise CheckpointError(f"{path} is not a checkpoint of segkit")
-    if state["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path} has format {state['format']}, of another version of segkit; this one reads {FORMAT}"
-        )
+    if state["format"] == _OLDER and keys:
+        raise CheckpointError(f"{path} was written by segkit 0.1, and its run can only be resumed there; begin anew")
+    if state["format"] not in (_OLDER, FORMAT):
+        raise CheckpointError(f"{path} has format {state['format']}, of a newer segkit; this one reads up to {FORMAT}")
     if missing := [key for key in keys if key not in state]:
         raise CheckpointError(f"{path} is no checkpoint to go on from: it lacks {first_few(missing)}")
     return state
@@ -136,6 +152,13 @@ def load_last(folder: Path, keys: Collection[str]) -> tuple[dict[str, Any], str]
         if not (folder / "last.pt").exists():
             raise CheckpointError(f"{folder}: nothing to resume, it holds no last.pt") from error
         raise
+
+
+def weights_of(state: Mapping[str, Any]) -> Any:
+    """The weights that were evaluated: the moving average where there is one."""
+    older = state.get("average")  # in format 2
+    averages = state.get("ema"), older.get("model") if isinstance(older, dict) else None
+    return next((each for each in averages if isinstance(each, dict)), state.get("model"))
 
 
 def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
@@ -167,9 +190,8 @@ def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
 def plain_keys(keys: Iterable[str]) -> dict[str, str]:
     """The names of a model's tensors, each with it without what torch.compile and DataParallel put into all of them."""
     found = {key: key.replace("_orig_mod.", "") for key in keys}
-    wrapped = all(
-        plain.startswith("module.") for plain in found.values()
-    )  # else a layer of the model's own is called so
+    # unless all are called so, it is a layer of the model's own
+    wrapped = all(plain.startswith("module.") for plain in found.values())
     return {key: plain.removeprefix("module.") for key, plain in found.items()} if wrapped else found
 
 
@@ -182,23 +204,26 @@ def write_model(model: nn.Module, folder: Path) -> None:
     write_atomically(folder / "model.safetensors", lambda file: file.write(content), needed=len(content))
 
 
-class Store:
-    """The checkpoints of a run.
+class CheckpointManager:
+    """Writes the checkpoints of a run, and goes on from them.
+
+    Attributes:
+        identity: of the run, in ``run.json`` too: no checkpoint of another run is taken for its own.
 
     Args:
         folder: the run folder.
         loop: what is kept.
         history: likewise.
         samples: per split what tells it from another one (see :func:`samples_of`).
-        console: is told where something could not be written; the run goes on.
+        console: prints what could not be written; the run goes on.
     """
 
     def __init__(
         self, folder: Path, loop: TrainingLoop, history: History, samples: Mapping[str, str], console: Console
     ) -> None:
         self.folder, self.loop, self.history, self.samples, self.console = folder, loop, history, samples, console
-        self.identity = uuid4().hex  # of the run, in run.json too: no checkpoint of another one is taken for its own
-        self.began = time.perf_counter()  # moved back by what a resumed run took before
+        self.identity = uuid4().hex
+        self._began = time.perf_counter()  # moved back by what a resumed run took before
         self._saved_at = time.monotonic()
         self._saved: tuple[int, int] | None = None
         self._unwritten_best: dict[str, Any] | None = None
@@ -206,36 +231,41 @@ class Store:
     @property
     def seconds(self) -> float:
         """That the run took so far, before it was stopped too."""
-        return time.perf_counter() - self.began
+        return time.perf_counter() - self._began
 
     def due(self, ahead: float = 0.0) -> bool:
         """Whether it is time for a checkpoint within an epoch, as none can be written in the seconds ``ahead``."""
         return time.monotonic() + ahead - self._saved_at > 60 * self.loop.settings.checkpoint_minutes
 
     def save(self, again: bool = False) -> bool:
-        """Write the state, where it has changed; whether it is on the disk. Where it cannot be, the run goes on."""
+        """Write the state, unless it is there already; whether it is on the disk. Where it cannot be, the run goes on.
+
+        Args:
+            again: write it even where no step was taken since.
+        """
         state = (self.loop.step, len(self.history))
         if self._saved == state and not again:
             return True
         ended = self.loop.progress.steps == 0
-        unlinked = best = ended and self.history.best_epoch == len(self.history) > 0
+        best = ended and self.history.best_epoch == len(self.history) > 0
         self._saved_at = time.monotonic()  # if it fails too: not again at once
         try:
             save(self.folder / "last.pt", self._state())
             self._saved = state
             if best:
                 link(self.folder / "last.pt", self.folder / "best.pt")
-                unlinked, self._unwritten_best = False, None
-            elif self._unwritten_best:
-                self._write_the_best(self._unwritten_best)
+                best, self._unwritten_best = False, None
+            self._write_unwritten_best()
             if ended:
                 write_lines(self.folder / "metrics.jsonl", self.history.lines)
-        except OSError as error:
-            self.console.warn(f"{self.folder / 'best.pt'} could not be written: {reason(error)}; training goes on")
-        except WriteError as error:
-            self.console.warn(f"{error}; training goes on")
-        if unlinked:
-            self._unwritten_best = self._copy_of_the_best()
+        except (OSError, WriteError) as error:
+            missing = f"{self.folder / 'best.pt'} could not be written: {reason(error)}"
+            self.console.warn(f"{error if isinstance(error, WriteError) else missing}; training goes on")
+        if best:  # its weights change in the next step
+            weights = {key: value.to("cpu", copy=True) for key, value in self.loop.evaluated.state_dict().items()}
+            history = {**self.history.state_dict(), "lines": list(self.history.lines)}
+            own = {"format": FORMAT, "identity": self.identity}
+            self._unwritten_best = {**own, "model": weights, "history": history}
         return self._saved == state
 
     def best_weights(self) -> dict[str, Any]:
@@ -245,45 +275,58 @@ class Store:
             CheckpointError: they are missing or damaged.
             WriteError: they could not be written until now, nor now.
         """
-        if self._unwritten_best:
-            self._write_the_best(self._unwritten_best)
-        if self._epoch_of_the_best() != self.history.best_epoch:
-            raise CheckpointError(
-                f"{self.folder / 'best.pt'} does not hold the weights of epoch {self.history.best_epoch}"
-            )
-        state = load(self.folder / "best.pt")
-        weights: dict[str, Any] = (state.get("average") or state)["model"]
+        self._write_unwritten_best()
+        path, epoch = self.folder / "best.pt", self.history.best_epoch
+        if self._epoch_of_best() != epoch:
+            raise CheckpointError(f"{path} does not hold the weights of epoch {epoch}")
+        weights: dict[str, Any] = weights_of(load(path))
         return weights
 
-    def load(self) -> tuple[dict[str, Any], list[str]]:
-        """The last whole state, and what to tell of it: a damaged file, and what was used in its place.
+    def load(self, config: Mapping[str, Any], train: TrainSettings, epochs: int) -> tuple[dict[str, Any], list[str]]:
+        """The state that the run goes on from, and warnings: of a damaged file, and of what is not as before.
+
+        Args:
+            config: what is asked for now.
+            train: its table ``[train]``.
+            epochs: that will be done in all.
 
         Raises:
             CheckpointError: there is none that can be used.
-            RunFolderError: it is of another run, or was trained on other samples.
+            RunFolderError: it is of another run, was trained on other samples or with other settings, or is further
+                than it is to go.
         """
-        state, note = load_last(self.folder, self._state())
+        folder, record = self.folder, read_json(self.folder / "run.json")
+        state, note = load_last(folder, self._state())
         notes = [note] if note else []
+        before = record.get("config", {})
+        if not isinstance(before, Mapping):
+            raise RunFolderError(f"{folder / 'run.json'} is damaged: its config is no table")
+        refuse_changes(before, config, folder)
+        self.identity = str(record.get("id", ""))
         if state["identity"] != self.identity:
+            raise RunFolderError(f"{folder}: the checkpoint there is of another run than run.json; restore its own")
+        if changed := [name for name, each in state["samples"].items() if self.samples.get(name, each) != each]:
             raise RunFolderError(
-                f"{self.folder}: the checkpoint there is of another run than run.json; restore its own"
+                f"{folder} was trained on other samples: {changed[0]} has changed since; restore them, or begin anew "
+                "with output.dir=..."
             )
-        for split, samples in state["samples"].items():
-            if self.samples.get(split, samples) != samples:
-                raise RunFolderError(
-                    f"{self.folder} was trained on other samples: {split} has changed since; restore them, or begin "
-                    "anew with output.dir=..."
-                )
-        remove_temporary(self.folder)
-        best = state["history"]["best_epoch"]
-        if best and best == len(state["history"]["lines"]) and not state["position"]["steps"]:
-            name = "previous.pt" if note else "last.pt"  # a kill between the two names of one file
-            link(self.folder / name, self.folder / "best.pt")
-        if self._epoch_of_the_best() != best:  # damaged, or newer than the checkpoint that was left
-            state["history"]["best_epoch"] = 0
+        history = state["history"]
+        done, best = len(history["lines"]), history["best_epoch"]
+        if done > epochs:
+            raise RunFolderError(f"{folder} has done {done} epochs, more than the {epochs} that are asked for")
+        remove_temporary(folder)
+        if best and best == done and not state["progress"]["steps"]:  # a kill between the two names of one file
+            link(folder / ("previous.pt" if note else "last.pt"), folder / "best.pt")
+        if self._epoch_of_best() != best:  # damaged, or newer than the checkpoint that was left
+            history["best_epoch"] = 0
             notes.append(
                 f"best.pt of epoch {best} is lost or damaged: the best is sought among the epochs from here on"
             )
+        old = before.get("train", {}).get("epochs", train.epochs)
+        if old != train.epochs:
+            history["stop"] = ""  # an observer's reason was for the shorter run
+            if train.schedule != "constant":
+                notes.append(f"train.epochs was {old} and is {train.epochs}: the learning rate is planned anew")
         return state, notes
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -294,14 +337,14 @@ class Store:
         """
         self.loop.load_state_dict(dict(state), f"the checkpoint in {self.folder}")
         self.history.load_state_dict(state["history"])
-        self.began -= state["seconds"]
+        self._began -= state["seconds"]
         self._saved = (self.loop.step, len(self.history))
 
     def _state(self) -> dict[str, Any]:
         own = {"history": self.history.state_dict(), "seconds": self.seconds, "samples": dict(self.samples)}
         return {**self.loop.state_dict(), **own, "processes": self.loop.distributed.size, "identity": self.identity}
 
-    def _epoch_of_the_best(self) -> int:
+    def _epoch_of_best(self) -> int:
         """The epoch whose weights best.pt holds; 0 where there are none of this run that can be used."""
         with contextlib.suppress(CheckpointError, KeyError, TypeError):
             state = load(self.folder / "best.pt")
@@ -309,83 +352,22 @@ class Store:
                 return len(state["history"]["lines"])
         return 0
 
-    def _copy_of_the_best(self) -> dict[str, Any]:
-        weights = {key: value.to("cpu", copy=True) for key, value in self.loop.evaluated.state_dict().items()}
-        history = {**self.history.state_dict(), "lines": list(self.history.lines)}
-        return {"format": FORMAT, "model": weights, "history": history, "identity": self.identity}
-
-    def _write_the_best(self, state: dict[str, Any]) -> None:
-        write_atomically(self.folder / "best.pt", lambda file: torch.save(state, file))
-        self._unwritten_best = None
+    def _write_unwritten_best(self) -> None:
+        if self._unwritten_best:
+            write_atomically(self.folder / "best.pt", lambda file: torch.save(self._unwritten_best, file))
+            self._unwritten_best = None
 
 
 def samples_of(scan: Scan) -> dict[str, str]:
     """Per split a digest of its images and their names and labels, in their order."""
     found = {}
-    for split, facts in scan.statistics.items():
+    for split, statistics in scan.statistics.items():
         digest = hashlib.sha256()
-        for each in facts:
+        for each in statistics:
             digest.update(f"{each.name}\0{each.counts.tolist()}\0".encode(errors="surrogateescape"))
             digest.update(each.digest.encode())
         found[split] = digest.hexdigest()
     return found
-
-
-# how long, where, and how fast; nothing that a step computes depends on them
-MAY_CHANGE = {
-    "plugins",
-    "train.epochs",
-    "train.patience",
-    "train.stop_on_collapse",
-    "train.workers",
-    "train.device",
-    "train.compile",
-    "train.cuda_graph",
-    "train.log_every",
-    "train.checkpoint_minutes",
-    "train.max_skipped",
-    "output.dir",
-    "output.samples",
-    "data.cache",
-    "data.scan",
-    "dataset.root",
-    "dataset.download",
-    "data.allow_leaks",
-}
-
-
-def load_checked(
-    store: Store, config: Mapping[str, Any], train: TrainSettings, epochs: int
-) -> tuple[dict[str, Any], list[str]]:
-    """The state that a run goes on from, once it is sure to be this run's, and what to tell of it.
-
-    Args:
-        store: of the run's folder.
-        config: what is asked for now.
-        train: its table ``[train]``.
-        epochs: that will be done in all.
-
-    Raises:
-        RunFolderError: the run was another one, or is further than it is to go.
-        CheckpointError: there is none that can be used.
-    """
-    folder = store.folder
-    record = read_json(folder / "run.json")
-    before = record.get("config", {})
-    if not isinstance(before, Mapping):
-        raise RunFolderError(f"{folder / 'run.json'} is damaged: its config is no table")
-    refuse_changes(before, config, folder)
-    store.identity = str(record.get("id", ""))
-    state, notes = store.load()
-    done = len(state["history"]["lines"])
-    if done > epochs:
-        raise RunFolderError(f"{folder} has done {done} epochs, more than the {epochs} that are asked for")
-    old = dict(_flat(before)).get("train.epochs", train.epochs)
-    if old != train.epochs:
-        state["history"]["stop"] = ""  # an observer's reason was for the shorter run
-    if old != train.epochs and train.schedule != "constant":
-        notes.append(f"train.epochs was {old} and is {train.epochs}: the learning rate is planned anew")
-    return state, notes
 
 
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: object) -> None:
@@ -394,25 +376,24 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: ob
     Raises:
         RunFolderError: they differ in what the training computes.
     """
-    defaults = {"data": DataSettings(), "augment": AugmentSettings(), "train": TrainSettings()}
-    unsaid = dict(_flat({name: table.model_dump() for name, table in defaults.items()}))  # by an older version
-    old, new = {**unsaid, **dict(_flat(before))}, {**unsaid, **dict(_flat(now))}
+    tables = {"data": DataSettings(), "augment": AugmentSettings(), "train": TrainSettings()}
+    defaults = dict(_flat({name: table.model_dump() for name, table in tables.items()}))  # of settings added since
+    old, new = defaults | dict(_flat(before)), defaults | dict(_flat(now))
     keys = [key for key in {**old, **new} if key not in MAY_CHANGE and old.get(key) != new.get(key)]
     if keys:
-        told = first_few([f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys])
+        changes = first_few([f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys])
         raise RunFolderError(
-            f"{folder} cannot be resumed with other settings: {told}; begin anew with output.dir=..., "
+            f"{folder} cannot be resumed with other settings: {changes}; begin anew with output.dir=..., "
             "or give the old ones"
         )
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """``{"train": {"lr": 1}}`` -> ``("train.lr", 1)``; lists by their places, but lists of plain values as they are."""
+    """``{"train": {"lr": 1}}`` -> ``("train.lr", 1)``; lists of tables by their places, as ``loss.0.name``."""
+    if isinstance(value, (list, tuple)) and any(isinstance(each, Mapping) for each in value):
+        value = dict(enumerate(value))
     if isinstance(value, Mapping):
         for key, each in value.items():
             yield from _flat(each, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, (list, tuple)) and any(isinstance(each, Mapping) for each in value):
-        for place, each in enumerate(value):
-            yield from _flat(each, f"{path}.{place}")
     else:
         yield path, list(value) if isinstance(value, tuple) else value

@@ -462,11 +462,11 @@ class TrainingLoop:
         """The whole state, as tensors and plain values only."""
         return {
             "model": self.model.state_dict(),
-            "average": {"model": self.average.model.state_dict()} if self.average else None,
+            "ema": self.average.model.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "guard": {"skipped": self.non_finite.skipped},
-            "position": vars(self.progress),
+            "non_finite": self.non_finite.skipped,
+            "progress": vars(self.progress),
             "step": self.step,
         }
 
@@ -490,12 +490,12 @@ class TrainingLoop:
                 self.scaler.load_state_dict(state["scaler"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{place} belongs to another optimizer: {error}") from error
-        if bool(self.average) != bool(state["average"]):
+        if bool(self.average) != bool(state["ema"]):
             raise CheckpointError(f"{place} belongs to another train.ema: one has a moving average, the other none")
         if self.average:
-            self.average.model.load_state_dict(state["average"]["model"])
-        device, progress = self.precision.device, state["position"]
-        self.non_finite.skipped = state["guard"]["skipped"].to(device)
+            self.average.model.load_state_dict(state["ema"])
+        device, progress = self.precision.device, state["progress"]
+        self.non_finite.skipped = state["non_finite"].to(device)
         tensors = {name: progress[name].to(device) for name in ("skipped", "sums")}
         self.progress = EpochProgress(progress["steps"], **tensors, seconds=progress["seconds"])
         self.step = state["step"]

@@ -23,7 +23,7 @@ from segkit.data.resize import resized
 from segkit.data.sample import Dataset, Palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, run_folder
-from segkit.engine.checkpoint import Store, load_checked, samples_of
+from segkit.engine.checkpoint import CheckpointManager, samples_of
 from segkit.engine.console import Console, conclusion, epoch_heading, epoch_line, introduction, what_next
 from segkit.engine.data_source import open_data_source
 from segkit.engine.distributed import DistributedContext, distributed_context
@@ -178,7 +178,7 @@ class Trainer:
             classes=len(self.splits["train"].classes),
         )
         self.history = History(job.train, self.epochs, less_is_better(job))
-        self.store = Store(job.folder, self.loop, self.history, samples_of(scan), console)
+        self.checkpoints = CheckpointManager(job.folder, self.loop, self.history, samples_of(scan), console)
         self.finished = False
         self._validated_in = 0.0  # seconds
 
@@ -235,11 +235,11 @@ class Trainer:
             return
         if not resume:
             clear(self.job.folder)
-        run_folder.begin(self.job, self.scan, self.floors, self.precision, self.store.identity)
+        run_folder.begin(self.job, self.scan, self.floors, self.precision, self.checkpoints.identity)
         if resume:  # a kill may have come between the two files
             write_lines(self.job.folder / "metrics.jsonl", self.history.lines)
         else:
-            self.store.save()  # so that a kill at any later moment can be resumed
+            self.checkpoints.save()  # so that a kill at any later moment can be resumed
 
     def _introduce(self) -> None:
         sizes = {name: len(data) for name, data in self.splits.items()}
@@ -263,9 +263,11 @@ class Trainer:
             self._flags,
         )
         self.distributed.broadcast_buffers(self.loop.evaluated)
-        if self.distributed.is_main_process and self.store.due(self._validated_in):  # the next one is behind the scores
+        if self.distributed.is_main_process and self.checkpoints.due(
+            self._validated_in
+        ):  # the next one is behind the scores
             with self.stop.held():
-                self.store.save()
+                self.checkpoints.save()
         began = time.monotonic()
         try:
             scores = self._scores("val")
@@ -279,7 +281,7 @@ class Trainer:
             line = self.history.add(self.loop.step, trained, scores)
             self.loop.end_epoch()
             if self.distributed.is_main_process:
-                self.store.save()
+                self.checkpoints.save()
             if (epoch - self.observed.first_epoch) % HEADING_EVERY == 0:
                 self.console.say(epoch_heading(self.epochs))
             self.console.say(epoch_line(epoch, self.epochs, trained, scores, self.floors["val"], line["best"]))
@@ -291,7 +293,7 @@ class Trainer:
             with self.stop.held():
                 self.history.stop = reasons[0]
                 if self.distributed.is_main_process:
-                    self.store.save(again=True)
+                    self.checkpoints.save(again=True)
 
     def _scores(self, split: str, images: ImageScores | None = None) -> dict[str, Any]:
         """The scores of the evaluated weights on a split, beside their floors; those of each image go to ``images``."""
@@ -342,12 +344,12 @@ class Trainer:
 
     def _flags(self) -> list[bool]:
         """To stop, and to save: what this process would do after this step."""
-        return [bool(self.stop.received), self.distributed.is_main_process and self.store.due()]
+        return [bool(self.stop.received), self.distributed.is_main_process and self.checkpoints.due()]
 
     def _between(self, agreed: list[bool]) -> None:
         stop, save = agreed
         if stop or save:
-            self.distributed.broadcast_from_main(self.store.save)
+            self.distributed.broadcast_from_main(self.checkpoints.save)
         if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
             self.stop.end(signal.SIGTERM)
 
@@ -360,7 +362,7 @@ class Trainer:
         self.stop.no_more_children()
         if self.finished:
             return f"the run was complete, and is in {self.job.folder}"
-        if not (self.distributed.is_main_process and self.store.save()):
+        if not (self.distributed.is_main_process and self.checkpoints.save()):
             return f"{self.job.folder} holds what was saved before; resume=True goes on from there"
         return f"saved in {self.job.folder} after {self._progress()}; resume=True goes on from there"
 
@@ -372,13 +374,13 @@ class Trainer:
 
     def _resume(self) -> None:
         def load() -> dict[str, Any]:
-            state, notes = load_checked(self.store, self.config, self.job.train, self.epochs)
+            state, notes = self.checkpoints.load(self.config, self.job.train, self.epochs)
             for note in notes:
                 self.console.warn(note)
             return state
 
         state = self.distributed.broadcast_from_main(load)
-        self.store.restore(state)
+        self.checkpoints.restore(state)
         if self.distributed.is_main_process and len(self.history) < self.epochs:
             run_folder.forget_the_end(self.job.folder)
         self.console.say(f"resumed after {self._progress()}")
@@ -394,7 +396,7 @@ class Trainer:
         folder, model, history = self.job.folder, self.loop.evaluated, self.history
         if history.best_epoch:
             checkpoint.load_weights(
-                model, self.distributed.broadcast_from_main(self.store.best_weights), str(folder / "best.pt")
+                model, self.distributed.broadcast_from_main(self.checkpoints.best_weights), str(folder / "best.pt")
             )
         else:  # best.pt was lost, and no epoch came after it: the weights of the last one
             history.best_epoch = len(history)
@@ -413,7 +415,7 @@ class Trainer:
             collapsed=outcome(splits["train"], splits[last]) == "collapsed",
             stopped_early=history.reason_to_stop() if len(history) < self.epochs else "",
             best_epoch=best,
-            seconds=self.store.seconds,
+            seconds=self.checkpoints.seconds,
             images_per_second=sum(t["images"] for t in trained) / sum(t["seconds"] for t in trained),
             peak_memory_bytes=peak_memory(self.precision.device),
             precision=self.precision.name,

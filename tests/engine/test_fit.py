@@ -356,7 +356,7 @@ def test_the_average_is_what_is_evaluated_and_kept(make_job: MakeJob) -> None:
     job = make_job(ema=0.999, epochs=2)
     train_and_evaluate(job)
     state = checkpoint.load(job.folder / "last.pt")
-    assert not same(state["model"], state["average"]["model"])
+    assert not same(state["model"], state["ema"])
     assert state["step"] == 4
 
 

@@ -111,7 +111,7 @@ def send(number, group=False):
     return lambda: (open("sent", "w").close(), (os.killpg if group else os.kill)(os.getpid(), number))
 
 from segkit.engine.step import TrainingLoop
-from segkit.engine.checkpoint import Store
+from segkit.engine.checkpoint import CheckpointManager
 from segkit.engine import checkpoint, distributed, evaluate, trainer
 import segkit.data.scan as scan, segkit.plugins, torch
 
@@ -289,7 +289,7 @@ class Place:
         """A run has come to the same as another one, to the last bit."""
         folders = whole, self.folder / name
         first, second = (checkpoint.load(folder / "last.pt") for folder in folders)
-        for name in ("model", "average", "optimizer", "guard", "position", "step", "history"):
+        for name in ("model", "ema", "optimizer", "non_finite", "progress", "step", "history"):
             assert_same(timeless(first[name]), timeless(second[name]), name)
         results = [json.loads((folder / "result.json").read_text()) for folder in folders]
         assert results[0]["splits"] == results[1]["splits"]

@@ -82,10 +82,10 @@ def of_sgd(state: dict[str, Any]) -> None:
 
 
 def no_average(state: dict[str, Any]) -> None:
-    state["average"] = None
+    state["ema"] = None
 
 
-KEYS = ["average", "scaler", "guard", "position", "step", "history", "seconds", "samples", "processes", "identity"]
+KEYS = ["ema", "scaler", "non_finite", "progress", "step", "history", "seconds", "samples", "processes", "identity"]
 
 
 @pytest.mark.parametrize("key", ["model", "optimizer", *(pytest.param(key, marks=pytest.mark.slow) for key in KEYS)])

@@ -20,7 +20,7 @@ def limit(size=resource.RLIM_INFINITY):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 """
 # the checkpoint of the second epoch has no room; it has 170 kB
-FULL = f"{LIMIT}at(checkpoint, 'save', 3, lambda: limit(60_000))\nat(Store, 'save', 3, limit, after=True)\n"
+FULL = f"{LIMIT}at(checkpoint, 'save', 3, lambda: limit(60_000))\nat(CheckpointManager, 'save', 3, limit, after=True)\n"
 
 
 @pytest.mark.fault("F02")
