@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from segkit.config import read_config
 from segkit.data.sample import Batch
-from segkit.engine.evaluate import evaluate
+from segkit.engine.evaluate import Evaluator
 from segkit.engine.precision import Precision
 from segkit.inference.sliding_window import Inferer
 from segkit_bench.clock import Amount, throughput
@@ -91,8 +91,7 @@ def _trained(subject: Subject, batches: Batches, precision: Precision, steps: in
     values = torch.stack([loop.train_step(batch)[0] for batch in shown]).tolist()
     skipped = loop.non_finite.check()
     loss = math.nan if int(loop.non_finite.skipped[1]) else values[-1]  # of a step that was skipped there is none
-    scores = evaluate(
-        loop.evaluated,
+    evaluator = Evaluator(
         subject.scan.splits["val"],
         precision=precision,
         criterion=subject.job.criterion,
@@ -100,8 +99,8 @@ def _trained(subject: Subject, batches: Batches, precision: Precision, steps: in
         resize=subject.job.data.resize,
         crop=subject.job.augment.crop,
         normalisation=subject.job.normalisation,
-        description="scores on val",
     )
+    scores = evaluator.evaluate(loop.evaluated, "scores on val").scores
     return {"loss": loss, "skipped": skipped, "val_loss": scores["loss"]} | {name: scores[name] for name in SCORES}
 
 

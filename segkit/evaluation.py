@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segkit.compose import build_criterion, build_metrics, scan_dataset
 from segkit.config import Overrides, read_config
 from segkit.data.loader import worker_count
-from segkit.engine.evaluate import Constant, beside, evaluate, floor
+from segkit.engine.evaluate import Evaluator, floor
 from segkit.engine.precision import pick_device, seed_everything
 from segkit.engine.run_folder import read_json
 from segkit.errors import RunFolderError, printable
@@ -67,21 +67,17 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     scores = {}
     for name, dataset in scan.splits.items():
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
-        lowest = floor(scan.counts(name), dataset, metrics)
-        constant = Constant(metrics, dataset, lowest)
-        found = evaluate(
-            model,
+        evaluator = Evaluator(
             dataset,
             precision=precision,
             criterion=build_criterion(losses, dataset).to(device),
             metrics=metrics,
+            floor=floor(scan.counts(name), dataset, metrics),
             batch_size=config.train.batch_size,
             resize=config.data.resize,
             crop=config.augment.crop,
             normalisation=predictor.normalisation,
             workers=worker_count(config.train.workers, device),
-            description=f"scores on {name}",
-            watchers=[constant],
         )
-        scores[name] = beside(found, {**lowest, **constant.compute()})
+        scores[name] = evaluator.evaluate(model, f"scores on {name}").scores
     return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})

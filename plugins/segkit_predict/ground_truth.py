@@ -19,7 +19,7 @@ from segkit.data.issues import messages
 from segkit.data.sample import Colour
 from segkit.data.splits import SUFFIXES, composed
 from segkit.engine.console import final_table
-from segkit.engine.evaluate import beside, read_off
+from segkit.engine.evaluate import read_off, with_floor
 from segkit.errors import DataError, LabelError, SegkitError, first_few
 from segkit.inference.predictor import Predictor
 from segkit.metric.confusion import ConfusionMatrix
@@ -106,7 +106,7 @@ class GroundTruth:
             raise DataError(f"the masks hold 0 and 255 alone, and 255 is void where nothing else is said; {advice}")
         lowest: dict[str, Any] = dict(floor(self.confusion.compute().sum(1).tolist()))
         lowest["class"] = data.classes[int(lowest["class"])]
-        return beside(read_off(self.confusion, {}, data.classes), lowest)
+        return with_floor(read_off(self.confusion, {}, data.classes), lowest)
 
     def table(self, scores: Mapping[str, Any]) -> str:
         """The scores as text: each class with its IoU and its share of the labelled pixels; the means and floors."""

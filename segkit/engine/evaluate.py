@@ -1,27 +1,29 @@
-"""Score a model on a split, and compute what the best constant prediction scores there (the floor).
+"""Score a model on a split, beside the floor: what the best constant prediction scores there.
 
 Logits are brought to each mask's own size; masks are never resized. An image is scored as it is predicted, whole or in
-tiles: what ``segkit predict`` writes has these scores.
+sliding windows: what ``segkit predict`` writes has these scores.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from segkit.data.batch_sampler import EvalBatchSampler
 from segkit.data.class_weights import LabelCounts
-from segkit.data.loader import SampleSource, eval_loader
+from segkit.data.loader import SampleSource, eval_loader, read_sample
 from segkit.data.normalise import IMAGENET, Normalisation
-from segkit.data.resize import Resize
-from segkit.data.sample import Dataset
+from segkit.data.resize import Resize, resized
+from segkit.data.sample import Batch, Dataset
 from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
 from segkit.engine.distributed import DistributedContext
@@ -33,129 +35,226 @@ from segkit.metric.confusion import ConfusionMatrix
 from segkit.signals import held
 
 ALWAYS = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice")  # whatever metrics a config asks for
-OWN_KEYS = ("class", "class_iou", "floor", "lift", "loss", "losses", "predicted")  # of a split's scores, beside those
+RESERVED_KEYS = ("class", "class_iou", "floor", "lift", "loss", "losses", "predicted")  # of a split's scores
 
 
-class Watcher(Protocol):
-    """Something else that is shown an evaluation."""
+class ImageScore(NamedTuple):
+    """One image's scores; those of an image without a labelled pixel are NaN.
 
-    def update(self, logits: Tensor, target: Tensor, names: Sequence[str]) -> None:
-        """Take in a batch: logits ``[B,C,H,W]``, target ``[B,H,W]``, and what its images are called."""
+    The mean IoU is over the classes in its target, after the image-wise mIoU of "Revisiting Evaluation Metrics for
+    Semantic Segmentation" (arXiv 2310.19252). It finds the images that went wrong; the score of a split is read off one
+    confusion matrix.
+    """
 
-    def merge(self, distributed: DistributedContext) -> None:
-        """Take in what the other processes have seen."""
+    name: str
+    mean_iou: float
+    pixel_accuracy: float
 
 
-def undecided(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of an evaluation, the same in every process.
+
+    Attributes:
+        scores: ``mean_iou``, ``pixel_accuracy``, ``mean_accuracy``, ``mean_dice``, other metrics, ``loss``, ``losses``,
+            ``class_iou`` by class, and ``predicted``: the number of ``classes`` that are predicted at all, the most
+            predicted ``class`` and its ``share``. Where there is a floor, ``floor`` and ``lift``.
+        confusion: int64 ``[C,C]``; rows are the target, columns the prediction, void is left out.
+        images: each image's scores in the split's order, where they were asked for.
+    """
+
+    scores: dict[str, Any]
+    confusion: Tensor
+    images: list[ImageScore] = field(default_factory=list)
+
+    def details(self) -> dict[str, Any]:
+        """The confusion matrix and the images' scores, for ``details.json``."""
+        return {"confusion": self.confusion.tolist(), "images": [image._asdict() for image in self.images]}
+
+
+class Evaluator:
+    """Scores models on one split.
+
+    Args:
+        dataset: the split.
+        precision: of the forward pass; scores are computed in float32 and integers.
+        criterion: its mean over the split's labelled pixels is the score ``loss``, and that of each term is in
+            ``losses``.
+        metrics: by name; those that read the confusion matrix share one.
+        floor: as :func:`floor` returns it; that of foreign metrics is added in the first evaluation.
+        batch_size: images of one size that are computed together.
+        resize: as ``data.resize``.
+        crop: as ``augment.crop``, for the size of windows.
+        normalisation: of the images.
+        workers: processes that load data.
+        source: where the samples come from; left out: they are read from the dataset.
+        distributed: the processes that share the batches. With a metric that cannot be merged, all of them see every
+            batch.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        precision: Precision,
+        criterion: Criterion | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        floor: dict[str, Any] | None = None,
+        batch_size: int = 8,
+        resize: Resize = None,
+        crop: int | Sequence[int] | None = None,
+        normalisation: Normalisation = IMAGENET,
+        workers: int = 0,
+        source: SampleSource | None = None,
+        distributed: DistributedContext | None = None,
+    ) -> None:
+        self.dataset, self.precision, self.criterion, self.floor = dataset, precision, criterion, floor
+        self.batch_size, self.resize, self.crop, self.normalisation = batch_size, resize, crop, normalisation
+        self.workers, self.source = workers, source or SampleSource(dataset, resize)
+        self.distributed = distributed or DistributedContext()
+        self.classes, self.ignore_index = list(dataset.classes), dataset.ignore_index
+        self.metrics = {name: _on(metric, precision.device) for name, metric in (metrics or {}).items()}
+        foreign = {name: metric for name, metric in self.metrics.items() if not isinstance(metric, scores.Score)}
+        # foreign metrics once more, which are shown the floor's class in place of the prediction
+        self._constant = copy.deepcopy(foreign) if floor else {}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, description: str = "", names: Sequence[str] = ()) -> Evaluation:
+        """Score a model.
+
+        Args:
+            model: is in eval mode meanwhile.
+            description: of the progress bar; none is shown without it.
+            names: of the split's samples, in its order; where given, each image is scored too.
+
+        Raises:
+            ConfigError: a foreign metric gives a score whose name is taken.
+            LabelError: a mask holds values outside the classes.
+            NotFiniteError: the model's output for an image is NaN or infinite.
+        """
+        confusion = ConfusionMatrix(len(self.classes), self.ignore_index)
+        metrics = scores.share_confusion(self.metrics.values(), confusion)
+        every_metric = [*metrics, *self._constant.values()]
+        for metric in every_metric:
+            metric.reset()
+        shared = self.distributed if all(can_merge(metric) for metric in metrics) else DistributedContext()
+        losses: list[tuple[int, Tensor]] = []  # number of the batch; its pixels, loss and terms [2 + T] on the device
+        undecided: list[Tensor] = []  # bool [B] on the device, see _undecided
+        seen: list[str] = []
+        images: list[ImageScore] = []
+        for number, batch, logits in self._predictions(model, shared, description):
+            target = batch.mask.long()  # [B,H,W]
+            undecided.append(_undecided(logits, target, self.ignore_index))
+            seen += batch.names
+            for metric in metrics:
+                metric.update(logits, target)
+            for metric in self._constant.values():
+                metric.update(self._constant_logits(target), target)
+            if self.criterion is not None:
+                loss, terms = self.criterion(logits, target)
+                pixels = (target != self.ignore_index).sum().view(1)
+                losses.append((number, torch.cat([pixels.double(), loss.view(1), terms])))
+            if names:
+                images += _image_scores(logits, target, batch.names, self.ignore_index)
+        self._refuse_undecided(undecided, seen, shared)
+        for metric in every_metric:
+            merge(metric, shared)
+        result = read_off(confusion, self.metrics, self.classes)
+        if self.criterion is not None:
+            means = _mean_losses(losses, len(self.criterion.names), shared)
+            result |= {"loss": means[0], "losses": dict(zip(self.criterion.names, means[1:], strict=True))}
+        # decisions follow from the scores: they must be the same in all processes, to the last digit
+        result = self.distributed.broadcast_from_main(lambda: result)
+        if self.floor is not None:
+            for name, metric in self._constant.items():
+                self.floor.update(named_values(name, metric.compute()))
+            self._constant = {}
+            result = with_floor(result, self.floor)
+        return Evaluation(result, confusion.compute(), _in_order(shared.gather(images), names))
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, index: int) -> NDArray[np.uint8]:
+        """The labels ``[H,W]`` that a model predicts for a sample of the split, at the size of its mask."""
+        sample = read_sample(self.dataset, index)
+        image = resized(sample, self.resize).image[None]  # [1,C,h,w]
+        training = model.training
+        model.eval()
+        try:
+            logits = self._inferer(model).evaluate(
+                image.to(self.precision.device), (sample.mask.shape[0], sample.mask.shape[1])
+            )
+        finally:
+            model.train(training)
+        labels: NDArray[np.uint8] = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
+        return labels
+
+    def _inferer(self, model: nn.Module) -> Inferer:
+        how: dict[str, Any] = {"resize": self.resize, "crop": self.crop, "normalisation": self.normalisation}
+        return Inferer(model, self.precision, len(self.classes), **how)
+
+    def _predictions(
+        self, model: nn.Module, shared: DistributedContext, description: str
+    ) -> Iterator[tuple[int, Batch, Tensor]]:
+        """The number of a batch, a part of it whose images have one size, and its logits ``[B,C,H,W]``."""
+        device, length = self.precision.device, len(self.dataset)
+        sampler = EvalBatchSampler(length, self.batch_size, rank=shared.rank, size=shared.size)
+        loader = eval_loader(self.source, sampler, workers=self.workers, device=device)
+        inferer, training = self._inferer(model), model.training
+        model.eval()
+        torch.backends.cudnn.benchmark = False  # every new size would be measured anew
+        try:
+            with held():  # processes may be forked
+                waiting = iter(loader)
+            hidden = None if description and self.distributed.is_main_process else True
+            shown = tqdm(prefetched(waiting, device), description, len(loader), leave=False, disable=hidden)
+            for number, batches in zip(sampler.mine, shown, strict=True):
+                for batch in batches:
+                    yield number, batch, inferer.evaluate(batch.image, (batch.mask.shape[1], batch.mask.shape[2]))
+        finally:
+            model.train(training)
+
+    def _refuse_undecided(self, flags: list[Tensor], names: list[str], shared: DistributedContext) -> None:
+        bad = torch.cat(flags).tolist() if flags else []  # the device is waited for once
+        failed = shared.gather([name for name, flag in zip(names, bad, strict=True) if flag])
+        if any(failed):
+            every = [name for those in failed for name in those]
+            raise NotFiniteError(f"{len(every)} of {len(self.dataset)} images ({first_few(every)})")
+
+    def _constant_logits(self, target: Tensor) -> Tensor:
+        """Logits ``[B,C,H,W]`` of the floor's class everywhere."""
+        logits = torch.zeros(1, len(self.classes), 1, 1, device=target.device)
+        logits[:, self.classes.index((self.floor or {})["class"])] = 100.0
+        return logits.expand(len(target), -1, *target.shape[1:])
+
+
+def _undecided(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     """Which images have a labelled pixel whose largest logit is NaN or infinite, bool ``[B]``, on the device."""
     found: Tensor = (~logits.amax(1).isfinite() & (target != ignore_index)).flatten(1).any(1)
     return found
 
 
-@torch.no_grad()
-def evaluate(
-    model: nn.Module,
-    dataset: Dataset,
-    *,
-    precision: Precision,
-    criterion: Criterion | None = None,
-    metrics: Mapping[str, Any] | None = None,
-    batch_size: int = 8,
-    resize: Resize = None,
-    crop: int | Sequence[int] | None = None,
-    normalisation: Normalisation = IMAGENET,
-    workers: int = 0,
-    source: SampleSource | None = None,
-    description: str = "",
-    watchers: Sequence[Watcher] = (),
-    distributed: DistributedContext | None = None,
-) -> dict[str, Any]:
-    """The scores of a model on a split.
+def _on(metric: Any, device: torch.device) -> Any:
+    return metric.to(device) if hasattr(metric, "to") else metric
 
-    Args:
-        model: put into eval mode for the time, and back.
-        dataset: the split.
-        precision: of the forward pass; scores are computed in float32 and integers.
-        criterion: its value is the mean over the batches by their labelled pixels, as ``loss``, so that a mean over
-            pixels is that of the split however it is batched; each term is in ``losses``.
-        metrics: by name; those that read the confusion matrix share one.
-        batch_size: images of one size that are computed together.
-        resize: as ``data.resize``.
-        crop: as ``augment.crop``, for the size of tiles.
-        normalisation: the run's.
-        workers: processes that load data.
-        source: where the samples come from; left out: they are read from the dataset.
-        description: of the progress bar; none is shown without it.
-        watchers: are shown every batch.
-        distributed: processes that share the batches, each of which is seen by one of them. With a metric that cannot
-            be merged all of them see every batch.
 
-    Returns:
-        ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, other metrics, ``loss``, ``losses``, ``class_iou`` by class,
-        and ``predicted``: how many ``classes`` ever are, the most predicted ``class`` and its ``share``. The same in
-        every process, and whatever their number.
+def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_index: int) -> list[ImageScore]:
+    found = []
+    for place, name in enumerate(names):
+        confusion = ConfusionMatrix(logits.shape[1], ignore_index)
+        confusion.update(logits[place : place + 1], target[place : place + 1])
+        matrix = confusion.compute()
+        found.append(ImageScore(name, scores.score("mean_iou", matrix), scores.score("pixel_accuracy", matrix)))
+    return found
 
-    Raises:
-        LabelError: a mask holds values outside the classes.
-        NotFiniteError: the model's output for an image is NaN or infinite.
-    """
-    device = precision.device
-    confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
-    metrics = {name: metric.to(device) if hasattr(metric, "to") else metric for name, metric in (metrics or {}).items()}
-    updated = scores.share_confusion(metrics.values(), confusion)  # the matrix once, whoever reads it
-    distributed = distributed or DistributedContext()
-    sharing = distributed if all(can_merge(metric) for metric in updated) else DistributedContext()
-    sampler = EvalBatchSampler(len(dataset), batch_size, rank=sharing.rank, size=sharing.size)
-    loader = eval_loader(source or SampleSource(dataset, resize), sampler, workers=workers, device=device)
-    for metric in updated:
-        metric.reset()
-    losses: list[tuple[int, Tensor]] = []  # the batch's number, and [2 + T] on the device: its pixels, loss and terms
-    flags: list[Tensor] = []  # an image each, on the device
-    names: list[str] = []
-    training = model.training
-    model.eval()
-    inferer = Inferer(model, precision, len(dataset.classes), resize=resize, crop=crop, normalisation=normalisation)
-    torch.backends.cudnn.benchmark = False  # every new size would be measured anew
-    try:
-        with held():  # processes may be forked
-            waiting = iter(loader)
-        shown = tqdm(
-            prefetched(waiting, device),
-            description,
-            len(loader),
-            leave=False,
-            disable=None if description and distributed.is_main_process else True,
-        )
-        for number, batches in zip(sampler.mine, shown, strict=True):
-            for batch in batches:
-                logits = inferer.evaluate(batch.image, (batch.mask.shape[1], batch.mask.shape[2]))  # [B,C,H,W]
-                target = batch.mask.long()
-                flags.append(undecided(logits, target, dataset.ignore_index))
-                names += batch.names
-                for metric in updated:
-                    metric.update(logits, target)
-                for watcher in watchers:
-                    watcher.update(logits, target, batch.names)
-                if criterion is not None:
-                    loss, terms = criterion(logits, target)
-                    pixels = (target != dataset.ignore_index).sum().view(1)
-                    losses.append((number, torch.cat([pixels.double(), loss.view(1), terms])))
-    finally:
-        model.train(training)
-    bad = torch.cat(flags).tolist() if flags else []  # the device is waited for once
-    failed = sharing.gather([name for name, flag in zip(names, bad, strict=True) if flag])
-    if any(failed):
-        every = [name for those in failed for name in those]
-        raise NotFiniteError(f"{len(every)} of {len(dataset)} images ({first_few(every)})")
-    for metric in updated:
-        merge(metric, sharing)
-    for watcher in watchers:
-        watcher.merge(sharing)
-    result = read_off(confusion, metrics, dataset.classes)
-    if criterion is not None:
-        means = _mean_losses(losses, len(criterion.names), sharing)
-        result["loss"], result["losses"] = means[0], dict(zip(criterion.names, means[1:], strict=True))
-    return distributed.broadcast_from_main(lambda: result)  # what follows from it is the same in all, to the last digit
+
+def _in_order(gathered: Sequence[Sequence[ImageScore]], names: Sequence[str]) -> list[ImageScore]:
+    """The images of all processes, in the split's order; some may share a name, and unknown names come last."""
+    indices: dict[str, deque[int]] = defaultdict(deque)
+    for index, name in enumerate(names):
+        indices[name].append(index)
+    every = [each for those in gathered for each in those]
+    order = [indices[each.name].popleft() if indices[each.name] else len(names) for each in every]
+    return [every[number] for number in sorted(range(len(every)), key=order.__getitem__)]
 
 
 def can_merge(metric: Any) -> bool:
@@ -210,7 +309,7 @@ def read_off(confusion: ConfusionMatrix, metrics: Mapping[str, Any], classes: Se
         ours = (
             isinstance(metric, scores.Score) and type(metric).compute is scores.Score.compute
         )  # the same figure again
-        taken = [key for key in values if key in OWN_KEYS or (key in result and not ours)]
+        taken = [key for key in values if key in RESERVED_KEYS or (key in result and not ours)]
         if taken:
             raise ConfigError(f"the metric '{name}' gives '{taken[0]}', which is there already; rename it")
         result.update(values)
@@ -235,7 +334,7 @@ def _plain(value: Any) -> Any:
 def floor(counts: LabelCounts, dataset: Dataset, metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What predicting the largest class everywhere scores on a split, and that ``class``.
 
-    All that reads a confusion matrix follows from the counts; of other metrics see :class:`Constant`.
+    All that reads a confusion matrix follows from the counts; :class:`Evaluator` adds the floors of other metrics.
 
     Raises:
         DataError: no pixel of the split is labelled.
@@ -251,117 +350,11 @@ def floor(counts: LabelCounts, dataset: Dataset, metrics: Mapping[str, Any] | No
     return {**found, "class": dataset.classes[largest]}
 
 
-class Constant:
-    """Metrics of somebody else's, shown the largest class wherever the network's prediction is shown to their twins."""
-
-    def __init__(self, metrics: Mapping[str, Any], dataset: Dataset, lowest: Mapping[str, Any]) -> None:
-        others = {name: metric for name, metric in metrics.items() if not isinstance(metric, scores.Score)}
-        self.metrics = copy.deepcopy(others)
-        self.logits = torch.zeros(1, len(dataset.classes), 1, 1)
-        self.logits[:, dataset.classes.index(lowest["class"])] = 100.0
-        for metric in self.metrics.values():
-            metric.reset()
-
-    def update(self, _logits: Tensor, target: Tensor, _names: Sequence[str]) -> None:
-        """Take in a batch's target ``[B,H,W]``."""
-        count, height, width = target.shape
-        logits = self.logits.to(target.device).expand(count, -1, height, width)  # [B,C,H,W]
-        for name, metric in self.metrics.items():
-            if hasattr(metric, "to"):
-                self.metrics[name] = metric = metric.to(target.device)
-            metric.update(logits, target)
-
-    def merge(self, distributed: DistributedContext) -> None:
-        """Take in what the other processes have seen."""
-        for metric in self.metrics.values():
-            merge(metric, distributed)
-
-    def compute(self) -> dict[str, Any]:
-        """Their floors by name."""
-        found: dict[str, Any] = {}
-        for name, metric in self.metrics.items():
-            found |= named_values(name, metric.compute())
-        return found
-
-
-def beside(found: Mapping[str, Any], lowest: Mapping[str, Any]) -> dict[str, Any]:
+def with_floor(found: Mapping[str, Any], floor: Mapping[str, Any]) -> dict[str, Any]:
     """Scores with their ``floor``, and ``lift``: how far the mean IoU is on its way from there (0) to perfect (1).
 
     Where the floor is perfect itself, as with one class, there is no way to go and lift is None.
     """
-    way = 1 - lowest["mean_iou"]
-    lift = (found["mean_iou"] - lowest["mean_iou"]) / way if way > 0 else None
-    return {**found, "floor": dict(lowest), "lift": lift}
-
-
-class ImageScore(NamedTuple):
-    """One image's scores; those of an image without a labelled pixel are NaN."""
-
-    name: str
-    mean_iou: float
-    pixel_accuracy: float
-
-
-class ImageScores:
-    """Watches an evaluation: a score for each image, and the confusion matrix of them all.
-
-    The mean IoU of an image is over the classes in its target, after the image-wise mIoU of "Revisiting Evaluation
-    Metrics for Semantic Segmentation" (arXiv 2310.19252). It finds the image that went wrong; the score of a split is
-    still read off one matrix.
-
-    Attributes:
-        confusion: int64 ``[C,C]``, rows are the truth, void is left out.
-        scored: in the split's order, once :meth:`merge` was called.
-
-    Args:
-        names: of the split's samples, in its order.
-        num_classes: the number of classes C.
-    """
-
-    def __init__(self, names: Sequence[str], num_classes: int) -> None:
-        self.names, self.num_classes = names, num_classes
-        self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-        self.scored: list[ImageScore] = []
-        self._places: list[int] = []  # in the split, of those scored
-
-    def update(self, logits: Tensor, target: Tensor, names: Sequence[str]) -> None:
-        """Take in a batch: logits ``[B,C,H,W]``, target ``[B,H,W]``, and what its images are called."""
-        classes = self.num_classes
-        predicted = logits.max(dim=1).indices  # [B,H,W]
-        known = (target >= 0) & (target < classes)
-        for place, name in enumerate(names):
-            pairs = (target[place] * classes + predicted[place])[known[place]]
-            matrix = torch.bincount(pairs, minlength=classes * classes).view(classes, classes).cpu()
-            self.confusion += matrix
-            self.scored.append(
-                ImageScore(name, scores.score("mean_iou", matrix), scores.score("pixel_accuracy", matrix))
-            )
-
-    def merge(self, distributed: DistributedContext) -> None:
-        """Take in what the other processes have seen."""
-        self.confusion = distributed.sum(self.confusion)
-        places: dict[str, deque[int]] = defaultdict(deque)
-        for number, name in enumerate(self.names):
-            places[name].append(number)  # somebody's images may share a name
-        every = [score for those in distributed.gather(self.scored) for score in those]
-        beyond = len(self.names)  # a name that the scan did not meet: scored, and not drawn
-        placed = sorted(
-            (places[score.name].popleft() if places[score.name] else beyond, number)
-            for number, score in enumerate(every)
-        )
-        self.scored = [every[number] for _, number in placed]
-        self._places = [place for place, _ in placed]
-
-    def ranked(self) -> list[int]:
-        """The indices of the images that have a score, the worst first."""
-        pairs = zip(self.scored, self._places, strict=True)
-        known = [
-            (score.mean_iou, place)
-            for score, place in pairs
-            if not math.isnan(score.mean_iou) and place < len(self.names)
-        ]
-        return [place for _, place in sorted(known)]
-
-    def as_json(self) -> dict[str, Any]:
-        """Both, for ``details.json``."""
-        return {"confusion": self.confusion.tolist(), "images": [score._asdict() for score in self.scored]}
+    way = 1 - floor["mean_iou"]
+    lift = (found["mean_iou"] - floor["mean_iou"]) / way if way > 0 else None
+    return {**found, "floor": dict(floor), "lift": lift}

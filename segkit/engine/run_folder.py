@@ -21,7 +21,7 @@ from segkit.settings import RENAMED
 
 if TYPE_CHECKING:
     from segkit.data.scan import Scan
-    from segkit.engine.evaluate import ImageScores
+    from segkit.engine.evaluate import Evaluation
     from segkit.engine.inputs import Job
     from segkit.engine.precision import Precision
 
@@ -402,9 +402,9 @@ def contents(scan: Scan) -> dict[str, Any]:
     return found
 
 
-def write_result(result: Result, images: Mapping[str, ImageScores]) -> None:
+def write_result(result: Result, evaluations: Mapping[str, Evaluation]) -> None:
     """Write ``details.json``, a confusion matrix and a score for each image of every split, and ``result.json``."""
-    details = {split: found.as_json() for split, found in images.items()}
+    details = {split: found.details() for split, found in evaluations.items()}
     write_json(result.folder / "details.json", {"splits": details}, indent=None)
     write_json(result.folder / "result.json", {key: each for key, each in asdict(result).items() if key != "folder"})
 

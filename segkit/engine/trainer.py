@@ -13,13 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from segkit.data.loader import read_sample, shut_down
+from segkit.data.loader import shut_down
 from segkit.data.main_guard import refuse_unguarded
 from segkit.data.normalise import Normalisation, normalisation_of
-from segkit.data.resize import resized
 from segkit.data.sample import Dataset, Palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, run_folder
@@ -27,7 +25,7 @@ from segkit.engine.checkpoint import CheckpointManager, samples_of
 from segkit.engine.console import Console, conclusion, epoch_heading, epoch_line, introduction, what_next
 from segkit.engine.data_source import open_data_source
 from segkit.engine.distributed import DistributedContext, distributed_context
-from segkit.engine.evaluate import Constant, ImageScores, beside, evaluate, floor
+from segkit.engine.evaluate import Evaluator, floor
 from segkit.engine.history import History, diverged, lower_rate, outcome, verdict
 from segkit.engine.inputs import Job as Job
 from segkit.engine.inputs import check, explained, less_is_better
@@ -47,7 +45,6 @@ from segkit.engine.run_folder import Result as Result
 from segkit.engine.run_folder import check_folder, clear, locked, read_json, write_lines
 from segkit.engine.step import NO_STEP_WORKED, TrainingLoop
 from segkit.errors import NotFiniteError, TrainingError, WriteError
-from segkit.inference.sliding_window import Inferer
 from segkit.signals import Interrupted, StopSignals
 
 HEADING_EVERY = 40  # epochs; a terminal's height
@@ -157,8 +154,8 @@ class Trainer:
         self.distributed, self.stop, self.console = distributed, stop, console
         self.splits, self.config = scan.splits, job.record.get("config", {})
         self.floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in self.splits.items()}
-        self._constants = {name: Constant(job.metrics, data, self.floors[name]) for name, data in self.splits.items()}
         self.data_source = open_data_source(job, scan, precision.device, distributed)
+        self.evaluators = {name: self._evaluator(name) for name in self.splits}
         seed_everything(job.train.seed, job.train.deterministic)
         self.batches, self.order = self.data_source.training(job, scan, distributed)
         planned = job.train.epochs * len(self.order)
@@ -219,7 +216,7 @@ class Trainer:
             palette=train.palette,
             floors=MappingProxyType({name: MappingProxyType(each) for name, each in self.floors.items()}),
             first_epoch=len(self.history) + 1,
-            predict=self._predict,
+            predict=lambda split, index: self.evaluators[split].predict(self.loop.evaluated, index),
             warn=self.console.warn,
         )
 
@@ -270,7 +267,7 @@ class Trainer:
                 self.checkpoints.save()
         began = time.monotonic()
         try:
-            scores = self._scores("val")
+            scores = self.evaluators["val"].evaluate(self.loop.evaluated, "scores on val").scores
         except NotFiniteError as error:
             raise TrainingError(f"after epoch {epoch}, val: {error}; {self._cause(trained)}") from error
         self._validated_in = time.monotonic() - began
@@ -295,45 +292,22 @@ class Trainer:
                 if self.distributed.is_main_process:
                     self.checkpoints.save(again=True)
 
-    def _scores(self, split: str, images: ImageScores | None = None) -> dict[str, Any]:
-        """The scores of the evaluated weights on a split, beside their floors; those of each image go to ``images``."""
-        constant = self._constants.pop(split, None)  # once a split
-        found = evaluate(
-            self.loop.evaluated,
+    def _evaluator(self, split: str) -> Evaluator:
+        job = self.job
+        return Evaluator(
             self.splits[split],
             precision=self.precision,
-            criterion=self.job.criterion,
-            metrics=self.job.metrics,
-            batch_size=self.job.train.batch_size,
-            resize=self.job.data.resize,
-            crop=self.job.augment.crop,
-            normalisation=self.job.normalisation,
+            criterion=job.criterion,
+            metrics=job.metrics,
+            floor=self.floors[split],
+            batch_size=job.train.batch_size,
+            resize=job.data.resize,
+            crop=job.augment.crop,
+            normalisation=job.normalisation,
             workers=self.data_source.workers,
             source=self.data_source.sources[split],
-            description=f"scores on {split}",
-            watchers=[each for each in (constant, images) if each],
             distributed=self.distributed,
         )
-        if constant:
-            self.floors[split] |= constant.compute()
-        return beside(found, self.floors[split])
-
-    @torch.no_grad()
-    def _predict(self, split: str, index: int) -> NDArray[np.uint8]:
-        """The labels ``[H,W]`` that the evaluated weights predict for a sample, at the size of its mask."""
-        model, dataset, job = self.loop.evaluated, self.splits[split], self.job
-        how: dict[str, Any] = {"resize": job.data.resize, "crop": job.augment.crop, "normalisation": job.normalisation}
-        inferer = Inferer(model, self.precision, len(dataset.classes), **how)
-        sample = read_sample(dataset, index)
-        image = resized(sample, job.data.resize).image.unsqueeze(0)  # [1,C,h,w]
-        training = model.training
-        model.eval()
-        logits = inferer.evaluate(
-            image.to(self.precision.device), (sample.mask.shape[0], sample.mask.shape[1])
-        )  # [1,C,H,W]
-        model.train(training)
-        labels: NDArray[np.uint8] = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
-        return labels
 
     def _cause(self, trained: Mapping[str, Any]) -> str:
         """Why val has no finite scores, as the epoch's training tells."""
@@ -405,9 +379,11 @@ class Trainer:
         self.console.result(f"\nbest epoch: {best} of {len(history)}, by {self.job.train.best} on val; {folder}")
         if self.distributed.is_main_process:
             checkpoint.write_model(model, folder)
-        names = {name: [facts.name for facts in self.scan.statistics[name]] for name in self.splits}
-        images = {name: ImageScores(names[name], len(data.classes)) for name, data in self.splits.items()}
-        splits = {name: self._scores(name, images[name]) for name in self.splits}
+        evaluations = {}
+        for name, evaluator in self.evaluators.items():
+            names = [sample.name for sample in self.scan.statistics[name]]
+            evaluations[name] = evaluator.evaluate(model, f"scores on {name}", names)
+        splits = {name: evaluation.scores for name, evaluation in evaluations.items()}
         last, trained = list(splits)[-1], [line["train"] for line in history.lines]
         result = Result(
             folder=folder,
@@ -422,12 +398,12 @@ class Trainer:
             device=device_name(self.precision.device),
         )
         if self.distributed.is_main_process:
-            run_folder.write_result(result, images)
+            run_folder.write_result(result, evaluations)
         if model is not self.loop.model:  # an average: what the caller holds becomes the best weights all the same
             self.loop.model.load_state_dict(model.state_dict())
         self.finished = True
         shares = {name: self.scan.counts(name).shares for name in self.splits}
-        self.console.result(conclusion(result, shares, images[last].confusion))
+        self.console.result(conclusion(result, shares, evaluations[last].confusion))
         return result
 
 

@@ -144,11 +144,11 @@ def test_a_metric_may_not_be_called_as_a_score_of_ours(
 
 
 def test_the_names_of_scores_are_all_there_are() -> None:
-    from segkit.engine.evaluate import OWN_KEYS
+    from segkit.engine.evaluate import RESERVED_KEYS
     from segkit.metric.scores import CLASS_SCORES, OVERALL_SCORES
     from segkit_scaffold.new_plugin import _SCORES
 
-    assert set(_SCORES) == {*OWN_KEYS, *CLASS_SCORES, *OVERALL_SCORES}
+    assert set(_SCORES) == {*RESERVED_KEYS, *CLASS_SCORES, *OVERALL_SCORES}
 
 
 def test_a_package_that_would_hide_another_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

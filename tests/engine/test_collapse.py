@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segkit.engine import history as collapse
-from segkit.engine.evaluate import beside
+from segkit.engine.evaluate import with_floor
 from segkit.engine.inputs import Job
 from segkit.engine.trainer import train_and_evaluate
 from segkit.metric.scores import PixelAccuracy
@@ -84,7 +84,7 @@ def test_the_verdict_says_what_is_predicted_and_how_high_the_floor_is() -> None:
 
 def test_where_the_floor_is_perfect_nothing_can_be_told() -> None:
     assert not collapse.stuck({**scores(1.0), "floor": {"mean_iou": 1.0, "mean_accuracy": 1.0}})
-    assert beside({"mean_iou": 1.0}, {"mean_iou": 1.0, "class": "only"})["lift"] is None
+    assert with_floor({"mean_iou": 1.0}, {"mean_iou": 1.0, "class": "only"})["lift"] is None
 
 
 def test_the_history_of_an_older_version_has_no_mean_accuracy() -> None:

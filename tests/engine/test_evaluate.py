@@ -12,7 +12,7 @@ from torch import nn
 
 from segkit.data.sample import Sample
 from segkit.engine.criterion import Criterion
-from segkit.engine.evaluate import evaluate
+from segkit.engine.evaluate import Evaluator
 from segkit.engine.precision import Precision
 from segkit.errors import LabelError, NotFiniteError
 from segkit.inference import window_grid
@@ -20,6 +20,10 @@ from segkit.inference.predictor import Predictor
 from segkit.metric.scores import MeanAccuracy, PixelAccuracy
 
 FP32 = Precision("fp32", torch.device("cpu"))
+
+
+def evaluate(model: nn.Module, dataset: Any, **options: Any) -> dict[str, Any]:
+    return Evaluator(dataset, **options).evaluate(model).scores
 
 
 class Brightness(nn.Module):

@@ -37,12 +37,13 @@ def test_a_disk_that_is_full_for_a_while_costs_a_checkpoint_and_nothing_else(pla
 
 
 SECOND_IS_BEST = """
-evaluated, calls = trainer.evaluate, []
+evaluated, calls = evaluate.Evaluator.evaluate, []
 def scores(*arguments, **options):
     calls.append(1)
     found = evaluated(*arguments, **options)
-    return {**found, "loss": {1: 9.0, 2: 1.0, 3: 5.0}.get(len(calls), found["loss"])}
-trainer.evaluate = scores
+    found.scores["loss"] = {1: 9.0, 2: 1.0, 3: 5.0}.get(len(calls), found.scores["loss"])
+    return found
+evaluate.Evaluator.evaluate = scores
 """
 
 

@@ -191,7 +191,7 @@ def test_a_signal_to_one_stops_all_after_the_same_step(place: Any, together: Pat
 @pytest.mark.slow
 @pytest.mark.fault("F13", "F10")
 def test_a_signal_in_validation_saves_and_ends(place: Any, together: Path) -> None:
-    send = "at(evaluate, 'undecided', 1, send(signal.SIGTERM))"
+    send = "at(evaluate, '_undecided', 1, send(signal.SIGTERM))"
     processes = place.start_together(2, before=send)
     assert [process.wait() for process in processes] == [143, 143]
     assert checkpoint.load(place.path() / "last.pt")["step"] == 4
@@ -257,11 +257,11 @@ def test_metrics_of_others_are_merged_or_seen_by_all(place: Any) -> None:
 sys.path.insert(0, os.getcwd())
 from counting import Count, Merged
 import torchmetrics.classification as tm
-real_check = fit.check
+real_check = trainer.check
 def check(job):
     job.metrics.update({"merged": Merged(), "jaccard": tm.MulticlassJaccardIndex(6, ignore_index=255)} | EXTRA)
     real_check(job)
-fit.check = check
+trainer.check = check
 """
     for name, extra in (("merged", "{}"), ("all", "{'count': Count()}")):
         before = code.replace("EXTRA", extra)

@@ -19,15 +19,15 @@ MOMENTS = {
     "in the midst of an epoch": f"at(TrainingLoop, 'train_step', 7, {KILL})",
     "in a step": f"at(torch.optim.AdamW, 'step', 6, {KILL})",
     "after the last step of an epoch": f"at(TrainingLoop, 'train_step', 8, {KILL}, after=True)",
-    "in validation": f"at(trainer, 'evaluate', 2, {KILL})",
-    "after validation": f"at(trainer, 'evaluate', 2, {KILL}, after=True)",
+    "in validation": f"at(evaluate.Evaluator, 'evaluate', 2, {KILL})",
+    "after validation": f"at(evaluate.Evaluator, 'evaluate', 2, {KILL}, after=True)",
     "before an epoch's checkpoint": f"at(checkpoint, 'save', 3, {KILL})",
     "while it is read again": f"at(checkpoint, '_damaged', 3, {KILL})",
     "before the one before has its name": f"at(checkpoint, 'link', 3, {KILL})",
     "before the best has its name": f"at(checkpoint, 'link', 2, {KILL})",
     "after an epoch's checkpoint": f"at(checkpoint, 'save', 3, {KILL}, after=True)",
     "after the last step": f"at(TrainingLoop, 'train_step', 12, {KILL}, after=True)",
-    "in the last scores": f"at(trainer, 'evaluate', 5, {KILL})",
+    "in the last scores": f"at(evaluate.Evaluator, 'evaluate', 5, {KILL})",
     "before the result": f"at(trainer.run_folder, 'write_result', 1, {KILL})",
 }
 

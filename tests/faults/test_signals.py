@@ -18,11 +18,11 @@ MOMENTS = {
     "in the midst of an epoch": ("at(TrainingLoop, '_forward_backward', 6, SEND)", 6),
     "between two steps": ("at(trainer.Trainer, '_between', 6, SEND)", 6),
     "in the last step of an epoch": ("at(TrainingLoop, '_forward_backward', 8, SEND)", 8),
-    "in validation": ("at(evaluate, 'undecided', 4, SEND)", 8),
+    "in validation": ("at(evaluate, '_undecided', 4, SEND)", 8),
     "in an observer": ("at(trainer.Trainer, '_notify', 3, SEND)", 8),
     "between the scores and the save": ("at(TrainingLoop, 'end_epoch', 3, SEND)", 8),
     "in a save": ("at(checkpoint, '_damaged', 3, SEND)", 8),
-    "in the scores at the end": ("at(trainer, 'evaluate', 5, SEND)", 12),
+    "in the scores at the end": ("at(evaluate.Evaluator, 'evaluate', 5, SEND)", 12),
 }
 
 
@@ -62,7 +62,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
 
 @pytest.mark.fault("F10")
 @pytest.mark.parametrize(
-    "moment", ["at(scan, '_noted', 1, SEND)", "at(trainer, 'check', 1, SEND)"], ids=["scan", "checks"]
+    "moment", ["at(scan, 'scan_splits', 1, SEND)", "at(trainer, 'check', 1, SEND)"], ids=["scan", "checks"]
 )
 def test_before_the_first_step_there_is_nothing_to_keep(place: Any, moment: str) -> None:
     """A signal in the label scan ends at once; the next start is a new one."""
@@ -94,10 +94,10 @@ def test_a_signal_while_a_batch_is_waited_for(place: Any, number: signal.Signals
     """The first batch takes for ever; the run ends all the same, and its workers with it."""
     slow = """
 from segkit.data import loader
-def never(self, key, real=loader.TrainingViews.__getitem__):
+def never(self, key, real=loader._Batches.__getitems__):
     open("waiting", "w").close()
     time.sleep(3600)
-loader.TrainingViews.__getitem__ = never
+loader._Batches.__getitems__ = never
 """
     stopped = place.start(f"train.workers={workers}", before=slow)
     stopped.until((place.folder / "waiting").exists)

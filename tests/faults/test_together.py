@@ -81,11 +81,11 @@ def test_a_metric_that_cannot_be_merged_sees_all_images(place: Any) -> None:
     code = """
 sys.path.insert(0, os.getcwd())
 from drawing import Whole
-check = fit.check
+check = trainer.check
 def checked(job):
     job.metrics.update(whole=Whole())
     check(job)
-fit.check = checked
+trainer.check = checked
 """
     place.run_together(2, "train.epochs=1", before=code)
     assert json.loads((place.path() / "result.json").read_text())["splits"]["val"]["whole"] == 6.0
@@ -99,16 +99,16 @@ def test_scores_that_differ_between_processes_do_not_part_them(place: Any) -> No
 sys.path.insert(0, os.getcwd())
 import random
 from drawing import Drawing
-check, count = fit.check, []
+check, count = trainer.check, []
 def checked(job):
     job.metrics.update(drawing=Drawing())
     check(job)
-fit.check = checked
-def otherwise(*arguments, real=trainer.evaluate, **options):
+trainer.check = checked
+def otherwise(*arguments, real=evaluate.Evaluator.evaluate, **options):
     count.append(1)
     random.seed(len(count) * (7 if RANK else 3))
     return real(*arguments, **options)
-trainer.evaluate = otherwise
+evaluate.Evaluator.evaluate = otherwise
 """
     options = ("train.best=drawing", "train.best_mode=max", "train.patience=1", "train.epochs=8")
     first, _ = place.run_together(2, *options, before=code)
