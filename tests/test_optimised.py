@@ -41,8 +41,7 @@ from segkit.engine import checkpoint
 from segkit.errors import SegkitError
 from segkit.metric.confusion import ConfusionMatrix
 from segkit_folder.dataset import FolderDataset
-from segkit_voc.download import fetch
-from segkit_voc.unpack import extract
+from segkit_voc.download import fetch, unpack
 
 try:
     assert False
@@ -84,8 +83,8 @@ attempts = {
     "range": lambda: segkit.models["unet"](num_classes=3, depth=-1),
     "classes": lambda: PairedFiles([], classes=["a", "a"], palette=[(0, 0, 0)] * 2),
     "checkpoint": lambda: checkpoint.load(folder / "bad.pt"),
-    "archive": lambda: extract(folder / "bad.pt", folder / "out"),
-    "checksum": lambda: fetch([], folder / "bad.pt", "md5:0"),
+    "archive": lambda: unpack(folder / "bad.pt", folder / "out"),
+    "checksum": lambda: fetch([], folder / "bad.pt", "0"),
 }
 for name, attempt in attempts.items():
     try:

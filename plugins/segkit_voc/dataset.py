@@ -11,10 +11,8 @@ from segkit.data.issues import refuse
 from segkit.data.sample import voc_palette
 from segkit.data.splits import composed, read_text, split_by_fraction
 from segkit.errors import ConfigError, DataError, Issue, did_you_mean
-from segkit_voc.archives import MIRRORS, YEARS, archives
-from segkit_voc.download import exclusive, fetch
+from segkit_voc.download import ARCHIVES, download, unfinished
 from segkit_voc.sample import write_sample
-from segkit_voc.unpack import extract, unfinished
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -52,15 +50,21 @@ class VocDataset(PairedFiles):
         fractions: Sequence[float] | None = None,
         split_seed: int = 0,
     ) -> None:
-        if str(year) not in YEARS:
-            raise ConfigError(f"year = {year!r}: allowed are '2007' and '2012'{did_you_mean(year, YEARS)}")
+        if str(year) not in ARCHIVES:
+            raise ConfigError(f"year = {year!r}: allowed are '2007' and '2012'{did_you_mean(year, ARCHIVES)}")
         year = cast("Literal['2007', '2012']", str(year))  # a number will do
         root = Path(root).expanduser().absolute()
         if download:
             _download(root, year)
         folder = _folder(root, year)
-        if not _list(folder, "train").is_file():
-            raise DataError(_missing_message(root, folder))
+        interrupted = any(unfinished(_home(root) / name, _home(root)) for name, _, _ in ARCHIVES[year])
+        if interrupted or not _list(folder, "train").is_file():
+            raise DataError(
+                f"{root}: {'unpacking Pascal VOC was interrupted' if interrupted else 'no Pascal VOC there'}; expected "
+                f"are {folder}/ImageSets/Segmentation/train.txt, {folder}/JPEGImages/*.jpg and "
+                f"{folder}/SegmentationClass/*.png. Set root to the folder that holds VOCdevkit, or download = true to "
+                "fetch the data"
+            )
         official = ["train", "val"] if _list(folder, "val").is_file() else ["train"]
         if _has_masks(folder, "test"):  # test lists are published before the masks, or without them
             official.append("test")
@@ -120,24 +124,12 @@ def _download(root: Path, year: str) -> None:
     def wanted() -> list[tuple[str, str]]:
         return [
             (name, checksum)
-            for name, checksum, split in archives(year)
+            for name, checksum, split in ARCHIVES[year]
             if not _has_masks(folder, split) or unfinished(home / name, home)
         ]
 
-    if not wanted():  # asked before the lock, for the folder may be read-only
-        return
-    with exclusive(home / f".VOC{year}.lock"):
-        for name, checksum in wanted():  # asked again, for another process may have held the lock
-            extract(fetch([mirror.format(year=year, name=name) for mirror in MIRRORS], home / name, checksum), home)
-
-
-def _missing_message(root: Path, folder: Path) -> str:
-    interrupted = any(unfinished(_home(root) / name, _home(root)) for name, _, _ in archives(folder.name[3:]))
-    return (
-        f"{root}: {'unpacking Pascal VOC was interrupted' if interrupted else 'no Pascal VOC there'}; expected are "
-        f"{folder}/ImageSets/Segmentation/train.txt, {folder}/JPEGImages/*.jpg and {folder}/SegmentationClass/*.png. "
-        "Set root to the folder that holds VOCdevkit, or download = true to fetch the data"
-    )
+    if wanted():  # asked before the lock too, for the folder may be read-only
+        download(year, home, wanted)
 
 
 def _those_there(folder: Path, split: str, pairs: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:

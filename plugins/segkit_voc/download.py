@@ -1,147 +1,150 @@
-"""Fetch one file over HTTP: mirrors in turn, resumed where it was cut, verified before anything reads it."""
+"""Fetches the archives of Pascal VOC and unpacks those whose checksum is right."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
-from tqdm import tqdm
+from filelock import FileLock
+from torchvision.datasets.utils import download_url
 
 from segkit.errors import DownloadError, reason
 
-CHUNK = 1 << 20  # bytes
+MIRRORS = (
+    "https://thor.robots.ox.ac.uk/pascal/VOC/voc{year}/{name}",
+    "http://host.robots.ox.ac.uk/pascal/VOC/voc{year}/{name}",  # the older address of the same university
+    "https://data.pjreddie.com/files/{name}",
+)
+"""Tried in turn; the checksum is the same wherever a file comes from."""
+
+ARCHIVES = {
+    "2007": (
+        ("VOCtrainval_06-Nov-2007.tar", "c52e279531787c972589f7e41ab4ae64", "train"),
+        ("VOCtest_06-Nov-2007.tar", "b6e924de25625d8de591ea690078ad9f", "test"),
+    ),
+    "2012": (("VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd", "train"),),
+}
+"""Of each year: the name of an archive, its MD5 (as torchvision lists it), and a split that it brings."""
+
+TIMEOUT = 30.0  # seconds without an answer or a byte after which a mirror is given up
 
 
-def fetch(urls: Sequence[str], file: Path, checksum: str, *, timeout: float = 30.0, most_bytes: int = 1 << 36) -> Path:
-    """Return ``file`` once its content has the checksum; download it where it is not there.
-
-    A transfer that is cut stays in ``<file>.part`` and is continued by the next mirror or the next
-    call; one with a wrong checksum is removed.
+def download(year: str, home: Path, wanted: Callable[[], Sequence[tuple[str, str]]]) -> None:
+    """Fetch archives into a folder and unpack them there; of several processes one does it and the others wait.
 
     Args:
-        urls: mirrors, tried in turn.
-        file: where the file belongs, in a folder that exists; one that a person has put there is
-            verified and used.
-        checksum: ``"md5:..."``, ``"sha256:..."`` or another algorithm of ``hashlib``, in hexadecimal.
-        timeout: seconds without an answer or a byte after which a mirror is given up.
-        most_bytes: the longest file accepted, so that an endless answer cannot fill the disk.
+        year: of the challenge.
+        home: the folder, made where missing; where nothing came, what was made is removed again.
+        wanted: the names and checksums of the archives that are needed, asked once the folder is locked.
 
     Raises:
-        DownloadError: no mirror delivered the file; the message says why for each, and where to put it.
+        DownloadError: no mirror delivered an archive, or it cannot be unpacked.
+    """
+    made = [place for place in (home, *home.parents) if not place.exists()]
+    lock = home / f".VOC{year}.lock"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            for name, checksum in wanted():
+                unpack(fetch([mirror.format(year=year, name=name) for mirror in MIRRORS], home / name, checksum), home)
+    except OSError as error:
+        raise DownloadError(f"{home}: nothing can be downloaded to it: {reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):  # a folder that holds something stays
+            for place in made:
+                if {each.name for each in place.iterdir()} <= {lock.name}:
+                    lock.unlink(missing_ok=True)
+                place.rmdir()
+
+
+def fetch(urls: Sequence[str], file: Path, checksum: str) -> Path:
+    """Return ``file`` once its MD5 is the ``checksum``; download it from one of the mirrors where it is not there.
+
+    Raises:
+        DownloadError: a person has put another file there, or no mirror delivered it; the message says why for each,
+            and where to put it.
     """
     if file.exists():
         if problem := _differs(file, checksum):
             raise DownloadError(f"{file}: {problem}; delete it, or put the right file there")
         return file
-    part = file.with_name(file.name + ".part")
+    part = file.with_name(f"{file.name}.part")
     problems = []
     for url in urls:
-        resumed = part.exists()
-        problem = _try(url, part, checksum, timeout, most_bytes)
-        if problem and resumed and not part.exists():  # the bad bytes may be those of an earlier call
-            problem = _try(url, part, checksum, timeout, most_bytes)
-        if not problem:
-            part.replace(file)
-            return file
-        problems.append(f"{url}: {problem}")
-    size = part.stat().st_size if part.exists() else 0
-    if not size:
         part.unlink(missing_ok=True)
-    kept = f"; {size} bytes are kept in {part}, the next try continues there" if size else ""
+        problem = _try(url, part) or _differs(part, checksum)
+        if not problem:
+            return part.replace(file)
+        problems.append(f"{url}: {problem}")
+    part.unlink(missing_ok=True)
     raise DownloadError(
-        f"{file.name} could not be downloaded: {'; '.join(problems)}{kept}; put the file here: {file} ({checksum})"
+        f"{file.name} could not be downloaded: {'; '.join(problems)}; put the file here: {file} (md5 {checksum})"
     )
 
 
-@contextmanager
-def exclusive(file: Path) -> Iterator[None]:
-    """Hold the lock ``file``, so that of several processes of a run one downloads and the others wait.
-
-    Where the download fails before anything came, the folders that were made for it are removed again.
-    """
-    made = [place for place in (file.parent, *file.parent.parents) if not place.exists()]
+def _try(url: str, part: Path) -> str:
+    """Download; the problem in words, or ``""``."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle = file.open("w")
-    except OSError as error:
-        raise DownloadError(f"{file.parent}: nothing can be downloaded to it: {reason(error)}") from error
-    with handle:
-        if sys.platform != "win32":  # there is no flock there; a single process needs none
-            import fcntl
-
-            with suppress(OSError):  # some network file systems know no locks either
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
-            yield
-        except BaseException:
-            with suppress(OSError):  # a part that can be resumed keeps its folder
-                file.unlink()
-                for place in made:
-                    place.rmdir()
-            raise
-
-
-def _try(url: str, part: Path, checksum: str, timeout: float, most_bytes: int) -> str:
-    """Download and verify; the problem in words, or ``""``. A bad part is removed, a cut one kept."""
-    try:
-        _transfer(url, part, timeout, most_bytes)
-        problem = _differs(part, checksum)
+        with _limits():
+            download_url(url, str(part.parent), part.name)
     except HTTPError as error:
         return f"HTTP status {error.code} ({error.reason})"
     except URLError as error:
         return f"no connection ({reason(error)})"
     except (OSError, HTTPException) as error:
         return reason(error) or type(error).__name__
-    if problem:
-        part.unlink()
-    return problem
+    return ""
 
 
-def _transfer(url: str, part: Path, timeout: float, most_bytes: int) -> None:
-    start = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "segkit"}  # some servers refuse Python's own
-    if start:
-        headers["Range"] = f"bytes={start}-"
+@contextlib.contextmanager
+def _limits() -> Iterator[None]:
+    """A silent server is given up, and no bar is drawn where the output is not a terminal."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
     try:
-        answer = urlopen(Request(url, headers=headers), timeout=timeout)
-    except HTTPError as error:
-        if error.code == 416 and start:
-            return  # nothing is left to send: the checksum decides
-        raise
-    with answer:
-        if answer.headers.get_content_type() == "text/html":
-            raise OSError("a web page came instead of the file")
-        if answer.status != 206:  # the server ignores Range and sends everything
-            start = 0
-        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            raise OSError(f"asked for the bytes from {start}, the answer has {answer.headers.get('Content-Range')}")
-        length = answer.headers.get("Content-Length", "")
-        total = start + int(length) if length.isdigit() else None
-        with (
-            part.open("ab" if start else "wb") as sink,
-            # disable=None: no bar where the output is not a terminal
-            tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar,
-        ):
-            while block := answer.read(CHUNK):
-                start += len(block)
-                if start > most_bytes:
-                    part.unlink()
-                    raise OSError(f"more than {most_bytes} bytes were sent")
-                sink.write(block)
-                bar.update(len(block))
-    if total is not None and start < total:
-        raise OSError(f"the transfer was cut after {start} of {total} bytes")
+        with contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _differs(file: Path, checksum: str) -> str:
     """``""``, or both checksums in words."""
-    algorithm, _, expected = checksum.partition(":")
     with file.open("rb") as source:
-        found = hashlib.file_digest(source, algorithm).hexdigest()
-    return "" if found == expected.lower() else f"its {algorithm} is {found}, not {expected}"
+        found = hashlib.file_digest(source, "md5").hexdigest()
+    return "" if found == checksum else f"its md5 is {found}, not {checksum}"
+
+
+def unpack(archive: Path, home: Path) -> None:
+    """Unpack an archive, whose checksum is right, beside what is there; :func:`unfinished` until it is done.
+
+    Raises:
+        DownloadError: it is no tar file, or it cannot be written.
+    """
+    marker = _marker(archive, home)
+    try:
+        marker.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(archive, "r:") as source:
+            # refuses links and paths that leave the folder, and devices; Python 3.11.3 and older have no filters
+            source.extraction_filter = getattr(tarfile, "data_filter", None)
+            source.extractall(home)
+        marker.rmdir()
+    except (OSError, ValueError, EOFError, tarfile.TarError) as error:
+        raise DownloadError(f"{archive}: not unpacked into {home}: {reason(error)}; run it again") from error
+
+
+def unfinished(archive: Path, home: Path) -> bool:
+    """Whether an earlier :func:`unpack` of this archive was interrupted."""
+    return _marker(archive, home).exists()
+
+
+def _marker(archive: Path, home: Path) -> Path:
+    return home / f".{archive.name}.unpacking"
