@@ -36,8 +36,8 @@ def segkit_commands() -> dict[str, str]:
     """The commands that need no plugin."""
     return {
         "run": "segkit.cli.run:Run",
-        "evaluate": "segkit.cli.evaluate:Evaluate",
-        "list": "segkit.cli.list:List",
-        "show": "segkit.cli.show:Show",
-        "plugins": "segkit.cli.plugins:Plugins",
+        "evaluate": "segkit.cli.run:Evaluate",
+        "list": "segkit.cli.inspect:List",
+        "show": "segkit.cli.inspect:Show",
+        "plugins": "segkit.cli.inspect:Plugins",
     }

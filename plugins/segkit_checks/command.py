@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segkit.cli.output import add_output_options, messages, print_json
-from segkit.cli.text import terminal_width
+from segkit.cli.output import add_output_options, messages, print_json, terminal_width
 from segkit.config import read_config
 from segkit.errors import DataError, RunFolderError, one_line, printable
 

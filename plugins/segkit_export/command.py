@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from segkit.cli.output import add_output_options, messages, print_json
-from segkit.cli.text import hanging
+from segkit.cli.output import add_output_options, hanging, messages, print_json
 from segkit.errors import ConfigError, one_line
 from segkit_export.place import FORMATS, find_place, require_packages, require_writable
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import segkit
-from segkit.cli.output import add_output_options, messages, print_json
-from segkit.cli.text import hanging
+from segkit.cli.output import add_output_options, hanging, messages, print_json
 from segkit.errors import ConfigError, DataError, one_line, printable
 from segkit.inference.options import FLIPS, PredictOptions
 from segkit.signals import Interrupted, StopSignals

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from segkit.cli.text import hanging
+from segkit.cli.output import hanging
 from segkit.engine.console import number
 from segkit.errors import one_line
 from segkit_report.story import Story, same_data

@@ -7,8 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segkit.cli.output import add_output_options, messages, print_json
-from segkit.cli.text import hanging
+from segkit.cli.output import add_output_options, hanging, messages, print_json
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, cause, did_you_mean
 from segkit.options import Written, describe, read_options
 from segkit.plugins import PluginInfo, table

@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import inspect
-import io
 import os
 import re
 import sys
@@ -17,13 +15,13 @@ import time
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
+from inspect import getdoc  # a name of its own, as segkit.cli.inspect is `inspect` here
 from pathlib import Path
 from typing import Any, NoReturn
 
 import segkit
-from segkit.cli.output import as_options
-from segkit.cli.text import columns, fitted
-from segkit.errors import ComponentNotFound, PluginError, SegkitError, cause, did_you_mean, printable
+from segkit.cli.output import Stream, as_options, fitted, table
+from segkit.errors import ComponentNotFound, PluginError, SegkitError, cause, did_you_mean
 from segkit.options import glance
 from segkit.registry import commands
 
@@ -43,8 +41,8 @@ GRACE = 2.0  # seconds for the first process to say what is wrong: torchrun ends
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status; options that do not parse leave by ``SystemExit(2)``."""
-    _open_streams()
-    status = _status(arguments)
+    with contextlib.redirect_stdout(Stream(sys.stdout)), contextlib.redirect_stderr(Stream(sys.stderr)):
+        status = _status(arguments)
     if status and os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
         if os.environ.get("RANK", "0") != "0":
             time.sleep(GRACE)
@@ -55,20 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _open_streams() -> None:
-    """Where a shell has closed one of the three (``>&-``), a file that is opened next must not take its place."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
-
-
 def _status(arguments: Sequence[str] | None) -> int:
     warnings.showwarning = _show_warning
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a class may be called ü where the terminal has ASCII alone
+    with contextlib.suppress(AttributeError):  # a stream of somebody else's
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a class may be called ü
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -86,7 +74,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         if type(error).__name__ != "MainProcessFailed":  # of several processes the one that knows why has said it
             rank = os.environ.get("RANK", "0")
             process = "" if rank == "0" else f" (process {rank})"
-            print(f"segkit{process}: {printable(as_options(message))}", file=sys.stderr)
+            print(f"segkit{process}: {as_options(message)}", file=sys.stderr)
     return status
 
 
@@ -104,7 +92,7 @@ def _run(arguments: Sequence[str]) -> int:
     command = component.load()
     parser = _Command(
         f"{program} {arguments[at]}",
-        description=fitted(inspect.getdoc(command) or ""),
+        description=fitted(getdoc(command) or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=STATUSES,
     )
@@ -161,7 +149,7 @@ class _Program(argparse.ArgumentParser):
     def format_help(self) -> str:
         seen = [(commands.shortest_name(command), *glance(command)) for command in commands.components()]
         rows = [(name, summary) for name, summary, _ in sorted(seen, key=lambda each: (each[2], each[0]))]
-        return f"{super().format_help()}\ncommands:\n{columns(rows, flexible=1)}\n\n{STATUSES}"
+        return f"{super().format_help()}\ncommands:\n{table(rows, flexible=1)}\n\n{STATUSES}"
 
 
 def _explained(error: Exception) -> tuple[str, int]:
@@ -183,7 +171,7 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 def _show_warning(message: Warning | str, *_details: Any, **_more: Any) -> None:
     """A warning in one line: who runs a command has no use for the place in the source."""
-    print(f"warning: {printable(message)}", file=sys.stderr)
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _stdout_is_open() -> bool:

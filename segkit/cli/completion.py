@@ -7,74 +7,60 @@ own, as argcomplete has it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import tomllib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from segkit.config import COMPONENTS, LISTS
-from segkit.options import describe, glance
+from segkit.errors import SegkitError
+from segkit.options import describe, glance, words_of
 from segkit.plugins import table
 from segkit.registry import PLURALS, REGISTRIES, commands
 from segkit.settings import TABLES
-
-Completer = Callable[..., Iterable[str]]
-LOSS_SCALE = "scale"  # the one key of a component that is the config's own
 
 
 def complete() -> None:
     """Answer the shell, and end the process; without argcomplete there is nothing to offer."""
     try:
         import argcomplete
-        from argcomplete.lexers import split_line
     except ModuleNotFoundError:
         os._exit(1)
     warnings.simplefilter("ignore")
-    line, point = os.environ["COMP_LINE"], int(os.environ["COMP_POINT"])
-    before = split_line(line, point)[3][int(os.environ["_ARGCOMPLETE"]) :]  # words between the program and the cursor
-    argcomplete.autocomplete(parser(before), always_complete_options=False)
+    argcomplete.autocomplete(parser(os.environ["COMP_LINE"].split()), always_complete_options=False)
     os._exit(1)  # not reached: autocomplete leaves
 
 
-def parser(before: Iterable[str]) -> argparse.ArgumentParser:
-    """All commands; the arguments of that which is written already, as only its plugin is imported."""
-    chosen = next((word for word in before if not word.startswith("-")), None)
+def parser(words: Iterable[str]) -> argparse.ArgumentParser:
+    """All commands; with the arguments of those that are among the words, as only these are imported."""
+    from argcomplete.completers import DirectoriesCompleter, FilesCompleter
+
+    completers: dict[str, Any] = {"config": FilesCompleter(["toml"]), "runs": DirectoriesCompleter()}
+    completers |= {"run": FilesCompleter(), "images": FilesCompleter(), "overrides": _overrides}
+    completers |= {"kind": _kinds, "name": _names}
     whole = argparse.ArgumentParser("segkit")
     whole.add_argument("--version", action="store_true")
     parsers = whole.add_subparsers()
     for component in commands.components():
         one = parsers.add_parser(commands.shortest_name(component), help=glance(component)[0])
-        if chosen in component.names:
-            component.load().add_arguments(one)
-            for action in one._actions:
-                if action.nargs == "*":
-                    action.nargs = (
-                        "+"  # else argparse takes it to be over at the first option, as after `run CONFIG --resume`
-                    )
-                found = _COMPLETERS.get(action.dest)
-                if found and not action.option_strings and not hasattr(action, "completer"):
-                    action.completer = found  # type: ignore[attr-defined]
+        if not set(component.names) & set(words):
+            continue
+        component.load().add_arguments(one)
+        for action in one._actions:
+            if action.nargs == "*":  # argparse takes it to be over at the first option, as after `run CONFIG --resume`
+                action.nargs = "+"
+            if action.dest in completers and not action.option_strings and not hasattr(action, "completer"):
+                action.completer = completers[action.dest]  # type: ignore[attr-defined]
     return whole
 
 
-def _configs(**asked: Any) -> Iterable[str]:
-    from argcomplete.completers import FilesCompleter
-
-    return FilesCompleter(["toml"])(**asked)
-
-
-def _files(**asked: Any) -> Iterable[str]:
-    from argcomplete.completers import FilesCompleter
-
-    return FilesCompleter()(**asked)
-
-
-def _folders(**asked: Any) -> Iterable[str]:
-    from argcomplete.completers import DirectoriesCompleter
-
-    return DirectoriesCompleter()(**asked)
+def _chosen(parsed_args: argparse.Namespace) -> list[str]:
+    """The kind that is written already; where it is the first of two arguments argparse takes it for the name."""
+    written = {getattr(parsed_args, "kind", None), getattr(parsed_args, "name", None)}
+    return [kind for kind in REGISTRIES if written & {kind, PLURALS[kind]}]
 
 
 def _kinds(parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
@@ -88,66 +74,36 @@ def _names(parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
     return names if kinds else [*names, *TABLES, *(plugin.name for plugin in table().plugins)]
 
 
-def _chosen(parsed_args: argparse.Namespace) -> list[str]:
-    """The kind that is written already; where it is the first of two arguments argparse takes it for the name."""
-    written = {getattr(parsed_args, "kind", None), getattr(parsed_args, "name", None)}
-    return [kind for kind in REGISTRIES if written & {kind, PLURALS[kind]}]
-
-
-def _overrides(prefix: str, parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
+def _overrides(prefix: str, parsed_args: argparse.Namespace, **asked: Any) -> Iterable[str]:
     """Keys of the config, and after ``=`` their values."""
+    from argcomplete.completers import FilesCompleter
+
     path, equals, begun = prefix.partition("=")
-    choices = dict(_keys(_tables(getattr(parsed_args, "config", None))))
+    tables: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError):  # without a config that can be read there are keys too
+        tables = tomllib.loads(Path(parsed_args.config).read_text("utf-8"))
+    keys = dict(_keys(path, tables))
     if not equals:
-        return [f"{key}=" for key in choices]
-    return [f"{path}={value}" for value in choices.get(path) or _files(prefix=begun)]
+        return [f"{key}=" for key in keys]
+    return [f"{path}={value}" for value in keys.get(path) or FilesCompleter()(prefix=begun)]
 
 
-def _tables(config: str | None) -> dict[str, Any]:
-    """Those of the config that is written already; none where it cannot be read."""
-    try:
-        return tomllib.loads(Path(config or "").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _keys(tables: dict[str, Any]) -> Iterable[tuple[str, list[str]]]:
-    """Each key that may be given, and its values where there is a list of them."""
+def _keys(path: str, tables: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Each key that may be given, and its values where there is a list; imported is the component of ``path``."""
     for name, settings in TABLES.items():
         for key, field in settings.model_fields.items():
-            yield f"{name}.{key}", _allowed(field.annotation)
-    for name, registry in COMPONENTS.items():
-        yield from _component(name, registry, tables.get(name))
+            yield f"{name}.{key}", words_of(field.annotation)
+    chosen = [(name, registry, tables.get(name)) for name, registry in COMPONENTS.items()]
     for name, registry in LISTS.items():
         rows = tables.get(name)
         for number, row in enumerate(rows if isinstance(rows, list) else []):
-            chosen = str(row.get("name", number)) if isinstance(row, dict) else str(number)
-            yield from _component(f"{name}.{chosen}", registry, row)
-            if name == "loss":
-                yield f"{name}.{chosen}.{LOSS_SCALE}", []
-
-
-def _component(place: str, registry: Any, chosen: Any) -> Iterable[tuple[str, list[str]]]:
-    yield f"{place}.name", list(registry)
-    found = registry.matches(chosen.get("name")) if isinstance(chosen, dict) else []
-    for option in describe(found[0]).settable if len(found) == 1 else []:
-        yield f"{place}.{option.name}", ["true", "false"] if option.annotation == "bool" else []
-
-
-def _allowed(hint: Any) -> list[str]:
-    if hint is bool:
-        return ["true", "false"]
-    if get_origin(hint) is Literal:
-        return [str(value) for value in get_args(hint)]
-    return [text for part in get_args(hint) for text in _allowed(part)]
-
-
-_COMPLETERS: dict[str, Completer] = {
-    "config": _configs,
-    "run": _files,  # a folder, or a file of it
-    "runs": _folders,
-    "images": _files,
-    "overrides": _overrides,
-    "kind": _kinds,
-    "name": _names,
-}
+            own = row.get("name", number) if isinstance(row, dict) else number
+            chosen.append((f"{name}.{own}", registry, row))
+    for place, registry, row in chosen:
+        yield f"{place}.name", list(registry)
+        if place.startswith("loss."):
+            yield f"{place}.scale", []
+        if path.startswith(f"{place}.") and isinstance(row, dict):
+            with contextlib.suppress(SegkitError):
+                for option in describe(registry.find(str(row.get("name")))).settable:
+                    yield f"{place}.{option.name}", words_of(option.hint)

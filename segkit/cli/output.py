@@ -1,8 +1,7 @@
-"""The options ``--json`` and ``--quiet``: what a command prints for programs, and for those who want its result alone.
+"""What a command prints: text that fits the terminal, tables, one JSON document for programs.
 
-Every command that prints a figure or a list has both, so that a script may say so to any of them.
-
-With ``--json`` the standard output holds one JSON document and nothing else; whatever a command, a plugin or a library
+Every command that prints a figure or a list has ``--json`` and ``--quiet``, so that a script may say so to any of them.
+With ``--json`` the standard output holds one JSON document and nothing else; what a command, a plugin or a library
 prints beside it goes to the standard error. What is no number, as the score of an absent class, is null. The keys are
 those that each command's help names; later versions may add some. Nothing is ever coloured.
 """
@@ -13,9 +12,16 @@ import argparse
 import contextlib
 import json
 import re
+import shutil
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
+
+from segkit.errors import one_line, printable
+
+_LEAST = 20  # characters that a shortened column keeps, even if the line then is too long
 
 
 def add_output_options(parser: argparse._ActionsContainer, *, document: str = "", quiet: bool = True) -> None:
@@ -36,10 +42,37 @@ def messages(*, aside: bool = False, quiet: bool = False) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         if quiet:
-            stack.enter_context(contextlib.redirect_stderr(_NoTerminal(sys.stderr)))
+            stack.enter_context(contextlib.redirect_stderr(Stream(sys.stderr, terminal=False)))
         if aside:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
+
+
+class Stream:
+    """A standard stream of a command: what a terminal would take as an order is written as its escape.
+
+    File names, class names and texts of a config may be a stranger's. A progress bar's carriage return is passed on.
+
+    Args:
+        stream: where to write.
+        terminal: False says that it is no terminal: whoever draws a bar, a library of somebody else's too, asks that.
+    """
+
+    def __init__(self, stream: Any, terminal: bool = True) -> None:
+        self._stream, self._terminal = stream, terminal
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        inner = text.strip("\r")
+        written: int = self._stream.write(text.replace(inner, printable(inner)) if inner else text)
+        return written
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal, and may be told so."""
+        return self._terminal and self._stream.isatty()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def as_options(text: object) -> str:
@@ -54,15 +87,56 @@ def print_json(document: Any) -> None:
     print(json.dumps(plain(document), indent=2, allow_nan=False, default=str))
 
 
-class _NoTerminal:
-    """A stream that says it is no terminal: whoever draws a bar, a library of somebody else's too, asks for that."""
+def table(rows: Sequence[Sequence[str]], align: str = "", flexible: int | None = None, indent: int = 2) -> str:
+    """Aligned rows.
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    Args:
+        rows: of cells; the first one may be a heading.
+        align: of each column ``<`` or ``>``; left out: all to the left.
+        flexible: the column that is shortened where a line would not fit the terminal.
+        indent: spaces before a row.
+    """
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    if flexible is not None and sizes:
+        spare = terminal_width() - sum(sizes) - 2 * (len(sizes) - 1) - indent
+        sizes[flexible] = max(min(_LEAST, sizes[flexible]), sizes[flexible] + min(0, spare))
+    lines = []
+    for row in cells:
+        if flexible is not None:
+            row[flexible] = textwrap.shorten(row[flexible], sizes[flexible], placeholder=" ...")
+        aligned = (f"{cell:{side}{size}}" for cell, side, size in zip(row, align or "<" * len(row), sizes, strict=True))
+        lines.append(f"{' ' * indent}{'  '.join(aligned)}".rstrip())
+    return "\n".join(lines)
 
-    def isatty(self) -> bool:
-        """No."""
-        return False
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+def paragraph(text: str, indent: str) -> str:
+    """Text wrapped to the terminal."""
+    return textwrap.fill(text, terminal_width(), initial_indent=indent, subsequent_indent=indent)
+
+
+def hanging(line: str, indent: int) -> str:
+    """A line wrapped to the terminal, what comes below its beginning ``indent`` characters to the right."""
+    return textwrap.fill(
+        line, terminal_width(), subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def fitted(text: str) -> str:
+    """A docstring, the paragraphs that are too wide wrapped to the terminal; lines that are indented stay lines."""
+    lines: list[str] = []
+    for part in re.split(r"\n[ \t]*\n", text):
+        own = part.split("\n")
+        if max(map(len, own)) <= terminal_width():
+            lines += [*own, ""]
+            continue
+        for indented, group in groupby(own, lambda line: line.startswith((" ", "\t"))):
+            for line in group if indented else [" ".join(group)]:
+                lines.append(hanging(line, len(line) - len(line.lstrip()) + 2 * indented))
+        lines.append("")
+    return "\n".join(lines[:-1])
+
+
+def terminal_width() -> int:
+    """Characters a line: the terminal's, or 80 where the output goes to a file."""
+    return shutil.get_terminal_size().columns

@@ -1,4 +1,4 @@
-"""The command ``run``: train and evaluate what a config describes."""
+"""The commands ``run`` and ``evaluate``: train and evaluate what a config describes; score a finished run again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from segkit.cli.output import add_output_options, as_options, messages, print_json
 from segkit.config import read_config
-from segkit.errors import SegkitError, TrainingError, cause
+from segkit.errors import ConfigError, SegkitError, TrainingError, cause
 from segkit.signals import Interrupted, StopSignals
 
 
@@ -39,17 +39,17 @@ class Run:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Train; 0 when the run is complete, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
-        try:
-            config = read_config(arguments.config, arguments.overrides)  # wrong ones answer before torch is imported
-        except SegkitError as error:
-            if os.environ.get("RANK", "0") != "0":  # all processes read the same config, and one tells
-                return error.exit_status
-            raise
+        main_process = os.environ.get("RANK", "0") == "0"
         with messages(aside=arguments.json, quiet=arguments.quiet), StopSignals() as stop:
             try:
                 with stop.held():  # an import that is cut short is torn in ways that nobody can explain
+                    try:
+                        config = read_config(arguments.config, arguments.overrides)
+                    except SegkitError as error:
+                        if main_process:  # all processes read the same config, and one tells
+                            raise
+                        return error.exit_status
                     from segkit.compose import run_config
-
                 result = run_config(
                     config,
                     resume=arguments.resume,
@@ -61,9 +61,43 @@ class Run:
                 raise TrainingError(f"a component ended the run: {cause(error)}") from error
             except Interrupted as interruption:
                 stop.leave()
-                if os.environ.get("RANK", "0") == "0":
+                if main_process:
                     print(f"segkit: {as_options(interruption)}", file=sys.stderr)
                 return interruption.status
-        if arguments.json and os.environ.get("RANK", "0") == "0":
+        if arguments.json and main_process:
             print_json(vars(result))
+        return 0
+
+
+class Evaluate:
+    """Score a run's best weights on its splits again, and print the table that the run printed.
+
+    Nothing is written; the data is read from where the run read it, unless an override says otherwise.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Run folder, splits, overrides."""
+        parser.add_argument("run", help="a run folder")
+        parser.add_argument("--split", action="append", help="train, val or test; may be repeated; left out: all")
+        add_output_options(parser, document="the scores under splits, as in result.json")
+        parser.add_argument(
+            "overrides", nargs="*", metavar="table.key=value", help="e.g. dataset.root=data train.device=cpu"
+        )
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Evaluate and print."""
+        from segkit.engine.console import final_table
+        from segkit.evaluation import evaluate_run
+
+        for word in arguments.overrides:
+            if word in ("train", "val", "test"):
+                raise ConfigError(f"{word}: a split is given as --split {word}")
+        with messages(aside=arguments.json, quiet=arguments.quiet):
+            scores = evaluate_run(arguments.run, arguments.split or (), arguments.overrides)
+        if arguments.json:
+            print_json({"splits": scores.splits})
+        else:
+            print(final_table(scores.splits, scores.classes, scores.shares))
         return 0

@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 import segkit
 from segkit.cli import main
-from segkit.cli.output import messages, print_json
-from segkit.cli.text import fitted
+from segkit.cli.output import fitted, messages, print_json
 from segkit.engine.console import Console, cut, epoch_heading, epoch_line, wrapped
 from segkit.registry import REGISTRIES
 

@@ -419,7 +419,7 @@ def test_show_prints_docstring_options_and_what_is_given(site: Any, capsys: pyte
               where.
           gamma: float = 2.0
               how much.
-          on: bool | None = None
+          on: bool | None = (left out)
 
         Given, not set: num_classes
 
