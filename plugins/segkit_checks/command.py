@@ -6,13 +6,13 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segkit.cli.output import add_output_options, messages, print_json, terminal_width
+from segkit.cli.output import add_output_options, messages, print_json, table
 from segkit.config import read_config
-from segkit.errors import DataError, RunFolderError, one_line, printable
+from segkit.errors import DataError, RunFolderError
 
 if TYPE_CHECKING:
     from segkit.data.scan import Scan
@@ -43,10 +43,7 @@ class Check:
         """Scan and print; 2 where there are errors."""
         config = read_config(arguments.config, arguments.overrides)
         from segkit.compose import scan_dataset
-        from segkit.data.issues import MISREAD
-        from segkit.data.scan import SKIP
 
-        folder = _picture_folder(arguments.pictures) if arguments.pictures else Path()
         began = time.perf_counter()
         try:
             with messages(aside=arguments.json, quiet=arguments.quiet):
@@ -56,24 +53,19 @@ class Check:
                 raise
             print_json({"errors": [{"kind": "dataset", "text": str(error)}]})
             return error.exit_status
-        seconds = time.perf_counter() - began
-        splits = {name: _contents(scan, name) for name in scan.splits}
+        splits, weights = {name: _contents(scan, name) for name in scan.splits}, _weights(scan)
         if arguments.json:
-            print_json(_document(scan, splits))
+            errors, warnings = ([each.record() for each in issues] for issues in (scan.errors, scan.warnings))
+            for record in (*errors, *warnings):
+                del record["severity"]
+            print_json({"splits": splits, "median_frequency": weights, "errors": errors, "warnings": warnings})
         else:
-            images = sum(each["images"] for each in splits.values())
             if not arguments.quiet:
+                images, seconds = sum(each["images"] for each in splits.values()), time.perf_counter() - began
                 print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n")
-            print(f"{printable(_table(scan, splits))}\n")
-            if any(error.kind in MISREAD for error in scan.errors):
-                print("These are the labels as they are read, and an error below says why that is wrong.\n")
-            for issue in [*scan.errors, *scan.warnings]:
-                print(f"{issue.severity}: {printable(issue)}")
-            print(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")
-            if any(issue.skippable for issue in scan.errors) and not arguments.quiet:
-                print(f"--json names every file; {SKIP}")
+            print(_text(scan, splits, weights, arguments.quiet))
         if arguments.pictures:
-            _write_pictures(scan, folder, arguments.quiet)
+            _write_pictures(scan, Path(arguments.pictures).expanduser(), arguments.quiet)
         return 2 if scan.errors else 0
 
 
@@ -108,55 +100,48 @@ def _weights(scan: Scan) -> dict[str, float]:
     return dict(zip(scan.splits["train"].classes, weights, strict=True))
 
 
-def _document(scan: Scan, splits: Mapping[str, Any]) -> dict[str, Any]:
-    issues: dict[str, list[dict[str, Any]]] = {"error": [], "warning": []}
-    for issue in scan.issues:
-        record = issue.record()
-        issues[record.pop("severity")].append(record)
-    errors, warnings = issues["error"], issues["warning"]
-    return {"splits": splits, "median_frequency": _weights(scan), "errors": errors, "warnings": warnings}
+def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], quiet: bool) -> str:
+    """A row a class with its share of the labelled pixels and how many images contain it; then what is wrong."""
+    from segkit.data.issues import MISREAD
+    from segkit.data.scan import SKIP
 
-
-def _table(scan: Scan, splits: Mapping[str, Any]) -> str:
-    """A row a class, two columns a split: its share of the labelled pixels, and how many images contain it."""
-    from segkit.engine.console import cut
-
-    weights, classes = _weights(scan), scan.splits["train"].classes
-    room = terminal_width() - 16 * len(splits) - 11
-    label = max(len("floor: pixel_accuracy"), min(room, max(map(len, classes))))
-
-    def row(title: str, cells: Sequence[tuple[str, str]], weight: str = "") -> str:
-        return f"{cut(title, label):{label}}" + "".join(f"  {a:>7} {b:>6}" for a, b in cells) + f"  {weight:>9}"
-
-    lines = [
-        f"{'':{label}}" + "".join(f"  {name:^14}" for name in splits) + f"  {'median-':>9}",
-        row("class", [("share", "images") for _ in splits], "frequency"),
-    ]
-    for name in classes:
+    rows = [["class", *(title for name in splits for title in (name, "images")), "weight"]]
+    for name in scan.splits["train"].classes:
         own = [each["classes"][name] for each in splits.values()]
-        cells = [(f"{each['share']:.2%}", f"{each['images']}") for each in own]
-        lines.append(row(name, cells, f"{weights[name]:.2f}" if own[0]["images"] else "-"))
-    cells = []
+        weight = f"{weights[name]:.2f}" if own[0]["images"] else "-"
+        rows.append([name, *(cell for each in own for cell in (f"{each['share']:.2%}", str(each["images"]))), weight])
+    rows.append(["void, of all pixels"])
     for each in splits.values():
         pixels = each["void"] + sum(own["pixels"] for own in each["classes"].values())
-        cells.append((f"{each['void'] / max(1, pixels):.2%}", str(each["void_images"])))
-    lines.append(row("void, of all pixels", cells))
+        rows[-1] += [f"{each['void'] / max(1, pixels):.2%}", str(each["void_images"])]
     for key in ("mean_iou", "pixel_accuracy"):
-        floors = [(f"{each['floor'][key]:.3f}" if each["floor"] else "-", "") for each in splits.values()]
-        lines.append(row(f"floor: {key}", floors))
+        rows.append([f"floor {key}"])
+        for each in splits.values():
+            rows[-1] += [f"{each['floor'][key]:.3f}" if each["floor"] else "-", ""]
+    rows = [row + [""] * (len(rows[0]) - len(row)) for row in rows]
+    lines = [table(rows, align="<" + ">" * (len(rows[0]) - 1), flexible=0)]
+    lines.append('weight: of class_weights = "median_frequency"')
     for name, each in splits.items():
+        sizes = list(each["sizes"])
+        size = f"{sizes[0]} to {sizes[-1]} pixels ({len(sizes)} sizes)" if sizes[1:] else f"{' '.join(sizes)} pixels"
         always = f", the floor is '{each['floor']['class']}' everywhere" if each["floor"] else ""
-        size = f"{_count(each['images'], 'image')} of {_sizes(list(each['sizes']))}" if each["images"] else _NONE
-        lines.append(f"{name}: {size}{always}")
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _sizes(sizes: Sequence[str]) -> str:
-    """``480 x 360 pixels``, or the smallest and the largest."""
-    return f"{sizes[0]} pixels" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} pixels ({len(sizes)} sizes)"
+        lines.append(f"{name}: " + (f"{_count(each['images'], 'image')} of {size}" if sizes else _NONE) + always)
+    lines.append("")
+    if any(error.kind in MISREAD for error in scan.errors):
+        lines += ["These are the labels as they are read, and an error below says why that is wrong.", ""]
+    lines += [f"{issue.severity}: {issue}" for issue in [*scan.errors, *scan.warnings]]
+    lines.append(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")
+    if any(issue.skippable for issue in scan.errors) and not quiet:
+        lines.append(f"--json names every file; {SKIP}")
+    return "\n".join(lines)
 
 
 def _write_pictures(scan: Scan, folder: Path, quiet: bool) -> None:
+    """Write a contact sheet for each split.
+
+    Raises:
+        RunFolderError: a file cannot be written, or is somebody's own.
+    """
     from segkit.data.visualize import is_prediction, signature
     from segkit_checks.contact import contact_sheet
 
@@ -169,25 +154,12 @@ def _write_pictures(scan: Scan, folder: Path, quiet: bool) -> None:
             raise RunFolderError(f"{path} is there and no sheet of segkit's; choose another folder for --pictures")
         sheet = contact_sheet(dataset, scan.pixels(name)[:, :-1])
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             sheet.save(path, pnginfo=signature())
         except OSError as error:
-            raise RunFolderError(f"{path} cannot be written: {error.strerror or error}") from error
+            raise RunFolderError(f"--pictures: {path} cannot be written: {error.strerror or error}") from error
         if not quiet:
-            print(f"pictures: {one_line(path)}", file=sys.stderr)
-
-
-def _picture_folder(text: str) -> Path:
-    """The folder for pictures, made before anything is read.
-
-    Raises:
-        RunFolderError: it cannot be.
-    """
-    folder = Path(text).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(f"--pictures {folder}: {error.strerror}; choose another folder") from error
-    return folder
+            print(f"pictures: {path}", file=sys.stderr)
 
 
 def _count(number: int, word: str) -> str:

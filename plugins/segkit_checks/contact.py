@@ -10,7 +10,6 @@ from PIL import Image
 
 from segkit.data.normalise import for_the_eye
 from segkit.data.visualize import GAP, Pixels, caption, overlay, sheet, side_by_side
-from segkit.errors import DataError
 
 if TYPE_CHECKING:  # torch is not needed to draw
     from segkit.data.sample import Dataset
@@ -30,47 +29,26 @@ def contact_sheet(dataset: Dataset, pixels: NDArray[np.int64], per_class: int = 
 
     Args:
         dataset: one split.
-        pixels: of each image and class, int64 ``[N,C]``; a further column (void) is left out.
+        pixels: of each image and class, int64 ``[N,C]``.
         per_class: how many images a class, at most.
 
     Raises:
-        DataError: ``pixels`` are another split's, or an image to be shown cannot be read.
+        DataError: an image to be shown cannot be read.
     """
-    classes = len(dataset.classes)
-    if pixels.ndim != 2 or len(pixels) != len(dataset) or pixels.shape[1] < classes:
-        raise DataError(
-            f"pixels {list(pixels.shape)}: {len(dataset)} images of {classes} classes need the counts of this very "
-            f"split, [{len(dataset)}, {classes}]"
-        )
-    pixels = pixels[:, :classes]
-    totals = pixels.sum(axis=0)  # [C]
+    totals, images = pixels.sum(axis=0).tolist(), np.count_nonzero(pixels, axis=0).tolist()  # [C]
     width = per_class * (2 * _TILE + _SEAM + GAP) - GAP
     rows = []
-    for label in sorted(range(classes), key=lambda each: (totals[each] == 0, totals[each])):
-        told = f"{dataset.classes[label]}: {_told(pixels[:, label], int(totals.sum()))}"
-        rows.append(caption(told, width, dataset.palette[label], _HEADING))
-        examples = [_example(dataset, index, label) for index in _spread(pixels[:, label], per_class)]
-        if examples:
-            rows.append(side_by_side(examples))
+    for label in sorted(range(len(totals)), key=lambda each: (totals[each] == 0, totals[each])):
+        percent = 100 * totals[label] / max(1, sum(totals))
+        share = f"{percent:.2f}" if percent >= 0.01 else "under 0.01"
+        text = f"{share} % of the pixels, in {images[label]} of {len(pixels)} images"
+        text = text if images[label] else f"absent from all {len(pixels)} images"
+        rows.append(caption(f"{dataset.classes[label]}: {text}", width, dataset.palette[label], _HEADING))
+        order = np.argsort(-pixels[:, label], kind="stable")[: images[label]].tolist()
+        shown = min(per_class, len(order))
+        examples = [_example(dataset, order[place * len(order) // shown], label) for place in range(shown)]
+        rows += [side_by_side(examples)] if examples else []
     return sheet(rows, dataset.classes, dataset.palette)
-
-
-def _told(pixels: NDArray[np.int64], total: int) -> str:
-    """How much there is of a class, given its pixels in each image ``[N]`` and those of all classes together."""
-    images = np.count_nonzero(pixels)
-    if not images:
-        return f"absent from all {len(pixels)} images"
-    percent = 100 * int(pixels.sum()) / total
-    return (
-        f"{f'{percent:.2f}' if percent >= 0.01 else 'under 0.01'} % of the pixels, in {images} of {len(pixels)} images"
-    )
-
-
-def _spread(pixels: NDArray[np.int64], count: int) -> list[int]:
-    """At most ``count`` images that contain a class, evenly spaced from the one with most of its pixels down."""
-    order = np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)]
-    shown = min(count, len(order))
-    return [int(order[position * len(order) // shown]) for position in range(shown)]
 
 
 def _example(dataset: Dataset, index: int, label: int) -> tuple[str, Image.Image]:

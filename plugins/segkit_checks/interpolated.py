@@ -29,12 +29,7 @@ _THIN = 4  # pixels of a label for each place where it lies in between
 
 
 class Borders(NamedTuple):
-    """What the borders of one mask show.
-
-    Attributes:
-        suspicious: places where a pixel's label lies strictly between those of its two neighbours.
-        possible: places where it could: the two neighbours' labels differ by two or more.
-    """
+    """Places where a label lies strictly between its two neighbours', and where it could, as these are not adjacent."""
 
     suspicious: int
     possible: int
@@ -89,12 +84,10 @@ def interpolated(split: Sequence[Borders]) -> list[int]:
 
     A tenth of the places is enough where many masks agree; where it is few, a fifth.
     """
-    likely = [index for index, each in enumerate(split) if looks_interpolated(each)]
-    if len(likely) >= _FEW * len(split):
-        return likely
-    return [index for index in likely if looks_interpolated(split[index], _CERTAIN)]
 
+    def beyond(share: float) -> list[int]:
+        seen = [(index, *each) for index, each in enumerate(split)]
+        return [index for index, odd, possible in seen if odd >= _FEWEST and odd > share * possible]
 
-def looks_interpolated(mask: Borders, share: float = _LIKELY) -> bool:
-    """Whether labels lie in between at more than ``share`` of the places where they could."""
-    return mask.suspicious >= _FEWEST and mask.suspicious > share * mask.possible
+    likely = beyond(_LIKELY)
+    return likely if len(likely) >= _FEW * len(split) else beyond(_CERTAIN)

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from segkit.data.sample import Palette, Sample, voc_palette
-from segkit.errors import DataError
 from segkit_checks import contact
 from segkit_checks.contact import contact_sheet
 from segkit_folder.dataset import FolderDataset
@@ -85,12 +84,6 @@ def test_images_are_evenly_spaced_by_what_they_hold_and_nothing_else_is_read() -
     assert page.tobytes() == contact_sheet(dataset, dataset.pixels, per_class=4).tobytes()
 
 
-def test_void_may_be_counted_in_a_column_of_its_own(captions: list[str]) -> None:
-    dataset = Masks([filled(50)], classes=2)
-    contact_sheet(dataset, np.append(dataset.pixels, [[900]], axis=1))
-    assert captions == [f"class {index}: 50.00 % of the pixels, in 1 of 1 images" for index in (0, 1)]
-
-
 def test_the_class_is_outlined_down_to_one_pixel_and_the_rest_is_dark() -> None:
     mask = np.zeros((880, 880), np.uint8)
     mask[451, 451] = 1
@@ -135,14 +128,6 @@ def test_a_split_without_a_label_still_has_its_sheet(captions: list[str]) -> Non
     contact_sheet(dataset, dataset.pixels)
     assert captions == [f"class {index}: absent from all 1 images" for index in (0, 1)]
     assert not dataset.asked
-
-
-def test_the_counts_of_another_split_are_refused() -> None:
-    dataset = Masks([filled(5), filled(6)], classes=2)
-    with pytest.raises(DataError, match=r"pixels \[1, 2\]: 2 images of 2 classes need .*this very split, \[2, 2\]"):
-        contact_sheet(dataset, dataset.pixels[:1])
-    with pytest.raises(DataError, match=r"pixels \[2, 1\]"):
-        contact_sheet(dataset, dataset.pixels[:, :1])
 
 
 def test_real_street_scenes(real_data: Path, captions: list[str]) -> None:
