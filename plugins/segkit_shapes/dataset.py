@@ -14,7 +14,7 @@ from torch import Tensor
 from segkit.data.sample import SPLITS, Dataset, Palette, Sample, voc_palette
 from segkit.errors import ConfigError, DataError, did_you_mean
 from segkit_shapes.draw import VOID, draw
-from segkit_shapes.varieties import FEW, VARIETIES
+from segkit_shapes.outlines import VARIETIES
 
 
 class ShapesDataset(Dataset):
@@ -37,8 +37,8 @@ class ShapesDataset(Dataset):
     """
 
     splits = SPLITS
-    classes: tuple[str, ...] = FEW.classes
-    palette: Palette = voc_palette(len(FEW.classes))
+    classes: tuple[str, ...] = VARIETIES["few"].classes
+    palette: Palette = voc_palette(len(VARIETIES["few"].classes))
     ignore_index = VOID
 
     def __init__(

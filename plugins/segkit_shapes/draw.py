@@ -10,8 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit_shapes.outlines import Inside, Pixels, inside
-from segkit_shapes.varieties import Variety
+from segkit_shapes.outlines import Inside, Pixels, Variety, inside
 
 VOID = 255
 

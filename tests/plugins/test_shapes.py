@@ -16,8 +16,7 @@ from PIL import Image
 from segkit.data.sample import Dataset
 from segkit.errors import ConfigError, DataError
 from segkit_shapes.dataset import ShapesDataset
-from segkit_shapes.outlines import inside
-from segkit_shapes.varieties import MANY
+from segkit_shapes.outlines import VARIETIES, inside
 
 FINGERPRINT = """
 import hashlib, sys
@@ -120,7 +119,7 @@ def test_many_classes_are_three_percent_of_the_pixels_and_in_every_split(many: d
 
 
 def test_of_what_has_a_class_s_colour_most_is_background_where_classes_are_many(many: dict[str, ShapesDataset]) -> None:
-    colours = torch.tensor(MANY.colours)[:, :, None, None]  # [classes,3,1,1]
+    colours = torch.tensor(VARIETIES["many"].colours)[:, :, None, None]  # [classes,3,1,1]
     alike, own = np.zeros(12), np.zeros(12)
     for image, mask, _ in (many["train"][index] for index in range(100)):
         near = (image.long() - colours).abs().sum(1) < 70  # [classes,H,W]
@@ -144,7 +143,7 @@ def test_only_a_grain_tells_an_object_from_what_is_alike(many: dict[str, ShapesD
 def test_no_two_outlines_are_alike() -> None:
     at = np.arange(-40, 41, dtype=np.int64) * 100
     places = np.broadcast_arrays(at, at[:, None])
-    shapes = [inside(name, *places, 2500) for name in MANY.classes[1:]]
+    shapes = [inside(name, *places, 2500) for name in VARIETIES["many"].classes[1:]]
     for position, one in enumerate(shapes):
         assert not (one[0] | one[-1] | one[:, 0] | one[:, -1]).any()
         for other in shapes[:position]:
