@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,9 +18,14 @@ from segkit.engine.distributed import DistributedContext
 from segkit.engine.precision import free_memory as free_host_memory
 from segkit.errors import ConfigError, WriteError
 
+if TYPE_CHECKING:
+    from segkit.engine.inputs import Job
+
+SHARE = 0.4  # of the device's free memory, or of the machine's: the network needs the rest
+
 
 def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:
-    """The batches, on the device; one is under way when the next is asked for, and the host waits for none."""
+    """The batches, on the device; one is copied while the one before is computed with, and the host waits for none."""
     if device.type != "cuda":
         yield from source
         return
@@ -42,12 +47,6 @@ def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[
         ahead = begin()
 
 
-if TYPE_CHECKING:
-    from segkit.engine.inputs import Job
-
-SHARE = 0.4  # of the device's free memory, or of the machine's: the network needs the rest
-
-
 @dataclass(frozen=True)
 class DataSource:
     """The samples of each split, from wherever they come.
@@ -56,13 +55,13 @@ class DataSource:
         sources: by split.
         workers: processes that load what is not on the device.
         device: where batches are needed.
-        told: what a person should know of it, in one line; may be empty.
+        message: one line for the console: which splits are on the device; may be empty.
     """
 
     sources: Mapping[str, SampleSource]
     workers: int
     device: torch.device
-    told: str = ""
+    message: str = ""
 
     def training(
         self, job: Job, scan: Scan, distributed: DistributedContext
@@ -90,116 +89,88 @@ class DataSource:
 
 
 def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: DistributedContext) -> DataSource:
-    """Decode what ``data.cache`` wants decoded.
+    """Decode the splits into the caches that ``data.cache`` asks for.
+
+    ``auto`` puts splits on a card as long as they fit there, train first, then into files if they fit into memory; on a
+    CPU it decodes each time, which takes 1 to 4 % of the time that a network does.
 
     Raises:
-        ConfigError: the data does not fit where it is wanted.
+        ConfigError: a split does not fit into the cache that was asked for.
         DataError: a sample cannot be read.
         WriteError: the file of decoded samples cannot be written.
     """
-    wide = job.normalisation.dtype != "uint8"
-    splits = {name: SampleSource(dataset, job.data.resize, 4 if wide else 1) for name, dataset in scan.splits.items()}
-    sizes = {name: [facts.size for facts in scan.statistics[name]] for name in splits}
-    wish = job.data.cache
-    if wide and wish == "device":
+    wide, cache = job.normalisation.dtype != "uint8", job.data.cache
+    if wide and cache == "device":
         raise ConfigError(
             'data.cache = "device" keeps images of 8 bits a channel, and these have more; "ram" keeps them in a file '
             "that is mapped into memory"
         )
-    if wish == "auto" and device.type == "cpu":  # decoding is 1 to 4 % of what a network takes there
-        wish = "none"
-    sources: dict[str, SampleSource] = {}
-    if wish in ("auto", "device") and not wide:
-        keep_masks = job.augment.max_class_share < 1 or job.augment.class_balanced > 0
-        sources |= _on_device(splits, sizes, device, distributed, keep_masks=keep_masks)
-    on_device = list(sources)
-    needed = {name: DeviceCache.bytes_needed(samples, sizes[name]) for name, samples in splits.items()}
-    if wish == "device" and len(on_device) < len(splits):
-        raise ConfigError(
-            f'data.cache = "device": the splits decoded are {_gigabytes(sum(needed.values()))}, more than '
-            f'{SHARE:.0%} of the {_gigabytes(free_memory(device))} that are free; "ram" keeps them in a file that is '
-            "mapped into memory, a smaller data.resize makes them smaller"
-        )
-    for name in [name for name in splits if name not in on_device]:
-        if wish == "none" or (wish == "auto" and not _worth_a_file(splits[name], sizes[name])):
-            sources[name] = splits[name]
-        else:
-            names = [facts.name for facts in scan.statistics[name]]
-            sources[name] = _from_file(splits[name], sizes[name], names, name, wish, distributed)
-    told = ""
-    if on_device:
-        told = f"data: {', '.join(on_device)} on the device, {_gigabytes(sum(needed[name] for name in on_device))}"
-    return DataSource(sources, worker_count(job.train.workers, device), device, told)
-
-
-def _on_device(
-    splits: Mapping[str, SampleSource],
-    sizes: Mapping[str, Sequence[tuple[int, int]]],
-    device: torch.device,
-    distributed: DistributedContext,
-    *,
-    keep_masks: bool,
-) -> dict[str, DeviceCache]:
-    """The splits that fit into the share of the device's memory, one after the other, train first."""
-    left = SHARE * free_memory(device)
-    found: dict[str, DeviceCache] = {}
-    for name, samples in splits.items():
-        needed = DeviceCache.bytes_needed(samples, sizes[name])
-        if needed > left:
-            if name == "train":
-                break
-            continue
+    if cache == "auto" and device.type == "cpu":
+        cache = "none"
+    sources = {name: SampleSource(data, job.data.resize, 4 if wide else 1) for name, data in scan.splits.items()}
+    sizes = {name: [sample.size for sample in scan.statistics[name]] for name in sources}
+    needed = {name: DeviceCache.bytes_needed(source, sizes[name]) for name, source in sources.items()}
+    limit = SHARE * free_memory(device) if cache in ("auto", "device") and not wide else 0.0
+    keep_masks = job.augment.max_class_share < 1 or job.augment.class_balanced > 0
+    on_device: list[str] = []
+    for name, source in sources.items():
+        progress: dict[str, Any] = {"description": f"decoding {name}", "progress": distributed.is_main_process}
         try:
-            found[name] = DeviceCache(
-                samples,
-                sizes[name],
-                device,
-                keep_masks=keep_masks and name == "train",
-                description=f"decoding {name}",
-                progress=distributed.is_main_process,
+            if limit and sum(needed[each] for each in [*on_device, name]) <= limit:
+                keep = keep_masks and name == "train"
+                sources[name] = DeviceCache(source, sizes[name], device, keep_masks=keep, **progress)
+                on_device.append(name)
+                continue
+        except torch.OutOfMemoryError:  # another process has taken it
+            pass
+        limit = 0.0  # what is asked for later is not put on the device either
+        if cache == "device":
+            raise ConfigError(
+                f'data.cache = "device": the splits decoded are {_gigabytes(sum(needed.values()))}, more than '
+                f'{SHARE:.0%} of the {_gigabytes(free_memory(device))} that are free; "ram" keeps them in a file that '
+                "is mapped into memory, a smaller data.resize makes them smaller"
             )
-        except torch.OutOfMemoryError:  # another process has taken what was free
-            break
-        left -= needed
-    return found
+        if cache == "ram" or (cache == "auto" and _fits_into_memory(source, sizes[name])):
+            names = [sample.name for sample in scan.statistics[name]]
+            sources[name] = _memmap(source, sizes[name], names, cache, distributed, **progress)
+    message = f"data: {', '.join(on_device)} on the device, {_gigabytes(sum(needed[name] for name in on_device))}"
+    return DataSource(sources, worker_count(job.train.workers, device), device, message if on_device else "")
 
 
-def _from_file(
-    samples: SampleSource,
+def _memmap(
+    source: SampleSource,
     sizes: Sequence[tuple[int, int]],
     names: Sequence[str],
-    split: str,
-    wish: str,
+    cache: str,
     distributed: DistributedContext,
+    **progress: Any,
 ) -> SampleSource:
-    if not MemmapCache.is_possible(samples):
-        kind = samples.dataset.kind.rpartition(".")[2]
+    """The split as a file of decoded samples; with ``auto``, the split as it is where the file cannot be written."""
+    if not MemmapCache.is_possible(source):
         raise ConfigError(
-            f'data.cache = "ram": {kind} does not say which files its samples are read from '
-            '(files and reading, see segkit.hookspecs), so nothing tells when they have changed; use "none" or "device"'
+            f'data.cache = "ram": {source.dataset.kind.rpartition(".")[2]} does not say which files its samples are '
+            "read from (files and reading, see segkit.hookspecs), so nothing tells when they have changed; use "
+            '"none" or "device"'
         )
     try:
-        return distributed.main_process_first(
-            lambda: MemmapCache.of(samples, sizes, names, f"decoding {split}", distributed.is_main_process)
-        )
+        return distributed.main_process_first(lambda: MemmapCache.of(source, sizes, names, **progress))
     except WriteError:
-        if wish == "ram":
+        if cache == "ram":
             raise
-        return samples  # it is only slower
+        return source
 
 
-def _worth_a_file(samples: SampleSource, sizes: Sequence[tuple[int, int]]) -> bool:
-    """Whether what is too large for the device fits into the machine's memory, or is read from the disk each time."""
-    return MemmapCache.is_possible(samples) and MemmapCache.bytes_needed(samples, sizes) < SHARE * memory()
+def _fits_into_memory(source: SampleSource, sizes: Sequence[tuple[int, int]]) -> bool:
+    return MemmapCache.is_possible(source) and MemmapCache.bytes_needed(source, sizes) < SHARE * host_memory()
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the card, or of a CPU."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory()
+    """The free bytes of a card, or of the machine for a CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host_memory()
 
 
-def memory() -> int:
-    """Bytes that this process may still take of the machine or its container; plenty where that is not known."""
+def host_memory() -> int:
+    """The bytes that this process may still take of the machine or its container; plenty where that is unknown."""
     return free_host_memory() or 1 << 40
 
 

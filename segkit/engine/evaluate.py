@@ -72,10 +72,11 @@ class Evaluation:
         return {"confusion": self.confusion.tolist(), "images": [image._asdict() for image in self.images]}
 
 
+@dataclass
 class Evaluator:
     """Scores models on one split.
 
-    Args:
+    Attributes:
         dataset: the split.
         precision: of the forward pass; scores are computed in float32 and integers.
         criterion: its mean over the split's labelled pixels is the score ``loss``, and that of each term is in
@@ -92,31 +93,25 @@ class Evaluator:
             batch.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        *,
-        precision: Precision,
-        criterion: Criterion | None = None,
-        metrics: Mapping[str, Any] | None = None,
-        floor: dict[str, Any] | None = None,
-        batch_size: int = 8,
-        resize: Resize = None,
-        crop: int | Sequence[int] | None = None,
-        normalisation: Normalisation = IMAGENET,
-        workers: int = 0,
-        source: SampleSource | None = None,
-        distributed: DistributedContext | None = None,
-    ) -> None:
-        self.dataset, self.precision, self.criterion, self.floor = dataset, precision, criterion, floor
-        self.batch_size, self.resize, self.crop, self.normalisation = batch_size, resize, crop, normalisation
-        self.workers, self.source = workers, source or SampleSource(dataset, resize)
-        self.distributed = distributed or DistributedContext()
-        self.classes, self.ignore_index = list(dataset.classes), dataset.ignore_index
-        self.metrics = {name: _on(metric, precision.device) for name, metric in (metrics or {}).items()}
+    dataset: Dataset
+    precision: Precision
+    criterion: Criterion | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    floor: dict[str, Any] | None = None
+    batch_size: int = 8
+    resize: Resize = None
+    crop: int | Sequence[int] | None = None
+    normalisation: Normalisation = IMAGENET
+    workers: int = 0
+    source: SampleSource | None = None
+    distributed: DistributedContext = field(default_factory=DistributedContext)
+
+    def __post_init__(self) -> None:
+        self.classes, self.ignore_index = list(self.dataset.classes), self.dataset.ignore_index
+        self.metrics = {name: _on(metric, self.precision.device) for name, metric in self.metrics.items()}
         foreign = {name: metric for name, metric in self.metrics.items() if not isinstance(metric, scores.Score)}
         # foreign metrics once more, which are shown the floor's class in place of the prediction
-        self._constant = copy.deepcopy(foreign) if floor else {}
+        self._constant = copy.deepcopy(foreign) if self.floor else {}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, description: str = "", names: Sequence[str] = ()) -> Evaluation:
@@ -198,7 +193,8 @@ class Evaluator:
         """The number of a batch, a part of it whose images have one size, and its logits ``[B,C,H,W]``."""
         device, length = self.precision.device, len(self.dataset)
         sampler = EvalBatchSampler(length, self.batch_size, rank=shared.rank, size=shared.size)
-        loader = eval_loader(self.source, sampler, workers=self.workers, device=device)
+        source = self.source or SampleSource(self.dataset, self.resize)
+        loader = eval_loader(source, sampler, workers=self.workers, device=device)
         inferer, training = self._inferer(model), model.training
         model.eval()
         torch.backends.cudnn.benchmark = False  # every new size would be measured anew

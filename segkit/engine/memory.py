@@ -1,18 +1,17 @@
-"""Estimate the memory that a run needs on a CPU before its first step: the kernel kills what takes too much.
+"""Estimate the memory that a run needs on a CPU before its first step: the kernel kills a process that takes too much.
 
-The forward pass of two small batches tells what it keeps for the backward pass. That grows with the pixels of a batch
-in a straight line, which is followed to the batch of the run.
+The forward pass of two small batches shows what it keeps for the backward pass. That grows linearly with the pixels of
+a batch, and is extrapolated to the batch of the run.
 """
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import os
 from collections import Counter
-from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan
@@ -23,115 +22,91 @@ from segkit.errors import ConfigError
 from segkit.inference.sliding_window import check_logits
 from segkit.inference.window_grid import MAX_WHOLE_PIXELS
 
-_SIDES = (64, 96)  # pixels of the small batches, of two images: networks halve their resolution up to 5 times
-_A_PIXEL = 16 << 10  # bytes; a network needs less for a pixel of a batch, so that most runs need no look
+_SIDES = (64, 96)  # pixels of the two small batches, of two images each: networks halve the resolution up to 5 times
+_MOST_PER_PIXEL = 16 << 10  # bytes; a network needs less, so that most runs need no estimate
 _SCORING = 0.3  # of what a step needs for as many pixels; measured were 0.28 to 0.44
 _STATES = {"sgd": 1}  # numbers that an optimizer keeps for each weight; 2 for any other
 _GIB = 1 << 30
 
 
 def check_memory(job: Job, scan: Scan, precision: Precision, distributed: DistributedContext) -> None:
-    """Refuse a run that needs more than is free; where that cannot be worked out, go on.
+    """Refuse a run on a CPU that needs more memory than is free; where that cannot be estimated, let it begin.
 
     Raises:
-        ConfigError: with what needs less.
+        ConfigError: it needs more; names the options that need less.
     """
-    free = free_memory()
-    train, here = job.train, int(os.environ.get("LOCAL_WORLD_SIZE", "1") or 1)
-    height, width = _crop(job, scan)
-    images = -(-train.batch_size // train.accumulate) / distributed.size * here  # of a part, on this machine
-    shown = max(_shown(scan, split, job) for split in scan.splits) * here
-    if free is None or precision.device.type != "cpu" or _A_PIXEL * max(images * height * width, shown) < free:
+    free, train, crop = free_memory(), job.train, job.augment.crop
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1") or 1)  # processes on this machine
+    sizes = {
+        name: [resized_size(*each.size, job.data.resize) for each in scan.statistics[name]] for name in scan.splits
+    }
+    height, width = (
+        (crop, crop) if isinstance(crop, int) else crop or [max(side) for side in zip(*sizes["train"], strict=True)]
+    )
+    images = -(-train.batch_size // train.accumulate) / distributed.size * here  # of a micro-batch
+    pixels, scored = images * height * width, here * max(_scored(each, train.batch_size) for each in sizes.values())
+    if free is None or precision.device.type != "cpu" or _MOST_PER_PIXEL * max(pixels, scored) < free:
         return
     try:
-        fixed, a_pixel = _line(job, precision, len(scan.splits["train"].classes))
-    except Exception:  # a model that wants other images: its first step will tell
+        fixed, per_pixel = estimate(job, precision, len(scan.splits["train"].classes))
+    except Exception:  # a model that takes other images: its first step will say so
         return
     weights = sum(p.numel() * p.element_size() for p in job.model.parameters())
     fixed = here * (fixed + weights * (_STATES.get(train.optimizer, 2) + (train.ema > 0)))
-    needed = fixed + a_pixel * max(images * height * width, _SCORING * shown)
+    needed = fixed + per_pixel * max(pixels, _SCORING * scored)
     if needed <= free:
         return
-    told = f"about {needed / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free"
-    if images * height * width < _SCORING * shown:
+    both = f"about {needed / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free"
+    if pixels < _SCORING * scored:
         raise ConfigError(
-            f"scoring up to {train.batch_size} images at once (train.batch_size) needs {told}; what needs less: a "
+            f"scoring up to {train.batch_size} images at once (train.batch_size) needs {both}; what needs less: a "
             "smaller train.batch_size, data.resize or model"
         )
-    fits = int(max(0.0, (free - fixed) / (a_pixel * images)) ** 0.5) // 32 * 32  # pixels a side
-    advice = [f"augment.crop={fits}"] if 32 <= fits < min(height, width) else []
-    advice += ["a larger train.accumulate"] if train.accumulate < train.batch_size else []
-    advice += ["a smaller train.batch_size"] if train.batch_size > 1 else []
+    fits = int(max(0.0, (free - fixed) / (per_pixel * images)) ** 0.5) // 32 * 32  # pixels a side
+    hints = [f"augment.crop={fits}"] if 32 <= fits < min(height, width) else []
+    hints += ["a larger train.accumulate"] if train.accumulate < train.batch_size else []
+    hints += ["a smaller train.batch_size"] if train.batch_size > 1 else []
     raise ConfigError(
-        f"a training step needs {told}: train.batch_size = {train.batch_size} images of {height} x {width} pixels, "
-        f"train.accumulate = {train.accumulate}; what needs less: {', '.join([*advice, 'a smaller model'])}"
+        f"a training step needs {both}: train.batch_size = {train.batch_size} images of {height} x {width} pixels, "
+        f"train.accumulate = {train.accumulate}; what needs less: {', '.join([*hints, 'a smaller model'])}"
     )
 
 
-def _crop(job: Job, scan: Scan) -> tuple[int, int]:
-    """Height and width of a training batch, at most."""
-    crop = job.augment.crop
-    if crop is not None:
-        return (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
-    sizes = [resized_size(*facts.size, job.data.resize) for facts in scan.statistics["train"]]
-    return max(height for height, _ in sizes), max(width for _, width in sizes)
+def _scored(sizes: list[tuple[int, int]], batch: int) -> int:
+    """The most pixels of a split that are scored at once: equal sizes together, large images in windows."""
+    counts = Counter(sizes).items()
+    return max((min(h * w, MAX_WHOLE_PIXELS) * min(batch, images) for (h, w), images in counts), default=0)
 
 
-def _shown(scan: Scan, split: str, job: Job) -> int:
-    """Pixels that are scored at once, at most: those of a batch that are of one size, of large images a part."""
-    sizes = Counter(resized_size(*facts.size, job.data.resize) for facts in scan.statistics[split])
-    batch = job.train.batch_size
-    return max((min(h * w, MAX_WHOLE_PIXELS) * min(batch, images) for (h, w), images in sizes.items()), default=0)
+def estimate(job: Job, precision: Precision, classes: int) -> tuple[float, float]:
+    """The bytes that a step needs whatever its batch, and those for each pixel of the batch.
 
-
-def _line(job: Job, precision: Precision, classes: int) -> tuple[float, float]:
-    """Bytes that a step needs at no pixel, and for each pixel of its batch.
-
-    What the forward pass keeps for the backward pass, and at the end two gradients as large as its largest tensor.
-    Of `unet`, and a Unet and a DeepLabV3+ with a ResNet-18, in fp32 and bf16, it is 0.8 to 1.3 of what was measured.
+    They are what the forward pass keeps for the backward pass, and two gradients as large as its largest tensor. Of
+    unet, and a Unet and a DeepLabV3+ with a ResNet-18, in fp32 and bf16, that is 0.8 to 1.3 of what was measured.
     """
-    with _as_it_was(job.model):
-        small, large = (_kept(job, precision, classes, side) for side in _SIDES)
+    small, large = (_kept(job, precision, classes, side) for side in _SIDES)
     pixels = [2 * side**2 for side in _SIDES]
     slope = (sum(large) - sum(small)) / (pixels[1] - pixels[0])
-    largest = max(Counter(large) - Counter(small))  # of what grows with the batch
+    largest = max(Counter(large) - Counter(small))  # of the tensors that grow with the batch
     gradients = sum(p.numel() * p.element_size() for p in job.model.parameters() if p.requires_grad)
     return gradients + sum(small) - slope * pixels[0], slope + 2 * largest / pixels[1]
 
 
 def _kept(job: Job, precision: Precision, classes: int, side: int) -> list[int]:
-    """The bytes of each tensor that is kept for the backward pass, of a batch of two images."""
+    """The bytes of each tensor that is kept for the backward pass, for a batch of two images."""
     layout = torch.channels_last if job.train.channels_last else torch.contiguous_format
-    known = {p.untyped_storage().data_ptr() for p in job.model.parameters()}
-    found: dict[int, Tensor] = {}  # held, so that no address is used again
+    model = copy.deepcopy(job.model).train()
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, Tensor] = {}  # by address; holding the tensors keeps addresses from being reused
 
     def note(tensor: Tensor) -> Tensor:
-        place = tensor.untyped_storage().data_ptr()
-        if place not in known:
-            found[place] = tensor
+        kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    images = torch.rand(2, 3, side, side).contiguous(memory_format=layout)
     target = torch.arange(2 * side**2).remainder(classes).view(2, side, side)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        images = torch.rand(2, 3, side, side).contiguous(memory_format=layout)
         with precision.autocast():
-            logits = check_logits(job.model(images), images)
+            logits = check_logits(model(images), images)
         job.criterion(logits, target)
-    return [tensor.untyped_storage().nbytes() for tensor in found.values()]
-
-
-@contextlib.contextmanager
-def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """In training, with buffers, mode and random numbers as before afterwards."""
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    modes = {module: module.training for module in model.modules()}
-    model.train()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(before[name])
+    return [tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights]

@@ -245,8 +245,8 @@ class Trainer:
             steps += f", in {self.distributed.size} processes"
         floor, classes = self.floors["val"], len(self.splits["val"].classes)
         self.console.say(introduction(self.job.model, self.precision, sizes, floor, classes, steps))
-        if self.data_source.told:
-            self.console.say(self.data_source.told)
+        if self.data_source.message:
+            self.console.say(self.data_source.message)
 
     def _epoch(self, epoch: int) -> None:
         self._check_stop()

@@ -101,7 +101,7 @@ def test_on_a_cpu_auto_decodes_each_time_and_writes_nothing(kept: Callable[..., 
 def on_a_card(monkeypatch: pytest.MonkeyPatch, free: int, has: int = 1 << 40) -> torch.device:
     """Something that is no CPU, and has so much memory."""
     monkeypatch.setattr(data_source, "free_memory", lambda device: free)
-    monkeypatch.setattr(data_source, "memory", lambda: has)
+    monkeypatch.setattr(data_source, "host_memory", lambda: has)
     return torch.device("meta")
 
 
@@ -122,7 +122,7 @@ def test_elsewhere_auto_takes_the_fastest_place_that_it_fits_in(
     found = open_data_source(job, scanned(job), on_a_card(monkeypatch, free, has), DistributedContext())
     expected = {name: _Held if kind is DeviceCache else kind for name, kind in kinds.items()}
     assert {name: type(source) for name, source in found.sources.items()} == expected
-    assert ("on the device" in found.told) == (DeviceCache in kinds.values())
+    assert ("on the device" in found.message) == (DeviceCache in kinds.values())
 
 
 class _Held(DeviceCache):

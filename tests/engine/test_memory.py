@@ -88,7 +88,7 @@ def test_a_model_that_takes_no_small_images_goes_on(job: Job, monkeypatch: pytes
 def test_the_look_changes_nothing(job: Job) -> None:
     before = {name: value.clone() for name, value in job.model.state_dict().items()}
     state = torch.get_rng_state()
-    memory._line(job, FP32, 2)
+    memory.estimate(job, FP32, 2)
     assert all(torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in job.model.parameters())
@@ -121,7 +121,7 @@ how = Precision("{precision}", device)
 model = segkit.models["unet"](num_classes=6, width=16, depth=3).to(memory_format=torch.channels_last)
 criterion = Criterion([("loss", 1.0, segkit.losses["cross_entropy"](6))])
 job = SimpleNamespace(model=model, criterion=criterion, train=SimpleNamespace(channels_last=True))
-fixed, a_pixel = memory._line(job, how, 6)
+fixed, a_pixel = memory.estimate(job, how, 6)
 images = torch.rand(2, 3, side, side).contiguous(memory_format=torch.channels_last)
 reset_peak_memory(device)
 before = peak_memory(device)

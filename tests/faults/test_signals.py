@@ -62,7 +62,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
 
 @pytest.mark.fault("F10")
 @pytest.mark.parametrize(
-    "moment", ["at(scan, 'scan_splits', 1, SEND)", "at(trainer, 'check', 1, SEND)"], ids=["scan", "checks"]
+    "moment", ["at(scan, '_read_split', 1, SEND)", "at(trainer, 'check', 1, SEND)"], ids=["scan", "checks"]
 )
 def test_before_the_first_step_there_is_nothing_to_keep(place: Any, moment: str) -> None:
     """A signal in the label scan ends at once; the next start is a new one."""
