@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -14,9 +14,11 @@ import segkit
 from segkit.errors import one_line
 from segkit.inference.predictor import Predictor
 from segkit_export.origin import Origin, table
-from segkit_export.outcome import Exported
 from segkit_export.place import MARK
 from segkit_export.snippets import snippet
+
+if TYPE_CHECKING:
+    from segkit_export.exporting import Exported
 
 SCORES = ("mean_iou", "pixel_accuracy", "mean_dice")
 
@@ -55,18 +57,14 @@ def _front_matter(exported: Exported, origin: Origin) -> str:
         "pipeline_tag": "image-segmentation",
         "tags": tags if exported.place.to == "safetensors" else [*tags, exported.place.to],
     }
+    split = origin.last_split
     metrics = [
         {"type": name, "value": value, "name": f"{name} on {split} (floor {_shown(floor)})"}
-        for split in list(origin.splits)[-1:]  # the test split, or val where there is none
-        for name, value, floor in _rows(origin.splits[split])
+        for name, value, floor in _rows(table(origin.splits, split))
     ]
     if metrics and origin.dataset:
-        split = list(origin.splits)[-1]
-        result = {
-            "task": {"type": "image-segmentation"},
-            "dataset": {"type": origin.dataset, "name": origin.dataset, "split": split},
-            "metrics": metrics,
-        }
+        data = {"type": origin.dataset, "name": origin.dataset, "split": split}
+        result = {"task": {"type": "image-segmentation"}, "dataset": data, "metrics": metrics}
         content["model-index"] = [{"name": f"{origin.model_name} on {origin.dataset}", "results": [result]}]
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
@@ -81,7 +79,7 @@ def _what(exported: Exported) -> str:
 
 
 def _classes(origin: Origin, predictor: Predictor) -> str:
-    split = list(origin.splits)[-1] if origin.splits else ""
+    split = origin.last_split
     scores = table(table(origin.splits, split), "class_iou")
     rows = [
         [str(label), escaped(name), "#{:02x}{:02x}{:02x}".format(*colour), _shown(scores.get(name))]
@@ -96,35 +94,32 @@ def _scores(origin: Origin) -> str:
         return "None are known of these weights."
     rows = [
         [escaped(split), name, _shown(value), _shown(floor)]
-        for split, found in origin.splits.items()
-        for name, value, floor in _rows(found)
+        for split in origin.splits
+        for name, value, floor in _rows(table(origin.splits, split))
     ]
     about = "The floor is what the best constant prediction scores on the same split."
     return f"{_table(['split', 'score', 'value', 'floor'], rows)}\n\n{about}"
 
 
-def _rows(scores: Any) -> list[tuple[str, float, Any]]:
+def _rows(scores: dict[str, Any]) -> Iterator[tuple[str, float, Any]]:
     """The usual scores of a split with their floors."""
-    found = scores if isinstance(scores, dict) else {}
-    floors = table(found, "floor")
-    return [(name, found[name], floors.get(name)) for name in SCORES if _is_number(found.get(name))]
+    return ((name, scores[name], table(scores, "floor").get(name)) for name in SCORES if _is_number(scores.get(name)))
 
 
 def _training(origin: Origin) -> str:
-    settings = origin.settings
     options = ", ".join(f"{name} = {value!r}" for name, value in origin.options.items())
-    losses = settings.get("loss") if isinstance(settings.get("loss"), list) else []
-    names = ", ".join(str(each.get("name")) for each in losses or [] if isinstance(each, dict))
-    train = table(settings, "train")
+    losses = origin.settings.get("loss")
+    names = ", ".join(str(each.get("name")) for each in losses if isinstance(each, dict)) if losses else ""
+    train = table(origin.settings, "train")
     chosen = ("epochs", "batch_size", "optimizer", "lr", "schedule", "seed")
-    rows = [
-        ["model", escaped(f"{origin.model_name} ({options})" if options else origin.model_name)],
-        ["data set", escaped(origin.dataset or "not known")],
-        *([["losses", escaped(names)]] if names else []),
-        *([name, escaped(train[name])] for name in chosen if name in train),
-        *([["resize", escaped(origin.config["resize"])]] if origin.config.get("resize") else []),
-    ]
-    return _table(["what", "value"], rows)
+    rows = {
+        "model": f"{origin.model_name} ({options})" if options else origin.model_name,
+        "data set": origin.dataset or "not known",
+        **({"losses": names} if names else {}),
+        **{name: train[name] for name in chosen if name in train},
+        **({"resize": origin.config["resize"]} if origin.config["resize"] else {}),
+    }
+    return _table(["what", "value"], [[name, escaped(value)] for name, value in rows.items()])
 
 
 def _versions(origin: Origin) -> str:

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from segkit.config import read_config
+import segkit
 from segkit.data.normalise import Normalisation
 from segkit.data.read import Pixels
 from segkit.data.resize import resized_part
 from segkit.errors import ModelError, NotFiniteError
 from segkit.inference.predictor import Predictor
 from segkit.options import create
-from segkit.registry import datasets
 from segkit_export.formats import Runner
 
 COUNT = 3
@@ -74,11 +72,9 @@ def compare(
         if answer.ndim == 4 and not np.isfinite(answer.max(1)).all():
             raise NotFiniteError(f"the exported file, image {number + 1} of the {source}")
         labels = answer.argmax(1) if answer.ndim == 4 else answer  # [B,H,W]
-        try:
-            own = [np.ascontiguousarray(each.transpose(1, 2, 0)) for each in batch]
-            expected = np.stack([predictor.predict(each, tile=0) for each in own])  # whole, as the file sees it
-        except NotFiniteError as error:
-            raise NotFiniteError(f"in PyTorch, image {number + 1} of the {source}") from error
+        name = f"in PyTorch, image {number + 1} of the {source}"
+        own = [predictor.predict(each.transpose(1, 2, 0), name=name, tile=0) for each in batch]  # whole, as the file
+        expected = np.stack(own)
         if labels.shape != expected.shape:
             raise ModelError(f"the exported file returned {list(labels.shape)} for labels {list(expected.shape)}")
         same += int((labels == expected).sum())
@@ -108,14 +104,12 @@ def fitting(images: Sequence[Pixels], least: int, size: tuple[int, int] | None) 
     return found
 
 
-def images_of_run(record: dict[str, Any]) -> list[Pixels]:
-    """Images of the split val that a run's record names, ``[H,W,3]`` each; none where its data is not there."""
+def images_of_run(settings: dict[str, Any]) -> list[Pixels]:
+    """Images of the split val of a run's config, ``[H,W,3]`` each; none where its data is not there."""
     try:
-        config = read_config(record["config"])
-        component = datasets.find(config.dataset.name)
-        options = {**config.dataset.options, "download": False}
-        chosen = {name: value for name, value in options.items() if name in config.dataset.options}
-        dataset = create(component, chosen, {"split": "val"})
+        options = dict(settings["dataset"])
+        options |= {"download": False} if "download" in options else {}
+        dataset = create(segkit.datasets.find(options.pop("name")), options, {"split": "val"})
         return [dataset[number].image.permute(1, 2, 0).numpy() for number in range(min(COUNT, len(dataset)))]
     except Exception:  # data that is elsewhere, a plugin that is not installed: generated images do as well
         return []
@@ -127,15 +121,15 @@ def generated_images(least: int, normalisation: Normalisation) -> list[Pixels]:
     Of more than 8 bits a channel they have the values that the model has seen, within two deviations.
     """
     random = np.random.default_rng(0)
-    images = [_blobs(random, least + 40 + 24 * number, least + 71 - 9 * number) for number in range(COUNT)]
+    images = []
+    for number in range(COUNT):
+        height, width = least + 40 + 24 * number, least + 71 - 9 * number
+        coarse = random.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
+        noise = random.normal(0, 8, (height, width, 3))
+        images.append(np.clip(_resized(coarse, height, width) + noise, 0, 255).astype(np.uint8))
     if normalisation.dtype == "uint8":
         return [*images]
     return [((image / 64 - 2) * normalisation.std + normalisation.mean).astype(np.float32) for image in images]
-
-
-def _blobs(random: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
-    coarse = random.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
-    return np.clip(_resized(coarse, height, width) + random.normal(0, 8, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
 def _resized(image: Pixels, height: int, width: int) -> Pixels:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -14,12 +16,10 @@ import segkit
 from segkit.data.read import Pixels
 from segkit.errors import ConfigError, ModelError
 from segkit.inference.predictor import Predictor
-from segkit.loading import load
 from segkit_export.card import card
 from segkit_export.comparison import COUNT, Agreement, compare, fitting, generated_images, images_of_run
 from segkit_export.formats import (
     Runner,
-    metadata_of,
     run_onnx,
     run_program,
     run_weights,
@@ -27,11 +27,72 @@ from segkit_export.formats import (
     write_program,
     write_weights,
 )
-from segkit_export.graph import Deployed
+from segkit_export.graph import ANY_SIZE, FREEDOMS, Deployed, trace
 from segkit_export.origin import Origin
-from segkit_export.outcome import Exported
 from segkit_export.place import CARD, MARK, Place, filled, find_place, require_packages
-from segkit_export.tracing import ANY_SIZE, FREEDOMS, trace
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        place: the folder and the files in it.
+        agreement: with PyTorch.
+        bytes: of the file that holds the model.
+        answer: ``labels`` or ``logits``; nothing of weights alone.
+        free: of ``batch``, ``height`` and ``width`` those that may be any.
+        size: the height and width of an image, where they are fixed.
+        least: the fewest pixels a side, where they may be any.
+        fallen: why they are fixed, where nobody asked for it.
+        dtype: of the image.
+    """
+
+    place: Place
+    agreement: Agreement
+    bytes: int = 0
+    answer: str = ""
+    free: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+    least: int = 0
+    fallen: str = ""
+    dtype: str = "uint8"
+
+    @property
+    def signature(self) -> str:
+        """Input and output, as ``image uint8 [B,3,H,W] -> labels uint8 [B,H,W]``."""
+        batch = "B" if "batch" in self.free else "1"
+        sides = f"{self.size[0]},{self.size[1]}" if self.size else "H,W"
+        out = f"logits float32 [{batch},C,{sides}]" if self.answer == "logits" else f"labels uint8 [{batch},{sides}]"
+        return f"image {self.dtype} [{batch},3,{sides}] -> {out}"
+
+    def lines(self) -> list[str]:
+        """For people."""
+        found = [f"{self.place.model}: {self.bytes / 1e6:.1f} MB"]
+        if self.answer:
+            found.append(f"{self.signature}{f'; H and W from {self.least}' if self.least else ''}")
+        if self.fallen:
+            found.append(f"the size is fixed, and --size H W chooses another: {self.fallen}")
+        found.append(f"equal to PyTorch: {self.agreement}")
+        found.append(f"beside it: {', '.join(self.place.names[1:])}")
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "to": self.place.to,
+            "files": [str(self.place.folder / name) for name in self.place.names],
+            "bytes": self.bytes,
+            "output": self.answer or None,
+            "free": list(self.free),
+            "size": list(self.size) if self.size else None,
+            "least": self.least or None,
+            "fixed_because": self.fallen or None,
+            "agreement": self.agreement.share,
+            "pixels": self.agreement.pixels,
+            "images": [list(size) for size in self.agreement.sizes],
+            "source": self.agreement.source,
+        }
 
 
 def export(
@@ -65,8 +126,8 @@ def export(
     """
     place = find_place(to, Path(output))
     require_packages(to)
-    origin = Origin.of_folder(Path(run) if run is not None else None, predictor)
-    return _Export(predictor, place, origin, logits, size, images).done()
+    origin = Origin(predictor, Path(run) if run is not None else None)
+    return _Export(predictor, place, origin, logits, size, images).run()
 
 
 def export_run(run: Path, place: Place, *, logits: bool, size: tuple[int, int] | None) -> Exported:
@@ -76,45 +137,68 @@ def export_run(run: Path, place: Place, *, logits: bool, size: tuple[int, int] |
         SegkitError: see there and :func:`segkit.load`; its model was given as an object.
     """
     folder = run if run.is_dir() else run.parent
-    if (folder / "config.json").is_file() and Origin.config_of(folder).get("model") is None:
+    if (folder / "config.json").is_file() and segkit.read_run(folder).model.get("model") is None:
         raise ConfigError(
             f"{folder} was trained on a model that was given as an object, which no command can build; in Python: "
             f"segkit_export.export(segkit.load({str(run)!r}, model=...), to={place.to!r}, output=..., "
             f"run={str(folder)!r})"
         )
-    predictor = load(run, device="cpu", precision="fp32")
+    predictor = segkit.load(run, device="cpu", precision="fp32")
     best = run.is_dir() or run.name != "last.pt"  # whose scores result.json has
-    return _Export(predictor, place, Origin.of_folder(folder, predictor, scores=best), logits, size, ()).done()
+    return _Export(predictor, place, Origin(predictor, folder, scores=best), logits, size, ()).run()
 
 
-@dataclass
 class _Export:
-    predictor: Predictor
-    place: Place
-    origin: Origin
-    logits: bool
-    size: tuple[int, int] | None
-    images: Sequence[Pixels]
+    """One export.
 
-    def done(self) -> Exported:
-        """All of it."""
-        own = self.predictor
+    Args:
+        predictor: stays as it is.
+        place, origin: where to, and from where.
+        logits, size, images: as :func:`export` has them.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        place: Place,
+        origin: Origin,
+        logits: bool,
+        size: tuple[int, int] | None,
+        images: Sequence[Pixels],
+    ) -> None:
+        self.place, self.origin, self.logits, self.size = place, origin, logits, size
+        self.normalisation = predictor.normalisation
+        self.images, self.source = images or images_of_run(origin.settings)[:COUNT], "images of val"
+        if images:
+            self.source = "given images"
+        elif not self.images:
+            self.source = "generated images"
         self.reference = Predictor(
-            deepcopy(own.model).requires_grad_(False),  # whoever runs the graph wants no gradients
-            classes=own.classes,
-            palette=own.palette,
-            ignore_index=own.ignore_index,
+            deepcopy(predictor.model).requires_grad_(False),  # whoever runs the graph wants no gradients
+            classes=predictor.classes,
+            palette=predictor.palette,
+            ignore_index=predictor.ignore_index,
             device="cpu",
             precision="fp32",
-            resize=own.resize,
-            normalisation=own.normalisation,
+            resize=predictor.resize,
+            normalisation=predictor.normalisation,
         )
         self.reference.model.to(memory_format=torch.contiguous_format)  # channels_last is a question of sizes
-        described = {"segkit": segkit.__version__, "to": self.place.to, **self.origin.model_facts()}
-        self.metadata = metadata_of(own, MARK, described)
+        described = {"model": origin.model_name, "options": origin.options, "dataset": origin.dataset}
+        facts: dict[str, Any] = {  # what every exported file says of itself
+            "classes": predictor.classes,
+            "palette": predictor.palette,
+            "ignore_index": predictor.ignore_index,
+            MARK: {"segkit": segkit.__version__, "to": place.to, **described},
+        }
+        self.metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
+
+    def run(self) -> Exported:
+        """Write, compare, and give what was written its name."""
         with filled(self.place) as folder, tqdm(total=3, unit="step", leave=False, disable=None) as self.bar:
-            found = self._weights(folder) if self.place.to == "safetensors" else self._graph(folder)
-            (folder / CARD).write_text(card(found, self.origin, own), "utf-8")
+            path = folder / self.place.names[0]
+            found = self._weights(path) if self.place.to == "safetensors" else self._graph(path)
+            (folder / CARD).write_text(card(found, self.origin, self.reference), "utf-8")
         return found
 
     def _step(self, what: str) -> None:
@@ -122,34 +206,23 @@ class _Export:
         self.bar.update()
 
     def _compared(self, runner: Runner, least: int, size: tuple[int, int] | None, several: bool) -> Agreement:
-        """The agreement on the given images, those of the run, or generated ones."""
         self._step("comparing with PyTorch")
-        given, source = self._chosen(least)
-        return compare(runner, self.reference, fitting(given, least, size), source, several=several)
+        images = self.images or generated_images(least, self.normalisation)
+        return compare(runner, self.reference, fitting(images, least, size), self.source, several=several)
 
-    def _chosen(self, least: int) -> tuple[Sequence[Pixels], str]:
-        if self.images:
-            return self.images, "given images"
-        if not hasattr(self, "of_run"):
-            self.of_run = images_of_run(self.origin.record)
-        if self.of_run:
-            return self.of_run[:COUNT], "images of val"
-        return generated_images(least, self.predictor.normalisation), "generated images"
-
-    def _weights(self, folder: Path) -> Exported:
+    def _weights(self, path: Path) -> Exported:
         self._step("writing")
-        path = folder / self.place.names[0]
-        write_weights(self.reference, path, self.origin.config_to_write(), self.metadata)
+        write_weights(self.reference.model, path, self.origin.config, self.metadata)
         model = deepcopy(self.reference.model) if self.origin.model is None else None
         agreement = self._compared(run_weights(path, model), 2, None, several=False)
         return Exported(self.place, agreement, bytes=path.stat().st_size)
 
-    def _graph(self, folder: Path) -> Exported:
+    def _graph(self, path: Path) -> Exported:
         """With as much freedom as torch can follow: any size, else any batch, else neither."""
         reasons: list[ModelError] = []
         for free in FREEDOMS if self.size is None else FREEDOMS[1:]:
             try:
-                return self._attempt(folder / self.place.names[0], free, reasons)
+                return self._attempt(path, free, reasons)
             except ModelError as error:
                 reasons.append(error)
         advice = "" if "--to safetensors" in str(reasons[-1]) else "; --to safetensors writes the weights alone"
@@ -158,13 +231,14 @@ class _Export:
     def _attempt(self, path: Path, free: tuple[str, ...], reasons: Sequence[ModelError]) -> Exported:
         self.bar.reset()
         answer = "logits" if self.logits else "labels"
-        any_size = free == ANY_SIZE
-        own = self.reference
-        module = Deployed(own.model, own.resize, own.normalisation, logits=self.logits, any_size=any_size).eval()
-        size = None if any_size else self.size or self._usual_size()
+        any_size, how = free == ANY_SIZE, self.normalisation
+        module = Deployed(self.reference.model, self.reference.resize, how, logits=self.logits, any_size=any_size)
+        size = None
+        if not any_size:
+            size = self.size or ((*self.images[0].shape[:2],) if self.images else (512, 512))
         height, width = size or (module.least + 30, module.least + 51)
         self._step("following the model")
-        program = trace(module, torch.zeros(2 if free else 1, 3, height, width, dtype=module.dtype), free)
+        program = trace(module.eval(), torch.zeros(2 if free else 1, 3, height, width, dtype=module.dtype), free)
         self._step("writing")
         if self.place.to == "onnx":
             write_onnx(program, path, answer, free, self.metadata)
@@ -173,8 +247,6 @@ class _Export:
             write_program(program, path, self.metadata)
             runner = run_program(path)
         agreement = self._compared(runner, module.least, size, several=bool(free))
-        fallen = str(reasons[0]) if reasons and self.size is None else ""
-        least = module.least if any_size else 0
         return Exported(
             self.place,
             agreement,
@@ -182,13 +254,7 @@ class _Export:
             answer,
             free,
             size,
-            least,
-            fallen,
-            self.predictor.normalisation.dtype,
+            least=module.least if any_size else 0,
+            fallen=str(reasons[0]) if reasons and self.size is None else "",
+            dtype=how.dtype,
         )
-
-    def _usual_size(self) -> tuple[int, int]:
-        """The size of the first image there is, where it cannot be any."""
-        given, source = self._chosen(2)
-        height, width = (512, 512) if source.startswith("generated") else given[0].shape[:2]
-        return height, width

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,11 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
 
+import segkit
 from segkit.data.read import Pixels
 from segkit.engine.run_folder import write_json
 from segkit.errors import ModelError
-from segkit.inference.predictor import Predictor
-from segkit.loading import load
-from segkit_export.tracing import quiet
+from segkit_export.graph import named, quiet
 
 Runner = Callable[[Pixels], NDArray[Any]]  # [B,3,H,W] -> labels [B,H,W] or logits [B,C,H,W]
 
@@ -47,7 +44,6 @@ def write_onnx(
     size = sum(weight.nbytes for weight in program.state_dict.values())
     if size > MOST_BYTES:
         raise ModelError(f"{size:,} bytes of weights do not fit into an ONNX file; --to torch-export has no such limit")
-    named = {number: name for number, name in ((0, "batch"), (2, "height"), (3, "width")) if name in free}
     with quiet("torch.onnx cannot convert the model"):
         converted: Any = torch.onnx.export(
             program,
@@ -56,7 +52,7 @@ def write_onnx(
             opset_version=OPSET,
             input_names=["image"],
             output_names=[answer],
-            dynamic_shapes={"image": named},  # of a program these are only names
+            dynamic_shapes={"image": named(free)},  # of a program these are only names
             verbose=False,
         )
         converted.model.metadata_props.update(metadata)
@@ -68,7 +64,7 @@ def run_onnx(path: Path) -> Runner:
     """What an ONNX file computes, by onnxruntime on the CPU.
 
     Raises:
-        ModelError: onnxruntime cannot load it.
+        ModelError: onnxruntime cannot load it, or run it when it is called.
     """
     import onnxruntime
 
@@ -99,7 +95,7 @@ def run_program(path: Path) -> Runner:
     """What a ``.pt2`` file computes.
 
     Raises:
-        ModelError: torch.export cannot load it.
+        ModelError: torch.export cannot load it, or run it when it is called.
     """
     with quiet("torch.export cannot load the file"):
         module = torch.export.load(path).module()
@@ -112,9 +108,9 @@ def run_program(path: Path) -> Runner:
     return run
 
 
-def write_weights(predictor: Predictor, path: Path, config: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+def write_weights(model: nn.Module, path: Path, config: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
     """Write the weights as ``model.safetensors``, and beside them the ``config.json`` that builds their model again."""
-    state = predictor.model.state_dict()
+    state = model.state_dict()
     weights = {key: value.clone(memory_format=torch.contiguous_format) for key, value in state.items()}
     path.write_bytes(save(weights, {"format": "pt", **metadata}))  # save_file would let nobody else read it
     write_json(path.with_name("config.json"), config)
@@ -127,15 +123,5 @@ def run_weights(path: Path, model: nn.Module | None = None) -> Runner:
         path: of the weights.
         model: into which they are loaded; left out: ``config.json`` says which.
     """
-    return partial(_predicted, load(path, model=model, device="cpu", precision="fp32"))
-
-
-def _predicted(predictor: Predictor, images: Pixels) -> NDArray[np.uint8]:
-    return np.stack([predictor.predict(image.transpose(1, 2, 0)) for image in images])  # [B,H,W]
-
-
-def metadata_of(predictor: Predictor, mark: str, described: Mapping[str, Any]) -> dict[str, str]:
-    """What every exported file says of itself: class names and colours by label, void, and who wrote it."""
-    facts = {"classes": predictor.classes, "palette": predictor.palette, "ignore_index": predictor.ignore_index}
-    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
-    return {**texts, mark: json.dumps(described, ensure_ascii=False)}
+    predictor = segkit.load(path, model=model, device="cpu", precision="fp32")
+    return lambda images: np.stack([predictor.predict(image.transpose(1, 2, 0)) for image in images])  # [B,H,W]

@@ -1,12 +1,18 @@
-"""The whole prediction as one module that exporters can follow: stored pixels in, labels or logits out.
+"""The whole prediction as one module that exporters can follow, and its graph: stored pixels in, labels or logits out.
 
 The same steps as :meth:`segkit.inference.predictor.Predictor.logits`, in float32, without a branch on the image's size.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import math
+import warnings
+from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +20,12 @@ from torch import Tensor, nn
 
 from segkit.data.normalise import Normalisation
 from segkit.data.resize import Resize, rounded
+from segkit.errors import ModelError, SegkitError, one_line
 from segkit.model.smp import Smp
 from segkit.model.unet import UNet
+
+ANY_SIZE = ("batch", "height", "width")  # what an exported graph leaves open, the most first
+FREEDOMS = (ANY_SIZE, ("batch",), ())
 
 
 class Deployed(nn.Module):
@@ -42,10 +52,8 @@ class Deployed(nn.Module):
         self.multiple, least = wanted(model) if any_size and not isinstance(resize, (list, tuple)) else (1, 0)
         factor = resize if isinstance(resize, (int, float)) else 1.0
         self.least = max(2, math.ceil(max(self.multiple + 1, least) / factor))  # pixels a side, where it may be any
-        self.register_buffer(
-            "mean", torch.tensor(normalisation.mean).view(3, 1, 1)
-        )  # normalise() keeps its own, even while traced
-        self.register_buffer("std", torch.tensor(normalisation.std).view(3, 1, 1))
+        for name in ("mean", "std"):  # normalise() keeps its own, even while traced
+            self.register_buffer(name, torch.tensor(getattr(normalisation, name)).view(3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Pixels ``[B,3,H,W]`` -> labels uint8 ``[B,H,W]`` or logits float32 ``[B,C,H,W]``."""
@@ -61,10 +69,8 @@ class Deployed(nn.Module):
         logits = self.model(self._padded(values)).float()  # [B,C,h,w] or more
         if self.resize is None:
             return self._cropped(self._answer(logits), height, width)
-        logits = F.interpolate(
-            self._cropped(logits, rows, columns), (height, width), mode="bilinear", align_corners=False
-        )
-        return self._answer(logits)  # [B,C,H,W] or [B,H,W]
+        logits = self._cropped(logits, rows, columns)
+        return self._answer(F.interpolate(logits, (height, width), mode="bilinear", align_corners=False))
 
     def _answer(self, logits: Tensor) -> Tensor:
         return logits if self.logits else logits.argmax(1).to(torch.uint8)
@@ -108,3 +114,57 @@ def _rounded(side: int, factor: Fraction) -> int:
     """``round(side * factor)``, halves to the even number: the odd numbers from x.5 on, and the even ones at x.5."""
     twice, whole = 2 * side * factor.numerator, factor.denominator
     return (twice + 3 * whole - 1) // (4 * whole) + (twice + whole) // (4 * whole)
+
+
+def trace(module: Deployed, image: Tensor, free: tuple[str, ...]) -> torch.export.ExportedProgram:
+    """The graph of a module, with the dimensions that ``free`` names left open.
+
+    Args:
+        module: in evaluation mode.
+        image: ``[B,3,H,W]``; the dimensions that are not free stay as they are here.
+        free: of :data:`FREEDOMS`.
+
+    Raises:
+        ModelError: torch.export cannot follow it.
+    """
+    least = {"batch": 0, "height": module.least, "width": module.least}
+    dimensions = {number: torch.export.Dim(name, min=least[name]) for number, name in named(free).items()}
+    with quiet("torch.export cannot follow the model"), torch.no_grad():
+        return torch.export.export(module, (image,), dynamic_shapes={"image": dimensions})
+
+
+def named(free: tuple[str, ...]) -> dict[int, str]:
+    """The free dimensions of ``[B,3,H,W]`` by number."""
+    return {number: name for number, name in ((0, "batch"), (2, "height"), (3, "width")) if name in free}
+
+
+@contextlib.contextmanager
+def quiet(failure: str) -> Iterator[None]:
+    """Keep what torch's exporters print off the terminal, and say in a line what they cannot do.
+
+    Args:
+        failure: how the message begins where something is raised.
+
+    Raises:
+        ModelError: in place of whatever is raised.
+    """
+    before = logging.root.manager.disable
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            logging.disable(logging.CRITICAL)
+            yield
+    except (SegkitError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        first: BaseException = error
+        while first.__cause__ is not None:  # what began it; torch's own goes on for pages
+            first = first.__cause__
+        text: Any = one_line((str(first).strip().splitlines() or [""])[0].strip())[:200]
+        raise ModelError(f"{failure}: {type(error).__name__}: {text}") from error
+    finally:
+        logging.disable(before)

@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segkit.engine.run_folder import read_json
+import segkit
 from segkit.inference.predictor import Predictor
 from segkit_export.place import MARK
 
 
-@dataclass(frozen=True)
 class Origin:
-    """A run's files, as far as there are any; of whatever type, as they may be a stranger's.
+    """What is known of a model, from its run folder if there is one; of whatever type, as it may be a stranger's.
+
+    Args:
+        predictor: the model and its classes.
+        folder: of the run, if it is known.
+        scores: whether those in ``result.json`` are of these weights.
 
     Attributes:
-        config: ``config.json``.
+        config: ``config.json``, as the predictor has it.
         record: ``run.json``.
-        splits: the scores by split in ``result.json``.
-        class_name: of the model.
+        settings: the tables of the run's config.
+        splits: the scores by split.
+        last_split: the test split, or val where there is none.
+        model: how the model is built, or None where it was given as an object.
+        model_name: as a config names it, else the name of its class.
+        options: of the model, but for ``weights``: what it began with was replaced, and may be a path of somebody's.
+        dataset: its name, or nothing.
+
+    Raises:
+        RunFolderError: a file of the run is damaged.
     """
 
-    config: dict[str, Any]
-    record: dict[str, Any] = field(default_factory=dict)
-    splits: dict[str, Any] = field(default_factory=dict)
-    class_name: str = ""
-
-    @staticmethod
-    def of_folder(folder: Path | None, predictor: Predictor, *, scores: bool = True) -> Origin:
-        """Read what is there.
-
-        Args:
-            folder: of the run, if it is known.
-            predictor: the model and its classes.
-            scores: whether those in ``result.json`` are of these weights.
-
-        Raises:
-            RunFolderError: a file is damaged.
-        """
-        facts: dict[str, Any] = {
-            "model": None,
+    def __init__(self, predictor: Predictor, folder: Path | None, *, scores: bool = True) -> None:
+        run = segkit.read_run(folder) if folder else None
+        self.record: dict[str, Any] = run.run if run else {}
+        self.settings: dict[str, Any] = run.config if run else {}
+        self.splits: dict[str, Any] = table(run.result, "splits") if run and scores else {}
+        self.last_split = list(self.splits)[-1] if self.splits else ""
+        known: dict[str, Any] = run.model if run else {}
+        found = known.get("model")
+        self.model: dict[str, Any] | None = found if isinstance(found, dict) else None
+        given = table(self.model or {}, "options")
+        self.options = {name: value for name, value in given.items() if name != "weights"}
+        self.model_name = str((self.model or {}).get("name") or type(predictor.model).__name__)
+        self.dataset = str(table(self.settings, "dataset").get("name", ""))
+        self.config: dict[str, Any] = {
+            **known,
+            "model": None if self.model is None else {**self.model, "options": self.options},
             "num_classes": len(predictor.classes),
             "ignore_index": predictor.ignore_index,
             "classes": list(predictor.classes),
@@ -50,59 +57,11 @@ class Origin:
             "crop": predictor.crop,
             "stored": predictor.stored,
             "normalisation": predictor.normalisation.record(),
+            "written_by": MARK,
         }
-        name = type(predictor.model).__name__
-        if folder is None:
-            return Origin(facts, class_name=name)
-        config, record, result = (
-            read_json(folder / file) if (folder / file).is_file() else {}
-            for file in ("config.json", "run.json", "result.json")
-        )
-        return Origin({**config, **facts, "model": config.get("model")}, record, table(result, "splits", scores), name)
-
-    @staticmethod
-    def config_of(folder: Path) -> dict[str, Any]:
-        """The ``config.json`` of a folder."""
-        return read_json(folder / "config.json")
-
-    @property
-    def model(self) -> dict[str, Any] | None:
-        """How the model is built, or None where it was given as an object."""
-        found = self.config.get("model")
-        return found if isinstance(found, dict) else None
-
-    @property
-    def model_name(self) -> str:
-        """As a config names it, else the name of its class."""
-        return str((self.model or {}).get("name") or self.class_name)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Of the model, but for ``weights``: what it began with was replaced, and may be a path of somebody's."""
-        given = table(self.model or {}, "options")
-        return {name: value for name, value in given.items() if name != "weights"}
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The tables of the run's config."""
-        return table(self.record, "config")
-
-    @property
-    def dataset(self) -> str:
-        """Its name, or nothing."""
-        return str(table(self.settings, "dataset").get("name", ""))
-
-    def model_facts(self) -> dict[str, Any]:
-        """For the metadata of a file."""
-        return {"model": self.model_name, "options": self.options, "dataset": self.dataset}
-
-    def config_to_write(self) -> dict[str, Any]:
-        """``config.json`` of an exported folder."""
-        model = None if self.model is None else {**self.model, "options": self.options}
-        return {**self.config, "model": model, "written_by": MARK}
 
 
-def table(content: Mapping[str, Any], name: str, wanted: bool = True) -> dict[str, Any]:
-    """A table in a JSON file, empty where there is none."""
-    found = content.get(name) if wanted else None
+def table(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """A table of a JSON file, empty where there is none."""
+    found = content.get(name)
     return found if isinstance(found, dict) else {}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from segkit_export.origin import Origin
-from segkit_export.outcome import Exported
 from segkit_export.place import MARK
+
+if TYPE_CHECKING:
+    from segkit_export.exporting import Exported
 
 _IMAGE = """photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")  # upright
 pixels = np.asarray(photo{resize})
@@ -19,33 +23,33 @@ _LABELS = {
     "logits": "labels = answer[0].argmax(0)  # of logits [C,H,W]",
 }
 
-_ONNX = """import json
+_GRAPH = """import json
 
 import numpy as np
-import onnxruntime
+import {library}
 from PIL import Image, ImageOps
 
-session = onnxruntime.InferenceSession({name}, providers=["CPUExecutionProvider"])
+{load}
 {image}
-(answer,) = session.run([{answer}], {{"image": image}})
-{labels}
-facts = session.get_modelmeta().custom_metadata_map
-classes, palette = json.loads(facts["classes"]), json.loads(facts["palette"])
-print({{classes[label]: int((labels == label).sum()) for label in np.unique(labels)}})"""
-
-_PROGRAM = """import json
-
-import numpy as np
-import torch
-from PIL import Image, ImageOps
-
-facts = {{"classes": "", "palette": ""}}
-model = torch.export.load({name}, extra_files=facts).module()
-{image}
-answer = model(torch.from_numpy(image)).numpy()
+{run}
 {labels}
 classes, palette = json.loads(facts["classes"]), json.loads(facts["palette"])
 print({{classes[label]: int((labels == label).sum()) for label in np.unique(labels)}})"""
+
+_PARTS = {  # format -> what it takes to load a graph and to run it
+    "onnx": {
+        "library": "onnxruntime",
+        "load": 'session = onnxruntime.InferenceSession({name}, providers=["CPUExecutionProvider"])\n'
+        "facts = session.get_modelmeta().custom_metadata_map",
+        "run": '(answer,) = session.run(None, {"image": image})',
+    },
+    "torch-export": {
+        "library": "torch",
+        "load": 'facts = {{"classes": "", "palette": ""}}\n'
+        "model = torch.export.load({name}, extra_files=facts).module()",
+        "run": "answer = model(torch.from_numpy(image)).numpy()",
+    },
+}
 
 _FOLDER = """import segkit
 
@@ -64,15 +68,12 @@ def snippet(exported: Exported, origin: Origin) -> str:
         needs = needs if provider == "segkit" else f"{needs} {provider}"
         code = _FOLDER.format(model="" if origin.model else ", model=model")
     else:
-        template = _ONNX if exported.place.to == "onnx" else _PROGRAM
+        parts = _PARTS[exported.place.to]
         resize = ".resize(({1}, {0}))".format(*exported.size) if exported.size else ""
         read = _IMAGE if exported.dtype == "uint8" else _STORED
-        code = template.format(
-            name=_text(exported.place.names[0]),
-            image=read.format(resize=resize),
-            answer=_text(exported.answer),
-            labels=_LABELS[exported.answer],
-        )
+        load = parts["load"].format(name=_text(exported.place.names[0]))
+        image, labels = read.format(resize=resize), _LABELS[exported.answer]
+        code = _GRAPH.format(library=parts["library"], load=load, image=image, run=parts["run"], labels=labels)
     by_object = exported.place.to == "safetensors" and not origin.model
     more = "`model` is one like that which was trained. " if by_object else ""
     about = f"{more}Class names, colours and `{MARK}` (what the model is) are in the file's metadata."
