@@ -9,50 +9,40 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segkit.compose import fit, run
-    from segkit.data.sample import Sample
-    from segkit.engine.run_folder import read_run
-    from segkit.errors import SegkitError
-    from segkit.hookspecs import hookimpl
-    from segkit.loading import load
-    from segkit.registry import datasets, losses, metrics, models
+    from segkit.data.sample import Sample as Sample
+    from segkit.engine.run_folder import read_run as read_run
+    from segkit.errors import SegkitError as SegkitError
+    from segkit.hookspecs import hookimpl as hookimpl
+    from segkit.loading import load as load
+    from segkit.registry import datasets as datasets
+    from segkit.registry import losses as losses
+    from segkit.registry import metrics as metrics
+    from segkit.registry import models as models
+    from segkit.runs import fit as fit
+    from segkit.runs import run as run
 
 __version__ = "0.1.0"
 
 _PLACES = {
-    "SegkitError": "segkit.errors",
     "Sample": "segkit.data.sample",
+    "SegkitError": "segkit.errors",
     "datasets": "segkit.registry",
-    "fit": "segkit.compose",
+    "fit": "segkit.runs",
     "hookimpl": "segkit.hookspecs",
     "load": "segkit.loading",
     "losses": "segkit.registry",
     "metrics": "segkit.registry",
     "models": "segkit.registry",
     "read_run": "segkit.engine.run_folder",
-    "run": "segkit.compose",
+    "run": "segkit.runs",
 }
-
-__all__ = [
-    "Sample",
-    "SegkitError",
-    "datasets",
-    "fit",
-    "hookimpl",
-    "load",
-    "losses",
-    "metrics",
-    "models",
-    "read_run",
-    "run",
-]
+__all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> Any:
-    place = _PLACES.get(name)
-    if place is None:
+    if name not in _PLACES:
         raise AttributeError(f"module 'segkit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(place), name)
+    value = getattr(importlib.import_module(_PLACES[name]), name)
     globals()[name] = value
     return value
 

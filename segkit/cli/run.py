@@ -49,7 +49,7 @@ class Run:
                         if main_process:  # all processes read the same config, and one tells
                             raise
                         return error.exit_status
-                    from segkit.compose import run_config
+                    from segkit.runs import run_config
                 result = run_config(
                     config,
                     resume=arguments.resume,
@@ -89,7 +89,7 @@ class Evaluate:
     def run(arguments: argparse.Namespace) -> int:
         """Evaluate and print."""
         from segkit.engine.console import final_table
-        from segkit.evaluation import evaluate_run
+        from segkit.runs import evaluate_run
 
         for word in arguments.overrides:
             if word in ("train", "val", "test"):

@@ -14,7 +14,7 @@ import segkit
 from segkit import plugins
 from segkit.config import read_config
 from segkit.errors import ComponentNotFound, ConfigError
-from segkit.evaluation import evaluate_run
+from segkit.runs import evaluate_run
 
 OFFER = "import segkit\n\n\n@segkit.hookimpl\ndef segkit_{kind}():\n    return {offer!r}\n"
 HINGE = '''

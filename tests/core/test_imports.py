@@ -26,7 +26,7 @@ CHAIN = [
         "options",
     ),
     "config",
-    *("compose", "loading", "evaluation", "cli", "__main__", "testing"),
+    *("compose", "loading", "runs", "cli", "__main__", "testing"),
 ]
 LIGHT = CHAIN[: CHAIN.index("compose")]
 WORKERS = ["data", "model", "metric", "engine", "inference"]  # handed objects, never names
@@ -112,7 +112,7 @@ def test_everybody_imports_only_what_they_may() -> None:
         ("segkit/config.py", "from segkit.data.sample import Sample", "segkit.config imports data"),
         ("segkit/__init__.py", "from segkit.errors import SegkitError", "segkit imports errors"),
         ("segkit/cli/run.py", "import torch.nn", "segkit.cli.run imports torch"),
-        ("segkit/cli/run.py", "from segkit.compose import run", "segkit.cli.run imports compose before it runs"),
+        ("segkit/cli/run.py", "from segkit.runs import run", "segkit.cli.run imports runs before it runs"),
         ("segkit/engine/step.py", "from segkit.registry import losses", "segkit.engine.step imports registry"),
         ("segkit/model/unet.py", "from .. import plugins", "segkit.model.unet imports plugins"),
         ("segkit/compose.py", "import segkit.cli.run", "segkit.compose imports cli"),
@@ -140,7 +140,7 @@ def test_a_breach_is_seen(tmp_path: Path, path: str, source: str, breach: str) -
             "segkit/hookspecs.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from segkit.engine.trainer import Run",
         ),
-        ("segkit/cli/run.py", "def run():\n    import torch\n    from segkit.compose import run_config"),
+        ("segkit/cli/run.py", "def run():\n    import torch\n    from segkit.runs import run_config"),
         (
             "segkit/compose.py",
             "import torch\nfrom segkit.engine.trainer import x\nfrom segkit import config",

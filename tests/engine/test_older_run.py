@@ -16,7 +16,7 @@ from PIL import Image
 import segkit
 from segkit.cli import main
 from segkit.errors import CheckpointError
-from segkit.evaluation import evaluate_run
+from segkit.runs import evaluate_run
 
 
 @pytest.fixture

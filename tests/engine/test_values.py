@@ -19,7 +19,7 @@ from segkit.data.normalise import MEAN
 from segkit.engine.inputs import Job
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, DataError, LabelError
-from segkit.evaluation import evaluate_run
+from segkit.runs import evaluate_run
 
 pytestmark = pytest.mark.fault("F50")
 

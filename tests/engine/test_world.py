@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.distributed import DistError
 
-from segkit.compose import after_restart
 from segkit.engine.criterion import as_criterion
 from segkit.engine.distributed import (
     DistributedContext,
@@ -19,6 +18,7 @@ from segkit.engine.distributed import (
     global_sum,
     launcher,
 )
+from segkit.runs import after_restart
 
 
 def begun(folder: Path, *, finished: bool = False) -> None:

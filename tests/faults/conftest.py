@@ -60,7 +60,7 @@ samples = 0
 
 NURSERY = """
 import gc, json, os, sys
-import segkit.compose, segkit.evaluation, torch._dynamo, segkit_losses, segkit_shapes.dataset
+import segkit.runs, torch._dynamo, segkit_losses, segkit_shapes.dataset
 from segkit import datasets, losses, metrics, models
 from segkit.cli import main
 

@@ -1,0 +1,232 @@
+"""Runs: train what a config or plain objects describe, and score a finished run again.
+
+``segkit.run`` reads a config, ``segkit.fit`` takes plain objects; both end in the one engine. (The file is not called
+``run``: the module ``segkit.run`` would hide the function ``segkit.run`` from whoever imported it first.)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import nn
+
+from segkit import plugins
+from segkit.compose import (
+    build_checks,
+    build_criterion,
+    build_job,
+    build_metrics,
+    environment,
+    scan_dataset,
+    with_weights,
+)
+from segkit.config import Config, Overrides, read_config, settings_from
+from segkit.data.loader import worker_count
+from segkit.data.main_guard import refuse_unguarded
+from segkit.data.sample import Dataset
+from segkit.data.subset import as_dataset
+from segkit.engine.criterion import Loss, as_criterion
+from segkit.engine.distributed import distributed_context, launcher, same_launch
+from segkit.engine.evaluate import Evaluator, floor
+from segkit.engine.inputs import Job
+from segkit.engine.precision import pick_device, resolve, seed_everything
+from segkit.engine.run_folder import check_folder, read_json
+from segkit.engine.trainer import Result, train_and_evaluate
+from segkit.errors import RunFolderError
+from segkit.loading import load
+from segkit.registry import optimizers
+from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
+from segkit.signals import StopSignals
+
+
+def run(
+    config: str | Path | Mapping[str, Any],
+    overrides: Overrides = (),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Result:
+    """Train and evaluate what a config describes.
+
+    Args:
+        config: a TOML file, or its tables as a mapping.
+        overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``.
+        resume: go on with the run in the config's folder.
+        overwrite: replace the run in the config's folder.
+
+    Returns:
+        What ``result.json`` holds.
+
+    Raises:
+        SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
+    """
+    return run_config(read_config(config, overrides), resume=resume, overwrite=overwrite)
+
+
+def run_config(
+    settings: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    stop: StopSignals | None = None,
+    quiet: bool = False,
+) -> Result:
+    """As :func:`run`, for a config that was read already.
+
+    ``stop`` are the signals that end it, if they are caught; ``quiet`` prints results and warnings only.
+    """
+    refuse_unguarded(settings.train.workers)
+    with ExitStack() as stack:
+        stop = stop or stack.enter_context(StopSignals())
+        distributed = stack.enter_context(distributed_context(settings.train.device))
+        folder = settings.folder
+        resume, overwrite = distributed.broadcast_from_main(lambda: after_restart(folder, resume, overwrite))
+        distributed.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
+        resolve(settings.train.precision, pick_device(settings.train.device))  # refused before the data is read
+        job = build_job(settings, distributed, pretrained=not resume)
+        observers = plugins.Observers()
+        return train_and_evaluate(
+            job, resume=resume, overwrite=overwrite, notify=observers, distributed=distributed, stop=stop, quiet=quiet
+        )
+
+
+def fit(
+    *,
+    model: nn.Module,
+    loss: Loss | Mapping[str, Loss],
+    train: Dataset,
+    val: Dataset,
+    test: Dataset | None = None,
+    classes: Sequence[str] | None = None,
+    palette: Sequence[Sequence[int]] | None = None,
+    ignore_index: int = 255,
+    metrics: Mapping[str, Any] | None = None,
+    output: str | Path = "runs/fit",
+    samples: int = 4,
+    resize: float | list[int] | None = None,
+    data: Mapping[str, Any] | None = None,
+    augment: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Result:
+    """Train and evaluate plain objects.
+
+    Args:
+        model: ``[B,3,H,W]`` float -> logits ``[B,C,H,W]``.
+        loss: (logits ``[B,C,H,W]``, target int64 ``[B,H,W]``) -> scalar; several by name are summed.
+        train: see :class:`segkit.data.sample.Dataset`; ``val`` and ``test`` likewise. torch's Subset and ConcatDataset
+            of such datasets will do.
+        val: picks the best weights.
+        test: scored once, at the end.
+        classes: names, for datasets that give pairs (image uint8 ``[3,H,W]``, mask of integers ``[H,W]``), or Pillow's.
+        palette: their colours, an RGB triple a class; left out: Pascal VOC's.
+        ignore_index: their label of void pixels.
+        metrics: beside the usual ones, by name.
+        output: the run folder.
+        samples: val images whose predictions are drawn each epoch.
+        resize: as ``data.resize`` in a config.
+        data: as ``[data]`` in a config, ``{"allow_leaks": True}``.
+        augment: as ``[augment]`` in a config, ``{"crop": 64}``.
+        resume: go on with the run in ``output``.
+        overwrite: replace the run in ``output``.
+        **settings: as ``[train]`` in a config, ``epochs=10``.
+
+    Raises:
+        SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
+    """
+    given = {"train": train, "val": val} | ({"test": test} if test is not None else {})
+    splits = {name: as_dataset(each, name, classes, palette, ignore_index) for name, each in given.items()}
+    tables: dict[str, Any] = {
+        "train": settings_from(TrainSettings, "train", settings),
+        "data": settings_from(DataSettings, "data", {"resize": resize, **(data or {})}),
+        "augment": settings_from(AugmentSettings, "augment", augment or {}),
+        "output": settings_from(OutputSettings, "output", {"dir": str(output), "samples": samples}),
+    }
+    job = Job(
+        model=model,
+        criterion=as_criterion(loss),
+        splits=splits,
+        folder=Path(output),
+        metrics=metrics or {},
+        record=environment() | {"config": {name: table.model_dump() for name, table in tables.items()}},
+        model_record={"model": None},
+        checks=build_checks(tables["data"]),
+        optimizer=optimizers[tables["train"].optimizer],
+        **tables,
+    )
+    return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.Observers())
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What :func:`evaluate_run` found: scores by split, the classes, and their shares of each split's pixels."""
+
+    splits: dict[str, dict[str, Any]]
+    classes: tuple[str, ...]
+    shares: dict[str, NDArray[Any]]
+
+
+def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overrides = ()) -> Scores:
+    """Score a finished run's best weights again, with its config and its class weights, so that its figures come out.
+
+    Args:
+        folder: the run folder.
+        names: of the splits; left out: all there are.
+        overrides: of the run's config, as where its data lies now.
+
+    Raises:
+        SegkitError: see :mod:`segkit.errors`.
+    """
+    record = read_json(Path(folder) / "run.json")
+    tables = record.get("config")
+    if not isinstance(tables, dict) or "dataset" not in tables:
+        raise RunFolderError(f"{folder} was trained on plain objects; there is no config to build its data from")
+    config = read_config(tables, overrides, where=f"{folder}/run.json")
+    leaky = config.data.model_copy(update={"allow_leaks": True})  # the run was trained with them, whatever is said now
+    scan = scan_dataset(replace(config, data=leaky), names)
+    scan.refuse_errors()
+    for issue in scan.warnings:
+        if issue.skippable:  # fewer images are scored than there are
+            print(f"warning: {issue}", file=sys.stderr)
+    weights = record.get("class_weights") or [None] * len(config.losses)
+    if not isinstance(weights, list) or len(weights) != len(config.losses):
+        raise RunFolderError(f"{folder}/run.json is damaged: class_weights needs an entry for each of the losses")
+    chosen = [with_weights(choice, row) for choice, row in zip(config.losses, weights, strict=True)]
+    device = pick_device(config.train.device)
+    seed_everything(config.train.seed, config.train.deterministic)
+    predictor = load(folder, device=str(device), precision=config.train.precision)
+    first = next(iter(scan.splits.values()))
+    metrics = build_metrics(config.metrics, first)
+    scores = {}
+    for name, dataset in scan.splits.items():
+        predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
+        evaluator = Evaluator(
+            dataset,
+            precision=predictor.precision,
+            criterion=build_criterion(chosen, dataset).to(device),
+            metrics=metrics,
+            floor=floor(scan.counts(name), dataset, metrics),
+            batch_size=config.train.batch_size,
+            resize=config.data.resize,
+            crop=config.augment.crop,
+            normalisation=predictor.normalisation,
+            workers=worker_count(config.train.workers, device),
+        )
+        scores[name] = evaluator.evaluate(predictor.model, f"scores on {name}").scores
+    return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})
+
+
+def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
+    """Whether to resume and to overwrite: torchrun's restart of a run goes on with what the same launch began."""
+    if launcher() and (folder / "run.json").is_file() and (folder / "last.pt").exists():
+        given_up = overwrite or (folder / "result.json").exists()
+        if same_launch(read_json(folder / "run.json").get("launcher"), given_up):
+            return True, False
+    return resume, overwrite
