@@ -13,8 +13,8 @@ from PIL import Image
 from segkit.data.files import PairedFiles
 from segkit.data.issues import TooFewImages
 from segkit.data.sample import SPLITS
-from segkit.data.splits import check_fractions, composed, pair_by_stem, split_by_fraction
-from segkit.errors import ConfigError, DataError, did_you_mean
+from segkit.data.splits import check_fractions, composed, pair_by_stem, require_split, split_by_fraction
+from segkit.errors import ConfigError, DataError
 
 CLASSES = ("background", "car")
 PALETTE = ((0, 0, 0), (255, 255, 255))  # as in the masks' own palette
@@ -69,12 +69,9 @@ class CarvanaDataset(PairedFiles):
                 stacklevel=2,
             )
         else:
-            cars = _split(root, sorted(cars["train"]), fractions, split_seed)
+            cars = _deal(root, sorted(cars["train"]), fractions, split_seed)
         self.splits = tuple(each for each in cars if cars[each])
-        if split not in self.splits:
-            raise DataError(
-                f"{root}: no split '{split}', but {', '.join(self.splits)}{did_you_mean(split, self.splits)}"
-            )
+        require_split(split, self.splits, root)
         super().__init__(
             [pair for pair in pairs if _car(pair[0]) in cars[split]], classes=CLASSES, palette=PALETTE, values=VALUES
         )
@@ -101,7 +98,7 @@ def _car(image: Path) -> str:
     return composed(image.stem).rpartition("_")[0]
 
 
-def _split(root: Path, cars: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, set[str]]:
+def _deal(root: Path, cars: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, set[str]]:
     parts = sum(fraction > 0 for fraction in fractions)
     if len(cars) < parts:
         raise TooFewImages(

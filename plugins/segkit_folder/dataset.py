@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from segkit.data.files import PairedFiles
 from segkit.data.read import read_header, read_mask
 from segkit.data.sample import SPLITS, voc_palette
-from segkit.data.splits import SUFFIXES, check_fractions, composed, pair_by_stem, read_text, split_by_fraction
+from segkit.data.splits import (
+    SUFFIXES,
+    check_fractions,
+    composed,
+    pair_by_stem,
+    read_text,
+    require_split,
+    split_by_fraction,
+)
+from segkit.data.visualize import save_palette_png
 from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
-from segkit_folder import proposals, sample
+from segkit_folder import proposals
 from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.layout import split_folders, tell_unread, without_unlabelled_test
 
@@ -73,11 +82,8 @@ class FolderDataset(PairedFiles):
         parts = split_folders(base, images, masks)
         shared = tuple(name for name, share in zip(SPLITS, fractions, strict=False) if share > 0)
         self.splits = tuple(without_unlabelled_test(parts)) if parts else shared
-        if split not in self.splits:
-            advice = did_you_mean(split, self.splits)
-            if parts and split == "val":
-                advice = "; put some of the training images and their masks into folders of that name"
-            raise DataError(f"no split '{split}' in {base}; there are {', '.join(self.splits) or 'none'}{advice}")
+        advice = "; put some of the training images and their masks into folders of that name"
+        require_split(split, self.splits, base, advice if parts and split == "val" else "")
         tell_unread(base, images, parts, fractions)
         if parts:
             pairs = pair_by_stem(*parts[split], mask_suffix)
@@ -96,14 +102,8 @@ class FolderDataset(PairedFiles):
         self._void = (VOID,) if void is None else tuple(void)
         values = None
         if colours is None and (void is not None or value_map is not None or listed.labels):
-            values = _values(listed, self._void, value_map, pairs)
-        super().__init__(
-            pairs,
-            classes=names,
-            palette=palette,
-            values=values,
-            colours=colours,
-        )
+            values = _values(listed, self._void, value_map)
+        super().__init__(pairs, classes=names, palette=palette, values=values, colours=colours)
 
     def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
         """What to do about faulty masks, with options to paste where the counts suggest any."""
@@ -120,7 +120,7 @@ class FolderDataset(PairedFiles):
             return proposals.mixed_void(self.classes)
         if kind in ("values", "palette_values"):
             ordered = kind == "values" and not self.labels_are_stated
-            text += proposals.values(self.classes, wrong, stored, self._void, ordered, self.palette)
+            text += proposals.values(self.classes, wrong, stored, self._void, ordered)
             return text + "; or read the masks by their colours, with a colour_map" * (kind == "palette_values")
         if kind == "colours":
             return proposals.colours(palette, stored)
@@ -140,7 +140,22 @@ class FolderDataset(PairedFiles):
         Returns:
             The options that read it, beside ``root``.
         """
-        sample.write(Path(root))
+        random, names = np.random.default_rng(0), ("background", "left", "right")
+        colours = np.array([(90, 110, 90), (200, 60, 60), (60, 60, 200)])
+        for split, count in (("train", 4), ("val", 2), ("test", 2)):
+            folders = [Path(root) / part / split for part in ("images", "masks")]
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+            for index in range(count):
+                labels = np.zeros((30, 40), dtype=np.uint8)
+                for label, left in ((1, 2), (2, 22)):
+                    top = int(random.integers(2, 12))
+                    labels[top - 1 : top + 15, left - 1 : left + 15] = VOID  # around each object
+                    labels[top : top + 14, left : left + 14] = label
+                image = colours[np.where(labels == VOID, 0, labels)] + random.integers(-20, 20, (30, 40, 3))  # [H,W,3]
+                Image.fromarray(image.astype(np.uint8)).save(folders[0] / f"{split}_{index}.jpg", quality=95)
+                save_palette_png(labels, voc_palette(len(names)), folders[1] / f"{split}_{index}.png")
+        (Path(root) / "classes.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
         return {"classes": "classes.txt"}
 
 
@@ -166,27 +181,18 @@ def _colours_of_file(listed: ClassFile, folder: Path, suffix: str) -> dict[str, 
         with suppress(DataError):  # told when it is read
             if not read_header(mask).has_colours:
                 continue
-            try:
+            with suppress(LabelError):  # colours that the file lacks
                 if (read_mask(mask, indices) != indices.get((0, 0, 0), -1)).any():  # black may be label 0 as well
                     return named
-            except LabelError:
-                if _is_of_colours(mask):
+            try:
+                read_mask(mask)
+            except LabelError as error:  # they are no labels either, stored as greys
+                if error.issue is not None and error.issue.kind == "colours":
                     return named
     return None
 
 
-def _is_of_colours(mask: Path) -> bool:
-    """Whether a mask's colours are no labels, stored as greys."""
-    try:
-        read_mask(mask)
-    except LabelError as error:
-        return error.issue is not None and error.issue.kind == "colours"
-    return False
-
-
-def _values(
-    listed: ClassFile, void: Sequence[int], value_map: Mapping[str, int] | None, pairs: Sequence[tuple[Path, Path]]
-) -> dict[int, int]:
+def _values(listed: ClassFile, void: Sequence[int], value_map: Mapping[str, int] | None) -> dict[int, int]:
     """Stored label -> class index."""
     values = {stored: index for index, stored in enumerate(listed.labels or range(len(listed.names)))}
     if value_map is not None:
@@ -204,20 +210,10 @@ def _values(
             if value_map is not None:
                 advice = f"take it out of void, or set it to {VOID} in value_map"
             if value_map is None and listed.labels is None:
-                advice = proposals.void_of_a_class(listed.names, void, _labels_of(pairs))
+                advice = proposals.void_of_a_class(listed.names, void)
             raise ConfigError(f"void: {stored} is also the stored label of class {values[stored]}; {advice}")
         values.setdefault(stored, VOID)
     return values
-
-
-def _labels_of(pairs: Sequence[tuple[Path, Path]]) -> Counter[int]:
-    """The labels of masks -> pixels, of those that can be read."""
-    stored: Counter[int] = Counter()
-    for _, mask in pairs:
-        with suppress(DataError):
-            labels, counts = np.unique(read_mask(mask), return_counts=True)
-            stored.update(dict(zip(labels.tolist(), counts.tolist(), strict=True)))
-    return stored
 
 
 def _colours(colour_map: Mapping[str, Sequence[int]], names: Sequence[str]) -> dict[tuple[int, int, int], int]:

@@ -10,9 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from PIL import ImageColor
-
-Colour = tuple[int, int, int]
+from segkit.data.sample import Colour
 
 VOID = 255
 VOID_COLOUR = (224, 224, 192)  # of Pascal VOC's borders
@@ -39,17 +37,12 @@ def mixed_void(classes: Sequence[str]) -> str:
     """Two classes, and 255 only in masks that lack 1."""
     return (
         f"where it means unlabelled, in [dataset] void = [{VOID}]; where it is '{classes[1]}' too, "
-        f'value_map = {{ "0" = 0, "1" = 1, "{VOID}" = 1 }}'
+        f"value_map = {_inline({0: 0, 1: 1, VOID: 1})}"
     )
 
 
 def values(
-    classes: Sequence[str],
-    wrong: Mapping[int, int],
-    stored: Mapping[int, int],
-    void: Sequence[int],
-    ordered: bool,
-    palette: Sequence[Colour],
+    classes: Sequence[str], wrong: Mapping[int, int], stored: Mapping[int, int], void: Sequence[int], ordered: bool
 ) -> str:
     """Labels that are not allowed: void, or, where there are as many labels as classes, these in order.
 
@@ -59,23 +52,12 @@ def values(
         stored: all labels -> pixels.
         void: the option as it is.
         ordered: whether labels may be the classes in their order: no value map is there, and no palette.
-        palette: of the classes.
     """
-    drawn = [_grey(colour) for colour in (*palette, VOID_COLOUR)]
-    indices = [*range(len(palette)), VOID]
-    greys = {grey: index for grey, index in zip(drawn, indices, strict=True) if drawn.count(grey) == 1}
-    if ordered and len({*stored} & {*greys}) > 2 and {*stored} <= {*greys, VOID}:
-        text = (
-            "; where the masks were converted to grey, which these labels suggest, and the colours were the palette's"
-        )
-        return f"{text}{AT_THE_END}{_value_map(classes, greys, stored)}"
-    labels = [label for label in sorted(stored) if label != VOID or len(stored) == len(classes)]
-    text = ""
     if len(classes) == 1:
-        return (
-            f'; the background is a class too: classes = ["background", {json.dumps(classes[0], ensure_ascii=False)}]'
-        )
+        names = json.dumps(["background", *classes], ensure_ascii=False)
+        return f"; the background is a class too: classes = {names}"
     known, total = {*stored} - {VOID}, sum(stored.values())
+    text = ""
     if len(wrong) > 2 and sum(wrong.values()) < total / 1000:
         text = "; so few pixels of several labels come of blended or compressed edges: export these masks again"
     elif len(wrong) > 5 and known == {*range(len(known))} and sum(wrong.values()) > total / 100:
@@ -90,61 +72,45 @@ def values(
         text = "; so many labels are mostly ids of single objects: export the classes instead"
     elif wrong:
         text = "; so many labels come of blended or compressed edges: then export the masks again"
-    if not ordered:
+    labels = [label for label in sorted(stored) if label != VOID or len(stored) == len(classes)]
+    if ordered and labels == list(range(len(classes) + 1)) and labels[-1] in wrong:
+        shifted = {label: label - 1 if label else VOID for label in labels}
+        return f"; where 0 means unlabelled, in [dataset] value_map = {_inline(shifted)}{text}"
+    if not ordered or len(labels) != len(classes):
         return text
-    if labels == list(range(len(classes) + 1)) and labels[-1] in wrong:
-        numbers = ", ".join(f'"{label}" = {label - 1 if label else VOID}' for label in labels)
-        return f"; where 0 means unlabelled, in [dataset] value_map = {{ {numbers} }}{text}"
-    if len(labels) != len(classes):
-        return text
-    names = {label: index for index, label in enumerate(labels)}
+    indices = {label: index for index, label in enumerate(labels)}
     if len(labels) > 2 and labels[:-1] == list(range(len(labels) - 1)):  # one more than the others may be void
-        numbers = ", ".join(f'"{label}" = {index}' for label, index in names.items())
-        return f"{text}; where it is the class '{classes[-1]}', value_map = {{ {numbers} }}"
-    return f"{text}; where the labels are the classes in this order{AT_THE_END}{_value_map(classes, names, stored)}"
+        return f"{text}; where it is the class '{classes[-1]}', value_map = {_inline(indices)}"
+    return f"{text}; where the labels are the classes in this order{AT_THE_END}{_value_map(classes, indices, stored)}"
 
 
-def void_of_a_class(classes: Sequence[str], void: Sequence[int], stored: Mapping[int, int]) -> str:
-    """What to do where a label of ``void`` is a class's too: the classes are the other labels, if these are there.
-
-    Args:
-        classes: names.
-        void: the option.
-        stored: labels of the masks -> pixels.
-    """
-    labels = [label for label in range(len(classes) + len(void)) if label not in void][: len(classes)]
-    if labels[-1] not in stored or not stored.keys() <= {*labels, *void, VOID}:
-        rest = [label for label in range(len(classes)) if label not in void]
-        numbers = {**dict.fromkeys(void, VOID), **{label: index for index, label in enumerate(rest)}}
-        listed = ", ".join(f'"{label}" = {index}' for label, index in sorted(numbers.items()))
-        unlabelled = " and ".join(f"'{classes[label]}'" for label in sorted({*void} & {*range(len(classes))}))
-        text = (
-            f"where {unlabelled} is what is unlabelled, take it off `classes` and set value_map = {{ {listed} }}; else "
-        )
-        return text + "write a value_map that says which stored label is which class"
-    names = {**dict.fromkeys(void, VOID), **{label: index for index, label in enumerate(labels)}}
-    shown = f"{labels[0]} to {labels[-1]}" if len(labels) > 1 else str(labels[0])
+def void_of_a_class(classes: Sequence[str], void: Sequence[int]) -> str:
+    """What to do where a label of ``void`` is a class's too: it is no class, or the classes are the other labels."""
+    unlabelled = " and ".join(f"'{classes[label]}'" for label in sorted({*void} & {*range(len(classes))}))
+    kept = [label for label in range(len(classes)) if label not in void]
+    others = [label for label in range(len(classes) + len(void)) if label not in void][: len(classes)]
+    maps = [
+        _inline({**dict.fromkeys(void, VOID), **{label: index for index, label in enumerate(labels)}})
+        for labels in (others, kept)
+    ]
     return (
-        f"the masks hold {', '.join(map(str, sorted(stored)))}, so the classes are {shown}: leave `void` out, and add"
-        f"{AT_THE_END}{_value_map(classes, dict(sorted(names.items())), stored)}"
+        f"where the masks hold {', '.join(map(str, others))} for the classes, leave `void` out and set value_map = "
+        f"{maps[0]}; where {unlabelled} is what is unlabelled, take it off `classes` and set value_map = {maps[1]}"
     )
 
 
 def colours(palette: Mapping[str, Colour], stored: Mapping[Colour, int]) -> str:
-    """Masks of colours: the map by the palette, or by classes that are called as their colours; else to be filled in.
+    """Masks of colours: the map by the palette, or one to be filled in.
 
     Args:
         palette: class -> the colour it is drawn in.
         stored: colours -> pixels.
     """
-    called = {name: _colour_called(name) for name in palette}
-    by_name = {name: colour for name, colour in called.items() if colour in stored}
-    for reason, known in (("by the palette", palette), ("by the names", by_name)):
-        others = [colour for colour in stored if colour not in known.values()]
-        proof = {*stored}.intersection(known.values()) - {(0, 0, 0)}  # black alone is none, it is in every palette
-        if len(others) <= 1 and proof and len(known) == len(palette):
-            void = [("void" if colour == VOID_COLOUR else "?1", colour) for colour in others]
-            return _colour_map(reason, [*known.items(), *void], stored)
+    others = [colour for colour in stored if colour not in palette.values()]
+    proof = {*stored}.intersection(palette.values()) - {(0, 0, 0)}  # black alone is none, it is in every palette
+    if len(others) <= 1 and proof:
+        void = [("void" if colour == VOID_COLOUR else "?1", colour) for colour in others]
+        return _colour_map("by the palette", [*palette.items(), *void], stored)
     reason = "put a class in the place of each ?, or void for what is unlabelled"
     if not 0 <= len(stored) - len(palette) <= 1:
         reason += f"; {len(stored)} colours for {len(palette)} classes, so change `classes` too"
@@ -162,8 +128,8 @@ def palettes(
 ) -> str:
     """Masks whose palettes differ: the map that reads them by colours.
 
-    Each colour is the class that is called so, or that two thirds of the masks draw in it. Where that leaves a colour
-    over, nothing is certain, and all are to be filled in.
+    Each colour is the class that two thirds of the masks draw in it. Where that leaves a colour over, nothing is
+    certain, and all are to be filled in.
 
     Args:
         palette: class -> the colour it is drawn in.
@@ -184,36 +150,14 @@ def palettes(
         if proven and {*masks} <= {*known.values(), VOID_COLOUR}:
             void = [("void", VOID_COLOUR)] * (VOID_COLOUR in masks)
             return hint + _colour_map("by the palette", [*known.items(), *void], masks, "mask")
-    reason, chosen = "by the names", _by_name(palette, masks)
-    if not chosen:
-        reason, chosen = "as most masks have it", _by_most(labels, stored, masks)
+    chosen = _by_most(labels, stored, masks)
     if not chosen:
         open_ = [(f"?{number}", colour) for number, colour in enumerate(sorted(masks), 1)]
         return hint + _colour_map("put a class in the place of each ?, or void", open_, masks, "mask")
     # a class that no mask holds takes the colour that it is drawn in
     chosen |= {name: colour for name, colour in palette.items() if name not in chosen and colour not in masks}
-    return hint + _colour_map(
-        reason, [(name, chosen[name]) for name in [*palette, "void"] if name in chosen], masks, "mask"
-    )
-
-
-def _by_name(palette: Mapping[str, Colour], masks: Mapping[Colour, int]) -> dict[str, Colour]:
-    """Class -> colour where classes are called as their colours, all of them but one; else nothing."""
-    called = {name: [each for each in masks if _is_called(each, name)] for name in palette}
-    known = {name: those[0] for name, those in called.items() if len(those) == 1}
-    names = [name for name in palette if name not in known]
-    colours = [colour for colour in masks if colour not in known.values()]
-    if known and len({*known.values()}) == len(known) and len(names) == len(colours) <= 1:
-        return {**known, **dict(zip(names, colours, strict=True))}
-    return {}
-
-
-def _is_called(colour: Colour, name: str) -> bool:
-    """Whether a colour has a name, be it brighter or darker: HTML's green is (0, 128, 0)."""
-    named = _colour_called(name)
-    if named is None or len({*named}) == 1:  # greys differ in brightness alone
-        return colour == named
-    return max(colour) > 0 and [part * max(named) for part in colour] == [part * max(colour) for part in named]
+    names = [(name, chosen[name]) for name in [*palette, "void"] if name in chosen]
+    return hint + _colour_map("as most masks have it", names, masks, "mask")
 
 
 def _by_most(
@@ -237,6 +181,11 @@ def unknown_colours(wrong: Mapping[Colour, int], has_void: bool) -> str:
     return f"where it means unlabelled, add to [dataset.colour_map]: void = {list(*wrong)}; else correct the mask"
 
 
+def _inline(indices: Mapping[int, int]) -> str:
+    """A value map as TOML in one line."""
+    return "{ " + ", ".join(f'"{label}" = {index}' for label, index in sorted(indices.items())) + " }"
+
+
 def _value_map(classes: Sequence[str], labels: Mapping[int, int], stored: Mapping[int, int]) -> str:
     total = sum(stored.values())
     names = {**dict(enumerate(classes)), VOID: "void"}
@@ -256,18 +205,6 @@ def _colour_map(reason: str, names: Sequence[tuple[str, Colour]], stored: Mappin
     return f"say which colour is which class ({reason}){AT_THE_END}[dataset.colour_map]\n" + "\n".join(lines)
 
 
-def _grey(colour: Colour) -> int:
-    """What Pillow's ``convert("L")`` makes of a colour, as ITU-R BT.601 has it."""
-    return sum(part * weight for part, weight in zip(colour, (19595, 38470, 7471), strict=True)) + 0x8000 >> 16
-
-
 def _key(name: str) -> str:
     """A key of TOML: quoted where it must be."""
     return name if re.fullmatch("[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
-
-
-def _colour_called(name: str) -> Colour | None:
-    try:
-        return ImageColor.getrgb(name)[:3]
-    except ValueError:
-        return None

@@ -14,8 +14,8 @@ from segkit.data.files import PairedFiles
 from segkit.data.issues import refuse
 from segkit.data.read import read_header
 from segkit.data.sample import SPLITS
-from segkit.data.splits import composed, pair_by_stem, read_text, split_by_fraction
-from segkit.errors import DataError, Issue, did_you_mean, first_few
+from segkit.data.splits import composed, pair_by_stem, read_text, require_split, split_by_fraction
+from segkit.errors import DataError, Issue, first_few
 
 # Class, stored id, colour: Cityscapes' own table (github.com/mcordts/cityscapesScripts, helpers/labels.py), whose ids
 # GTA5 stores; the same map is in AdaptSegNet's dataset/gta5_dataset.py.
@@ -82,10 +82,7 @@ class Gta5Dataset(PairedFiles):
         if not names:
             names = split_by_fraction(list(pair_of), FRACTIONS if fractions is None else fractions, split_seed)
         self.splits = tuple(each for each in names if names[each])
-        if split not in self.splits:
-            raise DataError(
-                f"{root}: no split '{split}', but {', '.join(self.splits)}{did_you_mean(split, self.splits)}"
-            )
+        require_split(split, self.splits, root)
         advice = f"unpack the missing parts, or split what is there: fractions = {list(FRACTIONS)}"
         absent = [str(root / "images" / f"{name}.png") for name in names[split] if name not in pair_of]
         refuse([Issue("missing", path, "listed but not there", advice, f"{split} split") for path in absent])

@@ -17,7 +17,7 @@ from typing import Any
 
 from segkit.data.issues import TooFewImages, refuse
 from segkit.data.sample import SPLITS
-from segkit.errors import ConfigError, DataError, Issue, first_few, reason
+from segkit.errors import ConfigError, DataError, Issue, did_you_mean, first_few, reason
 
 MAX_TEXT_BYTES = 16 << 20
 """Half a million names of 32 letters; what is larger is another file, or a device that never ends."""
@@ -110,6 +110,17 @@ def check_fractions(fractions: Any) -> None:
         raise ConfigError(
             f"fractions = {given!r}: give two (train, val) or three (train, val, test) numbers that sum to 1"
         )
+
+
+def require_split(split: str, splits: Sequence[str], place: object, advice: str = "") -> None:
+    """Refuse a split that a data set does not have.
+
+    Raises:
+        DataError: with those there are.
+    """
+    if split not in splits:
+        there = ", ".join(splits) or "none"
+        raise DataError(f"no split '{split}' in {place}; there are {there}{did_you_mean(split, splits)}{advice}")
 
 
 def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
