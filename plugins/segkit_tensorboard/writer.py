@@ -14,23 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from segkit.errors import RunFolderError
-
 if TYPE_CHECKING:
     from segkit.engine.trainer import Run
 
-_writers: dict[Path, Any] = {}  # by run folder: an event knows its run and nothing else, and a file is open between two
+_writers: dict[Path, Any] = {}  # by run folder: a file stays open between two events
 
 
 def clear(run: Run) -> None:
     """Close what is open, and remove what a run that this one replaces has written; nothing else."""
     if run.folder in _writers:  # of a run in this process that did not come to its end
         _writers.pop(run.folder).close()
-    folder = run.folder / "tensorboard"
-    if folder.is_symlink():
-        raise RunFolderError(f"{folder} is a link, and nothing outside the run folder is written; remove it")
     if run.first_epoch == 1:
-        for stale in folder.glob("events.out.tfevents.*"):
+        for stale in (run.folder / "tensorboard").glob("events.out.tfevents.*"):
             stale.unlink()
 
 
