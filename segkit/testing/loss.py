@@ -7,7 +7,7 @@ import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from segkit.testing.batches import LAYOUTS, VOID, batch, certain, guess, labelled, wrong
 from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, first_line, named_options, require
-from segkit.testing.meta_device import OneDevice, ValuesAsked
+from segkit.testing.meta_device import on_meta
 
 Loss = Callable[[Tensor, Tensor], Any]
 
@@ -387,27 +387,13 @@ def no_fixed_device(case: LossSubject) -> None:
     if torch.cuda.is_available():
         found = case.cost(case.logits.cuda(), case.target.cuda(), _moved(case.make(), "cuda"))
         _require_same(found, case.cost(case.logits), "on CUDA instead of the CPU", 1e-4)
-    _require_on_meta(case, case.make(), "on another device (torch's meta)")
+    variants: dict[str, dict[str, Any]] = {"": {}}
     if case.has_option("class_weights") and "class_weights" not in case.options:
-        weighted = case.make(class_weights=[2.0] * case.classes)
-        _require_on_meta(case, weighted, "on another device (torch's meta), with class weights")
-
-
-def _require_on_meta(case: LossSubject, loss: Loss, what: str) -> None:
-    moved = _moved(loss, "meta")
-    try:
-        with OneDevice():
-            value = moved(case.logits.to("meta").requires_grad_().clone(), case.target.to("meta"))
-    except ValuesAsked as error:
-        if torch.cuda.is_available():
-            return  # where it was asked
-        raise NotAsked("it reads values, which torch's meta device has none of, and there is no CUDA here") from error
-    except CheckFailed as error:
-        raise CheckFailed(f"{what}: {error}") from error
-    except Exception as error:
-        raise CheckFailed(f"{what}: {type(error).__name__}: {first_line(error)}") from error
-    on_it = isinstance(value, Tensor) and value.is_meta
-    require(on_it, f"{what} its cost is elsewhere: compute on the device of the logits")
+        variants[", with class weights"] = {"class_weights": [2.0] * case.classes}
+    logits, target = case.logits.to("meta").requires_grad_(), case.target.to("meta")
+    for what, given in variants.items():
+        loss = _moved(case.make(**given), "meta")
+        on_meta(partial(loss, logits.clone(), target), f"on another device (torch's meta){what}")
 
 
 def _moved(loss: Loss, device: str) -> Loss:

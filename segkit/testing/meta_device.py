@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from segkit.testing.check import CheckFailed
+from segkit.testing.check import CheckFailed, NotAsked, first_line, require
 
 
 class ValuesAsked(Exception):
     """The component branches on the values of a tensor; the meta device knows shapes and no values."""
+
+
+def on_meta(call: Callable[[], Any], what: str) -> Any:
+    """What a call returns whose component and arguments are on the meta device.
+
+    Raises:
+        NotAsked: it reads values.
+        CheckFailed: it raises, mixes devices, or returns no tensor of the meta device; ``what`` begins the message.
+    """
+    try:
+        with OneDevice():
+            value = call()
+    except Exception as error:
+        if isinstance(error, ValuesAsked) or isinstance(error.__cause__, ValuesAsked):
+            raise NotAsked("it reads values, which torch's meta device has none of") from error
+        told = str(error) if isinstance(error, CheckFailed) else f"{type(error).__name__}: {first_line(error)}"
+        raise CheckFailed(f"{what}: {told}") from error
+    on_it = isinstance(value, Tensor) and value.is_meta
+    require(on_it, f"{what}: its result is elsewhere; compute on the device of the logits or images")
+    return value
 
 
 class OneDevice(TorchFunctionMode):

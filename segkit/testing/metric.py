@@ -10,6 +10,7 @@ import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -84,21 +85,16 @@ def numbers(subject: MetricSubject) -> None:
 def perfect_is_best(subject: MetricSubject) -> None:
     """A perfect prediction scores finite numbers, better than one that is wrong everywhere, and no other is better."""
     for classes in COUNTS:
-        _perfect_is_best(subject, classes)
-
-
-def _perfect_is_best(subject: MetricSubject, classes: int) -> None:
-    _, target = batch(classes)
-    best = subject.score((certain(target, classes), target), classes=classes)
-    of = f", of {classes} classes"
-    for name, value in best.items():
-        require(math.isfinite(value), f"a perfect prediction scores {name} = {value}{of}")
-    worst = subject.score((certain(wrong(target, classes), classes), target), classes=classes)
-    telling = [name for name in best if math.isfinite(worst.get(name, math.nan)) and best[name] != worst[name]]
-    require(telling, f"a perfect prediction and one that is wrong everywhere score the same: {_text(best)}{of}")
-    for seed in range(4):
-        found = subject.score(batch(classes, seed=seed), classes=classes)
-        for name in telling:
+        of = f", of {classes} classes"
+        _, target = batch(classes)
+        best = subject.score((certain(target, classes), target), classes=classes)
+        for name, value in best.items():
+            require(math.isfinite(value), f"a perfect prediction scores {name} = {value}{of}")
+        worst = subject.score((certain(wrong(target, classes), classes), target), classes=classes)
+        telling = [name for name in best if math.isfinite(worst.get(name, math.nan)) and best[name] != worst[name]]
+        require(telling, f"a perfect prediction and one that is wrong everywhere score the same: {_text(best)}{of}")
+        guesses = [subject.score(batch(classes, seed=seed), classes=classes) for seed in range(4)]
+        for found, name in product(guesses, telling):
             require(
                 found[name] <= best[name] if best[name] > worst[name] else found[name] >= best[name],
                 f"{name} is {worst[name]:.6g} for a prediction that is wrong everywhere and {best[name]:.6g} for a "

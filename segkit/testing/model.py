@@ -12,13 +12,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from segkit.errors import first_few
 from segkit.testing.check import CheckFailed, NotAsked, Subject, first_line, require
-from segkit.testing.meta_device import OneDevice, ValuesAsked
+from segkit.testing.meta_device import on_meta
 
 NUM_CLASSES = 7  # unlike the 1, 2, 3 or 21 that a model may have fixed
 SIZE = (64, 64)
@@ -324,14 +325,7 @@ def copies(subject: ModelSubject) -> None:
 def no_fixed_device(subject: ModelSubject) -> None:
     """Moved to another device, it computes there: forward makes no tensor on a device of its own choice."""
     model, image = subject.model().to("meta"), subject.images(2).to("meta")
-    try:
-        with OneDevice():
-            out = _forward(model, image)
-    except CheckFailed as error:
-        if isinstance(error.__cause__, ValuesAsked):  # no fault of this kind, as far as can be told: see exportable
-            raise NotAsked("forward reads values, which torch's meta device has none of: see exportable") from error
-        raise CheckFailed(f"on another device (torch's meta): {error}") from error
-    require(out.device == image.device, f"images on {image.device} have logits on {out.device}: leave them there")
+    on_meta(partial(_forward, model, image), "on another device (torch's meta)")
 
 
 def bf16_autocast(subject: ModelSubject) -> None:
