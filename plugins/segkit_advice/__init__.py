@@ -1,4 +1,4 @@
-"""Says what to change where a run learns next to nothing, or its training images alone; ``advice.txt`` holds it too.
+"""Says what to change where a run learns next to nothing, or its training images alone; advice.txt holds it too.
 
 The advice is printed with the core's warning that a run has collapsed, and at the end of a run.
 """

@@ -14,7 +14,7 @@ import torch
 import segkit
 from segkit.engine.console import wrapped
 from segkit.engine.precision import device_name
-from segkit.engine.run_folder import plain
+from segkit.engine.run_folder import to_jsonable
 from segkit.errors import WriteError, printable, reason
 from segkit_bench.clock import Amount
 from segkit_bench.limits import arithmetic_of
@@ -49,7 +49,7 @@ class Report:
     def add(self, measurement: str, facts: Mapping[str, Any]) -> None:
         """Write a measurement, its facts before the context that they differ from."""
         if self.file is not None:
-            line = json.dumps(plain({"measurement": measurement, **self.context, **facts}))
+            line = json.dumps(to_jsonable({"measurement": measurement, **self.context, **facts}))
             try:
                 print(line, file=self.file, flush=True)
             except BrokenPipeError:  # as in `bench CONFIG --json | head -1`

@@ -24,7 +24,9 @@ def segkit_commands() -> Mapping[str, str]:
 
 @segkit.hookimpl
 def segkit_run_started(run: Run) -> None:
-    """Note when it was."""
+    """Note when it was; the report of a run that this one replaces goes."""
+    if run.first_epoch == 1:
+        (run.folder / "report.html").unlink(missing_ok=True)
     _tell("begin", run.folder)
 
 
@@ -35,9 +37,12 @@ def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None
 
 
 @segkit.hookimpl
-def segkit_run_ended(run: Run, result: Result) -> None:
-    """Write the report."""
+def segkit_run_ended(run: Run, result: Result) -> str | None:
+    """Write the report, and say where it is."""
     _tell("finish", run.folder)
+    path, here = run.folder / "report.html", Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path
+    return None if os.environ.get("SEGKIT_REPORT") == "0" else f"report: {shown}"
 
 
 def _tell(event: str, folder: Path) -> None:

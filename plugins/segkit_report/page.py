@@ -19,8 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 import segkit
-from segkit.data.plain import plain
-from segkit.engine.run_folder import write_atomically
+from segkit.engine.run_folder import to_jsonable, write_atomically
 from segkit.errors import RunFolderError, printable
 from segkit_report.compare import comparison
 from segkit_report.report import content
@@ -71,7 +70,7 @@ def _environment() -> Environment:
         "percent": lambda value: "–" if value is None else f"{100 * value:.2f} %",
         "count": lambda value: f"{value:,}".replace(",", "\u202f"),
         "text": printable,
-        "json": lambda value: json.dumps(plain(value), indent=2, ensure_ascii=False),
+        "json": lambda value: json.dumps(to_jsonable(value), indent=2, ensure_ascii=False),
         "svg": Markup,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
     }

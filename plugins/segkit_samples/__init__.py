@@ -1,4 +1,4 @@
-"""Draws what a run predicts: pictures in ``samples/`` after each epoch and of the best weights, and ``samples.gif``.
+"""Draws what a run predicts after each epoch and with its best weights, in samples/, and samples.gif of all epochs.
 
 ``output.samples`` says how many images of val are drawn; 0 draws none. At the end of a run the images of its last split
 with the lowest and the highest scores are drawn too, and the GIF shows the pictures of all epochs one after the other.

@@ -82,9 +82,9 @@ def as_options(text: object) -> str:
 
 def print_json(document: Any) -> None:
     """Print a document, with null for what is no number."""
-    from segkit.data.plain import plain
+    from segkit.engine.run_folder import to_jsonable
 
-    print(json.dumps(plain(document), indent=2, allow_nan=False, default=str))
+    print(json.dumps(to_jsonable(document), indent=2, allow_nan=False, default=str))
 
 
 def table(rows: Sequence[Sequence[str]], align: str = "", flexible: int | None = None, indent: int = 2) -> str:

@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
-from segkit.engine.run_folder import read_json, remove_temporary, write_atomically, write_lines
+from segkit.engine.run_folder import clear, read_json, write_atomically, write_lines
 from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few, reason
 from segkit.model.encoder import is_dense
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
@@ -314,7 +314,7 @@ class CheckpointManager:
         done, best = len(history["lines"]), history["best_epoch"]
         if done > epochs:
             raise RunFolderError(f"{folder} has done {done} epochs, more than the {epochs} that are asked for")
-        remove_temporary(folder)
+        clear(folder, ())
         if best and best == done and not state["progress"]["steps"]:  # a kill between the two names of one file
             link(folder / ("previous.pt" if note else "last.pt"), folder / "best.pt")
         if self._epoch_of_best() != best:  # damaged, or newer than the checkpoint that was left

@@ -220,12 +220,8 @@ def remarks(
 
 
 def what_next(folder: Path, config: Mapping[str, Any]) -> str:
-    """The last two lines of a run: where its report is, if one was written, and how its model is used."""
+    """The last line of a run: how its model is used."""
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     if "model" in config:
-        use = f"python -m segkit predict {shlex.quote(str(shown))} photo.jpg --out masks"
-    else:
-        use = f"segkit.load({str(shown)!r}, model=...).predict('photo.jpg')"
-    report, result = folder / "report.html", folder / "result.json"
-    written = report.is_file() and report.stat().st_mtime >= result.stat().st_mtime  # a resumed run may hold an old one
-    return (f"\nreport: {shown / report.name}\n" if written else "\n") + f"next:   {use}"
+        return f"next:   python -m segkit predict {shlex.quote(str(shown))} photo.jpg --out masks"
+    return f"next:   segkit.load({str(shown)!r}, model=...).predict('photo.jpg')"

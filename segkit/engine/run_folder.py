@@ -1,12 +1,13 @@
-"""The run folder: who may write there, its files, and what a run writes beside its checkpoints."""
+"""The run folder: who may write there, its files of JSON, and how a run is read from it again."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from segkit.data.plain import plain as plain
 from segkit.engine.distributed import launcher
 from segkit.errors import RunFolderError, WriteError, first_few, one_line, reason
 from segkit.settings import RENAMED
@@ -26,11 +26,130 @@ if TYPE_CHECKING:
     from segkit.engine.precision import Precision
 
 MOST_BYTES = 64 << 20  # of a JSON file that is read; run.json of 255 classes has 100 kB
+RESULTS = ("model.safetensors", "details.json", "result.json")
 OWN_FILES = (
-    *("config.json", "metrics.jsonl", "result.json", "details.json", "report.html", "model.safetensors"),
-    *("last.pt", "previous.pt", "best.pt"),
+    *("config.json", "metrics.jsonl", "last.pt", "previous.pt", "best.pt", *RESULTS),
     "run.json",  # the last to be removed, as without it nothing else is known to be a run's
 )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to; ``result.json`` holds the same.
+
+    Attributes:
+        folder: the run folder.
+        splits: per split ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, ``class_iou``, ``loss``, ``floor`` and
+            whatever other metrics were asked for.
+        best_epoch: the epoch whose weights were kept, from 1.
+        collapsed: whether a constant prediction does about as well on the last split.
+        stopped_early: why, or nothing.
+        seconds: of the whole run, resumed parts included.
+        images_per_second: of training, without evaluation.
+        peak_memory_bytes: of this run: on the device on CUDA, of the process elsewhere.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        device: the name of the card, or ``cpu``.
+    """
+
+    folder: Path
+    splits: dict[str, dict[str, Any]]
+    best_epoch: int
+    collapsed: bool
+    stopped_early: str
+    seconds: float
+    images_per_second: float
+    peak_memory_bytes: int
+    precision: str
+    device: str
+
+
+class RunRecord:
+    """What a run folder holds; each file is read when it is first asked for, and is empty where it is not there.
+
+    Each of these may raise a RunFolderError: the file is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        """``run.json``: the config, versions, components, floors, and what the scan found."""
+        return self._read("run.json")
+
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """``config.json``: how the model is built again, its classes and how its images are prepared."""
+        return self._read("config.json")
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """``result.json``, of a finished run."""
+        return self._read("result.json")
+
+    @cached_property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``, one an epoch."""
+        path = self.folder / "metrics.jsonl"
+        try:
+            lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} cannot be read: {reason(error)}") from error
+        if not all(isinstance(line, dict) for line in lines):
+            raise RunFolderError(f"{path} is damaged: a line of it is no object")
+        return lines
+
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """``details.json``, of a finished run: by split the confusion matrix and the scores of each image."""
+        return self._table(self._read("details.json"), "splits", "details.json")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings with every default written out, by table."""
+        return self._table(self.run, "config", "run.json")
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The line of the best epoch so far; a RunFolderError where no epoch has ended yet."""
+        if not self.epochs:
+            raise RunFolderError(
+                f"{self.folder}: no epoch of this run has ended yet" if self.run else no_run(self.folder)
+            )
+        best = [line for line in self.epochs if line.get("best")]
+        if not best or not all(isinstance(best[-1].get(name), dict) for name in ("train", "val")):
+            raise RunFolderError(f"{self.folder / 'metrics.jsonl'} is damaged: it holds no best epoch with its scores")
+        return best[-1]
+
+    @property
+    def splits(self) -> dict[str, dict[str, Any]]:
+        """By split the scores and their ``floor``; of a run that is not finished those of val in the best epoch."""
+        found = self._table(self.result, "splits", "result.json") if self.result else {"val": self.best["val"]}
+        if not found or not all(isinstance(each, dict) and "floor" in each for each in found.values()):
+            path = self.folder / ("result.json" if self.result else "metrics.jsonl")
+            raise RunFolderError(f"{path} is damaged: it holds no splits with scores and floors")
+        return found
+
+    def _read(self, name: str) -> dict[str, Any]:
+        return read_json(self.folder / name) if (self.folder / name).exists() else {}
+
+    def _table(self, content: Mapping[str, Any], name: str, file: str) -> dict[str, Any]:
+        found = content.get(name) or {}
+        if not isinstance(found, dict):
+            raise RunFolderError(f"{self.folder / file} is damaged: its {name} is no table")
+        return found
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """The run that a folder holds, finished or not; of an exported folder, ``config.json`` alone.
+
+    Raises:
+        RunFolderError: it is no run's folder.
+    """
+    place = Path(folder)
+    if not any((place / name).is_file() for name in ("run.json", "config.json")):
+        raise RunFolderError(no_run(place))
+    return RunRecord(place)
 
 
 def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -40,7 +159,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         RunFolderError: a file stands in its place, it cannot be written, or it holds a run already.
     """
     try:
-        folder.exists()
+        there = [name for name in OWN_FILES if (folder / name).exists()]
     except OSError as error:  # a name that is too long
         raise RunFolderError(f"output.dir = {str(folder)[:60]!r}...: {error.strerror}") from error
     for place in (folder, *folder.parents):
@@ -55,24 +174,20 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     for path in folder.glob("*"):  # a file is replaced, not written through a link; in a folder observers may write
         if path.is_symlink() and (path.is_dir() or path.name in (".lock", ".process")):
             raise RunFolderError(f"{path} is a link; a run writes in its own folder alone")
-    odd = [name for name in OWN_FILES if (folder / name).exists() and not (folder / name).is_file()]
-    if odd:
+    if odd := [name for name in there if not (folder / name).is_file()]:
         raise RunFolderError(f"{folder}: {first_few(odd)} there is not what a run writes; choose another output.dir")
     if resume and overwrite:
         raise RunFolderError("resume=True goes on with a run, overwrite=True replaces it: give one of them")
-    if resume and not ((folder / "last.pt").exists() or (folder / "previous.pt").exists()):
+    if resume and "last.pt" not in there and "previous.pt" not in there:
         raise RunFolderError(f"{folder}: nothing to resume; run without resume=True to begin")
-    begun = (folder / "last.pt").exists() or (folder / "result.json").exists()
-    if begun and not resume and not overwrite:
-        state = "a finished run" if (folder / "result.json").exists() else "an unfinished run"
+    if {"last.pt", "result.json"} & set(there) and not resume and not overwrite:
+        state = "a finished run" if "result.json" in there else "an unfinished run"
         raise RunFolderError(
             f"{folder} holds {state}; resume=True goes on with it, overwrite=True replaces it, another output folder "
             "leaves it"
         )
-    ours = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
-    foreign = [name for name in OWN_FILES if (folder / name).exists()]
-    if foreign and "floors" not in ours:
-        raise RunFolderError(f"{folder} holds {first_few(foreign)} but no run of segkit's; choose another output.dir")
+    if there and not ("run.json" in there and "floors" in read_json(folder / "run.json")):
+        raise RunFolderError(f"{folder} holds {first_few(there)} but no run of segkit's; choose another output.dir")
 
 
 @contextlib.contextmanager
@@ -82,8 +197,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         RunFolderError: another process holds it.
     """
-    lock = FileLock(folder / ".lock", blocking=False)
-    owner = folder / ".process"
+    lock, owner = FileLock(folder / ".lock", blocking=False), folder / ".process"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -102,17 +216,43 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def clear(folder: Path) -> None:
-    """Remove what an earlier run wrote, and nothing else."""
-    for name in OWN_FILES:
-        (folder / name).unlink(missing_ok=True)
-    remove_temporary(folder)
+def clear(folder: Path, names: Sequence[str] = OWN_FILES) -> None:
+    """Remove what an earlier run wrote, and what a killed process left half-written; nothing else."""
+    for path in (*(folder / name for name in names), *folder.glob(".*.tmp")):
+        path.unlink(missing_ok=True)
 
 
-def remove_temporary(folder: Path) -> None:
-    """Remove what a killed process left half-written."""
-    for stale in folder.glob(".*.tmp"):
-        stale.unlink(missing_ok=True)
+def write_beginning(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision, identity: str) -> None:
+    """Write ``run.json``, and ``config.json``, which is all besides the weights that a prediction needs."""
+    data = {}
+    for split, dataset in scan.splits.items():
+        counts, statistics = scan.counts(split), scan.statistics[split]
+        pixels = dict(zip(dataset.classes, counts.pixels.tolist(), strict=True))
+        size = list(statistics[0].size)  # of the first, height before width
+        data[split] = {"images": len(statistics), "size": size, "pixels": pixels, "void": counts.void}
+    warnings = [issue.record() for issue in scan.warnings]
+    found = {"floors": floors, "data": data, "warnings": warnings, "launcher": launcher(), "id": identity}
+    write_json(job.folder / "run.json", {**job.record, **found})
+    train = scan.splits["train"]
+    model = {
+        "num_classes": len(train.classes),
+        "ignore_index": train.ignore_index,
+        "classes": list(train.classes),
+        "palette": [list(colour) for colour in train.palette],
+        "stored": train.stored,
+        "resize": job.data.resize,
+        "crop": job.augment.crop,
+        "precision": precision.name,
+        "normalisation": job.normalisation.record(),
+    }
+    write_json(job.folder / "config.json", {**job.model_record, **model})
+
+
+def write_result(result: Result, evaluations: Mapping[str, Evaluation]) -> None:
+    """Write ``details.json``, a confusion matrix and a score for each image of every split, and ``result.json``."""
+    details = {split: found.details() for split, found in evaluations.items()}
+    write_json(result.folder / "details.json", {"splits": details}, indent=None)
+    write_json(result.folder / "result.json", {key: each for key, each in asdict(result).items() if key != "folder"})
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -122,16 +262,14 @@ def read_json(path: Path) -> dict[str, Any]:
         RunFolderError: it is missing or damaged.
     """
     try:
-        if path.parent.is_file():
-            raise RunFolderError(no_run(path.parent))
-        if path.exists() and not path.is_file():
+        if path.exists() and not path.is_file():  # to open a pipe would wait for ever
             raise OSError("it is no regular file")
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
         if len(text) > MOST_BYTES:
             raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
         content = json.loads(text)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunFolderError(no_run(path.parent, path.name)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} cannot be read: {reason(error)}") from error
@@ -160,15 +298,26 @@ def no_run(place: Path, lacking: str = "run.json") -> str:
     return f"{place} is no run folder: it holds no {lacking}" + (f"; runs are {first_few(runs)}" if runs else "")
 
 
+def to_jsonable(value: Any) -> Any:
+    """A value as JSON can hold it: what is no finite number, as the score of an absent class, becomes null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): to_jsonable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_jsonable(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
-    """Write JSON, atomically; what is no number (an absent class) becomes null."""
-    text = json.dumps(plain(content), indent=indent, ensure_ascii=False) + "\n"
+    """Write JSON, atomically."""
+    text = json.dumps(to_jsonable(content), indent=indent, ensure_ascii=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     """Write one JSON object a line, atomically; not to survive a crash, as a checkpoint holds them too."""
-    text = "".join(json.dumps(plain(line), ensure_ascii=False) + "\n" for line in lines)
+    text = "".join(json.dumps(to_jsonable(line), ensure_ascii=False) + "\n" for line in lines)
     write_atomically(path, lambda file: file.write(text.encode()), durable=False)
 
 
@@ -203,213 +352,20 @@ def write_atomically(
             check(temporary)
         temporary.replace(path)
         if durable:
-            _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch.save tells of a full disk with a RuntimeError, in words of its own
+            with contextlib.suppress(OSError):  # Windows opens no folders, and some file systems cannot
+                descriptor = os.open(path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk by a RuntimeError, in words of its own
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # of a card that has failed, whose weights cannot be read
-        why = "not all of it was taken" if isinstance(error, RuntimeError) else reason(error)
-        told = f"{path} could not be written: {why}{_room(path, needed)}; what was there is intact"
-        raise WriteError(told) from error
+        why, room = "not all of it was taken" if isinstance(error, RuntimeError) else reason(error), ""
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(path.parent).free
+            room = f" ({f'{needed:,} bytes are needed, ' if needed else ''}{free:,} are free on the disk)"
+        raise WriteError(f"{path} could not be written: {why}{room}; what was there is intact") from error
     finally:  # after Ctrl-C too
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def _room(path: Path, needed: int) -> str:
-    """What a file needs and what there is, in words."""
-    try:
-        free = shutil.disk_usage(path.parent).free
-    except OSError:
-        return ""
-    return f" ({f'{needed:,} bytes are needed, ' if needed else ''}{free:,} are free on the disk)"
-
-
-def _sync_folder(folder: Path) -> None:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders
-        return
-    try:
-        with contextlib.suppress(OSError):  # there are file systems that cannot, and the file itself is written
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run came to; ``result.json`` holds the same.
-
-    Attributes:
-        folder: the run folder.
-        splits: per split ``mean_iou``, ``pixel_accuracy``, ``mean_dice``, ``class_iou``, ``loss``, ``floor`` and
-            whatever other metrics were asked for.
-        best_epoch: the epoch whose weights were kept, from 1.
-        collapsed: whether a constant prediction does about as well on the last split.
-        stopped_early: why, or nothing.
-        seconds: of the whole run, resumed parts included.
-        images_per_second: of training, without evaluation.
-        peak_memory_bytes: of this run: on the device on CUDA, of the process elsewhere.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
-        device: the name of the card, or ``cpu``.
-    """
-
-    folder: Path
-    splits: dict[str, dict[str, Any]]
-    best_epoch: int
-    collapsed: bool
-    stopped_early: str
-    seconds: float
-    images_per_second: float
-    peak_memory_bytes: int
-    precision: str
-    device: str
-
-
-class RunRecord:
-    """The files of a run folder, each read when it is first asked for; a file that is not there is empty.
-
-    Any of these may raise a RunFolderError: the file is damaged.
-
-    Attributes:
-        folder: of the run.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @cached_property
-    def run(self) -> dict[str, Any]:
-        """``run.json``: the config, versions, components, floors, and what the scan found."""
-        return self._read("run.json")
-
-    @cached_property
-    def model(self) -> dict[str, Any]:
-        """``config.json``: how the model is built again, its classes and how its images are prepared."""
-        return self._read("config.json")
-
-    @cached_property
-    def epochs(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``, one an epoch."""
-        path = self.folder / "metrics.jsonl"
-        try:
-            lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"{path} cannot be read: {reason(error)}") from error
-        if not all(isinstance(line, dict) for line in lines):
-            raise RunFolderError(f"{path} is damaged: a line of it is no object")
-        return lines
-
-    @cached_property
-    def result(self) -> dict[str, Any]:
-        """``result.json``; empty of a run that is not finished."""
-        return self._read("result.json")
-
-    @cached_property
-    def details(self) -> dict[str, Any]:
-        """By split, from ``details.json``: the confusion matrix and the scores of each image."""
-        return table(self._read("details.json"), "splits", self.folder / "details.json")
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The settings with every default written out, by table."""
-        return table(self.run, "config", self.folder / "run.json")
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """The line of the best epoch so far.
-
-        Raises:
-            RunFolderError: no epoch has ended yet, or a line is damaged.
-        """
-        if not self.epochs:
-            lacking = no_run(self.folder) if not self.run else f"{self.folder}: no epoch of this run has ended yet"
-            raise RunFolderError(lacking)
-        found = [line for line in self.epochs if line.get("best")]
-        if not found or not isinstance(found[-1].get("val"), dict) or not isinstance(found[-1].get("train"), dict):
-            raise RunFolderError(f"{self.folder / 'metrics.jsonl'} is damaged: it holds no best epoch with its scores")
-        return found[-1]
-
-    @property
-    def splits(self) -> dict[str, dict[str, Any]]:
-        """By split the scores and their ``floor``; of a run that is not finished, those of val in the best epoch.
-
-        Raises:
-            RunFolderError: no epoch has ended yet.
-        """
-        path = self.folder / ("result.json" if self.result else "metrics.jsonl")
-        found = table(self.result, "splits", path) if self.result else {"val": self.best["val"]}
-        if not found or not all(isinstance(each, dict) and "floor" in each for each in found.values()):
-            raise RunFolderError(f"{path} is damaged: it holds no splits with scores and floors")
-        return found
-
-    def _read(self, name: str) -> dict[str, Any]:
-        return read_json(self.folder / name) if (self.folder / name).exists() else {}
-
-
-def read_run(folder: str | Path) -> RunRecord:
-    """The run that a folder holds, finished or not; of an exported folder, ``config.json`` alone.
-
-    Raises:
-        RunFolderError: it is no run's folder.
-    """
-    place = Path(folder)
-    if not any((place / name).is_file() for name in ("run.json", "config.json")):
-        raise RunFolderError(no_run(place))
-    return RunRecord(place)
-
-
-def table(content: Mapping[str, Any], name: str, where: Path) -> dict[str, Any]:
-    """A table of a JSON file; empty where it is not there.
-
-    Raises:
-        RunFolderError: something else stands in its place.
-    """
-    found = content.get(name) or {}
-    if not isinstance(found, dict):
-        raise RunFolderError(f"{where} is damaged: its {name} is no table")
-    return found
-
-
-def begin(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision, identity: str) -> None:
-    """Write ``run.json``, and ``config.json``, which is all besides the weights that a prediction needs."""
-    warnings = [issue.record() for issue in scan.warnings]
-    told = {"floors": floors, "data": contents(scan), "warnings": warnings, "launcher": launcher(), "id": identity}
-    write_json(job.folder / "run.json", {**job.record, **told})
-    first = scan.splits["train"]
-    facts = {
-        "num_classes": len(first.classes),
-        "ignore_index": first.ignore_index,
-        "classes": list(first.classes),
-        "palette": [list(colour) for colour in first.palette],
-        "stored": first.stored,
-        "resize": job.data.resize,
-        "crop": job.augment.crop,
-        "precision": precision.name,
-        "normalisation": job.normalisation.record(),
-    }
-    write_json(job.folder / "config.json", {**job.model_record, **facts})
-
-
-def contents(scan: Scan) -> dict[str, Any]:
-    """Per split its ``images``, the ``size`` of the first, height before width, and the pixels by class and of void."""
-    found = {}
-    for split, dataset in scan.splits.items():
-        counts = scan.counts(split)
-        pixels = dict(zip(dataset.classes, counts.pixels.tolist(), strict=True))
-        facts = scan.statistics[split]
-        found[split] = {"images": len(facts), "size": list(facts[0].size), "pixels": pixels, "void": counts.void}
-    return found
-
-
-def write_result(result: Result, evaluations: Mapping[str, Evaluation]) -> None:
-    """Write ``details.json``, a confusion matrix and a score for each image of every split, and ``result.json``."""
-    details = {split: found.details() for split, found in evaluations.items()}
-    write_json(result.folder / "details.json", {"splits": details}, indent=None)
-    write_json(result.folder / "result.json", {key: each for key, each in asdict(result).items() if key != "folder"})
-
-
-def forget_the_end(folder: Path) -> None:
-    """Remove what an earlier end wrote: where a run goes on, it is no longer the result."""
-    for name in ("model.safetensors", "details.json", "result.json"):
-        (folder / name).unlink(missing_ok=True)

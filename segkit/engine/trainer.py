@@ -195,10 +195,10 @@ class Trainer:
                     break
                 self._epoch(epoch)
             result = self._finish()
-            for text in self._notify("segkit_run_ended", result=result):
-                self.console.result(f"\n{text}")
-            if self.distributed.is_main_process:  # a report is there when the observers were called
-                self.console.say(what_next(self.job.folder, self.config))
+            texts = self._notify("segkit_run_ended", result=result)
+            if texts:
+                self.console.result("\n" + "\n\n".join(texts))
+            self.console.say(("" if texts else "\n") + what_next(self.job.folder, self.config))
         except Interrupted as interruption:
             interruption.kept = self.keep()
             raise
@@ -232,7 +232,7 @@ class Trainer:
             return
         if not resume:
             clear(self.job.folder)
-        run_folder.begin(self.job, self.scan, self.floors, self.precision, self.checkpoints.identity)
+        run_folder.write_beginning(self.job, self.scan, self.floors, self.precision, self.checkpoints.identity)
         if resume:  # a kill may have come between the two files
             write_lines(self.job.folder / "metrics.jsonl", self.history.lines)
         else:
@@ -356,7 +356,7 @@ class Trainer:
         state = self.distributed.broadcast_from_main(load)
         self.checkpoints.restore(state)
         if self.distributed.is_main_process and len(self.history) < self.epochs:
-            run_folder.forget_the_end(self.job.folder)
+            clear(self.job.folder, run_folder.RESULTS)  # where a run goes on, they are no longer its result
         self.console.say(f"resumed after {self._progress()}")
         if state["processes"] != self.distributed.size:
             self.console.warn(

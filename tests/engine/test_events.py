@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from segkit.data.plain import plain
 from segkit.engine import checkpoint
 from segkit.engine.inputs import Job
+from segkit.engine.run_folder import to_jsonable
 from segkit.engine.trainer import train_and_evaluate
 
 MakeJob = Callable[..., Job]
@@ -33,7 +33,7 @@ def test_an_event_comes_after_what_it_tells_of_is_on_disk(make_job: MakeJob) -> 
         assert (folder / "result.json").exists() == (event == "segkit_run_ended")
         if event == "segkit_run_ended":
             assert (folder / "model.safetensors").exists()
-            assert json.loads((folder / "result.json").read_text())["splits"] == plain(arguments["result"].splits)
+            assert json.loads((folder / "result.json").read_text())["splits"] == to_jsonable(arguments["result"].splits)
 
     train_and_evaluate(job, notify=notify)
     names = ["segkit_run_started", "segkit_epoch_ended", "segkit_epoch_ended", "segkit_run_ended"]
