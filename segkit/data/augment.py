@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from segkit.data.batch_sampler import Key, Stream
-from segkit.data.normalise import IMAGENET, MEAN, MEAN_PIXEL, Normalisation
+from segkit.data.normalise import IMAGENET, MEAN, Normalisation, mean_pixel
 from segkit.data.resize import Span, mask_at, nearest, resized_part, resized_size, rounded
 from segkit.data.sample import Sample
 from segkit.settings import AugmentSettings
@@ -50,10 +50,6 @@ class TransformParams(NamedTuple):
     affine: tuple[float, float, float, float, float, float]
     colour: NDArray[np.float32]
     scaled: tuple[int, int]
-
-    def row(self, size: Sequence[int], origin: Sequence[int]) -> NDArray[np.float64]:
-        """float64 ``[14]`` for :func:`sample_affine`: ``size`` of the image, ``origin`` of the part at its scale."""
-        return np.concatenate([size, self.size, self.scaled, origin, self.affine], dtype=np.float64)
 
     def part(self, height: int, width: int) -> tuple[Span, Span]:
         """Rows and columns that are seen of an image of ``height x width`` at its scale, first and last but one."""
@@ -94,12 +90,18 @@ class RandomTransform:
         self.settings, self.seed, self.ignore_index = settings, seed, ignore_index
         self.centre_on, self.normalisation = centre_on, normalisation
 
-    def __call__(self, sample: Sample, key: Key) -> tuple[Sample, TransformParams]:
-        """The transformed sample and the parameters; the sample's mask may have another size than its image."""
+    def __call__(self, sample: Sample, key: Key, mask: Tensor | None) -> tuple[Sample, TransformParams]:
+        """The transformed sample and the parameters; the sample's mask may have another size than its image.
+
+        Args:
+            sample: on any device.
+            key: (epoch, index).
+            mask: the sample's mask on the CPU; needed where crops are chosen by it.
+        """
         height, width = sample.image.shape[1:]
-        params = self.params(key, (height, width), sample.mask)
+        params = self.params(key, (height, width), mask)
         sample = sample._replace(mask=mask_at(sample.mask, height, width))
-        return apply(sample, params, self.ignore_index, self.normalisation.fill), params
+        return apply(sample, params, self.ignore_index, mean_pixel(sample.image.device, self.normalisation)), params
 
     def params(self, key: Key, size: tuple[int, int], mask: Tensor | None = None) -> TransformParams:
         """The parameters of a key; where no try keeps within ``max_class_share``, those of the last one.
@@ -201,31 +203,29 @@ def _draw_colour(strength: float, random: np.random.Generator) -> NDArray[np.flo
     return np.concatenate([matrix, offset[:, None]], axis=1).astype(np.float32)
 
 
-def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Sequence[float] = MEAN_PIXEL) -> Sample:
-    """The transformed sample (colours are left to :func:`segkit.data.normalise.normalise`).
+def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tensor) -> Sample:
+    """The transformed sample, on its device (colours are left to :func:`segkit.data.normalise.normalise`).
 
     Args:
         sample: image ``[C,H,W]`` uint8 or float32, mask uint8 ``[H,W]``.
         params: drawn for an image of its size.
         ignore_index: the label where there is no image.
-        fill: a value a channel, where there is no image.
+        fill: ``[C,1,1]`` of the image's type, where there is no image.
     """
     height, width = sample.mask.shape
-    colour = torch.tensor(fill, dtype=sample.image.dtype)[:, None, None]
-    image = colour.repeat(1, *params.size)
-    mask = torch.full(params.size, ignore_index, dtype=torch.uint8)
     rows, columns = params.part(height, width)
+    image = fill.repeat(1, *params.size)
+    mask = torch.full(params.size, ignore_index, dtype=torch.uint8, device=fill.device)
     if rows[0] >= rows[1] or columns[0] >= columns[1]:
         return Sample(image, mask, sample.name)
     part = resized_part(sample.image, params.scaled, rows, columns)
     a, b, c, d, e, f = params.affine
     if b or d:
-        maps = torch.from_numpy(params.row((height, width), (rows[0], columns[0])))[None]
-        images, masks = sample_affine(part[None], sample.mask[None], maps, params.size, colour, ignore_index)
-        return Sample(images[0], masks[0], sample.name)
+        image, mask = _sample_affine(part, sample.mask, params, (rows[0], columns[0]), fill, ignore_index)
+        return Sample(image, mask, sample.name)
     # not rotated: whole pixels of the image at its scale, copied as they are or mirrored
-    labels = sample.mask[nearest(height, params.scaled[0])[slice(*rows)]]
-    labels = labels[:, nearest(width, params.scaled[1])[slice(*columns)]]
+    labels = sample.mask[nearest(height, params.scaled[0], fill.device)[slice(*rows)]]
+    labels = labels[:, nearest(width, params.scaled[1], fill.device)[slice(*columns)]]
     flipped, into = [], []
     for axis, span, step, offset in ((-2, rows, e, f), (-1, columns, a, c)):
         if step < 0:
@@ -236,33 +236,22 @@ def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Sequ
     return Sample(image, mask, sample.name)
 
 
-def sample_affine(
-    images: Tensor, labels: Tensor, maps: Tensor, size: tuple[int, int], fill: Tensor, ignore_index: int
+def _sample_affine(
+    part: Tensor, labels: Tensor, params: TransformParams, origin: tuple[int, int], fill: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
-    """Sample images and labels through their affine maps, on whatever device they lie.
-
-    Args:
-        images: ``[B,C,h,w]``, a part of each image at its scale; beyond an image its edge is repeated.
-        labels: uint8 ``[B,H,W]``, at the images' own size.
-        maps: float64 ``[B,14]``, each a :meth:`TransformParams.row`.
-        size: height and width of the batch, the largest of the results'.
-        fill: ``[C,1,1]``, what is outside; the result has its type.
-        ignore_index: the label of void.
-
-    Returns:
-        Images ``[B,C,*size]`` and masks uint8 ``[B,*size]``.
-    """
-    high, wide, rows, columns, scaled_high, scaled_wide, top, left, a, b, c, d, e, f = maps[..., None, None].unbind(1)
-    x = torch.arange(size[1], device=images.device, dtype=torch.float64) + 0.5  # [w]; the middle of a pixel
-    y = (torch.arange(size[0], device=images.device, dtype=torch.float64) + 0.5)[:, None]  # [h,1]
-    from_x, from_y = a * x + b * y + c, d * x + e * y + f  # [B,h,w], in the image
-    inside = (from_x >= 0) & (from_x < wide) & (from_y >= 0) & (from_y < high) & (y < rows) & (x < columns)
-    grid_x = (from_x * (scaled_wide / wide) - left) * (2 / images.shape[3]) - 1
-    grid_y = (from_y * (scaled_high / high) - top) * (2 / images.shape[2]) - 1
-    grid = torch.stack([grid_x, grid_y], dim=-1).float()  # [B,h,w,2], -1..1
-    seen = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    """Sample an image, of which a part at its scale begins at ``origin``, and its labels through an affine map."""
+    a, b, c, d, e, f = params.affine
+    (height, width), device = labels.shape, fill.device
+    x = torch.arange(params.size[1], device=device, dtype=torch.float64) + 0.5  # [w]; the middle of a pixel
+    y = (torch.arange(params.size[0], device=device, dtype=torch.float64) + 0.5)[:, None]  # [h,1]
+    from_x, from_y = a * x + b * y + c, d * x + e * y + f  # [h,w], in the image
+    inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
+    grid_x = (from_x * (params.scaled[1] / width) - origin[1]) * (2 / part.shape[2]) - 1
+    grid_y = (from_y * (params.scaled[0] / height) - origin[0]) * (2 / part.shape[1]) - 1
+    grid = torch.stack([grid_x, grid_y], dim=-1).float()[None]  # [1,h,w,2], -1..1
+    seen = F.grid_sample(part[None].float(), grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
     seen = seen if fill.is_floating_point() else rounded(seen)
-    pixel = (from_y + _ROUNDING).long().clamp_(0, labels.shape[1] - 1) * labels.shape[2]
-    pixel += (from_x + _ROUNDING).long().clamp_(0, labels.shape[2] - 1)
-    found = labels.flatten(1).gather(1, pixel.flatten(1)).view_as(pixel)
-    return torch.where(inside[:, None], seen.to(fill.dtype), fill), torch.where(inside, found, ignore_index)
+    pixel = (from_y + _ROUNDING).long().clamp_(0, height - 1) * width
+    pixel += (from_x + _ROUNDING).long().clamp_(0, width - 1)
+    found = labels.flatten()[pixel]
+    return torch.where(inside, seen.to(fill.dtype), fill), torch.where(inside, found, ignore_index)

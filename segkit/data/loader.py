@@ -7,6 +7,7 @@ Stored values travel to the device; normalisation and colours happen there. The 
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import sys
 import threading
@@ -16,14 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import EvalBatchSampler, Key, Stream, TrainBatchSampler
 from segkit.data.main_guard import refuse_unguarded
+from segkit.data.normalise import mean_pixel
 from segkit.data.parallel import own_cores, read_ahead
-from segkit.data.resize import Resize, resized
+from segkit.data.resize import Resize, resized, resized_size
 from segkit.data.sample import Batch, Dataset, Sample, checked
 from segkit.errors import DataError, reason
 from segkit.signals import CAUGHT
@@ -40,7 +43,7 @@ class SampleSource:
         value_bytes: of a value of its images: 1 of uint8, or 4 of float32.
 
     Attributes:
-        on_device: whether the batches are made on the device, so that no process loads any.
+        on_device: whether the samples lie on the device, so that no process loads any.
     """
 
     on_device = False
@@ -55,6 +58,15 @@ class SampleSource:
         """A sample, its image resized, its mask at its own size."""
         return resized(read_sample(self.dataset, index), self.resize)
 
+    def mask_on_cpu(self, index: int, sample: Sample) -> Tensor | None:
+        """The mask of a sample, for the parameters that depend on it."""
+        return sample.mask
+
+    def decoded_bytes(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
+        """Bytes of each sample once it is decoded, by the height and width of each mask."""
+        a_pixel = 3 * self.value_bytes
+        return [a_pixel * math.prod(resized_size(*size, self.resize)) + math.prod(size) for size in sizes]
+
     def read_all(self, description: str, progress: bool) -> Iterator[Sample]:
         """All samples in order, decoded by several threads; with a progress bar where one is wanted."""
         # a dataset that does not say how it reads may hold one file that it reads in
@@ -63,13 +75,17 @@ class SampleSource:
 
     def train_batch(self, keys: Sequence[Key], transform: RandomTransform) -> Batch:
         """Transformed samples as one batch, as large as the largest; smaller ones are padded, the masks with void."""
-        items = [transform(self[key[1] % len(self)], key) for key in keys]
+        items = []
+        for key in keys:
+            index = key[1] % len(self)
+            sample = self[index]
+            items.append(transform(sample, key, self.mask_on_cpu(index, sample)))
         samples = [sample for sample, _ in items]
         height = max(sample.mask.shape[0] for sample in samples)
         width = max(sample.mask.shape[1] for sample in samples)
-        fill = torch.tensor(transform.normalisation.fill, dtype=samples[0].image.dtype)
-        images = fill.repeat(len(items), height, width, 1)  # [B,H,W,C]
-        masks = torch.full((len(items), height, width), transform.ignore_index, dtype=torch.uint8)
+        device = samples[0].image.device
+        images = mean_pixel(device, transform.normalisation).flatten().repeat(len(items), height, width, 1)  # [B,H,W,C]
+        masks = torch.full((len(items), height, width), transform.ignore_index, dtype=torch.uint8, device=device)
         for number, sample in enumerate(samples):
             rows, columns = sample.mask.shape
             images[number, :rows, :columns] = sample.image.permute(1, 2, 0)

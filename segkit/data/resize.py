@@ -44,7 +44,7 @@ def resized_part(image: Tensor, size: tuple[int, int], rows: Span, columns: Span
     """Some rows and columns of an image at another size; only these are computed.
 
     Args:
-        image: ``[C,H,W]`` on the CPU, uint8 or float32.
+        image: ``[C,H,W]``, uint8 or float32.
         size: height and width of the whole result.
         rows: the first one and the one after the last.
         columns: likewise.
@@ -52,13 +52,14 @@ def resized_part(image: Tensor, size: tuple[int, int], rows: Span, columns: Span
     Returns:
         ``[C,rows,columns]`` of the image's type.
     """
-    (top, bottom), (left, right) = rows, columns
     height, width = image.shape[1:]
     if size == (height, width):
-        return image[:, top:bottom, left:right]
+        return image[:, slice(*rows), slice(*columns)]
+    if not _on_cpu(image):
+        return _resized_on_device(image, size, rows, columns)
     above, below, from_y, to_y = _source_span(rows, height, size[0])
     before, behind, from_x, to_x = _source_span(columns, width, size[1])
-    shape, box = (right - left, bottom - top), (from_x, from_y, to_x, to_y)
+    shape, box = (columns[1] - columns[0], rows[1] - rows[0]), (from_x, from_y, to_x, to_y)
     channels = []
     for channel in image[:, above:below, before:behind].numpy():  # one at a time: float32 takes four times the memory
         values = np.ascontiguousarray(channel, np.float32)
@@ -75,32 +76,24 @@ def _source_span(span: Span, length: int, resized: int) -> tuple[int, int, float
     return first, last, start - first, min(end - first, last - first)
 
 
-def resized_parts(images: Tensor, sizes: Tensor, scaled: Tensor, origins: Tensor, shape: tuple[int, int]) -> Tensor:
-    """As :func:`resized_part`, of a batch on any device; beyond an image its edge is repeated.
+def _on_cpu(image: Tensor) -> bool:
+    return image.device.type == "cpu"
 
-    Args:
-        images: ``[B,C,H,W]``, uint8 or float32.
-        sizes: float64 ``[B,2]``, height and width of each image.
-        scaled: float64 ``[B,2]``, the size to which each is resized.
-        origins: float64 ``[B,2]``, the first row and column of each part.
-        shape: height and width of the parts.
 
-    Returns:
-        float32 ``[B,C,*shape]``, whole numbers of uint8.
-    """
+def _resized_on_device(image: Tensor, size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
+    """The same by two products of matrices, where Pillow cannot read the memory; equal but for the last digits."""
 
-    def filters(axis: int) -> Tensor:
-        """float32 ``[B,1,count,length]``: what each pixel of the images weighs in each pixel of the parts."""
-        size, target, origin = (each[:, axis].view(-1, 1, 1) for each in (sizes, scaled, origins))
-        step = size / target
-        index = torch.arange(shape[axis], device=step.device, dtype=step.dtype)[:, None]  # [count,1]
-        middle = (torch.minimum(origin + index, target - 1) + 0.5) * step  # [B,count,1]
-        pixels = torch.arange(images.shape[2 + axis], device=step.device, dtype=step.dtype) + 0.5  # [length]
-        weights = (1 - (pixels - middle).abs() / step.clamp(min=1)).clamp_(min=0) * (pixels < size)
-        return (weights / weights.sum(2, keepdim=True)).float()[:, None]
+    def weights(span: Span, length: int, resized: int) -> Tensor:
+        """float32 ``[span,length]``: what each pixel of the image weighs in each of the result."""
+        step = length / resized
+        middle = (torch.arange(*span, device=image.device, dtype=torch.float64) + 0.5) * step
+        pixels = torch.arange(length, device=image.device, dtype=torch.float64) + 0.5
+        found = (1 - (pixels - middle[:, None]).abs() / max(step, 1)).clamp_(min=0)
+        return (found / found.sum(1, keepdim=True)).float()
 
-    parts = filters(0) @ (images.float() @ filters(1).transpose(2, 3))
-    return parts if images.is_floating_point() else rounded(parts)
+    across = image.float() @ weights(columns, image.shape[2], size[1]).T  # [C,H,columns]
+    part = weights(rows, image.shape[1], size[0]) @ across
+    return part if image.is_floating_point() else rounded(part).to(torch.uint8)
 
 
 def rounded(values: Tensor) -> Tensor:
@@ -112,9 +105,10 @@ def mask_at(mask: Tensor, height: int, width: int) -> Tensor:
     """A mask ``[H,W]`` at another size, by the nearest pixel: for training only, scores are taken at its own size."""
     if tuple(mask.shape) == (height, width):
         return mask
-    return mask[nearest(mask.shape[0], height)][:, nearest(mask.shape[1], width)]
+    rows, columns = nearest(mask.shape[0], height, mask.device), nearest(mask.shape[1], width, mask.device)
+    return mask[rows][:, columns]
 
 
-def nearest(length: int, resized: int) -> Tensor:
+def nearest(length: int, resized: int, device: torch.device | None = None) -> Tensor:
     """int64 ``[resized]``: the pixel, of ``length``, in which the middle of each lies; in exact whole numbers."""
-    return (2 * torch.arange(resized) + 1) * length // (2 * resized)
+    return (2 * torch.arange(resized, device=device) + 1) * length // (2 * resized)

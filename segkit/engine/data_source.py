@@ -100,17 +100,12 @@ def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: Di
         WriteError: the file of decoded samples cannot be written.
     """
     wide, cache = job.normalisation.dtype != "uint8", job.data.cache
-    if wide and cache == "device":
-        raise ConfigError(
-            'data.cache = "device" keeps images of 8 bits a channel, and these have more; "ram" keeps them in a file '
-            "that is mapped into memory"
-        )
     if cache == "auto" and device.type == "cpu":
         cache = "none"
     sources = {name: SampleSource(data, job.data.resize, 4 if wide else 1) for name, data in scan.splits.items()}
     sizes = {name: [sample.size for sample in scan.statistics[name]] for name in sources}
-    needed = {name: DeviceCache.bytes_needed(source, sizes[name]) for name, source in sources.items()}
-    limit = SHARE * free_memory(device) if cache in ("auto", "device") and not wide else 0.0
+    needed = {name: sum(source.decoded_bytes(sizes[name])) for name, source in sources.items()}
+    limit = SHARE * free_memory(device) if cache in ("auto", "device") else 0.0
     keep_masks = job.augment.max_class_share < 1 or job.augment.class_balanced > 0
     on_device: list[str] = []
     for name, source in sources.items():
@@ -118,7 +113,7 @@ def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: Di
         try:
             if limit and sum(needed[each] for each in [*on_device, name]) <= limit:
                 keep = keep_masks and name == "train"
-                sources[name] = DeviceCache(source, sizes[name], device, keep_masks=keep, **progress)
+                sources[name] = DeviceCache(source, device, keep_masks=keep, **progress)
                 on_device.append(name)
                 continue
         except torch.OutOfMemoryError:  # another process has taken it
@@ -161,7 +156,7 @@ def _memmap(
 
 
 def _fits_into_memory(source: SampleSource, sizes: Sequence[tuple[int, int]]) -> bool:
-    return MemmapCache.is_possible(source) and MemmapCache.bytes_needed(source, sizes) < SHARE * host_memory()
+    return MemmapCache.is_possible(source) and sum(source.decoded_bytes(sizes)) < SHARE * host_memory()
 
 
 def free_memory(device: torch.device) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from segkit.data.augment import RandomTransform, TransformParams, apply
+from segkit.data.augment import RandomTransform, TransformParams
+from segkit.data.augment import apply as apply_to
 from segkit.data.normalise import MEAN, MEAN_PIXEL, STD, normalise
 from segkit.data.resize import mask_at, resized
 from segkit.data.sample import Sample
@@ -25,6 +28,12 @@ def a_sample(height: int = 40, width: int = 60) -> Sample:
 
 def settings(**values: object) -> AugmentSettings:
     return AugmentSettings.model_validate({"flip": 0.0, **values})
+
+
+def apply(
+    sample: Sample, params: TransformParams, ignore_index: int = VOID, fill: Sequence[float] = MEAN_PIXEL
+) -> Sample:
+    return apply_to(sample, params, ignore_index, torch.tensor(fill, dtype=sample.image.dtype)[:, None, None])
 
 
 def draw(chosen: AugmentSettings, height: int, width: int, key: tuple[int, int, int]) -> TransformParams:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from segkit.config import settings_from
-from segkit.data.augment import _CENTRES, _JITTER, RandomTransform, TransformParams, _draw_class_location, apply
+from segkit.data.augment import _CENTRES, _JITTER, RandomTransform, TransformParams, _draw_class_location
+from segkit.data.augment import apply as apply_to
 from segkit.data.sample import Sample
 from segkit.errors import ConfigError
 from segkit.settings import AugmentSettings
@@ -28,6 +29,10 @@ def a_mask() -> torch.Tensor:
     mask[60:80, 20:40] = 2
     mask[90:, 190:] = VOID
     return mask
+
+
+def apply(sample: Sample, params: TransformParams, ignore_index: int) -> Sample:
+    return apply_to(sample, params, ignore_index, torch.zeros(3, 1, 1, dtype=torch.uint8))
 
 
 def draw(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from segkit.data import resize as resize_module
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import EvalBatchSampler, TrainBatchSampler
 from segkit.data.loader import SampleSource, eval_loader, train_loader
@@ -37,39 +38,36 @@ class Pictures(Dataset):
         return Sample(torch.from_numpy(image.copy()).permute(2, 0, 1), torch.from_numpy(mask.copy()), f"{index}")
 
 
-def sizes_of(dataset: Pictures) -> list[tuple[int, int]]:
-    return [tuple(dataset[index].mask.shape) for index in range(6)]
-
-
-def both(resize: float | None = None, **augment: object) -> tuple[list[Batch], list[Batch]]:
+def both(resize: float | None = None, device: torch.device = CPU, **augment: object) -> tuple[list[Batch], list[Batch]]:
     """Two epochs of batches by way of the loader, and of the device."""
-    dataset = Pictures()
-    source, order = SampleSource(dataset, resize), TrainBatchSampler(6, 3, seed=5)
-    settings = AugmentSettings.model_validate(augment)
-    transform = RandomTransform(settings, 5, centre_on=range(1, 7))
-    cache = DeviceCache(source, sizes_of(dataset), CPU, keep_masks=True)
+    source, order = SampleSource(Pictures(), resize), TrainBatchSampler(6, 3, seed=5)
+    transform = RandomTransform(AugmentSettings.model_validate(augment), 5, centre_on=range(1, 7))
+    cache = DeviceCache(source, device, keep_masks=True)
     loaded, made = [], []
     for order.epoch in (1, 2):
         loaded += list(train_loader(source, transform, order, workers=0, device=CPU))
-        made += list(train_loader(cache, transform, order, workers=2, device=CPU))
+        made += [batch.to(CPU) for batch in train_loader(cache, transform, order, workers=2, device=device)]
     return loaded, made
 
 
-@pytest.mark.parametrize(
-    "augment",
-    [
-        {},
-        {"crop": 64},
-        {"crop": [50, 150], "flip_vertical": 0.5},
-        {"crop": 64, "scale": [0.5, 2.0]},
-        {"crop": 64, "scale": [0.5, 2.0], "rotation": 45.0, "colour": 0.5},
-        {"scale": [0.7, 1.4], "rotation": 10.0},
-        {"crop": 32, "class_balanced": 0.7, "max_class_share": 0.6, "scale": [0.8, 1.2]},
-    ],
-)
-@pytest.mark.parametrize("resize", [None, 0.6])
-def test_the_device_and_the_loader_show_the_same_views(augment: dict[str, object], resize: float | None) -> None:
-    loaded, made = both(resize, **augment)
+@pytest.fixture
+def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are resized as they are where Pillow cannot read the memory."""
+    monkeypatch.setattr(resize_module, "_on_cpu", lambda image: False)
+
+
+AUGMENTS: list[dict[str, object]] = [
+    {},
+    {"crop": 64},
+    {"crop": [50, 150], "flip_vertical": 0.5},
+    {"crop": 64, "scale": [0.5, 2.0]},
+    {"crop": 64, "scale": [0.5, 2.0], "rotation": 45.0, "colour": 0.5},
+    {"scale": [0.7, 1.4], "rotation": 10.0},
+    {"crop": 32, "class_balanced": 0.7, "max_class_share": 0.6, "scale": [0.8, 1.2]},
+]
+
+
+def require_same(loaded: list[Batch], made: list[Batch]) -> None:
     assert len(loaded) == len(made) == 4
     for ours, other in zip(made, loaded, strict=True):
         assert ours.names == other.names
@@ -85,8 +83,33 @@ def test_the_device_and_the_loader_show_the_same_views(augment: dict[str, object
             assert torch.equal(ours.colour, other.colour)
 
 
-def test_views_of_whole_pixels_are_equal_to_the_bit() -> None:
-    loaded, made = both(crop=48, flip=0.5, flip_vertical=0.5)
+@pytest.mark.parametrize("augment", AUGMENTS)
+@pytest.mark.parametrize("resize", [None, 0.6])
+def test_a_device_and_the_loader_show_the_same_views(
+    augment: dict[str, object], resize: float | None, request: pytest.FixtureRequest
+) -> None:
+    source, order = SampleSource(Pictures(), resize), TrainBatchSampler(6, 3, seed=5)
+    transform = RandomTransform(AugmentSettings.model_validate(augment), 5, centre_on=range(1, 7))
+    cache = DeviceCache(source, CPU, keep_masks=True)
+    loaded, made = [], []
+    for order.epoch in (1, 2):
+        loaded += list(train_loader(source, transform, order, workers=0, device=CPU))
+    request.getfixturevalue("as_on_a_device")
+    for order.epoch in (1, 2):
+        made += list(train_loader(cache, transform, order, workers=2, device=CPU))
+    require_same(loaded, made)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("augment", AUGMENTS)
+@pytest.mark.parametrize("resize", [None, 0.6])
+def test_a_card_shows_the_same_views(augment: dict[str, object], resize: float | None) -> None:
+    require_same(*both(resize, torch.device("cuda"), **augment))
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_in_the_memory_of_a_cpu_views_are_equal_to_the_bit(augment: dict[str, object]) -> None:
+    loaded, made = both(**augment)
     assert all(torch.equal(a.image, b.image) for a, b in zip(loaded, made, strict=True))
     assert all(torch.equal(a.mask, b.mask) for a, b in zip(loaded, made, strict=True))
 
@@ -94,7 +117,7 @@ def test_views_of_whole_pixels_are_equal_to_the_bit() -> None:
 @pytest.mark.parametrize("resize", [None, 0.5])
 def test_an_evaluation_sees_each_sample_at_its_own_size(resize: float | None) -> None:
     source = SampleSource(Pictures(), resize)
-    cache = DeviceCache(source, sizes_of(source.dataset), CPU)
+    cache = DeviceCache(source, CPU)
     loader = eval_loader(cache, EvalBatchSampler(6, 4), workers=2, device=CPU)
     batches = [batch for those in loader for batch in those]
     seen = {}
@@ -108,10 +131,9 @@ def test_an_evaluation_sees_each_sample_at_its_own_size(resize: float | None) ->
         assert torch.equal(seen[expected.name][1], expected.mask)
 
 
-def test_what_a_split_takes_on_the_device_is_known_before() -> None:
+def test_what_a_split_takes_is_known_before() -> None:
     for resize in (None, 0.5):
         source = SampleSource(Pictures(), resize)
-        sizes = sizes_of(source.dataset)
-        cache = DeviceCache(source, sizes, CPU)
-        own = cache.own_masks.numel() if cache.own_masks is not None else 0
-        assert DeviceCache.bytes_needed(source, sizes) == cache.pixels.numel() + own
+        cache = DeviceCache(source, CPU)
+        sizes = [(90, 120), (120, 90), (70, 70)] * 2
+        assert source.decoded_bytes(sizes) == [each.image.numel() + each.mask.numel() for each in cache.samples]
