@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -60,7 +59,8 @@ def _merge(group: Sequence[Issue], advise: Advise | None) -> Issue:
     wrong, stored = _sum(each.wrong for each in group), _sum(each.stored for each in group)
     text = replace(first, advice="").text
     if len(group) > 1:
-        names, folder = _below_shared_folder(files)
+        folder = os.path.dirname(os.path.commonprefix(files))  # noqa: PTH120, RUF071  (some names are no paths)
+        names = [file[len(folder) :].lstrip("/\\") for file in files] if folder else list(files)
         text = f"{len(group)} files: {one_line(first.what)}"
         if wrong:  # the sum of the details
             masks = Counter(value for each in group for value in each.wrong)
@@ -78,18 +78,10 @@ def _merge(group: Sequence[Issue], advise: Advise | None) -> Issue:
 
 
 def _sum(counts: Iterable[Mapping[Any, int]]) -> Counter[Any]:
-    return sum(map(Counter, counts), Counter())
-
-
-def _below_shared_folder(files: Sequence[str]) -> tuple[list[str], str]:
-    """The names below the folder that all files share, and that folder, if there is one."""
-    try:
-        folder = os.path.commonpath([PurePath(file).parent for file in files])
-    except ValueError:  # relative and absolute, or on several drives
-        folder = "."
-    if folder == ".":
-        return list(files), ""
-    return [str(PurePath(file).relative_to(folder)) for file in files], folder
+    total: Counter[Any] = Counter()
+    for each in counts:
+        total.update(each)
+    return total
 
 
 def value_text(value: Any) -> str:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segkit import registry
 from segkit.cli import main
+from segkit.registry import Component
 
 CONFIG = """
 [dataset]
@@ -188,3 +190,17 @@ def test_a_run_keeps_its_warnings_and_what_was_skipped(config: Path, capsys: pyt
     assert kinds == ["empty", "absent_class", "absent_class"]
     assert record["warnings"][0]["files"][0].endswith("train3.png")
     assert out.err.count("warning: ") == 3
+
+
+def test_a_check_that_cannot_be_loaded_stops_a_run(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Component("check", "own", "no_such_module:Own", "mine", "mine", "1.0")
+    real = type(registry.checks).components
+    monkeypatch.setattr(
+        type(registry.checks), "components", lambda self: [lost] if self.kind == "check" else real(self)
+    )
+    for command in ("run", "check"):
+        assert main([command, str(config)]) == 2
+        assert "check 'own' of plugin 'mine' (mine 1.0) cannot be imported" in capsys.readouterr().err
+    assert not (config.parent / "runs").exists()
