@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from segkit.engine.precision import Precision, resolve
+from segkit.engine.precision import Precision, resolve_precision
 from segkit.errors import ConfigError, TrainingError
 
 NAMES = ("fp32", "tf32", "bf16", "fp16")
@@ -36,7 +36,7 @@ def arithmetic(name: str, deterministic: bool = False) -> Iterator[None]:
 
 def precision_of(name: str, device: torch.device) -> Precision:
     """The engine's precision: of TF32 it is fp32."""
-    return resolve("fp32" if name == "tf32" else name, device)
+    return resolve_precision("fp32" if name == "tf32" else name, device)
 
 
 def unavailable(name: str, device: torch.device) -> str:

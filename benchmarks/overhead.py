@@ -21,7 +21,7 @@ from torch import nn
 
 from segkit.data.loader import Batch
 from segkit.engine.criterion import as_criterion
-from segkit.engine.precision import Precision, device_name, pick_device, resolve
+from segkit.engine.precision import Precision, device_name, pick_device, resolve_precision
 from segkit.engine.step import TrainingLoop
 from segkit.settings import TrainSettings
 from segkit_losses.region import Dice
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="of a block")
     parser.add_argument("--blocks", type=int, default=30, help=f"pairs of them, after {WARM_UP} that are not counted")
     arguments = parser.parse_args()
-    precision = resolve(arguments.precision, pick_device(arguments.device))
+    precision = resolve_precision(arguments.precision, pick_device(arguments.device))
     torch.backends.cudnn.benchmark = True  # as the engine has it in training
     batch = random_batch(arguments.batch, tuple(arguments.crop), precision.device)
     total = (WARM_UP + arguments.blocks) * arguments.steps

@@ -33,10 +33,11 @@ from segkit.data.sample import Dataset
 from segkit.data.subset import as_dataset
 from segkit.engine.criterion import Loss, as_criterion
 from segkit.engine.distributed import distributed_context, launcher, same_launch
-from segkit.engine.evaluate import Evaluator, floor
+from segkit.engine.evaluate import Evaluator
 from segkit.engine.inputs import Job
-from segkit.engine.precision import pick_device, resolve, seed_everything
+from segkit.engine.precision import pick_device, resolve_precision, seed_everything
 from segkit.engine.run_folder import check_folder, read_json
+from segkit.engine.split_scores import floor
 from segkit.engine.trainer import Result, train_and_evaluate
 from segkit.errors import RunFolderError
 from segkit.loading import load
@@ -88,7 +89,9 @@ def run_config(
         folder = settings.folder
         resume, overwrite = distributed.broadcast_from_main(lambda: after_restart(folder, resume, overwrite))
         distributed.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
-        resolve(settings.train.precision, pick_device(settings.train.device))  # refused before the data is read
+        resolve_precision(
+            settings.train.precision, pick_device(settings.train.device)
+        )  # refused before the data is read
         job = build_job(settings, distributed, pretrained=not resume)
         observers = plugins.Observers()
         return train_and_evaluate(

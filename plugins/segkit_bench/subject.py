@@ -23,7 +23,7 @@ from segkit.data.stores import largest
 from segkit.engine.data_source import open_data_source, prefetched
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import check
-from segkit.engine.precision import Precision, pick_device, resolve, seed_everything, use_cores
+from segkit.engine.precision import Precision, pick_device, resolve_precision, seed_everything, use_cores
 from segkit.engine.step import TrainingLoop
 
 # settings of a loop that is only timed: it takes as long, and no loss leaves the numbers on random labels
@@ -39,11 +39,11 @@ class Subject:
 
     def __init__(self, config: Config) -> None:
         self.name, self.device = config.name, pick_device(config.train.device)
-        resolve(config.train.precision, self.device)  # refused before the data is read
+        resolve_precision(config.train.precision, self.device)  # refused before the data is read
         self.job = build_job(config, DistributedContext(), pretrained=True)
         check(self.job)
         use_cores()
-        self.precision = resolve(config.train.precision, self.device)
+        self.precision = resolve_precision(config.train.precision, self.device)
         self.scan = cast(Scan, self.job.scan)  # build_job has read the labels
         self.scan.refuse_errors()
         how = normalisation_of(self.job.model, self.scan.statistics["train"])

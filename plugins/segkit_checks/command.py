@@ -71,7 +71,7 @@ class Check:
 
 def _contents(scan: Scan, split: str) -> dict[str, Any]:
     """What is in a split, as JSON holds it."""
-    from segkit.engine.evaluate import floor
+    from segkit.engine.split_scores import floor
 
     dataset, counts = scan.splits[split], scan.counts(split)
     sizes = sorted((each.size for each in scan.statistics[split]), key=lambda size: size[0] * size[1])

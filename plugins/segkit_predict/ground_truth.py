@@ -19,7 +19,7 @@ from segkit.data.issues import messages
 from segkit.data.sample import Colour
 from segkit.data.splits import SUFFIXES, composed
 from segkit.engine.console import final_table
-from segkit.engine.evaluate import read_off, with_floor
+from segkit.engine.split_scores import read_off, with_floor
 from segkit.errors import DataError, LabelError, SegkitError, first_few
 from segkit.inference.predictor import Predictor
 from segkit.metric.confusion import ConfusionMatrix

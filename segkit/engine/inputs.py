@@ -16,9 +16,9 @@ from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan
 from segkit.engine.criterion import Criterion
-from segkit.engine.evaluate import ALWAYS
 from segkit.engine.optim import OptimizerClass, encoder_of
 from segkit.engine.precision import peak_memory
+from segkit.engine.split_scores import ALWAYS
 from segkit.errors import ConfigError, DataError, ModelError, TrainingError
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
 

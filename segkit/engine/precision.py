@@ -131,7 +131,7 @@ class Precision:
         return self.name == "fp16" and self.device.type == "cuda"
 
 
-def resolve(precision: str, device: torch.device, on_cpu: str = "bf16") -> Precision:
+def resolve_precision(precision: str, device: torch.device, on_cpu: str = "bf16") -> Precision:
     """``auto`` is bf16 where there are instructions for it; elsewhere fp16 on CUDA cards and fp32 on CPUs.
 
     On two cores with AVX-512 BF16 a step of ``unet`` or of a ResNet-18 takes 0.5 to 0.65 of that in fp32.

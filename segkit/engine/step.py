@@ -289,15 +289,7 @@ class TrainingLoop:
         torch.backends.cudnn.benchmark = not self.settings.deterministic  # off in evaluation: sizes differ there
         length = min(length, self.steps - self.step + self.progress.steps)
         began = time.perf_counter() - self.progress.seconds
-        # tqdm counts images rather than steps: they compare between batch sizes
-        bar: tqdm[Any] = tqdm(
-            desc=description,
-            total=length * images,
-            initial=self.progress.steps * images,
-            unit=" images",
-            leave=False,
-            disable=None if self.distributed.is_main_process else True,
-        )
+        bar = self._progress_bar(description, length, images)
         with self.stop.held():  # processes may be forked
             waiting = iter(batches) if self.progress.steps < length else iter(())
         source = prefetched(([batch] for batch in waiting), self.precision.device)
@@ -314,18 +306,7 @@ class TrainingLoop:
                 bar.update(images)
                 if between:
                     between(in_any())
-        means = self._means()  # waits for the device
-        seconds = self.progress.seconds = time.perf_counter() - began
-        images *= self.progress.steps
-        return {
-            "loss": means[0],
-            "losses": dict(zip(self.criterion.names, means[1:], strict=True)),
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "skipped": int(self.non_finite.skipped[0] - self.progress.skipped),
-            "images": images,
-            "seconds": seconds,
-            "images_per_second": images / seconds,
-        }
+        return self._epoch_result(images, began)
 
     def end_epoch(self) -> None:
         """Reset :attr:`progress` for the next epoch."""
@@ -376,6 +357,31 @@ class TrainingLoop:
         if self.distributed.is_main_process and any(isinstance(layer, kinds) for layer in model.modules()):
             print("warning: on a CPU, each process normalises batches over its own images alone", file=sys.stderr)
         return model
+
+    def _progress_bar(self, description: str, length: int, images: int) -> tqdm[Any]:
+        """It counts images rather than steps: they compare between batch sizes."""
+        return tqdm(
+            desc=description,
+            total=length * images,
+            initial=self.progress.steps * images,
+            unit=" images",
+            leave=False,
+            disable=None if self.distributed.is_main_process else True,
+        )
+
+    def _epoch_result(self, images: int, began: float) -> dict[str, Any]:
+        means = self._means()  # waits for the device
+        seconds = self.progress.seconds = time.perf_counter() - began
+        images *= self.progress.steps
+        return {
+            "loss": means[0],
+            "losses": dict(zip(self.criterion.names, means[1:], strict=True)),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "skipped": int(self.non_finite.skipped[0] - self.progress.skipped),
+            "images": images,
+            "seconds": seconds,
+            "images_per_second": images / seconds,
+        }
 
     def _look(self, bar: tqdm[Any], length: int) -> None:
         """Check for skipped steps and show the loss, every ``log_every`` steps; a CPU is not waited for."""

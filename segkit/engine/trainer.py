@@ -25,7 +25,7 @@ from segkit.engine.checkpoint import CheckpointManager, samples_of
 from segkit.engine.console import Console, conclusion, epoch_heading, epoch_line, introduction, what_next
 from segkit.engine.data_source import open_data_source
 from segkit.engine.distributed import DistributedContext, distributed_context
-from segkit.engine.evaluate import Evaluator, floor
+from segkit.engine.evaluate import Evaluator
 from segkit.engine.history import History, diverged, lower_rate, outcome, verdict
 from segkit.engine.inputs import Job as Job
 from segkit.engine.inputs import check, explained, less_is_better
@@ -37,12 +37,13 @@ from segkit.engine.precision import (
     peak_memory,
     pick_device,
     reset_peak_memory,
-    resolve,
+    resolve_precision,
     seed_everything,
     use_cores,
 )
 from segkit.engine.run_folder import Result as Result
 from segkit.engine.run_folder import check_folder, clear, locked, read_json, write_lines
+from segkit.engine.split_scores import floor
 from segkit.engine.step import NO_STEP_WORKED, TrainingLoop
 from segkit.errors import NotFiniteError, TrainingError, WriteError
 from segkit.signals import Interrupted, StopSignals
@@ -115,7 +116,7 @@ def train_and_evaluate(
         distributed.broadcast_from_main(lambda: check_folder(job.folder, resume=resume, overwrite=overwrite))
         check(job)
         device = pick_device(job.train.device)
-        resolve(job.train.precision, device)  # refused before the data is read
+        resolve_precision(job.train.precision, device)  # refused before the data is read
         reset_peak_memory(device)
         scan = job.scan or distributed.main_process_first(
             lambda: scan_splits(job.splits, job.data, checks=job.checks, progress=distributed.is_main_process)
@@ -418,9 +419,9 @@ def _precision(job: Job, resume: bool, console: Console) -> Precision:
     """The precision of a run; on a CPU one that goes on keeps that which it began with."""
     device = pick_device(job.train.device)
     if not resume:
-        return resolve(job.train.precision, device)
+        return resolve_precision(job.train.precision, device)
     before = str(read_json(job.folder / "config.json").get("precision"))
-    found = resolve(job.train.precision, device, before)
+    found = resolve_precision(job.train.precision, device, before)
     if before in DTYPES and found.name != before:
         console.warn(f"the run began in {before} and goes on in {found.name}: this device has no {before} of its own")
     return found

@@ -18,7 +18,7 @@ from segkit.data.normalise import IMAGENET, Normalisation, moments
 from segkit.data.read import MAX_PIXELS, Pixels, as_rgb, read_image
 from segkit.data.resize import Resize, Span, resized_part
 from segkit.data.sample import Palette
-from segkit.engine.precision import pick_device, resolve
+from segkit.engine.precision import pick_device, resolve_precision
 from segkit.errors import ConfigError, DataError, NotFiniteError
 from segkit.inference.options import PredictOptions
 from segkit.inference.sliding_window import Crop, Inferer, Patch
@@ -66,7 +66,7 @@ class Predictor:
         crop: int | Sequence[int] | None = None,
         normalisation: Normalisation = IMAGENET,
     ) -> None:
-        self.precision = resolve(precision, pick_device(device), on_cpu)
+        self.precision = resolve_precision(precision, pick_device(device), on_cpu)
         self.model = model.to(self.precision.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.palette, self.ignore_index = tuple(classes), palette, ignore_index
         self.resize, self.crop, self.normalisation, self.stored = resize, crop, normalisation, stored

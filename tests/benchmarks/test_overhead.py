@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from segkit.engine.precision import resolve
+from segkit.engine.precision import resolve_precision
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def overhead(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_both_steps_leave_the_same_weights(overhead: ModuleType) -> None:
     device = torch.device("cpu")
-    precision, batch = resolve("fp32", device), overhead.random_batch(2, (32, 48), device)
+    precision, batch = resolve_precision("fp32", device), overhead.random_batch(2, (32, 48), device)
     engine = overhead.build_model("unet2")
     hand = copy.deepcopy(engine)
     before = engine.classifier.weight.detach().clone()

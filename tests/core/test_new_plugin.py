@@ -144,7 +144,7 @@ def test_a_metric_may_not_be_called_as_a_score_of_ours(
 
 
 def test_the_names_of_scores_are_all_there_are() -> None:
-    from segkit.engine.evaluate import RESERVED_KEYS
+    from segkit.engine.split_scores import RESERVED_KEYS
     from segkit.metric.scores import CLASS_SCORES, OVERALL_SCORES
     from segkit_scaffold.new_plugin import _SCORES
 

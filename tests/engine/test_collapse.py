@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from segkit.engine import history as collapse
-from segkit.engine.evaluate import with_floor
 from segkit.engine.inputs import Job
+from segkit.engine.split_scores import with_floor
 from segkit.engine.trainer import train_and_evaluate
 from segkit.metric.scores import PixelAccuracy
 from segkit.settings import TrainSettings

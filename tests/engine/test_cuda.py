@@ -16,7 +16,7 @@ from segkit.engine import checkpoint
 from segkit.engine.data_source import open_data_source
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import Job
-from segkit.engine.precision import resolve, seed_everything
+from segkit.engine.precision import resolve_precision, seed_everything
 from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import TrainingError
@@ -47,7 +47,9 @@ def test_a_step_waits_for_nothing(
 ) -> None:
     device = torch.device("cuda")
     job = make_job(optimizer=optimizer, precision="bf16", device="cuda", ema=0.9, clip_norm=1.0)
-    loop = TrainingLoop(job.model, job.criterion, job.train, resolve("bf16", device), 10, optimizer=job.optimizer)
+    loop = TrainingLoop(
+        job.model, job.criterion, job.train, resolve_precision("bf16", device), 10, optimizer=job.optimizer
+    )
     batch = a_batch(job, device)
     loop.train_step(batch)  # the first one sets things up
     with no_waiting():
@@ -131,7 +133,9 @@ def test_a_step_that_is_no_number_is_skipped_on_the_card(
     # without a look at it from the host
     device = torch.device("cuda")
     job = make_job(precision="bf16", device="cuda")
-    loop = TrainingLoop(job.model, job.criterion, job.train, resolve("bf16", device), 10, optimizer=job.optimizer)
+    loop = TrainingLoop(
+        job.model, job.criterion, job.train, resolve_precision("bf16", device), 10, optimizer=job.optimizer
+    )
     batch = a_batch(job, device)
     loop.train_step(batch)
     before = {key: value.clone() for key, value in loop.model.state_dict().items()}

@@ -23,7 +23,7 @@ from segkit.data.sample import Batch
 from segkit.engine import checkpoint
 from segkit.engine.criterion import Criterion, as_criterion
 from segkit.engine.inputs import Job
-from segkit.engine.precision import Precision, peak_memory, reset_peak_memory, resolve
+from segkit.engine.precision import Precision, peak_memory, reset_peak_memory, resolve_precision
 from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
@@ -424,10 +424,10 @@ def test_classes_of_one_name_are_refused(make_job: MakeJob, halves: Any) -> None
 
 
 def test_precision_is_chosen_by_the_device() -> None:
-    assert resolve("fp32", CPU).name == "fp32"
-    assert resolve("auto", CPU).name in {"bf16", "fp32"}
+    assert resolve_precision("fp32", CPU).name == "fp32"
+    assert resolve_precision("auto", CPU).name in {"bf16", "fp32"}
     with pytest.raises(ConfigError, match="needs CUDA"):
-        resolve("fp16", CPU)
+        resolve_precision("fp16", CPU)
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match=r'train\.device = "cuda"'):
             train_and_evaluate_on("cuda")

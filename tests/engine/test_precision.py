@@ -11,7 +11,7 @@ import torch
 
 from segkit.engine import precision
 from segkit.engine.inputs import Job
-from segkit.engine.precision import Precision, resolve
+from segkit.engine.precision import Precision, resolve_precision
 from segkit.engine.trainer import train_and_evaluate
 
 CPU = torch.device("cpu")
@@ -20,10 +20,10 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(("instructions", "name"), [(True, "bf16"), (False, "fp32")])
 def test_auto_is_bf16_where_the_cpu_has_it(instructions: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: instructions)
-    assert resolve("auto", CPU) == Precision(name, CPU)
-    assert resolve("auto", CPU, "fp32") == Precision("fp32", CPU)  # a run began with it
-    assert resolve("auto", CPU, "fp16") == Precision("fp32", CPU)
-    assert resolve("bf16", CPU) == Precision("bf16", CPU)
+    assert resolve_precision("auto", CPU) == Precision(name, CPU)
+    assert resolve_precision("auto", CPU, "fp32") == Precision("fp32", CPU)  # a run began with it
+    assert resolve_precision("auto", CPU, "fp16") == Precision("fp32", CPU)
+    assert resolve_precision("bf16", CPU) == Precision("bf16", CPU)
 
 
 def test_a_run_keeps_the_precision_that_it_began_with(

@@ -1,0 +1,115 @@
+"""The scores of a split: read from its metrics, merged over processes, beside the floor.
+
+The floor is what the best constant prediction scores there, the majority-class baseline.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from segkit.data.class_weights import LabelCounts
+from segkit.data.sample import Dataset
+from segkit.engine.distributed import DistributedContext
+from segkit.errors import ConfigError
+from segkit.metric import scores
+from segkit.metric.confusion import ConfusionMatrix
+
+ALWAYS = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice")  # whatever metrics a config asks for
+RESERVED_KEYS = ("class", "class_iou", "floor", "lift", "loss", "losses", "predicted")  # of a split's scores
+
+
+def can_merge(metric: Any) -> bool:
+    """Whether what two processes counted can be made one: by ``merge(other)``, or torchmetrics' ``merge_state``."""
+    if hasattr(metric, "merge"):
+        return True
+    alone = getattr(metric, "full_state_update", None) is False and not getattr(metric, "dist_sync_on_step", False)
+    return hasattr(metric, "merge_state") and alone  # torchmetrics merges no others
+
+
+def merge(metric: Any, distributed: DistributedContext) -> None:
+    """Make what all processes counted one; to rounding the same in each of them."""
+    if hasattr(metric, "sync_on_compute"):
+        metric.sync_on_compute = False  # else torchmetrics would add it all up once more
+    if distributed.size == 1:
+        return
+    if isinstance(metric, ConfusionMatrix):
+        metric.counts = distributed.sum(metric.counts.cpu())
+        return
+    device = getattr(metric, "device", None)
+    if device is not None:
+        metric.to("cpu")  # they travel as objects, which know nothing of another's card
+    add = getattr(metric, "merge", None) or metric.merge_state
+    for rank, other in enumerate(distributed.gather(metric)):
+        if rank != distributed.rank:
+            add(other)
+    if device is not None:
+        metric.to(device)
+
+
+def read_off(confusion: ConfusionMatrix, metrics: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """The scores of a confusion matrix and of further metrics, once they have seen every batch.
+
+    Raises:
+        ConfigError: a metric of somebody else gives a score of a name that is taken.
+        LabelError: a mask held values outside the classes.
+    """
+    matrix = confusion.compute()
+    result: dict[str, Any] = {name: scores.score(name, matrix) for name in ALWAYS}
+    for name, metric in metrics.items():
+        values = named_values(name, metric.compute())
+        ours = (
+            isinstance(metric, scores.Score) and type(metric).compute is scores.Score.compute
+        )  # the same figure again
+        taken = [key for key in values if key in RESERVED_KEYS or (key in result and not ours)]
+        if taken:
+            raise ConfigError(f"the metric '{name}' gives '{taken[0]}', which is there already; rename it")
+        result.update(values)
+    result["class_iou"] = dict(zip(classes, scores.class_iou(matrix).tolist(), strict=True))
+    predicted = scores.predicted(matrix)
+    result["predicted"] = {**predicted, "class": classes[predicted["class"]]}
+    return result
+
+
+def named_values(name: str, value: Any) -> dict[str, Any]:
+    """What a metric computed, by name: a dict as it is, a number under the metric's name."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return {name: _plain(value)}
+
+
+def _plain(value: Any) -> Any:
+    """Tensors and numpy's numbers as Python's own: a checkpoint holds nothing else."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def floor(counts: LabelCounts, dataset: Dataset, metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What predicting the largest class everywhere scores on a split, and that ``class``.
+
+    All that reads a confusion matrix follows from the counts; :class:`Evaluator` adds the floors of other metrics.
+
+    Raises:
+        DataError: no pixel of the split is labelled.
+    """
+    found: dict[str, Any] = dict(scores.floor(counts.pixels.tolist()))
+    largest = int(found["class"])
+    for name, metric in (metrics or {}).items():
+        if isinstance(metric, scores.Score):
+            twin = copy.copy(metric)
+            twin.confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
+            twin.confusion.counts[: len(counts.pixels), largest] = torch.from_numpy(counts.pixels)
+            found |= named_values(name, twin.compute())
+    return {**found, "class": dataset.classes[largest]}
+
+
+def with_floor(found: Mapping[str, Any], floor: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores with their ``floor``, and ``lift``: how far the mean IoU is on its way from there (0) to perfect (1).
+
+    Where the floor is perfect itself, as with one class, there is no way to go and lift is None.
+    """
+    way = 1 - floor["mean_iou"]
+    lift = (found["mean_iou"] - floor["mean_iou"]) / way if way > 0 else None
+    return {**found, "floor": dict(floor), "lift": lift}
