@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkit.data.normalise import for_the_eye
+from segkit.data.normalise import displayable
 from segkit.data.visualize import GAP, Pixels, caption, overlay, sheet, side_by_side
 
 if TYPE_CHECKING:  # torch is not needed to draw
@@ -54,7 +54,7 @@ def contact_sheet(dataset: Dataset, pixels: NDArray[np.int64], per_class: int = 
 def _example(dataset: Dataset, index: int, label: int) -> tuple[str, Image.Image]:
     """The name of an image, and the image beside its labels, fitted into tiles."""
     sample = dataset[index]
-    image, mask = for_the_eye(sample.image.permute(1, 2, 0).numpy()), sample.mask.numpy()  # [H,W,3], [H,W]
+    image, mask = displayable(sample.image.permute(1, 2, 0).numpy()), sample.mask.numpy()  # [H,W,3], [H,W]
     scale = _TILE / max(mask.shape)
     height, width = (max(1, round(side * scale)) for side in mask.shape)
     picture = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

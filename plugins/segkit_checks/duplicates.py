@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segkit.data.normalise import for_the_eye
+from segkit.data.normalise import displayable
 from segkit.data.sample import Sample
 from segkit.data.scan import SampleStatistics
 from segkit.errors import Issue, first_few
@@ -84,7 +84,7 @@ class Duplicates:
 
 def thumbnail(image: NDArray[np.generic]) -> NDArray[np.uint8]:
     """The grey thumbnail of an image ``[H,W,3]``."""
-    grey = Image.fromarray(for_the_eye(np.ascontiguousarray(image))).convert("L")
+    grey = Image.fromarray(displayable(np.ascontiguousarray(image))).convert("L")
     # in one step: reduced first, resized copies would be missed
     return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.HAMMING))
 

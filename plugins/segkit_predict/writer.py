@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from segkit.data.normalise import for_the_eye
+from segkit.data.normalise import displayable
 from segkit.data.read import Pixels, quiet_pillow, read_header, read_image
 from segkit.data.visualize import overlay_picture, panel, save_palette_png, sheet, signature
 from segkit.engine.run_folder import write_atomically
@@ -157,7 +157,7 @@ class Writer:
         picture.save(file, format="PNG", pnginfo=signature())
 
     def _save_overlay(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
-        image, void = for_the_eye(prediction.image), self.predictor.ignore_index
+        image, void = displayable(prediction.image), self.predictor.ignore_index
         overlay_picture(image, prediction.labels, self.predictor.palette, void).save(file, format="JPEG", quality=90)
 
     def _save_probabilities(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
@@ -167,7 +167,7 @@ class Writer:
 
     def _save_errors(self, path: Path, prediction: Prediction, file: IO[bytes]) -> None:
         assert prediction.truth is not None
-        image, palette, void = for_the_eye(prediction.image), self.predictor.palette, self.predictor.ignore_index
+        image, palette, void = displayable(prediction.image), self.predictor.palette, self.predictor.ignore_index
         width = min(ERROR_WIDTH, image.shape[1])
         row = panel(image, prediction.truth, prediction.labels, palette, void, name=path.stem, width=width)
         sheet([row], self.predictor.classes, palette).save(file, format="PNG", pnginfo=signature())

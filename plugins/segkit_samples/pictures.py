@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import segkit
-from segkit.data.normalise import for_the_eye
+from segkit.data.normalise import displayable
 from segkit.data.visualize import panel, sheet
 from segkit.engine.run_folder import write_atomically
 
@@ -59,7 +59,7 @@ def _count(run: Run) -> int:
 def _row(run: Run, split: str, index: int) -> Image:
     dataset = run.splits[split]
     sample = dataset[index]
-    image = for_the_eye(sample.image.permute(1, 2, 0).numpy())  # [H,W,3]
+    image = displayable(sample.image.permute(1, 2, 0).numpy())  # [H,W,3]
     labels = run.predict(split, index)
     return panel(image, sample.mask.numpy(), labels, run.palette, dataset.ignore_index, sample.name)
 

@@ -33,16 +33,16 @@ class Normalisation:
         dtype: of the images: ``uint8``, or ``float32`` of more than 8 bits a channel.
 
     Raises:
-        ValueError: not three finite means and three deviations above 0.
+        ValueError: not a finite mean and a deviation above 0 for each channel.
     """
 
-    mean: tuple[float, float, float] = MEAN
-    std: tuple[float, float, float] = STD
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
     dtype: Literal["uint8", "float32"] = "uint8"
 
     def __post_init__(self) -> None:
-        if not (len(self.mean) == len(self.std) == 3 and min(self.std) > 0 and np.isfinite(self.mean + self.std).all()):
-            raise ValueError("needed are three finite means and three deviations above 0")
+        if len(self.mean) != len(self.std) or min(self.std) <= 0 or not np.isfinite(self.mean + self.std).all():
+            raise ValueError("needed are a finite mean and a deviation above 0 for each channel")
 
     @property
     def fill(self) -> tuple[float, ...]:
@@ -65,7 +65,7 @@ class Normalisation:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any] | None) -> Normalisation:
-        """What ``config.json`` holds; of a run that is older than the entry, ImageNet's."""
+        """From ``config.json``; ImageNet's for a run that is older than the entry."""
         return cls(tuple(record["mean"]), tuple(record["std"]), record["dtype"]) if record else IMAGENET
 
 
@@ -74,12 +74,12 @@ MEAN_PIXEL = IMAGENET.fill
 
 
 def normalisation_of(model: nn.Module, train: Sequence[SampleStatistics]) -> Normalisation:
-    """That of a new run: measured on float32 images; else what the model asks for, or ImageNet's.
+    """The normalisation of a new run: measured on float32 images; else what the model asks for, or ImageNet's.
 
     Args:
         model: its attribute ``normalisation``, where there is one, is ``{"mean": [...], "std": [...]}`` of RGB scaled
             to 0..1, as its pretrained encoder has learned to see it.
-        train: of its images.
+        train: statistics of the training images.
 
     Raises:
         ModelError: the model asks for something else than three means and three deviations.
@@ -90,7 +90,10 @@ def normalisation_of(model: nn.Module, train: Sequence[SampleStatistics]) -> Nor
     if asked is None or isinstance(asked, nn.Module):  # a layer of somebody's may be called so
         return IMAGENET
     try:
-        return Normalisation(*(tuple(map(float, asked[key])) for key in ("mean", "std")))  # type: ignore[arg-type]
+        mean, std = (tuple(map(float, asked[key])) for key in ("mean", "std"))
+        if len(mean) != 3:
+            raise ValueError
+        return Normalisation(mean, std)
     except (TypeError, ValueError, KeyError) as error:
         raise ModelError(
             f"normalisation of {type(model).__name__} is {asked!r:.200}; expected is {{'mean': [r, g, b], "
@@ -112,7 +115,7 @@ def measured(train: Sequence[SampleStatistics]) -> Normalisation:
     """Mean and deviation of each channel over all pixels of the images."""
     pixels = np.array([math.prod(each.size) for each in train], np.float64)
     share = (pixels / pixels.sum())[:, None]  # [N,1]
-    means, variances = (np.array([each.channels[:, part] for each in train]) for part in (0, 1))  # [N,3]
+    means, variances = (np.array([each.channels[:, part] for each in train]) for part in (0, 1))  # [N,C]
     mean = (share * means).sum(0)
     std = np.sqrt((share * (variances + (means - mean) ** 2)).sum(0))
     std[std == 0] = 1  # a channel of one value
@@ -121,23 +124,23 @@ def measured(train: Sequence[SampleStatistics]) -> Normalisation:
 
 @functools.cache
 def _statistics(how: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation ``[3,1,1]`` each; kept, as bringing them to a device makes the host wait for it."""
-    return torch.tensor(how.mean, device=device).view(3, 1, 1), torch.tensor(how.std, device=device).view(3, 1, 1)
+    """Mean and deviation ``[C,1,1]`` each; kept, as bringing them to a device makes the host wait for it."""
+    return torch.tensor(how.mean, device=device).view(-1, 1, 1), torch.tensor(how.std, device=device).view(-1, 1, 1)
 
 
 @functools.cache
 def mean_pixel(device: torch.device, how: Normalisation) -> Tensor:
-    """:attr:`Normalisation.fill` ``[3,1,1]``, of the images' type; kept, likewise."""
-    return torch.tensor(how.fill, dtype=getattr(torch, how.dtype), device=device).view(3, 1, 1)
+    """:attr:`Normalisation.fill` ``[C,1,1]``, of the images' type; kept, likewise."""
+    return torch.tensor(how.fill, dtype=getattr(torch, how.dtype), device=device).view(-1, 1, 1)
 
 
 def normalise(images: Tensor, colour: Tensor | None = None, how: Normalisation = IMAGENET) -> Tensor:
     """Normalise images, after an affine change of their colours where one is given.
 
     Args:
-        images: uint8 or float32 ``[B,3,H,W]`` or ``[3,H,W]``; the memory format is kept.
+        images: uint8 or float32 ``[B,C,H,W]`` or ``[C,H,W]``; the memory format is kept.
         colour: float32 ``[B,3,4]``, per image a matrix and an offset on RGB in 0..1; the result is clipped to 0..1.
-        how: the run's.
+        how: the run's normalisation.
 
     Returns:
         float32, the shape of ``images``.
@@ -153,8 +156,8 @@ def normalise(images: Tensor, colour: Tensor | None = None, how: Normalisation =
     return (values - mean) / std
 
 
-def for_the_eye(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """An image ``[H,W,3]`` to look at: of more than 8 bits stretched, from the 1st to the 99th percentile of it."""
+def displayable(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image ``[H,W,3]`` to look at: more than 8 bits are stretched, from the image's 1st to its 99th percentile."""
     if image.dtype == np.uint8:
         return image
     step = max(1, int((image.size / 1e6) ** 0.5))  # a part of a large image says as much

@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,8 @@ MOST_COUNTED = 64
 
 _ROWS_OF = 1 << 24  # pixels converted at a time: beside the decoded image and the result there is no third copy
 _MOST = 1e30  # beyond, a float is a mark for "no data", as -3.4e38 is GDAL's
+_OF_COLOURS = ("RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr")  # Pillow's modes of masks that hold colours
+_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002}  # JPEG, JPEG 2000, LERC, WebP, JPEG XL
 # Of two bytes a value Pillow keeps the high one. Told that they lie the other way round, it keeps the low one.
 _LOW = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
@@ -146,15 +148,17 @@ def read_mask(
     """
     path = Path(path)
     with _opened(path, most_pixels) as image:
-        _refuse_lossy(path, image)
+        if image.format in ("JPEG", "MPO", "WEBP", "TIFF"):
+            _refuse_lossy(path, image)
         _refuse_pages(path, image, "a mask", "export one mask with all the labels")
-        tiff = prepare(image, str(path))
+        tiff = prepare(image, str(path)) if image.format == "TIFF" else None
         _decode_labels(path, image)
         image = _upright(image)
-        _refuse_alpha(path, image)
-        if colours is not None or image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr"):
+        if image.mode in _WITH_ALPHA:
+            _refuse_alpha(path, image)
+        if colours is not None or image.mode in _OF_COLOURS:
             return _labels_of_colours(path, image, colours)
-        values = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA", "La") else image)
+        values = np.asarray(image.getchannel(0) if image.mode in _WITH_ALPHA else image)
     if tiff is not None and tiff.dtype == "int8":
         return values.view(np.int8).astype(np.int32)  # Pillow knows no signed bytes
     return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
@@ -207,9 +211,9 @@ def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[Any]:
         with path.open("rb") as stream, quiet_pillow():
             head = stream.read(64)
             stream.seek(0)
-            with _pillows_limit(most_pixels):
+            with _pillows_limit(most_pixels) if most_pixels > MAX_PIXELS else nullcontext():
                 image: Any = Image.open(stream, formats=FORMATS)
-            for width, height in (image.size, _tile(image)):
+            for width, height in (image.size, _tile(image)) if image.format == "TIFF" else (image.size,):
                 if width * height > most_pixels:
                     raise too_large(f"{width} x {height}")
             if image.format == "BMP" and _is_misread(image, head):
@@ -240,9 +244,6 @@ def _pillows_limit(most_pixels: int) -> Iterator[None]:
 
     What another thread opens meanwhile is still held to our own limit.
     """
-    if most_pixels <= MAX_PIXELS:  # well below it; to ask for the limit here might find one that is lifted
-        yield
-        return
     with _lifting:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most_pixels
         try:
@@ -253,7 +254,7 @@ def _pillows_limit(most_pixels: int) -> Iterator[None]:
 
 def _tile(image: Any) -> tuple[int, int]:
     """Width and height of a TIFF's tiles, which are decoded whole however small the image; (0, 0) without tiles."""
-    width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323)) if image.format == "TIFF" else (0, 0)
+    width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))
     return (width, height) if isinstance(width, int) and isinstance(height, int) else (MAX_PIXELS, MAX_PIXELS)
 
 
@@ -502,8 +503,6 @@ def _refuse_alpha(path: Path, image: Any) -> None:
     Raises:
         LabelError: it does.
     """
-    if image.mode not in ("RGBA", "RGBa", "LA", "La", "PA"):
-        return
     alpha = np.asarray(image.getchannel(len(image.getbands()) - 1), dtype=np.int64)
     if alpha.min() == alpha.max():
         return
