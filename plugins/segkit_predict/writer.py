@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -92,15 +92,16 @@ class Writer:
                     tqdm.write(f"segkit: {printable(problem)}", file=sys.stderr)
 
     def _size(self, job: Job) -> int:
-        with suppress(DataError):  # it is told where the image is read
-            height, width = read_header(job[0], self.most_pixels).size
-            return height * width
-        return 0
+        try:
+            header = read_header(job[0], self.most_pixels)
+        except DataError:  # it is reported where the image is read
+            return 0
+        self.georeferenced += header.tiff is not None and header.tiff.georeference
+        return header.size[0] * header.size[1]
 
     def _read(self, job: Job) -> InputImage:
-        image = job[0]
-        truth = None if self.truth is None else self.truth.mask(image)
-        return self.predictor.pixels(read_image(image, self.most_pixels), str(image)), truth
+        truth = None if self.truth is None else self.truth.mask(job[0])
+        return read_image(job[0], self.most_pixels), truth
 
     def _predict(self, job: Job, read: InputImage) -> Prediction:
         (path, outputs), (image, truth) = job, read
@@ -118,8 +119,6 @@ class Writer:
         self.pixels += Image.fromarray(labels).histogram()[: len(self.pixels)]
         if self.truth is not None and truth is not None:
             self.truth.count(truth, labels)
-        tiff = read_header(path, self.most_pixels).tiff
-        self.georeferenced += tiff is not None and tiff.georeference
         self.out_of_range += self.predictor.is_out_of_range(image)
         return Prediction(image, truth, labels, probabilities)
 
