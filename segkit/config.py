@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, first_few, reason
-from segkit.options import Written, option_that_takes, read_options, written
+from segkit.options import Written, read_options, written
 from segkit.registry import Registry, datasets, losses, metrics, models, optimizers
 from segkit.settings import (
     RATES,
@@ -33,6 +33,9 @@ from segkit.settings import (
 )
 
 BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
+MORE_MODELS = (
+    " smp has many more, as options: model.name=smp model.architecture=... model.encoder=... (see show model smp)"
+)
 COMPONENTS = {"dataset": datasets, "model": models}
 LISTS = {"loss": losses, "metric": metrics}
 
@@ -291,11 +294,9 @@ def _setting_problem(kind: type[Settings], table: str, key: str, found: Sequence
         if key in RENAMED.get(table, {}):
             new = RENAMED[table][key]
             return f"{table}.{key} is now {table}.{new}: {kind.model_fields[new].description}"
-        allowed, words = list(kind.model_fields), key.replace("_", " ")
-        said = kind.model_fields.items() if " " in words else ()  # a single word stands in too many descriptions
-        told = [name for name, field in said if words in (field.description or "")]
-        meant = did_you_mean(key, allowed) or "".join(f"; did you mean '{name}'?" for name in told[:1])
-        return f"{table}.{key}: there is no such key{meant or '; there are ' + ', '.join(allowed)}"
+        there_are = f"; there are {', '.join(kind.model_fields)}"
+        meant = did_you_mean(key, kind.model_fields) or (f"; did you mean '{path_of(key)}'?" if path_of(key) else "")
+        return f"{table}.{key}: there is no such key{meant or there_are}"
     if first["type"] == "value_error":
         return f"{table}: {first['ctx']['error']}"
     messages = dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in found)
@@ -323,8 +324,7 @@ def _choice(registry: Registry, key: str, table: Any, problems: list[str], where
     try:
         component = registry.find(str(name))
     except ComponentNotFound as error:
-        known = did_you_mean(name, registry) or len(registry.matches(name)) > 1
-        problems.append(f"{where}.name: {(not known and option_that_takes(registry, name)) or error}")
+        problems.append(f"{where}.name: {error}{MORE_MODELS if registry is models else ''}")
         return None
     options, wrong = read_options(component, options, where)
     problems += wrong

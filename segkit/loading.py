@@ -25,12 +25,8 @@ from segkit.registry import models
 from segkit.requirements import at_least, unmet
 
 FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
-
-
 _Byte = Annotated[int, pydantic.Field(ge=0, le=255)]  # masks are uint8, colours too
-
 _Label = Annotated[int, pydantic.Field(ge=LOWEST_LABEL, le=HIGHEST_LABEL)]
-
 _Factor = Annotated[float, pydantic.Field(gt=0, le=8)]  # as in [data]
 
 
@@ -94,12 +90,12 @@ def load(
 
 
 def _weights_in(folder: Path) -> Path:
-    found = next((folder / name for name in FILES if (folder / name).exists()), None)
-    if found is None:
-        runs = [str(run) for run in runs_in(folder)]
-        which = f"runs are {first_few(runs)}" if runs else "is it the folder of a run?"
-        raise RunFolderError(f"{folder} holds no weights ({', '.join(FILES)}); {which}")
-    return found
+    for name in FILES:
+        if (folder / name).exists():
+            return folder / name
+    runs = [str(run) for run in runs_in(folder)]
+    which = f"runs are {first_few(runs)}" if runs else "is it the folder of a run?"
+    raise RunFolderError(f"{folder} holds no weights ({', '.join(FILES)}); {which}")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -129,10 +125,9 @@ def _facts(path: Path) -> _Facts:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunFolderError(f"{path} is damaged: {where}: {first['msg']}") from error
-    if not facts.num_classes == len(facts.classes) == len(facts.palette):
-        raise RunFolderError(f"{path} is damaged: num_classes, classes and palette differ in number")
-    if facts.stored and len(facts.stored) != facts.num_classes:
-        raise RunFolderError(f"{path} is damaged: num_classes and stored differ in number")
+    lengths = {facts.num_classes, len(facts.classes), len(facts.palette), len(facts.stored or facts.classes)}
+    if len(lengths) > 1:
+        raise RunFolderError(f"{path} is damaged: num_classes, classes, palette and stored differ in number")
     if len(set(facts.classes)) < facts.num_classes:
         raise RunFolderError(f"{path} is damaged: two classes have one name")
     if facts.ignore_index < facts.num_classes:

@@ -20,14 +20,13 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, time
-from difflib import get_close_matches
 from importlib.util import resolve_name
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from segkit.errors import ConfigError, PluginError, SegkitError, cause, did_you_mean
-from segkit.registry import Component, Registry
+from segkit.registry import Component
 
 MISSING = inspect.Parameter.empty  # the default of a required option
 FORMULAS = ("median_frequency", "sqrt_median_frequency", "inverse", "effective_number")  # of class_weights
@@ -265,28 +264,6 @@ def words_of(hint: Any) -> list[str]:
     if get_origin(hint) is Literal:
         return [str(word) for word in get_args(hint)]
     return [word for part in get_args(hint) for word in words_of(part)]
-
-
-def option_that_takes(registry: Registry, name: str) -> str:
-    """What to say of a name that is no component's and a value of a component's option: ``deeplabv3plus`` of smp's.
-
-    An option's values are the quoted words of its text in the docstring.
-    """
-    begins = re.match(r"[a-z]{4,}", name.lower())  # resnet50 is found beside resnet34
-    for component in registry.components():
-        with contextlib.suppress(SegkitError):
-            for option in describe(component).settable:
-                words = re.findall(r'"([\w-]+)"', option.text)
-                kin = begins and any(re.match(rf"{begins[0]}(?![a-z])", word) for word in words)
-                close = [name] if kin else get_close_matches(name.lower(), words, n=1, cutoff=0.7)
-                if close:
-                    short = registry.shortest_name(component)
-                    table = {"loss": "loss.0", "metric": "metric.0"}.get(component.kind, component.kind)
-                    return (
-                        f"there is no {component.kind} '{name}'; {short} has it, by its option {option.name}: "
-                        f"{table}.name={short} {table}.{option.name}={close[0]}"
-                    )
-    return ""
 
 
 def glance(component: Component) -> tuple[str, float]:

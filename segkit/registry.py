@@ -37,7 +37,7 @@ class Component:
         return self.name, qualified, f"{self.distribution}:{qualified}"
 
     def load(self) -> Any:
-        """Imports and returns the class (or function).
+        """Import and return the class (or function), or an observer's module.
 
         Raises:
             PluginError: it cannot be imported, or is no class.
@@ -82,7 +82,13 @@ class Registry(Mapping[str, type[Any]]):
         if matches:
             which = " or ".join(f"'{self.shortest_name(component)}'" for component in matches)
             raise ComponentNotFound(f"several plugins offer the {self.kind} '{name}'; say which: {which}")
-        raise ComponentNotFound(self._unknown(name))
+        close = did_you_mean(name, [every for component in self.components() for every in component.names])
+        there_are = f"There are: {', '.join(self)}." if len(self) else "There are none."
+        message = f"there is no {self.kind} '{name}'{close or '.'} {there_are}"
+        if not close:  # no slip of the pen, then
+            message += " A plugin that is not installed may have it; `python -m segkit plugins` lists those that are."
+        broken = [f"plugin {plugin} is broken: {plugin.error}" for plugin in plugins.table().broken]
+        raise ComponentNotFound("\n".join([message, *broken]))
 
     def shortest_name(self, component: Component) -> str:
         """The shortest name that fits this component only."""
@@ -91,21 +97,8 @@ class Registry(Mapping[str, type[Any]]):
     def matches(self, name: object) -> list[Component]:
         """The components that a name may mean; a command of the core's stays what it is, whatever is installed."""
         found = [component for component in self.components() if name in component.names]
-        own = [
-            c for c in found if c.kind == "command" and (c.distribution, c.plugin, c.name) == ("segkit", "core", name)
-        ]
+        own = [c for c in found if c.kind == "command" and c.names[-1] == f"segkit:core/{name}"]
         return own or found
-
-    def _unknown(self, name: str) -> str:
-        known = list(self)
-        there_are = f"There are: {', '.join(known)}." if known else "There are none."
-        every_name = [every for component in self.components() for every in component.names]
-        close = did_you_mean(name, every_name)
-        message = f"there is no {self.kind} '{name}'{close or '.'} {there_are}"
-        if not close:  # no slip of the pen, then
-            message += " A plugin that is not installed may have it; `python -m segkit plugins` lists those that are."
-        broken = [f"plugin {plugin} is broken: {plugin.error}" for plugin in plugins.table().broken]
-        return "\n".join([message, *broken])
 
     def __getitem__(self, name: str) -> type[Any]:
         return self.find(name).load()  # type: ignore[no-any-return]
@@ -123,17 +116,6 @@ class Registry(Mapping[str, type[Any]]):
         return f"<registry of kind '{self.kind}': {', '.join(self)}>"
 
 
-models = Registry("model")
-losses = Registry("loss")
-datasets = Registry("dataset")
-metrics = Registry("metric")
-optimizers = Registry("optimizer")
-checks = Registry("check")
-observers = Registry("observer")
-commands = Registry("command")
-
-_ALL = (models, losses, datasets, metrics, optimizers, checks, observers, commands)
-REGISTRIES = {registry.kind: registry for registry in _ALL}
 PLURALS = {
     "model": "models",
     "loss": "losses",
@@ -144,6 +126,8 @@ PLURALS = {
     "observer": "observers",
     "command": "commands",
 }
+REGISTRIES = {kind: Registry(kind) for kind in PLURALS}
+models, losses, datasets, metrics, optimizers, checks, observers, commands = REGISTRIES.values()
 
 
 def registry_of(kind: str) -> Registry:
@@ -155,7 +139,5 @@ def registry_of(kind: str) -> Registry:
     for singular, plural in PLURALS.items():
         if kind in (singular, plural):
             return REGISTRIES[singular]
-    allowed = [*PLURALS, *PLURALS.values()]
-    raise ComponentNotFound(
-        f"there is no kind '{kind}'{did_you_mean(kind, allowed) or '.'} Kinds: {', '.join(PLURALS)}."
-    )
+    close = did_you_mean(kind, [*PLURALS, *PLURALS.values()])
+    raise ComponentNotFound(f"there is no kind '{kind}'{close or '.'} Kinds: {', '.join(PLURALS)}.")

@@ -33,33 +33,25 @@ def at_least(distribution: str, its_version: str) -> str:
 
 def _unmet(needed: object) -> list[str]:
     try:
-        if not isinstance(needed, str):
-            raise InvalidRequirement("this is no text")
-        requirement = Requirement(needed)
+        requirement = Requirement(needed if isinstance(needed, str) else "")
     except InvalidRequirement as error:
-        cause = str(error).splitlines()[0]
-        return [f"{needed!r}: {cause}; a distribution and its versions are needed, {EXAMPLE}"]
+        return [f"{needed!r}: {str(error).splitlines()[0]}; a distribution and its versions are needed, {EXAMPLE}"]
     exact = any(each.operator == "===" for each in requirement.specifier)  # takes any text, and ours goes to a shell
     if requirement.url or requirement.marker or requirement.extras or exact:
         return [f"{needed!r}: nothing but a distribution and its versions is allowed, {EXAMPLE}"]
-    name = canonicalize_name(requirement.name)
+    name, install = canonicalize_name(requirement.name), f'pip install "{requirement}"'
     found = [plugin for plugin in table().plugins if canonicalize_name(plugin.distribution) == name]
-    if not found:
-        return [_not_found(requirement)]
-    if not _fits(requirement, found[0]):
-        return [f"{name} {found[0].version} is installed; {requirement.specifier} is needed: {_install(requirement)}"]
-    return [f"plugin {plugin} is broken: {plugin.error}" for plugin in found if plugin.error]
-
-
-def _not_found(requirement: Requirement) -> str:
+    if found and not _fits(requirement, found[0]):
+        return [f"{name} {found[0].version} is installed; {requirement.specifier} is needed: {install}"]
+    if found:
+        return [f"plugin {plugin} is broken: {plugin.error}" for plugin in found if plugin.error]
     try:
-        return f"{requirement.name} {version(requirement.name)} is installed and is no plugin of segkit"
+        return [f"{requirement.name} {version(requirement.name)} is installed and is no plugin of segkit"]
     except PackageNotFoundError:
-        name = canonicalize_name(requirement.name)
         meant = [plugin.distribution for plugin in table().plugins if canonicalize_name(plugin.name) == name]
         if meant:  # who knows what the package index has under the plugin's own name
-            return f"'{requirement.name}' is a plugin; write its distribution, '{meant[0]}{requirement.specifier}'"
-        return f"{requirement.name} is not installed: {_install(requirement)}"
+            return [f"'{requirement.name}' is a plugin; write its distribution, '{meant[0]}{requirement.specifier}'"]
+        return [f"{requirement.name} is not installed: {install}"]
 
 
 def _fits(requirement: Requirement, plugin: PluginInfo) -> bool:
@@ -67,7 +59,3 @@ def _fits(requirement: Requirement, plugin: PluginInfo) -> bool:
         return requirement.specifier.contains(Version(plugin.version), prereleases=True)
     except InvalidVersion:  # a damaged installation
         return not requirement.specifier
-
-
-def _install(requirement: Requirement) -> str:
-    return f'pip install "{requirement}"'

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from segkit.cli.output import add_output_options, fitted, paragraph, print_json, table
 from segkit.errors import ComponentNotFound, SegkitError, did_you_mean, one_line
-from segkit.options import MISSING, Description, Option, describe, glance, option_that_takes
+from segkit.options import MISSING, Description, Option, describe, glance
 from segkit.plugins import PluginInfo
 from segkit.plugins import table as plugin_table
-from segkit.registry import PLURALS, REGISTRIES, Component, models, registry_of
+from segkit.registry import PLURALS, REGISTRIES, Component, registry_of
 
 _HEADINGS = {"model": "[model]", "loss": "[[loss]]", "dataset": "[dataset]", "metric": "[[metric]]"}
 _LONGEST = 120  # characters of a default
@@ -189,10 +189,8 @@ def _of_any_kind(name: str) -> Component:
     if first in TABLES:
         raise ComponentNotFound(f"'{name}' is no component; `show {first}` tells the keys of the table [{first}]")
     known = [*TABLES, *PLURALS, *(known for registry in REGISTRIES.values() for known in registry)]
-    close = did_you_mean(name, known)
-    if not close and (option := option_that_takes(models, name)):
-        raise ComponentNotFound(option)
-    raise ComponentNotFound(f"there is no component '{name}'{close or '.'} `list` prints them all.")
+    close = did_you_mean(name, known) or "."
+    raise ComponentNotFound(f"there is no component '{name}'{close} `list` prints them all.")
 
 
 def _described_table(name: str) -> Description:

@@ -57,7 +57,7 @@ def test_what_is_there_is_no_problem(poly: Any, needed: str) -> None:
         ("segkit-poly; python_version > '3'", "nothing but a distribution and its versions is allowed, as in"),
         ("segkit-poly[fast]", "nothing but a distribution and its versions is allowed, as in"),
         ("", "^'': "),
-        (5, "^5: this is no text; "),
+        (5, "^5: .*; a distribution and its versions are needed, as in 'segkit-poly>=0.1'$"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_to_do(poly: Any, needed: object, problem: str) -> None:

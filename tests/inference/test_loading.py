@@ -187,7 +187,7 @@ def test_a_file_cut_short_is_damaged(run_folder):
 
 def test_class_counts_that_differ(run_folder, write_config):
     write_config(run_folder, classes=["dark", "red"])
-    with pytest.raises(RunFolderError, match="num_classes, classes and palette differ in number"):
+    with pytest.raises(RunFolderError, match="num_classes, classes, palette and stored differ in number"):
         segkit.load(run_folder)
 
 
