@@ -69,29 +69,22 @@ class Smp(nn.Module):
         smp = _library()
         from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 
-        architectures = list(smp.MODEL_ARCHITECTURES_MAPPING)
-        if architecture not in architectures:
-            close = did_you_mean(architecture, architectures) or "."
-            raise ModelError(
-                f"smp: there is no architecture '{architecture}'{close} There are: {', '.join(architectures)}"
-            )
-        _check_encoder(smp, encoder)
-        file = Path(weights) if weights is not None and _is_file(weights) else None
-        source = "" if weights is None or file is not None else _source(smp, encoder, weights)
-
-        pretrained: Any = weights if source else None
-        if source and encoder.startswith("tu-"):
-            pretrained = True  # the name says which; smp warns of a string
-        parts = {"encoder_name": encoder, "encoder_weights": pretrained}
-        parts |= {"in_channels": in_channels, "classes": num_classes}
-        with _fetching(f"the weights '{weights}' of the encoder '{encoder}' ({source})", bool(source)):
-            self.network, any_size = _create(smp, architecture, parts)
-            self.normalisation = None if weights is None else _normalisation(smp, encoder, weights if source else None)
+        _check_names(smp, architecture, encoder)
+        named = weights is not None and not (weights.endswith(_FILES) or "/" in weights or Path(weights).is_file())
+        source = _source(smp, encoder, str(weights)) if named else ""
+        # of timm's encoders the name says which weights; smp warns of a string
+        pretrained = (True if _of_timm(encoder) else weights) if named else None
+        options: dict[str, Any] = {"encoder_name": encoder, "encoder_weights": pretrained}
+        options |= {"in_channels": in_channels, "classes": num_classes}
+        what = f"the weights '{weights}' of the encoder '{encoder}' ({source})"
+        with _fetching(what) if named else contextlib.nullcontext():
+            self.network, any_size = _create(smp, architecture, options)
+            self.normalisation = None if weights is None else _normalisation(smp, encoder, weights if named else None)
         for block in self.network.modules():
             if type(block) is UnetDecoderBlock and block.interpolation_mode == "nearest":
                 block.forward = partial(_decode, block)  # a bound method would not be pickled
-        if file is not None:
-            load_encoder_weights(_unwrapped(self.network.encoder), file, _classifier_names(encoder))
+        if weights is not None and not named:
+            load_encoder_weights(_unwrapped(self.network.encoder), weights, _classifier_names(encoder))
         self.fixed_size = None if any_size else _fixed_size(self.network.encoder)
         self.multiple, self.least = _padding(architecture, encoder, self.network.encoder.output_stride)
         size = self.fixed_size or (max(64, self.least),) * 2
@@ -145,14 +138,21 @@ def _library() -> ModuleType:
     return smp  # type: ignore[no-any-return]
 
 
-def _check_encoder(smp: ModuleType, encoder: str) -> None:
+def _of_timm(encoder: str) -> str | None:
+    """The name of an encoder in timm; None of smp's own."""
+    return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
+
+
+def _check_names(smp: ModuleType, architecture: str, encoder: str) -> None:
     import timm
 
-    names = smp.encoders.get_encoder_names()
-    timm_name = encoder.removeprefix("tu-")
+    architectures, names = list(smp.MODEL_ARCHITECTURES_MAPPING), smp.encoders.get_encoder_names()
+    if architecture not in architectures:
+        close = did_you_mean(architecture, architectures) or "."
+        raise ModelError(f"smp: there is no architecture '{architecture}'{close} There are: {', '.join(architectures)}")
     if not _NAME.fullmatch(encoder):  # for timm "hf-hub:" and "local-dir:" lead to whatever somebody has put there
         raise ModelError(f"smp: {encoder!r} is no encoder's name: letters, digits, '-', '_' and '.' are allowed")
-    if encoder in names or (encoder != timm_name and timm.is_model(timm_name)):
+    if encoder in names or timm.is_model(_of_timm(encoder) or ""):
         return
     if timm.is_model(encoder):
         raise ModelError(f"smp: the encoder '{encoder}' is a model of timm: write 'tu-{encoder}'")
@@ -162,16 +162,11 @@ def _check_encoder(smp: ModuleType, encoder: str) -> None:
     )
 
 
-def _is_file(weights: str) -> bool:
-    return weights.endswith(_FILES) or "/" in weights or Path(weights).is_file()
-
-
 def _source(smp: ModuleType, encoder: str, weights: str) -> str:
     """Where named weights come from: a repository on the hub, or an address."""
-    if encoder.startswith("tu-"):
+    if name := _of_timm(encoder):
         import timm
 
-        name = encoder.removeprefix("tu-")
         config = timm.get_pretrained_cfg(name) if timm.models.is_model_pretrained(name) else None
         if weights != "imagenet" or config is None:
             tags = [f"tu-{each}" for each in timm.list_pretrained(name.partition(".")[0])]
@@ -191,10 +186,10 @@ def _source(smp: ModuleType, encoder: str, weights: str) -> str:
 
 def _normalisation(smp: ModuleType, encoder: str, weights: str | None) -> dict[str, list[float]]:
     """What the configuration of pretrained weights says; None are the usual ones of the encoder, from a file."""
-    if encoder.startswith("tu-"):
+    if name := _of_timm(encoder):
         import timm
 
-        config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        config = timm.get_pretrained_cfg(name)
         return {"mean": list(config.mean), "std": list(config.std)} if config else _IMAGENET
     usual = next((_OTHERS[start] for start in _OTHERS if encoder.startswith(start)), _IMAGENET)
     if weights is None:
@@ -211,36 +206,34 @@ def _normalisation(smp: ModuleType, encoder: str, weights: str | None) -> dict[s
     return {key: [value / most for value in config[key]] for key in ("mean", "std")}
 
 
-def _create(smp: ModuleType, architecture: str, parts: dict[str, Any]) -> tuple[Any, bool]:
+def _create(smp: ModuleType, architecture: str, options: dict[str, Any]) -> tuple[Any, bool]:
     """The model, and whether a transformer in it was told to take images of any size."""
     try:
         if architecture == "dpt":
             with contextlib.suppress(TypeError):  # not every transformer has the option
-                return smp.create_model(architecture, **parts, dynamic_img_size=True), True
-        return smp.create_model(architecture, **parts), False
+                return smp.create_model(architecture, **options, dynamic_img_size=True), True
+        return smp.create_model(architecture, **options), False
     except OSError:  # what was to be fetched could not be
         raise
     except Exception as error:
-        encoder = parts["encoder_name"]
+        encoder = options["encoder_name"]
         raise ModelError(f"smp: '{architecture}' cannot be built on the encoder '{encoder}': {error}") from error
 
 
 def _unwrapped(encoder: nn.Module) -> nn.Module:
     """A timm model without what smp and timm put around it, whose levels of names no file from elsewhere has."""
-    while True:
-        inner = getattr(encoder, "model", None) or getattr(encoder, "body", None)
-        if not isinstance(inner, nn.Module):
-            return encoder
+    while isinstance(inner := getattr(encoder, "model", None) or getattr(encoder, "body", None), nn.Module):
         encoder = inner
+    return encoder
 
 
 def _classifier_names(encoder: str) -> set[str]:
     """What timm's classifier calls its tensors, of which some are left out where only its features are wanted."""
-    if not encoder.startswith("tu-"):
+    name = _of_timm(encoder)
+    if name is None:
         return set()
     import timm
 
-    name = encoder.removeprefix("tu-")
     try:
         with torch.device("meta"):
             return set(timm.create_model(name).state_dict())
@@ -260,28 +253,21 @@ def _padding(architecture: str, encoder: str, stride: int) -> tuple[int, int]:
 
 def _fixed_size(encoder: nn.Module) -> tuple[int, int] | None:
     config = getattr(getattr(encoder, "model", None), "pretrained_cfg", None) or {}
-    if not config.get("fixed_input_size"):
-        return None
-    _, height, width = config["input_size"]
-    return height, width
+    return tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
 
 
 @contextlib.contextmanager
-def _fetching(what: str, needed: bool) -> Iterator[None]:
+def _fetching(what: str) -> Iterator[None]:
     """Fetch from the hub, or from its cache where the hub is out of reach; fail at once and in one line.
 
-    The hub's library tries for most of a minute and prints a line a time. So it is asked once; without an
-    answer it is told that it is offline, and then looks in its cache only.
+    The hub's library tries for most of a minute and prints a line for each attempt. So it is asked once; without an
+    answer it is set offline, and then looks in its cache only.
     """
-    if not needed:
-        yield
-        return
     from huggingface_hub import constants, get_session
 
-    offline = constants.HF_HUB_OFFLINE
+    offline, cause = constants.HF_HUB_OFFLINE, ""
     try:
         get_session().head(constants.ENDPOINT, timeout=10)
-        cause = ""
     except Exception as error:  # requests' or httpx's, according to the release
         cause = " ".join(str(error).split())
         constants.HF_HUB_OFFLINE = True
