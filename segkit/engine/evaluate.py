@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -134,20 +135,21 @@ class Evaluator:
         undecided: list[Tensor] = []  # bool [B] on the device, see _undecided
         seen: list[str] = []
         images: list[ImageScore] = []
-        for number, batch, logits in self._predictions(model, shared, description):
-            target = batch.mask.long()  # [B,H,W]
-            undecided.append(_undecided(logits, target, self.ignore_index))
-            seen += batch.names
-            for metric in metrics:
-                metric.update(logits, target)
-            for metric in self._constant.values():
-                metric.update(self._constant_logits(target), target)
-            if self.criterion is not None:
-                loss, terms = self.criterion(logits, target)
-                pixels = (target != self.ignore_index).sum().view(1)
-                losses.append((number, torch.cat([pixels.double(), loss.view(1), terms])))
-            if names:
-                images += _image_scores(logits, target, batch.names, self.ignore_index)
+        with _eval_mode(model):
+            for number, batch, logits in self._predictions(model, shared, description):
+                target = batch.mask.long()  # [B,H,W]
+                undecided.append(_undecided(logits, target, self.ignore_index))
+                seen += batch.names
+                for metric in metrics:
+                    metric.update(logits, target)
+                for metric in self._constant.values():
+                    metric.update(self._constant_logits(target), target)
+                if self.criterion is not None:
+                    loss, terms = self.criterion(logits, target)
+                    pixels = (target != self.ignore_index).sum().view(1)
+                    losses.append((number, torch.cat([pixels.double(), loss.view(1), terms])))
+                if names:
+                    images += _image_scores(logits, target, batch.names, self.ignore_index)
         self._refuse_undecided(undecided, seen, shared)
         for metric in every_metric:
             merge(metric, shared)
@@ -169,14 +171,9 @@ class Evaluator:
         """The labels ``[H,W]`` that a model predicts for a sample of the split, at the size of its mask."""
         sample = read_sample(self.dataset, index)
         image = resized(sample, self.resize).image[None]  # [1,C,h,w]
-        training = model.training
-        model.eval()
-        try:
-            logits = self._inferer(model).evaluate(
-                image.to(self.precision.device), (sample.mask.shape[0], sample.mask.shape[1])
-            )
-        finally:
-            model.train(training)
+        size = (sample.mask.shape[0], sample.mask.shape[1])
+        with _eval_mode(model):
+            logits = self._inferer(model).evaluate(image.to(self.precision.device), size)  # [1,C,H,W]
         labels: NDArray[np.uint8] = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
         return labels
 
@@ -192,19 +189,15 @@ class Evaluator:
         sampler = EvalBatchSampler(length, self.batch_size, rank=shared.rank, size=shared.size)
         source = self.source or SampleSource(self.dataset, self.resize)
         loader = eval_loader(source, sampler, workers=self.workers, device=device)
-        inferer, training = self._inferer(model), model.training
-        model.eval()
+        inferer = self._inferer(model)
         torch.backends.cudnn.benchmark = False  # every new size would be measured anew
-        try:
-            with held():  # processes may be forked
-                waiting = iter(loader)
-            hidden = None if description and self.distributed.is_main_process else True
-            shown = tqdm(prefetched(waiting, device), description, len(loader), leave=False, disable=hidden)
-            for number, batches in zip(sampler.mine, shown, strict=True):
-                for batch in batches:
-                    yield number, batch, inferer.evaluate(batch.image, (batch.mask.shape[1], batch.mask.shape[2]))
-        finally:
-            model.train(training)
+        with held():  # processes may be forked
+            waiting = iter(loader)
+        hidden = None if description and self.distributed.is_main_process else True
+        shown = tqdm(prefetched(waiting, device), description, len(loader), leave=False, disable=hidden)
+        for number, batches in zip(sampler.mine, shown, strict=True):
+            for batch in batches:
+                yield number, batch, inferer.evaluate(batch.image, (batch.mask.shape[1], batch.mask.shape[2]))
 
     def _refuse_undecided(self, flags: list[Tensor], names: list[str], shared: DistributedContext) -> None:
         bad = torch.cat(flags).tolist() if flags else []  # the device is waited for once
@@ -218,6 +211,16 @@ class Evaluator:
         logits = torch.zeros(1, len(self.classes), 1, 1, device=target.device)
         logits[:, self.classes.index((self.floor or {})["class"])] = 100.0
         return logits.expand(len(target), -1, *target.shape[1:])
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _undecided(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:

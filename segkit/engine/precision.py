@@ -19,21 +19,21 @@ from segkit.errors import ConfigError
 
 
 def pick_device(name: str, *, together: bool = False) -> torch.device:
-    """``auto`` is CUDA where there is a card, else the CPU; of several processes each takes the card of its number.
+    """The device of a name; ``auto`` is CUDA where there is a card, else the CPU. Each process takes a card of its own.
 
     Args:
         name: as ``train.device``.
         together: whether several processes train one model.
 
     Raises:
-        ConfigError: no such device, or none that torch can use, or one card for several processes.
+        ConfigError: there is no such device, torch cannot use it, or it is one card for several processes.
     """
     number_here = os.environ.get("LOCAL_RANK", "")  # by torchrun
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and number_here.isdecimal():
         cards = torch.cuda.device_count()
-        # a scheduler may show each process its own card alone
+        # a scheduler may show each process its own card only
         name = f"cuda:{0 if cards == 1 and 'LOCAL_WORLD_SIZE' not in os.environ else number_here}"
     kind, _, number = name.partition(":")
     if together and number and number_here != number and torch.cuda.device_count() > 1:
@@ -59,7 +59,7 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Random numbers that are a function of the step: a resumed run draws what it would have, and nothing is kept."""
+    """Seed by the step and the process: a resumed run draws the same numbers, and no generator state is saved."""
     words = Stream.STEP.sequence(seed, step, rank).generate_state(3)
     torch.manual_seed(int(words[0]))
     np.random.seed(int(words[1]))
@@ -67,7 +67,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 def use_cores() -> None:
-    """At most one thread a core that this process may use: torch counts those of the machine, not of the container."""
+    """Use at most one thread per core of this process: torch counts the machine's cores, not the container's."""
     if torch.get_num_threads() > cores() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(cores())
 
@@ -78,9 +78,9 @@ def device_name(device: torch.device) -> str:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """From here on :func:`peak_memory` begins anew; of a CPU's process where the system can do that (Linux)."""
+    """Restart the measurement of :func:`peak_memory`; for a CPU on Linux only."""
     if device.type == "cuda":
-        # before that nothing was taken, and torch knows no device by that number
+        # before that nothing was allocated, and torch knows no such device
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -89,10 +89,10 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes held since :func:`reset_peak_memory`: by tensors on the card, or by this process on the CPU."""
+    """The most bytes held since :func:`reset_peak_memory`: by tensors on a card, or by this process for a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    with suppress(OSError, StopIteration):  # getrusage's figure may be that of the process which started this one
+    with suppress(OSError, StopIteration):  # getrusage may report the parent process's figure
         status = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) << 10
     try:
@@ -109,14 +109,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Precision:
-    """A precision on a device: ``fp32``, ``bf16`` or ``fp16``; weights, losses and metrics stay float32."""
+    """The precision of a forward pass on a device: ``fp32``, ``bf16`` or ``fp16``; all else stays float32."""
 
     name: str
     device: torch.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """That the forward pass computes in."""
+        """The dtype of the forward pass."""
         return DTYPES[self.name]
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -127,22 +127,22 @@ class Precision:
 
     @property
     def needs_scaler(self) -> bool:
-        """fp16 alone: its gradients underflow; bf16 has the range of float32."""
+        """Whether gradients underflow without a GradScaler: in fp16 only, as bf16 has the range of float32."""
         return self.name == "fp16" and self.device.type == "cuda"
 
 
 def resolve_precision(precision: str, device: torch.device, on_cpu: str = "bf16") -> Precision:
-    """``auto`` is bf16 where there are instructions for it; elsewhere fp16 on CUDA cards and fp32 on CPUs.
+    """The precision of a name; ``auto`` is bf16 where the device has instructions for it, else fp16 (CUDA), fp32 (CPU).
 
     On two cores with AVX-512 BF16 a step of ``unet`` or of a ResNet-18 takes 0.5 to 0.65 of that in fp32.
 
     Args:
         precision: as ``train.precision``.
-        device: that computes.
-        on_cpu: what ``auto`` is on a CPU that has bf16, where a run has begun with another precision.
+        device: of the forward pass.
+        on_cpu: ``auto`` on a CPU that has bf16: a resumed run keeps the precision that it began with.
 
     Raises:
-        ConfigError: the device cannot do it.
+        ConfigError: the device does not support it.
     """
     if precision == "auto":
         if device.type == "cuda":
@@ -156,13 +156,13 @@ def resolve_precision(precision: str, device: torch.device, on_cpu: str = "bf16"
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU has instructions for it, AMX or AVX-512 BF16; elsewhere it is emulated, and slower than fp32."""
+    """Whether the CPU has instructions for bf16, AMX or AVX-512 BF16; elsewhere it is emulated, slower than fp32."""
     names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # torch has no public ones
     return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)
 
 
 def free_memory() -> int | None:
-    """Bytes that this process may still take: of the machine, or of its container where that is less; None: unknown."""
+    """The bytes that this process may still allocate on the machine, or in its container; None where unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         known = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines if line.endswith("kB")}
