@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,8 +26,6 @@ Advise = Callable[[str, Mapping[Any, int], Mapping[Any, int]], str]
 """A dataset's ``advice``: kind of an issue, pixels of what is not allowed, pixels of all stored -> what to do."""
 Samples = Mapping[str, Sequence["SampleStatistics"]]
 """The statistics of each sample by split."""
-
-Severity = Literal["error", "warning"]
 
 MISREAD = ("palette", "palettes", "label_colours", "black_and_white")
 """Kinds of issues after which the labels of all masks may mean something else than what was read."""
@@ -214,53 +212,27 @@ def label_issues(samples: Sequence[SampleStatistics], dataset: Dataset, split: s
         yield _warning("absent_class", split, text, absent)
 
 
-_IMAGE_RULES: tuple[tuple[str, Severity, Callable[[SampleStatistics, SampleStatistics], bool], str, str], ...] = (
-    (
-        "mixed_depth",
-        "error",
-        lambda each, first: each.dtype != first.dtype,
-        "have more or fewer bits a channel than {first}",
-        "8 bits and more mean nothing beside each other: save all images alike",
-    ),
-    (
-        "white_zero",
-        "error",
-        lambda each, first: each.white_is_zero != first.white_is_zero,
-        "have masks unlike that of {first}: TIFFs whose 0 is white (photometric interpretation 0), or not",
-        "save all masks alike, as PNG",
-    ),
-    (
-        "white_zero",
-        "warning",
-        lambda each, first: each.white_is_zero and first.white_is_zero,
+ODD_IMAGES = {
+    "white_zero": (
         "have masks that are TIFFs whose 0 is white (photometric interpretation 0)",
         "labels are read as they are stored, 0 as 0; where what viewers show is meant, export the masks as PNG",
     ),
-    (
-        "no_data",
-        "warning",
-        lambda each, _: not math.isnan(each.no_data),
+    "no_data": (
         "hold a value far from all their others",
         "where it marks pixels without data, the network sees little else beside it: put the mean of the others there, "
         "or leave these images out",
     ),
-    (
-        "turned_image",
-        "warning",
-        lambda each, _: each.turned,
+    "turned_image": (
         "and their masks are turned differently by their EXIF orientation, which one of the two may lack",
         "if the masks were drawn on the pixels as they are stored, they do not fit: take the orientation out of images "
         "and masks (exiftool -Orientation= FILES); if they were drawn on the upright images, all is well",
     ),
-    (
-        "constant_image",
-        "warning",
-        lambda each, _: each.constant,
+    "constant_image": (
         "hold the same value at every pixel, so nothing can be seen in them",
         "export them again, or leave them out",
     ),
-)
-"""Kind, severity, which images (beside the first of all), what is odd about them, what to do."""
+}
+"""Kind -> what is odd about such images, and what to do."""
 
 
 def image_issues(samples: Samples) -> Iterator[Issue]:
@@ -269,23 +241,28 @@ def image_issues(samples: Samples) -> Iterator[Issue]:
     wide = {each.dtype for each in every} == {"float32"} and samples.get("train")
     unit = measured(wide) if wide else None
     for split, those in samples.items():
-        for kind, severity, is_odd, what, advice in _IMAGE_RULES:
-            odd = [each for each in those if is_odd(each, every[0])]
-            if odd:
-                names = [each.name + (f" ({each.no_data:g})" if kind == "no_data" else "") for each in odd]
-                if (kind, split, len(odd)) == ("constant_image", "train", len(those)):
-                    severity = "error"  # nothing can be learned
-                text = f"{len(odd)} of {len(those)} images {what.format(first=every[0].name)}: {first_few(names)}"
-                files = tuple(each.name for each in odd)
-                yield Issue(kind, "", text, advice, severity=severity, split=split, files=files)
-        far = [each.name for each in those if unit and unit.is_far(each.channels)]
+        rows = [(kind, [each for each in those if kind in each.odd], *texts) for kind, texts in ODD_IMAGES.items()]
+        first = every[0] if those else None
+        if first:
+            other = [each for each in those if each.dtype != first.dtype]
+            advice = "8 bits and more mean nothing beside each other: save all images alike"
+            rows.append(("mixed_depth", other, f"have more or fewer bits a channel than {first.name}", advice))
+            other = [each for each in those if ("white_zero" in each.odd) != ("white_zero" in first.odd)]
+            what = f"have masks unlike that of {first.name}: TIFFs whose 0 is white, or not"
+            rows.append(("mixed_white_zero", other, what, "save all masks alike, as PNG"))
+        far = [each for each in those if unit and unit.is_far(each.channels)]
         if unit and split != "train" and 2 * len(far) > len(those):  # a few images may well differ
-            text = (
-                f"{len(far)} of {len(those)} images have values of another range than those of train, which have a "
-                f"mean of {unit.mean[0]:.4g} and a deviation of {unit.std[0]:.4g}: {first_few(far)}; the network "
-                "cannot know what it sees there: save all images in the same unit"
-            )
-            yield _warning("other_range", split, text, far)
+            what = "have values of another range than those of train, which have a mean of "
+            what += f"{unit.mean[0]:.4g} and a deviation of {unit.std[0]:.4g}"
+            advice = "the network cannot know what it sees there: save all images in the same unit"
+            rows.append(("other_range", far, what, advice))
+        for kind, odd, what, advice in rows:
+            if odd:
+                stop = kind.startswith("mixed") or (kind, split, len(odd)) == ("constant_image", "train", len(those))
+                names = [each.name + (f" ({each.odd[kind]})" if each.odd.get(kind) else "") for each in odd]
+                text = f"{len(odd)} of {len(those)} images {what}: {first_few(names)}; {advice}"
+                files = tuple(each.name for each in odd)
+                yield Issue(kind, "", text, severity="error" if stop else "warning", split=split, files=files)
 
 
 def augment_issues(train: Sequence[SampleStatistics], augment: AugmentSettings, resize: Resize) -> Iterator[Issue]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -45,10 +44,7 @@ class SampleStatistics(NamedTuple):
         palette: stored label -> the colour in which the mask's palette draws it.
         dtype: of the image, ``uint8`` or ``float32``.
         channels: float64 ``[C,2]``, mean and variance of each channel of a float32 image; none of others.
-        no_data: a value of a float32 image far from all its others, as -9999; NaN where there is none.
-        constant: whether all pixels of the image are the same.
-        turned: whether the files of image and mask, of the same shape, have different EXIF orientations.
-        white_is_zero: whether the mask is a TIFF whose 0 viewers show as white.
+        odd: what is odd about it, by kind (see ``ODD_IMAGES`` in :mod:`segkit.data.issues`) -> a detail, or "".
         measured: check -> what it has measured.
     """
 
@@ -59,26 +55,21 @@ class SampleStatistics(NamedTuple):
     palette: dict[int, tuple[int, int, int]]
     dtype: str
     channels: NDArray[np.float64]
-    no_data: float
-    constant: bool
-    turned: bool
-    white_is_zero: bool
+    odd: dict[str, str]
     measured: dict[str, Any]
 
     def to_json(self) -> list[Any]:
         """The fields as JSON holds them, for the cache."""
         own = self._asdict() | {"counts": self.counts.tolist(), "channels": self.channels.tolist()}
-        own["palette"] = [*self.palette.items()]
-        return [*own.values()]
+        return [*(own | {"palette": [*self.palette.items()]}).values()]
 
     @classmethod
     def from_json(cls, values: Sequence[Any]) -> SampleStatistics:
         """From what :meth:`to_json` has given."""
-        own = dict(zip(cls._fields, values, strict=True))
-        own["size"], own["counts"] = tuple(own["size"]), np.array(own["counts"], np.int64)
-        own["channels"] = np.array(own["channels"], np.float64).reshape(-1, 2)
-        own["palette"] = {label: tuple(colour) for label, colour in own["palette"]}
-        return cls(**own)
+        name, size, counts, digest, palette, dtype, channels, *rest = values
+        colours = {label: tuple(colour) for label, colour in palette}
+        means = np.array(channels, np.float64).reshape(-1, 2)
+        return cls(name, tuple(size), np.array(counts, np.int64), digest, colours, dtype, means, *rest)
 
 
 class Check(Protocol):
@@ -269,9 +260,12 @@ def measure(
     for name, check in (checks or {}).items():
         with _named(name):
             measured[name] = json.loads(json.dumps(check.measure(sample)))  # as the cache will give it
-    headers: list[Header] = []
-    with suppress(DataError):  # no images, as of a dataset that reads something else
-        headers = [read_header(file) for file in files if len(files) == 2]
+    odd = {"no_data": _no_data(image[0])} if wide else {}
+    odd["constant_image"] = None if (image != image[:, :1, :1]).any() else ""
+    with suppress(DataError, ValueError):  # other files than an image and a mask, as of somebody else's dataset
+        of_image, of_mask = map(read_header, files)
+        odd["turned_image"] = "" if _are_turned_apart(of_image, of_mask) else None
+        odd["white_zero"] = "" if of_mask.tiff and of_mask.tiff.white_is_zero else None
     digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     return SampleStatistics(
@@ -282,10 +276,7 @@ def measure(
         palette=dict(palette),
         dtype=str(image.dtype),
         channels=moments(image) if wide else np.empty((0, 2)),
-        no_data=_no_data(image[0]) if wide else math.nan,
-        constant=bool((image == image[:, :1, :1]).all()),
-        turned=len(headers) == 2 and _are_turned_apart(*headers),
-        white_is_zero=len(headers) == 2 and bool(headers[1].tiff and headers[1].tiff.white_is_zero),
+        odd={kind: detail for kind, detail in odd.items() if detail is not None},
         measured=measured,
     )
 
@@ -310,12 +301,16 @@ def _are_turned_apart(image: Header, mask: Header) -> bool:
     return image.orientation != mask.orientation and (square or on_its_side == (mask.orientation > 4))
 
 
-def _no_data(channel: NDArray[Any]) -> float:
-    """The least or the largest value where it is a thousandth of the pixels and further away than the others' range."""
+def _no_data(channel: NDArray[Any]) -> str | None:
+    """A value far from all others, as -9999, which may mark pixels without data.
+
+    That is the least or the largest value, where a thousandth of the pixels has it and it is further away from the
+    others than their range.
+    """
     least, largest = channel.min(), channel.max()
     for value, others in ((least, channel[channel > least]), (largest, channel[channel < largest])):
         if 0.5 * channel.size < others.size < 0.999 * channel.size:
             low, high = float(others.min()), float(others.max())
             if max(low - float(value), float(value) - high) > high - low > 0:
-                return float(value)
-    return math.nan
+                return f"{value:g}"
+    return None

@@ -308,7 +308,7 @@ def test_masks_whose_zero_is_white_are_read_as_stored_and_told(root: Path, check
         mask.unlink()
     scan = check()
     (error,) = scan.errors
-    assert (error.kind, error.split, error.files) == ("white_zero", "test", ("test0",))
+    assert (error.kind, error.split, error.files) == ("mixed_white_zero", "test", ("test0",))
     assert "1 of 3 images have masks unlike that of train0: TIFFs whose 0 is white" in str(error)
     labels = np.asarray(Image.open(masks[0]))
     Image.fromarray(255 - labels).save(masks[0].with_suffix(".tif"), tiffinfo={262: 0})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 import os
 import pickle
 import random
@@ -179,10 +178,7 @@ def test_what_is_kept_comes_back_as_it_was(cache: Path) -> None:
             palette={-1: (255, 0, 0)} if number else {},
             dtype="float32" if number else "uint8",
             channels=np.full((3 * number, 2), 1e9 + number / 3),
-            no_data=-9999.0 if number else math.nan,
-            constant=bool(number),
-            turned=not number,
-            white_is_zero=bool(number),
+            odd={"no_data": "-9999", "turned_image": ""} if number else {},
             measured={"own": [number, "text", {"a": 0.1}]},
         )
         for number, mask in enumerate(masks)
