@@ -28,7 +28,7 @@ class Compare:
         from pathlib import Path
 
         from segkit.engine.run_folder import runs_in
-        from segkit.errors import RunFolderError, printable
+        from segkit.errors import RunFolderError
         from segkit_report.compare import differences, tables
         from segkit_report.story import Story
 
@@ -41,7 +41,7 @@ class Compare:
                 except RunFolderError as error:
                     if not inside:
                         raise
-                    print(f"left out: {printable(error)}", file=sys.stderr)  # one that has just begun
+                    print(f"left out: {error}", file=sys.stderr)  # one that has just begun
         runs = list(found.values())
         if not runs:
             raise RunFolderError(f"{', '.join(arguments.runs)}: no run there has ended an epoch")
@@ -53,9 +53,9 @@ class Compare:
             changed = differences([run.settings for run in runs])
             print_json({"runs": [run.as_json() for run in runs], "differences": changed})
         else:
-            print(printable(tables(runs)))
+            print(tables(runs))
             if arguments.html and not arguments.quiet:
-                print(printable(f"\n{arguments.html}"))
+                print(f"\n{arguments.html}")
         return 0
 
 
@@ -77,11 +77,10 @@ class Report:
         """Read the folder and write the page."""
         from pathlib import Path
 
-        from segkit.errors import printable
         from segkit_report.page import write_report
         from segkit_report.story import Story
 
         path = Path(arguments.output or Path(arguments.run) / "report.html")
         write_report(Story(arguments.run), path)
-        print(printable(path))
+        print(path)
         return 0

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from segkit.cli.output import hanging
+from segkit.cli.output import hanging, table
 from segkit.engine.console import number
 from segkit.errors import one_line
 from segkit_report.story import Story, same_data
@@ -85,32 +85,19 @@ def _scores(split: str, names: Sequence[str], stories: Sequence[Story]) -> str:
     rows = [[split, *(title for score in SCORES for title in (score, "floor"))]]
     for name, scores in found.items():
         rows.append([name, *(number(each.get(score)) for score in SCORES for each in (scores, scores["floor"]))])
-    table = _aligned(rows)
-    return table if same_data(list(found.values())) else f"{table}\n  {OTHER_DATA}"
+    text = table(rows, "<" + ">" * (len(rows[0]) - 1), indent=0)
+    return text if same_data(list(found.values())) else f"{text}\n  {OTHER_DATA}"
 
 
 def _costs(names: Sequence[str], stories: Sequence[Story]) -> str:
-    rows = [["", "best epoch", "seconds", "images/s", "memory, MiB", "precision"]]
-    devices = []
+    rows = [["", "best epoch", "seconds", "images/s", "MiB", "precision", "device"]]
     for name, story in zip(names, stories, strict=True):
         cost = story.costs
         memory = cost["peak_memory_bytes"]
         times = ["-" if cost[key] is None else f"{cost[key]:.1f}" for key in ("seconds", "images_per_second")]
-        memory_text = f"{memory / 2**20:.0f}" if memory else "-"
-        rows.append([name, str(cost["best_epoch"] or "-"), *times, memory_text, cost["precision"] or "-"])
-        devices.append(one_line(cost["device"] or "-"))
-    lines = _aligned(rows).split("\n")
-    return "\n".join(f"{line}  {device}" for line, device in zip(lines, ["device", *devices], strict=True))
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Names on the left, figures on the right of their columns."""
-    widths = [max(6, *map(len, cells)) for cells in list(zip(*rows, strict=True))[1:]]
-    lines = [
-        f"{name:{NAME}}" + "".join(f" {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        for name, *cells in rows
-    ]
-    return "\n".join(lines)
+        row = [cost["best_epoch"] or "-", *times, f"{memory / 2**20:.0f}" if memory else "-"]
+        rows.append([name, *map(str, row), cost["precision"] or "-", cost["device"] or "-"])
+    return table(rows, "<>>>>><", indent=0)
 
 
 def _changed(names: Sequence[str], changed: Mapping[str, Sequence[Any]]) -> str:
