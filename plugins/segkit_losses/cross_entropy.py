@@ -124,7 +124,7 @@ class Focal(_Weighted):
 
 
 class Ohem(_Weighted):
-    """Cross-entropy over the pixels that are not right yet (online hard example mining), with void left out.
+    """Cross-entropy over the pixels that are not right yet, with void left out.
 
     With p the softmax and w the class weights, over the hard ones among the labelled pixels i of class y::
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,6 +30,26 @@ def require(holds: object, message: str) -> None:
     """
     if not holds:
         raise CheckFailed(message)
+
+
+@contextmanager
+def failing(what: str, advice: str = "") -> Iterator[None]:
+    """Whatever is raised in this block is a failed check; its message is ``what``, the error and ``advice``.
+
+    Raises:
+        CheckFailed: something was raised.
+    """
+    try:
+        yield
+    except CheckFailed:
+        raise
+    except Exception as error:
+        raise CheckFailed(f"{what}: {type(error).__name__}: {first_line(error)}{advice}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message: torch's may go on for pages."""
+    return (str(error).strip().splitlines() or [""])[0]
 
 
 Rule = Callable[[Any], None]
@@ -172,8 +193,3 @@ def named_options(subject: Subject) -> None:
             f"the option '{name}' has no type hint: a config's value cannot be checked; write {name}: "
             f"{'int | None, or what it is' if default is None else hint}",
         )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message: torch's may go on for pages."""
-    return (str(error).strip().splitlines() or [""])[0]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segkit.data.sample import SPLITS, Dataset, checked
 from segkit.errors import DataError, first_few
-from segkit.testing.check import CheckFailed, NotAsked, require
+from segkit.testing.check import CheckFailed, NotAsked, failing, require
 from segkit.testing.reading import DatasetSubject, in_another_process, parts, require_same, some
 
 
@@ -218,10 +218,8 @@ def _data_error(subject: DatasetSubject, what: str, **options: Any) -> str:
 def picklable(subject: DatasetSubject) -> None:
     """It can be pickled, as for the workers of a loader, and its copy gives the same samples."""
     for split, dataset in subject.splits.items():
-        try:
+        with failing(f"{split} cannot be pickled"):
             copy = pickle.loads(pickle.dumps(dataset))
-        except Exception as error:
-            raise CheckFailed(f"{split} cannot be pickled: {type(error).__name__}: {error}") from error
         require(len(copy) == len(dataset), f"{split} has {len(dataset)} samples, its pickled copy {len(copy)}")
         for index in some(len(dataset)):
             require_same(parts(copy[index]), parts(dataset[index]), f"{split}[{index}] and that of a pickled copy")

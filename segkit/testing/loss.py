@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from segkit.testing.batches import LAYOUTS, VOID, batch, certain, guess, labelled, wrong
-from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, first_line, named_options, require
+from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, failing, first_line, named_options, require
 from segkit.testing.meta_device import on_meta
 
 Loss = Callable[[Tensor, Tensor], Any]
@@ -231,10 +231,8 @@ def empty_batch_is_zero(case: LossSubject) -> None:
     for shape in ((0, case.classes, 4, 4), (2, case.classes, 0, 4)):
         logits = torch.zeros(shape, requires_grad=True)
         target = torch.zeros((shape[0], *shape[2:]), dtype=torch.int64)
-        try:
+        with failing(f"logits {list(shape)}"):
             value = torch.as_tensor(case.loss(logits.clone(), target))
-        except Exception as error:
-            raise CheckFailed(f"logits {list(shape)} raise {type(error).__name__}: {first_line(error)}") from error
         require(value.sum().item() == 0, f"logits {list(shape)} cost {value.sum().item()}; they must cost 0")
         require(value.requires_grad, f"what logits {list(shape)} cost does not depend on them: backward() raises")
 
@@ -320,10 +318,8 @@ def layouts(case: LossSubject) -> None:
     """Logits may lie in memory as they like: channels_last, transposed, cut out of larger ones; so may labels."""
     expected, gradient = case.gradient(case.logits)
     for name, layout in LAYOUTS.items():
-        try:
+        with failing(f"it fails on logits that are {name}"):
             found, other = case.gradient(case.logits, case.target.mT.contiguous().mT, layout=layout)
-        except RuntimeError as error:
-            raise CheckFailed(f"it fails on logits that are {name}: {error}") from error
         _require_same(found, expected, f"for the same logits, {name}")
         difference = (other - gradient).abs().max().item()
         require(difference < 1e-5, f"for the same logits, {name}, the gradient differs by {difference:.3g}")
@@ -403,10 +399,8 @@ def _moved(loss: Loss, device: str) -> Loss:
 
 def picklable(case: LossSubject) -> None:
     """It can be pickled, to reach other processes, and then costs the same."""
-    try:
+    with failing("it cannot be pickled"):
         copy = pickle.loads(pickle.dumps(case.loss))
-    except Exception as error:
-        raise CheckFailed(f"it cannot be pickled: {type(error).__name__}: {error}") from error
     _require_same(case.cost(case.logits, loss=copy), case.cost(case.logits), "for its pickled copy")
 
 
@@ -416,12 +410,9 @@ def compiles(case: LossSubject) -> None:
     torch.compiler.reset()
     # aot_eager traces both passes and needs no C++ compiler; a lambda, as not all that can be called can be compiled
     compiled = torch.compile(lambda *given: case.loss(*given), backend="aot_eager")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch's own parts
-            found, other = case.gradient(case.logits, loss=compiled)
-    except Exception as error:
-        raise CheckFailed(f"it fails under torch.compile: {type(error).__name__}: {first_line(error)}") from error
+    with failing("it fails under torch.compile"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own parts
+        found, other = case.gradient(case.logits, loss=compiled)
     _require_same(found, expected, "under torch.compile")
     difference = (other - gradient).abs().max().item()
     require(difference < 1e-5, f"under torch.compile the gradient differs by {difference:.3g}")

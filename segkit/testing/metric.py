@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segkit.testing.batches import LAYOUTS, VOID, batch, certain, guess, labelled, wrong
-from segkit.testing.check import CheckFailed, NotAsked, Subject, require
+from segkit.testing.check import CheckFailed, NotAsked, Subject, failing, require
 
 CLASSES = 4
 COUNTS = (2, 4, 21)  # classes; 2, as most data sets have, and 21, whose pairs do not fit 8 bits
@@ -184,11 +184,8 @@ def void_does_not_count(subject: MetricSubject) -> None:
     _require_same(subject.score((other, target)), expected, "other predictions at void pixels alone")
     nothing = logits, torch.full_like(target, VOID)
     _require_same(subject.score((logits, target), nothing), expected, "a second batch that is all void")
-    try:
+    with failing("compute() after a batch that is all void", "; a split may have no labelled pixel: return NaN"):
         subject.metric(nothing).compute()
-    except Exception as error:
-        raised = f"after a batch that is all void compute() raises {type(error).__name__}: {error}"
-        raise CheckFailed(f"{raised}; a split may have no labelled pixel: return NaN") from error
 
 
 def void_label_is_given(subject: MetricSubject) -> None:
@@ -248,10 +245,8 @@ def layouts(subject: MetricSubject) -> None:
     logits, target = _batch()
     for name, layout in LAYOUTS.items():
         metric = subject.metric()
-        try:
+        with failing(f"it fails on logits that are {name}"):
             metric.update(layout(logits), target.mT.contiguous().mT)
-        except RuntimeError as error:
-            raise CheckFailed(f"it fails on logits that are {name}: {error}") from error
         _require_same(subject.figures(metric), subject.score((logits, target)), f"the same logits, {name}")
 
 
@@ -301,10 +296,9 @@ def no_fixed_device(subject: MetricSubject) -> None:
 
 def picklable(subject: MetricSubject) -> None:
     """It can be pickled, with what it has counted, to reach other processes."""
-    try:
-        loaded = pickle.loads(pickle.dumps(subject.metric(_batch())))
-    except Exception as error:
-        raise CheckFailed(f"it cannot be pickled: {type(error).__name__}: {error}") from error
+    metric = subject.metric(_batch())
+    with failing("it cannot be pickled"):
+        loaded = pickle.loads(pickle.dumps(metric))
     loaded.update(*_batch(seed=1))
     expected = subject.score(_batch(), _batch(seed=1))
     _require_same(subject.figures(loaded), expected, "a batch, a pickled copy, and another batch")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from segkit.errors import first_few
-from segkit.testing.check import CheckFailed, NotAsked, Subject, first_line, require
+from segkit.testing.check import CheckFailed, NotAsked, Subject, failing, require
 from segkit.testing.meta_device import on_meta
 
 NUM_CLASSES = 7  # unlike the 1, 2, 3 or 21 that a model may have fixed
@@ -71,13 +71,8 @@ def _forward(model: nn.Module, image: Tensor, *, gradients: bool = False, seed: 
         CheckFailed: the model raises, or returns no tensor.
     """
     given = f"images {list(image.shape)} in {'training' if model.training else 'evaluation'}"
-    with _seeded(seed), torch.set_grad_enabled(gradients):
-        try:
-            out = model(image.clone())
-        except CheckFailed:
-            raise
-        except Exception as error:
-            raise CheckFailed(f"{given}: {type(error).__name__}: {first_line(error)}") from error
+    with failing(given), _seeded(seed), torch.set_grad_enabled(gradients):
+        out = model(image.clone())
     name = type(out).__name__
     require(isinstance(out, Tensor), f"{given} became a {name}; a model returns logits, a tensor [B,C,H,W]")
     return out  # type: ignore[no-any-return]
@@ -299,12 +294,8 @@ def state_dict(subject: ModelSubject) -> None:
     torch.save(model.state_dict(), file)
     file.seek(0)
     other = subject.model(seed=1)
-    try:
+    with failing("its state_dict cannot be loaded into a new instance (by torch.load with weights_only = True)"):
         other.load_state_dict(torch.load(file, weights_only=True))
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        how = "(by torch.load with weights_only = True)"
-        message = f"its state_dict cannot be loaded into a new instance {how}: {first_line(error)}"
-        raise CheckFailed(message) from error
     advice = "; register as a parameter or a persistent buffer whatever the logits depend on"
     _require_same(_forward(other, image), _forward(model, image), "a model and a new one with its state_dict", advice)
 
@@ -315,10 +306,8 @@ def copies(subject: ModelSubject) -> None:
     _train_once(model, image)
     expected = _forward(model, image)
     for name in ("pickled", "deep"):
-        try:
+        with failing(f"no {name} copy can be made"):
             other = pickle.loads(pickle.dumps(model)) if name == "pickled" else copy.deepcopy(model)
-        except Exception as error:
-            raise CheckFailed(f"no {name} copy can be made: {type(error).__name__}: {error}") from error
         _require_same(_forward(other, image), expected, f"a model and a {name} copy")
 
 
@@ -373,14 +362,10 @@ def channels_last(subject: ModelSubject) -> None:
 def exportable(subject: ModelSubject) -> None:
     """torch.export makes a graph of it, at one size, that computes the same."""
     model, image = subject.model(), subject.images(2)
+    advice = "; it may branch on shapes, not on values of tensors, and compute with torch only"
     with warnings.catch_warnings(), _seeded(0):
         warnings.simplefilter("ignore")  # of torch's own parts
-        try:
+        with failing("torch.export cannot follow forward", advice):
             program = torch.export.export(model, (image.clone(),), strict=False).module()
-        except Exception as error:
-            raise CheckFailed(
-                f"torch.export cannot follow forward: {type(error).__name__}: {first_line(error)}; it may branch on "
-                "shapes, not on values of tensors, and compute with torch only"
-            ) from error
         other = image.flip(0) * 2  # a graph that kept what was computed for the first images is found out
         _require_same(_forward(program, other), _forward(model, other), "the exported graph and the model")

@@ -21,7 +21,7 @@ import numpy as np
 
 from segkit.data.sample import SPLITS
 from segkit.errors import SegkitError, first_few
-from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, require
+from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, failing, require
 
 MOST = 256  # samples of a split that are read: all of a miniature, some of a whole data set
 SECONDS = 600  # for another process that imports torch and reads the samples, on a machine that has much else to do
@@ -146,10 +146,8 @@ def in_another_process(subject: DatasetSubject) -> dict[str, dict[str, list[dict
     code = f"import sys; sys.path[:] = {sys.path!r}; from segkit.testing.reading import answer; answer()"
     seed = "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
     asked = subject.splits, subject.reader
-    try:
+    with failing("it cannot be pickled"):
         question = pickle.dumps(asked)
-    except Exception as error:
-        raise CheckFailed(f"it cannot be pickled: {type(error).__name__}: {error}") from error
     environment = {**os.environ, "PYTHONHASHSEED": seed}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, input=question, capture_output=True, env=environment, timeout=SECONDS, check=False)
