@@ -76,13 +76,10 @@ def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     the layout on disk and returns the options that read it beside ``root``, as
     ``{"classes": "classes.txt"}``, or nothing.
 
-    What the label scan uses where it is offered, as :class:`segkit.data.files.PairedFiles` does:
-    ``mask(i)`` (uint8 ``[H,W]``), the mask alone; ``files(i)``, the paths sample ``i`` is read from, and
-    ``reading`` (text), all besides these files that decides its labels, options of a subclass too: with
-    both, samples are read in several threads, and the next scan reads only what changed (without them it
-    reads all again, in one thread, unless ``data.scan = "once"``);
-    ``advice(kind, wrong, stored)`` (text), what to do about faulty masks, from the pixels by stored
-    label or colour (see :class:`segkit.errors.Issue`).
+    What else a dataset may say about itself is declared in :class:`segkit.data.sample.Dataset`, whether it
+    subclasses that or not; :class:`segkit.data.files.PairedFiles` says it all for files of images and masks.
+    With ``files(i)`` and ``reading``, samples are read in several threads, and the next scan reads only what
+    changed (without them it reads all again, in one thread, unless ``data.scan = "once"``).
     """
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from segkit.data.sample import SPLITS
@@ -108,11 +106,6 @@ def _pattern(option: str) -> str:
 
 def _lists(root: Path) -> list[Path]:
     """Files called as a split (``train.txt``, ``val_list.csv``), in the root and up to two folders deeper."""
-    found, folders = [], [root]
-    for folder in folders:
-        with suppress(OSError):
-            inside = sorted(os.scandir(folder), key=lambda entry: entry.name)
-            found += [Path(entry) for entry in inside if _LIST.fullmatch(entry.name) and entry.is_file()]
-            if len(folder.relative_to(root).parts) < 2 and len(folders) < 100:
-                folders += [Path(entry) for entry in inside if entry.is_dir() and not entry.name.startswith(".")]
-    return found
+    named = [sorted(path for path in root.glob(deep) if _LIST.fullmatch(path.name)) for deep in ("*", "*/*", "*/*/*")]
+    parts = {path: path.relative_to(root).parts for paths in named for path in paths if path.is_file()}
+    return [path for path, own in parts.items() if not any(part.startswith(".") for part in own)]

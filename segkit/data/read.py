@@ -393,8 +393,8 @@ def _alpha_issue(image: Any, name: str, values: str, deep: bool) -> Issue:
 def _refuse_lossy(path: Path, image: Any) -> None:
     if image.format in ("JPEG", "MPO"):
         container = "a JPEG"
-    elif image.format == "WEBP" and not _is_lossless_webp(path):
-        container = "a lossy WebP"
+    elif image.format == "WEBP" and re.findall(rb"VP8[ L]", path.read_bytes())[:1] != [b"VP8L"]:
+        container = "a lossy WebP"  # the chunk of its first picture is no VP8L
     elif image.format == "TIFF" and image.tag_v2.get(259) in _LOSSY_TIFF:
         container = "a TIFF with lossy compression"
     else:
@@ -403,19 +403,6 @@ def _refuse_lossy(path: Path, image: Any) -> None:
     disguised = container == "a JPEG" and path.suffix.lower() not in (".jpg", ".jpeg")
     detail = f"although its name ends in {path.suffix}" if disguised else ""
     raise LabelError(Issue("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail))
-
-
-def _is_lossless_webp(path: Path) -> bool:
-    """Whether the first picture among the RIFF chunks is VP8L, not VP8."""
-    data = path.read_bytes()
-    position = 12
-    while position + 8 <= len(data):
-        kind = data[position : position + 4]
-        if kind in (b"VP8 ", b"VP8L"):
-            return kind == b"VP8L"
-        size = int.from_bytes(data[position + 4 : position + 8], "little")
-        position += 24 if kind == b"ANMF" else 8 + size + size % 2  # a frame's chunks lie inside ANMF
-    return False
 
 
 def _decode_labels(path: Path, image: Any) -> None:
