@@ -15,7 +15,7 @@ import segkit
 from segkit.engine.console import wrapped
 from segkit.engine.precision import device_name
 from segkit.engine.run_folder import to_jsonable
-from segkit.errors import WriteError, printable, reason
+from segkit.errors import WriteError, reason
 from segkit_bench.clock import Amount
 from segkit_bench.limits import arithmetic_of
 from segkit_bench.subject import Subject
@@ -38,13 +38,13 @@ class Report:
     def say(self, text: str) -> None:
         """Print lines for people, wrapped to the terminal."""
         if self.table:
-            print(wrapped(printable(text)), flush=True)
+            print(wrapped(text), flush=True)
 
     def fact(self, name: str, text: str) -> None:
         """Print a name and what is said of it, beside it."""
         if self.table:
             width = shutil.get_terminal_size().columns
-            print(textwrap.fill(printable(f"{name:20}{text}"), width, subsequent_indent=" " * 20), flush=True)
+            print(textwrap.fill(f"{name:20}{text}", width, subsequent_indent=" " * 20), flush=True)
 
     def add(self, measurement: str, facts: Mapping[str, Any]) -> None:
         """Write a measurement, its facts before the context that they differ from."""

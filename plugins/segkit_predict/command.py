@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import segkit
 from segkit.cli.output import add_output_options, hanging, messages, print_json
-from segkit.errors import ConfigError, DataError, one_line, printable
+from segkit.errors import ConfigError, DataError, one_line
 from segkit.inference.options import FLIPS, PredictOptions
 from segkit.signals import Interrupted, StopSignals
 
@@ -166,7 +166,7 @@ def _scores(writer: Writer, images: int) -> dict[str, Any] | None:
     try:
         return writer.truth.scores()
     except DataError as error:  # all masks are void; the predictions are there nevertheless
-        print(f"segkit: {printable(error)}", file=sys.stderr)
+        print(f"segkit: {error}", file=sys.stderr)
         return None
 
 
@@ -204,10 +204,10 @@ def _tell(
         if writer.stored and done:
             lines += _stored(writer)
         for line in lines:
-            print(hanging(printable(line), 2))
+            print(hanging(line, 2))
     if writer.truth and scores:
         print(hanging(f"beside {one_line(arguments.compare_with)}, {writer.truth.how}:", 2))
-        print(printable(writer.truth.table(scores)))
+        print(writer.truth.table(scores))
 
 
 def _left_out(writer: Writer, images: int, skipped: Counter[str]) -> list[str]:

@@ -18,7 +18,7 @@ from segkit.data.normalise import displayable
 from segkit.data.read import Pixels, quiet_pillow, read_header, read_image
 from segkit.data.visualize import overlay_picture, panel, save_palette_png, sheet, signature
 from segkit.engine.run_folder import write_atomically
-from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, printable, reason
+from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
 from segkit.inference.predictor import Predictor
 from segkit_predict.ground_truth import GroundTruth
 from segkit_predict.pipeline import pipeline
@@ -89,7 +89,7 @@ class Writer:
             for (image, _), problem in tqdm(results, total=len(jobs), unit="image", leave=False, disable=None):
                 if problem is not None:
                     self.failed[str(image)] = str(problem)
-                    tqdm.write(f"segkit: {printable(problem)}", file=sys.stderr)
+                    tqdm.write(f"segkit: {problem}", file=sys.stderr)
 
     def _size(self, job: Job) -> int:
         try:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from segkit.engine.history import verdict
 from segkit.engine.precision import Precision, device_name
-from segkit.errors import printable, reason
+from segkit.errors import reason
 from segkit.metric.scores import class_score
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Console:
         if not self.active:
             return
         try:
-            print(printable(text), file=stream, flush=True)  # names of classes and files may be a stranger's
+            print(text, file=stream, flush=True)
         except (OSError, ValueError) as error:  # a full disk, a reader that has left, a stream that was closed
             with contextlib.suppress(OSError, ValueError):  # what is left in the buffer must not fail once more
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -28,7 +28,7 @@ from segkit.engine.distributed import DistributedContext, MicroBatch, global_bat
 from segkit.engine.history import lower_rate
 from segkit.engine.optim import OptimizerClass, WeightAverage, build_optimizer, learning_rate, set_learning_rate
 from segkit.engine.precision import Precision, seed_step
-from segkit.errors import CheckpointError, ModelError, TrainingError, first_few, printable
+from segkit.errors import CheckpointError, ModelError, TrainingError, first_few
 from segkit.inference.sliding_window import check_logits
 from segkit.settings import TrainSettings
 from segkit.signals import StopSignals
@@ -159,7 +159,7 @@ class ForwardPass:
         """Continue in eager mode, and print that in one line."""
         option = "train.cuda_graph" if self._graph else "train.compile"
         lines = str(error).strip().splitlines() or [""]
-        print(f"{option} failed, going on without it: {type(error).__name__}: {printable(lines[0])}", file=sys.stderr)
+        print(f"{option} failed, going on without it: {type(error).__name__}: {lines[0]}", file=sys.stderr)
         self._call, self._loss, self._graph, self.proven = self.model, self.criterion, False, True
 
     def _capture(self, images: Tensor) -> None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import segkit
 from segkit.cli import main
-from segkit.cli.output import fitted, messages, print_json
+from segkit.cli.output import Stream, fitted, messages, print_json
 from segkit.engine.console import Console, cut, epoch_heading, epoch_line, wrapped
 from segkit.registry import REGISTRIES
 
@@ -184,6 +184,15 @@ def test_a_bar_of_any_library_is_off_where_it_is_quiet() -> None:
             print("a warning", file=sys.stderr)
         list(tqdm(range(3), "loud", disable=None))
     assert terminal.getvalue().startswith("a warning\n\rloud: ")
+
+
+def test_a_stream_escapes_all_but_line_breaks_and_the_return_of_a_bar() -> None:
+    inner = io.StringIO()
+    stream = Stream(inner)
+    stream.write("\ra bar of a\rb.png\x1b[2J")
+    print("\ud800 ü\nnext\u202e", file=stream)
+    assert inner.getvalue() == "\ra bar of a\\rb.png\\x1b[2J\\ud800 ü\nnext\\u202e\n"
+    assert not stream.isatty()
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import zipfile
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 
 from segkit.cli import main
+from segkit.cli.output import Stream
 from segkit.engine import checkpoint
 from segkit.engine.console import Console
 from segkit.engine.run_folder import check_folder, locked, read_json
@@ -98,8 +101,9 @@ def test_who_holds_a_folder_is_told_as_text(tmp_path: Path) -> None:
 
 
 def test_what_a_run_prints_orders_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    Console().say("class \x1b[2J")
-    Console().warn("file \x9b2J\u202e")
+    with redirect_stdout(Stream(sys.stdout)), redirect_stderr(Stream(sys.stderr)):  # as every command does
+        Console().say("class \x1b[2J")
+        Console().warn("file \x9b2J\u202e")
     assert main(["run", str(tmp_path / "a\x1b[2J.toml")]) == 2
     printed = "".join(capsys.readouterr())
     assert printed.replace("\n", "").isprintable()
