@@ -19,7 +19,6 @@ from segkit.data.normalise import normalisation_of
 from segkit.data.resize import resized_size
 from segkit.data.sample import Batch
 from segkit.data.scan import Scan
-from segkit.data.stores import largest
 from segkit.engine.data_source import open_data_source, prefetched
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import check
@@ -55,7 +54,8 @@ class Subject:
         """Height and width of a batch; without ``augment.crop`` those of the largest training image."""
         crop = self.job.augment.crop
         if crop is None:
-            return largest([resized_size(*each.size, self.job.data.resize) for each in self.scan.statistics["train"]])
+            sizes = [resized_size(*each.size, self.job.data.resize) for each in self.scan.statistics["train"]]
+            return max(height for height, _ in sizes), max(width for _, width in sizes)
         return (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
 
     def loop(self, steps: int, precision: Precision | None = None, **settings: Any) -> TrainingLoop:
