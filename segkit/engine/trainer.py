@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from segkit.data.sample import Dataset, Palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, run_folder
 from segkit.engine.checkpoint import CheckpointManager, samples_of
-from segkit.engine.console import Console, conclusion, epoch_heading, epoch_line, introduction, what_next
+from segkit.engine.console import Console, epoch_heading, epoch_line, final_table, remarks
 from segkit.engine.data_source import open_data_source
 from segkit.engine.distributed import DistributedContext, distributed_context
 from segkit.engine.evaluate import Evaluator
@@ -126,8 +127,14 @@ def train_and_evaluate(
         console = Console(distributed.is_main_process, quiet)
         for issue in scan.warnings:
             console.warn(str(issue))
-        precision = replace(distributed.broadcast_from_main(lambda: _precision(job, resume, console)), device=device)
-        job = replace(job, normalisation=distributed.broadcast_from_main(lambda: _normalisation(job, scan, resume)))
+        main = distributed.broadcast_from_main  # of what a run has begun with, and of what is decided by a machine
+        before = main(lambda: read_json(job.folder / "config.json") if resume else {})
+        name = main(lambda: resolve_precision(job.train.precision, device, str(before.get("precision", "bf16"))).name)
+        if before.get("precision") in DTYPES and name != before["precision"]:
+            console.warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
+        known = Normalisation.of_record(before.get("normalisation"))
+        measured = main(lambda: known if resume else normalisation_of(job.model, scan.statistics["train"]))
+        precision, job = Precision(name, device), replace(job, normalisation=measured)
         use_cores()
         distributed.broadcast_from_main(lambda: check_memory(job, scan, precision, distributed))
         trainer: Trainer | None = None
@@ -199,13 +206,21 @@ class Trainer:
             texts = self._notify("segkit_run_ended", result=result)
             if texts:
                 self.console.result("\n" + "\n\n".join(texts))
-            self.console.say(("" if texts else "\n") + what_next(self.job.folder, self.config))
+            self.console.say(("" if texts else "\n") + self._next())
         except Interrupted as interruption:
             interruption.kept = self.keep()
             raise
         except WriteError as error:
             raise WriteError(f"{error}; resume=True goes on from what was saved") from error
         return result
+
+    def _next(self) -> str:
+        """How the model is used, the last line of a run."""
+        folder, here = self.job.folder, Path.cwd()
+        shown = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+        if "model" in self.config:
+            return f"next:   python -m segkit predict {shlex.quote(shown)} photo.jpg --out masks"
+        return f"next:   segkit.load({shown!r}, model=...).predict('photo.jpg')"
 
     def _observed(self) -> Run:
         train = self.splits["train"]
@@ -240,12 +255,17 @@ class Trainer:
             self.checkpoints.save()  # so that a kill at any later moment can be resumed
 
     def _introduce(self) -> None:
-        sizes = {name: len(data) for name, data in self.splits.items()}
-        steps = f"{self.steps} steps, {len(self.order)} an epoch"
-        if self.distributed.size > 1:
-            steps += f", in {self.distributed.size} processes"
-        floor, classes = self.floors["val"], len(self.splits["val"].classes)
-        self.console.say(introduction(self.job.model, self.precision, sizes, floor, classes, steps))
+        """Print what is trained, on what, and what val's scores will have to beat."""
+        model, floor, together = self.job.model, self.floors["val"], self.distributed.size
+        parameters = sum(each.numel() for each in model.parameters()) / 1e6
+        images = ", ".join(f"{len(data)} {name}" for name, data in self.splits.items())
+        self.console.say(
+            f"{type(model).__name__}, {parameters:.2f} M parameters, {device_name(self.precision.device)}, "
+            f"{self.precision.name}\nimages: {images}; {len(self.splits['val'].classes)} classes; {self.steps} steps, "
+            f"{len(self.order)} an epoch{f', in {together} processes' if together > 1 else ''}\n"
+            f"floor of val, all '{floor['class']}': mean_iou {floor['mean_iou']:.3f}, pixel_accuracy "
+            f"{floor['pixel_accuracy']:.3f}"
+        )
         if self.data_source.message:
             self.console.say(self.data_source.message)
 
@@ -282,7 +302,7 @@ class Trainer:
                 self.checkpoints.save()
             if (epoch - self.observed.first_epoch) % HEADING_EVERY == 0:
                 self.console.say(epoch_heading(self.epochs))
-            self.console.say(epoch_line(epoch, self.epochs, trained, scores, self.floors["val"], line["best"]))
+            self.console.say(epoch_line(line, self.epochs))
         if trained["skipped"]:
             self.console.warn(f"{trained['skipped']} steps were skipped, as the loss or its gradient was not finite")
         if line.get("collapsed"):
@@ -404,7 +424,12 @@ class Trainer:
             self.loop.model.load_state_dict(model.state_dict())
         self.finished = True
         shares = {name: self.scan.counts(name).shares for name in self.splits}
-        self.console.result(conclusion(result, shares, evaluations[last].confusion))
+        parts = [f"\n{final_table(splits, self.observed.classes, shares)}"]
+        if found := remarks(splits[last], last, self.observed.classes, evaluations[last].confusion):
+            parts.append("\n".join(found))
+        if result.collapsed:
+            parts.append(verdict(splits[last], last))
+        self.console.result("\n\n".join(parts))
         return result
 
 
@@ -413,22 +438,3 @@ def read_only(value: Any) -> Any:
     if isinstance(value, Mapping):
         return MappingProxyType({key: read_only(each) for key, each in value.items()})
     return tuple(map(read_only, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _precision(job: Job, resume: bool, console: Console) -> Precision:
-    """The precision of a run; on a CPU one that goes on keeps that which it began with."""
-    device = pick_device(job.train.device)
-    if not resume:
-        return resolve_precision(job.train.precision, device)
-    before = str(read_json(job.folder / "config.json").get("precision"))
-    found = resolve_precision(job.train.precision, device, before)
-    if before in DTYPES and found.name != before:
-        console.warn(f"the run began in {before} and goes on in {found.name}: this device has no {before} of its own")
-    return found
-
-
-def _normalisation(job: Job, scan: Scan, resume: bool) -> Normalisation:
-    """That of a run; one that goes on keeps that which it began with."""
-    if resume:
-        return Normalisation.of_record(read_json(job.folder / "config.json").get("normalisation"))
-    return normalisation_of(job.model, scan.statistics["train"])

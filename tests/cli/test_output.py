@@ -22,7 +22,7 @@ from tqdm import tqdm
 import segkit
 from segkit.cli import main
 from segkit.cli.output import Stream, fitted, messages, print_json
-from segkit.engine.console import Console, cut, epoch_heading, epoch_line, wrapped
+from segkit.engine.console import Console, epoch_heading, epoch_line, final_table, wrapped
 from segkit.registry import REGISTRIES
 
 CONFIG = """
@@ -299,7 +299,12 @@ def test_prose_is_wrapped_and_a_row_is_not(monkeypatch: pytest.MonkeyPatch) -> N
         wrapped("one-two three four five\nname  0.123  4.567  8.9")
         == "one-two three four\nfive\nname  0.123  4.567  8.9"
     )
-    assert (cut("ring", 8), cut("a long name", 8)) == ("ring", "a lon...")
+    predicted = {"classes": 1}
+    name = "a name that is longer than frequency_weighted_iou"
+    table = final_table(
+        {"val": {"class_iou": {name: 0.5}, "predicted": predicted, "floor": {}}}, [name], {"val": [1.0]}
+    )
+    assert "a name that is long...    0.500 100.00%" in table
 
 
 @pytest.mark.parametrize("epochs", [9, 24, 1000])
@@ -307,7 +312,8 @@ def test_the_epochs_stand_under_their_heading(epochs: int) -> None:
     scores = {"loss": 10.5, "mean_iou": 0.5, "pixel_accuracy": float("nan"), "class_iou": dict.fromkeys("abc")}
     scores["predicted"] = {"classes": 2}
     floor = {"mean_iou": 0.25, "pixel_accuracy": 0.75}
-    line = epoch_line(epochs, epochs, {"loss": 1.25, "images_per_second": 1234.5}, scores, floor, True)
+    trained = {"loss": 1.25, "images_per_second": 1234.5}
+    line = epoch_line({"epoch": epochs, "train": trained, "val": {**scores, "floor": floor}, "best": True}, epochs)
     heads = epoch_heading(epochs).splitlines()
     assert max(map(len, [line, *heads])) <= 80
     assert line.split() == [

@@ -157,7 +157,7 @@ def swallowing():
 
 
 def test_a_run_that_is_complete_says_so_to_whoever_stops_it(place: Any) -> None:
-    late = "at(trainer, 'conclusion', 1, send(signal.SIGINT))"
+    late = "at(trainer, 'final_table', 1, send(signal.SIGINT))"
     stopped = place.start("train.epochs=1", before=late)
     assert stopped.wait() == 130
     assert stopped.err == f"segkit: interrupted; the run was complete, and is in {place.path()}\n"

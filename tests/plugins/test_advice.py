@@ -72,7 +72,6 @@ def lines(losses: Sequence[float], steps: int = 100, **train: Any) -> list[dict[
         ({"optimizer": "sgd", "lr": 100.0}, [2.0, 1.8], "train.lr=0.01"),
         ({"optimizer": "sgd", "lr": 0.05}, [40.0, 35.0], "train.lr=0.01"),  # log(6) is 1.8
         ({"optimizer": "adamw", "lr": 1e-3}, [2.0, 6.1], "train.lr=0.0001"),
-        ({"optimizer": "muon", "lr": 6e-2}, [2.0, 1.9], "train.lr=0.006"),
         ({"lr": 1e-3}, [math.inf], "train.lr=0.0001"),
     ],
 )
