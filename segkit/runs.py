@@ -28,7 +28,7 @@ from segkit.compose import (
 )
 from segkit.config import Config, Overrides, read_config, settings_from
 from segkit.data.loader import worker_count
-from segkit.data.main_guard import refuse_unguarded
+from segkit.data.parallel import refuse_unguarded
 from segkit.data.sample import Dataset
 from segkit.data.subset import as_dataset
 from segkit.engine.criterion import Loss, as_criterion

@@ -23,9 +23,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import EvalBatchSampler, Key, Stream, TrainBatchSampler
-from segkit.data.main_guard import refuse_unguarded
 from segkit.data.normalise import mean_pixel
-from segkit.data.parallel import own_cores, read_ahead
+from segkit.data.parallel import own_cores, read_ahead, refuse_unguarded
 from segkit.data.resize import Resize, resized, resized_size
 from segkit.data.sample import Batch, Dataset, Sample, checked
 from segkit.errors import DataError, reason

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.loader import shut_down
-from segkit.data.main_guard import refuse_unguarded
 from segkit.data.normalise import Normalisation, normalisation_of
+from segkit.data.parallel import refuse_unguarded
 from segkit.data.sample import Dataset, Palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, run_folder

@@ -15,7 +15,7 @@ import segkit
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import Stream, TrainBatchSampler
 from segkit.data.loader import SampleSource, _start_worker, stack_equal_sizes, train_loader
-from segkit.data.main_guard import refuse_unguarded
+from segkit.data.parallel import refuse_unguarded
 from segkit.data.resize import mask_at, resized, resized_size
 from segkit.data.sample import Sample
 from segkit.settings import AugmentSettings

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from segkit.data.main_guard import refuse_unguarded
+from segkit.data.parallel import refuse_unguarded
 from segkit.errors import ConfigError
 
 pytestmark = pytest.mark.fault("F47")
