@@ -37,6 +37,6 @@ def segkit_run_ended(run: Run, result: Result) -> None:
     """Draw what the best weights predict, and the GIF of all epochs, of those before a resumption too."""
     from segkit_samples import animation, pictures
 
-    pictures.draw(run, "best")
+    pictures.draw(run, "best", animation.titles(run.folder).get(result.best_epoch, ""))
     pictures.draw_extremes(run, list(result.splits)[-1])
     animation.write(run.folder)

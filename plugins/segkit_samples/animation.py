@@ -40,13 +40,19 @@ def write(folder: Path) -> None:
     write_atomically(folder / "samples.gif", lambda file: file.write(content), durable=False)
 
 
+def titles(folder: Path) -> dict[int, str]:
+    """By epoch: its score beside its floor."""
+    lines = segkit.read_run(folder).epochs
+    return {
+        line["epoch"]: f"epoch {line['epoch']} of {len(lines)}: mean IoU on val {number(line['val']['mean_iou'])}, "
+        f"its floor {number(line['val']['floor']['mean_iou'])}"
+        for line in lines
+    }
+
+
 def found(folder: Path) -> list[Frame]:
-    """The picture of each epoch that has one, with its score beside its floor."""
-    frames, lines = [], segkit.read_run(folder).epochs
-    for line in lines:
-        score, floor = number(line["val"]["mean_iou"]), number(line["val"]["floor"]["mean_iou"])
-        title = f"epoch {line['epoch']} of {len(lines)}: mean IoU on val {score}, its floor {floor}"
-        frames.append((folder / "samples" / f"epoch_{line['epoch']:04d}.png", title))
+    """The picture of each epoch that has one, and its title."""
+    frames = [(folder / "samples" / f"epoch_{epoch:04d}.png", title) for epoch, title in titles(folder).items()]
     return [(path, title) for path, title in frames if path.is_file()]
 
 

@@ -24,8 +24,8 @@ def clear(run: Run) -> None:
             path.unlink()
 
 
-def draw(run: Run, name: str) -> None:
-    """Draw ``output.samples`` images of val, evenly over the split as neighbours are often frames of one film.
+def draw(run: Run, name: str, title: str = "") -> None:
+    """Draw ``output.samples`` images of val under a title, evenly over the split: neighbours are often of one film.
 
     Raises:
         WriteError: ``samples/<name>.png`` cannot be written.
@@ -34,7 +34,7 @@ def draw(run: Run, name: str) -> None:
     count = min(_count(run), length)
     if count:
         rows = [_row(run, "val", number * length // count) for number in range(count)]
-        _write(run.folder / "samples" / f"{name}.png", sheet(rows, run.classes, run.palette))
+        _write(run.folder / "samples" / f"{name}.png", sheet(rows, run.classes, run.palette, title))
 
 
 def draw_extremes(run: Run, split: str) -> None:
@@ -49,7 +49,8 @@ def draw_extremes(run: Run, split: str) -> None:
     count = min(_count(run), len(ranked) // 2)
     for name, chosen in (("hardest", ranked[:count]), ("easiest", ranked[::-1][:count])):
         for number, index in enumerate(chosen, 1):
-            _write(run.folder / "samples" / f"{name}_{number}.png", _row(run, split, index))
+            picture = sheet([_row(run, split, index)], run.classes, run.palette)
+            _write(run.folder / "samples" / f"{name}_{number}.png", picture)
 
 
 def _count(run: Run) -> int:

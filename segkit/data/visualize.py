@@ -141,10 +141,10 @@ def caption(
     return line
 
 
-def sheet(panels: Sequence[Image.Image], classes: Sequence[str], palette: Palette) -> Image.Image:
-    """Panels one below the other, over one legend."""
+def sheet(panels: Sequence[Image.Image], classes: Sequence[str], palette: Palette, title: str = "") -> Image.Image:
+    """Panels one below the other, under a title and over one legend."""
     width = max(each.width for each in panels)
-    parts = [*panels, legend(classes, palette, width)]
+    parts = [*([caption(title, width)] if title else []), *panels, legend(classes, palette, width)]
     page = Image.new("RGB", (width + 2 * GAP, sum(each.height + GAP for each in parts) + GAP), _PAPER)
     top = GAP
     for part in parts:
