@@ -168,17 +168,16 @@ def create(component: Component, options: Mapping[str, object], given: Mapping[s
         ConfigError: an option does not fit, or the constructor refuses them.
         PluginError: the component cannot be imported, or is not what its kind promises.
     """
+    where = f"{component.kind} '{component.name}'"
+    target = component.load()
+    read, problems = read_options(component, options, where)
+    if problems:
+        raise ConfigError(problems)
     known = {option.name: option for option in describe(component).options}
     arguments = {name: value for name, value in given.items() if name in known}
-    problems = []
-    for name, value in options.items():
-        arguments[name], wrong = converted(known[name], value) if name in known else (value, [])
-        problems += wrong
-    where = f"{component.kind} '{component.name}'"
-    if problems:
-        raise ConfigError(problems, where)
+    arguments |= {name: converted(known[name], value)[0] for name, value in read.items()}
     try:
-        built = component.load()(**arguments)
+        built = target(**arguments)
     except ConfigError as error:
         raise ConfigError(error.problems, error.where or where) from error
     except (SegkitError, KeyboardInterrupt):

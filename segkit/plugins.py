@@ -106,10 +106,11 @@ class Table:
             PluginError: it is broken and ``SEGKIT_STRICT=1`` is set.
         """
         offered: list[tuple[str, str, str]] = []
+        module: Any = None
         try:
             with contextlib.redirect_stdout(sys.stderr):  # a program may read what the command prints
                 module = load()
-                _refuse_mistakes(self._manager, module)
+                self._refuse_mistakes(module)
                 self._manager.register(module, plugin.key)
                 offered += [("observer", plugin.name, plugin.place)] if self.events(plugin.key) else []
                 for kind, hook in COMPONENT_HOOKS.items():
@@ -119,8 +120,8 @@ class Table:
             error.add_note(f"while plugin {plugin} was imported")
             raise
         except BaseException as error:  # a plugin that exits on import must not end the command
-            if self._manager.has_plugin(plugin.key) and self._manager.get_plugin(plugin.key) is module:
-                self._manager.unregister(name=plugin.key)
+            if module is not None and self._manager.get_plugin(plugin.key) is module:
+                self._manager.unregister(module)
             self.add_broken(plugin, error, distribution)
             return
         self.plugins.append(plugin)
@@ -139,6 +140,22 @@ class Table:
         if strict():
             raise PluginError(f"plugin {plugin}: {plugin.error}") from error
         self.plugins.append(plugin)
+
+    def _refuse_mistakes(self, module: Any) -> None:
+        """Refuse what pluggy would take and never call.
+
+        Raises:
+            PluginError: a hook is misspelt or not marked, or there is none.
+        """
+        marked = {name: self._manager.parse_hookimpl_opts(module, name) for name in dir(module)}
+        for name, options in marked.items():
+            hook = (options and options["specname"]) or name
+            if options is None and name in _HOOKS:
+                raise PluginError(f"'{name}' is not marked with @segkit.hookimpl")
+            if options and hook not in _HOOKS and not options["optionalhook"]:
+                raise PluginError(f"there is no hook '{hook}'{did_you_mean(hook, _HOOKS)}")
+        if not any(marked.values()):
+            raise PluginError("it implements no hook; is this the right module?")
 
 
 @functools.cache
@@ -210,29 +227,6 @@ def strict() -> bool:
 
 def _warn(text: str) -> None:
     print(f"segkit: {text}", file=sys.stderr, flush=True)
-
-
-def _refuse_mistakes(manager: pluggy.PluginManager, module: Any) -> None:
-    """Refuse what pluggy would take and never call.
-
-    Raises:
-        PluginError: a hook is misspelt or not marked, there is none, or the module is another plugin's too.
-    """
-    if manager.is_registered(module):
-        raise PluginError(f"'{module.__name__}' is already the plugin '{manager.get_name(module)}'")
-    marked = 0
-    for name in dir(module):
-        options = manager.parse_hookimpl_opts(module, name)
-        if options is None:
-            if name in _HOOKS:
-                raise PluginError(f"'{name}' is not marked with @segkit.hookimpl")
-            continue
-        hook = options["specname"] or name
-        if hook not in _HOOKS and not options["optionalhook"]:
-            raise PluginError(f"there is no hook '{hook}'{did_you_mean(hook, _HOOKS)}")
-        marked += 1
-    if not marked:
-        raise PluginError("it implements no hook; is this the right module?")
 
 
 def _checked(hook: str, answer: object) -> Iterator[tuple[str, str]]:

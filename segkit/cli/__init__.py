@@ -88,10 +88,13 @@ def _run(arguments: Sequence[str]) -> int:
     if at == len(arguments):
         parser.print_help()
         return 0
-    component = commands.find(_command(arguments[at]))
+    name = arguments[at]
+    if name in MEANT and not commands.matches(name):  # what other tools call it
+        raise ComponentNotFound(f"there is no command '{name}'; did you mean '{MEANT[name]}'? `{MEANT[name]} --help`")
+    component = commands.find(name)
     command = component.load()
     parser = _Command(
-        f"{program} {arguments[at]}",
+        f"{program} {name}",
         description=fitted(getdoc(command) or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=STATUSES,
@@ -110,17 +113,6 @@ def _run(arguments: Sequence[str]) -> int:
             f"{component} returned {status!r:.60}: a status from 0 to 255 is needed; 0 says that all is well"
         )
     return int(status or 0)
-
-
-def _command(name: str) -> str:
-    """The name itself.
-
-    Raises:
-        ComponentNotFound: it is what other tools call a command of another name.
-    """
-    if name in MEANT and not commands.matches(name):
-        raise ComponentNotFound(f"there is no command '{name}'; did you mean '{MEANT[name]}'? `{MEANT[name]} --help`")
-    return name
 
 
 class _Command(argparse.ArgumentParser):

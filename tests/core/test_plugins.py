@@ -130,7 +130,8 @@ def test_two_distributions_with_the_same_plugin_name_are_both_kept(site: Any) ->
 def test_a_second_plugin_of_the_same_module_is_refused(site: Any) -> None:
     site.install("aaa-voc", "other", "", module="unused")
     (site.folder / "aaa_voc-1.5.dist-info/entry_points.txt").write_text("[segkit]\nother = segkit_voc\n")
-    assert found("aaa-voc").error == "'segkit_voc' is already the plugin 'segkit:voc'"
+    assert "already registered" in found("aaa-voc").error
+    assert "voc" in segkit.datasets
 
 
 @pytest.mark.fault("F41")
