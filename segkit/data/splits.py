@@ -298,32 +298,32 @@ def _called_otherwise(
         image_begin = image_end = mask_begin = ""
         image_of, mask_of = {stem: stem}, {stem: partners[0]} if partners else {}
         mask_end = "".join(partners[:1])[len(stem) :]
-    common = [core for core in mask_of if core in image_of]
+    common = [core for core in image_of if core in mask_of]
     same = _shared_words(image_begin[::-1], mask_begin[::-1])
     image_begin, mask_begin = image_begin[: len(image_begin) - same], mask_begin[: len(mask_begin) - same]
     same = _shared_words(image_end, mask_end)
     parts = {"image's name begins with": image_begin, "image's name ends in": image_end[same:]}
     parts |= {"mask's name begins with": mask_begin, "mask's name ends in": mask_end[same:]}
     differences = [f'the {where} "{part}"' for where, part in parts.items() if part]
-    is_suffix = differences in ([], [f'the mask\'s name ends in "{mask_end}"'])
+    named = [(image_of[core], mask_of[core]) for core in common]
+    suffixes = {mask[len(image) :] if mask.startswith(image) else None for image, mask in named}
     if 2 * len(common) <= len(images) or not (differences or propose_suffix):
         return mask_suffix, []
-    if is_suffix and propose_suffix:
-        kind, mask_suffix = "mask_suffix", mask_end
-        what, advice = f'the name has "{mask_end}" more than its image\'s', f'set mask_suffix = "{mask_end}"'
-        if not mask_end:
+    if propose_suffix and len(suffixes) == 1 and None not in suffixes:
+        kind, mask_suffix = "mask_suffix", str(*suffixes)
+        what, advice = f'the name has "{mask_suffix}" more than its image\'s', f'set mask_suffix = "{mask_suffix}"'
+        if not mask_suffix:
             what, advice = "the name is its image's, without a suffix", "leave mask_suffix out"
     else:
         kind, what = "other_name", f"image and mask are called differently: {' and '.join(differences)}"
-        core = next(core for core in image_of if core in common)
-        image, mask = images[image_of[core]], masks[mask_of[core]]
+        image, mask = images[named[0][0]], masks[named[0][1]]
         advice = (
             "a mask is found by its image's name, which at most a mask_suffix may follow: rename the masks, "
             f"{mask.name} to {image.stem}{mask_suffix}{mask.suffix}"
         )
-    issues = [Issue(kind, str(masks.pop(mask_of[core])), what, advice) for core in common]
-    for core in common:
-        del images[image_of[core]]
+    issues = [Issue(kind, str(masks.pop(mask)), what, advice) for _, mask in named]
+    for image_name, _ in named:
+        del images[image_name]
     return mask_suffix, issues
 
 

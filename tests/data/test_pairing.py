@@ -130,6 +130,17 @@ def test_a_suffix_that_is_wrong_is_corrected(tmp_path: Path, suffix: str, right:
         pair_by_stem(images, same, suffix)
 
 
+@pytest.mark.parametrize(("image", "suffix"), [("{}_rgb.png", "_mask"), ("{}x.png", "y"), ("only.png", "_gt")])
+def test_a_suffix_is_proposed_whatever_the_images_end_in(tmp_path: Path, image: str, suffix: str) -> None:
+    names = {image.format(number) for number in (1, 2, 12)}
+    images = empty(tmp_path / "images", *names)
+    masks = empty(tmp_path / "masks", *(name.replace(".png", f"{suffix}.png") for name in names))
+    with pytest.raises(DataError) as caught:
+        pair_by_stem(images, masks)
+    assert str(caught.value).endswith(f'set mask_suffix = "{suffix}"')
+    assert len(pair_by_stem(images, masks, suffix)) == len(names)
+
+
 @pytest.mark.fault("F28")
 def test_several_masks_of_one_image_are_told_as_such_and_nothing_else(tmp_path: Path) -> None:
     images = empty(tmp_path / "images", "000.jpg", "001.jpg", "01.jpg", "0.jpg")
