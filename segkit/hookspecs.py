@@ -133,8 +133,11 @@ def segkit_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
 def segkit_run_started(run: Run) -> None:
     """A run begins, or goes on with ``run.first_epoch``: its folder, config and classes are known.
 
-    Of this and the other events: an observer names the arguments it needs, and can change none of them. What it raises
-    is reported in one line and stops neither the run nor other observers; Ctrl-C does.
+    Of this and the other events: an observer names the arguments it needs, and can change none of them.
+    ``run.predict(split, index)`` gives the labels of a sample as the weights that were evaluated last predict them,
+    ``run.warn(text)`` prints a warning. Observers marked ``@segkit.hookimpl(tryfirst=True)`` are called before the
+    others, as those that draw what others show. What one raises is reported in one line and stops neither the run nor
+    other observers; Ctrl-C does.
     """
 
 
@@ -146,7 +149,8 @@ def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> str 
     ``images_per_second``) and ``val`` (the scores, ``class_iou`` by class, ``floor``).
 
     A text that is returned is a reason to stop here; the run then ends as after its last epoch. It has to follow from
-    the history alone (``metrics.jsonl``), so that a resumed run decides the same. Only the main process observes.
+    the history alone (``metrics.jsonl``), so that a resumed run decides the same; the checkpoint keeps it until the run
+    is resumed with another ``train.epochs``. Only the main process observes.
     """
 
 

@@ -141,3 +141,28 @@ def test_what_they_answer_is_handed_on_and_anything_but_text_is_a_failure(
     assert plugins.Observers()("segkit_epoch_ended", **EPOCH) == ["enough after 3"]
     told = capsys.readouterr().err
     assert "plugin 'number' (segkit-b 1.5) failed in segkit_epoch_ended: TypeError: it returned 3; a text or" in told
+
+
+def test_an_observer_stops_a_run_by_the_reason_it_returns(
+    site: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopping = observer(epoch_ended="heard.append(epoch); return 'enough' if len(heard) == 1 else None")
+    site.install("segkit-stop", "stop", stopping)
+    site.install("segkit-trip", "trip", observer(epoch_ended="1 / 0"))  # stops nothing
+    assert run(tmp_path / "run").stopped_early == "enough"
+    assert "stopped early: enough" in capsys.readouterr().out
+    assert run(tmp_path / "run", resume=True).stopped_early == "enough"  # the checkpoint keeps it
+    assert sys.modules["segkit_stop"].heard == [1]
+    longer = run(tmp_path / "run", overrides=["train.epochs=3"], resume=True)
+    assert (longer.stopped_early, sys.modules["segkit_stop"].heard) == ("", [1, 2, 3])
+
+
+def test_an_observer_warns_predicts_and_has_the_last_word(
+    site: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = "run.warn(str(run.predict('val', 0).shape)); return str(len(run.splits['val'])) + ' images'"
+    site.install("segkit-ear", "ear", observer(run_ended=body))
+    run(tmp_path / "run")
+    out = capsys.readouterr()
+    assert "warning: (32, 32)" in out.err
+    assert out.out.index("\n2 images\n") < out.out.index("\nnext: ")
