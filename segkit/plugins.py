@@ -208,7 +208,7 @@ class Observers:
                 for answer in known.call(plugin, event, **given):
                     if not isinstance(answer, str):
                         raise TypeError(f"it returned {answer!r:.60}; a text or nothing is needed")
-                    texts.append(answer)
+                    texts += [answer] if answer else []
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # an observer that exits must not end the run
