@@ -19,11 +19,10 @@ from segkit.data.issues import messages
 from segkit.data.sample import Colour
 from segkit.data.splits import SUFFIXES, composed
 from segkit.engine.console import final_table
-from segkit.engine.split_scores import read_off, with_floor
+from segkit.engine.split_scores import confusion_scores
 from segkit.errors import DataError, LabelError, SegkitError, first_few
 from segkit.inference.predictor import Predictor
 from segkit.metric.confusion import ConfusionMatrix
-from segkit.metric.scores import floor
 from segkit.options import create
 
 _BAND = 1 << 20  # pixels that are counted together: a count takes 8 bytes a pixel
@@ -104,9 +103,7 @@ class GroundTruth:
         if data.void_is_assumed and len(data.classes) == 2 and self._present == {0, VOID}:
             advice = data.advice("black_and_white", {}, {})
             raise DataError(f"the masks hold 0 and 255 alone, and 255 is void where nothing else is said; {advice}")
-        lowest: dict[str, Any] = dict(floor(self.confusion.compute().sum(1).tolist()))
-        lowest["class"] = data.classes[int(lowest["class"])]
-        return with_floor(read_off(self.confusion, {}, data.classes), lowest)
+        return confusion_scores(self.confusion, data.classes)
 
     def table(self, scores: Mapping[str, Any]) -> str:
         """The scores as text: each class with its IoU and its share of the labelled pixels; the means and floors."""

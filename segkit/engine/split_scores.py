@@ -113,3 +113,13 @@ def with_floor(found: Mapping[str, Any], floor: Mapping[str, Any]) -> dict[str, 
     way = 1 - floor["mean_iou"]
     lift = (found["mean_iou"] - floor["mean_iou"]) / way if way > 0 else None
     return {**found, "floor": dict(floor), "lift": lift}
+
+
+def confusion_scores(confusion: ConfusionMatrix, classes: Sequence[str]) -> dict[str, Any]:
+    """The scores of a confusion matrix beside the floor of its own targets, as a split has them, without a loss.
+
+    Raises:
+        DataError: no pixel is labelled.
+    """
+    lowest = scores.floor(confusion.compute().sum(1).tolist())
+    return with_floor(read_off(confusion, {}, classes), {**lowest, "class": classes[int(lowest["class"])]})
