@@ -105,7 +105,7 @@ def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], q
     from segkit.data.issues import MISREAD
     from segkit.data.scan import SKIP
 
-    rows = [["class", *(title for name in splits for title in (name, "images")), "weight"]]
+    rows = [["share of pixels", *(title for name in splits for title in (name, "images")), "weight"]]
     for name in scan.splits["train"].classes:
         own = [each["classes"][name] for each in splits.values()]
         weight = f"{weights[name]:.2f}" if own[0]["images"] else "-"
