@@ -25,7 +25,7 @@ from torch import Tensor
 
 from segkit.data.batch_sampler import Key, Stream
 from segkit.data.normalise import IMAGENET, MEAN, Normalisation, mean_pixel
-from segkit.data.resize import Span, mask_at, nearest, resized_part, resized_size, rounded
+from segkit.data.resize import Span, mask_at, mask_part, resized_part, resized_size, rounded
 from segkit.data.sample import Sample
 from segkit.settings import AugmentSettings
 
@@ -224,8 +224,7 @@ def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tens
         image, mask = _sample_affine(part, sample.mask, params, (rows[0], columns[0]), fill, ignore_index)
         return Sample(image, mask, sample.name)
     # not rotated: whole pixels of the image at its scale, copied as they are or mirrored
-    labels = sample.mask[nearest(height, params.scaled[0], fill.device)[slice(*rows)]]
-    labels = labels[:, nearest(width, params.scaled[1], fill.device)[slice(*columns)]]
+    labels = mask_part(sample.mask, params.scaled, rows, columns)
     flipped, into = [], []
     for axis, span, step, offset in ((-2, rows, e, f), (-1, columns, a, c)):
         if step < 0:

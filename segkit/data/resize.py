@@ -103,12 +103,16 @@ def rounded(values: Tensor) -> Tensor:
 
 def mask_at(mask: Tensor, height: int, width: int) -> Tensor:
     """A mask ``[H,W]`` at another size, by the nearest pixel: for training only, scores are taken at its own size."""
-    if tuple(mask.shape) == (height, width):
-        return mask
-    rows, columns = nearest(mask.shape[0], height, mask.device), nearest(mask.shape[1], width, mask.device)
-    return mask[rows][:, columns]
+    return mask_part(mask, (height, width), (0, height), (0, width))
 
 
-def nearest(length: int, resized: int, device: torch.device | None = None) -> Tensor:
-    """int64 ``[resized]``: the pixel, of ``length``, in which the middle of each lies; in exact whole numbers."""
-    return (2 * torch.arange(resized, device=device) + 1) * length // (2 * resized)
+def mask_part(mask: Tensor, size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
+    """Some rows and columns of a mask at another size, as :func:`resized_part` has them of an image."""
+    if tuple(mask.shape) == tuple(size):
+        return mask[slice(*rows), slice(*columns)]
+
+    def nearest(span: Span, length: int, resized: int) -> Tensor:
+        """int64 ``[span]``: the pixel, of ``length``, in which the middle of each lies; in exact whole numbers."""
+        return (2 * torch.arange(*span, device=mask.device) + 1) * length // (2 * resized)
+
+    return mask[nearest(rows, mask.shape[0], size[0])][:, nearest(columns, mask.shape[1], size[1])]
