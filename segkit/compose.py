@@ -104,15 +104,15 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
     chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
     scan = scan_splits(chosen, settings.data, found, build_checks(settings.data))
     # what a dataset warns of has no kind of its own, and is of the whole dataset
-    told = [issue for issue in issues if not names or issue.kind == "dataset" or issue.split in names]
-    return replace(scan, issues=[*told, *scan.issues])
+    of_splits = [issue for issue in issues if not names or issue.kind == "dataset" or issue.split in names]
+    return replace(scan, issues=[*of_splits, *scan.issues])
 
 
 def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[Issue]], list[Issue]]:
     """The splits that the dataset has.
 
-    What cannot be used, and what a dataset warns of while it is built, is not raised but handed back, to be told with
-    all that the scan finds: by split the issues of files, and those of whole splits.
+    What cannot be used, and what a dataset warns of while it is built, is not raised but handed back, to be
+    reported with all that the scan finds: by split the issues of files, and those of whole splits.
 
     Raises:
         ConfigError, DataError: there is no train.
@@ -121,7 +121,7 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
     splits: dict[str, Dataset] = {}
     found: dict[str, list[Issue]] = {}
     issues: list[Issue] = []
-    said: dict[str, list[str]] = {}  # warning -> splits
+    warned: dict[str, list[str]] = {}  # text -> splits
     for split in SPLITS:
         if split == "test" and split not in splits["train"].splits:
             continue
@@ -136,10 +136,10 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
             continue
         for each in caught:
             if each.category is UserWarning:
-                said.setdefault(str(each.message), []).append(split)
+                warned.setdefault(str(each.message), []).append(split)
             else:
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    for text, those in said.items():
+    for text, those in warned.items():
         where = settings.dataset.name if len(set(those)) == len(found) else ", ".join(dict.fromkeys(those))
         issues.append(Issue("dataset", what=text, severity="warning", split=where))
     return splits, found, issues

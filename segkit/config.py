@@ -286,7 +286,7 @@ def _look_up_optimizer(train: dict[str, Any], problems: list[str]) -> None:
 
 
 def _setting_problem(kind: type[Settings], table: str, key: str, found: Sequence[Any]) -> str:
-    """What pydantic found wrong with one key, in one line; of a union it tells once for each branch."""
+    """What pydantic found wrong with one key, in one line; of a union it has an error for each branch."""
     first = found[0]
     if first["type"] == "extra_forbidden":
         if key == "plugins":

@@ -33,7 +33,7 @@ _CORE = str(Path(__file__).parent)
 
 
 class SegkitError(Exception):
-    """Base class: a mistake that the user can mend, told in full by its message."""
+    """Base class: a mistake that the user can correct; its message says all there is to say."""
 
     exit_status = 2
 

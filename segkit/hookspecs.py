@@ -156,7 +156,7 @@ def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> str 
 
 @hookspec
 def segkit_run_ended(run: Run, result: Result) -> str | None:
-    """The run is complete and ``result.json`` is written. One that fails or is interrupted tells no end.
+    """The run is complete and ``result.json`` is written. A run that fails or is interrupted does not call this hook.
 
     A text that is returned is printed below the final table.
     """

@@ -37,7 +37,7 @@ class _Model(pydantic.BaseModel):
     version: str = ""
 
 
-class _Facts(pydantic.BaseModel):
+class _ModelFile(pydantic.BaseModel):
     """What ``config.json`` holds; ``model`` is None where a run was given an object."""
 
     model: _Model | None
@@ -71,21 +71,21 @@ def load(
     place = Path(place)
     file = _weights_in(place) if place.is_dir() else place
     weights = _read(file)
-    facts = _facts(file.parent / "config.json")
-    model = model or _build(facts, file.parent)
+    stored = _read_model_file(file.parent / "config.json")
+    model = model or _build(stored, file.parent)
     checkpoint.load_weights(model, weights, str(file))
     return Predictor(
         model,
-        classes=facts.classes,
-        palette=tuple(facts.palette),
-        ignore_index=facts.ignore_index,
+        classes=stored.classes,
+        palette=tuple(stored.palette),
+        ignore_index=stored.ignore_index,
         device=device,
         precision=precision,
-        on_cpu=facts.precision,
-        stored=facts.stored,
-        resize=facts.resize,
-        crop=facts.crop,
-        normalisation=facts.normalisation,
+        on_cpu=stored.precision,
+        stored=stored.stored,
+        resize=stored.resize,
+        crop=stored.crop,
+        normalisation=stored.normalisation,
     )
 
 
@@ -118,37 +118,37 @@ def _read(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _facts(path: Path) -> _Facts:
+def _read_model_file(path: Path) -> _ModelFile:
     try:
-        facts = _Facts.model_validate(read_json(path))
+        stored = _ModelFile.model_validate(read_json(path))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunFolderError(f"{path} is damaged: {where}: {first['msg']}") from error
-    lengths = {facts.num_classes, len(facts.classes), len(facts.palette), len(facts.stored or facts.classes)}
+    lengths = {stored.num_classes, len(stored.classes), len(stored.palette), len(stored.stored or stored.classes)}
     if len(lengths) > 1:
         raise RunFolderError(f"{path} is damaged: num_classes, classes, palette and stored differ in number")
-    if len(set(facts.classes)) < facts.num_classes:
+    if len(set(stored.classes)) < stored.num_classes:
         raise RunFolderError(f"{path} is damaged: two classes have one name")
-    if facts.ignore_index < facts.num_classes:
-        raise RunFolderError(f"{path} is damaged: ignore_index = {facts.ignore_index} is the label of a class")
-    return facts
+    if stored.ignore_index < stored.num_classes:
+        raise RunFolderError(f"{path} is damaged: ignore_index = {stored.ignore_index} is the label of a class")
+    return stored
 
 
-def _build(facts: _Facts, folder: Path) -> nn.Module:
-    if facts.model is None:
+def _build(stored: _ModelFile, folder: Path) -> nn.Module:
+    if stored.model is None:
         raise ConfigError(
             f"{folder} was trained on a model that was given as an object; "
             f"give one like it: segkit.load({str(folder)!r}, model=...)"
         )
     try:
-        component = models.find(facts.model.name)
+        component = models.find(stored.model.name)
     except ComponentNotFound as error:
-        provider = facts.model.distribution
-        missing = unmet([at_least(provider, facts.model.version)] if provider else [])
+        provider = stored.model.distribution
+        missing = unmet([at_least(provider, stored.model.version)] if provider else [])
         raise ComponentNotFound("\n".join([f"the model of {folder}: {error}", *missing])) from error
     # `weights` are a model's pretrained ones, by convention. They are replaced at once: nothing is to be fetched.
-    options = {name: value for name, value in facts.model.options.items() if name != "weights"}
-    given = {"num_classes": facts.num_classes, "ignore_index": facts.ignore_index, "classes": tuple(facts.classes)}
+    options = {name: value for name, value in stored.model.options.items() if name != "weights"}
+    given = {"num_classes": stored.num_classes, "ignore_index": stored.ignore_index, "classes": tuple(stored.classes)}
     model: nn.Module = create(component, options, {**given, "in_channels": 3})
     return model

@@ -54,7 +54,7 @@ class Option:
 
     Attributes:
         annotation: its type hint as it is written; empty where there is none.
-        hint: the same as a type; Any where nobody can tell.
+        hint: the same as a type; Any where it cannot be evaluated.
         default: MISSING where a config has to give it.
         text: from the docstring.
         given: whether segkit provides it, so that a config cannot.
@@ -183,8 +183,8 @@ def create(component: Component, options: Mapping[str, object], given: Mapping[s
     except (SegkitError, KeyboardInterrupt):
         raise
     except BaseException as error:  # whatever somebody else's constructor may raise; if it exits, nothing was trained
-        said = ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no options"
-        raise ConfigError(f"{component} refuses {said}: {cause(error)}") from error
+        given_options = ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no options"
+        raise ConfigError(f"{component} refuses {given_options}: {cause(error)}") from error
     lacking = [name for name in _PROMISED.get(component.kind, ()) if not hasattr(built, name)]
     if lacking:
         raise PluginError(f"{component} is no {component.kind}: what it builds has no {', no '.join(lacking)}")
@@ -192,7 +192,7 @@ def create(component: Component, options: Mapping[str, object], given: Mapping[s
 
 
 class Written(str):
-    """A value as a command line has it: 2012 may be a number or a text, which only its option tells."""
+    """A value as a command line has it: 2012 may be a number or a text, which depends on its option."""
 
 
 def written(value: object, hint: Any = Any) -> Any:
@@ -268,7 +268,7 @@ def words_of(hint: Any) -> list[str]:
 def glance(component: Component) -> tuple[str, float]:
     """The first sentence of a component's docstring, and the number that a command's class gives as ``first``.
 
-    Both are read from the source, and nothing is imported: "" and infinity where the source does not tell.
+    Both are read from the source, and nothing is imported: "" and infinity where the source does not say.
     """
     module, _, name = component.place.partition(":")
     with contextlib.suppress(Exception):  # source that a program wrote, that is broken, or that lies in no file

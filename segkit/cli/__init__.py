@@ -71,7 +71,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         message, status = _explained(error)
         if not message:
             raise
-        if type(error).__name__ != "MainProcessFailed":  # of several processes the one that knows why has said it
+        if type(error).__name__ != "MainProcessFailed":  # the main process has printed it
             rank = os.environ.get("RANK", "0")
             process = "" if rank == "0" else f" (process {rank})"
             print(f"segkit{process}: {as_options(message)}", file=sys.stderr)
@@ -156,7 +156,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     full = isinstance(error, RuntimeError | OSError) and re.search(r"can't allocate memory|out of memory", str(error))
     if isinstance(error, MemoryError) or full:
         return f"out of memory: a smaller train.batch_size, augment.crop or model helps ({str(error)[:200]})", 1
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # files are told by name
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # of no file
         return f"not all that was to be printed could be written: {error.strerror}", 1
     return (str(error), error.exit_status) if isinstance(error, SegkitError) else ("", 1)
 

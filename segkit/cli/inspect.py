@@ -42,9 +42,9 @@ class List:
     def run(arguments: argparse.Namespace) -> int:
         """Print the list."""
         kinds = [registry_of(arguments.kind).kind] if arguments.kind else list(PLURALS)
-        listed = {kind: [_facts(component) for component in REGISTRIES[kind].components()] for kind in kinds}
+        listed = {kind: [_document(component) for component in REGISTRIES[kind].components()] for kind in kinds}
         if arguments.json:
-            print_json([facts for kind in kinds for facts in listed[kind]])
+            print_json([document for kind in kinds for document in listed[kind]])
         elif arguments.markdown:
             print("\n".join(["| kind | name | what it is |", "|---|---|---|", *_markdown(listed)]))
         else:
@@ -80,20 +80,20 @@ class Show:
             registry = registry_of(arguments.kind) if arguments.kind else None
             component = registry.find(arguments.name) if registry else _of_any_kind(arguments.name)
             described = describe(component)
-        facts = _facts(component, described) if component else {"kind": "table", "name": arguments.name}
+        document = _document(component, described) if component else {"kind": "table", "name": arguments.name}
         events = plugin_table().events(f"{component.distribution}:{component.plugin}") if component else []
         if arguments.json:
             listed = [_json(each) for each in described.options if each.given or each in described.settable]
-            facts |= {"text": described.text, "options": listed}
-            observed = {"events": events, "problems": []} if facts["kind"] == "observer" else {}
-            print_json(facts | observed)
+            document |= {"text": described.text, "options": listed}
+            observed = {"events": events, "problems": []} if document["kind"] == "observer" else {}
+            print_json(document | observed)
             return 0
         text = fitted(described.text) or "It has no docstring."
-        print(f"{component}\n{facts['place']}\n\n{text}\n" if component else f"{text}\n")
-        if facts["kind"] == "command":
+        print(f"{component}\n{document['place']}\n\n{text}\n" if component else f"{text}\n")
+        if document["kind"] == "command":
             if not arguments.quiet:
-                print(f"`{facts['name']} --help` tells its options.")
-        elif facts["kind"] == "observer":
+                print(f"`{document['name']} --help` tells its options.")
+        elif document["kind"] == "observer":
             print(fitted(f"It observes every run by itself, and listens to {', '.join(events)}."))
         else:
             heading, end = (["Options"], _in_a_config(component, described)) if component else ([], ())
@@ -121,42 +121,42 @@ class Plugins:
         if arguments.name and arguments.name not in names:
             raise ComponentNotFound(f"there is no plugin '{arguments.name}'{did_you_mean(arguments.name, names)}")
         asked = [plugin for plugin in found if arguments.name in (None, plugin.name, plugin.distribution)]
-        listed = [_plugin_facts(plugin) for plugin in asked]
+        listed = [_plugin_document(plugin) for plugin in asked]
         if arguments.json:
             print_json(listed)
         else:
-            for facts in listed:
-                state = "broken" if facts["problems"] else "ok"
-                origin = f"{facts['distribution']} {facts['version']}, {facts['place']}"
-                print(one_line(f"{facts['name']}: {state}, {origin}"))
-                offers = [f"{kind}: {', '.join(names)}" for kind, names in facts["offers"].items()]
-                for line in [*offers, *facts["problems"]]:
+            for document in listed:
+                state = "broken" if document["problems"] else "ok"
+                origin = f"{document['distribution']} {document['version']}, {document['place']}"
+                print(one_line(f"{document['name']}: {state}, {origin}"))
+                offers = [f"{kind}: {', '.join(names)}" for kind, names in document["offers"].items()]
+                for line in [*offers, *document["problems"]]:
                     print(paragraph(line, "    "))
-        return 1 if any(facts["problems"] for facts in listed) else 0
+        return 1 if any(document["problems"] for document in listed) else 0
 
 
-def _facts(component: Component, described: Description | None = None) -> dict[str, Any]:
+def _document(component: Component, described: Description | None = None) -> dict[str, Any]:
     summary = described.summary if described else glance(component)[0]
     return {**vars(component), "use": REGISTRIES[component.kind].shortest_name(component), "summary": summary}
 
 
-def _provider(facts: dict[str, Any]) -> str:
-    foreign = facts["distribution"] != "segkit"
-    return f"{facts['plugin']} ({facts['distribution']})" if foreign else str(facts["plugin"])
+def _provider(document: dict[str, Any]) -> str:
+    foreign = document["distribution"] != "segkit"
+    return f"{document['plugin']} ({document['distribution']})" if foreign else str(document["plugin"])
 
 
 def _markdown(listed: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     """A row a component, its sentence in full; the kind stands in the first row of its components only."""
     for kind, components in listed.items():
-        for number, facts in enumerate(components):
-            foreign = facts["distribution"] != "segkit"
-            provider = f" ({facts['plugin']}, {facts['distribution']})" if foreign else ""
-            text = (facts["summary"] or "no docstring found") + provider
-            cells = ("" if number else PLURALS[kind], f"`{facts['use']}`", text)
+        for number, document in enumerate(components):
+            foreign = document["distribution"] != "segkit"
+            provider = f" ({document['plugin']}, {document['distribution']})" if foreign else ""
+            text = (document["summary"] or "no docstring found") + provider
+            cells = ("" if number else PLURALS[kind], f"`{document['use']}`", text)
             yield one_line("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
 
 
-def _plugin_facts(plugin: PluginInfo) -> dict[str, Any]:
+def _plugin_document(plugin: PluginInfo) -> dict[str, Any]:
     """What a plugin offers, by the names that a config has for it, the events it listens to, and what is wrong."""
     offers: dict[str, Sequence[str]] = {}
     problems = [plugin.error] if plugin.error else []

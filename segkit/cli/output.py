@@ -68,7 +68,7 @@ class Stream:
         return written
 
     def isatty(self) -> bool:
-        """Whether it is a terminal, and may be told so."""
+        """Whether it is a terminal, and bars are wanted there."""
         return self._terminal and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:

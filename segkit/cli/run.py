@@ -33,7 +33,7 @@ class Run:
         group = parser.add_mutually_exclusive_group()
         group.add_argument("--resume", action="store_true", help="go on with the run in the folder")
         group.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
-        document = "what result.json holds, and the folder; how the run goes is told on the standard error"
+        document = "what result.json holds, and the folder; how the run goes is printed on the standard error"
         add_output_options(parser, document=document)
 
     @staticmethod
@@ -46,7 +46,7 @@ class Run:
                     try:
                         config = read_config(arguments.config, arguments.overrides)
                     except SegkitError as error:
-                        if main_process:  # all processes read the same config, and one tells
+                        if main_process:  # all processes read the same config, and one reports it
                             raise
                         return error.exit_status
                     from segkit.runs import run_config
