@@ -90,7 +90,7 @@ def _measured(subject: Subject, rung: Rung, amount: Amount) -> dict[str, Any]:
     missing = unavailable(rung.arithmetic, subject.device)
     if missing:
         return {"left_out": missing}
-    with arithmetic(rung.arithmetic, subject.job.train.deterministic):
+    with arithmetic(rung.arithmetic, subject.inputs.train.deterministic):
         loop = subject.loop(amount.total, precision_of(rung.arithmetic, subject.device), **rung.settings, **HARDLY)
         if not rung.fused:
             loop.optimizer = unfused(loop)

@@ -69,7 +69,7 @@ def _measured(
         "logits_mean_difference": float(apart.mean()),
         "argmax_differs": float((logits.argmax(1) != reference.argmax(1)).float().mean()),
     }
-    with arithmetic(name, subject.job.train.deterministic):
+    with arithmetic(name, subject.inputs.train.deterministic):
         facts |= throughput(subject.loop(amount.total, precision, **HARDLY), subject.resident(), amount, name)
         return facts | _trained(subject, batches, precision, steps)
 
@@ -79,7 +79,7 @@ def _logits(subject: Subject, batch: Batch, name: str) -> Tensor:
     precision = precision_of(name, subject.device)
     model = subject.loop(1, precision, compile=False, cuda_graph=False).model.eval()
     classes = len(subject.scan.splits["train"].classes)
-    inferer = Inferer(model, precision, classes, normalisation=subject.job.normalisation)
+    inferer = Inferer(model, precision, classes, normalisation=subject.inputs.normalisation)
     with arithmetic(name, deterministic=True), torch.no_grad():  # a search might find another algorithm
         return inferer.logits(batch.image, batch.mask.shape[1:]).cpu()
 
@@ -94,11 +94,11 @@ def _trained(subject: Subject, batches: Batches, precision: Precision, steps: in
     evaluator = Evaluator(
         subject.scan.splits["val"],
         precision=precision,
-        criterion=subject.job.criterion,
-        batch_size=subject.job.train.batch_size,
-        resize=subject.job.data.resize,
-        crop=subject.job.augment.crop,
-        normalisation=subject.job.normalisation,
+        criterion=subject.inputs.criterion,
+        batch_size=subject.inputs.train.batch_size,
+        resize=subject.inputs.data.resize,
+        crop=subject.inputs.augment.crop,
+        normalisation=subject.inputs.normalisation,
     )
     scores = evaluator.evaluate(loop.evaluated, "scores on val").scores
     return {"loss": loss, "skipped": skipped, "val_loss": scores["loss"]} | {name: scores[name] for name in SCORES}

@@ -22,7 +22,7 @@ from segkit.data.scan import Check, Scan, scan_splits
 from segkit.data.subset import Subset, as_dataset
 from segkit.engine.criterion import Criterion, numbered
 from segkit.engine.distributed import DistributedContext
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import seed_everything
 from segkit.errors import DataError, Issue
 from segkit.options import create
@@ -32,7 +32,7 @@ from segkit.settings import DataSettings
 SPLITS = ("train", "val", "test")
 
 
-def build_job(settings: Config, distributed: DistributedContext, *, pretrained: bool) -> Job:
+def build_inputs(settings: Config, distributed: DistributedContext, *, pretrained: bool) -> TrainerInputs:
     """The objects that a config names, its data scanned; each process has its own, and the main process's scan.
 
     ``pretrained`` is False where a checkpoint replaces the model's weights at once.
@@ -47,7 +47,7 @@ def build_job(settings: Config, distributed: DistributedContext, *, pretrained: 
     seed_everything(settings.train.seed, settings.train.deterministic)
     # `weights` are a model's pretrained ones, by convention
     options = {name: value for name, value in settings.model.options.items() if pretrained or name != "weights"}
-    return Job(
+    return TrainerInputs(
         model=distributed.main_process_first(
             lambda: create(models.find(settings.model.name), options, given_by(splits["train"]))
         ),

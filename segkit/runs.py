@@ -20,7 +20,7 @@ from segkit import plugins
 from segkit.compose import (
     build_checks,
     build_criterion,
-    build_job,
+    build_inputs,
     build_metrics,
     environment,
     scan_dataset,
@@ -34,7 +34,7 @@ from segkit.data.subset import as_dataset
 from segkit.engine.criterion import Loss, as_criterion
 from segkit.engine.distributed import distributed_context, launcher, same_launch
 from segkit.engine.evaluate import Evaluator
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import pick_device, resolve_precision, seed_everything
 from segkit.engine.run_folder import check_folder, read_json
 from segkit.engine.split_scores import floor
@@ -92,10 +92,16 @@ def run_config(
         resolve_precision(
             settings.train.precision, pick_device(settings.train.device)
         )  # refused before the data is read
-        job = build_job(settings, distributed, pretrained=not resume)
+        inputs = build_inputs(settings, distributed, pretrained=not resume)
         observers = plugins.Observers()
         return train_and_evaluate(
-            job, resume=resume, overwrite=overwrite, notify=observers, distributed=distributed, stop=stop, quiet=quiet
+            inputs,
+            resume=resume,
+            overwrite=overwrite,
+            notify=observers,
+            distributed=distributed,
+            stop=stop,
+            quiet=quiet,
         )
 
 
@@ -152,7 +158,7 @@ def fit(
         "augment": settings_from(AugmentSettings, "augment", augment or {}),
         "output": settings_from(OutputSettings, "output", {"dir": str(output), "samples": samples}),
     }
-    job = Job(
+    inputs = TrainerInputs(
         model=model,
         criterion=as_criterion(loss),
         splits=splits,
@@ -164,7 +170,7 @@ def fit(
         optimizer=optimizers[tables["train"].optimizer],
         **tables,
     )
-    return train_and_evaluate(job, resume=resume, overwrite=overwrite, notify=plugins.Observers())
+    return train_and_evaluate(inputs, resume=resume, overwrite=overwrite, notify=plugins.Observers())
 
 
 @dataclass(frozen=True)

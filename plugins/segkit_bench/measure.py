@@ -50,9 +50,9 @@ def measure(
     amount = Amount(warmup or usual[0], steps or usual[1], repeats, math.inf if warmup or steps else SECONDS)
     report = Report(subject, amount, file, table)
     searched = torch.backends.cudnn.benchmark
-    with explained(subject.job, subject.device, lambda: "bench ends here"), _memory_explained(subject):
+    with explained(subject.inputs, subject.device, lambda: "bench ends here"), _memory_explained(subject):
         report.introduce()
-        torch.backends.cudnn.benchmark = not subject.job.train.deterministic  # as in a run
+        torch.backends.cudnn.benchmark = not subject.inputs.train.deterministic  # as in a run
         try:
             resident = _resident(subject, amount, report)
             counted = least_work(subject.loop(1, compile=False, cuda_graph=False, **HARDLY), next(subject.resident()))
@@ -76,7 +76,7 @@ def _memory_explained(subject: Subject) -> Iterator[None]:
         raise TrainingError(
             f"out of memory on {subject.device} with batches of {subject.images} images of "
             f"{' x '.join(map(str, subject.crop))} pixels: give a smaller train.batch_size or augment.crop, or "
-            f"train.accumulate={subject.job.train.accumulate * 2}, which halves what a step needs"
+            f"train.accumulate={subject.inputs.train.accumulate * 2}, which halves what a step needs"
         ) from error
 
 
@@ -88,7 +88,7 @@ def _resident(subject: Subject, amount: Amount, report: Report) -> dict[str, Any
             report.add("first_step", {"first_step_seconds": seconds, "images_per_second": images / seconds})
             report.fact("first step", f"{images / seconds:.2g} images/s; the rest as it comes")
 
-    train = subject.job.train
+    train = subject.inputs.train
     loop = subject.loop(3 * amount.total, **HARDLY)
     resident = throughput(loop, subject.resident(), amount, "resident batch", begun)
     report.fact("resident batch", _speed(resident))

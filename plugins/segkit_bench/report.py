@@ -75,7 +75,7 @@ class Report:
 
 def context(subject: Subject, amount: Amount) -> dict[str, Any]:
     """All that a figure depends on."""
-    job, train = subject.job, subject.job.train
+    inputs, train = subject.inputs, subject.inputs.train
     return {
         "config": subject.name,
         "device": device_name(subject.device),
@@ -83,8 +83,8 @@ def context(subject: Subject, amount: Amount) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda if subject.device.type == "cuda" else None,
         "segkit": segkit.__version__,
-        "model": type(job.model).__name__,
-        "parameters": sum(parameter.numel() for parameter in job.model.parameters()),
+        "model": type(inputs.model).__name__,
+        "parameters": sum(parameter.numel() for parameter in inputs.model.parameters()),
         "crop": list(subject.crop),
         "batch_size": subject.images,
         "accumulate": train.accumulate,
@@ -96,7 +96,7 @@ def context(subject: Subject, amount: Amount) -> dict[str, Any]:
         "optimizer": train.optimizer,
         "fused": True,
         "workers": train.workers,
-        "cache": job.data.cache,
+        "cache": inputs.data.cache,
         **vars(amount),
     }
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-from segkit.compose import build_job
+from segkit.compose import build_inputs
 from segkit.config import Config
 from segkit.data.loader import shut_down
 from segkit.data.normalise import normalisation_of
@@ -30,7 +30,7 @@ HARDLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant"}
 
 
 class Subject:
-    """A config's job, of which loops are made that all begin with the same weights.
+    """A config's inputs, of which loops are made that all begin with the same weights.
 
     Raises:
         SegkitError: as a run would, before it trains.
@@ -39,22 +39,22 @@ class Subject:
     def __init__(self, config: Config) -> None:
         self.name, self.device = config.name, pick_device(config.train.device)
         resolve_precision(config.train.precision, self.device)  # refused before the data is read
-        self.job = build_job(config, DistributedContext(), pretrained=True)
-        check(self.job)
+        self.inputs = build_inputs(config, DistributedContext(), pretrained=True)
+        check(self.inputs)
         use_cores()
         self.precision = resolve_precision(config.train.precision, self.device)
-        self.scan = cast(Scan, self.job.scan)  # build_job has read the labels
+        self.scan = cast(Scan, self.inputs.scan)  # build_inputs has read the labels
         self.scan.refuse_errors()
-        how = normalisation_of(self.job.model, self.scan.statistics["train"])
-        self.job = replace(self.job, normalisation=how)
+        how = normalisation_of(self.inputs.model, self.scan.statistics["train"])
+        self.inputs = replace(self.inputs, normalisation=how)
         self.images = min(config.train.batch_size, len(self.scan.splits["train"]) * config.train.repeat)
 
     @property
     def crop(self) -> tuple[int, int]:
         """Height and width of a batch; without ``augment.crop`` those of the largest training image."""
-        crop = self.job.augment.crop
+        crop = self.inputs.augment.crop
         if crop is None:
-            sizes = [resized_size(*each.size, self.job.data.resize) for each in self.scan.statistics["train"]]
+            sizes = [resized_size(*each.size, self.inputs.data.resize) for each in self.scan.statistics["train"]]
             return max(height for height, _ in sizes), max(width for _, width in sizes)
         return (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
 
@@ -63,14 +63,20 @@ class Subject:
         gc.collect()  # what was measured before holds memory no longer
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        train = self.job.train.model_copy(update=settings)
+        train = self.inputs.train.model_copy(update=settings)
         if train.compile:
             torch.compiler.reset()  # it compiles a few copies of a network, and runs any further one as it is
         seed_everything(train.seed, train.deterministic)
-        job = self.job
-        model, precision = deepcopy(job.model), precision or self.precision
+        inputs = self.inputs
+        model, precision = deepcopy(inputs.model), precision or self.precision
         return TrainingLoop(
-            model, job.criterion, train, precision, steps, optimizer=job.optimizer, normalisation=job.normalisation
+            model,
+            inputs.criterion,
+            train,
+            precision,
+            steps,
+            optimizer=inputs.optimizer,
+            normalisation=inputs.normalisation,
         )
 
     def fell_back(self, loop: TrainingLoop) -> bool:
@@ -85,10 +91,10 @@ class Subject:
         Args:
             cache: another ``data.cache`` than the config's.
         """
-        data = self.job.data.model_copy(update={"cache": cache} if cache else {})
-        job = replace(self.job, data=data)
-        source = open_data_source(job, self.scan, self.device, DistributedContext())
-        batches, order = source.training(job, self.scan, DistributedContext())
+        data = self.inputs.data.model_copy(update={"cache": cache} if cache else {})
+        inputs = replace(self.inputs, data=data)
+        source = open_data_source(inputs, self.scan, self.device, DistributedContext())
+        batches, order = source.training(inputs, self.scan, DistributedContext())
 
         def endless() -> Iterator[Batch]:
             for order.epoch in count(1):
@@ -105,11 +111,11 @@ class Subject:
 
     def resident(self) -> Iterator[Batch]:
         """One batch of random images and labels on the device, for ever."""
-        generator = torch.Generator().manual_seed(self.job.train.seed)
+        generator = torch.Generator().manual_seed(self.inputs.train.seed)
         size, classes = self.crop, len(self.scan.splits["train"].classes)
         pixels = torch.randint(256, (self.images, *size, 3), generator=generator, dtype=torch.uint8)
         labels = torch.randint(classes, (self.images, *size), generator=generator, dtype=torch.uint8)
-        colour = torch.eye(3, 4).repeat(self.images, 1, 1) if self.job.augment.colour > 0 else None  # [B,3,4]
+        colour = torch.eye(3, 4).repeat(self.images, 1, 1) if self.inputs.augment.colour > 0 else None  # [B,3,4]
         names = [f"random {number}" for number in range(self.images)]
         image = pixels.permute(0, 3, 1, 2)  # [B,3,H,W] in channels_last, as a loader stacks them
         return repeat(Batch(image, labels, colour, names).to(self.device))

@@ -19,7 +19,7 @@ from segkit.engine.precision import free_memory as free_host_memory
 from segkit.errors import ConfigError, WriteError
 
 if TYPE_CHECKING:
-    from segkit.engine.inputs import Job
+    from segkit.engine.inputs import TrainerInputs
 
 SHARE = 0.4  # of the device's free memory, or of the machine's: the network needs the rest
 
@@ -64,10 +64,10 @@ class DataSource:
     message: str = ""
 
     def training(
-        self, job: Job, scan: Scan, distributed: DistributedContext
+        self, inputs: TrainerInputs, scan: Scan, distributed: DistributedContext
     ) -> tuple[Iterable[Batch], TrainBatchSampler]:
         """Training batches, and the sampler whose ``epoch`` and ``start`` are set before each pass."""
-        train, source = job.train, self.sources["train"]
+        train, source = inputs.train, self.sources["train"]
         sampler = TrainBatchSampler(
             len(scan.splits["train"]),
             train.batch_size,
@@ -79,16 +79,18 @@ class DataSource:
         )
         pixels = scan.counts("train").pixels
         transform = RandomTransform(
-            job.augment,
+            inputs.augment,
             train.seed,
             ignore_index=scan.splits["train"].ignore_index,
             centre_on=[label for label in range(len(pixels)) if label != pixels.argmax()],  # any crop shows the largest
-            normalisation=job.normalisation,
+            normalisation=inputs.normalisation,
         )
         return train_loader(source, transform, sampler, workers=self.workers, device=self.device), sampler
 
 
-def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: DistributedContext) -> DataSource:
+def open_data_source(
+    inputs: TrainerInputs, scan: Scan, device: torch.device, distributed: DistributedContext
+) -> DataSource:
     """Decode the splits into the caches that ``data.cache`` asks for.
 
     ``auto`` puts splits on a card as long as they fit there, train first, then into files if they fit into memory; on a
@@ -99,14 +101,14 @@ def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: Di
         DataError: a sample cannot be read.
         WriteError: the file of decoded samples cannot be written.
     """
-    wide, cache = job.normalisation.dtype != "uint8", job.data.cache
+    wide, cache = inputs.normalisation.dtype != "uint8", inputs.data.cache
     if cache == "auto" and device.type == "cpu":
         cache = "none"
-    sources = {name: SampleSource(data, job.data.resize, 4 if wide else 1) for name, data in scan.splits.items()}
+    sources = {name: SampleSource(data, inputs.data.resize, 4 if wide else 1) for name, data in scan.splits.items()}
     sizes = {name: [sample.size for sample in scan.statistics[name]] for name in sources}
     needed = {name: sum(source.decoded_bytes(sizes[name])) for name, source in sources.items()}
     limit = SHARE * free_memory(device) if cache in ("auto", "device") else 0.0
-    keep_masks = job.augment.max_class_share < 1 or job.augment.class_balanced > 0
+    keep_masks = inputs.augment.max_class_share < 1 or inputs.augment.class_balanced > 0
     on_device: list[str] = []
     for name, source in sources.items():
         progress: dict[str, Any] = {"description": f"decoding {name}", "progress": distributed.is_main_process}
@@ -129,7 +131,7 @@ def open_data_source(job: Job, scan: Scan, device: torch.device, distributed: Di
             names = [sample.name for sample in scan.statistics[name]]
             sources[name] = _memmap(source, sizes[name], names, cache, distributed, **progress)
     message = f"data: {', '.join(on_device)} on the device, {_gigabytes(sum(needed[name] for name in on_device))}"
-    return DataSource(sources, worker_count(job.train.workers, device), device, message if on_device else "")
+    return DataSource(sources, worker_count(inputs.train.workers, device), device, message if on_device else "")
 
 
 def _memmap(

@@ -24,7 +24,7 @@ from segkit.settings import AugmentSettings, DataSettings, OutputSettings, Train
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainerInputs:
     """A model, what it is trained on and how, and where that is written.
 
     Attributes:
@@ -58,8 +58,8 @@ class Job:
     model_record: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check(job: Job) -> None:
-    """Refuse a job whose parts do not fit together.
+def check(inputs: TrainerInputs) -> None:
+    """Refuse what does not fit together.
 
     Raises:
         DataError: a split is missing, or the splits are of different classes.
@@ -67,20 +67,20 @@ def check(job: Job) -> None:
         ConfigError: ``train.best`` is no score of the run or has no direction, a metric is none, or
             ``train.encoder_lr_mult`` is for no part of the model.
     """
-    _check_model(job.model)
+    _check_model(inputs.model)
     for needed in ("train", "val"):
-        if needed not in job.splits:
-            raise DataError(f"there is no {needed} split; there are {', '.join(job.splits)}")
-    if not isinstance(job.metrics, Mapping):
-        raise ConfigError(f"metrics is {type(job.metrics).__name__}; metrics go by name: metrics={{'f1': metric}}")
-    for name, metric in job.metrics.items():
+        if needed not in inputs.splits:
+            raise DataError(f"there is no {needed} split; there are {', '.join(inputs.splits)}")
+    if not isinstance(inputs.metrics, Mapping):
+        raise ConfigError(f"metrics is {type(inputs.metrics).__name__}; metrics go by name: metrics={{'f1': metric}}")
+    for name, metric in inputs.metrics.items():
         asked = ("update", "compute", "reset")
         if isinstance(metric, type) or not all(callable(getattr(metric, each, None)) for each in asked):
             raise ConfigError(f"metrics: {name} = {metric!r:.80}; a metric is an object with {', '.join(asked)}")
-    less_is_better(job)
-    if job.train.encoder_lr_mult != 1:
-        encoder_of(job.model)
-    check_splits(job.splits)
+    less_is_better(inputs)
+    if inputs.train.encoder_lr_mult != 1:
+        encoder_of(inputs.model)
+    check_splits(inputs.splits)
 
 
 def _check_model(model: object) -> None:
@@ -97,16 +97,16 @@ def _check_model(model: object) -> None:
         )
 
 
-def less_is_better(job: Job) -> bool:
+def less_is_better(inputs: TrainerInputs) -> bool:
     """Whether the best epoch is the one with the lowest value of ``train.best``.
 
     Raises:
         ConfigError: it is no single score of the run, nothing says whether more of it is better, or
             ``train.best_mode`` contradicts the metric.
     """
-    name, mode = job.train.best, job.train.best_mode
-    metric: Any = job.metrics.get(name)
-    known = ("loss", *ALWAYS, *job.metrics)
+    name, mode = inputs.train.best, inputs.train.best_mode
+    metric: Any = inputs.metrics.get(name)
+    known = ("loss", *ALWAYS, *inputs.metrics)
     if name not in known:
         raise ConfigError(f'train.best = "{name}" is no score of this run; there are {", ".join(known)}')
     if hasattr(metric, "keys"):  # torchmetrics' MetricCollection
@@ -126,11 +126,11 @@ def less_is_better(job: Job) -> bool:
 
 
 @contextmanager
-def explained(job: Job, device: torch.device, keep: Callable[[], str]) -> Iterator[None]:
+def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], str]) -> Iterator[None]:
     """Report what the run could not foresee as one line that says what to change.
 
     Args:
-        job: of the run.
+        inputs: of the run.
         device: it runs on.
         keep: saves what there is, where no step is under way, and says how to go on.
 
@@ -142,7 +142,7 @@ def explained(job: Job, device: torch.device, keep: Callable[[], str]) -> Iterat
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(_memory(job, device)) from error
+        raise TrainingError(_memory(inputs, device)) from error
     except DataError as error:
         before, _, message = str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")
         text = str(error)
@@ -153,16 +153,16 @@ def explained(job: Job, device: torch.device, keep: Callable[[], str]) -> Iterat
         text = str(error)
         first = (text.strip().splitlines() or [type(error).__name__])[0]
         ended = not isinstance(error, RuntimeError) or ("DataLoader worker" in text and "Caught " not in text)
-        if ended and job.train.workers:
+        if ended and inputs.train.workers:
             advice = "Memory may be short: fewer train.workers need less, train.workers=0 none"
             raise TrainingError(f"a process that loads data ended: {first} {advice}\n{keep()}") from error
         if re.search(r"DefaultCPUAllocator|can't allocate memory", text):
-            raise TrainingError(_memory(job, device)) from error
+            raise TrainingError(_memory(inputs, device)) from error
         if re.search(r"CUDA error|CUBLAS_STATUS|CUDNN_STATUS|cuDNN error", text):
             raise TrainingError(
                 f"{device} failed: {first}; CUDA_LAUNCH_BLOCKING=1 before the command tells in which operation. "
                 "Nothing of this process can use the device any more. The last checkpoint in "
-                f"{job.folder} is intact"
+                f"{inputs.folder} is intact"
             ) from error
         if found := re.search(r"expected input\[\d+, 3, .*\] to have (\d+) channels, but got 3 channels", text):
             raise ModelError(
@@ -172,19 +172,19 @@ def explained(job: Job, device: torch.device, keep: Callable[[], str]) -> Iterat
         raise
 
 
-def _memory(job: Job, device: torch.device) -> str:
+def _memory(inputs: TrainerInputs, device: torch.device) -> str:
     """What was needed of a device's memory, and what needs less."""
     used = ""
     if device.type == "cuda":
         whole = torch.cuda.get_device_properties(device).total_memory
         used = f": {peak_memory(device) / 2**30:.1f} of {whole / 2**30:.1f} GiB"
-    train = job.train
+    train = inputs.train
     counts = range(train.accumulate + 1, train.batch_size + 1)
     more = next((count for count in counts if train.batch_size % count == 0), None)
     smaller = f"train.accumulate={more} takes the batch in smaller parts; " if more else ""
     return (
         f"out of memory on {device}{used} at train.batch_size={train.batch_size}, "
-        f"augment.crop={job.augment.crop or 'whole images'}, train.accumulate={train.accumulate}; {smaller}"
+        f"augment.crop={inputs.augment.crop or 'whole images'}, train.accumulate={train.accumulate}; {smaller}"
         f"a smaller {'batch, ' if train.batch_size > 1 else ''}crop or model, or data.resize, helps an evaluation too. "
-        f"The checkpoint in {job.folder} is intact"
+        f"The checkpoint in {inputs.folder} is intact"
     )

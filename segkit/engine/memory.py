@@ -16,7 +16,7 @@ from torch import Tensor
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan
 from segkit.engine.distributed import DistributedContext
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import Precision, free_memory
 from segkit.errors import ConfigError
 from segkit.inference.sliding_window import check_logits
@@ -29,16 +29,16 @@ _STATES = {"sgd": 1}  # numbers that an optimizer keeps for each weight; 2 for a
 _GIB = 1 << 30
 
 
-def check_memory(job: Job, scan: Scan, precision: Precision, distributed: DistributedContext) -> None:
+def check_memory(inputs: TrainerInputs, scan: Scan, precision: Precision, distributed: DistributedContext) -> None:
     """Refuse a run on a CPU that needs more memory than is free; where that cannot be estimated, let it begin.
 
     Raises:
         ConfigError: it needs more; names the options that need less.
     """
-    free, train, crop = free_memory(), job.train, job.augment.crop
+    free, train, crop = free_memory(), inputs.train, inputs.augment.crop
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1") or 1)  # processes on this machine
     sizes = {
-        name: [resized_size(*each.size, job.data.resize) for each in scan.statistics[name]] for name in scan.splits
+        name: [resized_size(*each.size, inputs.data.resize) for each in scan.statistics[name]] for name in scan.splits
     }
     height, width = (
         (crop, crop) if isinstance(crop, int) else crop or [max(side) for side in zip(*sizes["train"], strict=True)]
@@ -48,10 +48,10 @@ def check_memory(job: Job, scan: Scan, precision: Precision, distributed: Distri
     if free is None or precision.device.type != "cpu" or _MOST_PER_PIXEL * max(pixels, scored) < free:
         return
     try:
-        fixed, per_pixel = estimate(job, precision, len(scan.splits["train"].classes))
+        fixed, per_pixel = estimate(inputs, precision, len(scan.splits["train"].classes))
     except Exception:  # a model that takes other images: its first step will say so
         return
-    weights = sum(p.numel() * p.element_size() for p in job.model.parameters())
+    weights = sum(p.numel() * p.element_size() for p in inputs.model.parameters())
     fixed = here * (fixed + weights * (_STATES.get(train.optimizer, 2) + (train.ema > 0)))
     needed = fixed + per_pixel * max(pixels, _SCORING * scored)
     if needed <= free:
@@ -78,24 +78,24 @@ def _scored(sizes: list[tuple[int, int]], batch: int) -> int:
     return max((min(h * w, MAX_WHOLE_PIXELS) * min(batch, images) for (h, w), images in counts), default=0)
 
 
-def estimate(job: Job, precision: Precision, classes: int) -> tuple[float, float]:
+def estimate(inputs: TrainerInputs, precision: Precision, classes: int) -> tuple[float, float]:
     """The bytes that a step needs whatever its batch, and those for each pixel of the batch.
 
     They are what the forward pass keeps for the backward pass, and two gradients as large as its largest tensor. Of
     unet, and a Unet and a DeepLabV3+ with a ResNet-18, in fp32 and bf16, that is 0.8 to 1.3 of what was measured.
     """
-    small, large = (_kept(job, precision, classes, side) for side in _SIDES)
+    small, large = (_kept(inputs, precision, classes, side) for side in _SIDES)
     pixels = [2 * side**2 for side in _SIDES]
     slope = (sum(large) - sum(small)) / (pixels[1] - pixels[0])
     largest = max(Counter(large) - Counter(small))  # of the tensors that grow with the batch
-    gradients = sum(p.numel() * p.element_size() for p in job.model.parameters() if p.requires_grad)
+    gradients = sum(p.numel() * p.element_size() for p in inputs.model.parameters() if p.requires_grad)
     return gradients + sum(small) - slope * pixels[0], slope + 2 * largest / pixels[1]
 
 
-def _kept(job: Job, precision: Precision, classes: int, side: int) -> list[int]:
+def _kept(inputs: TrainerInputs, precision: Precision, classes: int, side: int) -> list[int]:
     """The bytes of each tensor that is kept for the backward pass, for a batch of two images."""
-    layout = torch.channels_last if job.train.channels_last else torch.contiguous_format
-    model = copy.deepcopy(job.model).train()
+    layout = torch.channels_last if inputs.train.channels_last else torch.contiguous_format
+    model = copy.deepcopy(inputs.model).train()
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, Tensor] = {}  # by address; holding the tensors keeps addresses from being reused
 
@@ -108,5 +108,5 @@ def _kept(job: Job, precision: Precision, classes: int, side: int) -> list[int]:
         images = torch.rand(2, 3, side, side).contiguous(memory_format=layout)
         with precision.autocast():
             logits = check_logits(model(images), images)
-        job.criterion(logits, target)
+        inputs.criterion(logits, target)
     return [tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights]

@@ -22,7 +22,7 @@ from segkit.settings import RENAMED
 if TYPE_CHECKING:
     from segkit.data.scan import Scan
     from segkit.engine.evaluate import Evaluation
-    from segkit.engine.inputs import Job
+    from segkit.engine.inputs import TrainerInputs
     from segkit.engine.precision import Precision
 
 MOST_BYTES = 64 << 20  # of a JSON file that is read; run.json of 255 classes has 100 kB
@@ -222,7 +222,9 @@ def clear(folder: Path, names: Sequence[str] = OWN_FILES) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_beginning(job: Job, scan: Scan, floors: Mapping[str, Any], precision: Precision, identity: str) -> None:
+def write_beginning(
+    inputs: TrainerInputs, scan: Scan, floors: Mapping[str, Any], precision: Precision, identity: str
+) -> None:
     """Write ``run.json``, and ``config.json``, which is all besides the weights that a prediction needs."""
     data = {}
     for split, dataset in scan.splits.items():
@@ -232,7 +234,7 @@ def write_beginning(job: Job, scan: Scan, floors: Mapping[str, Any], precision: 
         data[split] = {"images": len(statistics), "size": size, "pixels": pixels, "void": counts.void}
     warnings = [issue.record() for issue in scan.warnings]
     found = {"floors": floors, "data": data, "warnings": warnings, "launcher": launcher(), "id": identity}
-    write_json(job.folder / "run.json", {**job.record, **found})
+    write_json(inputs.folder / "run.json", {**inputs.record, **found})
     train = scan.splits["train"]
     model = {
         "num_classes": len(train.classes),
@@ -240,12 +242,12 @@ def write_beginning(job: Job, scan: Scan, floors: Mapping[str, Any], precision: 
         "classes": list(train.classes),
         "palette": [list(colour) for colour in train.palette],
         "stored": train.stored,
-        "resize": job.data.resize,
-        "crop": job.augment.crop,
+        "resize": inputs.data.resize,
+        "crop": inputs.augment.crop,
         "precision": precision.name,
-        "normalisation": job.normalisation.record(),
+        "normalisation": inputs.normalisation.record(),
     }
-    write_json(job.folder / "config.json", {**job.model_record, **model})
+    write_json(inputs.folder / "config.json", {**inputs.model_record, **model})
 
 
 def write_result(result: Result, evaluations: Mapping[str, Evaluation]) -> None:

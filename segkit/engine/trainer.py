@@ -28,7 +28,7 @@ from segkit.engine.data_source import open_data_source
 from segkit.engine.distributed import DistributedContext, distributed_context
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.history import History, diverged, lower_rate, outcome, verdict
-from segkit.engine.inputs import Job as Job
+from segkit.engine.inputs import TrainerInputs as TrainerInputs
 from segkit.engine.inputs import check, explained, less_is_better
 from segkit.engine.memory import check_memory
 from segkit.engine.precision import (
@@ -82,7 +82,7 @@ class Run:
 
 
 def train_and_evaluate(
-    job: Job,
+    inputs: TrainerInputs,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -94,8 +94,8 @@ def train_and_evaluate(
     """Train, keep the best weights, score them on every split.
 
     Args:
-        job: what is trained, on what.
-        resume: go on with the run in the job's folder.
+        inputs: what is trained, on what.
+        resume: go on with the run in the inputs' folder.
         overwrite: replace it.
         notify: is called with the events; the texts that it returns are reasons to stop after an epoch, and lines to
             print after the end.
@@ -108,39 +108,41 @@ def train_and_evaluate(
             before the first step nothing is written.
         Interrupted: by SIGTERM or Ctrl-C, which is a KeyboardInterrupt; the state is saved.
     """
-    refuse_unguarded(job.train.workers)
+    refuse_unguarded(inputs.train.workers)
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopSignals())
-        distributed = distributed or stack.enter_context(distributed_context(job.train.device))
+        distributed = distributed or stack.enter_context(distributed_context(inputs.train.device))
         # a link is followed once: what changes it later changes nothing
-        job = replace(job, folder=job.folder.resolve())
-        distributed.broadcast_from_main(lambda: check_folder(job.folder, resume=resume, overwrite=overwrite))
-        check(job)
-        device = pick_device(job.train.device)
-        resolve_precision(job.train.precision, device)  # refused before the data is read
+        inputs = replace(inputs, folder=inputs.folder.resolve())
+        distributed.broadcast_from_main(lambda: check_folder(inputs.folder, resume=resume, overwrite=overwrite))
+        check(inputs)
+        device = pick_device(inputs.train.device)
+        resolve_precision(inputs.train.precision, device)  # refused before the data is read
         reset_peak_memory(device)
-        scan = job.scan or distributed.main_process_first(
-            lambda: scan_splits(job.splits, job.data, checks=job.checks, progress=distributed.is_main_process)
+        scan = inputs.scan or distributed.main_process_first(
+            lambda: scan_splits(inputs.splits, inputs.data, checks=inputs.checks, progress=distributed.is_main_process)
         )
-        scan = scan.with_augment(job.augment, job.data.resize)
+        scan = scan.with_augment(inputs.augment, inputs.data.resize)
         scan.refuse_errors()
         console = Console(distributed.is_main_process, quiet)
         for issue in scan.warnings:
             console.warn(str(issue))
         main = distributed.broadcast_from_main  # of what a run has begun with, and of what is decided by a machine
-        before = main(lambda: read_json(job.folder / "config.json") if resume else {})
-        name = main(lambda: resolve_precision(job.train.precision, device, str(before.get("precision", "bf16"))).name)
+        before = main(lambda: read_json(inputs.folder / "config.json") if resume else {})
+        name = main(
+            lambda: resolve_precision(inputs.train.precision, device, str(before.get("precision", "bf16"))).name
+        )
         if before.get("precision") in DTYPES and name != before["precision"]:
             console.warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
         known = Normalisation.of_record(before.get("normalisation"))
-        measured = main(lambda: known if resume else normalisation_of(job.model, scan.statistics["train"]))
-        precision, job = Precision(name, device), replace(job, normalisation=measured)
+        measured = main(lambda: known if resume else normalisation_of(inputs.model, scan.statistics["train"]))
+        precision, inputs = Precision(name, device), replace(inputs, normalisation=measured)
         use_cores()
-        distributed.broadcast_from_main(lambda: check_memory(job, scan, precision, distributed))
+        distributed.broadcast_from_main(lambda: check_memory(inputs, scan, precision, distributed))
         trainer: Trainer | None = None
-        with explained(job, device, lambda: trainer.keep() if trainer else "no step was taken"):
-            trainer = Trainer(job, scan, precision, notify, distributed, stop, console)
-            distributed.broadcast_from_main(lambda: stack.enter_context(locked(job.folder)) or ())
+        with explained(inputs, device, lambda: trainer.keep() if trainer else "no step was taken"):
+            trainer = Trainer(inputs, scan, precision, notify, distributed, stop, console)
+            distributed.broadcast_from_main(lambda: stack.enter_context(locked(inputs.folder)) or ())
             stack.callback(shut_down, trainer.batches)
             return trainer.run(resume)
 
@@ -150,7 +152,7 @@ class Trainer:
 
     def __init__(
         self,
-        job: Job,
+        inputs: TrainerInputs,
         scan: Scan,
         precision: Precision,
         notify: Notify | None,
@@ -158,32 +160,32 @@ class Trainer:
         stop: StopSignals,
         console: Console,
     ) -> None:
-        self.job, self.scan, self.precision, self.notify = job, scan, precision, notify
+        self.inputs, self.scan, self.precision, self.notify = inputs, scan, precision, notify
         self.distributed, self.stop, self.console = distributed, stop, console
-        self.splits, self.config = scan.splits, job.record.get("config", {})
-        self.floors = {name: floor(scan.counts(name), dataset, job.metrics) for name, dataset in self.splits.items()}
-        self.data_source = open_data_source(job, scan, precision.device, distributed)
+        self.splits, self.config = scan.splits, inputs.record.get("config", {})
+        self.floors = {name: floor(scan.counts(name), dataset, inputs.metrics) for name, dataset in self.splits.items()}
+        self.data_source = open_data_source(inputs, scan, precision.device, distributed)
         self.evaluators = {name: self._evaluator(name) for name in self.splits}
-        seed_everything(job.train.seed, job.train.deterministic)
-        self.batches, self.order = self.data_source.training(job, scan, distributed)
-        planned = job.train.epochs * len(self.order)
-        self.steps = min(planned, job.train.max_steps or planned)
+        seed_everything(inputs.train.seed, inputs.train.deterministic)
+        self.batches, self.order = self.data_source.training(inputs, scan, distributed)
+        planned = inputs.train.epochs * len(self.order)
+        self.steps = min(planned, inputs.train.max_steps or planned)
         self.epochs = -(-self.steps // len(self.order))
         self.loop = TrainingLoop(
-            job.model,
-            job.criterion,
-            job.train,
+            inputs.model,
+            inputs.criterion,
+            inputs.train,
             precision,
             self.steps,
-            optimizer=job.optimizer,
-            normalisation=job.normalisation,
+            optimizer=inputs.optimizer,
+            normalisation=inputs.normalisation,
             distributed=distributed,
             stop=stop,
             ignore_index=self.splits["train"].ignore_index,
             classes=len(self.splits["train"].classes),
         )
-        self.history = History(job.train, self.epochs, less_is_better(job))
-        self.checkpoints = CheckpointManager(job.folder, self.loop, self.history, samples_of(scan), console)
+        self.history = History(inputs.train, self.epochs, less_is_better(inputs))
+        self.checkpoints = CheckpointManager(inputs.folder, self.loop, self.history, samples_of(scan), console)
         self.finished = False
         self._validated_in = 0.0  # seconds
 
@@ -216,7 +218,7 @@ class Trainer:
 
     def _next(self) -> str:
         """How the model is used, the last line of a run."""
-        folder, here = self.job.folder, Path.cwd()
+        folder, here = self.inputs.folder, Path.cwd()
         shown = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
         if "model" in self.config:
             return f"next:   python -m segkit predict {shlex.quote(shown)} photo.jpg --out masks"
@@ -225,7 +227,7 @@ class Trainer:
     def _observed(self) -> Run:
         train = self.splits["train"]
         return Run(
-            folder=self.job.folder,
+            folder=self.inputs.folder,
             config=read_only(self.config),
             splits=MappingProxyType(dict(self.splits)),
             classes=tuple(train.classes),
@@ -247,16 +249,16 @@ class Trainer:
         if not self.distributed.is_main_process:
             return
         if not resume:
-            clear(self.job.folder)
-        run_folder.write_beginning(self.job, self.scan, self.floors, self.precision, self.checkpoints.identity)
+            clear(self.inputs.folder)
+        run_folder.write_beginning(self.inputs, self.scan, self.floors, self.precision, self.checkpoints.identity)
         if resume:  # a kill may have come between the two files
-            write_lines(self.job.folder / "metrics.jsonl", self.history.lines)
+            write_lines(self.inputs.folder / "metrics.jsonl", self.history.lines)
         else:
             self.checkpoints.save()  # so that a kill at any later moment can be resumed
 
     def _introduce(self) -> None:
         """Print what is trained, on what, and what val's scores will have to beat."""
-        model, floor, together = self.job.model, self.floors["val"], self.distributed.size
+        model, floor, together = self.inputs.model, self.floors["val"], self.distributed.size
         parameters = sum(each.numel() for each in model.parameters()) / 1e6
         images = ", ".join(f"{len(data)} {name}" for name, data in self.splits.items())
         self.console.say(
@@ -314,17 +316,17 @@ class Trainer:
                     self.checkpoints.save(again=True)
 
     def _evaluator(self, split: str) -> Evaluator:
-        job = self.job
+        inputs = self.inputs
         return Evaluator(
             self.splits[split],
             precision=self.precision,
-            criterion=job.criterion,
-            metrics=job.metrics,
+            criterion=inputs.criterion,
+            metrics=inputs.metrics,
             floor=self.floors[split],
-            batch_size=job.train.batch_size,
-            resize=job.data.resize,
-            crop=job.augment.crop,
-            normalisation=job.normalisation,
+            batch_size=inputs.train.batch_size,
+            resize=inputs.data.resize,
+            crop=inputs.augment.crop,
+            normalisation=inputs.normalisation,
             workers=self.data_source.workers,
             source=self.data_source.sources[split],
             distributed=self.distributed,
@@ -356,10 +358,10 @@ class Trainer:
         """Save what there is, between two steps, and say how to go on."""
         self.stop.no_more_children()
         if self.finished:
-            return f"the run was complete, and is in {self.job.folder}"
+            return f"the run was complete, and is in {self.inputs.folder}"
         if not (self.distributed.is_main_process and self.checkpoints.save()):
-            return f"{self.job.folder} holds what was saved before; resume=True goes on from there"
-        return f"saved in {self.job.folder} after {self._progress()}; resume=True goes on from there"
+            return f"{self.inputs.folder} holds what was saved before; resume=True goes on from there"
+        return f"saved in {self.inputs.folder} after {self._progress()}; resume=True goes on from there"
 
     def _progress(self) -> str:
         """How far the run is: whole epochs, and steps of the next one."""
@@ -369,7 +371,7 @@ class Trainer:
 
     def _resume(self) -> None:
         def load() -> dict[str, Any]:
-            state, notes = self.checkpoints.load(self.config, self.job.train, self.epochs)
+            state, notes = self.checkpoints.load(self.config, self.inputs.train, self.epochs)
             for note in notes:
                 self.console.warn(note)
             return state
@@ -377,7 +379,7 @@ class Trainer:
         state = self.distributed.broadcast_from_main(load)
         self.checkpoints.restore(state)
         if self.distributed.is_main_process and len(self.history) < self.epochs:
-            clear(self.job.folder, run_folder.RESULTS)  # where a run goes on, they are no longer its result
+            clear(self.inputs.folder, run_folder.RESULTS)  # where a run goes on, they are no longer its result
         self.console.say(f"resumed after {self._progress()}")
         if state["processes"] != self.distributed.size:
             self.console.warn(
@@ -388,7 +390,7 @@ class Trainer:
     def _finish(self) -> Result:
         """Score the best weights on every split and write what the run came to."""
         self._check_stop()
-        folder, model, history = self.job.folder, self.loop.evaluated, self.history
+        folder, model, history = self.inputs.folder, self.loop.evaluated, self.history
         if history.best_epoch:
             checkpoint.load_weights(
                 model, self.distributed.broadcast_from_main(self.checkpoints.best_weights), str(folder / "best.pt")
@@ -397,7 +399,7 @@ class Trainer:
             history.best_epoch = len(history)
         best = history.best_epoch
         # before the scores of all splits, which can take minutes
-        self.console.result(f"\nbest epoch: {best} of {len(history)}, by {self.job.train.best} on val; {folder}")
+        self.console.result(f"\nbest epoch: {best} of {len(history)}, by {self.inputs.train.best} on val; {folder}")
         if self.distributed.is_main_process:
             checkpoint.write_model(model, folder)
         evaluations = {}

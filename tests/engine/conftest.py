@@ -13,7 +13,7 @@ from torch import nn
 
 from segkit.data.sample import Sample
 from segkit.engine.criterion import Criterion
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.registry import optimizers
 from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
 
@@ -70,13 +70,13 @@ def tiny_net() -> type[TinyNet]:
 
 
 @pytest.fixture
-def make_job(tmp_path: Path) -> Callable[..., Job]:
+def make_job(tmp_path: Path) -> Callable[..., TrainerInputs]:
     """A job on the tiny dataset; keywords go to ``[train]``, others by ``fields``."""
 
-    def make(folder: str = "run", fields: dict[str, Any] | None = None, **train: Any) -> Job:
+    def make(folder: str = "run", fields: dict[str, Any] | None = None, **train: Any) -> TrainerInputs:
         torch.manual_seed(0)
         chosen = {"epochs": 3, "batch_size": 4, "lr": 0.05, "precision": "fp32", "device": "cpu", **train}
-        job = Job(
+        job = TrainerInputs(
             model=TinyNet(),
             criterion=Criterion([("cross_entropy", 1.0, cross_entropy)]),
             splits={"train": Halves(8), "val": Halves(4, 100), "test": Halves(4, 200)},

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segkit.engine import history as collapse
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.split_scores import with_floor
 from segkit.engine.trainer import train_and_evaluate
 from segkit.metric.scores import PixelAccuracy
@@ -106,7 +106,7 @@ class Background(nn.Module):
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_collapsed_run_warns_and_stops_if_asked(
-    make_job: Callable[..., Job], capsys: pytest.CaptureFixture[str], stop: bool
+    make_job: Callable[..., TrainerInputs], capsys: pytest.CaptureFixture[str], stop: bool
 ) -> None:
     job = make_job(fields={"model": Background()}, epochs=8, stop_on_collapse=stop)
     result = train_and_evaluate(job)
@@ -124,7 +124,9 @@ def test_a_collapsed_run_warns_and_stops_if_asked(
     assert "the network has learned next to nothing: on test" in out.out
 
 
-def test_a_healthy_run_is_not_warned_about(make_job: Callable[..., Job], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_healthy_run_is_not_warned_about(
+    make_job: Callable[..., TrainerInputs], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert not train_and_evaluate(make_job(epochs=8)).collapsed
     out = capsys.readouterr()
     assert "learned next to nothing" not in out.out + out.err
@@ -132,7 +134,7 @@ def test_a_healthy_run_is_not_warned_about(make_job: Callable[..., Job], capsys:
 
 
 def test_a_run_that_was_resumed_is_warned_about_once(
-    make_job: Callable[..., Job], capsys: pytest.CaptureFixture[str]
+    make_job: Callable[..., TrainerInputs], capsys: pytest.CaptureFixture[str]
 ) -> None:
     train_and_evaluate(make_job(fields={"model": Background()}, epochs=4))
     train_and_evaluate(make_job(fields={"model": Background()}, epochs=8), resume=True)
@@ -140,7 +142,7 @@ def test_a_run_that_was_resumed_is_warned_about_once(
 
 
 def test_a_longer_plan_does_not_make_the_warning_come_twice_nor_a_shorter_one_never(
-    make_job: Callable[..., Job], capsys: pytest.CaptureFixture[str]
+    make_job: Callable[..., TrainerInputs], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for first, then in ((4, 40), (40, 8)):
         folder = f"{first}-{then}"
@@ -159,13 +161,13 @@ class Half(PixelAccuracy):
         return {self.name: float(matrix.diagonal().sum() / matrix.sum()) / 2}
 
 
-def test_scores_of_others_that_read_the_matrix_have_a_floor_too(make_job: Callable[..., Job]) -> None:
+def test_scores_of_others_that_read_the_matrix_have_a_floor_too(make_job: Callable[..., TrainerInputs]) -> None:
     result = train_and_evaluate(make_job(fields={"metrics": {"half_accuracy": Half(2, 255)}}))
     for split in result.splits.values():
         assert split["floor"]["half_accuracy"] == pytest.approx(split["floor"]["pixel_accuracy"] / 2)
 
 
-def test_metrics_of_others_stand_beside_their_floor_too(make_job: Callable[..., Job]) -> None:
+def test_metrics_of_others_stand_beside_their_floor_too(make_job: Callable[..., TrainerInputs]) -> None:
     from torchmetrics.classification import MulticlassRecall
 
     result = train_and_evaluate(

@@ -15,7 +15,7 @@ from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint
 from segkit.engine.data_source import open_data_source
 from segkit.engine.distributed import DistributedContext
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import resolve_precision, seed_everything
 from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import train_and_evaluate
@@ -23,10 +23,10 @@ from segkit.errors import TrainingError
 from segkit.signals import Interrupted
 
 pytestmark = pytest.mark.gpu
-MakeJob = Callable[..., Job]
+MakeJob = Callable[..., TrainerInputs]
 
 
-def a_batch(job: Job, device: torch.device) -> Batch:
+def a_batch(job: TrainerInputs, device: torch.device) -> Batch:
     scan = scan_splits(job.splits)
     batches, _ = open_data_source(job, scan, device, DistributedContext()).training(job, scan, DistributedContext())
     return next(iter(batches)).to(device)

@@ -20,17 +20,17 @@ from segkit.data.stores import DeviceCache, MemmapCache
 from segkit.engine import checkpoint, data_source
 from segkit.engine.data_source import open_data_source, prefetched
 from segkit.engine.distributed import DistributedContext
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, WriteError
 from segkit.settings import AugmentSettings, DataSettings
 
 CPU = torch.device("cpu")
-MakeJob = Callable[..., Job]
+MakeJob = Callable[..., TrainerInputs]
 
 
 @pytest.fixture
-def kept(make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+def kept(make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TrainerInputs]:
     """A job whose splits are files; ``data.cache`` is the argument."""
     monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "cache"))
 
@@ -48,7 +48,7 @@ def kept(make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
                 Image.fromarray(labels).save(mask)
         return PairedFiles(pairs, classes=["dark", "bright"], palette=[(0, 0, 0), (255, 255, 255)])
 
-    def make(cache: str, optimizer: str = "adamw", **fields: Any) -> Job:
+    def make(cache: str, optimizer: str = "adamw", **fields: Any) -> TrainerInputs:
         splits = {"train": paired("train", 8), "val": paired("val", 4)}
         given = {"splits": splits, "data": DataSettings(cache=cache, resize=fields.pop("resize", None))}  # type: ignore[arg-type]
         augment = AugmentSettings(crop=8, scale=[0.8, 1.25], colour=0.3, **fields)
@@ -57,24 +57,26 @@ def kept(make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return make
 
 
-def scanned(job: Job) -> Scan:
+def scanned(job: TrainerInputs) -> Scan:
     return scan_splits(job.splits, job.data)
 
 
-def weights(job: Job) -> dict[str, torch.Tensor]:
+def weights(job: TrainerInputs) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = checkpoint.load(job.folder / "last.pt")["model"]
     return state
 
 
 @pytest.mark.parametrize("resize", [None, 0.7])
-def test_a_run_from_the_decoded_file_is_the_same_to_the_bit(kept: Callable[..., Job], resize: float | None) -> None:
+def test_a_run_from_the_decoded_file_is_the_same_to_the_bit(
+    kept: Callable[..., TrainerInputs], resize: float | None
+) -> None:
     plain, ram = kept("none", resize=resize), kept("ram", resize=resize)
     results = [train_and_evaluate(job) for job in (plain, ram)]
     assert all(torch.equal(value, weights(ram)[key]) for key, value in weights(plain).items())
     assert results[0].splits == results[1].splits
 
 
-def test_a_run_from_the_device_comes_to_the_same_but_for_rounding(kept: Callable[..., Job]) -> None:
+def test_a_run_from_the_device_comes_to_the_same_but_for_rounding(kept: Callable[..., TrainerInputs]) -> None:
     # AdamW makes much of a gradient that is nearly 0
     plain, resident = (kept(cache, "sgd", max_class_share=0.9) for cache in ("none", "device"))
     ours, other = train_and_evaluate(resident), train_and_evaluate(plain)
@@ -83,7 +85,7 @@ def test_a_run_from_the_device_comes_to_the_same_but_for_rounding(kept: Callable
         torch.testing.assert_close(weights(resident)[key], value, atol=0.02, rtol=0.02)
 
 
-def test_a_run_may_go_on_with_another_cache(kept: Callable[..., Job]) -> None:
+def test_a_run_may_go_on_with_another_cache(kept: Callable[..., TrainerInputs]) -> None:
     job = kept("none")
     train_and_evaluate(replace(job, train=job.train.model_copy(update={"epochs": 1, "schedule": "constant"})))
     longer = job.train.model_copy(update={"epochs": 2, "schedule": "constant"})
@@ -91,7 +93,7 @@ def test_a_run_may_go_on_with_another_cache(kept: Callable[..., Job]) -> None:
     assert train_and_evaluate(went_on, resume=True).best_epoch <= 2
 
 
-def test_on_a_cpu_auto_decodes_each_time_and_writes_nothing(kept: Callable[..., Job], tmp_path: Path) -> None:
+def test_on_a_cpu_auto_decodes_each_time_and_writes_nothing(kept: Callable[..., TrainerInputs], tmp_path: Path) -> None:
     job = kept("auto")
     found = open_data_source(job, scanned(job), CPU, DistributedContext())
     assert {type(source) for source in found.sources.values()} == {SampleSource}
@@ -115,7 +117,7 @@ def on_a_card(monkeypatch: pytest.MonkeyPatch, free: int, has: int = 1 << 40) ->
     ],
 )
 def test_elsewhere_auto_takes_the_fastest_place_that_it_fits_in(
-    kept: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, free: int, has: int, kinds: dict[str, type]
+    kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch, free: int, has: int, kinds: dict[str, type]
 ) -> None:
     monkeypatch.setattr(data_source, "DeviceCache", _Held)
     job = kept("auto")
@@ -133,7 +135,7 @@ class _Held(DeviceCache):
 
 
 def test_what_does_not_fit_on_the_device_is_refused_with_its_size(
-    kept: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = kept("device")
     with pytest.raises(ConfigError, match=r'"device": the splits decoded are 0\.0 GB, more than 40% of the 0\.0 GB'):
@@ -148,7 +150,7 @@ def test_ram_needs_files(make_job: MakeJob) -> None:
 
 
 def test_an_unwritable_cache_stops_a_run_that_asked_for_it_and_no_other(
-    kept: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEGKIT_CACHE", "/dev/null/cache")
     job = kept("ram")
@@ -160,7 +162,7 @@ def test_an_unwritable_cache_stops_a_run_that_asked_for_it_and_no_other(
 
 
 @pytest.mark.gpu
-def test_batches_ahead_are_the_batches(kept: Callable[..., Job]) -> None:
+def test_batches_ahead_are_the_batches(kept: Callable[..., TrainerInputs]) -> None:
     device = torch.device("cuda")
     for cache in ("none", "ram", "device"):
         job = kept(cache)
@@ -175,7 +177,7 @@ def test_batches_ahead_are_the_batches(kept: Callable[..., Job]) -> None:
 
 @pytest.mark.gpu
 def test_batches_made_on_the_card_wait_for_nothing(
-    kept: Callable[..., Job], no_waiting: Callable[[], AbstractContextManager[None]]
+    kept: Callable[..., TrainerInputs], no_waiting: Callable[[], AbstractContextManager[None]]
 ) -> None:
     device = torch.device("cuda")
     job = kept("device")

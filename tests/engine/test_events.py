@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from segkit.engine import checkpoint
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.run_folder import to_jsonable
 from segkit.engine.trainer import train_and_evaluate
 
-MakeJob = Callable[..., Job]
+MakeJob = Callable[..., TrainerInputs]
 
 
 def test_an_event_comes_after_what_it_tells_of_is_on_disk(make_job: MakeJob) -> None:

@@ -22,7 +22,7 @@ from segkit.data.loader import SampleSource, train_loader
 from segkit.data.sample import Batch
 from segkit.engine import checkpoint
 from segkit.engine.criterion import Criterion, as_criterion
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import Precision, peak_memory, reset_peak_memory, resolve_precision
 from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import train_and_evaluate
@@ -34,7 +34,7 @@ from segkit_losses.lovasz import Lovasz
 from segkit_losses.region import Dice, Tversky
 
 CPU = torch.device("cpu")
-MakeJob = Callable[..., Job]
+MakeJob = Callable[..., TrainerInputs]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -83,7 +83,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
     settings = {"epochs": 5, "ema": 0.9, "clip_norm": 1.0, "schedule": "one_cycle", "optimizer": optimizer}
     state = UNet(2, width=2, depth=1).state_dict()
 
-    def job(folder: str) -> Job:
+    def job(folder: str) -> TrainerInputs:
         model = UNet(2, width=2, depth=1)
         model.load_state_dict(state)
         return make_job(folder, {"model": model}, **settings)

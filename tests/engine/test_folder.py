@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import segkit
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.run_folder import check_folder, clear, locked, read_json, write_json
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import RunFolderError
 
-MakeJob = Callable[..., Job]
+MakeJob = Callable[..., TrainerInputs]
 
 
 def check(folder: Path, resume: bool = False, overwrite: bool = False) -> None:

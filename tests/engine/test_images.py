@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from segkit.engine.evaluate import ImageScore, _image_scores, _in_order
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
 from segkit.metric import scores
 
@@ -48,7 +48,7 @@ def test_what_several_processes_saw_comes_in_the_order_of_the_split() -> None:
     assert names(["b"], ["a", "c"], of=["a", "b", "c"]) == ["a0", "b0", "c1"]
 
 
-def test_a_run_keeps_the_scores_of_its_images(make_job: Callable[..., Job]) -> None:
+def test_a_run_keeps_the_scores_of_its_images(make_job: Callable[..., TrainerInputs]) -> None:
     job = make_job(epochs=2, fields={})
     result = train_and_evaluate(job)
     details = json.loads((job.folder / "details.json").read_text())["splits"]

@@ -13,18 +13,18 @@ import pytest
 import torch
 
 from segkit.engine import memory, precision
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import Precision
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError
 from segkit.settings import AugmentSettings
 
 FP32 = Precision("fp32", torch.device("cpu"))
-MakeJob = Callable[..., Job]
+MakeJob = Callable[..., TrainerInputs]
 
 
 @pytest.fixture
-def job(make_job: MakeJob) -> Job:
+def job(make_job: MakeJob) -> TrainerInputs:
     return make_job(precision="fp32", batch_size=4, fields={"augment": AugmentSettings(crop=256)})
 
 
@@ -34,7 +34,7 @@ def free(monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
 
 @pytest.mark.fault("F48")
 def test_a_crop_that_needs_more_than_is_free_is_refused_before_anything_is_written(
-    job: Job, monkeypatch: pytest.MonkeyPatch
+    job: TrainerInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free(monkeypatch, 8 << 20)
     told = r"a training step needs about 0\.\d GiB of memory, and 0\.0 GiB are free: train\.batch_size = 4 images of "
@@ -69,12 +69,16 @@ def test_no_more_images_are_counted_than_are_scored_at_once(make_job: MakeJob, m
 
 
 @pytest.mark.parametrize("count", [None, 1 << 40])
-def test_what_fits_or_is_not_known_goes_on(job: Job, monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
+def test_what_fits_or_is_not_known_goes_on(
+    job: TrainerInputs, monkeypatch: pytest.MonkeyPatch, count: int | None
+) -> None:
     free(monkeypatch, count)
     assert train_and_evaluate(replace(job, augment=AugmentSettings(crop=8))).seconds > 0
 
 
-def test_a_model_that_takes_no_small_images_goes_on(job: Job, monkeypatch: pytest.MonkeyPatch, tiny_net: Any) -> None:
+def test_a_model_that_takes_no_small_images_goes_on(
+    job: TrainerInputs, monkeypatch: pytest.MonkeyPatch, tiny_net: Any
+) -> None:
     class Large(tiny_net):  # type: ignore[misc]
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             if images.shape[-1] == 64:
@@ -85,7 +89,7 @@ def test_a_model_that_takes_no_small_images_goes_on(job: Job, monkeypatch: pytes
     assert train_and_evaluate(replace(job, model=Large(), augment=AugmentSettings(crop=32))).seconds > 0
 
 
-def test_the_look_changes_nothing(job: Job) -> None:
+def test_the_look_changes_nothing(job: TrainerInputs) -> None:
     before = {name: value.clone() for name, value in job.model.state_dict().items()}
     state = torch.get_rng_state()
     memory.estimate(job, FP32, 2)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from segkit.engine import precision
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import Precision, resolve_precision
 from segkit.engine.trainer import train_and_evaluate
 
@@ -27,7 +27,7 @@ def test_auto_is_bf16_where_the_cpu_has_it(instructions: bool, name: str, monkey
 
 
 def test_a_run_keeps_the_precision_that_it_began_with(
-    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+    make_job: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
     job = make_job(precision="fp32", epochs=1, schedule="constant")
@@ -38,7 +38,7 @@ def test_a_run_keeps_the_precision_that_it_began_with(
 
 
 def test_a_run_that_cannot_keep_its_precision_says_so(
-    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make_job: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
     job = make_job(precision="auto", epochs=1, schedule="constant")

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from segkit.engine import checkpoint
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import DataError, ModelError, TrainingError
 from segkit.settings import TrainSettings
 
-MakeJob = Callable[..., Job]
+MakeJob = Callable[..., TrainerInputs]
 
 
 class Failing(nn.Module):

@@ -16,7 +16,7 @@ from torch import nn
 import segkit
 from segkit.cli import main
 from segkit.data.normalise import MEAN
-from segkit.engine.inputs import Job
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import DataError, LabelError
 from segkit.runs import evaluate_run
@@ -92,7 +92,7 @@ def test_a_run_that_goes_on_keeps_what_it_measured(config: dict[str, Any], tmp_p
 
 
 def test_what_a_pretrained_encoder_asks_for_is_kept_when_a_run_goes_on(
-    make_job: Callable[..., Job], tiny_net: type[nn.Module], tmp_path: Path
+    make_job: Callable[..., TrainerInputs], tiny_net: type[nn.Module], tmp_path: Path
 ) -> None:
     def kept() -> Any:
         return json.loads(path.read_text())["normalisation"]["mean"]
