@@ -31,9 +31,7 @@ def test_the_wheel_holds_the_core_and_the_plugins_and_nothing_else(wheel: Path) 
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     core = {str(path.relative_to(ROOT)) for path in (ROOT / "segkit").rglob("*.py")}
     bundled = {str(path.relative_to(ROOT / "plugins")) for path in (ROOT / "plugins").rglob("*.py")}
-    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "segkit" / "cli" / "templates").iterdir()}
-    pages = (ROOT / "plugins" / "segkit_report" / "templates").iterdir()
-    templates |= {str(path.relative_to(ROOT / "plugins")) for path in pages}
+    templates = {str(path.relative_to(ROOT / "plugins")) for path in (ROOT / "plugins").glob("*/templates/*")}
     assert core | bundled | templates | {"segkit/py.typed"} <= names
     assert "segkit/data/sample.py" in names  # an unanchored `data/` among the ignored files would drop it
     packages = {path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")}
