@@ -96,7 +96,16 @@ class SampleSource:
 
     def eval_batch(self, indices: Sequence[int]) -> list[Batch]:
         """Samples as they are, in batches of one size: nothing is padded, so no score depends on a neighbour."""
-        return stack_equal_sizes([self[index] for index in indices])
+        groups: dict[tuple[torch.Size, torch.Size], list[Sample]] = defaultdict(list)
+        for index in indices:
+            sample = self[index]
+            groups[sample.image.shape, sample.mask.shape].append(sample)
+        batches = []
+        for samples in groups.values():
+            images, masks, names = zip(*samples, strict=True)
+            image = torch.stack([each.permute(1, 2, 0) for each in images]).permute(0, 3, 1, 2)  # channels_last
+            batches.append(Batch(image, torch.stack(masks), None, list(names)))
+        return batches
 
 
 def read_sample(dataset: Dataset, index: int) -> Sample:
@@ -118,22 +127,6 @@ def read_sample(dataset: Dataset, index: int) -> Sample:
             raise DataError(f"{which}{file} cannot be read: {reason(error)}") from error
         error.add_note(f"this was {which}")
         raise
-
-
-def stack_equal_sizes(samples: Sequence[Sample]) -> list[Batch]:
-    """Batches of the samples whose images and masks have the same size."""
-    groups: dict[tuple[torch.Size, torch.Size], list[Sample]] = defaultdict(list)
-    for sample in samples:
-        groups[sample.image.shape, sample.mask.shape].append(sample)
-    return [
-        Batch(
-            torch.stack([s.image.permute(1, 2, 0) for s in group]).permute(0, 3, 1, 2),  # [B,C,H,W] in channels_last
-            torch.stack([s.mask for s in group]),
-            None,
-            [s.name for s in group],
-        )
-        for group in groups.values()
-    ]
 
 
 class _Batches(TorchDataset[Any]):

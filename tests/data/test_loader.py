@@ -14,7 +14,7 @@ import torch
 import segkit
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import Stream, TrainBatchSampler
-from segkit.data.loader import SampleSource, _start_worker, stack_equal_sizes, train_loader
+from segkit.data.loader import SampleSource, _start_worker, train_loader
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.resize import mask_at, resized, resized_size
 from segkit.data.sample import Sample
@@ -144,9 +144,7 @@ def test_parts_of_a_batch_are_the_batch() -> None:
 
 
 def test_evaluation_batches_never_mix_sizes() -> None:
-    dataset = Sizes()
-    samples = [dataset[0], dataset[3], dataset[0]]
-    groups = stack_equal_sizes(samples)
+    groups = SampleSource(Sizes()).eval_batch([0, 3, 0])
     assert [group.names for group in groups] == [["image 0", "image 0"], ["image 3"]]
 
 
