@@ -161,6 +161,7 @@ def scan_splits(
     kept: dict[str, Dataset] = {}
     samples: dict[str, list[SampleStatistics]] = {}
     unreadable: list[Issue] = []
+    empty: list[Issue] = []
     found: list[Issue] = []
     for name, dataset in splits.items():
         own = [None if uses[stamp] > 1 else stamp for stamp in stamps[name]]
@@ -172,15 +173,9 @@ def scan_splits(
         if once and not read and dataset.reading is None:
             text = f'only {SPOTS} of {len(dataset)} samples were read anew, as data.scan = "once" has it'
             found.append(Issue("believed", what=text, severity="warning", split=name))
-    advise = rules.advice_of(next(iter(splits.values())), [each for those in samples.values() for each in those])
-    # a file without its partner is never skipped: which images are dealt to which split would depend on it
-    found += rules.merged(built, advise)
-    for issue in rules.merged(unreadable, advise):
-        skipped = replace(issue, what=f"left out: {issue.what}", severity="warning", skippable=True)
-        found.append(skipped if skip else replace(issue, skippable=True))
-    for name, dataset in splits.items():
-        if not samples[name] and (skip or not len(dataset)) and name not in {issue.split for issue in built}:
-            found.append(Issue("empty_split", what="not one image that can be used", split=name))
+        if not usable and (skip or not len(dataset)) and name not in {issue.split for issue in built}:
+            empty.append(Issue("empty_split", what="not one image that can be used", split=name))
+    found += [*_file_issues(splits, samples, built, unreadable, skip), *empty]
     misread = rules.misread_issues(samples, kept, unreadable)
     found += misread
     if not any(issue.severity == "error" for issue in misread):  # else what is odd about the classes follows from it
@@ -189,8 +184,29 @@ def scan_splits(
     found += rules.image_issues(samples)
     for name, check in checks.items():
         with _named(name):
-            found += check.judge({split: [(e, e.measured[name]) for e in those] for split, those in samples.items()})
+            measured = {split: [(each, each.measured[name]) for each in those] for split, those in samples.items()}
+            for issue in check.judge(measured):
+                if not isinstance(issue, Issue):
+                    raise TypeError(f"judge gave {issue!r:.60}; segkit.errors.Issue is needed")
+                found.append(issue)
     return Scan(kept, samples, found)
+
+
+def _file_issues(
+    splits: Mapping[str, Dataset],
+    samples: rules.Samples,
+    built: Sequence[Issue],
+    unreadable: Sequence[Issue],
+    skip: bool,
+) -> list[Issue]:
+    """What is wrong with files, merged over all splits; ``skip`` leaves out what is unreadable."""
+    advise = rules.advice_of(next(iter(splits.values())), [each for those in samples.values() for each in those])
+    # a file without its partner is never skipped: which images are dealt to which split would depend on it
+    found = rules.merged(built, advise)
+    for issue in rules.merged(unreadable, advise):
+        skipped = replace(issue, what=f"left out: {issue.what}", severity="warning", skippable=True)
+        found.append(skipped if skip else replace(issue, skippable=True))
+    return found
 
 
 def _read_split(

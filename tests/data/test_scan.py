@@ -670,6 +670,8 @@ class Dark:
     def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, Any]]]) -> Iterator[Issue]:
         if self.error == "judge":
             raise SystemExit(0)
+        if self.error == "issue":
+            yield "dark"  # type: ignore[misc]
         for split, samples in splits.items():
             assert [each.name for each, _ in samples] == [name for _, (_, name) in samples]
             if dark := tuple(each.name for each, (mean, _) in samples if mean < 3):
@@ -693,7 +695,8 @@ def test_a_check_of_a_plugin_is_asked_and_what_it_measured_is_cached(root: Path)
         assert (issue.kind, issue.files, str(issue)) == ("dark", ("train4",), "train: 1 images are nearly black")
     assert counts == [6, 0, 6]
     assert scanned(None).issues == []
-    for error, cause in (("measure", "ValueError: no idea"), ("judge", "SystemExit: 0")):
+    needed = "TypeError: judge gave 'dark'; segkit.errors.Issue is needed"
+    for error, cause in (("measure", "ValueError: no idea"), ("judge", "SystemExit: 0"), ("issue", needed)):
         Dark.version += 1
         with pytest.raises(PluginError, match=f"the check 'dark' failed: {cause}"):
             scanned(Dark(error))
