@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import re
 import shutil
@@ -59,7 +60,8 @@ class Stream:
     """
 
     def __init__(self, stream: Any, terminal: bool = True) -> None:
-        self._stream, self._terminal = stream, terminal
+        self._stream = io.StringIO() if stream is None else stream  # None where a shell has closed it
+        self._terminal = terminal
 
     def write(self, text: str) -> int:
         """Write a text."""

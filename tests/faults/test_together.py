@@ -118,7 +118,9 @@ evaluate.Evaluator.evaluate = otherwise
 def test_a_layer_that_is_not_used_is_named(place: Any) -> None:
     """DistributedDataParallel would wait for its gradient, and tell of it by number."""
     idle = """
+import functools
 from segkit.model import unet
+@functools.wraps(unet.UNet.__init__)
 def add(self, *arguments, real=unet.UNet.__init__, **options):
     real(self, *arguments, **options)
     self.idle = torch.nn.Linear(2, 2)
