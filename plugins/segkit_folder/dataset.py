@@ -111,13 +111,11 @@ class FolderDataset(PairedFiles):
         if not stored:
             return text
         palette = dict(zip(self.classes, self.palette, strict=True))
-        if kind == "black_and_white":
-            return proposals.black_and_white(self.classes, stored)
-        if kind == "one_class":
-            void_alone = not self.labels_are_stated and len(self.classes) == 2 and {*stored} == {0, VOID}
-            return proposals.void_alone(self.classes, stored) if void_alone and self.colours is None else ""
-        if kind == "mixed_void":
-            return proposals.mixed_void(self.classes)
+        if kind in ("black_and_white", "mixed_void", "one_class"):
+            maps = self.labels_are_stated or self.colours is not None
+            if kind == "one_class" and (maps or len(self.classes) != 2 or {*stored} != {0, VOID}):
+                return ""
+            return proposals.zero_and_255(kind, self.classes, stored)
         if kind in ("values", "palette_values"):
             ordered = kind == "values" and not self.labels_are_stated
             text += proposals.values(self.classes, wrong, stored, self._void, ordered)

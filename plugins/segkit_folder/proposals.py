@@ -17,28 +17,22 @@ VOID_COLOUR = (224, 224, 192)  # of Pascal VOC's borders
 AT_THE_END = ", at the end of the config:\n\n"
 
 
-def black_and_white(classes: Sequence[str], stored: Mapping[int, int]) -> str:
-    """Two classes and masks of 0 and 255."""
-    return (
-        f"where it does mean unlabelled, in [dataset] void = [{VOID}]; where it is the class "
-        f"'{classes[1]}'{AT_THE_END}{_value_map(classes, {0: 0, VOID: 1}, stored)}"
-    )
+def zero_and_255(kind: str, classes: Sequence[str], stored: Mapping[int, int]) -> str:
+    """Two classes and masks of 0 and 255, which is void or the second class.
 
-
-def void_alone(classes: Sequence[str], stored: Mapping[int, int]) -> str:
-    """Two classes and masks of 0 and 255, where a person has said that 255 is void."""
-    return (
-        f"the masks hold 0 and {VOID} alone, and {VOID} is what `void` says; where it is the class '{classes[1]}', "
-        f"leave `void` out, and add{AT_THE_END}{_value_map(classes, {0: 0, VOID: 1}, stored)}"
-    )
-
-
-def mixed_void(classes: Sequence[str]) -> str:
-    """Two classes, and 255 only in masks that lack 1."""
-    return (
-        f"where it means unlabelled, in [dataset] void = [{VOID}]; where it is '{classes[1]}' too, "
-        f"value_map = {_inline({0: 0, 1: 1, VOID: 1})}"
-    )
+    Args:
+        kind: ``one_class`` where a person has said that 255 is void, ``mixed_void`` where other masks hold 0 and 1.
+        classes: names.
+        stored: labels -> pixels.
+    """
+    if kind == "mixed_void":
+        meaning = f"where it means unlabelled, in [dataset] void = [{VOID}]; where it is '{classes[1]}' too"
+        return f"{meaning}, value_map = {_inline({0: 0, 1: 1, VOID: 1})}"
+    options = AT_THE_END + _value_map(classes, {0: 0, VOID: 1}, stored)
+    if kind == "one_class":
+        said = f"the masks hold 0 and {VOID} alone, and {VOID} is what `void` says"
+        return f"{said}; where it is the class '{classes[1]}', leave `void` out, and add{options}"
+    return f"where it does mean unlabelled, in [dataset] void = [{VOID}]; where it is the class '{classes[1]}'{options}"
 
 
 def values(
