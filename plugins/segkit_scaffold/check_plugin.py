@@ -12,8 +12,8 @@ from segkit.errors import ComponentNotFound, ConfigError, SegkitError, cause, di
 from segkit.options import Written, describe, read_options
 from segkit.plugins import PluginInfo, table
 from segkit.registry import REGISTRIES, Component
+from segkit.testing.suite import KINDS, checks, rules_of
 
-KINDS = ("loss", "model", "dataset", "metric")  # as segkit.testing has them, which imports torch
 _COLUMN = 45  # where the state of a check begins
 
 
@@ -87,8 +87,6 @@ def _ask_checks(
     component: Component, options: dict[str, Any], known: dict[str, str], quiet: bool, rows: list[dict[str, Any]]
 ) -> None:
     """Ask every check, print a line for each (with ``quiet`` for failures only), and append its row."""
-    from segkit.testing import checks
-
     asked = checks(component.kind, component.names[-1], options, known)
     if options and not known and component.kind != "dataset":  # a dataset is built of its sample
         asked[0].subject.build(num_classes=3, ignore_index=255, classes=("a", "b", "c"))  # a refusal is told once
@@ -192,8 +190,6 @@ def _known_failures(given: Sequence[str], components: Sequence[Component]) -> Ma
     known: dict[Component, dict[str, str]] = {component: {} for component in components}
     if not given or not components:
         return known
-    from segkit.testing.suite import rules_of
-
     rules = {component: list(rules_of(component.kind)) for component in components}
     for text in given:
         left, _, reason = text.partition("=")
