@@ -45,7 +45,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = 0
-        self._told = False
+        self._raised = False
         self._held = 0
         self._process = os.getpid()
         self._at = 0.0
@@ -102,20 +102,20 @@ class StopSignals:
         Raises:
             Interrupted: always.
         """
-        self.received, self._told = self.received or number, True
+        self.received, self._raised = self.received or number, True
         raise Interrupted(self.received)
 
     def check(self) -> None:
-        """For a place between two parts of the work, where an exception that was lost on its way is raised again.
+        """Between two parts of the work: raise again what a component's ``except:`` or a callback has swallowed.
 
         Raises:
-            Interrupted: a signal came, and a component's ``except:``, or a callback of Python's own, swallowed it.
+            Interrupted: a signal came.
         """
         if self.received:
             self.end(self.received)
 
     def no_more_children(self) -> None:
-        """The run ends: that a process which loads data has ended is no news."""
+        """The run ends, and so do the processes that load data: no error any more."""
         self._take_children()
         self._leaving = True
 
@@ -133,9 +133,8 @@ class StopSignals:
             self._look(number, frame)
 
     def _raise(self) -> None:
-        if self.received and not self._told and not self._held:
-            self._told = True
-            raise Interrupted(self.received)
+        if self.received and not self._raised and not self._held:
+            self.end(self.received)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process:  # a loader's process, in its first moments
