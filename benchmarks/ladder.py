@@ -23,7 +23,7 @@ from segkit.config import read_config
 from segkit.engine.step import TrainingLoop
 from segkit_bench.clock import Amount, throughput
 from segkit_bench.report import Report, gibibytes
-from segkit_bench.subject import HARDLY, Subject
+from segkit_bench.subject import TIMED_ONLY, Subject
 
 WIDTHS = (20, 9, 9, 8)
 
@@ -91,7 +91,7 @@ def _measured(subject: Subject, rung: Rung, amount: Amount) -> dict[str, Any]:
     if missing:
         return {"left_out": missing}
     with arithmetic(rung.arithmetic, subject.inputs.train.deterministic):
-        loop = subject.loop(amount.total, precision_of(rung.arithmetic, subject.device), **rung.settings, **HARDLY)
+        loop = subject.loop(amount.total, precision_of(rung.arithmetic, subject.device), **rung.settings, **TIMED_ONLY)
         if not rung.fused:
             loop.optimizer = unfused(loop)
         if rung.cache:

@@ -29,7 +29,7 @@ from segkit.engine.precision import Precision
 from segkit.inference.sliding_window import Inferer
 from segkit_bench.clock import Amount, throughput
 from segkit_bench.report import Report, gibibytes
-from segkit_bench.subject import HARDLY, Subject
+from segkit_bench.subject import TIMED_ONLY, Subject
 
 SCORES = ("mean_iou", "pixel_accuracy")
 HEAD = ("", "images/s", "GiB", "loss", "val loss", "mean_iou", "accuracy", "max diff", "argmax")
@@ -70,7 +70,7 @@ def _measured(
         "argmax_differs": float((logits.argmax(1) != reference.argmax(1)).float().mean()),
     }
     with arithmetic(name, subject.inputs.train.deterministic):
-        facts |= throughput(subject.loop(amount.total, precision, **HARDLY), subject.resident(), amount, name)
+        facts |= throughput(subject.loop(amount.total, precision, **TIMED_ONLY), subject.resident(), amount, name)
         return facts | _trained(subject, batches, precision, steps)
 
 

@@ -15,7 +15,7 @@ from segkit.errors import TrainingError
 from segkit_bench.clock import PARTS, Amount, parts_of_step, throughput
 from segkit_bench.limits import COUNTS, ceilings, least_work
 from segkit_bench.report import Report, gibibytes
-from segkit_bench.subject import HARDLY, Subject
+from segkit_bench.subject import TIMED_ONLY, Subject
 
 SECONDS = 20.0  # of a measurement, where nobody says how many steps it is to take
 LIMIT = 0.95  # of the resident batch's speed; below, the data path costs
@@ -55,7 +55,9 @@ def measure(
         torch.backends.cudnn.benchmark = not subject.inputs.train.deterministic  # as in a run
         try:
             resident = _resident(subject, amount, report)
-            counted = least_work(subject.loop(1, compile=False, cuda_graph=False, **HARDLY), next(subject.resident()))
+            counted = least_work(
+                subject.loop(1, compile=False, cuda_graph=False, **TIMED_ONLY), next(subject.resident())
+            )
             limits = ceilings(subject.precision)
             resident |= _beside(resident["images_per_second"], subject.images, counted, limits)
             report.add("resident", {**resident, **counted, **limits})
@@ -89,7 +91,7 @@ def _resident(subject: Subject, amount: Amount, report: Report) -> dict[str, Any
             report.fact("first step", f"{images / seconds:.2g} images/s; the rest as it comes")
 
     train = subject.inputs.train
-    loop = subject.loop(3 * amount.total, **HARDLY)
+    loop = subject.loop(3 * amount.total, **TIMED_ONLY)
     resident = throughput(loop, subject.resident(), amount, "resident batch", begun)
     report.fact("resident batch", _speed(resident))
     if train.compile or train.cuda_graph:
@@ -101,7 +103,7 @@ def _resident(subject: Subject, amount: Amount, report: Report) -> dict[str, Any
 
 def _pipeline(subject: Subject, amount: Amount, report: Report, resident: dict[str, Any]) -> None:
     """The whole pipeline and the parts of its steps, each reported as soon as it is there."""
-    loop = subject.loop(3 * amount.total, **HARDLY)
+    loop = subject.loop(3 * amount.total, **TIMED_ONLY)
     with subject.batches() as batches:
         pipeline = throughput(loop, subject.ahead(batches()), amount, "pipeline")
         share = pipeline["of_resident"] = pipeline["images_per_second"] / resident["images_per_second"]

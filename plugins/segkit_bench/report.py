@@ -1,17 +1,16 @@
-"""What is told of the measurements: a line of JSON each, with all that it was measured under, and a line of text."""
+"""The report of the measurements: a line of JSON each, with all that it was measured under, and a line of text."""
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
-import textwrap
 from collections.abc import Mapping
 from typing import Any, TextIO
 
 import torch
 
 import segkit
+from segkit.cli.output import hanging
 from segkit.engine.console import wrapped
 from segkit.engine.precision import device_name
 from segkit.engine.run_folder import to_jsonable
@@ -22,7 +21,7 @@ from segkit_bench.subject import Subject
 
 
 class Report:
-    """Tells each measurement as soon as it is there.
+    """Reports each measurement as soon as it is there.
 
     Args:
         subject: what is measured.
@@ -41,10 +40,9 @@ class Report:
             print(wrapped(text), flush=True)
 
     def fact(self, name: str, text: str) -> None:
-        """Print a name and what is said of it, beside it."""
+        """Print a name and a text beside it."""
         if self.table:
-            width = shutil.get_terminal_size().columns
-            print(textwrap.fill(f"{name:20}{text}", width, subsequent_indent=" " * 20), flush=True)
+            print(hanging(f"{name:20}{text}", 20), flush=True)
 
     def add(self, measurement: str, facts: Mapping[str, Any]) -> None:
         """Write a measurement, its facts before the context that they differ from."""

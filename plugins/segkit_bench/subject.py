@@ -25,8 +25,8 @@ from segkit.engine.inputs import check
 from segkit.engine.precision import Precision, pick_device, resolve_precision, seed_everything, use_cores
 from segkit.engine.step import TrainingLoop
 
-# settings of a loop that is only timed: it takes as long, and no loss leaves the numbers on random labels
-HARDLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant"}
+# of a loop that is only timed: a step takes as long at a tiny rate, and the loss stays finite on random labels
+TIMED_ONLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant"}
 
 
 class Subject:

@@ -44,7 +44,7 @@ class Exported:
         free: of ``batch``, ``height`` and ``width`` those that may be any.
         size: the height and width of an image, where they are fixed.
         least: the fewest pixels a side, where they may be any.
-        fallen: why they are fixed, where nobody asked for it.
+        fixed_because: why the size is fixed, where nobody asked for that.
         dtype: of the image.
     """
 
@@ -55,7 +55,7 @@ class Exported:
     free: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
     least: int = 0
-    fallen: str = ""
+    fixed_because: str = ""
     dtype: str = "uint8"
 
     @property
@@ -71,8 +71,8 @@ class Exported:
         found = [f"{self.place.model}: {self.bytes / 1e6:.1f} MB"]
         if self.answer:
             found.append(f"{self.signature}{f'; H and W from {self.least}' if self.least else ''}")
-        if self.fallen:
-            found.append(f"the size is fixed, and --size H W chooses another: {self.fallen}")
+        if self.fixed_because:
+            found.append(f"the size is fixed, and --size H W chooses another: {self.fixed_because}")
         found.append(f"equal to PyTorch: {self.agreement}")
         found.append(f"beside it: {', '.join(self.place.names[1:])}")
         return found
@@ -87,7 +87,7 @@ class Exported:
             "free": list(self.free),
             "size": list(self.size) if self.size else None,
             "least": self.least or None,
-            "fixed_because": self.fallen or None,
+            "fixed_because": self.fixed_because or None,
             "agreement": self.agreement.share,
             "pixels": self.agreement.pixels,
             "images": [list(size) for size in self.agreement.sizes],
@@ -255,6 +255,6 @@ class _Export:
             free,
             size,
             least=module.least if any_size else 0,
-            fallen=str(reasons[0]) if reasons and self.size is None else "",
+            fixed_because=str(reasons[0]) if reasons and self.size is None else "",
             dtype=how.dtype,
         )

@@ -347,7 +347,7 @@ def test_a_model_that_asks_for_the_size_gets_one_and_it_is_said(tmp_path: Path) 
     (told,) = [line for line in done.lines() if "fixed" in line]
     assert told.startswith("the size is fixed, and --size H W chooses another: torch.export cannot follow the model: ")
     chosen = segkit_export.export(predictor, to="torch-export", output=tmp_path, size=(48, 64))
-    assert (chosen.size, chosen.fallen) == ((48, 64), "")
+    assert (chosen.size, chosen.fixed_because) == ((48, 64), "")
     assert ".resize((64, 48))" in (tmp_path / "README.md").read_text()
 
 
