@@ -276,10 +276,11 @@ class CheckpointManager:
             WriteError: they could not be written until now, nor now.
         """
         self._write_unwritten_best()
-        path, epoch = self.folder / "best.pt", self.history.best_epoch
-        if self._epoch_of_best() != epoch:
-            raise CheckpointError(f"{path} does not hold the weights of epoch {epoch}")
-        weights: dict[str, Any] = weights_of(load(path))
+        epoch, state = self._best()
+        if epoch != self.history.best_epoch:
+            path = self.folder / "best.pt"
+            raise CheckpointError(f"{path} does not hold the weights of epoch {self.history.best_epoch}")
+        weights: dict[str, Any] = weights_of(state)
         return weights
 
     def load(self, config: Mapping[str, Any], train: TrainSettings, epochs: int) -> tuple[dict[str, Any], list[str]]:
@@ -317,7 +318,7 @@ class CheckpointManager:
         clear(folder, ())
         if best and best == done and not state["progress"]["steps"]:  # a kill between the two names of one file
             link(folder / ("previous.pt" if note else "last.pt"), folder / "best.pt")
-        if self._epoch_of_best() != best:  # damaged, or newer than the checkpoint that was left
+        if self._best()[0] != best:  # damaged, or newer than the checkpoint that was left
             history["best_epoch"] = 0
             notes.append(
                 f"best.pt of epoch {best} is lost or damaged: the best is sought among the epochs from here on"
@@ -344,13 +345,13 @@ class CheckpointManager:
         own = {"history": self.history.state_dict(), "seconds": self.seconds, "samples": dict(self.samples)}
         return {**self.loop.state_dict(), **own, "processes": self.loop.distributed.size, "identity": self.identity}
 
-    def _epoch_of_best(self) -> int:
-        """The epoch whose weights best.pt holds; 0 where there are none of this run that can be used."""
+    def _best(self) -> tuple[int, dict[str, Any]]:
+        """The epoch of best.pt and what it holds; 0 and nothing where it is damaged, missing or of another run."""
         with contextlib.suppress(CheckpointError, KeyError, TypeError):
             state = load(self.folder / "best.pt")
             if state["identity"] == self.identity:
-                return len(state["history"]["lines"])
-        return 0
+                return len(state["history"]["lines"]), state
+        return 0, {}
 
     def _write_unwritten_best(self) -> None:
         if self._unwritten_best:

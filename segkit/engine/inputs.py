@@ -1,4 +1,4 @@
-"""All that a run needs, as objects: whether they fit together, and in words what ended their training from below."""
+"""What a trainer is given, the checks that its parts fit together, and reports of errors that nobody could foresee."""
 
 from __future__ import annotations
 
