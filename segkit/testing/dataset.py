@@ -164,9 +164,8 @@ def mask_alone(subject: DatasetSubject) -> None:
 
 def files_are_there(subject: DatasetSubject) -> None:
     """files(i), where it is offered, are the files that [i] is read from; beside it, ``reading`` is text."""
-    offering = [
-        each for each in subject.splits.values() if getattr(type(each), "files", None) not in (None, Dataset.files)
-    ]
+    splits = subject.splits.values()
+    offering = [each for each in splits if hasattr(each, "files") and type(each).files is not Dataset.files]
     if not offering:
         raise NotAsked("it does not offer files(i)")
     for place, dataset, index in subject.samples():
