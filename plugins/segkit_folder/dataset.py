@@ -22,7 +22,6 @@ from segkit.data.splits import (
     require_split,
     split_by_fraction,
 )
-from segkit.data.visualize import save_palette_png
 from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
 from segkit_folder import proposals
 from segkit_folder.class_file import ClassFile, parse
@@ -152,7 +151,9 @@ class FolderDataset(PairedFiles):
                     labels[top : top + 14, left : left + 14] = label
                 image = colours[np.where(labels == VOID, 0, labels)] + random.integers(-20, 20, (30, 40, 3))  # [H,W,3]
                 Image.fromarray(image.astype(np.uint8)).save(folders[0] / f"{split}_{index}.jpg", quality=95)
-                save_palette_png(labels, voc_palette(len(names)), folders[1] / f"{split}_{index}.png")
+                mask = Image.fromarray(labels)  # as a person's own: with the mark of a prediction, predict replaced it
+                mask.putpalette(np.array(voc_palette(256), np.uint8).tobytes())
+                mask.save(folders[1] / f"{split}_{index}.png")
         (Path(root) / "classes.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
         return {"classes": "classes.txt"}
 
