@@ -108,7 +108,7 @@ def test_an_unfused_optimizer_takes_the_loops_step(run: Run, optimizer: str, tmp
         for batch in islice(subject.resident(), 2):
             loop.train_step(batch)
         weights.append([p.detach() for p in loop.model.parameters()])
-    before = list(subject.job.model.parameters())
+    before = list(subject.inputs.model.parameters())
     assert not torch.equal(weights[1][0], before[0])
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-3, atol=1e-5)
 

@@ -103,7 +103,7 @@ def test_the_figures_fit_together_and_nothing_else_is_written(
 @pytest.mark.parametrize("parts", [1, 2])
 def test_flops_and_bytes_of_one_convolution_are_those_by_hand(parts: int) -> None:
     subject = Subject(read_config(tables(accumulate=parts)))
-    subject.job = replace(subject.job, model=nn.Conv2d(3, 6, 3, padding=1, bias=False))
+    subject.inputs = replace(subject.inputs, model=nn.Conv2d(3, 6, 3, padding=1, bias=False))
     counted = least_work(subject.loop(1), next(subject.resident()))
     forward = 2 * 3 * 9 * 6 * 32 * 32
     assert counted["forward_flops_per_image"] == forward
@@ -143,7 +143,7 @@ def test_every_comparison_begins_with_the_same_weights_and_sees_the_same_batches
     loop = subject.loop(3)
     loop.train_step(first[0])
     trained, fresh = (next(model.parameters()) for model in (loop.model, subject.loop(3).model))
-    assert torch.equal(fresh, next(subject.job.model.parameters()))
+    assert torch.equal(fresh, next(subject.inputs.model.parameters()))
     assert not torch.equal(fresh, trained)
 
 
