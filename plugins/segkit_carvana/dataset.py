@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from segkit.data.files import PairedFiles
-from segkit.data.issues import TooFewImages
 from segkit.data.sample import SPLITS
 from segkit.data.splits import check_fractions, composed, pair_by_stem, require_split, split_by_fraction
 from segkit.errors import ConfigError, DataError
@@ -101,7 +100,7 @@ def _car(image: Path) -> str:
 def _deal(root: Path, cars: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, set[str]]:
     parts = sum(fraction > 0 for fraction in fractions)
     if len(cars) < parts:
-        raise TooFewImages(
+        raise DataError(
             f"{root}: a split by car into {parts} parts needs as many cars, and there are {len(cars)} "
             f"({', '.join(cars)}). "
             'Add cars, set a fraction to 0, or, only to check that training works, set split_by = "none" and '
