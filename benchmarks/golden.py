@@ -76,7 +76,12 @@ SLOW = {
         SHAPES, losses=loss_tables("dice_cross_entropy"), train='optimizer = "sgd"\nrepeat = 2'
     ),
     "valid": config(SHAPES.replace("48", "96"), model=UNET + 'padding = "valid"\n', train='schedule = "one_cycle"'),
-    "cache": config(SHAPES + "", augment=VIEWS, train="max_steps = 9", rest='[data]\ncache = "ram"\nresize = 0.75\n'),
+    "cache": config(
+        VOC,
+        augment="crop = 96\nscale = [0.7, 1.4]\nrotation = 20\n",
+        train="max_steps = 6",
+        rest='[data]\ncache = "ram"\nresize = 0.3\n',
+    ),
     "device_cache": config(SHAPES, augment=VIEWS, rest='[data]\ncache = "device"\n'),
     "smp": config(SHAPES, model=SMP, train="encoder_lr_mult = 0.1"),
     "voc": config(
@@ -234,7 +239,7 @@ def main() -> int:
     runs = QUICK if arguments.quick else QUICK | SLOW
     cases: dict[str, Any] = {"listing": listing}
     for name, text in runs.items():
-        if name != "voc" or (DATA / "VOCdevkit").exists():
+        if name not in ("voc", "cache") or (DATA / "VOCdevkit").exists():
             cases[name] = lambda checkout, name=name, text=text: checkout.run(name, text)
     if "shapes" in runs and (DATA / "VOCdevkit").exists():
         pictures = work / "pictures"
