@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import shutil
 import tomllib
@@ -19,7 +20,8 @@ import segkit.testing
 from segkit.cli import main
 from segkit.options import glance
 
-TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 COMMANDS = re.findall(r"^ +python -m segkit new-plugin (\w+) --kind (\w+)$", TEXT, re.MULTILINE)
 
 
@@ -116,4 +118,23 @@ def test_the_examples_train_together(installed: Any, tmp_path: Path) -> None:
 
 
 def test_it_is_read_in_ten_minutes() -> None:
-    assert len(TEXT.split()) < 2300  # words; 230 a minute
+    plugins, _, _ = TEXT.partition("## Working on segkit itself")
+    assert len(plugins.split()) < 2300  # words; 230 a minute
+
+
+def test_every_place_that_it_names_is_there() -> None:
+    """The table of what is where, the way of a mask, and the new names for those of 0.1."""
+    own = TEXT[TEXT.index("| question | where |") : TEXT.index("1. A file has one subject")]
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "segkit").rglob("*.py"))
+    source += "\n".join(path.read_text("utf-8") for path in (ROOT / "plugins").rglob("*.py"))
+    names = {
+        part for name in re.findall(r"`([\w.]+)`", own) for part in [name.rpartition(".")[2]] if name[-3:] != ".py"
+    }
+    names -= {"json"}  # config.json
+    assert len(names) > 20
+    assert [name for name in sorted(names) if not re.search(rf"(def|class) {name}\b", source)] == []
+    renamed = [line.rpartition(" | ")[2] for line in TEXT[TEXT.index("| 0.1 | now |") :].splitlines()[2:]]
+    names = {match for cell in renamed for match in re.findall(r"`(segkit(?:\.\w+)+)", cell)}
+    assert len(names) > 12
+    for name in names:
+        pkgutil.resolve_name(name)
