@@ -152,8 +152,10 @@ class Inferer:
         panels = list(_panels(grid.columns, 4 * self.classes * height))
         total = len(rows) * sum(len(windows) for *_, windows in panels)
         with tqdm(desc=progress, total=total, unit="tile", leave=False, disable=None if progress else True) as bar:
+            widest = max(right - left for left, right, _ in panels)
+            whole = torch.empty(height, self.classes, widest, device=device)  # all panels use the same memory
             for left, right, windows in panels:
-                strip = torch.zeros(height, self.classes, right - left, device=device)  # a row lies in one piece
+                strip = whole[:, :, : right - left].zero_()
                 for row, end in zip(rows, [*(each.first for each in rows[1:]), grid.rows.length], strict=True):
                     down = torch.from_numpy(row.weights).to(device)[:, None]  # [h,1]
                     for number in range(0, len(windows), batch_size):
