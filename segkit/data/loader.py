@@ -179,9 +179,13 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def shut_down(loader: Iterable[Batch]) -> None:
-    """End the loader's processes; those of an iterator that is alive when Python ends can keep it from ending."""
-    iterator: Any = getattr(loader, "_iterator", None)  # torch has no public name for it
+def shut_down(loader: Iterable[Any]) -> None:
+    """End the processes of a loader, or of an iterator of one.
+
+    Those of an iterator that is alive when Python ends keep it from ending: multiprocessing sends each of them a single
+    SIGTERM, which _start_worker has them ignore, and waits for them.
+    """
+    iterator: Any = getattr(loader, "_iterator", loader)  # torch has no public name for it
     if not hasattr(iterator, "_shutdown_workers"):
         return
     # torch waits 5 s for each of them in turn, and then sends SIGTERM, the first of which _start_worker has them ignore

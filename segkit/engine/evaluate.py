@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from segkit.data.batch_sampler import EvalBatchSampler
-from segkit.data.loader import SampleSource, eval_loader, read_sample
+from segkit.data.loader import SampleSource, eval_loader, read_sample, shut_down
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.resize import Resize, resized
 from segkit.data.sample import Batch, Dataset
@@ -135,8 +135,8 @@ class Evaluator:
         undecided: list[Tensor] = []  # bool [B] on the device, see _undecided
         seen: list[str] = []
         images: list[ImageScore] = []
-        with _eval_mode(model):
-            for number, batch, logits in self._predictions(model, shared, description):
+        with _eval_mode(model), closing(self._predictions(model, shared, description)) as predictions:
+            for number, batch, logits in predictions:
                 target = batch.mask.long()  # [B,H,W]
                 undecided.append(_undecided(logits, target, self.ignore_index))
                 seen += batch.names
@@ -183,7 +183,7 @@ class Evaluator:
 
     def _predictions(
         self, model: nn.Module, shared: DistributedContext, description: str
-    ) -> Iterator[tuple[int, Batch, Tensor]]:
+    ) -> Generator[tuple[int, Batch, Tensor], None, None]:
         """The number of a batch, a part of it whose images have one size, and its logits ``[B,C,H,W]``."""
         device, length = self.precision.device, len(self.dataset)
         sampler = EvalBatchSampler(length, self.batch_size, rank=shared.rank, size=shared.size)
@@ -195,9 +195,12 @@ class Evaluator:
             waiting = iter(loader)
         hidden = None if description and self.distributed.is_main_process else True
         shown = tqdm(prefetched(waiting, device), description, len(loader), leave=False, disable=hidden)
-        for number, batches in zip(sampler.mine, shown, strict=True):
-            for batch in batches:
-                yield number, batch, inferer.evaluate(batch.image, (batch.mask.shape[1], batch.mask.shape[2]))
+        try:
+            for number, batches in zip(sampler.mine, shown, strict=True):
+                for batch in batches:
+                    yield number, batch, inferer.evaluate(batch.image, (batch.mask.shape[1], batch.mask.shape[2]))
+        finally:  # a traceback would keep the loader's processes alive, and Python waits for them when it ends
+            shut_down(waiting)
 
     def _refuse_undecided(self, flags: list[Tensor], names: list[str], shared: DistributedContext) -> None:
         bad = torch.cat(flags).tolist() if flags else []  # the device is waited for once

@@ -60,6 +60,18 @@ def test_a_disk_that_goes_away_names_the_sample_and_keeps_what_was_done(place: A
     place.assert_same(whole)
 
 
+@pytest.mark.fault("F32")
+@pytest.mark.parametrize("inside", ["a loader's process", "the run"])
+def test_an_error_while_val_is_scored_does_not_keep_the_run_from_ending(place: Any, inside: str) -> None:
+    """Its traceback holds the loader's iterator, whose processes would be waited for when Python ends."""
+    code = BROKEN.replace("index == 5", "len(self) == 6 and index == 5").replace("ERROR", "ValueError('no such leaf')")
+    if inside == "the run":
+        code = "def fail():\n    raise ValueError('no such leaf')\nat(evaluate, '_undecided', 1, fail)"
+    process = place.start("train.workers=2", before=code)
+    assert process.wait() == 1
+    assert "ValueError: no such leaf" in process.err
+
+
 @pytest.mark.fault("F33")
 def test_a_worker_that_is_killed_ends_the_run_and_no_work_is_lost(place: Any, whole: Path) -> None:
     """Within seconds, as when memory is short; the checkpoint goes on."""
