@@ -242,13 +242,14 @@ def image_issues(samples: Samples) -> Iterator[Issue]:
     unit = measured(wide) if wide else None
     for split, those in samples.items():
         rows = [(kind, [each for each in those if kind in each.odd], *texts) for kind, texts in ODD_IMAGES.items()]
-        first = every[0] if those else None
-        if first:
-            other = [each for each in those if each.dtype != first.dtype]
+        if those:
+            usual = _usual(every, lambda each: each.dtype)
+            other = [each for each in those if each.dtype != usual.dtype]
             advice = "8 bits and more mean nothing beside each other: save all images alike"
-            rows.append(("mixed_depth", other, f"have more or fewer bits a channel than {first.name}", advice))
-            other = [each for each in those if ("white_zero" in each.odd) != ("white_zero" in first.odd)]
-            what = f"have masks unlike that of {first.name}: TIFFs whose 0 is white, or not"
+            rows.append(("mixed_depth", other, f"have more or fewer bits a channel than {usual.name}", advice))
+            usual = _usual(every, lambda each: "white_zero" in each.odd)
+            other = [each for each in those if ("white_zero" in each.odd) != ("white_zero" in usual.odd)]
+            what = f"have masks unlike that of {usual.name}: TIFFs whose 0 is white, or not"
             rows.append(("mixed_white_zero", other, what, "save all masks alike, as PNG"))
         far = [each for each in those if unit and unit.is_far(each.channels)]
         if unit and split != "train" and 2 * len(far) > len(those):  # a few images may well differ
@@ -263,6 +264,12 @@ def image_issues(samples: Samples) -> Iterator[Issue]:
                 text = f"{len(odd)} of {len(those)} images {what}: {first_few(names)}; {advice}"
                 files = tuple(each.name for each in odd)
                 yield Issue(kind, "", text, severity="error" if stop else "warning", split=split, files=files)
+
+
+def _usual(samples: Sequence[SampleStatistics], kind: Callable[[SampleStatistics], Any]) -> SampleStatistics:
+    """The first sample of the kind that most of them are of."""
+    ((most, _),) = Counter(map(kind, samples)).most_common(1)
+    return next(each for each in samples if kind(each) == most)
 
 
 def augment_issues(train: Sequence[SampleStatistics], augment: AugmentSettings, resize: Resize) -> Iterator[Issue]:

@@ -330,6 +330,8 @@ def as_rgb(image: Any, name: str) -> Pixels:
             colours, alpha = _colours_of_16_bits(np.asarray(image.crop(box)), np.asarray(low.crop(box)), kind == "LA")
         else:
             colours, alpha = _colours_and_alpha(image.crop(box), tiff, deep)
+        if deep and "transparency" in image.info:  # the one value, or colour, that stands for it
+            alpha = (colours != image.info["transparency"]).any(2)
         pixels[top : box[3]] = colours
         alpha_range += [] if alpha is None else [int(alpha.min()), int(alpha.max())]
     if alpha_range and min(alpha_range) < max(alpha_range):
@@ -349,8 +351,7 @@ def _colours_and_alpha(part: Any, tiff: Contents | None, deep: bool) -> tuple[ND
             values = values.view(tiff.dtype)
         if tiff is not None and tiff.white_is_zero and tiff.dtype == "uint16":  # of 8 bits Pillow does it
             values = 65535 - values
-        opaque = part.info.get("transparency")  # the one value that stands for transparency
-        return values[..., None], None if opaque is None else values != opaque
+        return values[..., None], None
     if part.has_transparency_data:
         values = np.asarray(part if part.mode == "RGBA" else part.convert("RGBA"))
         return values[..., :3], values[..., 3]
@@ -469,10 +470,11 @@ def _labels_of_colours(path: Path, image: Any, colours: Mapping[Colour, int] | N
     if not unknown.any():
         return np.take(np.array([table[key] for key in sorted(table)], dtype=np.uint8), position)
     wrong, stored = _counted(pixels[unknown]), _counted(pixels)
-    if len(wrong) > MOST_COUNTED:
+    counted = stored if colours is None else wrong
+    if len(counted) > MOST_COUNTED:
         what = f"more than {MOST_COUNTED} colours, so the mask is a photograph or its edges were blended"
         advice = "labels need one colour a class: export it again without anti-aliasing, as PNG"
-        detail = f"{len(wrong):,}" + " that the colour map lacks" * (colours is not None)
+        detail = f"{len(counted):,}" + " that the colour map lacks" * (colours is not None)
         raise LabelError(Issue("blended", str(path), what, advice, detail))
     if colours is None:
         what, advice = "the mask holds colours, not labels", "export it again as a PNG of grey values or with a palette"

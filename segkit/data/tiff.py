@@ -112,10 +112,11 @@ def bands_issue(held: Contents, name: str) -> Issue:
     """What a TIFF holds that is not read, and how to make one of it that is."""
     advice = "read are grey of 8 or 16 bits or float32, and RGB of 8 or 16 bits a channel; save it as one of these"
     if held.bands > 1:
+        advice += ". With GDAL, gdal_translate -b 1 IN OUT takes the first band"
+    if held.bands > 2:
         advice += (
-            ". With GDAL, gdal_translate -b 1 IN OUT takes the first band, gdal_translate -b 1 -b 2 -b 3 -ot UInt16 "
-            "-scale LOW HIGH 0 65535 -co PHOTOMETRIC=RGB -co INTERLEAVE=PIXEL IN OUT three, with the lowest and the "
-            "highest value in all the files"
+            ", gdal_translate -b 1 -b 2 -b 3 -ot UInt16 -scale LOW HIGH 0 65535 -co PHOTOMETRIC=RGB -co "
+            "INTERLEAVE=PIXEL IN OUT three, with the lowest and the highest value in all the files"
         )
     return Issue("bands", name, "a kind of TIFF that is not read", advice, str(held))
 

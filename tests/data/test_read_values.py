@@ -211,6 +211,15 @@ def test_bands_that_pillow_drops_are_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("F50")
+def test_what_is_advised_takes_no_band_that_is_not_there(tmp_path: Path) -> None:
+    for bands in (2, 3):
+        (tmp_path / "bands.tif").write_bytes(tiff(np.zeros((4, 5, bands), np.float32)))
+        with pytest.raises(DataError, match="gdal_translate -b 1 IN OUT") as caught:
+            read_image(tmp_path / "bands.tif")
+        assert ("-b 3" in str(caught.value)) == (bands == 3)
+
+
+@pytest.mark.fault("F50")
 @pytest.mark.parametrize("extra", [None, 0, 1, 2])
 def test_a_fourth_band_of_a_tiff_is_refused_where_it_varies(tmp_path: Path, extra: int | None) -> None:
     pixels = (DEEP >> 8).astype(np.uint8)
@@ -265,6 +274,24 @@ def test_transparency_that_varies_is_refused_and_the_advice_helps(tmp_path: Path
     assert advice
     exec(advice[1], {"Image": Image, "FILE": file})
     assert read_image(file).shape == (30, 40, 3)
+
+
+@pytest.mark.fault("F50")
+@pytest.mark.parametrize(("colour_type", "values"), [(0, 1), (2, 3)])
+def test_a_transparent_value_or_colour_of_16_bits_is_refused_where_it_occurs(
+    tmp_path: Path, colour_type: int, values: int
+) -> None:
+    pixels = np.arange(300, 300 + 6 * values, dtype=np.uint16).reshape(2, 3 * values)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    for first in (300, 9000):
+        data = np.arange(first, first + values).astype(">u2").tobytes()
+        extra = struct.pack(">I", len(data)) + b"tRNS" + data + struct.pack(">I", zlib.crc32(b"tRNS" + data))
+        (tmp_path / "cut-out.png").write_bytes(png(3, 2, 16, colour_type, rows, extra))
+        if first == 300:
+            with pytest.raises(DataError, match=r"cut-out\.png: transparency that varies \(0 to 1\)"):
+                read_image(tmp_path / "cut-out.png")
+        else:
+            assert read_image(tmp_path / "cut-out.png").dtype == np.float32
 
 
 @pytest.mark.fault("F50")
