@@ -160,13 +160,11 @@ class Writer:
         overlay_picture(image, prediction.labels, self.predictor.palette, void).save(file, format="JPEG", quality=90)
 
     def _save_probabilities(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
-        assert prediction.probabilities is not None
-        half, names = prediction.probabilities.astype(np.float16), np.array(self.predictor.classes)
+        half, names = np.asarray(prediction.probabilities, np.float16), np.array(self.predictor.classes)
         np.savez_compressed(file, probabilities=half, classes=names)
 
     def _save_errors(self, path: Path, prediction: Prediction, file: IO[bytes]) -> None:
-        assert prediction.truth is not None
         image, palette, void = displayable(prediction.image), self.predictor.palette, self.predictor.ignore_index
         width = min(ERROR_WIDTH, image.shape[1])
-        row = panel(image, prediction.truth, prediction.labels, palette, void, name=path.stem, width=width)
+        row = panel(image, np.asarray(prediction.truth), prediction.labels, palette, void, name=path.stem, width=width)
         sheet([row], self.predictor.classes, palette).save(file, format="PNG", pnginfo=signature())
