@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import signal
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from segkit.data.loader import shut_down
@@ -243,7 +246,12 @@ class Trainer:
         if not self.notify:
             return ()
         notify = self.notify
-        return self.distributed.broadcast_from_main(lambda: notify(event, run=self.observed, **arguments) or ())
+
+        def call() -> Sequence[str]:
+            with _undisturbed():
+                return notify(event, run=self.observed, **arguments) or ()
+
+        return self.distributed.broadcast_from_main(call)
 
     def _begin(self, resume: bool) -> None:
         if not self.distributed.is_main_process:
@@ -433,6 +441,20 @@ class Trainer:
             parts.append(verdict(splits[last], last))
         self.console.result("\n\n".join(parts))
         return result
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Restore what an observer may change of the process; random numbers need no care: each step has its own."""
+    folder, streams = Path.cwd(), (sys.stdout, sys.stderr)
+    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        sys.stdout, sys.stderr = streams
+        torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(dtype)
 
 
 def read_only(value: Any) -> Any:
