@@ -20,6 +20,7 @@ from segkit.data.subset import AdaptedDataset, Subset
 
 FORMAT = 5  # raise it where what is cached changes its meaning
 UNUSED = 30 * 24 * 3600  # seconds after which a file of the cache that nobody has used is deleted
+_SPARE = 10_000  # samples that are kept although they were not asked for: they may be of another split
 
 
 def cache_folder() -> Path:
@@ -42,6 +43,7 @@ class ScanCache:
         name = hashlib.sha256(f"{FORMAT} {reading}".encode(errors="surrogateescape")).hexdigest()[:24]
         self.path = cache_folder() / f"scan-{name}.gz"
         self._changed = False
+        self._asked: set[str] = set()
         try:
             os.utime(self.path)
             with gzip.open(self.path, "rt", encoding="ascii") as file:  # a line a sample: its stamp and its JSON
@@ -51,18 +53,25 @@ class ScanCache:
 
     def get(self, stamp: bytes) -> Any | None:
         """The value of a sample; None where it is not known."""
+        self._asked.add(stamp.hex())
         line = self._lines.get(stamp.hex())
         return line and json.loads(line)
 
     def add(self, stamp: bytes, value: Any) -> None:
         """Keep the value of a sample."""
+        self._asked.add(stamp.hex())
         self._lines[stamp.hex()] = json.dumps(value, separators=(",", ":"))
         self._changed = True
 
     def save(self) -> None:
-        """Write all values atomically; a folder that cannot be written costs nothing but the cache."""
+        """Write all values atomically; a folder that cannot be written costs nothing but the cache.
+
+        Where they are far more than was asked for, they are mostly of files that are no more, and only these are kept.
+        """
         if not self._changed:
             return
+        if len(self._lines) > 4 * len(self._asked) + _SPARE:
+            self._lines = {stamp: line for stamp, line in self._lines.items() if stamp in self._asked}
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for other in self.path.parent.glob("scan-*"):

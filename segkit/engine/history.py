@@ -159,5 +159,6 @@ def diverged(config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> s
 def lower_rate(config: Mapping[str, Any]) -> str:
     """What to set in place of a learning rate that is too high, in words that end with the number."""
     train = config.get("train", {})
-    rate, usual = train.get("lr", 1e-3), RATES.get(train.get("optimizer", "adamw"), 1e-3)
+    rate = train.get("lr", 1e-3)
+    usual = RATES.get(train.get("optimizer", "adamw"), rate)  # of a plugin's optimizer no usual one is known
     return f"lower train.lr, from {rate:g} to {usual if rate > usual else rate / 10:g}"

@@ -193,6 +193,22 @@ def test_what_is_kept_comes_back_as_it_was(cache: Path) -> None:
     assert again.get(b"other") is None
 
 
+def test_the_cache_of_files_that_change_again_and_again_does_not_grow(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segkit.data.cache._SPARE", 20)
+    for day in range(30):
+        kept = ScanCache("")
+        for number in range(10):
+            stamp = b"%d %d" % (day, number)
+            assert kept.get(stamp) is None
+            kept.add(stamp, day)
+        kept.save()
+    with gzip.open(kept.path) as file:
+        assert len(file.readlines()) <= 20 + 5 * 10
+    assert [ScanCache("").get(b"29 %d" % number) for number in range(10)] == 10 * [29]
+
+
 def test_a_file_that_nobody_has_used_for_long_goes(scanned: Scanned, cache: Path) -> None:
     assert scanned() == EXPECTED
     (own,) = cache.iterdir()
