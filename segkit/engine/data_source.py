@@ -107,19 +107,18 @@ def open_data_source(
     sources = {name: SampleSource(data, inputs.data.resize, 4 if wide else 1) for name, data in scan.splits.items()}
     sizes = {name: [sample.size for sample in scan.statistics[name]] for name in sources}
     needed = {name: sum(source.decoded_bytes(sizes[name])) for name, source in sources.items()}
-    limit = SHARE * free_memory(device) if cache in ("auto", "device") else 0.0
+    # whatever depends on the memory of a machine is agreed on, or processes that go different ways wait for each other
+    limit = SHARE * min(distributed.gather(free_memory(device))) if cache in ("auto", "device") else 0.0
     keep_masks = inputs.augment.max_class_share < 1 or inputs.augment.class_balanced > 0
     on_device: list[str] = []
     for name, source in sources.items():
         progress: dict[str, Any] = {"description": f"decoding {name}", "progress": distributed.is_main_process}
-        try:
-            if limit and sum(needed[each] for each in [*on_device, name]) <= limit:
-                keep = keep_masks and name == "train"
-                sources[name] = DeviceCache(source, device, keep_masks=keep, **progress)
+        if limit and sum(needed[each] for each in [*on_device, name]) <= limit:
+            held = _on_device(source, device, keep_masks=keep_masks and name == "train", **progress)
+            if all(distributed.gather(held is not None)):
+                sources[name] = source if held is None else held
                 on_device.append(name)
                 continue
-        except torch.OutOfMemoryError:  # another process has taken it
-            pass
         limit = 0.0  # what is asked for later is not put on the device either
         if cache == "device":
             raise ConfigError(
@@ -127,11 +126,18 @@ def open_data_source(
                 f'{SHARE:.0%} of the {_gigabytes(free_memory(device))} that are free; "ram" keeps them in a file that '
                 "is mapped into memory, a smaller data.resize makes them smaller"
             )
-        if cache == "ram" or (cache == "auto" and _fits_into_memory(source, sizes[name])):
+        if cache == "ram" or (cache == "auto" and all(distributed.gather(_fits_into_memory(source, sizes[name])))):
             names = [sample.name for sample in scan.statistics[name]]
             sources[name] = _memmap(source, sizes[name], names, cache, distributed, **progress)
     message = f"data: {', '.join(on_device)} on the device, {_gigabytes(sum(needed[name] for name in on_device))}"
     return DataSource(sources, worker_count(inputs.train.workers, device), device, message if on_device else "")
+
+
+def _on_device(source: SampleSource, device: torch.device, **how: Any) -> DeviceCache | None:
+    try:
+        return DeviceCache(source, device, **how)
+    except torch.OutOfMemoryError:  # another process has taken it
+        return None
 
 
 def _memmap(
@@ -149,12 +155,16 @@ def _memmap(
             "read from (files and reading, see segkit.hookspecs), so nothing tells when they have changed; use "
             '"none" or "device"'
         )
-    try:
-        return distributed.main_process_first(lambda: MemmapCache.of(source, sizes, names, **progress))
-    except WriteError:
-        if cache == "ram":
-            raise
-        return source
+
+    def decoded() -> SampleSource:
+        try:
+            return MemmapCache.of(source, sizes, names, **progress)
+        except WriteError:
+            if cache == "ram":
+                raise
+            return source
+
+    return distributed.main_process_first(decoded)
 
 
 def _fits_into_memory(source: SampleSource, sizes: Sequence[tuple[int, int]]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from segkit.data.scan import Scan, scan_splits
 from segkit.data.stores import DeviceCache, MemmapCache
 from segkit.engine import checkpoint, data_source
 from segkit.engine.data_source import open_data_source, prefetched
-from segkit.engine.distributed import DistributedContext
+from segkit.engine.distributed import DistributedContext, MainProcessFailed
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, WriteError
@@ -159,6 +161,64 @@ def test_an_unwritable_cache_stops_a_run_that_asked_for_it_and_no_other(
     auto = kept("auto")
     found = open_data_source(auto, scanned(auto), on_a_card(monkeypatch, 100), DistributedContext())
     assert {type(source) for source in found.sources.values()} == {SampleSource}
+
+
+class _Together(DistributedContext):
+    """Two threads in place of two processes, which fail where one of them asks for what the other does not."""
+
+    said: tuple[threading.Barrier, dict[int, Any]]
+
+    def gather(self, value: Any) -> list[Any]:
+        barrier, values = self.said
+        barrier.wait(5)
+        values[self.rank] = value
+        barrier.wait(5)
+        return [values[0], values[1]]
+
+    def broadcast_from_main(self, function: Callable[[], Any]) -> Any:
+        answer: tuple[Any, Exception | None] = None, None
+        if self.is_main_process:
+            try:
+                answer = function(), None
+            except Exception as error:
+                answer = None, error
+        result, raised = self.gather(answer)[0]
+        if raised:
+            raise raised if self.is_main_process else MainProcessFailed(1)
+        return result
+
+
+@pytest.mark.parametrize("unlike", ["free memory", "a full card", "memory of the machine", "an unwritable cache"])
+def test_processes_go_the_same_way_whatever_each_has_of_memory(
+    kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch, unlike: str
+) -> None:
+    def rank() -> int:
+        return int(threading.current_thread().name[-1])
+
+    class Full(_Held):
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            if unlike == "a full card" and rank() == 1:
+                raise torch.OutOfMemoryError
+
+    free = {"free memory": (1 << 30, 100), "a full card": (1 << 30, 1 << 30)}.get(unlike, (100, 100))
+    has = (1 << 40, 100) if unlike == "memory of the machine" else (1 << 40, 1 << 40)
+    monkeypatch.setattr(_Together, "said", (threading.Barrier(2), {}))
+    monkeypatch.setattr(data_source, "DeviceCache", Full)
+    monkeypatch.setattr(data_source, "free_memory", lambda _: free[rank()])
+    monkeypatch.setattr(data_source, "host_memory", lambda: has[rank()])
+    job = kept("auto")
+    scan = scanned(job)
+    if unlike == "an unwritable cache":
+        monkeypatch.setenv("SEGKIT_CACHE", "/dev/null/cache")
+
+    def open_in(number: int) -> list[type]:
+        threading.current_thread().name = f"rank {number}"
+        found = open_data_source(job, scan, torch.device("meta"), _Together(number, 2))
+        return [type(source) for source in found.sources.values()]
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(open_in, range(2))
+    assert one == other
 
 
 @pytest.mark.gpu
