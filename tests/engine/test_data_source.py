@@ -202,7 +202,7 @@ def test_processes_go_the_same_way_whatever_each_has_of_memory(
 
     free = {"free memory": (1 << 30, 100), "a full card": (1 << 30, 1 << 30)}.get(unlike, (100, 100))
     has = (1 << 40, 100) if unlike == "memory of the machine" else (1 << 40, 1 << 40)
-    monkeypatch.setattr(_Together, "said", (threading.Barrier(2), {}))
+    monkeypatch.setattr(_Together, "said", (threading.Barrier(2), {}), raising=False)
     monkeypatch.setattr(data_source, "DeviceCache", Full)
     monkeypatch.setattr(data_source, "free_memory", lambda _: free[rank()])
     monkeypatch.setattr(data_source, "host_memory", lambda: has[rank()])
