@@ -120,7 +120,7 @@ def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], q
             rows[-1] += [f"{each['floor'][key]:.3f}" if each["floor"] else "-", ""]
     rows = [row + [""] * (len(rows[0]) - len(row)) for row in rows]
     lines = [table(rows, align="<" + ">" * (len(rows[0]) - 1), flexible=0)]
-    lines.append('weight: of class_weights = "median_frequency"')
+    lines.append('weight: what class_weights = "median_frequency" gives each class')
     for name, each in splits.items():
         sizes = list(each["sizes"])
         size = f"{sizes[0]} to {sizes[-1]} pixels ({len(sizes)} sizes)" if sizes[1:] else f"{' '.join(sizes)} pixels"

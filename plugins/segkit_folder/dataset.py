@@ -112,12 +112,15 @@ class FolderDataset(PairedFiles):
         palette = dict(zip(self.classes, self.palette, strict=True))
         if kind in ("black_and_white", "mixed_void", "one_class"):
             maps = self.labels_are_stated or self.colours is not None
-            if kind == "one_class" and (maps or len(self.classes) != 2 or {*stored} != {0, VOID}):
+            if kind == "one_class" and (maps or {*stored} != {0, VOID}):
                 return ""
+            if kind == "one_class" and len(self.classes) != 2:
+                return f"the masks hold 0 and {VOID} alone; where {VOID} is a class, give `classes` two names"
             return proposals.zero_and_255(kind, self.classes, stored)
         if kind in ("values", "palette_values"):
             ordered = kind == "values" and not self.labels_are_stated
-            text += proposals.values(self.classes, wrong, stored, self._void, ordered)
+            void = [label for label in self._void if self.values.get(label, VOID) == VOID]  # not a class's by value_map
+            text += proposals.values(self.classes, wrong, stored, void, ordered)
             return text + "; or read the masks by their colours, with a colour_map" * (kind == "palette_values")
         if kind == "colours":
             return proposals.colours(palette, stored)

@@ -77,7 +77,7 @@ def tables(stories: Sequence[Story]) -> str:
         parts.append(hanging(f"not finished, the best epoch so far: {', '.join(unfinished)}", 2))
     if numbered:
         parts.append("\n".join(f"{name}: {one_line(story.name)}" for name, story in zip(names, stories, strict=True)))
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def _scores(split: str, names: Sequence[str], stories: Sequence[Story]) -> str:

@@ -366,7 +366,7 @@ def write_atomically(
         why, room = "not all of it was taken" if isinstance(error, RuntimeError) else reason(error), ""
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(path.parent).free
-            room = f" ({f'{needed:,} bytes are needed, ' if needed else ''}{free:,} are free on the disk)"
+            room = f" ({f'{needed:,} bytes are needed, ' if needed else ''}{free:,} bytes are free on the disk)"
         raise WriteError(f"{path} could not be written: {why}{room}; what was there is intact") from error
     finally:  # after Ctrl-C too
         with contextlib.suppress(OSError):

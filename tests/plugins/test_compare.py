@@ -167,3 +167,8 @@ def test_a_folder_of_runs_is_all_of_them(runs, tmp_path, capsys):
     printed = capsys.readouterr()
     assert sorted(printed.out.splitlines()) == sorted(expected.splitlines())
     assert printed.err == f"left out: {tmp_path / 'begun'}: no epoch of this run has ended yet\n"
+
+
+def test_one_run_alone_ends_without_blank_lines(runs, capsys):
+    assert main(["compare", str(runs[0])]) == 0
+    assert not capsys.readouterr().out.endswith("\n\n")

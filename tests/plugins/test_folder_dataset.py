@@ -566,3 +566,15 @@ def test_masks_of_0_and_255_whose_255_is_said_to_be_void_are_told_the_other_read
     assert "leave `void` out" in text
     assert tomllib.loads(text[text.index("[dataset.value_map]") :])["dataset"]["value_map"] == {"0": 0, "255": 1}
     assert dataset.advice("one_class", {}, {0: 4}) == ""
+
+
+def test_masks_of_0_and_255_beside_three_names_are_told_how_many_names_they_need(tmp_path: Path) -> None:
+    dataset = everything(write(tmp_path, [[0, 255], [0, 0]], count=3), classes=["background", "first", "second"])
+    (found,) = [each for each in scan_splits({"train": dataset}).issues if each.kind == "one_class"]
+    assert "give `classes` two names" in found.text
+
+
+def test_a_void_that_is_proposed_leaves_out_what_the_value_map_says_is_a_class(tmp_path: Path) -> None:
+    mapped = {"0": 0, "255": 1}
+    dataset = everything(write(tmp_path, [[0, 255], [7, 0]]), classes=["background", "thing"], value_map=mapped)
+    assert "void = [7]" in dataset.advice("values", {7: 1}, {0: 2, 7: 1, 255: 1})
