@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+from PIL import ImageColor
 
 from segkit.data.sample import Colour
 
@@ -94,7 +96,7 @@ def void_of_a_class(classes: Sequence[str], void: Sequence[int]) -> str:
 
 
 def colours(palette: Mapping[str, Colour], stored: Mapping[Colour, int]) -> str:
-    """Masks of colours: the map by the palette, or one to be filled in.
+    """Masks of colours: the map by the palette, or by classes called as their colours; else one to be filled in.
 
     Args:
         palette: class -> the colour it is drawn in.
@@ -105,6 +107,8 @@ def colours(palette: Mapping[str, Colour], stored: Mapping[Colour, int]) -> str:
     if len(others) <= 1 and proof:
         void = [("void" if colour == VOID_COLOUR else "?1", colour) for colour in others]
         return _colour_map("by the palette", [*palette.items(), *void], stored)
+    if called := _by_name(palette, stored):
+        return _colour_map("by the names", [*called.items()], stored)
     reason = "put a class in the place of each ?, or void for what is unlabelled"
     if not 0 <= len(stored) - len(palette) <= 1:
         reason += f"; {len(stored)} colours for {len(palette)} classes, so change `classes` too"
@@ -122,8 +126,8 @@ def palettes(
 ) -> str:
     """Masks whose palettes differ: the map that reads them by colours.
 
-    Each colour is the class that two thirds of the masks draw in it. Where that leaves a colour over, nothing is
-    certain, and all are to be filled in.
+    Each colour is the class that is called so, or that two thirds of the masks draw in it. Where that leaves a colour
+    over, nothing is certain, and all are to be filled in.
 
     Args:
         palette: class -> the colour it is drawn in.
@@ -144,14 +148,36 @@ def palettes(
         if proven and {*masks} <= {*known.values(), VOID_COLOUR}:
             void = [("void", VOID_COLOUR)] * (VOID_COLOUR in masks)
             return hint + _colour_map("by the palette", [*known.items(), *void], masks, "mask")
-    chosen = _by_most(labels, stored, masks)
+    called = _by_name(palette, masks)
+    chosen = called or _by_most(labels, stored, masks)
     if not chosen:
         open_ = [(f"?{number}", colour) for number, colour in enumerate(sorted(masks), 1)]
         return hint + _colour_map("put a class in the place of each ?, or void", open_, masks, "mask")
     # a class that no mask holds takes the colour that it is drawn in
     chosen |= {name: colour for name, colour in palette.items() if name not in chosen and colour not in masks}
     names = [(name, chosen[name]) for name in [*palette, "void"] if name in chosen]
-    return hint + _colour_map("as most masks have it", names, masks, "mask")
+    return hint + _colour_map("by the names" if called else "as most masks have it", names, masks, "mask")
+
+
+def _by_name(names: Collection[str], colours: Collection[Colour]) -> dict[str, Colour]:
+    """Class -> colour where classes are called as their colours, all of them but at most one; else nothing."""
+    called = {name: [colour for colour in colours if _is_called(colour, name)] for name in names}
+    known = {name: those[0] for name, those in called.items() if len(those) == 1}
+    others = [name for name in names if name not in known]
+    rest = [colour for colour in colours if colour not in known.values()]
+    if not known or len({*known.values()}) < len(known) or not len(others) == len(rest) <= 1:
+        return {}
+    return known | dict(zip(others, rest, strict=True))
+
+
+def _is_called(colour: Colour, name: str) -> bool:
+    """Whether a colour has a name, be it brighter or darker: HTML's green is (0, 128, 0). Greys must be equal."""
+    try:
+        named = ImageColor.getrgb(name)[:3]
+    except ValueError:
+        return False
+    grey = len({*named}) == 1 or not any(colour)
+    return colour == named if grey else [part * max(named) for part in colour] == [part * max(colour) for part in named]
 
 
 def _by_most(
