@@ -59,7 +59,7 @@ samples = 0
 """
 
 NURSERY = """
-import gc, json, os, sys
+import faulthandler, gc, json, os, signal, sys
 import segkit.runs, torch._dynamo, segkit_losses, segkit_shapes.dataset
 from segkit import datasets, losses, metrics, models
 from segkit.cli import main
@@ -84,6 +84,7 @@ else:
 os.setsid()
 for number, name in ((0, os.devnull), (1, order["out"]), (2, order["err"])):
     os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | (os.O_TRUNC if name != os.devnull else 0)), number)
+faulthandler.register(signal.SIGUSR1, file=2)  # the stack of each thread, to whoever waits too long
 os.chdir(order["folder"])
 os.environ.update(order["env"])
 exec(order["before"], {})
@@ -151,9 +152,10 @@ class Process:
             end = time.monotonic() + PATIENCE
             while not self.ended():
                 if time.monotonic() > end:
-                    stacks = self.err
+                    self.send(signal.SIGUSR1)
+                    time.sleep(1)
                     self.send(signal.SIGKILL, group=True)
-                    raise AssertionError(f"the run is still there after {PATIENCE} s\n{stacks}\n{self.out}")
+                    raise AssertionError(f"the run is still there after {PATIENCE} s\n{self.err}\n{self.out}")
                 time.sleep(0.005)
             self.ended_at = time.time()
             self.status = int(ask(self.nursery, {"wait": self.pid}))
