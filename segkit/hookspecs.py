@@ -74,7 +74,9 @@ def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     (names), ``palette`` (an RGB triple a class), ``ignore_index``, and, where the splits are not
     train, val and test, ``splits``. The class method ``write_sample(root)`` writes a miniature of
     the layout on disk and returns the options that read it beside ``root``, as
-    ``{"classes": "classes.txt"}``, or nothing.
+    ``{"classes": "classes.txt"}``, or nothing. The class method ``recognise(root)`` returns a list with the options
+    that read what lies in a folder, beside ``root``; an empty one where it holds no such data set. The command
+    ``init`` asks it.
 
     What else a dataset may say about itself is declared in :class:`segkit.data.sample.Dataset`, whether it
     subclasses that or not; :class:`segkit.data.files.PairedFiles` says it all for files of images and masks.

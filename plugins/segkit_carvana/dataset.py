@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,6 +75,12 @@ class CarvanaDataset(PairedFiles):
         super().__init__(
             [pair for pair in pairs if _car(pair[0]) in cars[split]], classes=CLASSES, palette=PALETTE, values=VALUES
         )
+
+    @classmethod
+    def recognise(cls, root: Path) -> list[dict[str, object]]:
+        """Whether it holds masks that are called as Carvana's, twelve digits of a car and two of a view."""
+        masks = (root / "train_masks").glob("*_mask.gif") if (root / "train").is_dir() else ()
+        return [{}] if any(re.fullmatch(r"[0-9a-f]{12}_\d\d_mask", path.stem) for path in masks) else []
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,16 @@ class Gta5Dataset(PairedFiles):
             palette=[colour for _, _, colour in TABLE],
             values=VALUES,
         )
+
+    @classmethod
+    def recognise(cls, root: Path) -> list[dict[str, object]]:
+        """Whether it holds images and labels of five digits, the labels with Cityscapes' colours in their palette."""
+        for labels in sorted((root / "labels").glob("[0-9][0-9][0-9][0-9][0-9].png"))[:1]:
+            with suppress(DataError):
+                palette = read_header(labels).palette or []
+                known = len(palette) > 33 and all(palette[stored] == colour for _, stored, colour in TABLE)
+                return [{}] if known and (root / "images" / labels.name).is_file() else []
+        return []
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

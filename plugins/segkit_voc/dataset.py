@@ -81,6 +81,13 @@ class VocDataset(PairedFiles):
         super().__init__(_those_there(folder, split, pairs), classes=CLASSES, palette=voc_palette(len(CLASSES)))
 
     @classmethod
+    def recognise(cls, root: Path) -> list[dict[str, str]]:
+        """The years of which the list of the training images is there, the later one first."""
+        return [
+            {"year": year} for year in sorted(ARCHIVES, reverse=True) if _list(_folder(root, year), "train").is_file()
+        ]
+
+    @classmethod
     def write_sample(cls, root: str | Path) -> None:
         """Write both years in miniature, in the layout of the archives."""
         write_sample(Path(root))

@@ -62,6 +62,22 @@ class Dataset:
     void_is_assumed: bool = False
     labels_are_stated: bool = False
 
+    @classmethod
+    def recognise(cls, root: Path) -> Sequence[Mapping[str, Any]]:
+        """How this class can read what lies in a folder; nothing where that is none of its data sets.
+
+        Names of files are looked at, and a few headers. ``init`` asks every data set that is installed.
+
+        Args:
+            root: a folder that can be listed.
+
+        Returns:
+            The options of a config beside ``root``, or with another ``root`` inside it: one mapping where only one
+            reading is possible, else several, the likeliest first. An option ``classes`` that the constructor requires
+            may be left out: ``init`` then looks into the masks.
+        """
+        return ()
+
     def __len__(self) -> int:
         raise NotImplementedError
 
