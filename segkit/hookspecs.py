@@ -79,7 +79,7 @@ def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     ``init`` asks it.
 
     What else a dataset may say about itself is declared in :class:`segkit.data.sample.Dataset`, whether it
-    subclasses that or not; :class:`segkit.data.files.PairedFiles` says it all for files of images and masks.
+    subclasses that or not; :class:`segkit_folder.files.PairedFiles` says it all for files of images and masks.
     With ``files(i)`` and ``reading``, samples are read in several threads, and the next scan reads only what
     changed (without them it reads all again, in one thread, unless ``data.scan = "once"``).
     """

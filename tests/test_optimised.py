@@ -34,7 +34,7 @@ import torch
 from PIL import Image
 
 import segkit
-from segkit.data.files import PairedFiles
+from segkit_folder.files import PairedFiles
 from segkit.data.read import read_mask
 from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint

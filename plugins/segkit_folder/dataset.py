@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segkit.data.files import PairedFiles
 from segkit.data.read import read_header, read_mask
 from segkit.data.sample import SPLITS, voc_palette
-from segkit.data.splits import (
+from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
+from segkit_folder import proposals
+from segkit_folder.class_file import ClassFile, parse
+from segkit_folder.files import PairedFiles
+from segkit_folder.layout import split_folders, tell_unread, without_unlabelled_test
+from segkit_folder.splits import (
     SUFFIXES,
     check_fractions,
     composed,
@@ -22,10 +26,6 @@ from segkit.data.splits import (
     require_split,
     split_by_fraction,
 )
-from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
-from segkit_folder import proposals
-from segkit_folder.class_file import ClassFile, parse
-from segkit_folder.layout import split_folders, tell_unread, without_unlabelled_test
 
 VOID = 255
 VOID_NAME = "void"

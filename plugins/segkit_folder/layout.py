@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segkit.data.sample import SPLITS
-from segkit.data.splits import SUFFIXES
 from segkit.errors import DataError, first_few
+from segkit_folder.splits import SUFFIXES
 
 NAMES = {
     "train": ("train", "training"),

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segkit.data.files import PairedFiles
 from segkit.data.issues import refuse
 from segkit.data.read import read_header
 from segkit.data.sample import SPLITS
-from segkit.data.splits import composed, pair_by_stem, read_text, require_split, split_by_fraction
 from segkit.errors import DataError, Issue, first_few
+from segkit_folder.files import PairedFiles
+from segkit_folder.splits import composed, pair_by_stem, read_text, require_split, split_by_fraction
 
 # Class, stored id, colour: Cityscapes' own table (github.com/mcordts/cityscapesScripts, helpers/labels.py), whose ids
 # GTA5 stores; the same map is in AdaptSegNet's dataset/gta5_dataset.py.

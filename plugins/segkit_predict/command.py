@@ -212,7 +212,7 @@ def _tell(
 
 def _left_out(writer: Writer, images: int, skipped: Counter[str]) -> list[str]:
     """What was in the files and is not in the predictions."""
-    from segkit.data.splits import by_suffix
+    from segkit_folder.splits import by_suffix
 
     lines = []
     if skipped:

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import segkit
-from segkit.data.files import VOID, PairedFiles
 from segkit.data.issues import messages
 from segkit.data.sample import Colour
-from segkit.data.splits import SUFFIXES, composed
 from segkit.engine.console import final_table
 from segkit.engine.split_scores import confusion_scores
 from segkit.errors import DataError, LabelError, SegkitError, first_few
 from segkit.inference.predictor import Predictor
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.options import create
+from segkit_folder.files import VOID, PairedFiles
+from segkit_folder.splits import SUFFIXES, composed
 
 _BAND = 1 << 20  # pixels that are counted together: a count takes 8 bytes a pixel
 

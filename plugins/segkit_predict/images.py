@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from segkit.data.splits import SUFFIXES, by_suffix
 from segkit.errors import DataError
+from segkit_folder.splits import SUFFIXES, by_suffix
 
 _LOOKED_FOR = f"looked for {', '.join(SUFFIXES)}"
 

@@ -8,9 +8,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from segkit.data.splits import composed
 from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError, first_few, one_line
+from segkit_folder.splits import composed
 
 ENDINGS = {  # what is written -> how its name ends
     "mask": ".png",

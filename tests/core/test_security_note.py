@@ -17,7 +17,8 @@ def test_the_tests_that_it_names_are_there() -> None:
 
 
 def test_its_limits_are_those_of_the_code() -> None:
-    from segkit.data import read, splits
+    from segkit.data import read
+    from segkit_folder import splits
 
     assert (read.MAX_PIXELS, read.MAX_BYTES, splits.MAX_TEXT_BYTES) == (100_000_000, 1 << 30, 16 << 20)
     assert len(read.FORMATS) == 6

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from segkit.data.issues import gathered, merged, messages, refuse
-from segkit.data.splits import split_by_fraction
 from segkit.errors import DataError, Issue
+from segkit_folder.splits import split_by_fraction
 
 
 def lossy(*names: str, **options: str) -> list[Issue]:

@@ -13,12 +13,12 @@ from PIL import Image
 
 from segkit.data import loader as loader_module
 from segkit.data import stores
-from segkit.data.files import PairedFiles
 from segkit.data.loader import SampleSource
 from segkit.data.sample import Dataset
 from segkit.data.stores import MemmapCache
 from segkit.data.subset import Subset
 from segkit.errors import DataError, WriteError
+from segkit_folder.files import PairedFiles
 
 SIZES = [(20, 30), (30, 20), (25, 25), (20, 30)]
 

@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from segkit.data.files import PairedFiles
 from segkit.data.loader import SampleSource
 from segkit.data.scan import Scan, scan_splits
 from segkit.data.stores import DeviceCache, MemmapCache
@@ -26,6 +25,7 @@ from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, WriteError
 from segkit.settings import AugmentSettings, DataSettings
+from segkit_folder.files import PairedFiles
 
 CPU = torch.device("cpu")
 MakeJob = Callable[..., TrainerInputs]

@@ -294,7 +294,7 @@ def test_tiles_of_a_network_that_has_seen_whole_images_alone(
 def test_true_masks_may_be_as_large_as_the_images(predict, picture, labels, tmp_path, monkeypatch):
     (tmp_path / "masks").mkdir()
     Image.fromarray(labels).save(tmp_path / "masks" / "street.png")
-    monkeypatch.setattr("segkit.data.files.PairedFiles.most_pixels", 233)  # of a data set; the picture has 234
+    monkeypatch.setattr("segkit_folder.files.PairedFiles.most_pixels", 233)  # of a data set; the picture has 234
     assert predict(picture, "--compare-with", tmp_path / "masks", "--metrics") == 0
     assert predict(picture, "--compare-with", tmp_path / "masks", "--max-pixels", 233) == 1
 

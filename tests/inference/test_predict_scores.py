@@ -17,11 +17,11 @@ from torch import nn
 
 import segkit
 from segkit.cli import main
-from segkit.data.files import PairedFiles
 from segkit.data.visualize import VOID_COLOUR
 from segkit.inference import window_grid
 from segkit.inference.predictor import Predictor
 from segkit.model.unet import UNet
+from segkit_folder.files import PairedFiles
 from segkit_predict import ground_truth
 from segkit_predict.ground_truth import GroundTruth
 

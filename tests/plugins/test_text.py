@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from segkit.data import splits
-from segkit.data.splits import read_text
 from segkit.errors import DataError
+from segkit_folder import splits
+from segkit_folder.splits import read_text
 
 
 def test_a_text_is_read_with_or_without_a_mark_at_its_beginning(tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ from segkit.data.read import (
     read_mask,
 )
 from segkit.data.sample import Colour, Dataset, Palette, Sample
-from segkit.data.splits import composed
 from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import ConfigError, Issue, LabelError, first_few
+from segkit_folder.splits import composed
 
 LONGEST_NAME = 100
 """Characters of a class's name: it heads columns and captions, and a table is as wide as the longest."""

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from segkit.data.files import PairedFiles
 from segkit.data.sample import Dataset, voc_palette
 from segkit.data.scan import scan_splits
 from segkit.errors import ConfigError, Issue, LabelError
+from segkit_folder.files import PairedFiles
 
 LABELS = np.array([[0, 1, 2], [2, 255, 0]], dtype=np.uint8)
 

@@ -7,8 +7,8 @@ import unicodedata
 
 import pytest
 
-from segkit.data.splits import split_by_fraction
 from segkit.errors import ConfigError, DataError
+from segkit_folder.splits import split_by_fraction
 
 KEYS = [f"image_{index}" for index in range(100)]
 USUAL = (0.7, 0.15, 0.15)

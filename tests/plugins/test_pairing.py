@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from segkit.data.issues import gathered
-from segkit.data.splits import pair_by_stem
 from segkit.errors import DataError
+from segkit_folder.splits import pair_by_stem
 
 
 def empty(folder: Path, *names: str) -> Path:
