@@ -92,7 +92,11 @@ def perfect_is_best(subject: MetricSubject) -> None:
             require(math.isfinite(value), f"a perfect prediction scores {name} = {value}{of}")
         worst = subject.score((certain(wrong(target, classes), classes), target), classes=classes)
         telling = [name for name in best if math.isfinite(worst.get(name, math.nan)) and best[name] != worst[name]]
-        require(telling, f"a perfect prediction and one that is wrong everywhere score the same: {_text(best)}{of}")
+        # two classes in each other's place have the same boundary: a metric of boundaries sees more classes alone
+        require(
+            telling or classes < COUNTS[-1],
+            f"a perfect prediction and one that is wrong everywhere score the same: {_text(best)}{of}",
+        )
         guesses = [subject.score(batch(classes, seed=seed), classes=classes) for seed in range(4)]
         for found, name in product(guesses, telling):
             require(

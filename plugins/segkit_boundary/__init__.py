@@ -1,0 +1,15 @@
+"""Metrics of boundaries: how near the edges of the predicted classes lie to the true ones."""
+
+from __future__ import annotations
+
+import segkit
+
+
+@segkit.hookimpl
+def segkit_metrics() -> dict[str, str]:
+    """Offer the metrics."""
+    return {
+        "boundary_iou": "segkit_boundary.metrics:BoundaryIoU",
+        "surface_dice": "segkit_boundary.metrics:SurfaceDice",
+        "hausdorff95": "segkit_boundary.metrics:Hausdorff95",
+    }

@@ -1,0 +1,228 @@
+"""Boundary IoU, normalised surface distance and the 95th percentile of the Hausdorff distance.
+
+All three follow the same rules:
+
+- Void pixels belong to no class, in the target and in the prediction, so what is predicted there changes nothing; the
+  edge of a void region is then a boundary in both.
+- Pixels at the border of the image are boundary pixels, as in the reference implementations.
+- The score is the mean over the classes that occur in the targets of the split, background included; ``only`` chooses
+  others.
+- Distances are those between the centres of pixels, in pixels of the mask.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segkit.errors import ConfigError, DataError, LabelError, PluginError, did_you_mean
+
+try:
+    from scipy.ndimage import binary_erosion
+    from scipy.spatial import KDTree
+except ImportError as error:
+    raise PluginError("metrics of boundaries need scipy: pip install scipy") from error
+
+Mask = NDArray[np.bool_]
+
+
+class _Boundary(ABC):
+    """A mean over classes of ``sum of parts / sum of wholes``; a metric says what an image adds to the two sums.
+
+    Args:
+        num_classes: the number of classes C.
+        ignore_index: the label of void pixels.
+        classes: their names, for ``only``.
+        only: names of the classes that count, such as ``["vessel"]``; left out: all.
+
+    Raises:
+        ConfigError: ``only`` names a class that there is not.
+    """
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_index: int,
+        classes: Sequence[str] | None = None,
+        only: list[str] | None = None,
+    ) -> None:
+        names = [str(label) for label in range(num_classes)] if classes is None else list(classes)
+        for name in only or ():
+            if name not in names:
+                allowed = f"there are {', '.join(names)}{did_you_mean(name, names)}"
+                raise ConfigError(f"only: there is no class '{name}'; {allowed}")
+        self.num_classes, self.ignore_index = num_classes, ignore_index
+        self.labels = [label for label, name in enumerate(names) if only is None or name in only]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every batch."""
+        self.parts, self.wholes = np.zeros(self.num_classes), np.zeros(self.num_classes)
+        self.occurs = np.zeros(self.num_classes, dtype=bool)  # in a target
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Count a batch: logits ``[B,C,H,W]``, target ``[B,H,W]``.
+
+        Raises:
+            LabelError: the target holds a label that is neither a class nor void.
+        """
+        for predicted, true in zip(logits.argmax(1).cpu().numpy(), target.cpu().numpy(), strict=True):
+            void = true == self.ignore_index
+            there = set(np.unique(true[~void]).tolist())
+            if unknown := [label for label in there if not 0 <= label < self.num_classes]:
+                raise LabelError(f"the target holds the label {unknown[0]}; allowed are 0 to {self.num_classes - 1}")
+            self.occurs[list(there)] = True
+            for label in self.labels:
+                ours, theirs = (predicted == label) & ~void, (true == label) & ~void
+                if ours.any() or theirs.any():
+                    part, whole = self.measure(ours, theirs)
+                    self.parts[label] += part
+                    self.wholes[label] += whole
+
+    @abstractmethod
+    def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
+        """What an image adds to the sums of a class, of masks ``[H,W]`` of which at least one is not empty."""
+
+    def compute(self) -> float:
+        """The score; NaN where no class that counts occurs."""
+        counted = [label for label in self.labels if self.occurs[label]]
+        return float(np.mean(self.parts[counted] / self.wholes[counted])) if counted else math.nan
+
+    def merge(self, other: _Boundary) -> None:
+        """Add what another process counted.
+
+        Raises:
+            DataError: the other one has other classes.
+        """
+        if other.labels != self.labels or other.num_classes != self.num_classes:
+            raise DataError(f"classes {other.labels} cannot be added to classes {self.labels}")
+        self.parts, self.wholes = self.parts + other.parts, self.wholes + other.wholes
+        self.occurs = self.occurs | other.occurs
+
+
+class BoundaryIoU(_Boundary):
+    """Intersection over union of the pixels near the boundaries, inside of the objects: 1 is best.
+
+    Of each class the band of pixels that lie within ``width`` of the outside is cut out of prediction and target, and
+    the IoU of the two bands, in pixels over the whole split, is taken. Cheng, Girshick, Dollár, Berg and Kirillov,
+    "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation", CVPR 2021, arXiv 2103.16562: bands as their
+    ``mask_to_boundary`` cuts them, of 8 neighbours; summed over images as mean IoU is, where they count instances.
+
+    Args:
+        num_classes: the number of classes C.
+        ignore_index: the label of void pixels.
+        classes: their names.
+        only: names of the classes that count; left out: all.
+        width: of the band as a share of the image's diagonal, one pixel at least; 0.02 as in the paper.
+
+    Raises:
+        ConfigError: ``width`` is not above 0, or ``only`` names a class that there is not.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_index: int,
+        classes: Sequence[str] | None = None,
+        only: list[str] | None = None,
+        width: float = 0.02,
+    ) -> None:
+        if not width > 0:
+            raise ConfigError(f"width = {width}; allowed is a share of the image's diagonal above 0")
+        super().__init__(num_classes, ignore_index, classes, only)
+        self.width = width
+
+    def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
+        """Pixels of the intersection and of the union of the bands."""
+        pixels = max(1, round(self.width * math.hypot(*true.shape)))
+        ours, theirs = (band(mask, pixels) for mask in (predicted, true))
+        return float((ours & theirs).sum()), float((ours | theirs).sum())
+
+
+class SurfaceDice(_Boundary):
+    """Normalised surface distance: the share of both boundaries within a tolerance of the other one; 1 is best.
+
+    Nikolov et al., "Deep learning to achieve clinically applicable segmentation of head and neck anatomy for
+    radiotherapy", arXiv 1809.04430. Of each image the boundary pixels of prediction and target that are within
+    ``tolerance`` of the other boundary, by all boundary pixels, as MONAI's ``compute_surface_dice`` without subvoxels;
+    0 where the class is in one of the two alone. The mean over images, then over classes.
+
+    Args:
+        num_classes: the number of classes C.
+        ignore_index: the label of void pixels.
+        classes: their names.
+        only: names of the classes that count; left out: all.
+        tolerance: in pixels; what two people differ by when they draw the same edge. 2 is a careful person's.
+
+    Raises:
+        ConfigError: ``tolerance`` is below 0, or ``only`` names a class that there is not.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_index: int,
+        classes: Sequence[str] | None = None,
+        only: list[str] | None = None,
+        tolerance: float = 2.0,
+    ) -> None:
+        if not tolerance >= 0:
+            raise ConfigError(f"tolerance = {tolerance}; allowed are 0 pixels or more")
+        super().__init__(num_classes, ignore_index, classes, only)
+        self.tolerance = tolerance
+
+    def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
+        """The share of the boundary pixels of one image."""
+        return float((np.concatenate(distances(predicted, true)) <= self.tolerance).mean()), 1
+
+
+class Hausdorff95(_Boundary):
+    """The distance in pixels within which 95 % of each boundary lie from the other one; 0 is best.
+
+    The larger of the 95th percentiles of both directions, after Huttenlocher, Klanderman and Rucklidge, "Comparing
+    images using the Hausdorff distance", PAMI 1993, as MONAI's ``compute_hausdorff_distance(percentile=95)``. Where a
+    class is in the prediction or in the target alone, the distance is the image's diagonal, the largest there is; MONAI
+    returns NaN or infinity. The mean over images, then over classes.
+
+    Args:
+        num_classes: the number of classes C.
+        ignore_index: the label of void pixels.
+        classes: their names.
+        only: names of the classes that count; left out: all.
+
+    Raises:
+        ConfigError: ``only`` names a class that there is not.
+    """
+
+    higher_is_better = False
+
+    def measure(self, predicted: Mask, true: Mask) -> tuple[float, float]:
+        """The distance in one image."""
+        found = distances(predicted, true)
+        if not np.isfinite(found[0]).all() or not np.isfinite(found[1]).all():
+            return math.hypot(*true.shape), 1
+        return float(max(np.percentile(each, 95) for each in found)), 1
+
+
+def band(mask: Mask, pixels: int) -> Mask:
+    """The pixels of a mask ``[H,W]`` that lie within ``pixels`` of the outside, by 8 neighbours."""
+    found: Mask = mask & ~binary_erosion(mask, np.ones((3, 3)), iterations=pixels)
+    return found
+
+
+def distances(one: Mask, other: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The distance of each boundary pixel of a mask ``[H,W]`` to the nearest one of the other, and the reverse.
+
+    Boundary pixels are those of a mask that have one of 4 neighbours outside it. Infinite where one mask is empty.
+    """
+    edges = [np.argwhere(mask & ~binary_erosion(mask)) for mask in (one, other)]
+    if not len(edges[0]) or not len(edges[1]):
+        return np.full(len(edges[0]), np.inf), np.full(len(edges[1]), np.inf)
+    return KDTree(edges[1]).query(edges[0])[0], KDTree(edges[0]).query(edges[1])[0]
