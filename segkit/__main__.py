@@ -8,14 +8,10 @@ import sys
 def main() -> int:
     """As :func:`segkit.cli.main`; while that is imported, Ctrl-C ends in a status too, and not in a traceback."""
     try:
-        if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next
-            from segkit.cli.completion import complete
-
-            complete()
         from segkit import cli
     except KeyboardInterrupt:
         return 130
-    return cli.main()
+    return cli.main(["completion"] if "_ARGCOMPLETE" in os.environ else None)  # a shell asks what may come next
 
 
 if __name__ == "__main__":  # worker processes import this file too

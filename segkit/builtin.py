@@ -34,10 +34,4 @@ def segkit_optimizers() -> dict[str, str]:
 @hookimpl
 def segkit_commands() -> dict[str, str]:
     """The commands that need no plugin."""
-    return {
-        "run": "segkit.cli.run:Run",
-        "evaluate": "segkit.cli.run:Evaluate",
-        "list": "segkit.cli.inspect:List",
-        "show": "segkit.cli.inspect:Show",
-        "plugins": "segkit.cli.inspect:Plugins",
-    }
+    return {"run": "segkit.cli.run:Run", "evaluate": "segkit.cli.run:Evaluate"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, first_few, reason
-from segkit.options import Written, read_options, written
+from segkit.options import Written, read_options, read_value
 from segkit.registry import Registry, datasets, losses, metrics, models, optimizers
 from segkit.settings import (
     RATES,
@@ -101,12 +101,11 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
     Raises:
         ConfigError: with every problem found.
     """
-    try:
-        name, tables = ("config", _copy(source)) if isinstance(source, Mapping) else _read_file(Path(source))
-        where = where or ("config" if isinstance(source, Mapping) else str(source))
-        problems = [*_apply(tables, overrides), *_odd_texts(tables)]
-    except RecursionError as error:
-        raise ConfigError("tables and lists stand too deep in one another", str(source)[:200]) from error
+    name, read = ("config", source) if isinstance(source, Mapping) else _read_file(Path(source))
+    where = where or ("config" if isinstance(source, Mapping) else str(source))
+    problems: list[str] = []
+    tables = _copy(read, "", problems)
+    problems += _apply(tables, overrides)
     if "plugins" in tables:
         from segkit.requirements import unmet  # takes a while, and most configs need none
 
@@ -161,36 +160,26 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
         hint = f"; {BACKSLASH}" if re.search(r"\"[^\"]*\\", line) else ""
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
     except IsADirectoryError as error:
+        files = first_few([file.name for file in sorted(path.glob("*.toml"))])
+        there = f"there are {files} in it" if files else "it names the data"
+        what = f"is a folder, and a config is wanted, a TOML file; {there}"
         if (path / "run.json").is_file():
             what = "is the folder of a run, which evaluate, predict and report take; a config is wanted, a TOML file"
-        else:
-            files = [file.name for file in sorted(path.glob("*.toml"))]
-            there = f"there are {first_few(files)} in it" if files else "it names the data (see show dataset folder)"
-            what = f"is a folder, and a config is wanted, a TOML file; {there}"
         raise ConfigError(f"{path} {what}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {reason(error)}") from error
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: Any, place: str, problems: list[str]) -> Any:
+    """A copy that may be changed; texts with control characters, which a backslash has made, are problems."""
     if isinstance(value, Mapping):
-        return {str(key): _copy(each) for key, each in value.items()}
-    return [_copy(each) for each in value] if isinstance(value, (list, tuple)) else value
-
-
-def _odd_texts(value: Any, place: str = "") -> Iterator[str]:
-    """Zero bytes, which no file's name may hold, and other control characters, which a backslash has made."""
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _odd_texts(each, f"{place}.{key}".lstrip("."))
-    elif isinstance(value, (list, tuple)):
-        for number, each in enumerate(value):
-            yield from _odd_texts(each, f"{place}[{number}]")
-    elif isinstance(value, str) and "\0" in value:
-        yield f"{place} = {value!r}: a zero byte, which no file's name may hold"
-    elif isinstance(value, str) and value.strip() and (found := re.search(r"[\x01-\x1f]", value)):
-        # "C:\new" holds a line break; what is a separator holds nothing else
-        yield f"{place} = {value!r}: holds the control character {found[0]!r}; {BACKSLASH}"
+        return {str(key): _copy(each, f"{place}.{key}".lstrip("."), problems) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copy(each, f"{place}[{number}]", problems) for number, each in enumerate(value)]
+    # "C:\new" holds a line break, and "\0" is in no file's name; what is a separator holds nothing else
+    if isinstance(value, str) and value.strip() and (found := re.search(r"[\0-\x1f]", value)):
+        problems.append(f"{place} = {value!r}: holds the control character {found[0]!r}; {BACKSLASH}")
+    return value
 
 
 def _apply(tables: dict[str, Any], overrides: Overrides) -> list[str]:
@@ -210,50 +199,43 @@ def _apply(tables: dict[str, Any], overrides: Overrides) -> list[str]:
             example = f"{meant}={value if equals else '...'}" if meant else "train.epochs=3"
             problems.append(f"{path}: an override is written table.key=value, as in {example}")
     pairs.sort(key=lambda pair: not pair[0].endswith(".name"))  # first, as it clears what follows from the old name
-    return problems + [problem for path, value in pairs for problem in _override(tables, path, value)]
+    return problems + [problem for path, value in pairs if (problem := _override(tables, path, value))]
 
 
-def _override(tables: dict[str, Any], path: str, value: Any) -> Iterator[str]:
+def _override(tables: dict[str, Any], path: str, value: Any) -> str:
     """Set one key; what is wrong with its path."""
     *above, key = path.split(".")
     place: Any = tables
     for depth, name in enumerate(above):
         if isinstance(place, list):
-            numbers = _numbers(place, name)
-            if not numbers:
-                yield f"{path}: the config has no {'.'.join(above[: depth + 1])}"
-                return
-            if len(numbers) > 1:
+            rows = _rows(place, name)
+            if not rows:
+                return f"{path}: the config has no {above[0]}.{name}"
+            if len(rows) > 1:
                 rest = ".".join([*above[depth + 1 :], key])
-                which = " or ".join(f"{above[0]}.{number}.{rest}=..." for number in numbers)
-                yield f"{path}: {len(numbers)} of them are called '{name}'; say which {above[0]}, as in {which}"
-                return
-            place = place[numbers[0]]
+                which = " or ".join(f"{above[0]}.{row}.{rest}=..." for row in rows)
+                return f"{path}: {len(rows)} of them are called '{name}'; say which {above[0]}, as in {which}"
+            place = place[rows[0]]
         elif isinstance(place, dict):
             place = place.setdefault(name, [] if not depth and name in LISTS else {})
-        else:
-            yield f"{path}: {'.'.join(above[:depth])} is {place!r} and holds no keys"
-            return
     if isinstance(place, list):
-        yield f"{path}: say which {above[0]}, as in {above[0]}.0.{key}=..."
-    elif not isinstance(place, dict):
-        yield f"{path}: {'.'.join(above)} is {place!r} and holds no keys"
-    else:
-        if key == "name" and value != place.get("name"):  # another component has other options
-            for other in [other for other in place if other != "scale"]:  # the weight in the sum of losses
-                del place[other]
-        is_option = len(above) == 1 + (above[:1] != [] and above[0] in LISTS)
-        place[key] = value if is_option else written(value)
+        return f"{path}: say which {above[0]}, as in {above[0]}.0.{key}=..."
+    if not isinstance(place, dict):
+        return f"{path}: {'.'.join(above)} is {place!r} and holds no keys"
+    if key == "name" and value != place.get("name"):  # another component has other options
+        for other in [other for other in place if other != "scale"]:  # the weight in the sum of losses
+            del place[other]
+    is_option = len(above) == 1 + (above[:1] != [] and above[0] in LISTS)
+    place[key] = value if is_option else read_value(value)
+    return ""
 
 
-def _numbers(rows: list[Any], name: str) -> list[int]:
+def _rows(rows: list[Any], name: str) -> list[int]:
     """The rows of a list of tables that a number or a component's name means; loss.1.name=dice may add one."""
-    if name.isdigit():
-        if int(name) == len(rows):
-            rows.append({})
-        return [int(name)] if int(name) < len(rows) else []
+    if name == str(len(rows)):
+        rows.append({})
     names = [str(row.get("name")) if isinstance(row, dict) else "" for row in rows]
-    return [number for number, each in enumerate(names) if name in (each, each.rpartition("/")[2])]
+    return [row for row, each in enumerate(names) if name in (str(row), each, each.rpartition("/")[2])]
 
 
 def _settings(kind: type[Settings], key: str, values: Any, problems: list[str]) -> Any:
@@ -262,7 +244,7 @@ def _settings(kind: type[Settings], key: str, values: Any, problems: list[str]) 
         return None
     fields = kind.model_fields
     values = {
-        name: written(value, fields[name].annotation if name in fields else Any) for name, value in values.items()
+        name: read_value(value, fields[name].annotation if name in fields else Any) for name, value in values.items()
     }
     if kind is TrainSettings:
         _look_up_optimizer(values, problems)
@@ -279,8 +261,8 @@ def _look_up_optimizer(train: dict[str, Any], problems: list[str]) -> None:
     name = train.get("optimizer", "adamw")
     try:
         component = optimizers.find(name) if isinstance(name, str) else None
-        if component and name not in RATES and "lr" not in train:
-            train["lr"] = float(getattr(component.load(), "default_lr", RATES["adamw"]))
+        if component and "lr" not in train:
+            train["lr"] = RATES.get(name) or float(getattr(component.load(), "default_lr", RATES["adamw"]))
     except SegkitError as error:
         problems.append(f"train.optimizer: {error}")
 
@@ -317,7 +299,7 @@ def _choice(registry: Registry, key: str, table: Any, problems: list[str], where
         problems.append(f"{where}.name: which {registry.kind}? there are {', '.join(registry)}")
         return None
     if key == "loss":
-        scale = written(options.pop("scale", 1.0), float)
+        scale = read_value(options.pop("scale", 1.0), float)
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 <= scale < math.inf:
             problems.append(f"{where}.scale = {scale!r}: a number of 0 or more is needed")
             scale = 1.0

@@ -22,7 +22,7 @@ from segkit.inference.predictor import Predictor
 from segkit.model.encoder import is_dense
 from segkit.options import create
 from segkit.registry import models
-from segkit.requirements import at_least, unmet
+from segkit.requirements import unmet
 
 FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
 _Byte = Annotated[int, pydantic.Field(ge=0, le=255)]  # masks are uint8, colours too
@@ -145,7 +145,7 @@ def _build(stored: _ModelFile, folder: Path) -> nn.Module:
         component = models.find(stored.model.name)
     except ComponentNotFound as error:
         provider = stored.model.distribution
-        missing = unmet([at_least(provider, stored.model.version)] if provider else [])
+        missing = unmet([f"{provider}>={stored.model.version.partition('+')[0]}"] if provider else [])
         raise ComponentNotFound("\n".join([f"the model of {folder}: {error}", *missing])) from error
     # `weights` are a model's pretrained ones, by convention. They are replaced at once: nothing is to be fetched.
     options = {name: value for name, value in stored.model.options.items() if name != "weights"}

@@ -1,8 +1,8 @@
 """A component's options: read from its constructor's signature, checked against its type hints, turned into an object.
 
 The signature is the schema: names, type hints and defaults are those of the constructor, the texts those of its
-docstring's section ``Args:``. The component is imported for that. What ``list`` and ``--help`` print of every component
-is read from its source by :func:`glance`, so that these import no torch.
+docstring's section ``Args:``. The component is imported for that; its first sentence alone is read from its source, by
+:func:`summary_of`, so that ``list`` imports no torch.
 """
 
 from __future__ import annotations
@@ -11,30 +11,25 @@ import ast
 import collections.abc
 import contextlib
 import inspect
-import math
 import re
-import sys
 import textwrap
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, time
-from importlib.util import resolve_name
-from itertools import accumulate
+from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from segkit.errors import ConfigError, PluginError, SegkitError, cause, did_you_mean
 from segkit.registry import Component
 
 MISSING = inspect.Parameter.empty  # the default of a required option
 FORMULAS = ("median_frequency", "sqrt_median_frequency", "inverse", "effective_number")  # of class_weights
-_GIVEN = {
-    "dataset": ("split",),
-    "optimizer": ("model", "settings"),
-    "check": ("settings",),
-}
+_GIVEN = {"dataset": ("split",), "optimizer": ("model", "settings"), "check": ("settings",)}
 _GIVEN_BY_THE_DATASET = ("num_classes", "ignore_index", "classes", "in_channels")
 _PROMISED = {
     "model": ("forward", "parameters"),
@@ -44,7 +39,7 @@ _PROMISED = {
     "check": ("measure", "judge"),
 }
 _SECTION = re.compile(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)
-_ENTRY = re.compile(r"(\w+)(?: \([^)]*\))?:\s*(.*)", re.DOTALL)
+_ENTRY = re.compile(r"^(\w+)(?: \([^)]*\))?:(.*(?:\n[ \t].*)*)", re.MULTILINE)
 _USUAL_NAMES = {**vars(typing), **vars(collections.abc), "Path": Path}  # which a module may import for type checkers
 
 
@@ -70,12 +65,11 @@ class Option:
 
 @dataclass(frozen=True)
 class Description:
-    """What a component says of itself: its first sentence, its docstring without ``Args:``, its options.
+    """What a component says of itself: its docstring without ``Args:``, and its options.
 
     ``settable`` are those that a config may set.
     """
 
-    summary: str
     text: str
     options: tuple[Option, ...]
     settable: tuple[Option, ...]
@@ -112,7 +106,7 @@ def describe(component: Component) -> Description:
     options = [
         Option(
             name=parameter.name,
-            annotation=_written(parameter.annotation),
+            annotation=written_hint(parameter.annotation),
             hint=_hint(parameter, function),
             default=parameter.default,
             text=texts.get(parameter.name, ""),
@@ -122,42 +116,33 @@ def describe(component: Component) -> Description:
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
     settable = [each for each in options if not each.given and each.name not in reserved_names(component.kind)]
-    own = _docstring(target)
-    return Description(_first_sentence(own), _SECTION.sub("", own).strip(), tuple(options), tuple(settable))
+    return Description(_SECTION.sub("", _docstring(target)).strip(), tuple(options), tuple(settable))
 
 
 def read_options(
     component: Component, options: Mapping[str, object], where: str
 ) -> tuple[dict[str, object], list[str]]:
-    """The options, what a command line has :class:`Written` read as their types want it; and all that is wrong."""
-    read: dict[str, object] = {name: written(value) for name, value in options.items()}
+    """The options as :func:`read_value` reads them, and all that is wrong with them."""
+    read: dict[str, object] = {name: read_value(value) for name, value in options.items()}
     try:
         described = describe(component)
     except SegkitError as error:
         return read, [f"{where}: {error}"]
     known = {option.name: option for option in described.options}
     settable = [option.name for option in described.settable]
-    problems = [
-        f"the option '{name}' of {component} has to be renamed: in a config this name means something else"
-        for name in known
-        if name in reserved_names(component.kind)
-    ]
+    problems = []
     for name, value in options.items():
         if name in given_names(component.kind):
             giver = "segkit itself" if component.kind == "dataset" else "the dataset"
-            which = " (3: pictures are read as RGB)" if name == "in_channels" else ""
-            problems.append(f"'{name}' is given by {giver}{which} and cannot be set; remove it")
+            problems.append(f"'{name}' is given by {giver} and cannot be set; remove it")
         elif name not in known:
             have = f"Its options: {', '.join(settable)}." if settable else "It has none."
             problems.append(f"{component.name} has no option '{name}'{did_you_mean(name, settable) or '.'} {have}")
         else:
-            read[name] = written(value, known[name].hint)
+            read[name] = read_value(value, known[name].hint)
             problems += converted(known[name], read[name])[1]
     missing = [option for option in described.settable if option.default is MISSING and option.name not in options]
-    if component.kind == "loss" and "logits" in settable:
-        problems.append(f"'{component.place}' is the loss itself; a class, or a function that returns it, is needed")
-    elif missing:
-        problems += [f"{component.name} needs {_wanted(option)}" for option in missing]
+    problems += [f"{component.name} needs {_wanted(option)}" for option in missing]
     return read, [f"{where}: {problem}" for problem in problems]
 
 
@@ -195,22 +180,32 @@ class Written(str):
     """A value as a command line has it: 2012 may be a number or a text, which depends on its option."""
 
 
-def written(value: object, hint: Any = Any) -> Any:
-    """A :class:`Written` value as TOML, unless its type wants a text, or a list of texts; any other value as it is."""
-    if not isinstance(value, Written):
-        return value
-    try:
-        read = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:  # a path of Windows in double quotes is no TOML: its backslashes are no escapes
-        read = str(value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value)
-    if isinstance(read, date | time):  # no option is a date, and a folder may be called as one
-        return str(value)
-    texts = [[str(each) for each in read]] if isinstance(read, list) else []
-    for each in (read, *texts, str(value)):
+def read_value(value: object, hint: Any = Any) -> Any:
+    """A value of a config for an option of this type.
+
+    TOML has no None: the text "none" is None where the type allows it. What is :class:`Written` on a command line is
+    TOML, or else the text as it stands: the first of these that the type allows.
+    """
+    for each in _readings(value) if isinstance(value, Written) else [value]:
+        if each == "none" and NoneType in get_args(hint) and "none" not in words_of(hint):
+            return None
         with contextlib.suppress(Exception):
             validated(hint, each)
             return each
-    return read
+    return next(_readings(value)) if isinstance(value, Written) else value
+
+
+def _readings(written: Written) -> Iterator[Any]:
+    """What a text may mean, as TOML first."""
+    try:
+        read = tomllib.loads(f"value = {written}")["value"]
+    except tomllib.TOMLDecodeError:  # a path of Windows in double quotes is no TOML: its backslashes are no escapes
+        read = str(written[1:-1] if len(written) > 1 and written[0] == written[-1] == '"' else written)
+    if not isinstance(read, date | time):  # no option is a date, and a folder may be called as one
+        yield read
+    if isinstance(read, list):
+        yield [str(each) for each in read]
+    yield str(written)
 
 
 def validated(hint: Any, value: object) -> Any:
@@ -225,6 +220,9 @@ def validated(hint: Any, value: object) -> Any:
 
     if isinstance(value, date | time):  # which JSON would write as another text than the file has
         raise ValueError("no option is a date")
+    for kind in (hint, *get_args(hint)):
+        if inspect.isclass(kind) and issubclass(kind, Enum) and value in kind.__members__:
+            return kind[str(value)]
     text = pydantic_core.to_json(value, inf_nan_mode="constants")
     read = pydantic.TypeAdapter(hint).validate_json(text, strict=True)
     return list(read) if isinstance(read, collections.abc.Iterator) else read  # pydantic checks these as they are read
@@ -238,22 +236,24 @@ def converted(option: Option, value: object) -> tuple[Any, list[str]]:
     formulas = FORMULAS if option.name == "class_weights" else ()
     if isinstance(value, str) and value in formulas:
         return value, []
+    words = [*words_of(option.hint), *formulas]
+    if type(value) is int and str(value) in words:  # year = 2012, of '2007' or '2012'
+        return str(value), []
     try:
         return validated(option.hint, value), []
     except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation, pydantic_core.PydanticSerializationError):
         return value, []  # a type of the component's own, or an object that no file can hold: its constructor knows
     except ValueError:
-        words = [*words_of(option.hint), *formulas]
-        if type(value) is int and str(value) in words:  # year = 2012, of '2007' or '2012'
-            return str(value), []
         close = did_you_mean(str(value), words)
         if isinstance(value, int | float | date | time):
             with contextlib.suppress(ValueError):
                 validated(option.hint, str(value))
                 close = f'; write it in quotes, "{value}"'
         shown = textwrap.shorten(repr(value), 60)
-        allowed = " or ".join([_in_words(option.annotation), *map(repr, formulas)])
-        return value, [f"'{option.name}' must be {allowed}, not {shown}{close}"]
+        # Literal['a', 'b'] | None is 'a' or 'b' or "none"
+        allowed = re.sub(r"\bLiteral\[([^]]*)\]", lambda match: match[1].replace(", ", " or "), option.annotation)
+        allowed = re.sub(r"\bNone\b", '"none"', allowed).replace(" | ", " or ")
+        return value, [f"'{option.name}' must be {' or '.join([allowed, *map(repr, formulas)])}, not {shown}{close}"]
 
 
 def words_of(hint: Any) -> list[str]:
@@ -262,46 +262,21 @@ def words_of(hint: Any) -> list[str]:
         return ["true", "false"]
     if get_origin(hint) is Literal:
         return [str(word) for word in get_args(hint)]
+    if inspect.isclass(hint) and issubclass(hint, Enum):
+        return list(hint.__members__)
     return [word for part in get_args(hint) for word in words_of(part)]
 
 
-def glance(component: Component) -> tuple[str, float]:
-    """The first sentence of a component's docstring, and the number that a command's class gives as ``first``.
-
-    Both are read from the source, and nothing is imported: "" and infinity where the source does not say.
-    """
+def summary_of(component: Component) -> str:
+    """The first sentence of a component's docstring, or nothing; imported only where its source does not show it."""
     module, _, name = component.place.partition(":")
-    with contextlib.suppress(Exception):  # source that a program wrote, that is broken, or that lies in no file
-        node = _definition(module, name)
-        first = math.inf
-        for item in node.body:
-            if isinstance(item, ast.Assign) and ast.unparse(item).startswith("first = "):
-                first = float(ast.literal_eval(item.value))
-        return _first_sentence(ast.get_docstring(node) or ""), first
-    return "", math.inf
-
-
-def _definition(module: str, name: str) -> ast.Module | ast.ClassDef | ast.FunctionDef:
-    """Where a name is defined: in a module, or in the one that it is imported from.
-
-    Raises:
-        LookupError: that is not plain to see.
-    """
-    spec: Any = None
-    for part in accumulate(module.split("."), "{}.{}".format):  # as `import` finds it, but importing no parent of it
-        path = spec and spec.submodule_search_locations
-        spec = next(filter(None, (finder.find_spec(part, path) for finder in sys.meta_path)))
-    tree = ast.parse(Path(spec.origin).read_bytes())
-    for node in reversed(tree.body) if name else ():  # of two definitions the last one counts
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-            return node
-        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
-            if (alias.asname or alias.name) == name and isinstance(node, ast.ImportFrom):
-                package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
-                return _definition(resolve_name("." * node.level + (node.module or ""), package), alias.name)
-    if name:
-        raise LookupError(name)
-    return tree
+    with contextlib.suppress(Exception):
+        spec = find_spec(module)
+        tree = ast.parse(Path(spec.origin).read_bytes() if spec and spec.origin else "")
+        defined = [each for each in tree.body if isinstance(each, ast.ClassDef | ast.FunctionDef) and each.name == name]
+        nodes = defined if name else [tree]
+        return first_sentence((ast.get_docstring(nodes[-1]) if nodes else _docstring(component.load())) or "")
+    return ""
 
 
 def _docstring(thing: object) -> str:
@@ -309,10 +284,17 @@ def _docstring(thing: object) -> str:
     return inspect.cleandoc(text) if isinstance(text, str) else ""
 
 
-def _written(annotation: Any) -> str:
-    if annotation is inspect.Parameter.empty:
-        return ""
-    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+def written_hint(hint: Any) -> str:
+    """A type hint as it is written, without what pydantic adds to it; empty where there is none."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return written_hint(arguments[0])
+    if origin in (Union, UnionType):
+        return " | ".join(map(written_hint, arguments))
+    if origin is list:
+        return f"list[{written_hint(arguments[0])}]"
+    names = {inspect.Parameter.empty: "", NoneType: "None"}
+    return hint if isinstance(hint, str) else names[hint] if hint in names else inspect.formatannotation(hint)
 
 
 def _hint(parameter: inspect.Parameter, function: Any) -> Any:
@@ -331,13 +313,8 @@ def _wanted(option: Option) -> str:
     return f"'{option.name}'{kind}: {option.text}".rstrip(": ")
 
 
-def _in_words(annotation: str) -> str:
-    """An annotation as a message has it: ``Literal['a', 'b'] | None`` is ``'a' or 'b'``, for a file has no None."""
-    listed = re.sub(r"\bLiteral\[([^]]*)\]", lambda match: match[1].replace(", ", " or "), annotation)
-    return listed.removesuffix(" | None").removeprefix("None | ").replace(" | ", " or ")
-
-
-def _first_sentence(docstring: str) -> str:
+def first_sentence(docstring: str) -> str:
+    """What stands before the first full stop, but for that of an abbreviation."""
     paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
     return re.split(r"(?<!\bal)(?<!e\.g)(?<!i\.e)\.(?=\s+[A-Z])|\.$", paragraph)[0]
 
@@ -345,10 +322,5 @@ def _first_sentence(docstring: str) -> str:
 def _argument_texts(docstring: str) -> dict[str, str]:
     """The text of each entry of a docstring's ``Args:`` section."""
     section = _SECTION.search(docstring)
-    entries: list[str] = []
-    for line in textwrap.dedent(section[1]).splitlines() if section else ():
-        if line.startswith((" ", "\t")) and entries:
-            entries[-1] += f" {line.strip()}"
-        else:
-            entries.append(line.strip())
-    return {match[1]: match[2].strip() for entry in entries if (match := _ENTRY.fullmatch(entry))}
+    entries = _ENTRY.findall(textwrap.dedent(section[1])) if section else ()
+    return {name: " ".join(text.split()) for name, text in entries}

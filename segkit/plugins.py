@@ -16,9 +16,9 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import entry_points
 from typing import Any
 
 import pluggy
@@ -83,79 +83,68 @@ class Table:
 
     def events(self, key: str) -> list[str]:
         """The events that the plugin with this key listens to."""
-        callers = self._manager.get_hookcallers(self._manager.get_plugin(key)) or []
-        return [event for event in EVENTS if event in [caller.name for caller in callers]]
+        return [event for event in EVENTS if key in dict(self.implementations(event))]
 
-    def listeners(self, event: str) -> list[PluginInfo]:
-        """The plugins that listen to an event in pluggy's order: those marked tryfirst, then the last loaded first."""
-        plugins = {plugin.key: plugin for plugin in self.plugins}
-        hooks = getattr(self._manager.hook, event).get_hookimpls()
-        return [plugins[each.plugin_name] for each in reversed(hooks)]
+    def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
+        """The plugins (by key) that implement a hook, those marked tryfirst first, and a function that calls it.
 
-    def call(self, plugin: PluginInfo, hook: str, **arguments: Any) -> list[Any]:
-        """Call a hook of one plugin, with those arguments that it names; what it returned, if not None."""
-        own = self._manager.get_plugin(plugin.key)
-        others = [each for each in self._manager.get_plugins() if each is not own]
-        answers: list[Any] = self._manager.subset_hook_caller(hook, others)(**arguments)
-        return answers
+        The function takes every argument of the hook, and hands on those that the plugin names.
+        """
+        found = reversed(getattr(self._manager.hook, hook).get_hookimpls())
+        return [
+            (each.plugin_name, lambda each=each, **given: each.function(*(given[name] for name in each.argnames)))
+            for each in found
+        ]
 
-    def add(self, plugin: PluginInfo, load: Callable[[], Any], distribution: Distribution | None = None) -> None:
-        """Load a plugin and ask what it offers.
+    def add(self, plugin: PluginInfo, load: Callable[[], Any], requires: Sequence[str] = ()) -> None:
+        """Load a plugin and ask what it offers; one that is broken offers nothing.
+
+        Args:
+            plugin: who it is.
+            load: imports and returns its module.
+            requires: the requirements of its distribution, which may explain why it is broken.
 
         Raises:
             PluginError: it is broken and ``SEGKIT_STRICT=1`` is set.
         """
-        offered: list[tuple[str, str, str]] = []
         module: Any = None
         try:
             with contextlib.redirect_stdout(sys.stderr):  # a program may read what the command prints
                 module = load()
                 self._refuse_mistakes(module)
                 self._manager.register(module, plugin.key)
-                offered += [("observer", plugin.name, plugin.place)] if self.events(plugin.key) else []
+                found = [("observer", plugin.name, plugin.place)] if self.events(plugin.key) else []
                 for kind, hook in COMPONENT_HOOKS.items():
-                    for answer in self.call(plugin, hook):
-                        offered += [(kind, name, place) for name, place in _checked(hook, answer)]
-        except KeyboardInterrupt as error:
-            error.add_note(f"while plugin {plugin} was imported")
+                    own = [call for key, call in self.implementations(hook) if key == plugin.key]
+                    found += [(kind, name, place) for call in own for name, place in _checked(hook, call())]
+        except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin that exits on import must not end the command
             if module is not None and self._manager.get_plugin(plugin.key) is module:
                 self._manager.unregister(module)
-            self.add_broken(plugin, error, distribution)
-            return
+            said_by_us = isinstance(error, PluginError | pluggy.PluginValidationError)
+            text = " ".join(str(error).split()) if said_by_us else cause(error)
+            plugin = replace(plugin, error=text + _another_segkit_needed(plugin, requires))
+            if strict():
+                raise PluginError(f"plugin {plugin}: {plugin.error}") from error
+            found = []
         self.plugins.append(plugin)
-        for kind, name, place in offered:
+        for kind, name, place in found:
             self.offers[kind].append((plugin, name, place))
-
-    def add_broken(self, plugin: PluginInfo, error: BaseException, distribution: Distribution | None) -> None:
-        """Note why a plugin cannot be used.
-
-        Raises:
-            PluginError: ``SEGKIT_STRICT=1`` is set.
-        """
-        said_by_us = isinstance(error, PluginError | pluggy.PluginValidationError)
-        text = " ".join(str(error).split()) if said_by_us else cause(error)
-        plugin = replace(plugin, error="; ".join([text, *_newer_segkit_needed(distribution)]))
-        if strict():
-            raise PluginError(f"plugin {plugin}: {plugin.error}") from error
-        self.plugins.append(plugin)
 
     def _refuse_mistakes(self, module: Any) -> None:
         """Refuse what pluggy would take and never call.
 
         Raises:
-            PluginError: a hook is misspelt or not marked, or there is none.
+            PluginError: a hook is misspelt, or there is none.
         """
-        marked = {name: self._manager.parse_hookimpl_opts(module, name) for name in dir(module)}
-        for name, options in marked.items():
-            hook = (options and options["specname"]) or name
-            if options is None and name in _HOOKS:
-                raise PluginError(f"'{name}' is not marked with @segkit.hookimpl")
-            if options and hook not in _HOOKS and not options["optionalhook"]:
+        marked = [(name, self._manager.parse_hookimpl_opts(module, name)) for name in dir(module)]
+        hooks = {options["specname"] or name: options for name, options in marked if options}
+        for hook, options in hooks.items():
+            if hook not in _HOOKS and not options["optionalhook"]:
                 raise PluginError(f"there is no hook '{hook}'{did_you_mean(hook, _HOOKS)}")
-        if not any(marked.values()):
-            raise PluginError("it implements no hook; is this the right module?")
+        if not hooks:
+            raise PluginError("it has no function that is marked with @segkit.hookimpl; is this the right module?")
 
 
 @functools.cache
@@ -163,22 +152,11 @@ def table() -> Table:
     """The one plugin table, loaded on first use."""
     result = Table()
     result.add(PluginInfo("core", hookspecs.PROJECT, __version__, builtin.__name__), lambda: builtin)
-    found: dict[tuple[str, str], tuple[Distribution, list[EntryPoint]]] = {}
-    for distribution in distributions():
-        try:
-            points = list(distribution.entry_points.select(group=hookspecs.PROJECT))
-        except Exception as error:  # a damaged installation
-            name, version = _origin(distribution)
-            result.add_broken(PluginInfo(name, name, version, "entry_points.txt"), error, None)
-            continue
-        if points:  # an editable and a built installation may both lie on the path: the first one counts
-            found.setdefault(_origin(distribution), (distribution, points))
     # ours first, so that none can take a module of ours; then by name, for the order of sys.path must not matter
-    for (name, version), (distribution, points) in sorted(
-        found.items(), key=lambda each: (each[0][0] != hookspecs.PROJECT, each[0])
-    ):
-        for point in sorted(points):
-            result.add(PluginInfo(point.name, name, version, point.value), point.load, distribution)
+    found = [(each.dist.name, each.dist, each) for each in entry_points(group=hookspecs.PROJECT) if each.dist]
+    for name, distribution, point in sorted(found, key=lambda each: (each[0] != hookspecs.PROJECT, each[0], each[2])):
+        info = PluginInfo(point.name, name, distribution.version, point.value)
+        result.add(info, point.load, distribution.requires or ())
     return result
 
 
@@ -198,25 +176,25 @@ class Observers:
         Raises:
             BaseException: what the plugin raised, if ``SEGKIT_STRICT=1`` is set.
         """
-        known = table()
-        for plugin in known.broken if event == "segkit_run_started" else ():
+        plugins = {plugin.key: plugin for plugin in table().plugins}
+        for plugin in table().broken if event == "segkit_run_started" else ():
             _warn(f"plugin {plugin} is broken: {plugin.error}")
         texts: list[str] = []
-        for plugin in known.listeners(event):
+        for key, call in table().implementations(event):
             given = {name: value if name == "run" else copy.deepcopy(value) for name, value in arguments.items()}
             try:
-                for answer in known.call(plugin, event, **given):
-                    if not isinstance(answer, str):
-                        raise TypeError(f"it returned {answer!r:.60}; a text or nothing is needed")
-                    texts += [answer] if answer else []
+                answer = call(**given)
+                if not isinstance(answer, str | None):
+                    raise TypeError(f"it returned {answer!r:.60}; a text or nothing is needed")
+                texts += [answer] if answer else []
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # an observer that exits must not end the run
                 if strict():
                     raise
-                if (plugin.key, event) not in self._failed:
-                    self._failed.add((plugin.key, event))
-                    _warn(f"plugin {plugin} failed in {event}: {cause(error)}; the run goes on")
+                if (key, event) not in self._failed:
+                    self._failed.add((key, event))
+                    _warn(f"plugin {plugins[key]} failed in {event}: {cause(error)}; the run goes on")
         return texts
 
 
@@ -244,24 +222,12 @@ def _checked(hook: str, answer: object) -> Iterator[tuple[str, str]]:
         yield name, place
 
 
-def _newer_segkit_needed(distribution: Distribution | None) -> list[str]:
-    """The versions of segkit that a plugin needs and this is none of: the likely cause of its problem."""
+def _another_segkit_needed(plugin: PluginInfo, requires: Sequence[str]) -> str:
+    """The versions of segkit that a plugin needs, where this is none of them: the likely cause of its problem."""
     from packaging.requirements import Requirement  # nobody waits for it where all is well
 
-    with contextlib.suppress(Exception):  # damaged metadata
-        for text in (distribution and distribution.requires) or []:
-            with contextlib.suppress(Exception):  # no requirement that pip knows
-                needed = Requirement(text)
-                applies = needed.name.lower() == hookspecs.PROJECT and (not needed.marker or needed.marker.evaluate())
-                if applies and not needed.specifier.contains(__version__, prereleases=True):
-                    advice = f"update segkit, or install an older {_origin(distribution)[0]}"
-                    return [f"it needs segkit{needed.specifier} and this is {__version__}: {advice}"]
-    return []
-
-
-def _origin(distribution: Distribution | None) -> tuple[str, str]:
-    """The name and version of a distribution; a damaged one may know neither."""
-    with contextlib.suppress(Exception):
-        if distribution and distribution.name:
-            return distribution.name, distribution.version or "unknown"
-    return "unknown", "unknown"
+    for needed in map(Requirement, requires):
+        if needed.name == hookspecs.PROJECT and not needed.specifier.contains(__version__, prereleases=True):
+            advice = f"update segkit, or install an older {plugin.distribution}"
+            return f"; it needs segkit{needed.specifier} and this is {__version__}: {advice}"
+    return ""

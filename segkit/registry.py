@@ -40,19 +40,16 @@ class Component:
         """Import and return the class (or function), or an observer's module.
 
         Raises:
-            PluginError: it cannot be imported, or is no class.
+            PluginError: it cannot be imported.
         """
         module, _, path = self.place.partition(":")
         try:
-            found = functools.reduce(getattr, filter(None, path.split(".")), import_module(module))
+            return functools.reduce(getattr, filter(None, path.split(".")), import_module(module))
         except (SegkitError, KeyboardInterrupt):
             raise
         except BaseException as error:  # a module that exits must not end the command as if all were done
             close = did_you_mean(path, vars(sys.modules[module])) if module in sys.modules else ""
             raise PluginError(f"{self} cannot be imported from '{self.place}': {cause(error)}{close}") from error
-        if path and not callable(found):
-            raise PluginError(f"{self}: '{self.place}' is {found!r:.60}, which is no class")
-        return found
 
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}' of plugin '{self.plugin}' ({self.distribution} {self.version})"
@@ -95,9 +92,9 @@ class Registry(Mapping[str, type[Any]]):
         return next((name for name in component.names if self.matches(name) == [component]), component.names[-1])
 
     def matches(self, name: object) -> list[Component]:
-        """The components that a name may mean; a command of the core's stays what it is, whatever is installed."""
+        """The components that a name may mean; a command of segkit's own stays what it is, whatever is installed."""
         found = [component for component in self.components() if name in component.names]
-        own = [c for c in found if c.kind == "command" and c.names[-1] == f"segkit:core/{name}"]
+        own = [component for component in found if component.kind == "command" and component.distribution == "segkit"]
         return own or found
 
     def __getitem__(self, name: str) -> type[Any]:

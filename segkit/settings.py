@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -143,12 +142,6 @@ class TrainSettings(Settings):
     sync_batch_norm: bool = Field(
         True, description="batch normalisation over all processes that train together; on CUDA only"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rate_of_the_optimizer(cls, given: Any) -> Any:
-        optimizer = given.get("optimizer") if isinstance(given, Mapping) and "lr" not in given else None
-        return {**given, "lr": RATES[optimizer]} if isinstance(optimizer, str) and optimizer in RATES else given
 
     @model_validator(mode="after")
     def _divisible(self) -> TrainSettings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import math
 import os
 import re
 import sys
@@ -15,14 +16,14 @@ import time
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
-from inspect import getdoc  # a name of its own, as segkit.cli.inspect is `inspect` here
+from inspect import getdoc
 from pathlib import Path
 from typing import Any, NoReturn
 
 import segkit
 from segkit.cli.output import Stream, as_options, fitted, table
 from segkit.errors import ComponentNotFound, PluginError, SegkitError, cause, did_you_mean
-from segkit.options import glance
+from segkit.options import first_sentence
 from segkit.registry import commands
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -60,8 +61,8 @@ def _status(arguments: Sequence[str] | None) -> int:
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
-    except KeyboardInterrupt as error:
-        print("segkit: interrupted", *getattr(error, "__notes__", []), file=sys.stderr)
+    except KeyboardInterrupt:
+        print("segkit: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         if _stdout_is_open():
@@ -139,8 +140,14 @@ class _Program(argparse.ArgumentParser):
     """Looks for plugins only when somebody asks for help."""
 
     def format_help(self) -> str:
-        seen = [(commands.shortest_name(command), *glance(command)) for command in commands.components()]
-        rows = [(name, summary) for name, summary, _ in sorted(seen, key=lambda each: (each[2], each[0]))]
+        found = []
+        for component in commands.components():
+            first, about = math.inf, ""
+            with contextlib.suppress(PluginError):
+                command = component.load()
+                first, about = getattr(command, "first", first), first_sentence(getdoc(command) or "")
+            found.append((first, commands.shortest_name(component), about))
+        rows = [(name, about) for _, name, about in sorted(found)]
         return f"{super().format_help()}\ncommands:\n{table(rows, flexible=1)}\n\n{STATUSES}"
 
 

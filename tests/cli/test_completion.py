@@ -86,5 +86,5 @@ def test_it_is_found_by_argcompletes_own_search() -> None:
 
 
 def test_torch_is_not_imported_for_it(folder: Path) -> None:
-    code = "import sys; from segkit.cli.completion import parser; parser(['run']); sys.exit('torch' in sys.modules)"
+    code = "import sys, segkit_inspect.completion as c; c.parser_of(['run']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=folder, timeout=60).returncode == 0

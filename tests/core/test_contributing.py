@@ -18,7 +18,7 @@ import segkit
 import segkit.registry
 import segkit.testing
 from segkit.cli import main
-from segkit.options import glance
+from segkit.options import summary_of
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -85,9 +85,9 @@ def test_the_example_passes_the_test_beside_it(installed: Any) -> None:
 
 
 def test_every_example_says_what_it_is(installed: Any) -> None:
-    assert glance(segkit.registry.observers.find("tracker"))[0].startswith("Writes the scores")
+    assert summary_of(segkit.registry.observers.find("tracker")).startswith("Writes the scores")
     for name, kind in COMMANDS:
-        assert glance(segkit.registry.registry_of(kind).find(name))[0]
+        assert summary_of(segkit.registry.registry_of(kind).find(name))
 
 
 def test_an_observer_is_told_in_fifteen_lines() -> None:

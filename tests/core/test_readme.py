@@ -19,7 +19,8 @@ def test_the_table_of_components_is_what_list_prints_of_ours(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours = [distribution for distribution in distributions() if distribution.metadata["Name"] == "segkit"]
-    monkeypatch.setattr(plugins, "distributions", lambda: ours)
+    points = [point for distribution in ours for point in distribution.entry_points.select(group="segkit")]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
     plugins.table.cache_clear()
     assert main(["list", "--markdown"]) == 0
     markers = r"<!-- components: .* -->\n(.*)\n<!-- end of components -->"

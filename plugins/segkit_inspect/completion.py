@@ -1,4 +1,4 @@
-"""What a shell offers at the Tab key, by argcomplete: commands, options, components, keys and values of a config.
+"""The command ``completion``: what a shell offers at the Tab key, by argcomplete.
 
 An argument is completed by what it is called; a plugin's command has that for nothing, or sets a ``completer`` of its
 own, as argcomplete has it.
@@ -17,24 +17,34 @@ from typing import Any
 
 from segkit.config import COMPONENTS, LISTS
 from segkit.errors import SegkitError
-from segkit.options import describe, glance, words_of
+from segkit.options import describe, summary_of, words_of
 from segkit.plugins import table
 from segkit.registry import PLURALS, REGISTRIES, commands
 from segkit.settings import TABLES
 
 
-def complete() -> None:
-    """Answer the shell, and end the process; without argcomplete there is nothing to offer."""
-    try:
-        import argcomplete
-    except ModuleNotFoundError:
+class Completion:
+    """Tell how a shell completes commands, options, components, and keys and values of a config at the Tab key."""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """None."""
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Print it; or answer a shell that asks, and end the process: 1 where argcomplete is not installed."""
+        if "_ARGCOMPLETE" not in os.environ:
+            print('pip install argcomplete\neval "$(register-python-argcomplete segkit)"')
+            return 0
+        with contextlib.suppress(ModuleNotFoundError):
+            import argcomplete
+
+            warnings.simplefilter("ignore")
+            argcomplete.autocomplete(parser_of(os.environ["COMP_LINE"].split()), always_complete_options=False)
         os._exit(1)
-    warnings.simplefilter("ignore")
-    argcomplete.autocomplete(parser(os.environ["COMP_LINE"].split()), always_complete_options=False)
-    os._exit(1)  # not reached: autocomplete leaves
 
 
-def parser(words: Iterable[str]) -> argparse.ArgumentParser:
+def parser_of(words: Iterable[str]) -> argparse.ArgumentParser:
     """All commands; with the arguments of those that are among the words, as only these are imported."""
     from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 
@@ -45,7 +55,7 @@ def parser(words: Iterable[str]) -> argparse.ArgumentParser:
     whole.add_argument("--version", action="store_true")
     parsers = whole.add_subparsers()
     for component in commands.components():
-        one = parsers.add_parser(commands.shortest_name(component), help=glance(component)[0])
+        one = parsers.add_parser(commands.shortest_name(component), help=summary_of(component))
         if not set(component.names) & set(words):
             continue
         component.load().add_arguments(one)
@@ -74,7 +84,7 @@ def _names(parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
     return names if kinds else [*names, *TABLES, *(plugin.name for plugin in table().plugins)]
 
 
-def _overrides(prefix: str, parsed_args: argparse.Namespace, **asked: Any) -> Iterable[str]:
+def _overrides(prefix: str, parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
     """Keys of the config, and after ``=`` their values."""
     from argcomplete.completers import FilesCompleter
 
@@ -96,9 +106,7 @@ def _keys(path: str, tables: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     chosen = [(name, registry, tables.get(name)) for name, registry in COMPONENTS.items()]
     for name, registry in LISTS.items():
         rows = tables.get(name)
-        for number, row in enumerate(rows if isinstance(rows, list) else []):
-            own = row.get("name", number) if isinstance(row, dict) else number
-            chosen.append((f"{name}.{own}", registry, row))
+        chosen += [(f"{name}.{row['name']}", registry, row) for row in rows if "name" in row] if rows else []
     for place, registry, row in chosen:
         yield f"{place}.name", list(registry)
         if place.startswith("loss."):

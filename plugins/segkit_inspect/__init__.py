@@ -1,0 +1,16 @@
+"""What is installed: the commands ``list``, ``show`` and ``plugins``, and ``completion`` for the shell."""
+
+from __future__ import annotations
+
+import segkit
+
+
+@segkit.hookimpl
+def segkit_commands() -> dict[str, str]:
+    """Offer the commands."""
+    return {
+        "list": "segkit_inspect.listing:List",
+        "plugins": "segkit_inspect.listing:Plugins",
+        "show": "segkit_inspect.show:Show",
+        "completion": "segkit_inspect.completion:Completion",
+    }

@@ -1,0 +1,125 @@
+"""The commands ``list`` and ``plugins``: all components, and where they come from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from segkit.cli.output import add_output_options, paragraph, print_json, table
+from segkit.errors import ComponentNotFound, SegkitError, did_you_mean, one_line
+from segkit.options import summary_of
+from segkit.plugins import PluginInfo
+from segkit.plugins import table as plugin_table
+from segkit.registry import PLURALS, REGISTRIES, Component, registry_of
+
+
+class List:
+    """List the models, losses, datasets, metrics, optimizers, checks, observers and commands that are installed."""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Kind and format."""
+        parser.add_argument("kind", nargs="?", help=f"only this kind: {', '.join(PLURALS.values())}")
+        group = parser.add_mutually_exclusive_group()
+        document = "a list; of each its kind, name, place, plugin, distribution, version, use, summary"
+        add_output_options(group, document=document, quiet=False)
+        group.add_argument("--markdown", action="store_true", help="print a table in Markdown, for documents")
+        add_output_options(parser)
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Print the list."""
+        kinds = [registry_of(arguments.kind).kind] if arguments.kind else list(PLURALS)
+        listed = {kind: [document_of(component) for component in REGISTRIES[kind].components()] for kind in kinds}
+        if arguments.json:
+            print_json([document for documents in listed.values() for document in documents])
+        elif arguments.markdown:
+            print("\n".join(["| kind | name | what it is |", "|---|---|---|", *_markdown(listed)]))
+        else:
+            for kind, documents in listed.items():
+                rows = [(each["use"], _summary(each), " ".join(_provider(each))) for each in documents]
+                print(f"{PLURALS[kind].capitalize()}\n{table(rows, flexible=1) or '  none'}\n")
+            for plugin in plugin_table().broken:
+                print(paragraph(f"Plugin {plugin} is broken: {plugin.error}", ""))
+            if not arguments.quiet:
+                print("`show KIND NAME` tells more, and prints a table for a config.")
+        return 0
+
+
+class Plugins:
+    """List the plugins: where each comes from, what it offers, and the cause if it is broken.
+
+    All that they offer is imported. The status is 1 where a plugin is broken, or offers what cannot be imported.
+    """
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Name."""
+        parser.add_argument("name", nargs="?", help="only this plugin, or those of this distribution")
+        add_output_options(parser, document="a list; of each its name, distribution, version, place, offers, problems")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Print the plugins."""
+        found = plugin_table().plugins
+        names = [name for plugin in found for name in (plugin.name, plugin.distribution)]
+        if arguments.name and arguments.name not in names:
+            raise ComponentNotFound(f"there is no plugin '{arguments.name}'{did_you_mean(arguments.name, names)}")
+        asked = [plugin for plugin in found if arguments.name in (None, plugin.name, plugin.distribution)]
+        listed = [_plugin_document(plugin) for plugin in asked]
+        if arguments.json:
+            print_json(listed)
+        else:
+            for document in listed:
+                state = "broken" if document["problems"] else "ok"
+                origin = f"{document['distribution']} {document['version']}, {document['place']}"
+                print(one_line(f"{document['name']}: {state}, {origin}"))
+                offers = [f"{kind}: {', '.join(names)}" for kind, names in document["offers"].items()]
+                print("".join(f"{paragraph(line, '    ')}\n" for line in [*offers, *document["problems"]]), end="")
+        return 1 if any(document["problems"] for document in listed) else 0
+
+
+def document_of(component: Component) -> dict[str, Any]:
+    """What ``list --json`` and ``show --json`` say of a component."""
+    use = REGISTRIES[component.kind].shortest_name(component)
+    return {**vars(component), "use": use, "summary": summary_of(component)}
+
+
+def _summary(document: dict[str, Any]) -> str:
+    return document["summary"] or "no docstring found"
+
+
+def _provider(document: dict[str, Any]) -> list[str]:
+    """The plugin, and its distribution where that is not segkit's own."""
+    foreign = document["distribution"] != "segkit"
+    return [document["plugin"], f"({document['distribution']})"] if foreign else [document["plugin"]]
+
+
+def _markdown(listed: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """A row a component, its sentence in full; the kind stands in the first row of its components only."""
+    for kind, components in listed.items():
+        for number, document in enumerate(components):
+            foreign = document["distribution"] != "segkit"
+            provider = f" ({document['plugin']}, {document['distribution']})" if foreign else ""
+            cells = ("" if number else PLURALS[kind], f"`{document['use']}`", _summary(document) + provider)
+            yield one_line("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+
+
+def _plugin_document(plugin: PluginInfo) -> dict[str, Any]:
+    """What a plugin offers, by the names that a config has for it, the events it listens to, and what is wrong."""
+    offers: dict[str, list[str]] = {}
+    problems = [plugin.error] if plugin.error else []
+    for kind, registry in REGISTRIES.items():
+        for component in registry.components():
+            if (component.distribution, component.plugin) == (plugin.distribution, plugin.name):
+                if kind != "observer":
+                    offers.setdefault(PLURALS[kind], []).append(registry.shortest_name(component))
+                try:
+                    component.load()
+                except SegkitError as error:
+                    problems.append(str(error))
+    if events := plugin_table().events(plugin.key):
+        offers["events"] = events
+    who = {name: getattr(plugin, name) for name in ("name", "distribution", "version", "place")}
+    return who | {"offers": offers, "problems": problems}

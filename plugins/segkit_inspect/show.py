@@ -1,0 +1,156 @@
+"""The command ``show``: what a component or a table of a config says of itself, and how a config has it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import textwrap
+import tomllib
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from segkit.cli.output import add_output_options, fitted, paragraph, print_json
+from segkit.errors import ComponentNotFound, did_you_mean
+from segkit.options import MISSING, Description, Option, describe, written_hint
+from segkit.plugins import table as plugin_table
+from segkit.registry import PLURALS, REGISTRIES, Component, registry_of
+from segkit.settings import TABLES
+
+from .listing import document_of
+
+_HEADINGS = {"model": "[model]", "loss": "[[loss]]", "dataset": "[dataset]", "metric": "[[metric]]"}
+_LONGEST = 120  # characters of a default
+
+
+class Show:
+    """Show a component's docstring, its options, and a table to paste into a config."""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Kind and name."""
+        parser.add_argument("kind", nargs="?", help=f"{', '.join(PLURALS)}; may be left out if the name is of one kind")
+        parser.add_argument("name", help="as `list` prints it; or a table of a config: data, augment, train, output")
+        document = "as list --json, with text and options: name, type, default, text, required, given"
+        add_output_options(parser, document=document)
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        """Print the component."""
+        kind, name = arguments.kind, arguments.name
+        if kind is None and name in TABLES:
+            component, described, document, heading = None, _described_table(name), {"kind": "table", "name": name}, ""
+        else:
+            component = registry_of(kind).find(name) if kind else _any_kind(name)
+            described, document = describe(component), document_of(component)
+            heading = f"{component}\n{component.place}\n\n"
+        events = plugin_table().events(f"{component.distribution}:{component.plugin}") if component else []
+        if arguments.json:
+            shown = [_json(each) for each in described.options if each.given or each in described.settable]
+            observed = {"events": events, "problems": []} if document["kind"] == "observer" else {}
+            print_json({**document, "text": described.text, "options": shown, **observed})
+            return 0
+        print(f"{heading}{fitted(described.text) or 'It has no docstring.'}\n")
+        if document["kind"] == "command":
+            print("" if arguments.quiet else f"`{document['name']} --help` tells its options.\n", end="")
+        elif document["kind"] == "observer":
+            print(fitted(f"It observes every run by itself, and listens to {', '.join(events)}."))
+        else:
+            options = [line for option in described.settable for line in _option(option)] or ["  none"]
+            print("\n".join(["Options", *options, *_in_a_config(component, described)] if component else options))
+        return 0
+
+
+def _any_kind(name: str) -> Component:
+    """The component of a name, of whatever kind.
+
+    Raises:
+        ComponentNotFound: there is none, or of several kinds.
+    """
+    kinds = [kind for kind, registry in REGISTRIES.items() if registry.matches(name)]
+    if len(kinds) == 1:
+        return REGISTRIES[kinds[0]].find(name)
+    first = name.partition(".")[0]
+    known = [*TABLES, *PLURALS, *(known for registry in REGISTRIES.values() for known in registry)]
+    if kinds:
+        which = " or ".join(f"'show {kind} {name}'" for kind in kinds)
+        problem = f"'{name}' is the name of several components; say which: {which}"
+    elif name in PLURALS:
+        problem = f"'{name}' is a kind of component; `list {PLURALS[name]}` prints those there are"
+    elif first in TABLES:
+        problem = f"'{name}' is no component; `show {first}` tells the keys of the table [{first}]"
+    else:
+        problem = f"there is no component '{name}'{did_you_mean(name, known) or '.'} `list` prints them all."
+    raise ComponentNotFound(problem)
+
+
+def _described_table(name: str) -> Description:
+    """A table of a config that is no component: its keys as options."""
+    text = (TABLES[name].__doc__ or "").replace("``", "")
+    options = tuple(
+        Option(key, written_hint(field.annotation), field.annotation, field.default, field.description or "", False)
+        for key, field in TABLES[name].model_fields.items()
+    )
+    return Description(text, options, options)
+
+
+def _json(option: Option) -> dict[str, Any]:
+    required = option.default is MISSING
+    return {
+        "name": option.name,
+        "type": option.annotation,
+        "default": None if required else option.default,
+        "text": option.text,
+        "required": required and not option.given,
+        "given": option.given,
+    }
+
+
+def _option(option: Option) -> Iterator[str]:
+    """An option with its type, default and text."""
+    kind = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace(", ", " | "), option.annotation) or "any"
+    default = "(left out)" if option.default is None else _shown(option.default)
+    yield paragraph(f"{option.name}: {kind}{' (required)' if option.default is MISSING else f' = {default}'}", "  ")
+    yield from [paragraph(option.text, "      ")] if option.text else []
+
+
+def _in_a_config(component: Component, described: Description) -> Iterator[str]:
+    """What is given, and a table to paste into a config."""
+    given = [option.name for option in described.options if option.given]
+    name = REGISTRIES[component.kind].shortest_name(component)
+    yield from ["", f"Given, not set: {', '.join(given)}"] if given else []
+    if component.kind == "optimizer":
+        yield from ["", "In a config", "", "[train]", f'optimizer = "{name}"']
+    elif component.kind in _HEADINGS:
+        yield from ["", "In a config", "", _HEADINGS[component.kind], f'name = "{name}"']
+        yield from map(_line, described.settable)
+
+
+def _line(option: Option) -> str:
+    if option.default is MISSING:
+        is_text = {"str", "Path"} & set(option.annotation.split(" | "))
+        wanted = option.annotation or "any"
+        return f'{option.name} = "..."  # required' if is_text else f"# {option.name} =   # required: {wanted}"
+    if option.default is None:
+        return f"# {option.name} = ..."  # left out is what None means
+    text = _toml(option.default)
+    return f"{option.name} = {text}" if text else f"# {option.name} = {_shown(option.default)}"
+
+
+def _toml(value: object) -> str:
+    """A value as TOML has it, which is as JSON has it for all but objects; empty where no file can hold it."""
+    if isinstance(value, Enum):
+        return _toml(value.value if isinstance(value.value, bool | int | float | str) else value.name)
+    try:
+        text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=os.fspath)
+        tomllib.loads(f"value = {text}")
+    except (TypeError, ValueError):  # tomllib's error is a ValueError
+        return ""
+    return text
+
+
+def _shown(value: object) -> str:
+    """A value in a line."""
+    return textwrap.shorten(_toml(value) or repr(value), _LONGEST)
