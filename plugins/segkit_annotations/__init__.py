@@ -1,0 +1,17 @@
+"""Labels as annotation tools write them: COCO, labelme, VIA, YOLO and CVAT."""
+
+from __future__ import annotations
+
+import segkit
+
+
+@segkit.hookimpl
+def segkit_datasets() -> dict[str, str]:
+    """Offer a dataset a format."""
+    return {
+        "coco": "segkit_annotations.coco:CocoDataset",
+        "labelme": "segkit_annotations.labelme:LabelmeDataset",
+        "via": "segkit_annotations.via:ViaDataset",
+        "yolo": "segkit_annotations.yolo:YoloDataset",
+        "cvat": "segkit_annotations.cvat:CvatDataset",
+    }

@@ -1,0 +1,629 @@
+"""The datasets of annotations: what their shapes cover, and what is refused by name."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from segkit.data.issues import gathered
+from segkit.data.sample import Dataset
+from segkit.data.scan import scan_splits
+from segkit.errors import ConfigError, DataError, LabelError
+from segkit.registry import datasets
+from segkit.testing import checks
+from segkit_annotations.draw import Region, ellipse, points_of, polygons, runs
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+
+FORMATS = ("coco", "labelme", "via", "yolo", "cvat")
+SQUARE = [[1, 1], [4, 1], [4, 3], [1, 3]]  # columns 1 to 3 of rows 1 and 2
+FLAT = [1, 1, 4, 1, 4, 3, 1, 3]
+
+
+def full(region: Region, size: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(size, bool)
+    region.of(mask)[region.bits] = True
+    return mask
+
+
+def picture(path: Path, size: tuple[int, int] = (5, 6)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size[::-1], (9, 9, 9)).save(path)
+    return path
+
+
+def save(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def rows(dataset: Dataset, index: int = 0) -> list[str]:
+    """A mask with a character a pixel, void as a dot."""
+    return ["".join("." if label == 255 else str(label) for label in row) for row in dataset.mask(index).tolist()]
+
+
+def one(name: str, root: Path, **options: Any) -> Dataset:
+    """A data set of one image, all of it train."""
+    return datasets[name](root, "train", fractions=(1.0, 0.0), **options)
+
+
+def coco(root: Path, *objects: dict[str, Any], size: tuple[int, int] = (5, 6), **content: Any) -> Path:
+    """One image, a.png of 6 x 5 pixels, with these objects."""
+    picture(root / "a.png", size)
+    image = {"id": 7, "file_name": "a.png", "height": 5, "width": 6}
+    categories = [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}]
+    annotations = [{"image_id": 7, **each} for each in objects]
+    save(root / "c.json", {"images": [image], "annotations": annotations, "categories": categories, **content})
+    return root
+
+
+def cat(*polygons: list[float], category: int = 1, **more: Any) -> dict[str, Any]:
+    return {"category_id": category, "segmentation": [*polygons], **more}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_keeps_the_contract_and_knows_its_own_miniature_alone(name: str, tmp_path: Path) -> None:
+    for check in checks("dataset", name):
+        if check.name != "same_in_another_process":  # slow, and below
+            check()
+    datasets[name].write_sample(tmp_path)
+    found = {each: datasets[each].recognise(tmp_path) for each in FORMATS}
+    assert [each for each in FORMATS if found[each]] == [name]
+    assert datasets[name](tmp_path, "val", **found[name][0]).classes == ("background", "square", "triangle")
+    assert datasets[name](tmp_path, "train").splits == ("train", "val", "test")
+    assert [len(datasets[name](tmp_path, split)) for split in ("train", "val", "test")] == [4, 2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_reads_the_same_in_another_process(name: str) -> None:
+    next(check for check in checks("dataset", name) if check.name == "same_in_another_process")()
+
+
+def test_all_formats_draw_the_same_picture_but_labelme_which_adds_the_boundary(tmp_path: Path) -> None:
+    masks = {}
+    for name in FORMATS:
+        datasets[name].write_sample(tmp_path / name)
+        masks[name] = datasets[name](tmp_path / name, "train").mask(0).numpy()
+    assert all((masks[name] == masks["coco"]).all() for name in ("via", "yolo", "cvat"))
+    square = masks["coco"] == 1
+    assert square.sum() == 12 * 12
+    assert (masks["labelme"] == 1).sum() == 13 * 13
+
+
+# ---- shapes ----
+
+
+def test_a_square_covers_the_pixels_between_its_corners() -> None:
+    assert full(polygons([np.array(SQUARE, float)], (5, 6)), (5, 6)).astype(int).tolist() == [
+        [0, 0, 0, 0, 0, 0],
+        [0, 1, 1, 1, 0, 0],
+        [0, 1, 1, 1, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+    ]
+
+
+def test_polygons_are_pycocotools_own() -> None:
+    mask = pytest.importorskip("pycocotools.mask")
+    random = np.random.default_rng(0)
+    for number in range(1500):  # outside the image, on whole and half pixels, points that repeat, crossing themselves
+        height, width = random.integers(1, 40, 2).tolist()
+        points = random.uniform(*((0, 1), (-0.4, 1.4))[number % 2], (random.integers(3, 9), 2)) * [width, height]
+        points = np.round(points * 2) / 2 if number % 5 == 0 else np.round(points) if number % 3 == 0 else points
+        points[1] = points[0] if number % 7 == 0 else points[1]
+        wanted = mask.decode(mask.frPyObjects([points.ravel().tolist()], height, width))[..., 0]
+        drawn = full(polygons([points], (height, width)), (height, width))
+        assert (drawn == wanted).all(), (points.tolist(), height, width)
+
+
+def test_an_ellipse_is_the_pixels_whose_centre_is_inside() -> None:
+    drawn = full(ellipse((3, 2, 2.6, 1.2, 0), (5, 6)), (5, 6)).astype(int)
+    assert drawn.tolist()[1:3] == [[0, 1, 1, 1, 1, 0]] * 2
+    assert drawn.sum() == 8
+    assert (full(ellipse((2, 3, 2.6, 1.2, 90), (6, 5)), (6, 5)) == drawn.T).all()
+
+
+def test_fewer_than_three_points_or_no_numbers_are_no_polygon() -> None:
+    for points, what in (
+        ([1, 1, 2, 2], "fewer than 3 points"),
+        ([1, 1, 2], "no pairs of numbers"),
+        (["x", 1] * 3, "no pairs of numbers"),
+        ([1, float("nan")] * 3, "no pairs of numbers"),
+    ):
+        with pytest.raises(Exception, match=what):
+            points_of(points)
+
+
+# ---- what overlaps, what is void, which names count ----
+
+LARGE, SMALL = [0, 0, 6, 0, 6, 5, 0, 5], [2, 1, 4, 1, 4, 3, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("overlap", "middle"), [(None, "112211"), ("smallest", "112211"), ("last", "111111"), ("void", "11..11")]
+)
+def test_one_rule_says_which_of_overlapping_shapes_counts(overlap: str | None, middle: str, tmp_path: Path) -> None:
+    coco(tmp_path, cat(SMALL, category=3), cat(LARGE))
+    dataset = one("coco", tmp_path, overlap=overlap)
+    assert dataset.classes == ("background", "cat", "dog")
+    assert rows(dataset) == ["111111", middle, middle, "111111", "111111"]
+
+
+def test_overlaps_can_be_refused_but_those_of_one_class_are_none(tmp_path: Path) -> None:
+    dataset = one("coco", coco(tmp_path, cat(SMALL, category=3), cat(LARGE)), overlap="error")
+    with pytest.raises(LabelError, match=r"a\.png: shapes of several classes cover .* \(4 pixels\); .*smallest"):
+        dataset.mask(0)
+    dataset = one("coco", coco(tmp_path, cat(SMALL), cat(LARGE)), overlap="error")
+    assert rows(dataset) == ["111111"] * 5
+
+
+def test_crowds_are_of_their_class_or_void(tmp_path: Path) -> None:
+    crowd = {
+        "category_id": 3,
+        "iscrowd": 1,
+        "segmentation": {"size": [5, 6], "counts": [5, 5, 20]},
+    }  # the second column
+    coco(tmp_path, crowd, cat([0, 0, 2, 0, 2, 1, 0, 1]))
+    assert rows(one("coco", tmp_path))[:2] == ["110000", "020000"]
+    assert rows(one("coco", tmp_path, crowd="void"))[:2] == ["110000", "0.0000"]
+    assert one("coco", tmp_path, crowd="void").classes == ("background", "cat", "dog")
+
+
+def test_what_no_shape_covers_is_the_background_or_void(tmp_path: Path) -> None:
+    coco(tmp_path, cat(FLAT))
+    assert one("coco", tmp_path, background="ground").classes == ("ground", "cat", "dog")
+    dataset = one("coco", tmp_path, background="dog")
+    assert (dataset.classes, rows(dataset)[1]) == (("cat", "dog"), "100011")
+    dataset = one("coco", tmp_path, background="void")
+    assert (dataset.classes, rows(dataset)[1]) == (("cat", "dog"), ".000..")
+
+
+def test_names_may_be_merged_left_out_and_ordered(tmp_path: Path) -> None:
+    coco(tmp_path, cat([0, 0, 1, 0, 1, 1, 0, 1]), cat([2, 0, 3, 0, 3, 1, 2, 1], category=3))
+    assert rows(one("coco", tmp_path, classes=["dog", "cat"]))[0] == "201000"
+    dataset = one("coco", tmp_path, class_map={"cat": "animal", "dog": "animal"})
+    assert (dataset.classes, rows(dataset)[0]) == (("background", "animal"), "101000")
+    assert rows(one("coco", tmp_path, class_map={"dog": "void"}))[0] == "10.000"
+    dataset = one("coco", tmp_path, classes=["dog"], class_map={"*": "background", "dog": "dog"})
+    assert rows(dataset)[0] == "000000"  # the first pattern that fits counts
+    dataset = one("coco", tmp_path, classes=["dog"], class_map={"dog": "dog", "*": "background"})
+    assert (dataset.classes, rows(dataset)[0]) == (("background", "dog"), "001000")
+    with pytest.raises(DataError, match=r"c\.json: a name that is no class \('cat'\); the classes are background, dog"):
+        one("coco", tmp_path, classes=["dog"])
+    with pytest.raises(ConfigError, match='"void" is no class'):
+        one("coco", tmp_path, classes=["void", "cat", "dog"])
+
+
+# ---- COCO ----
+
+
+def test_runs_compressed_or_not_are_pycocotools_own(tmp_path: Path) -> None:
+    tool = pytest.importorskip("pycocotools.mask")
+    random = np.random.default_rng(1)
+    wanted = random.random((5, 6)) < 0.4
+    counts = tool.encode(np.asfortranarray(wanted.astype(np.uint8)))["counts"].decode()
+    coco(tmp_path, {"category_id": 1, "segmentation": {"size": [5, 6], "counts": counts}})
+    assert (one("coco", tmp_path).mask(0).numpy() == wanted).all()
+    wide = (random.random((300, 700)) < 0.001).repeat(1)  # runs of several letters
+    wide = np.maximum.accumulate(wide.reshape(300, 700)[:, ::-1], 1) & (random.random((300, 700)) < 0.9)
+    coco(
+        tmp_path,
+        {
+            "category_id": 1,
+            "segmentation": {
+                "size": [300, 700],
+                "counts": tool.encode(np.asfortranarray(wide.astype(np.uint8)))["counts"].decode(),
+            },
+        },
+        size=(300, 700),
+        images=[{"id": 7, "file_name": "a.png"}],
+    )
+    assert (one("coco", tmp_path).mask(0).numpy() == wide).all()
+
+
+def test_runs_by_hand() -> None:
+    assert runs([1, 2, 3], (2, 3)).astype(int).tolist() == [[0, 1, 0], [1, 0, 0]]  # down the columns
+    assert runs([1, 2, 3], (2, 3), by_columns=False).astype(int).tolist() == [[0, 1, 1], [0, 0, 0]]
+
+
+def test_several_polygons_are_one_object(tmp_path: Path) -> None:
+    coco(tmp_path, cat([0, 0, 2, 0, 2, 2, 0, 2], [1, 1, 3, 1, 3, 3, 1, 3]))
+    assert rows(one("coco", tmp_path)) == ["110000", "111000", "011000", "000000", "000000"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (cat([1, 1, 2, 2]), r"c\.json: a shape of fewer than 3 points \(number 1 of a\.png, 'cat': 2\)"),
+        (cat(), "an object without a polygon or RLE"),
+        (cat([1, 1, 9, 1, 9, 3]), r"goes beyond its image \(number 1 of a\.png, 'cat': x 1 to 9, .* is 6 x 5\); .*cut"),
+        ({"category_id": 1, "segmentation": {"size": [5, 5], "counts": [25]}}, "of another size than its image"),
+        ({"category_id": 1, "segmentation": {"size": [5, 6], "counts": [25]}}, "does not fill its mask"),
+    ],
+)
+def test_a_shape_that_cannot_be_drawn_is_named(broken: dict[str, Any], message: str, tmp_path: Path) -> None:
+    dataset = one("coco", coco(tmp_path, broken))
+    with pytest.raises(LabelError, match=message):
+        dataset.mask(0)
+    issues = scan_splits({"train": dataset}, progress=False).issues
+    assert any("c.json" in str(issue) and issue.skippable for issue in issues)
+
+
+def test_what_goes_beyond_the_image_can_be_cut_off(tmp_path: Path) -> None:
+    dataset = one("coco", coco(tmp_path, cat([4, -9, 99, -9, 99, 2, 4, 2])), outside="cut")
+    assert rows(dataset) == ["000011", "000011", "000000", "000000", "000000"]
+
+
+def test_files_that_are_not_as_they_should_be_are_named(tmp_path: Path) -> None:
+    dataset = one("coco", coco(tmp_path, cat(FLAT), size=(6, 5)))
+    with pytest.raises(LabelError, match=r"c\.json: the annotations have another size .* \(6 x 5, .*a\.png is 5 x 6,"):
+        dataset.mask(0)
+    with pytest.raises(LabelError, match="lies on its side"):
+        dataset[0]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match=r"a\.png: named by the annotations but not there \(in .*c\.json\)"):
+        one("coco", tmp_path)
+    coco(tmp_path, cat(FLAT, category=2))
+    with pytest.raises(DataError, match=r"c\.json: not as COCO has it \(KeyError: 2\)"):
+        one("coco", tmp_path)
+    save(tmp_path / "c.json", '{"images": [')
+    with pytest.raises(DataError, match=r"c\.json: no JSON, or cut short \(.*line 1"):
+        one("coco", tmp_path, annotations="c.json")
+    with pytest.raises(DataError, match=r"d\.json is not there"):
+        one("coco", tmp_path, annotations="d.json")
+    save(tmp_path / "c.json", "[]")
+    with pytest.raises(DataError, match=r"which annotations are meant .* expected is a COCO JSON file"):
+        one("coco", tmp_path)
+
+
+def test_a_category_that_is_the_group_of_the_others_is_no_class(tmp_path: Path) -> None:
+    names = [("objects", "none"), ("cat", "objects"), ("dog", "objects")]
+    categories = [{"id": number, "name": name, "supercategory": group} for number, (name, group) in enumerate(names)]
+    coco(tmp_path, cat(FLAT), categories=categories)
+    assert one("coco", tmp_path).classes == ("background", "cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images"),
+    [
+        ("annotations/instances_{}2017.json", "{}2017"),
+        ("annotations/instances_{}.json", "images/{}"),
+        ("{}/_annotations.coco.json", "{}"),
+        ("{}/result.json", "{}/images"),
+        ("{}.json", "images"),
+    ],
+)
+def test_where_coco_usually_lies_is_found(annotations: str, images: str, tmp_path: Path) -> None:
+    for word in ("train", "valid"):
+        coco(tmp_path / "made", cat(FLAT))
+        picture(tmp_path / "data" / images.format(word) / f"{word}.png")
+        content = json.loads((tmp_path / "made" / "c.json").read_text())
+        content["images"][0]["file_name"] = f"{word}.png"
+        save(tmp_path / "data" / annotations.format(word), content)
+    found = datasets["coco"].recognise(tmp_path / "data")
+    assert found == [{"annotations": annotations.format("{split}")}]
+    for split, word in (("train", "train"), ("val", "valid")):
+        dataset = datasets["coco"](tmp_path / "data", split, **found[0])
+        assert (dataset.splits, list(dataset.names)) == (("train", "val"), [word])
+
+
+def check_facade(root: Path, most: int) -> int:
+    tool = pytest.importorskip("pycocotools.mask")
+    count = 0
+    for split, folder in (("train", "train"), ("val", "valid"), ("test", "test")):
+        dataset = datasets["coco"](root, split)
+        content = json.loads((root / folder / "_annotations.coco.json").read_text())
+        called = {each["id"]: each["name"] for each in content["categories"]}
+        ids = {each["file_name"]: each["id"] for each in content["images"]}
+        for index, name in [*enumerate(path.name for path, _ in dataset.pairs)][:most]:
+            objects = []
+            for each in content["annotations"]:
+                if each["image_id"] == ids[name]:
+                    encoded = tool.merge(tool.frPyObjects(each["segmentation"], 1024, 1024))
+                    objects.append((tool.decode(encoded).astype(bool), called[each["category_id"]]))
+            wanted = np.zeros((1024, 1024), np.uint8)
+            for covered, label in sorted(objects, key=lambda each: -int(each[0].sum())):
+                wanted[covered] = dataset.classes.index(label)
+            assert (dataset.mask(index).numpy() == wanted).all(), name
+            count += 1
+    return count
+
+
+def test_masks_of_facade_are_pycocotools_own(real_data: Path) -> None:
+    assert check_facade(real_data / "facade", most=2) == 6
+
+
+@pytest.mark.slow
+def test_all_masks_of_facade_are_pycocotools_own(real_data: Path) -> None:
+    assert check_facade(real_data / "facade", most=99) == 84
+
+
+# ---- labelme ----
+
+
+def labelme(root: Path, *shapes: tuple[str, str, list[list[float]]], name: str = "a", **more: Any) -> Path:
+    picture(root / f"{name}.png")
+    drawn = [{"label": label, "shape_type": kind, "points": points, "flags": {}} for label, kind, points in shapes]
+    content = {"version": "5.3", "shapes": drawn, "imagePath": f"{name}.png", "imageHeight": 5, "imageWidth": 6}
+    save(root / f"{name}.json", content | more)
+    return root
+
+
+def test_labelme_draws_boundaries_and_later_shapes_over_earlier_ones(tmp_path: Path) -> None:
+    labelme(
+        tmp_path,
+        ("cat", "polygon", SQUARE),
+        ("dog", "rectangle", [[5, 4], [4, 3]]),
+        ("__ignore__", "rectangle", [[0, 0], [0, 1]]),
+        ("_background_", "rectangle", [[2, 1], [2, 1]]),
+        ("cat", "circle", [[5, 0], [5, 0.5]]),
+    )
+    dataset = one("labelme", tmp_path)
+    assert dataset.classes == ("background", "cat", "dog")
+    assert rows(dataset) == [".00011", ".10110", "011110", "011122", "000022"]
+
+
+def test_labelme_masks_points_and_lines(tmp_path: Path) -> None:
+    stored = io.BytesIO()
+    Image.fromarray(np.array([[1, 0], [1, 1]], np.uint8) * 255).save(stored, "PNG")
+    labelme(tmp_path, ("cat", "mask", [[3, 1], [4, 2]]))
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["shapes"][0]["mask"] = base64.b64encode(stored.getvalue()).decode()
+    save(tmp_path / "a.json", content)
+    assert rows(one("labelme", tmp_path)) == ["000000", "000100", "000110", "000000", "000000"]
+    labelme(tmp_path, ("cat", "line", [[0, 0], [5, 0]]), ("dog", "point", [[5, 4]]))
+    assert set(rows(one("labelme", tmp_path))) >= {"222222"}
+    labelme(tmp_path, ("cat", "cuboid", SQUARE))
+    with pytest.raises(LabelError, match=r"a\.json: a shape of a kind that is not known .*cuboid"):
+        one("labelme", tmp_path).mask(0)
+
+
+def test_labelme_names_come_from_labels_txt_and_strangers_are_named(tmp_path: Path) -> None:
+    labelme(tmp_path, ("cat", "polygon", SQUARE))
+    save(tmp_path / "labels.txt", "__ignore__\n_background_\ndog\ncat\n")
+    assert one("labelme", tmp_path).classes == ("background", "dog", "cat")
+    labelme(tmp_path, ("cow", "polygon", SQUARE), name="b")
+    with pytest.raises(DataError, match=r"b\.json: a name that is no class \('cow'\)"):
+        one("labelme", tmp_path)
+
+
+def test_a_broken_file_is_named_and_can_be_left_out(tmp_path: Path) -> None:
+    labelme(tmp_path, ("cat", "polygon", SQUARE), name="a")
+    for name in ("b", "c"):
+        picture(tmp_path / f"{name}.png")
+        save(tmp_path / f"{name}.json", '{"shapes": [')
+    with pytest.raises(DataError, match=r"2 files: no JSON, or cut short .*: b\.json, c\.json"):
+        one("labelme", tmp_path)
+    with gathered() as issues:
+        assert len(one("labelme", tmp_path)) == 1
+    assert {Path(issue.file).name for issue in issues} == {"b.json", "c.json"}
+
+
+def test_labelme_images_may_lie_elsewhere(tmp_path: Path) -> None:
+    labelme(tmp_path / "json", ("cat", "polygon", SQUARE), imagePath="..\\pictures\\a.png")
+    (tmp_path / "json" / "a.png").unlink()
+    with pytest.raises(DataError, match="images = FOLDER"):
+        one("labelme", tmp_path)
+    picture(tmp_path / "pictures" / "a.png")
+    assert len(one("labelme", tmp_path)) == 1
+    picture(tmp_path / "other" / "a.png")
+    dataset = one("labelme", tmp_path, images="other")
+    assert dataset.files(0)[0] == tmp_path / "other" / "a.png"
+
+
+def test_photographs_of_labelme(real_data: Path) -> None:
+    dataset = one("labelme", real_data / "labelme")
+    assert dataset.classes == ("background", "bottle", "bus", "car", "chair", "person", "sofa")
+    assert dataset.mask(2).shape == (375, 500)
+    assert int((dataset.mask(2) == dataset.classes.index("bus")).sum()) == pytest.approx(0.6305 * 375 * 500, rel=1e-3)
+
+
+# ---- VIA ----
+
+
+def via(root: Path, *regions: tuple[dict[str, Any], dict[str, Any]], project: bool = False) -> Path:
+    picture(root / "a.png")
+    drawn: Any = [{"shape_attributes": shape, "region_attributes": name} for shape, name in regions]
+    content: Any = {"a.png123": {"filename": "a.png", "size": 123, "regions": drawn, "file_attributes": {}}}
+    save(root / "v.json", {"_via_settings": {}, "_via_img_metadata": content} if project else content)
+    return root
+
+
+VIA_SHAPES = {
+    "rect": ({"x": 1, "y": 1, "width": 3, "height": 2}, ["000000", "011100", "011100", "000000", "000000"]),
+    "polygon": (
+        {"all_points_x": [1, 4, 4, 1], "all_points_y": [1, 1, 3, 3]},
+        ["000000", "011100", "011100", "000000", "000000"],
+    ),
+    "circle": ({"cx": 3, "cy": 2, "r": 1}, ["000000", "001100", "001100", "000000", "000000"]),
+    "ellipse": ({"cx": 3, "cy": 2, "rx": 2.6, "ry": 1.2}, ["000000", "011110", "011110", "000000", "000000"]),
+    "polyline": ({"all_points_x": [0, 5], "all_points_y": [2, 2]}, ["111111"] * 5),
+}
+
+
+@pytest.mark.parametrize("kind", VIA_SHAPES)
+def test_shapes_of_via(kind: str, tmp_path: Path) -> None:
+    shape, wanted = VIA_SHAPES[kind]
+    via(tmp_path, ({"name": kind, **shape}, {"class": "cat"}), project=kind == "rect")
+    dataset = one("via", tmp_path)
+    assert (dataset.classes, rows(dataset)) == (("background", "cat"), wanted)
+
+
+def test_via_regions_are_called_by_one_attribute(tmp_path: Path) -> None:
+    rect, other = ({"name": "rect", "x": x, "y": 0, "width": 1, "height": 1} for x in (0, 2))
+    via(tmp_path, (rect, {}), (other, {}))
+    assert one("via", tmp_path).classes == ("background", "object")
+    via(tmp_path, (rect, {"kind": {"cat": True, "dog": False}}), (other, {"kind": "dog", "colour": "red"}))
+    with pytest.raises(ConfigError, match=r"v\.json: which attribute .*attribute = one of colour, kind"):
+        one("via", tmp_path)
+    dataset = one("via", tmp_path, attribute="kind")
+    assert (dataset.classes, rows(dataset)[0]) == (("background", "cat", "dog"), "102000")
+    via(tmp_path, ({"name": "point", "cx": 1, "cy": 1}, {}))
+    with pytest.raises(LabelError, match=r"v\.json: a shape without an area .*point"):
+        one("via", tmp_path).mask(0)
+
+
+# ---- YOLO ----
+
+
+def yolo(root: Path, *lines: str, **content: Any) -> Path:
+    picture(root / "images" / "train" / "a.png", (10, 20))
+    save(root / "labels" / "train" / "a.txt", "\n".join(lines))
+    settings = {"path": "/elsewhere", "train": "images/train", "val": "images/train", "names": {0: "cat", 1: "dog"}}
+    save(root / "data.yaml", yaml.safe_dump(settings | content))
+    return root
+
+
+def test_yolo_polygons_are_shares_of_the_image(tmp_path: Path) -> None:
+    yolo(tmp_path, "1 0.1 0.2 0.5 0.2 0.5 0.4 0.1 0.4", "", "0 0 0 0.1 0 0.1 0.1 0 0.1")
+    picture(tmp_path / "images" / "train" / "b.png", (10, 20))  # without labels: background
+    dataset = datasets["yolo"](tmp_path, "train")
+    assert rows(dataset)[:4] == ["11" + "0" * 18, "0" * 20, *["00" + "2" * 8 + "0" * 10] * 2]
+    assert (int(dataset.mask(1).sum()), dataset.files(1)[1].name) == (0, "data.yaml")
+    assert dataset.classes == ("background", "cat", "dog")
+
+
+def test_yolo_splits_are_folders_or_lists_as_roboflow_and_cvat_write_them(tmp_path: Path) -> None:
+    picture(tmp_path / "valid" / "images" / "v.png")
+    save(tmp_path / "list.txt", "./images/train/a.png\n")
+    yolo(tmp_path, "0 0 0 1 0 1 1", train=["list.txt"], val="../valid/images", names=["cat"])
+    assert list(datasets["yolo"](tmp_path, "train").names) == ["a"]
+    assert list(datasets["yolo"](tmp_path, "val").names) == ["v"]
+    yolo(tmp_path, "0 0 0 1 0 1 1", val="nowhere")
+    with pytest.warns(UserWarning, match=r"data\.yaml names .*nowhere, which is not there"):
+        assert datasets["yolo"](tmp_path, "train").splits == ("train",)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("7 0 0 1 0 1 1", r"a\.txt: a line that is no polygon of a known class \(7 0 0 1 0 1 1\)"),
+        ("0 zero 0 1 0 1 1", "a line that is no polygon"),
+        ("0 0.5 0.5 0.2 0.2", "a box, not a polygon"),
+        ("0 0.5 0.5 20 0.2 7 7", "corners that are not in 0 to 1"),
+        ("0 0.5 0.5 0.2", "no pairs of numbers"),
+    ],
+)
+def test_lines_of_yolo_that_are_no_polygon_are_named(line: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        datasets["yolo"](yolo(tmp_path, line), "train").mask(0)
+
+
+# ---- CVAT ----
+
+
+def cvat(root: Path, shapes: str) -> Path:
+    picture(root / "images" / "a.png")
+    labels = "".join(f"<label><name>{name}</name></label>" for name in ("cat", "dog"))
+    image = f'<image id="0" name="a.png" width="6" height="5">{shapes}</image>'
+    meta = f"<meta><task><labels>{labels}</labels></task></meta>"
+    save(
+        root / "annotations.xml", f'<?xml version="1.0"?><annotations><version>1.1</version>{meta}{image}</annotations>'
+    )
+    return root
+
+
+def test_shapes_of_cvat_by_their_order_in_depth(tmp_path: Path) -> None:
+    cvat(
+        tmp_path,
+        '<polygon label="dog" z_order="1" points="0,0;2,0;2,2;0,2"/><box label="cat" xtl="0" ytl="0" xbr="3" ybr="1"/>'
+        '<mask label="cat" left="4" top="3" width="2" height="2" rle="1,2,1"/><tag label="dog"/>',
+    )
+    dataset = one("cvat", tmp_path)
+    assert dataset.classes == ("background", "cat", "dog")
+    assert rows(dataset) == ["221000", "220000", "000000", "000001", "000010"]
+    cvat(tmp_path, '<box label="cat" xtl="1" ytl="1" xbr="5" ybr="3" rotation="90"/>')
+    assert rows(one("cvat", tmp_path)) == ["001100"] * 4 + ["000000"]
+    cvat(tmp_path, '<ellipse label="cat" cx="3" cy="2" rx="2.6" ry="1.2"/><points label="cat" points="1,1"/>')
+    with pytest.raises(LabelError, match=r"annotations\.xml: a shape without an area .*points"):
+        one("cvat", tmp_path).mask(0)
+    save(tmp_path / "annotations.xml", "<annotations><meta><image")
+    with pytest.raises(DataError, match=r"annotations\.xml: no XML, or cut short"):
+        one("cvat", tmp_path, annotations="annotations.xml")
+
+
+def test_masks_of_cvat_hold_the_colours_of_labelmap(tmp_path: Path) -> None:
+    save(
+        tmp_path / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:224,64,64::\ndog:1,2,3::\n"
+    )
+    mask = np.zeros((5, 6, 3), np.uint8)
+    mask[1, 1:4], mask[2, 2] = (224, 64, 64), (1, 2, 3)
+    (tmp_path / "SegmentationClass").mkdir()
+    for name in "abc":
+        picture(tmp_path / "JPEGImages" / f"{name}.png")
+        Image.fromarray(mask).save(tmp_path / "SegmentationClass" / f"{name}.png")
+    for split, names in (("Train", "a\nb"), ("Validation", "c")):
+        save(tmp_path / "ImageSets" / "Segmentation" / f"{split}.txt", names)
+    assert datasets["cvat"].recognise(tmp_path) == [{"annotations": "labelmap.txt"}]
+    dataset = datasets["cvat"](tmp_path, "train")
+    assert (list(dataset.names), dataset.splits) == (["a", "b"], ("train", "val"))
+    assert (dataset.classes, rows(dataset)[1:3]) == (("background", "cat", "dog"), ["011100", "002000"])
+    assert list(datasets["cvat"](tmp_path, "val", class_map={"dog": "void"}).names) == ["c"]
+    assert rows(datasets["cvat"](tmp_path, "val", class_map={"dog": "void"}))[2] == "00.000"
+    Image.fromarray(mask[:4]).save(tmp_path / "SegmentationClass" / "a.png")
+    with pytest.raises(LabelError, match=r"a\.png: the annotations have another size"):
+        dataset.mask(0)
+    mask[0, 0] = 7
+    Image.fromarray(mask).save(tmp_path / "SegmentationClass" / "b.png")
+    with pytest.raises(LabelError, match=r"b\.png: colours that the colour map lacks .*\[7, 7, 7\]"):
+        dataset.mask(1)
+
+
+# ---- splits ----
+
+
+def test_images_are_dealt_by_folders_lists_or_fractions(tmp_path: Path) -> None:
+    for name in "abcdefgh":
+        labelme(tmp_path / "all", ("cat", "polygon", SQUARE), name=name)
+    cls = datasets["labelme"]
+    dealt = {split: set(cls(tmp_path, split, split_seed=3).names) for split in ("train", "val", "test")}
+    assert sorted("".join(sorted(names)) for names in dealt.values()) != ["", "", "abcdefgh"]
+    assert set.union(*dealt.values()) == set("abcdefgh")
+    assert sum(map(len, dealt.values())) == 8
+    save(tmp_path / "lists" / "train.txt", "b\nall/a.png\n")
+    save(tmp_path / "lists" / "val.txt", "c")
+    assert list(cls(tmp_path, "train", lists="lists/{split}.txt").names) == ["b", "a"]
+    assert cls(tmp_path, "val", lists="lists").splits == ("train", "val")
+    save(tmp_path / "lists" / "val.txt", "x")
+    with pytest.raises(DataError, match=r"x: listed, but no annotated image .*val\.txt"):
+        cls(tmp_path, "val", lists="lists")
+    for name in "ij":
+        labelme(tmp_path / "half" / "Validation", ("cat", "polygon", SQUARE), name=name)
+        labelme(tmp_path / "half" / "train", ("dog", "polygon", SQUARE), name=f"{name}{name}")
+    assert list(cls(tmp_path / "half", "val", annotations="{split}").names) == ["i", "j"]
+    assert cls(tmp_path / "half", "val").classes == ("background", "cat", "dog")  # those of all splits
+    with pytest.raises(DataError, match=r"no split 'test' in .*; there are train, val"):
+        cls(tmp_path / "half", "test")
+
+
+def test_an_image_that_is_annotated_twice_is_refused(tmp_path: Path) -> None:
+    labelme(tmp_path, ("cat", "polygon", SQUARE))
+    save(tmp_path / "b.json", (tmp_path / "a.json").read_text())
+    with pytest.raises(DataError, match=r"a\.png: annotated twice, in .*a\.json and .*b\.json"):
+        one("labelme", tmp_path)
+
+
+def test_what_was_read_holds_until_the_annotations_or_the_options_change(tmp_path: Path) -> None:
+    dataset = one("coco", coco(tmp_path, cat(FLAT)))
+    assert dataset.files(0) == (tmp_path / "a.png", tmp_path / "c.json")
+    readings = {
+        one("coco", tmp_path, **options).reading
+        for options in (
+            {},
+            {"overlap": "last"},
+            {"background": "dog"},
+            {"class_map": {"cat": "void"}},
+            {"outside": "cut"},
+        )
+    }
+    assert len(readings) == 5
