@@ -80,7 +80,10 @@ class CarvanaDataset(PairedFiles):
     def recognise(cls, root: Path) -> list[dict[str, object]]:
         """Whether it holds masks that are called as Carvana's, twelve digits of a car and two of a view."""
         masks = (root / "train_masks").glob("*_mask.gif") if (root / "train").is_dir() else ()
-        return [{}] if any(re.fullmatch(r"[0-9a-f]{12}_\d\d_mask", path.stem) for path in masks) else []
+        names = [each[1] for path in masks if (each := re.fullmatch(r"([0-9a-f]{12})_\d\d_mask", path.stem))]
+        if len({*names}) in (1, 2):  # of two cars one is learned from
+            return [{"split_by": "none"} if len({*names}) == 1 else {"fractions": [0.5, 0.5]}]
+        return [{}] if names else []
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

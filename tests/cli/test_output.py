@@ -142,7 +142,7 @@ def test_figures_for_programs_and_alone(
 
 
 def test_every_command_that_prints_figures_has_both_options() -> None:
-    silent = {"new-plugin", "report", "completion"}  # which write files, and say where, or speak to a shell
+    silent = {"new-plugin", "report", "completion", "init"}  # which write files, and say where, or speak to a shell
     commands = {component.name: component.load() for component in REGISTRIES["command"].components()}
     assert set(commands) == set(FIGURES) | silent
     for name in FIGURES:

@@ -1,0 +1,92 @@
+"""Pictures of one car, patient or film: a part of their names says which, and their looks whether that matters."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import adaptive_avg_pool2d
+
+from segkit.data.sample import Dataset
+
+_MOST = 60  # pictures that are compared
+_SIDE = 16  # pixels of a thumbnail
+
+
+class Group(NamedTuple):
+    """A way to see pictures as groups.
+
+    Attributes:
+        pattern: the part of their paths that is the same in a group, as the option ``group`` of a data set has it.
+        number: of groups.
+        inside: correlation of two thumbnails of a group, the median.
+        between: the same of two groups.
+    """
+
+    pattern: str
+    number: int
+    inside: float
+    between: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether pictures of a group are at least twice as alike as others."""
+        return 1 - self.between >= 2 * (1 - self.inside)
+
+
+def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
+    """The group that the names of pictures suggest, the finest one; None where they suggest none.
+
+    Args:
+        splits: datasets whose pictures were dealt at random.
+        root: of the data set.
+    """
+    images = [(data, index, data.files(index)[0]) for data in splits for index in range(len(data)) if data.files(index)]
+    paths = [Path(path).relative_to(root).as_posix() if path.is_relative_to(root) else "" for *_, path in images]
+    folders = {path.rpartition("/")[0] for path in paths}
+    inside = f"{folders.pop()}/" if len(folders) == 1 else ""
+    found = {
+        pattern: _grouped(paths, pattern)
+        for pattern in (
+            "{group}_",
+            f"{inside}{{group}}_",
+            "{group}-",
+            f"{inside}{{group}}-",
+            "_{group}_",
+            "{group}/",
+            f"{inside}{{group}}/",
+        )
+    }
+    fitting = {pattern: groups for pattern, groups in found.items() if 3 <= len({*groups}) <= len(groups) / 2}
+    if not fitting:
+        return None
+    pattern = max(fitting, key=lambda each: len({*fitting[each]}))
+    groups = fitting[pattern]
+    common = {group for group, _ in Counter(groups).most_common(_MOST // 3)}
+    chosen = [place for place, group in enumerate(groups) if group in common]
+    chosen = chosen[:: -(-len(chosen) // _MOST)]
+    alike = _likeness([images[place][:2] for place in chosen])
+    same = np.array([[groups[one] == groups[other] for other in chosen] for one in chosen])
+    apart = ~np.eye(len(chosen), dtype=bool)
+    return Group(pattern, len({*groups}), *(float(np.median(alike[each & apart])) for each in (same, ~same)))
+
+
+def _grouped(paths: Sequence[str], pattern: str) -> list[str]:
+    """The group of each path; none where one of them has no group."""
+    before, after = map(re.escape, pattern.split("{group}"))
+    found = [re.search(f"{before}([^/]+?){after}", path) for path in paths]
+    return [match[1] for match in found if match] if all(found) else []
+
+
+def _likeness(pictures: Sequence[tuple[Dataset, int]]) -> NDArray[np.float64]:
+    """Correlation of the grey thumbnails of every two pictures, ``[N,N]``."""
+    grey = [data[index].image.float().mean(0, keepdim=True) for data, index in pictures]  # [1,H,W]
+    thumbnails = torch.stack([adaptive_avg_pool2d(each, _SIDE).flatten() for each in grey])  # [N,256]
+    alike: NDArray[np.float64] = np.nan_to_num(np.corrcoef(thumbnails.double().numpy()))
+    return alike.reshape(len(pictures), -1)

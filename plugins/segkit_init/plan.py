@@ -1,0 +1,97 @@
+"""Crop, batch, width, epochs and class balance, from the sizes, the number and the shares; each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, NamedTuple
+
+
+class Choice(NamedTuple):
+    """A value for a key of the config, and why; None: the key is left out, and why."""
+
+    value: Any
+    why: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the plan follows from.
+
+    Attributes:
+        sizes: height and width of each training image, pixels.
+        channels: of an image.
+        is_8_bit: whether the images have 8 bits a channel.
+        shares: of each class in the labelled pixels of train.
+        card: bytes of the GPU's memory; 0: none.
+    """
+
+    sizes: Sequence[tuple[int, int]]
+    channels: int
+    is_8_bit: bool
+    shares: Sequence[float]
+    card: int = 0
+
+
+def plan(facts: Facts) -> dict[str, Choice]:
+    """``table.key`` -> value and reason."""
+    card, count = facts.card > 0, len(facts.sizes)
+    chosen = {"data.resize": _resize(facts)}
+    factor = chosen["data.resize"].value or 1
+    sizes = [(round(height * factor), round(width * factor)) for height, width in facts.sizes]
+    chosen["augment.crop"] = crop = _crop(sizes, 512 if card else 256)
+    pixels = crop.value**2 if crop.value else max(height * width for height, width in sizes)
+    most = 32 if card else 8
+    fitting = max(2, min(most, round((16 * 512**2 if card else 4 * 256**2) / pixels)))
+    batch = min(fitting, count)
+    where = "a card's memory" if card else "two cores"
+    few = f"all {count} training images" if batch < fitting else f"images a step, for {where}"
+    chosen["train.batch_size"] = Choice(batch, few)
+    width = 16 if not card else 64 if facts.card > 10 << 30 else 32
+    chosen["model.width"] = Choice(width, "16 on a laptop" if card else "64 on a GPU, for 16 times the work")
+    passes = max(1, -(-25 * batch // count))
+    chosen["train.repeat"] = Choice(passes if passes > 1 else None, f"passes over the {count} images count as an epoch")
+    steps, wanted = max(1, count * passes // batch), 10_000 if card else 1_000
+    epochs = max(10, min(100, -(-wanted // steps)))
+    chosen["train.epochs"] = Choice(epochs, f"{epochs * steps:,} steps; more where there is time")
+    chosen |= _balance(facts.shares, crop.value is not None)
+    photographs = facts.channels == 3 and facts.is_8_bit
+    chosen["augment.colour"] = Choice(0.3 if photographs else None, "light and cameras differ")
+    return chosen
+
+
+def _resize(facts: Facts) -> Choice:
+    longest, wanted = median(max(size) for size in facts.sizes), 1024 if facts.card else 512
+    if longest <= 1.25 * wanted:
+        return Choice(None, f"the network sees the images at their own size, {range_text(facts.sizes)}")
+    factor = round(wanted / longest, 2)
+    whose = "a card" if facts.card else "a laptop"
+    return Choice(factor, f"{range_text(facts.sizes)} is much for {whose}; scores are taken at each mask's own size")
+
+
+def _crop(sizes: Sequence[tuple[int, int]], wanted: int) -> Choice:
+    """A multiple of 16, as the U-Net halves four times, and not larger than most images."""
+    if len({*sizes}) == 1 and max(sizes[0]) <= wanted:
+        return Choice(None, "whole images: they are small, and of one size")
+    short = int(median(min(size) for size in sizes))
+    crop = max(16, min(wanted, short) // 16 * 16)
+    mixed = "the images have many sizes, " if len({*sizes}) > 1 else ""
+    return Choice(crop, f"{mixed}a multiple of 16 that most images hold")
+
+
+def _balance(shares: Sequence[float], has_crop: bool) -> dict[str, Choice]:
+    present = [share for share in shares if share > 0]
+    rarest, largest = min(present, default=1.0), max(present, default=1.0)
+    text = f"the classes fill {rarest:.2%} to {largest:.0%} of the pixels"
+    weights = Choice("sqrt_median_frequency", f"{text}: the rarer, the more a pixel counts")
+    balanced = Choice(0.33 if has_crop and rarest < 0.02 else None, "a third of the crops is centred on a rare class")
+    even = Choice(None, f"{text}, which is no great difference")
+    return {"loss.class_weights": weights if largest > 10 * rarest else even, "augment.class_balanced": balanced}
+
+
+def range_text(sizes: Sequence[tuple[int, int]]) -> str:
+    """The smallest and the largest of some sizes (height, width), as width x height."""
+    ordered = sorted({*sizes}, key=lambda size: size[0] * size[1])
+    texts = [f"{width} x {height}" for height, width in ordered]
+    return texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}"

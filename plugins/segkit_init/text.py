@@ -1,0 +1,130 @@
+"""The config as text: findings and plan as TOML, the reason or the question beside each line."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from segkit.errors import one_line
+from segkit_init.findings import Answer, Findings, Question
+from segkit_init.plan import Choice
+
+_WIDTH = 118
+_TELLING = ("data.resize", "augment.crop", "loss.class_weights")  # keys that are missed where they are left out
+_COMMENT = 36  # the column of a comment beside a line
+
+
+def toml(findings: Findings, plan: Mapping[str, Choice], path: str) -> str:
+    """A config that runs.
+
+    Args:
+        findings: what was found; its questions are written above the keys they are about.
+        plan: ``table.key`` -> value and reason.
+        path: of the config, for the commands at its top.
+    """
+    asked = {question.key: question for question in findings.questions}
+    lines = [
+        "# Written by `segkit init`. A ? is a question to you; the lines below it are the likelier answer.",
+        "#",
+        f"#     segkit check {path} --pictures looks    # the pictures beside their labels",
+        f"#     segkit run {path}",
+        "",
+        "[dataset]",
+        *_entry("name", findings.dataset),
+    ]
+    for key, value in findings.options.items():
+        lines += _question(asked.get(key))
+        lines += _classes(findings) if key == "classes" and isinstance(value, list) else _entry(key, value)
+    if not isinstance(findings.options.get("classes"), list):
+        lines += _comment(f"its classes: {', '.join(findings.scan.splits['train'].classes)}")
+    for note in findings.notes:
+        lines += _comment(note)
+    lines += ["", "[data]"]
+    for key, value in findings.data.items():
+        lines += [*_question(asked.get(key)), *_entry(key, value)]
+    lines += _planned("data", plan)
+    lines += ["", "[model]", *_entry("name", "unet"), *_planned("model", plan)]
+    lines += ["", "[[loss]]", *_entry("name", "cross_entropy"), *_planned("loss", plan)]
+    lines += ["", "[[loss]]", *_entry("name", "dice", "each class counts alike, however small it is")]
+    lines += ["", "[augment]", *_planned("augment", plan)]
+    lines += _entry("flip", 0.5, "0 where left and right have a meaning")
+    lines += ["", "[train]", *_entry("optimizer", "muon", "from scratch it needs fewer steps than adamw")]
+    return "\n".join([*lines, *_planned("train", plan), ""])
+
+
+def value_text(value: Any) -> str:
+    """A value as TOML has it."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_key(key)} = {value_text(each)}' for key, each in value.items())} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(value_text, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """Keys and values as they would stand in the config, one after the other."""
+    return ", ".join(f"{key} = {value_text(value)}" for key, value in options.items())
+
+
+def answer_text(answer: Answer) -> str:
+    """What an answer means, and the options that say so."""
+    options = options_text({**answer.options, **answer.data})
+    return f"{answer.text}: {options}" if answer.text and options else answer.text or options
+
+
+def _key(key: str) -> str:
+    is_bare = key.isascii() and key.replace("_", "").replace("-", "").isalpha()
+    return key if is_bare else json.dumps(key, ensure_ascii=False)
+
+
+def _entry(key: str, value: Any, why: str = "") -> list[str]:
+    """``key = value  # why``; the reason on a line of its own where it would not fit beside."""
+    line = f"{key} = {value_text(value)}"
+    if not why:
+        return [line]
+    beside = f"{line:<{_COMMENT - 2}}  # {one_line(why)}"
+    return [beside] if len(beside) <= _WIDTH else [*_comment(why), line]
+
+
+def _comment(text: str, begin: str = "# ", below: str = "#   ") -> list[str]:
+    lines = []
+    for part in text.splitlines():
+        lines += textwrap.wrap(
+            one_line(part), _WIDTH, initial_indent=begin, subsequent_indent=below, break_long_words=False
+        )
+        begin = below
+    return lines
+
+
+def _planned(table: str, plan: Mapping[str, Choice]) -> Iterator[str]:
+    for path, (value, why) in plan.items():
+        if path.startswith(f"{table}."):
+            key = path.rpartition(".")[2]
+            if value is not None:
+                yield from _entry(key, value, why)
+            elif path in _TELLING:
+                yield from _comment(f"no {key}: {why}")
+
+
+def _question(question: Question | None) -> list[str]:
+    """The question, and the answers that were not taken, with the options that say so."""
+    if question is None or not question.text:
+        return []
+    lines = _comment(question.text, "# ? ")
+    for number, answer in enumerate(question.answers):
+        text = answer_text(answer) if number else answer.text
+        lines += _comment(f"{'or' if number else 'taken'}: {text}", "#   ", "#     ") if text else []
+    return lines
+
+
+def _classes(findings: Findings) -> list[str]:
+    """The names of the classes, one a line, with what the masks store for each and how much of the pixels that is."""
+    dataset, shares = findings.scan.splits["train"], findings.scan.counts("train").shares.tolist()
+    stored = dataset.stored or [[index] for index in range(len(shares))]
+    lines = ["classes = ["]
+    for name, labels, share in zip(dataset.classes, stored, shares, strict=True):
+        held = " and ".join(str(list(label)) if isinstance(label, tuple) else str(label) for label in labels)
+        lines.append(f"{f'    {value_text(name)},':<{_COMMENT - 2}}  # {held}: {share:.2%} of the training pixels")
+    return [*lines, "]"]
