@@ -18,11 +18,10 @@ from segkit.data.issues import refuse
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue, first_few, reason
 from segkit_annotations.draw import Shape, Size
-from segkit_folder.layout import NAMES
-from segkit_folder.splits import composed, read_text, split_by_fraction
+from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, composed, read_text, split_by_fraction, split_called
 
 DEPTH = 3  # folders below the root that are looked into
-_WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(sum(NAMES.values(), ()), key=len, reverse=True))})(?![a-z])", re.I)
+_WORD = re.compile(rf"(?<![a-z])({ANY_SPLIT})(?![a-z])", re.IGNORECASE)
 
 
 class Entry(NamedTuple):
@@ -87,7 +86,7 @@ def _listed(path: Path, entries: Sequence[Entry]) -> list[Entry]:
 
 def split_named(word: str) -> str:
     """The split that people call by a word, such as val for Validation; "" where it is none."""
-    return next((split for split, names in NAMES.items() if word.lower() in names), "")
+    return split_called(word) or ""
 
 
 def places(root: Path, pattern: str) -> list[tuple[str, Path]]:
@@ -99,7 +98,9 @@ def places(root: Path, pattern: str) -> list[tuple[str, Path]]:
     if "{split}" not in pattern:
         found = [("", root / pattern)]
     else:
-        written = {each: [f(name) for name in NAMES[each] for f in (str, str.capitalize, str.upper)] for each in SPLITS}
+        written = {
+            each: [f(name) for name in SPLIT_NAMES[each] for f in (str, str.capitalize, str.upper)] for each in SPLITS
+        }
         paths = {s: [root / pattern.replace("{split}", name) for name in names] for s, names in written.items()}
         found = [(split, path) for split, those in paths.items() for path in those if path.exists()]
         found = [*{(split, path.stat().st_ino): (split, path) for split, path in found}.values()]
@@ -173,7 +174,7 @@ class ImageFinder:
             self.folders = [path for each, path in places(root, images) if each in ("", split)]
         else:
             bases = dict.fromkeys([beside.parent, beside.parent.parent, root])
-            below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in NAMES.get(split, ()))]
+            below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in SPLIT_NAMES.get(split, ()))]
             inside = [base for base in bases if base.is_relative_to(root)]
             self.folders = [base / part for base in inside for part in below]
 

@@ -14,7 +14,8 @@ from PIL import Image
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError
 from segkit_folder.files import PairedFiles
-from segkit_folder.splits import check_fractions, composed, pair_by_stem, require_split, split_by_fraction
+from segkit_folder.pairs import pair_by_stem
+from segkit_folder.splits import check_fractions, composed, require_split, split_by_fraction
 
 CLASSES = ("background", "car")
 PALETTE = ((0, 0, 0), (255, 255, 255))  # as in the masks' own palette

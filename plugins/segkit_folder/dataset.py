@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from segkit.data.issues import refuse
 from segkit.data.read import read_header, read_mask
-from segkit.data.sample import SPLITS, voc_palette
+from segkit.data.sample import voc_palette
 from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
 from segkit_folder import proposals
 from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.files import PairedFiles
-from segkit_folder.layout import split_folders, tell_unread, without_unlabelled_test
-from segkit_folder.splits import (
-    SUFFIXES,
-    check_fractions,
-    composed,
-    pair_by_stem,
-    read_text,
-    require_split,
-    split_by_fraction,
-)
+from segkit_folder.layout import Shares, dealt, read_layout, without_unpaired
+from segkit_folder.propose import propose_layout
+from segkit_folder.splits import check_fractions, read_text, require_split
 
 VOID = 255
 VOID_NAME = "void"
@@ -39,13 +34,24 @@ class FolderDataset(PairedFiles):
         split: train, val or test.
         classes: the names of the classes in the order of their labels, or a text file with a name a line; it may have
             labels and colours too, such as ``1 cat 224 64 64`` or CVAT's ``cat:224,64,64::``, which are then believed.
-        images: folder of the images; ``{split}`` stands for the split. Its subfolders train, val and test, or what else
-            people call these (training, valid, validation, dev, testing), are used where they exist; else
-            ``fractions`` splits the images.
-        masks: folder of the masks, likewise.
-        mask_suffix: what a mask's name has more than its image's, such as "_mask".
-        fractions: shares of train, val and test.
-        split_seed: another seed, another split by fractions.
+        images: folder of the images; its subfolders train, val and test, or what else people call these (training,
+            valid, validation, dev, testing), are the splits where they exist. Or a pattern of paths below ``root``: in
+            "{split}/{city}/{id}_leftImg8bit.png" ``{split}`` stands for the split, ``{id}`` and other words for text
+            that an image and its mask have in common, and ``*`` for text that they need not.
+        masks: folder of the masks, or a pattern, likewise; such as "masks/{id}_manual1.gif".
+        mask_suffix: what a mask's name has more than its image's, such as "_mask", where ``masks`` is a folder.
+        pairs: in place of ``images`` and ``masks`` a list with the paths of an image and its mask in each line; for
+            each split "{split}.txt", or { train = "trainaug.txt", val = "val.txt" }.
+        lists: which images are which split: files with a name a line, "{split}.txt" or a table as for ``pairs``. A name
+            is that of an image, or of all images of a ``group``.
+        group: what must stay in one split, a part of the images' paths: "patient{group}_"; ``{group}`` may stand in
+            ``images`` instead.
+        skip_unpaired: whether images without a mask, and masks without an image, are left out.
+        fractions: shares of train, val and test, where no folder and no list says which is which.
+        val: a share of train that becomes val, where there is none.
+        folds: in place of ``val`` so many parts of train, one of which is val, for cross-validation.
+        fold: the number of that part, from 0.
+        split_seed: another seed, another split by ``fractions``, ``val`` or ``folds``.
         void: stored labels that mean "not labelled"; left out: 255.
         value_map: stored label -> class index or 255 (void), such as {"0" = 0, "255" = 1}; left out: the index.
         colour_map: class name (or "void") -> RGB, for masks that hold colours.
@@ -65,7 +71,14 @@ class FolderDataset(PairedFiles):
         images: str = "images",
         masks: str = "masks",
         mask_suffix: str = "",
+        pairs: str | Mapping[str, str] | None = None,
+        lists: str | Mapping[str, str] | None = None,
+        group: str | None = None,
+        skip_unpaired: bool = False,
         fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        val: float | None = None,
+        folds: int | None = None,
+        fold: int = 0,
         split_seed: int = 0,
         void: Sequence[int] | None = None,
         value_map: Mapping[str, int] | None = None,
@@ -78,21 +91,26 @@ class FolderDataset(PairedFiles):
         if colour_map is not None and value_map is not None:
             raise ConfigError("value_map and colour_map: a mask holds either labels or colours; give one of the two")
         check_fractions(fractions)
-        parts = split_folders(base, images, masks)
-        shared = tuple(name for name, share in zip(SPLITS, fractions, strict=False) if share > 0)
-        self.splits = tuple(without_unlabelled_test(parts)) if parts else shared
-        advice = "; put some of the training images and their masks into folders of that name"
-        require_split(split, self.splits, base, advice if parts and split == "val" else "")
-        tell_unread(base, images, parts, fractions)
-        if parts:
-            pairs = pair_by_stem(*parts[split], mask_suffix)
-        else:
-            pairs = pair_by_stem(base / images, base / masks, mask_suffix)
-            chosen = set(split_by_fraction([image.stem for image, _ in pairs], fractions, split_seed)[split])
-            pairs = [pair for pair in pairs if pair[0].stem in chosen]
+        options: dict[str, Any] = {"images": images, "masks": masks, "mask_suffix": mask_suffix}
+        options |= {"pairs": pairs, "lists": lists, "group": group}
+        try:
+            layout = read_layout(base, **options)
+        except DataError as error:
+            raise DataError(f"{error}{_proposed(base, options)}") from None
+        layout = without_unpaired(layout) if skip_unpaired else layout
+        issues = [issue for of, issue in layout.issues if of in (None, split)]
+        if any(issue.kind == "image_without_mask" for issue in issues):
+            told = _proposed(base, options, [each.path for each in layout.images], len(layout.masks))
+            if told:  # which masks have no image follows from it
+                issues = [issue for issue in issues if issue.kind != "mask_without_image"]
+            issues = [replace(x, advice=x.advice + told) if x.kind == "image_without_mask" else x for x in issues]
+        refuse(issues)
+        layout = dealt(layout, Shares(fractions, split_seed, val, folds, fold))
+        self.splits = layout.splits
+        require_split(split, self.splits, base, "; val = 0.15 takes a share of train" if split == "val" else "")
+        samples = layout.of(split)
         if listed.colours and colour_map is None and value_map is None:
-            folder = next(iter(parts.values()))[1] if parts else base / masks  # all splits are read as the first one
-            colour_map = _colours_of_file(listed, folder, mask_suffix)
+            colour_map = _colours_of_file(listed, sorted(layout.masks.values()))  # all splits are read alike
         colours = None if colour_map is None else _colours(colour_map, names)
         self.palette_is_assumed = palette is None and colours is None and listed.colours is None
         if palette is None:
@@ -102,7 +120,9 @@ class FolderDataset(PairedFiles):
         values = None
         if colours is None and (void is not None or value_map is not None or listed.labels):
             values = _values(listed, self._void, value_map)
-        super().__init__(pairs, classes=names, palette=palette, values=values, colours=colours)
+        found = [(image, mask) for image, mask, _ in samples]
+        super().__init__(found, classes=names, palette=palette, values=values, colours=colours)
+        self.names = [name for _, _, name in samples]
 
     def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
         """What to do about faulty masks, with options to paste where the counts suggest any."""
@@ -173,12 +193,30 @@ def _read_classes(root: Path, file: str) -> ClassFile:
     return parse(text, f'classes = "{file}"')
 
 
-def _colours_of_file(listed: ClassFile, folder: Path, suffix: str) -> dict[str, Sequence[int]] | None:
-    """The colours of a class file as a map, where some of the masks in a folder hold these colours, or others."""
+def _proposed(root: Path, options: Mapping[str, Any], images: Sequence[Path] = (), pairs: int = 0) -> str:
+    """The lines to paste that pair more of the files, if there are any.
+
+    Args:
+        root: the folder.
+        options: as they are.
+        images: that were found.
+        pairs: that were found.
+    """
+    if not root.is_dir() or options["pairs"] is not None:
+        return ""
+    better = [each for each in propose_layout(root, images) if each.pairs > pairs][:3]
+    told = []
+    for each in better:
+        new = {name: value for name, value in each.options.items() if value != options[name]}
+        new |= {"mask_suffix": ""} if options["mask_suffix"] else {}
+        told.append("\n\n" + "\n".join(f'{name} = "{value}"' for name, value in new.items()))
+    return f"; {better[0].pairs} images have a mask with, in [dataset],{' or'.join(told)}" if told else ""
+
+
+def _colours_of_file(listed: ClassFile, masks: Sequence[Path]) -> dict[str, Sequence[int]] | None:
+    """The colours of a class file as a map, where some of the masks hold these colours, or others."""
     named: dict[str, Sequence[int]] = dict(zip(listed.names, listed.colours or (), strict=True))
     indices = {(r, g, b): index for index, (r, g, b) in enumerate(named.values())}
-    masks = [path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in SUFFIXES]
-    masks = [path for path in masks if composed(path.stem).endswith(composed(suffix))]
     for mask in masks[:: max(1, len(masks) // 20)]:
         with suppress(DataError):  # told when it is read
             if not read_header(mask).has_colours:

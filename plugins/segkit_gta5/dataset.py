@@ -16,7 +16,8 @@ from segkit.data.read import read_header
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue, first_few
 from segkit_folder.files import PairedFiles
-from segkit_folder.splits import composed, pair_by_stem, read_text, require_split, split_by_fraction
+from segkit_folder.pairs import pair_by_stem
+from segkit_folder.splits import composed, read_text, require_split, split_by_fraction
 
 # Class, stored id, colour: Cityscapes' own table (github.com/mcordts/cityscapesScripts, helpers/labels.py), whose ids
 # GTA5 stores; the same map is in AdaptSegNet's dataset/gta5_dataset.py.

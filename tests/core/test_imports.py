@@ -30,7 +30,7 @@ CHAIN = [
 ]
 LIGHT = CHAIN[: CHAIN.index("compose")]
 WORKERS = ["data", "model", "metric", "engine", "inference"]  # handed objects, never names
-PUBLIC = tuple(f"segkit_folder.{name}." for name in ("files", "splits", "layout", "class_file"))  # open to all plugins
+PUBLIC = tuple(f"segkit_folder.{name}." for name in ("class_file", "files", "pairs", "propose", "splits"))
 HEAVY = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "numpy", "PIL", "safetensors", "tqdm"}
 
 

@@ -1,0 +1,290 @@
+"""Which files are images and masks, and which belong together: patterns of paths such as ``{split}/{id}_image.png``."""
+
+from __future__ import annotations
+
+import glob
+import re
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segkit.data.issues import refuse
+from segkit.errors import ConfigError, DataError, Issue, first_few
+from segkit_folder.splits import ANY_SPLIT, SUFFIXES, by_suffix, composed, split_called
+
+_SYSTEM = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
+_TOKEN = re.compile(r"(\{[A-Za-z]\w*\}|\*+)")
+
+
+class Found(NamedTuple):
+    """A picture that a pattern matches.
+
+    Attributes:
+        path: of the file.
+        name: its path below the fixed folders of the pattern and the split's, without suffix.
+        values: what the placeholders stand for; a split by its usual name.
+    """
+
+    path: Path
+    name: str
+    values: Mapping[str, str]
+
+
+class Pattern:
+    """Paths of pictures with placeholders.
+
+    ``{id}`` and any other word in braces match text without "/"; ``{split}`` matches what people call splits; ``*``
+    anything within a name. Without an ending of pictures any of them will do. A text without ``{id}`` is a folder.
+
+    Args:
+        root: what the text is relative to.
+        text: the pattern.
+        option: which it is a value of.
+        suffix: what follows the ``{id}`` in a folder.
+
+    Raises:
+        ConfigError: other braces than those of placeholders, or no ``{id}`` in the name of a file.
+    """
+
+    def __init__(self, root: Path, text: str, option: str = "images", suffix: str = "") -> None:
+        self.root, self.text, self.option = root, text, option
+        where = f'{option} = "{text}"'
+        if {*"{}"} & {*_TOKEN.sub("", text)}:
+            raise ConfigError(f"{where}: a placeholder is a word in braces, as {{id}}, {{split}} or {{group}}")
+        self.is_folder = "{id}" not in text
+        if self.is_folder and text.lower().endswith(SUFFIXES):
+            raise ConfigError(f"{where}: no {{id}} in it, which stands for what an image and its mask have in common")
+        if suffix and not self.is_folder:
+            raise ConfigError(f'mask_suffix = "{suffix}": write it into the pattern, {where}')
+        parts = [*text.strip("/").split("/"), "{id}" + suffix] if self.is_folder else text.strip("/").split("/")
+        fixed = next(number for number, part in enumerate(parts) if _TOKEN.search(part))
+        self.base = root.joinpath("/" if text.startswith("/") else "", *parts[:fixed])
+        self.parts = [composed(part) for part in parts[fixed:]]
+        self.words = {word for part in self.parts for word in re.findall(r"\{(\w+)\}", part)}
+        self.letters = len(_TOKEN.sub("", "".join(self.parts)))
+        self.known_suffix = self.parts[-1].lower().endswith(SUFFIXES)
+        self._named = next(
+            number for number, part in enumerate(self.parts) if _TOKEN.search(part.replace("{split}", ""))
+        )
+
+    def __str__(self) -> str:
+        return str(self.base) if self.parts == ["{id}"] else str(self.base.joinpath(*self.parts))
+
+    def files(self, ignore_case: bool = False) -> list[Found]:
+        """The pictures that match, in natural order (``2`` before ``10``); hidden files are left out.
+
+        Raises:
+            DataError: two folders that are one split, or what is called as a picture and is no file.
+        """
+        expression, shape = self._expression(ignore_case), "/".join(map(_glob, self.parts))
+        found: list[tuple[Any, Found]] = []
+        called: dict[tuple[str, str | None], dict[str, str]] = {}  # place and split -> what they are called
+        for path in self.base.glob(shape) if self.base.is_dir() else ():
+            relative = composed(path.relative_to(self.base).as_posix())
+            match = expression.fullmatch(relative)
+            if not match or path.suffix.lower() not in SUFFIXES or any(x[0] == "." for x in relative.split("/")):
+                continue
+            splits = {n: split_called(word) for n, word in match.groupdict().items() if n.startswith("split_")}
+            if len({*splits.values()}) > 1:
+                continue
+            for place, split in splits.items():
+                called.setdefault((place, split), {})[match[place]] = str(self.base / relative[: match.end(place)])
+            values = {name: word for name, word in match.groupdict().items() if name not in splits}
+            values |= {"split": split for split in splits.values() if split}  # noqa: B035  (it is one)
+            name = "/".join(relative.split("/")[self._named :])
+            found.append((_natural(relative), Found(path, name.removesuffix(path.suffix), values)))
+        for (_, split), names in called.items():
+            if len(names) > 1:
+                several = " and ".join(sorted(names.values()))
+                raise DataError(f"{several} are both the {split} split; put their files into one folder, or rename one")
+        return [*self._regular(each for _, each in sorted(found, key=lambda each: each[0]))]
+
+    def _expression(self, ignore_case: bool) -> re.Pattern[str]:
+        text, seen = "", Counter[str]()
+        for token in _TOKEN.split("/".join(self.parts)):
+            word = token.strip("{}")
+            if token == "{split}":
+                text += f"(?P<split_{seen[word]}>(?i:{ANY_SPLIT}))"
+            elif token.startswith("{"):
+                text += f"(?P={word})" if seen[word] else f"(?P<{word}>[^/]+)"
+            else:
+                text += "[^/]*" if token.startswith("*") else re.escape(token)
+            seen[word] += 1
+        if self.known_suffix:
+            stem, _, ending = text.rpartition(r"\.")
+            text = rf"{stem}\.(?i:{ending})"
+        return re.compile(text if self.known_suffix else text + r"\.[^./]+", re.IGNORECASE if ignore_case else 0)
+
+    def _regular(self, found: Iterable[Found]) -> Iterator[Found]:
+        odd = []
+        for each in found:
+            if each.path.is_file():
+                yield each
+            else:
+                kind = "a folder" if each.path.is_dir() else "a link to nowhere" if each.path.is_symlink() else ""
+                odd.append((each.path, kind))
+        what, advice = "no regular file, although its name is an image's", "fetch or remove it"
+        refuse([Issue("no_file", str(path), what, advice, kind) for path, kind in odd])
+
+    def example(self, values: Mapping[str, str]) -> str:
+        """The path that has these values."""
+        text = re.sub(r"\{(\w+)\}", lambda word: values.get(word[1], word[0]), "/".join(self.parts))
+        return str(self.base / (text if self.known_suffix else f"{text}.png"))
+
+    def nothing(self) -> str:
+        """Why nothing matches, in words: what lies in the innermost folder that is there."""
+        there = next(path for path in (self.base.absolute(), *self.base.absolute().parents) if path.is_dir())
+        folders = sorted(each.name for each in there.iterdir() if each.is_dir() and not each.name.startswith("."))
+        files = Counter(each.suffix.lower() for each in there.iterdir() if each.is_file() and each.name[0] != ".")
+        held = f"the folders {first_few(folders)}" if folders else "no folders"
+        held += f" and {by_suffix(files)}" if files else ""
+        if not self.base.is_dir():
+            state = f"{'is a file' if self.base.exists() else 'does not exist'}; {there} holds {held}"
+            return f"folder {self.base} {state}. Name the folder that is meant, or set root to where the data lies"
+        what = f"folder {self} holds no images" if self.parts == ["{id}"] else f"no file is called {self}"
+        return f"{what}; {there} holds {held}; read are {', '.join(SUFFIXES)}"
+
+    def tell_unread(self, read: Collection[Path]) -> None:
+        """Warn of what lies beside the files that are ``read``; beside a whole folder also of folders with images."""
+        files = Counter(path.parent for path in read)
+        direct = {folder for folder in files if folder.is_relative_to(self.base)}
+        folders = {each for folder in direct for each in (folder, *folder.parents) if each.is_relative_to(self.base)}
+        others: Counter[str] = Counter()
+        pictures = []
+        for path in sorted(path for folder in folders for path in folder.iterdir()):
+            if path in read or path in folders or path.name.startswith(".") or path.name.lower() in _SYSTEM:
+                continue
+            holds = self.is_folder and path.is_dir() and _holds_pictures(path)
+            if holds or path.suffix.lower() in SUFFIXES:
+                pictures.append(str(path))
+            elif path.is_file() and path.parent in direct:
+                others[path.suffix.lower()] += 1
+        if pictures:
+            warnings.warn(f"not read: {first_few(pictures)}; read are the images of {self}", stacklevel=3)
+        if others:
+            of = others.total() + sum(files[folder] for folder in direct)
+            what = (
+                f"{others.total()} of {of} files in {self.base}, which are no images that are read: {by_suffix(others)}"
+            )
+            warnings.warn(f"not read: {what}; read are {', '.join(SUFFIXES)}", stacklevel=3)
+
+
+def _glob(part: str) -> str:
+    return "*" if _TOKEN.search(part) or not part.isascii() else glob.escape(part)
+
+
+def _holds_pictures(folder: Path) -> bool:
+    with suppress(OSError):
+        return any(path.suffix.lower() in SUFFIXES and path.name[0] != "." for path in folder.iterdir())
+    return False
+
+
+def _natural(path: str) -> list[tuple[list[tuple[int, str]], str]]:
+    """Digits compare as numbers, ``2 < 10``; where these are equal, as of 1 and 01, the names as texts."""
+    parts = path.split("/")
+    digits = [[(int(x), "") if x.isdecimal() else (0, x) for x in re.split(r"([0-9]+)", part)] for part in parts]
+    return [*zip(digits, parts, strict=True)]
+
+
+def both_sides(images: Pattern, masks: Pattern) -> tuple[list[Found], list[Found]]:
+    """The images and the masks; what both patterns match belongs to the one that says more of the name.
+
+    Raises:
+        ConfigError: nothing tells images and masks apart, or a placeholder stands on one side alone.
+        DataError: no image, or no mask, is there.
+    """
+    for one, other in ((images, masks), (masks, images)):
+        if alone := sorted(one.words - other.words - ({"split", "group"} if one is images else set())):
+            raise ConfigError(
+                f'{one.option} = "{one.text}": {{{alone[0]}}} stands in it alone; write it into {other.option} too, or '
+                "* for what the two need not have in common"
+            )
+    found = [images.files(), masks.files()]
+    both = {each.path for each in found[0]} & {each.path for each in found[1]}
+    if both and images.letters == masks.letters:
+        raise DataError(
+            f"{images} is the folder of the images and of the masks; a mask_suffix must tell them apart, or patterns"
+        )
+    number = int(images.letters > masks.letters)
+    found[number] = [each for each in found[number] if each.path not in both]
+    for pattern, those in zip((images, masks), found, strict=True):
+        if not those and (pattern is images or not pattern.files(ignore_case=True)):
+            raise DataError(pattern.nothing())
+    return found[0], found[1]
+
+
+def pair(
+    images: Sequence[Found], masks: Sequence[Found], of: Pattern, shared: Collection[str]
+) -> tuple[list[tuple[Found, Path]], list[tuple[Found, Issue]]]:
+    """The images with their masks, in the order of the images; and what is wrong with the others.
+
+    Args:
+        images: that match a pattern.
+        masks: that match another one.
+        of: the pattern of the masks.
+        shared: the words that must be the same for an image and its mask.
+    """
+
+    def by_key(files: Sequence[Found]) -> dict[tuple[str, ...], list[Found]]:
+        found: dict[tuple[str, ...], list[Found]] = {}
+        for each in files:
+            found.setdefault(tuple(each.values[word] for word in shared), []).append(each)
+        return found
+
+    images_of, masks_of = by_key(images), by_key(masks)
+    issues: list[tuple[Found, Issue]] = []
+    for those in (*images_of.values(), *masks_of.values()):
+        what = "another file has the same name, so that it is not known which is meant"
+        for each in those if len(those) > 1 else ():
+            detail = ", ".join(other.path.name for other in those if other.path != each.path)
+            issues.append((each, Issue("duplicate_stem", str(each.path), what, "keep one of them", detail)))
+    pairs, without_mask = [], []
+    for key, those in images_of.items():
+        partners = masks_of.pop(key, [])
+        if len(those) == len(partners) == 1:
+            pairs.append((those[0], partners[0].path))
+        elif len(those) == 1 and not partners:
+            without_mask.append((key, those[0]))
+    known = {mask.path for mask in masks}
+    others = [mask for mask in (of.files(ignore_case=True) if without_mask else ()) if mask.path not in known]
+    lonely = [*(those[0] for those in masks_of.values() if len(those) == 1), *others]
+    lowered = {"/".join(each.values[word] for word in shared).casefold(): each.path for each in lonely}
+    explained = set()
+    for key, image in without_mask:
+        path, expected = str(image.path), of.example(image.values)
+        if partner := lowered.get("/".join(key).casefold()):
+            what, advice = "the name of the mask differs in upper and lower case", "rename the image or the mask"
+            issue = Issue("different_case", path, what, advice, partner.name)
+            explained.add(partner)
+        else:
+            issue = Issue("image_without_mask", path, "image without a mask", f"the mask would be {expected}")
+        issues.append((image, issue))
+    for those in masks_of.values():
+        if len(those) == 1 and those[0].path not in explained:
+            issue = Issue(
+                "mask_without_image", str(those[0].path), "mask without an image", "add the image or remove it"
+            )
+            issues.append((those[0], issue))
+    return pairs, issues
+
+
+def pair_by_stem(images: Path, masks: Path, mask_suffix: str = "") -> list[tuple[Path, Path]]:
+    """The files of two folders that share a name: ``images/cat.jpg`` with ``masks/cat<mask_suffix>.png``.
+
+    In natural order (``2`` before ``10``). Hidden files and files that are no images are ignored. Both folders may be
+    the same one where ``mask_suffix`` tells the masks apart.
+
+    Raises:
+        DataError: a folder is missing or empty, or not every file has exactly one partner.
+    """
+    sides = (Pattern(images, "."), Pattern(masks, ".", "masks", composed(mask_suffix)))
+    found = both_sides(*sides)
+    read = {each.path for those in found for each in those}
+    for side in sides:
+        side.tell_unread(read)
+    pairs, issues = pair(*found, sides[1], ["id"])
+    refuse([issue for _, issue in issues])
+    return [(image.path, mask) for image, mask in pairs]

@@ -1,0 +1,270 @@
+"""How a folder may be read: patterns that pair its files, found from what differs in the paths of two of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from heapq import nlargest
+from itertools import islice, product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from segkit.data.issues import gathered
+from segkit.errors import DataError, SegkitError
+from segkit_folder.layout import Layout, read_layout, split_lists
+from segkit_folder.splits import ANY_SPLIT, SUFFIXES, composed, read_text, split_called
+
+MOST_FILES = 50_000  # that are looked at
+MOST_ASKED = 200  # files whose partners are looked for
+MOST_SHARED = 2000  # files a word or number is in that may tell partners
+MOST_PARTNERS = 12  # of each, those that have most in common with it
+MOST_COLOURS = 4096  # that are counted in a picture
+MOST_OF_A_MASK = 256  # colours
+MOST_TRIED = 10  # patterns whose pairs are counted
+_IN_A_NAME = re.compile(rf"(?i)(?<![a-z0-9])(?:{ANY_SPLIT})(?![a-z])")
+
+Part = tuple[str, str, str, str]
+"""Of a part of two paths: what is before and after their common text, in the image's and in the mask's."""
+
+
+class Proposal(NamedTuple):
+    """A way to read a folder.
+
+    Attributes:
+        options: of the dataset ``folder``: images, masks and, where there are such files, lists.
+        pairs: how many images have a mask.
+        unpaired: how many files have no partner.
+        splits: images with a mask by split; empty where the splits are to be dealt.
+    """
+
+    options: dict[str, Any]
+    pairs: int
+    unpaired: int
+    splits: dict[str, int]
+
+    def lines(self) -> str:
+        """The options as lines to paste into ``[dataset]``."""
+        return "\n".join(f'{name} = "{value}"' for name, value in self.options.items())
+
+
+def propose_layout(root: Path, images: Sequence[Path] = (), masks: Sequence[Path] = ()) -> list[Proposal]:
+    """The ways to read a folder, the likeliest first: those with the most pairs.
+
+    Args:
+        root: the folder.
+        images: the images, where they are known; left out: of two files the one with more colours is the image.
+        masks: the masks, where they are known; else any other pictures.
+    """
+    every = [*islice(_pictures(root), MOST_FILES)] if not images or not masks else []
+    found = _likely(_counted(root, _patterns(root, [*images] or every, [*masks] or every)))
+    return [*_with_lists(root, found), *found]
+
+
+def _pictures(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root).as_posix()
+        if path.suffix.lower() in SUFFIXES and not re.search(r"(^|/)\.|[{}*]", relative) and path.is_file():
+            yield path
+
+
+@lru_cache(1 << 16)
+def _runs(text: str) -> tuple[str, ...]:
+    """All runs of words and numbers in a text, the longest first, without signs at their ends."""
+    words = re.findall(r"\d+|[^\W\d_]+|.", text)
+    ends = [number for number, word in enumerate(words) if word.isalnum()]
+    runs = {"".join(words[i : j + 1]) for i in ends for j in ends if i <= j}
+    return tuple(sorted(runs, key=lambda run: (-len(run), run)))
+
+
+def _common(one: str, other: str) -> list[str]:
+    """The runs that two texts share, but for those within longer ones; the whole where they are equal."""
+    if one == other:
+        return [one]
+    theirs, found = set(_runs(other)), list[str]()
+    for run in _runs(one):
+        if run in theirs and not any(run in longer for longer in found):
+            found.append(run)
+    return found or [""]
+
+
+class _Place(NamedTuple):
+    """A path below the root: its parts, the name without suffix; those that are a split's stand apart."""
+
+    path: Path
+    parts: tuple[str, ...]
+    splits: tuple[int, ...]
+    split: str | None
+
+
+def _place(root: Path, path: Path) -> _Place:
+    parts = composed(path.relative_to(root).as_posix())[: -len(path.suffix)].split("/")
+    called = [number for number, part in enumerate(parts[:-1]) if split_called(part)]
+    inside = [match[0] for part in parts[:-1] for match in [_IN_A_NAME.search(part)] if match]
+    return _Place(path, tuple(parts), tuple(called), split_called(inside[0]) if inside else None)
+
+
+def _patterns(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[str, str]]:
+    """Patterns of images and masks, those first that pair the most of some of the images."""
+    places = [_place(root, path) for path in images]
+    others = places if images is masks else [_place(root, path) for path in masks]
+    several = len({place.split for place in (*places, *others) if place.split}) > 1
+    asked = places[:: max(1, len(places) // MOST_ASKED)]
+    wanted = {run for place in asked for part in place.parts for run in _runs(part)}
+    index: dict[str, list[_Place]] = defaultdict(list)
+    for place in others:
+        for run in {run for part in place.parts for run in _runs(part)} & wanted:
+            index[run].append(place)
+    votes: dict[Any, list[tuple[_Place, _Place, tuple[str, ...]]]] = defaultdict(list)
+    for place in asked:
+        near: dict[_Place, float] = defaultdict(float)  # the rarer what two paths share, the more it says
+        for run in {run for part in place.parts for run in _runs(part)}:
+            for other in index[run] if len(index[run]) <= MOST_SHARED else ():
+                near[other] += 1 / len(index[run])
+        for other in nlargest(MOST_PARTNERS, near, key=lambda each: near[each]):
+            if other.path != place.path and (
+                not several or None in (place.split, other.split) or place.split == other.split
+            ):
+                for key, cores in _differences(place, other, several):
+                    votes[key].append((place, other, cores))
+    voters = {key: len({place.path for place, _, _ in those}) for key, those in votes.items()}
+    least = max(max(voters.values(), default=0) / 2, 1 if len(places) <= 2 else 2)
+    ranked = sorted((key for key in votes if voters[key] >= least), key=lambda key: -voters[key])
+    return [each for key in ranked for each in _written(key, votes[key])]
+
+
+def _differences(one: _Place, other: _Place, several: bool) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """What differs in two paths, as a key that is the same for all such pairs; and what does not differ."""
+    apart = [place.splits if several else () for place in (one, other)]
+    rows = [
+        [
+            _IN_A_NAME.sub("{split}", part) if several and number < len(place.parts) - 1 else part
+            for number, part in enumerate(place.parts)
+            if number not in own
+        ]
+        for place, own in zip((one, other), apart, strict=True)
+    ]
+    length = max(map(len, rows))
+    rows = [[""] * (length - len(row)) + row for row in rows]  # of a path with fewer folders
+    for cores in product(*(_common(a, b)[:3] for a, b in zip(*rows, strict=True))):
+        key: list[Part] = []
+        for a, b, core in zip(*rows, cores, strict=True):
+            texts = [*(a.split(core, 1) if core else (a, "")), *(b.split(core, 1) if core else (b, ""))]
+            key.append(tuple(_IN_A_NAME.sub("{split}", text) if several else text for text in texts))  # type: ignore[arg-type]
+        yield (tuple(key), *apart, (one.path.suffix, other.path.suffix) if rows[0] == rows[1] else ()), cores
+
+
+def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) -> Iterator[tuple[str, str]]:
+    """The patterns of a kind of difference; with the folders alone where these say it all."""
+    parts, *apart, _ = key
+    values = [{cores[number] for _, _, cores in votes} for number in range(len(parts))]
+    varying = [number for number, those in enumerate(values) if len(those) > 1]
+    if len(votes) == 1 and parts[-1] and votes[0][2][-1]:
+        varying = [len(parts) - 1]
+    if not varying:
+        return
+    words = {number: f"{{folder{'' if count == 0 else count + 1}}}" for count, number in enumerate(varying)}
+    words[varying[-1]] = "{id}"
+    written = []
+    for side in (0, 1):
+        texts = [
+            part[2 * side] + words.get(number, votes[0][2][number]) + part[2 * side + 1]
+            for number, part in enumerate(parts)
+        ]
+        texts = [text for text in texts if text]
+        for number in apart[side]:
+            texts.insert(number, "{split}")
+        suffixes = {(one, other)[side].path.suffix for one, other, _ in votes}
+        written.append("/".join(texts) + (suffixes.pop() if len({each.lower() for each in suffixes}) == 1 else ""))
+    ways = []
+    for text in written:
+        folder = re.sub(r"(/\{split\})?/\{id\}(\.\w+)?$", "", text)
+        ways.append((text,) if "{" in folder.replace("{split}", "") else (text, folder))
+    yield from product(*ways)
+
+
+def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[tuple[Proposal, Layout]]:
+    """What patterns pair, the most pairs first; of patterns with the same pairs the simplest."""
+    found: dict[frozenset[tuple[Path, Path]], tuple[Any, Proposal, Layout]] = {}
+    for images, masks in dict.fromkeys(patterns):
+        options = {"images": images, "masks": masks}
+        layout = _read(root, options)
+        if layout and layout.masks:
+            proposal = _proposal(layout, options)
+            rank = (-proposal.pairs, proposal.unpaired, len(re.findall(r"\{folder", images)), len(images) + len(masks))
+            pairs = frozenset(layout.masks.items())
+            if pairs not in found or rank < found[pairs][0]:
+                found[pairs] = rank, proposal, layout
+        if len(found) >= MOST_TRIED:
+            break
+    return [(proposal, layout) for _, proposal, layout in sorted(found.values(), key=lambda each: each[0])]
+
+
+def _read(root: Path, options: dict[str, Any]) -> Layout | None:
+    with warnings.catch_warnings(), gathered():
+        warnings.simplefilter("ignore")
+        try:
+            return read_layout(root, **options)
+        except SegkitError:
+            return None
+
+
+def _proposal(layout: Layout, options: dict[str, Any]) -> Proposal:
+    splits = {split: len(those) for split in layout.splits if (those := layout.of(split))}
+    return Proposal(options, len(layout.masks), len(layout.issues), splits)
+
+
+def _likely(found: Sequence[tuple[Proposal, Layout]]) -> list[Proposal]:
+    """Those with half the pairs of the best and a mask that may be one, each way once.
+
+    Of two pictures the one with fewer colours is the mask; what has as few as a mask is an image only where there is
+    nothing better. No two ways pair the same files.
+    """
+    colours = lru_cache(None)(_colours)
+    kept: list[tuple[bool, set[Path], Proposal]] = []
+    for proposal, layout in found:
+        image, mask = map(colours, next(iter(layout.masks.items())))
+        likely = (image or MOST_COLOURS) >= (mask or 0) <= MOST_OF_A_MASK and 2 * proposal.pairs >= found[0][0].pairs
+        files = {*layout.masks.keys(), *layout.masks.values()}
+        if likely and not any(files <= those for _, those, _ in kept):
+            kept.append(((image or MOST_COLOURS) > MOST_OF_A_MASK // 4, files, proposal))
+    return [proposal for rich, _, proposal in kept if rich] or [proposal for _, _, proposal in kept]
+
+
+def _colours(path: Path) -> int | None:
+    """How many colours a picture has, at most :data:`MOST_COLOURS`; None where Pillow cannot tell."""
+    try:
+        logging.getLogger("PIL").addHandler(logging.NullHandler())  # it tells of bands that it cannot read
+        with Image.open(path) as image:
+            image.draft("RGB", (256, 256))
+            colours = image.convert("RGB").getcolors(MOST_COLOURS)
+            return len(colours) if colours else MOST_COLOURS
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
+    """The ways to read a folder by the lists of names, or of pairs, that lie there."""
+    named: dict[str, list[Path]] = defaultdict(list)
+    for file in split_lists(root):
+        if split_called(file.stem):
+            named[file.relative_to(root).with_name("{split}" + file.suffix).as_posix()].append(file)
+    proposals = []
+    for pattern, files in named.items():
+        try:
+            pairs = any(
+                len(line.split()) == 2 and line.lower().endswith(SUFFIXES) for line in read_text(files[0]).split("\n")
+            )
+        except DataError:
+            continue
+        ways = [{"pairs": pattern}] if pairs else [{**each.options, "lists": pattern} for each in found]
+        for options in ways:
+            layout = _read(root, options)
+            if layout and layout.splits and layout.masks:
+                proposals.append(_proposal(layout, options))
+    return proposals

@@ -1,0 +1,258 @@
+"""Folders as they lie: patterns on both sides, lists, pairs, groups, shares and folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.data.issues import gathered
+from segkit.errors import ConfigError, DataError
+from segkit_folder.dataset import FolderDataset
+
+RANDOM = np.random.default_rng(0)
+
+
+def put(root: Path, *names: str) -> Path:
+    """Write a photograph where the name is none of a mask's, else a mask of 0 and 1."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_mask = any(word in name for word in ("mask", "manual", "gtFine", "label", "Class"))
+        pixels = RANDOM.integers(0, 2 if is_mask else 256, (16, 16) if is_mask else (16, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(path)
+    return root
+
+
+def names(root: Path, split: str = "train", **options: Any) -> list[str]:
+    """The names of a split, once each mask was seen to belong to its image."""
+    dataset = FolderDataset(root, split, ["a", "b"], **options)
+    assert dataset.names is not None
+    for index in range(len(dataset)):
+        assert set(dataset.mask(index).unique().tolist()) <= {0, 1}
+    return list(dataset.names)
+
+
+def test_names_that_differ_on_both_sides_and_a_share_of_train_for_val(tmp_path: Path) -> None:
+    for number in range(1, 11):
+        put(tmp_path, f"training/images/{number + 20}_training.tif", f"training/1st_manual/{number + 20}_manual1.gif")
+        put(tmp_path, f"testing/images/{number:02}_test.tif", f"testing/1st_manual/{number:02}_manual1.gif")
+        put(tmp_path, f"training/mask/{number + 20}_training_mask.gif")
+    sides = {"images": "{split}/images/{id}_{split}.tif", "masks": "{split}/1st_manual/{id}_manual1.gif"}
+    with pytest.raises(DataError, match=r"no split 'val' in .*; there are train, test; val = 0\.15 takes a share"):
+        names(tmp_path, "val", **sides)
+    found = {split: names(tmp_path, split, val=0.2, **sides) for split in ("train", "val", "test")}
+    assert [len(each) for each in found.values()] == [8, 2, 10]
+    assert sorted(found["train"] + found["val"]) == [f"{number}_training" for number in range(21, 31)]
+    assert found["test"][:2] == ["01_test", "02_test"]
+    dataset = FolderDataset(tmp_path, "test", ["a", "b"], val=0.2, **sides)
+    assert [path.name for path in dataset.pairs[0]] == ["01_test.tif", "01_manual1.gif"]
+    assert found["val"] != names(tmp_path, "val", val=0.2, split_seed=1, **sides)
+    with pytest.raises(ConfigError, match=r"val = 1\.5: give a share of train between 0 and 1"):
+        names(tmp_path, val=1.5, **sides)
+
+
+def test_folders_within_the_splits_and_a_word_that_stands_twice(tmp_path: Path) -> None:
+    for split, city in (("train", "aachen"), ("train", "ulm"), ("val", "bonn")):
+        for number in ("000000_000019", "000001_000019"):
+            stem = f"{split}/{city}/{city}_{number}"
+            put(tmp_path, f"leftImg8bit/{stem}_leftImg8bit.png", f"gtFine/{stem}_gtFine_labelIds.png")
+            put(tmp_path, f"gtFine/{stem}_gtFine_color.png")
+    sides = {
+        "images": "leftImg8bit/{split}/{city}/{city}_{id}_leftImg8bit.png",
+        "masks": "gtFine/{split}/{city}/{city}_{id}_gtFine_labelIds.png",
+    }
+    assert names(tmp_path, **sides) == [
+        "aachen/aachen_000000_000019_leftImg8bit",
+        "aachen/aachen_000001_000019_leftImg8bit",
+        "ulm/ulm_000000_000019_leftImg8bit",
+        "ulm/ulm_000001_000019_leftImg8bit",
+    ]
+    assert len(names(tmp_path, "val", **sides)) == 2
+    put(tmp_path, "leftImg8bit/train/ulm/bonn_000000_000019_leftImg8bit.png")  # of another city than its folder
+    with pytest.warns(
+        UserWarning, match=r"not read: .*ulm/bonn_000000_000019_leftImg8bit\.png; read are the images of"
+    ):
+        assert len(names(tmp_path, **sides)) == 4
+
+
+def test_no_patient_is_on_two_sides(tmp_path: Path) -> None:
+    for patient in range(1, 9):
+        for number in range(1, 4):
+            put(
+                tmp_path,
+                f"patient{patient:02}/slice_{number:02}.png",
+                f"patient{patient:02}/slice_{number:02}_mask.png",
+            )
+    sides = {"images": "patient{group}/slice_{id}.png", "masks": "patient{group}/slice_{id}_mask.png"}
+    found = {split: names(tmp_path, split, **sides) for split in ("train", "val", "test")}
+    assert found["val"] == [f"patient{x}/slice_{number:02}" for x in ("03",) for number in range(1, 4)]
+    patients = [{name.split("/")[0] for name in each} for each in found.values()]
+    assert [len(each) for each in patients] == [6, 1, 1]
+    assert len(set.union(*patients)) == 8
+    other = {"images": "{folder}/slice_{id}.png", "masks": "{folder}/slice_{id}_mask.png"}
+    assert {split: names(tmp_path, split, **other, group="patient{group}") for split in found} == found
+    assert len(names(tmp_path, "train", **other)) == 16  # without a group slices are dealt
+    folds = [names(tmp_path, "val", **sides, folds=4, fold=fold) for fold in range(4)]
+    assert [len(each) for each in folds] == [6] * 4
+    assert sorted(name for each in folds for name in each) == sorted(name for each in found.values() for name in each)
+    assert not {*names(tmp_path, "train", **sides, folds=4, fold=1)} & {*folds[1]}
+    assert {name.split("/")[0] for name in names(tmp_path, "val", **sides, val=0.25)} == {"patient03", "patient04"}
+    with pytest.raises(
+        DataError, match=r'group = "case\{group\}": nothing in the paths of 24 images matches: .*slice_01'
+    ):
+        names(tmp_path, **other, group="case{group}")
+    with pytest.raises(ConfigError, match=r'group = "patient": it must hold \{group\} once'):
+        names(tmp_path, **other, group="patient")
+    with pytest.raises(DataError, match=r"cannot deal 8 to 9 folds"):
+        names(tmp_path, **sides, folds=9)
+    with pytest.raises(ConfigError, match=r"folds = 2, fold = 2: two folds or more, and one of 0, 1"):
+        names(tmp_path, **sides, folds=2, fold=2)
+    with pytest.raises(ConfigError, match="val and folds: one fold is val already"):
+        names(tmp_path, **sides, folds=2, val=0.5)
+
+
+def test_a_group_in_two_folders_of_splits_is_refused(tmp_path: Path) -> None:
+    for name in ("train/p1_1", "train/p2_1", "val/p2_2", "val/p3_1"):
+        put(tmp_path, f"images/{name}.png", f"masks/{name}.png")
+    assert len(names(tmp_path)) == 2
+    with pytest.raises(DataError, match="1 groups are in two splits: p2; each belongs in one"):
+        names(tmp_path, group="/{group}_")
+    for option in ({"val": 0.5}, {"folds": 2}):
+        with pytest.raises(ConfigError, match=r"(val|folds): there is a val split already, of 2 images; leave it out"):
+            names(tmp_path, **option)
+
+
+def test_lists_of_names_choose_the_images_of_each_split(tmp_path: Path) -> None:
+    put(tmp_path, *(f"JPEGImages/{number}.jpg" for number in range(1, 9)))
+    put(tmp_path, *(f"SegmentationClass/{number}.png" for number in range(1, 7)))
+    lists = tmp_path / "ImageSets"
+    lists.mkdir()
+    (lists / "train.txt").write_text("1\n 3.jpg \n\n")
+    (lists / "validation.txt").write_text("JPEGImages/2.jpg\n")
+    (lists / "trainval.txt").write_text("1\n2\n3\n")
+    sides = {"images": "JPEGImages", "masks": "SegmentationClass"}
+    of_both = {"lists": "ImageSets/{split}.txt", **sides}
+    assert (names(tmp_path, **of_both), names(tmp_path, "val", **of_both)) == (["1", "3"], ["2"])
+    assert FolderDataset(tmp_path, "train", ["a", "b"], **of_both).splits == ("train", "val")
+    (lists / "trainaug.txt").write_text("5\n6\n4\n1\n")
+    augmented = {"train": "ImageSets/trainaug.txt", "val": "ImageSets/validation.txt"}
+    assert names(tmp_path, lists=augmented, **sides) == ["5", "6", "4", "1"]
+    assert len(names(tmp_path, lists="ImageSets/trainaug.txt", fractions=[0.5, 0.5], **sides)) == 2
+    with pytest.raises(ConfigError, match="trainval is no split; lists are given for train, val, test"):
+        names(tmp_path, lists={"trainval": "x.txt"}, **sides)
+    with pytest.raises(
+        DataError, match=r'"none/\{split\}\.txt": no such file in .*none for any of validation, training'
+    ):
+        names(tmp_path, lists="none/{split}.txt", **sides)
+    (lists / "train.txt").write_text("1\nnine\n7\n2\n")
+    with pytest.raises(
+        DataError, match=r"validation\.txt, line 1: 'JPEGImages/2' is listed at .*train\.txt, line 4 too"
+    ):
+        names(tmp_path, **of_both)
+    (lists / "validation.txt").write_text("4\n")
+    with gathered() as issues:
+        assert names(tmp_path, **of_both) == ["1", "2"]
+    assert [(issue.kind, Path(issue.file).name) for issue in issues] == [
+        ("missing", "nine"),
+        ("image_without_mask", "7.jpg"),
+    ]
+
+
+def test_a_list_may_name_groups_and_must_not_be_ambiguous(tmp_path: Path) -> None:
+    for name in ("p1/1", "p1/2", "p2/1"):
+        put(tmp_path, f"{name}.jpg", f"{name}_mask.png")
+    (tmp_path / "train.txt").write_text("p1\n")
+    (tmp_path / "val.txt").write_text("p2/1.jpg\n")
+    sides = {"images": "{group}/{id}.jpg", "masks": "{group}/{id}_mask.png", "lists": "{split}.txt"}
+    assert (names(tmp_path, **sides), names(tmp_path, "val", **sides)) == (["p1/1", "p1/2"], ["p2/1"])
+    (tmp_path / "val.txt").write_text("1\n")
+    with pytest.raises(DataError, match=r"val\.txt, line 1: '1' may be .*p1/1\.jpg, .*p2/1\.jpg; list the path"):
+        names(tmp_path, **sides)
+
+
+def test_lists_of_pairs(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{place}/{number}.png" for number in range(4) for place in ("left", "right/masks")))
+    (tmp_path / "train.csv").write_text('image,mask\n"left/0.png",right/masks/1.png\n/left/1.png,/right/masks/0.png\n')
+    (tmp_path / "val.csv").write_text("left/2.png right/masks/2.png\n")
+    dataset = FolderDataset(tmp_path, "train", ["a", "b"], pairs="{split}.csv")
+    assert [(a.name, b.name) for a, b in dataset.pairs] == [("0.png", "1.png"), ("1.png", "0.png")]
+    assert (dataset.names, dataset.splits) == (["0", "1"], ("train", "val"))
+    assert len(names(tmp_path, "val", pairs={"train": "val.csv", "val": "train.csv"})) == 2
+    assert len(names(tmp_path, pairs="train.csv", fractions=[0.5, 0.5])) == 1
+    with pytest.raises(ConfigError, match="pairs and lists"):
+        names(tmp_path, pairs="train.csv", lists="train.csv")
+    for line, message in (
+        ("left/0.png", "line 2: 'left/0.png'; a line is an image and its mask, as paths below"),
+        ("../x/left/0.png right/masks/0.png", "line 2: .*; a line is an image and its mask, as paths below"),
+        ("left/2.png right/masks/3.png", r"line 2: left/2\.png has a mask already, .*masks/2\.png; a line an image"),
+        ("left/9.png right/masks/3.png", r"left/9\.png: listed but not there \(.*val\.csv, line 2\); correct the list"),
+    ):
+        (tmp_path / "val.csv").write_text(f"left/2.png right/masks/2.png\n{line}\n")
+        with pytest.raises(DataError, match=message):
+            names(tmp_path, "val", pairs="{split}.csv")
+
+
+def test_images_without_a_mask_are_left_out_where_that_is_asked(tmp_path: Path) -> None:
+    put(tmp_path, *(f"images/{number}.png" for number in range(8)), *(f"masks/{number}.png" for number in range(2, 10)))
+    options = {"fractions": [1, 0, 0]}
+    with pytest.warns(UserWarning, match="left out") as caught:
+        assert names(tmp_path, skip_unpaired=True, **options) == [str(number) for number in range(2, 8)]
+    assert [str(each.message) for each in caught] == [
+        f"left out, as skip_unpaired says: 2 images without mask: {tmp_path}/images/0.png, {tmp_path}/images/1.png",
+        f"left out, as skip_unpaired says: 2 masks without image: {tmp_path}/masks/8.png, {tmp_path}/masks/9.png",
+    ]
+    with pytest.raises(DataError, match=r"2 files: image without a mask: 0\.png, 1\.png"):
+        names(tmp_path, **options)
+
+
+def test_masks_of_all_splits_may_lie_in_one_folder(tmp_path: Path) -> None:
+    put(
+        tmp_path, "images/train/1.png", "images/train/2.png", "images/val/3.png", *(f"masks/{x}.png" for x in (1, 2, 3))
+    )
+    assert (names(tmp_path), names(tmp_path, "val")) == (["1", "2"], ["3"])
+    put(tmp_path, "images/val/1.png")
+    with pytest.raises(DataError, match=r"images/train/1\.png: another file has the same name, .*\(1\.png\); keep one"):
+        names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"images": "images/{id"}, r'images = "images/\{id": a placeholder is a word in braces'),
+        ({"images": "images/{}.png"}, "a placeholder is a word in braces"),
+        ({"images": "images/*.png"}, r'images = "images/\*\.png": no \{id\} in it, which stands for what an image and'),
+        ({"masks": "masks/{id}_{kind}.png"}, r'masks = .*: \{kind\} stands in it alone; write it into images'),
+        ({"masks": "{split}/{id}.png"}, r"\{split\} stands in it alone"),
+        ({"masks": "masks/{id}.png", "mask_suffix": "_m"}, r'mask_suffix = "_m": write it into the pattern'),
+        ({"images": "{id}.png", "masks": "{id}.png"}, "the same files|holds no|is called"),
+    ],
+)  # fmt: skip
+def test_patterns_that_are_none(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    put(tmp_path, "images/1.png", "masks/1.png")
+    with pytest.raises((ConfigError, DataError), match=message):
+        names(tmp_path, **options)
+
+
+def test_stars_need_not_agree_and_endings_may_be_left_out(tmp_path: Path) -> None:
+    put(tmp_path, "a/1_x7.JPG", "a/2_x9.jpeg", "b/y1/1_mask.png", "b/y2/2_mask.png")
+    options = {"images": "a/{id}_*.jpg", "masks": "b/*/{id}_mask", "fractions": [1, 0, 0]}
+    with (
+        pytest.warns(UserWarning, match=r"not read: .*a/2_x9\.jpeg; read are the images of .*a/\{id\}_\*\.jpg"),
+        pytest.raises(DataError, match=r"2_mask\.png: mask without an image"),
+    ):
+        names(tmp_path, **options)
+    assert names(tmp_path, **{**options, "images": "a/{id}_*"}) == ["1_x7", "2_x9"]
+
+
+def test_names_that_differ_in_case_say_so(tmp_path: Path) -> None:
+    put(tmp_path, "images/cat.png", "images/dog.png", "masks/Cat.png", "masks/dog.png", "other/cat_Mask.png")
+    with pytest.raises(
+        DataError, match=r"images/cat\.png: the name of the mask differs in .* case \(Cat\.png\); rename"
+    ):
+        names(tmp_path)
+    with pytest.raises(DataError, match=r"cat\.png: the name of the mask differs in .* case \(cat_Mask\.png\); rename"):
+        names(tmp_path, masks="other/{id}_mask.png")

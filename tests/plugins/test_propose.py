@@ -1,0 +1,162 @@
+"""What lies in a folder is proposed as options that read it, and a pairing error names those that would mend it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segkit.errors import DataError
+from segkit_folder.dataset import FolderDataset
+from segkit_folder.propose import propose_layout
+
+RANDOM = np.random.default_rng(0)
+NUMBERS = ("021", "022", "030")
+
+
+def photographs(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RANDOM.integers(0, 256, (32, 32, 3), np.uint8)).save(root / name)
+
+
+def masks(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RANDOM.integers(0, 2, (32, 32), np.uint8)).save(root / name)
+
+
+def both(root: Path, image: str, mask: str, numbers: tuple[str, ...] = NUMBERS) -> None:
+    photographs(root, *(image.format(number) for number in numbers))
+    masks(root, *(mask.format(number) for number in numbers))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "options"),
+    [
+        ("images/{}.jpg", "masks/{}.png", ("images", "masks")),
+        ("images/{}.jpg", "masks/mask_{}.png", ("images", "masks/mask_{id}.png")),
+        ("a/{}_image.png", "a/{}_annotation.png", ("a/{id}_image.png", "a/{id}_annotation.png")),
+        ("i/{}_training.tif", "1st_manual/{}_manual1.gif", ("i/{id}_training.tif", "1st_manual/{id}_manual1.gif")),
+        ("i/img-{}.tif", "m/seg-{}-v2.png", ("i/img-{id}.tif", "m/seg-{id}-v2.png")),
+        ("i/a{}.png", "m/mask{}.png", ("i/a{id}.png", "m/mask{id}.png")),
+        ("i/{}_leftImg8bit.png", "m/{}.png", ("i/{id}_leftImg8bit.png", "m")),
+        ("i/test_image_{}.png", "m/test_mask_{}.png", ("i/test_image_{id}.png", "m/test_mask_{id}.png")),
+        ("{}.jpg", "{}.png", ("{id}.jpg", "{id}.png")),
+        ("{}/image.png", "{}/mask.png", ("{id}/image.png", "{id}/mask.png")),
+        ("p{}/images/7.png", "p{}/masks/7.png", ("{id}/images/7.png", "{id}/masks/7.png")),
+    ],
+)  # fmt: skip
+def test_what_differs_in_the_names_is_a_pattern_that_reads_them(
+    tmp_path: Path, image: str, mask: str, options: tuple[str, str]
+) -> None:
+    both(tmp_path, image, mask)
+    found = propose_layout(tmp_path)[0]
+    assert (found.options, found.pairs, found.unpaired) == ({"images": options[0], "masks": options[1]}, 3, 0)
+    dataset = FolderDataset(tmp_path, "train", ["a", "b"], **found.options, fractions=[1, 0, 0])
+    assert [dataset.mask(index).unique().tolist() for index in range(3)] == [[0, 1]] * 3
+
+
+def test_free_words_and_endings_of_several_kinds(tmp_path: Path) -> None:
+    photographs(tmp_path, "photos/cat.jpg", "photos/big dog.png", "photos/owl.JPG")
+    masks(tmp_path, *(f"truth/{name} (copy).png" for name in ("cat", "big dog", "owl")))
+    assert propose_layout(tmp_path)[0].options == {"images": "photos", "masks": "truth/{id} (copy).png"}
+
+
+def test_splits_folders_and_several_kinds_of_masks(tmp_path: Path) -> None:
+    for split, city in (("train", "aachen"), ("train", "ulm"), ("val", "bonn"), ("val", "trier")):
+        for number in range(3):
+            stem = f"{split}/{city}/{city}_{number:06}_000019"
+            photographs(tmp_path, f"leftImg8bit/{stem}_leftImg8bit.png")
+            masks(tmp_path, f"gtFine/{stem}_gtFine_labelIds.png", f"gtFine/{stem}_gtFine_instanceIds.png")
+    found = propose_layout(tmp_path)
+    assert [each.options["masks"] for each in found] == [
+        f"gtFine/{{split}}/{{folder}}/{{id}}_gtFine_{kind}.png" for kind in ("labelIds", "instanceIds")
+    ]
+    assert found[0].options["images"] == "leftImg8bit/{split}/{folder}/{id}_leftImg8bit.png"
+    assert (found[0].pairs, found[0].splits) == (12, {"train": 6, "val": 6})
+
+
+def test_a_folder_a_patient(tmp_path: Path) -> None:
+    for patient in range(1, 5):
+        both(tmp_path, f"patient{patient:02}/slice_{{}}.png", f"patient{patient:02}/slice_{{}}_mask.png")
+    (found,) = propose_layout(tmp_path)
+    assert found.options == {"images": "{folder}/{id}.png", "masks": "{folder}/{id}_mask.png"}
+    assert found.pairs == 12
+
+
+def test_lists_of_names_and_of_pairs(tmp_path: Path) -> None:
+    both(tmp_path, "JPEGImages/{}.jpg", "SegmentationClass/{}.png")
+    photographs(tmp_path, "JPEGImages/999.jpg")
+    lists = tmp_path / "ImageSets"
+    lists.mkdir()
+    (lists / "train.txt").write_text("021\n022\n")
+    (lists / "val.txt").write_text("030\n")
+    found = propose_layout(tmp_path)
+    assert found[0].options == {
+        "images": "JPEGImages", "masks": "SegmentationClass", "lists": "ImageSets/{split}.txt",
+    }  # fmt: skip
+    assert (found[0].splits, found[0].unpaired) == ({"train": 2, "val": 1}, 0)
+    assert "lists" not in found[1].options
+    (lists / "train.txt").write_text("JPEGImages/021.jpg SegmentationClass/022.png\n")
+    (lists / "val.txt").write_text("JPEGImages/022.jpg SegmentationClass/021.png\n")
+    assert propose_layout(tmp_path)[0].options == {"pairs": "ImageSets/{split}.txt"}
+
+
+def test_photographs_alone_are_no_layout(tmp_path: Path) -> None:
+    photographs(tmp_path, *(f"shots/day_{day}_{number}.jpg" for day in (1, 2) for number in range(5)))
+    assert propose_layout(tmp_path) == []
+
+
+def failed(root: Path, **options: Any) -> dict[str, Any]:
+    """The options that an error proposes."""
+    with pytest.raises(DataError) as caught:
+        FolderDataset(root, "train", ["a", "b"], fractions=[1, 0, 0], **options)
+    assert len(str(caught.value).split("in [dataset],")) == 2
+    return tomllib.loads(str(caught.value).split("in [dataset],")[1].split(" or\n")[0])
+
+
+@pytest.mark.fault("F28")
+@pytest.mark.parametrize(
+    ("image", "mask", "options", "proposed"),
+    [
+        ("images/{}.jpg", "masks/{}_label.png", {}, {"masks": "masks/{id}_label.png"}),
+        ("images/{}.jpg", "masks/{}_m.png", {"mask_suffix": "_seg"}, {"masks": "masks/{id}_m.png", "mask_suffix": ""}),
+        ("images/{}.jpg", "masks/{}.png", {"mask_suffix": "_seg"}, {"mask_suffix": ""}),
+        ("images/{}_rgb.jpg", "masks/{}_gt.png", {}, {"images": "images/{id}_rgb.jpg", "masks": "masks/{id}_gt.png"}),
+        ("photos/{}.jpg", "labels/{}.png", {}, {"images": "photos", "masks": "labels"}),
+        ("images/{}.jpg", "masks/train/{}.png", {}, {"masks": "masks/train"}),
+    ],
+)  # fmt: skip
+def test_an_error_of_pairing_proposes_the_lines_that_mend_it(
+    tmp_path: Path, image: str, mask: str, options: dict[str, Any], proposed: dict[str, str]
+) -> None:
+    both(tmp_path, image, mask)
+    assert failed(tmp_path, **options) == proposed
+    dataset = FolderDataset(tmp_path, "train", ["a", "b"], fractions=[1, 0, 0], **{**options, **proposed})
+    assert len(dataset) == 3
+
+
+def test_one_image_is_enough(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}_gt.png", ("only",))
+    assert failed(tmp_path) == {"masks": "masks/{id}_gt.png"}
+
+
+def test_two_kinds_of_masks_are_both_proposed(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.jpg", "masks/{}_net.png")
+    masks(tmp_path, *(f"masks/{number}_fish.png" for number in NUMBERS))
+    with pytest.raises(
+        DataError, match=r'masks = "masks/{id}_(net|fish)\.png" or\n\nmasks = "masks/{id}_(fish|net)\.png"$'
+    ):
+        FolderDataset(tmp_path, "train", ["a", "b"])
+
+
+def test_nothing_is_proposed_where_nothing_pairs_more(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.jpg", "masks/{}.png")
+    photographs(tmp_path, "images/044.jpg")
+    with pytest.raises(DataError, match=r"044\.jpg: image without a mask; the mask would be .*masks/044\.png$"):
+        FolderDataset(tmp_path, "train", ["a", "b"])
