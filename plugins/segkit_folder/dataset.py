@@ -154,6 +154,12 @@ class FolderDataset(PairedFiles):
         return text
 
     @classmethod
+    def recognise(cls, root: Path) -> list[dict[str, Any]]:
+        """The patterns and lists that pair the files of a folder; with a share for val where there is none."""
+        found = [each for each in propose_layout(root) if not each.splits or "train" in each.splits]
+        return [{**x.options, **({"val": 0.15} if x.splits and "val" not in x.splits else {})} for x in found]
+
+    @classmethod
     def write_sample(cls, root: str | Path) -> dict[str, str]:
         """Write a miniature: images/<split>/*.jpg, masks/<split>/*.png (labels 0, 1, 2, void 255) and classes.txt.
 

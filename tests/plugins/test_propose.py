@@ -160,3 +160,12 @@ def test_nothing_is_proposed_where_nothing_pairs_more(tmp_path: Path) -> None:
     photographs(tmp_path, "images/044.jpg")
     with pytest.raises(DataError, match=r"044\.jpg: image without a mask; the mask would be .*masks/044\.png$"):
         FolderDataset(tmp_path, "train", ["a", "b"])
+
+
+def test_a_folder_is_recognised_with_a_share_for_val_where_there_is_none(tmp_path: Path) -> None:
+    both(tmp_path, "{}/images/1.jpg", "{}/labels/1.png", ("training", "testing"))
+    both(tmp_path, "{}/images/2.jpg", "{}/labels/2.png", ("training",))
+    sides = {"images": "{split}/images", "masks": "{split}/labels"}
+    assert FolderDataset.recognise(tmp_path) == [{**sides, "val": 0.15}]
+    both(tmp_path, "{}/images/1.jpg", "{}/labels/1.png", ("validation",))
+    assert FolderDataset.recognise(tmp_path) == [sides]
