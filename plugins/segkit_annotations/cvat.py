@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,50 +10,41 @@ from numpy.typing import NDArray
 
 from segkit.data.read import read_mask
 from segkit.errors import DataError, Issue
-from segkit_annotations.dataset import AnnotatedImages, Rule
-from segkit_annotations.draw import Region, Shape, ShapeError, Size, box, ellipse, line, numbers, polygons, runs, stored
-from segkit_annotations.places import Entry, ImageFinder, head, malformed, miniature, split_named, walk
+from segkit_annotations.dataset import AnnotatedImages
+from segkit_annotations.draw import Shape, Size, box, ellipse, numbers
+from segkit_annotations.places import Entry, head, image_finder, malformed, miniature, walk
 from segkit_folder.class_file import parse
-from segkit_folder.splits import SUFFIXES, read_text
+from segkit_folder.splits import split_called, read_text
 
 
 class CvatDataset(AnnotatedImages):
-    """CVAT's XML "for images", later shapes over earlier ones by z_order; or its "segmentation mask" export.
+    """CVAT's XML "for images", later shapes over earlier ones by z_order; or its export "segmentation mask".
 
     docs.cvat.ai/docs/other/xml_format. Polygons are drawn as pycocotools draws them, which CVAT's own export of masks
-    calls too; polylines 10 pixels wide. In the other export masks hold the colours of labelmap.txt.
-
-    Args:
-        annotations: the file annotations.xml or labelmap.txt; left out: looked for.
+    calls too; polylines 10 pixels wide. ``annotations`` is annotations.xml, or labelmap.txt, whose colours the masks
+    in SegmentationClass hold.
     """
 
-    rule: Rule = "last"
     expected = "annotations.xml, or labelmap.txt beside SegmentationClass"
 
-    def read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        """See :meth:`AnnotatedImages.read`."""
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         path = root / annotations
-        self._colours: dict[tuple[int, int, int], str] = {}
+        self._colours: dict[tuple[int, ...], str] = {}
         return self._read_masks(root, path, images) if path.suffix == ".txt" else self._read_xml(root, path, images)
 
     def _read_masks(self, root: Path, path: Path, images: str) -> tuple[list[str], list[Entry]]:
-        listed = parse(read_text(path), str(path))
+        listed, masks, entries = parse(read_text(path), str(path)), path.parent / "SegmentationClass", []
         if not listed.colours:
             raise DataError(f"{path}: no labelmap of CVAT, whose lines are as 'cat:224,64,64::'")
-        self._colours = {
-            (red, green, blue): name for (red, green, blue), name in zip(listed.colours, listed.names, strict=True)
+        self._colours = dict(zip(listed.colours, listed.names, strict=True))
+        lists = sorted((path.parent / "ImageSets" / "Segmentation").glob("*.txt"))
+        names = {each: read_text(each).split() for each in lists} or {
+            path: [m.stem for m in sorted(masks.glob("*.png"))]
         }
-        home, entries = path.parent, []
-        lists = sorted((home / "ImageSets" / "Segmentation").glob("*.txt"))
-        named = {each: [line.strip() for line in read_text(each).splitlines() if line.strip()] for each in lists}
-        masks = home / "SegmentationClass"
-        for each, names in (named or {path: [mask.stem for mask in sorted(masks.glob("*.png"))]}).items():
-            split = split_named(each.stem)
-            finder = ImageFinder(root, path, images, split, "JPEGImages")
-            for name in names:
-                tried = [finder.find(f"{name}{suffix}") for suffix in SUFFIXES]
-                image = next((found for found in tried if found.is_file()), tried[0])
-                entries.append(Entry(image, (masks / f"{name}.png",), (), None, split))
+        for each, those in names.items():
+            split = split_called(each.stem)
+            find = image_finder(root, path, images, split, "JPEGImages")
+            entries += [Entry(find(name), (masks / f"{name}.png",), (), None, split) for name in those]
         return listed.names, entries
 
     def _read_xml(self, root: Path, path: Path, images: str) -> tuple[list[str], list[Entry]]:
@@ -67,14 +57,13 @@ class CvatDataset(AnnotatedImages):
             names = [str(each.findtext("name")) for each in tree.iterfind("meta//labels/label")]
             for image in tree.iter("image"):
                 subset = image.get("subset") or ""
-                finder = ImageFinder(root, path, images, split_named(subset), subset)
+                find = image_finder(root, path, images, split_called(subset), subset)
                 shapes = sorted(
-                    (each for each in image if each.tag not in ("tag", "skeleton")),
-                    key=lambda each: int(each.get("z_order") or 0),
+                    (each for each in image if each.tag != "tag"), key=lambda each: int(each.get("z_order") or 0)
                 )
                 size = int(image.attrib["height"]), int(image.attrib["width"])
                 drawn = [_shape(each) for each in shapes]
-                entries.append(Entry(finder.find(image.attrib["name"]), (path,), drawn, size, split_named(subset)))
+                entries.append(Entry(find(image.attrib["name"]), (path,), drawn, size, split_called(subset)))
         return names, entries
 
     def _draw(self, entry: Entry, size: Size) -> NDArray[np.uint8]:
@@ -85,8 +74,7 @@ class CvatDataset(AnnotatedImages):
         return labels
 
     @classmethod
-    def find(cls, root: Path) -> list[str]:
-        """See :meth:`AnnotatedImages.find`."""
+    def _find(cls, root: Path) -> list[str]:
         found = [path for path in walk(root, "labelmap.txt") if (path.parent / "SegmentationClass").is_dir()]
         found += [
             path for path in walk(root, "*.xml") if "<annotations>" in (start := head(path)) and "<meta>" in start
@@ -96,42 +84,28 @@ class CvatDataset(AnnotatedImages):
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
         """Write a miniature of a project's export: images/<split>/*.png and annotations.xml."""
-        tree = ElementTree.Element("annotations")
-        labels = ElementTree.SubElement(
-            ElementTree.SubElement(ElementTree.SubElement(tree, "meta"), "project"), "labels"
-        )
-        for name in ("square", "triangle"):
-            ElementTree.SubElement(ElementTree.SubElement(labels, "label"), "name").text = name
+        lines = [f"<label><name>{name}</name></label>" for name in ("square", "triangle")]
+        lines = ["<annotations><meta><project><labels>", *lines, "</labels></project></meta>"]
         for split, drawn in miniature(Path(root), "images/{split}"):
             for path, objects in drawn:
-                image = ElementTree.SubElement(tree, "image", name=path.name, subset=split, width="40", height="30")
+                lines.append(f'<image name="{path.name}" subset="{split}" width="40" height="30">')
                 for name, corners in objects:
-                    points = ";".join(f"{x},{y}" for x, y in corners)
-                    ElementTree.SubElement(image, "polygon", label=name, points=points, z_order="0")
-        ElementTree.ElementTree(tree).write(Path(root) / "annotations.xml", encoding="utf-8")
+                    lines.append(f'<polygon label="{name}" points="{";".join(f"{x},{y}" for x, y in corners)}"/>')
+                lines.append("</image>")
+        (Path(root) / "annotations.xml").write_text("\n".join([*lines, "</annotations>"]))
 
 
 def _shape(element: ElementTree.Element) -> Shape:
     its, kind = element.attrib, element.tag
+    turn = float(its.get("rotation") or 0)
     if kind in ("polygon", "polyline"):
         points = numbers([pair.split(",") for pair in its["points"].split(";")])
-        return Shape(its["label"], *((polygons, [points]) if kind == "polygon" else (line, points)))
-    turn = float(its.get("rotation") or 0)
-    if kind == "box":
-        return Shape(its["label"], box, (*(float(its[key]) for key in ("xtl", "ytl", "xbr", "ybr")), turn))
-    if kind == "ellipse":
-        return Shape(its["label"], ellipse, (*(float(its[key]) for key in ("cx", "cy", "rx", "ry")), turn))
+        return Shape(its["label"], *(("polygon", [points]) if kind == "polygon" else ("pillow", ("line", points, 2))))
+    if kind in ("box", "ellipse"):
+        keys, make = (("xtl", "ytl", "xbr", "ybr"), box) if kind == "box" else (("cx", "cy", "rx", "ry"), ellipse)
+        return Shape(its["label"], "polygon", [make(*(float(its[key]) for key in keys), turn)])
     if kind == "mask":
-        shape = int(its["height"]), int(its["width"])
-        return Shape(its["label"], _mask, (int(its["top"]), int(its["left"]), shape, its["rle"]))
-    return Shape(its["label"], _without_area, kind)
-
-
-def _mask(data: tuple[int, int, Size, str], size: Size) -> Region:
-    """A mask in a box, in runs along the rows."""
-    top, left, shape, text = data
-    return stored((top, left, runs([int(each) for each in text.split(",")], shape, by_columns=False)), size)
-
-
-def _without_area(kind: Any, size: Size) -> Region:
-    raise ShapeError("a shape without an area", kind)
+        left, top, width, height = (int(its[key]) for key in ("left", "top", "width", "height"))
+        counts = [int(each) for each in its["rle"].split(",")]
+        return Shape(its["label"], "runs", (top, left, (height, width), counts, False))
+    return Shape(its["label"], kind, None)

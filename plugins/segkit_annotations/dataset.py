@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -14,20 +16,23 @@ from torch import Tensor
 
 from segkit.data.issues import refuse
 from segkit.data.read import check_checksums
-from segkit.data.sample import SPLITS, voc_palette
+from segkit.data.sample import voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
-from segkit_annotations.draw import Region, Shape, ShapeError, Size, bounds
-from segkit_annotations.places import Entry, divided
+from segkit_annotations.draw import ShapeError, Size, bounds, draw
+from segkit_annotations.places import Entry
 from segkit_folder.files import PairedFiles
-from segkit_folder.splits import SUFFIXES, require_split
+from segkit_folder.layout import Layout, Shares, divided
+from segkit_folder.pairs import Found
+from segkit_folder.splits import SUFFIXES, composed, require_split
 
 VOID, VOID_NAME = 255, "void"
+CROWD = " (crowd)"
+"""Ends the name of a group of objects that was drawn as one; it is of their class, unless class_map says otherwise."""
 Rule = Literal["smallest", "last", "void", "error"]
-_OUTSIDE = "a shape that goes beyond its image"
 
 
 class AnnotatedImages(PairedFiles):
-    """Images whose labels are drawn from annotations; a subclass reads one format in :meth:`read`.
+    """Images whose labels are drawn from annotations; a subclass finds and reads one format.
 
     Args:
         root: the folder that everything below is relative to.
@@ -37,16 +42,21 @@ class AnnotatedImages(PairedFiles):
         images: the folder of the images, likewise; left out: looked for beside the annotations.
         classes: the names that count, in the order of their labels; left out: all that the annotations have.
         class_map: name in the annotations -> class, the background's name, or "void". A name may hold ``*``, as in
-            {"*" = "background"} for all others.
-        background: the class of all pixels that no shape covers, first of the classes where it is none of them;
+            {"*" = "background"} for all others; the first that fits counts.
+        attribute: what names the class of a shape, where the format has several such; left out: its name or label.
+        background: the class of all pixels that no shape covers, before the others where it is none of them;
             "void": they are void.
         overlap: the class of a pixel that shapes of several classes cover: of the "smallest" shape by its pixels, of
             the "last" one in the annotations, "void", or "error": such images are refused. Left out: what the format
             means.
         outside: what to do with shapes that go beyond the image by more than a pixel: "error", or "cut" them off.
-        lists: a text file a split with names of images, such as "{split}.txt".
-        fractions: shares of train, val and test, where nothing else divides the images.
-        split_seed: another seed, another split by fractions.
+        lists: which images are which split: files with a name a line, "{split}.txt".
+        group: what must stay in one split, a part of the images' paths: "patient{group}_".
+        fractions: shares of train, val and test, where nothing else says which is which.
+        val: a share of train that becomes val, where there is none.
+        folds: in place of ``val`` so many parts of train, one of which is val, for cross-validation.
+        fold: the number of that part, from 0.
+        split_seed: another seed, another split by ``fractions``, ``val`` or ``folds``.
     """
 
     rule: Rule = "last"  # what the format means by the order of overlapping shapes
@@ -61,62 +71,91 @@ class AnnotatedImages(PairedFiles):
         images: str = "",
         classes: list[str] | None = None,
         class_map: Mapping[str, str] | None = None,
+        attribute: str = "",
         background: str = "background",
         overlap: Rule | None = None,
         outside: Literal["error", "cut"] = "error",
-        lists: str = "",
+        lists: str | Mapping[str, str] | None = None,
+        group: str | None = None,
         fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        val: float | None = None,
+        folds: int | None = None,
+        fold: int = 0,
         split_seed: int = 0,
     ) -> None:
         base = Path(root).expanduser()
         if not base.is_dir():
             raise DataError(f"{base}: no such folder")
-        names, entries = self.read(base, annotations or self._only(base), images)
+        self.rule, self.attribute, self._cut = overlap or self.rule, attribute, outside == "cut"
+        names, entries = self._read(base, annotations or self._only(base), images)
         if not entries:
             raise DataError(f"{base}: no image with annotations; expected is {self.expected}")
-        self.rule, self._cut = overlap or self.rule, outside == "cut"
         self._labels, classes = self._meanings(names, entries, classes, class_map or {}, background)
-        parts = divided(base, entries, lists, fractions, split_seed)
-        self.splits = tuple(each for each in SPLITS if parts.get(each))
-        require_split(split, self.splits, base)
-        self.entries = parts[split]
-        absent = [entry for entry in self.entries if not entry.image.is_file()]
-        what, advice = "named by the annotations but not there", "fetch it, or say where it lies: images = FOLDER"
-        refuse([Issue("missing", str(each.image), what, advice, f"in {each.sources[0]}") for each in absent])
-        self.entries = [entry for entry in self.entries if entry.image.is_file()] if absent else self.entries
+        shares = Shares(fractions, split_seed, val, folds, fold)
+        self.entries = self._of_split(base, entries, split, lists, group, shares)
         super().__init__(
             [(entry.image, entry.sources[0]) for entry in self.entries],
             classes=classes,
             palette=voc_palette(len(classes)),
             values={index: index for index in (*range(len(classes)), VOID)},
         )
-        self._outside = self.classes.index(background) if background in self.classes else VOID
-        self.reading = repr((self.reading, sorted(self._labels.items()), self._outside, self.rule, self._cut))
+        self._outside = classes.index(background) if background in classes else VOID
+        self.reading = repr(
+            (self.reading, sorted(self._labels.items()), self._outside, self.rule, self._cut, attribute)
+        )
 
-    def read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        """The names of the classes that the annotations declare, and what they say of each image of all splits.
-
-        Raises:
-            DataError: they cannot be read.
-        """
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
+        """The names of the classes that the annotations declare, and what they say of each image of all splits."""
         raise NotImplementedError
 
     @classmethod
-    def find(cls, root: Path) -> list[str]:
+    def _find(cls, root: Path) -> list[str]:
         """What ``annotations`` could be, from names of files and a look at their first bytes."""
-        return []
+        raise NotImplementedError
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
         """See :meth:`segkit.data.sample.Dataset.recognise`."""
-        return [{"annotations": each} for each in cls.find(root)]
+        return [{"annotations": each} for each in cls._find(root)]
 
     def _only(self, root: Path) -> str:
-        found = self.find(root)
+        found = self._find(root)
         if len(found) != 1:
             there = f"there are several: {first_few(found)}; name one" if found else f"expected is {self.expected}"
             raise DataError(f"{root}: which annotations are meant is not plain to see: {there} in `annotations`")
         return found[0]
+
+    def _of_split(
+        self,
+        root: Path,
+        entries: Sequence[Entry],
+        split: str,
+        lists: str | Mapping[str, str] | None,
+        group: str | None,
+        shares: Shares,
+    ) -> list[Entry]:
+        """The entries of a split whose images are there; ``splits`` is set."""
+        known: dict[tuple[str | None, Path], Entry] = {}
+        for entry in entries:
+            if (other := known.setdefault((entry.split, entry.image), entry)) is not entry:
+                raise DataError(f"{entry.image}: annotated twice, in {other.sources[0]} and {entry.sources[0]}")
+        named = {composed(entry.image.stem): entry.image for entry in entries}
+        whole = len(named) < len({entry.image for entry in entries})  # stems are not unique
+        found = []
+        for entry in entries:
+            name = composed(Path(os.path.relpath(entry.image, root)).with_suffix("").as_posix() if whole else entry.image.stem)
+            found.append(Found(entry.image, name, {"id": name, **({"split": entry.split} if entry.split else {})}))
+        layout = divided(root, Layout(found, {entry.image: entry.sources[0] for entry in entries}), lists, group, shares)
+        if layout.splits and (left := [str(each.path) for each in layout.images if "split" not in each.values]):
+            warnings.warn(f"not read: {len(left)} annotated images are in no split: {first_few(left)}", stacklevel=4)
+        self.splits = layout.splits
+        require_split(split, self.splits, root, "; val = 0.15 takes a share of train" if split == "val" else "")
+        by_path = {entry.image: entry for entry in entries}
+        chosen = [known.get((split, path)) or by_path[path] for path, _, _ in layout.of(split)]
+        what, advice = "named by the annotations but not there", "fetch it, or say where it lies: images = FOLDER"
+        absent = [each for each in chosen if not each.image.is_file()]
+        refuse([Issue("missing", str(each.image), what, advice, f"in {each.sources[0]}") for each in absent])
+        return [each for each in chosen if each.image not in {gone.image for gone in absent}]
 
     def _meanings(
         self,
@@ -133,9 +172,8 @@ class AnnotatedImages(PairedFiles):
         usual = {name: background if meant == "background" else meant for name, meant in self.usual.items()}
 
         def meaning(name: str) -> str:
-            return next(
-                (meant for maps in (class_map, usual) for key, meant in maps.items() if fnmatchcase(name, key)), name
-            )
+            known = [meant for maps in (class_map, usual) for key, meant in maps.items() if fnmatchcase(name, key)]
+            return known[0] if known else meaning(name.removesuffix(CROWD)) if name.endswith(CROWD) else name
 
         meant = {name: meaning(name) for name in dict.fromkeys([*names, *used])}
         known = [*dict.fromkeys(meant[name] for name in names)] if classes is None else [*classes]
@@ -174,56 +212,31 @@ class AnnotatedImages(PairedFiles):
 
     def _draw(self, entry: Entry, size: Size) -> NDArray[np.uint8]:
         """The map of classes ``[H,W]``."""
-        mask = np.full(size, self._outside, np.uint8)
-        regions: Iterable[tuple[int, Region]] = self._regions(entry, size)
-        if self.rule == "smallest":  # of two equal ones the later counts
-            regions = sorted(regions, key=lambda each: -int(each[1].bits.sum()))
-        covered = np.zeros(size if self.rule in ("void", "error") else 0, bool)
-        clash = np.zeros_like(covered)
-        for label, region in regions:
-            part, bits = region.of(mask), region.bits
-            if covered.size:
-                own = region.of(covered)
-                region.of(clash)[...] |= own & bits & (part != label)
-                own |= bits
-            part[bits] = label
-        if clash.any() and self.rule == "error":
+        mask, clash = np.full(size, self._outside, np.uint8), np.zeros(size, bool)
+        none = size[0] * size[1] + 1
+        area = np.full(size, none, np.int32)  # of the shape that a pixel is of
+        for number, shape in enumerate(entry.shapes, 1):
+            try:
+                at, bits = draw(shape, size)
+                box = None if self._cut else bounds(shape.data)
+                if box and (min(box[:2]) < -1 or box[2] > size[1] + 1 or box[3] > size[0] + 1):
+                    where = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}, it is {size[1]} x {size[0]}"
+                    raise ShapeError(
+                        'a shape that goes beyond its image, where outside = "cut" would cut it off', where
+                    )
+            except ShapeError as error:
+                what, advice = error.args[0], "correct it with the tool that wrote it, or leave the image out"
+                detail = ", ".join(
+                    filter(None, [f"number {number} of {entry.image.name}", f"'{shape.label}'", error.args[1]])
+                )
+                raise LabelError(Issue("shape", str(entry.sources[0]), what, advice, detail)) from None
+            label, pixels = self._labels[shape.label], int(np.count_nonzero(bits))
+            clash[at] |= bits & (area[at] < none) & (mask[at] != label)
+            wins = bits & (area[at] >= pixels) if self.rule == "smallest" else bits  # of two equal ones the later
+            np.copyto(mask[at], label, where=wins)
+            np.copyto(area[at], pixels, where=wins)
+        if self.rule == "error" and clash.any():
             what = "shapes of several classes cover the same pixels, and a pixel has one class"
             advice = 'say which one counts: overlap = "smallest", "last" or "void"'
             raise LabelError(Issue("overlap", str(entry.image), what, advice, f"{int(clash.sum()):,} pixels"))
-        if covered.size:
-            mask[clash] = VOID
-        return mask
-
-    def _regions(self, entry: Entry, size: Size) -> Iterator[tuple[int, Region]]:
-        for number, shape in enumerate(entry.shapes, 1):
-            try:
-                region = _cropped(shape.draw(shape.data, size))
-                self._check_inside(shape, size)
-                yield self._labels[shape.label], region
-            except ShapeError as error:
-                source, advice = entry.sources[0], "correct it with the tool that wrote it, or leave the image out"
-                if error.what == _OUTSIDE:
-                    advice = 'are they of this image? outside = "cut" cuts them off at its border'
-                detail = f"number {number} of {entry.image.name}, '{shape.label}'" + f": {error.detail}" * bool(
-                    error.detail
-                )
-                raise LabelError(Issue("shape", str(source), error.what, advice, detail)) from None
-
-    def _check_inside(self, shape: Shape, size: Size) -> None:
-        box = None if self._cut else bounds(shape.data)
-        if box and (min(box[:2]) < -1 or box[2] > size[1] + 1 or box[3] > size[0] + 1):
-            raise ShapeError(
-                _OUTSIDE,
-                f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}, the image is {size[1]} x {size[0]}",
-            )
-
-
-def _cropped(region: Region) -> Region:
-    """The same without empty rows and columns: several are held at a time."""
-    rows, columns = np.flatnonzero(region.bits.any(1)), np.flatnonzero(region.bits.any(0))
-    if not len(rows):
-        return Region(0, 0, np.zeros((0, 0), bool))
-    top, left = int(rows[0]), int(columns[0])
-    bits = region.bits[top : rows[-1] + 1, left : columns[-1] + 1].copy()
-    return Region(region.top + top, region.left + left, bits)
+        return np.where(clash, np.uint8(VOID), mask) if self.rule == "void" else mask

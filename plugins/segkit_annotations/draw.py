@@ -4,45 +4,51 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Points = NDArray[np.float64]  # [N,2], x and y in pixels; (0, 0) is the upper left corner of the upper left pixel
+from segkit.data.read import read_mask
+
 Size = tuple[int, int]  # height and width
+Bits = NDArray[np.bool_]
+Points = NDArray[np.float64]  # [N,2], x and y in pixels; (0, 0) is the upper left corner of the upper left pixel
+Drawn = tuple[int, int, Bits]  # top, left, and from there on the pixels that are covered
 LINE_WIDTH = 10
 """Pixels: a line has no area, and labelme's own export draws it so."""
 
 
-class Region(NamedTuple):
-    """The pixels that a shape covers: ``bits``, bool ``[h,w]``, of which the upper left one is at (top, left)."""
-
-    top: int
-    left: int
-    bits: NDArray[np.bool_]
-
-    def of(self, mask: NDArray[Any]) -> NDArray[Any]:
-        """The part of a mask ``[H,W]`` that ``bits`` lie on; writing to it writes to the mask."""
-        height, width = self.bits.shape
-        return mask[self.top : self.top + height, self.left : self.left + width]
-
-
 class Shape(NamedTuple):
-    """One labelled shape: ``draw(data, size)`` gives its :class:`Region`; ``label`` is the annotations' name for it."""
+    """A labelled shape: what the annotations call it, its kind (one of :data:`KINDS`), and that kind's data."""
 
     label: str
-    draw: Callable[[Any, Size], Region]
+    kind: str
     data: Any
 
 
 class ShapeError(Exception):
-    """A shape that cannot be drawn: what is wrong, for all shapes that have it, and the detail of this one."""
+    """A shape that cannot be drawn: what is wrong, as of any such shape, and the detail of this one."""
 
     def __init__(self, what: str, detail: str = "") -> None:
         super().__init__(what, detail)
-        self.what, self.detail = what, detail
+
+
+def draw(shape: Shape, size: Size) -> tuple[tuple[slice, slice], Bits]:
+    """The rows and columns in which a shape lies, and in these the pixels that it covers.
+
+    Raises:
+        ShapeError: it cannot be drawn.
+    """
+    if shape.kind not in KINDS:
+        raise ShapeError("a shape of a kind that covers no pixels or is not known", shape.kind)
+    top, left, bits = KINDS[shape.kind](shape.data, size)
+    if top < 0 or left < 0:
+        raise ShapeError("a mask that begins outside its image", f"at column {left} of row {top}")
+    bits = bits[: max(0, size[0] - top), : max(0, size[1] - left)]
+    return (slice(top, top + bits.shape[0]), slice(left, left + bits.shape[1])), bits
 
 
 def numbers(data: Any) -> Any:
@@ -62,9 +68,9 @@ def points_of(data: Any, least: int = 3) -> Points:
     try:
         points = np.asarray(data, np.float64).reshape(-1, 2)
     except (TypeError, ValueError):
-        raise ShapeError("a shape whose points are no pairs of numbers", f"{data!r:.60}") from None
+        points = np.array([[math.nan] * 2])
     if not np.isfinite(points).all():
-        raise ShapeError("a shape whose points are no pairs of numbers")
+        raise ShapeError("a shape whose points are no pairs of numbers", f"{data!r:.60}")
     if len(points) < least:
         raise ShapeError(f"a shape of fewer than {least} points", f"{len(points)}")
     return points
@@ -74,28 +80,49 @@ def bounds(data: Any) -> tuple[float, float, float, float] | None:
     """The least x and y and the largest x and y of the points of a shape; None where it has none."""
     arrays = data if isinstance(data, tuple | list) else [data]
     points = [each.reshape(-1, 2) for each in arrays if isinstance(each, np.ndarray) and each.dtype == np.float64]
-    if not points:
-        return None
-    (left, top), (right, bottom) = (function(np.concatenate(points), axis=0).tolist() for function in (np.min, np.max))
-    return left, top, right, bottom
+    return (*np.concatenate(points).min(0), *np.concatenate(points).max(0)) if points else None
 
 
-def polygons(data: Sequence[Any], size: Size) -> Region:
-    """The union of polygons, each drawn as by pycocotools, COCO's own tool (``rleFrPoly`` of ``maskApi.c``).
+def box(left: float, top: float, right: float, bottom: float, turn: float = 0) -> Points:
+    """The corners of a box that is turned clockwise about its centre by some degrees."""
+    across, down = (right - left) / 2, (bottom - top) / 2
+    return _turned(left + across, top + down, across * np.array([-1, 1, 1, -1]), down * np.array([-1, -1, 1, 1]), turn)
 
-    Equal to it bit by bit, which its tests hold: a boundary is traced in steps of a fifth of a pixel, and in each
-    column of pixels it toggles inside and outside.
-    """
+
+def ellipse(x: float, y: float, across: float, down: float, turn: float = 0) -> Points:
+    """An ellipse as a polygon of 72 corners, as VIA's own export to COCO has it; it is turned clockwise."""
+    angle = np.radians(np.arange(0, 360, 5))
+    return _turned(x, y, across * np.cos(angle), down * np.sin(angle), turn)
+
+
+def _turned(x: float, y: float, right: Points, below: Points, degrees: float) -> Points:
+    turned = (right + 1j * below) * np.exp(1j * math.radians(degrees))
+    return np.stack([x + turned.real, y + turned.imag], 1)
+
+
+def _polygons(data: Sequence[Any], size: Size) -> Drawn:
+    """The union of polygons."""
     drawn = [_polygon(points_of(each), size) for each in data]
-    if len(drawn) == 1:
-        return drawn[0]
-    whole = np.zeros(size, bool)
-    for region in drawn:
-        region.of(whole)[region.bits] = True
-    return Region(0, 0, whole)
+    first, last = min(left for left, _ in drawn), max(left + bits.shape[1] for left, bits in drawn)
+    whole = np.zeros((size[0], last - first), bool)
+    for left, bits in drawn:
+        whole[:, left - first : left - first + bits.shape[1]] |= bits
+    return 0, first, whole
 
 
-def _polygon(points: Points, size: Size) -> Region:
+def _shares(data: Any, size: Size) -> Drawn:
+    """A polygon in shares of the image's width and height."""
+    points = points_of(data)
+    if points.min() < -0.01 or points.max() > 1.01:
+        raise ShapeError("a shape whose corners are not in 0 to 1", f"{points.min():g} to {points.max():g}")
+    return _polygons([points * size[::-1]], size)
+
+
+def _polygon(points: Points, size: Size) -> tuple[int, Bits]:
+    """The first column and the pixels of a polygon, bit by bit those of pycocotools (``rleFrPoly`` of ``maskApi.c``).
+
+    Its boundary is traced in steps of a fifth of a pixel; down each column of pixels it toggles outside and inside.
+    """
     height, width = size
     corners = np.trunc(5 * points + 0.5)  # [N,2]
     following = np.roll(corners, -1, axis=0)
@@ -115,66 +142,51 @@ def _polygon(points: Points, size: Size) -> Region:
     column = (np.where(x[at] < x[at - 1], x[at], x[at] - 1) + 0.5) / 5 - 0.5
     row = np.ceil(np.clip((np.minimum(y[at], y[at - 1]) + 0.5) / 5 - 0.5, 0, height))
     kept = (np.floor(column) == column) & (column >= 0) & (column <= width - 1)
-    if not kept.any():
-        return Region(0, 0, np.zeros((0, 0), bool))
     column, row = column[kept].astype(np.int64), row[kept].astype(np.int64)
-    left, right = int(column.min()), int(column.max()) + 1
+    left, right = (int(column.min()), int(column.max()) + 1) if len(column) else (0, 0)
     toggles = np.bincount((column - left) * height + row, minlength=(right - left) * height + 1)[:-1]
     inside = np.cumsum(toggles.astype(np.uint8), dtype=np.uint8) & 1  # a sum that wraps around keeps its last bit
-    return Region(0, left, inside.reshape(right - left, height).T.astype(bool))
+    return left, inside.reshape(right - left, height).T.astype(bool)
 
 
-def ellipse(data: tuple[float, float, float, float, float], size: Size) -> Region:
-    """The pixels whose centre is inside an ellipse: x and y of its centre, its radii, its turn in degrees."""
-    x, y, across, down, turn = data
-    reach = max(across, down)
-    top, left = max(0, math.floor(y - reach)), max(0, math.floor(x - reach))
-    rows, columns = np.ogrid[top : min(size[0], math.ceil(y + reach)), left : min(size[1], math.ceil(x + reach))]
-    right, below, angle = columns + 0.5 - x, rows + 0.5 - y, math.radians(turn)
-    along, over = right * math.cos(angle) + below * math.sin(angle), below * math.cos(angle) - right * math.sin(angle)
-    return Region(top, left, (along * down) ** 2 + (over * across) ** 2 <= (across * down) ** 2)
-
-
-def box(data: tuple[float, float, float, float, float], size: Size) -> Region:
-    """A rectangle, drawn as a polygon: left, top, right, bottom, and degrees by which it is turned about its centre."""
-    left, top, right, bottom, turn = data
-    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
-    cosine, sine = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-    centre = corners.mean(0)
-    turned = (corners - centre) @ np.array([(cosine, sine), (-sine, cosine)]) + centre if turn else corners
-    return polygons([turned], size)
-
-
-def stored(data: tuple[int, int, NDArray[np.bool_]], size: Size) -> Region:
-    """A mask ``[h,w]`` that is stored as it is, at (top, left); cut where it goes beyond the image."""
-    top, left, bits = data
-    return Region(top, left, bits[: max(0, size[0] - top), : max(0, size[1] - left)])
-
-
-def runs(counts: Sequence[int], shape: Size, by_columns: bool = True) -> NDArray[np.bool_]:
-    """The mask of a run-length encoding: pixels outside and inside by turns, down the columns or along the rows.
-
-    Raises:
-        ShapeError: the runs are not as long as the mask.
-    """
+def _runs(data: tuple[int, int, Size, Sequence[int], bool], size: Size) -> Drawn:
+    """A mask at (top, left) as lengths of runs outside and inside by turns, down its columns or along its rows."""
+    top, left, shape, counts, by_columns = data
+    if by_columns and shape != size:
+        raise ShapeError("a run-length encoding of another size than its image", f"{shape[1]} x {shape[0]}")
     lengths = np.asarray(counts, np.int64)
     if lengths.sum() != shape[0] * shape[1] or (lengths < 0).any():
-        raise ShapeError("a run-length encoding that does not fill its mask", f"{lengths.sum()} pixels of {shape}")
+        raise ShapeError("a run-length encoding that does not fill its mask", f"{lengths.sum()} pixels")
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    return flat.reshape(shape[::-1]).T if by_columns else flat.reshape(shape)
+    return top, left, flat.reshape(shape[::-1]).T if by_columns else flat.reshape(shape)
 
 
-def pillow(kind: str, points: Points, size: Size) -> Region:
-    """A polygon, an ellipse or a rectangle in a box, or a line through points, as Pillow draws it with its boundary."""
+def _pillow(data: tuple[str, Any, int], size: Size) -> Drawn:
+    """A shape as a method of Pillow draws it, with its boundary: its name, the points, and how many it needs."""
+    method, given, least = data
     image = Image.new("1", size[::-1])
-    pen, numbers = ImageDraw.Draw(image), points.ravel().tolist()
-    if kind == "line":
-        pen.line(numbers, fill=1, width=LINE_WIDTH)
+    pen, points = ImageDraw.Draw(image), points_of(given, least).ravel().tolist()
+    if method == "line":
+        pen.line(points, fill=1, width=LINE_WIDTH)
     else:
-        getattr(pen, kind)(numbers, outline=1, fill=1)
-    return Region(0, 0, np.asarray(image))
+        getattr(pen, method)(points, outline=1, fill=1)
+    return 0, 0, np.asarray(image)
 
 
-def line(data: Any, size: Size) -> Region:
-    """A line through points."""
-    return pillow("line", points_of(data, 2), size)
+def _file(path: Path, size: Size) -> Drawn:
+    """A mask in a file of its own, where every label but 0 is the object."""
+    labels = read_mask(path)
+    if labels.shape != size:
+        raise ShapeError("a mask of another size than its image", f"{labels.shape[1]} x {labels.shape[0]}")
+    return 0, 0, labels != 0
+
+
+KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
+    "polygon": _polygons,
+    "shares": _shares,
+    "runs": _runs,
+    "pillow": _pillow,
+    "file": _file,
+    "stored": lambda data, size: data,
+}
+"""Kind -> what draws its data: the first row and column, and from there on the pixels that are covered."""

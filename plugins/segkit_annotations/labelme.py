@@ -15,14 +15,13 @@ from PIL import Image
 
 from segkit.data.issues import refuse
 from segkit.errors import DataError, Issue
-from segkit_annotations.dataset import VOID_NAME, AnnotatedImages, Rule
-from segkit_annotations.draw import Region, Shape, ShapeError, Size, numbers, pillow, points_of, stored
-from segkit_annotations.places import Entry, ImageFinder, head, load_json, malformed, miniature, patterns, places, walk
+from segkit_annotations.dataset import VOID_NAME, AnnotatedImages
+from segkit_annotations.draw import Shape, numbers
+from segkit_annotations.places import Entry, head, image_finder, load_json, malformed, miniature, patterns, places, walk
 from segkit_folder.class_file import parse
 from segkit_folder.splits import read_text
 
 POINT_RADIUS = 5  # pixels, in labelme's own export
-_LEAST = {"polygon": 3, "point": 1}  # points of a shape
 
 
 class LabelmeDataset(AnnotatedImages):
@@ -30,39 +29,35 @@ class LabelmeDataset(AnnotatedImages):
 
     The format and how it is drawn: github.com/wkentaro/labelme, ``labelme/utils/shape.py``. "__ignore__" is void and
     "_background_" the background. Classes are those of a labels.txt beside the files, or else all names in them.
-
-    Args:
-        annotations: the folder of the JSON files, such as "{split}"; left out: looked for.
     """
 
-    rule: Rule = "last"
     usual: Mapping[str, str] = {"__ignore__": VOID_NAME, "_background_": "background"}
     expected = "a folder with labelme's JSON files, one an image"
 
-    def read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        """See :meth:`AnnotatedImages.read`."""
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         entries: list[Entry] = []
-        issues: list[Issue] = []
+        issues: list[Issue | None] = []
         lists = [root / "labels.txt"]
         for split, folder in places(root, annotations):
             lists.append(folder / "labels.txt")
             for path in sorted(folder.glob("*.json")):
                 try:
                     content = load_json(path)
-                    if not isinstance(content, dict) or "imagePath" not in content:
-                        continue
                     with malformed(path, "labelme"):
-                        entries.append(_entry(path, content, ImageFinder(root, path, images, split), split))
+                        if "imagePath" in content:
+                            shapes = [_shape(each, str(each[self.attribute or "label"])) for each in content["shapes"]]
+                            size = (content.get("imageHeight"), content.get("imageWidth"))
+                            image = image_finder(root, path, images, split)(content["imagePath"])
+                            entries.append(Entry(image, (path,), shapes, size if all(size) else None, split))
                 except DataError as error:
-                    issues += [error.issue] if error.issue else []
-        refuse(issues)
+                    issues.append(error.issue)
+        refuse([issue for issue in issues if issue])
         if listed := [path for path in lists if path.is_file()]:
             return parse(read_text(listed[0]), str(listed[0])).names, entries
         return sorted({shape.label for entry in entries for shape in entry.shapes}), entries
 
     @classmethod
-    def find(cls, root: Path) -> list[str]:
-        """See :meth:`AnnotatedImages.find`."""
+    def _find(cls, root: Path) -> list[str]:
         first = {path.parent: path for path in reversed(walk(root, "*.json"))}
         keys = ('"shapes"', '"imagePath"', '"imageData"')
         return patterns(root, [folder for folder, path in first.items() if any(key in head(path) for key in keys)])
@@ -77,32 +72,17 @@ class LabelmeDataset(AnnotatedImages):
                 path.with_suffix(".json").write_text(json.dumps(content))
 
 
-def _entry(path: Path, content: Mapping[str, Any], finder: ImageFinder, split: str) -> Entry:
-    shapes = []
-    for each in content["shapes"]:
-        data = (each.get("shape_type") or "polygon", numbers(each["points"]), each.get("mask"))
-        shapes.append(Shape(str(each["label"]), _draw, data))
-    height, width = content.get("imageHeight"), content.get("imageWidth")
-    return Entry(
-        finder.find(content["imagePath"]), (path,), shapes, (height, width) if height and width else None, split
-    )
-
-
-def _draw(data: tuple[str, Any, str | None], size: Size) -> Region:
-    """As ``shape_to_mask`` of labelme."""
-    kind, given, mask = data
-    points = points_of(given, _LEAST.get(kind, 2))
+def _shape(its: Mapping[str, Any], label: str) -> Shape:
+    """As ``shape_to_mask`` of labelme draws it."""
+    kind, points = its.get("shape_type") or "polygon", its["points"]
     if kind == "mask":
-        (left, top), bits = (
-            points[0].astype(int).tolist(),
-            np.asarray(Image.open(io.BytesIO(base64.b64decode(mask or "")))),
-        )
-        return stored((top, left, bits != 0), size)
+        bits = np.asarray(Image.open(io.BytesIO(base64.b64decode(its["mask"])))) != 0
+        return Shape(label, "stored", (int(points[0][1]), int(points[0][0]), bits))
     if kind in ("circle", "point"):
-        radius = math.dist(points[0], points[1]) if kind == "circle" else POINT_RADIUS
-        return pillow("ellipse", np.stack([points[0] - radius, points[0] + radius]), size)
+        (x, y), radius = points[0], math.dist(points[0], points[1]) if kind == "circle" else POINT_RADIUS
+        corners = [x - radius, y - radius, x + radius, y + radius]
+        return Shape(label, "pillow", ("ellipse", numbers(corners) if kind == "circle" else corners, 2))
     if kind == "rectangle":
-        return pillow("rectangle", np.stack([points.min(0), points.max(0)]), size)
-    if kind not in ("polygon", "line", "linestrip"):
-        raise ShapeError("a shape of a kind that is not known", kind)
-    return pillow(kind.removesuffix("strip"), points, size)
+        points = [*zip(*map(sorted, zip(*points, strict=True)), strict=True)]  # the upper left corner first
+    least = {"polygon": 3, "rectangle": 2, "line": 2, "linestrip": 2}.get(kind, 0)
+    return Shape(label, "pillow" if least else kind, (kind.removesuffix("strip"), numbers(points), least))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from segkit.data.issues import refuse
 from segkit.data.sample import SPLITS
-from segkit.errors import DataError, Issue, first_few, reason
+from segkit.errors import DataError, Issue, reason
 from segkit_annotations.draw import Shape, Size
-from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, composed, read_text, split_by_fraction, split_called
+from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SUFFIXES
 
 DEPTH = 3  # folders below the root that are looked into
 _WORD = re.compile(rf"(?<![a-z])({ANY_SPLIT})(?![a-z])", re.IGNORECASE)
@@ -32,78 +29,27 @@ class Entry(NamedTuple):
         sources: the files that its shapes are read from.
         shapes: in the order of the annotations.
         size: height and width of the image as the annotations have it; None where they do not say.
-        split: that it belongs to, where the annotations or their place say so.
+        split: that it belongs to, if the annotations or their place say so.
     """
 
     image: Path
     sources: tuple[Path, ...]
     shapes: Sequence[Shape]
     size: Size | None = None
-    split: str = ""
+    split: str | None = None
 
 
-# ---- splits ----
-
-
-def divided(
-    root: Path, entries: Sequence[Entry], lists: str, fractions: Sequence[float], seed: int
-) -> dict[str, list[Entry]]:
-    """The entries of each split: by lists, by what the annotations say, or by fractions."""
-    seen: dict[tuple[str, Path], Entry] = {}
-    for entry in entries:
-        if other := seen.get((entry.split, entry.image)):
-            raise DataError(f"{entry.image}: annotated twice, in {other.sources[0]} and {entry.sources[0]}")
-        seen[entry.split, entry.image] = entry
-    if lists:
-        return {
-            split: _listed(path, entries)
-            for split, path in places(root, lists if "{split}" in lists else f"{lists}/{{split}}.txt")
-        }
-    if any(entry.split for entry in entries):
-        if left := [str(entry.image) for entry in entries if not entry.split]:
-            warnings.warn(f"not read: {len(left)} annotated images are in no split: {first_few(left)}", stacklevel=4)
-        return {split: [entry for entry in entries if entry.split == split] for split in SPLITS}
-    named = {composed(entry.image.stem): entry for entry in entries}
-    if len(named) < len(entries):
-        named = {composed(os.path.relpath(entry.image, root)): entry for entry in entries}
-    dealt = split_by_fraction([*named], fractions, seed)
-    return {split: [named[name] for name in names] for split, names in dealt.items()}
-
-
-def _listed(path: Path, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries that a list names, each line a name with or without folders and suffix."""
-    lines = [composed(line.strip()) for line in read_text(path).splitlines() if line.strip()]
-    known: dict[str, Entry] = {}
-    for entry in entries:
-        parts = composed(entry.image.as_posix()).split("/")
-        for start in range(len(parts)):
-            name = "/".join(parts[start:])
-            known |= {name: entry, name.rpartition(".")[0]: entry}
-    what, advice = "listed, but no annotated image of that name is there", "correct the list"
-    refuse([Issue("missing", line, what, advice, str(path)) for line in lines if line not in known])
-    return [known[line] for line in lines if line in known]
-
-
-def split_named(word: str) -> str:
-    """The split that people call by a word, such as val for Validation; "" where it is none."""
-    return split_called(word) or ""
-
-
-def places(root: Path, pattern: str) -> list[tuple[str, Path]]:
-    """(split, path) of a pattern: of each split that is there, or ("", path) of one without ``{split}``.
+def places(root: Path, pattern: str) -> list[tuple[str | None, Path]]:
+    """(split, path) of a pattern: of each split that is there, or (None, path) of one without ``{split}``.
 
     Raises:
         DataError: nothing is there.
     """
-    if "{split}" not in pattern:
-        found = [("", root / pattern)]
-    else:
-        written = {
-            each: [f(name) for name in SPLIT_NAMES[each] for f in (str, str.capitalize, str.upper)] for each in SPLITS
-        }
-        paths = {s: [root / pattern.replace("{split}", name) for name in names] for s, names in written.items()}
-        found = [(split, path) for split, those in paths.items() for path in those if path.exists()]
-        found = [*{(split, path.stat().st_ino): (split, path) for split, path in found}.values()]
+    found: list[tuple[str | None, Path]] = [(None, root / pattern)]
+    if "{split}" in pattern:
+        written = [(split, f(name)) for split in SPLITS for name in SPLIT_NAMES[split] for f in (str, str.title, str.upper)]
+        there = [(split, root / pattern.replace("{split}", name)) for split, name in written]
+        found = [*{path.stat().st_ino: (split, path) for split, path in there if path.exists()}.values()]
     if not found or not found[0][1].exists():
         raise DataError(f"{root / pattern} is not there")
     return found
@@ -157,33 +103,32 @@ def malformed(path: Path, what: str) -> Iterator[None]:
         raise DataError(Issue("malformed", str(path), f"not as {what} has it", "export it again", detail)) from error
 
 
-class ImageFinder:
-    """Finds the images that annotations name, in a folder that was given or in those where they usually lie.
+def image_finder(root: Path, beside: Path, images: str, split: str | None, word: str = "") -> Callable[[str], Path]:
+    """Finds the image that annotations name, with or without its suffix; where there is none, where it would lie.
 
     Args:
         root: of the data set.
         beside: the file of the annotations.
-        images: the option; "" where it was left out.
+        images: the folder that was given; "": those where images usually lie.
         split: of the annotations.
         word: what a folder of the images may be called besides.
     """
+    folders = [path for each, path in places(root, images) if each in (None, split)] if images else []
+    bases = (
+        [] if images else [each for each in (beside.parent, beside.parent.parent, root) if each.is_relative_to(root)]
+    )
+    below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in SPLIT_NAMES.get(split or "", ()))]
+    folders += dict.fromkeys(base / part for base in bases for part in below)
 
-    def __init__(self, root: Path, beside: Path, images: str, split: str, word: str = "") -> None:
-        self.given = bool(images)
-        if images:
-            self.folders = [path for each, path in places(root, images) if each in ("", split)]
-        else:
-            bases = dict.fromkeys([beside.parent, beside.parent.parent, root])
-            below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in SPLIT_NAMES.get(split, ()))]
-            inside = [base for base in bases if base.is_relative_to(root)]
-            self.folders = [base / part for base in inside for part in below]
-
-    def find(self, name: str) -> Path:
-        """The file of that name; where there is none, where it would lie first."""
+    def find(name: str) -> Path:
         own = str(name).replace("\\", "/")
-        own = own.removeprefix("../") if self.given else own  # what is relative to the annotations
-        tried = [folder / part for part in dict.fromkeys([own, own.rpartition("/")[2]]) for folder in self.folders]
-        return next((path for path in tried if path.is_file()), tried[0])
+        own = own.removeprefix("../") if images else own  # what is relative to the annotations
+        names = [f"{each}{suffix}" for each in (own, own.rpartition("/")[2]) for suffix in ("", *SUFFIXES)]
+        return next(
+            (folder / each for each in names for folder in folders if (folder / each).is_file()), folders[0] / own
+        )
+
+    return find
 
 
 # ---- miniatures ----

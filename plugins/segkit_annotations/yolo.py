@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from segkit.data.issues import refuse
 from segkit.errors import DataError, Issue
 from segkit_annotations.dataset import AnnotatedImages, Rule
-from segkit_annotations.draw import Region, Shape, ShapeError, Size, points_of, polygons
-from segkit_annotations.places import Entry, head, malformed, miniature, split_named, walk
-from segkit_folder.splits import SUFFIXES, read_text
+from segkit_annotations.draw import Shape, numbers
+from segkit_annotations.places import Entry, head, malformed, miniature, walk
+from segkit_folder.splits import split_called, SUFFIXES, read_text
 
 
 class YoloDataset(AnnotatedImages):
@@ -23,54 +22,59 @@ class YoloDataset(AnnotatedImages):
 
     docs.ultralytics.com/datasets/segment: ``labels/train/cat.txt`` beside ``images/train/cat.jpg``, a class and the
     corners of a polygon in 0 to 1 a line. An image without such a file is all background. Polygons are drawn as COCO's.
-
-    Args:
-        annotations: the YAML file with names and the folders, or lists, of each split's images; left out: looked for.
-        images: not used: the YAML file says it.
+    Where the images lie is said by the YAML file that ``annotations`` names, and not by ``images``.
     """
 
     rule: Rule = "smallest"
     expected = "data.yaml with `names`, `train` and `val`"
 
-    def read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        """See :meth:`AnnotatedImages.read`."""
-        path = root / annotations
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
+        path, entries, issues = root / annotations, [], []
         try:
             content = yaml.safe_load(read_text(path))
         except yaml.YAMLError as error:
             raise DataError(Issue("broken", str(path), "no YAML", detail=" ".join(str(error).split()))) from None
-        entries = []
         with malformed(path, "YOLO"):
             names = content["names"]
-            names = [*names.values()] if isinstance(names, dict) else names
+            names = {
+                label: str(name)
+                for label, name in (names if isinstance(names, dict) else dict(enumerate(names))).items()
+            }
+            advice = f"a line is a class of 0 to {len(names) - 1} and the corners of a polygon"
             for word, given in content.items():
-                if split := split_named(word):
-                    for each in given if isinstance(given, list) else [given]:
-                        entries += [_entry(image, path, names, split) for image in _images(path, content, each)]
-        return [str(name) for name in names], entries
+                folders = [] if not split_called(word) else given if isinstance(given, list) else [given]
+                for image in [image for each in folders for image in _images(path, content, each)]:
+                    labels, shapes = _label_file(image), []
+                    for line in read_text(labels).splitlines() if labels.is_file() else ():
+                        label, *corners = line.split() or [""]
+                        if label.isdecimal() and int(label) in names:
+                            shapes.append(Shape(names[int(label)], "shares", numbers(corners)))
+                        elif label:
+                            what = "a line that is no polygon of a known class"
+                            issues.append(Issue("line", str(labels), what, advice, line[:60]))
+                    source = labels if labels.is_file() else path
+                    entries.append(Entry(image, (source,), shapes, None, split_called(word)))
+        refuse(issues)
+        return [*names.values()], entries
 
     @classmethod
-    def find(cls, root: Path) -> list[str]:
-        """See :meth:`AnnotatedImages.find`."""
+    def _find(cls, root: Path) -> list[str]:
         files = [path for ending in ("*.yaml", "*.yml") for path in walk(root, ending)]
-        return [
-            path.relative_to(root).as_posix()
-            for path in files
-            if {"names", "train"} <= {line.partition(":")[0].strip() for line in head(path).splitlines()}
-        ]
+        keys = {path: {line.partition(":")[0].strip() for line in head(path).splitlines()} for path in files}
+        return [path.relative_to(root).as_posix() for path in files if {"names", "train"} <= keys[path]]
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
         """Write a miniature: images/<split>/*.png, labels/<split>/*.txt and data.yaml."""
+        content: dict[str, Any] = {"names": ["square", "triangle"]}
         for split, drawn in miniature(Path(root), "images/{split}"):
-            (Path(root) / "labels" / split).mkdir(parents=True, exist_ok=True)
+            content[split] = f"images/{split}"
             for path, objects in drawn:
-                lines = [
-                    " ".join([str(label), *(f"{x / 40} {y / 30}" for x, y in corners)])
-                    for label, (_, corners) in enumerate(objects)
-                ]
-                _label_file(path).write_text("\n".join(lines))
-        content = {"names": ["square", "triangle"], **{split: f"images/{split}" for split in ("train", "val", "test")}}
+                corners = [[f"{x / 40} {y / 30}" for x, y in each] for _, each in objects]
+                _label_file(path).parent.mkdir(parents=True, exist_ok=True)
+                _label_file(path).write_text(
+                    "\n".join(" ".join([f"{label}", *each]) for label, each in enumerate(corners))
+                )
         (Path(root) / "data.yaml").write_text(yaml.safe_dump(content))
 
 
@@ -88,7 +92,7 @@ def _images(path: Path, content: Mapping[str, Any], given: str) -> list[Path]:
         return [each for each in found if not each.name.startswith(".")]
     if folder.is_file():
         return [place(line.strip()) for line in read_text(folder).splitlines() if line.strip()]
-    warnings.warn(f"{path} names {folder}, which is not there: it is left out", stacklevel=5)
+    warnings.warn(f"{path} names {folder}, which is not there: it is left out", stacklevel=4)
     return []
 
 
@@ -96,25 +100,3 @@ def _label_file(image: Path) -> Path:
     """``labels/train/cat.txt`` of ``images/train/cat.jpg``: the last folder of that name counts."""
     before, images, after = image.as_posix().rpartition("/images/")
     return Path(f"{before}/labels/{after}" if images else after).with_suffix(".txt")
-
-
-def _entry(image: Path, path: Path, names: list[str], split: str) -> Entry:
-    labels = _label_file(image)
-    shapes = []
-    for line in read_text(labels).splitlines() if labels.is_file() else ():
-        if words := line.split():
-            try:
-                shapes.append(Shape(str(dict(enumerate(names))[int(words[0])]), _draw, np.array(words[1:], np.float64)))
-            except (ValueError, KeyError):
-                advice = f"a line is a class of 0 to {len(names) - 1} and the corners of a polygon"
-                refuse([Issue("line", str(labels), "a line that is no polygon of a known class", advice, line[:60])])
-    return Entry(image, (labels,) if labels.is_file() else (path,), shapes, None, split)
-
-
-def _draw(data: Any, size: Size) -> Region:
-    if len(data) == 4:
-        raise ShapeError("a box, not a polygon", f"{len(data)} numbers")
-    points = points_of(data)
-    if points.min() < -0.01 or points.max() > 1.01:
-        raise ShapeError("corners that are not in 0 to 1", f"{points.min():g} to {points.max():g}")
-    return polygons([points * (size[1], size[0])], size)

@@ -283,6 +283,21 @@ def _grouped(root: Path, images: Sequence[Found], group: str) -> Iterator[Found]
         )
 
 
+def divided(
+    root: Path, layout: Layout, lists: Lists | None, group: str | None, shares: Shares
+) -> Layout:
+    """The layout with a split for every image: by lists, by what is known of the image, or by shares; as of ``folder``.
+
+    Raises:
+        ConfigError: options that do not go together.
+        DataError: a list or a group that does not fit.
+    """
+    if lists is not None:
+        layout = replace(layout, images=[each for named in _listed(root, lists, layout.images) for each in named])
+    layout = layout if group is None else replace(layout, images=[*_grouped(root, layout.images, group)])
+    return dealt(layout, shares)
+
+
 def dealt(layout: Layout, shares: Shares) -> Layout:
     """The layout with a split for every image; no group is in two.
 

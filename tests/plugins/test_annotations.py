@@ -19,7 +19,7 @@ from segkit.data.scan import scan_splits
 from segkit.errors import ConfigError, DataError, LabelError
 from segkit.registry import datasets
 from segkit.testing import checks
-from segkit_annotations.draw import Region, ellipse, points_of, polygons, runs
+from segkit_annotations.draw import Shape, ShapeError, draw, ellipse, points_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 
@@ -28,9 +28,10 @@ SQUARE = [[1, 1], [4, 1], [4, 3], [1, 3]]  # columns 1 to 3 of rows 1 and 2
 FLAT = [1, 1, 4, 1, 4, 3, 1, 3]
 
 
-def full(region: Region, size: tuple[int, int]) -> np.ndarray:
+def full(kind: str, data: Any, size: tuple[int, int]) -> np.ndarray:
     mask = np.zeros(size, bool)
-    region.of(mask)[region.bits] = True
+    at, bits = draw(Shape("cat", kind, data), size)
+    mask[at] = bits
     return mask
 
 
@@ -104,7 +105,7 @@ def test_all_formats_draw_the_same_picture_but_labelme_which_adds_the_boundary(t
 
 
 def test_a_square_covers_the_pixels_between_its_corners() -> None:
-    assert full(polygons([np.array(SQUARE, float)], (5, 6)), (5, 6)).astype(int).tolist() == [
+    assert full("polygon", [SQUARE], (5, 6)).astype(int).tolist() == [
         [0, 0, 0, 0, 0, 0],
         [0, 1, 1, 1, 0, 0],
         [0, 1, 1, 1, 0, 0],
@@ -122,15 +123,20 @@ def test_polygons_are_pycocotools_own() -> None:
         points = np.round(points * 2) / 2 if number % 5 == 0 else np.round(points) if number % 3 == 0 else points
         points[1] = points[0] if number % 7 == 0 else points[1]
         wanted = mask.decode(mask.frPyObjects([points.ravel().tolist()], height, width))[..., 0]
-        drawn = full(polygons([points], (height, width)), (height, width))
-        assert (drawn == wanted).all(), (points.tolist(), height, width)
+        assert (full("polygon", [points], (height, width)) == wanted).all(), (points.tolist(), height, width)
 
 
-def test_an_ellipse_is_the_pixels_whose_centre_is_inside() -> None:
-    drawn = full(ellipse((3, 2, 2.6, 1.2, 0), (5, 6)), (5, 6)).astype(int)
-    assert drawn.tolist()[1:3] == [[0, 1, 1, 1, 1, 0]] * 2
-    assert drawn.sum() == 8
-    assert (full(ellipse((2, 3, 2.6, 1.2, 90), (6, 5)), (6, 5)) == drawn.T).all()
+def test_an_ellipse_is_a_polygon_of_72_corners() -> None:
+    drawn = full("polygon", [ellipse(30, 20, 20, 10)], (40, 60))
+    row, column = np.mgrid[:40, :60] + 0.5
+    inside = ((column - 30) / 20) ** 2 + ((row - 20) / 10) ** 2
+    assert drawn[inside < 0.93].all()
+    assert not drawn[inside > 1.07].any()
+    turned = full("polygon", [ellipse(20, 30, 20, 10, 90)], (60, 40))
+    assert (turned != drawn.T).sum() < 20
+    slanted = full("polygon", [ellipse(30, 30, 20, 2, 45)], (60, 60))  # clockwise: down to the right
+    assert slanted[42, 42]
+    assert not slanted[42, 18]
 
 
 def test_fewer_than_three_points_or_no_numbers_are_no_polygon() -> None:
@@ -140,7 +146,7 @@ def test_fewer_than_three_points_or_no_numbers_are_no_polygon() -> None:
         (["x", 1] * 3, "no pairs of numbers"),
         ([1, float("nan")] * 3, "no pairs of numbers"),
     ):
-        with pytest.raises(Exception, match=what):
+        with pytest.raises(ShapeError, match=what):
             points_of(points)
 
 
@@ -175,8 +181,8 @@ def test_crowds_are_of_their_class_or_void(tmp_path: Path) -> None:
     }  # the second column
     coco(tmp_path, crowd, cat([0, 0, 2, 0, 2, 1, 0, 1]))
     assert rows(one("coco", tmp_path))[:2] == ["110000", "020000"]
-    assert rows(one("coco", tmp_path, crowd="void"))[:2] == ["110000", "0.0000"]
-    assert one("coco", tmp_path, crowd="void").classes == ("background", "cat", "dog")
+    dataset = one("coco", tmp_path, class_map={"* (crowd)": "void"})
+    assert (dataset.classes, rows(dataset)[:2]) == (("background", "cat", "dog"), ["110000", "0.0000"])
 
 
 def test_what_no_shape_covers_is_the_background_or_void(tmp_path: Path) -> None:
@@ -232,8 +238,9 @@ def test_runs_compressed_or_not_are_pycocotools_own(tmp_path: Path) -> None:
 
 
 def test_runs_by_hand() -> None:
-    assert runs([1, 2, 3], (2, 3)).astype(int).tolist() == [[0, 1, 0], [1, 0, 0]]  # down the columns
-    assert runs([1, 2, 3], (2, 3), by_columns=False).astype(int).tolist() == [[0, 1, 1], [0, 0, 0]]
+    assert full("runs", (0, 0, (2, 3), [1, 2, 3], True), (2, 3)).astype(int).tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert full("runs", (0, 0, (2, 3), [1, 2, 3], False), (2, 3)).astype(int).tolist() == [[0, 1, 1], [0, 0, 0]]
+    assert full("runs", (1, 2, (2, 3), [1, 2, 3], False), (2, 4)).astype(int).tolist() == [[0] * 4, [0, 0, 0, 1]]
 
 
 def test_several_polygons_are_one_object(tmp_path: Path) -> None:
@@ -244,9 +251,12 @@ def test_several_polygons_are_one_object(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (cat([1, 1, 2, 2]), r"c\.json: a shape of fewer than 3 points \(number 1 of a\.png, 'cat': 2\)"),
-        (cat(), "an object without a polygon or RLE"),
-        (cat([1, 1, 9, 1, 9, 3]), r"goes beyond its image \(number 1 of a\.png, 'cat': x 1 to 9, .* is 6 x 5\); .*cut"),
+        (cat([1, 1, 2, 2]), r"c\.json: a shape of fewer than 3 points \(number 1 of a\.png, 'cat', 2\)"),
+        (cat(), r"covers no pixels or is not known .*a box alone"),
+        (
+            cat([1, 1, 9, 1, 9, 3]),
+            r"goes beyond its image, .*cut.* \(number 1 of a\.png, 'cat', x 1 to 9, .* is 6 x 5\)",
+        ),
         ({"category_id": 1, "segmentation": {"size": [5, 5], "counts": [25]}}, "of another size than its image"),
         ({"category_id": 1, "segmentation": {"size": [5, 6], "counts": [25]}}, "does not fill its mask"),
     ],
@@ -384,7 +394,7 @@ def test_labelme_masks_points_and_lines(tmp_path: Path) -> None:
     labelme(tmp_path, ("cat", "line", [[0, 0], [5, 0]]), ("dog", "point", [[5, 4]]))
     assert set(rows(one("labelme", tmp_path))) >= {"222222"}
     labelme(tmp_path, ("cat", "cuboid", SQUARE))
-    with pytest.raises(LabelError, match=r"a\.json: a shape of a kind that is not known .*cuboid"):
+    with pytest.raises(LabelError, match=r"a\.json: a shape of a kind .* not known .*cuboid"):
         one("labelme", tmp_path).mask(0)
 
 
@@ -469,7 +479,7 @@ def test_via_regions_are_called_by_one_attribute(tmp_path: Path) -> None:
     dataset = one("via", tmp_path, attribute="kind")
     assert (dataset.classes, rows(dataset)[0]) == (("background", "cat", "dog"), "102000")
     via(tmp_path, ({"name": "point", "cx": 1, "cy": 1}, {}))
-    with pytest.raises(LabelError, match=r"v\.json: a shape without an area .*point"):
+    with pytest.raises(LabelError, match=r"v\.json: a shape of a kind that covers no pixels .*point"):
         one("via", tmp_path).mask(0)
 
 
@@ -508,9 +518,9 @@ def test_yolo_splits_are_folders_or_lists_as_roboflow_and_cvat_write_them(tmp_pa
     ("line", "message"),
     [
         ("7 0 0 1 0 1 1", r"a\.txt: a line that is no polygon of a known class \(7 0 0 1 0 1 1\)"),
-        ("0 zero 0 1 0 1 1", "a line that is no polygon"),
-        ("0 0.5 0.5 0.2 0.2", "a box, not a polygon"),
-        ("0 0.5 0.5 20 0.2 7 7", "corners that are not in 0 to 1"),
+        ("0 zero 0 1 0 1 1", "no pairs of numbers"),
+        ("0 0.5 0.5 0.2 0.2", "fewer than 3 points"),
+        ("0 0.5 0.5 20 0.2 7 7", "corners are not in 0 to 1"),
         ("0 0.5 0.5 0.2", "no pairs of numbers"),
     ],
 )
@@ -545,7 +555,7 @@ def test_shapes_of_cvat_by_their_order_in_depth(tmp_path: Path) -> None:
     cvat(tmp_path, '<box label="cat" xtl="1" ytl="1" xbr="5" ybr="3" rotation="90"/>')
     assert rows(one("cvat", tmp_path)) == ["001100"] * 4 + ["000000"]
     cvat(tmp_path, '<ellipse label="cat" cx="3" cy="2" rx="2.6" ry="1.2"/><points label="cat" points="1,1"/>')
-    with pytest.raises(LabelError, match=r"annotations\.xml: a shape without an area .*points"):
+    with pytest.raises(LabelError, match=r"annotations\.xml: a shape of a kind that covers no pixels .*points"):
         one("cvat", tmp_path).mask(0)
     save(tmp_path / "annotations.xml", "<annotations><meta><image")
     with pytest.raises(DataError, match=r"annotations\.xml: no XML, or cut short"):
