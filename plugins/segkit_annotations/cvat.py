@@ -14,7 +14,7 @@ from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, Size, box, ellipse, numbers
 from segkit_annotations.places import Entry, head, image_finder, malformed, miniature, walk
 from segkit_folder.class_file import parse
-from segkit_folder.splits import split_called, read_text
+from segkit_folder.splits import read_text, split_called
 
 
 class CvatDataset(AnnotatedImages):
@@ -29,14 +29,14 @@ class CvatDataset(AnnotatedImages):
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         path = root / annotations
-        self._colours: dict[tuple[int, ...], str] = {}
+        self._colours: dict[tuple[int, int, int], str] = {}
         return self._read_masks(root, path, images) if path.suffix == ".txt" else self._read_xml(root, path, images)
 
     def _read_masks(self, root: Path, path: Path, images: str) -> tuple[list[str], list[Entry]]:
         listed, masks, entries = parse(read_text(path), str(path)), path.parent / "SegmentationClass", []
         if not listed.colours:
             raise DataError(f"{path}: no labelmap of CVAT, whose lines are as 'cat:224,64,64::'")
-        self._colours = dict(zip(listed.colours, listed.names, strict=True))
+        self._colours = {(r, g, b): name for (r, g, b), name in zip(listed.colours, listed.names, strict=True)}
         lists = sorted((path.parent / "ImageSets" / "Segmentation").glob("*.txt"))
         names = {each: read_text(each).split() for each in lists} or {
             path: [m.stem for m in sorted(masks.glob("*.png"))]
@@ -102,8 +102,9 @@ def _shape(element: ElementTree.Element) -> Shape:
         points = numbers([pair.split(",") for pair in its["points"].split(";")])
         return Shape(its["label"], *(("polygon", [points]) if kind == "polygon" else ("pillow", ("line", points, 2))))
     if kind in ("box", "ellipse"):
-        keys, make = (("xtl", "ytl", "xbr", "ybr"), box) if kind == "box" else (("cx", "cy", "rx", "ry"), ellipse)
-        return Shape(its["label"], "polygon", [make(*(float(its[key]) for key in keys), turn)])
+        keys = ("xtl", "ytl", "xbr", "ybr") if kind == "box" else ("cx", "cy", "rx", "ry")
+        one, two, three, four = (float(its[key]) for key in keys)
+        return Shape(its["label"], "polygon", [(box if kind == "box" else ellipse)(one, two, three, four, turn)])
     if kind == "mask":
         left, top, width, height = (int(its[key]) for key in ("left", "top", "width", "height"))
         counts = [int(each) for each in its["rle"].split(",")]

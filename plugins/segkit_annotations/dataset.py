@@ -143,9 +143,13 @@ class AnnotatedImages(PairedFiles):
         whole = len(named) < len({entry.image for entry in entries})  # stems are not unique
         found = []
         for entry in entries:
-            name = composed(Path(os.path.relpath(entry.image, root)).with_suffix("").as_posix() if whole else entry.image.stem)
+            name = composed(
+                Path(os.path.relpath(entry.image, root)).with_suffix("").as_posix() if whole else entry.image.stem
+            )
             found.append(Found(entry.image, name, {"id": name, **({"split": entry.split} if entry.split else {})}))
-        layout = divided(root, Layout(found, {entry.image: entry.sources[0] for entry in entries}), lists, group, shares)
+        layout = divided(
+            root, Layout(found, {entry.image: entry.sources[0] for entry in entries}), lists, group, shares
+        )
         if layout.splits and (left := [str(each.path) for each in layout.images if "split" not in each.values]):
             warnings.warn(f"not read: {len(left)} annotated images are in no split: {first_few(left)}", stacklevel=4)
         self.splits = layout.splits

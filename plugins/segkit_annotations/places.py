@@ -47,7 +47,9 @@ def places(root: Path, pattern: str) -> list[tuple[str | None, Path]]:
     """
     found: list[tuple[str | None, Path]] = [(None, root / pattern)]
     if "{split}" in pattern:
-        written = [(split, f(name)) for split in SPLITS for name in SPLIT_NAMES[split] for f in (str, str.title, str.upper)]
+        written = [
+            (split, f(name)) for split in SPLITS for name in SPLIT_NAMES[split] for f in (str, str.title, str.upper)
+        ]
         there = [(split, root / pattern.replace("{split}", name)) for split, name in written]
         found = [*{path.stat().st_ino: (split, path) for split, path in there if path.exists()}.values()]
     if not found or not found[0][1].exists():

@@ -14,7 +14,7 @@ from segkit.errors import DataError, Issue
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
 from segkit_annotations.places import Entry, head, malformed, miniature, walk
-from segkit_folder.splits import split_called, SUFFIXES, read_text
+from segkit_folder.splits import SUFFIXES, read_text, split_called
 
 
 class YoloDataset(AnnotatedImages):

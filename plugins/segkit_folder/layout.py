@@ -283,9 +283,7 @@ def _grouped(root: Path, images: Sequence[Found], group: str) -> Iterator[Found]
         )
 
 
-def divided(
-    root: Path, layout: Layout, lists: Lists | None, group: str | None, shares: Shares
-) -> Layout:
+def divided(root: Path, layout: Layout, lists: Lists | None, group: str | None, shares: Shares) -> Layout:
     """The layout with a split for every image: by lists, by what is known of the image, or by shares; as of ``folder``.
 
     Raises:

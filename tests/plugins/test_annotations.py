@@ -20,6 +20,7 @@ from segkit.errors import ConfigError, DataError, LabelError
 from segkit.registry import datasets
 from segkit.testing import checks
 from segkit_annotations.draw import Shape, ShapeError, draw, ellipse, points_of
+from segkit_folder.splits import split_by_fraction
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 
@@ -596,17 +597,19 @@ def test_images_are_dealt_by_folders_lists_or_fractions(tmp_path: Path) -> None:
     for name in "abcdefgh":
         labelme(tmp_path / "all", ("cat", "polygon", SQUARE), name=name)
     cls = datasets["labelme"]
-    dealt = {split: set(cls(tmp_path, split, split_seed=3).names) for split in ("train", "val", "test")}
-    assert sorted("".join(sorted(names)) for names in dealt.values()) != ["", "", "abcdefgh"]
-    assert set.union(*dealt.values()) == set("abcdefgh")
-    assert sum(map(len, dealt.values())) == 8
+    dealt = {split: list(cls(tmp_path, split, split_seed=3).names) for split in ("train", "val", "test")}
+    assert dealt == split_by_fraction("abcdefgh", (0.7, 0.15, 0.15), 3)  # as of the dataset folder
+    assert sum(len(cls(tmp_path, split, folds=4, fold=1)) for split in ("train", "val")) == 8
+    grouped = cls(tmp_path, "train", group="all/{group}.", fractions=(0.5, 0.5))
+    assert len(grouped) == 4
     save(tmp_path / "lists" / "train.txt", "b\nall/a.png\n")
     save(tmp_path / "lists" / "val.txt", "c")
-    assert list(cls(tmp_path, "train", lists="lists/{split}.txt").names) == ["b", "a"]
-    assert cls(tmp_path, "val", lists="lists").splits == ("train", "val")
+    lists = "lists/{split}.txt"
+    assert list(cls(tmp_path, "train", lists=lists).names) == ["b", "a"]
+    assert cls(tmp_path, "val", lists=lists).splits == ("train", "val")
     save(tmp_path / "lists" / "val.txt", "x")
-    with pytest.raises(DataError, match=r"x: listed, but no annotated image .*val\.txt"):
-        cls(tmp_path, "val", lists="lists")
+    with pytest.raises(DataError, match=r"x: listed but not there .*val\.txt"):
+        cls(tmp_path, "val", lists=lists)
     for name in "ij":
         labelme(tmp_path / "half" / "Validation", ("cat", "polygon", SQUARE), name=name)
         labelme(tmp_path / "half" / "train", ("dog", "polygon", SQUARE), name=f"{name}{name}")
