@@ -9,9 +9,9 @@ returns data, a name and the place of a class, so that nothing heavy is imported
     def segkit_losses():
         return {"poly": "segkit_poly.loss:Poly"}
 
-Constructors take named options with type hints and defaults, never ``*args`` or ``**kwargs``: a
-config is checked against the signature. Some parameters are *given*, as pytest gives fixtures; a
-component that names them in its constructor receives them, and a config may not set them:
+Constructors take named options with type hints and defaults: a config is checked against the signature, and cannot set
+what is in ``**kwargs``. Some parameters are *given*, as pytest gives fixtures; a component that names them in its
+constructor receives them, and a config may not set them:
 
     ``num_classes``   the number of classes of the dataset
     ``ignore_index``  the label of void pixels

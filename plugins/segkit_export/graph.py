@@ -66,7 +66,8 @@ class Deployed(nn.Module):
             values = F.interpolate(values, (rows, columns), mode="bilinear", antialias=True, align_corners=False)
         if self.dtype == torch.uint8:
             values = ((values if self.resize is None else rounded(values)) / 255 - self.mean) / self.std
-        logits = self.model(self._padded(values)).float()  # [B,C,h,w] or more
+        output = self.model(self._padded(values))
+        logits = (output["out"] if isinstance(output, dict) else output).float()  # [B,C,h,w] or more
         if self.resize is None:
             return self._cropped(self._answer(logits), height, width)
         logits = self._cropped(logits, rows, columns)

@@ -8,7 +8,7 @@ of windows is done, the rows above the next one are final; they are handed out, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
@@ -226,6 +226,7 @@ def check_logits(output: object, images: Tensor, classes: int | None = None) -> 
     Raises:
         ModelError: it is no tensor of floats, or has another shape. The number of classes may be left open.
     """
+    output = output["out"] if isinstance(output, Mapping) and "out" in output else output  # torchvision's models
     if not isinstance(output, Tensor):
         raise ModelError(f"the model returned {type(output).__name__}; a model returns logits, a tensor [B,C,H,W]")
     batch, _, height, width = images.shape

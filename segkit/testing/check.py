@@ -41,10 +41,12 @@ def failing(what: str, advice: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except CheckFailed:
+    except NotAsked:
         raise
     except Exception as error:
-        raise CheckFailed(f"{what}: {type(error).__name__}: {first_line(error)}{advice}") from error
+        own = isinstance(error, SegkitError | CheckFailed)
+        told = str(error) if own else f"{type(error).__name__}: {first_line(error)}"
+        raise CheckFailed(f"{what}: {told}{advice}") from error
 
 
 def first_line(error: BaseException) -> str:
@@ -74,11 +76,7 @@ class Subject:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def ask(self, rule: Rule) -> None:
-        """Ask a rule.
-
-        Raises:
-            CheckFailed, NotAsked: as the rule.
-        """
+        """Ask a rule, which may raise CheckFailed or NotAsked."""
         rule(self)
 
     def build(self, **given: Any) -> Any:
@@ -167,29 +165,20 @@ class Check:
         return self.name
 
 
-def named_options(subject: Subject) -> None:
+def named_options(case: Subject) -> None:
     """Every option has a name of its own and a type hint, so that a config can set it and its errors are found."""
-    for parameter in inspect.signature(subject.factory).parameters.values():
-        name = parameter.name
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            require(
-                subject.kind == "metric",  # torchmetrics' have them; a config cannot set what is in them
-                f"the constructor takes {parameter}: any option of a config would be accepted, misspelt ones too; "
-                "name the options",
-            )
-            continue
+    # what is in **kwargs has no name, and a config cannot set it: as it could not tell a misspelt option from one
+    parameters = inspect.signature(case.factory).parameters.values()
+    for each in [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]:
         require(
-            parameter.kind != parameter.POSITIONAL_ONLY,
-            f"'{name}' is positional-only: a config gives options by their names; take the / out of the signature",
+            each.kind != each.POSITIONAL_ONLY,
+            f"'{each.name}' is positional-only: a config gives options by their names; take the / out of the signature",
         )
+        told = f"in a config's table '{each.name}' is a key of segkit's own; rename it"
+        require(each.name not in reserved_names(case.kind), f"the option '{each.name}' can never be set: {told}")
+        usual = "int | None, or what it is" if each.default is None else type(each.default).__name__
+        hint = "int, or what it is" if each.default is each.empty else usual
         require(
-            name not in reserved_names(subject.kind),
-            f"the option '{name}' can never be set: in a config's table '{name}' is a key of segkit's own; rename it",
-        )
-        default = parameter.default
-        hint = "int, or what it is" if default in (None, parameter.empty) else type(default).__name__
-        require(
-            name in given_names(subject.kind) or parameter.annotation is not parameter.empty,
-            f"the option '{name}' has no type hint: a config's value cannot be checked; write {name}: "
-            f"{'int | None, or what it is' if default is None else hint}",
+            each.name in given_names(case.kind) or each.annotation is not each.empty,
+            f"the option '{each.name}' has no type hint: a config's value cannot be checked; write {each.name}: {hint}",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -15,66 +16,65 @@ from torch import Tensor
 from segkit.data.sample import SPLITS, Dataset, checked
 from segkit.errors import DataError, first_few
 from segkit.testing.check import CheckFailed, NotAsked, failing, require
-from segkit.testing.reading import DatasetSubject, in_another_process, parts, require_same, some
+from segkit.testing.reading import DatasetSubject, in_another_process, parts, read, require_same
 
 
-def writes_a_sample(subject: DatasetSubject) -> None:
+def writes_a_sample(case: DatasetSubject) -> None:
     """write_sample(root) writes a miniature of the files it reads, and returns the options that read it, if any."""
-    if not subject.reads_files:
+    if not case.reads_files:
         raise NotAsked("it reads no files: it has neither root nor write_sample")
-    subject.write_sample()
-    require(any(path.is_file() for path in subject.folder.rglob("*")), "write_sample(root) left no file in root")
+    case.write_sample()
+    require(any(path.is_file() for path in case.folder.rglob("*")), "write_sample(root) left no file in root")
 
 
-def has_splits(subject: DatasetSubject) -> None:
+def has_splits(case: DatasetSubject) -> None:
     """There are train and val at least, and none of its splits is empty."""
-    there = tuple(getattr(subject.splits["train"], "splits", SPLITS))
+    there = tuple(getattr(case.splits["train"], "splits", SPLITS))
     for needed in ("train", "val"):
         require(needed in there, f"there is no {needed} split: splits = {there}; a run needs train and val")
-    for split, dataset in subject.splits.items():
-        require(len(dataset) > 0, f"{split} is empty")
+    empty = [split for split, dataset in case.splits.items() if not len(dataset)]
+    require(not empty, f"{first_few(empty)} is empty")
 
 
-def sample_types(subject: DatasetSubject) -> None:
+def sample_types(case: DatasetSubject) -> None:
     """Each item is a segkit.Sample: image uint8 or float32 [3,H,W], mask uint8 [H,W], and a name of its own."""
     names: dict[tuple[Any, str], str] = {}
-    for place, dataset, index in subject.samples():
-        try:
+    for place, dataset, index in case.samples():
+        with failing(place):
             name = checked(dataset[index]).name
-        except DataError as error:
-            raise CheckFailed(f"{place}: {error}") from error
         require(name, f"the name of {place} is {name!r}; messages and pictures need a text")
         other = names.setdefault((id(dataset), name), place)
         require(other == place, f"{other} and {place} are both called '{name}'")
 
 
-def classes_and_palette(subject: DatasetSubject) -> None:
+def classes_and_palette(case: DatasetSubject) -> None:
     """The classes are distinct names, 1 to 255 of them, and the palette has a distinct RGB triple for each."""
-    classes, palette = subject.splits["train"].classes, subject.splits["train"].palette
+    classes, palette = case.splits["train"].classes, case.splits["train"].palette
     names = isinstance(classes, tuple | list) and all(isinstance(name, str) and name.strip() for name in classes)
     require(names, f"classes = {classes!r}; they are a tuple of names")
     require(1 <= len(classes) <= 255, f"there are {len(classes)} classes; a mask of 8 bits has room for 1 to 255")
+    require(len(palette) == len(classes), f"the palette has {len(palette)} colours for {len(classes)} classes")
     twice = sorted({name for name in classes if list(classes).count(name) > 1})
     require(not twice, f"two classes are called {first_few(twice)}")
-    require(len(palette) == len(classes), f"the palette has {len(palette)} colours for {len(classes)} classes")
-    for name, colour in zip(classes, palette, strict=True):
+    pairs = list(zip(classes, palette, strict=True))
+    for name, colour in pairs:
         whole = len(colour) == 3 and all(isinstance(part, int) and 0 <= part <= 255 for part in colour)
         require(whole, f"the colour of {name} is {colour!r}; it is three whole numbers from 0 to 255")
-        same = [other for other, its in zip(classes, palette, strict=True) if tuple(its) == tuple(colour)]
+        same = [other for other, its in pairs if tuple(its) == tuple(colour)]
         require(len(same) == 1, f"{' and '.join(same)} have the same colour {colour!r}; give each its own")
 
 
-def void_is_no_class(subject: DatasetSubject) -> None:
+def void_is_no_class(case: DatasetSubject) -> None:
     """ignore_index is a whole number outside the classes that fits into 8 bits."""
-    void, count = subject.splits["train"].ignore_index, len(subject.splits["train"].classes)
+    void, count = case.splits["train"].ignore_index, len(case.splits["train"].classes)
     fits = isinstance(void, int) and count <= void <= 255
     require(fits, f"ignore_index = {void!r} beside {count} classes; allowed is {count} to 255")
 
 
-def labels(subject: DatasetSubject) -> None:
+def labels(case: DatasetSubject) -> None:
     """Masks hold nothing but the indices of classes, and ignore_index; and more than one class where there are more."""
     found: set[int] = set()
-    for place, dataset, index in subject.samples():
+    for place, dataset, index in case.samples():
         classes = range(len(dataset.classes))
         _, mask, name = dataset[index]
         stored = set(np.unique(mask).tolist())
@@ -85,17 +85,15 @@ def labels(subject: DatasetSubject) -> None:
             f"the mask of {place} ('{name}') holds {first_few([str(label) for label in wrong])}; allowed are 0 to "
             f"{len(classes) - 1} and ignore_index = {dataset.ignore_index}",
         )
-    names = subject.splits["train"].classes
+    names = case.splits["train"].classes
     only = " or ".join([*(repr(names[label]) for label in found), "void"])
-    require(
-        len(found) > 1 or len(names) < 2,
-        f"every pixel of every split is {only}: is a stored label not mapped to its class?",
-    )
+    advice = "is a stored label not mapped to its class?"
+    require(len(found) > 1 or len(names) < 2, f"every pixel of every split is {only}: {advice}")
 
 
-def same_classes_in_all_splits(subject: DatasetSubject) -> None:
+def same_classes_in_all_splits(case: DatasetSubject) -> None:
     """The splits have the same classes, palette and ignore_index."""
-    for (first, one), (other, another) in pairwise(subject.splits.items()):
+    for (first, one), (other, another) in pairwise(case.splits.items()):
         for fact in ("classes", "palette", "ignore_index"):
             its, others = getattr(one, fact), getattr(another, fact)
             require(_tuples(its) == _tuples(others), f"{fact} of {first} is {its!r}, and of {other} {others!r}")
@@ -107,26 +105,24 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
-def disjoint_splits(subject: DatasetSubject) -> None:
+def disjoint_splits(case: DatasetSubject) -> None:
     """No picture is in two splits, pixel by pixel; of those that are nearly the same the label scan of a run tells."""
-    pictures: dict[str, dict[str, str]] = {split: {} for split in subject.splits}  # split -> digest -> place
-    for place, dataset, index in subject.samples():
-        pictures[place.partition("[")[0]][parts(dataset[index])["image"]] = place
-    for one, another in combinations(pictures.values(), 2):
+    samples = [read({split: dataset}) for split, dataset in case.splits.items()]
+    pictures = [{sample["image"]: place for place, sample in each.items()} for each in samples]
+    for one, another in combinations(pictures, 2):
         both = [f"{one[digest]} and {another[digest]}" for digest in one if digest in another]
         require(not both, f"the same picture, pixel by pixel: {first_few(both)}; what was trained on is no test")
 
 
-def same_each_time(subject: DatasetSubject) -> None:
+def same_each_time(case: DatasetSubject) -> None:
     """An item is the same whenever it is asked for, and in whatever order."""
-    before = {place: parts(dataset[index]) for place, dataset, index in subject.samples()}
-    for place, dataset, index in reversed([*subject.samples()]):
-        require_same(parts(dataset[index]), before[place], f"{place}, asked twice")
+    before = read(case.splits)
+    require_same(read(case.splits, backwards=True), before, "asked twice")
 
 
-def tensors_to_keep(subject: DatasetSubject) -> None:
+def tensors_to_keep(case: DatasetSubject) -> None:
     """The tensors of a sample are the caller's own: what is written into them is not in the next sample."""
-    for split, dataset in subject.splits.items():
+    for split, dataset in case.splits.items():
         one, other = (dataset[0], dataset[0]) if len(dataset) else ((), ())
         for part, first, second in zip(("image", "mask"), one, other, strict=False):
             # not by writing: a file that is mapped into memory read-only would end the process
@@ -137,73 +133,67 @@ def tensors_to_keep(subject: DatasetSubject) -> None:
             )
 
 
-def index_error(subject: DatasetSubject) -> None:
+def index_error(case: DatasetSubject) -> None:
     """An index beyond the end raises IndexError, which ends a for loop."""
-    for split, dataset in subject.splits.items():
+    for split, dataset in case.splits.items():
         for index in (len(dataset), -len(dataset) - 1):
             wanted = f"{split} has {len(dataset)} samples: [{index}] must raise IndexError, and"
-            try:
+            with failing(f"{wanted} raises"), suppress(IndexError):
                 dataset[index]
-            except IndexError:
-                continue
-            except Exception as error:
-                raise CheckFailed(f"{wanted} raises {type(error).__name__}: {error}") from error
-            raise CheckFailed(f"{wanted} returns a sample")
+                raise CheckFailed(f"{wanted} returns a sample")
 
 
-def mask_alone(subject: DatasetSubject) -> None:
+def mask_alone(case: DatasetSubject) -> None:
     """mask(i), where it is offered, is the mask of [i]."""
-    if not any(hasattr(dataset, "mask") for dataset in subject.splits.values()):
+    offering = [each for each in case.samples() if hasattr(each[1], "mask")]
+    if not offering:
         raise NotAsked("it does not offer mask(i)")
-    for place, dataset, index in subject.samples():
-        if hasattr(dataset, "mask"):
-            _, mask, name = dataset[index]
-            same = parts((mask, dataset.mask(index), name)) == parts((mask, mask, name))
-            require(same, f"mask({index}) of {place.partition('[')[0]} is not the mask of {place}")
+    for place, dataset, index in offering:
+        image, mask, name = dataset[index]
+        same = parts((image, dataset.mask(index), name)) == parts((image, mask, name))
+        require(same, f"mask({index}) of {place.partition('[')[0]} is not the mask of {place}")
 
 
-def files_are_there(subject: DatasetSubject) -> None:
+def files_are_there(case: DatasetSubject) -> None:
     """files(i), where it is offered, are the files that [i] is read from; beside it, ``reading`` is text."""
-    splits = subject.splits.values()
-    offering = [each for each in splits if hasattr(each, "files") and type(each).files is not Dataset.files]
+    offering = [each for each in case.samples() if getattr(type(each[1]), "files", Dataset.files) is not Dataset.files]
     if not offering:
         raise NotAsked("it does not offer files(i)")
-    for place, dataset, index in subject.samples():
-        if dataset in offering:
-            paths = [Path(path) for path in dataset.files(index)]
-            absent = [str(path) for path in paths if not path.is_file()]
-            what = f"files({index}) of {place.partition('[')[0]}"
-            require(paths, f"{what} names no file; leave files out where there are none")
-            require(not absent, f"{what}: there is no file {first_few(absent)}")
-            reading = getattr(dataset, "reading", "")
-            require(isinstance(reading, str), f"reading is a {type(reading).__name__}; the label scan compares texts")
+    for place, dataset, index in offering:
+        paths = [Path(path) for path in dataset.files(index)]
+        absent = [str(path) for path in paths if not path.is_file()]
+        what = f"files({index}) of {place.partition('[')[0]}"
+        require(paths, f"{what} names no file; leave files out where there are none")
+        require(not absent, f"{what}: there is no file {first_few(absent)}")
+        reading = getattr(dataset, "reading", "")
+        require(isinstance(reading, str), f"reading is a {type(reading).__name__}; the label scan compares texts")
 
 
-def unknown_split(subject: DatasetSubject) -> None:
+def unknown_split(case: DatasetSubject) -> None:
     """A split that is not there is a DataError with its name and those there are."""
     wrong = "trian"
-    message = _data_error(subject, f"split = '{wrong}'", split=wrong)
-    lacking = [word for word in (wrong, *subject.splits) if word not in message]
+    message = _data_error(case, f"split = '{wrong}'", split=wrong)
+    lacking = [word for word in (wrong, *case.splits) if word not in message]
     require(not lacking, f"the message for split = '{wrong}' lacks {first_few(lacking)}: {message}")
 
 
-def missing_folder(subject: DatasetSubject) -> None:
+def missing_folder(case: DatasetSubject) -> None:
     """A root that is not there is a DataError that names it, when the dataset is built."""
-    if not subject.has_option("root"):
+    if not case.has_option("root"):
         raise NotAsked("it has no option root")
     with tempfile.TemporaryDirectory() as folder:
         absent = Path(folder) / "not_there"
-        message = _data_error(subject, "a root that is not there", root=subject.as_root(absent), split="train")
+        message = _data_error(case, "a root that is not there", root=case.as_root(absent), split="train")
         require(str(absent) in message, f"the message for a missing root does not name it, {absent}: {message}")
 
 
-def _data_error(subject: DatasetSubject, what: str, **options: Any) -> str:
+def _data_error(case: DatasetSubject, what: str, **options: Any) -> str:
     """The message of the DataError that building it raises."""
     expected = (
         "expected is a segkit.errors.DataError that names it: look in the constructor, before anything is read, and "
         "raise DataError(f'...')"
     )
-    reader = replace(subject.reader, options={**subject.reader.options, **options})
+    reader = replace(case.reader, options={**case.reader.options, **options})
     try:
         reader.build()
     except DataError as error:
@@ -214,23 +204,14 @@ def _data_error(subject: DatasetSubject, what: str, **options: Any) -> str:
     raise CheckFailed(f"{what}: it is built all the same; {expected}")
 
 
-def picklable(subject: DatasetSubject) -> None:
+def picklable(case: DatasetSubject) -> None:
     """It can be pickled, as for the workers of a loader, and its copy gives the same samples."""
-    for split, dataset in subject.splits.items():
-        with failing(f"{split} cannot be pickled"):
-            copy = pickle.loads(pickle.dumps(dataset))
-        require(len(copy) == len(dataset), f"{split} has {len(dataset)} samples, its pickled copy {len(copy)}")
-        for index in some(len(dataset)):
-            require_same(parts(copy[index]), parts(dataset[index]), f"{split}[{index}] and that of a pickled copy")
+    with failing("it cannot be pickled"):
+        pickled = pickle.loads(pickle.dumps(case.splits))
+    require_same(read(pickled), read(case.splits), "and that of a pickled copy")
 
 
-def same_in_another_process(subject: DatasetSubject) -> None:
+def same_in_another_process(case: DatasetSubject) -> None:
     """In a new process its copy, and one that is built anew, give the same samples."""
-    answer = in_another_process(subject)
-    for split, dataset in subject.splits.items():
-        here = {f"{split}[{index}]": parts(dataset[index]) for index in some(len(dataset))}
-        for made, there in answer[split].items():
-            where = f"{made} in another process"
-            require(len(there) == len(here), f"{split} has {len(here)} samples, and {where} {len(there)}")
-            for (place, mine), its in zip(here.items(), there, strict=True):
-                require_same(its, mine, f"{place} here and {where}")
+    for how, there in in_another_process(case).items():
+        require_same(there, read(case.splits), f"here and {how} in another process")

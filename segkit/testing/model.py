@@ -9,7 +9,7 @@ import copy
 import io
 import pickle
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +17,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from segkit.errors import first_few
+from segkit.errors import ModelError, first_few
+from segkit.inference.sliding_window import check_logits
 from segkit.testing.check import CheckFailed, NotAsked, Subject, failing, require
 from segkit.testing.meta_device import on_meta
 
@@ -64,15 +65,16 @@ def _disturb(model: nn.Module, amount: float, *, zeros_alone: bool = False) -> N
                 parameter.add_(amount * torch.randn_like(parameter))
 
 
-def _forward(model: nn.Module, image: Tensor, *, gradients: bool = False, seed: int = 0) -> Tensor:
+def _forward(model: nn.Module, image: Tensor, *, gradients: bool = False, seed: int = 0, advice: str = "") -> Tensor:
     """The logits of a copy of the images; random numbers fall the same for the same seed.
 
     Raises:
-        CheckFailed: the model raises, or returns no tensor.
+        CheckFailed: the model raises, which is told with the advice, or returns no tensor.
     """
     given = f"images {list(image.shape)} in {'training' if model.training else 'evaluation'}"
-    with failing(given), _seeded(seed), torch.set_grad_enabled(gradients):
+    with failing(given, advice), _seeded(seed), torch.set_grad_enabled(gradients):
         out = model(image.clone())
+    out = out["out"] if isinstance(out, Mapping) and "out" in out else out  # as torchvision's have it
     name = type(out).__name__
     require(isinstance(out, Tensor), f"{given} became a {name}; a model returns logits, a tensor [B,C,H,W]")
     return out  # type: ignore[no-any-return]
@@ -85,16 +87,12 @@ def _train_once(model: nn.Module, image: Tensor) -> None:
     model.eval()
 
 
-def _require_shape(out: Tensor, image: Tensor, num_classes: int | None = None) -> None:
-    """Without ``num_classes`` there may be any number of channels."""
-    batch, _, height, width = image.shape
-    channels = num_classes if num_classes is not None or out.ndim < 2 else out.shape[1]
-    given = f" with num_classes = {num_classes}" if num_classes is not None else ""
-    require(
-        list(out.shape) == [batch, channels, height, width],
-        f"images {list(image.shape)}{given} became {list(out.shape)}; logits are "
-        f"[{batch},{num_classes or 'C'},{height},{width}]",
-    )
+def _require_logits(out: Tensor, image: Tensor, num_classes: int | None = None) -> None:
+    """Floats of the size of the images; without ``num_classes`` there may be any number of channels."""
+    try:
+        check_logits(out, image, num_classes)
+    except ModelError as error:
+        raise CheckFailed(str(error)) from error
 
 
 def _require_finite(out: Tensor, what: str) -> None:
@@ -112,76 +110,68 @@ def _require_same(out: Tensor, expected: Tensor, what: str, advice: str = "") ->
     )
 
 
-def logits(subject: ModelSubject) -> None:
+def logits(case: ModelSubject) -> None:
     """Images [B,3,H,W] become logits [B,num_classes,H,W]: floating-point, finite, of the images' height and width."""
-    image = subject.images(2)
-    out = _forward(subject.model(), image)
-    _require_shape(out, image, NUM_CLASSES)
-    require(out.is_floating_point(), f"the logits are {out.dtype}; a model returns a float for each class")
+    image = case.images(2)
+    out = _forward(case.model(), image)
+    _require_logits(out, image, NUM_CLASSES)
     _require_finite(out, "of an untrained model")
 
 
-def any_size(subject: ModelSubject) -> None:
+def any_size(case: ModelSubject) -> None:
     """In evaluation an image may have any height and width: odd ones, a pixel more or less, down to a single pixel."""
-    model = subject.model()
+    model = case.model()
     for size in ((65, 63), (33, 48), (1, 50), (1, 1)):
-        image = subject.images(1, size)
-        out = _of_a_size(model, image)
-        _require_finite(out, f"of images {list(image.shape)}")
+        image = case.images(1, size)
+        _require_finite(_of_a_size(model, image), f"of images {list(image.shape)}")
 
 
 def _of_a_size(model: nn.Module, image: Tensor) -> Tensor:
-    advice = "a network that has a least size, or wants a multiple, pads the image to it and crops the logits"
-    try:
-        out = _forward(model, image)
-    except CheckFailed as error:
-        raise CheckFailed(f"{error}; {advice}") from error
-    _require_shape(out, image)
+    advice = "; a network that has a least size, or wants a multiple, pads the image to it and crops the logits"
+    out = _forward(model, image, advice=advice)
+    _require_logits(out, image)
     return out
 
 
-def training_mode(subject: ModelSubject) -> None:
+def training_mode(case: ModelSubject) -> None:
     """train() and eval() switch and return the model, and in training a batch of two may have any size too."""
-    model = subject.model()
+    model = case.model()
     for training, name in ((False, "eval()"), (True, "train()")):
         require(model.train(training) is model, f"{name} does not return the model itself, as torch's modules do")
         require(model.training == training, f"after {name} model.training is {model.training}")
     for size in (SIZE, (33, 47), (1, 1)):  # a batch of one may be too little for batch normalisation
-        _of_a_size(model, subject.images(2, size))
+        _of_a_size(model, case.images(2, size))
 
 
-def uses_num_classes(subject: ModelSubject) -> None:
+def uses_num_classes(case: ModelSubject) -> None:
     """num_classes alone decides how many channels the logits have."""
-    image = subject.images(1)
+    image = case.images(1)
     for count in (1, 2, 30):
-        _require_shape(_forward(subject.model(count), image), image, count)
+        _require_logits(_forward(case.model(count), image), image, count)
 
 
-def uses_in_channels(subject: ModelSubject) -> None:
+def uses_in_channels(case: ModelSubject) -> None:
     """in_channels, where the constructor has it, decides how many channels the image has."""
-    if not subject.has_option("in_channels"):
+    if not case.has_option("in_channels"):
         raise NotAsked("it has no option in_channels")
     for count in (1, 4):
-        other = replace(subject, options={**subject.options, "in_channels": count})
-        _require_shape(_forward(other.model(), other.images(1)), other.images(1))
+        other = replace(case, options={**case.options, "in_channels": count})
+        _require_logits(_forward(other.model(), other.images(1)), other.images(1))
 
 
-def no_probabilities(subject: ModelSubject) -> None:
+def no_probabilities(case: ModelSubject) -> None:
     """Logits are not limited to 0 to 1: softmax and sigmoid are the losses' business."""
-    model = subject.model()
+    model = case.model()
     _disturb(model, 1.0)  # large weights, large logits, unless something holds them in 0 to 1
-    out = _forward(model, subject.images(2))
-    require(
-        not (out.min() >= 0 and 0 < out.max() <= 1),
-        f"all outputs are in 0 to 1 ({out.min():.3g} to {out.max():.3g}), whatever the weights: return logits, "
-        "without softmax or sigmoid",
-    )
+    out = _forward(model, case.images(2))
+    found = f"all outputs are in 0 to 1 ({out.min():.3g} to {out.max():.3g}), whatever the weights"
+    require(not (out.min() >= 0 and 0 < out.max() <= 1), f"{found}: return logits, without softmax or sigmoid")
 
 
-def looks_at_the_place(subject: ModelSubject) -> None:
+def looks_at_the_place(case: ModelSubject) -> None:
     """A little noise on a quadrant of the image changes the logits there most, in four of eight cases at least."""
     # sound networks come to seven or eight; one that mirrors its features to none, one that averages them to two
-    found = sum(_quadrants_found(subject, 0)) + sum(_quadrants_found(subject, 1))
+    found = sum(_quadrants_found(case, 0)) + sum(_quadrants_found(case, 1))
     require(
         found >= 4,
         f"of 8 parts of images that were changed, the logits of the same part changed most in {found}: forward "
@@ -189,7 +179,7 @@ def looks_at_the_place(subject: ModelSubject) -> None:
     )
 
 
-def _quadrants_found(subject: ModelSubject, seed: int) -> list[bool]:
+def _quadrants_found(case: ModelSubject, seed: int) -> list[bool]:
     """Of one model, for each quadrant of an image whether the logits there are those that change most with it.
 
     The change is small, so that what a network knows of the whole image (pooling, gates) hardly moves. A negated
@@ -197,15 +187,15 @@ def _quadrants_found(subject: ModelSubject, seed: int) -> list[bool]:
     """
     height, width = 64, 96  # of a quadrant; not square, or an image that is transposed would fit
     size = (2 * height, 2 * width)
-    model = subject.model(seed=seed)
+    model = case.model(seed=seed)
     _disturb(model, 0.02, zeros_alone=True)  # as a classifier may begin with
-    _train_once(model, subject.images(2, size))  # else running statistics hold nothing
-    image = subject.images(1, size)
+    _train_once(model, case.images(2, size))  # else running statistics hold nothing
+    image = case.images(1, size)
     try:
         before = _forward(model.double(), image := image.double())  # small changes vanish in the rounding of float32
     except CheckFailed:  # of a model that insists on it
         before = _forward(model.float(), image := image.float())
-    change = 0.01 * subject.images(1, (height, width)).to(image)
+    change = 0.01 * case.images(1, (height, width)).to(image)
     found = []
     for quadrant in range(4):
         top, left = quadrant // 2 * height, quadrant % 2 * width
@@ -217,17 +207,17 @@ def _quadrants_found(subject: ModelSubject, seed: int) -> list[bool]:
     return found
 
 
-def every_parameter_learns(subject: ModelSubject) -> None:
+def every_parameter_learns(case: ModelSubject) -> None:
     """Every parameter that is to be trained gets a gradient from the logits, in one of eight steps at least."""
     # in one: in training a network may leave layers out at random
-    model = subject.model()
+    model = case.model()
     _disturb(model, 0.02)  # some networks begin with scales of 0, behind which nothing has a gradient
     model.train()
     wanted = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     idle = list(wanted)
     for seed in range(8):
         model.zero_grad()
-        out = _forward(model, subject.images(2), gradients=True, seed=seed)
+        out = _forward(model, case.images(2), gradients=True, seed=seed)
         require(out.requires_grad, "the logits depend on no parameter: is there a no_grad() or detach() in forward?")
         torch.autograd.backward((out * _noise(out.shape)).sum())
         wild = [name for name, p in wanted.items() if p.grad is not None and not p.grad.isfinite().all()]
@@ -246,63 +236,58 @@ def _has_gradient(parameter: nn.Parameter) -> bool:
     return parameter.grad is not None and (parameter.ndim < 2 or bool(parameter.grad.any()))
 
 
-def deterministic(subject: ModelSubject) -> None:
+def deterministic(case: ModelSubject) -> None:
     """In evaluation an image has the same logits each time, however the random numbers fall."""
-    model, image = subject.model(), subject.images(2)
+    model, image = case.model(), case.images(2)
     _require_same(_forward(model, image, seed=1), _forward(model, image), "the same images asked twice in evaluation")
 
 
-def independent_of_the_batch(subject: ModelSubject) -> None:
+def independent_of_the_batch(case: ModelSubject) -> None:
     """In evaluation an image has the same logits whatever images are in the batch with it."""
-    model, batch = subject.model(), subject.images(3)
+    model, batch = case.model(), case.images(3)
     batch[1:] *= 5  # images that a statistic of the batch would notice
     _require_same(_forward(model, batch)[:1], _forward(model, batch[:1]), "an image in a batch of three and alone")
 
 
-def input_unchanged(subject: ModelSubject) -> None:
+def input_unchanged(case: ModelSubject) -> None:
     """The images given are not written to."""
-    model = subject.model()
+    model = case.model()
     for mode in ("evaluation", "training"):
-        image = subject.images(2)
+        image = case.images(2)
         model.train(mode == "training")
         with torch.no_grad(), _seeded(0):
             model(image)
-        require(
-            torch.equal(image, subject.images(2)),
-            f"forward changed the images it was given, in {mode}: do not work in place on them (image -= mean, "
-            "nn.ReLU(inplace=True) as the first layer)",
-        )
+        advice = "do not work in place on them (image -= mean, nn.ReLU(inplace=True) as the first layer)"
+        same = torch.equal(image, case.images(2))
+        require(same, f"forward changed the images it was given, in {mode}: {advice}")
 
 
-def same_seed_same_model(subject: ModelSubject) -> None:
+def same_seed_same_model(case: ModelSubject) -> None:
     """After the same torch.manual_seed two models have the same weights."""
-    models = subject.model(), subject.model()
+    models = case.model(), case.model()
     first, second = ({**dict(each.named_parameters()), **dict(each.named_buffers())} for each in models)
     other = [name for name, value in first.items() if name not in second or not torch.equal(value, second[name])]
-    require(
-        not other,
-        f"two models built after the same torch.manual_seed differ in {first_few(other)}: take random numbers from "
-        "torch only",
-    )
+    found = f"two models built after the same torch.manual_seed differ in {first_few(other)}"
+    require(not other, f"{found}: take random numbers from torch only")
 
 
-def state_dict(subject: ModelSubject) -> None:
+def state_dict(case: ModelSubject) -> None:
     """Its state_dict is all there is to keep: another instance that loads it has the same logits."""
-    model, image = subject.model(), subject.images(2)
+    model, image = case.model(), case.images(2)
     _train_once(model, image)
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
-    other = subject.model(seed=1)
+    other = case.model(seed=1)
     with failing("its state_dict cannot be loaded into a new instance (by torch.load with weights_only = True)"):
         other.load_state_dict(torch.load(file, weights_only=True))
     advice = "; register as a parameter or a persistent buffer whatever the logits depend on"
     _require_same(_forward(other, image), _forward(model, image), "a model and a new one with its state_dict", advice)
 
 
-def copies(subject: ModelSubject) -> None:
+def copies(case: ModelSubject) -> None:
     """A pickled copy (for processes) and a deep copy (for averaged weights) have the same logits."""
-    model, image = subject.model(), subject.images(2)
+    model, image = case.model(), case.images(2)
     _train_once(model, image)
     expected = _forward(model, image)
     for name in ("pickled", "deep"):
@@ -311,15 +296,15 @@ def copies(subject: ModelSubject) -> None:
         _require_same(_forward(other, image), expected, f"a model and a {name} copy")
 
 
-def no_fixed_device(subject: ModelSubject) -> None:
+def no_fixed_device(case: ModelSubject) -> None:
     """Moved to another device, it computes there: forward makes no tensor on a device of its own choice."""
-    model, image = subject.model().to("meta"), subject.images(2).to("meta")
+    model, image = case.model().to("meta"), case.images(2).to("meta")
     on_meta(partial(_forward, model, image), "on another device (torch's meta)")
 
 
-def bf16_autocast(subject: ModelSubject) -> None:
+def bf16_autocast(case: ModelSubject) -> None:
     """Under autocast to bfloat16 the logits are finite and near those in float32."""
-    model, image = subject.model(), subject.images(2)
+    model, image = case.model(), case.images(2)
     expected = _forward(model, image).float()
     with torch.autocast("cpu", torch.bfloat16):
         out = _forward(model, image).float()
@@ -332,10 +317,10 @@ def bf16_autocast(subject: ModelSubject) -> None:
     )
 
 
-def channels_last(subject: ModelSubject) -> None:
+def channels_last(case: ModelSubject) -> None:
     """With weights and images in channels_last, as a run has them, the logits are the same, and the layout is kept."""
     # by half of the convolutions at least: where transformers put tokens back into place, some is lost
-    model, image = subject.model(), subject.images(2)
+    model, image = case.model(), case.images(2)
     expected = _forward(model, image)
     model = model.to(memory_format=torch.channels_last)
     asked: list[str] = []
@@ -359,9 +344,9 @@ def channels_last(subject: ModelSubject) -> None:
     )
 
 
-def exportable(subject: ModelSubject) -> None:
+def exportable(case: ModelSubject) -> None:
     """torch.export makes a graph of it, at one size, that computes the same."""
-    model, image = subject.model(), subject.images(2)
+    model, image = case.model(), case.images(2)
     advice = "; it may branch on shapes, not on values of tensors, and compute with torch only"
     with warnings.catch_warnings(), _seeded(0):
         warnings.simplefilter("ignore")  # of torch's own parts

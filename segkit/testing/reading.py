@@ -55,18 +55,17 @@ class DatasetSubject(Subject):
             CheckFailed: it cannot write one, or returns something else.
         """
         write = getattr(self.factory, "write_sample", None)
-        require(
-            callable(write),
-            f"{self.name} has no class method write_sample(root), which writes a miniature of its files: for tests, "
-            "and for people to compare their own with",
+        told = (
+            "no class method write_sample(root), which writes a miniature of its files, for tests and to compare with"
         )
+        require(callable(write), f"{self.name} has {told}")
         options = self.factory.write_sample(self.folder)  # type: ignore[attr-defined]
         found = f"write_sample(root) returned a {type(options).__name__}"
         wanted = "it returns options, as {'classes': 'classes.txt'}, or nothing"
         require(options is None or isinstance(options, Mapping), f"{found}; {wanted}")
         unknown = [name for name in options or {} if not self.has_option(name)]
-        unknown_text = f"the constructor has no option {first_few(unknown)}"
-        require(not unknown, f"write_sample(root) returned {options}: {unknown_text}")
+        told = f"the constructor has no option {first_few(unknown)}"
+        require(not unknown, f"write_sample(root) returned {options}: {told}")
         return options or {}
 
     def as_root(self, folder: Path) -> str | Path:
@@ -118,8 +117,14 @@ def some(count: int) -> range:
     return range(0, count, max(1, -(-count // MOST)))
 
 
+def read(splits: Mapping[str, Any], backwards: bool = False) -> dict[str, dict[str, str]]:
+    """Place, as ``train[0]``, -> what tells whether two samples are the same: :func:`parts` of it."""
+    places = [(f"{split}[{index}]", each, index) for split, each in splits.items() for index in some(len(each))]
+    return {place: parts(dataset[index]) for place, dataset, index in places[:: -1 if backwards else 1]}
+
+
 def parts(sample: Any) -> dict[str, str]:
-    """What tells whether two samples are the same."""
+    """The name of a sample, and digests of its image and mask."""
     image, mask, name = sample
     return {"name": str(name), "image": _digest(image), "mask": _digest(mask)}
 
@@ -129,15 +134,17 @@ def _digest(pixels: Any) -> str:
     return hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).hexdigest()
 
 
-def require_same(found: Mapping[str, str], expected: Mapping[str, str], what: str) -> None:
-    """``what`` says which two samples they are, of which the :func:`parts` are given."""
-    other = [part for part, value in expected.items() if found[part] != value]
-    names = f": '{expected['name']}' and '{found['name']}'" if "name" in other else ""
-    require(not other, f"{what}: not the same {' and '.join(other)}{names}")
+def require_same(found: Mapping[str, Any], expected: Mapping[str, Any], how: str) -> None:
+    """The same samples, by their places; ``how`` says how those that are found were made."""
+    require(len(found) == len(expected), f"{len(expected)} samples {how}: there are {len(found)}")
+    for place, sample in expected.items():
+        other = [part for part, value in sample.items() if found[place][part] != value]
+        names = f": '{sample['name']}' and '{found[place]['name']}'" if "name" in other else ""
+        require(not other, f"{place} {how}: not the same {' and '.join(other)}{names}")
 
 
-def in_another_process(subject: DatasetSubject) -> dict[str, dict[str, list[dict[str, str]]]]:
-    """Split -> how it was made -> the parts of its samples, in a process where sets of texts have another order.
+def in_another_process(case: DatasetSubject) -> dict[str, dict[str, dict[str, str]]]:
+    """How they were made -> the samples, as :func:`read`, in a process where sets of texts have another order.
 
     Raises:
         CheckFailed: the dataset cannot be pickled, or not be read there.
@@ -145,9 +152,8 @@ def in_another_process(subject: DatasetSubject) -> dict[str, dict[str, list[dict
     # not multiprocessing, which would run a script anew that asks for the checks at its top
     code = f"import sys; sys.path[:] = {sys.path!r}; from segkit.testing.reading import answer; answer()"
     seed = "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
-    asked = subject.splits, subject.reader
     with failing("it cannot be pickled"):
-        question = pickle.dumps(asked)
+        question = pickle.dumps((case.splits, case.reader))
     environment = {**os.environ, "PYTHONHASHSEED": seed}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, input=question, capture_output=True, env=environment, timeout=SECONDS, check=False)
@@ -162,8 +168,5 @@ def answer() -> None:
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a dataset may print
     warnings.simplefilter("ignore")
     splits, reader = pickle.load(sys.stdin.buffer)
-    found = {}
-    for split, copy in splits.items():
-        made = {"a pickled copy": copy, "one built anew": reader.build(split=split)}
-        found[split] = {how: [parts(each[index]) for index in some(len(each))] for how, each in made.items()}
-    json.dump(found, out)
+    anew = {split: reader.build(split=split) for split in splits}
+    json.dump({"a pickled copy": read(splits), "one built anew": read(anew)}, out)

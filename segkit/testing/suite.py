@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from segkit.errors import ConfigError, did_you_mean, first_few
-from segkit.options import given_names, read_options
-from segkit.registry import registry_of
+from segkit.errors import ConfigError, did_you_mean
+from segkit.options import read_options
+from segkit.registry import Component, registry_of
 from segkit.testing.check import Check, Rule, Subject, named_options
 
-KINDS = ("loss", "model", "dataset", "metric")
+_MODULES = {"loss": ("scored", "loss"), "model": ("model",), "dataset": ("dataset",), "metric": ("scored", "metric")}
+KINDS = tuple(_MODULES)
+
+
+@dataclass(frozen=True)
+class _Given(Component):
+    """A class that nobody has offered by a name yet."""
+
+    target: Callable[..., Any] = field(kw_only=True)
+
+    def load(self) -> Any:
+        """The class itself."""
+        return self.target
 
 
 def checks(
@@ -35,8 +48,13 @@ def checks(
     """
     if kind not in KINDS:
         raise ConfigError(f"there are no checks for the kind '{kind}'{_close(kind, KINDS)}")
-    options = _mapping("options", options, '{"gamma": 2.0}')
-    known = _mapping("known_failures", known_failures, '{"gradcheck": "why"}')
+    options, known = options or {}, known_failures or {}
+    for what, given, example in (
+        ("options", options, '{"gamma": 2.0}'),
+        ("known_failures", known, '{"gradcheck": "why"}'),
+    ):
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"{what} is a {type(given).__name__}; it maps names, as in {example}")
     rules = rules_of(kind)
     for name, reason in known.items():
         if name not in rules:
@@ -51,54 +69,41 @@ def checks(
 
 
 def rules_of(kind: str) -> dict[str, Rule]:
-    """The rules of a kind by name, in the order in which they are asked: the public functions of the kind's module."""
-    module = import_module(f"segkit.testing.{kind}")
-    functions = [each for each in vars(module).values() if inspect.isfunction(each)]
-    own = [each for each in functions if each.__module__ == module.__name__ and not each.__name__.startswith("_")]
-    return {"named_options": named_options, **{rule.__name__: rule for rule in own}}
+    """The rules of a kind by name, in the order in which they are asked: public functions of a ``case``."""
+    rules: dict[str, Rule] = {"named_options": named_options}
+    for name in _MODULES[kind]:
+        module = import_module(f"segkit.testing.{name}")
+        own = [
+            each for each in vars(module).values() if inspect.isfunction(each) and each.__module__ == module.__name__
+        ]
+        for function in [each for each in own if not each.__name__.startswith("_")]:
+            if [*inspect.signature(function).parameters] == ["case"]:
+                rules[function.__name__] = function
+    return rules
 
 
 def _close(name: Any, known: Any) -> str:
     return f"{did_you_mean(str(name), known) or ';'} there are {', '.join(known)}"
 
 
-def _mapping(what: str, given: Any, example: str) -> dict[str, Any]:
-    if given is not None and not isinstance(given, Mapping):
-        raise ConfigError(f"{what} is a {type(given).__name__}; it maps names, as in {example}")
-    return dict(given or {})
-
-
-def _subject(kind: str, component: str | Callable[..., Any], options: dict[str, Any]) -> Subject:
-    """The component, its options checked; some of a dataset's are known with its sample only."""
-    make: type[Subject] = getattr(import_module(f"segkit.testing.{kind}"), f"{kind.title()}Subject")
+def _subject(kind: str, component: str | Callable[..., Any], options: Mapping[str, Any]) -> Subject:
+    """The component, its options checked; those that a dataset needs are known with its sample only."""
     if isinstance(options.get("class_weights"), str):
         raise ConfigError("class_weights: a formula needs a data set, which the checks have not; give a number a class")
-    if not isinstance(component, str):
-        if not callable(component):
-            raise ConfigError(f"a component is its name or its class, not {component!r}")
-        subject = make(kind, getattr(component, "__name__", repr(component)), component, options)
-        _refuse_unknown_options(subject)
-        return subject
-    found = registry_of(kind).find(component)
-    subject = make(kind, found.name, found.load(), options)
-    if kind == "dataset":
-        _refuse_unknown_options(subject)
-    elif problems := read_options(found, options, component)[1]:
-        if any(" needs '" in problem for problem in problems):
-            call = f'checks("{kind}", "{found.name}", options={{...}})'
-            problems.append(f"give the checks a value: {call}, or check-plugin --option KEY=VALUE")
+    if isinstance(component, str):
+        found = registry_of(kind).find(component)
+    elif callable(component):
+        found = _Given(kind, getattr(component, "__name__", repr(component)), "", "", "", "", target=component)
+    else:
+        raise ConfigError(f"a component is its name or its class, not {component!r}")
+    needed = " needs '"
+    problems = read_options(found, options, component if isinstance(component, str) else found.name)[1]
+    if kind == "dataset" or not isinstance(component, str):
+        problems = [problem for problem in problems if needed not in problem]
+    if any(needed in problem for problem in problems):
+        call = f'checks("{kind}", "{found.name}", options={{...}})'
+        problems.append(f"give the checks a value: {call}, or check-plugin --option KEY=VALUE")
+    if problems:
         raise ConfigError(problems)
-    return subject
-
-
-def _refuse_unknown_options(subject: Subject) -> None:
-    parameters = inspect.signature(subject.factory).parameters
-    if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return  # the rule named_options says so
-    known = [name for name in parameters if name not in given_names(subject.kind)]
-    for name in subject.options:
-        if name not in known:
-            close = did_you_mean(name, known) or ";"
-            raise ConfigError(
-                f"{subject.name} has no option '{name}'{close} there are {first_few(known, 20) or 'none'}"
-            )
+    make: type[Subject] = getattr(import_module(f"segkit.testing.{kind}"), f"{kind.title()}Subject")
+    return make(kind, found.name, found.load(), dict(options))

@@ -222,3 +222,19 @@ def test_a_run_whose_model_was_uninstalled_says_what_to_install(
     assert str(missing.value).endswith('\nsegkit-pixel is not installed: pip install "segkit-pixel>=0.3"')
     with pytest.raises(ConfigError, match=r'plugins: segkit-pixel is not installed: pip install "segkit-pixel~=0\.3"'):
         evaluate_run(folder)
+
+
+def test_a_network_of_torchvision_needs_no_wrapper(site: Any, tmp_path: Path) -> None:
+    """Its keyword arguments are options, "none" is None, and its logits are found under "out"."""
+    site.offer("segkit-tv", "tv", "models", {"lraspp": "torchvision.models.segmentation:lraspp_mobilenet_v3_large"})
+    folder = tmp_path / "run"
+    tables = {
+        "dataset": {"name": "shapes", "size": 32, "images": [4, 2, 2]},
+        "model": {"name": "lraspp", "weights_backbone": "none"},
+        "train": {"epochs": 1, "batch_size": 4, "device": "cpu", "precision": "fp32", "workers": 0},
+        "output": {"dir": str(folder), "samples": 0},
+    }
+    scores = segkit.run(config({"name": "cross_entropy"}, **tables)).splits["test"]
+    assert repr(evaluate_run(folder).splits["test"]) == repr(scores)
+    with pytest.raises(ConfigError, match=r"'weights_backbone' must be .*MobileNet_V3_Large_Weights.*, not 'IMAGENET'"):
+        read_config(config({"name": "dice"}, **{**tables, "model": {"name": "lraspp", "weights_backbone": "IMAGENET"}}))

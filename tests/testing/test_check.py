@@ -185,7 +185,7 @@ def test_what_is_no_mapping_or_no_component_is_refused() -> None:
         checks("loss", 3)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="there are no checks for the kind 'None'; there are loss, model"):
         checks(None, "dice")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"Constant has no option 'valu'; did you mean 'value'. there are value"):
+    with pytest.raises(ConfigError, match=r"Constant has no option 'valu'; did you mean 'value'\? Its options: value"):
         checks("loss", Constant, {"valu": 1.0})
     with pytest.raises(ConfigError, match="shapes has no option 'siz'; did you mean 'size'"):
         checks("dataset", "shapes", {"siz": 1})
