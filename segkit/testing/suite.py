@@ -13,7 +13,7 @@ from segkit.options import read_options
 from segkit.registry import Component, registry_of
 from segkit.testing.check import Check, Rule, Subject, named_options
 
-_MODULES = {"loss": ("scored", "loss"), "model": ("model",), "dataset": ("dataset",), "metric": ("scored", "metric")}
+_MODULES = {"loss": ("loss", "scored"), "model": ("model",), "dataset": ("dataset",), "metric": ("metric", "scored")}
 KINDS = tuple(_MODULES)
 
 
