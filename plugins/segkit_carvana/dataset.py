@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from segkit.data.issues import TooFewImages, refuse
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError
 from segkit_folder.files import PairedFiles
-from segkit_folder.pairs import pair_by_stem
-from segkit_folder.splits import check_fractions, composed, require_split, split_by_fraction
+from segkit_folder.layout import Shares, dealt, read_layout
+from segkit_folder.splits import check_fractions, require_split
 
 CLASSES = ("background", "car")
 PALETTE = ((0, 0, 0), (255, 255, 255))  # as in the masks' own palette
@@ -61,21 +63,25 @@ class CarvanaDataset(PairedFiles):
         if split_by not in ("car", "none"):
             raise ConfigError(f"split_by = {split_by!r}: allowed are 'car' and 'none'")
         check_fractions(fractions)
-        pairs = pair_by_stem(root / "train", root / "train_masks", mask_suffix="_mask")
-        cars = {each: {_car(image) for image, _ in pairs} for each in SPLITS}
+        layout = read_layout(root, images="train/{group}_{id}", masks="train_masks/{group}_{id}_mask")
+        refuse([issue for _, issue in layout.issues])
         if split_by == "none":
             warnings.warn(
                 'carvana, split_by = "none": train, val and test are the same images, no score says how well other '
                 "cars are done",
                 stacklevel=2,
             )
+            layout = replace(layout, images=[each.in_split(name) for name in SPLITS for each in layout.images])
         else:
-            cars = _deal(root, sorted(cars["train"]), fractions, split_seed)
-        self.splits = tuple(each for each in cars if cars[each])
+            try:
+                layout = dealt(layout, Shares(fractions, split_seed))
+            except TooFewImages as error:
+                advice = 'or, only to check that training works, set split_by = "none" and data.allow_leaks = true'
+                raise DataError(f"{root}, where a car is a group: {error}; {advice}") from None
+        self.splits = layout.splits
         require_split(split, self.splits, root)
-        super().__init__(
-            [pair for pair in pairs if _car(pair[0]) in cars[split]], classes=CLASSES, palette=PALETTE, values=VALUES
-        )
+        pairs = [(image, mask) for image, mask, _ in layout.of(split)]
+        super().__init__(pairs, classes=CLASSES, palette=PALETTE, values=VALUES)
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, object]]:
@@ -101,20 +107,3 @@ class CarvanaDataset(PairedFiles):
             mask = Image.fromarray(labels)
             mask.putpalette([0, 0, 0, 255, 255, 255])
             mask.save(Path(root) / "train_masks" / f"{name}_mask.gif")
-
-
-def _car(image: Path) -> str:
-    """``0cdf5b5d0ce1`` of ``0cdf5b5d0ce1_04.jpg``, the fourth view of that car."""
-    return composed(image.stem).rpartition("_")[0]
-
-
-def _deal(root: Path, cars: Sequence[str], fractions: Sequence[float], seed: int) -> dict[str, set[str]]:
-    parts = sum(fraction > 0 for fraction in fractions)
-    if len(cars) < parts:
-        raise DataError(
-            f"{root}: a split by car into {parts} parts needs as many cars, and there are {len(cars)} "
-            f"({', '.join(cars)}). "
-            'Add cars, set a fraction to 0, or, only to check that training works, set split_by = "none" and '
-            "data.allow_leaks = true"
-        )
-    return {split: set(names) for split, names in split_by_fraction(cars, fractions, seed).items()}

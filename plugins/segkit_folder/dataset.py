@@ -18,7 +18,7 @@ from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
 from segkit_folder import proposals
 from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.files import PairedFiles
-from segkit_folder.layout import Shares, dealt, read_layout, without_unpaired
+from segkit_folder.layout import Shares, dealt, read_layout, tell_lists, without_unpaired
 from segkit_folder.propose import propose_layout
 from segkit_folder.splits import check_fractions, read_text, require_split
 
@@ -97,6 +97,8 @@ class FolderDataset(PairedFiles):
             layout = read_layout(base, **options)
         except DataError as error:
             raise DataError(f"{error}{_proposed(base, options)}") from None
+        if lists is None and pairs is None:
+            tell_lists(base)
         layout = without_unpaired(layout) if skip_unpaired else layout
         issues = [issue for of, issue in layout.issues if of in (None, split)]
         if any(issue.kind == "image_without_mask" for issue in issues):

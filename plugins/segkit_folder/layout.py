@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from segkit.data.issues import refuse
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few
 from segkit_folder.pairs import Found, Pattern, both_sides, pair
@@ -27,7 +27,20 @@ _LIST = re.compile(
     rf"(?:lists?[-_])?(?:{ANY_SPLIT}|trainval|splits?)\d*(?:[-_](?:lists?|ids?|files?|names?|set))?\.(?:txt|csv|lst|json)",
     re.IGNORECASE,
 )
-Lists = str | Mapping[str, str]
+Lists = str | Mapping[str, str] | Mapping[str, Sequence[str]]
+"""The file of a split's list by a pattern or by split; or the lines themselves by split."""
+
+
+class Line(NamedTuple):
+    """A line of a list; one of all images has no split."""
+
+    split: str | None
+    list: str
+    number: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.list}, line {self.number}: {self.text.strip()[:60]!r}"
 
 
 class Shares(NamedTuple):
@@ -118,19 +131,16 @@ def read_layout(
         if lists is not None:
             raise ConfigError("pairs and lists: a list of pairs is one of splits already; give one of the two")
         layout = _of_pairs(root, pairs)
-    else:
-        layout = _of_patterns(root, images, masks, mask_suffix, lists)
-    return layout if group is None else replace(layout, images=[*_grouped(root, layout.images, group)])
-
-
-def _of_patterns(root: Path, images: str, masks: str, suffix: str, lists: Lists | None) -> Layout:
-    sides = _sides(root, images, masks, suffix)
+        return layout if group is None else replace(layout, images=_grouped(root, layout.images, group))
+    sides = _sides(root, images, masks, mask_suffix)
     found, of_masks = both_sides(*sides)
+    found = found if group is None else _grouped(root, found, group)
     shared = sorted(sides[0].words & sides[1].words)
+    missing: list[tuple[str | None, Issue]] = []
     if lists is not None:
-        found = [each for named in _listed(root, lists, found) for each in named]
+        found, missing = _listed(root, lists, found, sides[0])
     paired, issues = pair(found, of_masks, sides[1], shared)
-    told = [(each.values.get("split"), issue) for each, issue in issues]
+    told = [*missing, *((each.values.get("split"), issue) for each, issue in issues)]
     there = {None, *(each.values.get("split") for each in found)}
     told = [(split, issue) for split, issue in told if split in there]  # masks of another split are no matter
     if lists is not None:  # other masks may be there
@@ -150,7 +160,6 @@ def _of_patterns(root: Path, images: str, masks: str, suffix: str, lists: Lists 
         read = {each.path for each in (*found, *unlabelled, *of_masks)}
         for side in sides if sides[1].is_folder else sides[:1]:
             side.tell_unread(read)
-        _tell_lists(root)
     return Layout(found, partner, told, sides)
 
 
@@ -168,65 +177,57 @@ def _sides(root: Path, images: str, masks: str, suffix: str) -> tuple[Pattern, P
     return sides[0], sides[1]
 
 
-def _list_files(root: Path, lists: Lists) -> list[tuple[str | None, Path]]:
-    """The files of an option: a split and its list; a list of all images has no split."""
+def _lines(root: Path, lists: Lists) -> Iterator[Line]:
+    """The lines of lists that are not empty."""
     if not isinstance(lists, str):
         if unknown := [name for name in lists if name not in SPLITS]:
             raise ConfigError(f"{unknown[0]} is no split; lists are given for {', '.join(SPLITS)}")
-        return [(split, root / file) for split, file in lists.items()]
-    if "{split}" not in lists:
-        return [(None, root / lists)]
-    pattern = re.compile(re.escape(lists).replace(r"\{split\}", rf"({ANY_SPLIT})"), re.IGNORECASE)
-    folder = root / Path(lists).parent
-    there = sorted(folder.iterdir()) if folder.is_dir() and "{split}" not in str(Path(lists).parent) else []
-    matches = [(pattern.fullmatch((Path(lists).parent / file.name).as_posix()), file) for file in there]
-    found = [(split_called(match[1]), file) for match, file in matches if match]
-    if not found:
-        raise DataError(f'"{lists}": no such file in {folder} for any of {ANY_SPLIT.replace("|", ", ")}')
-    return [(split, file) for split, file in found]
-
-
-def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Place and text of the lines of a list that are not empty."""
-    for number, line in enumerate(read_text(file).splitlines(), 1):
-        if line.strip():
-            yield f"{file}, line {number}", composed(line.strip())
+        named: list[tuple[str | None, str | Sequence[str]]] = [*lists.items()]
+    elif "{split}" not in lists:
+        named = [(None, lists)]
+    else:
+        folder, _, name = lists.rpartition("/")
+        pattern = re.compile(re.escape(name).replace(r"\{split\}", f"({ANY_SPLIT})"), re.IGNORECASE)
+        there = sorted(each.name for each in (root / folder).iterdir()) if (root / folder).is_dir() else []
+        found = [(match[1], file) for file in there if (match := pattern.fullmatch(file))]
+        named = [(split_called(split), f"{folder}/{file}" if folder else file) for split, file in found]
+        if not named:
+            raise DataError(f'"{lists}": no such file in {root / folder} for any of {ANY_SPLIT.replace("|", ", ")}')
+    for split, source in named:
+        lines = read_text(root / source).splitlines() if isinstance(source, str) else source
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield Line(split, str(root / source) if isinstance(source, str) else f"{split} split", number, line)
 
 
 def _without_suffix(name: str) -> str:
     return name[: name.rindex(".")] if name.lower().endswith(SUFFIXES) else name
 
 
-def _listed(root: Path, lists: Lists, images: Sequence[Found]) -> Iterator[list[Found]]:
-    """The images that lists name, by name, stem, ``{id}``, path or group, with the split of the list."""
+def _listed(
+    root: Path, lists: Lists, images: Sequence[Found], pattern: Pattern
+) -> tuple[list[Found], list[tuple[str | None, Issue]]]:
+    """The images that lists name, by name, stem, ``{id}``, path or group, in their splits; and what is missing."""
     known: dict[str, list[Found]] = {}
     for each in images:
-        path = _without_suffix(composed(each.path.as_posix()))
-        names = {each.name, each.name.rpartition("/")[2], each.values["id"], path.removeprefix(f"{root.as_posix()}/")}
-        for name in (*names, each.values.get("group")):
-            if name is not None:
-                known.setdefault(name, []).append(each)
-    taken: dict[Path, str] = {}
-    missing = []
-    for split, file in _list_files(root, lists):
-        for place, line in _lines(file):
-            name = _without_suffix(line)
-            those = (
-                known.get(name) or known.get(_without_suffix(line.split()[0])) or known.get(name.rpartition("/")[2], [])
-            )
-            if len(those) > 1 and name != those[0].values.get("group"):
-                raise DataError(
-                    f"{place}: {name!r} may be {first_few([str(each.path) for each in those])}; list the path"
-                )
-            if not those:
-                missing.append(
-                    Issue("missing", name, "listed but not there", "add the image or take it off the list", place)
-                )
-            for each in those:
-                if taken.setdefault(each.path, place) != place:
-                    raise DataError(f"{place}: {name!r} is listed at {taken[each.path]} too; a sample is in one split")
-            yield [each._replace(values={**each.values, **({"split": split} if split else {})}) for each in those]
-    refuse(missing)
+        path = _without_suffix(composed(each.path.as_posix())).removeprefix(f"{root.as_posix()}/")
+        for name in {each.name, each.name.rpartition("/")[2], each.values["id"], path, each.values.get("group", path)}:
+            known.setdefault(name, []).append(each)
+    found: dict[Path, tuple[Found, Line]] = {}
+    missing: list[tuple[str | None, Issue]] = []
+    for line in _lines(root, lists):
+        name, first = (_without_suffix(text) for text in (line.text.strip(), line.text.split()[0]))
+        those = known.get(name) or known.get(first) or known.get(name.rpartition("/")[2], [])
+        if len(those) > 1 and name != those[0].values.get("group"):
+            raise DataError(f"{line} may be {first_few([str(each.path) for each in those])}; list the path")
+        if not those:
+            file, advice = pattern.example({"id": first}), "add the image or take it off the list"
+            missing.append((line.split, Issue("missing", file, "listed but not there", advice, line.list)))
+        for each in those:
+            _, other = found.setdefault(each.path, (each.in_split(line.split), line))
+            if other.split != line.split:
+                raise DataError(f"{line} is in {other.list}, line {other.number}, too; a sample is in one split")
+    return [each for each, _ in found.values()], missing
 
 
 def _of_pairs(root: Path, pairs: Lists) -> Layout:
@@ -234,53 +235,47 @@ def _of_pairs(root: Path, pairs: Lists) -> Layout:
     images: list[Found] = []
     masks: dict[Path, Path] = {}
     issues: list[tuple[str | None, Issue]] = []
-    for split, file in _list_files(root, pairs):
-        for place, line in _lines(file):
-            cells = [cell.strip().strip('"').lstrip("/") for cell in re.split(r"[\t,;]", line)]
-            cells = line.split() if len(cells) == 1 else cells
-            cells = [cell.lstrip("/") for cell in cells]
-            if place.endswith("line 1") and not any(
-                cell.lower().endswith(SUFFIXES) for cell in cells
-            ):  # the names of the columns
-                continue
-            if len(cells) != 2 or any(".." in cell.split("/") for cell in cells):
-                raise DataError(f"{place}: {line[:60]!r}; a line is an image and its mask, as paths below {root}")
-            image, mask = (root / cell for cell in cells)
-            gone = [str(path) for path in (image, mask) if not path.is_file()]
-            issues += [
-                (split, Issue("missing", path, "listed but not there", "correct the list", place)) for path in gone
-            ]
-            if image in masks:
-                raise DataError(f"{place}: {cells[0]} has a mask already, {masks[image]}; a line an image")
-            masks[image] = mask
-            name = _without_suffix(cells[0])
-            images += [Found(image, name, {"id": name, **({"split": split} if split else {})})] if not gone else []
-    if not images:
-        raise DataError(f"pairs = {pairs!r}: no pair is listed there")
-    folders = {name.rpartition("/")[0] for name in (each.name for each in images)}
-    if len(folders) == 1:  # of all images
+    for line in _lines(root, pairs):
+        cells = [cell.strip(' "') for cell in re.split(r"[\t,;]", line.text)]
+        cells = [cell.lstrip("/") for cell in (line.text.split() if len(cells) == 1 else cells)]
+        if line.number == 1 and not any(cell.lower().endswith(SUFFIXES) for cell in cells):  # the names of the columns
+            continue
+        if len(cells) != 2 or any(".." in cell.split("/") for cell in cells):
+            raise DataError(f"{line}; a line is an image and its mask, as paths below {root}")
+        image, mask = (root / cell for cell in cells)
+        if image in masks:
+            raise DataError(f"{line}: {cells[0]} has a mask already, {masks[image]}; give one line an image")
+        masks[image] = mask
+        for path in (image, mask):
+            if not path.is_file():
+                what, advice = "listed but not there", "correct the list"
+                issues.append((line.split, Issue("missing", str(path), what, advice, line.list)))
+        name = _without_suffix(cells[0])
+        if image.is_file() and mask.is_file():
+            images.append(Found(image, name, {"id": name}).in_split(line.split))
+    if len({each.path.parent for each in images}) == 1:
         images = [each._replace(name=each.name.rpartition("/")[2]) for each in images]
-    return Layout(images, masks, issues)
+    if len({*masks.values()}) < len(masks):
+        mask, count = Counter(masks.values()).most_common(1)[0]
+        raise DataError(f"{mask} is listed as the mask of {count} images; each has its own")
+    return Layout(images, {each.path: masks[each.path] for each in images}, issues)
 
 
-def _grouped(root: Path, images: Sequence[Found], group: str) -> Iterator[Found]:
+def _grouped(root: Path, images: Sequence[Found], group: str) -> list[Found]:
     """The images with what ``{group}`` stands for in their paths."""
     if group.count("{group}") != 1:
         raise ConfigError(f'group = "{group}": it must hold {{group}} once, as "patient{{group}}_"')
     before, after = (re.escape(part).replace(r"\*", "[^/]*") for part in composed(group).split("{group}"))
-    expression = re.compile(f"{before}(?P<group>[^/]+{'?' if after else ''}){after}")
-    without = []
-    for each in images:
-        path = each.path.relative_to(root) if each.path.is_relative_to(root) else each.path
-        match = expression.search(composed(path.as_posix()))
-        if match:
-            yield each._replace(values={**each.values, "group": match["group"]})
-        else:
-            without.append(str(each.path))
-    if without:
-        raise DataError(
-            f'group = "{group}": nothing in the paths of {len(without)} images matches: {first_few(without)}'
-        )
+    expression = re.compile(f"{before}([^/]+{'?' if after else ''}){after}")
+    matches = [expression.search(composed(each.path.as_posix()).removeprefix(f"{root.as_posix()}/")) for each in images]
+    if without := [str(each.path) for each, match in zip(images, matches, strict=True) if not match]:
+        what = f"nothing in the paths of {len(without)} images matches"
+        raise DataError(f'group = "{group}": {what}: {first_few(without)}')
+    return [
+        each._replace(values={**each.values, "group": match[1]})
+        for each, match in zip(images, matches, strict=True)
+        if match
+    ]
 
 
 def divided(root: Path, layout: Layout, lists: Lists | None, group: str | None, shares: Shares) -> Layout:
@@ -314,11 +309,7 @@ def dealt(layout: Layout, shares: Shares) -> Layout:
         what = "groups" if any("group" in each.values for each in loose) else "images"
         split_of = shares.deal({*units.values()}, what)
         own = {path: split_of[unit] for path, unit in units.items()}
-        images = [
-            each._replace(values={**each.values, "split": own[each.path]}) if each.path in own else each
-            for each in layout.images
-        ]
-        return replace(layout, images=images)
+        return replace(layout, images=[each.in_split(own.get(each.path)) for each in layout.images])
     sides: dict[str, set[str]] = {}
     for each in layout.images:
         if "group" in each.values:
@@ -339,7 +330,7 @@ def without_unpaired(layout: Layout) -> Layout:
     return replace(layout, issues=[each for each in layout.issues if each[1].kind not in kinds])
 
 
-def _tell_lists(root: Path) -> None:
+def tell_lists(root: Path) -> None:
     """Warn of files called as a split, which may be lists and are not read."""
     lists = split_lists(root)
     if lists:
@@ -348,7 +339,7 @@ def _tell_lists(root: Path) -> None:
         warnings.warn(
             f"not read, though called as a split: {first_few([str(path) for path in lists])}; where names are listed, "
             f'set lists = "{pattern}"; where images with their masks are, pairs = "{pattern}"',
-            stacklevel=5,
+            stacklevel=3,
         )
 
 

@@ -32,6 +32,10 @@ class Found(NamedTuple):
     name: str
     values: Mapping[str, str]
 
+    def in_split(self, split: str | None) -> Found:
+        """The same in a split; None leaves it where it is."""
+        return self._replace(values={**self.values, "split": split}) if split else self
+
 
 class Pattern:
     """Paths of pictures with placeholders.

@@ -150,14 +150,14 @@ def test_lists_of_names_choose_the_images_of_each_split(tmp_path: Path) -> None:
         names(tmp_path, lists="none/{split}.txt", **sides)
     (lists / "train.txt").write_text("1\nnine\n7\n2\n")
     with pytest.raises(
-        DataError, match=r"validation\.txt, line 1: 'JPEGImages/2' is listed at .*train\.txt, line 4 too"
+        DataError, match=r"validation\.txt, line 1: 'JPEGImages/2\.jpg' is in .*train\.txt, line 4, too"
     ):
         names(tmp_path, **of_both)
     (lists / "validation.txt").write_text("4\n")
     with gathered() as issues:
         assert names(tmp_path, **of_both) == ["1", "2"]
     assert [(issue.kind, Path(issue.file).name) for issue in issues] == [
-        ("missing", "nine"),
+        ("missing", "nine.png"),
         ("image_without_mask", "7.jpg"),
     ]
 
@@ -186,10 +186,11 @@ def test_lists_of_pairs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="pairs and lists"):
         names(tmp_path, pairs="train.csv", lists="train.csv")
     for line, message in (
+        ("left/3.png right/masks/2.png", "2.png is listed as the mask of 2 images; each has its own"),
         ("left/0.png", "line 2: 'left/0.png'; a line is an image and its mask, as paths below"),
         ("../x/left/0.png right/masks/0.png", "line 2: .*; a line is an image and its mask, as paths below"),
-        ("left/2.png right/masks/3.png", r"line 2: left/2\.png has a mask already, .*masks/2\.png; a line an image"),
-        ("left/9.png right/masks/3.png", r"left/9\.png: listed but not there \(.*val\.csv, line 2\); correct the list"),
+        ("left/2.png right/masks/3.png", r"line 2: .*: left/2\.png has a mask already, .*masks/2\.png; give one"),
+        ("left/9.png right/masks/3.png", r"left/9\.png: listed but not there \(.*val\.csv\); correct the list"),
     ):
         (tmp_path / "val.csv").write_text(f"left/2.png right/masks/2.png\n{line}\n")
         with pytest.raises(DataError, match=message):
