@@ -10,7 +10,18 @@ from typing import Any
 
 from segkit_annotations.dataset import CROWD, AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.places import Entry, head, image_finder, load_json, malformed, miniature, patterns, places, walk
+from segkit_annotations.places import (
+    Entry,
+    head,
+    image_finder,
+    load_json,
+    malformed,
+    miniature,
+    patterns,
+    places,
+    relative,
+    walk,
+)
 
 
 class CocoDataset(AnnotatedImages):
@@ -53,7 +64,7 @@ class CocoDataset(AnnotatedImages):
     @classmethod
     def _find(cls, root: Path) -> list[str]:
         found = [path for path in walk(root, "*.json") if _is_coco(path)]
-        return patterns(root, [path for path in found if path.stem.startswith("instances")] or found)
+        return patterns(relative(root, [path for path in found if path.stem.startswith("instances")] or found))
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

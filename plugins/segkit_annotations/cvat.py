@@ -12,7 +12,7 @@ from segkit.data.read import read_mask
 from segkit.errors import DataError, Issue
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, Size, box, ellipse, numbers
-from segkit_annotations.places import Entry, head, image_finder, malformed, miniature, walk
+from segkit_annotations.places import Entry, head, image_finder, malformed, miniature, relative, walk
 from segkit_folder.class_file import parse
 from segkit_folder.splits import read_text, split_called
 
@@ -79,7 +79,7 @@ class CvatDataset(AnnotatedImages):
         found += [
             path for path in walk(root, "*.xml") if "<annotations>" in (start := head(path)) and "<meta>" in start
         ]
-        return [path.relative_to(root).as_posix() for path in found]
+        return relative(root, found)
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -87,7 +87,8 @@ class AnnotatedImages(PairedFiles):
         if not base.is_dir():
             raise DataError(f"{base}: no such folder")
         self.rule, self.attribute, self._cut = overlap or self.rule, attribute, outside == "cut"
-        names, entries = self._read(base, annotations or self._only(base), images)
+        where = {"annotations": annotations} if annotations else self._only(base)
+        names, entries = self._read(base, where["annotations"], images or where.get("images", ""))
         if not entries:
             raise DataError(f"{base}: no image with annotations; expected is {self.expected}")
         self._labels, classes = self._meanings(names, entries, classes, class_map or {}, background)
@@ -114,14 +115,15 @@ class AnnotatedImages(PairedFiles):
         raise NotImplementedError
 
     @classmethod
-    def recognise(cls, root: Path) -> list[dict[str, Any]]:
+    def recognise(cls, root: Path) -> list[dict[str, str]]:
         """See :meth:`segkit.data.sample.Dataset.recognise`."""
         return [{"annotations": each} for each in cls._find(root)]
 
-    def _only(self, root: Path) -> str:
-        found = self._find(root)
+    def _only(self, root: Path) -> Mapping[str, str]:
+        found = self.recognise(root)
         if len(found) != 1:
-            there = f"there are several: {first_few(found)}; name one" if found else f"expected is {self.expected}"
+            several = first_few([each["annotations"] for each in found])
+            there = f"there are several: {several}; name one" if found else f"expected is {self.expected}"
             raise DataError(f"{root}: which annotations are meant is not plain to see: {there} in `annotations`")
         return found[0]
 

@@ -178,6 +178,8 @@ def _file(path: Path, size: Size) -> Drawn:
     labels = read_mask(path)
     if labels.shape != size:
         raise ShapeError("a mask of another size than its image", f"{labels.shape[1]} x {labels.shape[0]}")
+    if labels.max() == 255 and ((labels > 0) & (labels < 255)).any():
+        raise ShapeError("a mask whose edges were blended: it holds 0, 255 and what lies between")
     return 0, 0, labels != 0
 
 

@@ -17,7 +17,18 @@ from segkit.data.issues import refuse
 from segkit.errors import DataError, Issue
 from segkit_annotations.dataset import VOID_NAME, AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.places import Entry, head, image_finder, load_json, malformed, miniature, patterns, places, walk
+from segkit_annotations.places import (
+    Entry,
+    head,
+    image_finder,
+    load_json,
+    malformed,
+    miniature,
+    patterns,
+    places,
+    relative,
+    walk,
+)
 from segkit_folder.class_file import parse
 from segkit_folder.splits import read_text
 
@@ -60,7 +71,9 @@ class LabelmeDataset(AnnotatedImages):
     def _find(cls, root: Path) -> list[str]:
         first = {path.parent: path for path in reversed(walk(root, "*.json"))}
         keys = ('"shapes"', '"imagePath"', '"imageData"')
-        return patterns(root, [folder for folder, path in first.items() if any(key in head(path) for key in keys)])
+        return patterns(
+            relative(root, [folder for folder, path in first.items() if any(key in head(path) for key in keys)])
+        )
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

@@ -57,9 +57,19 @@ def places(root: Path, pattern: str) -> list[tuple[str | None, Path]]:
     return found
 
 
-def patterns(root: Path, paths: Iterable[Path]) -> list[str]:
-    """The paths relative to the root with ``{split}`` in place of the name of a split, each one once."""
-    return [*dict.fromkeys(_WORD.sub("{split}", path.relative_to(root).as_posix(), count=1) for path in sorted(paths))]
+def patterns(paths: Iterable[str]) -> list[str]:
+    """The paths, those that differ in the name of a split as one with ``{split}`` in its place."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        word = (_WORD.findall(path) or [""])[-1]
+        pattern = re.sub(rf"(?<![a-z]){word}(?![a-z])", "{split}", path, flags=re.IGNORECASE) if word else path
+        found.setdefault(pattern, []).append(path)
+    return [pattern if len(those) > 1 else those[0] for pattern, those in found.items()]
+
+
+def relative(root: Path, paths: Iterable[Path]) -> list[str]:
+    """The paths below a folder as patterns have them."""
+    return [path.relative_to(root).as_posix() for path in paths]
 
 
 def walk(root: Path, name: str) -> list[Path]:

@@ -11,7 +11,18 @@ from typing import Any
 from segkit.errors import ConfigError
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, box, ellipse, numbers
-from segkit_annotations.places import Entry, head, image_finder, load_json, malformed, miniature, patterns, places, walk
+from segkit_annotations.places import (
+    Entry,
+    head,
+    image_finder,
+    load_json,
+    malformed,
+    miniature,
+    patterns,
+    places,
+    relative,
+    walk,
+)
 
 
 class ViaDataset(AnnotatedImages):
@@ -54,7 +65,9 @@ class ViaDataset(AnnotatedImages):
     @classmethod
     def _find(cls, root: Path) -> list[str]:
         known = ('"_via_', '"regions"', '"shape_attributes"')
-        return patterns(root, [path for path in walk(root, "*.json") if any(each in head(path) for each in known)])
+        return patterns(
+            relative(root, [path for path in walk(root, "*.json") if any(each in head(path) for each in known)])
+        )
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

@@ -13,7 +13,7 @@ from segkit.data.issues import refuse
 from segkit.errors import DataError, Issue
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.places import Entry, head, malformed, miniature, walk
+from segkit_annotations.places import Entry, head, malformed, miniature, relative, walk
 from segkit_folder.splits import SUFFIXES, read_text, split_called
 
 
@@ -61,7 +61,7 @@ class YoloDataset(AnnotatedImages):
     def _find(cls, root: Path) -> list[str]:
         files = [path for ending in ("*.yaml", "*.yml") for path in walk(root, ending)]
         keys = {path: {line.partition(":")[0].strip() for line in head(path).splitlines()} for path in files}
-        return [path.relative_to(root).as_posix() for path in files if {"names", "train"} <= keys[path]]
+        return relative(root, [path for path in files if {"names", "train"} <= keys[path]])
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

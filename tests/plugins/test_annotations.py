@@ -24,7 +24,7 @@ from segkit_folder.splits import split_by_fraction
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 
-FORMATS = ("coco", "labelme", "via", "yolo", "cvat")
+FORMATS = ("coco", "labelme", "via", "yolo", "cvat", "layers")
 SQUARE = [[1, 1], [4, 1], [4, 3], [1, 3]]  # columns 1 to 3 of rows 1 and 2
 FLAT = [1, 1, 4, 1, 4, 3, 1, 3]
 
@@ -93,7 +93,7 @@ def test_each_format_reads_the_same_in_another_process(name: str) -> None:
 
 def test_all_formats_draw_the_same_picture_but_labelme_which_adds_the_boundary(tmp_path: Path) -> None:
     masks = {}
-    for name in FORMATS:
+    for name in FORMATS[:-1]:
         datasets[name].write_sample(tmp_path / name)
         masks[name] = datasets[name](tmp_path / name, "train").mask(0).numpy()
     assert all((masks[name] == masks["coco"]).all() for name in ("via", "yolo", "cvat"))
@@ -588,6 +588,80 @@ def test_masks_of_cvat_hold_the_colours_of_labelmap(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "SegmentationClass" / "b.png")
     with pytest.raises(LabelError, match=r"b\.png: colours that the colour map lacks .*\[7, 7, 7\]"):
         dataset.mask(1)
+
+
+# ---- several masks an image ----
+
+
+def layer(path: Path, *covered: tuple[int, int], size: tuple[int, int] = (5, 6)) -> Path:
+    mask = np.zeros(size, np.uint8)
+    for row, column in covered:
+        mask[row, column] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "classes"),
+    [
+        ("images/{id}", "masks/{id}/*", ("background", "object")),
+        ("images/{id}.png", "masks/{class}/{id}.png", ("background", "cat", "dog")),
+        ("{id}/images/*", "{id}/masks/*", ("background", "object")),
+        ("{id}.png", "{id}_{class}.png", ("background", "cat", "dog")),
+    ],
+)
+def test_layers_of_an_image_become_one_map(images: str, masks: str, classes: tuple[str, ...], tmp_path: Path) -> None:
+    for image in "ab":
+        picture(tmp_path / f"{images.removesuffix('.png').format(id=image).replace('*', image)}.png")
+        for row, name in enumerate(("cat", "dog"), 1):
+            path = masks.removesuffix(".png").replace("{id}", image).replace("{class}", name).replace("*", name)
+            layer(tmp_path / f"{path}.png", (row, 1), (row, 2))
+    options = {"images": images, "annotations": masks}
+    dataset = one("layers", tmp_path, **options)
+    numbers = ["1", "1"] if len(classes) == 2 else ["1", "2"]
+    assert (dataset.classes, list(dataset.names)) == (classes, ["a", "b"])
+    assert rows(dataset)[1:3] == [f"0{number}{number}000" for number in numbers]
+    assert len(dataset.files(0)) == 3
+    if "_" not in masks:
+        bare = {name: text.removesuffix(".png") for name, text in options.items()}
+        assert datasets["layers"].recognise(tmp_path) == [bare]
+        assert one("layers", tmp_path).classes == classes
+
+
+def test_layers_that_overlap_are_refused_unless_a_rule_is_given(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png")
+    layer(tmp_path / "masks" / "cat" / "a.png", (0, 0), (0, 1), (0, 2))
+    layer(tmp_path / "masks" / "dog" / "a.png", (0, 2), (0, 3))
+    options = {"annotations": "masks/{class}/{id}"}
+    with pytest.raises(LabelError, match=r"a\.png: shapes of several classes cover .* \(1 pixels\); .*last"):
+        one("layers", tmp_path, **options).mask(0)
+    found = {rule: rows(one("layers", tmp_path, overlap=rule, **options))[0] for rule in ("smallest", "last", "void")}
+    assert found == {"smallest": "112200", "last": "112200", "void": "11.200"}
+    layer(tmp_path / "masks" / "dog" / "a.png", (0, 2), (0, 3), size=(4, 6))
+    with pytest.raises(LabelError, match=r"a mask of another size than its image .*'dog', 6 x 4"):
+        one("layers", tmp_path, **options).mask(0)
+    Image.fromarray(np.array([[0, 100, 255, 255, 255, 0]] * 5, np.uint8)).save(tmp_path / "masks" / "dog" / "a.png")
+    with pytest.raises(LabelError, match="a mask whose edges were blended"):
+        one("layers", tmp_path, **options).mask(0)
+
+
+def test_layers_without_an_image_are_refused_and_images_without_layers_told(tmp_path: Path) -> None:
+    for name in "ab":
+        picture(tmp_path / "images" / f"{name}.png")
+    layer(tmp_path / "masks" / "a" / "1.png", (0, 0))
+    with pytest.warns(UserWarning, match=r"1 images have no mask and are all background: b\.png"):
+        dataset = one("layers", tmp_path, annotations="masks/{id}/*", class_map={"object": "nucleus"})
+    assert dataset.classes == ("background", "nucleus")
+    assert (rows(dataset)[0], int(dataset.mask(1).sum())) == ("100000", 0)
+    layer(tmp_path / "masks" / "c" / "1.png", (0, 0))
+    with (
+        pytest.warns(UserWarning, match="no mask"),
+        pytest.raises(DataError, match=r"c/1\.png: mask without an image; .*images"),
+    ):
+        one("layers", tmp_path, annotations="masks/{id}/*")
+    with pytest.raises(DataError, match="expected is masks as images"):
+        one("layers", tmp_path / "images")
 
 
 # ---- splits ----
