@@ -13,7 +13,9 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median, quantiles
+from types import SimpleNamespace
 
 import torch
 from contestants.task import CLASSES, MEAN, STD, VOID, build_model
@@ -21,6 +23,7 @@ from torch import nn
 
 from segkit.data.loader import Batch
 from segkit.engine.criterion import as_criterion
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import Precision, device_name, pick_device, resolve_precision
 from segkit.engine.step import TrainingLoop
 from segkit.settings import TrainSettings
@@ -42,7 +45,10 @@ def random_batch(size: int, crop: tuple[int, int], device: torch.device) -> Batc
 def by_engine(model: nn.Module, precision: Precision, batch: Batch, steps: int) -> Step:
     """A step of segkit's loop."""
     settings = TrainSettings(batch_size=len(batch.names), schedule="constant", warmup=0.0, weight_decay=0.0)
-    loop = TrainingLoop(model, as_criterion(Dice(len(CLASSES), VOID)), settings, precision, steps)
+    splits = {"train": SimpleNamespace(classes=CLASSES, ignore_index=VOID)}
+    loop = TrainingLoop(
+        TrainerInputs(model, as_criterion(Dice(len(CLASSES), VOID)), splits, Path(), train=settings), precision, steps
+    )
     return lambda: loop.train_step(batch)
 
 

@@ -91,16 +91,17 @@ def _trained(subject: Subject, batches: Batches, precision: Precision, steps: in
     values = torch.stack([loop.train_step(batch)[0] for batch in shown]).tolist()
     skipped = loop.non_finite.check()
     loss = math.nan if int(loop.non_finite.skipped[1]) else values[-1]  # of a step that was skipped there is none
-    evaluator = Evaluator(
-        subject.scan.splits["val"],
-        precision=precision,
-        criterion=subject.inputs.criterion,
-        batch_size=subject.inputs.train.batch_size,
-        resize=subject.inputs.data.resize,
-        crop=subject.inputs.augment.crop,
-        normalisation=subject.inputs.normalisation,
+    inputs = subject.inputs
+    inferer = Inferer(
+        loop.evaluated,
+        precision,
+        loop.classes,
+        resize=inputs.data.resize,
+        crop=inputs.augment.crop,
+        normalisation=inputs.normalisation,
     )
-    scores = evaluator.evaluate(loop.evaluated, "scores on val").scores
+    evaluator = Evaluator(inferer, subject.scan.splits["val"], inputs.criterion, batch_size=inputs.train.batch_size)
+    scores = evaluator.evaluate("scores on val").scores
     return {"loss": loss, "skipped": skipped, "val_loss": scores["loss"]} | {name: scores[name] for name in SCORES}
 
 

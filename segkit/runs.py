@@ -40,6 +40,7 @@ from segkit.engine.run_folder import check_folder, read_json
 from segkit.engine.split_scores import floor
 from segkit.engine.trainer import Result, train_and_evaluate
 from segkit.errors import RunFolderError
+from segkit.inference.sliding_window import Inferer
 from segkit.loading import load
 from segkit.registry import optimizers
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
@@ -213,22 +214,27 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     predictor = load(folder, device=str(device), precision=config.train.precision)
     first = next(iter(scan.splits.values()))
     metrics = build_metrics(config.metrics, first)
+    how = Inferer(
+        predictor.model,
+        predictor.precision,
+        len(first.classes),
+        resize=config.data.resize,
+        crop=config.augment.crop,
+        normalisation=predictor.normalisation,
+    )
     scores = {}
     for name, dataset in scan.splits.items():
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
         evaluator = Evaluator(
+            how,
             dataset,
-            precision=predictor.precision,
-            criterion=build_criterion(chosen, dataset).to(device),
-            metrics=metrics,
-            floor=floor(scan.counts(name), dataset, metrics),
-            batch_size=config.train.batch_size,
-            resize=config.data.resize,
-            crop=config.augment.crop,
-            normalisation=predictor.normalisation,
-            workers=worker_count(config.train.workers, device),
+            build_criterion(chosen, dataset).to(device),
+            metrics,
+            floor(scan.counts(name), dataset, metrics),
+            config.train.batch_size,
+            worker_count(config.train.workers, device),
         )
-        scores[name] = evaluator.evaluate(predictor.model, f"scores on {name}").scores
+        scores[name] = evaluator.evaluate(f"scores on {name}").scores
     return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})
 
 

@@ -14,14 +14,17 @@ from typing import Any
 
 import segkit
 from segkit.data.resize import resized_size
-from segkit.engine.history import diverged, lower_rate, outcome
+from segkit.engine.history import outcome
 from segkit.engine.history import stuck as stuck
 from segkit.engine.run_folder import write_atomically
+from segkit.settings import RATES
 
 _OVERLAP = ("dice", "tversky", "lovasz", "dice_cross_entropy")  # losses that count each class alike
 _MOVED = 0.02  # of the training loss; less, and the learning rate is too small for anything else to help
 _FEW = 200  # steps of a run; even an easy data set takes hundreds
 _IMBALANCED = 0.2  # the largest class's share of the pixels, beyond an even one
+_WILD = 3.0  # times the loss of knowing nothing, log(classes); weights that begin at random stay below
+_FAST = 10.0  # times the learning rate that serves most
 _WIDTH = 80  # characters of a line of advice
 _UNSEEN = {  # issues of the scan behind which nothing can be learned
     "constant_image": "images without content",
@@ -83,7 +86,7 @@ def remedies(
         issues: the kinds of what the scan has warned of.
     """
     if why := diverged(config, lines):
-        return [(f"train.lr={lower_rate(config).rpartition(' ')[2]}", why)]
+        return [(f"train.lr={lower_rate(config):g}", why)]
     train, model, steps = config.get("train", {}), config.get("model", {}), lines[-1]["step"]
     more = _more_steps(train, lines), f"{steps} step{'s' * (steps != 1)} so far"
     soon = _planned(train, lines) < _FEW or _still_learning(lines)
@@ -104,6 +107,39 @@ def remedies(
         name = "" if model["name"].rpartition("/")[2] == "smp" else "model.name=smp "
         found.append((f"{name}model.weights=imagenet", "an encoder that was trained before (is downloaded)"))
     return found
+
+
+def diverged(config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
+    """Why the learning rate is too high for this run: training diverged, or the rate is far above the usual one.
+
+    Args:
+        config: as in ``run.json``; of a run of plain objects without the tables of components.
+        lines: of ``metrics.jsonl``.
+    """
+    train = config.get("train", {})
+    losses = [float(line["train"]["loss"]) for line in lines]
+    classes = len(lines[-1]["val"].get("class_iou", ())) if lines else 0
+    scale = sum(float(loss.get("scale", 1.0)) for loss in config.get("loss", ()))  # 0: a loss that nobody knows
+    unknowing = scale * math.log(max(2, classes))
+    if losses and math.isnan(losses[0]):  # no step has ever worked: the rate has changed nothing yet
+        return ""
+    if losses and math.isnan(losses[-1]):
+        return "no step of the last epoch had a finite loss and gradient"
+    if losses and scale and not losses[-1] <= _WILD * unknowing:
+        return f"the training loss is {losses[-1]:.3g}; a network that knows nothing has about {unknowing:.2g}"
+    if losses and losses[-1] > _WILD * losses[0] > 0:
+        return f"the training loss rose from {losses[0]:.3g} to {losses[-1]:.3g}"
+    optimizer, rate = train.get("optimizer", "adamw"), train.get("lr", 0)
+    usual = RATES.get(optimizer, rate)
+    return f"{rate:g} is far above {usual:g}, which is usual with {optimizer}" if rate >= _FAST * usual > 0 else ""
+
+
+def lower_rate(config: Mapping[str, Any]) -> float:
+    """What to set in place of a learning rate that is too high: the optimizer's usual one, or a tenth."""
+    train = config.get("train", {})
+    rate = train.get("lr", 1e-3)
+    usual = RATES.get(train.get("optimizer", "adamw"), rate)  # of a plugin's optimizer no usual one is known
+    return float(usual if rate > usual else rate / 10)
 
 
 def _planned(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> float:

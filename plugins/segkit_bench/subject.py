@@ -67,17 +67,8 @@ class Subject:
         if train.compile:
             torch.compiler.reset()  # it compiles a few copies of a network, and runs any further one as it is
         seed_everything(train.seed, train.deterministic)
-        inputs = self.inputs
-        model, precision = deepcopy(inputs.model), precision or self.precision
-        return TrainingLoop(
-            model,
-            inputs.criterion,
-            train,
-            precision,
-            steps,
-            optimizer=inputs.optimizer,
-            normalisation=inputs.normalisation,
-        )
+        inputs = replace(self.inputs, model=deepcopy(self.inputs.model), train=train)
+        return TrainingLoop(inputs, precision or self.precision, steps)
 
     def fell_back(self, loop: TrainingLoop) -> bool:
         """Whether the compiler or the graph that was asked for failed, so that the network runs as it is."""

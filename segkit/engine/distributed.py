@@ -101,18 +101,11 @@ class DistributedContext:
             dist.all_reduce(values)
         return values
 
-    def any_process(self, flags: list[bool]) -> Callable[[], list[bool]]:
-        """Begin to ask which flags are set in any process; the returned function gives the answer, equal in all."""
+    def any_process(self, flags: list[bool]) -> list[bool]:
+        """Which of the flags are set in any process, equal in all of them."""
         if self.size == 1:
-            return lambda: flags
-        values = torch.tensor(flags, dtype=torch.int32)
-        work = dist.all_reduce(values, dist.ReduceOp.MAX, async_op=True)
-
-        def answer() -> list[bool]:
-            work.wait()
-            return [bool(value) for value in values.tolist()]
-
-        return answer
+            return flags
+        return [bool(flag) for flag in self.sum(torch.tensor(flags, dtype=torch.int32)).tolist()]
 
     @torch.no_grad()
     def broadcast_buffers(self, model: nn.Module) -> None:
@@ -292,8 +285,11 @@ def global_rows(rows: Tensor) -> Tensor:
     """
     if torch.compiler.is_compiling() or (distributed := _sharing.get()) is None:
         return rows
-    every: Tensor = _Rows.apply(rows, distributed)
-    return every
+    lengths = distributed.gather(len(rows))  # processes may have different numbers of rows
+    start = sum(lengths[: distributed.rank])
+    every = rows.new_zeros(sum(lengths), *rows.shape[1:])
+    every[start : start + len(rows)] = rows
+    return global_sum(every)
 
 
 class _Sum(torch.autograd.Function):
@@ -305,18 +301,3 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * context.size, None
-
-
-class _Rows(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, rows: Tensor, distributed: DistributedContext) -> Tensor:
-        lengths = torch.tensor(distributed.gather(len(rows)))
-        start = int(lengths[: distributed.rank].sum())
-        context.size, context.mine = distributed.size, slice(start, start + len(rows))
-        every = rows.new_zeros(int(lengths.sum()), *rows.shape[1:])
-        every[context.mine] = rows
-        return distributed.sum(every)  # zeros elsewhere: processes may have different numbers of rows
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient[context.mine] * context.size, None

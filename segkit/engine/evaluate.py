@@ -11,42 +11,27 @@ from collections import defaultdict, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from segkit.data.batch_sampler import EvalBatchSampler
 from segkit.data.loader import SampleSource, eval_loader, read_sample, shut_down
-from segkit.data.normalise import IMAGENET, Normalisation
-from segkit.data.resize import Resize, resized
+from segkit.data.resize import resized
 from segkit.data.sample import Batch, Dataset
 from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
 from segkit.engine.distributed import DistributedContext
-from segkit.engine.precision import Precision
 from segkit.engine.split_scores import can_merge, merge, named_values, read_off, with_floor
 from segkit.errors import NotFiniteError, first_few
 from segkit.inference.sliding_window import Inferer
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.signals import held
-
-
-class ImageScore(NamedTuple):
-    """One image's scores; those of an image without a labelled pixel are NaN.
-
-    The mean IoU is over the classes in its target, after the image-wise mIoU of "Revisiting Evaluation Metrics for
-    Semantic Segmentation" (arXiv 2310.19252). It finds the images that went wrong; the score of a split is read off one
-    confusion matrix.
-    """
-
-    name: str
-    mean_iou: float
-    pixel_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -58,65 +43,62 @@ class Evaluation:
             ``class_iou`` by class, and ``predicted``: the number of ``classes`` that are predicted at all, the most
             predicted ``class`` and its ``share``. Where there is a floor, ``floor`` and ``lift``.
         confusion: int64 ``[C,C]``; rows are the target, columns the prediction, void is left out.
-        images: each image's scores in the split's order, where they were asked for.
+        images: where they were asked for, of each image in the split's order the ``name``, ``mean_iou`` and
+            ``pixel_accuracy``, NaN without a labelled pixel. The mean IoU is over the classes in its target, after the
+            image-wise mIoU of "Revisiting Evaluation Metrics for Semantic Segmentation" (arXiv 2310.19252). It finds
+            the images that went wrong; the score of a split is read off one confusion matrix.
     """
 
     scores: dict[str, Any]
     confusion: Tensor
-    images: list[ImageScore] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
 
     def details(self) -> dict[str, Any]:
         """The confusion matrix and the images' scores, for ``details.json``."""
-        return {"confusion": self.confusion.tolist(), "images": [image._asdict() for image in self.images]}
+        return {"confusion": self.confusion.tolist(), "images": self.images}
 
 
 @dataclass
 class Evaluator:
-    """Scores models on one split.
+    """Scores a model on one split, in float32 and integers.
 
     Attributes:
+        inferer: the model, and how images reach it.
         dataset: the split.
-        precision: of the forward pass; scores are computed in float32 and integers.
         criterion: its mean over the split's labelled pixels is the score ``loss``, and that of each term is in
             ``losses``.
         metrics: by name; those that read the confusion matrix share one.
         floor: as :func:`floor` returns it; that of foreign metrics is added in the first evaluation.
         batch_size: images of one size that are computed together.
-        resize: as ``data.resize``.
-        crop: as ``augment.crop``, for the size of windows.
-        normalisation: of the images.
         workers: processes that load data.
         source: where the samples come from; left out: they are read from the dataset.
         distributed: the processes that share the batches. With a metric that cannot be merged, all of them see every
             batch.
     """
 
+    inferer: Inferer
     dataset: Dataset
-    precision: Precision
     criterion: Criterion | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     floor: dict[str, Any] | None = None
     batch_size: int = 8
-    resize: Resize = None
-    crop: int | Sequence[int] | None = None
-    normalisation: Normalisation = IMAGENET
     workers: int = 0
     source: SampleSource | None = None
     distributed: DistributedContext = field(default_factory=DistributedContext)
 
     def __post_init__(self) -> None:
         self.classes, self.ignore_index = list(self.dataset.classes), self.dataset.ignore_index
-        self.metrics = {name: _on(metric, self.precision.device) for name, metric in self.metrics.items()}
+        self.device = self.inferer.precision.device
+        self.metrics = {name: _on(metric, self.device) for name, metric in self.metrics.items()}
         foreign = {name: metric for name, metric in self.metrics.items() if not isinstance(metric, scores.Score)}
         # foreign metrics once more, which are shown the floor's class in place of the prediction
         self._constant = copy.deepcopy(foreign) if self.floor else {}
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, description: str = "", names: Sequence[str] = ()) -> Evaluation:
-        """Score a model.
+    def evaluate(self, description: str = "", names: Sequence[str] = ()) -> Evaluation:
+        """Score the model, which is in eval mode meanwhile.
 
         Args:
-            model: is in eval mode meanwhile.
             description: of the progress bar; none is shown without it.
             names: of the split's samples, in its order; where given, each image is scored too.
 
@@ -126,7 +108,12 @@ class Evaluator:
             NotFiniteError: the model's output for an image is NaN or infinite.
         """
         confusion = ConfusionMatrix(len(self.classes), self.ignore_index)
-        metrics = scores.share_confusion(self.metrics.values(), confusion)
+        metrics: list[Any] = [confusion]  # what is updated: our scores are all read off the one matrix
+        for metric in self.metrics.values():
+            if isinstance(metric, scores.Score) and metric.confusion.is_like(confusion):
+                metric.confusion = confusion
+            else:
+                metrics.append(metric)
         every_metric = [*metrics, *self._constant.values()]
         for metric in every_metric:
             metric.reset()
@@ -134,8 +121,8 @@ class Evaluator:
         losses: list[tuple[int, Tensor]] = []  # number of the batch; its pixels, loss and terms [2 + T] on the device
         undecided: list[Tensor] = []  # bool [B] on the device, see _undecided
         seen: list[str] = []
-        images: list[ImageScore] = []
-        with _eval_mode(model), closing(self._predictions(model, shared, description)) as predictions:
+        images: list[dict[str, Any]] = []
+        with self._eval_mode(), closing(self._predictions(shared, description)) as predictions:
             for number, batch, logits in predictions:
                 target = batch.mask.long()  # [B,H,W]
                 undecided.append(_undecided(logits, target, self.ignore_index))
@@ -167,38 +154,39 @@ class Evaluator:
         return Evaluation(result, confusion.compute(), _in_order(shared.gather(images), names))
 
     @torch.no_grad()
-    def predict(self, model: nn.Module, index: int) -> NDArray[np.uint8]:
-        """The labels ``[H,W]`` that a model predicts for a sample of the split, at the size of its mask."""
+    def predict(self, index: int) -> NDArray[np.uint8]:
+        """The labels ``[H,W]`` that the model predicts for a sample of the split, at the size of its mask."""
         sample = read_sample(self.dataset, index)
-        image = resized(sample, self.resize).image[None]  # [1,C,h,w]
+        image = resized(sample, self.inferer.resize).image[None]  # [1,C,h,w]
         size = (sample.mask.shape[0], sample.mask.shape[1])
-        with _eval_mode(model):
-            logits = self._inferer(model).evaluate(image.to(self.precision.device), size)  # [1,C,H,W]
+        with self._eval_mode():
+            logits = self.inferer.evaluate(image.to(self.device), size)  # [1,C,H,W]
         labels: NDArray[np.uint8] = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
         return labels
 
-    def _inferer(self, model: nn.Module) -> Inferer:
-        how: dict[str, Any] = {"resize": self.resize, "crop": self.crop, "normalisation": self.normalisation}
-        return Inferer(model, self.precision, len(self.classes), **how)
+    @contextmanager
+    def _eval_mode(self) -> Iterator[None]:
+        training = self.inferer.model.training
+        self.inferer.model.eval()
+        try:
+            yield
+        finally:
+            self.inferer.model.train(training)
 
-    def _predictions(
-        self, model: nn.Module, shared: DistributedContext, description: str
-    ) -> Generator[tuple[int, Batch, Tensor], None, None]:
+    def _predictions(self, shared: DistributedContext, description: str) -> Generator[tuple[int, Batch, Tensor]]:
         """The number of a batch, a part of it whose images have one size, and its logits ``[B,C,H,W]``."""
-        device, length = self.precision.device, len(self.dataset)
-        sampler = EvalBatchSampler(length, self.batch_size, rank=shared.rank, size=shared.size)
-        source = self.source or SampleSource(self.dataset, self.resize)
-        loader = eval_loader(source, sampler, workers=self.workers, device=device)
-        inferer = self._inferer(model)
+        sampler = EvalBatchSampler(len(self.dataset), self.batch_size, rank=shared.rank, size=shared.size)
+        source = self.source or SampleSource(self.dataset, self.inferer.resize)
+        loader = eval_loader(source, sampler, workers=self.workers, device=self.device)
         torch.backends.cudnn.benchmark = False  # every new size would be measured anew
         with held():  # processes may be forked
             waiting = iter(loader)
         hidden = None if description and self.distributed.is_main_process else True
-        shown = tqdm(prefetched(waiting, device), description, len(loader), leave=False, disable=hidden)
+        shown = tqdm(prefetched(waiting, self.device), description, len(loader), leave=False, disable=hidden)
         try:
             for number, batches in zip(sampler.mine, shown, strict=True):
                 for batch in batches:
-                    yield number, batch, inferer.evaluate(batch.image, (batch.mask.shape[1], batch.mask.shape[2]))
+                    yield number, batch, self.inferer.evaluate(batch.image, (batch.mask.shape[1], batch.mask.shape[2]))
         finally:  # a traceback would keep the loader's processes alive, and Python waits for them when it ends
             shut_down(waiting)
 
@@ -216,16 +204,6 @@ class Evaluator:
         return logits.expand(len(target), -1, *target.shape[1:])
 
 
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
 def _undecided(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     """Which images have a labelled pixel whose largest logit is NaN or infinite, bool ``[B]``, on the device."""
     found: Tensor = (~logits.amax(1).isfinite() & (target != ignore_index)).flatten(1).any(1)
@@ -236,24 +214,23 @@ def _on(metric: Any, device: torch.device) -> Any:
     return metric.to(device) if hasattr(metric, "to") else metric
 
 
-def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_index: int) -> list[ImageScore]:
+def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_index: int) -> list[dict[str, Any]]:
     found = []
     for place, name in enumerate(names):
         confusion = ConfusionMatrix(logits.shape[1], ignore_index)
         confusion.update(logits[place : place + 1], target[place : place + 1])
         matrix = confusion.compute()
-        found.append(ImageScore(name, scores.score("mean_iou", matrix), scores.score("pixel_accuracy", matrix)))
+        found.append({"name": name, **{each: scores.score(each, matrix) for each in ("mean_iou", "pixel_accuracy")}})
     return found
 
 
-def _in_order(gathered: Sequence[Sequence[ImageScore]], names: Sequence[str]) -> list[ImageScore]:
-    """The images of all processes, in the split's order; some may share a name, and unknown names come last."""
-    indices: dict[str, deque[int]] = defaultdict(deque)
-    for index, name in enumerate(names):
-        indices[name].append(index)
-    every = [each for those in gathered for each in those]
-    order = [indices[each.name].popleft() if indices[each.name] else len(names) for each in every]
-    return [every[number] for number in sorted(range(len(every)), key=order.__getitem__)]
+def _in_order(gathered: Sequence[Sequence[dict[str, Any]]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The images of all processes, in the split's order; some may share a name."""
+    places: dict[str, deque[int]] = defaultdict(deque)
+    for place, name in enumerate(names):
+        places[name].append(place)
+    every = (each for those in gathered for each in those)  # a name that nobody knows comes last
+    return sorted(every, key=lambda each: places[each["name"]].popleft() if places[each["name"]] else len(names))
 
 
 def _mean_losses(losses: Sequence[tuple[int, Tensor]], terms: int, distributed: DistributedContext) -> list[float]:

@@ -13,19 +13,17 @@ which is that of a constant prediction and of chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from segkit.errors import ConfigError
-from segkit.settings import RATES, TrainSettings
+from segkit.settings import TrainSettings
 
 LEAST = {"mean_iou": 0.01, "mean_accuracy": 0.05}  # share of the way from the floor to a perfect score
 LEAST_AT_THE_END = {"mean_iou": 0.03, "mean_accuracy": 0.1}  # likewise, after a whole run
 EPOCHS = 4
 START = 0.3  # share of a run
 STEPS = 2000
-_WILD = 3.0  # times the loss of knowing nothing, log(classes); weights that begin at random stay below
-_FAST = 10.0  # times the learning rate that serves most
 
 
 class History:
@@ -129,36 +127,3 @@ def verdict(scores: Mapping[str, Any], split: str) -> str:
         f"{len(scores['class_iou'])} classes, '{predicted['class']}' on {predicted['share']:.1%} of the pixels, and "
         f"its mean_iou is {scores['mean_iou']:.3f} (floor {lowest['mean_iou']:.3f})"
     )
-
-
-def diverged(config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
-    """Why the learning rate is too high for this run: training diverged, or the rate is far above the usual one.
-
-    Args:
-        config: as in ``run.json``; of a run of plain objects without the tables of components.
-        lines: of ``metrics.jsonl``.
-    """
-    train = config.get("train", {})
-    losses = [float(line["train"]["loss"]) for line in lines]
-    classes = len(lines[-1]["val"].get("class_iou", ())) if lines else 0
-    scale = sum(float(loss.get("scale", 1.0)) for loss in config.get("loss", ()))  # 0: a loss that nobody knows
-    unknowing = scale * math.log(max(2, classes))
-    if losses and math.isnan(losses[0]):  # no step has ever worked: the rate has changed nothing yet
-        return ""
-    if losses and math.isnan(losses[-1]):
-        return "no step of the last epoch had a finite loss and gradient"
-    if losses and scale and not losses[-1] <= _WILD * unknowing:
-        return f"the training loss is {losses[-1]:.3g}; a network that knows nothing has about {unknowing:.2g}"
-    if losses and losses[-1] > _WILD * losses[0] > 0:
-        return f"the training loss rose from {losses[0]:.3g} to {losses[-1]:.3g}"
-    optimizer, rate = train.get("optimizer", "adamw"), train.get("lr", 0)
-    usual = RATES.get(optimizer, rate)
-    return f"{rate:g} is far above {usual:g}, which is usual with {optimizer}" if rate >= _FAST * usual > 0 else ""
-
-
-def lower_rate(config: Mapping[str, Any]) -> str:
-    """What to set in place of a learning rate that is too high, in words that end with the number."""
-    train = config.get("train", {})
-    rate = train.get("lr", 1e-3)
-    usual = RATES.get(train.get("optimizer", "adamw"), rate)  # of a plugin's optimizer no usual one is known
-    return f"lower train.lr, from {rate:g} to {usual if rate > usual else rate / 10:g}"

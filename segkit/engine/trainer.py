@@ -30,10 +30,11 @@ from segkit.engine.console import Console, epoch_heading, epoch_line, final_tabl
 from segkit.engine.data_source import open_data_source
 from segkit.engine.distributed import DistributedContext, distributed_context
 from segkit.engine.evaluate import Evaluator
-from segkit.engine.history import History, diverged, lower_rate, outcome, verdict
+from segkit.engine.history import History, outcome, verdict
 from segkit.engine.inputs import TrainerInputs as TrainerInputs
 from segkit.engine.inputs import check, explained, less_is_better
 from segkit.engine.memory import check_memory
+from segkit.engine.non_finite import NO_STEP_WORKED
 from segkit.engine.precision import (
     DTYPES,
     Precision,
@@ -48,8 +49,9 @@ from segkit.engine.precision import (
 from segkit.engine.run_folder import Result as Result
 from segkit.engine.run_folder import check_folder, clear, locked, read_json, write_lines
 from segkit.engine.split_scores import floor
-from segkit.engine.step import NO_STEP_WORKED, TrainingLoop
+from segkit.engine.step import TrainingLoop
 from segkit.errors import NotFiniteError, TrainingError, WriteError
+from segkit.inference.sliding_window import Inferer
 from segkit.signals import Interrupted, StopSignals
 
 HEADING_EVERY = 40  # epochs; a terminal's height
@@ -168,25 +170,34 @@ class Trainer:
         self.splits, self.config = scan.splits, inputs.record.get("config", {})
         self.floors = {name: floor(scan.counts(name), dataset, inputs.metrics) for name, dataset in self.splits.items()}
         self.data_source = open_data_source(inputs, scan, precision.device, distributed)
-        self.evaluators = {name: self._evaluator(name) for name in self.splits}
         seed_everything(inputs.train.seed, inputs.train.deterministic)
         self.batches, self.order = self.data_source.training(inputs, scan, distributed)
         planned = inputs.train.epochs * len(self.order)
         self.steps = min(planned, inputs.train.max_steps or planned)
         self.epochs = -(-self.steps // len(self.order))
-        self.loop = TrainingLoop(
-            inputs.model,
-            inputs.criterion,
-            inputs.train,
+        self.loop = TrainingLoop(inputs, precision, self.steps, distributed, stop)
+        how = Inferer(
+            self.loop.evaluated,
             precision,
-            self.steps,
-            optimizer=inputs.optimizer,
+            len(self.splits["train"].classes),
+            resize=inputs.data.resize,
+            crop=inputs.augment.crop,
             normalisation=inputs.normalisation,
-            distributed=distributed,
-            stop=stop,
-            ignore_index=self.splits["train"].ignore_index,
-            classes=len(self.splits["train"].classes),
         )
+        self.evaluators = {
+            name: Evaluator(
+                how,
+                dataset,
+                inputs.criterion,
+                inputs.metrics,
+                self.floors[name],
+                inputs.train.batch_size,
+                self.data_source.workers,
+                self.data_source.sources[name],
+                distributed,
+            )
+            for name, dataset in self.splits.items()
+        }
         self.history = History(inputs.train, self.epochs, less_is_better(inputs))
         self.checkpoints = CheckpointManager(inputs.folder, self.loop, self.history, samples_of(scan), console)
         self.finished = False
@@ -237,7 +248,7 @@ class Trainer:
             palette=train.palette,
             floors=MappingProxyType({name: MappingProxyType(each) for name, each in self.floors.items()}),
             first_epoch=len(self.history) + 1,
-            predict=lambda split, index: self.evaluators[split].predict(self.loop.evaluated, index),
+            predict=lambda split, index: self.evaluators[split].predict(index),
             warn=self.console.warn,
         )
 
@@ -283,12 +294,7 @@ class Trainer:
         self._check_stop()
         self.order.epoch, self.order.start = epoch, self.loop.progress.steps
         trained = self.loop.run_epoch(
-            self.batches,
-            len(self.order),
-            self.order.images,
-            f"epoch {epoch}/{self.epochs}",
-            self._between,
-            self._flags,
+            self.batches, len(self.order), self.order.images, f"epoch {epoch}/{self.epochs}", self._between
         )
         self.distributed.broadcast_buffers(self.loop.evaluated)
         if self.distributed.is_main_process and self.checkpoints.due(
@@ -298,7 +304,7 @@ class Trainer:
                 self.checkpoints.save()
         began = time.monotonic()
         try:
-            scores = self.evaluators["val"].evaluate(self.loop.evaluated, "scores on val").scores
+            scores = self.evaluators["val"].evaluate("scores on val").scores
         except NotFiniteError as error:
             raise TrainingError(f"after epoch {epoch}, val: {error}; {self._cause(trained)}") from error
         self._validated_in = time.monotonic() - began
@@ -323,36 +329,19 @@ class Trainer:
                 if self.distributed.is_main_process:
                     self.checkpoints.save(again=True)
 
-    def _evaluator(self, split: str) -> Evaluator:
-        inputs = self.inputs
-        return Evaluator(
-            self.splits[split],
-            precision=self.precision,
-            criterion=inputs.criterion,
-            metrics=inputs.metrics,
-            floor=self.floors[split],
-            batch_size=inputs.train.batch_size,
-            resize=inputs.data.resize,
-            crop=inputs.augment.crop,
-            normalisation=inputs.normalisation,
-            workers=self.data_source.workers,
-            source=self.data_source.sources[split],
-            distributed=self.distributed,
+    def _cause(self, trained: Mapping[str, Any]) -> str:
+        """Why val may have no finite scores."""
+        if int(self.loop.non_finite.skipped[0]) == self.loop.step:
+            return NO_STEP_WORKED
+        return (
+            f"where the training loss, {trained['loss']:.3g}, is too high, training diverged: lower train.lr, which "
+            f"is {self.inputs.train.lr:g}; else look at the images of val"
         )
 
-    def _cause(self, trained: Mapping[str, Any]) -> str:
-        """Why val has no finite scores, as the epoch's training tells."""
-        lines = [*self.history.lines, {"train": trained, "val": {"class_iou": self.splits["val"].classes}}]
-        if why := diverged(self.config, lines):
-            return f"training diverged ({why}): {lower_rate(self.config)}"
-        return "look at the images of val" if math.isfinite(trained["loss"]) else NO_STEP_WORKED
-
-    def _flags(self) -> list[bool]:
-        """To stop, and to save: what this process would do after this step."""
-        return [bool(self.stop.received), self.distributed.is_main_process and self.checkpoints.due()]
-
-    def _between(self, agreed: list[bool]) -> None:
-        stop, save = agreed
+    def _between(self) -> None:
+        """Between two steps: save or stop, where any process wants to."""
+        wanted = [bool(self.stop.received), self.distributed.is_main_process and self.checkpoints.due()]
+        stop, save = self.distributed.any_process(wanted)
         if stop or save:
             self.distributed.broadcast_from_main(self.checkpoints.save)
         if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
@@ -413,7 +402,7 @@ class Trainer:
         evaluations = {}
         for name, evaluator in self.evaluators.items():
             names = [sample.name for sample in self.scan.statistics[name]]
-            evaluations[name] = evaluator.evaluate(model, f"scores on {name}", names)
+            evaluations[name] = evaluator.evaluate(f"scores on {name}", names)
         splits = {name: evaluation.scores for name, evaluation in evaluations.items()}
         last, trained = list(splits)[-1], [line["train"] for line in history.lines]
         result = Result(

@@ -91,14 +91,18 @@ class ConfusionMatrix:
             raise unknown_labels(unknown, self.num_classes, self.ignore_index)
         return counts[: self.num_classes].clone()
 
+    def is_like(self, other: ConfusionMatrix) -> bool:
+        """Whether it is of the same classes and void."""
+        return (self.num_classes, self.ignore_index) == (other.num_classes, other.ignore_index)
+
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of another matrix, of another process or part of the data.
 
         Raises:
             DataError: the other one has other classes.
         """
-        ours, theirs = (self.num_classes, self.ignore_index), (other.num_classes, other.ignore_index)
-        if ours != theirs:
+        if not self.is_like(other):
+            ours, theirs = ((each.num_classes, each.ignore_index) for each in (self, other))
             raise DataError(f"confusion matrices of (num_classes, ignore_index) {ours} and {theirs} do not add up")
         self.counts += other.counts.to(self.counts.device)
 

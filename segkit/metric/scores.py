@@ -11,8 +11,8 @@ Rows of the matrix are the truth, columns the prediction, void is left out, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,11 +56,11 @@ def score(name: str, matrix: Tensor) -> float:
     return float(class_score(name, matrix).nanmean())
 
 
-def constant_prediction(class_pixels: Sequence[int]) -> Tensor:
-    """The confusion matrix int64 ``[C,C]`` of predicting the largest class everywhere.
+def floor(class_pixels: Sequence[int]) -> dict[str, float]:
+    """Every score of predicting the largest class everywhere, and under ``class`` that class's index.
 
-    The largest class is the best for all scores at once: each is a rising function of that class's share, or, for
-    accuracy and recall, the same for every class that is there.
+    It is the majority-class baseline. The largest class is the best for all scores at once: each is a rising function
+    of that class's share, or, for accuracy and recall, the same for every class that is there.
 
     Args:
         class_pixels: labelled pixels of each class, ``[C]``.
@@ -71,20 +71,10 @@ def constant_prediction(class_pixels: Sequence[int]) -> Tensor:
     pixels = torch.as_tensor(class_pixels, dtype=torch.int64)
     if pixels.sum() == 0:
         raise DataError("no pixel is labelled: all masks are void, and there is nothing to score")
+    largest = int(pixels.argmax())
     matrix = torch.zeros(len(pixels), len(pixels), dtype=torch.int64)
-    matrix[:, int(pixels.argmax())] = pixels
-    return matrix
-
-
-def floor(class_pixels: Sequence[int]) -> dict[str, float]:
-    """Every score of :func:`constant_prediction`, the majority-class baseline, and under ``class`` its class's index.
-
-    Raises:
-        DataError: there is no labelled pixel.
-    """
-    matrix = constant_prediction(class_pixels)
-    found = {name: score(name, matrix) for name in [*CLASS_SCORES, *OVERALL_SCORES]}
-    return {"class": int(matrix.sum(0).argmax()), **found}
+    matrix[:, largest] = pixels
+    return {"class": largest, **{name: score(name, matrix) for name in [*CLASS_SCORES, *OVERALL_SCORES]}}
 
 
 def predicted(matrix: Tensor) -> dict[str, Any]:
@@ -94,21 +84,8 @@ def predicted(matrix: Tensor) -> dict[str, Any]:
     return {"classes": int((columns > 0).sum()), "class": most, "share": float(columns[most] / columns.sum())}
 
 
-class Metric(Protocol):
-    """What an evaluation asks of a metric; torchmetrics' metrics have it."""
-
-    def update(self, logits: Tensor, target: Tensor, /) -> None:
-        """Take in a batch: logits ``[B,C,H,W]``, target ``[B,H,W]``."""
-
-    def compute(self) -> Any:
-        """The figures over everything since the last reset."""
-
-    def reset(self) -> None:
-        """Forget every batch."""
-
-
 class Score:
-    """One score of a confusion matrix, its own or a shared one (see :func:`share_confusion`).
+    """One score of a confusion matrix, its own or one that an evaluation shares between scores.
 
     Attributes:
         name: its key in the result of :meth:`compute`.
@@ -191,21 +168,3 @@ class FrequencyWeightedIoU(Score):
     """
 
     name = "frequency_weighted_iou"
-
-
-def share_confusion(metrics: Iterable[Metric], confusion: ConfusionMatrix | None = None) -> list[Metric]:
-    """Give all our scores of the same classes one matrix; return the objects to update and to reset, each once.
-
-    Args:
-        metrics: any metrics; those that are not ours are returned as they are.
-        confusion: a matrix to use and return first; left out: that of the first score.
-    """
-    matrices = {} if confusion is None else {(confusion.num_classes, confusion.ignore_index): confusion}
-    others: list[Metric] = []
-    for metric in metrics:
-        if isinstance(metric, Score):
-            own = metric.confusion
-            metric.confusion = matrices.setdefault((own.num_classes, own.ignore_index), own)
-        else:
-            others.append(metric)
-    return [*matrices.values(), *others]

@@ -176,11 +176,3 @@ def test_metrics_of_others_stand_beside_their_floor_too(make_job: Callable[..., 
     for split in result.splits.values():
         assert split["floor"]["their_recall"] == pytest.approx(0.5)
         assert split["their_recall"] > 0.5
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "rate", "lower"), [("adamw", 0.1, 0.001), ("adamw", 1e-3, 1e-4), ("muon", 6e-3, 6e-4)]
-)
-def test_a_lower_rate_is_the_usual_one_or_a_tenth(optimizer: str, rate: float, lower: float) -> None:
-    told = collapse.lower_rate({"train": {"optimizer": optimizer, "lr": rate}})
-    assert told == f"lower train.lr, from {rate:g} to {lower:g}"

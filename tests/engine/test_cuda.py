@@ -47,9 +47,7 @@ def test_a_step_waits_for_nothing(
 ) -> None:
     device = torch.device("cuda")
     job = make_job(optimizer=optimizer, precision="bf16", device="cuda", ema=0.9, clip_norm=1.0)
-    loop = TrainingLoop(
-        job.model, job.criterion, job.train, resolve_precision("bf16", device), 10, optimizer=job.optimizer
-    )
+    loop = TrainingLoop(job, resolve_precision("bf16", device), 10)
     batch = a_batch(job, device)
     loop.train_step(batch)  # the first one sets things up
     with no_waiting():
@@ -133,9 +131,7 @@ def test_a_step_that_is_no_number_is_skipped_on_the_card(
     # without a look at it from the host
     device = torch.device("cuda")
     job = make_job(precision="bf16", device="cuda")
-    loop = TrainingLoop(
-        job.model, job.criterion, job.train, resolve_precision("bf16", device), 10, optimizer=job.optimizer
-    )
+    loop = TrainingLoop(job, resolve_precision("bf16", device), 10)
     batch = a_batch(job, device)
     loop.train_step(batch)
     before = {key: value.clone() for key, value in loop.model.state_dict().items()}

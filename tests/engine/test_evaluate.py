@@ -17,13 +17,17 @@ from segkit.engine.precision import Precision
 from segkit.errors import LabelError, NotFiniteError
 from segkit.inference import window_grid
 from segkit.inference.predictor import Predictor
+from segkit.inference.sliding_window import Inferer
 from segkit.metric.scores import MeanAccuracy, PixelAccuracy
 
 FP32 = Precision("fp32", torch.device("cpu"))
 
 
-def evaluate(model: nn.Module, dataset: Any, **options: Any) -> dict[str, Any]:
-    return Evaluator(dataset, **options).evaluate(model).scores
+def evaluate(
+    model: nn.Module, dataset: Any, precision: Precision = FP32, resize: Any = None, crop: Any = None, **options: Any
+) -> dict[str, Any]:
+    inferer = Inferer(model, precision, len(dataset.classes), resize=resize, crop=crop)
+    return Evaluator(inferer, dataset, **options).evaluate().scores
 
 
 class Brightness(nn.Module):

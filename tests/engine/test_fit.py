@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -190,7 +191,8 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(halves: Any) -> None
         model = nn.Conv2d(3, 2, 1)
         mean = Criterion([("mse", 1.0, lambda logits, target: (logits.mean((1, 2, 3)) - 1).square().mean())])
         settings = TrainSettings(batch_size=4, accumulate=accumulate, optimizer="sgd", precision="fp32")
-        loop = TrainingLoop(model, mean, settings, Precision("fp32", CPU), steps=10)
+        inputs = TrainerInputs(model, mean, {"train": halves(8)}, Path(), train=settings)
+        loop = TrainingLoop(inputs, Precision("fp32", CPU), steps=10)
         transform, sampler = RandomTransform(AugmentSettings(), 0), TrainBatchSampler(8, 4, seed=0)
         batches = train_loader(SampleSource(halves(8)), transform, sampler, workers=0, device=CPU)
         loop.train_step(next(iter(batches)))
@@ -299,7 +301,9 @@ def a_step(cost: nn.Module, labelled: list[int], accumulate: int, **settings: An
         mask[count:] = 255
     torch.manual_seed(0)
     chosen = TrainSettings(batch_size=4, accumulate=accumulate, optimizer="sgd", precision="fp32", **settings)
-    loop = TrainingLoop(nn.Conv2d(3, 2, 3, padding=1), as_criterion(cost), chosen, Precision("fp32", CPU), steps=10)
+    network, splits = nn.Conv2d(3, 2, 3, padding=1), {"train": SimpleNamespace(classes=("a", "b"), ignore_index=255)}
+    inputs = TrainerInputs(network, as_criterion(cost), splits, Path(), train=chosen)
+    loop = TrainingLoop(inputs, Precision("fp32", CPU), steps=10)
     return loop.train_step(Batch(images, masks.view(4, 4, 6), None, list("abcd"))).tolist(), loop
 
 
@@ -679,7 +683,7 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(make_job: MakeJob) -> 
         return logits.sum() * (float("nan") if not logits.requires_grad else 0.0)
 
     job = make_job(fields={"criterion": Criterion([("cost", 1.0, cost)])})
-    with pytest.raises(TrainingError, match="the loss on val is nan after epoch 1; look at the images of val"):
+    with pytest.raises(TrainingError, match=r"the loss on val is nan after epoch 1; .*look at the images of val"):
         train_and_evaluate(job)
 
 
@@ -687,9 +691,8 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(make_job: MakeJob) -> 
 def test_a_run_that_diverged_is_told_to_lower_the_learning_rate(make_job: MakeJob, lr: float) -> None:
     record = {"config": {"train": {"lr": lr, "optimizer": "sgd"}}}
     job = make_job(fields={"record": record}, lr=lr, optimizer="sgd", epochs=20, max_skipped=3)
-    with pytest.raises(TrainingError, match=r"[Dd]iverged.*: lower train\.lr, from 1\S+ to 0\.01") as caught:
+    with pytest.raises(TrainingError, match=r"diverged: lower train\.lr, which is 1"):
         train_and_evaluate(job)
-    assert "images of val" not in str(caught.value)
 
 
 def test_steps_that_fail_from_the_start_are_no_matter_of_the_learning_rate(make_job: MakeJob) -> None:

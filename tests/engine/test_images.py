@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from segkit.engine.evaluate import ImageScore, _image_scores, _in_order
+from segkit.engine.evaluate import _image_scores, _in_order
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
 from segkit.metric import scores
@@ -22,18 +22,18 @@ def logits(*rows: list[int]) -> torch.Tensor:
 
 def names(*processes: list[str], of: list[str]) -> list[str]:
     """The names of the images that several processes have scored, in the order of the split."""
-    scored = [[ImageScore(name, number, 0.0) for number, name in enumerate(each)] for each in processes]
-    return [f"{each.name}{each.mean_iou}" for each in _in_order(scored, of)]
+    scored = [[{"name": name, "score": number} for number, name in enumerate(each)] for each in processes]
+    return [f"{each['name']}{each['score']}" for each in _in_order(scored, of)]
 
 
 def test_each_image_has_its_own_scores() -> None:
     target = torch.tensor([[[0, 0, 1, 255]], [[2, 2, 0, 0]], [[255] * 4]])
     predicted = logits([0, 0, 1, 2], [2, 0, 0, 0], [0, 0, 0, 0])
     right, half, void = _image_scores(predicted, target, ["right", "half", "void"], 255)
-    assert (right.name, right.mean_iou, right.pixel_accuracy) == ("right", 1.0, 1.0)
-    assert half.mean_iou == pytest.approx((2 / 3 + 1 / 2) / 2)  # class 1 is neither there nor predicted
-    assert half.pixel_accuracy == 0.75
-    assert math.isnan(void.mean_iou)
+    assert right == {"name": "right", "mean_iou": 1.0, "pixel_accuracy": 1.0}
+    assert half["mean_iou"] == pytest.approx((2 / 3 + 1 / 2) / 2)  # class 1 is neither there nor predicted
+    assert half["pixel_accuracy"] == 0.75
+    assert math.isnan(void["mean_iou"])
 
 
 def test_images_of_one_name_are_still_two() -> None:

@@ -72,7 +72,7 @@ def test_one_process_is_a_world_in_which_nothing_is_exchanged() -> None:
         assert distributed == DistributedContext(0, 1)
         assert distributed.broadcast_from_main(lambda: 5) == distributed.main_process_first(lambda: 5) == 5
         assert distributed.gather(5) == [5]
-        assert distributed.any_process([True, False])() == [True, False]
+        assert distributed.any_process([True, False]) == [True, False]
         assert distributed.sum(values) is values
         with global_batch(distributed):
             assert global_sum(values) is values

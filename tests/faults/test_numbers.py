@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from torch import nn
 
 from segkit.data.sample import Batch
 from segkit.engine.criterion import Criterion
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import Precision
 from segkit.engine.step import TrainingLoop
 from segkit.errors import TrainingError
@@ -37,11 +40,14 @@ def batch(number: int) -> Batch:
     return Batch(image, mask, None, [f"image-{number}-{part}" for part in "ab"])
 
 
-def loop(cost: Cost, **settings: Any) -> TrainingLoop:
+def loop(cost: Cost, model: nn.Module | None = None, **settings: Any) -> TrainingLoop:
     torch.manual_seed(0)
     chosen = TrainSettings(batch_size=2, precision="fp32", schedule="constant", warmup=0.0, **settings)
     precision, optimizer = Precision("fp32", torch.device("cpu")), optimizers[chosen.optimizer]
-    return TrainingLoop(Net(), Criterion([("cost", 1.0, cost)]), chosen, precision, 100, optimizer=optimizer)
+    splits = {"train": SimpleNamespace(classes=("a", "b"), ignore_index=255)}
+    criterion = Criterion([("cost", 1.0, cost)])
+    inputs = TrainerInputs(model or Net(), criterion, splits, Path(), train=chosen, optimizer=optimizer)
+    return TrainingLoop(inputs, precision, 100)
 
 
 def state(one: TrainingLoop) -> dict[str, Any]:
@@ -123,12 +129,8 @@ def test_bad_images_do_not_reach_the_running_statistics() -> None:
 
         poison = False
 
-    torch.manual_seed(0)
     model = Poisoned()
-    chosen = TrainSettings(batch_size=2, precision="fp32")
-    here = TrainingLoop(
-        model, Criterion([("cost", 1.0, good)]), chosen, Precision("fp32", torch.device("cpu")), steps=100
-    )
+    here = loop(good, model)
     here.train_step(batch(0))
     before = copy.deepcopy(model.state_dict())
     model.poison = True

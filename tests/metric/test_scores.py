@@ -13,7 +13,6 @@ from torch import Tensor
 
 from segkit.errors import DataError
 from segkit.metric import scores
-from segkit.metric.confusion import ConfusionMatrix
 
 VOID = 255
 CLASSES = 6
@@ -179,34 +178,3 @@ def test_the_floor_is_what_a_constant_prediction_scores() -> None:
 def test_a_split_of_void_has_no_floor() -> None:
     with pytest.raises(DataError, match="no pixel is labelled: all masks are void"):
         scores.floor([0, 0])
-
-
-# --- one accumulation for all
-
-
-def test_scores_of_the_same_classes_are_counted_once() -> None:
-    ours = [score(CLASSES, VOID) for score in SCORES]
-    alone = [score(CLASSES, VOID) for score in SCORES]
-    foreign = torchmetrics.classification.MulticlassJaccardIndex(CLASSES, ignore_index=VOID)
-    updated = scores.share_confusion([*ours, foreign])
-    assert len(updated) == 2
-    assert updated[1] is foreign
-    logits, target = random_batch()
-    logits[:, 4] = -10  # as above
-    for metric in [*updated, *alone]:
-        metric.update(logits, target)
-    for metric, single in zip(ours, alone, strict=True):
-        assert metric.compute() == single.compute()
-    assert float(foreign.compute()) == pytest.approx(ours[0].compute()["mean_iou"])
-
-
-def test_a_matrix_can_be_given_and_others_are_kept_apart() -> None:
-    confusion = ConfusionMatrix(CLASSES, VOID)
-    same, other = scores.MeanIoU(CLASSES, VOID), scores.MeanIoU(CLASSES, 254)
-    assert scores.share_confusion([same, other], confusion) == [confusion, other.confusion]
-    assert same.confusion is confusion
-    assert scores.share_confusion([], confusion) == [confusion]
-    confusion.update(*random_batch())
-    assert same.compute()["mean_iou"] > 0
-    same.reset()
-    assert confusion.compute().sum() == 0

@@ -14,7 +14,7 @@ from torch import nn
 
 import segkit
 from segkit.config import read_config
-from segkit_advice.remedies import for_collapse, for_memorised, remedies
+from segkit_advice.remedies import for_collapse, for_memorised, lower_rate, remedies
 
 FLOOR = {"mean_iou": 0.15, "mean_accuracy": 1 / 6, "pixel_accuracy": 0.9, "class": "background"}
 
@@ -180,3 +180,10 @@ def test_a_collapsed_run_is_advised_once_and_keeps_the_advice(
     assert (out.out + out.err).count("What helps") == 1
     assert ("warning: What helps" in out.err) is (epochs == 8)
     assert (tmp_path / "advice.txt").read_text().startswith("What helps")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "lower"), [("adamw", 0.1, 0.001), ("adamw", 1e-3, 1e-4), ("muon", 6e-3, 6e-4)]
+)
+def test_a_lower_rate_is_the_usual_one_or_a_tenth(optimizer: str, rate: float, lower: float) -> None:
+    assert lower_rate({"train": {"optimizer": optimizer, "lr": rate}}) == pytest.approx(lower)

@@ -1,0 +1,88 @@
+"""Skip training steps whose loss or gradient is NaN or infinite."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from segkit.errors import TrainingError, first_few
+from segkit.settings import TrainSettings
+
+NO_STEP_WORKED = "No step has worked yet, so train.lr is not the cause: look at these images, and at the loss"
+
+
+class NonFiniteSteps:
+    """Skips steps whose loss or gradient is NaN or infinite, on the device, without waiting for it.
+
+    A fused optimizer changes nothing where its ``found_inf`` is 1, as with a GradScaler; this class restores the
+    buffers that the forward pass has changed (BatchNorm's running statistics) and counts.
+
+    Args:
+        model: whose buffers are restored.
+        settings: ``max_skipped`` is the number of skipped steps in a row that ends a run.
+        device: where the steps are counted.
+
+    Attributes:
+        skipped: int64 ``[2]`` on the device: skipped steps of the run, and of these the last ones in a row.
+    """
+
+    def __init__(self, model: nn.Module, settings: TrainSettings, device: torch.device) -> None:
+        self.model, self.settings = model, settings
+        self.skipped = torch.zeros(2, dtype=torch.int64, device=device)
+        self._failed_at = torch.full((), -1, dtype=torch.int64, device=device)
+        self._before: dict[torch.dtype, Tensor] = {}
+        self._names: deque[tuple[int, list[str]]] = deque(maxlen=settings.max_skipped + settings.log_every)
+
+    @torch.no_grad()
+    def before(self, step: int, names: list[str]) -> None:
+        """Copy the buffers before a step, and note the names of its images."""
+        self._names.append((step, names))
+        self._before = {dtype: _concatenated(buffers) for dtype, buffers in self._buffers().items()}
+
+    @torch.no_grad()
+    def after(self, step: int, bad: Tensor) -> None:
+        """Restore the buffers where ``bad``, a bool on the device, is true, and count."""
+        for dtype, buffers in self._buffers().items():  # of one dtype together: few kernels
+            before, now = self._before.get(dtype), _concatenated(buffers)
+            if before is None or before.shape != now.shape:  # a layer has made new ones
+                continue
+            parts = torch.where(bad, before, now).split([buffer.numel() for buffer in buffers])  # type: ignore[no-untyped-call]
+            torch._foreach_copy_(buffers, [part.view(each.shape) for part, each in zip(parts, buffers, strict=True)])
+        total, row = self.skipped.unbind()
+        self.skipped = torch.stack([total + bad, (row + 1) * bad])
+        failed = (self.skipped[1] >= self.settings.max_skipped) & (self._failed_at < 0)
+        self._failed_at = torch.where(failed, step, self._failed_at)
+
+    def check(self) -> int:
+        """The number of skipped steps; waits for the device. To be called at least every ``log_every`` steps.
+
+        Raises:
+            TrainingError: ``max_skipped`` steps in a row were skipped; names the steps and their images.
+        """
+        total, failed_at = torch.stack([self.skipped[0], self._failed_at]).tolist()
+        if failed_at >= 0:
+            limit = self.settings.max_skipped
+            first = failed_at - limit + 1
+            names = [name for step, those in self._names if first <= step <= failed_at for name in those]
+            hint = f"Training diverged: lower train.lr, which is {self.settings.lr:g}"
+            hint += "" if self.settings.clip_norm else ", or set train.clip_norm=1.0"
+            raise TrainingError(
+                f"the loss or its gradient was no finite number in {limit} steps in a row, {first + 1} to "
+                f"{failed_at + 1}, whose images were {first_few(list(dict.fromkeys(names)), 8)}; these steps changed "
+                f"no weight. {hint if first else NO_STEP_WORKED}"
+            )
+        return int(total)
+
+    def _buffers(self) -> dict[torch.dtype, list[Tensor]]:
+        """Looked up in each step: a layer may replace its buffers."""
+        found: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+        for buffer in self.model.buffers():
+            found[buffer.dtype].append(buffer)
+        return found
+
+
+def _concatenated(buffers: Sequence[Tensor]) -> Tensor:
+    return torch.cat([buffer.flatten() for buffer in buffers])  # always a copy
