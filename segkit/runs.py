@@ -240,7 +240,8 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
 
 def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
     """Whether to resume and to overwrite: torchrun's restart of a run goes on with what the same launch began."""
-    if launcher() and (folder / "run.json").is_file() and (folder / "last.pt").exists():
+    begun = any((folder / name).exists() for name in ("last.pt", "previous.pt"))
+    if launcher() and (folder / "run.json").is_file() and begun:
         given_up = overwrite or (folder / "result.json").exists()
         if same_launch(read_json(folder / "run.json").get("launcher"), given_up):
             return True, False

@@ -1,17 +1,14 @@
 """The checkpoints of a run, so that a kill at any moment costs minutes: ``last.pt``, ``previous.pt`` and ``best.pt``.
 
-``last.pt`` holds the whole state, between two steps or at the end of an epoch. ``best.pt`` is the ``last.pt`` of the
-best epoch under a second name, which costs no second writing. Each is either the old file or the new one, never half of
-one, and is loaded without unpickling code.
+``last.pt`` holds the whole state, between two steps or at the end of an epoch, and ``previous.pt`` the one before;
+``best.pt`` holds the weights of the best epoch. A file is never half written, and is loaded without unpickling code.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import pickle
-import shutil
 import time
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -40,21 +37,19 @@ _OLDER = 2  # of segkit 0.1, whose weights are read still
 # how long, where, and how fast; nothing that a step computes depends on these settings
 MAY_CHANGE = {
     *("train.epochs", "train.patience", "train.stop_on_collapse", "train.max_skipped", "train.checkpoint_minutes"),
-    *(
-        "train.workers",
-        "train.device",
-        "train.compile",
-        "train.cuda_graph",
-        "train.log_every",
-        "data.cache",
-        "data.scan",
-    ),
-    *("output.dir", "output.samples", "dataset.root", "dataset.download", "data.allow_leaks", "plugins"),
+    *("train.workers", "train.device", "train.compile", "train.cuda_graph", "train.log_every"),
+    *("data.cache", "data.scan", "data.allow_leaks", "dataset.root", "dataset.download"),
+    *("output.dir", "output.samples", "plugins"),
 }
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint, read it again, and put it in place; the one that was there becomes ``previous.pt``.
+def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> None:
+    """Write a checkpoint, read it again, and put it in place.
+
+    Args:
+        path: of the file.
+        state: tensors and plain values.
+        previous: what the file that was there is called from then on.
 
     Raises:
         WriteError: the disk is full or the folder cannot be written; what was there is intact.
@@ -63,28 +58,11 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     def check(temporary: Path) -> None:
         if damaged := _damaged(temporary):
             raise OSError(f"{damaged} in it is not what was written")
-        if path.exists():
-            link(path, path.with_name("previous.pt"))
+        if previous and path.exists():
+            path.replace(previous)
 
-    write_atomically(
-        path, lambda file: torch.save({"format": FORMAT, **state}, file), check=check, needed=_size_of(state)
-    )
-
-
-def link(path: Path, name: Path) -> None:
-    """Give a file a second name, in place of what had it; where a file system has no hard links, to a copy.
-
-    Raises:
-        OSError: it cannot be.
-    """
-    temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except OSError:
-        shutil.copyfile(path, temporary)
-    temporary.replace(name)
-    temporary.unlink(missing_ok=True)  # a rename does nothing where both are names of one file already
+    content = {"format": FORMAT, **state}
+    write_atomically(path, lambda file: torch.save(content, file), check=check, needed=_size_of(state))
 
 
 def _size_of(value: Any) -> int:
@@ -212,8 +190,7 @@ class CheckpointManager:
 
     Args:
         folder: the run folder.
-        loop: what is kept.
-        history: likewise.
+        loop, history: what is kept.
         samples: per split what tells it from another one (see :func:`samples_of`).
         console: prints what could not be written; the run goes on.
     """
@@ -247,25 +224,18 @@ class CheckpointManager:
         if self._saved == state and not again:
             return True
         ended = self.loop.progress.steps == 0
-        best = ended and self.history.best_epoch == len(self.history) > 0
+        if ended and self.history.best_epoch == len(self.history) > 0:
+            weights = self.loop.evaluated.state_dict()  # copied, as the next step changes them
+            self._keep_best({key: value.to("cpu", copy=True) for key, value in weights.items()}, len(self.history))
         self._saved_at = time.monotonic()  # if it fails too: not again at once
         try:
-            save(self.folder / "last.pt", self._state())
+            save(self.folder / "last.pt", self._state(), self.folder / "previous.pt")
             self._saved = state
-            if best:
-                link(self.folder / "last.pt", self.folder / "best.pt")
-                best, self._unwritten_best = False, None
-            self._write_unwritten_best()
+            self._write_best()
             if ended:
                 write_lines(self.folder / "metrics.jsonl", self.history.lines)
-        except (OSError, WriteError) as error:
-            missing = f"{self.folder / 'best.pt'} could not be written: {reason(error)}"
-            self.console.warn(f"{error if isinstance(error, WriteError) else missing}; training goes on")
-        if best:  # its weights change in the next step
-            weights = {key: value.to("cpu", copy=True) for key, value in self.loop.evaluated.state_dict().items()}
-            history = {**self.history.state_dict(), "lines": list(self.history.lines)}
-            own = {"format": FORMAT, "identity": self.identity}
-            self._unwritten_best = {**own, "model": weights, "history": history}
+        except WriteError as error:
+            self.console.warn(f"{error}; training goes on")
         return self._saved == state
 
     def best_weights(self) -> dict[str, Any]:
@@ -275,12 +245,12 @@ class CheckpointManager:
             CheckpointError: they are missing or damaged.
             WriteError: they could not be written until now, nor now.
         """
-        self._write_unwritten_best()
-        epoch, state = self._best()
-        if epoch != self.history.best_epoch:
+        self._write_best()
+        best = self._best()
+        if best.get("epoch") != self.history.best_epoch:
             path = self.folder / "best.pt"
             raise CheckpointError(f"{path} does not hold the weights of epoch {self.history.best_epoch}")
-        weights: dict[str, Any] = weights_of(state)
+        weights: dict[str, Any] = best["model"]
         return weights
 
     def load(self, config: Mapping[str, Any], train: TrainSettings, epochs: int) -> tuple[dict[str, Any], list[str]]:
@@ -316,9 +286,10 @@ class CheckpointManager:
         if done > epochs:
             raise RunFolderError(f"{folder} has done {done} epochs, more than the {epochs} that are asked for")
         clear(folder, ())
-        if best and best == done and not state["progress"]["steps"]:  # a kill between the two names of one file
-            link(folder / ("previous.pt" if note else "last.pt"), folder / "best.pt")
-        if self._best()[0] != best:  # damaged, or newer than the checkpoint that was left
+        if best and best == done and not state["progress"]["steps"]:  # a kill may have come before it was written
+            self._keep_best(weights_of(state), best)
+            self._write_best()
+        elif self._best().get("epoch", 0) != best:  # damaged, or newer than the checkpoint that was left
             history["best_epoch"] = 0
             notes.append(
                 f"best.pt of epoch {best} is lost or damaged: the best is sought among the epochs from here on"
@@ -345,17 +316,21 @@ class CheckpointManager:
         own = {"history": self.history.state_dict(), "seconds": self.seconds, "samples": dict(self.samples)}
         return {**self.loop.state_dict(), **own, "processes": self.loop.distributed.size, "identity": self.identity}
 
-    def _best(self) -> tuple[int, dict[str, Any]]:
-        """The epoch of best.pt and what it holds; 0 and nothing where it is damaged, missing or of another run."""
-        with contextlib.suppress(CheckpointError, KeyError, TypeError):
-            state = load(self.folder / "best.pt")
+    def _best(self) -> dict[str, Any]:
+        """What best.pt holds; nothing where it is damaged, missing or of another run."""
+        with contextlib.suppress(CheckpointError):
+            state = load(self.folder / "best.pt", ("identity", "epoch", "model"))
             if state["identity"] == self.identity:
-                return len(state["history"]["lines"]), state
-        return 0, {}
+                return state
+        return {}
 
-    def _write_unwritten_best(self) -> None:
+    def _keep_best(self, weights: Any, epoch: int) -> None:
+        self._unwritten_best = {"identity": self.identity, "epoch": epoch, "model": weights}
+
+    def _write_best(self) -> None:
+        """Write the best weights, now or, after the disk was full, with the next checkpoint."""
         if self._unwritten_best:
-            write_atomically(self.folder / "best.pt", lambda file: torch.save(self._unwritten_best, file))
+            save(self.folder / "best.pt", self._unwritten_best)
             self._unwritten_best = None
 
 

@@ -180,7 +180,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise RunFolderError("resume=True goes on with a run, overwrite=True replaces it: give one of them")
     if resume and "last.pt" not in there and "previous.pt" not in there:
         raise RunFolderError(f"{folder}: nothing to resume; run without resume=True to begin")
-    if {"last.pt", "result.json"} & set(there) and not resume and not overwrite:
+    if {"last.pt", "previous.pt", "result.json"} & set(there) and not resume and not overwrite:
         state = "a finished run" if "result.json" in there else "an unfinished run"
         raise RunFolderError(
             f"{folder} holds {state}; resume=True goes on with it, overwrite=True replaces it, another output folder "

@@ -20,7 +20,7 @@ from segkit.errors import CheckpointError, RunFolderError, WriteError
 def test_what_is_saved_is_loaded_and_the_one_before_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     checkpoint.save(path, {"step": 1, "weights": torch.arange(3)})
-    checkpoint.save(path, {"step": 2, "weights": torch.arange(3)})
+    checkpoint.save(path, {"step": 2, "weights": torch.arange(3)}, tmp_path / "previous.pt")
     assert checkpoint.load(path)["step"] == 2
     assert checkpoint.load(tmp_path / "previous.pt")["step"] == 1
     assert sorted(file.name for file in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
@@ -30,7 +30,7 @@ def test_what_is_saved_is_loaded_and_the_one_before_is_kept(tmp_path: Path) -> N
 def test_a_flipped_byte_is_found_and_the_previous_one_is_used(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     for step in (1, 2):
-        checkpoint.save(path, {"step": step, "weights": torch.arange(1000.0)})
+        checkpoint.save(path, {"step": step, "weights": torch.arange(1000.0)}, tmp_path / "previous.pt")
     content = bytearray(path.read_bytes())
     place = content.find(torch.arange(1000.0).numpy().tobytes()[400:440])
     content[place] ^= 1
@@ -58,7 +58,7 @@ def test_a_flag_that_makes_torch_read_nothing_is_found(tmp_path: Path) -> None:
 def test_a_checkpoint_that_lacks_something_is_not_gone_on_from(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     checkpoint.save(path, {"step": 1, "model": {}})
-    checkpoint.save(path, {"step": 2})
+    checkpoint.save(path, {"step": 2}, tmp_path / "previous.pt")
     state, note = checkpoint.load_last(tmp_path, ("step", "model"))
     assert state["step"] == 1
     assert "it lacks model" in note
@@ -83,7 +83,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_the_name_too(
     checkpoint.save(path, {"step": 1})
     monkeypatch.setattr(os, "fsync", recorded_sync)
     monkeypatch.setattr(Path, "replace", recorded_replace)
-    checkpoint.save(path, {"step": 2})
+    checkpoint.save(path, {"step": 2}, tmp_path / "previous.pt")
     assert calls == ["file", "previous.pt", "last.pt", "folder"]
 
 

@@ -21,11 +21,18 @@ MOMENTS = {
     "after the last step of an epoch": f"at(TrainingLoop, 'train_step', 8, {KILL}, after=True)",
     "in validation": f"at(evaluate.Evaluator, 'evaluate', 2, {KILL})",
     "after validation": f"at(evaluate.Evaluator, 'evaluate', 2, {KILL}, after=True)",
-    "before an epoch's checkpoint": f"at(checkpoint, 'save', 3, {KILL})",
-    "while it is read again": f"at(checkpoint, '_damaged', 3, {KILL})",
-    "before the one before has its name": f"at(checkpoint, 'link', 3, {KILL})",
-    "before the best has its name": f"at(checkpoint, 'link', 2, {KILL})",
-    "after an epoch's checkpoint": f"at(checkpoint, 'save', 3, {KILL}, after=True)",
+    "before an epoch's checkpoint": f"at(CheckpointManager, 'save', 3, {KILL})",
+    "while it is read again": f"at(checkpoint, '_damaged', 4, {KILL})",
+    "between the names of two": f"""
+from pathlib import Path
+def replace(self, target, real=Path.replace):
+    if self.name.startswith(".last.pt") and target.with_name("previous.pt").exists():
+        {KILL}()
+    return real(self, target)
+Path.replace = replace
+""",
+    "before the best is written": f"at(CheckpointManager, '_write_best', 3, {KILL})",
+    "after an epoch's checkpoint": f"at(CheckpointManager, 'save', 3, {KILL}, after=True)",
     "after the last step": f"at(TrainingLoop, 'train_step', 12, {KILL}, after=True)",
     "in the last scores": f"at(evaluate.Evaluator, 'evaluate', 5, {KILL})",
     "before the result": f"at(trainer.run_folder, 'write_result', 1, {KILL})",
@@ -35,7 +42,7 @@ MOMENTS = {
 QUICK = {  # a moment of each kind; all of them take a minute
     (1000.0, "before the first step"),
     (1000.0, "in validation"),
-    (1000.0, "before the one before has its name"),
+    (1000.0, "between the names of two"),
     (1e-9, "in a step"),
     (1e-9, "while it is read again"),
     (1e-9, "before the result"),
@@ -106,7 +113,7 @@ def test_kills_at_random_moments(place: Any, whole: Path, number: int) -> None:
             continue
         assert process.status == -signal.SIGKILL, process.err
         kills += 1
-        begun = (place.path(name) / "last.pt").exists()
+        begun = any((place.path(name) / each).exists() for each in ("last.pt", "previous.pt"))
         resumed += begun
         place.run(f"train.checkpoint_minutes={minutes}", *(["--resume"] if begun else []), to=name)
         place.assert_same(whole, name)
