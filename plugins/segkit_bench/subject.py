@@ -19,7 +19,7 @@ from segkit.data.normalise import normalisation_of
 from segkit.data.resize import resized_size
 from segkit.data.sample import Batch
 from segkit.data.scan import Scan
-from segkit.engine.data_source import open_data_source, prefetched
+from segkit.engine.data_source import open_sources, prefetched, training_batches
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import check
 from segkit.engine.precision import Precision, pick_device, resolve_precision, seed_everything, use_cores
@@ -84,8 +84,8 @@ class Subject:
         """
         data = self.inputs.data.model_copy(update={"cache": cache} if cache else {})
         inputs = replace(self.inputs, data=data)
-        source = open_data_source(inputs, self.scan, self.device, DistributedContext())
-        batches, order = source.training(inputs, self.scan, DistributedContext())
+        source = open_sources(inputs, self.scan, self.device, DistributedContext())["train"]
+        batches, order = training_batches(inputs, self.scan, source, self.device, DistributedContext())
 
         def endless() -> Iterator[Batch]:
             for order.epoch in count(1):

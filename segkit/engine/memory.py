@@ -35,7 +35,7 @@ def check_memory(inputs: TrainerInputs, scan: Scan, precision: Precision, distri
     Raises:
         ConfigError: it needs more; names the options that need less.
     """
-    free, train, crop = free_memory(), inputs.train, inputs.augment.crop
+    free, train, crop = free_memory(precision.device), inputs.train, inputs.augment.crop
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1") or 1)  # processes on this machine
     sizes = {
         name: [resized_size(*each.size, inputs.data.resize) for each in scan.statistics[name]] for name in scan.splits

@@ -161,8 +161,10 @@ def cpu_has_bf16() -> bool:
     return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)
 
 
-def free_memory() -> int | None:
-    """The bytes that this process may still allocate on the machine, or in its container; None where unknown."""
+def free_memory(device: torch.device) -> int | None:
+    """The bytes that are free on a card, or for a CPU on the machine or in its container; None where unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         known = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines if line.endswith("kB")}

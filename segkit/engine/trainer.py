@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segkit.data.loader import shut_down
+from segkit.data.loader import shut_down, worker_count
 from segkit.data.normalise import Normalisation, normalisation_of
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.sample import Dataset, Palette
@@ -27,7 +27,7 @@ from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, run_folder
 from segkit.engine.checkpoint import CheckpointManager, samples_of
 from segkit.engine.console import Console, epoch_heading, epoch_line, final_table, remarks
-from segkit.engine.data_source import open_data_source
+from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.distributed import DistributedContext, distributed_context
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.history import History, outcome, verdict
@@ -169,9 +169,10 @@ class Trainer:
         self.distributed, self.stop, self.console = distributed, stop, console
         self.splits, self.config = scan.splits, inputs.record.get("config", {})
         self.floors = {name: floor(scan.counts(name), dataset, inputs.metrics) for name, dataset in self.splits.items()}
-        self.data_source = open_data_source(inputs, scan, precision.device, distributed)
+        device = precision.device
+        self.sources = open_sources(inputs, scan, device, distributed)
         seed_everything(inputs.train.seed, inputs.train.deterministic)
-        self.batches, self.order = self.data_source.training(inputs, scan, distributed)
+        self.batches, self.order = training_batches(inputs, scan, self.sources["train"], device, distributed)
         planned = inputs.train.epochs * len(self.order)
         self.steps = min(planned, inputs.train.max_steps or planned)
         self.epochs = -(-self.steps // len(self.order))
@@ -192,8 +193,8 @@ class Trainer:
                 inputs.metrics,
                 self.floors[name],
                 inputs.train.batch_size,
-                self.data_source.workers,
-                self.data_source.sources[name],
+                worker_count(inputs.train.workers, device),
+                self.sources[name],
                 distributed,
             )
             for name, dataset in self.splits.items()
@@ -287,8 +288,8 @@ class Trainer:
             f"floor of val, all '{floor['class']}': mean_iou {floor['mean_iou']:.3f}, pixel_accuracy "
             f"{floor['pixel_accuracy']:.3f}"
         )
-        if self.data_source.message:
-            self.console.say(self.data_source.message)
+        if on_device := [name for name, source in self.sources.items() if source.on_device]:
+            self.console.say(f"data: {', '.join(on_device)} on the device")
 
     def _epoch(self, epoch: int) -> None:
         self._check_stop()

@@ -13,7 +13,7 @@ import segkit
 from segkit.data.sample import Batch
 from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint
-from segkit.engine.data_source import open_data_source
+from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import resolve_precision, seed_everything
@@ -28,7 +28,8 @@ MakeJob = Callable[..., TrainerInputs]
 
 def a_batch(job: TrainerInputs, device: torch.device) -> Batch:
     scan = scan_splits(job.splits)
-    batches, _ = open_data_source(job, scan, device, DistributedContext()).training(job, scan, DistributedContext())
+    source = open_sources(job, scan, device, DistributedContext())["train"]
+    batches, _ = training_batches(job, scan, source, device, DistributedContext())
     return next(iter(batches)).to(device)
 
 

@@ -19,7 +19,7 @@ from segkit.data.loader import SampleSource
 from segkit.data.scan import Scan, scan_splits
 from segkit.data.stores import DeviceCache, MemmapCache
 from segkit.engine import checkpoint, data_source
-from segkit.engine.data_source import open_data_source, prefetched
+from segkit.engine.data_source import open_sources, prefetched, training_batches
 from segkit.engine.distributed import DistributedContext, MainProcessFailed
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
@@ -97,15 +97,14 @@ def test_a_run_may_go_on_with_another_cache(kept: Callable[..., TrainerInputs]) 
 
 def test_on_a_cpu_auto_decodes_each_time_and_writes_nothing(kept: Callable[..., TrainerInputs], tmp_path: Path) -> None:
     job = kept("auto")
-    found = open_data_source(job, scanned(job), CPU, DistributedContext())
-    assert {type(source) for source in found.sources.values()} == {SampleSource}
+    found = open_sources(job, scanned(job), CPU, DistributedContext())
+    assert {type(source) for source in found.values()} == {SampleSource}
     assert not list((tmp_path / "cache").glob("decoded*"))
 
 
 def on_a_card(monkeypatch: pytest.MonkeyPatch, free: int, has: int = 1 << 40) -> torch.device:
     """Something that is no CPU, and has so much memory."""
-    monkeypatch.setattr(data_source, "free_memory", lambda device: free)
-    monkeypatch.setattr(data_source, "host_memory", lambda: has)
+    monkeypatch.setattr(data_source, "free_memory", lambda device: has if device.type == "cpu" else free)
     return torch.device("meta")
 
 
@@ -123,10 +122,9 @@ def test_elsewhere_auto_takes_the_fastest_place_that_it_fits_in(
 ) -> None:
     monkeypatch.setattr(data_source, "DeviceCache", _Held)
     job = kept("auto")
-    found = open_data_source(job, scanned(job), on_a_card(monkeypatch, free, has), DistributedContext())
+    found = open_sources(job, scanned(job), on_a_card(monkeypatch, free, has), DistributedContext())
     expected = {name: _Held if kind is DeviceCache else kind for name, kind in kinds.items()}
-    assert {name: type(source) for name, source in found.sources.items()} == expected
-    assert ("on the device" in found.message) == (DeviceCache in kinds.values())
+    assert {name: type(source) for name, source in found.items()} == expected
 
 
 class _Held(DeviceCache):
@@ -141,7 +139,7 @@ def test_what_does_not_fit_on_the_device_is_refused_with_its_size(
 ) -> None:
     job = kept("device")
     with pytest.raises(ConfigError, match=r'"device": the splits decoded are 0\.0 GB, more than 40% of the 0\.0 GB'):
-        open_data_source(job, scanned(job), on_a_card(monkeypatch, 100), DistributedContext())
+        open_sources(job, scanned(job), on_a_card(monkeypatch, 100), DistributedContext())
 
 
 def test_ram_needs_files(make_job: MakeJob) -> None:
@@ -157,10 +155,10 @@ def test_an_unwritable_cache_stops_a_run_that_asked_for_it_and_no_other(
     monkeypatch.setenv("SEGKIT_CACHE", "/dev/null/cache")
     job = kept("ram")
     with pytest.raises(WriteError, match=r"/dev/null/cache.*SEGKIT_CACHE"):
-        open_data_source(job, scanned(job), CPU, DistributedContext())
+        open_sources(job, scanned(job), CPU, DistributedContext())
     auto = kept("auto")
-    found = open_data_source(auto, scanned(auto), on_a_card(monkeypatch, 100), DistributedContext())
-    assert {type(source) for source in found.sources.values()} == {SampleSource}
+    found = open_sources(auto, scanned(auto), on_a_card(monkeypatch, 100), DistributedContext())
+    assert {type(source) for source in found.values()} == {SampleSource}
 
 
 class _Together(DistributedContext):
@@ -204,8 +202,7 @@ def test_processes_go_the_same_way_whatever_each_has_of_memory(
     has = (1 << 40, 100) if unlike == "memory of the machine" else (1 << 40, 1 << 40)
     monkeypatch.setattr(_Together, "said", (threading.Barrier(2), {}), raising=False)
     monkeypatch.setattr(data_source, "DeviceCache", Full)
-    monkeypatch.setattr(data_source, "free_memory", lambda _: free[rank()])
-    monkeypatch.setattr(data_source, "host_memory", lambda: has[rank()])
+    monkeypatch.setattr(data_source, "free_memory", lambda device: (has if device.type == "cpu" else free)[rank()])
     job = kept("auto")
     scan = scanned(job)
     if unlike == "an unwritable cache":
@@ -213,12 +210,18 @@ def test_processes_go_the_same_way_whatever_each_has_of_memory(
 
     def open_in(number: int) -> list[type]:
         threading.current_thread().name = f"rank {number}"
-        found = open_data_source(job, scan, torch.device("meta"), _Together(number, 2))
-        return [type(source) for source in found.sources.values()]
+        found = open_sources(job, scan, torch.device("meta"), _Together(number, 2))
+        return [type(source) for source in found.values()]
 
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(open_in, range(2))
     assert one == other
+
+
+def on(device: torch.device, job: TrainerInputs) -> Any:
+    scan = scanned(job)
+    source = open_sources(job, scan, device, DistributedContext())["train"]
+    return training_batches(job, scan, source, device, DistributedContext())
 
 
 @pytest.mark.gpu
@@ -226,9 +229,7 @@ def test_batches_ahead_are_the_batches(kept: Callable[..., TrainerInputs]) -> No
     device = torch.device("cuda")
     for cache in ("none", "ram", "device"):
         job = kept(cache)
-        batches, order = open_data_source(job, scanned(job), device, DistributedContext()).training(
-            job, scanned(job), DistributedContext()
-        )
+        batches, order = on(device, job)
         alone = [batch.to(device) for batch in batches]
         ahead = [batch for (batch,) in prefetched(([batch] for batch in batches), device)]
         assert len(alone) == len(ahead) == len(order)
@@ -241,9 +242,7 @@ def test_batches_made_on_the_card_wait_for_nothing(
 ) -> None:
     device = torch.device("cuda")
     job = kept("device")
-    batches, _ = open_data_source(job, scanned(job), device, DistributedContext()).training(
-        job, scanned(job), DistributedContext()
-    )
+    batches, _ = on(device, job)
     list(batches)  # the first ones set things up
     with no_waiting():
         assert len(list(prefetched(([batch] for batch in batches), device))) == 2

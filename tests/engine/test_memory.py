@@ -29,7 +29,7 @@ def job(make_job: MakeJob) -> TrainerInputs:
 
 
 def free(monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
-    monkeypatch.setattr(memory, "free_memory", lambda: count)
+    monkeypatch.setattr(memory, "free_memory", lambda _: count)
 
 
 @pytest.mark.fault("F48")
@@ -102,10 +102,10 @@ def test_a_container_may_have_less_than_the_machine(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(precision, "_CGROUP", tmp_path)
     (tmp_path / "memory.current").write_text("1000000")
     (tmp_path / "memory.max").write_text("max\n")
-    machine = precision.free_memory()
+    machine = precision.free_memory(torch.device("cpu"))
     (tmp_path / "memory.max").write_text("3000000")
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 200000\n")
-    assert precision.free_memory() == 2_200_000
+    assert precision.free_memory(torch.device("cpu")) == 2_200_000
     assert machine is None or machine > 2_200_000
 
 
