@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TextIO
 
 import torch
 
 from segkit.config import Config
 from segkit.engine.inputs import explained
-from segkit.errors import TrainingError
 from segkit_bench.clock import PARTS, Amount, parts_of_step, throughput
 from segkit_bench.limits import COUNTS, ceilings, least_work
 from segkit_bench.report import Report, gibibytes
@@ -50,7 +47,7 @@ def measure(
     amount = Amount(warmup or usual[0], steps or usual[1], repeats, math.inf if warmup or steps else SECONDS)
     report = Report(subject, amount, file, table)
     searched = torch.backends.cudnn.benchmark
-    with explained(subject.inputs, subject.device, lambda: "bench ends here"), _memory_explained(subject):
+    with explained(subject.inputs, subject.device, lambda: "bench ends here"):
         report.introduce()
         torch.backends.cudnn.benchmark = not subject.inputs.train.deterministic  # as in a run
         try:
@@ -67,19 +64,6 @@ def measure(
     for label, text in _lines(resident, counted, limits).items():
         report.fact(label, text)
     report.say(f"* {COUNTS}")
-
-
-@contextmanager
-def _memory_explained(subject: Subject) -> Iterator[None]:
-    """As a run does it, without a checkpoint to speak of."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"out of memory on {subject.device} with batches of {subject.images} images of "
-            f"{' x '.join(map(str, subject.crop))} pixels: give a smaller train.batch_size or augment.crop, or "
-            f"train.accumulate={subject.inputs.train.accumulate * 2}, which halves what a step needs"
-        ) from error
 
 
 def _resident(subject: Subject, amount: Amount, report: Report) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan
 from segkit.engine.criterion import Criterion
+from segkit.engine.memory import out_of_memory
 from segkit.engine.optim import OptimizerClass, encoder_of
-from segkit.engine.precision import peak_memory
 from segkit.engine.split_scores import ALWAYS
 from segkit.errors import ConfigError, DataError, ModelError, TrainingError
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
@@ -142,7 +142,7 @@ def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], st
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(_memory(inputs, device)) from error
+        raise TrainingError(out_of_memory(inputs, device)) from error
     except DataError as error:
         before, _, message = str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")
         text = str(error)
@@ -157,7 +157,7 @@ def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], st
             advice = "Memory may be short: fewer train.workers need less, train.workers=0 none"
             raise TrainingError(f"a process that loads data ended: {first} {advice}\n{keep()}") from error
         if re.search(r"DefaultCPUAllocator|can't allocate memory", text):
-            raise TrainingError(_memory(inputs, device)) from error
+            raise TrainingError(out_of_memory(inputs, device)) from error
         if re.search(r"CUDA error|CUBLAS_STATUS|CUDNN_STATUS|cuDNN error", text):
             raise TrainingError(
                 f"{device} failed: {first}; CUDA_LAUNCH_BLOCKING=1 before the command tells in which operation. "
@@ -170,21 +170,3 @@ def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], st
                 "in_channels=3"
             ) from error
         raise
-
-
-def _memory(inputs: TrainerInputs, device: torch.device) -> str:
-    """What was needed of a device's memory, and what needs less."""
-    used = ""
-    if device.type == "cuda":
-        whole = torch.cuda.get_device_properties(device).total_memory
-        used = f": {peak_memory(device) / 2**30:.1f} of {whole / 2**30:.1f} GiB"
-    train = inputs.train
-    counts = range(train.accumulate + 1, train.batch_size + 1)
-    more = next((count for count in counts if train.batch_size % count == 0), None)
-    smaller = f"train.accumulate={more} takes the batch in smaller parts; " if more else ""
-    return (
-        f"out of memory on {device}{used} at train.batch_size={train.batch_size}, "
-        f"augment.crop={inputs.augment.crop or 'whole images'}, train.accumulate={train.accumulate}; {smaller}"
-        f"a smaller {'batch, ' if train.batch_size > 1 else ''}crop or model, or data.resize, helps an evaluation too. "
-        f"The checkpoint in {inputs.folder} is intact"
-    )

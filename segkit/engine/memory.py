@@ -1,4 +1,4 @@
-"""Estimate the memory that a run needs on a CPU before its first step: the kernel kills a process that takes too much.
+"""What a run needs of memory, estimated on a CPU before its first step: the kernel kills a process that takes too much.
 
 The forward pass of two small batches shows what it keeps for the backward pass. That grows linearly with the pixels of
 a batch, and is extrapolated to the batch of the run.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,11 +17,13 @@ from torch import Tensor
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan
 from segkit.engine.distributed import DistributedContext
-from segkit.engine.inputs import TrainerInputs
-from segkit.engine.precision import Precision, free_memory
+from segkit.engine.precision import Precision, free_memory, peak_memory
 from segkit.errors import ConfigError
 from segkit.inference.sliding_window import check_logits
 from segkit.inference.window_grid import MAX_WHOLE_PIXELS
+
+if TYPE_CHECKING:
+    from segkit.engine.inputs import TrainerInputs
 
 _SIDES = (64, 96)  # pixels of the two small batches, of two images each: networks halve the resolution up to 5 times
 _MOST_PER_PIXEL = 16 << 10  # bytes; a network needs less, so that most runs need no estimate
@@ -53,23 +56,39 @@ def check_memory(inputs: TrainerInputs, scan: Scan, precision: Precision, distri
         return
     weights = sum(p.numel() * p.element_size() for p in inputs.model.parameters())
     fixed = here * (fixed + weights * (_STATES.get(train.optimizer, 2) + (train.ema > 0)))
-    needed = fixed + per_pixel * max(pixels, _SCORING * scored)
+    needed, trains = fixed + per_pixel * max(pixels, _SCORING * scored), pixels >= _SCORING * scored
     if needed <= free:
         return
-    both = f"about {needed / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free"
-    if pixels < _SCORING * scored:
-        raise ConfigError(
-            f"scoring up to {train.batch_size} images at once (train.batch_size) needs {both}; what needs less: a "
-            "smaller train.batch_size, data.resize or model"
-        )
     fits = int(max(0.0, (free - fixed) / (per_pixel * images)) ** 0.5) // 32 * 32  # pixels a side
-    hints = [f"augment.crop={fits}"] if 32 <= fits < min(height, width) else []
-    hints += ["a larger train.accumulate"] if train.accumulate < train.batch_size else []
-    hints += ["a smaller train.batch_size"] if train.batch_size > 1 else []
     raise ConfigError(
-        f"a training step needs {both}: train.batch_size = {train.batch_size} images of {height} x {width} pixels, "
-        f"train.accumulate = {train.accumulate}; what needs less: {', '.join([*hints, 'a smaller model'])}"
+        f"{'a training step' if trains else f'scoring up to {train.batch_size} images at once'} needs about "
+        f"{needed / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free, "
+        f"{needs_less(inputs, fits if trains and 32 <= fits < min(height, width) else None)}"
     )
+
+
+def needs_less(inputs: TrainerInputs, crop: int | None = None) -> str:
+    """What needs memory in a run, and what needs less; ``crop`` is one that fits, where that is known."""
+    train = inputs.train
+    counts = range(train.accumulate + 1, train.batch_size + 1)
+    more = next((count for count in counts if train.batch_size % count == 0), None)
+    hints = [f"augment.crop={crop}"] if crop else []
+    hints += [f"train.accumulate={more}, the batch in smaller parts"] if more else []
+    hints += ["a smaller train.batch_size"] if train.batch_size > 1 else []
+    hints += ["a smaller augment.crop, data.resize or model"]
+    return (
+        f"at train.batch_size={train.batch_size}, augment.crop={inputs.augment.crop or 'whole images'}, "
+        f"train.accumulate={train.accumulate}; what needs less: {'; '.join(hints)}"
+    )
+
+
+def out_of_memory(inputs: TrainerInputs, device: torch.device) -> str:
+    """What was needed of a device's memory, and what needs less."""
+    used = ""
+    if device.type == "cuda":
+        whole = torch.cuda.get_device_properties(device).total_memory
+        used = f": {peak_memory(device) / _GIB:.1f} of {whole / _GIB:.1f} GiB"
+    return f"out of memory on {device}{used} {needs_less(inputs)}. What was saved in {inputs.folder} is intact"
 
 
 def _scored(sizes: list[tuple[int, int]], batch: int) -> int:

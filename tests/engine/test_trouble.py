@@ -35,14 +35,14 @@ class Failing(nn.Module):
 @pytest.mark.parametrize(
     ("error", "accumulate", "advice"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory"), 1, "train.accumulate=2 takes"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, "less: train.accumulate=2, the"),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"),
             2,
-            "=3 takes",
+            "=3, the batch",
         ),
-        (MemoryError(), 3, "train.accumulate=6 takes"),
-        (MemoryError(), 6, "accumulate=6; a smaller batch, crop or model"),
+        (MemoryError(), 3, "train.accumulate=6, the batch"),
+        (MemoryError(), 6, "accumulate=6; what needs less: a smaller train.batch_size; a smaller augment.crop"),
     ],
 )
 def test_what_is_advised_when_memory_runs_out_is_allowed(
@@ -53,8 +53,9 @@ def test_what_is_advised_when_memory_runs_out_is_allowed(
     with pytest.raises(TrainingError, match=r"^out of memory on cpu") as caught:
         train_and_evaluate(job)
     assert advice in str(caught.value)
-    if "takes" in advice:
-        TrainSettings(batch_size=6, accumulate=int(str(caught.value).partition("; train.accumulate=")[2].split()[0]))
+    if ", the" in advice:
+        told = str(caught.value).partition("less: train.accumulate=")[2].partition(",")[0]
+        TrainSettings(batch_size=6, accumulate=int(told))
 
 
 def test_a_model_of_other_channels_is_told_in_the_words_of_the_contract(make_job: MakeJob, tiny_net: Any) -> None:
