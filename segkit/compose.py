@@ -60,7 +60,6 @@ def build_inputs(settings: Config, distributed: DistributedContext, *, pretraine
         train=settings.train,
         data=settings.data,
         augment=settings.augment,
-        output=settings.output,
         record=environment()
         | {"config": settings.record(), "components": _components(settings), "class_weights": weights},
         model_record={"model": _model_record(settings.model)},

@@ -169,7 +169,9 @@ def fit(
         model_record={"model": None},
         checks=build_checks(tables["data"]),
         optimizer=optimizers[tables["train"].optimizer],
-        **tables,
+        train=tables["train"],
+        data=tables["data"],
+        augment=tables["augment"],
     )
     return train_and_evaluate(inputs, resume=resume, overwrite=overwrite, notify=plugins.Observers())
 

@@ -8,22 +8,20 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from itertools import count, repeat
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from segkit.compose import build_inputs
 from segkit.config import Config
 from segkit.data.loader import shut_down
-from segkit.data.normalise import normalisation_of
 from segkit.data.resize import resized_size
 from segkit.data.sample import Batch
-from segkit.data.scan import Scan
 from segkit.engine.data_source import open_sources, prefetched, training_batches
 from segkit.engine.distributed import DistributedContext
-from segkit.engine.inputs import check
-from segkit.engine.precision import Precision, pick_device, resolve_precision, seed_everything, use_cores
+from segkit.engine.precision import Precision
 from segkit.engine.step import TrainingLoop
+from segkit.engine.trainer import prepare
 
 # of a loop that is only timed: a step takes as long at a tiny rate, and the loss stays finite on random labels
 TIMED_ONLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant"}
@@ -37,16 +35,9 @@ class Subject:
     """
 
     def __init__(self, config: Config) -> None:
-        self.name, self.device = config.name, pick_device(config.train.device)
-        resolve_precision(config.train.precision, self.device)  # refused before the data is read
-        self.inputs = build_inputs(config, DistributedContext(), pretrained=True)
-        check(self.inputs)
-        use_cores()
-        self.precision = resolve_precision(config.train.precision, self.device)
-        self.scan = cast(Scan, self.inputs.scan)  # build_inputs has read the labels
-        self.scan.refuse_errors()
-        how = normalisation_of(self.inputs.model, self.scan.statistics["train"])
-        self.inputs = replace(self.inputs, normalisation=how)
+        self.name = config.name
+        self.inputs, self.scan, self.precision = prepare(build_inputs(config, DistributedContext(), pretrained=True))
+        self.device = self.precision.device
         self.images = min(config.train.batch_size, len(self.scan.splits["train"]) * config.train.repeat)
 
     @property
@@ -66,7 +57,6 @@ class Subject:
         train = self.inputs.train.model_copy(update=settings)
         if train.compile:
             torch.compiler.reset()  # it compiles a few copies of a network, and runs any further one as it is
-        seed_everything(train.seed, train.deterministic)
         inputs = replace(self.inputs, model=deepcopy(self.inputs.model), train=train)
         return TrainingLoop(inputs, precision or self.precision, steps)
 

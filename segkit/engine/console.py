@@ -9,19 +9,13 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from numpy.typing import NDArray
 from torch import Tensor
 
 from segkit.errors import reason
 from segkit.metric.scores import class_score
-
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    pass
 
 _ONE_SIDED = 0.5  # of recall; a precision below it is that of a class which is predicted too often
 _KNOWN = 0.2  # of precision or recall; of a class below both there is nothing to say but its IoU

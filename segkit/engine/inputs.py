@@ -20,7 +20,7 @@ from segkit.engine.memory import out_of_memory
 from segkit.engine.optim import OptimizerClass, encoder_of
 from segkit.engine.split_scores import ALWAYS
 from segkit.errors import ConfigError, DataError, ModelError, TrainingError
-from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
+from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,6 @@ class TrainerInputs:
     train: TrainSettings = field(default_factory=TrainSettings)
     data: DataSettings = field(default_factory=DataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
-    output: OutputSettings = field(default_factory=OutputSettings)
     normalisation: Normalisation = IMAGENET
     record: Mapping[str, Any] = field(default_factory=dict)
     model_record: Mapping[str, Any] = field(default_factory=dict)

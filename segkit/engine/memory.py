@@ -7,7 +7,6 @@ a batch, and is extrapolated to the batch of the run.
 from __future__ import annotations
 
 import copy
-import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from torch import Tensor
 
 from segkit.data.resize import resized_size
 from segkit.data.scan import Scan
-from segkit.engine.distributed import DistributedContext
 from segkit.engine.precision import Precision, free_memory, peak_memory
 from segkit.errors import ConfigError
 from segkit.inference.sliding_window import check_logits
@@ -32,22 +30,21 @@ _STATES = {"sgd": 1}  # numbers that an optimizer keeps for each weight; 2 for a
 _GIB = 1 << 30
 
 
-def check_memory(inputs: TrainerInputs, scan: Scan, precision: Precision, distributed: DistributedContext) -> None:
+def check_memory(inputs: TrainerInputs, scan: Scan, precision: Precision, processes: int) -> None:
     """Refuse a run on a CPU that needs more memory than is free; where that cannot be estimated, let it begin.
 
     Raises:
         ConfigError: it needs more; names the options that need less.
     """
     free, train, crop = free_memory(precision.device), inputs.train, inputs.augment.crop
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1") or 1)  # processes on this machine
     sizes = {
         name: [resized_size(*each.size, inputs.data.resize) for each in scan.statistics[name]] for name in scan.splits
     }
     height, width = (
         (crop, crop) if isinstance(crop, int) else crop or [max(side) for side in zip(*sizes["train"], strict=True)]
     )
-    images = -(-train.batch_size // train.accumulate) / distributed.size * here  # of a micro-batch
-    pixels, scored = images * height * width, here * max(_scored(each, train.batch_size) for each in sizes.values())
+    images = -(-train.batch_size // train.accumulate) / processes  # of a micro-batch
+    pixels, scored = images * height * width, max(_scored(each, train.batch_size) for each in sizes.values())
     if free is None or precision.device.type != "cpu" or _MOST_PER_PIXEL * max(pixels, scored) < free:
         return
     try:
@@ -55,7 +52,7 @@ def check_memory(inputs: TrainerInputs, scan: Scan, precision: Precision, distri
     except Exception:  # a model that takes other images: its first step will say so
         return
     weights = sum(p.numel() * p.element_size() for p in inputs.model.parameters())
-    fixed = here * (fixed + weights * (_STATES.get(train.optimizer, 2) + (train.ema > 0)))
+    fixed += weights * (_STATES.get(train.optimizer, 2) + (train.ema > 0))
     needed, trains = fixed + per_pixel * max(pixels, _SCORING * scored), pixels >= _SCORING * scored
     if needed <= free:
         return

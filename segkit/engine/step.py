@@ -27,7 +27,7 @@ from segkit.engine.forward import ForwardPass
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.non_finite import NonFiniteSteps
 from segkit.engine.optim import WeightAverage, build_optimizer, learning_rate, set_learning_rate
-from segkit.engine.precision import Precision, seed_step
+from segkit.engine.precision import Precision, seed_everything, seed_step
 from segkit.errors import CheckpointError, ModelError, first_few
 from segkit.inference.sliding_window import check_logits
 from segkit.signals import StopSignals
@@ -83,6 +83,7 @@ class TrainingLoop:
         self.settings, self.precision, self.steps, self.normalisation = settings, precision, steps, inputs.normalisation
         self.ignore_index, self.classes = inputs.splits["train"].ignore_index, len(inputs.splits["train"].classes)
         self.distributed, self.stop = distributed or DistributedContext(), stop or StopSignals()
+        seed_everything(settings.seed, settings.deterministic)
         together = self.distributed.size > 1
         if together and settings.sync_batch_norm:
             model = self._sync_batch_norm(model)

@@ -43,7 +43,6 @@ from segkit.engine.precision import (
     pick_device,
     reset_peak_memory,
     resolve_precision,
-    seed_everything,
     use_cores,
 )
 from segkit.engine.run_folder import Result as Result
@@ -54,7 +53,6 @@ from segkit.errors import NotFiniteError, TrainingError, WriteError
 from segkit.inference.sliding_window import Inferer
 from segkit.signals import Interrupted, StopSignals
 
-HEADING_EVERY = 40  # epochs; a terminal's height
 Notify = Callable[..., Sequence[str] | None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
 
 
@@ -120,36 +118,56 @@ def train_and_evaluate(
         # a link is followed once: what changes it later changes nothing
         inputs = replace(inputs, folder=inputs.folder.resolve())
         distributed.broadcast_from_main(lambda: check_folder(inputs.folder, resume=resume, overwrite=overwrite))
-        check(inputs)
-        device = pick_device(inputs.train.device)
-        resolve_precision(inputs.train.precision, device)  # refused before the data is read
-        reset_peak_memory(device)
-        scan = inputs.scan or distributed.main_process_first(
-            lambda: scan_splits(inputs.splits, inputs.data, checks=inputs.checks, progress=distributed.is_main_process)
-        )
-        scan = scan.with_augment(inputs.augment, inputs.data.resize)
-        scan.refuse_errors()
         console = Console(distributed.is_main_process, quiet)
-        for issue in scan.warnings:
-            console.warn(str(issue))
-        main = distributed.broadcast_from_main  # of what a run has begun with, and of what is decided by a machine
-        before = main(lambda: read_json(inputs.folder / "config.json") if resume else {})
-        name = main(
-            lambda: resolve_precision(inputs.train.precision, device, str(before.get("precision", "bf16"))).name
-        )
-        if before.get("precision") in DTYPES and name != before["precision"]:
-            console.warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
-        known = Normalisation.of_record(before.get("normalisation"))
-        measured = main(lambda: known if resume else normalisation_of(inputs.model, scan.statistics["train"]))
-        precision, inputs = Precision(name, device), replace(inputs, normalisation=measured)
-        use_cores()
-        distributed.broadcast_from_main(lambda: check_memory(inputs, scan, precision, distributed))
+        inputs, scan, precision = prepare(inputs, distributed, console, resume)
+        distributed.broadcast_from_main(lambda: check_memory(inputs, scan, precision, distributed.size))
         trainer: Trainer | None = None
-        with explained(inputs, device, lambda: trainer.keep() if trainer else "no step was taken"):
+        with explained(inputs, precision.device, lambda: trainer.keep() if trainer else "no step was taken"):
             trainer = Trainer(inputs, scan, precision, notify, distributed, stop, console)
             distributed.broadcast_from_main(lambda: stack.enter_context(locked(inputs.folder)) or ())
             stack.callback(shut_down, trainer.batches)
             return trainer.run(resume)
+
+
+def prepare(
+    inputs: TrainerInputs,
+    distributed: DistributedContext | None = None,
+    console: Console | None = None,
+    resume: bool = False,
+) -> tuple[TrainerInputs, Scan, Precision]:
+    """The inputs with the normalisation of their images, the data, which is read, and the precision on the device.
+
+    Args:
+        inputs: are checked.
+        distributed: the processes that train together.
+        console: prints warnings.
+        resume: whether normalisation and precision are those that the run in the inputs' folder has begun with.
+
+    Raises:
+        ConfigError, DataError, LabelError, ModelError: see :mod:`segkit.errors`.
+    """
+    distributed = distributed or DistributedContext()
+    check(inputs)
+    device = pick_device(inputs.train.device)
+    resolve_precision(inputs.train.precision, device)  # refused before the data is read
+    reset_peak_memory(device)
+    scan = inputs.scan or distributed.main_process_first(
+        lambda: scan_splits(inputs.splits, inputs.data, checks=inputs.checks, progress=distributed.is_main_process)
+    )
+    scan = scan.with_augment(inputs.augment, inputs.data.resize)
+    scan.refuse_errors()
+    warn = console.warn if console else lambda text: None
+    for issue in scan.warnings:
+        warn(str(issue))
+    main = distributed.broadcast_from_main  # of what a run has begun with, and of what is decided by a machine
+    before = main(lambda: read_json(inputs.folder / "config.json") if resume else {})
+    name = main(lambda: resolve_precision(inputs.train.precision, device, str(before.get("precision", "bf16"))).name)
+    if before.get("precision") in DTYPES and name != before["precision"]:
+        warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
+    known = Normalisation.of_record(before.get("normalisation"))
+    measured = main(lambda: known if resume else normalisation_of(inputs.model, scan.statistics["train"]))
+    use_cores()
+    return replace(inputs, normalisation=measured), scan, Precision(name, device)
 
 
 class Trainer:
@@ -171,7 +189,6 @@ class Trainer:
         self.floors = {name: floor(scan.counts(name), dataset, inputs.metrics) for name, dataset in self.splits.items()}
         device = precision.device
         self.sources = open_sources(inputs, scan, device, distributed)
-        seed_everything(inputs.train.seed, inputs.train.deterministic)
         self.batches, self.order = training_batches(inputs, scan, self.sources["train"], device, distributed)
         planned = inputs.train.epochs * len(self.order)
         self.steps = min(planned, inputs.train.max_steps or planned)
@@ -290,6 +307,8 @@ class Trainer:
         )
         if on_device := [name for name, source in self.sources.items() if source.on_device]:
             self.console.say(f"data: {', '.join(on_device)} on the device")
+        if len(self.history) < self.epochs:
+            self.console.say(epoch_heading(self.epochs))
 
     def _epoch(self, epoch: int) -> None:
         self._check_stop()
@@ -317,8 +336,6 @@ class Trainer:
             self.loop.end_epoch()
             if self.distributed.is_main_process:
                 self.checkpoints.save()
-            if (epoch - self.observed.first_epoch) % HEADING_EVERY == 0:
-                self.console.say(epoch_heading(self.epochs))
             self.console.say(epoch_line(line, self.epochs))
         if trained["skipped"]:
             self.console.warn(f"{trained['skipped']} steps were skipped, as the loss or its gradient was not finite")

@@ -15,7 +15,7 @@ from segkit.data.sample import Sample
 from segkit.engine.criterion import Criterion
 from segkit.engine.inputs import TrainerInputs
 from segkit.registry import optimizers
-from segkit.settings import AugmentSettings, OutputSettings, TrainSettings
+from segkit.settings import AugmentSettings, TrainSettings
 
 
 class Halves:
@@ -83,7 +83,6 @@ def make_job(tmp_path: Path) -> Callable[..., TrainerInputs]:
             folder=tmp_path / folder,
             train=TrainSettings.model_validate(chosen),
             augment=AugmentSettings(crop=8),
-            output=OutputSettings(samples=0),
             model_record={"model": None},
             optimizer=optimizers[chosen.get("optimizer", "adamw")],
         )
