@@ -89,7 +89,9 @@ class Evaluator:
     def __post_init__(self) -> None:
         self.classes, self.ignore_index = list(self.dataset.classes), self.dataset.ignore_index
         self.device = self.inferer.precision.device
-        self.metrics = {name: _on(metric, self.device) for name, metric in self.metrics.items()}
+        self.metrics = {
+            name: metric.to(self.device) if hasattr(metric, "to") else metric for name, metric in self.metrics.items()
+        }
         foreign = {name: metric for name, metric in self.metrics.items() if not isinstance(metric, scores.Score)}
         # foreign metrics once more, which are shown the floor's class in place of the prediction
         self._constant = copy.deepcopy(foreign) if self.floor else {}
@@ -118,32 +120,33 @@ class Evaluator:
         for metric in every_metric:
             metric.reset()
         shared = self.distributed if all(can_merge(metric) for metric in metrics) else DistributedContext()
-        losses: list[tuple[int, Tensor]] = []  # number of the batch; its pixels, loss and terms [2 + T] on the device
-        undecided: list[Tensor] = []  # bool [B] on the device, see _undecided
-        seen: list[str] = []
+        terms = self.criterion.names if self.criterion else []
+        parts: list[tuple[int, list[str], Tensor]] = []  # of a batch: its number, names, and the figures of _figures
         images: list[dict[str, Any]] = []
         with self._eval_mode(), closing(self._predictions(shared, description)) as predictions:
             for number, batch, logits in predictions:
                 target = batch.mask.long()  # [B,H,W]
-                undecided.append(_undecided(logits, target, self.ignore_index))
-                seen += batch.names
+                parts.append((number, batch.names, self._figures(logits, target)))
                 for metric in metrics:
                     metric.update(logits, target)
                 for metric in self._constant.values():
                     metric.update(self._constant_logits(target), target)
-                if self.criterion is not None:
-                    loss, terms = self.criterion(logits, target)
-                    pixels = (target != self.ignore_index).sum().view(1)
-                    losses.append((number, torch.cat([pixels.double(), loss.view(1), terms])))
                 if names:
                     images += _image_scores(logits, target, batch.names, self.ignore_index)
-        self._refuse_undecided(undecided, seen, shared)
+        mine = [(number, found, figures.tolist()) for number, found, figures in parts]  # the device is waited for once
+        every = sorted((part for those in shared.gather(mine) for part in those), key=lambda part: part[0])
+        flags = [pair for _, found, row in every for pair in zip(found, row[-len(found) :], strict=True)]
+        undecided = [name for name, flag in flags if flag]
+        if undecided:
+            raise NotFiniteError(f"{len(undecided)} of {len(self.dataset)} images ({first_few(undecided)})")
         for metric in every_metric:
             merge(metric, shared)
         result = read_off(confusion, self.metrics, self.classes)
         if self.criterion is not None:
-            means = _mean_losses(losses, len(self.criterion.names), shared)
-            result |= {"loss": means[0], "losses": dict(zip(self.criterion.names, means[1:], strict=True))}
+            counted = [row for _, _, row in every if row[0]]  # of a batch that is all void, torch's own losses are NaN
+            pixels = max(1.0, sum(row[0] for row in counted))
+            means = [sum(row[0] * row[1 + term] for row in counted) / pixels for term in range(1 + len(terms))]
+            result |= {"loss": means[0], "losses": dict(zip(terms, means[1:], strict=True))}
         # decisions follow from the scores: they must be the same in all processes, to the last digit
         result = self.distributed.broadcast_from_main(lambda: result)
         if self.floor is not None:
@@ -190,28 +193,21 @@ class Evaluator:
         finally:  # a traceback would keep the loader's processes alive, and Python waits for them when it ends
             shut_down(waiting)
 
-    def _refuse_undecided(self, flags: list[Tensor], names: list[str], shared: DistributedContext) -> None:
-        bad = torch.cat(flags).tolist() if flags else []  # the device is waited for once
-        failed = shared.gather([name for name, flag in zip(names, bad, strict=True) if flag])
-        if any(failed):
-            every = [name for those in failed for name in those]
-            raise NotFiniteError(f"{len(every)} of {len(self.dataset)} images ({first_few(every)})")
+    def _figures(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Of a batch, on the device, ``[2 + T + B]``: labelled pixels; loss and its terms; which images are undecided.
+
+        An image is undecided where the largest logit of a labelled pixel is NaN or infinite.
+        """
+        labelled = target != self.ignore_index  # [B,H,W]
+        undecided = (~logits.amax(1).isfinite() & labelled).flatten(1).any(1)  # [B]
+        loss, terms = self.criterion(logits, target) if self.criterion else logits.new_zeros(2, 0)
+        return torch.cat([labelled.sum().double().view(1), loss.view(-1), terms, undecided])
 
     def _constant_logits(self, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` of the floor's class everywhere."""
         logits = torch.zeros(1, len(self.classes), 1, 1, device=target.device)
         logits[:, self.classes.index((self.floor or {})["class"])] = 100.0
         return logits.expand(len(target), -1, *target.shape[1:])
-
-
-def _undecided(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """Which images have a labelled pixel whose largest logit is NaN or infinite, bool ``[B]``, on the device."""
-    found: Tensor = (~logits.amax(1).isfinite() & (target != ignore_index)).flatten(1).any(1)
-    return found
-
-
-def _on(metric: Any, device: torch.device) -> Any:
-    return metric.to(device) if hasattr(metric, "to") else metric
 
 
 def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_index: int) -> list[dict[str, Any]]:
@@ -231,13 +227,3 @@ def _in_order(gathered: Sequence[Sequence[dict[str, Any]]], names: Sequence[str]
         places[name].append(place)
     every = (each for those in gathered for each in those)  # a name that nobody knows comes last
     return sorted(every, key=lambda each: places[each["name"]].popleft() if places[each["name"]] else len(names))
-
-
-def _mean_losses(losses: Sequence[tuple[int, Tensor]], terms: int, distributed: DistributedContext) -> list[float]:
-    """The mean of the loss and of its terms over all labelled pixels; summed in the order of the batches."""
-    values = torch.stack([value for _, value in losses]).tolist() if losses else []  # the device is waited for once
-    mine = [(number, row) for (number, _), row in zip(losses, values, strict=True)]
-    every = sorted((each for those in distributed.gather(mine) for each in those), key=lambda each: each[0])
-    counted = [row for _, row in every if row[0]]  # of a batch that is all void, torch's own losses are NaN
-    pixels = max(1.0, sum(row[0] for row in counted))
-    return [sum(row[0] * row[1 + term] for row in counted) / pixels for term in range(1 + terms)]
