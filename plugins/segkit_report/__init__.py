@@ -38,11 +38,16 @@ def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None
 
 @segkit.hookimpl
 def segkit_run_ended(run: Run, result: Result) -> str | None:
-    """Write the report, and say where it is."""
+    """Write the report, and say where it is and what the scores alone do not show."""
+    if os.environ.get("SEGKIT_REPORT") == "0":
+        return None
+    from segkit_report.report import remarks
+    from segkit_report.story import Story
+
     _tell("finish", run.folder)
     path, here = run.folder / "report.html", Path.cwd()
     shown = path.relative_to(here) if path.is_relative_to(here) else path
-    return None if os.environ.get("SEGKIT_REPORT") == "0" else f"report: {shown}"
+    return "\n".join([*remarks(Story(str(run.folder))), f"report: {shown}"])
 
 
 def _tell(event: str, folder: Path) -> None:

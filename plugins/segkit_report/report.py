@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 
 from segkit.engine import history
-from segkit.engine.console import remarks
 from segkit.metric.scores import class_score
 from segkit_report.charts import curves, heat_map
 from segkit_report.pictures import extremes, sheet
@@ -18,6 +18,9 @@ from segkit_report.story import Story
 
 LEARNED = 0.5  # IoU: half of what is the class or is called so is both, as in Pascal VOC's detections
 IN_PART = 0.2
+_ONE_SIDED = 0.5  # of recall; a precision below it is that of a class which is predicted too often
+_KNOWN = 0.2  # of precision or recall; of a class below both there is nothing to say but its IoU
+_MOST = 6  # classes that are named
 ABOVE = 0.1  # of the way from the IoU of predicting the class everywhere, its share, to a perfect one
 MOST = 10  # confusions that are listed
 GROUPS = {
@@ -76,7 +79,7 @@ def verdict(story: Story) -> dict[str, Any]:
     ``trouble`` is a text, ``groups`` has the names of classes by those keys of :data:`GROUPS` that have any, and
     ``remarks`` are sentences on what scores alone do not show.
     """
-    split, matrix = story.last_split, story.confusion
+    split = story.last_split
     scores = story.splits[split]
     floor = scores["floor"]
     groups: dict[str, list[str]] = {key: [] for key in GROUPS}
@@ -89,8 +92,38 @@ def verdict(story: Story) -> dict[str, Any]:
         "floor_class": str(floor["class"]),
         "trouble": _trouble(story),
         "groups": {key: names for key, names in groups.items() if names},
-        "remarks": remarks(scores, split, story.classes, torch.tensor(matrix) if matrix else None),
+        "remarks": remarks(story),
     }
+
+
+def remarks(story: Story) -> list[str]:
+    """What a table of scores does not show at a glance, a sentence each.
+
+    That the accuracy is below its floor, and which classes are predicted far too often or too seldom, as precision and
+    recall say; of those the most frequent ``_MOST``.
+    """
+    split = story.last_split
+    scores = story.splits[split]
+    found, floor = [], scores["floor"]
+    accuracy, lowest = scores.get("pixel_accuracy", math.nan), floor.get("pixel_accuracy", math.nan)
+    if accuracy < lowest:
+        found.append(
+            f"pixel_accuracy on {split}, {accuracy:.3f}, is below its floor: '{floor['class']}' everywhere scores "
+            f"{lowest:.3f}"
+        )
+    if not story.confusion:
+        return found
+    confusion = torch.tensor(story.confusion)
+    precisions, recalls = (class_score(name, confusion).tolist() for name in ("precision", "recall"))
+    odd = []
+    for name, precision, recall, pixels in zip(
+        story.classes, precisions, recalls, confusion.sum(1).tolist(), strict=True
+    ):
+        if pixels and max(precision, recall) >= _KNOWN and min(precision, recall) < _ONE_SIDED * max(precision, recall):
+            how = "often" if precision < recall else "seldom"
+            text = f"{name} is predicted far too {how}: precision {precision:.2f}, recall {recall:.2f}"
+            odd.append((-pixels, text))
+    return found + [text for _, text in sorted(odd)[:_MOST]]
 
 
 def group(story: Story, name: str) -> str:

@@ -12,14 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from numpy.typing import NDArray
-from torch import Tensor
 
 from segkit.errors import reason
-from segkit.metric.scores import class_score
-
-_ONE_SIDED = 0.5  # of recall; a precision below it is that of a class which is predicted too often
-_KNOWN = 0.2  # of precision or recall; of a class below both there is nothing to say but its IoU
-_MOST = 6  # classes that are named
 
 
 class Console:
@@ -123,30 +117,3 @@ def final_table(
     if all("loss" in scores for scores in splits.values()):  # predictions alone have none
         lines.append(row("loss", [f"{number(scores['loss']):>7} {'':>7}" for scores in splits.values()]))
     return "\n".join(lines)
-
-
-def remarks(
-    scores: Mapping[str, Any], split: str, classes: Sequence[str], confusion: Tensor | None = None
-) -> list[str]:
-    """What a table of scores does not show at a glance, a sentence each.
-
-    That the accuracy is below its floor, and which classes are predicted far too often or too seldom, as precision and
-    recall say; of those the most frequent ``_MOST``.
-    """
-    found, floor = [], scores["floor"]
-    accuracy, lowest = scores.get("pixel_accuracy", math.nan), floor.get("pixel_accuracy", math.nan)
-    if accuracy < lowest:
-        found.append(
-            f"pixel_accuracy on {split}, {accuracy:.3f}, is below its floor: '{floor['class']}' everywhere scores "
-            f"{lowest:.3f}"
-        )
-    if confusion is None:
-        return found
-    precisions, recalls = (class_score(name, confusion).tolist() for name in ("precision", "recall"))
-    odd = []
-    for name, precision, recall, pixels in zip(classes, precisions, recalls, confusion.sum(1).tolist(), strict=True):
-        if pixels and max(precision, recall) >= _KNOWN and min(precision, recall) < _ONE_SIDED * max(precision, recall):
-            how = "often" if precision < recall else "seldom"
-            text = f"{name} is predicted far too {how}: precision {precision:.2f}, recall {recall:.2f}"
-            odd.append((-pixels, text))
-    return found + [text for _, text in sorted(odd)[:_MOST]]

@@ -26,7 +26,7 @@ from segkit.data.sample import Dataset, Palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, run_folder
 from segkit.engine.checkpoint import CheckpointManager, samples_of
-from segkit.engine.console import Console, epoch_heading, epoch_line, final_table, remarks
+from segkit.engine.console import Console, epoch_heading, epoch_line, final_table
 from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.distributed import DistributedContext, distributed_context
 from segkit.engine.evaluate import Evaluator
@@ -442,8 +442,6 @@ class Trainer:
         self.finished = True
         shares = {name: self.scan.counts(name).shares for name in self.splits}
         parts = [f"\n{final_table(splits, self.observed.classes, shares)}"]
-        if found := remarks(splits[last], last, self.observed.classes, evaluations[last].confusion):
-            parts.append("\n".join(found))
         if result.collapsed:
             parts.append(verdict(splits[last], last))
         self.console.result("\n\n".join(parts))

@@ -137,23 +137,6 @@ def test_what_is_said_to_python_is_in_pythons_words(make_job: MakeJob, capsys: p
     assert "next:" not in capsys.readouterr().out
 
 
-def test_a_class_that_is_predicted_everywhere_is_told_at_the_end(
-    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Bright(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.ones(1))
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return torch.cat([images[:, :1] * 0, images[:, :1] * 0 + 3 * self.scale], dim=1)
-
-    train_and_evaluate(make_job(fields={"model": Bright()}, epochs=1, lr=1e-6))
-    out = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"pixel_accuracy on test, 0\.\d+, is below its floor: 'dark' everywhere scores 0\.", out)
-    assert re.search(r"bright is predicted far too often: precision 0\.\d\d, recall 1\.00", out)
-
-
 def test_overwriting_starts_anew(make_job: MakeJob) -> None:
     train_and_evaluate(make_job(epochs=2))
     train_and_evaluate(make_job(epochs=1), overwrite=True)

@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 import segkit
+import segkit_report
 from segkit.cli import main
 from segkit.errors import RunFolderError
 from segkit_report import observer
@@ -160,6 +162,8 @@ def test_a_class_that_is_predicted_too_often_is_told_and_the_higher_iou_is_never
     assert found["groups"]["at its floor"] == ["background"]
     assert "disc" in found["groups"]["not learned"]
     assert "Disc is predicted far too often: precision 0.12, recall 0.95." in plain(section(page(run), "verdict"))
+    told = segkit_report.segkit_run_ended(SimpleNamespace(folder=run), None)  # is printed at the end of a run
+    assert told.splitlines()[:3] == found["remarks"]
 
 
 @pytest.mark.parametrize("shares", [(0.01, 0.9), (0.9, 0.01), (0.3, 0.3)])
