@@ -92,14 +92,8 @@ def _trained(subject: Subject, batches: Batches, precision: Precision, steps: in
     skipped = loop.non_finite.check()
     loss = math.nan if int(loop.non_finite.skipped[1]) else values[-1]  # of a step that was skipped there is none
     inputs = subject.inputs
-    inferer = Inferer(
-        loop.evaluated,
-        precision,
-        loop.classes,
-        resize=inputs.data.resize,
-        crop=inputs.augment.crop,
-        normalisation=inputs.normalisation,
-    )
+    resize, crop = inputs.data.resize, inputs.augment.crop
+    inferer = Inferer(loop.evaluated, precision, loop.classes, resize, crop, inputs.normalisation)
     evaluator = Evaluator(inferer, subject.scan.splits["val"], inputs.criterion, batch_size=inputs.train.batch_size)
     scores = evaluator.evaluate("scores on val").scores
     return {"loss": loss, "skipped": skipped, "val_loss": scores["loss"]} | {name: scores[name] for name in SCORES}

@@ -216,14 +216,8 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     predictor = load(folder, device=str(device), precision=config.train.precision)
     first = next(iter(scan.splits.values()))
     metrics = build_metrics(config.metrics, first)
-    how = Inferer(
-        predictor.model,
-        predictor.precision,
-        len(first.classes),
-        resize=config.data.resize,
-        crop=config.augment.crop,
-        normalisation=predictor.normalisation,
-    )
+    resize, crop = config.data.resize, config.augment.crop
+    how = Inferer(predictor.model, predictor.precision, len(first.classes), resize, crop, predictor.normalisation)
     scores = {}
     for name, dataset in scan.splits.items():
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")

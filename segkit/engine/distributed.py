@@ -240,8 +240,7 @@ class MicroBatch(NamedTuple):
     share: Tensor
 
 
-_sharing: ContextVar[DistributedContext | None] = ContextVar("sharing", default=None)
-_micro_batch: ContextVar[MicroBatch | None] = ContextVar("micro_batch", default=None)
+_shared: ContextVar[tuple[DistributedContext | None, MicroBatch | None]] = ContextVar("shared", default=(None, None))
 
 
 @contextmanager
@@ -252,17 +251,16 @@ def global_batch(distributed: DistributedContext, micro_batch: MicroBatch | None
         distributed: the processes.
         micro_batch: what :func:`current_micro_batch` returns in the block.
     """
-    tokens = _sharing.set(distributed if distributed.size > 1 else None), _micro_batch.set(micro_batch)
+    token = _shared.set((distributed if distributed.size > 1 else None, micro_batch))
     try:
         yield
     finally:
-        _sharing.reset(tokens[0])
-        _micro_batch.reset(tokens[1])
+        _shared.reset(token)
 
 
 def current_micro_batch() -> MicroBatch | None:
     """The micro-batch that a loss is computed for; None for a whole batch, and while torch.compile traces."""
-    return None if torch.compiler.is_compiling() else _micro_batch.get()
+    return None if torch.compiler.is_compiling() else _shared.get()[1]
 
 
 def global_sum(values: Tensor) -> Tensor:
@@ -272,7 +270,7 @@ def global_sum(values: Tensor) -> Tensor:
     process gets the gradient of its own images times the number of processes, and DistributedDataParallel averages
     them. In evaluation every process computes the loss of its own batches.
     """
-    if torch.compiler.is_compiling() or (distributed := _sharing.get()) is None:
+    if torch.compiler.is_compiling() or (distributed := _shared.get()[0]) is None:
         return values
     total: Tensor = _Sum.apply(values, distributed)
     return total
@@ -283,7 +281,7 @@ def global_rows(rows: Tensor) -> Tensor:
 
     The gradient is as with :func:`global_sum`. Every process then holds the rows of all.
     """
-    if torch.compiler.is_compiling() or (distributed := _sharing.get()) is None:
+    if torch.compiler.is_compiling() or (distributed := _shared.get()[0]) is None:
         return rows
     lengths = distributed.gather(len(rows))  # processes may have different numbers of rows
     start = sum(lengths[: distributed.rank])

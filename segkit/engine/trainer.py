@@ -194,14 +194,8 @@ class Trainer:
         self.steps = min(planned, inputs.train.max_steps or planned)
         self.epochs = -(-self.steps // len(self.order))
         self.loop = TrainingLoop(inputs, precision, self.steps, distributed, stop)
-        how = Inferer(
-            self.loop.evaluated,
-            precision,
-            len(self.splits["train"].classes),
-            resize=inputs.data.resize,
-            crop=inputs.augment.crop,
-            normalisation=inputs.normalisation,
-        )
+        resize, crop = inputs.data.resize, inputs.augment.crop
+        how = Inferer(self.loop.evaluated, precision, self.loop.classes, resize, crop, inputs.normalisation)
         self.evaluators = {
             name: Evaluator(
                 how,

@@ -70,9 +70,7 @@ class Predictor:
         self.model = model.to(self.precision.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.palette, self.ignore_index = tuple(classes), palette, ignore_index
         self.resize, self.crop, self.normalisation, self.stored = resize, crop, normalisation, stored
-        self._inferer = Inferer(
-            self.model, self.precision, len(self.classes), resize=resize, crop=crop, normalisation=normalisation
-        )
+        self._inferer = Inferer(self.model, self.precision, len(self.classes), resize, crop, normalisation)
 
     @torch.inference_mode()
     def predict(self, image: Any, *, name: str = "", progress: str = "", **options: Any) -> Any:

@@ -65,7 +65,6 @@ class Inferer:
         model: nn.Module,
         precision: Precision,
         classes: int,
-        *,
         resize: Resize = None,
         crop: int | Sequence[int] | None = None,
         normalisation: Normalisation = IMAGENET,
