@@ -1,7 +1,8 @@
 """The checkpoints of a run, so that a kill at any moment costs minutes: ``last.pt``, ``previous.pt`` and ``best.pt``.
 
-``last.pt`` holds the whole state, between two steps or at the end of an epoch, and ``previous.pt`` the one before;
-``best.pt`` holds the weights of the best epoch. A file is never half written, and is loaded without unpickling code.
+``last.pt`` holds the whole state, between two steps or at the end of an epoch, the best weights so far too, and
+``previous.pt`` the one before. ``best.pt`` is for others: a run never reads it. A file is never half written, and is
+loaded without unpickling code.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from uuid import uuid4
 
 import torch
 from safetensors.torch import save as safetensors_bytes
-from torch import nn
+from torch import Tensor, nn
 
 from segkit.engine.run_folder import clear, read_json, write_atomically, write_lines
 from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few, reason
@@ -187,6 +188,7 @@ class CheckpointManager:
 
     Attributes:
         identity: of the run, in ``run.json`` too: no checkpoint of another run is taken for its own.
+        best: the weights of the best epoch, on the CPU; empty before any.
 
     Args:
         folder: the run folder.
@@ -203,7 +205,8 @@ class CheckpointManager:
         self._began = time.perf_counter()  # moved back by what a resumed run took before
         self._saved_at = time.monotonic()
         self._saved: tuple[int, int] | None = None
-        self._unwritten_best: dict[str, Any] | None = None
+        self.best: dict[str, Tensor] = {}
+        self._best_on_disk = self.best
 
     @property
     def seconds(self) -> float:
@@ -225,33 +228,20 @@ class CheckpointManager:
             return True
         ended = self.loop.progress.steps == 0
         if ended and self.history.best_epoch == len(self.history) > 0:
-            weights = self.loop.evaluated.state_dict()  # copied, as the next step changes them
-            self._keep_best({key: value.to("cpu", copy=True) for key, value in weights.items()}, len(self.history))
+            weights = self.loop.evaluated.state_dict()  # the next step changes them
+            self.best = {key: value.to("cpu", copy=True) for key, value in weights.items()}
         self._saved_at = time.monotonic()  # if it fails too: not again at once
         try:
             save(self.folder / "last.pt", self._state(), self.folder / "previous.pt")
             self._saved = state
-            self._write_best()
+            if self._best_on_disk is not self.best:
+                save(self.folder / "best.pt", {"model": self.best})
+                self._best_on_disk = self.best
             if ended:
                 write_lines(self.folder / "metrics.jsonl", self.history.lines)
         except WriteError as error:
             self.console.warn(f"{error}; training goes on")
         return self._saved == state
-
-    def best_weights(self) -> dict[str, Any]:
-        """The weights of the best epoch.
-
-        Raises:
-            CheckpointError: they are missing or damaged.
-            WriteError: they could not be written until now, nor now.
-        """
-        self._write_best()
-        best = self._best()
-        if best.get("epoch") != self.history.best_epoch:
-            path = self.folder / "best.pt"
-            raise CheckpointError(f"{path} does not hold the weights of epoch {self.history.best_epoch}")
-        weights: dict[str, Any] = best["model"]
-        return weights
 
     def load(self, config: Mapping[str, Any], train: TrainSettings, epochs: int) -> tuple[dict[str, Any], list[str]]:
         """The state that the run goes on from, and warnings: of a damaged file, and of what is not as before.
@@ -282,18 +272,10 @@ class CheckpointManager:
                 "with output.dir=..."
             )
         history = state["history"]
-        done, best = len(history["lines"]), history["best_epoch"]
+        done = len(history["lines"])
         if done > epochs:
             raise RunFolderError(f"{folder} has done {done} epochs, more than the {epochs} that are asked for")
         clear(folder, ())
-        if best and best == done and not state["progress"]["steps"]:  # a kill may have come before it was written
-            self._keep_best(weights_of(state), best)
-            self._write_best()
-        elif self._best().get("epoch", 0) != best:  # damaged, or newer than the checkpoint that was left
-            history["best_epoch"] = 0
-            notes.append(
-                f"best.pt of epoch {best} is lost or damaged: the best is sought among the epochs from here on"
-            )
         old = before.get("train", {}).get("epochs", train.epochs)
         if old != train.epochs:
             history["stop"] = ""  # an observer's reason was for the shorter run
@@ -311,27 +293,12 @@ class CheckpointManager:
         self.history.load_state_dict(state["history"])
         self._began -= state["seconds"]
         self._saved = (self.loop.step, len(self.history))
+        self.best = state["best"]
 
     def _state(self) -> dict[str, Any]:
         own = {"history": self.history.state_dict(), "seconds": self.seconds, "samples": dict(self.samples)}
-        return {**self.loop.state_dict(), **own, "processes": self.loop.distributed.size, "identity": self.identity}
-
-    def _best(self) -> dict[str, Any]:
-        """What best.pt holds; nothing where it is damaged, missing or of another run."""
-        with contextlib.suppress(CheckpointError):
-            state = load(self.folder / "best.pt", ("identity", "epoch", "model"))
-            if state["identity"] == self.identity:
-                return state
-        return {}
-
-    def _keep_best(self, weights: Any, epoch: int) -> None:
-        self._unwritten_best = {"identity": self.identity, "epoch": epoch, "model": weights}
-
-    def _write_best(self) -> None:
-        """Write the best weights, now or, after the disk was full, with the next checkpoint."""
-        if self._unwritten_best:
-            save(self.folder / "best.pt", self._unwritten_best)
-            self._unwritten_best = None
+        own |= {"processes": self.loop.distributed.size, "identity": self.identity, "best": self.best}
+        return {**self.loop.state_dict(), **own}
 
 
 def samples_of(scan: Scan) -> dict[str, str]:

@@ -400,12 +400,8 @@ class Trainer:
         """Score the best weights on every split and write what the run came to."""
         self._check_stop()
         folder, model, history = self.inputs.folder, self.loop.evaluated, self.history
-        if history.best_epoch:
-            checkpoint.load_weights(
-                model, self.distributed.broadcast_from_main(self.checkpoints.best_weights), str(folder / "best.pt")
-            )
-        else:  # best.pt was lost, and no epoch came after it: the weights of the last one
-            history.best_epoch = len(history)
+        weights = self.distributed.broadcast_from_main(lambda: self.checkpoints.best)
+        checkpoint.load_weights(model, weights, f"{folder}: the best epoch")
         best = history.best_epoch
         # before the scores of all splits, which can take minutes
         self.console.result(f"\nbest epoch: {best} of {len(history)}, by {self.inputs.train.best} on val; {folder}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -41,34 +40,17 @@ def test_more_epochs_plan_the_learning_rate_anew_and_say_so(begun: Any) -> None:
     assert "resumed after epoch 3 of 4" in process.out
 
 
-@pytest.mark.parametrize("name", ["last.pt", pytest.param("best.pt", marks=pytest.mark.slow)])
-def test_a_checkpoint_of_another_run_is_not_taken_for_this_ones(begun: Any, name: str) -> None:
+def test_a_checkpoint_of_another_run_is_not_taken_for_this_ones(begun: Any) -> None:
     begun.run("train.seed=1", to="other")
-    shutil.copy(begun.path("other") / name, begun.path() / name)
-    if name == "last.pt":
-        assert "is of another run than run.json" in refused(begun)
-    else:
-        told = begun.run("--resume", "train.epochs=4").err
-        assert "is lost or damaged: the best is sought among the epochs from here on" in told
+    shutil.copy(begun.path("other") / "last.pt", begun.path() / "last.pt")
+    assert "is of another run than run.json" in refused(begun)
 
 
-def test_a_lost_best_is_told_and_the_next_epoch_takes_its_place(begun: Any) -> None:
-    best = json.loads((begun.path() / "result.json").read_text())["best_epoch"]
-    path = begun.path() / "best.pt"
-    content = path.read_bytes()
-    path.write_bytes(content[:-100])
-    if best == 3:
-        pytest.skip("last.pt is the best, and best.pt is made anew")
-    process = begun.run("--resume", "train.epochs=4")
-    assert f"best.pt of epoch {best} is lost or damaged" in process.err
-    assert json.loads((begun.path() / "result.json").read_text())["best_epoch"] == 4
-
-
-def test_a_lost_best_with_no_epoch_left_leaves_the_last(begun: Any) -> None:
-    (begun.path() / "best.pt").unlink()
-    process = begun.run("--resume")
-    assert "is lost or damaged" in process.err
-    assert json.loads((begun.path() / "result.json").read_text())["best_epoch"] == 3
+def test_the_best_weights_are_not_those_of_a_file_that_others_may_change(begun: Any, whole: Path) -> None:
+    (begun.path() / "best.pt").write_bytes(b"of another run, or damaged")
+    (begun.path() / "model.safetensors").unlink()
+    begun.run("--resume")
+    begun.assert_same(whole)
 
 
 def without(key: str) -> Callable[[dict[str, Any]], None]:
@@ -84,7 +66,19 @@ def no_average(state: dict[str, Any]) -> None:
     state["ema"] = None
 
 
-KEYS = ["ema", "scaler", "non_finite", "progress", "step", "history", "seconds", "samples", "processes", "identity"]
+KEYS = [
+    "ema",
+    "scaler",
+    "non_finite",
+    "progress",
+    "step",
+    "history",
+    "seconds",
+    "samples",
+    "processes",
+    "identity",
+    "best",
+]
 
 
 @pytest.mark.parametrize("key", ["model", "optimizer", *(pytest.param(key, marks=pytest.mark.slow) for key in KEYS)])

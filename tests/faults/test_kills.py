@@ -31,7 +31,7 @@ def replace(self, target, real=Path.replace):
     return real(self, target)
 Path.replace = replace
 """,
-    "before the best is written": f"at(CheckpointManager, '_write_best', 3, {KILL})",
+    "before the best is written": f"at(checkpoint, 'save', 5, {KILL})",
     "after an epoch's checkpoint": f"at(CheckpointManager, 'save', 3, {KILL}, after=True)",
     "after the last step": f"at(TrainingLoop, 'train_step', 12, {KILL}, after=True)",
     "in the last scores": f"at(evaluate.Evaluator, 'evaluate', 5, {KILL})",
