@@ -155,6 +155,7 @@ class AnnotatedImages(PairedFiles):
         if layout.splits and (left := [str(each.path) for each in layout.images if "split" not in each.values]):
             warnings.warn(f"not read: {len(left)} annotated images are in no split: {first_few(left)}", stacklevel=4)
         self.splits = layout.splits
+        refuse([issue for of, issue in layout.issues if of in (None, split)])
         require_split(split, self.splits, root, "; val = 0.15 takes a share of train" if split == "val" else "")
         by_path = {entry.image: entry for entry in entries}
         chosen = [known.get((split, path)) or by_path[path] for path, _, _ in layout.of(split)]

@@ -205,7 +205,7 @@ def _without_suffix(name: str) -> str:
 
 
 def _listed(
-    root: Path, lists: Lists, images: Sequence[Found], pattern: Pattern
+    root: Path, lists: Lists, images: Sequence[Found], pattern: Pattern | None = None
 ) -> tuple[list[Found], list[tuple[str | None, Issue]]]:
     """The images that lists name, by name, stem, ``{id}``, path or group, in their splits; and what is missing."""
     known: dict[str, list[Found]] = {}
@@ -221,7 +221,8 @@ def _listed(
         if len(those) > 1 and name != those[0].values.get("group"):
             raise DataError(f"{line} may be {first_few([str(each.path) for each in those])}; list the path")
         if not those:
-            file, advice = pattern.example({"id": first}), "add the image or take it off the list"
+            file = pattern.example({"id": first}) if pattern else first
+            advice = "add the image or take it off the list"
             missing.append((line.split, Issue("missing", file, "listed but not there", advice, line.list)))
         for each in those:
             _, other = found.setdefault(each.path, (each.in_split(line.split), line))
@@ -285,9 +286,11 @@ def divided(root: Path, layout: Layout, lists: Lists | None, group: str | None, 
         ConfigError: options that do not go together.
         DataError: a list or a group that does not fit.
     """
+    if group is not None:
+        layout = replace(layout, images=_grouped(root, layout.images, group))
     if lists is not None:
-        layout = replace(layout, images=[each for named in _listed(root, lists, layout.images) for each in named])
-    layout = layout if group is None else replace(layout, images=[*_grouped(root, layout.images, group)])
+        images, missing = _listed(root, lists, layout.images)
+        layout = replace(layout, images=images, issues=[*layout.issues, *missing])
     return dealt(layout, shares)
 
 

@@ -22,7 +22,10 @@ LONGEST_STEM = 200  # bytes: most file systems allow 255, and a number, an endin
 
 
 def name_outputs(images: Sequence[Path], out: Path, kinds: Sequence[str], quiet: bool = False) -> list[dict[str, Path]]:
-    """The files of each image by kind; images of one stem are numbered, long names cut, and no image is written over.
+    """The files of each image by kind; long names are cut, and no image is written over.
+
+    Where images of several folders have one stem, the files lie in the folders that the images have below the folder
+    they share; what is of one name even so is numbered.
 
     Args:
         images: that are predicted.
@@ -36,10 +39,14 @@ def name_outputs(images: Sequence[Path], out: Path, kinds: Sequence[str], quiet:
     taken: set[str] = set()
     numbers: dict[str, int] = {}  # the last one that was given to a stem
     outputs = []
-    for image in images:
-        stem = image.stem
-        if len(os.fsencode(stem)) > LONGEST_STEM:
-            stem = os.fsencode(stem)[:LONGEST_STEM].decode(errors="ignore")
+    folders = [Path(os.path.abspath(image)).parent for image in images]  # noqa: PTH100  (that leaves "..")
+    alike = len({composed(image.stem).casefold() for image in images}) < len(images)
+    shared = Path(os.path.commonpath(folders)) if alike else None
+    for image, folder in zip(images, folders, strict=True):
+        below = "" if shared is None or folder == shared else f"{folder.relative_to(shared).as_posix()}/"
+        stem = below + image.stem
+        if len(os.fsencode(image.stem)) > LONGEST_STEM:
+            stem = below + os.fsencode(image.stem)[:LONGEST_STEM].decode(errors="ignore")
         name, number = stem, numbers.get(stem, 1)
         while taken & _reserved(name, kinds):
             number += 1
@@ -47,7 +54,7 @@ def name_outputs(images: Sequence[Path], out: Path, kinds: Sequence[str], quiet:
         numbers[stem] = number
         taken |= _reserved(name, kinds)
         outputs.append({kind: out / f"{name}{ENDINGS[kind]}" for kind in kinds})
-        if name != image.stem and not quiet:
+        if name != below + image.stem and not quiet:
             why = "the name is too long" if name == stem else f"another image is called {stem}"
             print(f"segkit: {one_line(f'{why}: {image} becomes {name}.png')}", file=sys.stderr)
     inputs = {os.path.realpath(image) for image in images}

@@ -81,7 +81,8 @@ class Writer:
             WriteError: a file cannot be written, as the disk is full.
         """
         try:
-            out.mkdir(parents=True, exist_ok=True)
+            for folder in {out, *(path.parent for _, files in jobs for path in files.values())}:
+                folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"--out {out} cannot be written: {reason(error)}") from error
         results = pipeline(jobs, self._read, self._predict, self._write, self._size)

@@ -57,15 +57,23 @@ def test_a_bad_image_is_named_and_the_rest_done(run_folder, picture, labels, tmp
     assert np.array_equal(indices(out / "street.png"), labels)
 
 
-def test_images_of_one_stem_are_numbered(run_folder, picture, labels, paint, tmp_path, capsys):
-    other = tmp_path / "others" / "street.bmp"
+def test_images_of_one_stem_keep_their_folders_or_are_numbered(run_folder, picture, labels, paint, tmp_path, capsys):
+    other = picture.parent / "others" / "street.bmp"
     other.parent.mkdir()
     Image.fromarray(paint(np.zeros((3, 4), np.uint8))).save(other)
     out = tmp_path / "out"
     assert main(["predict", str(run_folder), str(picture), str(other.parent), "--out", str(out)]) == 0
     assert np.array_equal(indices(out / "street.png"), labels)
-    assert indices(out / "street_2.png").shape == (3, 4)
-    assert "others/street.bmp becomes street_2.png" in capsys.readouterr().err
+    assert indices(out / "others" / "street.png").shape == (3, 4)
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png")) == [
+        "others/street.png",
+        "street.png",
+    ]
+    (other.parent / "street.gif").write_bytes(other.read_bytes())
+    out = tmp_path / "numbered"
+    assert main(["predict", str(run_folder), str(other.parent), "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.rglob("*.png")) == ["street.png", "street_2.png"]
+    assert "others/street.gif becomes street_2.png" in capsys.readouterr().err.replace(".bmp", ".gif")
 
 
 def test_no_image_is_written_over(run_folder, picture, capsys):

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -127,11 +128,20 @@ def test_many_images_of_one_name_are_numbered_without_counting_from_one_each_tim
     tried = []
     reserved = outputs._reserved
     monkeypatch.setattr(outputs, "_reserved", lambda name, kinds: tried.append(name) or reserved(name, kinds))
-    images = [tmp_path / str(place) / "image.png" for place in range(100)]
+    images = [tmp_path / "image.png"] * 100  # as by endings
     named = name_outputs(images, tmp_path / "out", ["mask", "overlay", "errors"], quiet=True)
     assert len(tried) <= 4 * 100
     assert [files["mask"].name for files in named[:3]] == ["image.png", "image_2.png", "image_3.png"]
     assert len({path for files in named for path in files.values()}) == 3 * 100
+
+
+def test_folders_that_are_kept_do_not_lead_out_of_the_folder_for_the_files(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    images = [Path("../a/1.png"), Path("b/1.png"), Path("b/c/../2.png")]
+    named = name_outputs(images, Path("out"), ["mask"], quiet=True)
+    assert [files["mask"].as_posix() for files in named] == ["out/a/1.png", "out/here/b/1.png", "out/here/b/2.png"]
+    assert name_outputs(images[1:], Path("out"), ["mask"])[0]["mask"] == Path("out/1.png")
 
 
 def test_no_file_of_an_image_is_that_of_another(tmp_path):
