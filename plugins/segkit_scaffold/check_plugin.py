@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from segkit.cli.output import add_output_options, hanging, messages, print_json
@@ -48,11 +48,9 @@ class CheckPlugin:
     def run(arguments: argparse.Namespace) -> int:
         """Check, and print a table; 1 where a check fails or the plugin is broken."""
         with messages(aside=arguments.json, quiet=arguments.quiet):
-            broken, components = _find(arguments.name, arguments.kind)
-            if not broken and not components:
-                _nothing_to_check(arguments)
-            known = _known_failures(arguments.known, components)
-            options = _options(arguments.option, components)
+            plugins, components = _find(arguments.name, arguments.kind)
+            broken = [plugin for plugin in plugins if plugin.error]
+            options, known = _options(arguments.option, components), _known_failures(arguments.known, components)
             for plugin in broken:
                 print(f"plugin {plugin} is broken: {plugin.error}")
             documents = [_ask(each, options[each], known[each], arguments.quiet) for each in components]
@@ -62,9 +60,11 @@ class CheckPlugin:
             if broken or components:
                 count = f", {skipped} of {len(states)} not asked" if skipped else ""
                 print(f"{failed or 'no'} failure{'s' * (failed != 1)}{count}")
+            else:
+                print(f"plugin {plugins[0]}: nothing to check; `plugins {arguments.name}` tells what it offers")
         if arguments.json:
-            plugins = [{"name": each.name, "distribution": each.distribution, "problem": each.error} for each in broken]
-            print_json({"broken": plugins, "components": documents})
+            named = [{"name": each.name, "distribution": each.distribution, "problem": each.error} for each in broken]
+            print_json({"broken": named, "components": documents})
         return 1 if failed else 0
 
 
@@ -107,71 +107,46 @@ def _ask_checks(
 
 
 def _find(name: str, kind: str | None) -> tuple[list[PluginInfo], list[Component]]:
-    """The broken plugins of a name, and the components of that name or of the plugins.
+    """The plugins of a name, and the components of that name or of these plugins.
 
     Raises:
         ComponentNotFound: there is neither, or not of that kind.
     """
     everything = [each for one in KINDS for each in REGISTRIES[one].components()]
     plugins = [plugin for plugin in table().plugins if name in (plugin.name, plugin.key)]
-    broken = [plugin for plugin in plugins if plugin.error]
     keys = [plugin.key for plugin in plugins]
     named = [each for each in everything if name in each.names]
     named = named or [each for each in everything if f"{each.distribution}:{each.plugin}" in keys]
     found = [each for each in named if kind in (None, each.kind)]
-    if found or broken:
-        return broken, found
-    if named:
+    if named and not found:
         kinds = " and ".join(sorted({f"a {each.kind}" for each in named}))
         raise ComponentNotFound(f"there is no {kind} '{name}'; '{name}' is {kinds}")
-    if not plugins:
+    if not named and not plugins:
         names = [*(each.name for each in everything), *(plugin.name for plugin in table().plugins)]
-        raise ComponentNotFound(f"there is no component and no plugin '{name}'{did_you_mean(name, names) or ''}")
-    return [], []
+        raise ComponentNotFound(f"there is no component and no plugin '{name}'{did_you_mean(name, names)}")
+    return plugins, found
 
 
-def _nothing_to_check(arguments: argparse.Namespace) -> None:
-    """Say which events a plugin without components listens to, and which commands it brings.
-
-    Raises:
-        ConfigError: an option or a known failure is given, which nothing would look at.
-    """
-    given = [f"--option {text}" for text in arguments.option] + [f"--known {text}" for text in arguments.known]
-    if given:
-        raise ConfigError(f"{given[0]}: of '{arguments.name}' there is nothing to check; leave it out")
-    found = table()
-    for plugin in found.plugins:
-        if arguments.name in (plugin.name, plugin.key):
-            events = found.events(plugin.key)
-            commands = [name for owner, name, _ in found.offers["command"] if owner is plugin]
-            parts = [f"listens to {', '.join(events)}"] * bool(events)
-            parts += [f"brings the command{'s' * (len(commands) != 1)} {', '.join(commands)}"] * bool(commands)
-            print(f"plugin {plugin}: nothing to check; it {' and '.join(parts) or 'offers nothing'}")
-
-
-def _options(given: Sequence[str], components: Sequence[Component]) -> Mapping[Component, dict[str, Any]]:
+def _options(given: Sequence[str], components: Sequence[Component]) -> dict[Component, dict[str, Any]]:
     """``--option`` by component: a single one is given all of them, of several each those that it has.
 
     Raises:
         ConfigError: an option that is not written KEY=VALUE, or that no component has.
     """
-    values: dict[str, Written] = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--option {text}: write KEY=VALUE, as in --option gamma=2.0")
-        values[key.strip()] = Written(value.strip())
-    if len(components) == 1:  # the checks say what it has
-        return {components[0]: read_options(components[0], values, "")[0]}
+    chosen: dict[Component, dict[str, Any]] = {component: {} for component in components}
     have = {component: _option_names(component) for component in components}
-    for key in values:
-        everything = set().union(*have.values())
-        if key not in everything and components:
-            raise ConfigError(f"--option {key}: no component has it{did_you_mean(key, everything)}")
-    return {
-        each: read_options(each, {key: value for key, value in values.items() if key in names}, "")[0]
-        for each, names in have.items()
-    }
+    for text in given:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not key:
+            raise ConfigError(f"--option {text}: write KEY=VALUE, as in --option gamma=2.0")
+        having = [
+            each for each in components if key in have[each] or len(components) == 1
+        ]  # the checks say what it has
+        if not having:
+            raise ConfigError(f"--option {key}: no component has it{did_you_mean(key, set().union(*have.values()))}")
+        for component in having:
+            chosen[component][key] = Written(value)
+    return {component: read_options(component, options, "")[0] for component, options in chosen.items()}
 
 
 def _option_names(component: Component) -> set[str]:
@@ -181,31 +156,25 @@ def _option_names(component: Component) -> set[str]:
         return set()
 
 
-def _known_failures(given: Sequence[str], components: Sequence[Component]) -> Mapping[Component, dict[str, str]]:
-    """``--known`` by component: check -> reason.
+def _known_failures(given: Sequence[str], components: Sequence[Component]) -> dict[Component, dict[str, str]]:
+    """``--known`` by component, check -> reason: that of the component that is named, or of each that has the check.
 
     Raises:
-        ConfigError: a check without a reason, one that there is not, or one that several components have.
+        ConfigError: a check without a reason, or one that there is not.
     """
     known: dict[Component, dict[str, str]] = {component: {} for component in components}
-    if not given or not components:
-        return known
-    rules = {component: list(rules_of(component.kind)) for component in components}
     for text in given:
         left, _, reason = text.partition("=")
         owner, _, check = left.strip().rpartition(":")
+        asked = [each for each in components if not owner or owner in each.names]
+        having = [each for each in asked if check in rules_of(each.kind)]
         if not reason.strip():
             raise ConfigError(f"--known {text}: give a reason, CHECK=REASON")
-        having = [each for each in components if check in rules[each]]
         if not having:
-            names = dict.fromkeys(name for each in rules.values() for name in each)
-            close = did_you_mean(check, names) or ";"
-            raise ConfigError(f"--known {text}: there is no check '{check}'{close} there are {', '.join(names)}")
-        having = [each for each in having if not owner or owner in each.names]
-        if not having:
-            raise ConfigError(f"--known {text}: none of the components is '{owner}' and has that check")
-        if len(having) > 1:
-            which = " or ".join(f"{each.name}:{check}" for each in having)
-            raise ConfigError(f"--known {text}: say of which component, {which}")
-        known[having[0]][check] = reason.strip()
+            names = dict.fromkeys(name for each in asked for name in rules_of(each.kind))
+            there_are = f"{did_you_mean(check, names) or ';'} there are {', '.join(names) or 'none'}"
+            of = f" of '{owner}'" if owner else ""
+            raise ConfigError(f"--known {text}: there is no check '{check}'{of}{there_are}")
+        for component in having:
+            known[component][check] = reason.strip()
     return known
