@@ -27,7 +27,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-_LONGEST_WORD = 200  # letters; to compare two texts takes their product
 _LONGEST = 300  # letters of somebody else's message; some print what they were working on
 _CORE = str(Path(__file__).parent)
 
@@ -196,10 +195,7 @@ def cause(error: BaseException) -> str:
 
     Where it was raised in the core, the place is that of the call.
     """
-    try:
-        message = " ".join(str(error).split())
-    except BaseException:
-        message = "(its message cannot be read)"
+    message = " ".join(str(error).split())
     shown = message if len(message) <= _LONGEST else f"{message[:_LONGEST]} ..."
     text = f"{type(error).__name__}: {shown}".removesuffix(": ")
     frames = [f for f in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in f.filename]
@@ -209,10 +205,7 @@ def cause(error: BaseException) -> str:
 
 def did_you_mean(given: object, allowed: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` where an allowed word is close to the given one, else ``""``."""
-    word = str(given)
-    if len(word) > _LONGEST_WORD:
-        return ""
-    close = get_close_matches(word, list(allowed), n=1, cutoff=0.6)
+    close = get_close_matches(str(given)[:_LONGEST], list(allowed), n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

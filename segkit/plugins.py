@@ -26,17 +26,20 @@ import pluggy
 from segkit import __version__, builtin, hookspecs
 from segkit.errors import PluginError, cause, did_you_mean
 
-COMPONENT_HOOKS = {
-    "model": "segkit_models",
-    "loss": "segkit_losses",
-    "dataset": "segkit_datasets",
-    "metric": "segkit_metrics",
-    "optimizer": "segkit_optimizers",
-    "check": "segkit_checks",
-    "command": "segkit_commands",
+PLURALS = {
+    "model": "models",
+    "loss": "losses",
+    "dataset": "datasets",
+    "metric": "metrics",
+    "optimizer": "optimizers",
+    "check": "checks",
+    "observer": "observers",
+    "command": "commands",
 }
+"""Kinds of components. The hook ``segkit_models`` offers models, and so on; observers are plugins that hear events."""
 EVENTS = ("segkit_run_started", "segkit_epoch_ended", "segkit_run_ended")
-_HOOKS = (*COMPONENT_HOOKS.values(), *EVENTS)
+_OFFERS = {kind: f"segkit_{plural}" for kind, plural in PLURALS.items() if kind != "observer"}
+_HOOKS = (*_OFFERS.values(), *EVENTS)
 _NAME = re.compile(r"(?!\d+$)\w[\w-]*")  # "/", ":" and "." separate names, and a number is a place in a list
 _PLACE = re.compile(r"[\w.]+:[\w.]+")
 
@@ -70,9 +73,7 @@ class Table:
 
     def __init__(self) -> None:
         self.plugins: list[PluginInfo] = []
-        self.offers: dict[str, list[tuple[PluginInfo, str, str]]] = {
-            kind: [] for kind in [*COMPONENT_HOOKS, "observer"]
-        }
+        self.offers: dict[str, list[tuple[PluginInfo, str, str]]] = {kind: [] for kind in PLURALS}
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
 
@@ -114,7 +115,7 @@ class Table:
                 self._refuse_mistakes(module)
                 self._manager.register(module, plugin.key)
                 found = [("observer", plugin.name, plugin.place)] if self.events(plugin.key) else []
-                for kind, hook in COMPONENT_HOOKS.items():
+                for kind, hook in _OFFERS.items():
                     own = [call for key, call in self.implementations(hook) if key == plugin.key]
                     found += [(kind, name, place) for call in own for name, place in _checked(hook, call())]
         except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from typing import Any
 
 from segkit import plugins
 from segkit.errors import ComponentNotFound, PluginError, SegkitError, cause, did_you_mean
+from segkit.plugins import PLURALS
 
 
 @dataclass(frozen=True)
@@ -113,16 +114,6 @@ class Registry(Mapping[str, type[Any]]):
         return f"<registry of kind '{self.kind}': {', '.join(self)}>"
 
 
-PLURALS = {
-    "model": "models",
-    "loss": "losses",
-    "dataset": "datasets",
-    "metric": "metrics",
-    "optimizer": "optimizers",
-    "check": "checks",
-    "observer": "observers",
-    "command": "commands",
-}
 REGISTRIES = {kind: Registry(kind) for kind in PLURALS}
 models, losses, datasets, metrics, optimizers, checks, observers, commands = REGISTRIES.values()
 

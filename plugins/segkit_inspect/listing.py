@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from segkit.cli.output import add_output_options, paragraph, print_json, table
+from segkit.cli.output import add_output_options, hanging, print_json, table
 from segkit.errors import ComponentNotFound, SegkitError, did_you_mean, one_line
 from segkit.options import summary_of
 from segkit.plugins import PluginInfo
@@ -41,7 +41,7 @@ class List:
                 rows = [(each["use"], _summary(each), " ".join(_provider(each))) for each in documents]
                 print(f"{PLURALS[kind].capitalize()}\n{table(rows, flexible=1) or '  none'}\n")
             for plugin in plugin_table().broken:
-                print(paragraph(f"Plugin {plugin} is broken: {plugin.error}", ""))
+                print(hanging(f"Plugin {plugin} is broken: {plugin.error}", 0))
             if not arguments.quiet:
                 print("`show KIND NAME` tells more, and prints a table for a config.")
         return 0
@@ -76,7 +76,7 @@ class Plugins:
                 origin = f"{document['distribution']} {document['version']}, {document['place']}"
                 print(one_line(f"{document['name']}: {state}, {origin}"))
                 offers = [f"{kind}: {', '.join(names)}" for kind, names in document["offers"].items()]
-                print("".join(f"{paragraph(line, '    ')}\n" for line in [*offers, *document["problems"]]), end="")
+                print("".join(f"{hanging(f'    {line}', 4)}\n" for line in [*offers, *document["problems"]]), end="")
         return 1 if any(document["problems"] for document in listed) else 0
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any
 
-from segkit.cli.output import add_output_options, fitted, paragraph, print_json
+from segkit.cli.output import add_output_options, fitted, hanging, print_json
 from segkit.errors import ComponentNotFound, did_you_mean
 from segkit.options import MISSING, Description, Option, describe, written_hint
 from segkit.plugins import table as plugin_table
@@ -112,8 +112,8 @@ def _option(option: Option) -> Iterator[str]:
     """An option with its type, default and text."""
     kind = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace(", ", " | "), option.annotation) or "any"
     default = "(left out)" if option.default is None else _shown(option.default)
-    yield paragraph(f"{option.name}: {kind}{' (required)' if option.default is MISSING else f' = {default}'}", "  ")
-    yield from [paragraph(option.text, "      ")] if option.text else []
+    yield hanging(f"  {option.name}: {kind}{' (required)' if option.default is MISSING else f' = {default}'}", 2)
+    yield from [hanging(f"      {option.text}", 6)] if option.text else []
 
 
 def _in_a_config(component: Component, described: Description) -> Iterator[str]:

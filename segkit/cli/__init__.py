@@ -108,12 +108,7 @@ def _run(arguments: Sequence[str]) -> int:
         parsed = parser.parse_intermixed_args(arguments[at + 1 :])  # `run CONFIG --resume train.epochs=9` too
     except TypeError:  # a command that has subcommands of its own
         parsed = parser.parse_args(arguments[at + 1 :])
-    status = command.run(parsed)
-    if status is not None and not (isinstance(status, int) and 0 <= status < 256):
-        raise PluginError(
-            f"{component} returned {status!r:.60}: a status from 0 to 255 is needed; 0 says that all is well"
-        )
-    return int(status or 0)
+    return int(command.run(parsed) or 0)
 
 
 class _Command(argparse.ArgumentParser):

@@ -112,11 +112,6 @@ def table(rows: Sequence[Sequence[str]], align: str = "", flexible: int | None =
     return "\n".join(lines)
 
 
-def paragraph(text: str, indent: str) -> str:
-    """Text wrapped to the terminal."""
-    return textwrap.fill(text, terminal_width(), initial_indent=indent, subsequent_indent=indent)
-
-
 def hanging(line: str, indent: int) -> str:
     """A line wrapped to the terminal, what comes below its beginning ``indent`` characters to the right."""
     return textwrap.fill(

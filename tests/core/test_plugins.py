@@ -141,10 +141,6 @@ def test_a_second_plugin_of_the_same_module_is_refused(site: Any) -> None:
         ("import asyncio\nraise asyncio.CancelledError", "^CancelledError "),
         ("import pytest\npytest.importorskip('no_such_library')", "^Skipped: could not import 'no_such_library'"),
         ("raise BaseException('odd')", "^BaseException: odd "),
-        (
-            "class E(Exception):\n    def __str__(self): return 1 / 0\nraise E",
-            r"^E: \(its message cannot be read\) \(.*segkit_bad.py, line 3\)$",
-        ),
         ("raise ValueError('x' * 100_000)", r"^ValueError: x{300} \.\.\. \("),
         ("import segkit\n\n@segkit.hookimp\ndef segkit_losses(): ...", r"'hookimp' \(.*segkit_bad.py, line 3\)$"),
         ("", "^it has no function .* @segkit.hookimpl; is this the right module[?]$"),
