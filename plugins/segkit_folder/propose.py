@@ -26,7 +26,7 @@ MOST_SHARED = 2000  # files a word or number is in that may tell partners
 MOST_PARTNERS = 12  # of each, those that have most in common with it
 MOST_COLOURS = 4096  # that are counted in a picture
 MOST_OF_A_MASK = 256  # colours
-MOST_TRIED = 10  # patterns whose pairs are counted
+MOST_TRIED = 20  # patterns whose pairs are counted
 _IN_A_NAME = re.compile(rf"(?i)(?<![a-z0-9])(?:{ANY_SPLIT})(?![a-z])")
 
 Part = tuple[str, str, str, str]
@@ -135,7 +135,8 @@ def _patterns(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> list
     voters = {key: len({place.path for place, _, _ in those}) for key, those in votes.items()}
     least = max(max(voters.values(), default=0) / 2, 1 if len(places) <= 2 else 2)
     ranked = sorted((key for key in votes if voters[key] >= least), key=lambda key: -voters[key])
-    return [each for key in ranked for each in _written(key, votes[key])]
+    ways = [each for key in ranked for each in _written(key, votes[key])]
+    return [*dict.fromkeys(way for images, masks in ways for way in ((images, masks), (masks, images)))]
 
 
 def _differences(one: _Place, other: _Place, several: bool) -> Iterator[tuple[Any, tuple[str, ...]]]:

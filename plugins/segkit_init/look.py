@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from segkit.errors import DataError, SegkitError, cause, first_few, reason
 from segkit.options import MISSING, describe
 from segkit.registry import datasets
 from segkit_init.findings import Answer, Findings, Question, StoredLabels
-from segkit_init.groups import Group, group_of
+from segkit_init.groups import group_of
 from segkit_init.labels import questions_of, stored_labels
 from segkit_init.plan import Facts
 from segkit_init.text import options_text
@@ -84,26 +85,29 @@ def readings_of(root: Path) -> tuple[list[Reading], list[str]]:
         advice = "; give the folder that it lies in" if root.is_file() else ""
         raise DataError(f"{root} cannot be looked into: {reason(error)}{advice}") from error
     notes: list[str] = []
-    found: list[Reading] = []
-    for place in (root, *inside):
-        if found and place == inside[0]:
-            break
-        for component in datasets.components():
-            try:
-                recognise = getattr(component.load(), "recognise", None)
-                for options in recognise(place) if recognise else ():
-                    own = {"root": str(place), **options}
-                    needed = {option.name for option in describe(component).settable if option.default is MISSING}
-                    found.append(Reading(datasets.shortest_name(component), own, "classes" in needed - {*own}))
-            except Exception as error:  # a plugin of somebody else's may raise what it likes
-                notes.append(f"{component} could not look at {place}: {cause(error)}")
-    whole = {number: {*map(repr, each.options.items())} for number, each in enumerate(found)}
-    # what needs more options to be read does not overlook them, such as lists of the splits
-    found = [each for number, each in enumerate(found) if not any(whole[number] < other for other in whole.values())]
-    known = [each for each in found if not each.asks_for_classes]
-    if not found:
-        raise DataError(_nothing(root))
-    return known or found, notes
+    for has_classes, place in product((True, False), (root, *inside)):
+        if found := _asked(place, has_classes, notes):
+            whole = [{*map(repr, each.options.items())} for each in found]
+            # what needs more options to be read does not overlook them, such as lists of the splits
+            return [
+                each for each, own in zip(found, whole, strict=True) if not any(own < other for other in whole)
+            ], notes
+    raise DataError(_nothing(root))
+
+
+def _asked(place: Path, has_classes: bool, notes: list[str]) -> list[Reading]:
+    """What the data sets that know their classes, or those that do not, say of a folder; a failure becomes a note."""
+    found = []
+    for component in datasets.components():
+        try:
+            required = {option.name for option in describe(component).settable if option.default is MISSING}
+            recognise = getattr(component.load(), "recognise", None)
+            if recognise and has_classes is ("classes" not in required):
+                own = [{"root": str(place), **options} for options in recognise(place)]
+                found += [Reading(datasets.shortest_name(component), each, "classes" not in each) for each in own]
+        except Exception as error:  # a plugin of somebody else's may raise what it likes
+            notes.append(f"{component} could not look at {place}: {cause(error)}")
+    return [each._replace(asks_for_classes=each.asks_for_classes and not has_classes) for each in found]
 
 
 def _said(reading: Reading, others: Sequence[Reading]) -> str:
@@ -177,6 +181,15 @@ def _judged(readings: Sequence[Reading]) -> tuple[list[Reading], StoredLabels, l
             notes.append(f"not read, since they divide the images alike: {_said(worse[0], readings)}")
     if not kept:
         raise DataError("\n".join(errors))
+    of_classes = [each for each in kept if not each[2].of_objects]
+    if of_classes and len(of_classes) < len(kept):
+        notes += [
+            f"not read, since they number single objects: {_said(each[0], readings)}"
+            for each in kept
+            if each[2].of_objects
+        ]
+        kept = of_classes
+    kept.sort(key=lambda each: each[2].has_colours)  # labels say more: which class is the first one
     best = kept[0][0]
     chosen = [files[1] for files in pairs[readings.index(best)]]
     return [reading for reading, *_ in kept], _stored(chosen), notes
@@ -290,7 +303,12 @@ def _scanned(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     data: dict[str, Any] = {}
     questions: list[Question] = []
     scan = scan_dataset(config_of(name, options))
-    if group := _group(name, options, scan):
+    known = {option.name for option in describe(datasets.find(name)).settable}
+    is_dealt = _are_dealt(name, options, known)
+    group = None
+    if is_dealt and "group" in known - {*options}:
+        group = group_of([*scan.splits.values()], Path(options["root"]).expanduser())
+    if group:
         texts = f"the names come in {group.number} groups"
         alike = f"a picture is like another of its group ({group.inside:.2f}) and unlike others ({group.between:.2f})"
         option = {"group": group.pattern}
@@ -307,7 +325,7 @@ def _scanned(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
             answer = Answer("go on; the scores are then flattered", data={"allow_leaks": True})
         elif issue.kind in ("image_without_mask", "mask_without_image") and "skip_unpaired" not in options:
             answer = Answer("leave them out", {"skip_unpaired": True})
-        elif issue.skippable and "on_bad" not in data:
+        elif issue.skippable and 5 * len(issue.files) < sum(map(len, scan.splits.values())) and "on_bad" not in data:
             answer = Answer("leave these files out", data={"on_bad": "skip"})
         if answer:
             data, options = {**data, **answer.data}, {**options, **answer.options}
@@ -315,11 +333,12 @@ def _scanned(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
             questions.append(Question(str(issue), (answer, Answer("mend that first, and start again")), key))
     if any(question.must for question in questions):
         scan = scan_dataset(config_of(name, options, data))
+    if not scan.statistics["train"]:
+        scan.refuse_errors()
     total = sum(map(len, scan.splits.values()))
     if total < _TOO_FEW and not any(question.must for question in questions):
         text = f"{total} pictures in all: there is little to learn from, and scores of so few say next to nothing"
-        known = {option.name for option in describe(datasets.find(name)).settable}
-        fractions = {"fractions": [0.7, 0.3]} if "fractions" in known and _are_dealt(scan, options) else {}
+        fractions = {"fractions": [0.7, 0.3]} if is_dealt and "fractions" in known - {*options} else {}
         answers = (Answer("go on, to see that training works", fractions), Answer("label some 20 more first"))
         questions.append(Question(text, answers, "fractions" if fractions else "root"))
         options = {**options, **fractions}
@@ -327,19 +346,13 @@ def _scanned(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], dict[s
     return options, data, scan, questions
 
 
-def _group(name: str, options: Mapping[str, Any], scan: Scan) -> Group | None:
-    """What groups the pictures, where train and val were dealt from the same folders and a data set can keep groups."""
-    known = {option.name for option in describe(datasets.find(name)).settable}
-    splits = [scan.splits[split] for split in ("train", "val") if split in scan.splits]
-    asked = "group" in known - {*options} and _are_dealt(scan, options)
-    return group_of(splits, Path(options["root"]).expanduser()) if asked else None
-
-
-def _are_dealt(scan: Scan, options: Mapping[str, Any]) -> bool:
-    """Whether train and val come from the same folders, and no list says which is which."""
-    splits = [scan.splits[split] for split in ("train", "val") if split in scan.splits]
-    folders = [{path.parent for index in range(len(data)) for path in data.files(index)[:1]} for data in splits]
-    return len(folders) == 2 and bool(folders[0] & folders[1]) and not {"lists", "pairs"} & {*options}
+def _are_dealt(name: str, options: Mapping[str, Any], known: Collection[str]) -> bool:
+    """Whether chance has divided the pictures: another seed, another division."""
+    if "split_seed" not in known:
+        return False
+    both = [build_splits(config_of(name, {**options, "split_seed": seed}))[0]["train"] for seed in (0, 1)]
+    files = [[data.files(index) for index in range(len(data))] for data in both]
+    return files[0] != files[1]
 
 
 def facts_of(found: Findings) -> Facts:

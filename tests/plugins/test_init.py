@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segkit.cli import main
+from segkit.config import read_config
 from segkit.errors import LabelError
 from segkit_init.findings import StoredLabels
 from segkit_init.labels import questions_of, stored_labels
@@ -29,7 +31,7 @@ def scene(number: int, classes: int = 3) -> tuple[Labels, Labels]:
         labels[top : top + 18, left : left + 16] = label
     light = np.kron(random.integers(-60, 60, (6, 8, 3)), np.ones((8, 8, 1)))  # [48,64,3]
     colours = np.array([(90, 110, 90), (200, 60, 60), (60, 60, 200)])
-    return np.clip(colours[labels] + light, 0, 255).astype(np.uint8), labels
+    return np.clip(colours[labels] + light + random.integers(0, 9, (48, 64, 3)), 0, 255).astype(np.uint8), labels
 
 
 def save(pixels: Any, path: Path) -> None:
@@ -157,3 +159,242 @@ def test_small_tiles_of_twelve_bands_are_taken_whole_and_without_jitter_of_colou
 def test_values_are_written_as_toml_reads_them() -> None:
     value = {"a b": [0, 1.5, True], 'q"\\': "ü", "255": {"x": "C:\\data"}}
     assert tomllib.loads(f"value = {value_text(value)}")["value"] == value
+
+
+# ---- folders ----
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def init(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Status, and what was printed."""
+    status = main(["init", "data", *arguments])
+    printed = capsys.readouterr()
+    return status, printed.out + printed.err
+
+
+def dataset(place: Path) -> dict[str, Any]:
+    """The table ``[dataset]`` of the config that was written; it passes the check of every config."""
+    config = read_config(place / "mine.toml")
+    return {"name": config.dataset.name, **config.dataset.options}
+
+
+def pairs(number: int = 12, image: str = "images/{}.png", mask: str = "masks/{}.png", classes: int = 3) -> None:
+    for each in range(number):
+        picture, labels = scene(each, classes)
+        save(picture, Path("data", image.format(each)))
+        save(labels, Path("data", mask.format(each)))
+
+
+def test_two_folders_end_in_a_config_that_trains(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number, 2)
+        save(picture, Path("data/images", f"{number}.JPG"))
+        save(labels * 255, Path("data/masks", f"{number}.PNG"))
+    status, printed = init(capsys)
+    assert status == 0
+    assert "mine.toml is written; next: `segkit run mine.toml` trains unet on 8 images in 40 epochs" in printed
+    assert dataset(place) == {
+        "name": "folder",
+        "root": "data",
+        "images": "images",
+        "masks": "masks",
+        "classes": ["background", "foreground"],
+        "value_map": {"0": 0, "255": 1},
+    }
+    text = (place / "mine.toml").read_text("utf-8")
+    assert '    "foreground",                   # 255: 9.38% of the training pixels' in text
+    assert "# ? the masks hold numbers alone: write what each is called" in text
+    assert main(["run", "mine.toml", "train.epochs=1", "train.repeat=1", "model.width=2", "train.device=cpu"]) == 0
+    assert (place / "runs" / "mine" / "result.json").is_file()
+
+
+def test_a_config_that_is_there_stays_unless_it_is_to_be_replaced(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs()
+    (place / "mine.toml").write_text("mine")
+    assert init(capsys) == (2, "segkit: mine.toml is there; --overwrite replaces it, and -o names another\n")
+    assert (place / "mine.toml").read_text() == "mine"
+    assert init(capsys, "-o", "other/new.toml", "--quiet")[0] == 0
+    assert (place / "other" / "new.toml").is_file()
+    assert init(capsys, "--overwrite")[0] == 0
+    assert "[dataset]" in (place / "mine.toml").read_text()
+
+
+def test_a_layout_as_of_cityscapes_is_read_by_its_labels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split, count in (("train", 8), ("val", 4)):
+        for number in range(count):
+            city = ("aachen", "köln")[number % 2]
+            name = f"{city}_{number:06}_000019"
+            picture, labels = scene(number + 10 * (split == "val"))
+            save(picture, Path("data/leftImg8bit", split, city, f"{name}_leftImg8bit.png"))
+            for what, pixels in {
+                "color": RGB[labels],
+                "labelIds": np.array([7, 11, 26], np.uint8)[labels],
+                "instanceIds": np.array([7, 11, 26000 + number], np.uint16)[labels],
+            }.items():
+                save(pixels, Path("data/gtFine", split, city, f"{name}_gtFine_{what}.png"))
+    status, printed = init(capsys)
+    assert status == 0
+    assert "not read, since they divide the images alike" in printed
+    found = dataset(place)
+    assert found["masks"] == "gtFine/{split}/{folder}/{id}_gtFine_labelIds.png"
+    assert found["value_map"] == {"7": 0, "11": 1, "26": 2}
+
+
+def test_views_of_one_thing_stay_in_one_split(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for car in range(8):
+        light = scene(car)[0] // 2
+        for view in range(3):
+            picture, labels = scene(100 + 10 * car + view)
+            save(light + picture // 5, Path("data/images", f"car{car}_view{view}.png"))
+            save(labels, Path("data/masks", f"car{car}_view{view}.png"))
+    status, printed = init(capsys)
+    assert status == 0
+    assert "the names come in 8 groups, and a picture is like another of its group" in printed
+    assert dataset(place)["group"] == "{group}_"
+
+
+def test_names_that_come_in_groups_of_unlike_pictures_are_a_question(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(18):
+        picture, labels = scene(number)
+        save(picture, Path("data/images", f"day{number // 3}_{number}.png"))
+        save(labels, Path("data/masks", f"day{number // 3}_{number}.png"))
+    assert init(capsys)[0] == 0
+    assert "group" not in dataset(place)
+    assert '#   or: where these are of one object, patient or film each: group = "{group}_"' in (
+        place / "mine.toml"
+    ).read_text("utf-8")
+
+
+def test_names_of_classes_are_taken_from_a_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture, Path("data/images", f"{number}.png"))
+        save(
+            np.dstack([RGB[labels], np.full(labels.shape, 255, np.uint8)]), Path("data/masks", f"{number}.png")
+        )  # RGBA
+    Path("data/labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nroad:128,64,128::\nwall:70,70,70::\ncar:0,0,142::\n"
+    )
+    assert init(capsys)[0] == 0
+    assert dataset(place)["classes"] == "labelmap.txt"
+
+
+def test_where_two_readings_are_possible_nothing_is_written_without_yes(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs(12)
+    for number in range(12):
+        save(scene(50 + number)[1], Path("data/second", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert "? the folder can be read in several ways: which one is meant?" in printed
+    assert '--yes: masks = "masks"' in printed
+    assert 'or:    masks = "second"' in printed
+    assert not (place / "mine.toml").exists()
+    assert init(capsys, "--yes")[0] == 0
+    assert dataset(place)["masks"] == "masks"
+    assert '#   or: masks = "second"' in (place / "mine.toml").read_text("utf-8")
+
+
+def test_files_without_a_partner_and_damaged_ones_are_asked_about(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs(14)
+    Path("data/masks/3.png").unlink()
+    Path("data/images/5.png").write_bytes(Path("data/images/5.png").read_bytes()[:200])
+    status, printed = init(capsys)
+    assert status == 1
+    assert "--yes: leave them out: skip_unpaired = true" in printed
+    assert '--yes: leave these files out: on_bad = "skip"' in printed
+    assert init(capsys, "--yes")[0] == 0
+    config = read_config(place / "mine.toml")
+    assert config.dataset.options["skip_unpaired"] is True
+    assert config.data.on_bad == "skip"
+
+
+def test_few_pictures_are_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(4)
+    status, printed = init(capsys)
+    assert status == 1
+    assert "4 pictures in all" in printed
+    assert init(capsys, "--yes")[0] == 0
+    assert dataset(place)["fractions"] == [0.7, 0.3]
+
+
+def test_masks_that_are_the_same_for_every_image_are_no_labels(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(12)
+    rows, columns = np.mgrid[:48, :64]
+    view = np.where((rows - 24) ** 2 + (columns - 32) ** 2 < 400, 255, 0).astype(np.uint8)
+    for number in range(12):
+        save(view, Path("data/fov", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 0
+    assert 'not read as labels, since they are nearly the same for every image: masks = "fov"' in printed
+    assert dataset(place)["masks"] == "masks"
+
+
+def test_pictures_are_drawn_to_look_at(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs()
+    status, printed = init(capsys, "--pictures")
+    assert status == 0
+    assert "pictures: mine_pictures" in printed
+    with Image.open("mine_pictures/train.png") as sheet:
+        assert sheet.width > 500
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "data holds no files"),
+        (["notes.txt", "all.zip"], "data holds no pictures, but 1 .txt, 1 .zip; unpack archives"),
+        (["masks/1.png", "masks/2.png"], "data holds pictures (2 in masks), and nothing says which are the masks of"),
+    ],
+)
+def test_a_folder_that_nobody_can_read_is_told_in_a_sentence(
+    place: Path, capsys: pytest.CaptureFixture[str], files: list[str], message: str
+) -> None:
+    Path("data").mkdir()
+    for number, name in enumerate(files):
+        save(scene(number)[1], Path("data", name)) if name.endswith(".png") else Path("data", name).write_text("x")
+    status, printed = init(capsys)
+    assert status == 2
+    assert message in printed
+    assert "Traceback" not in printed
+
+
+def test_no_folder_and_a_file_in_its_place(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert init(capsys) == (2, "segkit: data cannot be looked into: No such file or directory\n")
+    Path("data").write_text("x")
+    assert init(capsys)[1].endswith("Not a directory; give the folder that it lies in\n")
+
+
+def test_jpeg_masks_are_refused_with_what_to_do(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(4):
+        picture, labels = scene(number)
+        save(picture, Path("data/images", f"{number}.png"))
+        save(labels * 100, Path("data/masks", f"{number}.jpg"))
+    status, printed = init(capsys)
+    assert status == 2
+    assert "4 files: the mask is a JPEG, and that changes labels" in printed
+
+
+def test_a_data_set_that_a_plugin_knows_in_a_folder_below(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from segkit.registry import datasets
+
+    datasets["voc"].write_sample(place / "data" / "archive")
+    status, printed = init(capsys)
+    assert status == 1  # of two years
+    assert 'year = "2012"' in printed
+    assert init(capsys, "--yes")[0] == 0
+    assert dataset(place) == {"name": "voc", "root": "data/archive", "year": "2012"}
