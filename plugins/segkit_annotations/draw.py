@@ -103,11 +103,12 @@ def _turned(x: float, y: float, right: Points, below: Points, degrees: float) ->
 def _polygons(data: Sequence[Any], size: Size) -> Drawn:
     """The union of polygons."""
     drawn = [_polygon(points_of(each), size) for each in data]
-    first, last = min(left for left, _ in drawn), max(left + bits.shape[1] for left, bits in drawn)
-    whole = np.zeros((size[0], last - first), bool)
-    for left, bits in drawn:
-        whole[:, left - first : left - first + bits.shape[1]] |= bits
-    return 0, first, whole
+    if len(drawn) == 1:
+        return drawn[0]
+    whole = np.zeros(size, bool)
+    for top, left, bits in drawn:
+        whole[top : top + bits.shape[0], left : left + bits.shape[1]] |= bits
+    return 0, 0, whole
 
 
 def _shares(data: Any, size: Size) -> Drawn:
@@ -118,8 +119,8 @@ def _shares(data: Any, size: Size) -> Drawn:
     return _polygons([points * size[::-1]], size)
 
 
-def _polygon(points: Points, size: Size) -> tuple[int, Bits]:
-    """The first column and the pixels of a polygon, bit by bit those of pycocotools (``rleFrPoly`` of ``maskApi.c``).
+def _polygon(points: Points, size: Size) -> Drawn:
+    """A polygon, bit by bit as pycocotools draws it (``rleFrPoly`` of ``maskApi.c``).
 
     Its boundary is traced in steps of a fifth of a pixel; down each column of pixels it toggles outside and inside.
     """
@@ -143,10 +144,12 @@ def _polygon(points: Points, size: Size) -> tuple[int, Bits]:
     row = np.ceil(np.clip((np.minimum(y[at], y[at - 1]) + 0.5) / 5 - 0.5, 0, height))
     kept = (np.floor(column) == column) & (column >= 0) & (column <= width - 1)
     column, row = column[kept].astype(np.int64), row[kept].astype(np.int64)
-    left, right = (int(column.min()), int(column.max()) + 1) if len(column) else (0, 0)
-    toggles = np.bincount((column - left) * height + row, minlength=(right - left) * height + 1)[:-1]
+    if not len(column):
+        return 0, 0, np.zeros((0, 0), bool)
+    top, left, rows, columns = row.min(), column.min(), np.ptp(row), np.ptp(column) + 1
+    toggles = np.bincount((column - left) * rows + row - top, minlength=columns * rows + 1)[: columns * rows]
     inside = np.cumsum(toggles.astype(np.uint8), dtype=np.uint8) & 1  # a sum that wraps around keeps its last bit
-    return left, inside.reshape(right - left, height).T.astype(bool)
+    return int(top), int(left), inside.reshape(columns, rows).T.astype(bool)
 
 
 def _runs(data: tuple[int, int, Size, Sequence[int], bool], size: Size) -> Drawn:
