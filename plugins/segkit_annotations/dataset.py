@@ -225,18 +225,16 @@ class AnnotatedImages(PairedFiles):
         area = np.full(size, none, np.int32)  # of the shape that a pixel is of
         for number, shape in enumerate(entry.shapes, 1):
             try:
-                at, bits = draw(shape, size)
-                box = None if self._cut else bounds(shape.data)
-                if box and (min(box[:2]) < -1 or box[2] > size[1] + 1 or box[3] > size[0] + 1):
+                box, slack = bounds(shape.data), 10 * max(size) if self._cut else 1
+                if box and (min(box[:2]) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
                     where = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}, it is {size[1]} x {size[0]}"
-                    raise ShapeError(
-                        'a shape that goes beyond its image, where outside = "cut" would cut it off', where
-                    )
+                    hint = "ten times its size" if self._cut else 'where outside = "cut" would cut it off'
+                    raise ShapeError(f"a shape that goes beyond its image, {hint}", where)
+                at, bits = draw(shape, size)
             except ShapeError as error:
                 what, advice = error.args[0], "correct it with the tool that wrote it, or leave the image out"
-                detail = ", ".join(
-                    filter(None, [f"number {number} of {entry.image.name}", f"'{shape.label}'", error.args[1]])
-                )
+                parts = [f"number {number} of {entry.image.name}", f"'{shape.label}'", error.args[1]]
+                detail = ", ".join(filter(None, parts))
                 raise LabelError(Issue("shape", str(entry.sources[0]), what, advice, detail)) from None
             label, pixels = self._labels[shape.label], int(np.count_nonzero(bits))
             clash[at] |= bits & (area[at] < none) & (mask[at] != label)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,9 +47,6 @@ def draw(shape: Shape, size: Size) -> tuple[tuple[slice, slice], Bits]:
     if shape.kind not in KINDS:
         raise ShapeError("a shape of a kind that covers no pixels or is not known", shape.kind)
     top, left, bits = KINDS[shape.kind](shape.data, size)
-    if top < 0 or left < 0:
-        raise ShapeError("a mask that begins outside its image", f"at column {left} of row {top}")
-    bits = bits[: max(0, size[0] - top), : max(0, size[1] - left)]
     return (slice(top, top + bits.shape[0]), slice(left, left + bits.shape[1])), bits
 
 
@@ -79,7 +78,9 @@ def points_of(data: Any, least: int = 3) -> Points:
 def bounds(data: Any) -> tuple[float, float, float, float] | None:
     """The least x and y and the largest x and y of the points of a shape; None where it has none."""
     arrays = data if isinstance(data, tuple | list) else [data]
-    points = [each.reshape(-1, 2) for each in arrays if isinstance(each, np.ndarray) and each.dtype == np.float64]
+    points = [
+        each.reshape(-1, 2) for each in arrays if isinstance(each, np.ndarray) and each.size and each.size % 2 == 0
+    ]
     return (*np.concatenate(points).min(0), *np.concatenate(points).max(0)) if points else None
 
 
@@ -155,13 +156,31 @@ def _polygon(points: Points, size: Size) -> Drawn:
 def _runs(data: tuple[int, int, Size, Sequence[int], bool], size: Size) -> Drawn:
     """A mask at (top, left) as lengths of runs outside and inside by turns, down its columns or along its rows."""
     top, left, shape, counts, by_columns = data
-    if by_columns and shape != size:
+    if (by_columns and shape != size) or not _fits(top, left, shape, size):
         raise ShapeError("a run-length encoding of another size than its image", f"{shape[1]} x {shape[0]}")
     lengths = np.asarray(counts, np.int64)
     if lengths.sum() != shape[0] * shape[1] or (lengths < 0).any():
         raise ShapeError("a run-length encoding that does not fill its mask", f"{lengths.sum()} pixels")
     flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
     return top, left, flat.reshape(shape[::-1]).T if by_columns else flat.reshape(shape)
+
+
+def _png(data: tuple[int, int, str], size: Size) -> Drawn:
+    """A mask at (top, left) as a PNG in base64, where every label but 0 is the object."""
+    top, left, text = data
+    try:
+        image = Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"])
+        fits = _fits(top, left, (image.height, image.width), size)  # before it is decoded
+        bits = np.asarray(image) != 0 if fits else None
+    except Exception as error:  # Pillow raises what it likes on a damaged file
+        raise ShapeError("a mask that is no PNG, or damaged", f"{error}") from None
+    if bits is None or bits.ndim != 2:
+        raise ShapeError("a mask that goes beyond its image, or holds colours")
+    return top, left, bits
+
+
+def _fits(top: int, left: int, shape: Size, size: Size) -> bool:
+    return min(top, left) >= 0 and top + shape[0] <= size[0] and left + shape[1] <= size[1]
 
 
 def _pillow(data: tuple[str, Any, int], size: Size) -> Drawn:
@@ -192,6 +211,6 @@ KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
     "runs": _runs,
     "pillow": _pillow,
     "file": _file,
-    "stored": lambda data, size: data,
+    "png": _png,
 }
 """Kind -> what draws its data: the first row and column, and from there on the pixels that are covered."""

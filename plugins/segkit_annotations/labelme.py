@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from segkit.data.issues import refuse
 from segkit.errors import DataError, Issue
@@ -89,8 +84,7 @@ def _shape(its: Mapping[str, Any], label: str) -> Shape:
     """As ``shape_to_mask`` of labelme draws it."""
     kind, points = its.get("shape_type") or "polygon", its["points"]
     if kind == "mask":
-        bits = np.asarray(Image.open(io.BytesIO(base64.b64decode(its["mask"])))) != 0
-        return Shape(label, "stored", (int(points[0][1]), int(points[0][0]), bits))
+        return Shape(label, "png", (int(points[0][1]), int(points[0][0]), its["mask"]))
     if kind in ("circle", "point"):
         (x, y), radius = points[0], math.dist(points[0], points[1]) if kind == "circle" else POINT_RADIUS
         corners = [x - radius, y - radius, x + radius, y + radius]

@@ -37,7 +37,7 @@ class YoloDataset(AnnotatedImages):
         with malformed(path, "YOLO"):
             names = content["names"]
             names = {
-                label: str(name)
+                int(label): _name(name)
                 for label, name in (names if isinstance(names, dict) else dict(enumerate(names))).items()
             }
             advice = f"a line is a class of 0 to {len(names) - 1} and the corners of a polygon"
@@ -76,6 +76,12 @@ class YoloDataset(AnnotatedImages):
                     "\n".join(" ".join([f"{label}", *each]) for label, each in enumerate(corners))
                 )
         (Path(root) / "data.yaml").write_text(yaml.safe_dump(content))
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"the name of a class is a text, not a {type(value).__name__}")
+    return str(value)
 
 
 def _images(path: Path, content: Mapping[str, Any], given: str) -> list[Path]:

@@ -241,7 +241,7 @@ def test_runs_compressed_or_not_are_pycocotools_own(tmp_path: Path) -> None:
 def test_runs_by_hand() -> None:
     assert full("runs", (0, 0, (2, 3), [1, 2, 3], True), (2, 3)).astype(int).tolist() == [[0, 1, 0], [1, 0, 0]]
     assert full("runs", (0, 0, (2, 3), [1, 2, 3], False), (2, 3)).astype(int).tolist() == [[0, 1, 1], [0, 0, 0]]
-    assert full("runs", (1, 2, (2, 3), [1, 2, 3], False), (2, 4)).astype(int).tolist() == [[0] * 4, [0, 0, 0, 1]]
+    assert full("runs", (1, 2, (1, 3), [1, 2], False), (2, 5)).astype(int).tolist() == [[0] * 5, [0, 0, 0, 1, 1]]
 
 
 def test_several_polygons_are_one_object(tmp_path: Path) -> None:
@@ -271,8 +271,11 @@ def test_a_shape_that_cannot_be_drawn_is_named(broken: dict[str, Any], message: 
 
 
 def test_what_goes_beyond_the_image_can_be_cut_off(tmp_path: Path) -> None:
-    dataset = one("coco", coco(tmp_path, cat([4, -9, 99, -9, 99, 2, 4, 2])), outside="cut")
+    dataset = one("coco", coco(tmp_path, cat([4, -9, 40, -9, 40, 2, 4, 2])), outside="cut")
     assert rows(dataset) == ["000011", "000011", "000000", "000000", "000000"]
+    dataset = one("coco", coco(tmp_path, cat([4, 0, 1e12, 0, 1e12, 2, 4, 2])), outside="cut")  # would fill the memory
+    with pytest.raises(LabelError, match="beyond its image, ten times its size"):
+        dataset.mask(0)
 
 
 def test_files_that_are_not_as_they_should_be_are_named(tmp_path: Path) -> None:
@@ -392,6 +395,14 @@ def test_labelme_masks_points_and_lines(tmp_path: Path) -> None:
     content["shapes"][0]["mask"] = base64.b64encode(stored.getvalue()).decode()
     save(tmp_path / "a.json", content)
     assert rows(one("labelme", tmp_path)) == ["000000", "000100", "000110", "000000", "000000"]
+    content["shapes"][0]["points"] = [[5, 1], [6, 2]]
+    save(tmp_path / "a.json", content)
+    with pytest.raises(LabelError, match="a mask that goes beyond its image"):
+        one("labelme", tmp_path).mask(0)
+    content["shapes"][0]["mask"] = "QUJD"
+    save(tmp_path / "a.json", content)
+    with pytest.raises(LabelError, match="a mask that is no PNG"):
+        one("labelme", tmp_path).mask(0)
     labelme(tmp_path, ("cat", "line", [[0, 0], [5, 0]]), ("dog", "point", [[5, 4]]))
     assert set(rows(one("labelme", tmp_path))) >= {"222222"}
     labelme(tmp_path, ("cat", "cuboid", SQUARE))
