@@ -152,7 +152,6 @@ class AnnotatedImages(PairedFiles):
         layout = divided(
             root, Layout(found, {entry.image: entry.sources[0] for entry in entries}), lists, group, shares
         )
-        refuse([issue for of, issue in layout.issues if of in (None, split)])
         if layout.splits and (left := [str(each.path) for each in layout.images if "split" not in each.values]):
             warnings.warn(f"not read: {len(left)} annotated images are in no split: {first_few(left)}", stacklevel=4)
         self.splits = layout.splits
