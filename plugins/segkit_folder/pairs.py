@@ -6,7 +6,7 @@ import glob
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,7 +81,7 @@ class Pattern:
         """The pictures that match, in natural order (``2`` before ``10``); hidden files are left out.
 
         Raises:
-            DataError: two folders that are one split, or what is called as a picture and is no file.
+            DataError: two folders that are one split.
         """
         expression, shape = self._expression(ignore_case), "/".join(map(_glob, self.parts))
         found: list[tuple[Any, Found]] = []
@@ -104,7 +104,7 @@ class Pattern:
             if len(names) > 1:
                 several = " and ".join(sorted(names.values()))
                 raise DataError(f"{several} are both the {split} split; put their files into one folder, or rename one")
-        return [*self._regular(each for _, each in sorted(found, key=lambda each: each[0]))]
+        return [each for _, each in sorted(found, key=lambda each: each[0])]
 
     def _expression(self, ignore_case: bool) -> re.Pattern[str]:
         text, seen = "", Counter[str]()
@@ -121,17 +121,6 @@ class Pattern:
             stem, _, ending = text.rpartition(r"\.")
             text = rf"{stem}\.(?i:{ending})"
         return re.compile(text if self.known_suffix else text + r"\.[^./]+", re.IGNORECASE if ignore_case else 0)
-
-    def _regular(self, found: Iterable[Found]) -> Iterator[Found]:
-        odd = []
-        for each in found:
-            if each.path.is_file():
-                yield each
-            else:
-                kind = "a folder" if each.path.is_dir() else "a link to nowhere" if each.path.is_symlink() else ""
-                odd.append((each.path, kind))
-        what, advice = "no regular file, although its name is an image's", "fetch or remove it"
-        refuse([Issue("no_file", str(path), what, advice, kind) for path, kind in odd])
 
     def example(self, values: Mapping[str, str]) -> str:
         """The path that has these values."""

@@ -16,6 +16,7 @@ from segkit.data.sample import Colour
 
 VOID = 255
 VOID_COLOUR = (224, 224, 192)  # of Pascal VOC's borders
+IN_ANY_PALETTE = {(0, 0, 0), (255, 255, 255)}
 AT_THE_END = ", at the end of the config:\n\n"
 
 
@@ -53,21 +54,17 @@ def values(
         names = json.dumps(["background", *classes], ensure_ascii=False)
         return f"; the background is a class too: classes = {names}"
     known, total = {*stored} - {VOID}, sum(stored.values())
-    text = ""
+    text = "; so many labels are ids of single objects, or come of blended edges: export the classes again"
     if len(wrong) > 2 and sum(wrong.values()) < total / 1000:
         text = "; so few pixels of several labels come of blended or compressed edges: export these masks again"
-    elif len(wrong) > 5 and known == {*range(len(known))} and sum(wrong.values()) > total / 100:
+    elif len(wrong) > 5 and known == {*range(len(known))}:
         text = (
             f"; the masks hold the labels 0 to {len(known) - 1}, so give `classes` {len(known)} names, or list those "
         )
         text += "that mean unlabelled in `void`"
-    elif 0 < len(wrong) <= 5:
+    elif len(wrong) <= 5:
         text = f"; where {' and '.join(map(str, sorted(wrong)))} mean{'s' * (len(wrong) == 1)} unlabelled, "
         text += f"in [dataset] void = {sorted({*void, *wrong})}"
-    elif max(wrong, default=0) > VOID:
-        text = "; so many labels are mostly ids of single objects: export the classes instead"
-    elif wrong:
-        text = "; so many labels come of blended or compressed edges: then export the masks again"
     labels = [label for label in sorted(stored) if label != VOID or len(stored) == len(classes)]
     if ordered and labels == list(range(len(classes) + 1)) and labels[-1] in wrong:
         shifted = {label: label - 1 if label else VOID for label in labels}
@@ -95,25 +92,44 @@ def void_of_a_class(classes: Sequence[str], void: Sequence[int]) -> str:
     )
 
 
-def colours(palette: Mapping[str, Colour], stored: Mapping[Colour, int]) -> str:
-    """Masks of colours: the map by the palette, or by classes called as their colours; else one to be filled in.
+def colours(
+    palette: Mapping[str, Colour],
+    stored: Mapping[Colour, int],
+    drawn: Mapping[tuple[str, Colour], int] | None = None,
+    given: bool = False,
+    labels: Mapping[int, str] | None = None,
+) -> str:
+    """The map that reads masks by their colours: by the first of these that is certain, or else to be filled in.
+
+    The colours of the classes, or greys, prove themselves where masks hold one of them that is not in any palette, or
+    where a person has chosen them; one colour more is void's or a guess. Then classes that are called as their colours;
+    then, for masks with palettes, what two thirds of them draw in a colour.
 
     Args:
         palette: class -> the colour it is drawn in.
-        stored: colours -> pixels.
+        stored: colours -> pixels; of masks with palettes masks.
+        drawn: of these: class and the colour it is drawn in -> masks.
+        given: whether somebody chose the colours of the classes.
+        labels: of masks with palettes, stored label -> class, or void.
     """
-    others = [colour for colour in stored if colour not in palette.values()]
-    proof = {*stored}.intersection(palette.values()) - {(0, 0, 0)}  # black alone is none, it is in every palette
-    if len(others) <= 1 and proof:
-        void = [("void" if colour == VOID_COLOUR else "?1", colour) for colour in others]
-        return _colour_map("by the palette", [*palette.items(), *void], stored)
-    if called := _by_name(palette, stored):
-        return _colour_map("by the names", [*called.items()], stored)
+    greys = {name: (label, label, label) for label, name in (labels or {}).items()}
+    unit = "mask" if drawn else ""
+    for known in (palette, greys):
+        others = [colour for colour in stored if colour not in known.values()]
+        if len(others) <= 1 and (given or {*stored}.intersection(known.values()) - IN_ANY_PALETTE):
+            void = [("void" if colour == VOID_COLOUR else "?1", colour) for colour in others]
+            return _colour_map("by the palette", [*known.items(), *void], stored, unit)
+    called = _by_name(palette, stored)
+    if chosen := called or (_by_most(drawn, stored) if drawn else {}):
+        # a class that no mask holds takes the colour that it is drawn in
+        chosen |= {name: colour for name, colour in palette.items() if name not in chosen and colour not in stored}
+        names = [(name, chosen[name]) for name in [*palette, "void"] if name in chosen]
+        return _colour_map("by the names" if called else "as most masks have it", names, stored, unit)
     reason = "put a class in the place of each ?, or void for what is unlabelled"
     if not 0 <= len(stored) - len(palette) <= 1:
         reason += f"; {len(stored)} colours for {len(palette)} classes, so change `classes` too"
     ordered = sorted(stored, key=lambda colour: (-stored[colour], colour))
-    return _colour_map(reason, [(f"?{number}", colour) for number, colour in enumerate(ordered, 1)], stored)
+    return _colour_map(reason, [(f"?{number}", colour) for number, colour in enumerate(ordered, 1)], stored, unit)
 
 
 def palettes(
@@ -124,10 +140,7 @@ def palettes(
     mapped: bool,
     by_label: bool,
 ) -> str:
-    """Masks whose palettes differ: the map that reads them by colours.
-
-    Each colour is the class that is called so, or that two thirds of the masks draw in it. Where that leaves a colour
-    over, nothing is certain, and all are to be filled in.
+    """Masks whose palettes differ: :func:`colours`, of label and colour -> masks.
 
     Args:
         palette: class -> the colour it is drawn in.
@@ -137,26 +150,13 @@ def palettes(
         mapped: whether a value map is there already.
         by_label: whether the labels may be right, and the colours differ for no reason.
     """
-    hint = "where the labels are right whatever the colours, write a value_map; else " * (by_label and not mapped)
-    hint += "read the masks by their colours: " + "take value_map out, and " * mapped
     masks: Counter[Colour] = Counter()
     for (_, colour), count in stored.items():
         masks[colour] += count
-    greys = {name: (label, label, label) for label, name in labels.items()}
-    proof = bool({*masks} - {(0, 0, 0), (255, 255, 255)})  # these two are in any palette
-    for known, proven in ((palette, proof or given), (greys, proof)):
-        if proven and {*masks} <= {*known.values(), VOID_COLOUR}:
-            void = [("void", VOID_COLOUR)] * (VOID_COLOUR in masks)
-            return hint + _colour_map("by the palette", [*known.items(), *void], masks, "mask")
-    called = _by_name(palette, masks)
-    chosen = called or _by_most(labels, stored, masks)
-    if not chosen:
-        open_ = [(f"?{number}", colour) for number, colour in enumerate(sorted(masks), 1)]
-        return hint + _colour_map("put a class in the place of each ?, or void", open_, masks, "mask")
-    # a class that no mask holds takes the colour that it is drawn in
-    chosen |= {name: colour for name, colour in palette.items() if name not in chosen and colour not in masks}
-    names = [(name, chosen[name]) for name in [*palette, "void"] if name in chosen]
-    return hint + _colour_map("by the names" if called else "as most masks have it", names, masks, "mask")
+    hint = "where the labels are right whatever the colours, write a value_map; else " * (by_label and not mapped)
+    hint += "read the masks by their colours: " + "take value_map out, and " * mapped
+    drawn = {(labels[label], colour): count for (label, colour), count in stored.items()}
+    return hint + colours(palette, masks, drawn, given, labels)
 
 
 def _by_name(names: Collection[str], colours: Collection[Colour]) -> dict[str, Colour]:
@@ -180,15 +180,13 @@ def _is_called(colour: Colour, name: str) -> bool:
     return colour == named if grey else [part * max(named) for part in colour] == [part * max(colour) for part in named]
 
 
-def _by_most(
-    labels: Mapping[int, str], stored: Mapping[tuple[int, Colour], int], masks: Mapping[Colour, int]
-) -> dict[str, Colour]:
+def _by_most(drawn: Mapping[tuple[str, Colour], int], masks: Mapping[Colour, int]) -> dict[str, Colour]:
     """Class -> colour where two thirds of the masks agree for each colour, or all for each but one; else nothing."""
-    chosen = {labels[label]: colour for (label, colour), count in stored.items() if 3 * count >= 2 * masks[colour]}
+    chosen = {name: colour for (name, colour), count in drawn.items() if 3 * count >= 2 * masks[colour]}
     rest = masks.keys() - chosen.values()
     if len(rest) == 1:
-        agreed = {colour for (_, colour), count in stored.items() if count == masks[colour]}
-        left = {labels[label] for label, colour in stored if colour in rest} - chosen.keys()
+        agreed = {colour for (_, colour), count in drawn.items() if count == masks[colour]}
+        left = {name for name, colour in drawn if colour in rest} - chosen.keys()
         if agreed == {*chosen.values()} and len(left) == 1:
             chosen[left.pop()] = rest.pop()
     return chosen if sorted(chosen.values()) == sorted(masks) else {}

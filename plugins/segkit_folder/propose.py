@@ -29,9 +29,6 @@ MOST_OF_A_MASK = 256  # colours
 MOST_TRIED = 20  # patterns whose pairs are counted
 _IN_A_NAME = re.compile(rf"(?i)(?<![a-z0-9])(?:{ANY_SPLIT})(?![a-z])")
 
-Part = tuple[str, str, str, str]
-"""Of a part of two paths: what is before and after their common text, in the image's and in the mask's."""
-
 
 class Proposal(NamedTuple):
     """A way to read a folder.
@@ -151,13 +148,19 @@ def _differences(one: _Place, other: _Place, several: bool) -> Iterator[tuple[An
         for place, own in zip((one, other), apart, strict=True)
     ]
     length = max(map(len, rows))
-    rows = [[""] * (length - len(row)) + row for row in rows]  # of a path with fewer folders
-    for cores in product(*(_common(a, b)[:3] for a, b in zip(*rows, strict=True))):
-        key: list[Part] = []
-        for a, b, core in zip(*rows, cores, strict=True):
-            texts = [*(a.split(core, 1) if core else (a, "")), *(b.split(core, 1) if core else (b, ""))]
-            key.append(tuple(_IN_A_NAME.sub("{split}", text) if several else text for text in texts))  # type: ignore[arg-type]
-        yield (tuple(key), *apart, (one.path.suffix, other.path.suffix) if rows[0] == rows[1] else ()), cores
+    places = {0} if len(rows[0]) == len(rows[1]) else {0, min(map(len, rows)) - 1}
+    for place in places:  # of the folders that one path has fewer: above its own, or below them
+        a, b = ([*row[:place], *[""] * (length - len(row)), *row[place:]] for row in rows)
+        for cores in product(*(_common(*parts)[:3] for parts in zip(a, b, strict=True))):
+            key = [
+                tuple(
+                    _IN_A_NAME.sub("{split}", text) if several else text
+                    for part in parts
+                    for text in (part.split(core, 1) if core else (part, ""))
+                )
+                for *parts, core in zip(a, b, cores, strict=True)
+            ]
+            yield (tuple(key), *apart, (one.path.suffix, other.path.suffix) if a == b else ()), cores
 
 
 def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) -> Iterator[tuple[str, str]]:
@@ -182,10 +185,11 @@ def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) 
             texts.insert(number, "{split}")
         suffixes = {(one, other)[side].path.suffix for one, other, _ in votes}
         written.append("/".join(texts) + (suffixes.pop() if len({each.lower() for each in suffixes}) == 1 else ""))
+    folders = [re.sub(r"(/\{split\})?/\{id\}(\.\w+)?$", "", text) for text in written]
     ways = []
-    for text in written:
-        folder = re.sub(r"(/\{split\})?/\{id\}(\.\w+)?$", "", text)
-        ways.append((text,) if "{" in folder.replace("{split}", "") else (text, folder))
+    for text, folder, other in zip(written, folders, reversed(written), strict=True):
+        is_told = "{" not in folder.replace("{split}", "") and folder != other.rpartition("/")[0]
+        ways.append((text, folder) if is_told else (text,))
     yield from product(*ways)
 
 

@@ -498,8 +498,11 @@ def test_an_image_without_its_mask_is_an_error_although_bad_files_may_be_skipped
 def test_links_to_nowhere_and_folders_are_told(root: Path, check: Check) -> None:
     (root / "images" / "train" / "gone.png").symlink_to(root / "nowhere.png")
     (root / "masks" / "train" / "gone.png").symlink_to(root / "nowhere.png")
+    for folder in ("images", "masks"):
+        (root / folder / "train" / "folder.png").mkdir()
     told = texts(check())
-    assert "2 files: no regular file, although its name is an image's (a link to nowhere)" in told
+    assert "gone.png: no such file" in told
+    assert "folder.png: cannot be read (Is a directory)" in told
 
 
 def test_a_mask_whose_pixels_were_changed_on_the_way_is_told(root: Path, check: Check) -> None:

@@ -47,6 +47,8 @@ def both(root: Path, image: str, mask: str, numbers: tuple[str, ...] = NUMBERS) 
         ("i/{}_leftImg8bit.png", "m/{}.png", ("i/{id}_leftImg8bit.png", "m")),
         ("i/test_image_{}.png", "m/test_mask_{}.png", ("i/test_image_{id}.png", "m/test_mask_{id}.png")),
         ("{}.jpg", "{}.png", ("{id}.jpg", "{id}.png")),
+        ("all/{}.jpg", "all/{}.png", ("all/{id}.jpg", "all/{id}.png")),
+        ("{}/t1.tif", "{}_ST/SEG/man_seg1.tif", ("{id}/t1.tif", "{id}_ST/SEG/man_seg1.tif")),
         ("{}/image.png", "{}/mask.png", ("{id}/image.png", "{id}/mask.png")),
         ("p{}/images/7.png", "p{}/masks/7.png", ("{id}/images/7.png", "{id}/masks/7.png")),
     ],
