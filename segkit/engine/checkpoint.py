@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from segkit.engine.run_folder import clear, read_json, write_atomically, write_lines
+from segkit.engine.run_folder import RESULTS, clear, read_json, write_atomically, write_lines
 from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few, reason
 from segkit.model.encoder import is_dense
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
@@ -275,12 +275,16 @@ class CheckpointManager:
         done = len(history["lines"])
         if done > epochs:
             raise RunFolderError(f"{folder} has done {done} epochs, more than the {epochs} that are asked for")
-        clear(folder, ())
+        clear(folder, RESULTS if done < epochs else ())  # where a run goes on, they are no longer its result
         old = before.get("train", {}).get("epochs", train.epochs)
         if old != train.epochs:
             history["stop"] = ""  # an observer's reason was for the shorter run
             if train.schedule != "constant":
                 notes.append(f"train.epochs was {old} and is {train.epochs}: the learning rate is planned anew")
+        began, now = state["processes"], self.loop.distributed.size
+        if began != now:
+            same = "the same images and steps, but sums are rounded in another order"
+            notes.append(f"the run began in {began} processes and goes on in {now}: {same}")
         return state, notes
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -379,22 +379,13 @@ class Trainer:
         return f"epoch {len(self.history)} of {self.epochs}{more}"
 
     def _resume(self) -> None:
-        def load() -> dict[str, Any]:
-            state, notes = self.checkpoints.load(self.config, self.inputs.train, self.epochs)
-            for note in notes:
-                self.console.warn(note)
-            return state
-
-        state = self.distributed.broadcast_from_main(load)
+        state, notes = self.distributed.broadcast_from_main(
+            lambda: self.checkpoints.load(self.config, self.inputs.train, self.epochs)
+        )
+        for note in notes:
+            self.console.warn(note)
         self.checkpoints.restore(state)
-        if self.distributed.is_main_process and len(self.history) < self.epochs:
-            clear(self.inputs.folder, run_folder.RESULTS)  # where a run goes on, they are no longer its result
         self.console.say(f"resumed after {self._progress()}")
-        if state["processes"] != self.distributed.size:
-            self.console.warn(
-                f"the run began in {state['processes']} processes and goes on in {self.distributed.size}: the same "
-                "images and steps, but sums are rounded in another order"
-            )
 
     def _finish(self) -> Result:
         """Score the best weights on every split and write what the run came to."""
