@@ -57,9 +57,7 @@ def _value(name: str, loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
         raise ModelError(f"the loss '{name}' failed: {type(error).__name__}: {error}; {hint}") from error
     if isinstance(value, Tensor) and not value.ndim and not value.is_complex():
         return value.float()
-    found = type(value).__name__
-    if isinstance(value, Tensor):
-        found = "a complex number" if value.is_complex() else f"a tensor {list(value.shape)}"
+    found = f"a tensor {list(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
     raise ModelError(f"the loss '{name}' returned {found}; a loss returns one number, a tensor without dimensions")
 
 

@@ -66,7 +66,16 @@ def check(inputs: TrainerInputs) -> None:
         ConfigError: ``train.best`` is no score of the run or has no direction, a metric is none, or
             ``train.encoder_lr_mult`` is for no part of the model.
     """
-    _check_model(inputs.model)
+    model, kind = inputs.model, type(inputs.model).__name__
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model is {kind}; a model is a torch.nn.Module, [B,3,H,W] -> logits [B,C,H,W]")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError(f"{kind} has no weights that require gradients, so nothing can be trained")
+    if other := {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}:
+        raise ModelError(
+            f"the weights of {kind} are {other.pop()}; they stay float32, and train.precision is what the network "
+            "computes in: pass model.float()"
+        )
     for needed in ("train", "val"):
         if needed not in inputs.splits:
             raise DataError(f"there is no {needed} split; there are {', '.join(inputs.splits)}")
@@ -82,20 +91,6 @@ def check(inputs: TrainerInputs) -> None:
     check_splits(inputs.splits)
 
 
-def _check_model(model: object) -> None:
-    kind = type(model).__name__
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"model is {kind}; a model is a torch.nn.Module, [B,3,H,W] -> logits [B,C,H,W]")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ModelError(f"{kind} has no weights that require gradients, so nothing can be trained")
-    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    if other := kinds - {torch.float32}:
-        raise ModelError(
-            f"the weights of {kind} are {other.pop()}; they stay float32, and train.precision is what the network "
-            "computes in: pass model.float()"
-        )
-
-
 def less_is_better(inputs: TrainerInputs) -> bool:
     """Whether the best epoch is the one with the lowest value of ``train.best``.
 
@@ -108,11 +103,6 @@ def less_is_better(inputs: TrainerInputs) -> bool:
     known = ("loss", *ALWAYS, *inputs.metrics)
     if name not in known:
         raise ConfigError(f'train.best = "{name}" is no score of this run; there are {", ".join(known)}')
-    if hasattr(metric, "keys"):  # torchmetrics' MetricCollection
-        raise ConfigError(
-            f'train.best = "{name}" is several metrics, {", ".join(map(str, metric.keys()))}; give the one that counts '
-            "a name of its own: metrics={'name': metric}"
-        )
     more = name != "loss" if name in ("loss", *ALWAYS) else getattr(metric, "higher_is_better", None)
     if more is None and mode == "auto":
         raise ConfigError(

@@ -76,14 +76,9 @@ def read_off(confusion: ConfusionMatrix, metrics: Mapping[str, Any], classes: Se
 
 def named_values(name: str, value: Any) -> dict[str, Any]:
     """What a metric computed, by name: a dict as it is, a number under the metric's name."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    return {name: _plain(value)}
-
-
-def _plain(value: Any) -> Any:
-    """Tensors and numpy's numbers as Python's own: a checkpoint holds nothing else."""
-    return value.tolist() if hasattr(value, "tolist") else value
+    found = value if isinstance(value, Mapping) else {name: value}
+    # tensors and numpy's numbers become Python's own: a checkpoint holds nothing else
+    return {str(key): each.tolist() if hasattr(each, "tolist") else each for key, each in found.items()}
 
 
 def floor(counts: LabelCounts, dataset: Dataset, metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:

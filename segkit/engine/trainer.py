@@ -219,7 +219,18 @@ class Trainer:
         """Train to the end, or go on with what was saved, and score the best weights."""
         if resume:
             self._resume()
-        self.observed = self._observed()
+        train = self.splits["train"]
+        self.observed = Run(
+            folder=self.inputs.folder,
+            config=read_only(self.config),
+            splits=MappingProxyType(dict(self.splits)),
+            classes=tuple(train.classes),
+            palette=train.palette,
+            floors=MappingProxyType({name: MappingProxyType(each) for name, each in self.floors.items()}),
+            first_epoch=len(self.history) + 1,
+            predict=lambda split, index: self.evaluators[split].predict(index),
+            warn=self.console.warn,
+        )
         try:
             with self.stop.held():
                 self._begin(resume)
@@ -249,20 +260,6 @@ class Trainer:
         if "model" in self.config:
             return f"next:   python -m segkit predict {shlex.quote(shown)} photo.jpg --out masks"
         return f"next:   segkit.load({shown!r}, model=...).predict('photo.jpg')"
-
-    def _observed(self) -> Run:
-        train = self.splits["train"]
-        return Run(
-            folder=self.inputs.folder,
-            config=read_only(self.config),
-            splits=MappingProxyType(dict(self.splits)),
-            classes=tuple(train.classes),
-            palette=train.palette,
-            floors=MappingProxyType({name: MappingProxyType(each) for name, each in self.floors.items()}),
-            first_epoch=len(self.history) + 1,
-            predict=lambda split, index: self.evaluators[split].predict(index),
-            warn=self.console.warn,
-        )
 
     def _notify(self, event: str, **arguments: Any) -> Sequence[str]:
         """Call the observers, in the main process alone; what they answer is the same in all."""
