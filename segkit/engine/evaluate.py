@@ -29,6 +29,7 @@ from segkit.engine.distributed import DistributedContext
 from segkit.engine.split_scores import can_merge, merge, named_values, read_off, with_floor
 from segkit.errors import NotFiniteError, first_few
 from segkit.inference.sliding_window import Inferer
+from segkit.inference.window_grid import MAX_WHOLE_PIXELS
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.signals import held
@@ -189,7 +190,10 @@ class Evaluator:
         try:
             for number, batches in zip(sampler.mine, shown, strict=True):
                 for batch in batches:
-                    yield number, batch, self.inferer.evaluate(batch.image, (batch.mask.shape[1], batch.mask.shape[2]))
+                    pixels = batch.image[:, 0].numel()  # at most as many at once as of an image that is seen whole
+                    for part in batch.parts(-(-pixels // MAX_WHOLE_PIXELS)):
+                        size = (part.mask.shape[1], part.mask.shape[2])
+                        yield number, part, self.inferer.evaluate(part.image, size)
         finally:  # a traceback would keep the loader's processes alive, and Python waits for them when it ends
             shut_down(waiting)
 

@@ -89,9 +89,9 @@ def out_of_memory(inputs: TrainerInputs, device: torch.device) -> str:
 
 
 def _scored(sizes: list[tuple[int, int]], batch: int) -> int:
-    """The most pixels of a split that are scored at once: equal sizes together, large images in windows."""
+    """The most pixels of a split that are scored at once: equal sizes together, up to those of a large image."""
     counts = Counter(sizes).items()
-    return max((min(h * w, MAX_WHOLE_PIXELS) * min(batch, images) for (h, w), images in counts), default=0)
+    return max((min(h * w * min(batch, images), MAX_WHOLE_PIXELS) for (h, w), images in counts), default=0)
 
 
 def estimate(inputs: TrainerInputs, precision: Precision, classes: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import torchmetrics
 from torch import nn
 
 from segkit.data.sample import Sample
+from segkit.engine import evaluate as evaluation
 from segkit.engine.criterion import Criterion
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.precision import Precision
@@ -59,6 +60,18 @@ def test_the_batch_size_changes_nothing(halves: Any, tiny_net: Any) -> None:
     one = evaluate(model, halves(5), precision=FP32, batch_size=1)
     many = evaluate(model, halves(5), precision=FP32, batch_size=4)
     assert one == many
+
+
+def test_no_more_pixels_are_scored_at_once_than_one_large_image_has(
+    halves: Any, tiny_net: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, seen = tiny_net(), list[int]()
+    model.register_forward_hook(lambda _, inputs, output: seen.append(len(inputs[0])))
+    together = evaluate(model, halves(5), batch_size=5)
+    monkeypatch.setattr(evaluation, "MAX_WHOLE_PIXELS", 2 * 12 * 16)  # of images of 12 x 16
+    assert evaluate(model, halves(5), batch_size=5) == together
+    assert seen == [5, 2, 2, 1]
 
 
 def test_the_logits_are_resized_and_never_the_mask(halves: Any) -> None:
