@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segkit.data.issues import refuse
 from segkit.data.read import check_checksums
-from segkit.data.sample import voc_palette
+from segkit.data.sample import Colour, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_annotations.draw import ShapeError, Size, bounds, draw
 from segkit_annotations.places import Entry
@@ -93,9 +93,10 @@ class AnnotatedImages(PairedFiles):
             raise DataError(f"{base}: no image with annotations; expected is {self.expected}")
         self._labels, classes = self._meanings(names, entries, classes, class_map or {}, background)
         shares = Shares(fractions, split_seed, val, folds, fold)
-        self.entries = self._of_split(base, entries, split, lists, group, shares)
+        chosen = self._of_split(base, entries, split, lists, group, shares)
+        self._entries = {(entry.image, entry.sources[0]): entry for entry in chosen}
         super().__init__(
-            [(entry.image, entry.sources[0]) for entry in self.entries],
+            [*self._entries],
             classes=classes,
             palette=voc_palette(len(classes)),
             values={index: index for index in (*range(len(classes)), VOID)},
@@ -194,17 +195,22 @@ class AnnotatedImages(PairedFiles):
 
     def files(self, index: int) -> tuple[Path, ...]:
         """The image and the files that its labels are read from."""
-        return (self.entries[index].image, *self.entries[index].sources)
+        entry = self._entries.get(self.pairs[index])
+        return (entry.image, *entry.sources) if entry else super().files(index)
 
-    def check_mask_file(self, index: int) -> Mapping[int, tuple[int, int, int]]:
+    def check_mask_file(self, index: int) -> Mapping[int, Colour]:
         """Check the checksums of those labels that are stored as pictures."""
-        for path in self.entries[index].sources:
+        if self.pairs[index] not in self._entries:
+            return super().check_mask_file(index)
+        for path in self.files(index)[1:]:
             if path.suffix.lower() in SUFFIXES:
                 check_checksums(path)
         return {}
 
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
-        entry, own = self.entries[index], (size[0], size[1])
+        entry, own = self._entries.get(self.pairs[index]), (size[0], size[1])
+        if entry is None:  # a mask of class indices that predictions are compared with
+            return super()._read_mask(index, size)
         if entry.size:
             self._check_size(entry, entry.size, own)
         return torch.from_numpy(self._draw(entry, own))

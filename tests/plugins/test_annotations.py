@@ -704,6 +704,15 @@ def test_images_are_dealt_by_folders_lists_or_fractions(tmp_path: Path) -> None:
         cls(tmp_path / "half", "test")
 
 
+def test_masks_that_predictions_are_compared_with_are_class_indices(tmp_path: Path) -> None:
+    dataset = one("coco", coco(tmp_path / "data", cat(FLAT)))
+    mask = np.array([[0, 1, 2, 255, 0, 0]] * 5, np.uint8)
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    dataset.pairs = [(tmp_path / "data" / "a.png", tmp_path / "a.png")]  # as `predict --compare-with` does
+    assert rows(dataset) == ["012.00"] * 5
+    assert dataset.files(0)[1] == tmp_path / "a.png"
+
+
 def test_an_image_that_is_annotated_twice_is_refused(tmp_path: Path) -> None:
     labelme(tmp_path, ("cat", "polygon", SQUARE))
     save(tmp_path / "b.json", (tmp_path / "a.json").read_text())
