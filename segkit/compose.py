@@ -19,7 +19,7 @@ from segkit.data.class_weights import LabelCounts, class_weights
 from segkit.data.issues import gathered
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan, scan_splits
-from segkit.data.subset import Subset, as_dataset
+from segkit.data.subset import Subset, as_dataset, with_bands
 from segkit.engine.criterion import Criterion, numbered
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import TrainerInputs
@@ -127,7 +127,8 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
         try:
             with gathered() as found[split], warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                splits[split] = as_dataset(create(component, settings.dataset.options, {"split": split}), split)
+                built = as_dataset(create(component, settings.dataset.options, {"split": split}), split)
+                splits[split] = with_bands(built, settings.data)
         except DataError as error:
             if split == "train":
                 raise
@@ -167,7 +168,8 @@ def build_metrics(choices: Sequence[Choice], dataset: Dataset) -> dict[str, Any]
 def given_by(dataset: Dataset) -> dict[str, Any]:
     """What the dataset alone decides, for the components that ask for it."""
     classes = tuple(dataset.classes)
-    return {"num_classes": len(classes), "ignore_index": dataset.ignore_index, "classes": classes, "in_channels": 3}
+    own = {"num_classes": len(classes), "ignore_index": dataset.ignore_index, "classes": classes}
+    return own | {"in_channels": len(dataset.channels)}
 
 
 def environment() -> dict[str, Any]:

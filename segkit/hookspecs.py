@@ -16,6 +16,7 @@ constructor receives them, and a config may not set them:
     ``num_classes``   the number of classes of the dataset
     ``ignore_index``  the label of void pixels
     ``classes``       the names of the classes
+    ``in_channels``   the number of channels of the images
 
 The keys ``name`` and, of a loss, ``scale`` have a meaning of their own in a config: no option may be called so. An
 option called ``class_weights`` may be written in a config as a list of numbers or as the name of
@@ -42,7 +43,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def segkit_models() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Models: ``{"name": "package.module:Class"}``.
 
-    ``Model(num_classes, in_channels=3, ...)`` is a ``torch.nn.Module``: ``[B,3,H,W]`` float ->
+    ``Model(num_classes, in_channels=3, ...)`` is a ``torch.nn.Module``: ``[B,in_channels,H,W]`` float ->
     logits ``[B,num_classes,H,W]``, for any H and W: in evaluation down to one pixel, in training for
     batches of at least two. A model with pretrained weights may say how RGB in 0..1 is normalised for them:
     ``normalisation = {"mean": [r, g, b], "std": [r, g, b]}``; left out or None, by ImageNet's.
@@ -68,12 +69,12 @@ def segkit_losses() -> Mapping[str, str]:  # type: ignore[empty-body]
 def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Datasets: ``{"name": "package.module:Class"}``.
 
-    ``Dataset(root, split, ...)`` has a length and ``[i] -> segkit.Sample(image uint8 [3,H,W],
+    ``Dataset(root, split, ...)`` has a length and ``[i] -> segkit.Sample(image uint8 [C,H,W],
     mask uint8 [H,W], name)``, the same one each time, in tensors of its own; images of more than 8 bits a
     channel are float32 with the values as they are stored. Attributes: ``classes``
-    (names), ``palette`` (an RGB triple a class), ``ignore_index``, and, where the splits are not
-    train, val and test, ``splits``. The class method ``write_sample(root)`` writes a miniature of
-    the layout on disk and returns the options that read it beside ``root``, as
+    (names), ``palette`` (an RGB triple a class), ``ignore_index``, ``channels`` (names; left out: RGB), and,
+    where the splits are not train, val and test, ``splits``. The class method ``write_sample(root)`` writes a
+    miniature of the layout on disk and returns the options that read it beside ``root``, as
     ``{"classes": "classes.txt"}``, or nothing. The class method ``recognise(root)`` returns a list with the options
     that read what lies in a folder, beside ``root``; an empty one where it holds no such data set. The command
     ``init`` asks it.
@@ -118,6 +119,21 @@ def segkit_checks() -> Mapping[str, str]:  # type: ignore[empty-body]
     split a pair of each sample, its :class:`segkit.data.scan.SampleStatistics` and what was measured, and returns
     issues (:class:`segkit.errors.Issue`): an error stops a run. Another number as the attribute ``version`` makes all
     samples measured anew. A check that cannot be loaded, or fails, stops the scan.
+    """
+
+
+@hookspec
+def segkit_readers() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Readers of picture files: ``{"suffix": "package.module:function"}``, the suffix in small letters without its dot.
+
+    ``read(path)`` is asked for every image and mask whose name ends so (``tiff`` for all that begin as a TIFF, whatever
+    they are called), in several threads and processes, before Pillow is. It returns None to leave the file to the next
+    reader and to Pillow; or the picture, upright: a NumPy array ``[H,W]`` or ``[H,W,C]``, or whatever has its
+    ``shape`` and ``dtype`` and gives an array where it is sliced, so that headers cost no decoding. Values of 8 bits
+    stay as they are, others become float32; of a mask they are the labels. It may have the attributes ``channels``
+    (names; the last one ``alpha`` for transparency), ``no_data`` (the value that marks pixels without data),
+    ``is_lossy`` (a mask is then refused), and ``labels()``, where the values of a mask are others than those of an
+    image. What it raises is reported with the file's name.
     """
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL
+from segkit.data.sample import RGB_IMAGES, ImageFormat
 from segkit.engine import checkpoint
 from segkit.engine.run_folder import no_run, read_json, runs_in
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, first_few, reason
@@ -50,6 +51,7 @@ class _ModelFile(pydantic.BaseModel):
     resize: _Factor | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     crop: pydantic.PositiveInt | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     normalisation: Normalisation = IMAGENET  # where a folder is older than the entry
+    images: ImageFormat = RGB_IMAGES  # likewise
 
 
 def load(
@@ -86,6 +88,7 @@ def load(
         resize=stored.resize,
         crop=stored.crop,
         normalisation=stored.normalisation,
+        images=stored.images,
     )
 
 
@@ -150,5 +153,5 @@ def _build(stored: _ModelFile, folder: Path) -> nn.Module:
     # `weights` are a model's pretrained ones, by convention. They are replaced at once: nothing is to be fetched.
     options = {name: value for name, value in stored.model.options.items() if name != "weights"}
     given = {"num_classes": stored.num_classes, "ignore_index": stored.ignore_index, "classes": tuple(stored.classes)}
-    model: nn.Module = create(component, options, {**given, "in_channels": 3})
+    model: nn.Module = create(component, options, {**given, "in_channels": len(stored.normalisation.mean)})
     return model

@@ -33,6 +33,7 @@ PLURALS = {
     "metric": "metrics",
     "optimizer": "optimizers",
     "check": "checks",
+    "reader": "readers",
     "observer": "observers",
     "command": "commands",
 }

@@ -30,7 +30,7 @@ from segkit.config import Config, Overrides, read_config, settings_from
 from segkit.data.loader import worker_count
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.sample import Dataset
-from segkit.data.subset import as_dataset
+from segkit.data.subset import as_dataset, with_bands
 from segkit.engine.criterion import Loss, as_criterion
 from segkit.engine.distributed import distributed_context, launcher, same_launch
 from segkit.engine.evaluate import Evaluator
@@ -152,12 +152,15 @@ def fit(
         SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
     """
     given = {"train": train, "val": val} | ({"test": test} if test is not None else {})
-    splits = {name: as_dataset(each, name, classes, palette, ignore_index) for name, each in given.items()}
     tables: dict[str, Any] = {
         "train": settings_from(TrainSettings, "train", settings),
         "data": settings_from(DataSettings, "data", {"resize": resize, **(data or {})}),
         "augment": settings_from(AugmentSettings, "augment", augment or {}),
         "output": settings_from(OutputSettings, "output", {"dir": str(output), "samples": samples}),
+    }
+    splits = {
+        name: with_bands(as_dataset(each, name, classes, palette, ignore_index), tables["data"])
+        for name, each in given.items()
     }
     inputs = TrainerInputs(
         model=model,

@@ -38,6 +38,19 @@ class DataSettings(Settings):
         description="a dataset that does not name its files is read whole at each start; or once, and then believed if "
         "eight samples of each split are as they were",
     )
+    bands: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)] | None = Field(
+        None, description="which channels of the images are used, from 1 and in this order; left out: all"
+    )
+    rgb: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1, max_length=3)] | None = Field(
+        None,
+        description="which of the channels that are used people are shown as red, green and blue, or one as grey, from "
+        "1, stretched from the 1st to the 99th percentile; left out: the first three, or of two the first",
+    )
+    no_data: Annotated[float, Field(strict=True)] | Literal["stop", "void"] = Field(
+        "stop",
+        description="pixels that are no numbers: stop refuses their images; void makes them void, and with them those "
+        "that hold in all channels what the file declares as no data; a number: those that hold it, too",
+    )
     allow_leaks: bool = Field(False, description="go on although the same picture is in two splits")
 
 
@@ -54,7 +67,11 @@ class AugmentSettings(Settings):
     flip: Share = Field(0.5, description="how often to mirror left and right; 0 where left and right have a meaning")
     flip_vertical: Share = Field(0.0, description="how often to mirror top and bottom; 0.5 for images from above")
     rotation: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="degrees, drawn from -rotation..rotation")
-    colour: Share = Field(0.0, description="strength of brightness, contrast, saturation and hue jitter; 0.5 is usual")
+    colour: Share = Field(
+        0.0,
+        description="strength of brightness, contrast, saturation and hue jitter; 0.5 is usual; of "
+        "other images than RGB of 8 bits, of brightness and contrast, each channel for itself",
+    )
     class_balanced: Share = Field(
         0.0,
         description="share of the crops that are centred on a class drawn evenly from those in the image, the training "

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,7 @@ class Check:
                 print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n")
             print(_text(scan, splits, weights, arguments.quiet))
         if arguments.pictures:
-            _write_pictures(scan, Path(arguments.pictures).expanduser(), arguments.quiet)
+            _write_pictures(scan, Path(arguments.pictures).expanduser(), config.data.rgb, arguments.quiet)
         return 2 if scan.errors else 0
 
 
@@ -136,7 +136,7 @@ def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], q
     return "\n".join(lines)
 
 
-def _write_pictures(scan: Scan, folder: Path, quiet: bool) -> None:
+def _write_pictures(scan: Scan, folder: Path, rgb: Sequence[int] | None, quiet: bool) -> None:
     """Write a contact sheet for each split.
 
     Raises:
@@ -152,7 +152,7 @@ def _write_pictures(scan: Scan, folder: Path, quiet: bool) -> None:
             continue
         if path.is_symlink() or (path.exists() and not is_prediction(path)):
             raise RunFolderError(f"{path} is there and no sheet of segkit's; choose another folder for --pictures")
-        sheet = contact_sheet(dataset, scan.pixels(name)[:, :-1])
+        sheet = contact_sheet(dataset, scan.pixels(name)[:, :-1], rgb=rgb)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             sheet.save(path, pnginfo=signature())

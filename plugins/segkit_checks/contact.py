@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,9 @@ _OUTLINE = (255, 255, 255)
 _HEADING = (225, 225, 225)  # a band: which row a class's name belongs to is seen at once
 
 
-def contact_sheet(dataset: Dataset, pixels: NDArray[np.int64], per_class: int = 4) -> Image.Image:
+def contact_sheet(
+    dataset: Dataset, pixels: NDArray[np.int64], per_class: int = 4, rgb: Sequence[int] | None = None
+) -> Image.Image:
     """One row a class, the rarest of the pixels first: images that contain it, each beside its labels.
 
     The images of a class are evenly spaced from the one with most of its pixels down. Among the labels the class is
@@ -31,6 +34,7 @@ def contact_sheet(dataset: Dataset, pixels: NDArray[np.int64], per_class: int = 
         dataset: one split.
         pixels: of each image and class, int64 ``[N,C]``.
         per_class: how many images a class, at most.
+        rgb: as ``data.rgb``.
 
     Raises:
         DataError: an image to be shown cannot be read.
@@ -46,15 +50,15 @@ def contact_sheet(dataset: Dataset, pixels: NDArray[np.int64], per_class: int = 
         rows.append(caption(f"{dataset.classes[label]}: {text}", width, dataset.palette[label], _HEADING))
         order = np.argsort(-pixels[:, label], kind="stable")[: images[label]].tolist()
         shown = min(per_class, len(order))
-        examples = [_example(dataset, order[place * len(order) // shown], label) for place in range(shown)]
+        examples = [_example(dataset, order[place * len(order) // shown], label, rgb) for place in range(shown)]
         rows += [side_by_side(examples)] if examples else []
     return sheet(rows, dataset.classes, dataset.palette)
 
 
-def _example(dataset: Dataset, index: int, label: int) -> tuple[str, Image.Image]:
+def _example(dataset: Dataset, index: int, label: int, rgb: Sequence[int] | None) -> tuple[str, Image.Image]:
     """The name of an image, and the image beside its labels, fitted into tiles."""
     sample = dataset[index]
-    image, mask = displayable(sample.image.permute(1, 2, 0).numpy()), sample.mask.numpy()  # [H,W,3], [H,W]
+    image, mask = displayable(sample.image.permute(1, 2, 0).numpy(), rgb), sample.mask.numpy()  # [H,W,3], [H,W]
     scale = _TILE / max(mask.shape)
     height, width = (max(1, round(side * scale)) for side in mask.shape)
     picture = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

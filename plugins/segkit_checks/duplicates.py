@@ -83,7 +83,7 @@ class Duplicates:
 
 
 def thumbnail(image: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """The grey thumbnail of an image ``[H,W,3]``."""
+    """The grey thumbnail of an image ``[H,W,C]``."""
     grey = Image.fromarray(displayable(np.ascontiguousarray(image))).convert("L")
     # in one step: reduced first, resized copies would be missed
     return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.HAMMING))

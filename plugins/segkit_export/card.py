@@ -74,7 +74,7 @@ def _what(exported: Exported) -> str:
     if not exported.answer:
         return agreement
     least = f" H and W may be any from {exported.least} pixels on." if exported.least else ""
-    values = "RGB" if exported.dtype == "uint8" else "the values as they are stored, grey three times"
+    values = f"{escaped(', '.join(exported.channels))}, the values as they are stored"
     return f"`{exported.signature}`, {values}; normalisation and resizing are part of the graph.{least} {agreement}"
 
 

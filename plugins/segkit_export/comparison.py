@@ -13,9 +13,11 @@ import segkit
 from segkit.data.normalise import Normalisation
 from segkit.data.read import Pixels
 from segkit.data.resize import resized_part
+from segkit.data.subset import as_dataset, with_bands
 from segkit.errors import ModelError, NotFiniteError
 from segkit.inference.predictor import Predictor
 from segkit.options import create
+from segkit.settings import DataSettings
 from segkit_export.formats import Runner
 
 COUNT = 3
@@ -55,7 +57,7 @@ def compare(
     Args:
         runner: of the file.
         predictor: in float32 on the CPU.
-        images: RGB ``[H,W,3]``.
+        images: ``[H,W,I]``.
         source: what they are, for people.
         several: the last one also goes through the file as half of a batch of two.
 
@@ -65,7 +67,7 @@ def compare(
     """
     same = pixels = 0
     for number, image in enumerate(images):
-        batch = image.transpose(2, 0, 1)[None]  # [1,3,H,W]
+        batch = image.transpose(2, 0, 1)[None]  # [1,I,H,W]
         if several and number == len(images) - 1:
             batch = np.concatenate([batch, batch[..., ::-1]])
         answer = runner(np.ascontiguousarray(batch))
@@ -105,27 +107,28 @@ def fitting(images: Sequence[Pixels], least: int, size: tuple[int, int] | None) 
 
 
 def images_of_run(settings: dict[str, Any]) -> list[Pixels]:
-    """Images of the split val of a run's config, ``[H,W,3]`` each; none where its data is not there."""
+    """Images of the split val of a run's config, ``[H,W,I]`` each; none where its data is not there."""
     try:
         options = dict(settings["dataset"])
         options |= {"download": False} if "download" in options else {}
         dataset = create(segkit.datasets.find(options.pop("name")), options, {"split": "val"})
+        dataset = with_bands(as_dataset(dataset, "val"), DataSettings(**settings.get("data", {})))
         return [dataset[number].image.permute(1, 2, 0).numpy() for number in range(min(COUNT, len(dataset)))]
     except Exception:  # data that is elsewhere, a plugin that is not installed: generated images do as well
         return []
 
 
 def generated_images(least: int, normalisation: Normalisation) -> list[Pixels]:
-    """Soft coloured blobs with some noise, ``[H,W,3]`` each, of several sizes; always the same.
+    """Soft coloured blobs with some noise, ``[H,W,I]`` each, of several sizes; always the same.
 
     Of more than 8 bits a channel they have the values that the model has seen, within two deviations.
     """
     random = np.random.default_rng(0)
-    images = []
+    images, count = [], len(normalisation.mean)
     for number in range(COUNT):
         height, width = least + 40 + 24 * number, least + 71 - 9 * number
-        coarse = random.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
-        noise = random.normal(0, 8, (height, width, 3))
+        coarse = random.integers(0, 256, (height // 16 + 2, width // 16 + 2, count), dtype=np.uint8)
+        noise = random.normal(0, 8, (height, width, count))
         images.append(np.clip(_resized(coarse, height, width) + noise, 0, 255).astype(np.uint8))
     if normalisation.dtype == "uint8":
         return [*images]

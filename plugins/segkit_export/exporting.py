@@ -46,6 +46,7 @@ class Exported:
         least: the fewest pixels a side, where they may be any.
         fixed_because: why the size is fixed, where nobody asked for that.
         dtype: of the image.
+        channels: of the image, by name.
     """
 
     place: Place
@@ -57,6 +58,7 @@ class Exported:
     least: int = 0
     fixed_because: str = ""
     dtype: str = "uint8"
+    channels: tuple[str, ...] = ()
 
     @property
     def signature(self) -> str:
@@ -64,7 +66,7 @@ class Exported:
         batch = "B" if "batch" in self.free else "1"
         sides = f"{self.size[0]},{self.size[1]}" if self.size else "H,W"
         out = f"logits float32 [{batch},C,{sides}]" if self.answer == "logits" else f"labels uint8 [{batch},{sides}]"
-        return f"image {self.dtype} [{batch},3,{sides}] -> {out}"
+        return f"image {self.dtype} [{batch},{len(self.channels)},{sides}] -> {out}"
 
     def lines(self) -> list[str]:
         """For people."""
@@ -116,7 +118,7 @@ def export(
         output: a folder, or a ``.onnx`` or ``.pt2`` file.
         logits: the scores of all classes instead of labels.
         size: (height, width) where the graph is to take one size; left out: any, where the model allows it.
-        images: RGB ``[H,W,3]``, to compare with; left out: those of the run's split val, or generated ones.
+        images: ``[H,W,I]``, to compare with; left out: those of the run's split val, or generated ones.
         run: its folder, for the card's data and scores.
 
     Raises:
@@ -167,7 +169,7 @@ class _Export:
         images: Sequence[Pixels],
     ) -> None:
         self.place, self.origin, self.logits, self.size = place, origin, logits, size
-        self.normalisation = predictor.normalisation
+        self.normalisation, self.channels = predictor.normalisation, predictor.images.channels
         self.images, self.source = images or images_of_run(origin.settings)[:COUNT], "images of val"
         if images:
             self.source = "given images"
@@ -182,6 +184,7 @@ class _Export:
             precision="fp32",
             resize=predictor.resize,
             normalisation=predictor.normalisation,
+            images=predictor.images,
         )
         self.reference.model.to(memory_format=torch.contiguous_format)  # channels_last is a question of sizes
         described = {"model": origin.model_name, "options": origin.options, "dataset": origin.dataset}
@@ -238,7 +241,9 @@ class _Export:
             size = self.size or ((*self.images[0].shape[:2],) if self.images else (512, 512))
         height, width = size or (module.least + 30, module.least + 51)
         self._step("following the model")
-        program = trace(module.eval(), torch.zeros(2 if free else 1, 3, height, width, dtype=module.dtype), free)
+        program = trace(
+            module.eval(), torch.zeros(2 if free else 1, len(how.mean), height, width, dtype=module.dtype), free
+        )
         self._step("writing")
         if self.place.to == "onnx":
             write_onnx(program, path, answer, free, self.metadata)
@@ -257,4 +262,5 @@ class _Export:
             least=module.least if any_size else 0,
             fixed_because=str(reasons[0]) if reasons and self.size is None else "",
             dtype=how.dtype,
+            channels=self.channels,
         )

@@ -18,7 +18,7 @@ from segkit.engine.run_folder import write_json
 from segkit.errors import ModelError
 from segkit_export.graph import named, quiet
 
-Runner = Callable[[Pixels], NDArray[Any]]  # [B,3,H,W] -> labels [B,H,W] or logits [B,C,H,W]
+Runner = Callable[[Pixels], NDArray[Any]]  # [B,I,H,W] -> labels [B,H,W] or logits [B,C,H,W]
 
 # The first in which Resize has `antialias`, which data.resize takes, and what torch's exporter itself writes: newer
 # ones need a newer runtime, older ones a conversion that may fail.

@@ -29,10 +29,10 @@ FREEDOMS = (ANY_SIZE, ("batch",), ())
 
 
 class Deployed(nn.Module):
-    """Normalisation, resizing, the model and the likeliest class: pixels ``[B,3,H,W] -> [B,H,W]`` or ``[B,C,H,W]``.
+    """Normalisation, resizing, the model and the likeliest class: pixels ``[B,I,H,W] -> [B,H,W]`` or ``[B,C,H,W]``.
 
     Args:
-        model: ``[B,3,H,W]`` -> logits ``[B,C,H,W]``.
+        model: ``[B,I,H,W]`` -> logits ``[B,C,H,W]``.
         resize: what the model sees: a factor or [height, width].
         normalisation: of the images, and their type.
         logits: return them, float32, instead of labels, uint8.
@@ -53,10 +53,11 @@ class Deployed(nn.Module):
         factor = resize if isinstance(resize, (int, float)) else 1.0
         self.least = max(2, math.ceil(max(self.multiple + 1, least) / factor))  # pixels a side, where it may be any
         for name in ("mean", "std"):  # normalise() keeps its own, even while traced
-            self.register_buffer(name, torch.tensor(getattr(normalisation, name)).view(3, 1, 1))
+            self.register_buffer(name, torch.tensor(getattr(normalisation, name)).view(-1, 1, 1))
+        self.no_data = normalisation.no_data
 
     def forward(self, image: Tensor) -> Tensor:
-        """Pixels ``[B,3,H,W]`` -> labels uint8 ``[B,H,W]`` or logits float32 ``[B,C,H,W]``."""
+        """Pixels ``[B,I,H,W]`` -> labels uint8 ``[B,H,W]`` or logits float32 ``[B,C,H,W]``."""
         height, width = image.shape[-2:]
         values = image.float()
         if self.dtype == torch.float32:  # before they are resized: sums of large values that are alike lose digits
@@ -66,6 +67,8 @@ class Deployed(nn.Module):
             values = F.interpolate(values, (rows, columns), mode="bilinear", antialias=True, align_corners=False)
         if self.dtype == torch.uint8:
             values = ((values if self.resize is None else rounded(values)) / 255 - self.mean) / self.std
+        if self.no_data:
+            values = torch.where(values.isnan(), 0.0, values)
         output = self.model(self._padded(values))
         logits = (output["out"] if isinstance(output, dict) else output).float()  # [B,C,h,w] or more
         if self.resize is None:
@@ -122,7 +125,7 @@ def trace(module: Deployed, image: Tensor, free: tuple[str, ...]) -> torch.expor
 
     Args:
         module: in evaluation mode.
-        image: ``[B,3,H,W]``; the dimensions that are not free stay as they are here.
+        image: ``[B,I,H,W]``; the dimensions that are not free stay as they are here.
         free: of :data:`FREEDOMS`.
 
     Raises:
@@ -135,7 +138,7 @@ def trace(module: Deployed, image: Tensor, free: tuple[str, ...]) -> torch.expor
 
 
 def named(free: tuple[str, ...]) -> dict[int, str]:
-    """The free dimensions of ``[B,3,H,W]`` by number."""
+    """The free dimensions of ``[B,I,H,W]`` by number."""
     return {number: name for number, name in ((0, "batch"), (2, "height"), (3, "width")) if name in free}
 
 

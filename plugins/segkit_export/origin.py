@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class Origin:
             "crop": predictor.crop,
             "stored": predictor.stored,
             "normalisation": predictor.normalisation.record(),
+            "images": asdict(predictor.images),
             "written_by": MARK,
         }
 

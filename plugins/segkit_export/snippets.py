@@ -14,9 +14,11 @@ _IMAGE = """photo = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RG
 pixels = np.asarray(photo{resize})
 image = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])  # uint8 [1,3,H,W]"""
 
-_STORED = """photo = ImageOps.exif_transpose(Image.open("photo.tif"))  # grey; upright
-pixels = np.asarray(photo{resize}, np.float32)  # the values as they are stored
-image = np.stack([pixels] * 3)[None]  # float32 [1,3,H,W]"""
+_GREY = """photo = ImageOps.exif_transpose(Image.open("photo.tif"))  # grey; upright
+image = np.asarray(photo{resize}, np.float32)[None, None]  # the values as they are stored, float32 [1,1,H,W]"""
+
+_STORED = """pixels = np.load("image.npy")  # [H,W,{channels}], the values as they are stored
+image = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.{dtype})  # [1,{channels},H,W]"""
 
 _LABELS = {
     "labels": "labels = answer[0]  # uint8 [H,W]",
@@ -70,9 +72,10 @@ def snippet(exported: Exported, origin: Origin) -> str:
     else:
         parts = _PARTS[exported.place.to]
         resize = ".resize(({1}, {0}))".format(*exported.size) if exported.size else ""
-        read = _IMAGE if exported.dtype == "uint8" else _STORED
+        kind = (exported.dtype, len(exported.channels))
+        read = {("uint8", 3): _IMAGE, ("float32", 1): _GREY}.get(kind, _STORED)
         load = parts["load"].format(name=_text(exported.place.names[0]))
-        image, labels = read.format(resize=resize), _LABELS[exported.answer]
+        image, labels = read.format(resize=resize, dtype=kind[0], channels=kind[1]), _LABELS[exported.answer]
         code = _GRAPH.format(library=parts["library"], load=load, image=image, run=parts["run"], labels=labels)
     by_object = exported.place.to == "safetensors" and not origin.model
     more = "`model` is one like that which was trained. " if by_object else ""

@@ -6,7 +6,9 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,19 @@ from torch import Tensor
 
 from segkit.data.issues import messages
 from segkit.data.read import (
+    ALPHA,
     HIGHEST_LABEL,
     LOWEST_LABEL,
     MAX_PIXELS,
     MOST_COUNTED,
     check_checksums,
     read_header,
-    read_image,
     read_mask,
+    read_picture,
 )
-from segkit.data.sample import Colour, Dataset, Palette, Sample
+from segkit.data.sample import RGB, Colour, Dataset, Palette, Sample
 from segkit.data.visualize import VOID_COLOUR
-from segkit.errors import ConfigError, Issue, LabelError, first_few
+from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_folder.splits import composed
 
 LONGEST_NAME = 100
@@ -49,13 +52,16 @@ class PairedFiles(Dataset):
         label_advice: what a person can do about a label that is not allowed.
         palette_is_assumed: whether the palette is a default, and nobody's statement about the masks.
         most_pixels: of an image or a mask that is read.
+        bands: as ``data.bands``.
     """
 
     most_pixels = MAX_PIXELS
+    bands: Sequence[int] | None = None
     label_advice = "correct the mask"
     palette_is_assumed = False
 
     names: Sequence[str]
+    reading: str
 
     def __init__(
         self,
@@ -127,9 +133,33 @@ class PairedFiles(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int, /) -> Sample:
-        image = read_image(self.pairs[index][0], self.most_pixels)  # [H,W,C]
+        path = self.pairs[index][0]
+        image, holes = read_picture(path, self.most_pixels, self.bands, self.no_data)  # [H,W,C], [H,W]
+        if image.shape[2] == 1 and self.channels == RGB:  # grey among colours
+            image = image.repeat(3, axis=2)
         mask = self._read_mask(index, image.shape[:2])
+        if holes is not None:
+            mask[torch.from_numpy(holes)] = self.ignore_index
         return Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), mask, self.names[index])
+
+    @cached_property
+    def channels(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the first image that can be read, or those of its bands that were chosen."""
+        for image, _ in self.pairs:
+            with suppress(DataError):
+                names = read_header(image, self.most_pixels).channels
+                every = [*names, ALPHA]
+                return (
+                    names if self.bands is None else tuple(every[band - 1] for band in self.bands if band <= len(every))
+                )
+        return RGB
+
+    def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
+        """See :meth:`segkit.data.sample.Dataset.set_bands`."""
+        self.bands, self.no_data = bands, no_data
+        self.reading += f" {bands} {no_data}"
+        vars(self).pop("channels", None)
+        return True
 
     def mask(self, index: int) -> Tensor:
         """Mask ``index``, uint8 ``[H,W]``, without decoding its image.
@@ -138,6 +168,8 @@ class PairedFiles(Dataset):
             LabelError: a label that is not allowed, or another size than the image's.
             DataError: a file that cannot be read.
         """
+        if self.no_data != "stop":
+            return self[index].mask
         return self._read_mask(index, read_header(self.pairs[index][0], self.most_pixels).size)
 
     def files(self, index: int) -> tuple[Path, ...]:

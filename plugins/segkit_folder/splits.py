@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from segkit.data.issues import TooFewImages
+from segkit.data.read import suffixes
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, did_you_mean, first_few, reason
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = suffixes()
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),

@@ -15,6 +15,7 @@ from PIL import Image
 
 import segkit
 from segkit.data.issues import messages
+from segkit.data.read import suffixes
 from segkit.data.sample import Colour
 from segkit.engine.console import final_table
 from segkit.engine.split_scores import confusion_scores
@@ -23,7 +24,7 @@ from segkit.inference.predictor import Predictor
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.options import create
 from segkit_folder.files import VOID, PairedFiles
-from segkit_folder.splits import SUFFIXES, composed
+from segkit_folder.splits import composed
 
 _BAND = 1 << 20  # pixels that are counted together: a count takes 8 bytes a pixel
 
@@ -121,7 +122,7 @@ def pair(images: Sequence[Path], folder: Path, suffix: str = "") -> list[tuple[P
         raise DataError(f"--compare-with {folder} is no folder; give that of the true masks")
     masks: dict[str, list[Path]] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in SUFFIXES and file.is_file():
+        if file.suffix.lower() in suffixes() and file.is_file():
             masks.setdefault(composed(file.stem), []).append(file)
     found = [masks.get(composed(image.stem + suffix), []) for image in images]
     missing = [str(image) for image, those in zip(images, found, strict=True) if not those]

@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from segkit.data.read import suffixes
 from segkit.errors import DataError
-from segkit_folder.splits import SUFFIXES, by_suffix
-
-_LOOKED_FOR = f"looked for {', '.join(SUFFIXES)}"
+from segkit_folder.splits import by_suffix
 
 
 def list_images(places: Sequence[str | Path], skipped: Counter[str] | None = None) -> list[Path]:
@@ -53,7 +52,7 @@ def _images_at(place: str, skipped: Counter[str]) -> list[Path]:
     matches = map(Path, sorted(glob.glob(place, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute pattern
     found = _chosen(matches, skipped)
     if not found:
-        raise DataError(f"no image matches {place}; {_LOOKED_FOR}")
+        raise DataError(f"no image matches {place}; looked for {', '.join(suffixes())}")
     return found
 
 
@@ -69,7 +68,7 @@ def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
     if not inside:
         instead = f", and it holds {by_suffix(others)}" if others else ""
         instead += f'; {len(below)} images are in its folders: give "{folder}/**/*"' if below else ""
-        raise DataError(f"{folder} holds no image; {_LOOKED_FOR}{instead}")
+        raise DataError(f"{folder} holds no image; looked for {', '.join(suffixes())}{instead}")
     skipped.update(others)
     skipped.update(f"{path.suffix.lower()} in its folders" for path in below)
     return inside
@@ -78,8 +77,10 @@ def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
 def _chosen(files: Iterable[Path], skipped: Counter[str]) -> list[Path]:
     """The images among some paths; other files are counted, but for hidden ones."""
     files = [file for file in files if stat.S_ISREG(_mode(file))]
-    skipped.update(suffix for file in files if (suffix := file.suffix.lower()) not in SUFFIXES and file.name[0] != ".")
-    return [file for file in files if file.suffix.lower() in SUFFIXES]
+    skipped.update(
+        suffix for file in files if (suffix := file.suffix.lower()) not in suffixes() and file.name[0] != "."
+    )
+    return [file for file in files if file.suffix.lower() in suffixes()]
 
 
 def _mode(path: Path) -> int:

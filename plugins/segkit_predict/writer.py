@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from segkit.data.normalise import displayable
-from segkit.data.read import Pixels, quiet_pillow, read_header, read_image
+from segkit.data.read import Pixels, quiet_pillow, read_header, read_picture
 from segkit.data.visualize import overlay_picture, panel, save_palette_png, sheet, signature
 from segkit.engine.run_folder import write_atomically
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
@@ -30,11 +30,11 @@ Job = tuple[Path, Mapping[str, Path]]
 """An image, and the files that are written for it by kind."""
 
 InputImage = tuple[Pixels, NDArray[np.uint8] | None]
-"""``[H,W,3]``, and the true mask ``[H,W]`` where there is one."""
+"""``[H,W,C]``, and the true mask ``[H,W]`` where there is one."""
 
 
 class Prediction(NamedTuple):
-    """What is known of an image: pixels ``[H,W,3]``, true mask and labels ``[H,W]``, probabilities ``[C,H,W]``."""
+    """What is known of an image: pixels ``[H,W,C]``, true mask and labels ``[H,W]``, probabilities ``[C,H,W]``."""
 
     image: Pixels
     truth: NDArray[np.uint8] | None
@@ -97,12 +97,13 @@ class Writer:
             header = read_header(job[0], self.most_pixels)
         except DataError:  # it is reported where the image is read
             return 0
-        self.georeferenced += header.tiff is not None and header.tiff.georeference
+        self.georeferenced += header.georeference
         return header.size[0] * header.size[1]
 
     def _read(self, job: Job) -> InputImage:
         truth = None if self.truth is None else self.truth.mask(job[0])
-        return read_image(job[0], self.most_pixels), truth
+        how = self.predictor.images
+        return read_picture(job[0], self.most_pixels, how.bands, how.no_data).pixels, truth
 
     def _predict(self, job: Job, read: InputImage) -> Prediction:
         (path, outputs), (image, truth) = job, read
@@ -157,7 +158,7 @@ class Writer:
         picture.save(file, format="PNG", pnginfo=signature())
 
     def _save_overlay(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
-        image, void = displayable(prediction.image), self.predictor.ignore_index
+        image, void = displayable(prediction.image, self.predictor.images.rgb), self.predictor.ignore_index
         overlay_picture(image, prediction.labels, self.predictor.palette, void).save(file, format="JPEG", quality=90)
 
     def _save_probabilities(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
@@ -165,7 +166,8 @@ class Writer:
         np.savez_compressed(file, probabilities=half, classes=names)
 
     def _save_errors(self, path: Path, prediction: Prediction, file: IO[bytes]) -> None:
-        image, palette, void = displayable(prediction.image), self.predictor.palette, self.predictor.ignore_index
+        image = displayable(prediction.image, self.predictor.images.rgb)
+        palette, void = self.predictor.palette, self.predictor.ignore_index
         width = min(ERROR_WIDTH, image.shape[1])
         row = panel(image, np.asarray(prediction.truth), prediction.labels, palette, void, name=path.stem, width=width)
         sheet([row], self.predictor.classes, palette).save(file, format="PNG", pnginfo=signature())

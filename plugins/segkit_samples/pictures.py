@@ -60,7 +60,8 @@ def _count(run: Run) -> int:
 def _row(run: Run, split: str, index: int) -> Image:
     dataset = run.splits[split]
     sample = dataset[index]
-    image = displayable(sample.image.permute(1, 2, 0).numpy())  # [H,W,3]
+    rgb = run.config.get("data", {}).get("rgb")
+    image = displayable(sample.image.permute(1, 2, 0).numpy(), rgb)  # [H,W,3]
     labels = run.predict(split, index)
     return panel(image, sample.mask.numpy(), labels, run.palette, dataset.ignore_index, sample.name)
 

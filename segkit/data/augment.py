@@ -26,7 +26,7 @@ from torch import Tensor
 from segkit.data.batch_sampler import Key, Stream
 from segkit.data.normalise import IMAGENET, MEAN, Normalisation, mean_pixel
 from segkit.data.resize import Span, mask_at, mask_part, resized_part, resized_size, rounded
-from segkit.data.sample import Sample
+from segkit.data.sample import RGB, Sample
 from segkit.settings import AugmentSettings
 
 _TRIES = 10  # as mmsegmentation; an image of a single class would never end
@@ -42,7 +42,8 @@ class TransformParams(NamedTuple):
     Attributes:
         size: height and width of the result, pixels.
         affine: ``(a, b, c, d, e, f)``: pixel (x, y) of the result shows the image at ``(ax+by+c, dx+ey+f)``.
-        colour: float32 ``[3,4]``, a matrix and an offset on RGB in 0..1.
+        colour: float32 ``[3,4]``, a matrix and an offset on RGB in 0..1; or ``[C,2]``, a factor and an offset on each
+            normalised channel of other images.
         scaled: height and width to which the image is resized before anything is cut out of it.
     """
 
@@ -76,6 +77,7 @@ class RandomTransform:
         ignore_index: the label of void, which is put where there is no image.
         centre_on: labels of the classes that a share ``class_balanced`` of the crops is centred on.
         normalisation: its mean is put where there is no image.
+        channels: names of the images' channels.
     """
 
     def __init__(
@@ -86,9 +88,11 @@ class RandomTransform:
         ignore_index: int = 255,
         centre_on: Sequence[int] = (),
         normalisation: Normalisation = IMAGENET,
+        channels: Sequence[str] = RGB,
     ) -> None:
         self.settings, self.seed, self.ignore_index = settings, seed, ignore_index
         self.centre_on, self.normalisation = centre_on, normalisation
+        self.is_rgb = normalisation.dtype == "uint8" and tuple(channels) == RGB
 
     def __call__(self, sample: Sample, key: Key, mask: Tensor | None) -> tuple[Sample, TransformParams]:
         """The transformed sample and the parameters; the sample's mask may have another size than its image.
@@ -131,7 +135,10 @@ class RandomTransform:
         position = random.uniform(size=2)
         flips = zip(random.uniform(size=2), (settings.flip, settings.flip_vertical), strict=True)
         mirror = [-1.0 if chance < share else 1.0 for chance, share in flips]
-        colour = _draw_colour(settings.colour, random)
+        if self.is_rgb:
+            colour = _draw_colour(settings.colour, random)
+        else:
+            colour = _draw_channels(settings.colour, len(self.normalisation.mean), random)
         balanced = random.uniform() < settings.class_balanced
         if attempt:
             random = Stream.VIEW.generator(*key, attempt)
@@ -201,6 +208,12 @@ def _draw_colour(strength: float, random: np.random.Generator) -> NDArray[np.flo
     matrix = (1 + contrast / 2) * (grey + (1 + saturation) * (rotate - grey))
     offset = np.array(MEAN) - (1 + contrast / 2) * np.array(MEAN) + brightness / 2
     return np.concatenate([matrix, offset[:, None]], axis=1).astype(np.float32)
+
+
+def _draw_channels(strength: float, channels: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """``[C,2]``: contrast by up to ``strength / 2``, brightness by ``strength`` deviations, each channel for itself."""
+    contrast, brightness = random.uniform(-1, 1, size=(2, channels)) * strength
+    return np.stack([1 + contrast / 2, brightness], axis=1).astype(np.float32)
 
 
 def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tensor) -> Sample:

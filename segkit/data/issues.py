@@ -222,6 +222,14 @@ ODD_IMAGES = {
         "where it marks pixels without data, the network sees little else beside it: put the mean of the others there, "
         "or leave these images out",
     ),
+    "declared_no_data": (
+        "hold the value that their file declares as no data",
+        'the network learns it as any other; data.no_data = "void" leaves such pixels out',
+    ),
+    "holes": (
+        "have pixels without data",
+        "these are void, and the network sees the mean there",
+    ),
     "turned_image": (
         "and their masks are turned differently by their EXIF orientation, which one of the two may lack",
         "if the masks were drawn on the pixels as they are stored, they do not fit: take the orientation out of images "
@@ -274,10 +282,7 @@ def _usual(samples: Sequence[SampleStatistics], kind: Callable[[SampleStatistics
 
 def augment_issues(train: Sequence[SampleStatistics], augment: AugmentSettings, resize: Resize) -> Iterator[Issue]:
     """What ``[augment]`` cannot do with the training images, or does to no use: crops that are mostly void."""
-    if train and augment.colour and train[0].dtype != "uint8":
-        text = f"augment.colour = {augment.colour} changes colours of 8 bits a channel, and these images have more"
-        yield Issue("colour", what=text, advice="leave it out", split="train")
-    elif train and augment.crop is not None:
+    if train and augment.crop is not None:
         sizes = np.array([resized_size(*each.size, resize) for each in train])  # [N,2]
         covered = np.minimum(sizes * math.sqrt(math.prod(augment.scale)) / augment.crop, 1).prod(axis=1)
         if (void := 1 - float(covered.mean())) >= 0.5:

@@ -63,7 +63,7 @@ class SampleSource:
 
     def decoded_bytes(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
         """Bytes of each sample once it is decoded, by the height and width of each mask."""
-        a_pixel = 3 * self.value_bytes
+        a_pixel = len(self.dataset.channels) * self.value_bytes
         return [a_pixel * math.prod(resized_size(*size, self.resize)) + math.prod(size) for size in sizes]
 
     def read_all(self, description: str, progress: bool) -> Iterator[Sample]:
@@ -115,7 +115,7 @@ def read_sample(dataset: Dataset, index: int) -> Sample:
         DataError: it breaks the contract of samples, or its files cannot be read.
     """
     try:
-        return checked(dataset[index])
+        return checked(dataset[index], dataset.channels)
     except Exception as error:
         if isinstance(error, DataError) and type(error.retold("")) is not type(error):
             raise error.retold(str(error)) from error  # a loader's process could not hand it over

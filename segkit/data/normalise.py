@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import math
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segkit.errors import ModelError
+from segkit.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from segkit.data.scan import SampleStatistics
@@ -25,12 +25,13 @@ STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How a run normalises its images: ``(value - mean) / std``, channel by channel.
+    """How a run normalises its images: ``(value - mean) / std``, channel by channel; the default is ImageNet's of RGB.
 
     Attributes:
         mean: of each channel; of uint8 images as they are scaled to 0..1, of float32 images as they are stored.
         std: likewise.
         dtype: of the images: ``uint8``, or ``float32`` of more than 8 bits a channel.
+        no_data: whether values may be NaN, where a pixel has no data; it then becomes 0, the mean.
 
     Raises:
         ValueError: not a finite mean and a deviation above 0 for each channel.
@@ -39,6 +40,7 @@ class Normalisation:
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
     dtype: Literal["uint8", "float32"] = "uint8"
+    no_data: bool = False
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or min(self.std) <= 0 or not np.isfinite(self.mean + self.std).all():
@@ -53,7 +55,7 @@ class Normalisation:
         """Whether a float32 image has values of another unit or range than those the network was trained on.
 
         Args:
-            channels: mean and variance of each channel, ``[C,2]``.
+            channels: as :func:`moments` gives them, ``[C,3]``.
         """
         apart = np.abs(channels[:, 0] - self.mean) / self.std
         contrast = np.sqrt(channels[:, 1]) / self.std
@@ -61,31 +63,33 @@ class Normalisation:
 
     def record(self) -> dict[str, Any]:
         """For ``config.json``."""
-        return {"mean": list(self.mean), "std": list(self.std), "dtype": self.dtype}
+        own = {"mean": list(self.mean), "std": list(self.std), "dtype": self.dtype}
+        return own | ({"no_data": True} if self.no_data else {})
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any] | None) -> Normalisation:
         """From ``config.json``; ImageNet's for a run that is older than the entry."""
-        return cls(tuple(record["mean"]), tuple(record["std"]), record["dtype"]) if record else IMAGENET
+        return cls(**{**record, "mean": tuple(record["mean"]), "std": tuple(record["std"])}) if record else IMAGENET
 
 
 IMAGENET = Normalisation()
 MEAN_PIXEL = IMAGENET.fill
 
 
-def normalisation_of(model: nn.Module, train: Sequence[SampleStatistics]) -> Normalisation:
-    """The normalisation of a new run: measured on float32 images; else what the model asks for, or ImageNet's.
+def normalisation_of(model: nn.Module, train: Sequence[SampleStatistics], no_data: bool = False) -> Normalisation:
+    """The normalisation of a new run: of RGB of 8 bits what the model asks for, or ImageNet's; else it is measured.
 
     Args:
         model: its attribute ``normalisation``, where there is one, is ``{"mean": [...], "std": [...]}`` of RGB scaled
             to 0..1, as its pretrained encoder has learned to see it.
         train: statistics of the training images.
+        no_data: whether pixels may be NaN.
 
     Raises:
         ModelError: the model asks for something else than three means and three deviations.
     """
-    if train[0].dtype == "float32":
-        return measured(train)
+    if len(train[0].channels):
+        return replace(measured(train), no_data=no_data)
     asked = getattr(model, "normalisation", None)
     if asked is None or isinstance(asked, nn.Module):  # a layer of somebody's may be called so
         return IMAGENET
@@ -102,24 +106,29 @@ def normalisation_of(model: nn.Module, train: Sequence[SampleStatistics]) -> Nor
 
 
 def moments(image: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean and variance of each channel of float32 ``[C,H,W]``, in float64: values may be large and alike."""
-    means = image.mean(axis=(1, 2), dtype=np.float64)
-    squares = [
-        sum(float(np.square(row.astype(np.float64) - mean).sum()) for row in channel)
-        for channel, mean in zip(image, means, strict=True)
-    ]
-    return np.stack([means, np.array(squares) / image[0].size], axis=1)
+    """Mean, variance and number of the values of each channel of ``[C,H,W]``, in float64: they may be large and alike.
+
+    Those of uint8 are scaled to 0..1; NaN are left out.
+    """
+    found = np.zeros((len(image), 3))
+    for row, channel in zip(found, image, strict=True):
+        known = ~np.isnan(channel)
+        if count := int(known.sum()):
+            mean = float(channel.mean(dtype=np.float64, where=known))
+            lines = zip(channel, known, strict=True)  # one at a time: float64 takes eight bytes a value
+            squares = sum(float(np.square(line[those].astype(np.float64) - mean).sum()) for line, those in lines)
+            row[:] = mean, squares / count, count
+    return found / ((255, 255**2, 1) if image.dtype == np.uint8 else (1, 1, 1))
 
 
 def measured(train: Sequence[SampleStatistics]) -> Normalisation:
     """Mean and deviation of each channel over all pixels of the images."""
-    pixels = np.array([math.prod(each.size) for each in train], np.float64)
-    share = (pixels / pixels.sum())[:, None]  # [N,1]
-    means, variances = (np.array([each.channels[:, part] for each in train]) for part in (0, 1))  # [N,C]
+    means, variances, counts = np.array([each.channels for each in train]).transpose(2, 0, 1)  # [N,C] each
+    share = counts / np.maximum(counts.sum(0), 1)
     mean = (share * means).sum(0)
     std = np.sqrt((share * (variances + (means - mean) ** 2)).sum(0))
     std[std == 0] = 1  # a channel of one value
-    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()), "float32")
+    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()), "uint8" if train[0].dtype == "uint8" else "float32")
 
 
 @functools.cache
@@ -135,11 +144,12 @@ def mean_pixel(device: torch.device, how: Normalisation) -> Tensor:
 
 
 def normalise(images: Tensor, colour: Tensor | None = None, how: Normalisation = IMAGENET) -> Tensor:
-    """Normalise images, after an affine change of their colours where one is given.
+    """Normalise images, with a change of their colours where one is given.
 
     Args:
         images: uint8 or float32 ``[B,C,H,W]`` or ``[C,H,W]``; the memory format is kept.
-        colour: float32 ``[B,3,4]``, per image a matrix and an offset on RGB in 0..1; the result is clipped to 0..1.
+        colour: of RGB of 8 bits float32 ``[B,3,4]``, per image a matrix and an offset on RGB in 0..1, whose result is
+            clipped to 0..1; of others ``[B,C,2]``, a factor and an offset on each normalised channel.
         how: the run's normalisation.
 
     Returns:
@@ -149,18 +159,40 @@ def normalise(images: Tensor, colour: Tensor | None = None, how: Normalisation =
     values = images.float()
     if how.dtype == "uint8":
         values = values / 255
-    if colour is not None:
+    if colour is not None and colour.shape[2] == 4:
         rows = values.permute(0, 2, 3, 1).flatten(1, 2)  # [B,H*W,3], free in channels_last
         rows = torch.baddbmm(colour[:, None, :, 3], rows, colour[:, :, :3].transpose(1, 2)).clamp_(0, 1)
         values = rows.view(len(images), *images.shape[2:], 3).permute(0, 3, 1, 2)  # [B,3,H,W]
-    return (values - mean) / std
+    values = (values - mean) / std
+    if colour is not None and colour.shape[2] == 2:
+        values = values * colour[:, :, :1, None] + colour[:, :, 1:, None]
+    return values.nan_to_num(0, torch.inf, -torch.inf) if how.no_data else values
 
 
-def displayable(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """An image ``[H,W,3]`` to look at: more than 8 bits are stretched, from the image's 1st to its 99th percentile."""
-    if image.dtype == np.uint8:
-        return image
-    step = max(1, int((image.size / 1e6) ** 0.5))  # a part of a large image says as much
-    low, high = np.percentile(image[::step, ::step], (1, 99))
-    shown: NDArray[np.uint8] = (np.clip((image - low) / max(high - low, 1e-30), 0, 1) * 255).astype(np.uint8)
-    return shown
+def displayable(image: NDArray[Any], rgb: Sequence[int] | None = None) -> NDArray[np.uint8]:
+    """An image ``[H,W,C]`` to look at, ``[H,W,3]``: three of its channels, or one as grey.
+
+    Those of more than 8 bits are stretched, each from its 1st to its 99th percentile; where there is no data it is
+    black.
+
+    Args:
+        image: uint8 or float32.
+        rgb: as ``data.rgb``.
+
+    Raises:
+        ConfigError: it names a channel that is not there.
+    """
+    count = image.shape[2]
+    chosen = [band - 1 for band in rgb or (range(1, 4) if count > 2 else [1])]
+    if max(chosen) >= count or len(chosen) == 2:
+        raise ConfigError(f"data.rgb = {list(rgb or ())}; it names one or three of the {count} channels, from 1")
+    shown = image if chosen == [*range(count)] else image[..., chosen]
+    if image.dtype != np.uint8:
+        step = max(1, int((image.size / 1e6) ** 0.5))  # a part of a large image says as much
+        known = np.nan_to_num(shown[::step, ::step], nan=np.nan, posinf=np.nan, neginf=np.nan)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # channels without data
+            low, high = np.nan_to_num(np.nanpercentile(known, (1, 99), axis=(0, 1)))
+        stretched = np.clip((shown - low) / np.maximum(high - low, 1e-30), 0, 1) * 255
+        shown = np.nan_to_num(stretched).astype(np.uint8)
+    return np.repeat(shown, 3, axis=2) if len(chosen) == 1 else np.ascontiguousarray(shown)

@@ -1,30 +1,33 @@
 """Reading images and masks from files: the pixels as they were meant, or a refusal that names the file.
 
-A mask holds labels, not colours: nothing here may blend, scale or re-quantise it.
+A mask holds labels, not colours: nothing here may blend, scale or re-quantise it. A file is read by the plugin that
+offers a reader for its suffix or format, if that plugin takes it (see :func:`segkit.hookspecs.segkit_readers`), and by
+Pillow otherwise.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import logging
 import re
 import stat
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, _imaging
 
-from segkit.data.sample import Colour
-from segkit.data.tiff import Contents, bands_issue, contents, decode_as, prepare, rawmode_of, show_fourth_band
-from segkit.errors import DataError, Issue, LabelError, first_few
+from segkit.data.sample import RGB, Colour, channel_names
+from segkit.errors import DataError, Issue, LabelError, SegkitError, first_few
 
 Pixels = NDArray[np.uint8 | np.float32]
-
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 """Decoders that may run. Pillow has dozens more; some start other programs (EPS) or are seldom tested."""
 
@@ -40,6 +43,8 @@ LOWEST_LABEL, HIGHEST_LABEL = -32768, 65535
 MOST_COUNTED = 64
 """Colours, or labels that are not allowed, of one mask: more of them are a photograph or edges that were blended."""
 
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for files beyond 4 GB
+_GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, keys: GeoTIFF 1.1
 _ROWS_OF = 1 << 24  # pixels converted at a time: beside the decoded image and the result there is no third copy
 _MOST = 1e30  # beyond, a float is a mark for "no data", as -3.4e38 is GDAL's
 _OF_COLOURS = ("RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr")  # Pillow's modes of masks that hold colours
@@ -68,6 +73,8 @@ _OTHER_CONTENT = {
     b"\x93NUMPY": "a NumPy array",
 }
 _lifting = threading.Lock()
+ALPHA = "alpha"
+"""What a reader calls a last channel that is transparency."""
 
 
 class Header(NamedTuple):
@@ -75,17 +82,42 @@ class Header(NamedTuple):
 
     Attributes:
         size: height and width of the upright picture, pixels.
+        channels: what an image of it has, without transparency.
         orientation: EXIF's number: 1 is upright, from 5 on the stored picture lies on its side.
         has_colours: whether it stores red, green and blue.
         palette: RGB by index, where it stores indices.
-        tiff: what the tags of a TIFF say.
+        white_is_zero: whether small values are bright, in a TIFF.
+        no_data: the value that it declares to mark pixels without data.
+        georeference: whether it says where on Earth its pixels lie.
     """
 
     size: tuple[int, int]
-    orientation: int
-    has_colours: bool
-    palette: list[Colour] | None
-    tiff: Contents | None
+    channels: tuple[str, ...]
+    orientation: int = 1
+    has_colours: bool = False
+    palette: list[Colour] | None = None
+    white_is_zero: bool = False
+    no_data: float | None = None
+    georeference: bool = False
+
+
+class Picture(NamedTuple):
+    """An image as it was read.
+
+    Attributes:
+        pixels: ``[H,W,C]``, uint8, or float32 of more than 8 bits a channel.
+        holes: bool ``[H,W]``, where there is no data; None where that was not asked for.
+    """
+
+    pixels: Pixels
+    holes: NDArray[np.bool_] | None
+
+
+@functools.cache
+def suffixes() -> tuple[str, ...]:
+    """How the names of files end that are taken for pictures: Pillow's, and those of installed readers."""
+    own = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+    return (*own, *(f".{name}" for name in _readers() if f".{name}" not in own))
 
 
 def read_header(path: str | Path, most_pixels: int = MAX_PIXELS) -> Header:
@@ -95,36 +127,77 @@ def read_header(path: str | Path, most_pixels: int = MAX_PIXELS) -> Header:
         DataError: missing, empty, of another format or of more than ``most_pixels``.
     """
     path = Path(path)
+    raster = _by_plugin(path, most_pixels)
+    if raster is not None:
+        names = _names(raster)
+        size, known = (raster.shape[0], raster.shape[1]), {"no_data", "georeference", "white_is_zero"}
+        facts = {name: value for name in known if (value := getattr(raster, name, None)) is not None}
+        return Header(size, names[:-1] if names[-1] == ALPHA else names, has_colours=names[:3] == RGB, **facts)
     with _opened(path, most_pixels) as image:
         height, width = image.height, image.width
-        orientation = _orientation(image)
-        if orientation > 4 and image.format != "TIFF":  # of a TIFF, Pillow says the upright size
+        orientation, is_tiff = _orientation(image), image.format == "TIFF"
+        if orientation > 4 and not is_tiff:  # of a TIFF, Pillow says the upright size
             height, width = width, height
         colours = image.getpalette("RGB") if image.mode in ("P", "PA") else None
         palette = None if colours is None else list(zip(colours[::3], colours[1::3], colours[2::3], strict=False))
-        tiff = contents(path) if image.format == "TIFF" else None
-        return Header((height, width), orientation, image.mode in ("RGB", "RGBA"), palette, tiff)
+        white = is_tiff and image.tag_v2.get(262) == 0
+        placed = is_tiff and any(tag in image.tag_v2 for tag in _GEOREFERENCE)
+        grey = image.mode[0] in "IF" or _is_deep(image, ("LA",))
+        has_colours = image.mode in ("RGB", "RGBA")
+        return Header(
+            (height, width), ("grey",) if grey else RGB, orientation, has_colours, palette, white, None, placed
+        )
 
 
-def read_image(path: str | Path, most_pixels: int = MAX_PIXELS) -> Pixels:
-    """An image ``[H,W,3]``, upright: uint8 RGB, or of more than 8 bits a channel float32, the values as stored.
+def read_image(
+    path: str | Path,
+    most_pixels: int = MAX_PIXELS,
+    bands: Sequence[int] | None = None,
+) -> Pixels:
+    """The pixels of :func:`read_picture`, ``[H,W,C]``, where every pixel has data."""
+    return read_picture(path, most_pixels, bands).pixels
 
-    Palette, CMYK and the like are converted to RGB, grey is repeated three times, and a TIFF whose zero is white is
-    inverted, as it is meant to be seen. Transparency is dropped where it is the same at every pixel.
+
+def read_picture(
+    path: str | Path,
+    most_pixels: int = MAX_PIXELS,
+    bands: Sequence[int] | None = None,
+    no_data: float | str = "stop",
+) -> Picture:
+    """An image ``[H,W,C]``, upright: uint8, or of more than 8 bits a channel float32, the values as stored.
+
+    Of 8 bits, palette, CMYK, grey and the like are converted to RGB, and a TIFF whose zero is white is inverted, as it
+    is meant to be seen. Transparency is dropped where it is the same at every pixel.
 
     Args:
         path: of the file.
         most_pixels: that are decoded; more than :data:`MAX_PIXELS` where a person has named this very image. Of 8 bits
             a channel, seven bytes a pixel are held while it is read, and three of them stay.
+        bands: which of the file's, from 1; transparency is the one after the colours. Left out: all.
+        no_data: as ``data.no_data``; with "stop" every pixel has to be a number. Of float32, pixels without data become
+            NaN.
 
     Raises:
-        DataError: missing, empty, damaged, of another format or too large; or of several pages, more bands than three
-            or a transparency that varies, of which a part would be lost.
+        DataError: missing, empty, damaged, of another format or too large; of several pages, or with a transparency
+            that varies, of which a part would be lost; without one of the bands; or with pixels that are no numbers.
     """
     path = Path(path)
-    with _opened(path, most_pixels) as image:
-        _refuse_pages(path, image, "an image", "save each as a file of its own")
-        return as_rgb(image, str(path))
+    raster = _by_plugin(path, most_pixels)
+    if raster is not None:
+        with _explained(path, most_pixels):
+            stored, declared = np.asarray(raster[...]), getattr(raster, "no_data", None)
+            pixels, names = stored.reshape(*stored.shape[:2], -1), _names(raster)
+    else:
+        declared = None
+        with _opened(path, most_pixels) as image:
+            _refuse_frames(path, image)
+            pixels, names = _decoded(image, str(path), keep_alpha=bands is not None)
+    pixels = _chosen(pixels, names, bands, str(path))
+    pixels = pixels if pixels.dtype == np.uint8 else np.ascontiguousarray(pixels, np.float32)
+    if no_data == "stop":
+        _refuse_holes(pixels, str(path))
+        return Picture(pixels, None)
+    return Picture(pixels, _holes(pixels, [declared, no_data]))
 
 
 def read_mask(
@@ -137,30 +210,43 @@ def read_mask(
     the label. Floating-point masks are labels where all their values are whole.
 
     Args:
-        path: PNG, GIF, BMP, TIFF or lossless WebP.
+        path: PNG, GIF, BMP, TIFF or lossless WebP, or what a plugin reads.
         colours: RGB -> label. With it the mask is read by its colours whatever way it stores them.
-        most_pixels: that are decoded, as in :func:`read_image`.
+        most_pixels: that are decoded, as in :func:`read_picture`.
 
     Raises:
         LabelError: lossily compressed, colours without ``colours`` or not in it, an alpha channel that says more than
             the colours, or no whole numbers of -32768..65535.
-        DataError: missing, empty, damaged, of another format or too large, or of several pages.
+        DataError: missing, empty, damaged, of another format or too large, or of several pages or bands.
     """
     path = Path(path)
-    with _opened(path, most_pixels) as image:
-        if image.format in ("JPEG", "MPO", "WEBP", "TIFF"):
+    raster = _by_plugin(path, most_pixels)
+    if raster is None:
+        with _opened(path, most_pixels) as image:
+            _refuse_frames(path, image)
             _refuse_lossy(path, image)
-        _refuse_pages(path, image, "a mask", "export one mask with all the labels")
-        tiff = prepare(image, str(path)) if image.format == "TIFF" else None
-        _decode_labels(path, image)
-        image = _upright(image)
-        if image.mode in _WITH_ALPHA:
-            _refuse_alpha(path, image)
-        if colours is not None or image.mode in _OF_COLOURS:
-            return _labels_of_colours(path, image, colours)
-        values = np.asarray(image.getchannel(0) if image.mode in _WITH_ALPHA else image)
-    if tiff is not None and tiff.dtype == "int8":
-        return values.view(np.int8).astype(np.int32)  # Pillow knows no signed bytes
+            _decode_labels(path, image)
+            return _labels(path, _upright(image), colours)
+    with _explained(path, most_pixels):
+        if getattr(raster, "is_lossy", False):
+            raise LabelError(_lossy_issue(path, "compressed with losses"))
+        stored = np.asarray(raster.labels() if hasattr(raster, "labels") else raster[...])
+        values = stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored
+        if values.ndim == 3 and not (values.dtype == np.uint8 and values.shape[2] <= 4):
+            what, advice = "a mask of several bands", "save the labels alone, as a PNG"
+            raise LabelError(Issue("bands", str(path), what, advice, f"{values.shape[2]} of {values.dtype}"))
+        if values.ndim == 3 or (colours is not None and values.dtype == np.uint8):
+            return _labels(path, Image.fromarray(values), colours)
+        return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
+
+
+def _labels(path: Path, image: Any, colours: Mapping[Colour, int] | None) -> NDArray[Any]:
+    """The labels of a decoded mask."""
+    if image.mode in _WITH_ALPHA:
+        _refuse_alpha(path, image)
+    if colours is not None or image.mode in _OF_COLOURS:
+        return _labels_of_colours(path, image, colours)
+    values = np.asarray(image.getchannel(0) if image.mode in _WITH_ALPHA else image)
     return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
 
 
@@ -170,9 +256,10 @@ def check_checksums(path: Path, most_pixels: int = MAX_PIXELS) -> None:
     Raises:
         DataError: a checksum is wrong, or the file cannot be opened.
     """
-    with _opened(path, most_pixels) as image:
-        if image.format == "PNG":
-            image.verify()
+    if _by_plugin(path, most_pixels) is None:
+        with _opened(path, most_pixels) as image:
+            if image.format == "PNG":
+                image.verify()
 
 
 @contextmanager
@@ -189,25 +276,91 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
+@functools.cache
+def _readers() -> dict[str, list[Any]]:
+    """The readers that plugins offer, by suffix or format; those of others before the bundled ones."""
+    from segkit import registry  # the one place in data that asks for components: every process that reads does
+
+    found: dict[str, list[Any]] = {}
+    for component in sorted(registry.readers.components(), key=lambda each: each.distribution == "segkit"):
+        found.setdefault(component.name, []).append(component)
+    return found
+
+
+def _by_plugin(path: Path, most_pixels: int) -> Any:
+    """What a plugin's reader makes of a file, whose shape is ``[H,W]`` or ``[H,W,C]``; None where none takes it."""
+    with _explained(path, most_pixels):
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        name = path.suffix[1:].lower()
+        if "tiff" in _readers() and name != "tiff":
+            with path.open("rb") as file:
+                name = "tiff" if file.read(4) in TIFF_MAGIC else name
+        for component in _readers().get(name, ()):
+            raster = component.load()(path)
+            if raster is not None:
+                if (
+                    len(raster.shape) not in (2, 3)
+                    or not min(raster.shape)
+                    or np.dtype(raster.dtype).kind not in "buif"
+                ):
+                    what, advice = "no picture", "a picture is [H,W] or [H,W,C], of numbers"
+                    raise DataError(Issue("shape", str(path), what, advice, f"{raster.dtype} {list(raster.shape)}"))
+                if raster.shape[0] * raster.shape[1] > most_pixels:
+                    raise _too_large(path, most_pixels, f"{raster.shape[1]} x {raster.shape[0]}")
+                return raster
+    return None
+
+
+def _names(raster: Any) -> tuple[str, ...]:
+    """The names of a raster's channels."""
+    count = raster.shape[2] if len(raster.shape) == 3 else 1
+    return tuple(getattr(raster, "channels", None) or channel_names(count))
+
+
+def _too_large(path: Path, most_pixels: int, size: str) -> DataError:
+    what = f"larger than the {most_pixels:,} pixels that are decoded at most"
+    return DataError(Issue("too_large", str(path), what, "cut the image into tiles", size))
+
+
 @contextmanager
-def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[Any]:
-    """The undecoded image, as Pillow has it; what goes wrong in the body becomes a DataError too."""
-    most_bytes = MAX_BYTES * max(most_pixels, MAX_PIXELS) // MAX_PIXELS
+def _explained(path: Path, most_pixels: int) -> Iterator[None]:
+    """What goes wrong with a file becomes a DataError that names it."""
 
     def issue(kind: str, what: str, advice: str = "", detail: str = "") -> DataError:
         return DataError(Issue(kind, str(path), what, advice, detail))
 
-    def too_large(size: str) -> DataError:
-        what = f"larger than the {most_pixels:,} pixels that are decoded at most"
-        return issue("too_large", what, "cut the image into tiles", size)
-
     try:
+        yield
+    except (SegkitError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise issue("missing", "no such file") from None
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, most_pixels, "".join(re.findall(r"\((\d+ pixels)\)", str(error)))) from None
+    except UnidentifiedImageError:
+        with path.open("rb") as file:
+            head = file.read(64)
+        if not head:
+            raise issue("empty", "the file is empty", "fetch or export it again") from None
+        raise issue("disguised", _content_of(head), f"allowed are {', '.join(FORMATS)}") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        if isinstance(error, OSError) and error.strerror:
+            raise issue("unreadable", "cannot be read", detail=error.strerror) from None
+        raise issue("damaged", "damaged or cut short", "fetch or export it again", str(error)) from error
+
+
+@contextmanager
+def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[Any]:
+    """The undecoded image, as Pillow has it; what goes wrong in the body becomes a DataError too."""
+    most_bytes = MAX_BYTES * max(most_pixels, MAX_PIXELS) // MAX_PIXELS
+    with _explained(path, most_pixels):
         state = path.stat()
         if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would wait for ever
-            raise issue("unreadable", "no regular file", "give the file itself")
+            raise DataError(Issue("unreadable", str(path), "no regular file", "give the file itself"))
         if state.st_size > most_bytes:
             what = f"larger than the {most_bytes:,} bytes that are read at most"
-            raise issue("too_large", what, "save it anew", f"{state.st_size:,} bytes")
+            raise DataError(Issue("too_large", str(path), what, "save it anew", f"{state.st_size:,} bytes"))
         with path.open("rb") as stream, quiet_pillow():
             head = stream.read(64)
             stream.seek(0)
@@ -215,27 +368,15 @@ def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[Any]:
                 image: Any = Image.open(stream, formats=FORMATS)
             for width, height in (image.size, _tile(image)) if image.format == "TIFF" else (image.size,):
                 if width * height > most_pixels:
-                    raise too_large(f"{width} x {height}")
+                    raise _too_large(path, most_pixels, f"{width} x {height}")
+            kind, _, bits = _rawmode(image).partition(";")
+            if kind in ("RGBa", "La"):  # colours that were multiplied by their alpha are left alone
+                image._mode = kind.upper()
+                _decode_as(image, f"{kind.upper()};{bits}" if bits else kind.upper())
             if image.format == "BMP" and _is_misread(image, head):
                 what = "a BMP of greys in a palette of 4 or 8 bits a pixel, which Pillow misreads"
-                raise issue("misread", what, "save it as PNG with the program that wrote it")
+                raise DataError(Issue("misread", str(path), what, "save it as PNG with the program that wrote it"))
             yield image
-    except (DataError, MemoryError):
-        raise
-    except FileNotFoundError:
-        raise issue("missing", "no such file") from None
-    except Image.DecompressionBombError as error:
-        raise too_large("".join(re.findall(r"\((\d+ pixels)\)", str(error)))) from None
-    except UnidentifiedImageError:
-        if held := contents(path):
-            raise DataError(bands_issue(held, str(path))) from None
-        if not head:
-            raise issue("empty", "the file is empty", "fetch or export it again") from None
-        raise issue("disguised", _content_of(head), f"allowed are {', '.join(FORMATS)}") from None
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        if isinstance(error, OSError) and error.strerror:
-            raise issue("unreadable", "cannot be read", detail=error.strerror) from None
-        raise issue("damaged", "damaged or cut short", "fetch or export it again", str(error)) from error
 
 
 @contextmanager
@@ -261,7 +402,7 @@ def _tile(image: Any) -> tuple[int, int]:
 def _is_misread(image: Any, head: bytes) -> bool:
     """Whether Pillow takes a BMP whose palette is black and white for one bit a pixel, or one of greys for a byte."""
     bits = head[28] if head[14] >= 40 else head[24]
-    decoder, rawmode = image.tile[0][0], rawmode_of(image)
+    decoder, rawmode = image.tile[0][0], _rawmode(image)
     return (rawmode == "1" and bits != 1) or (rawmode == "L" and bits < 8 and decoder == "raw")
 
 
@@ -288,40 +429,85 @@ def _upright(image: Any) -> Any:
     return image if turn is None else image.transpose(turn)
 
 
-def _refuse_pages(path: Path, image: Any, whose: str, advice: str) -> None:
+def _refuse_frames(path: Path, image: Any) -> None:
     """A page a class, or an animation: the first alone would be read.
 
-    What a camera puts beside a JPEG (MPO) and smaller copies in a TIFF are none.
+    What a camera puts beside a JPEG (MPO) is none, and of a TIFF its reader knows which pages are smaller copies.
     """
-    tiff = contents(path) if image.format == "TIFF" else None
-    pages = tiff.pages if tiff else 1 if image.format in ("MPO", "TIFF") else getattr(image, "n_frames", 1)
+    pages = 1 if image.format in ("MPO", "TIFF") else getattr(image, "n_frames", 1)
     if pages > 1:
-        what, held = f"more than one picture in the file of {whose}", f" of {tiff}" if tiff else ""
-        raise DataError(Issue("several", str(path), what, advice, f"{pages} pages{held}"))
+        advice = "save each as a file of its own, and of a mask one with all the labels"
+        raise DataError(Issue("several", str(path), "more than one picture in the file", advice, f"{pages} pages"))
+
+
+def _rawmode(image: Any) -> str:
+    """How a file stores a pixel, in Pillow's words, as ``RGB;16B``; empty once it is decoded."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0].args if tiles else ""
+    return str(arguments if isinstance(arguments, str) else arguments[0])
+
+
+def _decode_as(image: Any, rawmode: str) -> None:
+    """Have Pillow decode an image as if its pixels were stored otherwise."""
+    image.tile = [
+        tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:])) for tile in image.tile
+    ]
+
+
+def _is_deep(image: Any, kinds: Sequence[str] = ("LA", "RGB", "RGBA")) -> bool:
+    """Whether an undecoded image has two bytes a value, of which Pillow would keep one."""
+    kind, _, bits = _rawmode(image).partition(";")
+    return kind in kinds and bits in _LOW
+
+
+def _silence() -> None:
+    """Keep what is not Python's off the terminal: what is wrong with a file is raised, and told by its name."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints errors that nobody handles
+    try:
+        libtiff = ctypes.CDLL(_imaging.__file__)
+        libtiff.TIFFSetErrorHandler(None)
+        libtiff.TIFFSetWarningHandler(None)
+    except (AttributeError, OSError):  # a Pillow without libtiff, or one that does not show its functions
+        pass
+
+
+_silence()
 
 
 # ---- images ----
 
 
-def as_rgb(image: Any, name: str) -> Pixels:
-    """The pixels ``[H,W,3]`` of an image, upright, as :func:`read_image` gives them.
+def of_pillow(image: Any, name: str, bands: Sequence[int] | None = None) -> Pixels:
+    """The pixels ``[H,W,C]`` of an image that Pillow has opened, upright, as :func:`read_image` gives them.
 
     Args:
-        image: as Pillow opened it. Of RGB of 16 bits that was decoded before, Pillow has kept 8.
+        image: of RGB of 16 bits that was decoded before, Pillow has kept 8.
         name: what an error calls it.
-
-    Returns:
-        uint8 where it has up to 8 bits a channel, else float32 with the values as they are stored.
+        bands: as :func:`read_picture` has them.
 
     Raises:
-        DataError: it has bands that would be lost, or values that are no numbers.
+        DataError: it has transparency that varies, values that are no numbers, or is of a kind that Pillow misreads.
     """
-    tiff = prepare(image, name)
-    kind, _, bits = rawmode_of(image).partition(";")
-    low = _low_bytes(image) if kind in ("LA", "RGB", "RGBA") and bits in _LOW else None
+    if image.format == "TIFF" and getattr(image, "filename", ""):  # which Pillow may have opened in part
+        return read_image(image.filename, bands=bands)
+    pixels, names = _decoded(image, name, keep_alpha=bands is not None)
+    pixels = _chosen(pixels, names, bands, name)
+    _refuse_holes(pixels, name)
+    return pixels
+
+
+def _decoded(image: Any, name: str, keep_alpha: bool = False) -> tuple[Pixels, tuple[str, ...]]:
+    """The pixels ``[H,W,C]`` of an image as Pillow opened it, and the names of their channels.
+
+    Raises:
+        DataError: it has transparency that varies, which is not kept.
+    """
+    kind = _rawmode(image).partition(";")[0]
+    low = _low_bytes(image) if _is_deep(image) else None
     image = _upright(image)
-    deep = low is not None or image.mode[0] in "IF" or (tiff is not None and tiff.dtype == "int8")
-    pixels: Pixels = np.empty((image.height, image.width, 3), np.float32 if deep else np.uint8)
+    deep = low is not None or image.mode[0] in "IF"
+    names = ("grey",) if (kind == "LA" and deep) or image.mode[0] in "IF" else RGB
+    pixels: Pixels = np.empty((image.height, image.width, len(names) + keep_alpha), np.float32 if deep else np.uint8)
     alpha_range: list[int] = []  # the least and the largest value in each part
     rows = max(1, _ROWS_OF // image.width)
     for top in range(0, image.height, rows):
@@ -329,29 +515,66 @@ def as_rgb(image: Any, name: str) -> Pixels:
         if low is not None:
             colours, alpha = _colours_of_16_bits(np.asarray(image.crop(box)), np.asarray(low.crop(box)), kind == "LA")
         else:
-            colours, alpha = _colours_and_alpha(image.crop(box), tiff, deep)
+            colours, alpha = _colours_and_alpha(image.crop(box), deep)
         if deep and "transparency" in image.info:  # the one value, or colour, that stands for it
             alpha = (colours != image.info["transparency"]).any(2)
-        pixels[top : box[3]] = colours
+        pixels[top : box[3], :, : len(names)] = colours
         alpha_range += [] if alpha is None else [int(alpha.min()), int(alpha.max())]
-    if alpha_range and min(alpha_range) < max(alpha_range):
-        raise DataError(_alpha_issue(image, name, f"{min(alpha_range)} to {max(alpha_range)}", deep))
-    if image.mode == "F" and (wrong := int((~(np.abs(pixels[..., 0]) < _MOST)).sum())):
-        what, advice = "pixels that are no numbers", "fill them with numbers, or leave the picture out"
-        detail = f"{wrong:,} of {image.width * image.height:,} are NaN, infinite or a mark for no data"
-        raise DataError(Issue("no_numbers", name, what, advice, detail))
-    return pixels
+        if keep_alpha:
+            pixels[top : box[3], :, -1] = (65535 if low is not None else 255) if alpha is None else alpha
+    if alpha_range and min(alpha_range) < max(alpha_range) and not keep_alpha:
+        values = f"{min(alpha_range)} to {max(alpha_range)}"
+        raise DataError(_alpha_issue(name, values, image.mode == "RGBA", deep, image.format == "WEBP"))
+    return pixels, (*names, ALPHA) if keep_alpha and alpha_range else names
 
 
-def _colours_and_alpha(part: Any, tiff: Contents | None, deep: bool) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _chosen(pixels: NDArray[Any], names: Sequence[str], bands: Sequence[int] | None, name: str) -> NDArray[Any]:
+    """The bands that were asked for, or all without transparency that is the same everywhere, ``[H,W,C]``."""
+    if bands is not None:
+        if max(bands) > len(names):
+            what, there = "a band that is not there", ", ".join(names)
+            raise DataError(Issue("bands", name, what, f"data.bands = {list(bands)}", f"it has {there}"))
+        return pixels[..., [band - 1 for band in bands]]
+    if names[-1] != ALPHA:
+        return pixels[..., : len(names)]
+    alpha = pixels[..., -1]
+    if alpha.min() < alpha.max():
+        raise DataError(_alpha_issue(name, f"{alpha.min()} to {alpha.max()}", len(names) == 4, True, False))
+    return pixels[..., :-1]
+
+
+def _holes(pixels: Pixels, marks: Sequence[Any]) -> NDArray[np.bool_]:
+    """Where an image ``[H,W,C]`` has no data, ``[H,W]``; of float32 these values become NaN.
+
+    Those are values that are no numbers, and pixels that hold one of the marks in all their channels.
+    """
+    holes = np.zeros(pixels.shape[:2], bool)
+    for mark in marks:
+        if isinstance(mark, int | float):
+            holes |= (pixels == mark).all(2)
+    if pixels.dtype == np.float32:
+        pixels[holes] = np.nan
+        pixels[~(np.abs(pixels) < _MOST)] = np.nan
+        holes |= np.isnan(pixels).any(2)
+    return holes
+
+
+def _refuse_holes(pixels: Pixels, name: str) -> None:
+    if pixels.dtype == np.float32 and (wrong := int((~(np.abs(pixels) < _MOST)).any(2).sum())):
+        detail = f"{wrong:,} of {pixels[..., 0].size:,} are NaN, infinite or a mark for no data"
+        raise DataError(holes_issue(name, detail))
+
+
+def holes_issue(name: str, detail: str = "") -> Issue:
+    """Values that are no numbers, where nobody said that they may be."""
+    advice = 'fill them with numbers, leave the picture out, or set data.no_data = "void"'
+    return Issue("no_numbers", name, "pixels that are no numbers", advice, detail)
+
+
+def _colours_and_alpha(part: Any, deep: bool) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Colours ``[h,w,3]`` or grey ``[h,w,1]`` of a part of an image, and its alpha ``[h,w]`` where there is one."""
     if deep:
-        values = np.asarray(part)
-        if tiff is not None and tiff.dtype in ("int8", "uint32"):  # Pillow knows them as uint8 and int32
-            values = values.view(tiff.dtype)
-        if tiff is not None and tiff.white_is_zero and tiff.dtype == "uint16":  # of 8 bits Pillow does it
-            values = 65535 - values
-        return values[..., None], None
+        return np.asarray(part)[..., None], None
     if part.has_transparency_data:
         values = np.asarray(part if part.mode == "RGBA" else part.convert("RGBA"))
         return values[..., :3], values[..., 3]
@@ -361,10 +584,8 @@ def _colours_and_alpha(part: Any, tiff: Contents | None, deep: bool) -> tuple[ND
 def _low_bytes(image: Any) -> Any:
     """The same file again, upright, decoded to the low bytes of 16 bits a channel."""
     low: Any = Image.open(image.fp, formats=[image.format])
-    if image.format == "TIFF":
-        show_fourth_band(low)
-    kind, _, bits = rawmode_of(low).partition(";")
-    decode_as(low, "RGBA" if kind == "LA" else f"{kind};{_LOW[bits]}")  # of LA both bytes of each, as four channels
+    kind, _, bits = _rawmode(low).partition(";")
+    _decode_as(low, "RGBA" if kind == "LA" else f"{kind};{_LOW[bits]}")  # of LA both bytes of each, as four channels
     return _upright(low)
 
 
@@ -379,13 +600,15 @@ def _colours_of_16_bits(
     return values[..., : values.shape[2] - has_alpha], values[..., -1] if has_alpha else None
 
 
-def _alpha_issue(image: Any, name: str, values: str, deep: bool) -> Issue:
-    what = "a fourth channel that varies" if image.mode == "RGBA" else "transparency that varies"
-    advice = "read are grey and RGB, so it would be lost; if it means nothing, save the picture without it"
+def _alpha_issue(name: str, values: str, of_colours: bool, deep: bool, webp: bool) -> Issue:
+    what = "a fourth channel that varies" if of_colours else "transparency that varies"
+    advice = "it would be lost; if it means nothing, save the picture without it"
     if not deep:
         advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE'
-        advice += ", lossless=True)" if image.format == "WEBP" else ")"
-    return Issue("fourth_channel", name, what, f"{advice}; if the objects are in it, make it the picture", values)
+        advice += ", lossless=True)" if webp else ")"
+    band = 4 if of_colours else 2
+    advice += f"; if it says something, keep it as a band: data.bands = {list(range(1, band + 1))}"
+    return Issue("fourth_channel", name, what, advice, values)
 
 
 # ---- masks ----
@@ -400,10 +623,14 @@ def _refuse_lossy(path: Path, image: Any) -> None:
         container = "a TIFF with lossy compression"
     else:
         return
+    raise LabelError(_lossy_issue(path, container))
+
+
+def _lossy_issue(path: Path, container: str) -> Issue:
     what = f"the mask is {container}, and that changes labels"
     disguised = container == "a JPEG" and path.suffix.lower() not in (".jpg", ".jpeg")
     detail = f"although its name ends in {path.suffix}" if disguised else ""
-    raise LabelError(Issue("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail))
+    return Issue("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail)
 
 
 def _decode_labels(path: Path, image: Any) -> None:
@@ -412,7 +639,7 @@ def _decode_labels(path: Path, image: Any) -> None:
     Raises:
         LabelError: 16 bits a channel of colours, of which Pillow keeps the upper 8: of a small label nothing.
     """
-    kind, _, bits = rawmode_of(image).partition(";")
+    kind, _, bits = _rawmode(image).partition(";")
     if image.mode in ("LA", "RGB", "RGBA") and "16" in bits:
         what, advice = "colours of 16 bits a channel, of which 8 are read", "save the labels as a grey PNG"
         raise LabelError(Issue("deep_colours", str(path), what, advice, kind))
@@ -421,7 +648,7 @@ def _decode_labels(path: Path, image: Any) -> None:
         if "R" in bits:
             raise ValueError("its bits are stored in reverse order")
         image._mode = "P"  # as indices they are left alone
-        decode_as(image, f"P;{width}" if width else "P")
+        _decode_as(image, f"P;{width}" if width else "P")
 
 
 def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from segkit.errors import DataError, Issue, first_few
 
 SPLITS = ("train", "val", "test")
+RGB = ("red", "green", "blue")
 Colour = tuple[int, int, int]
 Palette = tuple[Colour, ...]
 
@@ -20,7 +22,7 @@ class Sample(NamedTuple):
     """One image with its labels.
 
     Attributes:
-        image: ``[C,H,W]``: uint8 for 8 bits a channel, else float32 with the values as they are stored. C is 3 (RGB).
+        image: ``[C,H,W]``: uint8 for 8 bits a channel, else float32 with the values as they are stored; any C.
         mask: class indices, void included, uint8 ``[H,W]``.
         name: what messages, pictures and predictions call it.
     """
@@ -41,6 +43,7 @@ class Dataset:
         classes: names, in the order of the label values 0, 1, 2, ...
         palette: one RGB triple a class.
         ignore_index: the label of void pixels, outside ``range(len(classes))``.
+        channels: names of the images' channels; the model is given their number.
         splits: the splits that exist.
         names: of the samples, if they are known without reading them.
         reading: all besides the files that decides the labels, as text. With it and ``files``, what was found out about
@@ -48,12 +51,14 @@ class Dataset:
         stored: for each class the labels, or RGB triples, that masks store for it; None: not known.
         stores_indices: whether masks store the class indices themselves.
         void_is_assumed: whether 255 is void only because nothing else was said.
+        no_data: as ``data.no_data``; but for "stop", NaN in an image are pixels without data, and void in the mask.
         labels_are_stated: whether a person has said which stored label is which class.
     """
 
     classes: tuple[str, ...]
     palette: Palette
     ignore_index: int = 255
+    channels: tuple[str, ...] = RGB
     splits: Sequence[str] = SPLITS
     names: Sequence[str] | None = None
     reading: str | None = None
@@ -61,6 +66,7 @@ class Dataset:
     stores_indices: bool = False
     void_is_assumed: bool = False
     labels_are_stated: bool = False
+    no_data: float | str = "stop"
 
     @classmethod
     def recognise(cls, root: Path) -> Sequence[Mapping[str, Any]]:
@@ -97,6 +103,15 @@ class Dataset:
         """The mask of sample ``index`` alone, uint8 ``[H,W]``."""
         return self[index].mask
 
+    def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
+        """Take over which bands are read and what marks pixels without data; False where others see to that.
+
+        Args:
+            bands: as ``data.bands``.
+            no_data: as ``data.no_data``.
+        """
+        return False
+
     def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
         """What to do about a kind of issue of one or many masks; ``""``: nothing beyond the issue's own advice.
 
@@ -126,13 +141,34 @@ class Dataset:
         return []
 
 
+@dataclass(frozen=True)
+class ImageFormat:
+    """How a run's images are read and shown, for ``config.json``.
+
+    Attributes:
+        channels: names, as the network sees them.
+        bands: as ``data.bands``.
+        no_data: as ``data.no_data``.
+        rgb: as ``data.rgb``.
+    """
+
+    channels: tuple[str, ...] = RGB
+    bands: tuple[int, ...] | None = None
+    no_data: float | Literal["stop", "void"] = "stop"
+    rgb: tuple[int, ...] | None = None
+
+
+RGB_IMAGES = ImageFormat()
+
+
 class Batch(NamedTuple):
     """What a step or an evaluation gets: stored pixels, which are normalised on the device.
 
     Attributes:
         image: uint8 or float32 ``[B,C,H,W]``.
         mask: uint8 ``[B,H,W]``; in evaluation at the mask's own size, not the resized image's.
-        colour: float32 ``[B,3,4]``, an affine change of colours; None: colours stay.
+        colour: float32 ``[B,3,4]`` or ``[B,C,2]``, a change of colours (see :func:`segkit.data.normalise.normalise`);
+            None: colours stay.
         names: one a sample.
     """
 
@@ -158,8 +194,17 @@ class Batch(NamedTuple):
         return [Batch._make(each if each is None else each[part] for each in self) for part in slices]
 
 
-def checked(sample: Sample) -> Sample:
+def channel_names(count: int) -> tuple[str, ...]:
+    """What channels are called where nobody says it: red, green and blue, or grey, or band 1, band 2, ..."""
+    return {1: ("grey",), 3: RGB}.get(count) or tuple(f"band {number}" for number in range(1, count + 1))
+
+
+def checked(sample: Sample, channels: Sequence[str]) -> Sample:
     """The sample itself.
+
+    Args:
+        sample: of a dataset.
+        channels: as the dataset names them.
 
     Raises:
         DataError: image, mask or name has another type or shape than the contract's, or the sizes differ.
@@ -175,9 +220,12 @@ def checked(sample: Sample) -> Sample:
     for part, value in (("image", image), ("mask", mask)):
         if not isinstance(value, Tensor):
             raise DataError(_broken(name, f"its {part} is {type(value).__name__}", "a dataset gives torch tensors"))
-    if image.dtype not in (torch.uint8, torch.float32) or image.ndim != 3 or len(image) != 3 or not image.numel():
-        advice = "a dataset gives uint8 [3,H,W], or float32 of more than 8 bits"
+    if image.dtype not in (torch.uint8, torch.float32) or image.ndim != 3 or not image.numel():
+        advice = "a dataset gives uint8 [C,H,W], or float32 of more than 8 bits"
         raise DataError(_broken(name, f"its image is {image.dtype} {list(image.shape)}", advice))
+    if len(image) != len(channels):
+        advice = f"the channels of its data set are {first_few(channels, 12)}; all images must have the same"
+        raise DataError(Issue("channels", name, "an image of other channels", advice, f"it has {len(image)}"))
     if mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
         advice = f"beside an image of {list(image.shape)} it must be uint8 {list(image.shape[1:])}"
         raise DataError(_broken(name, f"its mask is {mask.dtype} {list(mask.shape)}", advice))

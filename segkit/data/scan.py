@@ -22,9 +22,9 @@ from segkit.data.cache import ScanCache, reading_of, stamps_of
 from segkit.data.class_weights import LabelCounts
 from segkit.data.normalise import moments
 from segkit.data.parallel import cores, read_ahead
-from segkit.data.read import Header, read_header
+from segkit.data.read import Header, holes_issue, read_header
 from segkit.data.resize import Resize
-from segkit.data.sample import Dataset, Sample, checked
+from segkit.data.sample import RGB, Dataset, Sample, checked
 from segkit.data.subset import Subset, as_dataset
 from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError
 from segkit.settings import AugmentSettings, DataSettings
@@ -43,7 +43,7 @@ class SampleStatistics(NamedTuple):
         digest: of the image's pixels and shape: equal for equal images.
         palette: stored label -> the colour in which the mask's palette draws it.
         dtype: of the image, ``uint8`` or ``float32``.
-        channels: float64 ``[C,2]``, mean and variance of each channel of a float32 image; none of others.
+        channels: float64 ``[C,3]``, see :func:`segkit.data.normalise.moments`; none of RGB of 8 bits.
         odd: what is odd about it, by kind (see ``ODD_IMAGES`` in :mod:`segkit.data.issues`) -> a detail, or "".
         measured: check -> what it has measured.
     """
@@ -68,8 +68,8 @@ class SampleStatistics(NamedTuple):
         """From what :meth:`to_json` has given."""
         name, size, counts, digest, palette, dtype, channels, *rest = values
         colours = {label: tuple(colour) for label, colour in palette}
-        means = np.array(channels, np.float64).reshape(-1, 2)
-        return cls(name, tuple(size), np.array(counts, np.int64), digest, colours, dtype, means, *rest)
+        moments = np.array(channels, np.float64).reshape(-1, 3)
+        return cls(name, tuple(size), np.array(counts, np.int64), digest, colours, dtype, moments, *rest)
 
 
 class Check(Protocol):
@@ -255,18 +255,18 @@ def measure(
     files = dataset.files(index)
     try:
         palette = dataset.check_mask_file(index)
-        sample = checked(dataset[index])
+        sample = checked(dataset[index], dataset.channels)
     except (Exception, SystemExit) as error:  # a dataset of somebody else's may raise what it likes
         if isinstance(error, DataError) and error.issue:
-            return [replace(error.issue, split=split)]
+            file = str(files[0]) if files and error.issue.kind == "channels" else error.issue.file
+            return [replace(error.issue, split=split, file=file)]
         place = str(files[0]) if files else f"{split}: {dataset.kind.rpartition('.')[2]}[{index}]"
         detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
         return [Issue("unusable", place, "cannot be read by its dataset", detail=detail, split=split)]
     image, mask, place = sample.image.numpy(), sample.mask.numpy(), f"{split}/{sample.name}"
     wide, classes = image.dtype == np.float32, len(dataset.classes)
-    if wide and not np.isfinite(image).all():
-        place, advice = str(files[0]) if files else place, "fill them with numbers, or leave the picture out"
-        return [Issue("no_numbers", place, "pixels that are no numbers", advice, split=split)]
+    if wide and dataset.no_data == "stop" and not np.isfinite(image).all():
+        return [replace(holes_issue(str(files[0]) if files else place), split=split)]
     pixels = np.array(Image.fromarray(mask).histogram(), np.int64)  # [256]; five times as fast as bincount
     stored = {label: int(pixels[label]) for label in np.flatnonzero(pixels).tolist()}
     if wrong := {label: stored[label] for label in stored if label >= classes and label != dataset.ignore_index}:
@@ -277,11 +277,15 @@ def measure(
         with _named(name):
             measured[name] = json.loads(json.dumps(check.measure(sample)))  # as the cache will give it
     odd = {"no_data": _no_data(image[0])} if wide else {}
+    if wide and (holes := int(np.isnan(image).any(0).sum())):
+        odd["holes"] = f"{holes / mask.size:.1%}"
     odd["constant_image"] = None if (image != image[:, :1, :1]).any() else ""
     with suppress(DataError, ValueError):  # other files than an image and a mask, as of somebody else's dataset
         of_image, of_mask = map(read_header, files)
         odd["turned_image"] = "" if _are_turned_apart(of_image, of_mask) else None
-        odd["white_zero"] = "" if of_mask.tiff and of_mask.tiff.white_is_zero else None
+        odd["white_zero"] = "" if of_mask.white_is_zero else None
+        declared = dataset.no_data == "stop" and of_image.no_data is not None
+        odd["declared_no_data"] = f"{of_image.no_data:g}" if declared and (image == of_image.no_data).any() else None
     digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     return SampleStatistics(
@@ -291,7 +295,7 @@ def measure(
         digest=digest.hexdigest(),
         palette=dict(palette),
         dtype=str(image.dtype),
-        channels=moments(image) if wide else np.empty((0, 2)),
+        channels=np.empty((0, 3)) if image.dtype == np.uint8 and tuple(dataset.channels) == RGB else moments(image),
         odd={kind: detail for kind, detail in odd.items() if detail is not None},
         measured=measured,
     )

@@ -66,7 +66,7 @@ class MemmapCache(SampleSource):
         middle = end - math.prod(self.sizes[index])
         image = np.array(self._bytes[start:middle]).view(np.uint8 if self.value_bytes == 1 else np.float32)
         mask = torch.from_numpy(np.array(self._bytes[middle:end])).view(self.sizes[index])
-        return Sample(torch.from_numpy(image).view(height, width, 3).permute(2, 0, 1), mask, self.names[index])
+        return Sample(torch.from_numpy(image).view(height, width, -1).permute(2, 0, 1), mask, self.names[index])
 
     def _open(self) -> None:
         self._starts = np.cumsum([0, *self.decoded_bytes(self.sizes)]).tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,23 @@ from PIL import Image
 from torch import Tensor
 from torch.utils import data
 
-from segkit.data.read import as_rgb
-from segkit.data.sample import Colour, Dataset, Palette, Sample, check_splits, voc_palette
+from segkit.data.read import of_pillow
+from segkit.data.sample import RGB, Colour, Dataset, Palette, Sample, channel_names, check_splits, voc_palette
 from segkit.errors import DataError, Issue
+from segkit.settings import DataSettings
 
 _REQUIRED = ("classes", "palette", "ignore_index")
-_OPTIONAL = ("splits", "names", "reading", "stored", "stores_indices", "void_is_assumed", "labels_are_stated")
-_METHODS = ("files", "mask", "advice", "check_mask_file", "palette_issues")
+_OPTIONAL = (
+    "no_data",
+    "splits",
+    "names",
+    "reading",
+    "stored",
+    "stores_indices",
+    "void_is_assumed",
+    "labels_are_stated",
+)
+_METHODS = ("set_bands", "files", "mask", "advice", "check_mask_file", "palette_issues")
 
 
 class Subset(Dataset):
@@ -39,6 +50,11 @@ class Subset(Dataset):
         return self.dataset[self.indices[index]]
 
     @property
+    def channels(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the whole dataset."""
+        return self.dataset.channels
+
+    @property
     def kind(self) -> str:
         """That of the whole dataset."""
         return self.dataset.kind
@@ -55,6 +71,10 @@ class Subset(Dataset):
         """What to do about a kind of issue."""
         return self.dataset.advice(kind, wrong, stored)
 
+    def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
+        """Which bands are read."""
+        return self.dataset.set_bands(bands, no_data)
+
     def check_mask_file(self, index: int) -> Mapping[int, Colour]:
         """Checksums, and the colours of the palette."""
         return self.dataset.check_mask_file(self.indices[index])
@@ -64,11 +84,49 @@ class Subset(Dataset):
         return self.dataset.palette_issues(masks)
 
 
+class ChosenBands(Subset):
+    """A dataset with some of its channels, NaN in which are void (see :meth:`segkit.data.sample.Dataset.set_bands`)."""
+
+    def __init__(self, dataset: Dataset, bands: Sequence[int] | None, no_data: float | str) -> None:
+        super().__init__(dataset, range(len(dataset)))
+        self.no_data, count = no_data, len(dataset.channels)
+        self.bands = [band - 1 for band in bands or range(1, count + 1)]
+        if max(self.bands) >= count:
+            raise DataError(f"data.bands = {bands}: the images have {count}: {', '.join(dataset.channels)}")
+        self.reading = self.reading and f"{self.reading} {bands} {no_data}"
+
+    @property
+    def channels(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those that were chosen."""
+        return tuple(self.dataset.channels[band] for band in self.bands)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        sample = super().__getitem__(index)
+        image, mask = sample.image[self.bands], sample.mask
+        if self.no_data != "stop":
+            holes = (image == self.no_data).all(0) if isinstance(self.no_data, float) else torch.zeros_like(mask).bool()
+            image = torch.where(holes, torch.nan, image) if image.is_floating_point() else image
+            mask = torch.where(holes | image.isnan().any(0), self.ignore_index, mask)
+        return Sample(image, mask, sample.name)
+
+    def mask(self, index: int) -> Tensor:
+        """The mask of sample ``index`` alone; void follows from the image too."""
+        return self[index].mask if self.no_data != "stop" else super().mask(index)
+
+
+def with_bands(dataset: Dataset, settings: DataSettings) -> Dataset:
+    """The dataset as ``data.bands`` and ``data.no_data`` have it."""
+    asked = settings.bands is not None or settings.no_data != "stop"
+    if not asked or dataset.set_bands(settings.bands, settings.no_data):
+        return dataset
+    return ChosenBands(dataset, settings.bands, settings.no_data)
+
+
 class AdaptedDataset(Dataset):
     """A dataset that is no :class:`segkit.data.sample.Dataset`; its pairs ``(image, mask)`` become samples.
 
-    Images are uint8 tensors ``[3,H,W]``, arrays ``[H,W,3]`` or Pillow's; masks integers ``[H,W]`` or ``[1,H,W]``, of
-    tensors, arrays or Pillow's. A sample that the dataset gives itself stays as it is.
+    Images are tensors ``[C,H,W]``, arrays ``[H,W,C]`` or Pillow's, of 8 or 16 bits or float32; masks integers
+    ``[H,W]`` or ``[1,H,W]``, of tensors, arrays or Pillow's. A sample that the dataset gives itself stays as it is.
 
     Args:
         dataset: with a length and ``[i]``.
@@ -103,11 +161,18 @@ class AdaptedDataset(Dataset):
     def with_own_members(cls, dataset: Any, split: str) -> AdaptedDataset:
         """A dataset that keeps the contract without subclassing, and what it offers of the optional members."""
         adapted = cls(dataset, split, *(getattr(dataset, name) for name in _REQUIRED))
+        adapted.channels = getattr(dataset, "channels", RGB)
         for name in (*_OPTIONAL, *_METHODS):
             member = getattr(dataset, name, None)
             if member is not None and callable(member) is (name in _METHODS):
                 setattr(adapted, name, member)
         return adapted
+
+    @cached_property
+    def channels(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As many as the first sample has."""
+        image = self[0].image if len(self) else None
+        return channel_names(len(image)) if isinstance(image, Tensor) and image.ndim == 3 else RGB
 
     @property
     def kind(self) -> str:
@@ -164,12 +229,12 @@ def as_dataset(
 
 
 def _image(value: Any, name: str) -> Any:
-    """An image that may become ``[3,H,W]``; what it is otherwise is for the contract to refuse."""
+    """An image that may become ``[C,H,W]``; what it is otherwise is for the contract to refuse."""
     if isinstance(value, Image.Image):
-        value = as_rgb(value, name)
-    if isinstance(value, np.ndarray) and value.ndim == 3 and value.shape[2] == 3:
-        return torch.from_numpy(np.array(value)).permute(2, 0, 1)
-    return value
+        value = of_pillow(value, name)
+    if isinstance(value, np.ndarray) and value.ndim == 3:
+        value = torch.from_numpy(np.array(value)).permute(2, 0, 1)
+    return value.float() if getattr(value, "dtype", None) in (torch.int16, torch.uint16) else value
 
 
 def _mask(value: Any, name: str) -> Any:

@@ -69,6 +69,7 @@ def training_batches(
         ignore_index=dataset.ignore_index,
         centre_on=[label for label in range(len(pixels)) if label != pixels.argmax()],  # any crop shows the largest
         normalisation=inputs.normalisation,
+        channels=dataset.channels,
     )
     workers = worker_count(train.workers, device)
     return train_loader(source, transform, sampler, workers=workers, device=device), sampler

@@ -153,9 +153,9 @@ def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], st
                 "Nothing of this process can use the device any more. The last checkpoint in "
                 f"{inputs.folder} is intact"
             ) from error
-        if found := re.search(r"expected input\[\d+, 3, .*\] to have (\d+) channels, but got 3 channels", text):
+        if found := re.search(r"expected input\[\d+, (\d+), .*\] to have (\d+) channels, but got \1 channels", text):
             raise ModelError(
-                f"the model takes images of {found[1]} channels, and a dataset gives 3, [B,3,H,W]; build it with "
-                "in_channels=3"
+                f"the model takes images of {found[2]} channels, and the dataset gives {found[1]}, [B,{found[1]},H,W]; "
+                f"build it with in_channels={found[1]}"
             ) from error
         raise

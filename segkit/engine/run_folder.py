@@ -235,7 +235,7 @@ def write_beginning(
     warnings = [issue.record() for issue in scan.warnings]
     found = {"floors": floors, "data": data, "warnings": warnings, "launcher": launcher(), "id": identity}
     write_json(inputs.folder / "run.json", {**inputs.record, **found})
-    train = scan.splits["train"]
+    train, how = scan.splits["train"], inputs.data
     model = {
         "num_classes": len(train.classes),
         "ignore_index": train.ignore_index,
@@ -246,6 +246,7 @@ def write_beginning(
         "crop": inputs.augment.crop,
         "precision": precision.name,
         "normalisation": inputs.normalisation.record(),
+        "images": {"channels": list(train.channels), "bands": how.bands, "no_data": how.no_data, "rgb": how.rgb},
     }
     write_json(inputs.folder / "config.json", {**inputs.model_record, **model})
 

@@ -165,7 +165,8 @@ def prepare(
     if before.get("precision") in DTYPES and name != before["precision"]:
         warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
     known = Normalisation.of_record(before.get("normalisation"))
-    measured = main(lambda: known if resume else normalisation_of(inputs.model, scan.statistics["train"]))
+    no_data = scan.splits["train"].no_data != "stop"
+    measured = main(lambda: known if resume else normalisation_of(inputs.model, scan.statistics["train"], no_data))
     use_cores()
     return replace(inputs, normalisation=measured), scan, Precision(name, device)
 

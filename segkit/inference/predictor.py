@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segkit.data.normalise import IMAGENET, Normalisation, moments
-from segkit.data.read import MAX_PIXELS, Pixels, as_rgb, read_image
+from segkit.data.read import MAX_PIXELS, Pixels, of_pillow, read_picture
 from segkit.data.resize import Resize, Span, resized_part
-from segkit.data.sample import Palette
+from segkit.data.sample import RGB, RGB_IMAGES, ImageFormat, Palette, channel_names
 from segkit.engine.precision import pick_device, resolve_precision
-from segkit.errors import ConfigError, DataError, NotFiniteError
+from segkit.errors import ConfigError, DataError, NotFiniteError, first_few
 from segkit.inference.options import PredictOptions
 from segkit.inference.sliding_window import Crop, Inferer, Patch
 
@@ -27,15 +28,15 @@ MOST_PIXELS = 400_000_000
 """20,000 x 20,000: 1.2 GB as RGB, 2.8 while it is read. Data sets allow fewer; this file was named by hand."""
 
 Picture = Pixels | Image.Image | str | Path
-"""RGB ``[H,W,3]``, uint8, or float32 of more than 8 bits; a Pillow image, as it lies in memory; or the path of a file,
-which is read upright."""
+"""The run's channels ``[H,W,C]``, uint8, or numbers of more than 8 bits; a Pillow image, as it lies in memory; or the
+path of a file, which is read upright, and of which the run's bands are taken."""
 
 
 class Predictor:
     """Runs a model on single images, in the way that evaluation does.
 
     Args:
-        model: ``[B,3,H,W]`` -> logits ``[B,C,H,W]``; it is moved to the device and put into eval mode.
+        model: ``[B,I,H,W]`` -> logits ``[B,C,H,W]``; it is moved to the device and put into eval mode.
         classes: names, one a channel of the logits.
         palette: an RGB triple a class, for pictures.
         ignore_index: the label of void in masks; never predicted.
@@ -46,6 +47,7 @@ class Predictor:
         resize: what the network sees: a factor or [height, width], as in training.
         crop: pixels, or [height, width], that it saw in training; for the size of tiles.
         normalisation: of the images, as in training, and whether they have 8 bits a channel or more.
+        images: which channels they have, and how they are read and shown.
 
     Raises:
         ConfigError: no such device, or it lacks the precision.
@@ -65,11 +67,14 @@ class Predictor:
         resize: Resize = None,
         crop: int | Sequence[int] | None = None,
         normalisation: Normalisation = IMAGENET,
+        images: ImageFormat = RGB_IMAGES,
     ) -> None:
         self.precision = resolve_precision(precision, pick_device(device), on_cpu)
         self.model = model.to(self.precision.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.palette, self.ignore_index = tuple(classes), palette, ignore_index
         self.resize, self.crop, self.normalisation, self.stored = resize, crop, normalisation, stored
+        same = len(images.channels) == len(normalisation.mean)
+        self.images = images if same else replace(images, channels=channel_names(len(normalisation.mean)))
         self._inferer = Inferer(self.model, self.precision, len(self.classes), resize, crop, normalisation)
 
     @torch.inference_mode()
@@ -117,7 +122,7 @@ class Predictor:
 
     @torch.inference_mode()
     def logits(self, image: Pixels) -> Tensor:
-        """RGB ``[H,W,3]`` -> float32 ``[C,H,W]`` on the device, seen whole.
+        """``[H,W,I]`` -> float32 ``[C,H,W]`` on the device, seen whole.
 
         Raises:
             DataError: the image has another shape or type.
@@ -127,22 +132,35 @@ class Predictor:
         return patch.values.transpose(0, 1)
 
     def pixels(self, image: Picture, name: str) -> Pixels:
-        """``[H,W,3]`` of the type that the model was trained on.
+        """``[H,W,I]`` of the type that the model was trained on; grey is repeated where that takes three channels.
 
         Raises:
-            DataError: the file cannot be read, the array is no image, or it is of another depth.
+            DataError: the file cannot be read, the array is no image, or it has other channels or another depth.
         """
+        how, wanted, count = self.images, self.normalisation.dtype, len(self.normalisation.mean)
         of_file = isinstance(image, str | Path)
         if isinstance(image, str | Path):
-            image = read_image(image, MOST_PIXELS)
+            image = read_picture(image, MOST_PIXELS, how.bands, how.no_data).pixels
         elif isinstance(image, Image.Image):
-            image = as_rgb(image, name)
+            image = of_pillow(image, name, how.bands)
         if not isinstance(image, np.ndarray):
-            raise DataError(f"an image is a path, RGB as uint8 [H,W,3], or Pillow's; not {type(image).__name__}")
-        wanted = self.normalisation.dtype
-        if image.dtype not in (np.uint8, np.float32) or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise DataError(f"an image is RGB, {wanted} [H,W,3]; this one is {image.dtype} {list(image.shape)}")
-        self.refuse_other_depth(str(image.dtype), name)
+            raise DataError(
+                f"an image is a path, an array {wanted} [H,W,{count}], or Pillow's; not {type(image).__name__}"
+            )
+        pixels = image[..., None] if image.ndim == 2 and count == 1 else image
+        if pixels.ndim == 3 and (pixels.shape[2], count) == (1, 3):
+            pixels = pixels.repeat(3, axis=2)
+        if wanted == "float32" and pixels.dtype in (np.int16, np.uint16, np.int32, np.uint32, np.float64):
+            pixels = pixels.astype(np.float32)
+        known = pixels.dtype in (np.uint8, np.float32) and pixels.ndim == 3 and pixels.size
+        if known:
+            self.refuse_other_depth(str(pixels.dtype), name)
+        if not known or pixels.shape[2] != count:
+            names = "RGB" if how.channels == RGB else first_few(how.channels, 12)
+            raise DataError(
+                f"an image is {names}, {wanted} [H,W,{count}]; this one is {image.dtype} {list(image.shape)}"
+            )
+        image = pixels
         if of_file and self.is_out_of_range(image):
             text = "its values are of another range than those the model was trained on, perhaps of another unit"
             warnings.warn(f"{name}: {text}", stacklevel=3)
@@ -163,7 +181,7 @@ class Predictor:
             )
 
     def is_out_of_range(self, image: Pixels) -> bool:
-        """Whether float32 ``[H,W,3]`` have values of another unit or range than those the model was trained on."""
+        """Whether float32 ``[H,W,I]`` have values of another unit or range than those the model was trained on."""
         return image.dtype == np.float32 and self.normalisation.is_far(moments(image.transpose(2, 0, 1)))
 
     def stored_values(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from segkit.data.sample import SPLITS, Dataset, checked
+from segkit.data.sample import RGB, SPLITS, Dataset, checked
 from segkit.errors import DataError, first_few
 from segkit.testing.check import CheckFailed, NotAsked, failing, require
 from segkit.testing.reading import DatasetSubject, in_another_process, parts, read, require_same
@@ -37,11 +37,11 @@ def has_splits(case: DatasetSubject) -> None:
 
 
 def sample_types(case: DatasetSubject) -> None:
-    """Each item is a segkit.Sample: image uint8 or float32 [3,H,W], mask uint8 [H,W], and a name of its own."""
+    """Each item is a segkit.Sample: image uint8 or float32 [C,H,W], mask uint8 [H,W], and a name of its own."""
     names: dict[tuple[Any, str], str] = {}
     for place, dataset, index in case.samples():
         with failing(place):
-            name = checked(dataset[index]).name
+            name = checked(dataset[index], getattr(dataset, "channels", RGB)).name
         require(name, f"the name of {place} is {name!r}; messages and pictures need a text")
         other = names.setdefault((id(dataset), name), place)
         require(other == place, f"{other} and {place} are both called '{name}'")
@@ -62,6 +62,15 @@ def classes_and_palette(case: DatasetSubject) -> None:
         require(whole, f"the colour of {name} is {colour!r}; it is three whole numbers from 0 to 255")
         same = [other for other, its in pairs if tuple(its) == tuple(colour)]
         require(len(same) == 1, f"{' and '.join(same)} have the same colour {colour!r}; give each its own")
+
+
+def channels_have_names(case: DatasetSubject) -> None:
+    """The channels, where it says them, are distinct names: red, green and blue of pictures as cameras take them."""
+    channels = getattr(case.splits["train"], "channels", RGB)
+    names = isinstance(channels, tuple | list) and all(isinstance(name, str) and name.strip() for name in channels)
+    require(names and len(channels), f"channels = {channels!r}; they are a tuple of names, one a channel of the images")
+    twice = sorted({name for name in channels if list(channels).count(name) > 1})
+    require(not twice, f"two channels are called {first_few(twice)}")
 
 
 def void_is_no_class(case: DatasetSubject) -> None:
@@ -92,10 +101,10 @@ def labels(case: DatasetSubject) -> None:
 
 
 def same_classes_in_all_splits(case: DatasetSubject) -> None:
-    """The splits have the same classes, palette and ignore_index."""
+    """The splits have the same classes, palette, ignore_index and channels."""
     for (first, one), (other, another) in pairwise(case.splits.items()):
-        for fact in ("classes", "palette", "ignore_index"):
-            its, others = getattr(one, fact), getattr(another, fact)
+        for fact in ("classes", "palette", "ignore_index", "channels"):
+            its, others = getattr(one, fact, RGB), getattr(another, fact, RGB)
             require(_tuples(its) == _tuples(others), f"{fact} of {first} is {its!r}, and of {other} {others!r}")
 
 

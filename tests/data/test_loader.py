@@ -17,13 +17,13 @@ from segkit.data.batch_sampler import Stream, TrainBatchSampler
 from segkit.data.loader import SampleSource, _start_worker, train_loader
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.resize import mask_at, resized, resized_size
-from segkit.data.sample import Sample
+from segkit.data.sample import Dataset, Sample
 from segkit.settings import AugmentSettings
 
 CPU = torch.device("cpu")
 
 
-class Sizes:
+class Sizes(Dataset):
     """A dataset of images of different sizes; pixel values are the index."""
 
     classes = ("background", "thing")

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.data.sample import Sample
+from segkit.data.sample import Dataset, Sample
 from segkit.engine.criterion import Criterion
 from segkit.engine.inputs import TrainerInputs
 from segkit.registry import optimizers
 from segkit.settings import AugmentSettings, TrainSettings
 
 
-class Halves:
+class Halves(Dataset):
     """Images of a dark and a bright part, with a void seam between: brightness is the class, dark is more often."""
 
     classes = ("dark", "bright")

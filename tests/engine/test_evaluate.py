@@ -10,7 +10,7 @@ import torch
 import torchmetrics
 from torch import nn
 
-from segkit.data.sample import Sample
+from segkit.data.sample import Dataset, Sample
 from segkit.engine import evaluate as evaluation
 from segkit.engine.criterion import Criterion
 from segkit.engine.evaluate import Evaluator
@@ -145,7 +145,7 @@ class Beyond(nn.Module):
         return torch.stack([dark, level], 1)
 
 
-class Marked:
+class Marked(Dataset):
     """Of the split's images those of the given numbers are bright all over."""
 
     def __init__(self, dataset: Any, numbers: set[int]) -> None:
@@ -199,7 +199,7 @@ def test_an_image_too_large_for_the_network_is_scored_as_it_is_predicted(monkeyp
     mask[:20] = 255
     sample = Sample(torch.from_numpy(image), torch.from_numpy(mask), "large")
 
-    class One:
+    class One(Dataset):
         classes, palette, ignore_index = ("dark", "bright"), ((0, 0, 0), (255, 255, 255)), 255
 
         def __len__(self) -> int:

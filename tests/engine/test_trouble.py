@@ -59,7 +59,7 @@ def test_what_is_advised_when_memory_runs_out_is_allowed(
 
 
 def test_a_model_of_other_channels_is_told_in_the_words_of_the_contract(make_job: MakeJob, tiny_net: Any) -> None:
-    with pytest.raises(ModelError, match=r"takes images of 4 channels, and a dataset gives 3, \[B,3,H,W\]; build it"):
+    with pytest.raises(ModelError, match=r"takes images of 4 channels, and the dataset gives 3, \[B,3,H,W\]; build it"):
         train_and_evaluate(make_job(fields={"model": tiny_net(in_channels=4)}))
 
 

@@ -18,7 +18,7 @@ from segkit.cli import main
 from segkit.data.normalise import MEAN
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
-from segkit.errors import DataError, LabelError
+from segkit.errors import DataError
 from segkit.runs import evaluate_run
 
 pytestmark = pytest.mark.fault("F50")
@@ -145,11 +145,3 @@ def test_images_of_another_unit_are_told_where_they_are_predicted(
         assert [str(each.message).count("values are of another range") for each in caught] == [1] * bool(told)
         out = capsys.readouterr().out
         assert (told in out) if told else ("another range" not in out)
-
-
-def test_what_is_made_for_8_bits_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(
-        LabelError, match=r"train: augment.colour = 0.5 changes colours of 8 bits a channel, and these .* more"
-    ):
-        segkit.run(changed(config, augment={"colour": 0.5}))
-    assert not (tmp_path / "run").exists()

@@ -52,7 +52,7 @@ def test_a_list_of_images_gives_a_list_of_predictions(colour_model, labels, pain
 
 @pytest.mark.parametrize("image", [3, None, torch.zeros(3, 4, 4), [3], b"a.png"])
 def test_what_is_no_image_is_refused_in_a_line(colour_model, image):
-    with pytest.raises(DataError, match=r"is a path, RGB as uint8 \[H,W,3\], or Pillow's; not (int|None|Tensor)"):
+    with pytest.raises(DataError, match=r"is a path, an array uint8 \[H,W,3\], or Pillow's; not (int|None|Tensor)"):
         Predictor(colour_model, **FACTS).predict(image)
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -287,8 +288,9 @@ def test_the_graph_is_what_the_predictor_does(resize: Any, any_size: bool, how: 
 
 @onnx
 @pytest.mark.fault("F50")
+@pytest.mark.parametrize("channels", [1, 12])
 def test_a_model_of_more_than_8_bits_takes_the_values_as_they_are_stored(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, channels: int
 ) -> None:
     torch.manual_seed(0)
     facts: dict[str, Any] = {
@@ -297,14 +299,21 @@ def test_a_model_of_more_than_8_bits_takes_the_values_as_they_are_stored(
         "device": "cpu",
         "precision": "fp32",
     }
-    predictor = Predictor(UNet(2, width=4, depth=1), **facts, normalisation=DEEP)
+    how = replace(DEEP, mean=DEEP.mean[:1] * channels, std=DEEP.std[:1] * channels, no_data=channels == 12)
+    predictor = Predictor(UNet(2, channels, width=4, depth=1), **facts, normalisation=how)
     done = segkit_export.export(predictor, to="onnx", output=tmp_path)
-    assert done.signature == "image float32 [B,3,H,W] -> labels uint8 [B,H,W]"
+    assert done.signature == f"image float32 [B,{channels},H,W] -> labels uint8 [B,H,W]"
     assert done.agreement.share > 0.999
     stored = (1024 + image(40, 56)[..., 0].astype(np.uint16) // 3).astype(np.uint16)
-    Image.fromarray(stored).save(tmp_path / "photo.tif")
+    pixels = stored[..., None].repeat(channels, axis=2)
+    if channels == 1:
+        Image.fromarray(stored).save(tmp_path / "photo.tif")
+    else:
+        pixels = pixels.astype(np.float32)
+        pixels[10:20, 10:20, 5] = np.nan  # no data
+        np.save(tmp_path / "image.npy", pixels)
     labels = run_code(tmp_path / "README.md", monkeypatch)["labels"]
-    assert (labels == predictor.predict(tmp_path / "photo.tif")).mean() > 0.999
+    assert (labels == predictor.predict(pixels)).mean() > 0.999
     assert len(np.unique(labels)) == 2
 
 

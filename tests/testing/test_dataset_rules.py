@@ -173,6 +173,27 @@ class PlainTuple(Changed):
         return image, mask, name
 
 
+class FourChannels(Changed):
+    channels = ("red", "green", "blue", "near infrared")
+
+    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
+        return segkit.Sample(torch.cat([image, image[:1]]), mask, name)
+
+
+class ChannelsAsText(Good):
+    channels = "rgb"
+
+
+class OneChannelName(Good):
+    channels = ("red", "red", "blue")
+
+
+class OtherChannels(Good):
+    @property
+    def channels(self) -> Any:
+        return ("red", "green", "blue") if self.split == "train" else ("blue", "green", "red")
+
+
 class FloatImage(Changed):
     def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
         return segkit.Sample(image.double() / 255, mask, name)
@@ -441,9 +462,13 @@ BROKEN: list[tuple[type, Any, str]] = [
     (
         FloatImage,
         {"sample_types"},
-        r"train\[0\]: 0: its image is torch.float64 \[3, 6, 8\]; a dataset gives uint8 \[3,H,W\], or float32",
+        r"train\[0\]: 0: its image is torch.float64 \[3, 6, 8\]; a dataset gives uint8 \[C,H,W\], or float32",
     ),
-    (ChannelsBehind, {"sample_types"}, r"torch.uint8 \[6, 8, 3\]; a dataset gives uint8 \[3,H,W\], or float32"),
+    (
+        ChannelsBehind,
+        {"sample_types"},
+        r"other channels \(it has 6\); the channels of its data set are red, green, blue",
+    ),
     (
         Arrays,
         {"sample_types"},
@@ -456,6 +481,9 @@ BROKEN: list[tuple[type, Any, str]] = [
     ),
     (NoName, {"sample_types"}, r"the name of train\[0\] is ''"),
     (OneName, {"sample_types"}, r"train\[0\] and train\[1\] are both called 'picture'"),
+    (ChannelsAsText, {"channels_have_names"}, "channels = 'rgb'; they are a tuple of names"),
+    (OneChannelName, {"channels_have_names"}, "two channels are called red"),
+    (OtherChannels, {"same_classes_in_all_splits"}, r"channels of train is \('red', 'green', 'blue'\), and of val"),
     (ClassesAsText, {"classes_and_palette"}, "classes = 'ab'; they are a tuple of names"),
     (TwoOfAName, {"classes_and_palette"}, "two classes are called leaf"),
     (ShortPalette, {"classes_and_palette"}, "the palette has 1 colours for 2 classes"),
@@ -510,7 +538,7 @@ def failures(target: Built, options: Mapping[str, Any] | None = None, rules: Col
     return {name: answer.why for name, answer in answers.items() if answer.state == "FAILED"}
 
 
-@pytest.mark.parametrize("target", [Good, AnyOption])
+@pytest.mark.parametrize("target", [Good, AnyOption, FourChannels])
 def test_the_smallest_dataset_keeps_every_rule(target):
     assert failures(target) == {}
 

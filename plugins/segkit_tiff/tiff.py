@@ -1,0 +1,208 @@
+"""The reader of TIFF: which files Pillow reads whole is seen from their tags; tifffile reads the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from segkit.errors import DataError, Issue
+
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for files beyond 4 GB
+_COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # photometric interpretation -> bands that are colours: RGB, CMYK, YCbCr, LAB
+_KINDS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
+_PILLOWS = ("uint16", "int16", "int32", "float32")  # of one band, beside what has up to 8 bits
+_OURS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+_LOSSLESS = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000}  # none, fax, LZW, deflate, PackBits, LZMA, Zstandard
+_GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, keys: GeoTIFF 1.1
+_MOST_PAGES = 10_000
+_INSTALL = "python -m pip install 'segkit[tiff]'"
+
+
+class Contents(NamedTuple):
+    """What the tags of a TIFF say.
+
+    Attributes:
+        bands: values a pixel.
+        colours: bands that are colours or grey; those beyond are transparency or something else.
+        extra: what the bands beyond are, in TIFF's numbers: 1 and 2 are transparency, 0 is not said.
+        dtype: of a value, as ``uint16``.
+        bits: of the longest value.
+        photometric: the interpretation; 0 is grey whose small values are bright, 2 is RGB.
+        planar: whether each band lies apart from the others.
+        orientation: as EXIF's.
+        compression: TIFF's number.
+        no_data: the value that marks pixels without data, as GDAL writes it.
+        georeference: whether the file says where on Earth its pixels lie.
+        pages: pictures in the file, without reduced copies of the first one.
+    """
+
+    bands: int
+    colours: int
+    extra: tuple[int, ...]
+    dtype: str
+    bits: int
+    photometric: int
+    planar: bool
+    orientation: int
+    compression: int
+    no_data: float | None
+    georeference: bool
+    pages: int = 1
+
+    def __str__(self) -> str:
+        """``12 bands of int16``."""
+        bands = f"{self.bands} bands" if self.bands > 1 else "one band"
+        return f"{bands} of {self.dtype}" + (", stored one after the other" if self.planar and self.bands > 1 else "")
+
+    @property
+    def is_pillows(self) -> bool:
+        """Whether Pillow reads all bands and all digits."""
+        extra = self.bands - self.colours
+        if extra > 1 or (extra and (self.planar or self.extra[:1] not in ((1,), (2,)))):
+            return False
+        if self.bits <= 8:
+            return self.dtype.startswith("uint")
+        if self.bands == 1:
+            return self.dtype in _PILLOWS and not (self.photometric == 0 and self.dtype == "uint16")
+        return self.dtype == "uint16" and self.photometric == 2 and not self.planar
+
+
+def read(path: Path) -> Raster | None:
+    """A TIFF that Pillow would not read whole; None where it does, and where the file is no TIFF or a damaged one.
+
+    Read are bands of 8 to 32 bits, whole or floating-point, interleaved or one after the other, in strips or tiles,
+    compressed as tifffile knows it (of some kinds with the package imagecodecs). Several pages are refused, unless the
+    file says that they are the channels of one picture, as ImageJ and OME do.
+
+    Raises:
+        DataError: a kind that is not read, several pages, or tifffile is not installed.
+    """
+    held = contents(path)
+    if held is None or (held.pages == 1 and held.is_pillows):
+        return None
+    if held.dtype not in _OURS:
+        what, advice = "a kind of TIFF that is not read", "save it with values of 8, 16 or 32 bits"
+        raise DataError(Issue("bands", str(path), what, advice, str(held)))
+    try:
+        import tifffile
+    except ImportError:
+        if held.pages > 1:
+            raise _several(path, f"{held.pages} pages of {held}") from None
+        advice = f"install its reader: {_INSTALL}"
+        raise DataError(Issue("bands", str(path), "a kind of TIFF that needs tifffile", advice, str(held))) from None
+    with tifffile.TiffFile(path) as file:
+        axes, shape = file.series[0].axes, file.series[0].shape
+    if held.pages > 1 and sorted(axes) != ["C", "X", "Y"]:
+        raise _several(path, f"{held.pages} pages of {held}")
+    return Raster(path, held, axes, shape)
+
+
+class Raster:
+    """A picture in a TIFF, ``[H,W,C]``; it is decoded when it is sliced.
+
+    Attributes:
+        shape: H, W and C of the upright picture.
+        dtype: of its values.
+        channels: their names.
+        no_data, georeference: see :class:`Contents`.
+        white_is_zero: whether small values are bright; slices have been inverted, ``labels`` are not.
+    """
+
+    def __init__(self, path: Path, held: Contents, axes: str, shape: tuple[int, ...]) -> None:
+        sides = {axis: side for axis, side in zip(axes, shape, strict=True) if side > 1 or axis in "YX"}
+        if not {*sides} <= {*"YXSC"} or len(sides) > 3:
+            raise _several(path, f"{' x '.join(map(str, shape))} values, {axes}")
+        self._path, self._held, self._axes = path, held, axes
+        bands = sides.get("S", 1) * sides.get("C", 1)
+        height, width = sides["Y"], sides["X"]
+        self.shape = (width, height, bands) if held.orientation > 4 else (height, width, bands)
+        self.dtype, self.no_data, self.georeference = np.dtype(held.dtype), held.no_data, held.georeference
+        self.white_is_zero = held.photometric == 0
+        self.is_lossy = held.compression not in _LOSSLESS
+        extra = held.bands - held.colours
+        names = [f"band {number}" for number in range(1, bands + 1)] if bands > 1 else ["grey"]
+        if held.photometric == 2 and held.bands == bands:
+            names[:3] = "red", "green", "blue"
+        if extra == 1 and held.extra[:1] in ((1,), (2,)):
+            names[-1] = "alpha"
+        self.channels = tuple(names)
+
+    def labels(self) -> NDArray[Any]:
+        """The values as they are stored, upright, ``[H,W,C]``."""
+        import tifffile
+
+        stored: NDArray[Any] = tifffile.imread(self._path, series=0, squeeze=False)
+        order = [axis for axis in "YXSC" if axis in self._axes]
+        others = [axis for axis in self._axes if axis not in "YXSC"]  # of one value each
+        stored = stored.transpose([self._axes.index(axis) for axis in [*others, *order]])
+        stored = stored.reshape(*stored.shape[len(others) : len(others) + 2], -1)  # [H,W,C]
+        if self._held.orientation > 4:
+            stored = stored.swapaxes(0, 1)
+        turned = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+        down, across = turned.get(self._held.orientation, (1, 1))
+        return stored[::down, ::across]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        values: NDArray[Any] = self.labels()[key]
+        inverted = self.white_is_zero and values.dtype.kind == "u"
+        return np.invert(values) if inverted else values
+
+
+def contents(path: Path) -> Contents | None:
+    """What a file holds, None where it is no TIFF or a damaged one."""
+    try:
+        with path.open("rb") as stream:
+            header = stream.read(16)
+            if header[:4] not in _MAGIC:
+                return None
+            directory: Any = ImageFileDirectory_v2(header if 43 in header[2:4] else header[:8])
+            first: Contents | None = None
+            pages, seen = 0, set[int]()
+            while directory.next and directory.next not in seen and len(seen) < _MOST_PAGES:
+                seen.add(directory.next)
+                stream.seek(directory.next)
+                directory.load(stream)
+                first = first or _described(directory)
+                pages += not (len(seen) > 1 and (directory.get(254, 0) & 1 or directory.get(255) == 2))
+            return first and first._replace(pages=pages)
+    except Exception:  # what Pillow raises at damaged tags is anything
+        return None
+
+
+def _described(tags: Any) -> Contents:
+    """What the tags of one picture in a TIFF say; its ``pages`` are not looked for."""
+    photometric, bits, formats, compression = (tags.get(tag, usual) for tag, usual in _USUAL.items())
+    bands = tags.get(277, 3 if compression == 6 else 1)
+    kinds = [_KINDS.get(each, "?") for each in dict.fromkeys(formats)]
+    return Contents(
+        bands=bands,
+        colours=min(bands, 3 if compression == 6 else _COLOURS.get(photometric, 1)),
+        extra=tags.get(338, ()),
+        dtype="/".join(f"{kind}{size}" for size in dict.fromkeys(bits) for kind in kinds),
+        bits=max(bits),
+        photometric=photometric,
+        planar=tags.get(284, 1) == 2,
+        orientation=tags.get(274, 1),
+        compression=compression,
+        no_data=_number(tags.get(42113)),
+        georeference=any(tag in tags for tag in _GEOREFERENCE),
+    )
+
+
+_USUAL: dict[int, Any] = {262: 0, 258: (1,), 339: (1,), 259: 1}
+
+
+def _several(path: Path, pages: str) -> DataError:
+    advice = "save each as a file of its own, and of a mask one with all the labels"
+    return DataError(Issue("several", str(path), "more than one picture in the file", advice, pages))
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        return None

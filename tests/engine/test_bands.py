@@ -1,0 +1,177 @@
+"""Runs on images of any number of bands: they learn, and evaluation, prediction and export see what training saw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import segkit
+from segkit.data.sample import Dataset, Sample
+from segkit.errors import DataError, LabelError
+from segkit.runs import evaluate_run
+
+tifffile = pytest.importorskip("tifffile")
+
+
+def write(folder: Path, dtype: str = "u2", bands: int = 4, suffix: str = "tif") -> None:
+    """Twelve pictures whose last band alone shows the object."""
+    random = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for index in range(12):
+        labels = np.zeros((24, 24), np.uint8)
+        top, left = random.integers(0, 12, 2)
+        labels[top : top + 12, left : left + 12] = 1
+        values = random.normal(100, 5, (24, 24, bands))
+        values[..., -1] += 60 * labels
+        stored = (values * (1 if dtype == "u1" else 40)).astype(dtype)
+        if suffix == "tif":
+            extra = (
+                {"photometric": "rgb", "extrasamples": ["unspecified"]} if bands == 4 else {"photometric": "minisblack"}
+            )
+            stored = stored[..., 0] if bands == 1 else stored
+            tifffile.imwrite(
+                folder / "images" / f"{index}.tif", stored, planarconfig="contig" if bands > 1 else None, **extra
+            )
+        else:
+            np.save(folder / "images" / f"{index}.npy", stored)
+        Image.fromarray(labels).save(folder / "masks" / f"{index}.png")
+
+
+def config(folder: Path, **tables: dict[str, Any]) -> dict[str, Any]:
+    usual: dict[str, Any] = {
+        "dataset": {"name": "folder", "root": str(folder), "classes": ["ground", "object"]},
+        "model": {"name": "unet", "width": 4, "depth": 1},
+        "loss": [{"name": "cross_entropy"}],
+        "augment": {"crop": 20, "scale": [0.8, 1.25], "rotation": 10, "colour": 0.2},
+        "train": {"epochs": 3, "batch_size": 4, "repeat": 4, "lr": 0.02, "precision": "fp32", "device": "cpu"},
+        "output": {"dir": str(folder / "run"), "samples": 1},
+    }
+    return {
+        name: {**usual.get(name, {}), **tables.get(name, {})} if name != "loss" else usual[name]
+        for name in {**usual, **tables}
+    }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bands", "suffix"), [("u1", 4, "tif"), ("u2", 4, "tif"), ("f4", 1, "tif"), ("i2", 12, "npy")]
+)
+def test_it_learns_and_evaluation_and_prediction_agree(tmp_path: Path, dtype: str, bands: int, suffix: str) -> None:
+    write(tmp_path, dtype, bands, suffix)
+    result = segkit.run(config(tmp_path))
+    assert result.splits["test"]["class_iou"]["object"] > 0.7
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    how = stored["normalisation"]
+    assert (how["dtype"], len(how["mean"])) == ("uint8" if dtype == "u1" else "float32", bands)
+    scale = 255 if dtype == "u1" else 40
+    assert scale * how["mean"][-1] > 110 if dtype == "u1" else how["mean"][-1] / scale > 110  # seen in the last band
+    if bands == 4:
+        assert stored["images"]["channels"] == ["red", "green", "blue", "band 4"]
+    again = evaluate_run(tmp_path / "run").splits["test"]["class_iou"]
+    assert again == pytest.approx(result.splits["test"]["class_iou"])
+    predictor = segkit.load(tmp_path / "run", device="cpu")
+    path = tmp_path / "images" / f"3.{suffix}"
+    labels = np.asarray(Image.open(tmp_path / "masks" / "3.png"))
+    assert (predictor.predict(path) == labels).mean() > 0.9
+    pixels = np.load(path) if suffix == "npy" else tifffile.imread(path)
+    assert np.array_equal(predictor.predict(pixels), predictor.predict(path))  # as they are stored, int16 too
+
+
+def test_bands_are_chosen_and_their_order_is_kept(tmp_path: Path) -> None:
+    write(tmp_path)
+    blind = segkit.run(config(tmp_path, data={"bands": [1, 2, 3]}, train={"epochs": 1}))
+    assert blind.splits["test"]["class_iou"]["object"] < 0.4
+    seen = segkit.run(config(tmp_path, data={"bands": [4, 2]}, output={"dir": str(tmp_path / "seen")}))
+    assert seen.splits["test"]["class_iou"]["object"] > 0.7
+    stored = json.loads((tmp_path / "seen" / "config.json").read_text())
+    assert stored["images"]["channels"] == ["band 4", "green"]
+    assert stored["normalisation"]["mean"][0] > stored["normalisation"]["mean"][1]
+    predictor = segkit.load(tmp_path / "seen", device="cpu")
+    path = tmp_path / "images" / "3.tif"
+    pixels = tifffile.imread(path)
+    assert np.array_equal(predictor.predict(path), predictor.predict(pixels[..., [3, 1]]))
+    with pytest.raises(
+        DataError, match=r"an image is band 4, green, float32 \[H,W,2\]; this one is uint16 \[24, 24, 4\]"
+    ):
+        predictor.predict(pixels)
+    with pytest.raises(LabelError, match=r"a band that is not there \(it has red, green, blue, band 4\).*\[5\]"):
+        segkit.run(config(tmp_path, data={"bands": [5]}), overwrite=True)
+
+
+class Holed(Dataset):
+    """Twelve channels in memory; in each image a part is NaN."""
+
+    classes, palette, channels = ("ground", "object"), ((0, 0, 0), (255, 0, 0)), tuple("abcdefghijkl")
+
+    def __init__(self, count: int, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        masks = random.integers(0, 2, (count, 1, 3, 3)).repeat(8, 2).repeat(8, 3)
+        images = random.normal(0, 1, (count, 12, 24, 24)) + 3 * masks
+        images[:, 3, :4] = np.nan
+        self.samples = [
+            Sample(torch.from_numpy(image).float(), torch.from_numpy(mask[0]).byte(), str(number))
+            for number, (image, mask) in enumerate(zip(images, masks, strict=True))
+        ]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return Sample(self.samples[index].image.clone(), self.samples[index].mask.clone(), str(index))
+
+
+def test_pixels_without_data_are_void_where_that_is_asked_for(tmp_path: Path) -> None:
+    how: dict[str, Any] = {
+        "loss": torch.nn.CrossEntropyLoss(ignore_index=255),
+        "train": Holed(8, 0),
+        "val": Holed(4, 1),
+    }
+    how |= {"output": tmp_path / "run", "device": "cpu", "epochs": 6, "lr": 0.02, "batch_size": 2, "samples": 0}
+    with pytest.raises(LabelError, match=r"12 files: pixels that are no numbers: train/0.*data.no_data = .void."):
+        segkit.fit(model=torch.nn.Conv2d(12, 2, 1), **how)
+    result = segkit.fit(model=torch.nn.Conv2d(12, 2, 1), data={"no_data": "void", "bands": None}, **how)
+    assert result.splits["val"]["mean_iou"] > 0.9
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["data"]["train"]["void"] == 8 * 4 * 24
+    warned = [each["text"] for each in record["warnings"]]
+    assert any("8 of 8 images have pixels without data: 0 (16.7%), 1" in text for text in warned), warned
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())["normalisation"]
+    assert stored["no_data"] is True
+    assert np.isfinite(stored["mean"]).all()
+    predictor = segkit.load(tmp_path / "run", model=torch.nn.Conv2d(12, 2, 1), device="cpu")
+    labels = predictor.predict(Holed(1, 1)[0].image.permute(1, 2, 0).numpy())
+    assert (labels == Holed(1, 1)[0].mask.numpy())[4:].mean() > 0.9
+
+
+def test_what_a_file_declares_as_no_data_is_told_and_can_be_void(tmp_path: Path) -> None:
+    write(tmp_path, "i2", 3)
+    for path in (tmp_path / "images").iterdir():
+        pixels = tifffile.imread(path)
+        pixels[:3] = -9999
+        pixels[5, 5, 0] = -9999  # in one band alone: data
+        tifffile.imwrite(
+            path, pixels, photometric="minisblack", planarconfig="contig", extratags=[(42113, "s", 0, "-9999", True)]
+        )
+    segkit.run(config(tmp_path, train={"max_steps": 1}))
+    warned = json.loads((tmp_path / "run" / "run.json").read_text())["warnings"]
+    assert "declared_no_data" in [each["kind"] for each in warned]
+    segkit.run(config(tmp_path, train={"max_steps": 1}, data={"no_data": "void"}), overwrite=True)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["data"]["train"]["void"] == record["data"]["train"]["images"] * 3 * 24
+    for path in (tmp_path / "images").iterdir():  # what no file declares is named in the config
+        tifffile.imwrite(path, tifffile.imread(path), photometric="minisblack", planarconfig="contig")
+    segkit.run(config(tmp_path, train={"max_steps": 1}, data={"no_data": -9999.0}), overwrite=True)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["data"] == record["data"]
+
+
+def test_images_of_other_channels_are_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    tifffile.imwrite(tmp_path / "images" / "7.tif", np.zeros((24, 24, 5), np.uint16), photometric="rgb")
+    with pytest.raises(LabelError, match=r"7\.tif.*other channels.*it has 5.*red, green, blue, band 4"):
+        segkit.run(config(tmp_path))
