@@ -217,7 +217,7 @@ def _proposed(root: Path, options: Mapping[str, Any], images: Sequence[Path] = (
     for each in better:
         new = {name: value for name, value in each.options.items() if value != options[name]}
         new |= {"mask_suffix": ""} if options["mask_suffix"] else {}
-        told.append("\n\n" + "\n".join(f'{name} = "{value}"' for name, value in new.items()))
+        told += ["\n\n" + "\n".join(f'{name} = "{value}"' for name, value in new.items())] if new else []
     return f"; {better[0].pairs} images have a mask with, in [dataset],{' or'.join(told)}" if told else ""
 
 

@@ -15,6 +15,7 @@ from segkit.errors import ConfigError, DataError, Issue, first_few
 from segkit_folder.pairs import Found, Pattern, both_sides, pair
 from segkit_folder.splits import (
     ANY_SPLIT,
+    SPLIT_NAMES,
     SUFFIXES,
     composed,
     read_text,
@@ -192,7 +193,8 @@ def _lines(root: Path, lists: Lists) -> Iterator[Line]:
         found = [(match[1], file) for file in there if (match := pattern.fullmatch(file))]
         named = [(split_called(split), f"{folder}/{file}" if folder else file) for split, file in found]
         if not named:
-            raise DataError(f'"{lists}": no such file in {root / folder} for any of {ANY_SPLIT.replace("|", ", ")}')
+            names = ", ".join(name for names in SPLIT_NAMES.values() for name in names)
+            raise DataError(f'"{lists}": no such file in {root / folder} for any of {names}')
     for split, source in named:
         lines = read_text(root / source).splitlines() if isinstance(source, str) else source
         for number, line in enumerate(lines, 1):

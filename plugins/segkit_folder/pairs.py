@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segkit.data.issues import refuse
-from segkit.errors import ConfigError, DataError, Issue, first_few
+from segkit.errors import ConfigError, DataError, Issue, did_you_mean, first_few
 from segkit_folder.splits import ANY_SPLIT, SUFFIXES, by_suffix, composed, split_called
 
 _SYSTEM = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
@@ -142,6 +142,7 @@ class Pattern:
 
     def tell_unread(self, read: Collection[Path]) -> None:
         """Warn of what lies beside the files that are ``read``; beside a whole folder also of folders with images."""
+        whole = self.is_folder and "{" not in self.text.removesuffix("/{split}")
         files = Counter(path.parent for path in read)
         direct = {folder for folder in files if folder.is_relative_to(self.base)}
         folders = {each for folder in direct for each in (folder, *folder.parents) if each.is_relative_to(self.base)}
@@ -150,7 +151,7 @@ class Pattern:
         for path in sorted(path for folder in folders for path in folder.iterdir()):
             if path in read or path in folders or path.name.startswith(".") or path.name.lower() in _SYSTEM:
                 continue
-            holds = self.is_folder and path.is_dir() and _holds_pictures(path)
+            holds = whole and path.is_dir() and _holds_pictures(path)
             if holds or path.suffix.lower() in SUFFIXES:
                 pictures.append(str(path))
             elif path.is_file() and path.parent in direct:
@@ -193,7 +194,7 @@ def both_sides(images: Pattern, masks: Pattern) -> tuple[list[Found], list[Found
         if alone := sorted(one.words - other.words - ({"split", "group"} if one is images else set())):
             raise ConfigError(
                 f'{one.option} = "{one.text}": {{{alone[0]}}} stands in it alone; write it into {other.option} too, or '
-                "* for what the two need not have in common"
+                f"* for what the two need not have in common{did_you_mean(alone[0], ('split', 'group', 'id'))}"
             )
     found = [images.files(), masks.files()]
     both = {each.path for each in found[0]} & {each.path for each in found[1]}
@@ -247,7 +248,9 @@ def pair(
     lowered = {"/".join(each.values[word] for word in shared).casefold(): each.path for each in lonely}
     explained = set()
     for key, image in without_mask:
-        path, expected = str(image.path), of.example(image.values)
+        path, split = str(image.path), image.values.get("split", "")
+        called = next((part for part in image.path.parts[::-1] if split_called(part) == split), split)
+        expected = of.example({**image.values, "split": called})
         if partner := lowered.get("/".join(key).casefold()):
             what, advice = "the name of the mask differs in upper and lower case", "rename the image or the mask"
             issue = Issue("different_case", path, what, advice, partner.name)

@@ -44,6 +44,8 @@ def test_names_that_differ_on_both_sides_and_a_share_of_train_for_val(tmp_path: 
     sides = {"images": "{split}/images/{id}_{split}.tif", "masks": "{split}/1st_manual/{id}_manual1.gif"}
     with pytest.raises(DataError, match=r"no split 'val' in .*; there are train, test; val = 0\.15 takes a share"):
         names(tmp_path, "val", **sides)
+    with pytest.raises(DataError, match=r"the mask would be .*/training/1st_manual/21_training\.png;"):
+        names(tmp_path, val=0.2, images="{split}/images", masks="{split}/1st_manual")
     found = {split: names(tmp_path, split, val=0.2, **sides) for split in ("train", "val", "test")}
     assert [len(each) for each in found.values()] == [8, 2, 10]
     assert sorted(found["train"] + found["val"]) == [f"{number}_training" for number in range(21, 31)]
@@ -145,7 +147,7 @@ def test_lists_of_names_choose_the_images_of_each_split(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="trainval is no split; lists are given for train, val, test"):
         names(tmp_path, lists={"trainval": "x.txt"}, **sides)
     with pytest.raises(
-        DataError, match=r'"none/\{split\}\.txt": no such file in .*none for any of validation, training'
+        DataError, match=r'"none/\{split\}\.txt": no such file in .*none for any of train, training, val'
     ):
         names(tmp_path, lists="none/{split}.txt", **sides)
     (lists / "train.txt").write_text("1\nnine\n7\n2\n")
@@ -227,6 +229,7 @@ def test_masks_of_all_splits_may_lie_in_one_folder(tmp_path: Path) -> None:
         ({"images": "images/{}.png"}, "a placeholder is a word in braces"),
         ({"images": "images/*.png"}, r'images = "images/\*\.png": no \{id\} in it, which stands for what an image and'),
         ({"masks": "masks/{id}_{kind}.png"}, r'masks = .*: \{kind\} stands in it alone; write it into images'),
+        ({"images": "{slit}/{id}.png"}, r"\{slit\} stands in it alone; .*; did you mean 'split'"),
         ({"masks": "{split}/{id}.png"}, r"\{split\} stands in it alone"),
         ({"masks": "masks/{id}.png", "mask_suffix": "_m"}, r'mask_suffix = "_m": write it into the pattern'),
         ({"images": "{id}.png", "masks": "{id}.png"}, "the same files|holds no|is called"),
