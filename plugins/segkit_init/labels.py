@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import max_pool2d
 
+from segkit.data.issues import messages
+from segkit.data.parallel import cores, read_ahead
+from segkit.data.read import read_mask
 from segkit.data.visualize import VOID_COLOUR
-from segkit.errors import LabelError
-from segkit_init.findings import Answer, Question, StoredLabels
+from segkit.errors import DataError, LabelError
+from segkit_init.findings import Answer, Question
 
+Labels = NDArray[np.integer[Any]]
+"""The labels of a mask ``[H,W]``; of colours :data:`COLOUR` and 65536 red + 256 green + blue."""
+
+COLOUR = 1 << 24  # above all labels
 VOID = 255  # of VOC, Cityscapes and most others
-MOST_CLASSES = 255
+_MOST_IDS = 255  # that are written into a config
 _LOOKED_AT = 40  # masks whose edges are looked at
 _SIDE = 256  # pixels to which a mask is reduced for that
 _WINDOW = 9  # pixels of it
@@ -25,38 +34,75 @@ _BETWEEN = 0.95  # share of all places where two labels meet: VOC's border has 0
 _NEAR = 0.3  # share of its pixels that have two others in the window: over 0.6 in 37 of 40 masks of VOC
 
 
-def stored_labels(masks: Iterable[NDArray[Any] | dict[Any, int]]) -> StoredLabels:
-    """Count what masks store.
+@dataclass(frozen=True)
+class StoredLabels:
+    """What a set of masks stores.
 
-    Args:
-        masks: of each its labels ``[H,W]``; or, where it holds colours, pixels by colour.
+    Attributes:
+        pixels: stored label -> pixels.
+        edges: labels that lie along the borders of others.
+        of_objects: whether they look like ids of single objects: each mask counts 0, 1, 2, ... to a number of its own,
+            or most labels are in one mask alone.
     """
-    pixels: Counter[Any] = Counter()
-    images: Counter[Any] = Counter()
+
+    pixels: Counter[int]
+    edges: frozenset[int]
+    of_objects: bool
+
+
+def read_labels(paths: Sequence[Path]) -> list[Labels]:
+    """The masks that can be read.
+
+    Raises:
+        LabelError: most of them cannot; with the reasons.
+    """
+    masks, errors = [], []
+    for mask in read_ahead(lambda index: _read(paths[index]), range(len(paths)), cores(), "masks", True):
+        if isinstance(mask, DataError):
+            errors.append(mask)
+        else:
+            masks.append(mask)
+    if 2 * len(errors) >= len(paths):
+        raise LabelError("\n".join(messages(error.issue for error in errors if error.issue)) or "there are no masks")
+    return masks
+
+
+def _read(path: Path) -> Labels | DataError:
+    try:
+        mask: Labels = read_mask(path)
+        return mask
+    except DataError as error:
+        if error.issue is None or error.issue.kind != "colours":
+            return error
+        colours = [*error.issue.stored]
+        numbers = np.array([COLOUR | red << 16 | green << 8 | blue for red, green, blue in colours])
+        packed: Labels = numbers[read_mask(path, {colour: index for index, colour in enumerate(colours)})]
+        return packed
+
+
+def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
+    """Count what masks store."""
+    pixels: Counter[int] = Counter()
+    images: Counter[int] = Counter()
     looked_at: Counter[int] = Counter()
     edges: Counter[int] = Counter()
     highest: list[int] = []
-    count = 0
     for mask in masks:
-        count += 1
-        if isinstance(mask, dict):
-            counted = mask
-        else:
-            values, numbers = np.unique(mask, return_counts=True)
-            counted = dict(zip(values.tolist(), numbers.tolist(), strict=True))
-            highest.append(int(values[-1]) if values.tolist() == list(range(len(values))) else -1)
-            if count <= _LOOKED_AT:
-                looked_at.update([*counted])
-                edges.update(_edges(mask, values))
-        pixels.update(counted)
-        images.update([*counted])
+        values, numbers = np.unique(mask, return_counts=True)
+        labels = values.tolist()
+        pixels.update(dict(zip(labels, numbers.tolist(), strict=True)))
+        images.update(labels)
+        highest.append(labels[-1] if labels == [*range(len(labels))] else -1)
+        if len(highest) <= _LOOKED_AT:
+            looked_at.update(labels)
+            edges.update(_edges(mask, values))
     along = frozenset(label for label, number in edges.items() if number >= 0.7 * looked_at[label])
-    counting = count >= 5 and min(highest, default=-1) >= 0 and len({*highest} - {0}) >= 4
+    counting = len(highest) >= 5 and min(highest) >= 0 and len({*highest} - {0}) >= 4
     once = sum(number == 1 for number in images.values())
-    return StoredLabels(pixels, images, count, along, counting or (once >= 8 and 2 * once > len(images)))
+    return StoredLabels(pixels, along, counting or (once >= 8 and 2 * once > len(images)))
 
 
-def _edges(mask: NDArray[Any], values: NDArray[Any]) -> set[int]:
+def _edges(mask: Labels, values: Labels) -> set[int]:
     """The labels that lie between the others: those hardly touch one another, and are both near each such pixel."""
     if not 3 <= len(values) <= 64:
         return set()
@@ -77,51 +123,51 @@ def _edges(mask: NDArray[Any], values: NDArray[Any]) -> set[int]:
     return found
 
 
-def questions_of(stored: StoredLabels, names: Sequence[str] = ()) -> list[Question]:
-    """What the masks' labels mean: one question, whose first answer is taken, and whether it has to be answered.
+def question_of(stored: StoredLabels, names: Sequence[str] = ()) -> Question:
+    """What the labels of masks mean.
 
     Args:
         stored: what the masks store.
-        names: of the classes, where a person or a file has given them, in the order of the labels.
+        names: of the classes, where a file has given them, in the order of the labels.
+
+    Raises:
+        LabelError: they are ids of objects, too many to be written into a config.
     """
-    if stored.has_colours:
-        return [_of_colours(stored, names)]
     labels = sorted(stored.pixels)
+    if labels[-1] >= COLOUR:
+        return _of_colours(stored, names)
     if stored.of_objects:
-        return [_of_objects(labels)]
+        return _of_objects(labels)
     rest = [label for label in labels if label != VOID]
+    void = [VOID] * (VOID in labels)
     if len(rest) < 2:  # 0 and 255: with 255 void there would be nothing to learn
-        return [_plain(stored, labels, names)]
-    even = {second - first for first, second in pairwise(labels)}
-    if VOID in labels and len(labels) > 2 and len(even) <= 2 and max(even) - min(even) <= 1 and min(even) > 1:
-        scaled = _answer(f"{len(labels)} classes, whose greys are spread to be seen", labels, names)
-        unlabelled = _answer(f"{len(rest)} classes, and {VOID} is not labelled", rest, names, [VOID])
-        return [Question(f"the masks hold {_listed(labels)}: is {VOID} a class?", (scaled, unlabelled), "value_map")]
+        return _plain(labels, names, [])
+    steps = {second - first for first, second in pairwise(labels)}
+    if void and len(rest) > 1 and max(steps) - min(steps) <= 1 < min(steps):
+        spread = _answer(f"{len(labels)} classes, whose greys are spread to be seen", labels, names)
+        unlabelled = _answer(f"{len(rest)} classes, and {VOID} is not labelled", rest, names, void)
+        return Question(f"the masks hold {_listed(labels)}: is {VOID} a class?", (spread, unlabelled), "value_map")
     if edge := [label for label in rest if label in stored.edges and len(rest) > 2]:
         kept = [label for label in rest if label not in edge]
-        text = f"{_listed(edge)} lies along the borders of the others ({stored.share(edge[0])} of the pixels)"
-        void = [*edge, *([VOID] if VOID in labels else [])]
-        unlabelled = _answer("not labelled: it is neither learned nor scored", kept, names, void)
-        own = _answer("a class of its own", rest, names, [VOID] if VOID in labels else [])
-        return [Question(f"{text}: is it a class?", (unlabelled, own), "void")]
+        unlabelled = _answer("not labelled: it is neither learned nor scored", kept, names, [*edge, *void])
+        own = _answer("a class of its own", rest, names, void)
+        text = f"{_listed(edge)} lies along the borders of the others: is it a class?"
+        return Question(text, (unlabelled, own), "classes")
     if names and len(names) + 1 == len(rest) and rest[0] == 0:
-        background = _answer("0 is the background, a class too", rest, ["background", *names])
-        unlabelled = _answer("0 is not labelled", rest[1:], names, [0])
-        text = f"{len(names)} names for {len(rest)} labels: what is 0 ({stored.share(0)} of the pixels)?"
-        return [Question(text, (background, unlabelled), "classes")]
-    return [_plain(stored, rest, names, [VOID] if VOID in labels else [])]
+        background = _answer("0 is the background, a class too", rest, ["background", *names], void)
+        unlabelled = _answer("0 is not labelled", rest[1:], names, [0, *void])
+        return Question(f"{len(names)} names for {len(rest)} labels: what is 0?", (background, unlabelled), "classes")
+    return _plain(rest, names, void)
 
 
-def _plain(stored: StoredLabels, labels: Sequence[int], names: Sequence[str], void: Sequence[int] = ()) -> Question:
+def _plain(labels: Sequence[int], names: Sequence[str], void: Sequence[int]) -> Question:
     """Labels that can be read in one way; at most their names are open."""
-    if len(names) == len(labels):
-        return Question("", (_answer("", labels, names, void),), "classes", must=False)
-    text = "the masks hold numbers alone: write what each is called"
-    if names:
-        text = f"there are {len(names)} names, and {len(labels)} labels: write what each is called"
+    text = f"there are {len(names)} names, and {len(labels)} labels" if names else "the masks hold numbers alone"
+    text += ": write what each is called"
     if len(labels) > 2 and not void:
         text += "; what is not labelled goes into `void` in place of a class"
-    return Question(text, (_answer("", labels, (), void),), "classes", must=False)
+    text = "" if len(names) == len(labels) else text
+    return Question(text, (_answer("", labels, names, void),), "classes", must=False)
 
 
 def _of_objects(labels: Sequence[int]) -> Question:
@@ -133,7 +179,7 @@ def _of_objects(labels: Sequence[int]) -> Question:
     text = f"the masks hold {len(labels)} labels, up to {labels[-1]}, as if each object had one of its own"
     classes = [label // 1000 if label >= 1000 else label for label in labels]  # of Cityscapes and its kin
     known = sorted({*classes} - {VOID})
-    if len(labels) > MOST_CLASSES:
+    if len(labels) > _MOST_IDS:
         raise LabelError(f"{text}: export the class of each pixel in place of the object's number")
     if labels[-1] >= 1000 and len(known) < len(labels):
         merged = _answer("thousands are the classes, as Cityscapes has them", known, ())
@@ -148,12 +194,11 @@ def _of_objects(labels: Sequence[int]) -> Question:
 
 def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
     """Colours: black first, as it is the background mostly, then the most frequent; VOC's cream is void."""
-    colours = sorted(stored.pixels, key=lambda colour: (any(colour), -stored.pixels[colour], colour))
-    known = [colour for colour in colours if colour != VOID_COLOUR]
-    called = list(names) if len(names) == len(known) == 2 else _made_up(len(known))
-    mapped = dict(zip(called, map(list, known), strict=True))
-    if VOID_COLOUR in colours:
-        mapped["void"] = list(VOID_COLOUR)
+    ordered = sorted(stored.pixels, key=lambda label: (label > COLOUR, -stored.pixels[label], label))
+    colours = [[label >> 16 & 255, label >> 8 & 255, label & 255] for label in ordered]
+    known = [colour for colour in colours if colour != [*VOID_COLOUR]]
+    called = [*names] if len(names) == len(known) == 2 else _made_up(len(known))
+    mapped = dict(zip([*called, "void"], [*known, [*VOID_COLOUR]][: len(colours)], strict=False))
     text = "the masks hold colours: write what each is called, in `classes` and `colour_map` alike; or `void`"
     return Question(text, (Answer("", {"classes": called, "colour_map": mapped}),), "classes", must=False)
 

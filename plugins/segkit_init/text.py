@@ -34,16 +34,18 @@ def toml(findings: Findings, plan: Mapping[str, Choice], path: str) -> str:
         "[dataset]",
         *_entry("name", findings.dataset),
     ]
+    of_data = [key for key in findings.options if key.startswith("data.")]
     for key, value in findings.options.items():
-        lines += _question(asked.get(key))
-        lines += _classes(findings) if key == "classes" and isinstance(value, list) else _entry(key, value)
+        if key not in of_data:
+            lines += _question(asked.get(key))
+            lines += _classes(findings) if key == "classes" and isinstance(value, list) else _entry(key, value)
     if not isinstance(findings.options.get("classes"), list):
         lines += _comment(f"its classes: {', '.join(findings.scan.splits['train'].classes)}")
     for note in findings.notes:
         lines += _comment(note)
     lines += ["", "[data]"]
-    for key, value in findings.data.items():
-        lines += [*_question(asked.get(key)), *_entry(key, value)]
+    for key in of_data:
+        lines += [*_question(asked.get(key)), *_entry(key.removeprefix("data."), findings.options[key])]
     lines += _planned("data", plan)
     lines += ["", "[model]", *_entry("name", "unet"), *_planned("model", plan)]
     lines += ["", "[[loss]]", *_entry("name", "cross_entropy"), *_planned("loss", plan)]
@@ -70,7 +72,7 @@ def options_text(options: Mapping[str, Any]) -> str:
 
 def answer_text(answer: Answer) -> str:
     """What an answer means, and the options that say so."""
-    options = options_text({**answer.options, **answer.data})
+    options = options_text(answer.options)
     return f"{answer.text}: {options}" if answer.text and options else answer.text or options
 
 

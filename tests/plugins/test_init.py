@@ -13,8 +13,7 @@ from PIL import Image
 from segkit.cli import main
 from segkit.config import read_config
 from segkit.errors import LabelError
-from segkit_init.findings import StoredLabels
-from segkit_init.labels import questions_of, stored_labels
+from segkit_init.labels import COLOUR, StoredLabels, question_of, stored_labels
 from segkit_init.plan import Facts, plan
 from segkit_init.text import value_text
 
@@ -48,7 +47,7 @@ def masks(*values: int, count: int = 6) -> list[Labels]:
 
 def options(stored: StoredLabels, names: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Of each answer to the one question about the labels."""
-    (question,) = questions_of(stored, names)
+    question = question_of(stored, names)
     assert question.must is (len(question.answers) > 1)
     return [dict(answer.options) for answer in question.answers]
 
@@ -105,11 +104,11 @@ def test_ids_of_objects_are_asked_about() -> None:
         (np.arange(48 * 64).reshape(48, 64) // 10 + 400 * number).astype(np.uint16) for number in (1, 9)
     )
     with pytest.raises(LabelError, match=r"616 labels, up to 3907, .* export the class of each pixel"):
-        questions_of(many)
+        question_of(many)
 
 
 def test_colours_become_a_map_and_the_cream_of_voc_is_void() -> None:
-    counted = [{(128, 64, 128): 90, (0, 0, 0): 60, (224, 224, 192): 5}, {(0, 0, 0): 10, (128, 64, 128): 1}]
+    counted = [COLOUR + np.array([[0x804080, 0x804080, 0], [0, 0, 0xE0E0C0]])]
     assert options(stored_labels(counted)) == [
         {
             "classes": ["background", "foreground"],
@@ -243,7 +242,7 @@ def test_a_layout_as_of_cityscapes_is_read_by_its_labels(place: Path, capsys: py
                 save(pixels, Path("data/gtFine", split, city, f"{name}_gtFine_{what}.png"))
     status, printed = init(capsys)
     assert status == 0
-    assert "not read, since they divide the images alike" in printed
+    assert "not read, as they divide the images as others do" in printed
     found = dataset(place)
     assert found["masks"] == "gtFine/{split}/{folder}/{id}_gtFine_labelIds.png"
     assert found["value_map"] == {"7": 0, "11": 1, "26": 2}
@@ -316,7 +315,7 @@ def test_files_without_a_partner_and_damaged_ones_are_asked_about(
     status, printed = init(capsys)
     assert status == 1
     assert "--yes: leave them out: skip_unpaired = true" in printed
-    assert '--yes: leave these files out: on_bad = "skip"' in printed
+    assert '--yes: leave these files out: data.on_bad = "skip"' in printed
     assert init(capsys, "--yes")[0] == 0
     config = read_config(place / "mine.toml")
     assert config.dataset.options["skip_unpaired"] is True
@@ -340,7 +339,7 @@ def test_masks_that_are_the_same_for_every_image_are_no_labels(place: Path, caps
         save(view, Path("data/fov", f"{number}.png"))
     status, printed = init(capsys)
     assert status == 0
-    assert 'not read as labels, since they are nearly the same for every image: masks = "fov"' in printed
+    assert 'no labels, as they are nearly the same for every image: masks = "fov"' in printed
     assert dataset(place)["masks"] == "masks"
 
 

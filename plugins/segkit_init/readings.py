@@ -1,0 +1,163 @@
+"""Which data set can read a folder, and how: what the data sets say, less what the masks rule out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segkit.compose import build_splits
+from segkit.config import Config, read_config
+from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
+from segkit.options import MISSING, describe
+from segkit.registry import datasets
+from segkit_init.labels import Labels, read_labels, stored_labels
+from segkit_init.text import options_text
+
+_FEW = 12  # masks of each reading that are compared
+_SAME = 0.97  # share of equal pixels in masks that are one picture, as DRIVE's fields of view
+_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".npy")
+
+
+class Reading(NamedTuple):
+    """A data set that may read a folder, its options, and whether it has to be told the classes."""
+
+    dataset: str
+    options: Mapping[str, Any]
+    asks_for_classes: bool
+
+
+def readings_of(root: Path, notes: list[str]) -> list[Reading]:
+    """How the data sets that are installed can read a folder or, if none can, the folders in it.
+
+    Those that know their classes go before those that have to be told. What fails, and what is ruled out, is noted.
+
+    Raises:
+        DataError: none can; with what lies there.
+    """
+    try:
+        inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        advice = "; give the folder that it lies in" if root.is_file() else ""
+        raise DataError(f"{root} cannot be looked into: {reason(error)}{advice}") from error
+    for asks_for_classes in (False, True):
+        for places in ([root], inside):
+            found = [each for place in places for each in _asked(place, asks_for_classes, notes)]
+            # what needs more options to be read overlooks nothing, such as lists of the splits
+            whole = [{*map(repr, each.options.items())} for each in found]
+            found = [each for each, own in zip(found, whole, strict=True) if not any(own < other for other in whole)]
+            if found:
+                return _judged(found, notes) if asks_for_classes else found
+    raise DataError(_nothing(root))
+
+
+def said(reading: Reading, others: Sequence[Reading]) -> str:
+    """What sets a reading apart from the others."""
+    own = {key: value for key, value in reading.options.items() if any(o.options.get(key) != value for o in others)}
+    name = "" if len({each.dataset for each in others}) == 1 else f"the data set {reading.dataset} "
+    return f"{name}{options_text(own)}"
+
+
+def config_of(dataset: str, options: Mapping[str, Any]) -> Config:
+    """A config with these options of ``[dataset]`` and ``[data]``, and a model and a loss that do not matter."""
+    tables: dict[str, Any] = {"dataset": {"name": dataset}, "model": {"name": "unet"}, "data": {}}
+    for key, value in options.items():
+        tables["data" if key.startswith("data.") else "dataset"][key.removeprefix("data.")] = value
+    return read_config({**tables, "loss": [{"name": "cross_entropy"}]})
+
+
+def mask_files(reading: Reading) -> list[Path]:
+    """The masks of all splits."""
+    needed = {"classes": ["?"]} if reading.asks_for_classes else {}
+    splits, *_ = build_splits(config_of(reading.dataset, {**reading.options, **needed}))
+    return [data.files(index)[1] for data in splits.values() for index in range(len(data))]
+
+
+def _asked(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Reading]:
+    """The readings of a folder by the data sets that have to be told the classes, or by those that have not."""
+    for component in datasets.components():
+        try:
+            required = {option.name for option in describe(component).settable if option.default is MISSING}
+            recognise = getattr(component.load(), "recognise", None)
+            if recognise and asks_for_classes is ("classes" in required):
+                for options in recognise(place):
+                    own = {"root": str(place), **options}
+                    yield Reading(datasets.shortest_name(component), own, asks_for_classes and "classes" not in own)
+        except Exception as error:  # a plugin of somebody else's may raise what it likes
+            notes.append(f"{component} could not look at {place}: {cause(error)}")
+
+
+def _judged(readings: Sequence[Reading], notes: list[str]) -> list[Reading]:
+    """The readings that their masks do not rule out.
+
+    Raises:
+        LabelError: not one has masks that can be read.
+    """
+    kept: list[tuple[Reading, list[Labels]]] = []
+    errors: list[str] = []
+    for reading in readings:
+        try:
+            files = mask_files(reading)
+            masks = read_labels(files[:: -(-len(files) // _FEW)])
+        except SegkitError as error:
+            errors.append(str(error))
+            continue
+        twin = next((place for place, (_, others) in enumerate(kept) if _divide_alike(masks, others)), None)
+        if len(readings) > 1 and _are_one_picture(masks):
+            notes.append(f"no labels, as they are nearly the same for every image: {said(reading, readings)}")
+        elif twin is None:
+            kept.append((reading, masks))
+        else:  # labels say which class is the first one, colours do not; and small labels are no ids of objects
+            pair = sorted([kept[twin], (reading, masks)], key=lambda each: max(int(mask.max()) for mask in each[1]))
+            kept[twin] = pair[0]
+            notes.append(f"not read, as they divide the images as others do: {said(pair[1][0], readings)}")
+    if not kept:
+        raise LabelError("\n".join(errors))
+    of_objects = [reading for reading, masks in kept if stored_labels(masks).of_objects]
+    if 0 < len(of_objects) < len(kept):
+        notes += [f"not read, as they number single objects: {said(each, readings)}" for each in of_objects]
+        kept = [each for each in kept if each[0] not in of_objects]
+    return [reading for reading, _ in kept]
+
+
+def _are_one_picture(masks: Sequence[Labels]) -> bool:
+    """Whether masks are all but equal, as the field of view of one camera is."""
+    first, *others = masks
+    same = [each.shape == first.shape and bool((each == first).mean() > _SAME) for each in others]
+    return len(same) >= 3 and all(same) and bool((first != first.flat[0]).mean() > 0.05)
+
+
+def _divide_alike(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
+    """Whether two sets of masks divide their pictures into the same regions."""
+
+    def regions(*labels: Labels) -> int:
+        return len(np.unique(np.stack(labels).reshape(len(labels), -1), axis=1).T)
+
+    return [each.shape for each in masks] == [each.shape for each in others] and all(
+        regions(one, other) == regions(one) == regions(other) for one, other in zip(masks, others, strict=True)
+    )
+
+
+def _nothing(root: Path) -> str:
+    """What lies in a folder that nobody can read, and what to do about it."""
+    counted: Counter[str] = Counter()
+    folders: Counter[str] = Counter()
+    for folder, _, names in os.walk(root):
+        suffixes = [Path(name).suffix.lower() for name in names if not name.startswith(".")]
+        counted.update(suffix or "without an ending" for suffix in suffixes)
+        folders[Path(folder).relative_to(root).as_posix()] = sum(suffix in _PICTURES for suffix in suffixes)
+    if not counted:
+        return f"{root} holds no files"
+    if not folders.total():
+        held = first_few([f"{number} {suffix}" for suffix, number in counted.most_common()], 4)
+        return f"{root} holds no pictures, but {held}; unpack archives, and give the folder of images and masks"
+    held = first_few([f"{number} in {name}" for name, number in sorted(folders.items()) if number], 6)
+    return (
+        f"{root} holds pictures ({held}), and nothing says which are the masks of which images: give both the same "
+        "names in two folders, images and masks, or names that differ in one part, as cat.jpg and cat_mask.png; "
+        "`show dataset folder` has patterns for all else"
+    )
