@@ -18,8 +18,8 @@ from typing import Any
 from segkit.config import COMPONENTS, LISTS
 from segkit.errors import SegkitError
 from segkit.options import describe, summary_of, words_of
-from segkit.plugins import table
-from segkit.registry import PLURALS, REGISTRIES, commands
+from segkit.plugins import PLURALS, table
+from segkit.registry import REGISTRIES, commands
 from segkit.settings import TABLES
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from segkit.cli.output import add_output_options, hanging, print_json, table
 from segkit.errors import ComponentNotFound, SegkitError, did_you_mean, one_line
 from segkit.options import summary_of
-from segkit.plugins import PluginInfo
+from segkit.plugins import PLURALS, PluginInfo
 from segkit.plugins import table as plugin_table
-from segkit.registry import PLURALS, REGISTRIES, Component, registry_of
+from segkit.registry import REGISTRIES, Component, registry_of
 
 
 class List:

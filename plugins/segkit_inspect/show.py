@@ -15,8 +15,9 @@ from typing import Any
 from segkit.cli.output import add_output_options, fitted, hanging, print_json
 from segkit.errors import ComponentNotFound, did_you_mean
 from segkit.options import MISSING, Description, Option, describe, written_hint
+from segkit.plugins import PLURALS
 from segkit.plugins import table as plugin_table
-from segkit.registry import PLURALS, REGISTRIES, Component, registry_of
+from segkit.registry import REGISTRIES, Component, registry_of
 from segkit.settings import TABLES
 
 from .listing import document_of

@@ -14,7 +14,8 @@ from string import Template
 
 from segkit import __version__
 from segkit.errors import ConfigError, reason
-from segkit.registry import PLURALS, REGISTRIES
+from segkit.plugins import PLURALS
+from segkit.registry import REGISTRIES
 
 _USES = {
     "loss": '```toml\n[[loss]]\nname = "$called"\n```',
