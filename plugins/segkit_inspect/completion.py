@@ -50,7 +50,7 @@ def parser_of(words: Iterable[str]) -> argparse.ArgumentParser:
 
     completers: dict[str, Any] = {"config": FilesCompleter(["toml"]), "runs": DirectoriesCompleter()}
     completers |= {"run": FilesCompleter(), "images": FilesCompleter(), "overrides": _overrides}
-    completers |= {"kind": _kinds, "name": _names}
+    completers |= {"kind": _words, "name": _words}
     whole = argparse.ArgumentParser("segkit")
     whole.add_argument("--version", action="store_true")
     parsers = whole.add_subparsers()
@@ -67,21 +67,14 @@ def parser_of(words: Iterable[str]) -> argparse.ArgumentParser:
     return whole
 
 
-def _chosen(parsed_args: argparse.Namespace) -> list[str]:
-    """The kind that is written already; where it is the first of two arguments argparse takes it for the name."""
-    written = {getattr(parsed_args, "kind", None), getattr(parsed_args, "name", None)}
-    return [kind for kind in REGISTRIES if written & {kind, PLURALS[kind]}]
-
-
-def _kinds(parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
-    return [] if _chosen(parsed_args) else [*PLURALS, *PLURALS.values()]
-
-
-def _names(parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
-    """Of components, of the kind that is written before, and of plugins or the tables of a config."""
-    kinds = _chosen(parsed_args)
+def _words(parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
+    """The names of a kind that is written already; else kinds, all names, plugins and the tables of a config."""
+    # where a kind is the first of two arguments argparse takes it for the name
+    written = {vars(parsed_args).get("kind"), vars(parsed_args).get("name")}
+    kinds = [kind for kind in REGISTRIES if written & {kind, PLURALS[kind]}]
     names = [name for kind in kinds or REGISTRIES for name in REGISTRIES[kind]]
-    return names if kinds else [*names, *TABLES, *(plugin.name for plugin in table().plugins)]
+    plugins = [plugin.name for plugin in table().plugins]
+    return names if kinds else [*PLURALS, *PLURALS.values(), *names, *TABLES, *plugins]
 
 
 def _overrides(prefix: str, parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:

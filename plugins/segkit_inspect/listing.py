@@ -13,6 +13,8 @@ from segkit.plugins import PLURALS, PluginInfo
 from segkit.plugins import table as plugin_table
 from segkit.registry import REGISTRIES, Component, registry_of
 
+NO_TEXT = "no docstring found"
+
 
 class List:
     """List the models, losses, datasets, metrics, optimizers, checks, observers and commands that are installed."""
@@ -38,7 +40,7 @@ class List:
             print("\n".join(["| kind | name | what it is |", "|---|---|---|", *_markdown(listed)]))
         else:
             for kind, documents in listed.items():
-                rows = [(each["use"], _summary(each), " ".join(_provider(each))) for each in documents]
+                rows = [(each["use"], each["summary"] or NO_TEXT, " ".join(_provider(each))) for each in documents]
                 print(f"{PLURALS[kind].capitalize()}\n{table(rows, flexible=1) or '  none'}\n")
             for plugin in plugin_table().broken:
                 print(hanging(f"Plugin {plugin} is broken: {plugin.error}", 0))
@@ -86,23 +88,21 @@ def document_of(component: Component) -> dict[str, Any]:
     return {**vars(component), "use": use, "summary": summary_of(component)}
 
 
-def _summary(document: dict[str, Any]) -> str:
-    return document["summary"] or "no docstring found"
-
-
 def _provider(document: dict[str, Any]) -> list[str]:
     """The plugin, and its distribution where that is not segkit's own."""
-    foreign = document["distribution"] != "segkit"
-    return [document["plugin"], f"({document['distribution']})"] if foreign else [document["plugin"]]
+    foreign = [f"({document['distribution']})"] if document["distribution"] != "segkit" else []
+    return [document["plugin"], *foreign]
 
 
 def _markdown(listed: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     """A row a component, its sentence in full; the kind stands in the first row of its components only."""
     for kind, components in listed.items():
         for number, document in enumerate(components):
-            foreign = document["distribution"] != "segkit"
-            provider = f" ({document['plugin']}, {document['distribution']})" if foreign else ""
-            cells = ("" if number else PLURALS[kind], f"`{document['use']}`", _summary(document) + provider)
+            provider = (
+                f" ({document['plugin']}, {document['distribution']})" if document["distribution"] != "segkit" else ""
+            )
+            text = (document["summary"] or NO_TEXT) + provider
+            cells = ("" if number else PLURALS[kind], f"`{document['use']}`", text)
             yield one_line("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
 
 

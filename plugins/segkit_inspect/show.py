@@ -49,9 +49,9 @@ class Show:
             heading = f"{component}\n{component.place}\n\n"
         events = plugin_table().events(f"{component.distribution}:{component.plugin}") if component else []
         if arguments.json:
-            shown = [_json(each) for each in described.options if each.given or each in described.settable]
+            options = [_json(each) for each in described.options]
             observed = {"events": events, "problems": []} if document["kind"] == "observer" else {}
-            print_json({**document, "text": described.text, "options": shown, **observed})
+            print_json({**document, "text": described.text, "options": options, **observed})
             return 0
         print(f"{heading}{fitted(described.text) or 'It has no docstring.'}\n")
         if document["kind"] == "command":
@@ -59,8 +59,8 @@ class Show:
         elif document["kind"] == "observer":
             print(fitted(f"It observes every run by itself, and listens to {', '.join(events)}."))
         else:
-            options = [line for option in described.settable for line in _option(option)] or ["  none"]
-            print("\n".join(["Options", *options, *_in_a_config(component, described)] if component else options))
+            lines = [line for option in described.settable for line in _option(option)] or ["  none"]
+            print("\n".join(["Options", *lines, *_in_a_config(component, described)] if component else lines))
         return 0
 
 
@@ -99,14 +99,8 @@ def _described_table(name: str) -> Description:
 
 def _json(option: Option) -> dict[str, Any]:
     required = option.default is MISSING
-    return {
-        "name": option.name,
-        "type": option.annotation,
-        "default": None if required else option.default,
-        "text": option.text,
-        "required": required and not option.given,
-        "given": option.given,
-    }
+    own = {"name": option.name, "type": option.annotation, "default": None if required else option.default}
+    return {**own, "text": option.text, "required": required and not option.given, "given": option.given}
 
 
 def _option(option: Option) -> Iterator[str]:

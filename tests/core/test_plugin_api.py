@@ -45,7 +45,9 @@ def test_the_bundled_plugins_import_what_contributing_lists() -> None:
 
 
 def test_an_import_that_is_not_listed_is_found(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text("import segkit\nfrom segkit.errors import reason\ndef f():\n    import segkit.secret\n")
+    (tmp_path / "a.py").write_text(
+        "import segkit\nfrom segkit.errors import reason\ndef f():\n    import segkit.secret\n"
+    )
     assert imported([tmp_path / "a.py"]) == {"segkit.errors.reason", "segkit.secret"}
     text = "<!-- the plugin API -->\n\n```text\nsegkit.errors: DataError, reason\n```\n"
     assert listed(text) == {"segkit.errors.DataError", "segkit.errors.reason"}
