@@ -25,7 +25,7 @@ from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import seed_everything
 from segkit.errors import DataError, Issue
-from segkit.options import create
+from segkit.options import create, without_pretrained
 from segkit.registry import Registry, checks, datasets, losses, metrics, models, optimizers
 from segkit.settings import DataSettings
 
@@ -42,15 +42,13 @@ def build_inputs(settings: Config, distributed: DistributedContext, *, pretraine
     """
     scan = shared_scan(settings, distributed)
     splits = scan.splits
-    weights = [_class_weights(choice, scan.counts("train")) for choice in settings.losses]
-    chosen = [with_weights(choice, row) for choice, row in zip(settings.losses, weights, strict=True)]
+    chosen = [_resolved(choice, scan.counts("train")) for choice in settings.losses]
+    weights = [choice.options.get("class_weights") for choice in chosen]
     seed_everything(settings.train.seed, settings.train.deterministic)
-    # `weights` are a model's pretrained ones, by convention
-    options = {name: value for name, value in settings.model.options.items() if pretrained or name != "weights"}
+    model = models.find(settings.model.name)
+    options = settings.model.options if pretrained else without_pretrained(model, settings.model.options)
     return TrainerInputs(
-        model=distributed.main_process_first(
-            lambda: create(models.find(settings.model.name), options, given_by(splits["train"]))
-        ),
+        model=distributed.main_process_first(lambda: create(model, options, given_by(splits["train"]))),
         criterion=build_criterion(chosen, splits["train"]),
         splits=splits,
         folder=settings.folder,
@@ -157,12 +155,13 @@ def build_checks(data: DataSettings) -> dict[str, Check]:
 def build_criterion(choices: Sequence[Choice], dataset: Dataset) -> Criterion:
     """The sum of the losses a config names, their weights resolved."""
     built = _build(losses, choices, dataset)
-    return Criterion([(_short(choice), choice.scale, loss) for choice, loss in zip(choices, built, strict=True)])
+    return Criterion([(choice.short, choice.scale, loss) for choice, loss in zip(choices, built, strict=True)])
 
 
 def build_metrics(choices: Sequence[Choice], dataset: Dataset) -> dict[str, Any]:
     """The metrics a config names."""
-    return dict(zip(numbered(list(map(_short, choices))), _build(metrics, choices, dataset), strict=True))
+    names = numbered([choice.short for choice in choices])
+    return dict(zip(names, _build(metrics, choices, dataset), strict=True))
 
 
 def given_by(dataset: Dataset) -> dict[str, Any]:
@@ -192,22 +191,17 @@ def _build(registry: Registry, choices: Sequence[Choice], dataset: Dataset) -> l
     return [create(registry.find(choice.name), choice.options, given_by(dataset)) for choice in choices]
 
 
-def _class_weights(choice: Choice, counts: LabelCounts) -> Any:
-    """The class weights of a loss as numbers, from the training labels where a config names a formula; None if none."""
-    weights = choice.options.get("class_weights")
-    if isinstance(weights, str):
-        return class_weights(weights, counts.pixels.tolist(), counts.image_pixels.tolist())
-    return weights
+def _resolved(choice: Choice, counts: LabelCounts) -> Choice:
+    """A loss with its class weights as numbers, from the training labels where a config names a formula."""
+    formula = choice.options.get("class_weights")
+    if not isinstance(formula, str):
+        return choice
+    return with_weights(choice, class_weights(formula, counts.pixels.tolist(), counts.image_pixels.tolist()))
 
 
 def with_weights(choice: Choice, weights: Any) -> Choice:
     """A loss with these class weights, if any."""
     return choice if weights is None else replace(choice, options={**choice.options, "class_weights": weights})
-
-
-def _short(choice: Choice) -> str:
-    """A component's name without its plugin's."""
-    return choice.name.rpartition("/")[2]
 
 
 def _model_record(choice: Choice) -> dict[str, Any]:

@@ -51,6 +51,11 @@ class Choice:
     options: Mapping[str, Any]
     scale: float = 1.0
 
+    @property
+    def short(self) -> str:
+        """The name without the plugin's."""
+        return self.name.rpartition("/")[2]
+
 
 @dataclass(frozen=True)
 class Config:

@@ -21,7 +21,7 @@ from segkit.engine.run_folder import no_run, read_json, runs_in
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, first_few, reason
 from segkit.inference.predictor import Predictor
 from segkit.model.encoder import is_dense
-from segkit.options import create
+from segkit.options import create, without_pretrained
 from segkit.registry import models
 from segkit.requirements import unmet
 
@@ -150,8 +150,7 @@ def _build(stored: _ModelFile, folder: Path) -> nn.Module:
         provider = stored.model.distribution
         missing = unmet([f"{provider}>={stored.model.version.partition('+')[0]}"] if provider else [])
         raise ComponentNotFound("\n".join([f"the model of {folder}: {error}", *missing])) from error
-    # `weights` are a model's pretrained ones, by convention. They are replaced at once: nothing is to be fetched.
-    options = {name: value for name, value in stored.model.options.items() if name != "weights"}
+    options = without_pretrained(component, stored.model.options)
     given = {"num_classes": stored.num_classes, "ignore_index": stored.ignore_index, "classes": tuple(stored.classes)}
     model: nn.Module = create(component, options, {**given, "in_channels": len(stored.normalisation.mean)})
     return model

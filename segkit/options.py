@@ -176,6 +176,16 @@ def create(component: Component, options: Mapping[str, object], given: Mapping[s
     return built
 
 
+def without_pretrained(component: Component, options: Mapping[str, object]) -> dict[str, object]:
+    """The options of a model whose weights a checkpoint replaces at once: nothing is to be fetched.
+
+    Pretrained are ``weights``, by convention, and what begins so, as torchvision's ``weights_backbone``.
+    """
+    pretrained = [option for option in describe(component).settable if option.name.startswith("weights")]
+    none = {option.name: None for option in pretrained if NoneType in get_args(option.hint)}
+    return {name: value for name, value in options.items() if not name.startswith("weights")} | none
+
+
 class Written(str):
     """A value as a command line has it: 2012 may be a number or a text, which depends on its option."""
 

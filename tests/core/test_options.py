@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from segkit.errors import ConfigError, ModelError, PluginError
-from segkit.options import MISSING, Option, create, describe, read_options, summary_of
+from segkit.options import MISSING, Option, create, describe, read_options, summary_of, without_pretrained
 from segkit.registry import Component
 
 Make = Callable[..., Component]
@@ -372,3 +372,15 @@ def test_a_member_of_an_enum_is_given_by_its_name(component: Make) -> None:
     assert check_options(thing, {"weights": "none"}, "here") == []
     (told,) = check_options(thing, {"weights": "BSET"}, "here")
     assert told == "here: 'weights' must be Weights or \"none\", not 'BSET'; did you mean 'BEST'?"
+
+
+def test_pretrained_weights_are_left_out_where_a_checkpoint_replaces_them(component: Make) -> None:
+    source = """
+        class Thing:
+            def __init__(
+                self, width: int = 3, weights: str = "best", weights_backbone: str | None = "imagenet"
+            ) -> None: ...
+    """
+    chosen = {"width": 4, "weights": "own", "weights_backbone": "own"}
+    assert without_pretrained(component(source), chosen) == {"width": 4, "weights_backbone": None}
+    assert without_pretrained(component(source), {}) == {"weights_backbone": None}
