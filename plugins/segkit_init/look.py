@@ -133,6 +133,7 @@ def _issue(issue: Issue, total: int) -> Question | None:
         "same_picture": Answer("go on; the scores are then flattered", {"data.allow_leaks": True}),
         "image_without_mask": Answer("leave them out", {"skip_unpaired": True}),
         "mask_without_image": Answer("leave them out", {"skip_unpaired": True}),
+        "overlap": Answer("the smallest object of a pixel counts", {"overlap": "smallest"}),
         "no_numbers": Answer("pixels that are no numbers are void", {"data.no_data": "void"}),
     }
     answer = ways.get(issue.kind)

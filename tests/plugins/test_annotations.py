@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from segkit.cli import main
 from segkit.data.issues import gathered
 from segkit.data.sample import Dataset
 from segkit.data.scan import scan_splits
@@ -655,6 +656,21 @@ def test_layers_that_overlap_are_refused_unless_a_rule_is_given(tmp_path: Path) 
     Image.fromarray(np.array([[0, 100, 255, 255, 255, 0]] * 5, np.uint8)).save(tmp_path / "masks" / "dog" / "a.png")
     with pytest.raises(LabelError, match="a mask whose edges were blended"):
         one("layers", tmp_path, **options).mask(0)
+
+
+def test_init_asks_which_of_overlapping_layers_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(8):
+        image = np.random.default_rng(number).integers(0, 256, (5, 6, 3), np.uint8)
+        (tmp_path / "data" / "photos").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "data" / "photos" / f"{number}.png")
+        layer(tmp_path / "data" / "truth" / "cat" / f"{number}.png", (0, 0), (0, 1), (0, 2))
+        layer(tmp_path / "data" / "truth" / "dog" / f"{number}.png", (0, 2), (0, 3))
+    config = tmp_path / "mine.toml"
+    assert main(["init", str(tmp_path / "data"), "-o", str(config)]) != 0
+    assert "shapes of several classes cover the same pixels" in capsys.readouterr().out
+    assert main(["init", str(tmp_path / "data"), "-o", str(config), "--yes"]) == 0
+    text = config.read_text()
+    assert all(line in text for line in ('annotations = "truth/{class}/{id}"', 'overlap = "smallest"'))
 
 
 def test_layers_without_an_image_are_refused_and_images_without_layers_told(tmp_path: Path) -> None:
