@@ -15,6 +15,7 @@ import torch
 
 import segkit
 from segkit.config import Choice, Config
+from segkit.data.augment import Transform
 from segkit.data.class_weights import LabelCounts, class_weights
 from segkit.data.issues import gathered
 from segkit.data.sample import Dataset, check_splits
@@ -26,7 +27,7 @@ from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import seed_everything
 from segkit.errors import DataError, Issue
 from segkit.options import create, without_pretrained
-from segkit.registry import Registry, checks, datasets, losses, metrics, models, optimizers
+from segkit.registry import Registry, checks, datasets, losses, metrics, models, optimizers, transforms
 from segkit.settings import DataSettings
 
 SPLITS = ("train", "val", "test")
@@ -54,6 +55,7 @@ def build_inputs(settings: Config, distributed: DistributedContext, *, pretraine
         folder=settings.folder,
         scan=scan,
         metrics=build_metrics(settings.metrics, splits["train"]),
+        transforms=build_transforms(settings.transforms, splits["train"]),
         optimizer=optimizers[settings.train.optimizer],
         train=settings.train,
         data=settings.data,
@@ -162,6 +164,11 @@ def build_metrics(choices: Sequence[Choice], dataset: Dataset) -> dict[str, Any]
     """The metrics a config names."""
     names = numbered([choice.short for choice in choices])
     return dict(zip(names, _build(metrics, choices, dataset), strict=True))
+
+
+def build_transforms(choices: Sequence[Choice], dataset: Dataset) -> list[Transform]:
+    """The transforms a config names."""
+    return _build(transforms, choices, dataset)
 
 
 def given_by(dataset: Dataset) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, first_few, reason
 from segkit.options import Written, read_options, read_value
-from segkit.registry import Registry, datasets, losses, metrics, models, optimizers
+from segkit.registry import Registry, datasets, losses, metrics, models, optimizers, transforms
 from segkit.settings import (
     RATES,
     RENAMED,
@@ -37,7 +37,7 @@ MORE_MODELS = (
     " smp has many more, as options: model.name=smp model.architecture=... model.encoder=... (see show model smp)"
 )
 COMPONENTS = {"dataset": datasets, "model": models}
-LISTS = {"loss": losses, "metric": metrics}
+LISTS = {"loss": losses, "metric": metrics, "transform": transforms}
 
 Overrides = Sequence[str] | Mapping[str, Any]
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -76,6 +76,7 @@ class Config:
     augment: AugmentSettings
     train: TrainSettings
     output: OutputSettings
+    transforms: tuple[Choice, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -91,6 +92,8 @@ class Config:
             "loss": [{"name": c.name, "scale": c.scale, **c.options} for c in self.losses],
             "metric": [{"name": c.name, **c.options} for c in self.metrics],
         }
+        if self.transforms:
+            chosen["transform"] = [{"name": c.name, **c.options} for c in self.transforms]
         return chosen | {name: getattr(self, name).model_dump() for name in TABLES}
 
 
@@ -133,6 +136,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
         model=chosen["model"],
         losses=tuple(lists["loss"]),
         metrics=tuple(lists["metric"]),
+        transforms=tuple(lists["transform"]),
         **settings,
     )
 

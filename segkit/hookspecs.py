@@ -138,6 +138,18 @@ def segkit_readers() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def segkit_transforms() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Random transforms of training samples: ``{"name": "package.module:Class"}``; ``[[transform]]`` names them.
+
+    ``Transform(...)`` is called as ``transform(image, mask, random) -> (image, mask)`` after ``[augment]``, in the
+    order of the config: image uint8 or float32 ``[C,H,W]`` as it is stored (NaN where there is no data), mask uint8
+    ``[H,W]``, tensors of its own; ``random`` is a ``numpy.random.Generator`` that is the same for the same seed, epoch
+    and sample, whatever the number of workers, and the only source of chance that a run can repeat. The result has the
+    same types and any size; labels are the classes and ``ignore_index``. It is pickled where workers are started anew.
+    """
+
+
+@hookspec
 def segkit_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Subcommands of ``python -m segkit``: ``{"name": "package.module:Class"}``.
 

@@ -36,6 +36,7 @@ _PROMISED = {
     "loss": ("__call__",),
     "dataset": ("classes", "palette", "ignore_index", "__len__", "__getitem__"),
     "metric": ("update", "compute", "reset"),
+    "transform": ("__call__",),
     "check": ("measure", "judge"),
 }
 _SECTION = re.compile(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)

@@ -34,6 +34,7 @@ PLURALS = {
     "optimizer": "optimizers",
     "check": "checks",
     "reader": "readers",
+    "transform": "transforms",
     "observer": "observers",
     "command": "commands",
 }

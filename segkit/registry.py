@@ -115,7 +115,7 @@ class Registry(Mapping[str, type[Any]]):
 
 
 REGISTRIES = {kind: Registry(kind) for kind in PLURALS}
-models, losses, datasets, metrics, optimizers, checks, readers, observers, commands = REGISTRIES.values()
+models, losses, datasets, metrics, optimizers, checks, readers, transforms, observers, commands = REGISTRIES.values()
 
 
 def registry_of(kind: str) -> Registry:

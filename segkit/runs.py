@@ -27,6 +27,7 @@ from segkit.compose import (
     with_weights,
 )
 from segkit.config import Config, Overrides, read_config, settings_from
+from segkit.data.augment import Transform
 from segkit.data.loader import worker_count
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.sample import Dataset
@@ -122,6 +123,7 @@ def fit(
     resize: float | list[int] | None = None,
     data: Mapping[str, Any] | None = None,
     augment: Mapping[str, Any] | None = None,
+    transforms: Sequence[Transform] = (),
     resume: bool = False,
     overwrite: bool = False,
     **settings: Any,
@@ -144,6 +146,7 @@ def fit(
         resize: as ``data.resize`` in a config.
         data: as ``[data]`` in a config, ``{"allow_leaks": True}``.
         augment: as ``[augment]`` in a config, ``{"crop": 64}``.
+        transforms: (image ``[C,H,W]``, mask ``[H,W]``, NumPy's generator) -> the same two, of training samples, last.
         resume: go on with the run in ``output``.
         overwrite: replace the run in ``output``.
         **settings: as ``[train]`` in a config, ``epochs=10``.
@@ -168,6 +171,7 @@ def fit(
         splits=splits,
         folder=Path(output),
         metrics=metrics or {},
+        transforms=transforms,
         record=environment() | {"config": {name: table.model_dump() for name, table in tables.items()}},
         model_record={"model": None},
         checks=build_checks(tables["data"]),

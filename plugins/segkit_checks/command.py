@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from segkit.cli.output import add_output_options, messages, print_json, table
 from segkit.config import read_config
-from segkit.errors import DataError, RunFolderError
+from segkit.errors import ConfigError, DataError, RunFolderError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from segkit.data.scan import Scan
 
 _NONE = "no image that can be used"
@@ -37,11 +39,15 @@ class Check:
         document = "splits, median_frequency, errors and warnings, all file names included"
         add_output_options(parser, document=document)
         parser.add_argument("--pictures", metavar="DIR", help="write a contact sheet a split, rarest classes first")
+        help_text = "with --pictures: train_augmented.png, crops as the network sees them"
+        parser.add_argument("--augmented", action="store_true", help=help_text)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Scan and print; 2 where there are errors."""
         config = read_config(arguments.config, arguments.overrides)
+        if arguments.augmented and not arguments.pictures:
+            raise ConfigError("--augmented draws pictures; say where they go: --pictures DIR")
         from segkit.compose import scan_dataset
 
         began = time.perf_counter()
@@ -65,7 +71,12 @@ class Check:
                 print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n")
             print(_text(scan, splits, weights, arguments.quiet))
         if arguments.pictures:
-            _write_pictures(scan, Path(arguments.pictures).expanduser(), config.data.rgb, arguments.quiet)
+            folder = Path(arguments.pictures).expanduser()
+            _write_pictures(scan, folder, config.data.rgb, arguments.quiet)
+            if arguments.augmented and len(scan.splits["train"]):
+                from segkit_checks.augmented import augmented_sheet
+
+                _write(folder / "train_augmented.png", augmented_sheet(scan, config), arguments.quiet)
         return 2 if scan.errors else 0
 
 
@@ -142,7 +153,6 @@ def _write_pictures(scan: Scan, folder: Path, rgb: Sequence[int] | None, quiet: 
     Raises:
         RunFolderError: a file cannot be written, or is somebody's own.
     """
-    from segkit.data.visualize import is_prediction, signature
     from segkit_checks.contact import contact_sheet
 
     for name, dataset in scan.splits.items():
@@ -150,16 +160,28 @@ def _write_pictures(scan: Scan, folder: Path, rgb: Sequence[int] | None, quiet: 
         if not len(dataset):
             print(f"no pictures of {name}: {_NONE}", file=sys.stderr)
             continue
-        if path.is_symlink() or (path.exists() and not is_prediction(path)):
-            raise RunFolderError(f"{path} is there and no sheet of segkit's; choose another folder for --pictures")
-        sheet = contact_sheet(dataset, scan.pixels(name)[:, :-1], rgb=rgb)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            sheet.save(path, pnginfo=signature())
-        except OSError as error:
-            raise RunFolderError(f"--pictures: {path} cannot be written: {error.strerror or error}") from error
-        if not quiet:
-            print(f"pictures: {path}", file=sys.stderr)
+        _refuse_foreign(path)
+        _write(path, contact_sheet(dataset, scan.pixels(name)[:, :-1], rgb=rgb), quiet)
+
+
+def _refuse_foreign(path: Path) -> None:
+    from segkit.data.visualize import is_prediction
+
+    if path.is_symlink() or (path.exists() and not is_prediction(path)):
+        raise RunFolderError(f"{path} is there and no sheet of segkit's; choose another folder for --pictures")
+
+
+def _write(path: Path, sheet: Image, quiet: bool) -> None:
+    from segkit.data.visualize import signature
+
+    _refuse_foreign(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path, pnginfo=signature())
+    except OSError as error:
+        raise RunFolderError(f"--pictures: {path} cannot be written: {error.strerror or error}") from error
+    if not quiet:
+        print(f"pictures: {path}", file=sys.stderr)
 
 
 def _count(number: int, word: str) -> str:

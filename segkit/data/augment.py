@@ -13,8 +13,8 @@ mmsegmentation (``cat_max_ratio``).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -26,14 +26,20 @@ from torch import Tensor
 from segkit.data.batch_sampler import Key, Stream
 from segkit.data.normalise import IMAGENET, MEAN, Normalisation, mean_pixel
 from segkit.data.resize import Span, mask_at, mask_part, resized_part, resized_size, rounded
-from segkit.data.sample import RGB, Sample
+from segkit.data.sample import RGB, Sample, checked
 from segkit.settings import AugmentSettings
+
+if TYPE_CHECKING:
+    from segkit.data.scan import Scan
 
 _TRIES = 10  # as mmsegmentation; an image of a single class would never end
 _GRID = 4  # pixels between those that are looked at to judge a crop
 _CENTRES = 32  # pixels of a class that crops are centred on, spread over all that an image has
 _JITTER = np.random.default_rng(0).uniform(size=_CENTRES)  # a regular step would take the same column of each row
 _ROUNDING = 1e-6  # pixels: what lies on the border of two, but for the last digits, is the same one everywhere
+
+
+Transform = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 
 
 class TransformParams(NamedTuple):
@@ -78,6 +84,7 @@ class RandomTransform:
         centre_on: labels of the classes that a share ``class_balanced`` of the crops is centred on.
         normalisation: its mean is put where there is no image.
         channels: names of the images' channels.
+        transforms: see :func:`segkit.hookspecs.segkit_transforms`; they come last.
     """
 
     def __init__(
@@ -89,10 +96,33 @@ class RandomTransform:
         centre_on: Sequence[int] = (),
         normalisation: Normalisation = IMAGENET,
         channels: Sequence[str] = RGB,
+        transforms: Sequence[Transform] = (),
     ) -> None:
         self.settings, self.seed, self.ignore_index = settings, seed, ignore_index
         self.centre_on, self.normalisation = centre_on, normalisation
         self.is_rgb = normalisation.dtype == "uint8" and tuple(channels) == RGB
+        self.channels, self.transforms = channels, transforms
+
+    @classmethod
+    def of(
+        cls,
+        scan: Scan,
+        settings: AugmentSettings,
+        seed: int,
+        normalisation: Normalisation,
+        transforms: Sequence[Transform] = (),
+    ) -> RandomTransform:
+        """That of a run on the scanned data; crops are centred on all classes but the largest, which any crop shows."""
+        pixels, train = scan.counts("train").pixels, scan.splits["train"]
+        return cls(
+            settings,
+            seed,
+            ignore_index=train.ignore_index,
+            centre_on=[label for label in range(len(pixels)) if label != pixels.argmax()],
+            normalisation=normalisation,
+            channels=train.channels,
+            transforms=transforms,
+        )
 
     def __call__(self, sample: Sample, key: Key, mask: Tensor | None) -> tuple[Sample, TransformParams]:
         """The transformed sample and the parameters; the sample's mask may have another size than its image.
@@ -105,7 +135,12 @@ class RandomTransform:
         height, width = sample.image.shape[1:]
         params = self.params(key, (height, width), mask)
         sample = sample._replace(mask=mask_at(sample.mask, height, width))
-        return apply(sample, params, self.ignore_index, mean_pixel(sample.image.device, self.normalisation)), params
+        sample = apply(sample, params, self.ignore_index, mean_pixel(sample.image.device, self.normalisation))
+        for number, transform in enumerate(self.transforms):
+            random = Stream.TRANSFORM.generator(self.seed, *key, number)
+            image, target = transform(sample.image, sample.mask, random)
+            sample = checked(Sample(image, target, sample.name), self.channels)
+        return sample, params
 
     def params(self, key: Key, size: tuple[int, int], mask: Tensor | None = None) -> TransformParams:
         """The parameters of a key; where no try keeps within ``max_class_share``, those of the last one.

@@ -18,6 +18,7 @@ class Stream(IntEnum):
     ORDER = 1  # of an epoch; key: seed, epoch, pass
     VIEW = 2  # the random transform of an image; key: seed, epoch, index, and the attempt after the first
     STEP = 3  # dropout and the like; key: seed, step, rank
+    TRANSFORM = 5  # a plugin's transform; key: seed, epoch, index, place among the transforms
     WORKERS = 4  # what a dataset draws in a loader's process; key: seed
 
     def sequence(self, *key: int) -> np.random.SeedSequence:

@@ -39,7 +39,7 @@ _OLDER = 2  # of segkit 0.1, whose weights are read still
 MAY_CHANGE = {
     *("train.epochs", "train.patience", "train.stop_on_collapse", "train.max_skipped", "train.checkpoint_minutes"),
     *("train.workers", "train.device", "train.compile", "train.cuda_graph", "train.log_every"),
-    *("data.cache", "data.scan", "data.allow_leaks", "dataset.root", "dataset.download"),
+    *("data.cache", "data.scan", "data.allow_leaks", "data.rgb", "dataset.root", "dataset.download"),
     *("output.dir", "output.samples", "plugins"),
 }
 

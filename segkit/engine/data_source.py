@@ -62,15 +62,7 @@ def training_batches(
         rank=distributed.rank,
         size=distributed.size,
     )
-    pixels = scan.counts("train").pixels
-    transform = RandomTransform(
-        inputs.augment,
-        train.seed,
-        ignore_index=dataset.ignore_index,
-        centre_on=[label for label in range(len(pixels)) if label != pixels.argmax()],  # any crop shows the largest
-        normalisation=inputs.normalisation,
-        channels=dataset.channels,
-    )
+    transform = RandomTransform.of(scan, inputs.augment, train.seed, inputs.normalisation, inputs.transforms)
     workers = worker_count(train.workers, device)
     return train_loader(source, transform, sampler, workers=workers, device=device), sampler
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from segkit.data.augment import Transform
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan
@@ -35,6 +36,7 @@ class TrainerInputs:
         scan: of ``splits``, where they were scanned already.
         checks: of the data by name, for a scan that is still to be made.
         metrics: by name, beside the usual ones.
+        transforms: of training samples, after ``[augment]``.
         optimizer: left out, the core's own of the name ``train.optimizer``.
         record: goes into ``run.json`` as it is: the config, who provided what, versions.
         normalisation: of the images, once they were scanned.
@@ -48,6 +50,7 @@ class TrainerInputs:
     scan: Scan | None = None
     checks: Mapping[str, Check] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    transforms: Sequence[Transform] = ()
     optimizer: OptimizerClass | None = None
     train: TrainSettings = field(default_factory=TrainSettings)
     data: DataSettings = field(default_factory=DataSettings)

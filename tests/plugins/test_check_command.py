@@ -200,3 +200,17 @@ def test_a_check_that_cannot_be_loaded_stops_a_run(
         assert main([command, str(config)]) == 2
         assert "check 'own' of plugin 'mine' (mine 1.0) cannot be imported" in capsys.readouterr().err
     assert not (config.parent / "runs").exists()
+
+
+def test_augmented_crops_are_drawn_with_the_pictures(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(config), "--augmented"]) == 2
+    assert "say where they go: --pictures DIR" in capsys.readouterr().err
+    asked = ["check", str(config), "--pictures", str(tmp_path / "sheets"), "--augmented", "augment.crop=16"]
+    assert main(asked) == 0
+    first = (tmp_path / "sheets" / "train_augmented.png").read_bytes()
+    assert main(asked) == 0  # our own is replaced
+    assert (tmp_path / "sheets" / "train_augmented.png").read_bytes() == first
+    assert main([*asked, "augment.colour=0.5"]) == 0
+    assert (tmp_path / "sheets" / "train_augmented.png").read_bytes() != first
