@@ -76,9 +76,7 @@ class CvatDataset(AnnotatedImages):
     @classmethod
     def _find(cls, root: Path) -> list[str]:
         found = [path for path in walk(root, "labelmap.txt") if (path.parent / "SegmentationClass").is_dir()]
-        found += [
-            path for path in walk(root, "*.xml") if "<annotations>" in (start := head(path)) and "<meta>" in start
-        ]
+        found += [path for path in walk(root, "*.xml") if "<annotations>" in (start := head(path)) and "<meta" in start]
         return relative(root, found)
 
     @classmethod

@@ -89,7 +89,7 @@ def _images(path: Path, content: Mapping[str, Any], given: str) -> list[Path]:
     bases = [path.parent / str(content.get("path") or ""), path.parent]  # the first may be of another computer
 
     def place(text: str) -> Path:
-        own = [text, text.removeprefix("../"), text.partition("/")[2] or text]  # Roboflow's ../, CVAT's data/
+        own = [text, text.removeprefix("../"), text.removeprefix("data/")]  # as Roboflow writes it, and CVAT
         return next((base / each for each in own for base in bases if (base / each).exists()), path.parent / text)
 
     folder = place(given)

@@ -167,6 +167,11 @@ def test_one_rule_says_which_of_overlapping_shapes_counts(overlap: str | None, m
     assert rows(dataset) == ["111111", middle, middle, "111111", "111111"]
 
 
+def test_of_two_shapes_of_one_size_the_later_counts(tmp_path: Path) -> None:
+    coco(tmp_path, cat([0, 0, 3, 0, 3, 1, 0, 1]), cat([1, 0, 4, 0, 4, 1, 1, 1], category=3))
+    assert rows(one("coco", tmp_path))[0] == "122200"
+
+
 def test_overlaps_can_be_refused_but_those_of_one_class_are_none(tmp_path: Path) -> None:
     dataset = one("coco", coco(tmp_path, cat(SMALL, category=3), cat(LARGE)), overlap="error")
     with pytest.raises(LabelError, match=r"a\.png: shapes of several classes cover .* \(4 pixels\); .*smallest"):
@@ -518,7 +523,7 @@ def test_yolo_polygons_are_shares_of_the_image(tmp_path: Path) -> None:
 
 def test_yolo_splits_are_folders_or_lists_as_roboflow_and_cvat_write_them(tmp_path: Path) -> None:
     picture(tmp_path / "valid" / "images" / "v.png")
-    save(tmp_path / "list.txt", "./images/train/a.png\n")
+    save(tmp_path / "list.txt", "data/images/train/a.png\n")
     yolo(tmp_path, "0 0 0 1 0 1 1", train=["list.txt"], val="../valid/images", names=["cat"])
     assert list(datasets["yolo"](tmp_path, "train").names) == ["a"]
     assert list(datasets["yolo"](tmp_path, "val").names) == ["v"]
