@@ -11,14 +11,14 @@ import torch
 
 from segkit.compose import build_splits, scan_dataset
 from segkit.data.scan import Scan
-from segkit.errors import Issue, SegkitError
+from segkit.errors import Issue, SegkitError, first_few
 from segkit.options import describe
 from segkit.registry import datasets
 from segkit_init.findings import Answer, Findings, Question
 from segkit_init.groups import group_of
 from segkit_init.labels import COLOUR, VOID, StoredLabels, question_of, read_labels, stored_labels
 from segkit_init.plan import Facts
-from segkit_init.readings import Reading, config_of, mask_files, readings_of, said
+from segkit_init.readings import Reading, config_of, mask_files, pictures_in, readings_of, said
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
 _NAMES = re.compile(r".*(class|label|names|categor|codes|colou?r).*\.(txt|csv|names)", re.IGNORECASE)
@@ -68,6 +68,13 @@ def look(root: Path) -> Findings:
     scan = scan_dataset(config_of(first.dataset, options))  # what was read before is remembered
     if not scan.statistics["train"]:
         scan.refuse_errors()
+    used = {
+        path.resolve().parent for data in scan.splits.values() for at in range(len(data)) for path in data.files(at)
+    }
+    unread = [
+        f"{number} in {name}" for name, number in pictures_in(root).items() if (root / name).resolve() not in used
+    ]
+    notes += [f"pictures that are not read: {first_few(unread)}"] if unread else []
     notes += [issue.what for issue in scan.warnings if issue.kind == "dataset"]
     return Findings(first.dataset, options, scan, questions, notes)
 

@@ -48,6 +48,9 @@ def plan(facts: Facts) -> dict[str, Choice]:
     where = "a card's memory" if card else "two cores"
     few = f"all {count} training images" if batch < fitting else f"images a step, for {where}"
     chosen["train.batch_size"] = Choice(batch, few)
+    photographs = facts.channels == 3 and facts.is_8_bit
+    more = 'with few photographs "smp" and weights = "imagenet" go further; they are downloaded'
+    chosen["model.name"] = Choice("unet", more if photographs and count < 1000 else "from scratch")
     width = 16 if not card else 64 if facts.card > 10 << 30 else 32
     chosen["model.width"] = Choice(width, "16 on a laptop" if card else "64 on a GPU, for 16 times the work")
     passes = max(1, -(-25 * batch // count))
@@ -56,7 +59,6 @@ def plan(facts: Facts) -> dict[str, Choice]:
     epochs = max(10, min(100, -(-wanted // steps)))
     chosen["train.epochs"] = Choice(epochs, f"{epochs * steps:,} steps; more where there is time")
     chosen |= _balance(facts.shares, crop.value is not None)
-    photographs = facts.channels == 3 and facts.is_8_bit
     chosen["augment.colour"] = Choice(0.3 if photographs else None, "light and cameras differ")
     return chosen
 
@@ -73,7 +75,7 @@ def _resize(facts: Facts) -> Choice:
 def _crop(sizes: Sequence[tuple[int, int]], wanted: int) -> Choice:
     """A multiple of 16, as the U-Net halves four times, and not larger than most images."""
     if len({*sizes}) == 1 and max(sizes[0]) <= wanted:
-        return Choice(None, "whole images: they are small, and of one size")
+        return Choice(None, "the network sees whole images, which are small and of one size")
     short = int(median(min(size) for size in sizes))
     crop = max(16, min(wanted, short) // 16 * 16)
     mixed = "the images have many sizes, " if len({*sizes}) > 1 else ""

@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 
 
 def readings_of(root: Path, notes: list[str]) -> list[Reading]:
-    """How the data sets that are installed can read a folder or, if none can, the folders in it.
+    """How the data sets that are installed can read a folder or, where none can, the folders in it.
 
     Those that know their classes go before those that have to be told. What fails, and what is ruled out, is noted.
 
@@ -142,20 +142,28 @@ def _divide_alike(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
     )
 
 
+def pictures_in(root: Path) -> dict[str, int]:
+    """How many pictures lie in each folder that holds any, by its path below the root; hidden ones aside."""
+    found = {}
+    for folder, inside, names in os.walk(root):
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        pictures = [name for name in names if name.lower().endswith(_PICTURES) and not name.startswith(".")]
+        if pictures:
+            found[Path(folder).relative_to(root).as_posix()] = len(pictures)
+    return found
+
+
 def _nothing(root: Path) -> str:
     """What lies in a folder that nobody can read, and what to do about it."""
-    counted: Counter[str] = Counter()
-    folders: Counter[str] = Counter()
-    for folder, _, names in os.walk(root):
-        suffixes = [Path(name).suffix.lower() for name in names if not name.startswith(".")]
-        counted.update(suffix or "without an ending" for suffix in suffixes)
-        folders[Path(folder).relative_to(root).as_posix()] = sum(suffix in _PICTURES for suffix in suffixes)
-    if not counted:
-        return f"{root} holds no files"
-    if not folders.total():
-        held = first_few([f"{number} {suffix}" for suffix, number in counted.most_common()], 4)
-        return f"{root} holds no pictures, but {held}; unpack archives, and give the folder of images and masks"
-    held = first_few([f"{number} in {name}" for name, number in sorted(folders.items()) if number], 6)
+    closed = [str(path) for path in root.rglob("*") if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
+    if closed:
+        return f"{root}: no permission to look into {first_few(closed)}"
+    suffixes = Counter(path.suffix.lower() or "without an ending" for path in root.rglob("[!.]*") if path.is_file())
+    held = first_few([f"{number} {suffix}" for suffix, number in suffixes.most_common()], 4)
+    if not (found := pictures_in(root)):
+        advice = "unpack archives, and give the folder of images and masks"
+        return f"{root} holds no pictures, but {held}; {advice}" if held else f"{root} holds no files"
+    held = first_few([f"{number} in {name}" for name, number in found.items()])
     return (
         f"{root} holds pictures ({held}), and nothing says which are the masks of which images: give both the same "
         "names in two folders, images and masks, or names that differ in one part, as cat.jpg and cat_mask.png; "

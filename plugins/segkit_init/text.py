@@ -47,7 +47,7 @@ def toml(findings: Findings, plan: Mapping[str, Choice], path: str) -> str:
     for key in of_data:
         lines += [*_question(asked.get(key)), *_entry(key.removeprefix("data."), findings.options[key])]
     lines += _planned("data", plan)
-    lines += ["", "[model]", *_entry("name", "unet"), *_planned("model", plan)]
+    lines += ["", "[model]", *_planned("model", plan)]
     lines += ["", "[[loss]]", *_entry("name", "cross_entropy"), *_planned("loss", plan)]
     lines += ["", "[[loss]]", *_entry("name", "dice", "each class counts alike, however small it is")]
     lines += ["", "[augment]", *_planned("augment", plan)]

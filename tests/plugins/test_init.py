@@ -133,6 +133,7 @@ def test_forty_photographs_on_a_laptop_and_on_a_card() -> None:
         "data.resize": 0.13,
         "augment.crop": 256,
         "train.batch_size": 4,
+        "model.name": "unet",
         "model.width": 16,
         "train.repeat": 4,
         "train.epochs": 36,
@@ -223,7 +224,10 @@ def test_a_config_that_is_there_stays_unless_it_is_to_be_replaced(
     assert (place / "mine.toml").read_text() == "mine"
     assert init(capsys, "-o", "other/new.toml", "--quiet")[0] == 0
     assert (place / "other" / "new.toml").is_file()
-    assert init(capsys, "--overwrite")[0] == 0
+    save(scene(0)[0], Path("data/unused/1.png"))
+    status, printed = init(capsys, "--overwrite")
+    assert status == 0
+    assert "pictures that are not read: 1 in unused" in printed
     assert "[dataset]" in (place / "mine.toml").read_text()
 
 
