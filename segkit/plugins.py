@@ -156,7 +156,7 @@ def table() -> Table:
     result = Table()
     result.add(PluginInfo("core", hookspecs.PROJECT, __version__, builtin.__name__), lambda: builtin)
     # ours first, so that none can take a module of ours; then by name, for the order of sys.path must not matter
-    found = [(each.dist.name, each.dist, each) for each in entry_points(group=hookspecs.PROJECT) if each.dist]
+    found = [(str(each.dist.name), each.dist, each) for each in entry_points(group=hookspecs.PROJECT) if each.dist]
     for name, distribution, point in sorted(found, key=lambda each: (each[0] != hookspecs.PROJECT, each[0], each[2])):
         info = PluginInfo(point.name, name, distribution.version, point.value)
         result.add(info, point.load, distribution.requires or ())
