@@ -128,13 +128,17 @@ def _read_model_file(path: Path) -> _ModelFile:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunFolderError(f"{path} is damaged: {where}: {first['msg']}") from error
-    lengths = {stored.num_classes, len(stored.classes), len(stored.palette), len(stored.stored or stored.classes)}
-    if len(lengths) > 1:
-        raise RunFolderError(f"{path} is damaged: num_classes, classes, palette and stored differ in number")
-    if len(set(stored.classes)) < stored.num_classes:
-        raise RunFolderError(f"{path} is damaged: two classes have one name")
-    if stored.ignore_index < stored.num_classes:
-        raise RunFolderError(f"{path} is damaged: ignore_index = {stored.ignore_index} is the label of a class")
+    names = len(set(stored.classes))
+    lengths = {
+        stored.num_classes,
+        names,
+        len(stored.classes),
+        len(stored.palette),
+        len(stored.stored or stored.classes),
+    }
+    if len(lengths) > 1 or stored.ignore_index < stored.num_classes:
+        what = "num_classes, names of classes, palette and stored differ in number, or ignore_index is a class"
+        raise RunFolderError(f"{path} is damaged: {what}")
     return stored
 
 

@@ -165,7 +165,8 @@ def mask_alone(case: DatasetSubject) -> None:
 
 def files_are_there(case: DatasetSubject) -> None:
     """files(i), where it is offered, are the files that [i] is read from; beside it, ``reading`` is text."""
-    offering = [each for each in case.samples() if getattr(type(each[1]), "files", Dataset.files) is not Dataset.files]
+    own = [each for each in case.samples() if hasattr(each[1], "files")]
+    offering = [each for each in own if type(each[1]).files is not Dataset.files]
     if not offering:
         raise NotAsked("it does not offer files(i)")
     for place, dataset, index in offering:

@@ -158,10 +158,10 @@ def batch_order(case: MetricSubject) -> None:
 def reset(case: MetricSubject) -> None:
     """After reset() nothing is left of what was counted before."""
     first, second = _batches(case)
-    metric = case.metric(second)
+    metric, expected = case.metric(second), case.score(first)
     metric.compute()
     metric.reset()
-    require_same(case.feed(metric, *first), case.score(first), "another batch, reset(), and a batch")
+    require_same(case.feed(metric, *first), expected, "another batch, reset(), and a batch")
 
 
 def reading_changes_nothing(case: MetricSubject) -> None:
@@ -255,6 +255,7 @@ def no_fixed_device(case: MetricSubject) -> None:
 def picklable(case: MetricSubject) -> None:
     """It can be pickled, with what it has counted, to reach other processes."""
     first, second = _batches(case)
+    expected = case.score(first, second)
     with failing("it cannot be pickled"):
         pickled = pickle.loads(pickle.dumps(case.metric(first)))
-    require_same(case.feed(pickled, *second), case.score(first, second), "a batch, a pickled copy, and another batch")
+    require_same(case.feed(pickled, *second), expected, "a batch, a pickled copy, and another batch")
