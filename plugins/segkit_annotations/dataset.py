@@ -50,6 +50,7 @@ class AnnotatedImages(PairedFiles):
             the "last" one in the annotations, "void", or "error": such images are refused. Left out: what the format
             means.
         outside: what to do with shapes that go beyond the image by more than a pixel: "error", or "cut" them off.
+        skip_unpaired: whether annotations without their image, and masks without one, are left out.
         lists: which images are which split: files with a name a line, "{split}.txt".
         group: what must stay in one split, a part of the images' paths: "patient{group}_".
         fractions: shares of train, val and test, where nothing else says which is which.
@@ -75,6 +76,7 @@ class AnnotatedImages(PairedFiles):
         background: str = "background",
         overlap: Rule | None = None,
         outside: Literal["error", "cut"] = "error",
+        skip_unpaired: bool = False,
         lists: str | Mapping[str, str] | None = None,
         group: str | None = None,
         fractions: Sequence[float] = (0.7, 0.15, 0.15),
@@ -87,10 +89,16 @@ class AnnotatedImages(PairedFiles):
         if not base.is_dir():
             raise DataError(f"{base}: no such folder")
         self.rule, self.attribute, self._cut = overlap or self.rule, attribute, outside == "cut"
+        self.skip_unpaired = skip_unpaired
         where = {"annotations": annotations} if annotations else self._only(base)
         names, entries = self._read(base, where["annotations"], images or where.get("images", ""))
+        if skip_unpaired and (absent := [str(each.image) for each in entries if not each.image.is_file()]):
+            entries = [each for each in entries if each.image.is_file()]
+            what = "annotated images that are not there"
+            warnings.warn(f"left out, as skip_unpaired says: {len(absent)} {what}: {first_few(absent)}", stacklevel=2)
         if not entries:
             raise DataError(f"{base}: no image with annotations; expected is {self.expected}")
+        _tell_unread(entries)
         self._labels, classes = self._meanings(names, entries, classes, class_map or {}, background)
         shares = Shares(fractions, split_seed, val, folds, fold)
         chosen = self._of_split(base, entries, split, lists, group, shares)
@@ -160,10 +168,11 @@ class AnnotatedImages(PairedFiles):
         require_split(split, self.splits, root, "; val = 0.15 takes a share of train" if split == "val" else "")
         by_path = {entry.image: entry for entry in entries}
         chosen = [known.get((split, path)) or by_path[path] for path, _, _ in layout.of(split)]
-        what, advice = "named by the annotations but not there", "fetch it, or say where it lies: images = FOLDER"
+        what = "named by the annotations but not there"
+        advice = "fetch it, say where it lies, images = FOLDER, or leave such images out, skip_unpaired = true"
         absent = [each for each in chosen if not each.image.is_file()]
-        refuse([Issue("missing", str(each.image), what, advice, f"in {each.sources[0]}") for each in absent])
-        return [each for each in chosen if each.image not in {gone.image for gone in absent}]
+        refuse([Issue("mask_without_image", str(each.image), what, advice, f"in {each.sources[0]}") for each in absent])
+        return [each for each in chosen if each not in absent] if absent else chosen
 
     def _meanings(
         self,
@@ -251,3 +260,12 @@ class AnnotatedImages(PairedFiles):
             advice = 'say which one counts: overlap = "smallest", "last" or "void"'
             raise LabelError(Issue("overlap", str(entry.image), what, advice, f"{int(clash.sum()):,} pixels"))
         return np.where(clash, np.uint8(VOID), mask) if self.rule == "void" else mask
+
+
+def _tell_unread(entries: Sequence[Entry]) -> None:
+    """Warn of pictures beside the annotated ones that no annotation names."""
+    named = {path for entry in entries for path in (entry.image, *entry.sources)}
+    folders = [folder for folder in {entry.image.parent for entry in entries} if folder.is_dir()]
+    beside = sorted(each for folder in folders for each in folder.iterdir() if each.suffix.lower() in SUFFIXES)
+    if unread := [str(each) for each in beside if each not in named]:
+        warnings.warn(f"not read: {len(unread)} pictures without annotations: {first_few(unread)}", stacklevel=3)

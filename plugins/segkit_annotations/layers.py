@@ -55,7 +55,8 @@ class LayersDataset(AnnotatedImages):
                 f"{len(without)} images have no mask and are all background: {first_few(without)}", stacklevel=4
             )
         what, advice = "mask without an image", f"the image would be as {sides[0]}"
-        refuse([Issue("mask_without_image", str(those[0].path), what, advice) for those in layers.values()])
+        lonely = [] if self.skip_unpaired else [str(those[0].path) for those in layers.values()]
+        refuse([Issue("mask_without_image", path, what, advice) for path in lonely])
         return sorted({shape.label for entry in entries for shape in entry.shapes}), entries
 
     @classmethod

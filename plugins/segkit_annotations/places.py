@@ -125,20 +125,20 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
         split: of the annotations.
         word: what a folder of the images may be called besides.
     """
-    folders = [path for each, path in places(root, images) if each in (None, split)] if images else []
-    bases = (
-        [] if images else [each for each in (beside.parent, beside.parent.parent, root) if each.is_relative_to(root)]
-    )
-    below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in SPLIT_NAMES.get(split or "", ()))]
-    folders += dict.fromkeys(base / part for base in bases for part in below)
+    if images:
+        folders = [path for each, path in places(root, images) if each in (None, split)]
+    else:
+        bases = [each for each in (beside.parent, beside.parent.parent, root) if each.is_relative_to(root)]
+        below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in SPLIT_NAMES.get(split or "", ()))]
+        folders = [*dict.fromkeys(base / part for base in bases for part in below)]
 
     def find(name: str) -> Path:
         own = str(name).replace("\\", "/")
         own = own.removeprefix("../") if images else own  # what is relative to the annotations
-        names = [f"{each}{suffix}" for each in (own, own.rpartition("/")[2]) for suffix in ("", *SUFFIXES)]
-        return next(
-            (folder / each for each in names for folder in folders if (folder / each).is_file()), folders[0] / own
-        )
+        endings = ("",) if own.lower().endswith(SUFFIXES) else ("", *SUFFIXES)
+        names = [f"{each}{ending}" for each in (own, own.rpartition("/")[2]) for ending in endings]
+        tried = (folder / each for each in names for folder in folders)
+        return next((path for path in tried if path.is_file()), folders[0] / own)
 
     return find
 

@@ -40,18 +40,16 @@ class ViaDataset(AnnotatedImages):
         for split, path in places(root, annotations):
             content, find = load_json(path), image_finder(root, path, images, split)
             with malformed(path, "VIA"):
-                pictures = {
-                    each["filename"]: each["regions"] for each in content.get("_via_img_metadata", content).values()
-                }
-                regions = {  # version 1 numbers them in an object, version 2 has a list
-                    name: [*those.values()] if isinstance(those, dict) else those for name, those in pictures.items()
-                }
-                key = self._attribute(path, [each["region_attributes"] for those in regions.values() for each in those])
-                for name, those in regions.items():
-                    shapes = [
-                        _shape(each["shape_attributes"], _name(each["region_attributes"].get(key))) for each in those
-                    ]
-                    entries.append(Entry(find(name), (path,), shapes, None, split))
+                pictures = [*content.get("_via_img_metadata", content).values()]
+                regions = [  # version 1 numbers them in an object, version 2 has a list
+                    [*each["regions"].values()] if isinstance(each["regions"], dict) else each["regions"]
+                    for each in pictures
+                ]
+                key = self._attribute(path, [each["region_attributes"] for those in regions for each in those])
+                for picture, those in zip(pictures, regions, strict=True):
+                    named = [(each["shape_attributes"], _name(each["region_attributes"].get(key))) for each in those]
+                    shapes = [_shape(*each) for each in named]
+                    entries.append(Entry(find(picture["filename"]), (path,), shapes, None, split))
         return sorted({shape.label for entry in entries for shape in entry.shapes}), entries
 
     def _attribute(self, path: Path, attributes: Sequence[Mapping[str, Any]]) -> str:

@@ -432,7 +432,7 @@ def test_a_broken_file_is_named_and_can_be_left_out(tmp_path: Path) -> None:
         save(tmp_path / f"{name}.json", '{"shapes": [')
     with pytest.raises(DataError, match=r"2 files: no JSON, or cut short .*: b\.json, c\.json"):
         one("labelme", tmp_path)
-    with gathered() as issues:
+    with gathered() as issues, pytest.warns(UserWarning, match="2 pictures without annotations"):
         assert len(one("labelme", tmp_path)) == 1
     assert {Path(issue.file).name for issue in issues} == {"b.json", "c.json"}
 
@@ -732,6 +732,20 @@ def test_masks_that_predictions_are_compared_with_are_class_indices(tmp_path: Pa
     dataset.pairs = [(tmp_path / "data" / "a.png", tmp_path / "a.png")]  # as `predict --compare-with` does
     assert rows(dataset) == ["012.00"] * 5
     assert dataset.files(0)[1] == tmp_path / "a.png"
+
+
+def test_annotations_without_an_image_may_be_left_out_and_images_without_annotations_are_told(tmp_path: Path) -> None:
+    for name in "abc":
+        labelme(tmp_path, ("cat", "polygon", SQUARE), name=name)
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(DataError, match=r"b\.png: named by the annotations but not there .*skip_unpaired = true"):
+        one("labelme", tmp_path)
+    with pytest.warns(UserWarning, match=r"left out, as skip_unpaired says: 1 annotated images .*b\.png"):
+        assert list(one("labelme", tmp_path, skip_unpaired=True).names) == ["a", "c"]
+    (tmp_path / "b.json").unlink()
+    picture(tmp_path / "d.png")
+    with pytest.warns(UserWarning, match=r"not read: 1 pictures without annotations: .*d\.png"):
+        assert len(one("labelme", tmp_path)) == 2
 
 
 def test_an_image_that_is_annotated_twice_is_refused(tmp_path: Path) -> None:
