@@ -103,7 +103,7 @@ def _asked(question: Question) -> str:
 def _checked(path: Path, images: int, arguments: argparse.Namespace) -> int:
     """Make the check that a run would make, and say what the run will do; 2 where it would stop."""
     pictures = f"{path.with_suffix('')}_pictures" if arguments.pictures else None
-    own = argparse.Namespace(config=str(path), overrides=[], json=False, quiet=True, pictures=pictures)
+    own = argparse.Namespace(config=str(path), overrides=[], json=False, quiet=True, pictures=pictures, augmented=False)
     status: int = commands["check"].run(own)
     if pictures:
         print(f"pictures: {pictures}")
