@@ -102,10 +102,12 @@ def _asked(question: Question) -> str:
 
 def _checked(path: Path, images: int, arguments: argparse.Namespace) -> int:
     """Make the check that a run would make, and say what the run will do; 2 where it would stop."""
-    pictures = f"{path.with_suffix('')}_pictures" if arguments.pictures else None
-    own = argparse.Namespace(config=str(path), overrides=[], json=False, quiet=True, pictures=pictures, augmented=False)
-    status: int = commands["check"].run(own)
-    if pictures:
+    check, parser = commands["check"], argparse.ArgumentParser()
+    check.add_arguments(parser)
+    pictures = f"{path.with_suffix('')}_pictures"
+    own = [str(path), "--quiet", *(["--pictures", pictures] if arguments.pictures else [])]
+    status: int = check.run(parser.parse_args(own))
+    if arguments.pictures:
         print(f"pictures: {pictures}")
     if status:
         print(f"{path} is written; a run would stop at what is named above")

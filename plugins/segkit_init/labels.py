@@ -162,12 +162,12 @@ def question_of(stored: StoredLabels, names: Sequence[str] = ()) -> Question:
 
 def _plain(labels: Sequence[int], names: Sequence[str], void: Sequence[int]) -> Question:
     """Labels that can be read in one way; at most their names are open."""
-    text = f"there are {len(names)} names, and {len(labels)} labels" if names else "the masks hold numbers alone"
-    text += ": write what each is called"
-    if len(labels) > 2 and not void:
-        text += "; what is not labelled goes into `void` in place of a class"
-    text = "" if len(names) == len(labels) else text
-    return Question(text, (_answer("", labels, names, void),), "classes", must=False)
+    text = f"{VOID} is not labelled, as most have it" if void else ""
+    if len(names) != len(labels):
+        held = f"there are {len(names)} names for {len(labels)} labels" if names else "the masks hold numbers alone"
+        text = f"what are the classes called? {held}{'; ' * bool(void)}{text}"
+        text += "; and is one of them not labelled? void = [...]" if len(labels) > 2 and not void else ""
+    return Question(text, [_answer("", labels, names, void)], "classes", must=False)
 
 
 def _of_objects(labels: Sequence[int]) -> Question:
@@ -197,9 +197,9 @@ def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
     ordered = sorted(stored.pixels, key=lambda label: (label > COLOUR, -stored.pixels[label], label))
     colours = [[label >> 16 & 255, label >> 8 & 255, label & 255] for label in ordered]
     known = [colour for colour in colours if colour != [*VOID_COLOUR]]
-    called = [*names] if len(names) == len(known) == 2 else _made_up(len(known))
+    called = [*names] if len(names) == len(known) == 2 else _made_up(len(known), not any(known[0]))
     mapped = dict(zip([*called, "void"], [*known, [*VOID_COLOUR]][: len(colours)], strict=False))
-    text = "the masks hold colours: write what each is called, in `classes` and `colour_map` alike; or `void`"
+    text = "what are the classes called, in `classes` and `colour_map` alike? or void; the masks hold colours"
     return Question(text, (Answer("", {"classes": called, "colour_map": mapped}),), "classes", must=False)
 
 
@@ -212,7 +212,7 @@ def _answer(text: str, labels: Sequence[int], names: Sequence[str], void: Sequen
         names: of the classes; others are made up where there are not as many.
         void: stored labels that are not labelled.
     """
-    called = list(names) if len(names) == len(labels) else _made_up(len(labels))
+    called = [*names] if len(names) == len(labels) else _made_up(len(labels), labels[0] == 0)
     options: dict[str, Any] = {"classes": called}
     if list(labels) != list(range(len(labels))):
         options["value_map"] = {str(label): index for index, label in enumerate(labels)}
@@ -222,8 +222,8 @@ def _answer(text: str, labels: Sequence[int], names: Sequence[str], void: Sequen
     return Answer(text, options)
 
 
-def _made_up(count: int) -> list[str]:
-    return ["background", "foreground"] if count == 2 else [f"class_{index}" for index in range(count)]
+def _made_up(count: int, has_background: bool) -> list[str]:
+    return ["background", "foreground"] if count == 2 and has_background else [f"class_{each}" for each in range(count)]
 
 
 def _listed(labels: Sequence[int]) -> str:

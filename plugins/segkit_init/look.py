@@ -21,6 +21,7 @@ from segkit_init.plan import Facts
 from segkit_init.readings import Reading, config_of, mask_files, pictures_in, readings_of, said
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
+_MOST_FILES = 20  # that are called as a file of names
 _NAMES = re.compile(r".*(class|label|names|categor|codes|colou?r).*\.(txt|csv|names)", re.IGNORECASE)
 _MEND = Answer("mend that first, and start again")
 
@@ -44,6 +45,14 @@ def look(root: Path) -> Findings:
         options |= questions[-1].answers[0].options
     known = {option.name for option in describe(datasets.find(first.dataset)).settable} - {*options}
     is_dealt = "split_seed" in known and _is_dealt(first.dataset, options)
+    if is_dealt and "val" in options:
+        questions.append(
+            Question("nothing says which images are val: chance takes them from train", (), "val", must=False)
+        )
+    elif is_dealt and "fractions" in known:
+        text = "nothing says which images are which split: chance deals them, every time alike"
+        options["fractions"] = [0.7, 0.15, 0.15]
+        questions.append(Question(text, (), "fractions", must=False))
     scan = scan_dataset(config_of(first.dataset, options))
     asked = [_groups(scan, Path(options["root"]).expanduser())] if is_dealt and "group" in known else []
     asked += [_issue(issue, sum(map(len, scan.splits.values()))) for issue in scan.errors]
@@ -61,7 +70,7 @@ def look(root: Path) -> Findings:
     total = sum(map(len, scan.splits.values()))
     if total < _TOO_FEW and not any(question.must for question in questions):
         text = f"{total} pictures in all: there is little to learn from, and scores of so few say next to nothing"
-        fractions = {"fractions": [0.7, 0.3]} if is_dealt and "fractions" in known else {}  # two splits, not three
+        fractions = {"fractions": [0.7, 0.3]} if "fractions" in options else {}  # of so few two splits, not three
         answers = [Answer("go on, to see that training works", fractions), Answer("label some 20 more first")]
         questions.append(Question(text, answers, next(iter(fractions), "root")))
         options |= fractions
@@ -93,10 +102,11 @@ def facts_of(found: Findings) -> Facts:
 
 def _classes(reading: Reading, stored: StoredLabels) -> Question:
     """What the labels mean; by a file of names or colours where one fits."""
-    plain = {label for label in stored.pixels if label != VOID}
+    plain = {label for label in stored.pixels if label != VOID or len(stored.pixels) < 3}
     names: Sequence[str] = ()
     root = Path(reading.options["root"]).expanduser()
-    for path in sorted(path for deep in ("*", "*/*") for path in root.glob(deep) if _NAMES.fullmatch(path.name)):
+    files = sorted(path for deep in ("*", "*/*") for path in root.glob(deep) if _NAMES.fullmatch(path.name))
+    for path in files[:_MOST_FILES]:
         options = {"classes": path.relative_to(root).as_posix()}
         try:
             dataset = build_splits(config_of(reading.dataset, {**reading.options, **options}))[0]["train"]

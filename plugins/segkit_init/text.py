@@ -114,7 +114,7 @@ def _question(question: Question | None) -> list[str]:
     """The question, and the answers that were not taken, with the options that say so."""
     if question is None or not question.text:
         return []
-    lines = _comment(question.text, "# ? ")
+    lines = _comment(question.text, "# ? " if "?" in question.text else "# ")
     for number, answer in enumerate(question.answers):
         text = answer_text(answer) if number else answer.text
         lines += _comment(f"{'or' if number else 'taken'}: {text}", "#   ", "#     ") if text else []

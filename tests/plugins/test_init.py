@@ -60,7 +60,7 @@ def options(stored: StoredLabels, names: tuple[str, ...] = ()) -> list[dict[str,
         ((0, 1, 2), {"classes": ["class_0", "class_1", "class_2"]}),
         ((0, 1, 255), {"classes": ["background", "foreground"]}),  # 255 is void where nothing else is said
         ((1, 2, 3), {"classes": ["class_0", "class_1", "class_2"], "value_map": {"1": 0, "2": 1, "3": 2}}),
-        ((7, 26, 255), {"classes": ["background", "foreground"], "value_map": {"7": 0, "26": 1, "255": 255}}),
+        ((7, 26, 255), {"classes": ["class_0", "class_1"], "value_map": {"7": 0, "26": 1, "255": 255}}),
     ],
 )
 def test_labels_that_can_be_read_in_one_way(values: tuple[int, ...], expected: dict[str, Any]) -> None:
@@ -207,10 +207,12 @@ def test_two_folders_end_in_a_config_that_trains(place: Path, capsys: pytest.Cap
         "masks": "masks",
         "classes": ["background", "foreground"],
         "value_map": {"0": 0, "255": 1},
+        "fractions": [0.7, 0.15, 0.15],
     }
     text = (place / "mine.toml").read_text("utf-8")
     assert '    "foreground",                   # 255: 9.38% of the training pixels' in text
-    assert "# ? the masks hold numbers alone: write what each is called" in text
+    assert "# ? what are the classes called? the masks hold numbers alone" in text
+    assert "# nothing says which images are which split: chance deals them, every time alike\nfractions" in text
     assert main(["run", "mine.toml", "train.epochs=1", "train.repeat=1", "model.width=2", "train.device=cpu"]) == 0
     assert (place / "runs" / "mine" / "result.json").is_file()
 
@@ -286,11 +288,22 @@ def test_names_of_classes_are_taken_from_a_file(place: Path, capsys: pytest.Capt
         save(
             np.dstack([RGB[labels], np.full(labels.shape, 255, np.uint8)]), Path("data/masks", f"{number}.png")
         )  # RGBA
+    Path("data/classes.csv").write_text("a,b,c\n1,2,3\n")  # of something else
     Path("data/labelmap.txt").write_text(
         "# label:color_rgb:parts:actions\nroad:128,64,128::\nwall:70,70,70::\ncar:0,0,142::\n"
     )
     assert init(capsys)[0] == 0
     assert dataset(place)["classes"] == "labelmap.txt"
+
+
+def test_two_names_and_masks_of_0_and_255(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number, 2)
+        save(picture, Path("data/images", f"{number}.png"))
+        save(labels * 255, Path("data/masks", f"{number}.png"))
+    Path("data/classes.txt").write_text("wall\ncrack\n")
+    assert init(capsys)[0] == 0
+    assert (dataset(place)["classes"], dataset(place)["value_map"]) == (["wall", "crack"], {"0": 0, "255": 1})
 
 
 def test_where_two_readings_are_possible_nothing_is_written_without_yes(
