@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from segkit import __version__
+import segkit
 from segkit.errors import ConfigError, reason
 from segkit.plugins import PLURALS
 from segkit.registry import REGISTRIES
@@ -53,7 +53,7 @@ class NewPlugin:
         _check_name(name, kind)
         folder = Path(arguments.output).expanduser() / f"segkit-{name.replace('_', '-')}"
         _write(folder, _package(name, kind, _called(name, kind)))
-        print(f"{folder} holds the {kind} '{name}': change segkit_{name}/{kind}.py. Then, in that folder:\n")
+        print(f"{folder} holds the {kind} '{name}': change {_module(name, kind)}. Then, in that folder:\n")
         print('    python -m pip install -e ".[dev]"\n    python -m pytest')
         return 0
 
@@ -88,13 +88,18 @@ def _called(name: str, kind: str) -> str:
     return f"{name}/{name}"
 
 
+def _module(name: str, kind: str) -> str:
+    """The file to change; an observer is the package itself."""
+    return f"segkit_{name}/{'__init__' if kind == 'observer' else kind}.py"
+
+
 def _package(name: str, kind: str, called: str) -> dict[str, str]:
     """Path -> text of every file."""
     words = {"name": name, "called": called, "kind": kind}
     words |= {"package": f"segkit_{name}", "distribution": f"segkit-{name.replace('_', '-')}"}
     suffix = kind.title()
     words["class_name"] = name.title().replace("_", "").removesuffix(suffix) + suffix
-    words |= {"plural": PLURALS.get(kind, ""), "version": __version__, "year": str(date.today().year)}
+    words |= {"plural": PLURALS.get(kind, ""), "version": segkit.__version__, "year": str(date.today().year)}
     words["use"] = Template(_USES[kind]).substitute(words)
     checks = f"The checks of the contract, `python -m segkit check-plugin {called}` runs them without pytest."
     words["test_note"] = "They train for two epochs." if kind == "observer" else checks
@@ -103,8 +108,8 @@ def _package(name: str, kind: str, called: str) -> dict[str, str]:
         "README.md": "readme",
         "LICENSE": "license",
         ".gitignore": "gitignore",
-        f"segkit_{name}/__init__.py": "observer_package" if kind == "observer" else "package",
-        f"segkit_{name}/{kind}.py": kind,
+        f"segkit_{name}/__init__.py": "package",
+        _module(name, kind): kind,
         f"tests/test_{name}.py": "tests" if kind in ("model", "dataset") else f"{kind}_tests",
     }
     templates = files("segkit_scaffold") / "templates"
