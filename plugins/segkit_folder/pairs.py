@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import warnings
 from collections import Counter
@@ -86,10 +87,10 @@ class Pattern:
         expression, shape = self._expression(ignore_case), "/".join(map(_glob, self.parts))
         found: list[tuple[Any, Found]] = []
         called: dict[tuple[str, str | None], dict[str, str]] = {}  # place and split -> what they are called
-        for path in self.base.glob(shape) if self.base.is_dir() else ():
-            relative = composed(path.relative_to(self.base).as_posix())
-            match = expression.fullmatch(relative)
-            if not match or path.suffix.lower() not in SUFFIXES or any(x[0] == "." for x in relative.split("/")):
+        for stored in glob.iglob(shape, root_dir=self.base):  # noqa: PTH207  (ten times as fast for 100,000 files)
+            relative = composed(Path(stored).as_posix() if os.sep != "/" else stored)
+            match = expression.fullmatch(relative) if relative.lower().endswith(SUFFIXES) else None
+            if not match:
                 continue
             splits = {n: split_called(word) for n, word in match.groupdict().items() if n.startswith("split_")}
             if len({*splits.values()}) > 1:
@@ -99,7 +100,7 @@ class Pattern:
             values = {name: word for name, word in match.groupdict().items() if name not in splits}
             values |= {"split": split for split in splits.values() if split}  # noqa: B035  (it is one)
             name = "/".join(relative.split("/")[self._named :])
-            found.append((_natural(relative), Found(path, name.removesuffix(path.suffix), values)))
+            found.append((_natural(relative), Found(self.base / stored, name[: name.rindex(".")], values)))
         for (_, split), names in called.items():
             if len(names) > 1:
                 several = " and ".join(sorted(names.values()))
@@ -148,14 +149,16 @@ class Pattern:
         folders = {each for folder in direct for each in (folder, *folder.parents) if each.is_relative_to(self.base)}
         others: Counter[str] = Counter()
         pictures = []
-        for path in sorted(path for folder in folders for path in folder.iterdir()):
-            if path in read or path in folders or path.name.startswith(".") or path.name.lower() in _SYSTEM:
+        known = {*map(str, read), *map(str, folders)}
+        for path in sorted(f"{folder}{os.sep}{name}" for folder in folders for name in os.listdir(folder)):  # noqa: PTH208
+            place = Path(path) if path not in known else None
+            if place is None or place.name.startswith(".") or place.name.lower() in _SYSTEM:
                 continue
-            holds = whole and path.is_dir() and _holds_pictures(path)
-            if holds or path.suffix.lower() in SUFFIXES:
-                pictures.append(str(path))
-            elif path.is_file() and path.parent in direct:
-                others[path.suffix.lower()] += 1
+            holds = whole and place.is_dir() and _holds_pictures(place)
+            if holds or place.suffix.lower() in SUFFIXES:
+                pictures.append(path)
+            elif place.is_file() and place.parent in direct:
+                others[place.suffix.lower()] += 1
         if pictures:
             warnings.warn(f"not read: {first_few(pictures)}; read are the images of {self}", stacklevel=3)
         if others:
