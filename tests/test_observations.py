@@ -21,7 +21,6 @@ from PIL import Image
 from torch import Tensor
 
 import segkit
-from segkit.data.read import read_mask
 from segkit.data.resize import mask_at
 from segkit.data.sample import voc_palette
 from segkit.data.visualize import save_palette_png
@@ -29,6 +28,7 @@ from segkit.errors import LabelError
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.model.unet import UNet
+from segkit_folder.masks import read_mask
 
 Labels = NDArray[np.uint8]
 

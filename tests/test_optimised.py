@@ -35,7 +35,7 @@ from PIL import Image
 
 import segkit
 from segkit_folder.files import PairedFiles
-from segkit.data.read import read_mask
+from segkit_folder.masks import read_mask
 from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint
 from segkit.errors import SegkitError

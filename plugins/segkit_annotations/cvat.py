@@ -8,12 +8,12 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.read import read_mask
 from segkit.errors import DataError, Issue
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, Size, box, ellipse, numbers
 from segkit_annotations.places import Entry, head, image_finder, malformed, miniature, relative, walk
 from segkit_folder.class_file import parse
+from segkit_folder.masks import read_mask
 from segkit_folder.splits import read_text, split_called
 
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segkit.data.issues import refuse
-from segkit.data.read import check_checksums
 from segkit.data.sample import Colour, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_annotations.draw import ShapeError, Size, bounds, draw
 from segkit_annotations.places import Entry
 from segkit_folder.files import PairedFiles
 from segkit_folder.layout import Layout, Shares, divided
+from segkit_folder.masks import check_checksums
 from segkit_folder.pairs import Found
 from segkit_folder.splits import SUFFIXES, composed, require_split
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from segkit.data.read import read_mask
+from segkit_folder.masks import read_mask
 
 Size = tuple[int, int]  # height and width
 Bits = NDArray[np.bool_]

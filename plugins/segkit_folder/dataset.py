@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image
 
 from segkit.data.issues import refuse
-from segkit.data.read import read_header, read_mask
+from segkit.data.read import read_header
 from segkit.data.sample import voc_palette
 from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
 from segkit_folder import proposals
 from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.files import PairedFiles
 from segkit_folder.layout import Shares, dealt, read_layout, tell_lists, without_unpaired
+from segkit_folder.masks import read_mask
 from segkit_folder.propose import propose_layout
 from segkit_folder.splits import check_fractions, read_text, require_split
 

@@ -18,20 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segkit.data.issues import messages
-from segkit.data.read import (
-    ALPHA,
-    HIGHEST_LABEL,
-    LOWEST_LABEL,
-    MAX_PIXELS,
-    MOST_COUNTED,
-    check_checksums,
-    read_header,
-    read_mask,
-    read_picture,
-)
+from segkit.data.read import ALPHA, HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, read_header, read_picture
 from segkit.data.sample import RGB, Colour, Dataset, Palette, Sample
 from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
+from segkit_folder.masks import MOST_COUNTED, check_checksums, read_mask
 from segkit_folder.splits import composed
 
 LONGEST_NAME = 100

@@ -16,9 +16,9 @@ from torch.nn.functional import max_pool2d
 
 from segkit.data.issues import messages
 from segkit.data.parallel import cores, read_ahead
-from segkit.data.read import read_mask
 from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import DataError, LabelError
+from segkit_folder.masks import read_mask
 from segkit_init.findings import Answer, Question
 
 Labels = NDArray[np.integer[Any]]

@@ -1,8 +1,7 @@
-"""Reading images and masks from files: the pixels as they were meant, or a refusal that names the file.
+"""Reading images from files: the pixels as they were meant, or a refusal that names the file.
 
-A mask holds labels, not colours: nothing here may blend, scale or re-quantise it. A file is read by the plugin that
-offers a reader for its suffix or format, if that plugin takes it (see :func:`segkit.hookspecs.segkit_readers`), and by
-Pillow otherwise.
+A file is read by the plugin that offers a reader for its suffix or format, if that plugin takes it (see
+:func:`segkit.hookspecs.segkit_readers`), and by Pillow otherwise.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import stat
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, _imaging
 
 from segkit.data.sample import RGB, Colour, channel_names
-from segkit.errors import DataError, Issue, LabelError, SegkitError, first_few
+from segkit.errors import DataError, Issue, SegkitError
 
 Pixels = NDArray[np.uint8 | np.float32]
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
@@ -40,16 +39,10 @@ MAX_BYTES = 1 << 30
 LOWEST_LABEL, HIGHEST_LABEL = -32768, 65535
 """Labels of a mask; what is beyond is the ids of single objects, or no labels."""
 
-MOST_COUNTED = 64
-"""Colours, or labels that are not allowed, of one mask: more of them are a photograph or edges that were blended."""
-
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for files beyond 4 GB
 _GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, keys: GeoTIFF 1.1
 _ROWS_OF = 1 << 24  # pixels converted at a time: beside the decoded image and the result there is no third copy
 _MOST = 1e30  # beyond, a float is a mark for "no data", as -3.4e38 is GDAL's
-_OF_COLOURS = ("RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr")  # Pillow's modes of masks that hold colours
-_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
-_LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002}  # JPEG, JPEG 2000, LERC, WebP, JPEG XL
 # Of two bytes a value Pillow keeps the high one. Told that they lie the other way round, it keeps the low one.
 _LOW = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 _TURN = {  # EXIF orientation -> what makes it upright; from 5 on the image lies on its side
@@ -126,26 +119,29 @@ def read_header(path: str | Path, most_pixels: int = MAX_PIXELS) -> Header:
     Raises:
         DataError: missing, empty, of another format or of more than ``most_pixels``.
     """
-    path = Path(path)
-    raster = _by_plugin(path, most_pixels)
-    if raster is not None:
-        names = _names(raster)
-        size, known = (raster.shape[0], raster.shape[1]), {"no_data", "georeference", "white_is_zero"}
-        facts = {name: value for name in known if (value := getattr(raster, name, None)) is not None}
-        return Header(size, names[:-1] if names[-1] == ALPHA else names, has_colours=names[:3] == RGB, **facts)
-    with _opened(path, most_pixels) as image:
+    with opened(Path(path), most_pixels) as image:
+        if not isinstance(image, Image.Image):
+            names, size = _names(image), (image.shape[0], image.shape[1])
+            facts: dict[str, Any] = {name: getattr(image, name, each) for name, each in Header._field_defaults.items()}
+            facts |= {"has_colours": names[:3] == RGB}
+            return Header(size, names[:-1] if names[-1] == ALPHA else names, **facts)
         height, width = image.height, image.width
         orientation, is_tiff = _orientation(image), image.format == "TIFF"
         if orientation > 4 and not is_tiff:  # of a TIFF, Pillow says the upright size
             height, width = width, height
         colours = image.getpalette("RGB") if image.mode in ("P", "PA") else None
         palette = None if colours is None else list(zip(colours[::3], colours[1::3], colours[2::3], strict=False))
-        white = is_tiff and image.tag_v2.get(262) == 0
-        placed = is_tiff and any(tag in image.tag_v2 for tag in _GEOREFERENCE)
+        tags = getattr(image, "tag_v2", {})  # of a TIFF
         grey = image.mode[0] in "IF" or _is_deep(image, ("LA",))
-        has_colours = image.mode in ("RGB", "RGBA")
         return Header(
-            (height, width), ("grey",) if grey else RGB, orientation, has_colours, palette, white, None, placed
+            (height, width),
+            ("grey",) if grey else RGB,
+            orientation,
+            has_colours=image.mode in ("RGB", "RGBA"),
+            palette=palette,
+            white_is_zero=tags.get(262) == 0,
+            no_data=number(tags.get(42113)),
+            georeference=any(tag in tags for tag in _GEOREFERENCE),
         )
 
 
@@ -182,84 +178,20 @@ def read_picture(
             that varies, of which a part would be lost; without one of the bands; or with pixels that are no numbers.
     """
     path = Path(path)
-    raster = _by_plugin(path, most_pixels)
-    if raster is not None:
-        with _explained(path, most_pixels):
-            stored, declared = np.asarray(raster[...]), getattr(raster, "no_data", None)
-            pixels, names = stored.reshape(*stored.shape[:2], -1), _names(raster)
-    else:
-        declared = None
-        with _opened(path, most_pixels) as image:
-            _refuse_frames(path, image)
+    with opened(path, most_pixels) as image:
+        if isinstance(image, Image.Image):
+            refuse_frames(path, image)
+            declared = number(getattr(image, "tag_v2", {}).get(42113))
             pixels, names = _decoded(image, str(path), keep_alpha=bands is not None)
+        else:
+            stored, declared = np.asarray(image[...]), getattr(image, "no_data", None)
+            pixels, names = stored.reshape(*stored.shape[:2], -1), _names(image)
     pixels = _chosen(pixels, names, bands, str(path))
     pixels = pixels if pixels.dtype == np.uint8 else np.ascontiguousarray(pixels, np.float32)
     if no_data == "stop":
         _refuse_holes(pixels, str(path))
         return Picture(pixels, None)
     return Picture(pixels, _holes(pixels, [declared, no_data]))
-
-
-def read_mask(
-    path: str | Path, colours: Mapping[Colour, int] | None = None, most_pixels: int = MAX_PIXELS
-) -> NDArray[Any]:
-    """The labels of a mask as they are stored, uint8, uint16 or (where one is negative) int32 ``[H,W]``, upright.
-
-    Palette indices stay indices, 1-bit masks become 0 and 1, grey of 2 and 4 bits is not stretched to 0..255, and that
-    of a TIFF whose zero is white is not inverted. Where red, green and blue are the same in every pixel, that value is
-    the label. Floating-point masks are labels where all their values are whole.
-
-    Args:
-        path: PNG, GIF, BMP, TIFF or lossless WebP, or what a plugin reads.
-        colours: RGB -> label. With it the mask is read by its colours whatever way it stores them.
-        most_pixels: that are decoded, as in :func:`read_picture`.
-
-    Raises:
-        LabelError: lossily compressed, colours without ``colours`` or not in it, an alpha channel that says more than
-            the colours, or no whole numbers of -32768..65535.
-        DataError: missing, empty, damaged, of another format or too large, or of several pages or bands.
-    """
-    path = Path(path)
-    raster = _by_plugin(path, most_pixels)
-    if raster is None:
-        with _opened(path, most_pixels) as image:
-            _refuse_frames(path, image)
-            _refuse_lossy(path, image)
-            _decode_labels(path, image)
-            return _labels(path, _upright(image), colours)
-    with _explained(path, most_pixels):
-        if getattr(raster, "is_lossy", False):
-            raise LabelError(_lossy_issue(path, "compressed with losses"))
-        stored = np.asarray(raster.labels() if hasattr(raster, "labels") else raster[...])
-        values = stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored
-        if values.ndim == 3 and not (values.dtype == np.uint8 and values.shape[2] <= 4):
-            what, advice = "a mask of several bands", "save the labels alone, as a PNG"
-            raise LabelError(Issue("bands", str(path), what, advice, f"{values.shape[2]} of {values.dtype}"))
-        if values.ndim == 3 or (colours is not None and values.dtype == np.uint8):
-            return _labels(path, Image.fromarray(values), colours)
-        return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
-
-
-def _labels(path: Path, image: Any, colours: Mapping[Colour, int] | None) -> NDArray[Any]:
-    """The labels of a decoded mask."""
-    if image.mode in _WITH_ALPHA:
-        _refuse_alpha(path, image)
-    if colours is not None or image.mode in _OF_COLOURS:
-        return _labels_of_colours(path, image, colours)
-    values = np.asarray(image.getchannel(0) if image.mode in _WITH_ALPHA else image)
-    return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
-
-
-def check_checksums(path: Path, most_pixels: int = MAX_PIXELS) -> None:
-    """Refuse a PNG whose pixels were changed on the way: Pillow decodes it. A photograph survives that, labels do not.
-
-    Raises:
-        DataError: a checksum is wrong, or the file cannot be opened.
-    """
-    if _by_plugin(path, most_pixels) is None:
-        with _opened(path, most_pixels) as image:
-            if image.format == "PNG":
-                image.verify()
 
 
 @contextmanager
@@ -289,27 +221,27 @@ def _readers() -> dict[str, list[Any]]:
 
 def _by_plugin(path: Path, most_pixels: int) -> Any:
     """What a plugin's reader makes of a file, whose shape is ``[H,W]`` or ``[H,W,C]``; None where none takes it."""
-    with _explained(path, most_pixels):
-        if not stat.S_ISREG(path.stat().st_mode):
-            return None
-        name = path.suffix[1:].lower()
-        if "tiff" in _readers() and name != "tiff":
-            with path.open("rb") as file:
-                name = "tiff" if file.read(4) in TIFF_MAGIC else name
-        for component in _readers().get(name, ()):
-            raster = component.load()(path)
-            if raster is not None:
-                if (
-                    len(raster.shape) not in (2, 3)
-                    or not min(raster.shape)
-                    or np.dtype(raster.dtype).kind not in "buif"
-                ):
-                    what, advice = "no picture", "a picture is [H,W] or [H,W,C], of numbers"
-                    raise DataError(Issue("shape", str(path), what, advice, f"{raster.dtype} {list(raster.shape)}"))
-                if raster.shape[0] * raster.shape[1] > most_pixels:
-                    raise _too_large(path, most_pixels, f"{raster.shape[1]} x {raster.shape[0]}")
-                return raster
+    name = path.suffix[1:].lower()
+    with path.open("rb") as file:
+        name = "tiff" if file.read(4) in TIFF_MAGIC else name
+    for component in _readers().get(name, ()):
+        raster = component.load()(path)
+        if raster is not None:
+            if len(raster.shape) not in (2, 3) or not min(raster.shape) or np.dtype(raster.dtype).kind not in "buif":
+                what, advice = "no picture", "a picture is [H,W] or [H,W,C], of numbers"
+                raise DataError(Issue("shape", str(path), what, advice, f"{raster.dtype} {list(raster.shape)}"))
+            if raster.shape[0] * raster.shape[1] > most_pixels:
+                raise _too_large(path, most_pixels, f"{raster.shape[1]} x {raster.shape[0]}")
+            return raster
     return None
+
+
+def number(text: Any) -> float | None:
+    """A number that a file holds as text, as GDAL's mark for no data; None where it is none."""
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def _names(raster: Any) -> tuple[str, ...]:
@@ -351,13 +283,20 @@ def _explained(path: Path, most_pixels: int) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[Any]:
-    """The undecoded image, as Pillow has it; what goes wrong in the body becomes a DataError too."""
+def opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[Any]:
+    """A picture that is not decoded yet: what a plugin's reader made of it, or else an image as Pillow has it.
+
+    Raises:
+        DataError: missing, empty, of another format or too large; or what goes wrong in the body.
+    """
     most_bytes = MAX_BYTES * max(most_pixels, MAX_PIXELS) // MAX_PIXELS
     with _explained(path, most_pixels):
         state = path.stat()
         if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would wait for ever
             raise DataError(Issue("unreadable", str(path), "no regular file", "give the file itself"))
+        if (raster := _by_plugin(path, most_pixels)) is not None:
+            yield raster
+            return
         if state.st_size > most_bytes:
             what = f"larger than the {most_bytes:,} bytes that are read at most"
             raise DataError(Issue("too_large", str(path), what, "save it anew", f"{state.st_size:,} bytes"))
@@ -369,10 +308,10 @@ def _opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[Any]:
             for width, height in (image.size, _tile(image)) if image.format == "TIFF" else (image.size,):
                 if width * height > most_pixels:
                     raise _too_large(path, most_pixels, f"{width} x {height}")
-            kind, _, bits = _rawmode(image).partition(";")
+            kind, _, bits = rawmode_of(image).partition(";")
             if kind in ("RGBa", "La"):  # colours that were multiplied by their alpha are left alone
                 image._mode = kind.upper()
-                _decode_as(image, f"{kind.upper()};{bits}" if bits else kind.upper())
+                decode_as(image, f"{kind.upper()};{bits}" if bits else kind.upper())
             if image.format == "BMP" and _is_misread(image, head):
                 what = "a BMP of greys in a palette of 4 or 8 bits a pixel, which Pillow misreads"
                 raise DataError(Issue("misread", str(path), what, "save it as PNG with the program that wrote it"))
@@ -402,7 +341,7 @@ def _tile(image: Any) -> tuple[int, int]:
 def _is_misread(image: Any, head: bytes) -> bool:
     """Whether Pillow takes a BMP whose palette is black and white for one bit a pixel, or one of greys for a byte."""
     bits = head[28] if head[14] >= 40 else head[24]
-    decoder, rawmode = image.tile[0][0], _rawmode(image)
+    decoder, rawmode = image.tile[0][0], rawmode_of(image)
     return (rawmode == "1" and bits != 1) or (rawmode == "L" and bits < 8 and decoder == "raw")
 
 
@@ -422,14 +361,14 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _TURN else 1
 
 
-def _upright(image: Any) -> Any:
+def upright(image: Any) -> Any:
     """The decoded image, turned as its EXIF says; Pillow turns a TIFF itself."""
     turn = None if image.format == "TIFF" else _TURN.get(_orientation(image))
     image.load()
     return image if turn is None else image.transpose(turn)
 
 
-def _refuse_frames(path: Path, image: Any) -> None:
+def refuse_frames(path: Path, image: Any) -> None:
     """A page a class, or an animation: the first alone would be read.
 
     What a camera puts beside a JPEG (MPO) is none, and of a TIFF its reader knows which pages are smaller copies.
@@ -440,14 +379,14 @@ def _refuse_frames(path: Path, image: Any) -> None:
         raise DataError(Issue("several", str(path), "more than one picture in the file", advice, f"{pages} pages"))
 
 
-def _rawmode(image: Any) -> str:
+def rawmode_of(image: Any) -> str:
     """How a file stores a pixel, in Pillow's words, as ``RGB;16B``; empty once it is decoded."""
     tiles = getattr(image, "tile", None)
     arguments = tiles[0].args if tiles else ""
     return str(arguments if isinstance(arguments, str) else arguments[0])
 
 
-def _decode_as(image: Any, rawmode: str) -> None:
+def decode_as(image: Any, rawmode: str) -> None:
     """Have Pillow decode an image as if its pixels were stored otherwise."""
     image.tile = [
         tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:])) for tile in image.tile
@@ -456,7 +395,7 @@ def _decode_as(image: Any, rawmode: str) -> None:
 
 def _is_deep(image: Any, kinds: Sequence[str] = ("LA", "RGB", "RGBA")) -> bool:
     """Whether an undecoded image has two bytes a value, of which Pillow would keep one."""
-    kind, _, bits = _rawmode(image).partition(";")
+    kind, _, bits = rawmode_of(image).partition(";")
     return kind in kinds and bits in _LOW
 
 
@@ -472,9 +411,6 @@ def _silence() -> None:
 
 
 _silence()
-
-
-# ---- images ----
 
 
 def of_pillow(image: Any, name: str, bands: Sequence[int] | None = None) -> Pixels:
@@ -502,9 +438,9 @@ def _decoded(image: Any, name: str, keep_alpha: bool = False) -> tuple[Pixels, t
     Raises:
         DataError: it has transparency that varies, which is not kept.
     """
-    kind = _rawmode(image).partition(";")[0]
+    kind = rawmode_of(image).partition(";")[0]
     low = _low_bytes(image) if _is_deep(image) else None
-    image = _upright(image)
+    image = upright(image)
     deep = low is not None or image.mode[0] in "IF"
     names = ("grey",) if (kind == "LA" and deep) or image.mode[0] in "IF" else RGB
     pixels: Pixels = np.empty((image.height, image.width, len(names) + keep_alpha), np.float32 if deep else np.uint8)
@@ -584,9 +520,9 @@ def _colours_and_alpha(part: Any, deep: bool) -> tuple[NDArray[Any], NDArray[Any
 def _low_bytes(image: Any) -> Any:
     """The same file again, upright, decoded to the low bytes of 16 bits a channel."""
     low: Any = Image.open(image.fp, formats=[image.format])
-    kind, _, bits = _rawmode(low).partition(";")
-    _decode_as(low, "RGBA" if kind == "LA" else f"{kind};{_LOW[bits]}")  # of LA both bytes of each, as four channels
-    return _upright(low)
+    kind, _, bits = rawmode_of(low).partition(";")
+    decode_as(low, "RGBA" if kind == "LA" else f"{kind};{_LOW[bits]}")  # of LA both bytes of each, as four channels
+    return upright(low)
 
 
 def _colours_of_16_bits(
@@ -609,138 +545,3 @@ def _alpha_issue(name: str, values: str, of_colours: bool, deep: bool, webp: boo
     band = 4 if of_colours else 2
     advice += f"; if it says something, keep it as a band: data.bands = {list(range(1, band + 1))}"
     return Issue("fourth_channel", name, what, advice, values)
-
-
-# ---- masks ----
-
-
-def _refuse_lossy(path: Path, image: Any) -> None:
-    if image.format in ("JPEG", "MPO"):
-        container = "a JPEG"
-    elif image.format == "WEBP" and re.findall(rb"VP8[ L]", path.read_bytes())[:1] != [b"VP8L"]:
-        container = "a lossy WebP"  # the chunk of its first picture is no VP8L
-    elif image.format == "TIFF" and image.tag_v2.get(259) in _LOSSY_TIFF:
-        container = "a TIFF with lossy compression"
-    else:
-        return
-    raise LabelError(_lossy_issue(path, container))
-
-
-def _lossy_issue(path: Path, container: str) -> Issue:
-    what = f"the mask is {container}, and that changes labels"
-    disguised = container == "a JPEG" and path.suffix.lower() not in (".jpg", ".jpeg")
-    detail = f"although its name ends in {path.suffix}" if disguised else ""
-    return Issue("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail)
-
-
-def _decode_labels(path: Path, image: Any) -> None:
-    """Have Pillow decode the values that are stored: it stretches grey of 2 and 4 bits, and inverts that of some TIFF.
-
-    Raises:
-        LabelError: 16 bits a channel of colours, of which Pillow keeps the upper 8: of a small label nothing.
-    """
-    kind, _, bits = _rawmode(image).partition(";")
-    if image.mode in ("LA", "RGB", "RGBA") and "16" in bits:
-        what, advice = "colours of 16 bits a channel, of which 8 are read", "save the labels as a grey PNG"
-        raise LabelError(Issue("deep_colours", str(path), what, advice, kind))
-    if kind in ("1", "L") and bits:
-        width = bits.rstrip("IR") or {"1": "1", "L": ""}[kind]
-        if "R" in bits:
-            raise ValueError("its bits are stored in reverse order")
-        image._mode = "P"  # as indices they are left alone
-        _decode_as(image, f"P;{width}" if width else "P")
-
-
-def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
-    low, high = values.min(), values.max()
-    if not np.isfinite((low, high)).all():
-        what = "labels are whole numbers, and the mask holds NaN or infinity"
-        advice = "give the pixels without a value a label of their own, as np.nan_to_num(mask, nan=255) does"
-        raise LabelError(Issue("not_integers", str(path), what, advice))
-    between = values.dtype.kind == "f" and (values != np.rint(values)).any()
-    if low < LOWEST_LABEL or high > HIGHEST_LABEL or between:
-        what = f"labels are whole numbers of {LOWEST_LABEL} to {HIGHEST_LABEL}"
-        advice = "save the mask as a PNG of 8 or 16 bits"
-        if not between:
-            advice += "; numbers beyond are mostly ids of single objects: export the classes instead"
-        raise LabelError(Issue("not_integers", str(path), what, advice, f"{values.dtype} from {low} to {high}"))
-    return values.astype(np.int32 if low < 0 else np.uint16)
-
-
-def _rgb_numbers(path: Path, image: Any) -> NDArray[np.int32]:
-    """Each pixel's colour as one number, ``[H,W]``.
-
-    Raises:
-        LabelError: the mask has 16 or 32 bits a pixel, which are no colours.
-    """
-    if image.mode.startswith(("I", "F")):
-        what, advice = "a colour map was given, but the mask holds no colours", "leave the map out"
-        raise LabelError(Issue("no_colours", str(path), what, advice, f"{image.mode} values"))
-    rgb = np.asarray(image.convert("RGBA").convert("RGB"), dtype=np.int32)  # [H,W,3]
-    return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-
-
-def _labels_of_colours(path: Path, image: Any, colours: Mapping[Colour, int] | None) -> NDArray[np.uint8]:
-    """The label of each pixel's colour, ``[H,W]``; without ``colours``, red, green and blue of k each are label k.
-
-    Raises:
-        LabelError: a colour that has no label.
-    """
-    known = {(grey, grey, grey): grey for grey in range(256)} if colours is None else colours
-    if colours is None and not image.mode.startswith("RGB"):  # what other colours are turned into is stored nowhere
-        known = {}
-    pixels = _rgb_numbers(path, image)
-    table = {red << 16 | green << 8 | blue: label for (red, green, blue), label in known.items()} or {-1: 0}
-    keys = np.array(sorted(table), dtype=np.int32)
-    position = np.searchsorted(keys, pixels).clip(max=len(keys) - 1)
-    unknown = keys[position] != pixels
-    if not unknown.any():
-        return np.take(np.array([table[key] for key in sorted(table)], dtype=np.uint8), position)
-    wrong, stored = _counted(pixels[unknown]), _counted(pixels)
-    counted = stored if colours is None else wrong
-    if len(counted) > MOST_COUNTED:
-        what = f"more than {MOST_COUNTED} colours, so the mask is a photograph or its edges were blended"
-        advice = "labels need one colour a class: export it again without anti-aliasing, as PNG"
-        detail = f"{len(counted):,}" + " that the colour map lacks" * (colours is not None)
-        raise LabelError(Issue("blended", str(path), what, advice, detail))
-    if colours is None:
-        what, advice = "the mask holds colours, not labels", "export it again as a PNG of grey values or with a palette"
-        advice += ", a label for each class"
-        raise LabelError(Issue("colours", str(path), what, advice, f"{len(stored)} colours", stored=stored))
-    detail = first_few([f"{list(colour)}: {count:,} pixels" for colour, count in wrong.items()])
-    advice = f"it has {first_few([str(list(colour)) for colour in colours])}; add them, or correct the mask"
-    what = "colours that the colour map lacks"
-    raise LabelError(Issue("unknown_colours", str(path), what, advice, detail, wrong, stored))
-
-
-def _refuse_alpha(path: Path, image: Any) -> None:
-    """Refuse a mask whose alpha channel differs where its colour is the same: the colours alone are not the labels.
-
-    Raises:
-        LabelError: it does.
-    """
-    alpha = np.asarray(image.getchannel(len(image.getbands()) - 1), dtype=np.int64)
-    if alpha.min() == alpha.max():
-        return
-    pixels = _rgb_numbers(path, image)
-    colours, pairs = np.unique(pixels), np.unique(pixels.astype(np.int64) << 8 | alpha)
-    if len(pairs) == len(colours):
-        return
-    what = "the alpha channel differs where the colour is the same, so the colours alone are not the labels"
-    advice = "export the mask without transparency, one colour or grey value a class"
-    detail = f"{len(colours)} colours, {len(pairs)} with alpha"
-    if len(colours) == 1:
-        what = "the labels are in the alpha channel: the colour is the same everywhere"
-        advice = "save that channel as the mask, in Pillow Image.open(mask).getchannel('A').save(mask)"
-        detail = f"alpha {first_few([str(pair & 255) for pair in pairs.tolist()])}"
-    raise LabelError(Issue("alpha", str(path), what, advice, detail))
-
-
-def _counted(pixels: NDArray[np.int32]) -> dict[Colour, int]:
-    """Colour -> number of pixels, the most frequent first."""
-    colours, counts = np.unique(pixels, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return {
-        (colour >> 16, colour >> 8 & 255, colour & 255): count
-        for colour, count in zip(colours[order].tolist(), counts[order].tolist(), strict=True)
-    }

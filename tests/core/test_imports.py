@@ -30,7 +30,9 @@ CHAIN = [
 ]
 LIGHT = CHAIN[: CHAIN.index("compose")]
 WORKERS = ["data", "model", "metric", "engine", "inference"]  # handed objects, never names
-PUBLIC = tuple(f"segkit_folder.{name}." for name in ("class_file", "files", "layout", "pairs", "propose", "splits"))
+PUBLIC = tuple(
+    f"segkit_folder.{name}." for name in ("class_file", "files", "layout", "masks", "pairs", "propose", "splits")
+)
 HEAVY = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "numpy", "PIL", "safetensors", "tqdm"}
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.read import MAX_PIXELS, check_checksums, read_header, read_image, read_mask
+from segkit.data.read import MAX_PIXELS, read_header, read_image
 from segkit.errors import DataError, LabelError
+from segkit_folder.masks import check_checksums, read_mask
 
 LABELS = np.array([[0, 1, 15], [20, 255, 1]], dtype=np.uint8)
 PALETTE = [part for index in range(256) for part in (index, 255 - index, index * 7 % 256)]

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.read import of_pillow, read_header, read_image, read_mask
+from segkit.data.read import of_pillow, read_header, read_image
 from segkit.data.sample import RGB
 from segkit.errors import DataError
+from segkit_folder.masks import read_mask
 
 
 def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, extra: bytes = b"") -> bytes:

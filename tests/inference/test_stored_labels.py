@@ -14,11 +14,11 @@ from torch import nn
 
 from segkit import fit, load
 from segkit.cli import main
-from segkit.data.read import read_mask
 from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError
 from segkit.inference.predictor import Predictor
 from segkit_folder.files import PairedFiles
+from segkit_folder.masks import read_mask
 
 Write = Callable[..., None]
 

@@ -1,0 +1,226 @@
+"""Reading masks from files: the labels as they are stored, or a refusal that names the file.
+
+A mask holds labels, not colours: nothing here may blend, scale or re-quantise it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segkit.data.read import (
+    HIGHEST_LABEL,
+    LOWEST_LABEL,
+    MAX_PIXELS,
+    decode_as,
+    opened,
+    rawmode_of,
+    refuse_frames,
+    upright,
+)
+from segkit.data.sample import Colour
+from segkit.errors import Issue, LabelError, first_few
+
+MOST_COUNTED = 64
+"""Colours, or labels that are not allowed, of one mask: more of them are a photograph or edges that were blended."""
+
+_OF_COLOURS = ("RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr")  # Pillow's modes of masks that hold colours
+_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+_LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002}  # JPEG, JPEG 2000, LERC, WebP, JPEG XL
+
+
+def read_mask(
+    path: str | Path, colours: Mapping[Colour, int] | None = None, most_pixels: int = MAX_PIXELS
+) -> NDArray[Any]:
+    """The labels of a mask as they are stored, uint8, uint16 or (where one is negative) int32 ``[H,W]``, upright.
+
+    Palette indices stay indices, 1-bit masks become 0 and 1, grey of 2 and 4 bits is not stretched to 0..255, and that
+    of a TIFF whose zero is white is not inverted. Where red, green and blue are the same in every pixel, that value is
+    the label. Floating-point masks are labels where all their values are whole.
+
+    Args:
+        path: PNG, GIF, BMP, TIFF or lossless WebP, or what a plugin reads.
+        colours: RGB -> label. With it the mask is read by its colours whatever way it stores them.
+        most_pixels: that are decoded, as in :func:`segkit.data.read.read_picture`.
+
+    Raises:
+        LabelError: lossily compressed, colours without ``colours`` or not in it, an alpha channel that says more than
+            the colours, or no whole numbers of -32768..65535.
+        DataError: missing, empty, damaged, of another format or too large, or of several pages or bands.
+    """
+    path = Path(path)
+    with opened(path, most_pixels) as image:
+        if isinstance(image, Image.Image):
+            refuse_frames(path, image)
+            _refuse_lossy(path, image)
+            _decode_labels(path, image)
+            return _labels(path, upright(image), colours)
+        if getattr(image, "is_lossy", False):
+            raise LabelError(_lossy_issue(path, "compressed with losses"))
+        stored = np.asarray(image.labels() if hasattr(image, "labels") else image[...])
+        values = stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored
+        if values.ndim == 3 and not (values.dtype == np.uint8 and values.shape[2] <= 4):
+            what, advice = "a mask of several bands", "save the labels alone, as a PNG"
+            raise LabelError(Issue("bands", str(path), what, advice, f"{values.shape[2]} of {values.dtype}"))
+        if values.ndim == 3 or (colours is not None and values.dtype == np.uint8):
+            return _labels(path, Image.fromarray(values), colours)
+        return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
+
+
+def _labels(path: Path, image: Any, colours: Mapping[Colour, int] | None) -> NDArray[Any]:
+    """The labels of a decoded mask."""
+    if image.mode in _WITH_ALPHA:
+        _refuse_alpha(path, image)
+    if colours is not None or image.mode in _OF_COLOURS:
+        return _labels_of_colours(path, image, colours)
+    values = np.asarray(image.getchannel(0) if image.mode in _WITH_ALPHA else image)
+    return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
+
+
+def check_checksums(path: Path, most_pixels: int = MAX_PIXELS) -> None:
+    """Refuse a PNG whose pixels were changed on the way: Pillow decodes it. A photograph survives that, labels do not.
+
+    Raises:
+        DataError: a checksum is wrong, or the file cannot be opened.
+    """
+    with opened(path, most_pixels) as image:
+        if isinstance(image, Image.Image) and image.format == "PNG":
+            image.verify()
+
+
+def _refuse_lossy(path: Path, image: Any) -> None:
+    if image.format in ("JPEG", "MPO"):
+        container = "a JPEG"
+    elif image.format == "WEBP" and re.findall(rb"VP8[ L]", path.read_bytes())[:1] != [b"VP8L"]:
+        container = "a lossy WebP"  # the chunk of its first picture is no VP8L
+    elif image.format == "TIFF" and image.tag_v2.get(259) in _LOSSY_TIFF:
+        container = "a TIFF with lossy compression"
+    else:
+        return
+    raise LabelError(_lossy_issue(path, container))
+
+
+def _lossy_issue(path: Path, container: str) -> Issue:
+    what = f"the mask is {container}, and that changes labels"
+    disguised = container == "a JPEG" and path.suffix.lower() not in (".jpg", ".jpeg")
+    detail = f"although its name ends in {path.suffix}" if disguised else ""
+    return Issue("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail)
+
+
+def _decode_labels(path: Path, image: Any) -> None:
+    """Have Pillow decode the values that are stored: it stretches grey of 2 and 4 bits, and inverts that of some TIFF.
+
+    Raises:
+        LabelError: 16 bits a channel of colours, of which Pillow keeps the upper 8: of a small label nothing.
+    """
+    kind, _, bits = rawmode_of(image).partition(";")
+    if image.mode in ("LA", "RGB", "RGBA") and "16" in bits:
+        what, advice = "colours of 16 bits a channel, of which 8 are read", "save the labels as a grey PNG"
+        raise LabelError(Issue("deep_colours", str(path), what, advice, kind))
+    if kind in ("1", "L") and bits:
+        width = bits.rstrip("IR") or {"1": "1", "L": ""}[kind]
+        if "R" in bits:
+            raise ValueError("its bits are stored in reverse order")
+        image._mode = "P"  # as indices they are left alone
+        decode_as(image, f"P;{width}" if width else "P")
+
+
+def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
+    low, high = values.min(), values.max()
+    if not np.isfinite((low, high)).all():
+        what = "labels are whole numbers, and the mask holds NaN or infinity"
+        advice = "give the pixels without a value a label of their own, as np.nan_to_num(mask, nan=255) does"
+        raise LabelError(Issue("not_integers", str(path), what, advice))
+    between = values.dtype.kind == "f" and (values != np.rint(values)).any()
+    if low < LOWEST_LABEL or high > HIGHEST_LABEL or between:
+        what = f"labels are whole numbers of {LOWEST_LABEL} to {HIGHEST_LABEL}"
+        advice = "save the mask as a PNG of 8 or 16 bits"
+        if not between:
+            advice += "; numbers beyond are mostly ids of single objects: export the classes instead"
+        raise LabelError(Issue("not_integers", str(path), what, advice, f"{values.dtype} from {low} to {high}"))
+    return values.astype(np.int32 if low < 0 else np.uint16)
+
+
+def _rgb_numbers(path: Path, image: Any) -> NDArray[np.int32]:
+    """Each pixel's colour as one number, ``[H,W]``.
+
+    Raises:
+        LabelError: the mask has 16 or 32 bits a pixel, which are no colours.
+    """
+    if image.mode.startswith(("I", "F")):
+        what, advice = "a colour map was given, but the mask holds no colours", "leave the map out"
+        raise LabelError(Issue("no_colours", str(path), what, advice, f"{image.mode} values"))
+    rgb = np.asarray(image.convert("RGBA").convert("RGB"), dtype=np.int32)  # [H,W,3]
+    return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+
+
+def _labels_of_colours(path: Path, image: Any, colours: Mapping[Colour, int] | None) -> NDArray[np.uint8]:
+    """The label of each pixel's colour, ``[H,W]``; without ``colours``, red, green and blue of k each are label k.
+
+    Raises:
+        LabelError: a colour that has no label.
+    """
+    known = {(grey, grey, grey): grey for grey in range(256)} if colours is None else colours
+    if colours is None and not image.mode.startswith("RGB"):  # what other colours are turned into is stored nowhere
+        known = {}
+    pixels = _rgb_numbers(path, image)
+    table = {red << 16 | green << 8 | blue: label for (red, green, blue), label in known.items()} or {-1: 0}
+    keys = np.array(sorted(table), dtype=np.int32)
+    position = np.searchsorted(keys, pixels).clip(max=len(keys) - 1)
+    unknown = keys[position] != pixels
+    if not unknown.any():
+        return np.take(np.array([table[key] for key in sorted(table)], dtype=np.uint8), position)
+    wrong, stored = _counted(pixels[unknown]), _counted(pixels)
+    counted = stored if colours is None else wrong
+    if len(counted) > MOST_COUNTED:
+        what = f"more than {MOST_COUNTED} colours, so the mask is a photograph or its edges were blended"
+        advice = "labels need one colour a class: export it again without anti-aliasing, as PNG"
+        detail = f"{len(counted):,}" + " that the colour map lacks" * (colours is not None)
+        raise LabelError(Issue("blended", str(path), what, advice, detail))
+    if colours is None:
+        what, advice = "the mask holds colours, not labels", "export it again as a PNG of grey values or with a palette"
+        advice += ", a label for each class"
+        raise LabelError(Issue("colours", str(path), what, advice, f"{len(stored)} colours", stored=stored))
+    detail = first_few([f"{list(colour)}: {count:,} pixels" for colour, count in wrong.items()])
+    advice = f"it has {first_few([str(list(colour)) for colour in colours])}; add them, or correct the mask"
+    what = "colours that the colour map lacks"
+    raise LabelError(Issue("unknown_colours", str(path), what, advice, detail, wrong, stored))
+
+
+def _refuse_alpha(path: Path, image: Any) -> None:
+    """Refuse a mask whose alpha channel differs where its colour is the same: the colours alone are not the labels.
+
+    Raises:
+        LabelError: it does.
+    """
+    alpha = np.asarray(image.getchannel(len(image.getbands()) - 1), dtype=np.int64)
+    if alpha.min() == alpha.max():
+        return
+    pixels = _rgb_numbers(path, image)
+    colours, pairs = np.unique(pixels), np.unique(pixels.astype(np.int64) << 8 | alpha)
+    if len(pairs) == len(colours):
+        return
+    what = "the alpha channel differs where the colour is the same, so the colours alone are not the labels"
+    advice = "export the mask without transparency, one colour or grey value a class"
+    detail = f"{len(colours)} colours, {len(pairs)} with alpha"
+    if len(colours) == 1:
+        what = "the labels are in the alpha channel: the colour is the same everywhere"
+        advice = "save that channel as the mask, in Pillow Image.open(mask).getchannel('A').save(mask)"
+        detail = f"alpha {first_few([str(pair & 255) for pair in pairs.tolist()])}"
+    raise LabelError(Issue("alpha", str(path), what, advice, detail))
+
+
+def _counted(pixels: NDArray[np.int32]) -> dict[Colour, int]:
+    """Colour -> number of pixels, the most frequent first."""
+    colours, counts = np.unique(pixels, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {
+        (colour >> 16, colour >> 8 & 255, colour & 255): count
+        for colour, count in zip(colours[order].tolist(), counts[order].tolist(), strict=True)
+    }
