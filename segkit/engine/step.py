@@ -320,18 +320,13 @@ class TrainingLoop:
         """
         load_weights(self.model, state["model"], place)
         try:
-            mine, its = (each["param_groups"][0].keys() for each in (self.optimizer.state_dict(), state["optimizer"]))
-            if mine != its:
-                raise ValueError(f"its settings are {first_few(list(its))}")
             self.optimizer.load_state_dict(state["optimizer"])
             if state["scaler"]:  # none, where the run began on a device that needs no scaling
                 self.scaler.load_state_dict(state["scaler"])
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{place} belongs to another optimizer: {error}") from error
-        if bool(self.average) != bool(state["ema"]):
-            raise CheckpointError(f"{place} belongs to another train.ema: one has a moving average, the other none")
-        if self.average:
-            self.average.model.load_state_dict(state["ema"])
+            if self.average:
+                self.average.model.load_state_dict(state["ema"])
+        except (KeyError, ValueError, RuntimeError, TypeError) as error:
+            raise CheckpointError(f"{place} belongs to another optimizer or another train.ema: {error}") from error
         device, progress = self.precision.device, state["progress"]
         self.non_finite.skipped = state["non_finite"].to(device)
         tensors = {name: progress[name].to(device) for name in ("skipped", "sums")}

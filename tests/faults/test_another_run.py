@@ -93,7 +93,7 @@ def test_a_checkpoint_that_lacks_a_part_is_passed_over(begun: Any, whole: Path, 
     begun.assert_same(whole)
 
 
-@pytest.mark.parametrize(("change", "told"), [(of_sgd, "another optimizer"), (no_average, "another train.ema")])
+@pytest.mark.parametrize(("change", "told"), [(of_sgd, "different number"), (no_average, "another train.ema")])
 def test_a_checkpoint_of_other_settings_is_refused(begun: Any, change: Callable[[Any], None], told: str) -> None:
     path = begun.path() / "last.pt"
     state = torch.load(path, weights_only=True)
