@@ -68,7 +68,7 @@ class Writer:
         stored: bool = False,
     ) -> None:
         self.predictor, self.options, self.truth, self.most_pixels = predictor, options, truth, most_pixels
-        self.stored = predictor.stored_values() if stored else {}
+        self.stored = stored_values(predictor) if stored else {}
         self.pixels = np.zeros(len(predictor.classes), np.int64)
         self.failed: dict[str, str] = {}
         self.georeferenced = self.out_of_range = 0
@@ -150,7 +150,8 @@ class Writer:
         if not self.stored:
             save_palette_png(labels, palette, file, self.predictor.ignore_index)
             return
-        picture = Image.fromarray(self.predictor.stored_labels(labels))
+        values = np.array([*self.stored.values()])  # [C], or [C,3] of colours
+        picture = Image.fromarray(np.take(values.astype(np.uint8 if values.max() < 256 else np.uint16), labels, axis=0))
         if picture.mode == "L":  # labels below 256 are drawn in the classes' colours
             colours = np.zeros((256, 3), np.uint8)
             colours[[*self.stored.values()]] = palette
@@ -171,3 +172,22 @@ class Writer:
         width = min(ERROR_WIDTH, image.shape[1])
         row = panel(image, np.asarray(prediction.truth), prediction.labels, palette, void, name=path.stem, width=width)
         sheet([row], self.predictor.classes, palette).save(file, format="PNG", pnginfo=signature())
+
+
+def stored_values(predictor: Predictor) -> dict[str, Any]:
+    """Of each class the label, or the RGB triple, that masks of the run store; the first where there are several.
+
+    Raises:
+        ConfigError: that is not known, or no PNG can hold it.
+    """
+    if not predictor.stored:
+        raise ConfigError(
+            "stored labels: config.json does not say which labels the run's masks store, as the run is of an earlier "
+            "version or its dataset has no mask files; predict class indices, without this option"
+        )
+    found = dict(zip(predictor.classes, predictor.stored, strict=True))
+    for name, values in found.items():
+        if not values or (isinstance(values[0], int) and values[0] < 0):
+            what = f"is stored as {values[0]}, which a PNG cannot hold" if values else "has no label in the masks"
+            raise ConfigError(f"stored labels: the class '{name}' {what}; predict class indices instead")
+    return {name: values[0] for name, values in found.items()}

@@ -20,7 +20,7 @@ from segkit.data.read import MAX_PIXELS, Pixels, of_pillow, read_picture
 from segkit.data.resize import Resize, Span, resized_part
 from segkit.data.sample import RGB, RGB_IMAGES, ImageFormat, Palette, channel_names
 from segkit.engine.precision import pick_device, resolve_precision
-from segkit.errors import ConfigError, DataError, NotFiniteError, first_few
+from segkit.errors import DataError, NotFiniteError, first_few
 from segkit.inference.options import PredictOptions
 from segkit.inference.sliding_window import Crop, Inferer, Patch
 
@@ -183,32 +183,6 @@ class Predictor:
     def is_out_of_range(self, image: Pixels) -> bool:
         """Whether float32 ``[H,W,I]`` have values of another unit or range than those the model was trained on."""
         return image.dtype == np.float32 and self.normalisation.is_far(moments(image.transpose(2, 0, 1)))
-
-    def stored_values(self) -> dict[str, Any]:
-        """Of each class the label, or the RGB triple, that masks of the run store; the first where there are several.
-
-        Raises:
-            ConfigError: that is not known, or no PNG can hold it.
-        """
-        if not self.stored:
-            raise ConfigError(
-                "stored labels: config.json does not say which labels the run's masks store, as the run is of an "
-                "earlier version or its dataset has no mask files; predict class indices, without this option"
-            )
-        for name, values in zip(self.classes, self.stored, strict=True):
-            if not values or (isinstance(values[0], int) and values[0] < 0):
-                what = f"is stored as {values[0]}, which a PNG cannot hold" if values else "has no label in the masks"
-                raise ConfigError(f"stored labels: the class '{name}' {what}; predict class indices instead")
-        return {name: values[0] for name, values in zip(self.classes, self.stored, strict=True)}
-
-    def stored_labels(self, labels: NDArray[np.uint8]) -> NDArray[Any]:
-        """Class indices ``[H,W]`` as the run's masks store them: uint8 or uint16 ``[H,W]``, or uint8 ``[H,W,3]``.
-
-        Raises:
-            ConfigError: as :meth:`stored_values`.
-        """
-        values = np.array([*self.stored_values().values()])  # [C], or [C,3] of colours
-        return np.take(values.astype(np.uint8 if values.max() < 256 else np.uint16), labels, axis=0)
 
     def _patches(self, image: Pixels, options: PredictOptions, **how: Any) -> Iterator[Patch]:
         image = np.ascontiguousarray(image)
