@@ -18,7 +18,7 @@ from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan
 from segkit.engine.criterion import Criterion
 from segkit.engine.memory import out_of_memory
-from segkit.engine.optim import OptimizerClass, encoder_of
+from segkit.engine.optim import OptimizerClass, adamw, encoder_of
 from segkit.engine.split_scores import ALWAYS
 from segkit.errors import ConfigError, DataError, ModelError, TrainingError
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
@@ -37,7 +37,7 @@ class TrainerInputs:
         checks: of the data by name, for a scan that is still to be made.
         metrics: by name, beside the usual ones.
         transforms: of training samples, after ``[augment]``.
-        optimizer: left out, the core's own of the name ``train.optimizer``.
+        optimizer: that ``train.optimizer`` names.
         record: goes into ``run.json`` as it is: the config, who provided what, versions.
         normalisation: of the images, once they were scanned.
         model_record: goes into ``config.json``: how the model is built again.
@@ -51,7 +51,7 @@ class TrainerInputs:
     checks: Mapping[str, Check] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     transforms: Sequence[Transform] = ()
-    optimizer: OptimizerClass | None = None
+    optimizer: OptimizerClass = adamw
     train: TrainSettings = field(default_factory=TrainSettings)
     data: DataSettings = field(default_factory=DataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)

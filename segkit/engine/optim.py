@@ -17,19 +17,19 @@ OptimizerClass = Callable[[nn.Module, TrainSettings], torch.optim.Optimizer]  # 
 
 
 def build_optimizer(
-    model: nn.Module, settings: TrainSettings, optimizer_class: OptimizerClass | None = None
+    model: nn.Module, settings: TrainSettings, optimizer_class: OptimizerClass
 ) -> torch.optim.Optimizer:
     """Build the optimizer of a run; with ``encoder_lr_mult``, the encoder's parameters are groups of their own.
 
     Args:
         model: whose parameters are trained.
         settings: the table ``[train]``.
-        optimizer_class: left out, the core's own of the name ``train.optimizer``.
+        optimizer_class: that ``train.optimizer`` names.
 
     Raises:
         ConfigError: ``encoder_lr_mult`` is set, and the model has no ``encoder``.
     """
-    optimizer = (optimizer_class or OPTIMIZERS[settings.optimizer])(model, settings)
+    optimizer = optimizer_class(model, settings)
     if settings.encoder_lr_mult != 1:
         inside = {id(parameter) for parameter in encoder_of(model).parameters()}
         split: list[dict[str, Any]] = []  # the first group's learning rate is logged, so the encoder's come last
@@ -57,9 +57,6 @@ def sgd(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
         # a first step that is skipped would leave uninitialised memory in it
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
-
-
-OPTIMIZERS: dict[str, OptimizerClass] = {"adamw": adamw, "sgd": sgd}
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from segkit.data.sample import Batch
 from segkit.engine import checkpoint
 from segkit.engine.criterion import Criterion, as_criterion
 from segkit.engine.inputs import TrainerInputs
+from segkit.engine.optim import sgd
 from segkit.engine.precision import Precision, peak_memory, reset_peak_memory, resolve_precision
 from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import train_and_evaluate
@@ -174,7 +175,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(halves: Any) -> None
         model = nn.Conv2d(3, 2, 1)
         mean = Criterion([("mse", 1.0, lambda logits, target: (logits.mean((1, 2, 3)) - 1).square().mean())])
         settings = TrainSettings(batch_size=4, accumulate=accumulate, optimizer="sgd", precision="fp32")
-        inputs = TrainerInputs(model, mean, {"train": halves(8)}, Path(), train=settings)
+        inputs = TrainerInputs(model, mean, {"train": halves(8)}, Path(), train=settings, optimizer=sgd)
         loop = TrainingLoop(inputs, Precision("fp32", CPU), steps=10)
         transform, sampler = RandomTransform(AugmentSettings(), 0), TrainBatchSampler(8, 4, seed=0)
         batches = train_loader(SampleSource(halves(8)), transform, sampler, workers=0, device=CPU)
@@ -285,7 +286,7 @@ def a_step(cost: nn.Module, labelled: list[int], accumulate: int, **settings: An
     torch.manual_seed(0)
     chosen = TrainSettings(batch_size=4, accumulate=accumulate, optimizer="sgd", precision="fp32", **settings)
     network, splits = nn.Conv2d(3, 2, 3, padding=1), {"train": SimpleNamespace(classes=("a", "b"), ignore_index=255)}
-    inputs = TrainerInputs(network, as_criterion(cost), splits, Path(), train=chosen)
+    inputs = TrainerInputs(network, as_criterion(cost), splits, Path(), train=chosen, optimizer=sgd)
     loop = TrainingLoop(inputs, Precision("fp32", CPU), steps=10)
     return loop.train_step(Batch(images, masks.view(4, 4, 6), None, list("abcd"))).tolist(), loop
 

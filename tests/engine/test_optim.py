@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from segkit.config import settings_from
-from segkit.engine.optim import build_optimizer, learning_rate, set_learning_rate
+from segkit.engine.optim import adamw, build_optimizer, learning_rate, set_learning_rate
 from segkit.errors import ConfigError
 from segkit.registry import optimizers
 from segkit.settings import TrainSettings
@@ -77,7 +77,7 @@ def test_only_kernels_decay(optimizer: str) -> None:
 def test_a_frozen_weight_is_not_optimised() -> None:
     model = nn.Conv2d(3, 4, 3)
     model.bias.requires_grad_(False)  # type: ignore[union-attr]
-    built = build_optimizer(model, TrainSettings())
+    built = build_optimizer(model, TrainSettings(), adamw)
     assert sum(len(group["params"]) for group in built.param_groups) == 1
 
 
@@ -125,7 +125,9 @@ def test_with_a_factor_of_0_the_weights_of_an_encoder_stay(optimizer: str) -> No
 
 def test_a_model_without_an_encoder_is_told() -> None:
     with pytest.raises(ConfigError, match=r"train\.encoder_lr_mult is for models with an encoder.*Sequential"):
-        build_optimizer(nn.Sequential(nn.Conv2d(3, 4, 3)), TrainSettings.model_validate({"encoder_lr_mult": 0.1}))
+        build_optimizer(
+            nn.Sequential(nn.Conv2d(3, 4, 3)), TrainSettings.model_validate({"encoder_lr_mult": 0.1}), adamw
+        )
 
 
 @pytest.mark.parametrize(
