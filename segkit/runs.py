@@ -38,11 +38,11 @@ from segkit.engine.evaluate import Evaluator
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import pick_device, resolve_precision, seed_everything
 from segkit.engine.run_folder import check_folder, read_json
-from segkit.engine.split_scores import floor
 from segkit.engine.trainer import Result, train_and_evaluate
 from segkit.errors import RunFolderError
 from segkit.inference.sliding_window import Inferer
 from segkit.loading import load
+from segkit.metric.scores import floor
 from segkit.registry import optimizers
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
 from segkit.signals import StopSignals
@@ -233,7 +233,7 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
             dataset,
             build_criterion(chosen, dataset).to(device),
             metrics,
-            floor(scan.counts(name), dataset, metrics),
+            floor(scan.counts(name).pixels.tolist(), dataset.classes),
             config.train.batch_size,
             worker_count(config.train.workers, device),
         )

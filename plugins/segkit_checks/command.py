@@ -82,7 +82,7 @@ class Check:
 
 def _contents(scan: Scan, split: str) -> dict[str, Any]:
     """What is in a split, as JSON holds it."""
-    from segkit.engine.split_scores import floor
+    from segkit.metric.scores import floor
 
     dataset, counts = scan.splits[split], scan.counts(split)
     sizes = sorted((each.size for each in scan.statistics[split]), key=lambda size: size[0] * size[1])
@@ -96,7 +96,7 @@ def _contents(scan: Scan, split: str) -> dict[str, Any]:
             name: {"pixels": pixels, "share": share, "images": images}
             for name, (pixels, share, images) in zip(dataset.classes, found, strict=True)
         },
-        "floor": floor(counts, dataset) if counts.pixels.any() else None,
+        "floor": floor(counts.pixels.tolist(), dataset.classes) if counts.pixels.any() else None,
     }
 
 

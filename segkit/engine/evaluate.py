@@ -69,7 +69,7 @@ class Evaluator:
         criterion: its mean over the split's labelled pixels is the score ``loss``, and that of each term is in
             ``losses``.
         metrics: by name; those that read the confusion matrix share one.
-        floor: as :func:`floor` returns it; that of foreign metrics is added in the first evaluation.
+        floor: as :func:`segkit.metric.scores.floor` returns it; that of other metrics is added in the first evaluation.
         batch_size: images of one size that are computed together.
         workers: processes that load data.
         source: where the samples come from; left out: they are read from the dataset.
@@ -93,9 +93,9 @@ class Evaluator:
         self.metrics = {
             name: metric.to(self.device) if hasattr(metric, "to") else metric for name, metric in self.metrics.items()
         }
-        foreign = {name: metric for name, metric in self.metrics.items() if not isinstance(metric, scores.Score)}
-        # foreign metrics once more, which are shown the floor's class in place of the prediction
-        self._constant = copy.deepcopy(foreign) if self.floor else {}
+        # those whose floor is not known, once more: they are shown the floor's class in place of the prediction
+        unknown = {name: metric for name, metric in self.metrics.items() if name not in (self.floor or self.metrics)}
+        self._constant = copy.deepcopy(unknown)
 
     @torch.no_grad()
     def evaluate(self, description: str = "", names: Sequence[str] = ()) -> Evaluation:

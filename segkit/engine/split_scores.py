@@ -5,14 +5,9 @@ The floor is what the best constant prediction scores there, the majority-class 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
-from segkit.data.class_weights import LabelCounts
-from segkit.data.sample import Dataset
 from segkit.engine.distributed import DistributedContext
 from segkit.errors import ConfigError
 from segkit.metric import scores
@@ -81,25 +76,6 @@ def named_values(name: str, value: Any) -> dict[str, Any]:
     return {str(key): each.tolist() if hasattr(each, "tolist") else each for key, each in found.items()}
 
 
-def floor(counts: LabelCounts, dataset: Dataset, metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What predicting the largest class everywhere scores on a split, and that ``class``.
-
-    All that reads a confusion matrix follows from the counts; :class:`Evaluator` adds the floors of other metrics.
-
-    Raises:
-        DataError: no pixel of the split is labelled.
-    """
-    found: dict[str, Any] = dict(scores.floor(counts.pixels.tolist()))
-    largest = int(found["class"])
-    for name, metric in (metrics or {}).items():
-        if isinstance(metric, scores.Score):
-            twin = copy.copy(metric)
-            twin.confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
-            twin.confusion.counts[: len(counts.pixels), largest] = torch.from_numpy(counts.pixels)
-            found |= named_values(name, twin.compute())
-    return {**found, "class": dataset.classes[largest]}
-
-
 def with_floor(found: Mapping[str, Any], floor: Mapping[str, Any]) -> dict[str, Any]:
     """Scores with their ``floor``, and ``lift``: how far the mean IoU is on its way from there (0) to perfect (1).
 
@@ -116,5 +92,5 @@ def confusion_scores(confusion: ConfusionMatrix, classes: Sequence[str]) -> dict
     Raises:
         DataError: no pixel is labelled.
     """
-    lowest = scores.floor(confusion.compute().sum(1).tolist())
-    return with_floor(read_off(confusion, {}, classes), {**lowest, "class": classes[int(lowest["class"])]})
+    lowest = scores.floor(confusion.compute().sum(1).tolist(), classes)
+    return with_floor(read_off(confusion, {}, classes), lowest)

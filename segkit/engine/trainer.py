@@ -47,10 +47,10 @@ from segkit.engine.precision import (
 )
 from segkit.engine.run_folder import Result as Result
 from segkit.engine.run_folder import check_folder, clear, locked, read_json, write_lines
-from segkit.engine.split_scores import floor
 from segkit.engine.step import TrainingLoop
 from segkit.errors import NotFiniteError, TrainingError, WriteError
 from segkit.inference.sliding_window import Inferer
+from segkit.metric.scores import floor
 from segkit.signals import Interrupted, StopSignals
 
 Notify = Callable[..., Sequence[str] | None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
@@ -187,7 +187,9 @@ class Trainer:
         self.inputs, self.scan, self.precision, self.notify = inputs, scan, precision, notify
         self.distributed, self.stop, self.console = distributed, stop, console
         self.splits, self.config = scan.splits, inputs.record.get("config", {})
-        self.floors = {name: floor(scan.counts(name), dataset, inputs.metrics) for name, dataset in self.splits.items()}
+        self.floors = {
+            name: floor(scan.counts(name).pixels.tolist(), data.classes) for name, data in self.splits.items()
+        }
         device = precision.device
         self.sources = open_sources(inputs, scan, device, distributed)
         self.batches, self.order = training_batches(inputs, scan, self.sources["train"], device, distributed)

@@ -56,14 +56,15 @@ def score(name: str, matrix: Tensor) -> float:
     return float(class_score(name, matrix).nanmean())
 
 
-def floor(class_pixels: Sequence[int]) -> dict[str, float]:
-    """Every score of predicting the largest class everywhere, and under ``class`` that class's index.
+def floor(class_pixels: Sequence[int], classes: Sequence[str] = ()) -> dict[str, Any]:
+    """Every score of predicting the largest class everywhere, and that ``class``.
 
     It is the majority-class baseline. The largest class is the best for all scores at once: each is a rising function
     of that class's share, or, for accuracy and recall, the same for every class that is there.
 
     Args:
         class_pixels: labelled pixels of each class, ``[C]``.
+        classes: their names; without them ``class`` is an index.
 
     Raises:
         DataError: there is no labelled pixel.
@@ -74,7 +75,10 @@ def floor(class_pixels: Sequence[int]) -> dict[str, float]:
     largest = int(pixels.argmax())
     matrix = torch.zeros(len(pixels), len(pixels), dtype=torch.int64)
     matrix[:, largest] = pixels
-    return {"class": largest, **{name: score(name, matrix) for name in [*CLASS_SCORES, *OVERALL_SCORES]}}
+    return {
+        "class": classes[largest] if classes else largest,
+        **{name: score(name, matrix) for name in [*CLASS_SCORES, *OVERALL_SCORES]},
+    }
 
 
 def predicted(matrix: Tensor) -> dict[str, Any]:
