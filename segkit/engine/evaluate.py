@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict, deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,7 +99,7 @@ class Evaluator:
 
     @torch.no_grad()
     def evaluate(self, description: str = "", names: Sequence[str] = ()) -> Evaluation:
-        """Score the model, which is in eval mode meanwhile.
+        """Score the model, which is in eval mode from then on.
 
         Args:
             description: of the progress bar; none is shown without it.
@@ -124,7 +124,8 @@ class Evaluator:
         terms = self.criterion.names if self.criterion else []
         parts: list[tuple[int, list[str], Tensor]] = []  # of a batch: its number, names, and the figures of _figures
         images: list[dict[str, Any]] = []
-        with self._eval_mode(), closing(self._predictions(shared, description)) as predictions:
+        self.inferer.model.eval()
+        with closing(self._predictions(shared, description)) as predictions:
             for number, batch, logits in predictions:
                 target = batch.mask.long()  # [B,H,W]
                 parts.append((number, batch.names, self._figures(logits, target)))
@@ -163,19 +164,10 @@ class Evaluator:
         sample = read_sample(self.dataset, index)
         image = resized(sample, self.inferer.resize).image[None]  # [1,C,h,w]
         size = (sample.mask.shape[0], sample.mask.shape[1])
-        with self._eval_mode():
-            logits = self.inferer.evaluate(image.to(self.device), size)  # [1,C,H,W]
+        self.inferer.model.eval()
+        logits = self.inferer.evaluate(image.to(self.device), size)  # [1,C,H,W]
         labels: NDArray[np.uint8] = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
         return labels
-
-    @contextmanager
-    def _eval_mode(self) -> Iterator[None]:
-        training = self.inferer.model.training
-        self.inferer.model.eval()
-        try:
-            yield
-        finally:
-            self.inferer.model.train(training)
 
     def _predictions(self, shared: DistributedContext, description: str) -> Generator[tuple[int, Batch, Tensor]]:
         """The number of a batch, a part of it whose images have one size, and its logits ``[B,C,H,W]``."""
