@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from segkit.engine import history
+from segkit.engine.history import outcome, stuck
+from segkit.engine.history import verdict as sentence
 from segkit.metric.scores import class_score
 from segkit_report.charts import curves, heat_map
 from segkit_report.pictures import extremes, sheet
@@ -146,10 +147,10 @@ def _trouble(story: Story) -> str:
     splits, last, epochs = story.splits, story.last_split, story.record.epochs
     collapsed = story.record.result.get("collapsed")
     if not story.finished:  # it may have recovered
-        collapsed = any(line.get("collapsed") for line in epochs) and history.stuck(epochs[-1]["val"])
+        collapsed = any(line.get("collapsed") for line in epochs) and stuck(epochs[-1]["val"])
     if collapsed:
-        return f"{history.verdict(splits[last], last)}."
-    memorised = "train" in splits and history.outcome(splits["train"], splits[last]) == "memorised"
+        return f"{sentence(splits[last], last)}."
+    memorised = "train" in splits and outcome(splits["train"], splits[last]) == "memorised"
     return f"{story.advice}." if memorised and story.advice else ""
 
 
