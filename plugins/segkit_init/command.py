@@ -83,10 +83,10 @@ def _summary(found: Findings, facts: Facts) -> str:
     rows = [
         ("data set", f"{found.dataset}: {options_text(layout)}"),
         ("pictures", ", ".join(f"{len(dataset)} {name}" for name, dataset in found.scan.splits.items())),
-        ("", f"{range_text(facts.sizes)} pixels, {facts.channels} channels of {depth}"),
+        ("", f"{range_text(facts.sizes)} pixels, {facts.channels} channel{'s' * (facts.channels > 1)} of {depth}"),
         ("classes", f"{len(shares)}: {first_few([f'{name} {share:.1%}' for share, name in largest], 8)}"),
         *(("note", note) for note in found.notes),
-        *(("note", question.text) for question in found.questions if question.text and not question.must),
+        *(("?" if "?" in each.text else "note", each.text) for each in found.questions if each.text and not each.must),
     ]
     return "\n".join(hanging(f"{title:<10}{text}", 10) for title, text in rows)
 

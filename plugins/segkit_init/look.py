@@ -19,6 +19,7 @@ from segkit_init.groups import group_of
 from segkit_init.labels import COLOUR, VOID, StoredLabels, question_of, read_labels, stored_labels
 from segkit_init.plan import Facts
 from segkit_init.readings import Reading, config_of, mask_files, pictures_in, readings_of, said
+from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
 _MOST_FILES = 20  # that are called as a file of names
@@ -84,7 +85,6 @@ def look(root: Path) -> Findings:
         f"{number} in {name}" for name, number in pictures_in(root).items() if (root / name).resolve() not in used
     ]
     notes += [f"pictures that are not read: {first_few(unread)}"] if unread else []
-    notes += [issue.what for issue in scan.warnings if issue.kind == "dataset"]
     return Findings(first.dataset, options, scan, questions, notes)
 
 
@@ -140,8 +140,8 @@ def _groups(scan: Scan, root: Path) -> Question | None:
         text += f", and a picture is like another of its group ({group.inside:.2f}) and unlike others "
         text += f"({group.between:.2f}): no group is in two splits"
         return Question(text, [Answer("", option)], "group", must=False)
-    answers = [Answer(""), Answer("where these are of one object, patient or film each", option)]
-    return Question(f"{text}: do these belong together?", answers, "root", must=False)
+    text += f": is each of one object, patient or film? then {options_text(option)} keeps it in one split"
+    return Question(text, [Answer("")], "fractions", must=False)
 
 
 def _issue(issue: Issue, total: int) -> Question | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from segkit.errors import one_line
-from segkit_init.findings import Answer, Findings, Question
+from segkit_init.findings import Answer, Findings
 from segkit_init.plan import Choice
 
 _WIDTH = 118
@@ -24,7 +24,6 @@ def toml(findings: Findings, plan: Mapping[str, Choice], path: str) -> str:
         plan: ``table.key`` -> value and reason.
         path: of the config, for the commands at its top.
     """
-    asked = {question.key: question for question in findings.questions}
     lines = [
         "# Written by `segkit init`. A ? is a question to you; the lines below it are the likelier answer.",
         "#",
@@ -37,7 +36,7 @@ def toml(findings: Findings, plan: Mapping[str, Choice], path: str) -> str:
     of_data = [key for key in findings.options if key.startswith("data.")]
     for key, value in findings.options.items():
         if key not in of_data:
-            lines += _question(asked.get(key))
+            lines += _questions(key, findings)
             lines += _classes(findings) if key == "classes" and isinstance(value, list) else _entry(key, value)
     if not isinstance(findings.options.get("classes"), list):
         lines += _comment(f"its classes: {', '.join(findings.scan.splits['train'].classes)}")
@@ -45,7 +44,7 @@ def toml(findings: Findings, plan: Mapping[str, Choice], path: str) -> str:
         lines += _comment(note)
     lines += ["", "[data]"]
     for key in of_data:
-        lines += [*_question(asked.get(key)), *_entry(key.removeprefix("data."), findings.options[key])]
+        lines += [*_questions(key, findings), *_entry(key.removeprefix("data."), findings.options[key])]
     lines += _planned("data", plan)
     lines += ["", "[model]", *_planned("model", plan)]
     lines += ["", "[[loss]]", *_entry("name", "cross_entropy"), *_planned("loss", plan)]
@@ -110,14 +109,15 @@ def _planned(table: str, plan: Mapping[str, Choice]) -> Iterator[str]:
                 yield from _comment(f"no {key}: {why}")
 
 
-def _question(question: Question | None) -> list[str]:
-    """The question, and the answers that were not taken, with the options that say so."""
-    if question is None or not question.text:
-        return []
-    lines = _comment(question.text, "# ? " if "?" in question.text else "# ")
-    for number, answer in enumerate(question.answers):
-        text = answer_text(answer) if number else answer.text
-        lines += _comment(f"{'or' if number else 'taken'}: {text}", "#   ", "#     ") if text else []
+def _questions(key: str, findings: Findings) -> list[str]:
+    """The questions about a key, and the answers that were not taken, with the options that say so."""
+    lines = []
+    for question in findings.questions:
+        if question.key == key and question.text:
+            lines += _comment(question.text, "# ? " if "?" in question.text else "# ")
+            taken, *others = question.answers or [Answer("")]
+            lines += _comment(f"taken: {taken.text}", "#   ", "#     ") if taken.text else []
+            lines += [line for each in others for line in _comment(f"or: {answer_text(each)}", "#   ", "#     ")]
     return lines
 
 
