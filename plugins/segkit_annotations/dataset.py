@@ -266,6 +266,6 @@ def _tell_unread(entries: Sequence[Entry]) -> None:
     """Warn of pictures beside the annotated ones that no annotation names."""
     named = {path for entry in entries for path in (entry.image, *entry.sources)}
     folders = [folder for folder in {entry.image.parent for entry in entries} if folder.is_dir()]
-    beside = sorted(each for folder in folders for each in folder.iterdir() if each.suffix.lower() in SUFFIXES)
-    if unread := [str(each) for each in beside if each not in named]:
+    beside = [each for folder in folders for each in folder.iterdir() if each not in named]
+    if unread := sorted(str(each) for each in beside if each.suffix.lower() in SUFFIXES):
         warnings.warn(f"not read: {len(unread)} pictures without annotations: {first_few(unread)}", stacklevel=3)

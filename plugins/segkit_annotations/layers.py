@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from segkit.data.issues import refuse
 from segkit.errors import DataError, Issue, first_few
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape
-from segkit_annotations.places import DEPTH, Entry, miniature, patterns, relative
+from segkit_annotations.places import Entry, miniature, patterns, relative, walk
 from segkit_folder.pairs import Found, Pattern
 from segkit_folder.splits import SUFFIXES, split_called
 
@@ -63,10 +63,9 @@ class LayersDataset(AnnotatedImages):
     def recognise(cls, root: Path) -> list[dict[str, str]]:
         """See :meth:`segkit.data.sample.Dataset.recognise`."""
         folders: dict[Path, set[str]] = {}
-        for depth in range(DEPTH + 1):
-            for path in root.glob("*/" * (depth + 1) + "*"):
-                if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                    folders.setdefault(path.parent, set()).add(path.stem)
+        for path in walk(root, "*"):
+            if path.suffix.lower() in SUFFIXES:
+                folders.setdefault(path.parent, set()).add(path.stem)
         found = {"|".join(relative(root, pair)) for pair in _layouts(folders)}
         return [dict(zip(("images", "annotations"), each.split("|"), strict=True)) for each in patterns(found)]
 
@@ -84,16 +83,23 @@ class LayersDataset(AnnotatedImages):
         return {"images": "images/{split}/{id}", "annotations": "masks/{split}/{class}/{id}"}
 
 
-def _layouts(folders: dict[Path, set[str]]) -> Iterator[tuple[Path, Path]]:
-    """Patterns of images and masks: of folders an image, of folders a class, of folders of both an image."""
+def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path]]:
+    """Patterns of images and masks: of a folder with both an image, of folders of masks an image, or a class."""
+    both = {
+        each.parents[1]
+        for each in folders
+        if each.name == "masks" and len(folders.get(each.with_name("images"), ())) == 1
+    }
+    yield from ((place / "{id}/images/*", place / "{id}/masks/*") for place in both)
+    inside: dict[Path, dict[str, set[str]]] = {}
     for folder, stems in folders.items():
-        if folder.name == "masks" and len(folders.get(folder.with_name("images"), ())) == 1:
-            yield folder.parents[1] / "{id}/images/*", folder.parents[1] / "{id}/masks/*"
-        for place in {each.parent for each in folders} - {folder, *folder.parents}:
-            inside = {each.name: own for each, own in folders.items() if each.parent == place}
-            if len(inside) > 1 and stems >= {*inside}:
+        inside.setdefault(folder.parent, {})[folder.name] = stems
+    several = {place: own for place, own in inside.items() if len(own) > 1 and not any(map(split_called, own))}
+    for folder, stems in folders.items() if not both else ():
+        for place, own in several.items():
+            if folder.is_relative_to(place):
+                continue
+            if stems >= {*own}:
                 yield folder / "{id}", place / "{id}/*"
-            elif (
-                len(inside) > 1 and all(stems >= own for own in inside.values()) and not any(map(split_called, inside))
-            ):
+            elif all(stems >= each for each in own.values()):
                 yield folder / "{id}", place / "{class}/{id}"

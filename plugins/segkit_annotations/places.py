@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,8 +76,12 @@ def relative(root: Path, paths: Iterable[Path]) -> list[str]:
 
 def walk(root: Path, name: str) -> list[Path]:
     """The files of that name, which may hold ``*``, in the root and :data:`DEPTH` folders below it; no hidden ones."""
-    found = [path for depth in range(DEPTH + 1) for path in root.glob("*/" * depth + name) if path.is_file()]
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    found: list[Path] = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        depth = len(Path(folder).relative_to(root).parts)
+        folders[:] = sorted(each for each in folders if each[0] != ".") if depth < DEPTH else []
+        found += [Path(folder, each) for each in sorted(fnmatch.filter(files, name)) if each[0] != "."]
+    return found
 
 
 # ---- files ----
@@ -137,8 +143,11 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
         own = own.removeprefix("../") if images else own  # what is relative to the annotations
         endings = ("",) if own.lower().endswith(SUFFIXES) else ("", *SUFFIXES)
         names = [f"{each}{ending}" for each in (own, own.rpartition("/")[2]) for ending in endings]
-        tried = (folder / each for each in names for folder in folders)
-        return next((path for path in tried if path.is_file()), folders[0] / own)
+        for path, folder in ((folder / each, folder) for each in names for folder in folders):
+            if path.is_file():
+                folders.sort(key=lambda each: each != folder)  # where one lies, the next ones mostly lie too
+                return path
+        return folders[0] / own
 
     return find
 
