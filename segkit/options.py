@@ -64,18 +64,6 @@ class Option:
     given: bool
 
 
-@dataclass(frozen=True)
-class Description:
-    """What a component says of itself: its docstring without ``Args:``, and its options.
-
-    ``settable`` are those that a config may set.
-    """
-
-    text: str
-    options: tuple[Option, ...]
-    settable: tuple[Option, ...]
-
-
 def given_names(kind: str) -> tuple[str, ...]:
     """The parameters that segkit provides for a kind of component, and that a config may not set."""
     return _GIVEN.get(kind, _GIVEN_BY_THE_DATASET)
@@ -86,8 +74,8 @@ def reserved_names(kind: str) -> tuple[str, ...]:
     return ("name", "scale") if kind == "loss" else ("name",)
 
 
-def describe(component: Component) -> Description:
-    """What a component says of itself.
+def options_of(component: Component) -> list[Option]:
+    """The parameters of a component, but for those whose names are other keys of its table.
 
     Raises:
         PluginError: it cannot be imported, or has no signature.
@@ -104,7 +92,8 @@ def describe(component: Component) -> Description:
     texts: dict[str, str] = {}
     for thing in reversed(documented):  # the class's own words win over those of its bases
         texts |= _argument_texts(_docstring(thing))
-    options = [
+    left_out = reserved_names(component.kind)
+    return [
         Option(
             name=parameter.name,
             annotation=written_hint(parameter.annotation),
@@ -114,10 +103,8 @@ def describe(component: Component) -> Description:
             given=parameter.name in given_names(component.kind),
         )
         for parameter in parameters
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and parameter.name not in left_out
     ]
-    settable = [each for each in options if not each.given and each.name not in reserved_names(component.kind)]
-    return Description(_SECTION.sub("", _docstring(target)).strip(), tuple(options), tuple(settable))
 
 
 def read_options(
@@ -126,11 +113,10 @@ def read_options(
     """The options as :func:`read_value` reads them, and all that is wrong with them."""
     read: dict[str, object] = {name: read_value(value) for name, value in options.items()}
     try:
-        described = describe(component)
+        known = {option.name: option for option in options_of(component)}
     except SegkitError as error:
         return read, [f"{where}: {error}"]
-    known = {option.name: option for option in described.options}
-    settable = [option.name for option in described.settable]
+    settable = [option.name for option in known.values() if not option.given]
     problems = []
     for name, value in options.items():
         if name in given_names(component.kind):
@@ -142,8 +128,10 @@ def read_options(
         else:
             read[name] = read_value(value, known[name].hint)
             problems += converted(known[name], read[name])[1]
-    missing = [option for option in described.settable if option.default is MISSING and option.name not in options]
-    problems += [f"{component.name} needs {_wanted(option)}" for option in missing]
+    for name in settable:
+        if known[name].default is MISSING and name not in options:
+            kind = f" ({known[name].annotation})" if known[name].annotation else ""
+            problems.append(f"{component.name} needs '{name}'{kind}: {known[name].text}".removesuffix(": "))
     return read, [f"{where}: {problem}" for problem in problems]
 
 
@@ -159,7 +147,7 @@ def create(component: Component, options: Mapping[str, object], given: Mapping[s
     read, problems = read_options(component, options, where)
     if problems:
         raise ConfigError(problems)
-    known = {option.name: option for option in describe(component).options}
+    known = {option.name: option for option in options_of(component)}
     arguments = {name: value for name, value in given.items() if name in known}
     arguments |= {name: converted(known[name], value)[0] for name, value in read.items()}
     try:
@@ -182,7 +170,7 @@ def without_pretrained(component: Component, options: Mapping[str, object]) -> d
 
     Pretrained are ``weights``, by convention, and what begins so, as torchvision's ``weights_backbone``.
     """
-    pretrained = [option for option in describe(component).settable if option.name.startswith("weights")]
+    pretrained = [option for option in options_of(component) if option.name.startswith("weights")]
     none = {option.name: None for option in pretrained if NoneType in get_args(option.hint)}
     return {name: value for name, value in options.items() if not name.startswith("weights")} | none
 
@@ -290,6 +278,11 @@ def summary_of(component: Component) -> str:
     return ""
 
 
+def text_of(component: Component) -> str:
+    """The docstring of a component without its section ``Args:``."""
+    return _SECTION.sub("", _docstring(component.load())).strip()
+
+
 def _docstring(thing: object) -> str:
     text = getattr(thing, "__doc__", None)
     return inspect.cleandoc(text) if isinstance(text, str) else ""
@@ -317,11 +310,6 @@ def _hint(parameter: inspect.Parameter, function: Any) -> Any:
         return eval(parameter.annotation, {**_USUAL_NAMES, **function.__globals__})
     except Exception:  # a name that is there for type checkers alone
         return Any
-
-
-def _wanted(option: Option) -> str:
-    kind = f" ({option.annotation})" if option.annotation else ""
-    return f"'{option.name}'{kind}: {option.text}".rstrip(": ")
 
 
 def first_sentence(docstring: str) -> str:

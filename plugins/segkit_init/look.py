@@ -12,7 +12,7 @@ import torch
 from segkit.compose import build_splits, scan_dataset
 from segkit.data.scan import Scan
 from segkit.errors import Issue, SegkitError, first_few
-from segkit.options import describe
+from segkit.options import options_of
 from segkit.registry import datasets
 from segkit_init.findings import Answer, Findings, Question
 from segkit_init.groups import group_of
@@ -44,7 +44,7 @@ def look(root: Path) -> Findings:
     if first.asks_for_classes:
         questions.append(_classes(first, stored_labels(read_labels(mask_files(first)))))
         options |= questions[-1].answers[0].options
-    known = {option.name for option in describe(datasets.find(first.dataset)).settable} - {*options}
+    known = {option.name for option in options_of(datasets.find(first.dataset)) if not option.given} - {*options}
     is_dealt = "split_seed" in known and _is_dealt(first.dataset, options)
     if is_dealt and "val" in options:
         questions.append(

@@ -13,7 +13,7 @@ import numpy as np
 from segkit.compose import build_splits
 from segkit.config import Config, read_config
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
-from segkit.options import MISSING, describe
+from segkit.options import MISSING, options_of
 from segkit.registry import datasets
 from segkit_init.labels import Labels, read_labels, stored_labels
 from segkit_init.text import options_text
@@ -81,7 +81,7 @@ def _asked(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Re
     """The readings of a folder by the data sets that have to be told the classes, or by those that have not."""
     for component in datasets.components():
         try:
-            required = {option.name for option in describe(component).settable if option.default is MISSING}
+            required = {each.name for each in options_of(component) if each.default is MISSING and not each.given}
             recognise = getattr(component.load(), "recognise", None)
             if recognise and asks_for_classes is ("classes" in required):
                 for options in recognise(place):

@@ -17,7 +17,7 @@ from typing import Any
 
 from segkit.config import COMPONENTS, LISTS
 from segkit.errors import SegkitError
-from segkit.options import describe, summary_of, words_of
+from segkit.options import options_of, summary_of, words_of
 from segkit.plugins import PLURALS, table
 from segkit.registry import REGISTRIES, commands
 from segkit.settings import TABLES
@@ -106,5 +106,5 @@ def _keys(path: str, tables: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
             yield f"{place}.scale", []
         if path.startswith(f"{place}.") and isinstance(row, dict):
             with contextlib.suppress(SegkitError):
-                for option in describe(registry.find(str(row.get("name")))).settable:
+                for option in options_of(registry.find(str(row.get("name")))):
                     yield f"{place}.{option.name}", words_of(option.hint)

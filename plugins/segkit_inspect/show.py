@@ -14,7 +14,7 @@ from typing import Any
 
 from segkit.cli.output import add_output_options, fitted, hanging, print_json
 from segkit.errors import ComponentNotFound, did_you_mean
-from segkit.options import MISSING, Description, Option, describe, written_hint
+from segkit.options import MISSING, Option, options_of, text_of, written_hint
 from segkit.plugins import PLURALS
 from segkit.plugins import table as plugin_table
 from segkit.registry import REGISTRIES, Component, registry_of
@@ -41,26 +41,27 @@ class Show:
     def run(arguments: argparse.Namespace) -> int:
         """Print the component."""
         kind, name = arguments.kind, arguments.name
+        component: Component | None = None
         if kind is None and name in TABLES:
-            component, described, document, heading = None, _described_table(name), {"kind": "table", "name": name}, ""
+            text, options = (TABLES[name].__doc__ or "").replace("``", ""), _keys(name)
+            document, heading = {"kind": "table", "name": name}, ""
         else:
             component = registry_of(kind).find(name) if kind else _any_kind(name)
-            described, document = describe(component), document_of(component)
+            text, options, document = text_of(component), options_of(component), document_of(component)
             heading = f"{component}\n{component.place}\n\n"
         events = plugin_table().events(f"{component.distribution}:{component.plugin}") if component else []
         if arguments.json:
-            options = [_json(each) for each in described.options]
             observed = {"events": events, "problems": []} if document["kind"] == "observer" else {}
-            print_json({**document, "text": described.text, "options": options, **observed})
+            print_json({**document, "text": text, "options": [_json(each) for each in options], **observed})
             return 0
-        print(f"{heading}{fitted(described.text) or 'It has no docstring.'}\n")
+        print(f"{heading}{fitted(text) or 'It has no docstring.'}\n")
         if document["kind"] == "command":
             print("" if arguments.quiet else f"`{document['name']} --help` tells its options.\n", end="")
         elif document["kind"] == "observer":
             print(fitted(f"It observes every run by itself, and listens to {', '.join(events)}."))
         else:
-            lines = [line for option in described.settable for line in _option(option)] or ["  none"]
-            print("\n".join(["Options", *lines, *_in_a_config(component, described)] if component else lines))
+            lines = [line for option in options if not option.given for line in _option(option)] or ["  none"]
+            print("\n".join(["Options", *lines, *_in_a_config(component, options)] if component else lines))
         return 0
 
 
@@ -87,14 +88,12 @@ def _any_kind(name: str) -> Component:
     raise ComponentNotFound(problem)
 
 
-def _described_table(name: str) -> Description:
-    """A table of a config that is no component: its keys as options."""
-    text = (TABLES[name].__doc__ or "").replace("``", "")
-    options = tuple(
+def _keys(table: str) -> list[Option]:
+    """The keys of a table of a config that is no component."""
+    return [
         Option(key, written_hint(field.annotation), field.annotation, field.default, field.description or "", False)
-        for key, field in TABLES[name].model_fields.items()
-    )
-    return Description(text, options, options)
+        for key, field in TABLES[table].model_fields.items()
+    ]
 
 
 def _json(option: Option) -> dict[str, Any]:
@@ -111,16 +110,16 @@ def _option(option: Option) -> Iterator[str]:
     yield from [hanging(f"      {option.text}", 6)] if option.text else []
 
 
-def _in_a_config(component: Component, described: Description) -> Iterator[str]:
+def _in_a_config(component: Component, options: list[Option]) -> Iterator[str]:
     """What is given, and a table to paste into a config."""
-    given = [option.name for option in described.options if option.given]
+    given = [option.name for option in options if option.given]
     name = REGISTRIES[component.kind].shortest_name(component)
     yield from ["", f"Given, not set: {', '.join(given)}"] if given else []
     if component.kind == "optimizer":
         yield from ["", "In a config", "", "[train]", f'optimizer = "{name}"']
     elif component.kind in _HEADINGS:
         yield from ["", "In a config", "", _HEADINGS[component.kind], f'name = "{name}"']
-        yield from map(_line, described.settable)
+        yield from (_line(option) for option in options if not option.given)
 
 
 def _line(option: Option) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from segkit.cli.output import add_output_options, hanging, messages, print_json
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, cause, did_you_mean
-from segkit.options import Written, describe, read_options
+from segkit.options import Written, options_of, read_options
 from segkit.plugins import PluginInfo, table
 from segkit.registry import REGISTRIES, Component
 from segkit.testing.suite import KINDS, checks, rules_of
@@ -151,7 +151,7 @@ def _options(given: Sequence[str], components: Sequence[Component]) -> dict[Comp
 
 def _option_names(component: Component) -> set[str]:
     try:
-        return {option.name for option in describe(component).options}
+        return {option.name for option in options_of(component)}
     except SegkitError:  # told when it is asked
         return set()
 

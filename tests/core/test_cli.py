@@ -269,6 +269,7 @@ def test_list_as_markdown_cuts_nothing(site: Any, capsys: pytest.CaptureFixture[
 def test_list_as_json(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
     site.offer("segkit-json", "fine", "metrics", {"fine": "json_metric:Fine"})
     site.offer("segkit-json-check", "seen", "checks", {"seen": "json_metric:Fine"})
+    site.offer("segkit-json-move", "moved", "transforms", {"moved": "json_metric:Fine"})
     site.module("json_metric", 'class Fine:\n    """As fine as can be."""\n')
     found = json.loads(printed(capsys, "list", "--json"))
     assert {

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from segkit.errors import ConfigError, ModelError, PluginError
-from segkit.options import MISSING, Option, create, describe, read_options, summary_of, without_pretrained
+from segkit.options import MISSING, Option, create, options_of, read_options, summary_of, text_of, without_pretrained
 from segkit.registry import Component
 
 Make = Callable[..., Component]
@@ -65,15 +65,15 @@ WORKING = THING + "\n        def __call__(self): ...\n"
 
 
 def options(component: Component) -> dict[str, Option]:
-    return {option.name: option for option in describe(component).options}
+    return {option.name: option for option in options_of(component)}
 
 
 def test_the_signature_and_the_docstring_tell_all(component: Make) -> None:
     thing = component(THING)
-    described = describe(thing)
+    text = text_of(thing)
     assert summary_of(thing) == "A thing by Lee et al. Many parts, e.g. Two"
-    assert "More about it.\n\nRaises:\n    ModelError: never." in described.text
-    assert "Args" not in described.text
+    assert "More about it.\n\nRaises:\n    ModelError: never." in text
+    assert "Args" not in text
     found = options(thing)
     assert found["num_classes"] == Option("num_classes", "int", int, MISSING, "", given=True)
     assert found["width"] == Option("width", "int", int, 64, "channels at full resolution.", given=False)
@@ -296,7 +296,7 @@ def test_a_place_where_no_class_is_is_told(component: Make, source: str) -> None
 def test_a_docstring_may_be_anything(component: Make) -> None:
     source = "class Thing:\n    __doc__ = property(lambda self: 'x')\n    def __init__(self, a: int = len('')): ...\n"
     assert options(component(source))["a"].default == 0
-    assert describe(component(source)).text == ""
+    assert text_of(component(source)) == ""
 
 
 def test_an_iterable_arrives_as_a_list(component: Make) -> None:
