@@ -135,7 +135,14 @@ class Raster:
         """The values as they are stored, upright, ``[H,W,C]``."""
         import tifffile
 
-        stored: NDArray[Any] = tifffile.imread(self._path, series=0, squeeze=False)
+        try:
+            with tifffile.TiffFile(self._path) as file:
+                stored: NDArray[Any] = file.series[0].asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            what, advice = "a compression that needs imagecodecs", f"install it: {_INSTALL}"
+            raise DataError(Issue("bands", str(self._path), what, advice, str(error).split(" requires")[0])) from None
         order = [axis for axis in "YXSC" if axis in self._axes]
         others = [axis for axis in self._axes if axis not in "YXSC"]  # of one value each
         stored = stored.transpose([self._axes.index(axis) for axis in [*others, *order]])

@@ -1,0 +1,109 @@
+"""TIFF of many bands and other numbers, and NumPy's arrays: every value is the one that was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segkit.data.read import MAX_PIXELS, read_header, read_image, suffixes
+from segkit.errors import DataError
+from segkit_folder.masks import read_mask
+
+tifffile = pytest.importorskip("tifffile")
+VALUES = np.random.default_rng(0).integers(0, 250, (40, 56, 12))
+
+
+def write(path: Path, stored: np.ndarray, **how: Any) -> Path:
+    tifffile.imwrite(path, stored, **{"photometric": "minisblack", "planarconfig": "contig", **how})
+    return path
+
+
+@pytest.mark.fault("F50")
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8"])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("how", [{}, {"tile": (16, 16)}, {"rowsperstrip": 7, "compression": "zlib", "byteorder": ">"}])
+def test_bands_of_every_kind_come_back_as_they_were_written(
+    tmp_path: Path, dtype: str, planar: bool, how: dict[str, Any]
+) -> None:
+    stored = (VALUES - (100 if dtype[0] != "u" else 0)).astype(dtype)
+    written = np.moveaxis(stored, 2, 0) if planar else stored
+    path = write(tmp_path / "a.tif", written, planarconfig="separate" if planar else "contig", **how)
+    read = read_image(path)
+    assert read.dtype == (np.uint8 if dtype == "u1" else np.float32)
+    np.testing.assert_array_equal(read, stored.astype(read.dtype))
+    header = read_header(path)
+    assert (header.size, header.channels[::11]) == ((40, 56), ("band 1", "band 12"))
+    np.testing.assert_array_equal(read_image(path, bands=[12, 1]), read[..., [11, 0]])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_read_upright_as_pillow_reads_it(tmp_path: Path, orientation: int) -> None:
+    rgb = VALUES[..., :3].astype(np.uint8)
+    tag = [(274, "H", 1, orientation, True)]
+    pillows = read_image(write(tmp_path / "rgb.tif", rgb, photometric="rgb", extratags=tag))
+    ours = write(tmp_path / "bands.tif", VALUES[..., :5].astype(np.uint8), extratags=tag)
+    np.testing.assert_array_equal(read_image(ours)[..., :3], pillows)
+    assert read_header(ours).size == pillows.shape[:2]
+
+
+@pytest.mark.fault("F50")
+def test_pages_are_bands_where_the_file_says_so_and_refused_elsewhere(tmp_path: Path) -> None:
+    pages = np.moveaxis(VALUES[..., :4], 2, 0).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "channels.tif", pages, imagej=True, metadata={"axes": "CYX"})
+    np.testing.assert_array_equal(read_image(tmp_path / "channels.tif"), VALUES[..., :4])
+    tifffile.imwrite(tmp_path / "channels.ome.tif", pages, metadata={"axes": "CYX"})
+    np.testing.assert_array_equal(read_image(tmp_path / "channels.ome.tif"), VALUES[..., :4])
+    for name, axes in (("stack", "ZYX"), ("film", "TYX")):
+        tifffile.imwrite(tmp_path / f"{name}.tif", pages, imagej=True, metadata={"axes": axes})
+        with pytest.raises(DataError, match=r"more than one picture in the file \(4 pages of one band of uint16\)"):
+            read_image(tmp_path / f"{name}.tif")
+
+
+def test_smaller_copies_are_no_pages(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "pyramid.tif") as file:
+        file.write(VALUES.astype(np.int16), photometric="minisblack", planarconfig="contig")
+        file.write(VALUES[::2, ::2].astype(np.int16), photometric="minisblack", planarconfig="contig", subfiletype=1)
+    np.testing.assert_array_equal(read_image(tmp_path / "pyramid.tif"), VALUES)
+
+
+def test_masks_are_read_as_they_are_stored(tmp_path: Path) -> None:
+    for dtype in ("i1", "u4", "f8"):
+        labels = (VALUES[..., 0] % 5 - (dtype != "u4")).astype(dtype)
+        np.testing.assert_array_equal(read_mask(write(tmp_path / "mask.tif", labels, planarconfig=None)), labels)
+    planar = np.stack([VALUES[..., 0] % 5] * 3).astype(np.uint8)
+    path = write(tmp_path / "grey.tif", planar, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_mask(path), planar[0])
+    np.save(tmp_path / "mask.npy", VALUES[..., 0] - 1)  # int64, as NumPy's own
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.npy"), VALUES[..., 0] - 1)
+
+
+def test_numpy_arrays_are_images_either_way_round(tmp_path: Path) -> None:
+    assert ".npy" in suffixes()
+    for name, stored, channels in (
+        ("hwc", VALUES, 12),
+        ("chw", VALUES.transpose(2, 0, 1), 12),
+        ("hw", VALUES[..., 0], 1),
+    ):
+        np.save(tmp_path / f"{name}.npy", stored.astype(np.int16))
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.npy"), VALUES[..., :channels])
+        assert len(read_header(tmp_path / f"{name}.npy").channels) == channels
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}]), allow_pickle=True)
+    with pytest.raises(DataError, match=r"objects\.npy: damaged or cut short"):
+        read_image(tmp_path / "objects.npy")
+    np.save(tmp_path / "row.npy", np.zeros(4))
+    with pytest.raises(DataError, match=r"row\.npy: no picture \(float64 \[4\]\); a picture is \[H,W\] or \[H,W,C\]"):
+        read_image(tmp_path / "row.npy")
+
+
+@pytest.mark.fault("F26")
+def test_a_claim_of_too_many_pixels_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", VALUES.astype(np.int16))
+    assert path.stat().st_size < MAX_PIXELS
+    with pytest.raises(DataError, match=r"a\.tif: larger than the 2,000 pixels .* \(56 x 40\)"):
+        read_image(path, 2000)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(DataError, match=r"a\.tif: "):
+        read_image(path)
