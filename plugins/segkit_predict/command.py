@@ -35,6 +35,10 @@ def _scales(text: str) -> tuple[float, ...]:
 
 _tile.__name__, _scales.__name__ = "number of pixels, or auto", "comma-separated list of factors"  # argparse tells them
 
+_NO_RASTERIO = (
+    "the masks do not: they are PNG, of the same size, pixel for pixel; after python -m pip install 'segkit[geo]' they "
+    "are written as GeoTIFF too"
+)
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {  # of PredictOptions -> as the command line has them
     "tile": ("--tile", {"type": _tile, "metavar": "PIXELS"}),
     "overlap": ("--overlap", {"type": float, "metavar": "SHARE"}),
@@ -48,9 +52,10 @@ class Predict:
     """Predict the classes of images with a trained model.
 
     For each image files of its own name and size: NAME.png, whose palette indices are the classes, and
-    NAME_overlay.jpg; with --probabilities NAME.npz, with --compare-with NAME_error.png. An image that cannot be read
-    is named, and the others are done. Large images are predicted in overlapping tiles, in memory that does not grow
-    with their height.
+    NAME_overlay.jpg; of a GeoTIFF, with rasterio, NAME.tif, the mask at the same place; with
+    --probabilities NAME.npz, with --compare-with NAME_error.png. An image that cannot be read is named, and
+    the others are done. Large images are predicted in overlapping tiles, in memory that does not grow with
+    their height.
     """
 
     first = 3
@@ -126,12 +131,14 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     options: dict[str, Any] = {**(TTA if arguments.tta else {}), **given}
     checked = PredictOptions(**options)
 
+    from segkit_predict.geotiff import is_installed
     from segkit_predict.images import list_images
     from segkit_predict.outputs import name_outputs
 
     images = list_images(arguments.images, skipped)
     wanted = {
         "mask": True,
+        "geotiff": is_installed(),
         "overlay": not arguments.no_overlay,
         "probabilities": arguments.probabilities,
         "errors": arguments.compare_with is not None,
@@ -213,6 +220,7 @@ def _tell(
 def _left_out(writer: Writer, images: int, skipped: Counter[str]) -> list[str]:
     """What was in the files and is not in the predictions."""
     from segkit_folder.splits import by_suffix
+    from segkit_predict.geotiff import is_installed
 
     lines = []
     if skipped:
@@ -220,8 +228,8 @@ def _left_out(writer: Writer, images: int, skipped: Counter[str]) -> list[str]:
         lines.append(f"skipped {count} of {images + count} files, which are not read: {by_suffix(skipped)}")
     if writer.georeferenced:
         lines.append(
-            f"{writer.georeferenced} of {images} images say where on Earth their pixels lie (GeoTIFF); the masks do "
-            "not: they are PNG, of the same size, pixel for pixel"
+            f"{writer.georeferenced} of {images} images say where on Earth their pixels lie (GeoTIFF); "
+            + ("NAME.tif beside NAME.png is the mask at the same place" if is_installed() else _NO_RASTERIO)
         )
     if 2 * writer.out_of_range > images:
         how = writer.predictor.normalisation

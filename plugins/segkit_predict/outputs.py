@@ -11,10 +11,12 @@ from pathlib import Path
 from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError, first_few, one_line
 from segkit_folder.splits import composed
+from segkit_predict.geotiff import is_ours
 
 ENDINGS = {  # what is written -> how its name ends
     "mask": ".png",
     "overlay": "_overlay.jpg",  # the image under the colours of its classes
+    "geotiff": ".tif",  # of GeoTIFFs, the mask at the same place on Earth
     "probabilities": ".npz",  # float16 [C,H,W] and the names of the classes
     "errors": "_error.png",  # image, ground truth, prediction and errors side by side
 }
@@ -53,7 +55,8 @@ def name_outputs(images: Sequence[Path], out: Path, kinds: Sequence[str], quiet:
             name = f"{stem}_{number}"
         numbers[stem] = number
         taken |= _reserved(name, kinds)
-        outputs.append({kind: out / f"{name}{ENDINGS[kind]}" for kind in kinds})
+        own = [kind for kind in kinds if kind != "geotiff" or image.suffix.lower() in (".tif", ".tiff")]
+        outputs.append({kind: out / f"{name}{ENDINGS[kind]}" for kind in own})
         if name != below + image.stem and not quiet:
             why = "the name is too long" if name == stem else f"another image is called {stem}"
             print(f"segkit: {one_line(f'{why}: {image} becomes {name}.png')}", file=sys.stderr)
@@ -82,6 +85,8 @@ def _replaceable(kind: str, path: Path, outputs: dict[str, Path]) -> bool:
         return not path.is_symlink()
     if kind == "overlay":  # ours are never without their mask
         return outputs["mask"].exists()
+    if kind == "geotiff":
+        return is_ours(path)
     return _holds_probabilities(path) if kind == "probabilities" else is_prediction(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -20,6 +21,7 @@ from segkit.data.visualize import overlay_picture, panel, save_palette_png, shee
 from segkit.engine.run_folder import write_atomically
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
 from segkit.inference.predictor import Predictor
+from segkit_predict.geotiff import save_geotiff
 from segkit_predict.ground_truth import GroundTruth
 from segkit_predict.pipeline import pipeline
 
@@ -87,6 +89,7 @@ class Writer:
             raise ConfigError(f"--out {out} cannot be written: {reason(error)}") from error
         results = pipeline(jobs, self._read, self._predict, self._write, self._size)
         with quiet_pillow(), closing(results):  # after Ctrl-C, what is being written is waited for
+            warnings.filterwarnings("ignore", "Dataset has no geotransform")  # rasterio's
             for (image, _), problem in tqdm(results, total=len(jobs), unit="image", leave=False, disable=None):
                 if problem is not None:
                     self.failed[str(image)] = str(problem)
@@ -138,11 +141,14 @@ class Writer:
         """Each file is there in full or not at all; the mask first, without which the others are not ours."""
         save: dict[str, Callable[[Path, Prediction, IO[bytes]], None]] = {
             "mask": self._save_mask,
+            "geotiff": self._save_geotiff,
             "overlay": self._save_overlay,
             "probabilities": self._save_probabilities,
             "errors": self._save_errors,
         }
         for kind, path in job[1].items():
+            if kind == "geotiff" and not read_header(job[0], self.most_pixels).georeference:
+                continue
             write_atomically(path, partial(save[kind], job[0], prediction), durable=False)
 
     def _save_mask(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
@@ -157,6 +163,12 @@ class Writer:
             colours[[*self.stored.values()]] = palette
             picture.putpalette(colours.tobytes())
         picture.save(file, format="PNG", pnginfo=signature())
+
+    def _save_geotiff(self, path: Path, prediction: Prediction, file: IO[bytes]) -> None:
+        palette = self.predictor.palette
+        colours = dict(zip(self.stored.values() if self.stored else range(len(palette)), palette, strict=True))
+        labels = self.predictor.stored_labels(prediction.labels) if self.stored else prediction.labels
+        save_geotiff(path, labels, colours, file)
 
     def _save_overlay(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
         image, void = displayable(prediction.image, self.predictor.images.rgb), self.predictor.ignore_index

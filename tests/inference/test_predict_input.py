@@ -22,7 +22,7 @@ import segkit
 from segkit.cli import main
 from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError, DataError
-from segkit_predict import outputs
+from segkit_predict import geotiff, outputs
 from segkit_predict.images import list_images
 from segkit_predict.outputs import name_outputs
 
@@ -188,7 +188,8 @@ def test_files_that_are_skipped_and_georeferences_that_are_lost_are_told(predict
     told = " ".join(capsys.readouterr().out.split())
     assert "2 of 2 images predicted" in told
     assert "skipped 4 of 6 files, which are not read: 2 .jp2, 1 without an ending, 1 .txt" in told
-    assert "1 of 2 images say where on Earth their pixels lie (GeoTIFF); the masks do not: they are PNG" in told
+    assert "1 of 2 images say where on Earth their pixels lie (GeoTIFF); " in told
+    assert ("NAME.tif beside" if geotiff.is_installed() else "the masks do not: they are PNG") in told
     assert predict(folder, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["skipped"] == {".jp2": 2, "": 1, ".txt": 1}
@@ -356,6 +357,8 @@ def test_a_standard_output_that_is_full_or_closed(run_folder, picture, tmp_path)
 LIMITED = """
 import resource, sys
 from segkit.cli import main
+from segkit_predict import geotiff
+from segkit_predict.geotiff import is_installed
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 sys.exit(main(sys.argv[1:]))
 """
@@ -444,3 +447,49 @@ def test_results_may_be_read_by_whom_the_umask_allows(predict, picture, tmp_path
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "out" / "street.png").stat().st_mode) == 0o644
+
+
+# ---- where on Earth ----
+
+WHERE = {"crs": "EPSG:32630", "transform": (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_500_000.0)}
+
+
+@pytest.fixture
+def map_of(picture):
+    """The picture, as a GeoTIFF of three bands."""
+    rasterio = pytest.importorskip("rasterio")
+    with Image.open(picture) as opened:
+        pixels = np.asarray(opened.convert("RGB"))
+    path = picture.with_name("map.tif")
+    how = {"height": pixels.shape[0], "width": pixels.shape[1], "count": 3, "dtype": "uint8", "photometric": "RGB"}
+    how |= {"crs": WHERE["crs"], "transform": rasterio.Affine(*WHERE["transform"])}
+    with rasterio.open(path, "w", driver="GTiff", **how) as file:
+        file.write(pixels.transpose(2, 0, 1))
+    return path
+
+
+def test_the_mask_has_the_transform_and_the_system_of_its_image(predict, picture, map_of, tmp_path, capsys):
+    import rasterio
+
+    assert predict(map_of, picture) == 0
+    assert "1 of 2 images say where on Earth their pixels lie (GeoTIFF); NAME.tif beside NAME.png" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    (out,) = {path.parent for path in tmp_path.rglob("map_overlay.jpg")}
+    assert sorted(path.name for path in out.glob("*.tif")) == ["map.tif"]
+    with rasterio.open(out / "map.tif") as mask, rasterio.open(map_of) as image:
+        assert (mask.crs, mask.transform, mask.shape) == (image.crs, image.transform, image.shape)
+        np.testing.assert_array_equal(mask.read(1), np.asarray(Image.open(out / "map.png")))
+        assert mask.colormap(1)[1][:3] == tuple(Image.open(out / "map.png").getpalette()[3:6])
+    assert predict(map_of) == 0  # our own is replaced
+    (out / "map.tif").write_bytes(map_of.read_bytes())  # somebody's own is not
+    assert predict(map_of) == 2
+    assert "no predictions" in capsys.readouterr().err
+
+
+def test_without_rasterio_it_is_told_what_to_install(predict, map_of, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(geotiff, "is_installed", lambda: False)
+    assert predict(map_of) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the masks do not: they are PNG, of the same size, pixel for pixel; after python -m pip install" in told
+    assert not [path for path in tmp_path.rglob("map.tif") if path != map_of]
