@@ -94,13 +94,11 @@ class Layout:
         images: in order; ``values["split"]`` where a folder or a list says it, ``values["group"]`` where it is known.
         masks: image -> mask.
         issues: what is wrong, by split; None for all.
-        sides: the patterns of images and masks; empty for a list of pairs.
     """
 
     images: Sequence[Found]
     masks: Mapping[Path, Path]
     issues: Sequence[tuple[str | None, Issue]] = ()
-    sides: Sequence[Pattern] = ()
     splits: Sequence[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -137,11 +135,13 @@ def read_layout(
     found, of_masks = both_sides(*sides)
     found = found if group is None else _grouped(root, found, group)
     shared = sorted(sides[0].words & sides[1].words)
+    named: dict[Path, str | None] = {each.path: None for each in found}
     missing: list[tuple[str | None, Issue]] = []
     if lists is not None:
-        found, missing = _listed(root, lists, found, sides[0])
-    paired, issues = pair(found, of_masks, sides[1], shared)
-    told = [*missing, *((each.values.get("split"), issue) for each, issue in issues)]
+        found, named, missing = _listed(root, lists, found, sides[0])
+    paired, issues = pair(found, of_masks, sides[1], shared)  # by the folders of splits, which lists may overrule
+    found = [each.in_split(named[each.path]) for each in found]
+    told = [*missing, *((named.get(each.path) or each.values.get("split"), issue) for each, issue in issues)]
     there = {None, *(each.values.get("split") for each in found)}
     told = [(split, issue) for split, issue in told if split in there]  # masks of another split are no matter
     if lists is not None:  # other masks may be there
@@ -161,7 +161,7 @@ def read_layout(
         read = {each.path for each in (*found, *unlabelled, *of_masks)}
         for side in sides if sides[1].is_folder else sides[:1]:
             side.tell_unread(read)
-    return Layout(found, partner, told, sides)
+    return Layout(found, partner, told)
 
 
 def _sides(root: Path, images: str, masks: str, suffix: str) -> tuple[Pattern, Pattern]:
@@ -208,8 +208,8 @@ def _without_suffix(name: str) -> str:
 
 def _listed(
     root: Path, lists: Lists, images: Sequence[Found], pattern: Pattern | None = None
-) -> tuple[list[Found], list[tuple[str | None, Issue]]]:
-    """The images that lists name, by name, stem, ``{id}``, path or group, in their splits; and what is missing."""
+) -> tuple[list[Found], dict[Path, str | None], list[tuple[str | None, Issue]]]:
+    """The images that lists name, by name, stem, ``{id}``, path or group; image -> split; and what is missing."""
     known: dict[str, list[Found]] = {}
     for each in images:
         path = _without_suffix(composed(each.path.as_posix())).removeprefix(f"{root.as_posix()}/")
@@ -218,7 +218,7 @@ def _listed(
     found: dict[Path, tuple[Found, Line]] = {}
     missing: list[tuple[str | None, Issue]] = []
     for line in _lines(root, lists):
-        name, first = (_without_suffix(text) for text in (line.text.strip(), line.text.split()[0]))
+        name, first = (_without_suffix(composed(text)) for text in (line.text.strip(), line.text.split()[0]))
         those = known.get(name) or known.get(first) or known.get(name.rpartition("/")[2], [])
         if len(those) > 1 and name != those[0].values.get("group"):
             raise DataError(f"{line} may be {first_few([str(each.path) for each in those])}; list the path")
@@ -227,10 +227,10 @@ def _listed(
             advice = "add the image or take it off the list"
             missing.append((line.split, Issue("missing", file, "listed but not there", advice, line.list)))
         for each in those:
-            _, other = found.setdefault(each.path, (each.in_split(line.split), line))
+            _, other = found.setdefault(each.path, (each, line))
             if other.split != line.split:
                 raise DataError(f"{line} is in {other.list}, line {other.number}, too; a sample is in one split")
-    return [each for each, _ in found.values()], missing
+    return [each for each, _ in found.values()], {path: line.split for path, (_, line) in found.items()}, missing
 
 
 def _of_pairs(root: Path, pairs: Lists) -> Layout:
@@ -291,7 +291,8 @@ def divided(root: Path, layout: Layout, lists: Lists | None, group: str | None, 
     if group is not None:
         layout = replace(layout, images=_grouped(root, layout.images, group))
     if lists is not None:
-        images, missing = _listed(root, lists, layout.images)
+        images, named, missing = _listed(root, lists, layout.images)
+        images = [each.in_split(named[each.path]) for each in images]
         layout = replace(layout, images=images, issues=[*layout.issues, *missing])
     return dealt(layout, shares)
 

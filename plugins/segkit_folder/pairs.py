@@ -87,7 +87,7 @@ class Pattern:
         expression, shape = self._expression(ignore_case), "/".join(map(_glob, self.parts))
         found: list[tuple[Any, Found]] = []
         called: dict[tuple[str, str | None], dict[str, str]] = {}  # place and split -> what they are called
-        for stored in glob.iglob(shape, root_dir=self.base):  # noqa: PTH207  (ten times as fast for 100,000 files)
+        for stored in glob.iglob(shape, root_dir=self.base):  # noqa: PTH207  (6 times as fast as Path.glob)
             relative = composed(Path(stored).as_posix() if os.sep != "/" else stored)
             match = expression.fullmatch(relative) if relative.lower().endswith(SUFFIXES) else None
             if not match:

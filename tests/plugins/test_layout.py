@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ def test_names_that_differ_on_both_sides_and_a_share_of_train_for_val(tmp_path: 
     dataset = FolderDataset(tmp_path, "test", ["a", "b"], val=0.2, **sides)
     assert [path.name for path in dataset.pairs[0]] == ["01_test.tif", "01_manual1.gif"]
     assert found["val"] != names(tmp_path, "val", val=0.2, split_seed=1, **sides)
+    put(tmp_path, "training/images/31_test.tif")  # of another split than its folder
+    with pytest.warns(UserWarning, match=r"not read: .*training/images/31_test\.tif; read are the images of"):
+        assert [len(names(tmp_path, split, val=0.2, **sides)) for split in found] == [8, 2, 10]
+    (tmp_path / "training/images/31_test.tif").unlink()
     with pytest.raises(ConfigError, match=r"val = 1\.5: give a share of train between 0 and 1"):
         names(tmp_path, val=1.5, **sides)
 
@@ -117,6 +122,26 @@ def test_no_patient_is_on_two_sides(tmp_path: Path) -> None:
         names(tmp_path, **sides, folds=2, val=0.5)
 
 
+def test_a_group_ends_where_the_text_after_it_begins(tmp_path: Path) -> None:
+    for stem in ("patient1_a_1", "patient1_b_1", "patient2_a_1", "patient3_a_1"):
+        put(tmp_path, f"images/{stem}.png", f"masks/{stem}.png")
+    val = [names(tmp_path, "val", group="patient{group}_", folds=3, fold=fold) for fold in range(3)]
+    assert sorted(val) == [["patient1_a_1", "patient1_b_1"], ["patient2_a_1"], ["patient3_a_1"]]
+
+
+def test_a_list_in_another_form_of_unicode_names_the_same(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        *(
+            unicodedata.normalize("NFD", f"{side}/\u00fc{number}.png")
+            for side in ("images", "masks")
+            for number in (1, 2)
+        ),
+    )
+    (tmp_path / "all.txt").write_text("\u00fc1\n", "utf-8")
+    assert names(tmp_path, lists={"train": "all.txt"}) == ["\u00fc1"]
+
+
 def test_a_group_in_two_folders_of_splits_is_refused(tmp_path: Path) -> None:
     for name in ("train/p1_1", "train/p2_1", "val/p2_2", "val/p3_1"):
         put(tmp_path, f"images/{name}.png", f"masks/{name}.png")
@@ -162,6 +187,17 @@ def test_lists_of_names_choose_the_images_of_each_split(tmp_path: Path) -> None:
         ("missing", "nine.png"),
         ("image_without_mask", "7.jpg"),
     ]
+
+
+def test_lists_overrule_the_folders_of_splits(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{side}/{split}/{split}{number}.png" for side in ("images", "masks") for split in ("train", "val")
+                    for number in (1, 2)))  # fmt: skip
+    (tmp_path / "train.txt").write_text("train1\nval/val2\nval1.png\n")
+    (tmp_path / "val.txt").write_text("images/train/train2.png\n")
+    lists = {"lists": "{split}.txt"}
+    assert (names(tmp_path, **lists), names(tmp_path, "val", **lists)) == (["train1", "val2", "val1"], ["train2"])
+    with pytest.warns(UserWarning, match="not read, though called as a split"):
+        assert len(names(tmp_path)) == 2
 
 
 def test_a_list_may_name_groups_and_must_not_be_ambiguous(tmp_path: Path) -> None:
