@@ -8,20 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segkit_annotations import files
 from segkit_annotations.dataset import CROWD, AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.places import (
-    Entry,
-    head,
-    image_finder,
-    load_json,
-    malformed,
-    miniature,
-    patterns,
-    places,
-    relative,
-    walk,
-)
+from segkit_annotations.files import Entry
+
+_FIRST = re.compile(r'\s*{\s*"(info|licenses|images|annotations|categories|type)"\s*:')  # the file may be of gigabytes
 
 
 class CocoDataset(AnnotatedImages):
@@ -39,10 +31,10 @@ class CocoDataset(AnnotatedImages):
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         names: dict[str, None] = {}
         entries: list[Entry] = []
-        for split, path in places(root, annotations):
-            find = image_finder(root, path, images, split, path.stem.rpartition("_")[2])
-            content, key = load_json(path), self.attribute or "name"
-            with malformed(path, "COCO"):
+        for split, path in files.places(root, annotations):
+            find = files.image_finder(root, path, images, split, path.stem.rpartition("_")[2])
+            content, key = files.load_json(path), self.attribute or "name"
+            with files.malformed(path, "COCO"):
                 categories = sorted(content["categories"], key=lambda each: each["id"])
                 called = {each["id"]: str(each[key]).strip() for each in categories}
                 shapes: dict[Any, list[Shape]] = {each["id"]: [] for each in content["images"]}
@@ -62,14 +54,15 @@ class CocoDataset(AnnotatedImages):
         return [*names], entries
 
     @classmethod
-    def _find(cls, root: Path) -> list[str]:
-        found = [path for path in walk(root, "*.json") if _is_coco(path)]
-        return patterns(relative(root, [path for path in found if path.stem.startswith("instances")] or found))
+    def _find(cls, root: Path) -> list[Path]:
+        keys = ('"file_name"', '"image_id"', '"supercategory"')
+        found = [path for path in files.holding(root, "*.json", keys) if _FIRST.match(files.head(path))]
+        return [path for path in found if path.stem.startswith("instances")] or found
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
         """Write a miniature as Roboflow exports it: a folder a split, with its images and _annotations.coco.json."""
-        for split, drawn in miniature(Path(root), "{split}"):
+        for split, drawn in files.miniature(Path(root), "{split}"):
             content: dict[str, list[Any]] = {"images": [], "annotations": []}
             content["categories"] = [{"id": 1, "name": "square"}, {"id": 2, "name": "triangle"}]
             for number, (path, objects) in enumerate(drawn):
@@ -80,12 +73,6 @@ class CocoDataset(AnnotatedImages):
                         {"image_id": number, "category_id": category, "segmentation": outline}
                     )
             (Path(root) / split / "_annotations.coco.json").write_text(json.dumps(content))
-
-
-def _is_coco(path: Path) -> bool:
-    """By its first bytes, as such a file may be of half a gigabyte."""
-    begins = re.match(r'\s*{\s*"(info|licenses|images|annotations|categories|type)"\s*:', start := head(path))
-    return bool(begins) and any(f'"{key}"' in start for key in ("file_name", "image_id", "supercategory"))
 
 
 def _shape(label: str, outline: Any) -> Shape:

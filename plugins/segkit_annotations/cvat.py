@@ -8,10 +8,12 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from segkit.data.sample import Colour
 from segkit.errors import DataError, Issue
+from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, Size, box, ellipse, numbers
-from segkit_annotations.places import Entry, head, image_finder, malformed, miniature, relative, walk
+from segkit_annotations.files import Entry
 from segkit_folder.class_file import parse
 from segkit_folder.masks import read_mask
 from segkit_folder.splits import read_text, split_called
@@ -28,22 +30,28 @@ class CvatDataset(AnnotatedImages):
     expected = "annotations.xml, or labelmap.txt beside SegmentationClass"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        path = root / annotations
-        self._colours: dict[tuple[int, int, int], str] = {}
-        return self._read_masks(root, path, images) if path.suffix == ".txt" else self._read_xml(root, path, images)
+        self._colours: dict[Colour, str] = {}
+        names: dict[str, None] = {}
+        entries: list[Entry] = []
+        for split, path in files.places(root, annotations):
+            read = self._read_masks if path.suffix == ".txt" else self._read_xml
+            own, found = read(root, path, images)
+            names |= dict.fromkeys(own)
+            entries += [entry._replace(split=entry.split or split) for entry in found]
+        return [*names], entries
 
     def _read_masks(self, root: Path, path: Path, images: str) -> tuple[list[str], list[Entry]]:
         listed, masks, entries = parse(read_text(path), str(path)), path.parent / "SegmentationClass", []
         if not listed.colours:
             raise DataError(f"{path}: no labelmap of CVAT, whose lines are as 'cat:224,64,64::'")
-        self._colours = {(r, g, b): name for (r, g, b), name in zip(listed.colours, listed.names, strict=True)}
+        self._colours |= {(r, g, b): name for (r, g, b), name in zip(listed.colours, listed.names, strict=True)}
         lists = sorted((path.parent / "ImageSets" / "Segmentation").glob("*.txt"))
         names = {each: read_text(each).split() for each in lists} or {
             path: [m.stem for m in sorted(masks.glob("*.png"))]
         }
         for each, those in names.items():
             split = split_called(each.stem)
-            find = image_finder(root, path, images, split, "JPEGImages")
+            find = files.image_finder(root, path, images, split, "JPEGImages")
             entries += [Entry(find(name), (masks / f"{name}.png",), (), None, split) for name in those]
         return listed.names, entries
 
@@ -53,11 +61,11 @@ class CvatDataset(AnnotatedImages):
         except (ElementTree.ParseError, OSError) as error:
             raise DataError(Issue("broken", str(path), "no XML, or cut short", "export it again", str(error))) from None
         entries = []
-        with malformed(path, "CVAT for images"):
+        with files.malformed(path, "CVAT for images"):
             names = [str(each.findtext("name")) for each in tree.iterfind("meta//labels/label")]
             for image in tree.iter("image"):
                 subset = image.get("subset") or ""
-                find = image_finder(root, path, images, split_called(subset), subset)
+                find = files.image_finder(root, path, images, split_called(subset), subset)
                 shapes = sorted(
                     (each for each in image if each.tag != "tag"), key=lambda each: int(each.get("z_order") or 0)
                 )
@@ -74,17 +82,16 @@ class CvatDataset(AnnotatedImages):
         return labels
 
     @classmethod
-    def _find(cls, root: Path) -> list[str]:
-        found = [path for path in walk(root, "labelmap.txt") if (path.parent / "SegmentationClass").is_dir()]
-        found += [path for path in walk(root, "*.xml") if "<annotations>" in (start := head(path)) and "<meta" in start]
-        return relative(root, found)
+    def _find(cls, root: Path) -> list[Path]:
+        found = [path for path in files.walk(root, "labelmap.txt") if (path.parent / "SegmentationClass").is_dir()]
+        return found + files.holding(root, "*.xml", ("<annotations>",))
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
         """Write a miniature of a project's export: images/<split>/*.png and annotations.xml."""
         lines = [f"<label><name>{name}</name></label>" for name in ("square", "triangle")]
         lines = ["<annotations><meta><project><labels>", *lines, "</labels></project></meta>"]
-        for split, drawn in miniature(Path(root), "images/{split}"):
+        for split, drawn in files.miniature(Path(root), "images/{split}"):
             for path, objects in drawn:
                 lines.append(f'<image name="{path.name}" subset="{split}" width="40" height="30">')
                 for name, corners in objects:

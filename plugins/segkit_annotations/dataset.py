@@ -18,7 +18,7 @@ from segkit.data.issues import refuse
 from segkit.data.sample import Colour, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_annotations.draw import ShapeError, Size, bounds, draw
-from segkit_annotations.places import Entry
+from segkit_annotations.files import Entry, patterns
 from segkit_folder.files import PairedFiles
 from segkit_folder.layout import Layout, Shares, divided
 from segkit_folder.masks import check_checksums
@@ -119,14 +119,15 @@ class AnnotatedImages(PairedFiles):
         raise NotImplementedError
 
     @classmethod
-    def _find(cls, root: Path) -> list[str]:
+    def _find(cls, root: Path) -> list[Path]:
         """What ``annotations`` could be, from names of files and a look at their first bytes."""
         raise NotImplementedError
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, str]]:
         """See :meth:`segkit.data.sample.Dataset.recognise`."""
-        return [{"annotations": each} for each in cls._find(root)]
+        found = patterns(path.relative_to(root).as_posix() for path in cls._find(root))
+        return [{"annotations": each} for each in found]
 
     def _only(self, root: Path) -> Mapping[str, str]:
         found = self.recognise(root)

@@ -10,20 +10,10 @@ from typing import Any
 
 from segkit.data.issues import refuse
 from segkit.errors import DataError, Issue
+from segkit_annotations import files
 from segkit_annotations.dataset import VOID_NAME, AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.places import (
-    Entry,
-    head,
-    image_finder,
-    load_json,
-    malformed,
-    miniature,
-    patterns,
-    places,
-    relative,
-    walk,
-)
+from segkit_annotations.files import Entry
 from segkit_folder.class_file import parse
 from segkit_folder.splits import read_text
 
@@ -44,16 +34,16 @@ class LabelmeDataset(AnnotatedImages):
         entries: list[Entry] = []
         issues: list[Issue | None] = []
         lists = [root / "labels.txt"]
-        for split, folder in places(root, annotations):
+        for split, folder in files.places(root, annotations):
             lists.append(folder / "labels.txt")
             for path in sorted(folder.glob("*.json")):
                 try:
-                    content = load_json(path)
-                    with malformed(path, "labelme"):
+                    content = files.load_json(path)
+                    with files.malformed(path, "labelme"):
                         if "imagePath" in content:
                             shapes = [_shape(each, str(each[self.attribute or "label"])) for each in content["shapes"]]
                             size = (content.get("imageHeight"), content.get("imageWidth"))
-                            image = image_finder(root, path, images, split)(content["imagePath"])
+                            image = files.image_finder(root, path, images, split)(content["imagePath"])
                             entries.append(Entry(image, (path,), shapes, size if all(size) else None, split))
                 except DataError as error:
                     issues.append(error.issue)
@@ -63,17 +53,15 @@ class LabelmeDataset(AnnotatedImages):
         return sorted({shape.label for entry in entries for shape in entry.shapes}), entries
 
     @classmethod
-    def _find(cls, root: Path) -> list[str]:
-        first = {path.parent: path for path in reversed(walk(root, "*.json"))}
+    def _find(cls, root: Path) -> list[Path]:
+        first = {path.parent: path for path in reversed(files.walk(root, "*.json"))}
         keys = ('"shapes"', '"imagePath"', '"imageData"')
-        return patterns(
-            relative(root, [folder for folder, path in first.items() if any(key in head(path) for key in keys)])
-        )
+        return [folder for folder, path in first.items() if any(key in files.head(path) for key in keys)]
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
         """Write a miniature: a folder a split, with a JSON file beside each image."""
-        for _, drawn in miniature(Path(root), "{split}"):
+        for _, drawn in files.miniature(Path(root), "{split}"):
             for path, objects in drawn:
                 shapes = [{"label": name, "shape_type": "polygon", "points": corners} for name, corners in objects]
                 content = {"shapes": shapes, "imagePath": path.name, "imageHeight": 30, "imageWidth": 40}

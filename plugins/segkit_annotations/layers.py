@@ -11,9 +11,10 @@ from PIL import Image
 
 from segkit.data.issues import refuse
 from segkit.errors import DataError, Issue, first_few
+from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape
-from segkit_annotations.places import Entry, miniature, patterns, relative, walk
+from segkit_annotations.files import Entry
 from segkit_folder.pairs import Found, Pattern
 from segkit_folder.splits import SUFFIXES, split_called
 
@@ -63,16 +64,16 @@ class LayersDataset(AnnotatedImages):
     def recognise(cls, root: Path) -> list[dict[str, str]]:
         """See :meth:`segkit.data.sample.Dataset.recognise`."""
         folders: dict[Path, set[str]] = {}
-        for path in walk(root, "*"):
+        for path in files.walk(root, "*"):
             if path.suffix.lower() in SUFFIXES:
                 folders.setdefault(path.parent, set()).add(path.stem)
-        found = {"|".join(relative(root, pair)) for pair in _layouts(folders)}
-        return [dict(zip(("images", "annotations"), each.split("|"), strict=True)) for each in patterns(found)]
+        found = {"|".join(each.relative_to(root).as_posix() for each in pair) for pair in _layouts(folders)}
+        return [dict(zip(("images", "annotations"), each.split("|"), strict=True)) for each in files.patterns(found)]
 
     @classmethod
     def write_sample(cls, root: str | Path) -> dict[str, str]:
         """Write a miniature: images/<split>/<id>.png and masks/<split>/<class>/<id>.png."""
-        for split, drawn in miniature(Path(root), "images/{split}"):
+        for split, drawn in files.miniature(Path(root), "images/{split}"):
             for path, objects in drawn:
                 for name, corners in objects:
                     (left, top), (right, bottom) = np.min(corners, 0), np.max(corners, 0)

@@ -9,20 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from segkit.errors import ConfigError
+from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, box, ellipse, numbers
-from segkit_annotations.places import (
-    Entry,
-    head,
-    image_finder,
-    load_json,
-    malformed,
-    miniature,
-    patterns,
-    places,
-    relative,
-    walk,
-)
+from segkit_annotations.files import Entry
 
 
 class ViaDataset(AnnotatedImages):
@@ -37,9 +27,9 @@ class ViaDataset(AnnotatedImages):
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         entries: list[Entry] = []
-        for split, path in places(root, annotations):
-            content, find = load_json(path), image_finder(root, path, images, split)
-            with malformed(path, "VIA"):
+        for split, path in files.places(root, annotations):
+            content, find = files.load_json(path), files.image_finder(root, path, images, split)
+            with files.malformed(path, "VIA"):
                 pictures = [*content.get("_via_img_metadata", content).values()]
                 regions = [  # version 1 numbers them in an object, version 2 has a list
                     [*each["regions"].values()] if isinstance(each["regions"], dict) else each["regions"]
@@ -61,16 +51,13 @@ class ViaDataset(AnnotatedImages):
         return self.attribute or "".join(there)
 
     @classmethod
-    def _find(cls, root: Path) -> list[str]:
-        known = ('"_via_', '"regions"', '"shape_attributes"')
-        return patterns(
-            relative(root, [path for path in walk(root, "*.json") if any(each in head(path) for each in known)])
-        )
+    def _find(cls, root: Path) -> list[Path]:
+        return files.holding(root, "*.json", ('"_via_', '"regions"', '"shape_attributes"'))
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
         """Write a miniature: a folder a split, with its images and via_region_data.json."""
-        for split, drawn in miniature(Path(root), "{split}"):
+        for split, drawn in files.miniature(Path(root), "{split}"):
             content = {}
             for path, objects in drawn:
                 regions = []
@@ -90,7 +77,7 @@ def _name(value: Any) -> str:
 
 
 def _shape(its: Mapping[str, Any], label: str) -> Shape:
-    kind = its["name"]
+    kind = str(its["name"])
     if kind in ("polygon", "polyline"):
         points = numbers([*zip(its["all_points_x"], its["all_points_y"], strict=True)])
         return Shape(label, *(("polygon", [points]) if kind == "polygon" else ("pillow", ("line", points, 2))))

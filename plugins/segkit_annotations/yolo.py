@@ -11,9 +11,10 @@ import yaml
 
 from segkit.data.issues import refuse
 from segkit.errors import DataError, Issue
+from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.places import Entry, head, malformed, miniature, relative, walk
+from segkit_annotations.files import Entry
 from segkit_folder.splits import SUFFIXES, read_text, split_called
 
 
@@ -34,7 +35,7 @@ class YoloDataset(AnnotatedImages):
             content = yaml.safe_load(read_text(path))
         except yaml.YAMLError as error:
             raise DataError(Issue("broken", str(path), "no YAML", detail=" ".join(str(error).split()))) from None
-        with malformed(path, "YOLO"):
+        with files.malformed(path, "YOLO"):
             names = content["names"]
             names = {
                 int(label): _name(name)
@@ -58,16 +59,16 @@ class YoloDataset(AnnotatedImages):
         return [*names.values()], entries
 
     @classmethod
-    def _find(cls, root: Path) -> list[str]:
-        files = [path for ending in ("*.yaml", "*.yml") for path in walk(root, ending)]
-        keys = {path: {line.partition(":")[0].strip() for line in head(path).splitlines()} for path in files}
-        return relative(root, [path for path in files if {"names", "train"} <= keys[path]])
+    def _find(cls, root: Path) -> list[Path]:
+        found = [path for ending in ("*.yaml", "*.yml") for path in files.walk(root, ending)]
+        keys = {path: {line.partition(":")[0].strip() for line in files.head(path).splitlines()} for path in found}
+        return [path for path in found if {"names", "train"} <= keys[path]]
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
         """Write a miniature: images/<split>/*.png, labels/<split>/*.txt and data.yaml."""
         content: dict[str, Any] = {"names": ["square", "triangle"]}
-        for split, drawn in miniature(Path(root), "images/{split}"):
+        for split, drawn in files.miniature(Path(root), "images/{split}"):
             content[split] = f"images/{split}"
             for path, objects in drawn:
                 corners = [[f"{x / 40} {y / 30}" for x, y in each] for _, each in objects]

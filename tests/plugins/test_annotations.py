@@ -580,6 +580,15 @@ def test_shapes_of_cvat_by_their_order_in_depth(tmp_path: Path) -> None:
         one("cvat", tmp_path, annotations="annotations.xml")
 
 
+def test_an_export_of_cvat_a_split(tmp_path: Path) -> None:
+    for word in ("train", "val"):
+        cvat(tmp_path / word, '<box label="cat" xtl="0" ytl="0" xbr="3" ybr="1"/>')
+    found = datasets["cvat"].recognise(tmp_path)
+    assert found == [{"annotations": "{split}/annotations.xml"}]
+    dataset = datasets["cvat"](tmp_path, "val")
+    assert (dataset.splits, dataset.files(0)[0]) == (("train", "val"), tmp_path / "val" / "images" / "a.png")
+
+
 def test_masks_of_cvat_hold_the_colours_of_labelmap(tmp_path: Path) -> None:
     save(
         tmp_path / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:224,64,64::\ndog:1,2,3::\n"

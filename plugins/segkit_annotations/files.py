@@ -69,11 +69,6 @@ def patterns(paths: Iterable[str]) -> list[str]:
     return [pattern if len(those) > 1 else those[0] for pattern, those in found.items()]
 
 
-def relative(root: Path, paths: Iterable[Path]) -> list[str]:
-    """The paths below a folder as patterns have them."""
-    return [path.relative_to(root).as_posix() for path in paths]
-
-
 def walk(root: Path, name: str) -> list[Path]:
     """The files of that name, which may hold ``*``, in the root and :data:`DEPTH` folders below it; no hidden ones."""
     found: list[Path] = []
@@ -109,6 +104,11 @@ def head(path: Path, size: int = 1 << 16) -> str:
             return file.read(size).decode("utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def holding(root: Path, name: str, texts: Sequence[str]) -> list[Path]:
+    """The files of that name, as :func:`walk` finds them, whose first bytes hold one of the texts."""
+    return [path for path in walk(root, name) if any(text in start for start in [head(path)] for text in texts)]
 
 
 @contextmanager
