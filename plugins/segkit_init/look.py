@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from segkit.compose import build_splits, scan_dataset
 from segkit.data.scan import Scan
-from segkit.errors import Issue, SegkitError, first_few
+from segkit.errors import SegkitError, first_few
 from segkit.options import options_of
 from segkit.registry import datasets
 from segkit_init.findings import Answer, Findings, Question
@@ -24,7 +24,6 @@ from segkit_init.text import options_text
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
 _MOST_FILES = 20  # that are called as a file of names
 _NAMES = re.compile(r".*(class|label|names|categor|codes|colou?r).*\.(txt|csv|names)", re.IGNORECASE)
-_MEND = Answer("mend that first, and start again")
 
 
 def look(root: Path) -> Findings:
@@ -38,54 +37,33 @@ def look(root: Path) -> Findings:
     readings = readings_of(root, notes)
     first = readings[0]
     options = dict(first.options)
+
+    def ask(asked: Iterable[Question]) -> None:
+        for question in asked:
+            taken = question.answers[0].options if question.answers else {}
+            if not taken or not taken.items() <= options.items():  # else another issue has asked the same
+                questions.append(question)
+                options.update(taken)
+
     if len(readings) > 1:
         answers = [Answer(said(each, readings)) for each in readings]
-        questions.append(Question("the folder can be read in several ways: which one is meant?", answers, "root"))
+        ask([Question("the folder can be read in several ways: which one is meant?", answers, "root")])
     if first.asks_for_classes:
-        questions.append(_classes(first, stored_labels(read_labels(mask_files(first)))))
-        options |= questions[-1].answers[0].options
-    known = {option.name for option in options_of(datasets.find(first.dataset)) if not option.given} - {*options}
-    is_dealt = "split_seed" in known and _is_dealt(first.dataset, options)
-    if is_dealt and "val" in options:
-        questions.append(
-            Question("nothing says which images are val: chance takes them from train", (), "val", must=False)
-        )
-    elif is_dealt and "fractions" in known:
-        text = "nothing says which images are which split: chance deals them, every time alike"
-        options["fractions"] = [0.7, 0.15, 0.15]
-        questions.append(Question(text, (), "fractions", must=False))
+        ask([_classes(first, stored_labels(read_labels(mask_files(first))))])
+    known = {option.name for option in options_of(datasets.find(first.dataset))}
+    dealt = "split_seed" in known and _is_dealt(first.dataset, options)
+    ask(_division(options, known) if dealt else ())
     scan = scan_dataset(config_of(first.dataset, options))
-    asked = [_groups(scan, Path(options["root"]).expanduser())] if is_dealt and "group" in known else []
-    asked += [_issue(issue, sum(map(len, scan.splits.values()))) for issue in scan.errors]
-    for question in asked:
-        if question and not {*question.answers[0].options} & {*options}:
-            questions.append(question)
-            options |= question.answers[0].options
-    if (channels := len(scan.splits["train"].channels)) > 3:
-        text = f"which of the {channels} channels are red, green and blue in pictures? (the network sees all of them)"
-        guess = (
-            [4, 3, 2] if channels >= 12 else [3, 2, 1]
-        )  # Sentinel-2 has coast, blue, green, red; others begin at blue
-        questions.append(Question(text, [Answer("", {"data.rgb": guess})], "data.rgb", must=False))
-        options |= {"data.rgb": guess}
-    total = sum(map(len, scan.splits.values()))
-    if total < _TOO_FEW and not any(question.must for question in questions):
-        text = f"{total} pictures in all: there is little to learn from, and scores of so few say next to nothing"
-        fractions = {"fractions": [0.7, 0.3]} if "fractions" in options else {}  # of so few two splits, not three
-        answers = [Answer("go on, to see that training works", fractions), Answer("label some 20 more first")]
-        questions.append(Question(text, answers, next(iter(fractions), "root")))
-        options |= fractions
+    if dealt and "group" in known - {*options}:
+        ask(_groups(scan, Path(options["root"]).expanduser()))
+    ask(_issues(scan))
+    ask(_bands(len(scan.splits["train"].channels)))
+    if not any(question.must for question in questions):
+        ask(_few(sum(map(len, scan.splits.values())), options))
     scan = scan_dataset(config_of(first.dataset, options))  # what was read before is remembered
     if not scan.statistics["train"]:
         scan.refuse_errors()
-    used = {
-        path.resolve().parent for data in scan.splits.values() for at in range(len(data)) for path in data.files(at)
-    }
-    unread = [
-        f"{number} in {name}" for name, number in pictures_in(root).items() if (root / name).resolve() not in used
-    ]
-    notes += [f"pictures that are not read: {first_few(unread)}"] if unread else []
-    return Findings(first.dataset, options, scan, questions, notes)
+    return Findings(first.dataset, options, scan, questions, [*notes, *_unread(root, scan)])
 
 
 def facts_of(found: Findings) -> Facts:
@@ -130,22 +108,29 @@ def _is_dealt(dataset: str, options: Mapping[str, Any]) -> bool:
     return len({tuple(data.files(index) for index in range(len(data))) for data in both}) == 2
 
 
-def _groups(scan: Scan, root: Path) -> Question | None:
+def _division(options: Mapping[str, Any], known: Collection[str]) -> Iterator[Question]:
+    """What is said of splits that chance deals."""
+    if "val" in options:
+        yield Question("nothing says which images are val: chance takes them from train", (), "val", must=False)
+    elif "fractions" in known:
+        text = "nothing says which images are which split: chance deals them, every time alike"
+        yield Question(text, [Answer("", {"fractions": [0.7, 0.15, 0.15]})], "fractions", must=False)
+
+
+def _groups(scan: Scan, root: Path) -> Iterator[Question]:
     """Whether pictures belong together; where they look so, they do."""
-    group = group_of([*scan.splits.values()], root)
-    if group is None:
-        return None
-    text, option = f"the names come in {group.number} groups", {"group": group.pattern}
-    if group.tells:
-        text += f", and a picture is like another of its group ({group.inside:.2f}) and unlike others "
-        text += f"({group.between:.2f}): no group is in two splits"
-        return Question(text, [Answer("", option)], "group", must=False)
-    text += f": is each of one object, patient or film? then {options_text(option)} keeps it in one split"
-    return Question(text, [Answer("")], "fractions", must=False)
+    if group := group_of([*scan.splits.values()], root):
+        text, option = f"the names come in {group.number} groups", {"group": group.pattern}
+        alike = f"a picture is like another of its group ({group.inside:.2f}) and unlike others ({group.between:.2f})"
+        if group.tells:
+            yield Question(f"{text}, and {alike}: no group is in two splits", [Answer("", option)], "group", must=False)
+        else:
+            text += f": is each of one object, patient or film? then {options_text(option)} keeps it in one split"
+            yield Question(text, (), "fractions", must=False)
 
 
-def _issue(issue: Issue, total: int) -> Question | None:
-    """How to go on in spite of an error, where there is a way."""
+def _issues(scan: Scan) -> Iterator[Question]:
+    """How to go on in spite of errors, where there is a way."""
     ways = {
         "same_picture": Answer("go on; the scores are then flattered", {"data.allow_leaks": True}),
         "image_without_mask": Answer("leave them out", {"skip_unpaired": True}),
@@ -153,7 +138,37 @@ def _issue(issue: Issue, total: int) -> Question | None:
         "overlap": Answer("the smallest object of a pixel counts", {"overlap": "smallest"}),
         "no_numbers": Answer("pixels that are no numbers are void", {"data.no_data": "void"}),
     }
-    answer = ways.get(issue.kind)
-    if answer is None and issue.skippable and 5 * len(issue.files) < total:
-        answer = Answer("leave these files out", {"data.on_bad": "skip"})
-    return Question(str(issue), [answer, _MEND], next(iter(answer.options))) if answer else None
+    total = sum(map(len, scan.splits.values()))
+    for issue in scan.errors:
+        answer = ways.get(issue.kind)
+        if answer is None and issue.skippable and 5 * len(issue.files) < total:
+            answer = Answer("leave these files out", {"data.on_bad": "skip"})
+        if answer:
+            mend = Answer("mend that first, and start again")
+            yield Question(str(issue), [answer, mend], next(iter(answer.options)))
+
+
+def _bands(channels: int) -> Iterator[Question]:
+    """Which bands people are shown."""
+    if channels > 3:
+        guess = [4, 3, 2] if channels >= 12 else [3, 2, 1]  # Sentinel-2 has coast, blue, green, red; most begin at blue
+        text = f"which of the {channels} channels are red, green and blue in pictures? (the network sees all of them)"
+        yield Question(text, [Answer("", {"data.rgb": guess})], "data.rgb", must=False)
+
+
+def _few(total: int, options: Mapping[str, Any]) -> Iterator[Question]:
+    """Whether to go on with hardly any pictures."""
+    if total < _TOO_FEW:
+        text = f"{total} pictures in all: there is little to learn from, and scores of so few say next to nothing"
+        fractions = {"fractions": [0.7, 0.3]} if "fractions" in options else {}  # of so few two splits, not three
+        answers = [Answer("go on, to see that training works", fractions), Answer("label some 20 more first")]
+        yield Question(text, answers, next(iter(fractions), "root"))
+
+
+def _unread(root: Path, scan: Scan) -> Iterator[str]:
+    """What is said of folders of pictures from which nothing is read."""
+    files = [path for data in scan.splits.values() for index in range(len(data)) for path in data.files(index)]
+    used = {path.resolve().parent for path in files}
+    held = {name: number for name, number in pictures_in(root).items() if (root / name).resolve() not in used}
+    if held:
+        yield f"pictures that are not read: {first_few([f'{number} in {name}' for name, number in held.items()])}"
