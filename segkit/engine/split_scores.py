@@ -31,6 +31,8 @@ def merge(metric: Any, distributed: DistributedContext) -> None:
         metric.sync_on_compute = False  # else torchmetrics would add it all up once more
     if distributed.size == 1:
         return
+    if isinstance(metric, scores.Score):
+        metric = metric.confusion
     if isinstance(metric, ConfusionMatrix):
         metric.counts = distributed.sum(metric.counts.cpu())
         return
