@@ -31,7 +31,6 @@ class History:
 
     Attributes:
         lines: one an epoch.
-        best_epoch: from 1; 0 before any.
         stop: why an observer has asked to stop; empty where none has.
 
     Args:
@@ -43,10 +42,15 @@ class History:
     def __init__(self, settings: TrainSettings, epochs: int, less_is_better: bool) -> None:
         self.settings, self.epochs, self.less_is_better = settings, epochs, less_is_better
         self.lines: list[dict[str, Any]] = []
-        self.best_epoch, self.stop = 0, ""
+        self.stop = ""
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    @property
+    def best_epoch(self) -> int:
+        """From 1; 0 before any."""
+        return max((line["epoch"] for line in self.lines if line["best"]), default=0)
 
     def add(self, step: int, trained: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
         """Add the line of one more epoch; ``collapsed`` is in the first one at which the run counts as that.
@@ -54,9 +58,8 @@ class History:
         Raises:
             ConfigError: ``train.best`` is a metric that gives no single number.
         """
-        epoch, best = len(self) + 1, self._is_best(scores)
-        self.best_epoch = epoch if best else self.best_epoch
-        line = {"epoch": epoch, "step": step, "train": dict(trained), "val": dict(scores), "best": best}
+        best = self._is_best(scores)
+        line = {"epoch": len(self) + 1, "step": step, "train": dict(trained), "val": dict(scores), "best": best}
         self.lines.append(line)
         if self.collapsed() and not any(each.get("collapsed") for each in self.lines):
             line["collapsed"] = True
@@ -92,11 +95,11 @@ class History:
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as plain values."""
-        return {"lines": self.lines, "best_epoch": self.best_epoch, "stop": self.stop}
+        return {"lines": self.lines, "stop": self.stop}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        self.lines, self.best_epoch, self.stop = state["lines"], state["best_epoch"], state["stop"]
+        self.lines, self.stop = state["lines"], state["stop"]
 
 
 def stuck(scores: Mapping[str, Any], least: Mapping[str, float] = LEAST) -> bool:

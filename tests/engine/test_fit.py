@@ -216,7 +216,6 @@ def test_the_metric_says_which_way_is_better_or_the_config(
     assert result.stopped_early == "no better told for 2 epochs" if best + 2 < 5 else not result.stopped_early
     lines = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines if line["best"]][-1] == best
-    assert checkpoint.load(job.folder / "last.pt")["history"]["best_epoch"] == best
 
 
 @pytest.mark.parametrize(
