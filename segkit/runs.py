@@ -33,11 +33,11 @@ from segkit.data.parallel import refuse_unguarded
 from segkit.data.sample import Dataset
 from segkit.data.subset import as_dataset, with_bands
 from segkit.engine.criterion import Loss, as_criterion
-from segkit.engine.distributed import distributed_context, launcher, same_launch
+from segkit.engine.distributed import distributed_context
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import pick_device, resolve_precision, seed_everything
-from segkit.engine.run_folder import check_folder, read_json
+from segkit.engine.run_folder import after_restart, check_folder, read_json
 from segkit.engine.trainer import Result, train_and_evaluate
 from segkit.errors import RunFolderError
 from segkit.inference.sliding_window import Inferer
@@ -239,13 +239,3 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
         )
         scores[name] = evaluator.evaluate(f"scores on {name}").scores
     return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})
-
-
-def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
-    """Whether to resume and to overwrite: torchrun's restart of a run goes on with what the same launch began."""
-    begun = any((folder / name).exists() for name in ("last.pt", "previous.pt"))
-    if launcher() and (folder / "run.json").is_file() and begun:
-        given_up = overwrite or (folder / "result.json").exists()
-        if same_launch(read_json(folder / "run.json").get("launcher"), given_up):
-            return True, False
-    return resume, overwrite

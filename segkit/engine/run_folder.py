@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from segkit.engine.distributed import launcher
+from segkit.engine.distributed import launcher, same_launch
 from segkit.errors import RunFolderError, WriteError, first_few, one_line, reason
 from segkit.settings import RENAMED
 
@@ -188,6 +188,16 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         )
     if there and not ("run.json" in there and "floors" in read_json(folder / "run.json")):
         raise RunFolderError(f"{folder} holds {first_few(there)} but no run of segkit's; choose another output.dir")
+
+
+def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
+    """Whether to resume and to overwrite: torchrun's restart of a run goes on with what the same launch began."""
+    begun = any((folder / name).exists() for name in ("last.pt", "previous.pt"))
+    if launcher() and (folder / "run.json").is_file() and begun:
+        given_up = overwrite or (folder / "result.json").exists()
+        if same_launch(read_json(folder / "run.json").get("launcher"), given_up):
+            return True, False
+    return resume, overwrite
 
 
 @contextlib.contextmanager

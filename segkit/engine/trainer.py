@@ -46,7 +46,7 @@ from segkit.engine.precision import (
     use_cores,
 )
 from segkit.engine.run_folder import Result as Result
-from segkit.engine.run_folder import check_folder, clear, locked, read_json, write_lines
+from segkit.engine.run_folder import after_restart, check_folder, clear, locked, read_json, write_lines
 from segkit.engine.step import TrainingLoop
 from segkit.errors import NotFiniteError, TrainingError, WriteError
 from segkit.inference.sliding_window import Inferer
@@ -117,6 +117,7 @@ def train_and_evaluate(
         distributed = distributed or stack.enter_context(distributed_context(inputs.train.device))
         # a link is followed once: what changes it later changes nothing
         inputs = replace(inputs, folder=inputs.folder.resolve())
+        resume, overwrite = distributed.broadcast_from_main(lambda: after_restart(inputs.folder, resume, overwrite))
         distributed.broadcast_from_main(lambda: check_folder(inputs.folder, resume=resume, overwrite=overwrite))
         console = Console(distributed.is_main_process, quiet)
         inputs, scan, precision = prepare(inputs, distributed, console, resume)

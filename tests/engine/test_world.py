@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ from segkit.engine.distributed import (
     global_sum,
     launcher,
 )
-from segkit.runs import after_restart
+from segkit.engine.run_folder import after_restart
+from segkit.engine.trainer import train_and_evaluate
 
 
 def begun(folder: Path, *, finished: bool = False) -> None:
@@ -52,6 +54,13 @@ def test_a_job_that_is_started_again_goes_on_by_its_id(tmp_path: Path, monkeypat
     assert after_restart(tmp_path, False, False) == (False, False)  # is refused, as any finished run
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job-18")
     assert after_restart(tmp_path, False, False) == (False, False)
+
+
+def test_plain_objects_go_on_after_a_restart_too(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    train_and_evaluate(make_job(epochs=1, schedule="constant"))
+    train_and_evaluate(make_job(epochs=2, schedule="constant"))  # the same command, not a word more
+    assert len((make_job().folder / "metrics.jsonl").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(
