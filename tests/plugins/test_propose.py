@@ -171,3 +171,12 @@ def test_a_folder_is_recognised_with_a_share_for_val_where_there_is_none(tmp_pat
     assert FolderDataset.recognise(tmp_path) == [{**sides, "val": 0.15}]
     both(tmp_path, "{}/images/1.jpg", "{}/labels/1.png", ("validation",))
     assert FolderDataset.recognise(tmp_path) == [sides]
+
+
+def test_files_that_pillow_cannot_read_are_proposed_once(tmp_path: Path) -> None:
+    for side in ("bands", "classes"):
+        (tmp_path / side).mkdir()
+        for number in NUMBERS:
+            (tmp_path / side / f"{number}.tif").write_bytes(b"of another program")
+    (found,) = propose_layout(tmp_path)
+    assert {*found.options.values()} == {"bands", "classes"}
