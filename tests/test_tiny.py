@@ -56,6 +56,8 @@ def test_a_network_that_learns_rises_above_its_floor_and_is_loaded_again(tmp_pat
     written = json.loads((tmp_path / "run" / "result.json").read_text())
     assert written["splits"]["train"]["mean_iou"] == train["mean_iou"]
 
+    assert f"{train['mean_iou']:.3f}" in result._repr_html_()  # what a notebook shows
+
     sample = segkit.datasets["shapes"](split="test", size=32)[0]
     image = sample.image.permute(1, 2, 0).numpy()
     predictor = segkit.load(tmp_path / "run")

@@ -156,8 +156,7 @@ class Writer:
         if not self.stored:
             save_palette_png(labels, palette, file, self.predictor.ignore_index)
             return
-        values = np.array([*self.stored.values()])  # [C], or [C,3] of colours
-        picture = Image.fromarray(np.take(values.astype(np.uint8 if values.max() < 256 else np.uint16), labels, axis=0))
+        picture = Image.fromarray(self._as_stored(labels))
         if picture.mode == "L":  # labels below 256 are drawn in the classes' colours
             colours = np.zeros((256, 3), np.uint8)
             colours[[*self.stored.values()]] = palette
@@ -165,10 +164,14 @@ class Writer:
         picture.save(file, format="PNG", pnginfo=signature())
 
     def _save_geotiff(self, path: Path, prediction: Prediction, file: IO[bytes]) -> None:
-        palette = self.predictor.palette
-        colours = dict(zip(self.stored.values() if self.stored else range(len(palette)), palette, strict=True))
-        labels = self.predictor.stored_labels(prediction.labels) if self.stored else prediction.labels
-        save_geotiff(path, labels, colours, file)
+        labels = self._as_stored(prediction.labels) if self.stored else prediction.labels
+        stored = [*self.stored.values()] if labels.ndim == 2 and self.stored else range(len(self.predictor.palette))
+        save_geotiff(path, labels, dict(zip(stored, self.predictor.palette, strict=True)), file)
+
+    def _as_stored(self, labels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Class indices ``[H,W]`` as the run's masks store them, ``[H,W]``, or ``[H,W,3]`` of colours."""
+        values = np.array([*self.stored.values()])  # [C], or [C,3]
+        return np.take(values.astype(np.uint8 if values.max() < 256 else np.uint16), labels, axis=0)
 
     def _save_overlay(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
         image, void = displayable(prediction.image, self.predictor.images.rgb), self.predictor.ignore_index

@@ -29,6 +29,7 @@ _OPTIONAL = (
     "void_is_assumed",
     "labels_are_stated",
 )
+_OF_ALL = ("advice", "palette_issues")
 _METHODS = ("set_bands", "files", "mask", "advice", "check_mask_file", "palette_issues")
 
 
@@ -39,7 +40,7 @@ class Subset(Dataset):
         inner = dataset if isinstance(dataset, Subset) else None
         self.dataset: Dataset = inner.dataset if inner else dataset
         self.indices: list[int] = [inner.indices[index] for index in indices] if inner else list(indices)
-        for name in (*_REQUIRED, *_OPTIONAL):
+        for name in (*_REQUIRED, *_OPTIONAL, *_OF_ALL):
             setattr(self, name, getattr(self.dataset, name))
         self.names = self.names and [self.names[index] for index in self.indices]
 
@@ -51,37 +52,31 @@ class Subset(Dataset):
 
     @property
     def channels(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Those of the whole dataset."""
+        """Those of the whole dataset, as the properties below."""
         return self.dataset.channels
 
     @property
     def kind(self) -> str:
-        """That of the whole dataset."""
+        """Module and name of the class that reads the samples."""
         return self.dataset.kind
 
-    def files(self, index: int) -> tuple[Path, ...]:
+    def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
         """See :class:`segkit.data.sample.Dataset`, as of the methods below."""
+        taken = self.dataset.set_bands(bands, no_data)
+        self.no_data, self.reading = self.dataset.no_data, self.dataset.reading
+        return taken
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The files of sample ``index``."""
         return self.dataset.files(self.indices[index])
 
     def mask(self, index: int) -> Tensor:
         """The mask of sample ``index`` alone, uint8 ``[H,W]``."""
         return self.dataset.mask(self.indices[index])
 
-    def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
-        """What to do about a kind of issue."""
-        return self.dataset.advice(kind, wrong, stored)
-
-    def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
-        """Which bands are read."""
-        return self.dataset.set_bands(bands, no_data)
-
     def check_mask_file(self, index: int) -> Mapping[int, Colour]:
         """Checksums, and the colours of the palette."""
         return self.dataset.check_mask_file(self.indices[index])
-
-    def palette_issues(self, masks: Mapping[str, Mapping[int, Colour]]) -> list[Issue]:
-        """What is wrong with the palettes of masks."""
-        return self.dataset.palette_issues(masks)
 
 
 class ChosenBands(Subset):

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -61,6 +62,19 @@ class Result:
     peak_memory_bytes: int
     precision: str
     device: str
+
+    def _repr_html_(self) -> str:
+        """For notebooks: each split's score beside that of the best constant prediction."""
+        names, nothing = ("mean_iou", "pixel_accuracy", "mean_dice"), float("nan")
+        rows = [
+            "<tr><th>split</th>" + "".join(f"<th>{name}</th><th>its floor</th>" for name in names) + "</tr>",
+            *(
+                f"<tr><td>{split}</td>"
+                + "".join(f"<td>{scores[n]:.3f}</td><td>{scores['floor'].get(n, nothing):.3f}</td>" for n in names)
+                for split, scores in self.splits.items()
+            ),
+        ]
+        return f"<p>epoch {self.best_epoch} was best; {escape(str(self.folder))}</p><table>{''.join(rows)}</table>"
 
 
 class RunRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from segkit.data.normalise import IMAGENET, Normalisation, moments
+from segkit.data.normalise import IMAGENET, Normalisation, displayable, moments
 from segkit.data.read import MAX_PIXELS, Pixels, of_pillow, read_picture
 from segkit.data.resize import Resize, Span, resized_part
 from segkit.data.sample import RGB, RGB_IMAGES, ImageFormat, Palette, channel_names
+from segkit.data.visualize import overlay_picture
 from segkit.engine.precision import pick_device, resolve_precision
 from segkit.errors import DataError, NotFiniteError, first_few
 from segkit.inference.options import PredictOptions
@@ -119,6 +121,26 @@ class Predictor:
             _refuse_not_finite(patch.values.amax(1), name)
             found[:, patch.rows, patch.columns] = patch.values.transpose(0, 1).cpu().numpy()
         return found
+
+    def overlay(self, image: Picture, **options: Any) -> Image.Image:
+        """The image under the colours of its predicted classes, which a notebook shows.
+
+        Args and Raises are those of :meth:`predict`.
+        """
+        name = _name_of(image)
+        pixels = self.pixels(image, name)
+        labels = self.predict(pixels, name=name, **options)
+        return overlay_picture(displayable(pixels, self.images.rgb), labels, self.palette, self.ignore_index)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the network, what it takes, and its classes in their colours."""
+        swatch = "display:inline-block;width:1em;height:1em;background:rgb"
+        rows = [
+            f"<li><span style='{swatch}{tuple(colour)}'></span> {html.escape(name)}</li>"
+            for name, colour in zip(self.classes, self.palette, strict=True)
+        ]
+        takes = html.escape(", ".join(self.images.channels))
+        return f"<b>{type(self.model).__name__}</b> on {self.precision.device}, takes {takes}<ul>{''.join(rows)}</ul>"
 
     @torch.inference_mode()
     def logits(self, image: Pixels) -> Tensor:

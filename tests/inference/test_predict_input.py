@@ -493,3 +493,14 @@ def test_without_rasterio_it_is_told_what_to_install(predict, map_of, tmp_path, 
     told = " ".join(capsys.readouterr().out.split())
     assert "the masks do not: they are PNG, of the same size, pixel for pixel; after python -m pip install" in told
     assert not [path for path in tmp_path.rglob("map.tif") if path != map_of]
+
+
+@pytest.mark.parametrize("stored", [[[0], [7], [24]], [[0], [7], [40_000]], [[[0, 0, 0]], [[255, 0, 0]], [[9, 8, 7]]]])
+def test_stored_labels_are_written_as_geotiff_too(predict, map_of, tmp_path, write_config, run_folder, stored):
+    import rasterio
+
+    write_config(run_folder, stored=stored)
+    assert predict(map_of, "--stored-labels") == 0
+    (out,) = {path.parent for path in tmp_path.rglob("map_overlay.jpg")}
+    with rasterio.open(out / "map.tif") as mask, Image.open(out / "map.png") as picture:
+        np.testing.assert_array_equal(mask.read().transpose(1, 2, 0).squeeze(), np.asarray(picture))

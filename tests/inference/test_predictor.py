@@ -8,6 +8,7 @@ from PIL import Image
 from torch import nn
 
 from segkit.data.normalise import normalise
+from segkit.data.visualize import overlay
 from segkit.errors import ConfigError, DataError, ModelError, NotFiniteError
 from segkit.inference.predictor import Predictor
 
@@ -132,3 +133,13 @@ def test_a_class_may_be_ruled_out(colour_model, labels, paint):
     predictor = Predictor(colour_model, **FACTS, precision="fp32")
     assert np.array_equal(predictor.predict(paint(labels)), np.where(labels == 2, 0, labels))
     assert (predictor.probabilities(paint(labels))[2] == 0).all()
+
+
+def test_a_notebook_shows_predictions_and_the_predictor(colour_model, labels, paint, tmp_path):
+    predictor, image = Predictor(colour_model, **{**FACTS, "classes": ("dark", "<red>", "blue")}), paint(labels)
+    shown = predictor.overlay(image)
+    assert np.array_equal(np.asarray(shown), overlay(image, labels, FACTS["palette"]))
+    text = predictor._repr_html_()
+    assert "takes red, green, blue" in text
+    assert "&lt;red&gt;" in text
+    assert "rgb(200, 0, 0)" in text
