@@ -74,7 +74,7 @@ class AnnotatedImages(PairedFiles):
         class_map: Mapping[str, str] | None = None,
         attribute: str = "",
         background: str = "background",
-        overlap: Rule | None = None,
+        overlap: Literal["smallest", "last", "void", "error"] | None = None,
         outside: Literal["error", "cut"] = "error",
         skip_unpaired: bool = False,
         lists: str | Mapping[str, str] | None = None,
