@@ -216,18 +216,6 @@ def launcher() -> dict[str, str]:
     return {"run": run, "agent": f"{platform.node()} {os.getppid()}"} if run else {}
 
 
-def same_launch(before: Any, given_up: bool) -> bool:
-    """Whether a run begun by the launch ``before`` continues here, because torchrun or a scheduler restarted it.
-
-    It does with the same agent. It also does with another agent of the same --rdzv-id, unless the run is given up:
-    finished, or to be overwritten.
-    """
-    now = launcher()
-    if not now or not isinstance(before, dict):
-        return False
-    return before == now or (not given_up and now["run"] != "none" and before.get("run") == now["run"])
-
-
 class MicroBatch(NamedTuple):
     """One of the parts in which ``train.accumulate`` processes a batch.
 

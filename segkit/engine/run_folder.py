@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from segkit.engine.distributed import launcher, same_launch
+from segkit.engine.distributed import launcher
 from segkit.errors import RunFolderError, WriteError, first_few, one_line, reason
 from segkit.settings import RENAMED
 
@@ -205,11 +205,16 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
-    """Whether to resume and to overwrite: torchrun's restart of a run goes on with what the same launch began."""
-    begun = any((folder / name).exists() for name in ("last.pt", "previous.pt"))
-    if launcher() and (folder / "run.json").is_file() and begun:
-        given_up = overwrite or (folder / "result.json").exists()
-        if same_launch(read_json(folder / "run.json").get("launcher"), given_up):
+    """Whether to resume and to overwrite: what torchrun or a scheduler starts again goes on with what it had begun.
+
+    That is so with the same agent of torchrun. It is also so with another agent of the same --rdzv-id, unless the run
+    is given up: finished, or to be overwritten.
+    """
+    now, begun = launcher(), any((folder / name).exists() for name in ("last.pt", "previous.pt"))
+    if now and begun and (folder / "run.json").is_file():
+        before = read_json(folder / "run.json").get("launcher")
+        same_id = isinstance(before, dict) and before.get("run") == now["run"] != "none"
+        if before == now or (same_id and not overwrite and not (folder / "result.json").exists()):
             return True, False
     return resume, overwrite
 
