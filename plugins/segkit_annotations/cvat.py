@@ -50,6 +50,8 @@ class CvatDataset(AnnotatedImages):
             path: [m.stem for m in sorted(masks.glob("*.png"))]
         }
         for each, those in names.items():
+            if outside := [name for name in those if not files.is_inside(masks / name, masks)]:
+                raise DataError(f"{each}: {outside[0]!r} leads out of the data set")
             split = split_called(each.stem)
             find = files.image_finder(root, path, images, split, "JPEGImages")
             entries += [Entry(find(name), (masks / f"{name}.png",), (), None, split) for name in those]

@@ -121,6 +121,14 @@ def malformed(path: Path, what: str) -> Iterator[None]:
         raise DataError(Issue("malformed", str(path), f"not as {what} has it", "export it again", detail)) from error
 
 
+def is_inside(path: Path, *folders: Path) -> bool:
+    """Whether a path that annotations name stays in one of the folders."""
+    if ".." not in path.parts and any(path.is_relative_to(folder) for folder in folders):
+        return True
+    whole = Path(os.path.abspath(path))  # noqa: PTH100  (it resolves no links, which a data set may hold)
+    return any(whole.is_relative_to(folder.absolute()) for folder in folders)
+
+
 def image_finder(root: Path, beside: Path, images: str, split: str | None, word: str = "") -> Callable[[str], Path]:
     """Finds the image that annotations name, with or without its suffix; where there is none, where it would lie.
 
@@ -144,10 +152,10 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
         endings = ("",) if own.lower().endswith(SUFFIXES) else ("", *SUFFIXES)
         names = [f"{each}{ending}" for each in (own, own.rpartition("/")[2]) for ending in endings]
         for path, folder in ((folder / each, folder) for each in names for folder in folders):
-            if path.is_file():
+            if path.is_file() and is_inside(path, root, *(folders if images else ())):
                 folders.sort(key=lambda each: each != folder)  # where one lies, the next ones mostly lie too
                 return path
-        return folders[0] / own
+        return folders[0] / own.rpartition("/")[2]
 
     return find
 

@@ -44,7 +44,7 @@ class YoloDataset(AnnotatedImages):
             advice = f"a line is a class of 0 to {len(names) - 1} and the corners of a polygon"
             for word, given in content.items():
                 folders = [] if not split_called(word) else given if isinstance(given, list) else [given]
-                for image in [image for each in folders for image in _images(path, content, each)]:
+                for image in [image for each in folders for image in _images(root, path, content, each)]:
                     labels, shapes = _label_file(image), []
                     for line in read_text(labels).splitlines() if labels.is_file() else ():
                         label, *corners = line.split() or [""]
@@ -85,13 +85,15 @@ def _name(value: Any) -> str:
     return str(value)
 
 
-def _images(path: Path, content: Mapping[str, Any], given: str) -> list[Path]:
-    """The images of a folder, or of a text file with one a line, where Ultralytics looks for them."""
-    bases = [path.parent / str(content.get("path") or ""), path.parent]  # the first may be of another computer
+def _images(root: Path, path: Path, content: Mapping[str, Any], given: str) -> list[Path]:
+    """The images of a folder, or of a text file with one a line, where Ultralytics looks for them in the data set."""
+    bases = [path.parent / str(content.get("path") or ""), path.parent, root]  # the first may be of another computer
 
     def place(text: str) -> Path:
         own = [text, text.removeprefix("../"), text.removeprefix("data/")]  # as Roboflow writes it, and CVAT
-        return next((base / each for each in own for base in bases if (base / each).exists()), path.parent / text)
+        tried = [base / each for each in own for base in bases]
+        there = [each for each in tried if each.exists() and files.is_inside(each, root, path.parent)]
+        return there[0] if there else path.parent / text.rpartition("/")[2]
 
     folder = place(given)
     if folder.is_dir():

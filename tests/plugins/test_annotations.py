@@ -757,6 +757,26 @@ def test_annotations_without_an_image_may_be_left_out_and_images_without_annotat
         assert len(one("labelme", tmp_path)) == 2
 
 
+def test_annotations_cannot_name_what_lies_outside_the_data_set(tmp_path: Path) -> None:
+    secret = picture(tmp_path / "secret" / "s.png")
+    root = tmp_path / "data"
+    for name in ("../secret/s.png", str(secret)):
+        labelme(root, ("cat", "polygon", SQUARE), imagePath=name)
+        (root / "a.png").unlink()
+        with pytest.raises(DataError, match=r"data/s\.png: named by the annotations but not there"):
+            one("labelme", root)
+    assert len(one("labelme", root, images=str(secret.parent))) == 1  # a config may
+    (root / "a.json").unlink()
+    for path in (str(tmp_path), "../"):
+        yolo(root, "0 0 0 1 0 1 1", path=path, val="secret")
+        with pytest.warns(UserWarning, match="which is not there"):
+            assert datasets["yolo"](root, "train").splits == ("train",)
+    save(root / "labelmap.txt", "cat:1,2,3::\n")
+    save(root / "ImageSets" / "Segmentation" / "train.txt", "../../secret/s")
+    with pytest.raises(DataError, match=r"train\.txt: '../../secret/s' leads out of the data set"):
+        one("cvat", root, annotations="labelmap.txt")
+
+
 def test_an_image_that_is_annotated_twice_is_refused(tmp_path: Path) -> None:
     labelme(tmp_path, ("cat", "polygon", SQUARE))
     save(tmp_path / "b.json", (tmp_path / "a.json").read_text())
