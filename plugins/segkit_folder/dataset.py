@@ -20,6 +20,7 @@ from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.files import PairedFiles
 from segkit_folder.layout import Shares, dealt, read_layout, tell_lists, without_unpaired
 from segkit_folder.masks import read_mask
+from segkit_folder.pairs import NoFiles
 from segkit_folder.propose import propose_layout
 from segkit_folder.splits import check_fractions, read_text, require_split
 
@@ -96,8 +97,8 @@ class FolderDataset(PairedFiles):
         options |= {"pairs": pairs, "lists": lists, "group": group}
         try:
             layout = read_layout(base, **options)
-        except DataError as error:
-            raise DataError(f"{error}{_proposed(base, options)}") from None
+        except NoFiles as error:
+            raise NoFiles(f"{error}{_proposed(base, options)}") from None
         if lists is None and pairs is None:
             tell_lists(base)
         layout = without_unpaired(layout) if skip_unpaired else layout

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few
-from segkit_folder.pairs import Found, Pattern, both_sides, pair
+from segkit_folder.pairs import Found, NoFiles, Pattern, both_sides, pair
 from segkit_folder.splits import (
     ANY_SPLIT,
     SPLIT_NAMES,
@@ -194,7 +194,7 @@ def _lines(root: Path, lists: Lists) -> Iterator[Line]:
         named = [(split_called(split), f"{folder}/{file}" if folder else file) for split, file in found]
         if not named:
             names = ", ".join(name for names in SPLIT_NAMES.values() for name in names)
-            raise DataError(f'"{lists}": no such file in {root / folder} for any of {names}')
+            raise NoFiles(f'"{lists}": no such file in {root / folder} for any of {names}')
     for split, source in named:
         lines = read_text(root / source).splitlines() if isinstance(source, str) else source
         for number, line in enumerate(lines, 1):

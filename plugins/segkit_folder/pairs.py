@@ -20,6 +20,10 @@ _SYSTEM = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
 _TOKEN = re.compile(r"(\{[A-Za-z]\w*\}|\*+)")
 
 
+class NoFiles(DataError):
+    """No file is called as an option says, or nothing tells images and masks apart."""
+
+
 class Found(NamedTuple):
     """A picture that a pattern matches.
 
@@ -66,7 +70,8 @@ class Pattern:
             raise ConfigError(f'mask_suffix = "{suffix}": write it into the pattern, {where}')
         parts = [*text.strip("/").split("/"), "{id}" + suffix] if self.is_folder else text.strip("/").split("/")
         fixed = next(number for number, part in enumerate(parts) if _TOKEN.search(part))
-        self.base = root.joinpath("/" if text.startswith("/") else "", *parts[:fixed])
+        base = root.joinpath("/" if text.startswith("/") else "", *parts[:fixed])
+        self.base = Path(os.path.normpath(base))  # of ".." too, as it is compared with folders
         self.parts = [composed(part) for part in parts[fixed:]]
         self.words = {word for part in self.parts for word in re.findall(r"\{(\w+)\}", part)}
         self.letters = len(_TOKEN.sub("", "".join(self.parts)))
@@ -190,8 +195,8 @@ def both_sides(images: Pattern, masks: Pattern) -> tuple[list[Found], list[Found
     """The images and the masks; what both patterns match belongs to the one that says more of the name.
 
     Raises:
-        ConfigError: nothing tells images and masks apart, or a placeholder stands on one side alone.
-        DataError: no image, or no mask, is there.
+        ConfigError: a placeholder stands on one side alone.
+        NoFiles: no image, or no mask, is there; or the two are the same files.
     """
     for one, other in ((images, masks), (masks, images)):
         if alone := sorted(one.words - other.words - ({"split", "group"} if one is images else set())):
@@ -202,14 +207,14 @@ def both_sides(images: Pattern, masks: Pattern) -> tuple[list[Found], list[Found
     found = [images.files(), masks.files()]
     both = {each.path for each in found[0]} & {each.path for each in found[1]}
     if both and images.letters == masks.letters:
-        raise DataError(
+        raise NoFiles(
             f"{images} is the folder of the images and of the masks; a mask_suffix must tell them apart, or patterns"
         )
     number = int(images.letters > masks.letters)
     found[number] = [each for each in found[number] if each.path not in both]
     for pattern, those in zip((images, masks), found, strict=True):
         if not those and (pattern is images or not pattern.files(ignore_case=True)):
-            raise DataError(pattern.nothing())
+            raise NoFiles(pattern.nothing())
     return found[0], found[1]
 
 

@@ -277,6 +277,12 @@ def test_patterns_that_are_none(tmp_path: Path, options: dict[str, Any], message
         names(tmp_path, **options)
 
 
+def test_folders_elsewhere_and_of_one_name(tmp_path: Path) -> None:
+    put(tmp_path, *(f"a/{x}.png" for x in range(3)), *(f"b/{x}_mask.png" for x in range(3)), "c/9.png")
+    found = names(tmp_path / "a", images=".", masks="../b", mask_suffix="_mask")
+    assert (len(found), found) == (1, names(tmp_path, images="a/", masks=str(tmp_path / "b"), mask_suffix="_mask"))
+
+
 def test_stars_need_not_agree_and_endings_may_be_left_out(tmp_path: Path) -> None:
     put(tmp_path, "a/1_x7.JPG", "a/2_x9.jpeg", "b/y1/1_mask.png", "b/y2/2_mask.png")
     options = {"images": "a/{id}_*.jpg", "masks": "b/*/{id}_mask", "fractions": [1, 0, 0]}
