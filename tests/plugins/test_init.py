@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segkit import registry
 from segkit.cli import main
 from segkit.config import read_config
 from segkit.errors import LabelError
+from segkit.registry import Component
 from segkit_init.labels import COLOUR, StoredLabels, question_of, stored_labels
 from segkit_init.plan import Facts, plan
 from segkit_init.text import value_text
@@ -327,10 +329,11 @@ def test_files_without_a_partner_and_damaged_ones_are_asked_about(
 ) -> None:
     pairs(14)
     Path("data/masks/3.png").unlink()
+    save(scene(0)[1], Path("data/masks/none.png"))
     Path("data/images/5.png").write_bytes(Path("data/images/5.png").read_bytes()[:200])
     status, printed = init(capsys)
     assert status == 1
-    assert "--yes: leave them out: skip_unpaired = true" in printed
+    assert printed.count("--yes: leave them out: skip_unpaired = true") == 1
     assert '--yes: leave these files out: data.on_bad = "skip"' in printed
     assert init(capsys, "--yes")[0] == 0
     config = read_config(place / "mine.toml")
@@ -413,3 +416,75 @@ def test_a_data_set_that_a_plugin_knows_in_a_folder_below(place: Path, capsys: p
     assert 'year = "2012"' in printed
     assert init(capsys, "--yes")[0] == 0
     assert dataset(place) == {"name": "voc", "root": "data/archive", "year": "2012"}
+
+
+STRANGERS = """
+import segkit, torch
+
+class Own:
+    classes, palette, ignore_index, splits = ("sea", "ship"), ((0, 0, 90), (200, 200, 200)), 255, ("train", "val")
+
+    def __init__(self, root: str, split: str) -> None:
+        self.seed = 1000 * (split == "val")
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> segkit.Sample:
+        image = torch.randint(0, 256, (3, 32, 32), generator=torch.Generator().manual_seed(self.seed + index))
+        return segkit.Sample(image.to(torch.uint8), (image[0] > 127).to(torch.uint8), f"{self.seed + index}")
+
+    @classmethod
+    def recognise(cls, root):
+        return [{}] if (root / "ships.bin").exists() else []
+
+class Broken(Own):
+    @classmethod
+    def recognise(cls, root):
+        raise RuntimeError("out of luck")
+"""
+
+
+def test_a_strangers_data_set_recognises_its_own_and_a_broken_one_is_told(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("strangers.py").write_text(STRANGERS)
+    monkeypatch.syspath_prepend(str(place))
+    theirs = [
+        Component("dataset", name.lower(), f"strangers:{name}", "mine", "mine", "1.0") for name in ("Own", "Broken")
+    ]
+    real = type(registry.datasets).components
+    monkeypatch.setattr(
+        type(registry.datasets),
+        "components",
+        lambda self: [*real(self), *theirs] if self.kind == "dataset" else real(self),
+    )
+    Path("data").mkdir()
+    Path("data/ships.bin").touch()
+    status, printed = init(capsys)
+    assert status == 0
+    assert "dataset 'broken' of plugin 'mine' (mine 1.0) could not look at data: RuntimeError: out of luck" in printed
+    assert dataset(place) == {"name": "own", "root": "data"}
+    assert "# its classes: sea, ship" in (place / "mine.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "found"),
+    [
+        ("{0:03}_image.png", "{0:03}_annotation.png", ("{id}_image.png", "{id}_annotation.png")),
+        ("patient{1}/{0}.png", "patient{1}/{0}_mask.png", ("{folder}/{id}.png", "{folder}/{id}_mask.png")),
+        ("kind{1}/images/{0}.png", "kind{1}/masks/{0}.png", ("{folder}/images/{id}.png", "{folder}/masks/{id}.png")),
+        ("Bäume ü/größe{0}.PNG", "Masken/größe{0}.PNG", ("Bäume ü", "Masken")),
+        ("imagesTr/a_{0:03}_0000.png", "labelsTr/a_{0:03}.png", ("imagesTr/{id}_0000.png", "labelsTr")),
+    ],
+)
+def test_layouts_of_files(
+    place: Path, capsys: pytest.CaptureFixture[str], image: str, mask: str, found: tuple[str, str]
+) -> None:
+    for number in range(15):
+        picture, labels = scene(number)
+        save(picture, Path("data", image.format(number, number // 3)))
+        save(labels, Path("data", mask.format(number, number // 3)))
+    assert init(capsys)[0] == 0
+    options = dataset(place)
+    assert (options["images"], options["masks"]) == found
