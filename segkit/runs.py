@@ -31,7 +31,7 @@ from segkit.data.augment import Transform
 from segkit.data.loader import worker_count
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.sample import Dataset
-from segkit.data.subset import as_dataset, with_bands
+from segkit.data.subset import ChosenBands, as_dataset, with_bands
 from segkit.engine.criterion import Loss, as_criterion
 from segkit.engine.distributed import distributed_context
 from segkit.engine.evaluate import Evaluator
@@ -228,6 +228,8 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     scores = {}
     for name, dataset in scan.splits.items():
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
+        if len(dataset.channels) == 1 and len(predictor.normalisation.mean) == 3:  # grey was repeated before
+            dataset = ChosenBands(dataset, (1, 1, 1), dataset.no_data)
         evaluator = Evaluator(
             how,
             dataset,

@@ -145,3 +145,20 @@ def test_images_of_another_unit_are_told_where_they_are_predicted(
         assert [str(each.message).count("values are of another range") for each in caught] == [1] * bool(told)
         out = capsys.readouterr().out
         assert (told in out) if told else ("another range" not in out)
+
+
+def test_a_run_that_took_grey_three_times_is_evaluated_and_predicts_as_it_did(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    result = segkit.run(changed(config, data={"bands": [1, 1, 1]}, train={"max_steps": 2}))
+    for name in ("run.json", "config.json"):  # as they were before datasets had channels
+        path = tmp_path / "run" / name
+        record = json.loads(path.read_text())
+        record.pop("images", None)
+        record.get("config", {}).get("data", {}).pop("bands", None)
+        path.write_text(json.dumps(record))
+    again = evaluate_run(tmp_path / "run").splits["val"]
+    assert again["loss"] == pytest.approx(result.splits["val"]["loss"])
+    predictor, path = segkit.load(tmp_path / "run", device="cpu"), tmp_path / "images" / "3.tif"
+    grey = np.asarray(Image.open(path), np.float32)[..., None].repeat(3, axis=2)
+    assert np.array_equal(predictor.predict(path), predictor.predict(grey))
