@@ -12,7 +12,8 @@ from segkit.data.augment import RandomTransform
 from segkit.data.loader import SampleSource
 from segkit.data.normalise import displayable, normalisation_of, normalise
 from segkit.data.scan import Scan
-from segkit.data.visualize import overlay, sheet, side_by_side
+from segkit.data.visualize import overlay
+from segkit_samples.sheets import sheet, side_by_side
 
 IMAGES, EPOCHS = 6, 3
 _LARGEST = 240  # pixels of a crop, wide and high

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from segkit.data.visualize import GAP, caption
 from segkit_report.story import Story
+from segkit_samples.sheets import GAP, caption
 
 TITLES = ("image", "truth", "prediction", "errors")
 _PHOTOGRAPH: dict[str, Any] = {"quality": 80, "method": 4}

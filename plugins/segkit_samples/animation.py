@@ -10,9 +10,9 @@ from PIL import Image
 from tqdm import tqdm
 
 import segkit
-from segkit.data.visualize import GAP, caption
 from segkit.engine.console import number
 from segkit.engine.run_folder import write_atomically
+from segkit_samples.sheets import GAP, caption
 
 MOST_FRAMES = 60
 MOST_BYTES = 5_000_000  # what a mail or an issue takes

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import segkit
 from segkit.data.normalise import displayable
-from segkit.data.visualize import panel, sheet
 from segkit.engine.run_folder import write_atomically
+from segkit_samples.sheets import panel, sheet
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -145,15 +145,6 @@ def read_header(path: str | Path, most_pixels: int = MAX_PIXELS) -> Header:
         )
 
 
-def read_image(
-    path: str | Path,
-    most_pixels: int = MAX_PIXELS,
-    bands: Sequence[int] | None = None,
-) -> Pixels:
-    """The pixels of :func:`read_picture`, ``[H,W,C]``, where every pixel has data."""
-    return read_picture(path, most_pixels, bands).pixels
-
-
 def read_picture(
     path: str | Path,
     most_pixels: int = MAX_PIXELS,
@@ -414,7 +405,7 @@ _silence()
 
 
 def of_pillow(image: Any, name: str, bands: Sequence[int] | None = None) -> Pixels:
-    """The pixels ``[H,W,C]`` of an image that Pillow has opened, upright, as :func:`read_image` gives them.
+    """The pixels ``[H,W,C]`` of an image that Pillow has opened, upright, as :func:`read_picture` gives them.
 
     Args:
         image: of RGB of 16 bits that was decoded before, Pillow has kept 8.
@@ -425,7 +416,7 @@ def of_pillow(image: Any, name: str, bands: Sequence[int] | None = None) -> Pixe
         DataError: it has transparency that varies, values that are no numbers, or is of a kind that Pillow misreads.
     """
     if image.format == "TIFF" and getattr(image, "filename", ""):  # which Pillow may have opened in part
-        return read_image(image.filename, bands=bands)
+        return read_picture(image.filename, bands=bands).pixels
     pixels, names = _decoded(image, name, keep_alpha=bands is not None)
     pixels = _chosen(pixels, names, bands, name)
     _refuse_holes(pixels, name)

@@ -10,14 +10,20 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.read import MAX_PIXELS, read_header, read_image
+from segkit.data.read import MAX_PIXELS, read_header, read_picture
 from segkit.errors import DataError, LabelError
 from segkit_folder.masks import check_checksums, read_mask
+
+
+def read_image(path: str | Path, *how: Any, **more: Any) -> Any:
+    return read_picture(path, *how, **more).pixels
+
 
 LABELS = np.array([[0, 1, 15], [20, 255, 1]], dtype=np.uint8)
 PALETTE = [part for index in range(256) for part in (index, 255 - index, index * 7 % 256)]

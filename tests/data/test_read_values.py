@@ -8,15 +8,20 @@ import struct
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.data.read import of_pillow, read_header, read_image
+from segkit.data.read import of_pillow, read_header, read_picture
 from segkit.data.sample import RGB
 from segkit.errors import DataError
 from segkit_folder.masks import read_mask
+
+
+def read_image(path: str | Path, *how: Any, **more: Any) -> Any:
+    return read_picture(path, *how, **more).pixels
 
 
 def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, extra: bytes = b"") -> bytes:

@@ -16,7 +16,7 @@ from PIL import Image
 import segkit
 from segkit.cli import main
 from segkit.data.sample import voc_palette
-from segkit.data.visualize import GAP, caption
+from segkit_samples.sheets import GAP, caption
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

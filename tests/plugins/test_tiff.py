@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segkit.data.read import MAX_PIXELS, read_header, read_image, suffixes
+from segkit.data.read import MAX_PIXELS, read_header, read_picture, suffixes
 from segkit.errors import DataError
 from segkit_folder.masks import read_mask
+
+
+def read_image(path: str | Path, *how: Any, **more: Any) -> Any:
+    return read_picture(path, *how, **more).pixels
+
 
 tifffile = pytest.importorskip("tifffile")
 VALUES = np.random.default_rng(0).integers(0, 250, (40, 56, 12))
