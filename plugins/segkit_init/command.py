@@ -60,6 +60,7 @@ class Init:
         for question in asked:
             print(_asked(question))
         if asked and not arguments.yes:
+            print(*(f"error: {issue}" for issue in found.scan.errors), sep="\n", end="")
             print(f"\nNothing is written. --yes takes the first answer, and {path} will name the others.")
             return UNANSWERED
         text = toml(found, plan(facts), str(path))

@@ -488,3 +488,19 @@ def test_layouts_of_files(
     assert init(capsys)[0] == 0
     options = dataset(place)
     assert (options["images"], options["masks"]) == found
+
+
+def test_what_a_run_would_stop_at_is_named_below_the_config(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(24)
+    for number in range(12):
+        save(scene(number)[1][:40], Path("data/masks", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 2
+    assert "12 files: image and mask differ in size" in printed
+    assert printed.endswith("mine.toml is written; a run would stop at what is named above\n")
+    assert (place / "mine.toml").is_file()
+    for number in range(12, 18):
+        save(scene(number)[1][:40], Path("data/masks", f"{number}.png"))
+    status, printed = init(capsys, "--overwrite")
+    assert status == 1  # six pictures are left
+    assert "error: train, val: 18 files: image and mask differ in size" in printed
