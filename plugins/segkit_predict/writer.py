@@ -107,7 +107,10 @@ class Writer:
     def _read(self, job: Job) -> InputImage:
         truth = None if self.truth is None else self.truth.mask(job[0])
         how = self.predictor.images
-        return read_picture(job[0], self.most_pixels, how.bands, how.no_data).pixels, truth
+        picture = read_picture(job[0], self.most_pixels, how.bands, how.no_data)
+        if truth is not None and picture.holes is not None:  # void in the run's own evaluation too
+            truth = np.where(picture.holes, np.uint8(self.predictor.ignore_index), truth)
+        return picture.pixels, truth
 
     def _predict(self, job: Job, read: InputImage) -> Prediction:
         (path, outputs), (image, truth) = job, read

@@ -219,8 +219,8 @@ ODD_IMAGES = {
     ),
     "no_data": (
         "hold a value far from all their others",
-        "where it marks pixels without data, the network sees little else beside it: put the mean of the others there, "
-        "or leave these images out",
+        "where it marks pixels without data, the network sees little else beside it: data.no_data = that value makes "
+        "such pixels void",
     ),
     "declared_no_data": (
         "hold the value that their file declares as no data",

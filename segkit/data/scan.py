@@ -276,7 +276,7 @@ def measure(
     for name, check in (checks or {}).items():
         with _named(name):
             measured[name] = json.loads(json.dumps(check.measure(sample)))  # as the cache will give it
-    odd = {"no_data": _no_data(image[0])} if wide else {}
+    odd: dict[str, str | None] = {"no_data": _no_data(image[0])} if wide else {}
     if wide and (holes := int(np.isnan(image).any(0).sum())):
         odd["holes"] = f"{holes / mask.size:.1%}"
     odd["constant_image"] = None if (image != image[:, :1, :1]).any() else ""
@@ -285,7 +285,8 @@ def measure(
         odd["turned_image"] = "" if _are_turned_apart(of_image, of_mask) else None
         odd["white_zero"] = "" if of_mask.white_is_zero else None
         declared = dataset.no_data == "stop" and of_image.no_data is not None
-        odd["declared_no_data"] = f"{of_image.no_data:g}" if declared and (image == of_image.no_data).any() else None
+        if declared and (image == of_image.no_data).any():
+            odd |= {"declared_no_data": f"{of_image.no_data:g}", "no_data": None}  # told once
     digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     return SampleStatistics(
