@@ -31,12 +31,13 @@ class YoloDataset(AnnotatedImages):
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         path, entries, issues = root / annotations, [], []
+        text = read_text(path)
         try:
-            content = yaml.safe_load(read_text(path))
+            content = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise DataError(Issue("broken", str(path), "no YAML", detail=" ".join(str(error).split()))) from None
         with files.malformed(path, "YOLO"):
-            names = content["names"]
+            names = yaml.load(text, yaml.BaseLoader)["names"]  # as text: YAML 1.1 takes yes and no for booleans
             names = {
                 int(label): _name(name)
                 for label, name in (names if isinstance(names, dict) else dict(enumerate(names))).items()
@@ -80,9 +81,9 @@ class YoloDataset(AnnotatedImages):
 
 
 def _name(value: Any) -> str:
-    if not isinstance(value, str | int | float):
+    if not isinstance(value, str):
         raise TypeError(f"the name of a class is a text, not a {type(value).__name__}")
-    return str(value)
+    return value
 
 
 def _images(root: Path, path: Path, content: Mapping[str, Any], given: str) -> list[Path]:

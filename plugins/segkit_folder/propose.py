@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import warnings
 from collections import defaultdict
@@ -13,9 +12,11 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from segkit.data.issues import gathered
+from segkit.data.read import opened
 from segkit.errors import DataError, SegkitError
 from segkit_folder.layout import Layout, read_layout, split_lists
 from segkit_folder.splits import ANY_SPLIT, SUFFIXES, composed, read_text, split_called
@@ -26,6 +27,7 @@ MOST_SHARED = 2000  # files a word or number is in that may tell partners
 MOST_PARTNERS = 12  # of each, those that have most in common with it
 MOST_COLOURS = 4096  # that are counted in a picture
 MOST_OF_A_MASK = 256  # colours
+SIDE_LOOKED_AT = 512  # pixels of more than 8 bits in a row or column
 MOST_TRIED = 20  # patterns whose pairs are counted
 _IN_A_NAME = re.compile(rf"(?i)(?<![a-z0-9])(?:{ANY_SPLIT})(?![a-z])")
 
@@ -242,15 +244,23 @@ def _likely(found: Sequence[tuple[Proposal, Layout]]) -> list[Proposal]:
 
 
 def _colours(path: Path) -> int | None:
-    """How many colours a picture has, at most :data:`MOST_COLOURS`; None where Pillow cannot tell."""
+    """How many colours a picture stores, at most :data:`MOST_COLOURS`; None where it cannot be read.
+
+    With values that are no whole numbers it has as many as a picture can have: labels are whole.
+    """
     try:
-        logging.getLogger("PIL").addHandler(logging.NullHandler())  # it tells of bands that it cannot read
-        with Image.open(path) as image:
-            image.draft("RGB", (256, 256))
-            colours = image.convert("RGB").getcolors(MOST_COLOURS)
-            return len(colours) if colours else MOST_COLOURS
-    except (OSError, ValueError, Image.DecompressionBombError):
+        with opened(path) as image:
+            if isinstance(image, Image.Image) and image.mode[0] not in "IF":
+                image.draft("RGB", (256, 256))
+                colours = image.convert("RGB").getcolors(MOST_COLOURS)
+                return len(colours) if colours else MOST_COLOURS
+            stored = np.asarray(image if isinstance(image, Image.Image) else image[...])
+    except DataError:
         return None
+    step = -(-max(stored.shape[:2]) // SIDE_LOOKED_AT)
+    bands = np.atleast_3d(stored)[::step, ::step, :3]  # [h,w,at most 3]
+    values = np.unique(bands.reshape(-1, bands.shape[2]), axis=0)
+    return MOST_COLOURS if (values != np.rint(values)).any() else min(len(values), MOST_COLOURS)
 
 
 def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:

@@ -521,6 +521,13 @@ def test_yolo_polygons_are_shares_of_the_image(tmp_path: Path) -> None:
     assert dataset.classes == ("background", "cat", "dog")
 
 
+def test_yolo_names_are_text_though_yaml_takes_them_for_booleans_and_numbers(tmp_path: Path) -> None:
+    yolo(tmp_path, "0 0 0 1 0 1 1")
+    for names, expected in (("[yes, no, on]", ("yes", "no", "on")), ("{0: 1.10, 1: ~, 2: 007}", ("1.10", "~", "007"))):
+        save(tmp_path / "data.yaml", f"train: images/train\nval: images/train\nnames: {names}\n")
+        assert datasets["yolo"](tmp_path, "train").classes[-3:] == expected
+
+
 def test_yolo_splits_are_folders_or_lists_as_roboflow_and_cvat_write_them(tmp_path: Path) -> None:
     picture(tmp_path / "valid" / "images" / "v.png")
     save(tmp_path / "list.txt", "data/images/train/a.png\n")

@@ -180,3 +180,25 @@ def test_files_that_pillow_cannot_read_are_proposed_once(tmp_path: Path) -> None
             (tmp_path / side / f"{number}.tif").write_bytes(b"of another program")
     (found,) = propose_layout(tmp_path)
     assert {*found.options.values()} == {"bands", "classes"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "suffix"),
+    [
+        (np.uint16(10) * RANDOM.integers(40, 296, (32, 32), np.uint16), "png"),
+        (np.uint16(10) * RANDOM.integers(40, 296, (32, 32), np.uint16), "tif"),
+        (RANDOM.uniform(300, 900, (32, 32)), "tif"),
+        (RANDOM.integers(300, 900, (32, 32)), "tif"),
+        (np.where(np.arange(32) < 3, np.nan, RANDOM.uniform(300, 900, (32, 32))), "tif"),
+        (np.where(np.arange(32) < 3, -9999, RANDOM.integers(300, 900, (32, 32))), "tif"),
+    ],
+)
+def test_pictures_of_more_than_8_bits_are_told_from_masks_by_what_they_store(
+    tmp_path: Path, stored: Any, suffix: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    for number in NUMBERS:
+        values = stored if stored.dtype == np.uint16 else stored.astype(np.float32)
+        Image.fromarray(values).save(tmp_path / "images" / f"{number}.{suffix}")
+    masks(tmp_path, *(f"annotated/{number}.png" for number in NUMBERS))  # the first by the alphabet
+    assert [found.options for found in propose_layout(tmp_path)] == [{"images": "images", "masks": "annotated"}]

@@ -95,6 +95,9 @@ def test_numpy_arrays_are_images_either_way_round(tmp_path: Path) -> None:
         np.save(tmp_path / f"{name}.npy", stored.astype(np.int16))
         np.testing.assert_array_equal(read_image(tmp_path / f"{name}.npy"), VALUES[..., :channels])
         assert len(read_header(tmp_path / f"{name}.npy").channels) == channels
+        assert read_image(tmp_path / f"{name}.npy").flags.writeable  # else PyTorch warns
+    np.save(tmp_path / "bytes.npy", (VALUES[..., :3] % 256).astype(np.uint8))
+    assert read_image(tmp_path / "bytes.npy").flags.writeable
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(DataError, match=r"objects\.npy: damaged or cut short"):
         read_image(tmp_path / "objects.npy")
