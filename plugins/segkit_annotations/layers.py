@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape
 from segkit_annotations.files import Entry
 from segkit_folder.pairs import Found, Pattern
+from segkit_folder.propose import propose_layout
 from segkit_folder.splits import SUFFIXES, split_called
 
 
@@ -66,9 +68,15 @@ class LayersDataset(AnnotatedImages):
         folders: dict[Path, set[str]] = {}
         for path in files.walk(root, "*"):
             if path.suffix.lower() in SUFFIXES:
-                folders.setdefault(path.parent, set()).add(path.stem)
-        found = {"|".join(each.relative_to(root).as_posix() for each in pair) for pair in _layouts(folders)}
-        return [dict(zip(("images", "annotations"), each.split("|"), strict=True)) for each in files.patterns(found)]
+                folders.setdefault(path.parent.relative_to(root), set()).add(path.stem)
+        ways = [(f"{images.as_posix()}|{masks.as_posix()}", is_sure) for images, masks, is_sure in _layouts(folders)]
+        paired = [each.options.get("masks", "") for each in propose_layout(root)] if ways else []
+        found = [each.split("|") for each in files.patterns({way for way, is_sure in ways if is_sure or not paired})]
+        return [  # where a mask an image lies elsewhere, that is the mask
+            {"images": images, "annotations": masks}
+            for images, masks in found
+            if all(mask.startswith(masks.split("{")[0]) for mask in paired)
+        ]
 
     @classmethod
     def write_sample(cls, root: str | Path) -> dict[str, str]:
@@ -84,23 +92,45 @@ class LayersDataset(AnnotatedImages):
         return {"images": "images/{split}/{id}", "annotations": "masks/{split}/{class}/{id}"}
 
 
-def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path]]:
-    """Patterns of images and masks: of a folder with both an image, of folders of masks an image, or a class."""
+def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, bool]]:
+    """Patterns of images and masks; and whether an image has several masks.
+
+    Of a folder with both an image, of folders of masks an image, or a class.
+
+    Args:
+        folders: path below the root -> stems of the pictures in it.
+    """
     both = {
-        each.parents[1]
-        for each in folders
+        each: len(stems)
+        for each, stems in folders.items()
         if each.name == "masks" and len(folders.get(each.with_name("images"), ())) == 1
     }
-    yield from ((place / "{id}/images/*", place / "{id}/masks/*") for place in both)
+    for place in {each.parents[1] for each in both if len(each.parts) > 1}:
+        number = [count for each, count in both.items() if each.parents[1] == place]
+        yield place / "{id}/images/*", place / "{id}/masks/*", sum(number) > len(number)
     inside: dict[Path, dict[str, set[str]]] = {}
     for folder, stems in folders.items():
         inside.setdefault(folder.parent, {})[folder.name] = stems
     several = {place: own for place, own in inside.items() if len(own) > 1 and not any(map(split_called, own))}
     for folder, stems in folders.items() if not both else ():
         for place, own in several.items():
-            if folder.is_relative_to(place):
+            if not _belong_together(folder, place):
                 continue
+            number = sum(map(len, own.values()))
             if stems >= {*own}:
-                yield folder / "{id}", place / "{id}/*"
+                yield folder / "{id}", place / "{id}/*", number > len(own)
             elif all(stems >= each for each in own.values()):
-                yield folder / "{id}", place / "{class}/{id}"
+                yield folder / "{id}", place / "{class}/{id}", number > len({*()}.union(*own.values()))
+
+
+def _belong_together(images: Path, masks: Path) -> bool:
+    """Whether folders are one below the other, or called alike but for one word that is no split's and no number."""
+    if images.is_relative_to(masks) or masks.is_relative_to(images):
+        return masks.parent == images
+    apart = [each for each in zip(images.parts, masks.parts, strict=False) if each[0] != each[1]]
+    return (
+        len(images.parts) == len(masks.parts)
+        and len(apart) == 1
+        and not any(map(split_called, apart[0]))
+        and (len({re.sub(r"\d", "", each) for each in apart[0]}) == 2)
+    )

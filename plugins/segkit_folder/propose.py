@@ -29,6 +29,9 @@ MOST_COLOURS = 4096  # that are counted in a picture
 MOST_OF_A_MASK = 256  # colours
 SIDE_LOOKED_AT = 512  # pixels of more than 8 bits in a row or column
 MOST_TRIED = 20  # patterns whose pairs are counted
+MOST_SEEN = 5  # of these pairs, that are looked at
+_OF_IMAGES = re.compile(r"(?i)image|img|photo|picture|rgb|raw|scan|input")
+_OF_MASKS = re.compile(r"(?i)mask|label|annot|truth|segm|(?<![a-z])(gt|seg|target)")
 _IN_A_NAME = re.compile(rf"(?i)(?<![a-z0-9])(?:{ANY_SPLIT})(?![a-z])")
 
 
@@ -229,18 +232,36 @@ def _proposal(layout: Layout, options: dict[str, Any]) -> Proposal:
 def _likely(found: Sequence[tuple[Proposal, Layout]]) -> list[Proposal]:
     """Those with half the pairs of the best and a mask that may be one, each way once.
 
-    Of two pictures the one with fewer colours is the mask; what has as few as a mask is an image only where there is
-    nothing better. No two ways pair the same files.
+    Words such as "images" and "masks" tell the two apart; without them, of two pictures the one with fewer colours is
+    the mask, and what has as few as a mask is an image only where there is nothing better. Where no mask has the
+    colours of one, the words alone tell. No two ways pair the same files.
     """
     colours = lru_cache(None)(_colours)
-    kept: list[tuple[bool, set[Path], Proposal]] = []
+    kept: list[tuple[int, set[Path], Proposal]] = []  # the likelihood first
     for proposal, layout in found:
-        image, mask = map(colours, next(iter(layout.masks.items())))
-        likely = (image or MOST_COLOURS) >= (mask or 0) <= MOST_OF_A_MASK and 2 * proposal.pairs >= found[0][0].pairs
-        files = {*layout.masks.keys(), *layout.masks.values()}
-        if likely and not any(files <= those for _, those, _ in kept):
-            kept.append(((image or MOST_COLOURS) > MOST_OF_A_MASK // 4, files, proposal))
-    return [proposal for rich, _, proposal in kept if rich] or [proposal for _, _, proposal in kept]
+        if 2 * proposal.pairs < found[0][0].pairs or (told := _told(proposal)) == -2:
+            continue
+        pairs = [*layout.masks.items()]
+        seen = [[*map(colours, pair)] for pair in pairs[:: -(-len(pairs) // MOST_SEEN)]]
+        likely = [
+            (told > 0 or (image or MOST_COLOURS) >= (mask or 0)) and (mask or 0) <= MOST_OF_A_MASK
+            for image, mask in seen
+        ]
+        rich = [told == 2 or (image or MOST_COLOURS) > MOST_OF_A_MASK // 4 for image, _ in seen]
+        rank = 2 + (2 * sum(rich) > len(seen)) if 4 * sum(likely) >= 3 * len(seen) else told > 0
+        if rank:
+            kept.append((rank, {*layout.masks.keys(), *layout.masks.values()}, proposal))
+    best = [(files, proposal) for rank, files, proposal in kept if rank == max(kept, key=lambda each: each[0])[0]]
+    return [each for place, (files, each) in enumerate(best) if not any(files <= those for those, _ in best[:place])]
+
+
+def _told(proposal: Proposal) -> int:
+    """What words say: 2 that these are images and masks, 1 that either are, less than 0 that it is the reverse."""
+    images, masks = (re.split(r"[^\w{}]|_", proposal.options[side]) for side in ("images", "masks"))
+    own = [" ".join(word for word in one if word not in other) for one, other in ((images, masks), (masks, images))]
+    of_masks = [bool(_OF_MASKS.search(words)) for words in own]
+    of_images = [bool(_OF_IMAGES.search(words)) and not is_mask for words, is_mask in zip(own, of_masks, strict=True)]
+    return of_masks[1] - of_masks[0] + of_images[0] - of_images[1]
 
 
 def _colours(path: Path) -> int | None:

@@ -662,6 +662,38 @@ def test_layers_of_an_image_become_one_map(images: str, masks: str, classes: tup
         assert one("layers", tmp_path).classes == classes
 
 
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("{split}/images/{id}.png", "{split}/masks/{id}.png"),
+        ("images/site{split}/{id}.png", "masks/site{split}/{id}.png"),
+        ("patient{split}/image/{id}.png", "patient{split}/mask/{id}.png"),
+        ("patient{split}/{id}.png", "patient{split}/mask/{id}.png"),
+        ("images/{id}{split}.png", "masks/{split}/{id}{split}.png"),
+    ],
+)
+@pytest.mark.parametrize("splits", [("train", "val"), ("train", "val", "test"), ("1", "2", "3")])
+def test_masks_of_another_split_site_or_patient_are_no_layers(
+    image: str, mask: str, splits: tuple[str, ...], tmp_path: Path
+) -> None:
+    for split, count in zip(splits, (4, 2, 2), strict=False):
+        for number in range(count):
+            picture(tmp_path / image.format(split=split, id=number), (9, 9))
+            layer(tmp_path / mask.format(split=split, id=number), (1, number))
+    assert datasets["layers"].recognise(tmp_path) == []
+
+
+def test_one_mask_an_image_beats_layers_beside_it(tmp_path: Path) -> None:
+    for name in "abc":
+        picture(tmp_path / "images" / f"{name}.png")
+        for folder in ("parts/head", "parts/tail"):
+            layer(tmp_path / folder / f"{name}.png", (1, 1))
+    assert len(datasets["layers"].recognise(tmp_path)) == 1
+    for name in "abc":
+        layer(tmp_path / "masks" / f"{name}.png", (1, 1))
+    assert datasets["layers"].recognise(tmp_path) == []
+
+
 def test_layers_that_overlap_are_refused_unless_a_rule_is_given(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.png")
     layer(tmp_path / "masks" / "cat" / "a.png", (0, 0), (0, 1), (0, 2))

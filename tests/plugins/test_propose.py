@@ -114,6 +114,28 @@ def test_photographs_alone_are_no_layout(tmp_path: Path) -> None:
     assert propose_layout(tmp_path) == []
 
 
+def test_names_that_repeat_in_other_folders_are_paired_within_their_own(tmp_path: Path) -> None:
+    for a in ("left", "right"):
+        both(tmp_path, f"raw/2024/{a}/cam 1/{{}}.png", f"labels/2024/{a}/cam 1/{{}}.png")
+    (found,) = propose_layout(tmp_path)
+    assert found.options == {
+        "images": "raw/2024/{folder}/cam 1/{id}.png",
+        "masks": "labels/2024/{folder}/cam 1/{id}.png",
+    }
+    assert found.pairs == 6
+
+
+def test_folders_called_images_and_masks_are_that_whatever_their_colours(tmp_path: Path) -> None:
+    photographs(tmp_path / "blended", *(f"{side}/{each}.png" for side in ("images", "masks") for each in NUMBERS))
+    masks(tmp_path / "drawings", *(f"images/{each}.png" for each in NUMBERS))
+    for number in NUMBERS:
+        (tmp_path / "drawings" / "masks").mkdir(exist_ok=True)
+        labels = RANDOM.integers(0, 9, (32, 32), np.uint8)
+        Image.fromarray(labels).save(tmp_path / "drawings" / "masks" / f"{number}.png")
+    for name in ("blended", "drawings"):
+        assert [x.options for x in propose_layout(tmp_path / name)] == [{"images": "images", "masks": "masks"}]
+
+
 def failed(root: Path, **options: Any) -> dict[str, Any]:
     """The options that an error proposes."""
     with pytest.raises(DataError) as caught:
