@@ -123,8 +123,9 @@ def read_options(
             giver = "segkit itself" if component.kind == "dataset" else "the dataset"
             problems.append(f"'{name}' is given by {giver} and cannot be set; remove it")
         elif name not in known:
-            have = f"Its options: {', '.join(settable)}." if settable else "It has none."
-            problems.append(f"{component.name} has no option '{name}'{did_you_mean(name, settable) or '.'} {have}")
+            keys = [*settable, *(each for each in reserved_names(component.kind) if each != "name")]  # scale, of a loss
+            have = f"Its options: {', '.join(keys)}." if keys else "It has none."
+            problems.append(f"{component.name} has no option '{name}'{did_you_mean(name, keys) or '.'} {have}")
         else:
             read[name] = read_value(value, known[name].hint)
             problems += converted(known[name], read[name])[1]

@@ -73,8 +73,12 @@ def _resize(facts: Facts) -> Choice:
 
 
 def _crop(sizes: Sequence[tuple[int, int]], wanted: int) -> Choice:
-    """A multiple of 16, as the U-Net halves four times, and not larger than most images."""
-    if len({*sizes}) == 1 and max(sizes[0]) <= wanted:
+    """A multiple of 16, as the U-Net halves four times, and not larger than most images.
+
+    Whole images are right only where their sides are such multiples: others are padded at the right and below, always
+    at the same place, and a network that has seen nothing else is wrong there in images of other sizes.
+    """
+    if len({*sizes}) == 1 and max(sizes[0]) <= wanted and not any(side % 16 for side in sizes[0]):
         return Choice(None, "the network sees whole images, which are small and of one size")
     short = int(median(min(size) for size in sizes))
     crop = max(16, min(wanted, short) // 16 * 16)

@@ -100,18 +100,18 @@ def verdict(story: Story) -> dict[str, Any]:
 def remarks(story: Story) -> list[str]:
     """What a table of scores does not show at a glance, a sentence each.
 
-    That the accuracy is below its floor, and which classes are predicted far too often or too seldom, as precision and
+    That a score is below its floor, and which classes are predicted far too often or too seldom, as precision and
     recall say; of those the most frequent ``_MOST``.
     """
     split = story.last_split
     scores = story.splits[split]
-    found, floor = [], scores["floor"]
-    accuracy, lowest = scores.get("pixel_accuracy", math.nan), floor.get("pixel_accuracy", math.nan)
-    if accuracy < lowest:
-        found.append(
-            f"pixel_accuracy on {split}, {accuracy:.3f}, is below its floor: '{floor['class']}' everywhere scores "
-            f"{lowest:.3f}"
-        )
+    floor = scores["floor"]
+    found = [
+        f"{name} on {split}, {scores[name]:.3f}, is below its floor: '{floor['class']}' everywhere scores "
+        f"{floor[name]:.3f}"
+        for name in ("mean_iou", "pixel_accuracy")
+        if scores.get(name, math.nan) < floor.get(name, math.nan)
+    ]
     if not story.confusion:
         return found
     confusion = torch.tensor(story.confusion)

@@ -138,7 +138,7 @@ def test_a_toml_value_becomes_what_the_annotation_says(
 
 def test_all_problems_of_a_table_are_told_together(component: Make) -> None:
     problems = check_options(component(THING), {"widht": 3, "num_classes": 2, "on": "yes"}, "voc.toml: [model]")
-    settable = "root, width, share, mode, class_weights, on, size, values"
+    settable = "root, width, share, mode, class_weights, on, size, values, scale"  # it is a loss
     assert problems == [
         f"voc.toml: [model]: thing has no option 'widht'; did you mean 'width'? Its options: {settable}.",
         "voc.toml: [model]: 'num_classes' is given by the dataset and cannot be set; remove it",

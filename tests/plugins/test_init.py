@@ -158,6 +158,11 @@ def test_small_tiles_of_twelve_bands_are_taken_whole_and_without_jitter_of_colou
     assert (chosen["loss.class_weights"], chosen["train.batch_size"]) == (None, 8)
 
 
+def test_small_images_that_would_be_padded_are_cropped() -> None:
+    """Padding that always lies at the same place is learned, and is wrong in images of other sizes."""
+    assert plan(Facts([(90, 120)] * 40, 3, True, [0.5, 0.5]))["augment.crop"].value == 80
+
+
 def test_values_are_written_as_toml_reads_them() -> None:
     value = {"a b": [0, 1.5, True], 'q"\\': "ü", "255": {"x": "C:\\data"}}
     assert tomllib.loads(f"value = {value_text(value)}")["value"] == value

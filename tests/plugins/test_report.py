@@ -153,8 +153,10 @@ def test_a_class_that_is_predicted_too_often_is_told_and_the_higher_iou_is_never
     floor = {"class": "background", "mean_iou": 0.33, "pixel_accuracy": 10000 / 10200}
     change(run / "result.json", collapsed=False, splits__test__class_iou=dict(zip(NAMES, ious, strict=True)))
     change(run / "result.json", splits__test__floor=floor, splits__test__pixel_accuracy=9175 / 10200)
+    change(run / "result.json", splits__test__mean_iou=0.32)
     found = verdict(Story(str(run)))
     assert found["remarks"] == [
+        "mean_iou on test, 0.320, is below its floor: 'background' everywhere scores 0.330",
         "pixel_accuracy on test, 0.900, is below its floor: 'background' everywhere scores 0.980",
         "disc is predicted far too often: precision 0.12, recall 0.95",
         "square is predicted far too often: precision 0.21, recall 0.80",
@@ -163,7 +165,7 @@ def test_a_class_that_is_predicted_too_often_is_told_and_the_higher_iou_is_never
     assert "disc" in found["groups"]["not learned"]
     assert "Disc is predicted far too often: precision 0.12, recall 0.95." in plain(section(page(run), "verdict"))
     told = segkit_report.segkit_run_ended(SimpleNamespace(folder=run), None)  # is printed at the end of a run
-    assert told.splitlines()[:3] == found["remarks"]
+    assert told.splitlines()[:4] == found["remarks"]
 
 
 @pytest.mark.parametrize("shares", [(0.01, 0.9), (0.9, 0.01), (0.3, 0.3)])
