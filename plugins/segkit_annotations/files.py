@@ -17,6 +17,7 @@ from PIL import Image
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue, reason
 from segkit_annotations.draw import Shape, Size
+from segkit_folder import splits
 from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SUFFIXES
 
 DEPTH = 3  # folders below the root that are looked into
@@ -71,12 +72,7 @@ def patterns(paths: Iterable[str]) -> list[str]:
 
 def walk(root: Path, name: str) -> list[Path]:
     """The files of that name, which may hold ``*``, in the root and :data:`DEPTH` folders below it; no hidden ones."""
-    found: list[Path] = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        depth = len(Path(folder).relative_to(root).parts)
-        folders[:] = sorted(each for each in folders if each[0] != ".") if depth < DEPTH else []
-        found += [Path(folder, each) for each in sorted(fnmatch.filter(files, name)) if each[0] != "."]
-    return found
+    return [folder / each for folder, names in splits.walk(root, DEPTH) for each in fnmatch.filter(names, name)]
 
 
 # ---- files ----

@@ -13,6 +13,7 @@ from PIL import Image
 from segkit.errors import DataError
 from segkit_folder.dataset import FolderDataset
 from segkit_folder.propose import propose_layout
+from segkit_folder.splits import walk
 
 RANDOM = np.random.default_rng(0)
 NUMBERS = ("021", "022", "030")
@@ -134,6 +135,16 @@ def test_folders_called_images_and_masks_are_that_whatever_their_colours(tmp_pat
         Image.fromarray(labels).save(tmp_path / "drawings" / "masks" / f"{number}.png")
     for name in ("blended", "drawings"):
         assert [x.options for x in propose_layout(tmp_path / name)] == [{"images": "images", "masks": "masks"}]
+
+
+def test_links_to_folders_are_followed_and_none_is_entered_twice(tmp_path: Path) -> None:
+    both(tmp_path / "real", "images/{}.png", "masks/{}.png")
+    place = tmp_path / "data"
+    place.mkdir()
+    for name, target in (("images", "real/images"), ("masks", "real/masks"), ("loop", "data"), ("up", "data/..")):
+        (place / name).symlink_to(tmp_path / target, target_is_directory=True)
+    assert [each.options for each in propose_layout(place)] == [{"images": "images", "masks": "masks"}]
+    assert [folder.relative_to(place).as_posix() for folder, names in walk(place) if names] == ["images", "masks"]
 
 
 def failed(root: Path, **options: Any) -> dict[str, Any]:
