@@ -17,8 +17,7 @@ from PIL import Image
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue, reason
 from segkit_annotations.draw import Shape, Size
-from segkit_folder import splits
-from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SUFFIXES
+from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SUFFIXES, folders_in
 
 DEPTH = 3  # folders below the root that are looked into
 _WORD = re.compile(rf"(?<![a-z])({ANY_SPLIT})(?![a-z])", re.IGNORECASE)
@@ -72,7 +71,7 @@ def patterns(paths: Iterable[str]) -> list[str]:
 
 def walk(root: Path, name: str) -> list[Path]:
     """The files of that name, which may hold ``*``, in the root and :data:`DEPTH` folders below it; no hidden ones."""
-    return [folder / each for folder, names in splits.walk(root, DEPTH) for each in fnmatch.filter(names, name)]
+    return [folder / each for folder, names in folders_in(root, DEPTH) for each in fnmatch.filter(names, name)]
 
 
 # ---- files ----

@@ -106,8 +106,8 @@ def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, boo
         if each.name == "masks" and len(folders.get(each.with_name("images"), ())) == 1
     }
     for place in {each.parents[1] for each in both if len(each.parts) > 1}:
-        number = [count for each, count in both.items() if each.parents[1] == place]
-        yield place / "{id}/images/*", place / "{id}/masks/*", sum(number) > len(number)
+        counts = [count for each, count in both.items() if each.parents[1] == place]
+        yield place / "{id}/images/*", place / "{id}/masks/*", sum(counts) > len(counts)
     inside: dict[Path, dict[str, set[str]]] = {}
     for folder, stems in folders.items():
         inside.setdefault(folder.parent, {})[folder.name] = stems

@@ -19,7 +19,7 @@ from segkit.data.issues import gathered
 from segkit.data.read import opened
 from segkit.errors import DataError, SegkitError
 from segkit_folder.layout import Layout, read_layout, split_lists
-from segkit_folder.splits import ANY_SPLIT, SUFFIXES, composed, read_text, split_called, walk
+from segkit_folder.splits import ANY_SPLIT, SUFFIXES, composed, folders_in, read_text, split_called
 
 MOST_FILES = 50_000  # that are looked at
 MOST_ASKED = 200  # files whose partners are looked for
@@ -69,7 +69,7 @@ def propose_layout(root: Path, images: Sequence[Path] = (), masks: Sequence[Path
 
 
 def _pictures(root: Path) -> Iterator[Path]:
-    for folder, names in walk(root):
+    for folder, names in folders_in(root):
         for path in (folder / name for name in names):
             odd = re.search("[{}*]", path.relative_to(root).as_posix())
             if path.suffix.lower() in SUFFIXES and not odd and path.is_file():

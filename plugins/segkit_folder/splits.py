@@ -67,7 +67,7 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path} cannot be read as text: {reason(error)}") from error
 
 
-def walk(root: Path, depth: float = math.inf) -> Iterator[tuple[Path, list[str]]]:
+def folders_in(root: Path, depth: float = math.inf) -> Iterator[tuple[Path, list[str]]]:
     """The folders below one, and itself, with the names of their files, in order; hidden ones are left out.
 
     Links to folders are followed, but to one that this one lies in; no folder is entered twice.

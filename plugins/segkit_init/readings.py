@@ -15,7 +15,7 @@ from segkit.config import Config, read_config
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import MISSING, options_of
 from segkit.registry import datasets
-from segkit_folder.splits import walk
+from segkit_folder.splits import folders_in
 from segkit_init.labels import Labels, read_labels, stored_labels
 from segkit_init.text import options_text
 
@@ -145,7 +145,7 @@ def _divide_alike(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
 
 def pictures_in(root: Path) -> dict[str, int]:
     """How many pictures lie in each folder that holds any, by its path below the root; hidden ones aside."""
-    held = {folder: sum(name.lower().endswith(_PICTURES) for name in names) for folder, names in walk(root)}
+    held = {folder: sum(name.lower().endswith(_PICTURES) for name in names) for folder, names in folders_in(root)}
     return {folder.relative_to(root).as_posix(): number for folder, number in held.items() if number}
 
 
@@ -154,7 +154,9 @@ def _nothing(root: Path) -> str:
     closed = [str(path) for path in root.rglob("*") if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
     if closed:
         return f"{root}: no permission to look into {first_few(closed)}"
-    endings = sorted(Path(name).suffix.lower() or "without an ending" for _, names in walk(root) for name in names)
+    endings = sorted(
+        Path(name).suffix.lower() or "without an ending" for _, names in folders_in(root) for name in names
+    )
     held = first_few([f"{number} {suffix}" for suffix, number in Counter(endings).most_common()], 4)
     if not (found := pictures_in(root)):
         advice = "unpack archives, and give the folder of images and masks"

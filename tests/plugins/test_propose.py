@@ -13,7 +13,7 @@ from PIL import Image
 from segkit.errors import DataError
 from segkit_folder.dataset import FolderDataset
 from segkit_folder.propose import propose_layout
-from segkit_folder.splits import walk
+from segkit_folder.splits import folders_in
 
 RANDOM = np.random.default_rng(0)
 NUMBERS = ("021", "022", "030")
@@ -144,7 +144,7 @@ def test_links_to_folders_are_followed_and_none_is_entered_twice(tmp_path: Path)
     for name, target in (("images", "real/images"), ("masks", "real/masks"), ("loop", "data"), ("up", "data/..")):
         (place / name).symlink_to(tmp_path / target, target_is_directory=True)
     assert [each.options for each in propose_layout(place)] == [{"images": "images", "masks": "masks"}]
-    assert [folder.relative_to(place).as_posix() for folder, names in walk(place) if names] == ["images", "masks"]
+    assert [folder.relative_to(place).as_posix() for folder, names in folders_in(place) if names] == ["images", "masks"]
 
 
 def failed(root: Path, **options: Any) -> dict[str, Any]:
