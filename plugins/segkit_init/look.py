@@ -11,9 +11,10 @@ import torch
 
 from segkit.compose import build_splits, scan_dataset
 from segkit.data.scan import Scan
-from segkit.errors import SegkitError, first_few
+from segkit.errors import DataError, SegkitError, first_few
 from segkit.options import options_of
 from segkit.registry import datasets
+from segkit_folder.splits import read_text
 from segkit_init.findings import Answer, Findings, Question
 from segkit_init.groups import group_of
 from segkit_init.labels import COLOUR, VOID, StoredLabels, question_of, read_labels, stored_labels
@@ -49,7 +50,7 @@ def look(root: Path) -> Findings:
         answers = [Answer(said(each, readings)) for each in readings]
         ask([Question("the folder can be read in several ways: which one is meant?", answers, "root")])
     if first.asks_for_classes:
-        ask([_classes(first, stored_labels(read_labels(mask_files(first))))])
+        ask([_classes(first, stored_labels(read_labels(mask_files(first))), notes)])
     known = {option.name for option in options_of(datasets.find(first.dataset))}
     dealt = "split_seed" in known and _is_dealt(first.dataset, options)
     ask(_division(options, known) if dealt else ())
@@ -78,14 +79,19 @@ def facts_of(found: Findings) -> Facts:
     )
 
 
-def _classes(reading: Reading, stored: StoredLabels) -> Question:
-    """What the labels mean; by a file of names or colours where one fits."""
+def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Question:
+    """What the labels mean; by a file of names or colours where one fits. One that is no text is noted."""
     plain = {label for label in stored.pixels if label != VOID or len(stored.pixels) < 3}
     names: Sequence[str] = ()
     root = Path(reading.options["root"]).expanduser()
     files = sorted(path for deep in ("*", "*/*") for path in root.glob(deep) if _NAMES.fullmatch(path.name))
     for path in files[:_MOST_FILES]:
         options = {"classes": path.relative_to(root).as_posix()}
+        try:
+            read_text(path)
+        except DataError as error:
+            notes.append(f"no names of classes: {error}")
+            continue
         try:
             dataset = build_splits(config_of(reading.dataset, {**reading.options, **options}))[0]["train"]
         except SegkitError:  # no class file
@@ -130,22 +136,24 @@ def _groups(scan: Scan, root: Path) -> Iterator[Question]:
 
 
 def _issues(scan: Scan) -> Iterator[Question]:
-    """How to go on in spite of errors, where there is a way."""
+    """How to go on in spite of errors, where there is a way; and of masks that look interpolated."""
     ways = {
         "same_picture": Answer("go on; the scores are then flattered", {"data.allow_leaks": True}),
         "image_without_mask": Answer("leave them out", {"skip_unpaired": True}),
         "mask_without_image": Answer("leave them out", {"skip_unpaired": True}),
         "overlap": Answer("the smallest object of a pixel counts", {"overlap": "smallest"}),
+        "interpolated": Answer("go on: they are as they were drawn"),
         "no_numbers": Answer("pixels that are no numbers are void", {"data.no_data": "void"}),
     }
     total = sum(map(len, scan.splits.values()))
-    for issue in scan.errors:
+    interpolated = [issue for issue in scan.warnings if issue.kind == "interpolated"]
+    for issue in (*scan.errors, *interpolated[:1]):
         answer = ways.get(issue.kind)
         if answer is None and issue.skippable and 5 * len(issue.files) < total:
             answer = Answer("leave these files out", {"data.on_bad": "skip"})
         if answer:
             mend = Answer("mend that first, and start again")
-            yield Question(str(issue), [answer, mend], next(iter(answer.options)))
+            yield Question(str(issue), [answer, mend], next(iter(answer.options), "root"))
 
 
 def _bands(channels: int) -> Iterator[Question]:

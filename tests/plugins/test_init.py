@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -410,6 +412,94 @@ def test_jpeg_masks_are_refused_with_what_to_do(place: Path, capsys: pytest.Capt
     status, printed = init(capsys)
     assert status == 2
     assert "4 files: the mask is a JPEG, and that changes labels" in printed
+
+
+def through_jpeg(labels: Labels) -> Labels:
+    stream = io.BytesIO()
+    Image.fromarray(labels).save(stream, "JPEG", quality=75)
+    return np.asarray(Image.open(stream))
+
+
+def larger(labels: Labels) -> Labels:
+    small = Image.fromarray(labels).resize((32, 24), Image.Resampling.NEAREST)
+    return np.asarray(small.resize((64, 48), Image.Resampling.BILINEAR))
+
+
+def averaged(labels: Labels) -> Labels:
+    """Of a mask twice as large, by the mean of areas: hardly any new values."""
+    large = np.roll(np.kron(labels, np.ones((2, 2), np.uint8)), 1, (0, 1))
+    return np.asarray(Image.fromarray(large).resize((64, 48), Image.Resampling.BOX))
+
+
+@pytest.mark.parametrize("damage", [through_jpeg, larger, averaged])
+@pytest.mark.parametrize("greys", [(0, 255), (0, 128, 255), (0, 100, 200)])
+def test_masks_with_values_between_those_of_the_classes_are_refused(
+    place: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Labels], Labels], greys: tuple[int, ...]
+) -> None:
+    rows, columns = np.mgrid[:48, :64]
+    for number in range(12):
+        picture, labels = scene(number, len(greys))
+        labels[(rows - 24) ** 2 + (columns - 32) ** 2 < 90 + number] = 1
+        save(picture, Path("data/images", f"{number:02}.png"))
+        save(damage(np.array(greys, np.uint8)[labels]), Path("data/masks", f"{number:02}.png"))
+    Path("data/classes.txt").write_text("\n".join(["wall", "crack", "hole"][: len(greys)]))
+    status, printed = init(capsys, "--yes")
+    assert status == 2
+    assert "values between those of the classes, all along their borders" in printed
+    assert "00.png" in printed
+    assert "export the masks again, one value a class; resize them by the nearest neighbour" in printed
+    assert not (place / "mine.toml").exists()
+
+
+def test_a_few_blurred_masks_add_no_classes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(14, classes=2)
+    for number in range(14):
+        save((larger if number < 2 else np.copy)(scene(number, 2)[1] * 255), Path("data/masks", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert "2: background 90." in printed
+    assert '--yes: leave these files out: data.on_bad = "skip"' in printed
+
+
+def test_masks_that_look_interpolated_though_all_values_may_be_classes_are_asked_about(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        save(scene(number)[0], Path("data/images", f"{number}.png"))
+        tiles = np.random.default_rng(number).integers(0, 7, (6, 8), np.uint8)
+        labels = Image.fromarray(np.roll(np.kron(tiles, np.ones((16, 16), np.uint8)), 5, (0, 1)))
+        save(np.asarray(labels.resize((64, 48), Image.Resampling.BILINEAR)), Path("data/masks", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert "? train: 8 of 8 masks look interpolated, with thin seams of other labels along the borders" in printed
+    assert not (place / "mine.toml").exists()
+
+
+def test_more_than_64_labels_without_names_are_a_question(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        save(scene(number)[0], Path("data/images", f"{number}.png"))
+        tiles = np.random.default_rng(number).permutation(70).astype(np.uint8)[:48].reshape(6, 8)
+        save(np.kron(tiles, np.ones((8, 8), np.uint8)), Path("data/masks", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert "? 70 labels, from 0 to 69: is each a class? the masks hold numbers alone" in printed
+    Path("data/classes.txt").write_text("\n".join(f"kind {number}" for number in range(70)))
+    assert init(capsys)[0] == 0
+    assert dataset(place)["classes"] == "classes.txt"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_of_names_that_is_not_utf_8_is_named(
+    place: Path, capsys: pytest.CaptureFixture[str], encoding: str
+) -> None:
+    pairs()
+    Path("data/classes.txt").write_text("Straße\nWald\nGrünland\n", encoding)
+    status, printed = init(capsys)
+    assert status == 0
+    assert (
+        "note      no names of classes: data/classes.txt cannot be read as text: line 1 is not UTF-8; save" in printed
+    )
+    assert "# no names of classes: data/classes.txt" in (place / "mine.toml").read_text("utf-8")
 
 
 def test_a_data_set_that_a_plugin_knows_in_a_folder_below(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
