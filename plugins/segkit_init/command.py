@@ -45,7 +45,7 @@ class Init:
         path, root = Path(arguments.output).expanduser(), Path(arguments.folder).expanduser()
         if path.suffix != ".toml":
             raise ConfigError(f"-o {path}: the name of a config ends in .toml")
-        if path.exists() and not arguments.overwrite:
+        if path.exists() and root.is_dir() and not arguments.overwrite:  # of no folder, look says more
             raise ConfigError(f"{path} is there; --overwrite replaces it, and -o names another")
         from segkit_init.look import facts_of, look
         from segkit_init.plan import plan
