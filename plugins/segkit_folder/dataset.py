@@ -161,6 +161,9 @@ class FolderDataset(PairedFiles):
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
         """The patterns and lists that pair the files of a folder; with a share for val where there is none."""
         found = [each for each in propose_layout(root) if not each.splits or "train" in each.splits]
+        found = [each for each in found if not each.pairs] or found  # by lists that are wrong, which a person mends
+        listed = max((each.pairs for each in found if "pairs" in each.options), default=0)
+        found = [each for each in found if each.pairs > listed or {"pairs", "lists"} & {*each.options} or not listed]
         return [{**x.options, **({"val": 0.15} if x.splits and "val" not in x.splits else {})} for x in found]
 
     @classmethod

@@ -141,11 +141,11 @@ def read_layout(
         found, named, missing = _listed(root, lists, found, sides[0])
     paired, issues = pair(found, of_masks, sides[1], shared)  # by the folders of splits, which lists may overrule
     found = [each.in_split(named[each.path]) for each in found]
-    told = [*missing, *((named.get(each.path) or each.values.get("split"), issue) for each, issue in issues)]
+    told = [(named.get(each.path) or each.values.get("split"), issue) for each, issue in issues]
     there = {None, *(each.values.get("split") for each in found)}
     told = [(split, issue) for split, issue in told if split in there]  # masks of another split are no matter
     if lists is not None:  # other masks may be there
-        told = [(split, issue) for split, issue in told if issue.kind != "mask_without_image"]
+        told = [*missing, *((split, issue) for split, issue in told if issue.kind != "mask_without_image")]
     partner = {image.path: mask for image, mask in paired}
     unlabelled = [each for each in found if each.values.get("split") == "test"]
     labelled = any(each.path in partner for each in unlabelled)
@@ -179,7 +179,7 @@ def _sides(root: Path, images: str, masks: str, suffix: str) -> tuple[Pattern, P
 
 
 def _lines(root: Path, lists: Lists) -> Iterator[Line]:
-    """The lines of lists that are not empty."""
+    r"""The lines of lists that are not empty; ``\`` separates folders as ``/`` does."""
     if not isinstance(lists, str):
         if unknown := [name for name in lists if name not in SPLITS]:
             raise ConfigError(f"{unknown[0]} is no split; lists are given for {', '.join(SPLITS)}")
@@ -199,7 +199,8 @@ def _lines(root: Path, lists: Lists) -> Iterator[Line]:
         lines = read_text(root / source).splitlines() if isinstance(source, str) else source
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield Line(split, str(root / source) if isinstance(source, str) else f"{split} split", number, line)
+                where = str(root / source) if isinstance(source, str) else f"{split} split"
+                yield Line(split, where, number, line.replace("\\", "/"))
 
 
 def _without_suffix(name: str) -> str:
@@ -223,7 +224,7 @@ def _listed(
         if len(those) > 1 and name != those[0].values.get("group"):
             raise DataError(f"{line} may be {first_few([str(each.path) for each in those])}; list the path")
         if not those:
-            file = pattern.example({"id": first}) if pattern else first
+            file = pattern.example({"id": first.rpartition("/")[2]}) if pattern else first
             advice = "add the image or take it off the list"
             missing.append((line.split, Issue("missing", file, "listed but not there", advice, line.list)))
         for each in those:

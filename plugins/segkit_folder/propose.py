@@ -286,22 +286,27 @@ def _colours(path: Path) -> int | None:
 
 
 def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
-    """The ways to read a folder by the lists of names, or of pairs, that lie there."""
+    """The ways to read a folder by the lists of names, or of pairs, that lie there.
+
+    Where these are wrong, as of other files, they pair nothing: whoever reads the folder by them says what is wrong.
+    """
     named: dict[str, list[Path]] = defaultdict(list)
     for file in split_lists(root):
         if split_called(file.stem):
             named[file.relative_to(root).with_name("{split}" + file.suffix).as_posix()].append(file)
-    proposals = []
+    right, wrong = list[Proposal](), list[Proposal]()
     for pattern, files in named.items():
         try:
-            pairs = any(
-                len(line.split()) == 2 and line.lower().endswith(SUFFIXES) for line in read_text(files[0]).split("\n")
-            )
+            lines = [line.replace('"', "") for file in files for line in read_text(file).splitlines() if line.strip()]
         except DataError:
-            continue
-        ways = [{"pairs": pattern}] if pairs else [{**each.options, "lists": pattern} for each in found]
+            lines = []
+        cells = [re.split(r"[\s,;]+", line.strip()) for line in lines]
+        pictures = [[cell.lower().endswith(SUFFIXES) for cell in line] for line in cells]
+        ways = [{"pairs": pattern}] if [True, True] in pictures else [{**x.options, "lists": pattern} for x in found]
         for options in ways:
             layout = _read(root, options)
-            if layout and layout.splits and layout.masks:
-                proposals.append(_proposal(layout, options))
-    return proposals
+            if layout and layout.masks and "train" in layout.splits:
+                right.append(_proposal(layout, options))
+            elif any(line[0] for line in pictures) or all(len(line) == 1 for line in cells):  # else a table, or a log
+                wrong.append(Proposal(options, 0, 0, {}))
+    return right or wrong

@@ -47,7 +47,7 @@ def composed(name: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, UTF-8.
+    """The text of a file, UTF-8; or UTF-16 as Windows writes it, with the mark that says so at its begin.
 
     Raises:
         DataError: no regular file, larger than 16 MiB, or no text.
@@ -59,7 +59,8 @@ def read_text(path: Path) -> str:
             content = file.read(MAX_TEXT_BYTES + 1)
         if len(content) > MAX_TEXT_BYTES:
             raise DataError(f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; a list of names is not")
-        return content.decode("utf-8-sig")
+        is_utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff") and b"\0" in content
+        return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         place = content.count(b"\n", 0, error.start) + 1
         raise DataError(f"{path} cannot be read as text: line {place} is not UTF-8; save it as UTF-8") from None

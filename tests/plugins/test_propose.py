@@ -147,6 +147,57 @@ def test_links_to_folders_are_followed_and_none_is_entered_twice(tmp_path: Path)
     assert [folder.relative_to(place).as_posix() for folder, names in folders_in(place) if names] == ["images", "masks"]
 
 
+def lists(root: Path, train: list[str], val: list[str], suffix: str = ".txt", encoding: str = "utf-8") -> None:
+    for name, lines in (("train", train), ("val", val)):
+        (root / f"{name}{suffix}").write_bytes("\r\n".join(lines).encode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("line", "suffix", "encoding", "options"),
+    [
+        ("{}", ".txt", "utf-16", {"images": "images", "masks": "masks", "lists": "{split}.txt"}),
+        ("images\\{}.png", ".txt", "utf-8-sig", {"images": "images", "masks": "masks", "lists": "{split}.txt"}),
+        ("images\\{0}.png masks\\{0}.png", ".txt", "utf-8", {"pairs": "{split}.txt"}),
+        ('"images\\{0}.png","masks\\{0}.png"', ".csv", "utf-16", {"pairs": "{split}.csv"}),
+    ],
+)
+def test_lists_as_windows_writes_them(
+    tmp_path: Path, line: str, suffix: str, encoding: str, options: dict[str, str]
+) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png")
+    lists(tmp_path, [line.format("021"), line.format("022")], [line.format("030")], suffix, encoding)
+    folders = [{"images": "images", "masks": "masks"}] * ("lists" in options)
+    assert FolderDataset.recognise(tmp_path) == [options, *folders]
+    assert list(FolderDataset(tmp_path, "train", ["a", "b"], **options).names) == ["021", "022"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("x{}", r"listed but not there .*x021\.png, x022\.png"),
+        ("images/x{}.png", r"listed but not there .*x021\.png.* \(in .*[^/]/images\)"),
+        ("images/x{0}.png masks/x{0}.png", "listed but not there"),
+        ("ä{}", "line 1 is not UTF-8"),
+    ],
+)
+def test_lists_that_are_wrong_are_told_and_not_passed_over(tmp_path: Path, line: str, message: str) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png")
+    lists(tmp_path, [line.format("021"), line.format("022")], [line.format("030")], encoding="latin-1")
+    (options,) = FolderDataset.recognise(tmp_path)
+    with pytest.raises(DataError, match=message):
+        FolderDataset(tmp_path, "train", ["a", "b"], **options)
+
+
+def test_a_list_without_train_is_told_and_a_table_is_no_list(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png")
+    (tmp_path / "train.csv").write_text("id,rle\n021,1 2 3\n")
+    assert FolderDataset.recognise(tmp_path) == [{"images": "images", "masks": "masks"}]
+    (tmp_path / "test.txt").write_text("030\n")
+    (options,) = FolderDataset.recognise(tmp_path)
+    with pytest.raises(DataError, match=r"no split 'train' in .*; there are test"):
+        FolderDataset(tmp_path, "train", ["a", "b"], **options)
+
+
 def failed(root: Path, **options: Any) -> dict[str, Any]:
     """The options that an error proposes."""
     with pytest.raises(DataError) as caught:
