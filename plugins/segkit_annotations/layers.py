@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from segkit.data.issues import refuse
-from segkit.errors import DataError, Issue, first_few
+from segkit.errors import DataError, Issue, LabelError, first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape
 from segkit_annotations.files import Entry
+from segkit_folder.masks import read_mask
 from segkit_folder.pairs import Found, Pattern
 from segkit_folder.propose import propose_layout
 from segkit_folder.splits import SUFFIXES, split_called
+
+_FEW = 5  # images whose masks are compared
+_SAME = 0.75  # of the pixels of two masks, where they are two opinions and no two objects
 
 
 class LayersDataset(AnnotatedImages):
@@ -75,7 +80,8 @@ class LayersDataset(AnnotatedImages):
         return [  # where a mask an image lies elsewhere, that is the mask
             {"images": images, "annotations": masks}
             for images, masks in found
-            if all(mask.startswith(masks.split("{")[0]) for mask in paired)
+            if not paired
+            or (all(mask.startswith(masks.split("{")[0]) for mask in paired) and not _cover_the_same(root, masks))
         ]
 
     @classmethod
@@ -121,6 +127,20 @@ def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, boo
                 yield folder / "{id}", place / "{id}/*", number > len(own)
             elif all(stems >= each for each in own.values()):
                 yield folder / "{id}", place / "{class}/{id}", number > len({*()}.union(*own.values()))
+
+
+def _cover_the_same(root: Path, masks: str) -> bool:
+    """Whether the masks of an image cover nearly the same pixels, as those of several annotators do."""
+    of: dict[str, list[Path]] = {}
+    for each in Pattern(root, masks, "annotations").files():
+        of.setdefault(each.values["id"], []).append(each.path)
+    shares = []
+    for one, other, *_ in [those for those in of.values() if len(those) > 1][:_FEW]:
+        with suppress(DataError, LabelError):  # told when it is read
+            pair = [read_mask(path) != 0 for path in (one, other)]
+            if pair[0].shape == pair[1].shape and (covered := (pair[0] | pair[1]).sum()):
+                shares.append((pair[0] & pair[1]).sum() / covered)
+    return bool(shares) and float(np.median(shares)) > _SAME
 
 
 def _belong_together(images: Path, masks: Path) -> bool:

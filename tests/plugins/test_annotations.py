@@ -686,12 +686,21 @@ def test_masks_of_another_split_site_or_patient_are_no_layers(
 def test_one_mask_an_image_beats_layers_beside_it(tmp_path: Path) -> None:
     for name in "abc":
         picture(tmp_path / "images" / f"{name}.png")
-        for folder in ("parts/head", "parts/tail"):
-            layer(tmp_path / folder / f"{name}.png", (1, 1))
+        for row, folder in enumerate(("parts/head", "parts/tail")):
+            layer(tmp_path / folder / f"{name}.png", (row, 1))
     assert len(datasets["layers"].recognise(tmp_path)) == 1
     for name in "abc":
         layer(tmp_path / "masks" / f"{name}.png", (1, 1))
     assert datasets["layers"].recognise(tmp_path) == []
+
+
+def test_masks_of_several_annotators_are_no_layers(tmp_path: Path) -> None:
+    for name in "abc":
+        picture(tmp_path / "images" / f"{name}.png")
+        layer(tmp_path / "masks" / "anna" / f"{name}.png", (1, 1), (1, 2), (1, 3), (1, 4))
+        layer(tmp_path / "masks" / "otto" / f"{name}.png", (1, 1), (1, 2), (1, 3), (1, 4), (1, 5))
+    assert datasets["layers"].recognise(tmp_path) == []
+    assert {each["masks"] for each in datasets["folder"].recognise(tmp_path)} == {"masks/anna", "masks/otto"}
 
 
 def test_layers_that_overlap_are_refused_unless_a_rule_is_given(tmp_path: Path) -> None:
