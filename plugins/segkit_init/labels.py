@@ -33,6 +33,8 @@ _WINDOW = 9  # pixels of it
 _BETWEEN = 0.95  # share of all places where two labels meet: VOC's border has 0.97 to 1, no label of CamVid over 0.33
 _NEAR = 0.3  # share of its pixels that have two others in the window: over 0.6 in 37 of 40 masks of VOC
 _BLURRED = 0.3  # share of a label's pixels that are between those beside them
+_AREA = 0.05  # share of a label's pixels that have their own label on all four sides
+_OFF = 16  # greys by which JPEG is wrong beside a border
 _FEWEST_BLURRED = 2  # labels; and a third of the mask's: CamVid made four times smaller has 3 of 11 at most
 _MOST_NAMELESS = 64  # labels that are classes though nobody has said so
 
@@ -84,18 +86,31 @@ def _read(path: Path) -> Labels | DataError:
 
 
 def _blurred(mask: Labels, path: Path) -> LabelError | None:
-    """What is wrong with a mask many of whose labels lie between those of their neighbours, rising or falling.
+    """What is wrong with a mask of whose labels a third were never drawn.
 
-    No label of CamVid, VOC, DRIVE or Carvana does so in 30% of its pixels; a mask of two or three greys that was turned
-    or resized by interpolation has 2 to 120 such values; of JPEG of quality 95 and more it may have too few to tell.
+    Resizing and turning by interpolation give labels that lie between those of their neighbours, rising or falling. No
+    label of CamVid, VOC, DRIVE or Carvana does so in 30% of its pixels. JPEG gives labels that cover no area, a little
+    off those that do, on the dark side and on the bright one.
     """
-    between = np.zeros(mask.shape, bool)
-    for lines, found in ((mask, between), (mask.T, between.T)):
+    between, within = np.zeros(mask.shape, bool), np.ones(mask.shape, bool)
+    for lines, found, same in ((mask, between, within), (mask.T, between.T, within.T)):
         rises, falls = lines[:-1] < lines[1:], lines[:-1] > lines[1:]
         found[1:-1] |= (rises[:-1] & rises[1:]) | (falls[:-1] & falls[1:])
-    labels, indices, pixels = np.unique(mask, return_inverse=True, return_counts=True)
-    inside = np.bincount(indices.reshape(mask.shape)[between], minlength=len(labels))
-    number = int((inside > _BLURRED * pixels).sum())
+        same[:-1] &= ~(rises | falls)
+        same[1:] &= ~(rises | falls)
+    low, high = int(mask.min()), int(mask.max())
+    pixels, of_between, of_within = (
+        np.bincount(mask[where].ravel().astype(int) - low, minlength=high - low + 1) for where in (..., between, within)
+    )
+    labels = np.flatnonzero(pixels)
+    is_odd = of_between[labels] > _BLURRED * pixels[labels]
+    has_area = of_within[labels] > _AREA * pixels[labels]
+    drawn = labels[has_area]
+    if len(drawn) and drawn[-1] - drawn[0] > 4 * _OFF:
+        off = [~has_area & (abs(labels - end) <= _OFF) for end in (drawn[0], drawn[-1])]
+        if all(each.any() for each in off):
+            is_odd |= off[0] | off[1]
+    number = int(is_odd.sum())
     if number < max(_FEWEST_BLURRED, len(labels) / 3):
         return None
     what = "values between those of the classes, all along their borders, as of smooth resizing, anti-aliasing or JPEG"

@@ -17,7 +17,7 @@ from segkit.cli import main
 from segkit.config import read_config
 from segkit.errors import LabelError
 from segkit.registry import Component
-from segkit_init.labels import COLOUR, StoredLabels, question_of, stored_labels
+from segkit_init.labels import COLOUR, StoredLabels, question_of, read_labels, stored_labels
 from segkit_init.plan import Facts, plan
 from segkit_init.text import value_text
 
@@ -414,9 +414,9 @@ def test_jpeg_masks_are_refused_with_what_to_do(place: Path, capsys: pytest.Capt
     assert "4 files: the mask is a JPEG, and that changes labels" in printed
 
 
-def through_jpeg(labels: Labels) -> Labels:
+def through_jpeg(labels: Labels, quality: int = 75) -> Labels:
     stream = io.BytesIO()
-    Image.fromarray(labels).save(stream, "JPEG", quality=75)
+    Image.fromarray(labels).save(stream, "JPEG", quality=quality)
     return np.asarray(Image.open(stream))
 
 
@@ -431,7 +431,11 @@ def averaged(labels: Labels) -> Labels:
     return np.asarray(Image.fromarray(large).resize((64, 48), Image.Resampling.BOX))
 
 
-@pytest.mark.parametrize("damage", [through_jpeg, larger, averaged])
+def through_good_jpeg(labels: Labels) -> Labels:
+    return through_jpeg(labels, 95)
+
+
+@pytest.mark.parametrize("damage", [through_jpeg, through_good_jpeg, larger, averaged])
 @pytest.mark.parametrize("greys", [(0, 255), (0, 128, 255), (0, 100, 200)])
 def test_masks_with_values_between_those_of_the_classes_are_refused(
     place: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Labels], Labels], greys: tuple[int, ...]
@@ -449,6 +453,21 @@ def test_masks_with_values_between_those_of_the_classes_are_refused(
     assert "00.png" in printed
     assert "export the masks again, one value a class; resize them by the nearest neighbour" in printed
     assert not (place / "mine.toml").exists()
+
+
+def test_dots_and_thin_lines_of_many_labels_are_no_damage(tmp_path: Path) -> None:
+    dots = np.zeros((100, 120), np.uint8)
+    dots[45:, :] = 255
+    for label in range(1, 13):
+        dots[3 * label, 7 * label] = label  # a dot
+        dots[50 + 4 * label, 9 * label :] = 12 + label  # a line
+    lines = np.repeat(np.arange(60, dtype=np.uint8) * 4, 3)[:, None].repeat(90, axis=1)  # a stack of layers
+    border = np.full((60, 60), 255, np.uint8)
+    border[5:50, 5:50], border[10:40, 10:40] = 128, 0
+    border[20, 20:40] = 1
+    for name, mask in (("dots", dots[:, ::-1]), ("lines", lines), ("border", border)):
+        save(np.ascontiguousarray(mask), tmp_path / f"{name}.png")
+        assert len(read_labels([tmp_path / f"{name}.png"])) == 1, name
 
 
 def test_a_few_blurred_masks_add_no_classes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
