@@ -76,7 +76,8 @@ class LayersDataset(AnnotatedImages):
                 folders.setdefault(path.parent.relative_to(root), set()).add(path.stem)
         ways = [(f"{images.as_posix()}|{masks.as_posix()}", is_sure) for images, masks, is_sure in _layouts(folders)]
         paired = [each.options.get("masks", "") for each in propose_layout(root)] if ways else []
-        found = [each.split("|") for each in files.patterns({way for way, is_sure in ways if is_sure or not paired})]
+        merged = _merged(files.patterns({way for way, is_sure in ways if is_sure or not paired}))
+        found = [each.split("|") for each in merged]
         return [  # where a mask an image lies elsewhere, that is the mask
             {"images": images, "annotations": masks}
             for images, masks in found
@@ -129,11 +130,22 @@ def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, boo
                 yield folder / "{id}", place / "{class}/{id}", number > len({*()}.union(*own.values()))
 
 
+def _merged(ways: list[str]) -> list[str]:
+    """Ways that differ in one folder alone, such as a patient's, as one."""
+    rows = [[side.split("/") for side in way.split("|")] for way in ways]
+    for place in range(min((len(side) for row in rows for side in row), default=1) - 1):
+        if len(rows) > 1 and all(images[place] == masks[place] for images, masks in rows):
+            one = {"|".join("/".join((*x[:place], "{folder}", *x[place + 1 :])) for x in row) for row in rows}
+            if len(one) == 1:
+                return [*one]
+    return ways
+
+
 def _cover_the_same(root: Path, masks: str) -> bool:
     """Whether the masks of an image cover nearly the same pixels, as those of several annotators do."""
-    of: dict[str, list[Path]] = {}
+    of: dict[tuple[str, ...], list[Path]] = {}
     for each in Pattern(root, masks, "annotations").files():
-        of.setdefault(each.values["id"], []).append(each.path)
+        of.setdefault(tuple(text for word, text in each.values.items() if word != "class"), []).append(each.path)
     shares = []
     for one, other, *_ in [those for those in of.values() if len(those) > 1][:_FEW]:
         with suppress(DataError, LabelError):  # told when it is read

@@ -703,6 +703,17 @@ def test_masks_of_several_annotators_are_no_layers(tmp_path: Path) -> None:
     assert {each["masks"] for each in datasets["folder"].recognise(tmp_path)} == {"masks/anna", "masks/otto"}
 
 
+def test_layers_in_a_folder_a_patient_are_read_together(tmp_path: Path) -> None:
+    for patient in ("p1", "p2", "p3"):
+        for name in "ab":
+            picture(tmp_path / patient / "images" / f"{name}.png")
+            layer(tmp_path / patient / "masks" / "cat" / f"{name}.png", (1, 1))
+            layer(tmp_path / patient / "masks" / "dog" / f"{name}.png", (2, 1))
+    (options,) = datasets["layers"].recognise(tmp_path)
+    assert options == {"images": "{folder}/images/{id}", "annotations": "{folder}/masks/{class}/{id}"}
+    assert len({*one("layers", tmp_path, **options).names}) == 6
+
+
 def test_layers_that_overlap_are_refused_unless_a_rule_is_given(tmp_path: Path) -> None:
     picture(tmp_path / "images" / "a.png")
     layer(tmp_path / "masks" / "cat" / "a.png", (0, 0), (0, 1), (0, 2))
