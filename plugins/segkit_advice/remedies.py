@@ -16,7 +16,7 @@ import segkit
 from segkit.data.resize import resized_size
 from segkit.engine.history import outcome
 from segkit.engine.history import stuck as stuck
-from segkit.engine.run_folder import write_atomically
+from segkit.files import write_atomically
 from segkit.settings import RATES
 
 _OVERLAP = ("dice", "tversky", "lovasz", "dice_cross_entropy")  # losses that count each class alike

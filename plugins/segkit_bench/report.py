@@ -13,8 +13,8 @@ import segkit
 from segkit.cli.output import hanging
 from segkit.engine.console import wrapped
 from segkit.engine.precision import device_name
-from segkit.engine.run_folder import to_jsonable
 from segkit.errors import WriteError, reason
+from segkit.files import to_jsonable
 from segkit_bench.clock import Amount
 from segkit_bench.limits import arithmetic_of
 from segkit_bench.subject import Subject

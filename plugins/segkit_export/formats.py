@@ -14,8 +14,8 @@ from torch import nn
 
 import segkit
 from segkit.data.read import Pixels
-from segkit.engine.run_folder import write_json
 from segkit.errors import ModelError
+from segkit.files import write_json
 from segkit_export.graph import named, quiet
 
 Runner = Callable[[Pixels], NDArray[Any]]  # [B,I,H,W] -> labels [B,H,W] or logits [B,C,H,W]

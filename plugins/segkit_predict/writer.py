@@ -18,8 +18,8 @@ from tqdm import tqdm
 from segkit.data.normalise import displayable
 from segkit.data.read import Pixels, quiet_pillow, read_header, read_picture
 from segkit.data.visualize import overlay_picture, save_palette_png, signature
-from segkit.engine.run_folder import write_atomically
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
+from segkit.files import write_atomically
 from segkit.inference.predictor import Predictor
 from segkit_predict.geotiff import save_geotiff
 from segkit_predict.ground_truth import GroundTruth

@@ -19,8 +19,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 import segkit
-from segkit.engine.run_folder import to_jsonable, write_atomically
 from segkit.errors import RunFolderError, printable
+from segkit.files import to_jsonable, write_atomically
 from segkit_report.compare import comparison
 from segkit_report.report import content
 from segkit_report.story import Story

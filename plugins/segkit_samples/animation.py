@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 import segkit
 from segkit.engine.console import number
-from segkit.engine.run_folder import write_atomically
+from segkit.files import write_atomically
 from segkit_samples.sheets import GAP, caption
 
 MOST_FRAMES = 60

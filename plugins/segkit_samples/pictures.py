@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import segkit
 from segkit.data.normalise import displayable
-from segkit.engine.run_folder import write_atomically
+from segkit.files import write_atomically
 from segkit_samples.sheets import panel, sheet
 
 if TYPE_CHECKING:

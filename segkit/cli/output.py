@@ -21,6 +21,7 @@ from itertools import groupby
 from typing import Any
 
 from segkit.errors import one_line, printable
+from segkit.files import to_jsonable
 
 _LEAST = 20  # characters that a shortened column keeps, even if the line then is too long
 
@@ -84,8 +85,6 @@ def as_options(text: object) -> str:
 
 def print_json(document: Any) -> None:
     """Print a document, with null for what is no number."""
-    from segkit.engine.run_folder import to_jsonable
-
     print(json.dumps(to_jsonable(document), indent=2, allow_nan=False, default=str))
 
 

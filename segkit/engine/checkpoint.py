@@ -21,8 +21,9 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from segkit.engine.run_folder import RESULTS, clear, read_json, write_atomically, write_lines
+from segkit.engine.run_folder import RESULTS, clear, read_json
 from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few, reason
+from segkit.files import write_atomically, write_lines
 from segkit.model.encoder import is_dense
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 

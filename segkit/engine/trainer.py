@@ -46,9 +46,10 @@ from segkit.engine.precision import (
     use_cores,
 )
 from segkit.engine.run_folder import Result as Result
-from segkit.engine.run_folder import after_restart, check_folder, clear, locked, read_json, write_lines
+from segkit.engine.run_folder import after_restart, check_folder, clear, locked, read_json
 from segkit.engine.step import TrainingLoop
 from segkit.errors import NotFiniteError, TrainingError, WriteError
+from segkit.files import write_lines
 from segkit.inference.sliding_window import Inferer
 from segkit.metric.scores import floor
 from segkit.signals import Interrupted, StopSignals

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHAIN = [
     *(
         "errors",
+        "files",
         "signals",
         "settings",
         "hookspecs",
@@ -66,7 +67,7 @@ def core_breaches(root: Path, plugins: list[str]) -> Iterator[str]:
             yield f"{module} has no place in the chain"
             continue
         allowed = (
-            set(WORKERS) | {"errors", "settings", "signals"}
+            set(WORKERS) | {"errors", "files", "settings", "signals"}
             if own in WORKERS
             else set(CHAIN[: CHAIN.index(own)] if own else [])
         )

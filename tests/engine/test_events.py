@@ -15,8 +15,8 @@ import torch
 
 from segkit.engine import checkpoint
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.run_folder import to_jsonable
 from segkit.engine.trainer import train_and_evaluate
+from segkit.files import to_jsonable
 
 MakeJob = Callable[..., TrainerInputs]
 
