@@ -1,7 +1,7 @@
 """What to change where a network learns next to nothing, by cause: learning rate, steps, data, class balance.
 
 Each remedy is overrides of the config and a reason. Within class balance the order is that of the tables in
-``examples/README.md``, which ``benchmarks/studies/imbalance.toml`` asks for. What has no effect on a run, as
+``docs/results.md``, which ``benchmarks/studies/imbalance.toml`` asks for. What has no effect on a run, as
 ``train.epochs`` where ``train.max_steps`` ends it, is not advised.
 """
 
