@@ -54,6 +54,8 @@ class FolderDataset(PairedFiles):
         folds: in place of ``val`` so many parts of train, one of which is val, for cross-validation.
         fold: the number of that part, from 0.
         split_seed: another seed, another split by ``fractions``, ``val`` or ``folds``.
+        train_on_val: whether train holds the images of val too, for a last training with everything, whose length was
+            chosen before; scores of val are then of training images, so it needs ``data.allow_leaks = true``.
         void: stored labels that mean "not labelled"; left out: 255.
         value_map: stored label -> class index or 255 (void), such as {"0" = 0, "255" = 1}; left out: the index.
         colour_map: class name (or "void") -> RGB, for masks that hold colours.
@@ -82,6 +84,7 @@ class FolderDataset(PairedFiles):
         folds: int | None = None,
         fold: int = 0,
         split_seed: int = 0,
+        train_on_val: bool = False,
         void: Sequence[int] | None = None,
         value_map: Mapping[str, int] | None = None,
         colour_map: Mapping[str, Sequence[int]] | None = None,
@@ -112,7 +115,7 @@ class FolderDataset(PairedFiles):
         layout = dealt(layout, Shares(fractions, split_seed, val, folds, fold))
         self.splits = layout.splits
         require_split(split, self.splits, base, "; val = 0.15 takes a share of train" if split == "val" else "")
-        samples = layout.of(split)
+        samples = layout.of(split) + (layout.of("val") if train_on_val and split == "train" else [])
         if listed.colours and colour_map is None and value_map is None:
             colour_map = _colours_of_file(listed, sorted(layout.masks.values()))  # all splits are read alike
         colours = None if colour_map is None else _colours(colour_map, names)

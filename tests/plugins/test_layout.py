@@ -54,6 +54,8 @@ def test_names_that_differ_on_both_sides_and_a_share_of_train_for_val(tmp_path: 
     dataset = FolderDataset(tmp_path, "test", ["a", "b"], val=0.2, **sides)
     assert [path.name for path in dataset.pairs[0]] == ["01_test.tif", "01_manual1.gif"]
     assert found["val"] != names(tmp_path, "val", val=0.2, split_seed=1, **sides)
+    everything = {split: names(tmp_path, split, val=0.2, train_on_val=True, **sides) for split in found}
+    assert everything == {**found, "train": found["train"] + found["val"]}  # the very same val
     put(tmp_path, "training/images/31_test.tif")  # of another split than its folder
     with pytest.warns(UserWarning, match=r"not read: .*training/images/31_test\.tif; read are the images of"):
         assert [len(names(tmp_path, split, val=0.2, **sides)) for split in found] == [8, 2, 10]
