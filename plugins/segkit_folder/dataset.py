@@ -18,7 +18,8 @@ from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
 from segkit_folder import proposals
 from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.files import PairedFiles
-from segkit_folder.layout import Shares, dealt, read_layout, tell_lists, without_unpaired
+from segkit_folder.layout import Shares, dealt, read_layout, without_unpaired
+from segkit_folder.lists import tell_lists
 from segkit_folder.masks import read_mask
 from segkit_folder.pairs import NoFiles
 from segkit_folder.propose import propose_layout
@@ -43,16 +44,17 @@ class FolderDataset(PairedFiles):
         masks: folder of the masks, or a pattern, likewise; such as "masks/{id}_manual1.gif".
         mask_suffix: what a mask's name has more than its image's, such as "_mask", where ``masks`` is a folder.
         pairs: in place of ``images`` and ``masks`` a list with the paths of an image and its mask in each line; for
-            each split "{split}.txt", or { train = "trainaug.txt", val = "val.txt" }.
-        lists: which images are which split: files with a name a line, "{split}.txt" or a table as for ``pairs``. A name
-            is that of an image, or of all images of a ``group``.
+            each split "{split}.txt", or { train = "trainaug.txt", val = "val.txt" }; or one file as for ``lists``.
+        lists: which images are which split: files with a name a line, "{split}.txt" or a table as for ``pairs``; or one
+            file, JSON such as {"train": ["a", "b"], "val": ["c"]} or a CSV with train, val or test in a column. A name
+            is that of an image, or of all images of a ``group`` or a folder that ``images`` has a placeholder for.
         group: what must stay in one split, a part of the images' paths: "patient{group}_"; ``{group}`` may stand in
             ``images`` instead.
         skip_unpaired: whether images without a mask, and masks without an image, are left out.
         fractions: shares of train, val and test, where no folder and no list says which is which.
         val: a share of train that becomes val, where there is none.
         folds: in place of ``val`` so many parts of train, one of which is val, for cross-validation.
-        fold: the number of that part, from 0.
+        fold: the number of that part, from 0; or of the folds of one JSON file in ``lists``, as nnU-Net writes them.
         split_seed: another seed, another split by ``fractions``, ``val`` or ``folds``.
         train_on_val: whether train holds the images of val too, for a last training with everything, whose length was
             chosen before; scores of val are then of training images, so it needs ``data.allow_leaks = true``.
@@ -99,7 +101,7 @@ class FolderDataset(PairedFiles):
         options: dict[str, Any] = {"images": images, "masks": masks, "mask_suffix": mask_suffix}
         options |= {"pairs": pairs, "lists": lists, "group": group}
         try:
-            layout = read_layout(base, **options)
+            layout = read_layout(base, **options, fold=fold)
         except NoFiles as error:
             raise NoFiles(f"{error}{_proposed(base, options)}") from None
         if lists is None and pairs is None:
@@ -164,7 +166,6 @@ class FolderDataset(PairedFiles):
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
         """The patterns and lists that pair the files of a folder; with a share for val where there is none."""
         found = [each for each in propose_layout(root) if not each.splits or "train" in each.splits]
-        found = [each for each in found if not each.pairs] or found  # by lists that are wrong, which a person mends
         listed = max((each.pairs for each in found if "pairs" in each.options), default=0)
         found = [each for each in found if each.pairs > listed or {"pairs", "lists"} & {*each.options} or not listed]
         return [{**x.options, **({"val": 0.15} if x.splits and "val" not in x.splits else {})} for x in found]

@@ -5,43 +5,16 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few
-from segkit_folder.pairs import Found, NoFiles, Pattern, both_sides, pair
-from segkit_folder.splits import (
-    ANY_SPLIT,
-    SPLIT_NAMES,
-    SUFFIXES,
-    composed,
-    read_text,
-    split_by_fraction,
-    split_called,
-    split_into_folds,
-)
-
-_LIST = re.compile(
-    rf"(?:lists?[-_])?(?:{ANY_SPLIT}|trainval|splits?)\d*(?:[-_](?:lists?|ids?|files?|names?|set))?\.(?:txt|csv|lst|json)",
-    re.IGNORECASE,
-)
-Lists = str | Mapping[str, str] | Mapping[str, Sequence[str]]
-"""The file of a split's list by a pattern or by split; or the lines themselves by split."""
-
-
-class Line(NamedTuple):
-    """A line of a list; one of all images has no split."""
-
-    split: str | None
-    list: str
-    number: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.list}, line {self.number}: {self.text.strip()[:60]!r}"
+from segkit_folder.lists import Lists, lines_of, listed, without_suffix
+from segkit_folder.pairs import Found, Pattern, both_sides, pair
+from segkit_folder.splits import SUFFIXES, composed, split_by_fraction, split_called, split_into_folds
 
 
 class Shares(NamedTuple):
@@ -119,8 +92,11 @@ def read_layout(
     pairs: Lists | None = None,
     lists: Lists | None = None,
     group: str | None = None,
+    fold: int = 0,
 ) -> Layout:
     """Look for the files and pair them; nothing is dealt yet.
+
+    ``fold`` is that of lists which have several. The other options are those of the dataset ``folder``.
 
     Raises:
         ConfigError: patterns that are none.
@@ -129,7 +105,7 @@ def read_layout(
     if pairs is not None:
         if lists is not None:
             raise ConfigError("pairs and lists: a list of pairs is one of splits already; give one of the two")
-        layout = _of_pairs(root, pairs)
+        layout = _of_pairs(root, pairs, fold)
         return layout if group is None else replace(layout, images=_grouped(root, layout.images, group))
     sides = _sides(root, images, masks, mask_suffix)
     found, of_masks = both_sides(*sides)
@@ -138,7 +114,7 @@ def read_layout(
     named: dict[Path, str | None] = {each.path: None for each in found}
     missing: list[tuple[str | None, Issue]] = []
     if lists is not None:
-        found, named, missing = _listed(root, lists, found, sides[0])
+        found, named, missing = listed(root, lists, found, sides[0], fold)
     paired, issues = pair(found, of_masks, sides[1], shared)  # by the folders of splits, which lists may overrule
     found = [each.in_split(named[each.path]) for each in found]
     told = [(named.get(each.path) or each.values.get("split"), issue) for each, issue in issues]
@@ -178,72 +154,17 @@ def _sides(root: Path, images: str, masks: str, suffix: str) -> tuple[Pattern, P
     return sides[0], sides[1]
 
 
-def _lines(root: Path, lists: Lists) -> Iterator[Line]:
-    r"""The lines of lists that are not empty; ``\`` separates folders as ``/`` does."""
-    if not isinstance(lists, str):
-        if unknown := [name for name in lists if name not in SPLITS]:
-            raise ConfigError(f"{unknown[0]} is no split; lists are given for {', '.join(SPLITS)}")
-        named: list[tuple[str | None, str | Sequence[str]]] = [*lists.items()]
-    elif "{split}" not in lists:
-        named = [(None, lists)]
-    else:
-        folder, _, name = lists.rpartition("/")
-        pattern = re.compile(re.escape(name).replace(r"\{split\}", f"({ANY_SPLIT})"), re.IGNORECASE)
-        there = sorted(each.name for each in (root / folder).iterdir()) if (root / folder).is_dir() else []
-        found = [(match[1], file) for file in there if (match := pattern.fullmatch(file))]
-        named = [(split_called(split), f"{folder}/{file}" if folder else file) for split, file in found]
-        if not named:
-            names = ", ".join(name for names in SPLIT_NAMES.values() for name in names)
-            raise NoFiles(f'"{lists}": no such file in {root / folder} for any of {names}')
-    for split, source in named:
-        lines = read_text(root / source).splitlines() if isinstance(source, str) else source
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                where = str(root / source) if isinstance(source, str) else f"{split} split"
-                yield Line(split, where, number, line.replace("\\", "/"))
-
-
-def _without_suffix(name: str) -> str:
-    return name[: name.rindex(".")] if name.lower().endswith(SUFFIXES) else name
-
-
-def _listed(
-    root: Path, lists: Lists, images: Sequence[Found], pattern: Pattern | None = None
-) -> tuple[list[Found], dict[Path, str | None], list[tuple[str | None, Issue]]]:
-    """The images that lists name, by name, stem, ``{id}``, path or group; image -> split; and what is missing."""
-    known: dict[str, list[Found]] = {}
-    for each in images:
-        path = _without_suffix(composed(each.path.as_posix())).removeprefix(f"{root.as_posix()}/")
-        for name in {each.name, each.name.rpartition("/")[2], each.values["id"], path, each.values.get("group", path)}:
-            known.setdefault(name, []).append(each)
-    found: dict[Path, tuple[Found, Line]] = {}
-    missing: list[tuple[str | None, Issue]] = []
-    for line in _lines(root, lists):
-        name, first = (_without_suffix(composed(text)) for text in (line.text.strip(), line.text.split()[0]))
-        those = known.get(name) or known.get(first) or known.get(name.rpartition("/")[2], [])
-        if len(those) > 1 and name != those[0].values.get("group"):
-            raise DataError(f"{line} may be {first_few([str(each.path) for each in those])}; list the path")
-        if not those:
-            file = pattern.example({"id": first.rpartition("/")[2]}) if pattern else first
-            advice = "add the image or take it off the list"
-            missing.append((line.split, Issue("missing", file, "listed but not there", advice, line.list)))
-        for each in those:
-            _, other = found.setdefault(each.path, (each, line))
-            if other.split != line.split:
-                raise DataError(f"{line} is in {other.list}, line {other.number}, too; a sample is in one split")
-    return [each for each, _ in found.values()], {path: line.split for path, (_, line) in found.items()}, missing
-
-
-def _of_pairs(root: Path, pairs: Lists) -> Layout:
+def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
     """The files that lists of "image mask" lines name, relative to the root."""
     images: list[Found] = []
     masks: dict[Path, Path] = {}
     issues: list[tuple[str | None, Issue]] = []
-    for line in _lines(root, pairs):
-        cells = [cell.strip(' "') for cell in re.split(r"[\t,;]", line.text)]
-        cells = [cell.lstrip("/") for cell in (line.text.split() if len(cells) == 1 else cells)]
-        if line.number == 1 and not any(cell.lower().endswith(SUFFIXES) for cell in cells):  # the names of the columns
+    for line in lines_of(root, pairs, fold):
+        cells = [cell.lstrip("/") for cell in line.cells]
+        pictures = [cell for cell in cells if cell.lower().endswith(SUFFIXES)]
+        if line.number == 1 and not pictures:  # the names of the columns
             continue
+        cells = pictures if len(pictures) == 2 else cells
         if len(cells) != 2 or any(".." in cell.split("/") for cell in cells):
             raise DataError(f"{line}; a line is an image and its mask, as paths below {root}")
         image, mask = (root / cell for cell in cells)
@@ -254,7 +175,7 @@ def _of_pairs(root: Path, pairs: Lists) -> Layout:
             if not path.is_file():
                 what, advice = "listed but not there", "correct the list"
                 issues.append((line.split, Issue("missing", str(path), what, advice, line.list)))
-        name = _without_suffix(cells[0])
+        name = without_suffix(cells[0])
         if image.is_file() and mask.is_file():
             images.append(Found(image, name, {"id": name}).in_split(line.split))
     if len({each.path.parent for each in images}) == 1:
@@ -292,7 +213,7 @@ def divided(root: Path, layout: Layout, lists: Lists | None, group: str | None, 
     if group is not None:
         layout = replace(layout, images=_grouped(root, layout.images, group))
     if lists is not None:
-        images, named, missing = _listed(root, lists, layout.images)
+        images, named, missing = listed(root, lists, layout.images, fold=shares.fold)
         images = [each.in_split(named[each.path]) for each in images]
         layout = replace(layout, images=images, issues=[*layout.issues, *missing])
     return dealt(layout, shares)
@@ -335,23 +256,3 @@ def without_unpaired(layout: Layout) -> Layout:
             what = kind.replace("_", " ").replace("image ", "images ", 1).replace("mask ", "masks ", 1)
             warnings.warn(f"left out, as skip_unpaired says: {len(files)} {what}: {first_few(files)}", stacklevel=3)
     return replace(layout, issues=[each for each in layout.issues if each[1].kind not in kinds])
-
-
-def tell_lists(root: Path) -> None:
-    """Warn of files called as a split, which may be lists and are not read."""
-    lists = split_lists(root)
-    if lists:
-        file = lists[0].relative_to(root).as_posix()
-        pattern = re.sub(rf"(?i)\b(?:{ANY_SPLIT})\b(?=[^/]*$)", "{split}", file)
-        warnings.warn(
-            f"not read, though called as a split: {first_few([str(path) for path in lists])}; where names are listed, "
-            f'set lists = "{pattern}"; where images with their masks are, pairs = "{pattern}"',
-            stacklevel=3,
-        )
-
-
-def split_lists(root: Path) -> list[Path]:
-    """Files called as a split (``train.txt``, ``val_list.csv``), in the root and up to two folders deeper."""
-    named = [sorted(path for path in root.glob(deep) if _LIST.fullmatch(path.name)) for deep in ("*", "*/*", "*/*/*")]
-    parts = {path: path.relative_to(root).parts for paths in named for path in paths if path.is_file()}
-    return [path for path, own in parts.items() if not any(part.startswith(".") for part in own)]

@@ -18,8 +18,9 @@ from PIL import Image
 from segkit.data.issues import gathered
 from segkit.data.read import opened
 from segkit.errors import DataError, SegkitError
-from segkit_folder.layout import Layout, read_layout, split_lists
-from segkit_folder.splits import ANY_SPLIT, SUFFIXES, composed, folders_in, read_text, split_called
+from segkit_folder.layout import Layout, read_layout
+from segkit_folder.lists import candidates
+from segkit_folder.splits import ANY_SPLIT, SUFFIXES, composed, folders_in, split_called
 
 MOST_FILES = 50_000  # that are looked at
 MOST_ASKED = 200  # files whose partners are looked for
@@ -288,25 +289,13 @@ def _colours(path: Path) -> int | None:
 def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     """The ways to read a folder by the lists of names, or of pairs, that lie there.
 
-    Where these are wrong, as of other files, they pair nothing: whoever reads the folder by them says what is wrong.
+    Those that are wrong, as of other files, pair nothing: whoever reads the folder by them says what is wrong.
     """
-    named: dict[str, list[Path]] = defaultdict(list)
-    for file in split_lists(root):
-        if split_called(file.stem):
-            named[file.relative_to(root).with_name("{split}" + file.suffix).as_posix()].append(file)
     right, wrong = list[Proposal](), list[Proposal]()
-    for pattern, files in named.items():
-        try:
-            lines = [line.replace('"', "") for file in files for line in read_text(file).splitlines() if line.strip()]
-        except DataError:
-            lines = []
-        cells = [re.split(r"[\s,;]+", line.strip()) for line in lines]
-        pictures = [[cell.lower().endswith(SUFFIXES) for cell in line] for line in cells]
-        ways = [{"pairs": pattern}] if [True, True] in pictures else [{**x.options, "lists": pattern} for x in found]
-        for options in ways:
-            layout = _read(root, options)
-            if layout and layout.masks and "train" in layout.splits:
-                right.append(_proposal(layout, options))
-            elif any(line[0] for line in pictures) or all(len(line) == 1 for line in cells):  # else a table, or a log
-                wrong.append(Proposal(options, 0, 0, {}))
+    for each in candidates(root):
+        ways = [{"pairs": each.lists}] * each.may_be_pairs + [{**x.options, "lists": each.lists} for x in found]
+        read = [(layout, options) for options in ways if (layout := _read(root, options)) and layout.masks]
+        usable = [_proposal(layout, options) for layout, options in read if "train" in layout.splits]
+        right += usable[:1] if usable and "pairs" in usable[0].options else usable  # pairs name the images too
+        wrong += [Proposal(ways[0], 0, 0, {})] if each.is_likely and ways and not usable else []
     return right or wrong

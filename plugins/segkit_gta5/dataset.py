@@ -17,7 +17,8 @@ from segkit.data.read import read_header
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, first_few
 from segkit_folder.files import PairedFiles
-from segkit_folder.layout import Lists, Shares, dealt, read_layout
+from segkit_folder.layout import Shares, dealt, read_layout
+from segkit_folder.lists import Lists
 from segkit_folder.splits import require_split
 
 # Class, stored id, colour: Cityscapes' own table (github.com/mcordts/cityscapesScripts, helpers/labels.py), whose ids

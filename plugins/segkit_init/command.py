@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from segkit.cli.output import add_output_options, hanging, messages
+from segkit.cli.output import add_output_options, hanging, messages, print_json
 from segkit.config import read_config
 from segkit.errors import ConfigError, RunFolderError, first_few, reason
 from segkit.registry import commands
 
 if TYPE_CHECKING:
     from segkit_init.findings import Findings, Question
-    from segkit_init.plan import Facts
+    from segkit_init.plan import Choice, Facts
 
 UNANSWERED = 1
 
@@ -37,7 +38,8 @@ class Init:
         parser.add_argument("--yes", action="store_true", help="take the likelier answer to every question")
         parser.add_argument("--overwrite", action="store_true", help="replace a config that is there")
         parser.add_argument("--pictures", action="store_true", help="draw pictures beside their labels, to look at")
-        add_output_options(parser)
+        document = "config (null where nothing is written), dataset, options, splits, classes, plan, questions, notes"
+        add_output_options(parser, document=f"{document}, errors")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
@@ -49,27 +51,60 @@ class Init:
             raise ConfigError(f"{path} is there; --overwrite replaces it, and -o names another")
         from segkit_init.look import facts_of, look
         from segkit_init.plan import plan
-        from segkit_init.text import toml
 
-        with messages(quiet=arguments.quiet):
-            found = look(root)
-        facts = facts_of(found)
-        if not arguments.quiet:
-            print(_summary(found, facts))
-        asked = [question for question in found.questions if question.must]
-        for question in asked:
-            print(_asked(question))
-        if asked and not arguments.yes:
-            print(*(f"error: {issue}" for issue in found.scan.errors), sep="\n", end="")
-            print(f"\nNothing is written. --yes takes the first answer, and {path} will name the others.")
-            return UNANSWERED
-        text = toml(found, plan(facts), str(path))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise RunFolderError(f"{path} cannot be written: {reason(error)}") from error
-        return _checked(path, len(facts.sizes), arguments)
+        with messages(aside=arguments.json):
+            with messages(quiet=arguments.quiet):
+                found = look(root)
+            facts = facts_of(found)
+            chosen = plan(facts)
+            status = _answered(found, facts, chosen, path, arguments)
+        if arguments.json:
+            print_json(_document(found, chosen, path if status != UNANSWERED else None))
+        return status
+
+
+def _answered(
+    found: Findings, facts: Facts, chosen: Mapping[str, Choice], path: Path, arguments: argparse.Namespace
+) -> int:
+    """Print what was found; write the config unless a question is open."""
+    from segkit_init.text import toml
+
+    if not arguments.quiet:
+        print(_summary(found, facts))
+    asked = [question for question in found.questions if question.must]
+    for question in asked:
+        print(_asked(question))
+    if asked and not arguments.yes:
+        print(*(f"error: {issue}" for issue in found.scan.errors), sep="\n", end="")
+        print(f"\nNothing is written. --yes takes the first answer, and {path} will name the others.")
+        return UNANSWERED
+    text = toml(found, chosen, str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be written: {reason(error)}") from error
+    return _checked(path, len(facts.sizes), arguments)
+
+
+def _document(found: Findings, chosen: Mapping[str, Choice], path: Path | None) -> dict[str, Any]:
+    """All that is printed, as JSON holds it."""
+    questions = [
+        {**vars(each), "answers": [{"text": answer.text, "options": dict(answer.options)} for answer in each.answers]}
+        for each in found.questions
+    ]
+    train = found.scan.splits["train"]
+    return {
+        "config": path and str(path),
+        "dataset": found.dataset,
+        "options": dict(found.options),
+        "splits": {name: len(dataset) for name, dataset in found.scan.splits.items()},
+        "classes": dict(zip(train.classes, found.scan.counts("train").shares.tolist(), strict=True)),
+        "plan": {key: choice._asdict() for key, choice in chosen.items()},
+        "questions": questions,
+        "notes": list(found.notes),
+        "errors": [issue.record() for issue in found.scan.errors],
+    }
 
 
 def _summary(found: Findings, facts: Facts) -> str:

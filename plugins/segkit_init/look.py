@@ -35,7 +35,7 @@ def look(root: Path) -> Findings:
     """
     notes: list[str] = []
     questions: list[Question] = []
-    readings = readings_of(root, notes)
+    readings = readings_of(root, notes, questions)
     first = readings[0]
     options = dict(first.options)
 

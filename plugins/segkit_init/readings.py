@@ -16,6 +16,7 @@ from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, 
 from segkit.options import MISSING, options_of
 from segkit.registry import datasets
 from segkit_folder.splits import folders_in
+from segkit_init.findings import Answer, Question
 from segkit_init.labels import Labels, read_labels, stored_labels
 from segkit_init.text import options_text
 
@@ -32,10 +33,11 @@ class Reading(NamedTuple):
     asks_for_classes: bool
 
 
-def readings_of(root: Path, notes: list[str]) -> list[Reading]:
+def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list[Reading]:
     """How the data sets that are installed can read a folder or, where none can, the folders in it.
 
-    Those that know their classes go before those that have to be told. What fails, and what is ruled out, is noted.
+    Those that know their classes go before those that have to be told. What fails, and what is ruled out, is noted; of
+    lists that fit no files it is asked whether they are lists of splits.
 
     Raises:
         DataError: none can; with what lies there.
@@ -48,11 +50,8 @@ def readings_of(root: Path, notes: list[str]) -> list[Reading]:
     for asks_for_classes in (False, True):
         for places in ([root], inside):
             found = [each for place in places for each in _asked(place, asks_for_classes, notes)]
-            # what needs more options to be read overlooks nothing, such as lists of the splits
-            whole = [{*map(repr, each.options.items())} for each in found]
-            found = [each for each, own in zip(found, whole, strict=True) if not any(own < other for other in whole)]
             if found:
-                return _judged(found, notes) if asks_for_classes else found
+                return _judged(found, notes, questions) if asks_for_classes else found
     raise DataError(_nothing(root))
 
 
@@ -92,20 +91,29 @@ def _asked(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Re
             notes.append(f"{component} could not look at {place}: {cause(error)}")
 
 
-def _judged(readings: Sequence[Reading], notes: list[str]) -> list[Reading]:
+def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Question]) -> list[Reading]:
     """The readings that their masks do not rule out.
 
     Raises:
         LabelError: not one has masks that can be read.
     """
-    kept: list[tuple[Reading, list[Labels]]] = []
-    errors: list[str] = []
-    for reading in readings:
+    files: dict[int, list[Path]] = {}
+    errors: dict[int, str] = {}
+    for place, reading in enumerate(readings):
         try:
-            files = mask_files(reading)
-            masks = read_labels(files[:: -(-len(files) // _FEW)])
+            files[place] = mask_files(reading)
         except SegkitError as error:
-            errors.append(str(error))
+            errors[place] = str(error)
+    whole = {place: {*map(repr, readings[place].options.items())} for place in files}
+    kept: list[tuple[Reading, list[Labels]]] = []
+    for place, own in whole.items():
+        if any(own < other for other in whole.values()):  # more options overlook nothing, such as lists of the splits
+            continue
+        reading = readings[place]
+        try:
+            masks = read_labels(files[place][:: -(-len(files[place]) // _FEW)])
+        except SegkitError as error:
+            errors[place] = str(error)
             continue
         twin = next((place for place, (_, others) in enumerate(kept) if _divide_alike(masks, others)), None)
         if len(readings) > 1 and _are_one_picture(masks):
@@ -117,12 +125,21 @@ def _judged(readings: Sequence[Reading], notes: list[str]) -> list[Reading]:
             kept[twin] = pair[0]
             notes.append(f"not read, as they divide the images as others do: {said(pair[1][0], readings)}")
     if not kept:
-        raise LabelError("\n".join(errors))
+        raise LabelError("\n".join(errors.values()))
+    questions += [_lists_asked(readings[place], error) for place, error in errors.items() if place not in files]
     of_objects = [reading for reading, masks in kept if stored_labels(masks).of_objects]
     if 0 < len(of_objects) < len(kept):
         notes += [f"not read, as they number single objects: {said(each, readings)}" for each in of_objects]
         kept = [each for each in kept if each[0] not in of_objects]
     return [reading for reading, _ in kept]
+
+
+def _lists_asked(reading: Reading, error: str) -> Question:
+    """Whether files that are called as lists of splits, and name nothing that is there, are such."""
+    own = {key: value for key, value in reading.options.items() if key in ("lists", "pairs")}
+    ignore = Answer("no: they are not read")
+    mend = Answer("yes: mend them first, and start again", own)
+    return Question(f"{error}: is this a list of splits?", (ignore, mend), "root")
 
 
 def _are_one_picture(masks: Sequence[Labels]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -329,6 +330,39 @@ def test_where_two_readings_are_possible_nothing_is_written_without_yes(
     assert init(capsys, "--yes")[0] == 0
     assert dataset(place)["masks"] == "masks"
     assert '#   or: masks = "second"' in (place / "mine.toml").read_text("utf-8")
+
+
+def test_a_file_that_is_called_as_a_list_and_is_none_is_asked_about(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs(12)
+    Path("data/train.txt").write_text("0.31\n0.29\n")
+    status, printed = init(capsys)
+    assert status == 1
+    assert "listed but not there (data/train.txt): 0.31.png, 0.29.png" in printed
+    assert "is this a list of splits?\n  --yes: no: they are not read\n" in printed
+    assert 'or:    yes: mend them first, and start again: lists = "{split}.txt"' in printed
+    assert init(capsys, "--yes")[0] == 0
+    assert dataset(place)["fractions"] == [0.7, 0.15, 0.15]
+    assert "lists" not in dataset(place)
+
+
+def test_what_is_found_as_json(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(12)
+    Path("data/train.txt").write_text("0.31\n0.29\n")
+    assert main(["init", "data", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["config"] is None
+    (asked,) = [each for each in found["questions"] if each["must"]]
+    assert asked["answers"][1]["options"] == {"lists": "{split}.txt"}
+    Path("data/train.txt").unlink()
+    assert main(["init", "data", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["config"], found["dataset"], found["options"]["images"]) == ("mine.toml", "folder", "images")
+    assert found["splits"] == {"train": 8, "val": 2, "test": 2}
+    assert sum(found["classes"].values()) == pytest.approx(1)
+    assert found["plan"]["train.batch_size"]["value"] == 8
+    assert (place / "mine.toml").is_file()
 
 
 def test_files_without_a_partner_and_damaged_ones_are_asked_about(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.errors import DataError
+from segkit.errors import ConfigError, DataError
 from segkit_folder.dataset import FolderDataset
 from segkit_folder.propose import propose_layout
 from segkit_folder.splits import folders_in
@@ -183,7 +183,8 @@ def test_lists_as_windows_writes_them(
 def test_lists_that_are_wrong_are_told_and_not_passed_over(tmp_path: Path, line: str, message: str) -> None:
     both(tmp_path, "images/{}.png", "masks/{}.png")
     lists(tmp_path, [line.format("021"), line.format("022")], [line.format("030")], encoding="latin-1")
-    (options,) = FolderDataset.recognise(tmp_path)
+    options, plain = FolderDataset.recognise(tmp_path)
+    assert plain == {"images": "images", "masks": "masks"}
     with pytest.raises(DataError, match=message):
         FolderDataset(tmp_path, "train", ["a", "b"], **options)
 
@@ -193,9 +194,75 @@ def test_a_list_without_train_is_told_and_a_table_is_no_list(tmp_path: Path) -> 
     (tmp_path / "train.csv").write_text("id,rle\n021,1 2 3\n")
     assert FolderDataset.recognise(tmp_path) == [{"images": "images", "masks": "masks"}]
     (tmp_path / "test.txt").write_text("030\n")
-    (options,) = FolderDataset.recognise(tmp_path)
+    options, _ = FolderDataset.recognise(tmp_path)
     with pytest.raises(DataError, match=r"no split 'train' in .*; there are test"):
         FolderDataset(tmp_path, "train", ["a", "b"], **options)
+
+
+TWO_FOLDERS = {"images": "images", "masks": "masks"}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "options"),
+    [
+        ("splits.json", '{"train": ["021", "022.png"], "val": ["masks/030.png"]}', {"lists": "splits.json"}),
+        ("splits_final.json", '[{"train": ["021", "022"], "val": ["030"]}, {}]', {"lists": "splits_final.json"}),
+        ("meta/split.csv", "file,split\n021,train\n022.png,training\n030,dev\n", {"lists": "meta/split.csv"}),
+        ("x.csv", "1;021.png;train\n2;022.png;train\n3;030.png;VAL\n", {"lists": "x.csv"}),
+        (
+            "data.csv",
+            "id,image,mask,split\n7,images/021.png,masks/021.png,train\n8,images/022.png,masks/022.png,train\n"
+            "9,images/030.png,masks/030.png,val\n",
+            {"pairs": "data.csv"},
+        ),
+        (
+            "dataset.json",
+            '{"name": "x", "training": [{"image": "./images/021.png", "label": "./masks/021.png"}, '
+            '{"image": "images/022.png", "label": "masks/022.png"}], "val": [["images/030.png", "masks/030.png"]]}',
+            {"pairs": "dataset.json"},
+        ),
+        ("ImageSets/train_ids.txt", "021\n022\n", {"lists": "ImageSets/{split}_ids.txt", "val": 0.15}),
+        ("trainval.txt", "021 1\n022 1\n", {"lists": {"train": "trainval.txt"}, "val": 0.15}),
+        ("train.txt", "/there/train/021.png /there/gt/021.png\n/there/022.png /x/022.png\n", {"lists": "{split}.txt"}),
+        ("train.csv", "filename\n021\n022.png\n", {"lists": "{split}.csv"}),
+    ],
+)
+def test_lists_of_all_kinds(tmp_path: Path, file: str, content: str, options: dict[str, Any]) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png")
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(content)
+    found = FolderDataset.recognise(tmp_path)
+    expected = options if "pairs" in options else {**TWO_FOLDERS, **options}
+    expected |= {} if "train." not in file else {"val": 0.15}
+    assert found[0] == expected
+    own = {**found[0], "val": None}
+    assert [*FolderDataset(tmp_path, "train", ["a", "b"], **own).names] == ["021", "022"]
+    if "val" not in found[0]:
+        assert [*FolderDataset(tmp_path, "val", ["a", "b"], **own).names] == ["030"]
+
+
+def test_what_is_no_list_is_not_proposed(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png")
+    for name, content in {
+        "a.json": '{"train": 3, "val": [1]}',
+        "b.json": "{",
+        "c.csv": "021,train\n022,later\n",
+        "metrics.csv": "split,loss\ntrain,0.4\nval,0.5\n",
+        "train.json": '{"images": [], "annotations": []}',
+        "train.txt": "epoch 1, loss 0.4\n",
+    }.items():
+        (tmp_path / name).write_text(content)
+    assert FolderDataset.recognise(tmp_path) == [TWO_FOLDERS]
+
+
+def test_a_fold_of_several_and_folders_in_a_list(tmp_path: Path) -> None:
+    both(tmp_path, "{}/7.png", "{}/7_mask.png")
+    (tmp_path / "folds.json").write_text('[{"train": ["021"], "val": ["022"]}, {"train": ["022"], "val": ["030"]}]')
+    options = {"images": "{patient}/{id}.png", "masks": "{patient}/{id}_mask.png", "lists": "folds.json"}
+    train = FolderDataset(tmp_path, "train", ["a", "b"], **options, fold=1)
+    assert [path.parent.name for path, _ in train.pairs] == ["022"]
+    with pytest.raises(ConfigError, match=r"fold = 2: .*folds.json has 2 folds, from 0"):
+        FolderDataset(tmp_path, "train", ["a", "b"], **options, fold=2)
 
 
 def failed(root: Path, **options: Any) -> dict[str, Any]:

@@ -1,0 +1,251 @@
+"""Lists of splits as people have them: a file a split, one table or JSON of all, names alone or pairs of files."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from segkit.data.sample import SPLITS
+from segkit.errors import ConfigError, DataError, Issue, first_few
+from segkit_folder.pairs import Found, NoFiles, Pattern
+from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SUFFIXES, composed, read_text, split_called
+
+_LIST = re.compile(
+    rf"(?:lists?[-_])?(?:{ANY_SPLIT}|trainval|splits?)\d*(?:[-_](?:lists?|ids?|files?|names?|set|final))?\.(?:txt|csv|lst|json)",
+    re.IGNORECASE,
+)
+_WORD = re.compile(rf"(?i)(?<![a-z])(?:{ANY_SPLIT})(?![a-z])")
+_HEADING = re.compile(r"(?i)[\"#]*(image|img|file|mask|label|name|id|path|sample)[a-z_ ]*\"?")  # of a column
+_MOST_TABLES = 20  # that are looked into though no name says that they list splits
+_MOST_BYTES = 4 << 20
+Lists = str | Mapping[str, str] | Mapping[str, Sequence[str]]
+"""The file of all lists, or those of a pattern, or a file by split; or the lines themselves by split."""
+
+
+class Line(NamedTuple):
+    """A line of a list, or an entry of JSON; one of all images has no split."""
+
+    split: str | None
+    list: str
+    number: int
+    text: str
+
+    @property
+    def place(self) -> str:
+        """Where it stands."""
+        return f"{self.list}, {'entry' if self.list.endswith('.json') else 'line'} {self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text.strip()[:60]!r}"
+
+    @property
+    def cells(self) -> list[str]:
+        """Its parts, between tabs, commas or semicolons, or else between spaces."""
+        cells = [cell.strip(' "') for cell in re.split(r"[\t,;]", self.text)]
+        return self.text.split() if len(cells) == 1 else cells
+
+
+def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
+    r"""The lines of lists that are not empty; ``\`` separates folders as ``/`` does.
+
+    Args:
+        root: the folder that the lists are relative to.
+        lists: see :data:`Lists`. One file of all may be JSON, {"train": [...], "val": [...]} or nnU-Net's list of such
+            folds, or a table with a column that says train, val or test in every line.
+        fold: the one that counts, where there are several.
+
+    Raises:
+        ConfigError: no such split, or no such fold.
+        DataError: a file that cannot be read, or is no list.
+    """
+    if not isinstance(lists, str):
+        if unknown := [name for name in lists if name not in SPLITS]:
+            raise ConfigError(f"{unknown[0]} is no split; lists are given for {', '.join(SPLITS)}")
+        named: list[tuple[str | None, str | Sequence[str]]] = [*lists.items()]
+    elif "{split}" not in lists:
+        named = [(None, lists)]
+    else:
+        folder, _, name = lists.rpartition("/")
+        pattern = re.compile(re.escape(name).replace(r"\{split\}", f"({ANY_SPLIT})"), re.IGNORECASE)
+        there = sorted(each.name for each in (root / folder).iterdir()) if (root / folder).is_dir() else []
+        found = [(match[1], file) for file in there if (match := pattern.fullmatch(file))]
+        named = [(split_called(split), f"{folder}/{file}" if folder else file) for split, file in found]
+        if not named:
+            names = ", ".join(name for names in SPLIT_NAMES.values() for name in names)
+            raise NoFiles(f'"{lists}": no such file in {root / folder} for any of {names}')
+    for split, source in named:
+        where = str(root / source) if isinstance(source, str) else f"{split} split"
+        rows = _rows(root / source, fold) if isinstance(source, str) else [(None, *row) for row in enumerate(source, 1)]
+        for own, number, text in rows:
+            if text.strip():
+                yield Line(split or own, where, number, text.replace("\\", "/"))
+
+
+def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
+    """The split, number and text of each line of a file, or of each entry of JSON."""
+    text = read_text(path)
+    if path.suffix.lower() == ".json":
+        return _entries(path, text, fold)
+    rows = [*enumerate(text.splitlines(), 1)]
+    cells = [Line(None, "", number, line).cells for number, line in rows if line.strip()]
+    columns = [*zip(*cells, strict=False)] if len({*map(len, cells)}) == 1 else []
+    said = [at for at, column in enumerate(columns) if len(columns) > 1 and all(map(split_called, column[1:]))]
+    if len(cells) < 3 or not said:
+        return [(None, *row) for row in rows]
+    numbers = [number for number, line in rows if line.strip()]
+    found = [
+        (split_called(row[said[0]]), number, "\t".join(cell for at, cell in enumerate(row) if at != said[0]))
+        for number, row in zip(numbers, cells, strict=True)
+    ]
+    return found if found[0][0] else found[1:]  # the first line may be the names of the columns
+
+
+def _entries(path: Path, text: str, fold: int) -> list[tuple[str | None, int, str]]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON, or cut short: {error}") from None
+    if isinstance(content, list) and all(isinstance(each, dict) for each in content):
+        if not 0 <= fold < len(content):
+            raise ConfigError(f"fold = {fold}: {path} has {len(content)} folds, from 0")
+        content = content[fold]
+    lists = content if isinstance(content, dict) else {"": content}
+    known = {split_called(name): those for name, those in lists.items() if not name or split_called(name)}
+    found = []
+    for split, those in known.items():
+        for number, entry in enumerate(those if isinstance(those, list) else [those], 1):
+            cells = [*entry.values()] if isinstance(entry, dict) else entry if isinstance(entry, list) else [entry]
+            if not all(isinstance(cell, str) for cell in cells):
+                raise DataError(f"{path}: {entry!r:.60} is no name; lists are as {{'train': ['a', 'b'], 'val': ['c']}}")
+            found.append((split, number, "\t".join(cells)))
+    if not found:
+        raise DataError(f"{path} lists no names under train, val or test")
+    return found
+
+
+def without_suffix(name: str) -> str:
+    """The name of a picture without its ending."""
+    return name[: name.rindex(".")] if name.lower().endswith(SUFFIXES) else name
+
+
+def listed(
+    root: Path, lists: Lists, images: Sequence[Found], pattern: Pattern | None = None, fold: int = 0
+) -> tuple[list[Found], dict[Path, str | None], list[tuple[str | None, Issue]]]:
+    """The images that lists name; image -> split; and what is missing.
+
+    A name is an image's, with or without its ending or folders, its ``{id}``, or what another placeholder stands for,
+    as the group or the folder of several images.
+    """
+    known: dict[str, list[Found]] = {}
+    for each in images:
+        path = without_suffix(composed(each.path.as_posix())).removeprefix(f"{root.as_posix()}/")
+        several = {word for name, word in each.values.items() if name not in ("id", "split")}
+        for name in {each.name, each.name.rpartition("/")[2], each.values["id"], path, *several}:
+            known.setdefault(name, []).append(each)
+    found: dict[Path, tuple[Found, Line]] = {}
+    missing: list[tuple[str | None, Issue]] = []
+    for line in lines_of(root, lists, fold):
+        names = [without_suffix(composed(text.strip(' "'))) for text in (line.text, line.text.split()[0], *line.cells)]
+        names = [name for name in names if name] or [""]
+        name = next((each for name in names for each in (name, name.rpartition("/")[2]) if each in known), "")
+        those = known.get(name, [])
+        if len(those) > 1 and not all(name in {*each.values.values()} - {each.values["id"]} for each in those):
+            raise DataError(f"{line} may be {first_few([str(each.path) for each in those])}; list the path")
+        if not those and line.number == 1 and _HEADING.fullmatch(line.cells[0]):
+            continue
+        if not those:
+            file = pattern.example({"id": names[0].rpartition("/")[2]}) if pattern else names[0]
+            advice = "add the image or take it off the list"
+            missing.append((line.split, Issue("missing", file, "listed but not there", advice, line.list)))
+        for each in those:
+            _, other = found.setdefault(each.path, (each, line))
+            if other.split != line.split:
+                raise DataError(f"{line} is in {other.place}, too; a sample is in one split")
+    return [each for each, _ in found.values()], {path: line.split for path, (_, line) in found.items()}, missing
+
+
+def tell_lists(root: Path) -> None:
+    """Warn of files called as a split, which may be lists and are not read."""
+    if lists := split_lists(root):
+        pattern = _pattern(lists[0].relative_to(root))
+        warnings.warn(
+            f"not read, though called as a split: {first_few([str(path) for path in lists])}; where names are listed, "
+            f'set lists = "{pattern}"; where images with their masks are, pairs = "{pattern}"',
+            stacklevel=3,
+        )
+
+
+def _pattern(file: Path) -> str:
+    return file.with_name(_WORD.sub("{split}", file.name)).as_posix()
+
+
+def split_lists(root: Path) -> list[Path]:
+    """Files called as a split (``train.txt``, ``val_list.csv``), in the root and up to two folders deeper."""
+    named = [sorted(path for path in root.glob(deep) if _LIST.fullmatch(path.name)) for deep in ("*", "*/*", "*/*/*")]
+    parts = {path: path.relative_to(root).parts for paths in named for path in paths if path.is_file()}
+    return [path for path, own in parts.items() if not any(part.startswith(".") for part in own)]
+
+
+class Candidate(NamedTuple):
+    """Lists that may say how a folder is divided.
+
+    Attributes:
+        lists: as the option of that name has them.
+        may_be_pairs: whether a line names two pictures.
+        is_likely: whether the files are called as lists and hold nothing but names.
+    """
+
+    lists: str | dict[str, str]
+    may_be_pairs: bool
+    is_likely: bool
+
+
+def candidates(root: Path) -> Iterator[Candidate]:
+    """The lists that lie in a folder: files called as splits; and tables and JSON that name splits themselves.
+
+    Where no list is that of train alone, one of train and val is train's.
+    """
+    called = split_lists(root)
+    named: dict[str, dict[str, Path]] = defaultdict(dict)
+    for file in called:
+        if word := _WORD.search(file.stem):
+            named[_pattern(file.relative_to(root))][split_called(word[0]) or ""] = file
+        elif file.stem.lower().startswith("trainval"):
+            named[file.relative_to(root).with_name("{split}" + file.suffix).as_posix()]["trainval"] = file
+    for pattern, files in named.items():
+        both = files.pop("trainval", None)
+        lists: str | dict[str, str] = pattern
+        if both and "train" not in files:
+            files = {"train": both, **{split: file for split, file in files.items() if split != "val"}}
+            lists = {split: file.relative_to(root).as_posix() for split, file in files.items()}
+        if files:
+            yield from _of_names(lists, [line for file in files.values() for line in _readable(root, file)])
+    tables = [path for deep in ("*", "*/*") for end in ("csv", "json") for path in sorted(root.glob(f"{deep}.{end}"))]
+    for file in [*dict.fromkeys((*called, *tables))][:_MOST_TABLES]:
+        lines = _readable(root, file) if file.stat().st_size < _MOST_BYTES else []
+        if "train" in {line.split for line in lines}:
+            found = _of_names(file.relative_to(root).as_posix(), lines)
+            yield from found if file in called else (each._replace(is_likely=False) for each in found)
+
+
+def _readable(root: Path, file: Path) -> list[Line]:
+    """The lines of a list; none where it cannot be read or is none."""
+    with suppress(DataError):
+        return [*lines_of(root, str(file.relative_to(root)))]
+    return []
+
+
+def _of_names(lists: str | dict[str, str], lines: Sequence[Line]) -> Iterator[Candidate]:
+    """Lists; none where it is a table of something else: columns, but no picture and no split."""
+    pictures = [[cell.lower().endswith(SUFFIXES) for cell in line.cells] for line in lines]
+    has_columns = any(re.search(r"[\t,;]", line.text) and not line.split for line in lines)
+    if any(map(any, pictures)) or not has_columns:
+        names = any(own[0] for own in pictures) or all(len(own) == 1 for own in pictures)
+        is_likely = names and (bool(lines) or ".json" not in str(lists))
+        yield Candidate(lists, any(sum(own) == 2 for own in pictures), is_likely)
