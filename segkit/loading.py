@@ -17,15 +17,15 @@ from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL
 from segkit.data.sample import RGB_IMAGES, ImageFormat
 from segkit.engine import checkpoint
-from segkit.engine.run_folder import no_run, read_json, runs_in
-from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, first_few, reason
+from segkit.engine.init_from import FILES, weights_in
+from segkit.engine.run_folder import no_run, read_json
+from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, reason
 from segkit.inference.predictor import Predictor
 from segkit.model.encoder import is_dense
 from segkit.options import create, without_pretrained
 from segkit.registry import models
 from segkit.requirements import unmet
 
-FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
 _Byte = Annotated[int, pydantic.Field(ge=0, le=255)]  # masks are uint8, colours too
 _Label = Annotated[int, pydantic.Field(ge=LOWEST_LABEL, le=HIGHEST_LABEL)]
 _Factor = Annotated[float, pydantic.Field(gt=0, le=8)]  # as in [data]
@@ -71,7 +71,7 @@ def load(
         ComponentNotFound: the plugin that provides the model is not installed.
     """
     place = Path(place)
-    file = _weights_in(place) if place.is_dir() else place
+    file = weights_in(place) if place.is_dir() else place
     weights = _read(file)
     stored = _read_model_file(file.parent / "config.json")
     model = model or _build(stored, file.parent)
@@ -90,15 +90,6 @@ def load(
         normalisation=stored.normalisation,
         images=stored.images,
     )
-
-
-def _weights_in(folder: Path) -> Path:
-    for name in FILES:
-        if (folder / name).exists():
-            return folder / name
-    runs = [str(run) for run in runs_in(folder)]
-    which = f"runs are {first_few(runs)}" if runs else "is it the folder of a run?"
-    raise RunFolderError(f"{folder} holds no weights ({', '.join(FILES)}); {which}")
 
 
 def _read(path: Path) -> dict[str, Tensor]:

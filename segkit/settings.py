@@ -113,11 +113,16 @@ class TrainSettings(Settings):
         gt=0,
         description="the highest learning rate; left out it is the optimizer's own: 1e-3 with adamw, 0.01 with sgd",
     )
+    init_from: str | None = Field(
+        None,
+        description="a run folder or a file of weights (.safetensors, .pt, .pth) to begin with: what fits the model by "
+        "name and shape is loaded, what does not is begun anew and named; a run's normalisation comes with it",
+    )
     encoder_lr_mult: float = Field(
         1.0,
         ge=0,
         description="factor on lr for a model's encoder; 0.1 keeps more of what pretrained weights know, 0 leaves them "
-        "as they are (statistics of normalisation still follow the images)",
+        "and the statistics of its normalisation as they are",
     )
     weight_decay: float = Field(0.01, ge=0, description="not applied to biases and normalisation layers")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")

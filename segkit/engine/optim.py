@@ -84,6 +84,19 @@ def encoder_of(model: nn.Module) -> nn.Module:
     )
 
 
+def set_training(model: nn.Module, settings: TrainSettings) -> nn.Module:
+    """Put a model into training mode, but for the normalisation layers of an encoder that is left as it is.
+
+    With ``encoder_lr_mult = 0`` these normalise by the statistics they have, and do not change them.
+    """
+    model.train()
+    if settings.encoder_lr_mult == 0:
+        for layer in encoder_of(model).modules():
+            if isinstance(layer, nn.modules.batchnorm._NormBase):
+                layer.eval()
+    return model
+
+
 def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
     """The learning rate of step ``step`` (from 0) of ``steps``: a function of the step alone, nothing to restore.
 

@@ -26,7 +26,7 @@ from segkit.engine.distributed import DistributedContext, MicroBatch, global_bat
 from segkit.engine.forward import ForwardPass
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.non_finite import NonFiniteSteps
-from segkit.engine.optim import WeightAverage, build_optimizer, learning_rate, set_learning_rate
+from segkit.engine.optim import WeightAverage, build_optimizer, learning_rate, set_learning_rate, set_training
 from segkit.engine.precision import Precision, seed_everything, seed_step
 from segkit.errors import CheckpointError, ModelError, first_few
 from segkit.inference.sliding_window import check_logits
@@ -89,7 +89,7 @@ class TrainingLoop:
             model = self._sync_batch_norm(model)
         if settings.channels_last:
             model = model.to(memory_format=torch.channels_last)
-        self.model = model.to(device).train()
+        self.model = set_training(model.to(device), settings)
         self.criterion = inputs.criterion.to(device)
         self.step = 0
         self.optimizer = build_optimizer(self.model, settings, inputs.optimizer)
@@ -132,7 +132,7 @@ class TrainingLoop:
             TrainingError: too many steps in a row were skipped.
             Interrupted: between two steps; the state is complete.
         """
-        self.model.train()
+        set_training(self.model, self.settings)
         torch.backends.cudnn.benchmark = not self.settings.deterministic  # off in evaluation: sizes differ there
         length = min(length, self.steps - self.step + self.progress.steps)
         began = time.perf_counter() - self.progress.seconds

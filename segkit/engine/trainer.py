@@ -31,6 +31,7 @@ from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.distributed import DistributedContext, distributed_context
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.history import History, outcome, verdict
+from segkit.engine.init_from import init_from
 from segkit.engine.inputs import TrainerInputs as TrainerInputs
 from segkit.engine.inputs import check, explained, less_is_better
 from segkit.engine.memory import check_memory
@@ -140,15 +141,16 @@ def prepare(
     """The inputs with the normalisation of their images, the data, which is read, and the precision on the device.
 
     Args:
-        inputs: are checked.
+        inputs: are checked; their model is given the weights of ``train.init_from``.
         distributed: the processes that train together.
-        console: prints warnings.
-        resume: whether normalisation and precision are those that the run in the inputs' folder has begun with.
+        console: prints warnings, and what of the model is begun anew.
+        resume: whether normalisation and precision are those that the run in the inputs' folder has begun with; its
+            checkpoint has the weights.
 
     Raises:
         ConfigError, DataError, LabelError, ModelError: see :mod:`segkit.errors`.
     """
-    distributed = distributed or DistributedContext()
+    distributed, console = distributed or DistributedContext(), console or Console(active=False)
     check(inputs)
     device = pick_device(inputs.train.device)
     resolve_precision(inputs.train.precision, device)  # refused before the data is read
@@ -158,17 +160,18 @@ def prepare(
     )
     scan = scan.with_augment(inputs.augment, inputs.data.resize)
     scan.refuse_errors()
-    warn = console.warn if console else lambda text: None
     for issue in scan.warnings:
-        warn(str(issue))
+        console.warn(str(issue))
     main = distributed.broadcast_from_main  # of what a run has begun with, and of what is decided by a machine
     before = main(lambda: read_json(inputs.folder / "config.json") if resume else {})
     name = main(lambda: resolve_precision(inputs.train.precision, device, str(before.get("precision", "bf16"))).name)
     if before.get("precision") in DTYPES and name != before["precision"]:
-        warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
+        console.warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
     known = Normalisation.of_record(before.get("normalisation"))
     no_data = scan.splits["train"].no_data != "stop"
     measured = main(lambda: known if resume else normalisation_of(inputs.model, scan.statistics["train"], no_data))
+    if inputs.train.init_from and not resume:
+        measured = init_from(inputs.model, inputs.train.init_from, measured, distributed, console)
     use_cores()
     return replace(inputs, normalisation=measured), scan, Precision(name, device)
 

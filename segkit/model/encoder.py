@@ -1,4 +1,4 @@
-"""The encoder of a network: weights for it from a local file, and parameters in it that are not to be trained."""
+"""Weights from a local file, whoever wrote it, and parameters of an encoder that are not to be trained."""
 
 from __future__ import annotations
 
@@ -34,14 +34,7 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collecti
         ModelError: the file is missing or damaged, holds more than tensors, or does not fit.
     """
     path, expected = Path(path), encoder.state_dict()
-    found = {_plain(key): (key, value) for key, value in _tensors(_read(path)).items()}
-    # what stands before the encoder's names in the file, as "encoder." or "module.": the prefix with the most fits
-    names = [_plain(key) for key in expected]
-    prefixes = {""} | {key.removesuffix(names[0]) for key in found if key.endswith("." + names[0])}
-    prefix = max(sorted(prefixes), key=lambda each: sum(each + name in found for name in names))
-    given = {key.removeprefix(prefix): pair for key, pair in found.items() if key.startswith(prefix)}
-    weights = {key: given.pop(_plain(key))[1] for key in expected if _plain(key) in given}
-    left = [name[len(prefix) :] for name, _ in given.values()]
+    weights, left = fitting(expected, read_tensors(path))
     problems = {
         "missing": [key for key in expected if key not in weights and not key.endswith(_COUNTER)],
         "unexpected": [
@@ -60,6 +53,29 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collecti
         encoder.load_state_dict({**expected, **weights})
     except RuntimeError as error:
         raise ModelError(f"{path} does not fit the encoder: {error}") from error
+
+
+def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of a file by a network's own names for them, and the names of those it has no use for.
+
+    A file may put something before the names, as "encoder." or "module.": what gives the most fits is taken away.
+    """
+    plain = {_plain(key): (key, value) for key, value in tensors.items()}
+    own = [_plain(key) for key in names]
+    prefixes = {""} | {key.removesuffix(own[0]) for key in plain if key.endswith("." + own[0])}
+    prefix = max(sorted(prefixes), key=lambda each: sum(each + name in plain for name in own))
+    given = {key.removeprefix(prefix): pair for key, pair in plain.items() if key.startswith(prefix)}
+    found = {key: given.pop(_plain(key))[1] for key in names if _plain(key) in given}
+    return found, [key[len(prefix) :] for key, _ in given.values()]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file (.pth, .pt, .bin or .safetensors), of a network alone or in a checkpoint.
+
+    Raises:
+        ModelError: the file is missing or damaged, or holds more than tensors and plain values.
+    """
+    return _tensors(_read(path))
 
 
 def _read(path: Path) -> Any:
@@ -81,7 +97,7 @@ def _tensors(content: Any) -> dict[str, Tensor]:
     """The state dict in a checkpoint, which may lie a level deeper; averaged weights are preferred."""
     if not isinstance(content, Mapping):
         return {}
-    for key in ("ema", "state_dict_ema", "model_ema", "model", "state_dict"):
+    for key in ("ema", "average", "state_dict_ema", "model_ema", "model", "state_dict"):
         if isinstance(content.get(key), Mapping):
             return _tensors(content[key])
     return {str(key): value for key, value in content.items() if is_dense(value)}

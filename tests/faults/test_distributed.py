@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from segkit.engine import checkpoint
 
@@ -331,3 +332,23 @@ def test_a_signal_to_torchrun_saves_once(place: Any, number: int) -> None:
     assert err.count("--resume goes on from there") == 1, err
     assert "left at once" not in err
     assert checkpoint.load(place.path() / "last.pt")["step"] >= 3
+
+
+@pytest.mark.slow
+def test_an_encoder_that_is_left_as_it_is_stays_so_in_all_processes(place: Any) -> None:
+    """Begun with the weights of another run, which the main process alone has to read."""
+    smp = ("model.name=smp", "model.encoder=tu-test_efficientnet", "train.epochs=2")
+    place.run(*smp, to="donor")
+    missing = "import segkit.engine.init_from as start\nif RANK: start.read_tensors = None\n"
+    frozen = (*smp, "train.encoder_lr_mult=0", "train.seed=1")
+    first, _ = place.run_together(2, *frozen, "train.init_from=donor", to="frozen", before=missing)
+    assert "train.init_from = donor: all " in first.out
+    given, found = (load_file(place.path(name) / "model.safetensors") for name in ("donor", "frozen"))
+    moved = {key for key, value in given.items() if not torch.equal(value, found[key])}
+    assert moved
+    assert not [key for key in moved if key.startswith("network.encoder.")]
+    place.run_together(2, *frozen, "train.epochs=1", "train.schedule=constant", "train.init_from=donor", to="two")
+    place.run_together(2, *frozen, "train.schedule=constant", "train.init_from=donor", "--resume", to="two")
+    place.run_together(2, *frozen, "train.schedule=constant", "train.init_from=donor", to="whole")
+    whole, two = (load_file(place.path(name) / "model.safetensors") for name in ("whole", "two"))
+    assert all(torch.equal(value, two[key]) for key, value in whole.items())

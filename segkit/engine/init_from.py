@@ -1,0 +1,94 @@
+"""Weights that a run begins with, from another run or a file: ``train.init_from``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from segkit.data.normalise import Normalisation
+from segkit.engine.checkpoint import plain_keys
+from segkit.engine.console import Console
+from segkit.engine.distributed import DistributedContext
+from segkit.engine.run_folder import read_json, runs_in
+from segkit.errors import ModelError, RunFolderError, first_few
+from segkit.model.encoder import fitting, read_tensors
+
+FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
+
+
+def weights_in(folder: Path) -> Path:
+    """The file of the best weights in a run folder.
+
+    Raises:
+        RunFolderError: there is none.
+    """
+    for name in FILES:
+        if (folder / name).exists():
+            return folder / name
+    runs = [str(run) for run in runs_in(folder)]
+    which = f"runs are {first_few(runs)}" if runs else "is it the folder of a run?"
+    raise RunFolderError(f"{folder} holds no weights ({', '.join(FILES)}); {which}")
+
+
+def init_from(
+    model: nn.Module, place: str, chosen: Normalisation, distributed: DistributedContext, console: Console
+) -> Normalisation:
+    """Load into a model what fits of the weights of a run folder or a file, and print which is begun anew.
+
+    Args:
+        model: what does not fit stays as it is.
+        place: ``train.init_from``.
+        chosen: the normalisation of a run that begins without them.
+        distributed: the processes that train together; the main process reads.
+        console: prints.
+
+    Returns:
+        The normalisation that the weights were trained with, where a run says it and the images have as many channels,
+        of the same type; else the ``chosen`` one.
+
+    Raises:
+        ModelError: nothing fits, or the file is missing or damaged, or holds more than tensors and plain values.
+        RunFolderError: the folder holds no weights, or its config.json is damaged.
+    """
+    tensors, record = distributed.broadcast_from_main(lambda: _read(Path(place).expanduser()))
+    console.say(f"train.init_from = {place}: {_load(model, tensors, place)}")
+    try:
+        trained = Normalisation.of_record(record) if record else chosen
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{place}: config.json is damaged: its normalisation is {record!r:.100}") from error
+    if (len(trained.mean), trained.dtype) == (len(chosen.mean), chosen.dtype):
+        return replace(trained, no_data=chosen.no_data)
+    console.say(
+        f"its images had {len(trained.mean)} channels of {trained.dtype} and these have {len(chosen.mean)} of "
+        f"{chosen.dtype}, so the normalisation is not taken from there"
+    )
+    return chosen
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """The weights, and the normalisation as the config.json beside them has it."""
+    file = weights_in(path) if path.is_dir() else path
+    beside = file.parent / "config.json"
+    return read_tensors(file), read_json(beside).get("normalisation") if beside.is_file() else None
+
+
+def _load(model: nn.Module, tensors: Mapping[str, Tensor], place: str) -> str:
+    """Load what fits by names and shapes, and say in a line what does not."""
+    expected = model.state_dict()
+    own = {plain: key for key, plain in plain_keys(expected).items() if isinstance(expected[key], Tensor)}
+    found, _ = fitting(own, {plain: tensors[key] for key, plain in plain_keys(tensors).items()})
+    fits = {own[name]: value for name, value in found.items() if value.shape == expected[own[name]].shape}
+    if not any(value.is_floating_point() for value in fits.values()):  # counters alone are no weights
+        raise ModelError(
+            f"train.init_from = {place}: none of its {len(tensors)} tensors fits {type(model).__name__} by name and "
+            f"shape: it holds {first_few(list(tensors), 3)}; the model {first_few(list(own), 3)}"
+        )
+    model.load_state_dict({**expected, **fits})
+    anew = [name for name, key in own.items() if key not in fits]
+    if not anew:
+        return f"all {len(own)} tensors are from there"
+    return f"{len(anew)} of {len(own)} tensors begun anew: {first_few(anew)}"
