@@ -1,4 +1,4 @@
-"""Streets rendered by a computer game: the dataset plugin ``gta5``."""
+"""Streets of a computer game and of true cities, in the same 19 classes: the datasets ``gta5`` and ``cityscapes``."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import segkit
 
 @segkit.hookimpl
 def segkit_datasets() -> dict[str, str]:
-    """Offer the dataset ``gta5``."""
-    return {"gta5": "segkit_gta5.dataset:Gta5Dataset"}
+    """Offer the datasets."""
+    return {"gta5": "segkit_gta5.dataset:Gta5Dataset", "cityscapes": "segkit_gta5.cityscapes:CityscapesDataset"}

@@ -10,6 +10,7 @@ from PIL import Image
 
 from segkit.data.issues import gathered
 from segkit.errors import DataError, LabelError
+from segkit_gta5.cityscapes import CityscapesDataset
 from segkit_gta5.dataset import VALUES, Gta5Dataset
 
 ODD = "00013"  # the pair of unequal size
@@ -150,3 +151,36 @@ def test_a_list_without_end_is_refused(even: Path) -> None:
     os.truncate(even / "train.txt", 1 << 40)
     with pytest.raises(DataError, match=r"train\.txt is larger than"):
         Gta5Dataset(even)
+
+
+# ---- cityscapes ----
+
+
+def test_cityscapes_as_it_is_unpacked(tmp_path: Path) -> None:
+    CityscapesDataset.write_sample(tmp_path)
+    assert CityscapesDataset.recognise(tmp_path) == [{}]
+    with pytest.warns(UserWarning, match=r"no test split: .*bonn_000000_000019_gtFine_labelIds\.png and its like hold"):
+        train = CityscapesDataset(tmp_path, "train")
+    assert (len(train), train.splits) == (8, ("train", "val"))
+    assert train.files(0)[1].name == "aachen_000000_000019_gtFine_labelIds.png"
+    own = np.array(Image.open(train.files(0)[1]))
+    mask = train.mask(0).numpy()
+    for stored, label in ((23, 10), (7, 0), (11, 2), (1, 255)):
+        assert (mask[own == stored] == label).all()
+
+
+def test_ids_and_train_ids_of_cityscapes_are_the_same_labels(tmp_path: Path) -> None:
+    for folder in "imn":
+        (tmp_path / folder).mkdir()
+    Image.fromarray(np.zeros((5, 8, 3), np.uint8)).save(tmp_path / "i" / "a_leftImg8bit.png")
+    ids = np.array([0, 4, 7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33, 9, 30, 255], np.uint8)
+    train = np.array([255, 255, *range(19), 255, 255, 255], np.uint8)
+    ids, train = np.resize(ids, (5, 8)), np.resize(train, (5, 8))
+    Image.fromarray(ids).save(tmp_path / "m" / "a_labelIds.png")
+    Image.fromarray(train).save(tmp_path / "n" / "a_labelTrainIds.png")
+    for masks in ("m/{id}_labelIds.png", "n/{id}_labelTrainIds.png"):
+        own = CityscapesDataset(tmp_path, images="i/{id}_leftImg8bit.png", masks=masks, fractions=[1.0, 0.0])
+        assert (own.mask(0).numpy() == train).all()
+    Image.fromarray(ids).save(tmp_path / "n" / "a_labelTrainIds.png")
+    with pytest.raises(LabelError, match=r"labels that are not allowed, 19: .* train ids of 0 to 18 and 255"):
+        own.mask(0)

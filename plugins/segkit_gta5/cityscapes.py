@@ -1,0 +1,114 @@
+"""Cityscapes as it is unpacked, and what else is called and numbered like it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segkit.data.issues import refuse
+from segkit.errors import DataError
+from segkit_folder.files import PairedFiles
+from segkit_folder.layout import Shares, dealt, read_layout
+from segkit_folder.masks import read_mask
+from segkit_folder.propose import propose_layout
+from segkit_folder.splits import folders_in, require_split
+from segkit_gta5.dataset import TABLE, VALUES
+
+IDS = VALUES | {-1: 255}
+TRAIN_IDS = {**{index: index for index in range(len(TABLE))}, 255: 255}
+_LABELS = re.compile(r"_label(Train)?Ids\.png", re.IGNORECASE)
+
+
+class CityscapesDataset(PairedFiles):
+    """Cityscapes: 2,975 street scenes to train from and 500 of val, in 19 classes; all other ids are void.
+
+    M. Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016, arXiv 1604.01685. The
+    labels of its test images were never published: without any, there is no test split.
+
+    Args:
+        root: the folder that holds ``leftImg8bit`` and ``gtFine``.
+        split: ``train``, ``val`` or, where its masks hold classes, ``test``.
+        images: a pattern of the images' paths, see the dataset ``folder``.
+        masks: a pattern of the masks' paths. What ends in ``labelTrainIds`` holds 0 to 18 and 255, all else the ids.
+        fractions: shares of train, val and test where no folder says which is which.
+        split_seed: another seed, another split by ``fractions``.
+    """
+
+    label_advice = "Cityscapes stores ids of -1 to 33, or train ids of 0 to 18 and 255, and no colours"
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        images: str = "leftImg8bit/{split}/{city}/{id}_leftImg8bit.png",
+        masks: str = "gtFine/{split}/{city}/{id}_gtFine_labelIds.png",
+        fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        split_seed: int = 0,
+    ) -> None:
+        base = Path(root).expanduser()
+        values = TRAIN_IDS if "trainids" in masks.lower() else IDS
+        layout = dealt(read_layout(base, images, masks), Shares(fractions, split_seed))
+        test = layout.of("test")
+        self.splits = tuple(each for each in layout.splits if each != "test" or _is_labelled(test[0][1], values))
+        if "test" in {*layout.splits} - {*self.splits}:
+            warnings.warn(f"no test split: {test[0][1]} and its like hold no classes, as published", stacklevel=2)
+        refuse([issue for of, issue in layout.issues if of in (None, split)])
+        require_split(split, self.splits, base)
+        super().__init__(
+            [(image, mask) for image, mask, _ in layout.of(split)],
+            classes=[name for name, _, _ in TABLE],
+            palette=[colour for _, _, colour in TABLE],
+            values=values,
+        )
+
+    @classmethod
+    def recognise(cls, root: Path) -> list[dict[str, str]]:
+        """The archives' own layout; else patterns of masks that are called so, by train ids where there are."""
+        if (root / "leftImg8bit").is_dir() and next(root.glob("gtFine/*/*/*_gtFine_labelIds.png"), None):
+            return [{}]
+        if not any(_LABELS.search(name) for _, names in folders_in(root) for name in names):
+            return []
+        found = [each.options for each in propose_layout(root) if _LABELS.search(each.options.get("masks", ""))]
+        said: dict[str, dict[str, str]] = {}
+        for own in sorted(found, key=lambda each: "trainids" not in each["masks"].lower()):
+            said.setdefault(own["images"] + _LABELS.sub("", own["masks"]), own)
+        return [*said.values()]
+
+    @classmethod
+    def write_sample(cls, root: str | Path) -> None:
+        """Write a miniature of two cities with all the files of the archives; the test masks hold no classes."""
+        random = np.random.default_rng(0)
+        colours = np.zeros((256, 3), np.uint8)
+        for _, stored, colour in TABLE:
+            colours[stored] = colour
+        for split, city in (("train", "aachen"), ("train", "ulm"), ("val", "lindau"), ("test", "bonn")):
+            for number in range(4):
+                labels = np.full((40, 80), 11, np.uint8)  # [H,W], buildings; the true ones are 1024 x 2048
+                labels[:12], labels[26:], labels[37:] = 23, 7, 1  # sky, road, and the bonnet, which is void
+                labels[18:32, (left := int(random.integers(0, 40))) : left + 16] = random.choice([26, 24, 8])
+                pixels = colours[labels] // 2 + random.integers(0, 100, (40, 80, 3), dtype=np.uint8)  # [H,W,3]
+                labels = np.where(split == "test", 3 * (labels == 1), labels).astype(np.uint8)
+                files = {
+                    "leftImg8bit/{}_leftImg8bit": pixels,
+                    "gtFine/{}_gtFine_labelIds": labels,
+                    "gtFine/{}_gtFine_color": colours[labels],
+                    "gtFine/{}_gtFine_instanceIds": np.where(labels > 23, labels.astype(np.uint16) * 1000, labels),
+                }
+                for pattern, content in files.items():
+                    name = f"{split}/{city}/{city}_{number:06}_000019"
+                    path = Path(root) / f"{pattern.format(name)}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(content).save(path)
+
+
+def _is_labelled(mask: Path, values: dict[int, int]) -> bool:
+    """Whether a mask holds any class; one that cannot be read is told later."""
+    with suppress(DataError):
+        return any(values.get(label, 0) != 255 for label in np.unique(read_mask(mask)).tolist())
+    return True
