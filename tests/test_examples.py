@@ -18,9 +18,12 @@ import segkit
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONFIGS = sorted(path.name for path in EXAMPLES.glob("*.toml"))
+UNET = ("model.width=4", "model.depth=2")
+SMP = {  # networks of the same kind, from timm's for tests, without weights
+    "convnext.toml": ("model.encoder=tu-test_convnext", "model.weights=none"),
+    "dino.toml": ("model.encoder=tu-test_vit", "model.weights=none"),
+}
 SMALL = (
-    "model.width=4",
-    "model.depth=2",
     "train.max_steps=2",
     "train.batch_size=2",
     "train.device=cpu",
@@ -55,7 +58,7 @@ QUICK = {"quickstart.toml", "your_data.toml"}
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
     config = tomllib.loads((EXAMPLES / name).read_text())
     dataset = config["dataset"]["name"]
-    overrides = [*SMALL, f"output.dir={tmp_path / 'run'}"]
+    overrides = [*SMP.get(name, UNET), *SMALL, f"output.dir={tmp_path / 'run'}"]
     if "root" in config["dataset"]:
         write_drive(tmp_path / "data") if name == "drive.toml" else segkit.datasets[dataset].write_sample(
             tmp_path / "data"
@@ -78,6 +81,15 @@ def test_an_example_runs(name: str, tmp_path: Path) -> None:
         assert 0 <= scores["mean_iou"] <= 1
         assert scores["floor"]["class"] in scores["class_iou"]
     assert (tmp_path / "run" / "samples" / "best.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", SMP)
+def test_a_modern_backbone_is_fetched_from_where_timm_has_it(name: str) -> None:
+    import timm
+
+    text = (EXAMPLES / name).read_text()
+    encoder = tomllib.loads(text)["model"]["encoder"].removeprefix("tu-")
+    assert f"hf download {timm.get_pretrained_cfg(encoder).hf_hub_id} model.safetensors" in text
 
 
 @pytest.mark.slow

@@ -160,6 +160,24 @@ def test_weights_of_a_timm_classifier(tmp_path, name):
         assert torch.equal(value, given[key.replace("_", ".")]), key
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("architecture", "name"), [("upernet", "test_convnext"), ("dpt", "test_vit")])
+def test_modern_backbones_take_timms_files_and_their_normalisation(tmp_path, architecture, name):
+    """Of ConvNeXt and of a vision transformer; what timm says of these two is not ImageNet's mean."""
+    import timm
+
+    donor = timm.create_model(name).state_dict()
+    path = tmp_path / "model.safetensors"
+    save_file({key: value.contiguous() for key, value in donor.items()}, path)
+    model = Smp(3, architecture=architecture, encoder=f"tu-{name}", weights=str(path))
+    assert model.normalisation == {"mean": [0.5] * 3, "std": [0.5] * 3}
+    given = {key.replace("_", "."): value for key, value in donor.items()}
+    loaded = _unwrapped(model.network.encoder).state_dict()
+    assert all(torch.equal(value, given[key.replace("_", ".")]) for key, value in loaded.items())
+    model(torch.rand(2, 3, 48, 70)).mean().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
 def test_a_timm_that_computes_while_it_builds_tells_its_names_too(monkeypatch):
     import timm
 
