@@ -127,13 +127,14 @@ def segkit_readers() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Readers of picture files: ``{"suffix": "package.module:function"}``, the suffix in small letters without its dot.
 
     ``read(path)`` is asked for every image and mask whose name ends so (``tiff`` for all that begin as a TIFF, whatever
-    they are called), in several threads and processes, before Pillow is. It returns None to leave the file to the next
-    reader and to Pillow; or the picture, upright: a NumPy array ``[H,W]`` or ``[H,W,C]``, or whatever has its
-    ``shape`` and ``dtype`` and gives an array where it is sliced, so that headers cost no decoding. Values of 8 bits
-    stay as they are, others become float32; of a mask they are the labels. It may have the attributes ``channels``
-    (names; the last one ``alpha`` for transparency), ``no_data`` (the value that marks pixels without data),
-    ``is_lossy`` (a mask is then refused), and ``labels()``, where the values of a mask are others than those of an
-    image. What it raises is reported with the file's name.
+    they are called; ``any`` for all, after the others, and for images that Pillow has opened in memory), in several
+    threads and processes. It returns None to leave the file to the next reader; or the picture, upright: a NumPy array
+    ``[H,W]`` or ``[H,W,C]``, or whatever has its ``shape`` and ``dtype`` and gives an array where it is sliced, so that
+    headers cost no decoding. Values of 8 bits stay as they are, others become float32; of a mask they are the labels.
+    It may have the attributes of :class:`segkit.data.read.Header`, as ``no_data``, with ``alpha`` as the last of its
+    ``channels`` for transparency; ``is_lossy`` (true, or a text as "a JPEG": a mask is then refused); ``labels()``,
+    where the values of a mask are others than those of an image; ``verify()``, which raises an error at a checksum that
+    decoding does not look at; and ``close()``. What it raises is reported with the file's name.
     """
 
 

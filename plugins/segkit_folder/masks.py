@@ -5,34 +5,19 @@ A mask holds labels, not colours: nothing here may blend, scale or re-quantise i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from segkit.data.read import (
-    HIGHEST_LABEL,
-    LOWEST_LABEL,
-    MAX_PIXELS,
-    decode_as,
-    opened,
-    rawmode_of,
-    refuse_frames,
-    upright,
-)
+from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, opened
 from segkit.data.sample import Colour
 from segkit.errors import Issue, LabelError, first_few
 
 MOST_COUNTED = 64
 """Colours, or labels that are not allowed, of one mask: more of them are a photograph or edges that were blended."""
-
-_OF_COLOURS = ("RGB", "RGBA", "RGBX", "CMYK", "LAB", "YCbCr")  # Pillow's modes of masks that hold colours
-_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
-_LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002}  # JPEG, JPEG 2000, LERC, WebP, JPEG XL
 
 
 def read_mask(
@@ -55,31 +40,26 @@ def read_mask(
         DataError: missing, empty, damaged, of another format or too large, or of several pages or bands.
     """
     path = Path(path)
-    with opened(path, most_pixels) as image:
-        if isinstance(image, Image.Image):
-            refuse_frames(path, image)
-            _refuse_lossy(path, image)
-            _decode_labels(path, image)
-            return _labels(path, upright(image), colours)
-        if getattr(image, "is_lossy", False):
-            raise LabelError(_lossy_issue(path, "compressed with losses"))
-        stored = np.asarray(image.labels() if hasattr(image, "labels") else image[...])
-        values = stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored
-        if values.ndim == 3 and not (values.dtype == np.uint8 and values.shape[2] <= 4):
-            what, advice = "a mask of several bands", "save the labels alone, as a PNG"
-            raise LabelError(Issue("bands", str(path), what, advice, f"{values.shape[2]} of {values.dtype}"))
-        if values.ndim == 3 or (colours is not None and values.dtype == np.uint8):
-            return _labels(path, Image.fromarray(values), colours)
-        return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
-
-
-def _labels(path: Path, image: Any, colours: Mapping[Colour, int] | None) -> NDArray[Any]:
-    """The labels of a decoded mask."""
-    if image.mode in _WITH_ALPHA:
-        _refuse_alpha(path, image)
-    if colours is not None or image.mode in _OF_COLOURS:
-        return _labels_of_colours(path, image, colours)
-    values = np.asarray(image.getchannel(0) if image.mode in _WITH_ALPHA else image)
+    with opened(path, most_pixels) as raster:
+        if lossy := getattr(raster, "is_lossy", ""):
+            raise LabelError(_lossy_issue(path, lossy if isinstance(lossy, str) else "compressed with losses"))
+        stored = np.asarray(raster.labels() if hasattr(raster, "labels") else raster[...])
+        palette = getattr(raster, "palette", None) if colours is not None else None
+    values = stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored
+    if values.ndim == 3 and not (values.dtype == np.uint8 and values.shape[2] <= 4):
+        what, advice = "a mask of several bands", "save the labels alone, as a PNG"
+        raise LabelError(Issue("bands", str(path), what, advice, f"{values.shape[2]} of {values.dtype}"))
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        _refuse_alpha(path, values)
+        values = values[..., 0] if values.shape[2] == 2 else values[..., :3]
+    if colours is not None and values.dtype == bool:
+        values = values * np.uint8(255)  # black and white
+    if palette is not None:
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(palette)] = palette
+        values = table[values]  # [H,W,3]
+    if colours is not None or values.ndim == 3:
+        return _labels_of_colours(path, values, colours)
     return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
 
 
@@ -89,21 +69,8 @@ def check_checksums(path: Path, most_pixels: int = MAX_PIXELS) -> None:
     Raises:
         DataError: a checksum is wrong, or the file cannot be opened.
     """
-    with opened(path, most_pixels) as image:
-        if isinstance(image, Image.Image) and image.format == "PNG":
-            image.verify()
-
-
-def _refuse_lossy(path: Path, image: Any) -> None:
-    if image.format in ("JPEG", "MPO"):
-        container = "a JPEG"
-    elif image.format == "WEBP" and re.findall(rb"VP8[ L]", path.read_bytes())[:1] != [b"VP8L"]:
-        container = "a lossy WebP"  # the chunk of its first picture is no VP8L
-    elif image.format == "TIFF" and image.tag_v2.get(259) in _LOSSY_TIFF:
-        container = "a TIFF with lossy compression"
-    else:
-        return
-    raise LabelError(_lossy_issue(path, container))
+    with opened(path, most_pixels) as raster:
+        getattr(raster, "verify", lambda: None)()
 
 
 def _lossy_issue(path: Path, container: str) -> Issue:
@@ -111,24 +78,6 @@ def _lossy_issue(path: Path, container: str) -> Issue:
     disguised = container == "a JPEG" and path.suffix.lower() not in (".jpg", ".jpeg")
     detail = f"although its name ends in {path.suffix}" if disguised else ""
     return Issue("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail)
-
-
-def _decode_labels(path: Path, image: Any) -> None:
-    """Have Pillow decode the values that are stored: it stretches grey of 2 and 4 bits, and inverts that of some TIFF.
-
-    Raises:
-        LabelError: 16 bits a channel of colours, of which Pillow keeps the upper 8: of a small label nothing.
-    """
-    kind, _, bits = rawmode_of(image).partition(";")
-    if image.mode in ("LA", "RGB", "RGBA") and "16" in bits:
-        what, advice = "colours of 16 bits a channel, of which 8 are read", "save the labels as a grey PNG"
-        raise LabelError(Issue("deep_colours", str(path), what, advice, kind))
-    if kind in ("1", "L") and bits:
-        width = bits.rstrip("IR") or {"1": "1", "L": ""}[kind]
-        if "R" in bits:
-            raise ValueError("its bits are stored in reverse order")
-        image._mode = "P"  # as indices they are left alone
-        decode_as(image, f"P;{width}" if width else "P")
 
 
 def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
@@ -147,30 +96,24 @@ def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.int32 if low < 0 else np.uint16)
 
 
-def _rgb_numbers(path: Path, image: Any) -> NDArray[np.int32]:
-    """Each pixel's colour as one number, ``[H,W]``.
+def _rgb_numbers(values: NDArray[Any]) -> NDArray[np.int32]:
+    """The colour of each pixel of ``[H,W,3]``, or of greys ``[H,W]``, as one number, ``[H,W]``."""
+    rgb = np.atleast_3d(values).astype(np.int32)
+    return rgb[..., 0] << 16 | rgb[..., -2 if rgb.shape[2] == 3 else 0] << 8 | rgb[..., -1]
+
+
+def _labels_of_colours(path: Path, values: NDArray[Any], colours: Mapping[Colour, int] | None) -> NDArray[np.uint8]:
+    """The label of each colour of ``[H,W,3]``, or of greys ``[H,W]``; without ``colours``, grey k is label k.
 
     Raises:
-        LabelError: the mask has 16 or 32 bits a pixel, which are no colours.
+        LabelError: a colour that has no label, or values of 16 or 32 bits, which are no colours.
     """
-    if image.mode.startswith(("I", "F")):
+    if values.dtype != np.uint8:
         what, advice = "a colour map was given, but the mask holds no colours", "leave the map out"
-        raise LabelError(Issue("no_colours", str(path), what, advice, f"{image.mode} values"))
-    rgb = np.asarray(image.convert("RGBA").convert("RGB"), dtype=np.int32)  # [H,W,3]
-    return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-
-
-def _labels_of_colours(path: Path, image: Any, colours: Mapping[Colour, int] | None) -> NDArray[np.uint8]:
-    """The label of each pixel's colour, ``[H,W]``; without ``colours``, red, green and blue of k each are label k.
-
-    Raises:
-        LabelError: a colour that has no label.
-    """
+        raise LabelError(Issue("no_colours", str(path), what, advice, f"{values.dtype} values"))
     known = {(grey, grey, grey): grey for grey in range(256)} if colours is None else colours
-    if colours is None and not image.mode.startswith("RGB"):  # what other colours are turned into is stored nowhere
-        known = {}
-    pixels = _rgb_numbers(path, image)
-    table = {red << 16 | green << 8 | blue: label for (red, green, blue), label in known.items()} or {-1: 0}
+    pixels = _rgb_numbers(values)
+    table = {red << 16 | green << 8 | blue: label for (red, green, blue), label in known.items()}
     keys = np.array(sorted(table), dtype=np.int32)
     position = np.searchsorted(keys, pixels).clip(max=len(keys) - 1)
     unknown = keys[position] != pixels
@@ -193,16 +136,16 @@ def _labels_of_colours(path: Path, image: Any, colours: Mapping[Colour, int] | N
     raise LabelError(Issue("unknown_colours", str(path), what, advice, detail, wrong, stored))
 
 
-def _refuse_alpha(path: Path, image: Any) -> None:
-    """Refuse a mask whose alpha channel differs where its colour is the same: the colours alone are not the labels.
+def _refuse_alpha(path: Path, values: NDArray[np.uint8]) -> None:
+    """Refuse a mask ``[H,W,2]`` or ``[H,W,4]`` whose alpha differs where its colour is the same.
 
     Raises:
-        LabelError: it does.
+        LabelError: it does, so that the colours alone are not the labels.
     """
-    alpha = np.asarray(image.getchannel(len(image.getbands()) - 1), dtype=np.int64)
+    alpha = values[..., -1].astype(np.int64)
     if alpha.min() == alpha.max():
         return
-    pixels = _rgb_numbers(path, image)
+    pixels = _rgb_numbers(values[..., :-1])
     colours, pairs = np.unique(pixels), np.unique(pixels.astype(np.int64) << 8 | alpha)
     if len(pairs) == len(colours):
         return

@@ -149,7 +149,7 @@ def test_alpha_of_16_bits_is_dropped_where_it_is_one_value(tmp_path: Path, chann
 
 
 def test_large_images_are_converted_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segkit.data.read._ROWS_OF", 90)  # three rows
+    monkeypatch.setattr("segkit_readers.pillow._ROWS_OF", 90)  # three rows
     (tmp_path / "deep.tif").write_bytes(tiff(DEEP[..., :3], 2))
     np.testing.assert_array_equal(read_image(tmp_path / "deep.tif"), DEEP[..., :3])
     rgba = (DEEP >> 8).astype(np.uint8)
@@ -244,8 +244,7 @@ def test_a_fourth_band_of_a_tiff_is_refused_where_it_varies(tmp_path: Path, extr
                 names = ("red", "green", "blue", "band 4") if photometric == 2 else ("band 1", "band 2")
                 assert read_header(tmp_path / "four.tif").channels == names
             elif varies:
-                what = "a fourth channel" if photometric == 2 else "transparency"
-                with pytest.raises(DataError, match=rf"four\.tif: {what} that varies \(\d+ to \d+\)"):
+                with pytest.raises(DataError, match=r"four\.tif: .* a fourth channel that varies \(\d+ to \d+\)"):
                     read_image(tmp_path / "four.tif")
                 if photometric == 2:
                     np.testing.assert_array_equal(
@@ -307,7 +306,7 @@ def test_a_transparent_value_or_colour_of_16_bits_is_refused_where_it_occurs(
         extra = struct.pack(">I", len(data)) + b"tRNS" + data + struct.pack(">I", zlib.crc32(b"tRNS" + data))
         (tmp_path / "cut-out.png").write_bytes(png(3, 2, 16, colour_type, rows, extra))
         if first == 300:
-            with pytest.raises(DataError, match=r"cut-out\.png: transparency that varies \(0 to 1\)"):
+            with pytest.raises(DataError, match=r"cut-out\.png: .* fourth channel that varies \(0 to 1\)"):
                 read_image(tmp_path / "cut-out.png")
         else:
             assert read_image(tmp_path / "cut-out.png").dtype == np.float32

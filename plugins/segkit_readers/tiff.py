@@ -17,7 +17,7 @@ _KINDS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
 _PILLOWS = ("uint16", "int16", "int32", "float32")  # of one band, beside what has up to 8 bits
 _OURS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 _LOSSLESS = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000}  # none, fax, LZW, deflate, PackBits, LZMA, Zstandard
-_GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, keys: GeoTIFF 1.1
+GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, keys: GeoTIFF 1.1
 _MOST_PAGES = 10_000
 _INSTALL = "python -m pip install 'segkit[tiff]'"
 
@@ -91,13 +91,13 @@ def read(path: Path) -> Raster | None:
         import tifffile
     except ImportError:
         if held.pages > 1:
-            raise _several(path, f"{held.pages} pages of {held}") from None
+            raise several(path, f"{held.pages} pages of {held}") from None
         advice = f"install its reader: {_INSTALL}"
         raise DataError(Issue("bands", str(path), "a kind of TIFF that needs tifffile", advice, str(held))) from None
     with tifffile.TiffFile(path) as file:
         axes, shape = file.series[0].axes, file.series[0].shape
     if held.pages > 1 and sorted(axes) != ["C", "X", "Y"]:
-        raise _several(path, f"{held.pages} pages of {held}")
+        raise several(path, f"{held.pages} pages of {held}")
     return Raster(path, held, axes, shape)
 
 
@@ -115,7 +115,7 @@ class Raster:
     def __init__(self, path: Path, held: Contents, axes: str, shape: tuple[int, ...]) -> None:
         sides = {axis: side for axis, side in zip(axes, shape, strict=True) if side > 1 or axis in "YX"}
         if not {*sides} <= {*"YXSC"} or len(sides) > 3:
-            raise _several(path, f"{' x '.join(map(str, shape))} values, {axes}")
+            raise several(path, f"{' x '.join(map(str, shape))} values, {axes}")
         self._path, self._held, self._axes = path, held, axes
         bands = sides.get("S", 1) * sides.get("C", 1)
         height, width = sides["Y"], sides["X"]
@@ -195,20 +195,22 @@ def _described(tags: Any) -> Contents:
         planar=tags.get(284, 1) == 2,
         orientation=tags.get(274, 1),
         compression=compression,
-        no_data=_number(tags.get(42113)),
-        georeference=any(tag in tags for tag in _GEOREFERENCE),
+        no_data=number(tags.get(42113)),
+        georeference=any(tag in tags for tag in GEOREFERENCE),
     )
 
 
 _USUAL: dict[int, Any] = {262: 0, 258: (1,), 339: (1,), 259: 1}
 
 
-def _several(path: Path, pages: str) -> DataError:
+def several(path: Path, pages: str) -> DataError:
+    """What is raised of a file with more than one picture, of which a part would be lost."""
     advice = "save each as a file of its own, and of a mask one with all the labels"
     return DataError(Issue("several", str(path), "more than one picture in the file", advice, pages))
 
 
-def _number(text: Any) -> float | None:
+def number(text: Any) -> float | None:
+    """A number that a file holds as text, as GDAL's mark for no data; None where it is none."""
     try:
         return float(str(text).strip("\0 "))
     except ValueError:

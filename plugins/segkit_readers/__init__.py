@@ -1,0 +1,15 @@
+"""Readers of picture files: Pillow's formats, TIFF of many bands or other numbers, and NumPy arrays."""
+
+from __future__ import annotations
+
+import segkit
+
+
+@segkit.hookimpl
+def segkit_readers() -> dict[str, str]:
+    """Offer the readers, by suffix; ``any`` is asked last, of every file."""
+    return {
+        "tiff": "segkit_readers.tiff:read",
+        "npy": "segkit_readers.npy:read",
+        "any": "segkit_readers.pillow:read",
+    }
