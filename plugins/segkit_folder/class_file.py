@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -23,6 +24,7 @@ _HEADER = {
     *("name", "class", "classname", "class_name", "label", "category", "id", "index", "value", "label_id", "class_id"),
     *("r", "g", "b", "red", "green", "blue", "color", "colour", "rgb", "color_rgb"),
 }
+_OF_COLUMNS = _HEADER | {"idx", "pixel value", "label name", "class name", "class id", "train_id", "trainid"}
 _ODD = re.compile(  # no plain name: a table, YAML, JSON, Python, HTML
     r"[\t:;={}\[\]\"<>|]|^[-*] |^'|,$|\s-\d+$|(?<!\w)\d+(?!\w)[^\w]+\d+(?!\w)|,\s*\d+$|^\d+\s*,"
 )
@@ -62,6 +64,8 @@ def parse(text: str, place: str) -> ClassFile:
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     lines = [(number, _COMMENT.sub("", line)) for number, line in lines]
     lines = [(number, _HEX.sub(_numbers, line)) for number, line in lines if line]
+    if columns := _by_heading([line for _, line in lines]):
+        return columns
     if lines and lines[0][1] == "__ignore__":  # of labelme, which counts from -1
         lines = lines[1:]
     fields = re.split(r"\s*[,;\t]\s*|\s+", lines[0][1].lower()) if lines else []
@@ -90,6 +94,25 @@ def parse(text: str, place: str) -> ClassFile:
         )
         raise DataError(f"{place}, line {number}: {line[:60]!r}; a class file has {KNOWN}")
     return ClassFile([line for _, line in lines])
+
+
+def _by_heading(lines: Sequence[str]) -> ClassFile | None:
+    """A table whose first line names its columns, some of other things than names and labels; None if it is none."""
+    mark = next((mark for mark in "\t;," if lines and mark in lines[0]), "")
+    heading, *rows = [*csv.reader(lines, delimiter=mark)] if mark else [[]]
+    words = [word.strip().lower() for word in heading]
+    if {*words} <= _HEADER or len(rows) < 2 or {*map(len, rows)} != {len(words)}:  # the forms have these
+        return None
+    columns = {
+        word: [cell.strip() for cell in column]
+        for word, column in zip(words, zip(*rows, strict=True), strict=True)
+        if word in _OF_COLUMNS
+    }
+    names = next((each for each in columns.values() if not any(cell.isdecimal() for cell in each)), None)
+    labels = next((each for each in columns.values() if all(cell.isdecimal() for cell in each)), None)
+    if names is None or labels is None or len({*names}) < len(names) or len({*labels}) < len(labels):
+        return None
+    return _table([{"name": name, "label": label} for name, label in zip(names, labels, strict=True)])
 
 
 def _numbers(colour: re.Match[str]) -> str:

@@ -140,7 +140,7 @@ def listed(
     """The images that lists name; image -> split; and what is missing.
 
     A name is an image's, with or without its ending or folders, its ``{id}``, or what another placeholder stands for,
-    as the group or the folder of several images.
+    as the group or the folder of several images. Where lists name val or test alone, all others are train.
     """
     known: dict[str, list[Found]] = {}
     for each in images:
@@ -167,7 +167,14 @@ def listed(
             _, other = found.setdefault(each.path, (each, line))
             if other.split != line.split:
                 raise DataError(f"{line} is in {other.place}, too; a sample is in one split")
-    return [each for each, _ in found.values()], {path: line.split for path, (_, line) in found.items()}, missing
+    named = {path: line.split for path, (_, line) in found.items()}
+    chosen = [each for each, _ in found.values()]
+    if named and not {None, "train"} & {*named.values()}:
+        rest = [each for each in images if each.path not in named and each.values.get("split", "train") == "train"]
+        warnings.warn(f"the lists name no train split: the {len(rest)} images that none names are train", stacklevel=4)
+        chosen += rest
+        named |= dict.fromkeys((each.path for each in rest), "train")
+    return chosen, named, missing
 
 
 def tell_lists(root: Path) -> None:

@@ -237,7 +237,7 @@ def _likely(found: Sequence[tuple[Proposal, Layout]]) -> list[Proposal]:
     the mask, and what has as few as a mask is an image only where there is nothing better. Where no mask has the
     colours of one, the words alone tell. No two ways pair the same files.
     """
-    colours = lru_cache(None)(_colours)
+    colours = lru_cache(None)(colours_in)
     kept: list[tuple[int, set[Path], Proposal]] = []  # the likelihood first
     for proposal, layout in found:
         if 2 * proposal.pairs < found[0][0].pairs or (told := _told(proposal)) == -2:
@@ -265,7 +265,7 @@ def _told(proposal: Proposal) -> int:
     return of_masks[1] - of_masks[0] + of_images[0] - of_images[1]
 
 
-def _colours(path: Path) -> int | None:
+def colours_in(path: Path) -> int | None:
     """How many colours a picture stores, at most :data:`MOST_COLOURS`; None where it cannot be read.
 
     With values that are no whole numbers it has as many as a picture can have: labels are whole.

@@ -17,6 +17,10 @@ from segkit.data.sample import Dataset
 
 _MOST = 60  # pictures that are compared
 _SIDE = 16  # pixels of a thumbnail
+_SAID = re.compile(  # words of paths that say what belongs together, or what it is a part of
+    r"(?i)(?<![a-z])(patient|pat|case|subject|subj|sub|person|study|volume|vol|series|specimen|slide|scene|sequence|seq|"
+    r"video|vid|film|clip|flight|plot|field|site|p|s|slice|frame|view|patch|crop|tile)[-_ ]?\d"
+)
 
 
 class Group(NamedTuple):
@@ -27,12 +31,14 @@ class Group(NamedTuple):
         number: of groups.
         inside: correlation of two thumbnails of a group, the median.
         between: the same of two groups.
+        words: two paths of a group, where these have words as "patient3" or "slice12"; else "".
     """
 
     pattern: str
     number: int
     inside: float
     between: float
+    words: str
 
     @property
     def tells(self) -> bool:
@@ -74,7 +80,9 @@ def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
     alike = _likeness([images[place][:2] for place in chosen])
     same = np.array([[groups[one] == groups[other] for other in chosen] for one in chosen])
     apart = ~np.eye(len(chosen), dtype=bool)
-    return Group(pattern, len({*groups}), *(float(np.median(alike[each & apart])) for each in (same, ~same)))
+    first = [path for path, group in zip(paths, groups, strict=True) if group == groups[0]][:2]
+    words = " and ".join(first) if all(map(_SAID.search, paths)) else ""
+    return Group(pattern, len({*groups}), *(float(np.median(alike[each & apart])) for each in (same, ~same)), words)
 
 
 def _grouped(paths: Sequence[str], pattern: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +36,7 @@ _BLURRED = 0.3  # share of a label's pixels that are between those beside them
 _AREA = 0.05  # share of a label's pixels that have their own label on all four sides
 _OFF = 16  # greys by which JPEG is wrong beside a border
 _FEWEST_BLURRED = 2  # labels; and a third of the mask's: CamVid made four times smaller has 3 of 11 at most
+_THIN = 0.005  # share of all pixels that such labels have at most
 _MOST_NAMELESS = 64  # labels that are classes though nobody has said so
 
 
@@ -46,12 +47,14 @@ class StoredLabels:
     Attributes:
         pixels: stored label -> pixels.
         edges: labels that lie along the borders of others.
+        thin: rare labels that cover no area.
         of_objects: whether they look like ids of single objects: each mask counts 0, 1, 2, ... to a number of its own,
             or most labels are in one mask alone.
     """
 
     pixels: Counter[int]
     edges: frozenset[int]
+    thin: frozenset[int]
     of_objects: bool
 
 
@@ -92,12 +95,7 @@ def _blurred(mask: Labels, path: Path) -> LabelError | None:
     label of CamVid, VOC, DRIVE or Carvana does so in 30% of its pixels. JPEG gives labels that cover no area, a little
     off those that do, on the dark side and on the bright one.
     """
-    between, within = np.zeros(mask.shape, bool), np.ones(mask.shape, bool)
-    for lines, found, same in ((mask, between, within), (mask.T, between.T, within.T)):
-        rises, falls = lines[:-1] < lines[1:], lines[:-1] > lines[1:]
-        found[1:-1] |= (rises[:-1] & rises[1:]) | (falls[:-1] & falls[1:])
-        same[:-1] &= ~(rises | falls)
-        same[1:] &= ~(rises | falls)
+    between, within = _between_and_within(mask)
     low, high = int(mask.min()), int(mask.max())
     pixels, of_between, of_within = (
         np.bincount(mask[where].ravel().astype(int) - low, minlength=high - low + 1) for where in (..., between, within)
@@ -120,12 +118,24 @@ def _blurred(mask: Labels, path: Path) -> LabelError | None:
     return LabelError(Issue("blended", str(path), what, advice, f"{number} of {len(labels)} values"))
 
 
+def _between_and_within(mask: Labels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Where a label lies between those on two sides, rising or falling; and where all four sides have the same one."""
+    between, within = np.zeros(mask.shape, bool), np.ones(mask.shape, bool)
+    for lines, found, same in ((mask, between, within), (mask.T, between.T, within.T)):
+        rises, falls = lines[:-1] < lines[1:], lines[:-1] > lines[1:]
+        found[1:-1] |= (rises[:-1] & rises[1:]) | (falls[:-1] & falls[1:])
+        same[:-1] &= ~(rises | falls)
+        same[1:] &= ~(rises | falls)
+    return between, within
+
+
 def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     """Count what masks store."""
     pixels: Counter[int] = Counter()
     images: Counter[int] = Counter()
     looked_at: Counter[int] = Counter()
     edges: Counter[int] = Counter()
+    inside: Counter[int] = Counter()
     highest: list[int] = []
     for mask in masks:
         values, numbers = np.unique(mask, return_counts=True)
@@ -136,10 +146,13 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
         if len(highest) <= _LOOKED_AT:
             looked_at.update(labels)
             edges.update(_edges(mask, values))
+            inside.update(np.unique(mask[_between_and_within(mask)[1]]).tolist())
     along = frozenset(label for label, number in edges.items() if number >= 0.7 * looked_at[label])
     counting = len(highest) >= 5 and min(highest) >= 0 and len({*highest} - {0}) >= 4
     once = sum(number == 1 for number in images.values())
-    return StoredLabels(pixels, along, counting or (once >= 8 and 2 * once > len(images)))
+    few = _THIN * pixels.total()
+    thin = frozenset(label for label, number in looked_at.items() if pixels[label] < few and not inside[label])
+    return StoredLabels(pixels, along, thin, counting or (once >= 8 and 2 * once > len(images)))
 
 
 def _edges(mask: Labels, values: Labels) -> set[int]:
@@ -163,12 +176,13 @@ def _edges(mask: Labels, values: Labels) -> set[int]:
     return found
 
 
-def question_of(stored: StoredLabels, names: Sequence[str] = ()) -> Question:
+def question_of(stored: StoredLabels, names: Sequence[str] = (), from_1: bool = False) -> Question:
     """What the labels of masks mean.
 
     Args:
         stored: what the masks store.
         names: of the classes, where a file has given them, in the order of the labels.
+        from_1: whether that file counts the labels from 1.
 
     Raises:
         LabelError: they are, as ids of objects mostly, too many to be written into a config.
@@ -176,6 +190,14 @@ def question_of(stored: StoredLabels, names: Sequence[str] = ()) -> Question:
     labels = sorted(stored.pixels)
     if labels[-1] >= COLOUR:
         return _of_colours(stored, names)
+    if near := _left_by_jpeg(labels, stored.thin):
+        beside = _listed(sorted({*near.values()}))
+        text = f"{_listed([*near])} cover no area, and lie near {beside}: are they what JPEG has left?"
+        kept = [label for label in labels if label not in near]
+        drawn = answer_of("yes: they are the labels that they lie near", kept, names)
+        value_map = {str(label): kept.index(near.get(label, label)) for label in labels}
+        rounded = Answer(drawn.text, {**drawn.options, "value_map": value_map})
+        return Question(text, (rounded, answer_of("no: each is a class", labels, ())), "value_map")
     if stored.of_objects:
         return _of_objects(labels)
     rest = [label for label in labels if label != VOID]
@@ -184,20 +206,30 @@ def question_of(stored: StoredLabels, names: Sequence[str] = ()) -> Question:
         return _plain(labels, names, [])
     steps = {second - first for first, second in pairwise(labels)}
     if void and len(rest) > 1 and max(steps) - min(steps) <= 1 < min(steps):
-        spread = _answer(f"{len(labels)} classes, whose greys are spread to be seen", labels, names)
-        unlabelled = _answer(f"{len(rest)} classes, and {VOID} is not labelled", rest, names, void)
+        spread = answer_of(f"{len(labels)} classes, whose greys are spread to be seen", labels, names)
+        unlabelled = answer_of(f"{len(rest)} classes, and {VOID} is not labelled", rest, names, void)
         return Question(f"the masks hold {_listed(labels)}: is {VOID} a class?", (spread, unlabelled), "value_map")
     if edge := [label for label in rest if label in stored.edges and len(rest) > 2]:
         kept = [label for label in rest if label not in edge]
-        unlabelled = _answer("not labelled: it is neither learned nor scored", kept, names, [*edge, *void])
-        own = _answer("a class of its own", rest, names, void)
+        unlabelled = answer_of("not labelled: it is neither learned nor scored", kept, names, [*edge, *void])
+        own = answer_of("a class of its own", rest, names, void)
         text = f"{_listed(edge)} lies along the borders of the others: is it a class?"
         return Question(text, (unlabelled, own), "classes")
     if names and len(names) + 1 == len(rest) and rest[0] == 0:
-        background = _answer("0 is the background, a class too", rest, ["background", *names], void)
-        unlabelled = _answer("0 is not labelled", rest[1:], names, [0, *void])
-        return Question(f"{len(names)} names for {len(rest)} labels: what is 0?", (background, unlabelled), "classes")
+        background = answer_of("0 is the background, a class too", rest, ["background", *names], void)
+        unlabelled = answer_of("0 is not labelled", rest[1:], names, [0, *void])
+        answers = (unlabelled, background) if from_1 else (background, unlabelled)
+        return Question(f"{len(names)} names for {len(rest)} labels: what is 0?", answers, "classes")
     return _plain(rest, names, void)
+
+
+def _left_by_jpeg(labels: Sequence[int], thin: Collection[int]) -> dict[int, int]:
+    """Label -> the one beside it that was drawn, of labels that cover no area where the others lie far apart."""
+    drawn = [label for label in labels if label not in thin]
+    if len(drawn) < 2 or len(drawn) == len(labels) or drawn[-1] - drawn[0] <= 4 * _OFF:
+        return {}
+    near = {label: min(drawn, key=lambda each: abs(each - label)) for label in labels if label in thin}
+    return near if all(abs(label - beside) <= _OFF for label, beside in near.items()) else {}
 
 
 def _plain(labels: Sequence[int], names: Sequence[str], void: Sequence[int]) -> Question:
@@ -216,8 +248,8 @@ def _plain(labels: Sequence[int], names: Sequence[str], void: Sequence[int]) -> 
             if len(labels) > _MOST_IDS:
                 raise LabelError(f"{text}; a config has at most {_MOST_IDS}: export the classes alone")
             mend = Answer("no: export the masks again with one value a class, or give the names in classes.txt")
-            return Question(text, [_answer("yes", labels, names, void), mend], "classes")
-    return Question(text, [_answer("", labels, names, void)], "classes", must=False)
+            return Question(text, [answer_of("yes", labels, names, void), mend], "classes")
+    return Question(text, [answer_of("", labels, names, void)], "classes", must=False)
 
 
 def _of_objects(labels: Sequence[int]) -> Question:
@@ -232,14 +264,14 @@ def _of_objects(labels: Sequence[int]) -> Question:
     if len(labels) > _MOST_IDS:
         raise LabelError(f"{text}: export the class of each pixel in place of the object's number")
     if labels[-1] >= 1000 and len(known) < len(labels):
-        merged = _answer("thousands are the classes, as Cityscapes has them", known, ())
+        merged = answer_of("thousands are the classes, as Cityscapes has them", known, ())
         indices = [VOID if each == VOID else known.index(each) for each in classes]
     else:
-        merged = _answer("they are objects of one class", labels[:2], ["background", "object"])
+        merged = answer_of("they are objects of one class", labels[:2], ["background", "object"])
         indices = [VOID if label == VOID else int(label > 0) for label in labels]
     value_map = {str(label): index for label, index in zip(labels, indices, strict=True)}
     merged = Answer(merged.text, {**merged.options, "value_map": value_map})
-    return Question(f"{text}: what are these?", (merged, _answer("each is a class", labels, ())), "value_map")
+    return Question(f"{text}: what are these?", (merged, answer_of("each is a class", labels, ())), "value_map")
 
 
 def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
@@ -253,7 +285,7 @@ def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
     return Question(text, (Answer("", {"classes": called, "colour_map": mapped}),), "classes", must=False)
 
 
-def _answer(text: str, labels: Sequence[int], names: Sequence[str], void: Sequence[int] = ()) -> Answer:
+def answer_of(text: str, labels: Sequence[int], names: Sequence[str], void: Sequence[int] = ()) -> Answer:
     """The options that read these labels as classes in their order.
 
     Args:

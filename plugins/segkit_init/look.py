@@ -10,21 +10,26 @@ from typing import Any
 import torch
 
 from segkit.compose import build_splits, scan_dataset
+from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit.errors import DataError, SegkitError, first_few
 from segkit.options import options_of
 from segkit.registry import datasets
+from segkit_folder.propose import colours_in
 from segkit_folder.splits import read_text
 from segkit_init.findings import Answer, Findings, Question
 from segkit_init.groups import group_of
-from segkit_init.labels import COLOUR, VOID, StoredLabels, question_of, read_labels, stored_labels
+from segkit_init.labels import COLOUR, VOID, StoredLabels, answer_of, question_of, read_labels, stored_labels
 from segkit_init.plan import Facts
-from segkit_init.readings import Reading, config_of, mask_files, pictures_in, readings_of, said
+from segkit_init.readings import Reading, config_of, files_of, pictures_in, readings_of, said
 from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
+_FEW_COLOURS = 16
+_LOOKED_AT = 5  # images whose colours are counted
 _MOST_FILES = 20  # that are called as a file of names
-_NAMES = re.compile(r".*(class|label|names|categor|codes|colou?r).*\.(txt|csv|names)", re.IGNORECASE)
+_VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored")
+_NAMES = re.compile(r".*(class|label|names|categor|codes|colou?r|objectinfo).*\.(txt|csv|names)", re.IGNORECASE)
 
 
 def look(root: Path) -> Findings:
@@ -50,14 +55,15 @@ def look(root: Path) -> Findings:
         answers = [Answer(said(each, readings)) for each in readings]
         ask([Question("the folder can be read in several ways: which one is meant?", answers, "root")])
     if first.asks_for_classes:
-        ask([_classes(first, stored_labels(read_labels(mask_files(first))), notes)])
+        ask(_few_colours(first))
+        ask([_classes(first, stored_labels(read_labels(files_of(first, 1))), notes)])
     known = {option.name for option in options_of(datasets.find(first.dataset))}
     dealt = "split_seed" in known and _is_dealt(first.dataset, options)
     ask(_division(options, known) if dealt else ())
     scan = scan_dataset(config_of(first.dataset, options))
     if dealt and "group" in known - {*options}:
         ask(_groups(scan, Path(options["root"]).expanduser()))
-    ask(_issues(scan))
+    ask(_issues(scan, known))
     ask(_bands(len(scan.splits["train"].channels)))
     if not any(question.must for question in questions):
         ask(_few(sum(map(len, scan.splits.values())), options))
@@ -79,10 +85,21 @@ def facts_of(found: Findings) -> Facts:
     )
 
 
+def _few_colours(reading: Reading) -> Iterator[Question]:
+    """Whether pictures that hold as few colours as masks are the images."""
+    images = files_of(reading, 0)
+    colours = [colours_in(path) or 0 for path in images[:: -(-len(images) // _LOOKED_AT)]]
+    if 0 < max(colours) <= _FEW_COLOURS:
+        text = f"{images[0]} and the others that are read as images hold {max(colours)} colours at most, as masks do"
+        mend = Answer("no: give images and masks the same names in two folders, or names that differ in one part")
+        yield Question(f"{text}: are they the images?", [Answer("yes"), mend], "images")
+
+
 def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Question:
     """What the labels mean; by a file of names or colours where one fits. One that is no text is noted."""
     plain = {label for label in stored.pixels if label != VOID or len(stored.pixels) < 3}
     names: Sequence[str] = ()
+    from_1 = False
     root = Path(reading.options["root"]).expanduser()
     files = sorted(path for deep in ("*", "*/*") for path in root.glob(deep) if _NAMES.fullmatch(path.name))
     for path in files[:_MOST_FILES]:
@@ -98,9 +115,31 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
             continue
         known = {_number(label) for those in dataset.stored or () for label in those}
         if plain <= known and len(known) <= 2 * len(plain):
-            return Question("", [Answer("", options)], "classes", must=False)
+            return _void_apart(dataset, options)
+        from_1 = from_1 or (not names and dataset.stored is not None and dataset.stored[0] == [1])
         names = names or dataset.classes
-    return question_of(stored, names)
+    return question_of(stored, names, from_1)
+
+
+def _void_apart(dataset: Dataset, options: Mapping[str, Any]) -> Question:
+    """The classes of a file; one that it calls void, or the like, is none."""
+    stored = zip(dataset.classes, dataset.stored or (), strict=True)
+    kept = [(name, labels[0]) for name, labels in stored if name.casefold() not in _VOID_NAMES]
+    void = {name: labels[0] for name, labels in zip(dataset.classes, dataset.stored or (), strict=True)}
+    void = {name: label for name, label in void.items() if name not in dict(kept)}
+    if len(void) != 1 or len(kept) < 2:
+        return Question("", [Answer("", options)], "classes", must=False)
+    ((name, label),) = void.items()
+    if isinstance(label, tuple):
+        colours = {**dict(kept), "void": label}
+        own: dict[str, Any] = {"classes": [each for each, _ in kept]}
+        own["colour_map"] = {each: list(colour) for each, colour in colours.items()}
+        answer = Answer("", own)
+    else:
+        answer = answer_of("", [each for _, each in kept], [each for each, _ in kept], [label, VOID])
+    held = list(label) if isinstance(label, tuple) else label
+    text = f"{options['classes']} calls {held} {name!r}: such pixels are neither learned nor scored"
+    return Question(text, [answer, Answer("a class of its own", options)], "classes", must=False)
 
 
 def _number(label: Any) -> int:
@@ -130,12 +169,17 @@ def _groups(scan: Scan, root: Path) -> Iterator[Question]:
         alike = f"a picture is like another of its group ({group.inside:.2f}) and unlike others ({group.between:.2f})"
         if group.tells:
             yield Question(f"{text}, and {alike}: no group is in two splits", [Answer("", option)], "group", must=False)
+        elif group.words:
+            keep = Answer("yes: all its pictures stay in one split", option)
+            deal = Answer("no: chance deals single pictures")
+            text += f", as {group.words}: is each of one patient, scene or film?"
+            yield Question(text, [keep, deal], "group")
         else:
             text += f": is each of one object, patient or film? then {options_text(option)} keeps it in one split"
             yield Question(text, (), "fractions", must=False)
 
 
-def _issues(scan: Scan) -> Iterator[Question]:
+def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
     """How to go on in spite of errors, where there is a way; and of masks that look interpolated."""
     ways = {
         "same_picture": Answer("go on; the scores are then flattered", {"data.allow_leaks": True}),
@@ -151,7 +195,7 @@ def _issues(scan: Scan) -> Iterator[Question]:
         answer = ways.get(issue.kind)
         if answer is None and issue.skippable and 5 * len(issue.files) < total:
             answer = Answer("leave these files out", {"data.on_bad": "skip"})
-        if answer:
+        if answer and all(key.startswith("data.") or key in known for key in answer.options):
             mend = Answer("mend that first, and start again")
             yield Question(str(issue), [answer, mend], next(iter(answer.options), "root"))
 

@@ -70,11 +70,11 @@ def config_of(dataset: str, options: Mapping[str, Any]) -> Config:
     return read_config({**tables, "loss": [{"name": "cross_entropy"}]})
 
 
-def mask_files(reading: Reading) -> list[Path]:
-    """The masks of all splits."""
+def files_of(reading: Reading, side: int) -> list[Path]:
+    """The images of all splits, where ``side`` is 0, or the masks, where it is 1."""
     needed = {"classes": ["?"]} if reading.asks_for_classes else {}
     splits, *_ = build_splits(config_of(reading.dataset, {**reading.options, **needed}))
-    return [data.files(index)[1] for data in splits.values() for index in range(len(data))]
+    return [data.files(index)[side] for data in splits.values() for index in range(len(data))]
 
 
 def _asked(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Reading]:
@@ -101,7 +101,7 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
     errors: dict[int, str] = {}
     for place, reading in enumerate(readings):
         try:
-            files[place] = mask_files(reading)
+            files[place] = files_of(reading, 1)
         except SegkitError as error:
             errors[place] = str(error)
     whole = {place: {*map(repr, readings[place].options.items())} for place in files}

@@ -189,14 +189,16 @@ def test_lists_that_are_wrong_are_told_and_not_passed_over(tmp_path: Path, line:
         FolderDataset(tmp_path, "train", ["a", "b"], **options)
 
 
-def test_a_list_without_train_is_told_and_a_table_is_no_list(tmp_path: Path) -> None:
+def test_what_no_list_names_is_train_and_a_table_is_no_list(tmp_path: Path) -> None:
     both(tmp_path, "images/{}.png", "masks/{}.png")
     (tmp_path / "train.csv").write_text("id,rle\n021,1 2 3\n")
     assert FolderDataset.recognise(tmp_path) == [{"images": "images", "masks": "masks"}]
-    (tmp_path / "test.txt").write_text("030\n")
+    (tmp_path / "valid.txt").write_text("030.png\n")
     options, _ = FolderDataset.recognise(tmp_path)
-    with pytest.raises(DataError, match=r"no split 'train' in .*; there are test"):
-        FolderDataset(tmp_path, "train", ["a", "b"], **options)
+    assert options == {"images": "images", "masks": "masks", "lists": "{split}.txt"}
+    with pytest.warns(UserWarning, match="lists name no train split: the 2 images that none names are train"):
+        train = FolderDataset(tmp_path, "train", ["a", "b"], **options)
+    assert [*train.names] == ["021", "022"]
 
 
 TWO_FOLDERS = {"images": "images", "masks": "masks"}
