@@ -6,6 +6,7 @@ components: a folder from a stranger can choose between them, but cannot bring c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from segkit.engine import checkpoint
 from segkit.engine.init_from import FILES, weights_in
 from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, reason
+from segkit.inference.ensemble import averaged
 from segkit.inference.predictor import Predictor
 from segkit.model.encoder import is_dense
 from segkit.options import create, without_pretrained
@@ -55,21 +57,29 @@ class _ModelFile(pydantic.BaseModel):
 
 
 def load(
-    place: str | Path, *, model: nn.Module | None = None, device: str = "auto", precision: str = "auto"
+    place: str | Path | Sequence[str | Path],
+    *,
+    model: nn.Module | None = None,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> Predictor:
     """The trained model of a run, ready to predict.
 
     Args:
-        place: a run folder, for its best weights; or one of its files, as ``last.pt``.
+        place: a run folder, for its best weights; or one of its files, as ``last.pt``; of several of these the
+            probabilities are averaged.
         model: for a run that was given an object: one like it, into which the weights are loaded.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
     Raises:
-        RunFolderError: no run folder, or none that holds weights.
+        RunFolderError: no run folder, or none that holds weights; or runs of other classes or images.
         CheckpointError: the weights are missing, damaged, unsafe or another model's.
         ComponentNotFound: the plugin that provides the model is not installed.
     """
+    if not isinstance(place, str | Path):
+        options: Any = {"model": model, "device": device, "precision": precision}
+        return averaged({str(each): load(each, **options) for each in place})
     place = Path(place)
     file = weights_in(place) if place.is_dir() else place
     weights = _read(file)

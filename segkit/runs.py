@@ -40,7 +40,6 @@ from segkit.engine.precision import pick_device, resolve_precision, seed_everyth
 from segkit.engine.run_folder import after_restart, check_folder, read_json
 from segkit.engine.trainer import Result, train_and_evaluate
 from segkit.errors import RunFolderError
-from segkit.inference.sliding_window import Inferer
 from segkit.loading import load
 from segkit.metric.scores import floor
 from segkit.registry import optimizers
@@ -192,22 +191,30 @@ class Scores:
     shares: dict[str, NDArray[Any]]
 
 
-def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overrides = ()) -> Scores:
+def evaluate_run(
+    folder: str | Path | Sequence[str | Path], names: Sequence[str] = (), overrides: Overrides = ()
+) -> Scores:
     """Score a finished run's best weights again, with its config and its class weights, so that its figures come out.
 
     Args:
-        folder: the run folder.
-        names: of the splits; left out: all there are.
+        folder: the run folder; of several the probabilities are averaged, and the config is that of the first.
+        names: of the splits; left out: all there are, and of several runs those that are the same in all of them.
         overrides: of the run's config, as where its data lies now.
 
     Raises:
         SegkitError: see :mod:`segkit.errors`.
     """
-    record = read_json(Path(folder) / "run.json")
-    tables = record.get("config")
+    folders = [folder] if isinstance(folder, str | Path) else list(folder)
+    record, *others = [read_json(Path(each) / "run.json") for each in folders]
+    folder, tables = folders[0], record.get("config")
     if not isinstance(tables, dict) or "dataset" not in tables:
         raise RunFolderError(f"{folder} was trained on plain objects; there is no config to build its data from")
     config = read_config(tables, overrides, where=f"{folder}/run.json")
+    device = pick_device(config.train.device)
+    seed_everything(config.train.seed, config.train.deterministic)
+    predictor = load(folders if others else folder, device=str(device), precision=config.train.precision)
+    if others:
+        names = _common_splits(record, others, names)
     leaky = config.data.model_copy(update={"allow_leaks": True})  # the run was trained with them, whatever is said now
     scan = scan_dataset(replace(config, data=leaky), names)
     scan.refuse_errors()
@@ -218,13 +225,10 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
     if not isinstance(weights, list) or len(weights) != len(config.losses):
         raise RunFolderError(f"{folder}/run.json is damaged: class_weights needs an entry for each of the losses")
     chosen = [with_weights(choice, row) for choice, row in zip(config.losses, weights, strict=True)]
-    device = pick_device(config.train.device)
-    seed_everything(config.train.seed, config.train.deterministic)
-    predictor = load(folder, device=str(device), precision=config.train.precision)
     first = next(iter(scan.splits.values()))
     metrics = build_metrics(config.metrics, first)
-    resize, crop = config.data.resize, config.augment.crop
-    how = Inferer(predictor.model, predictor.precision, len(first.classes), resize, crop, predictor.normalisation)
+    how = predictor.inferer
+    how.resize, how.crop = config.data.resize, config.augment.crop
     scores = {}
     for name, dataset in scan.splits.items():
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
@@ -241,3 +245,19 @@ def evaluate_run(folder: str | Path, names: Sequence[str] = (), overrides: Overr
         )
         scores[name] = evaluator.evaluate(f"scores on {name}").scores
     return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})
+
+
+def _common_splits(first: Mapping[str, Any], others: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """The splits that are the same in all runs: what is val of one fold is train of another, and proves nothing.
+
+    Raises:
+        RunFolderError: there is none, or one that is asked for is not the same.
+    """
+    data = [record.get("data") or {} for record in (first, *others)]  # images and labels by split
+    same = [split for split in data[0] if all(each.get(split) == data[0][split] for each in data)]
+    if not same or set(names) - set(same):
+        raise RunFolderError(
+            f"these runs can be scored together on {', '.join(same) or 'no split'}: the others are not the same in all "
+            "of them, so one may be trained on what another was validated on, as with folds; `compare` gives their mean"
+        )
+    return [name for name in same if not names or name in names]

@@ -49,13 +49,16 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {  # of PredictOptions -> as t
 
 
 class Predict:
-    """Predict the classes of images with a trained model.
+    """Predict the classes of images with a trained model, or with the mean of several.
 
     For each image files of its own name and size: NAME.png, whose palette indices are the classes, and
     NAME_overlay.jpg; of a GeoTIFF, with rasterio, NAME.tif, the mask at the same place; with
     --probabilities NAME.npz, with --compare-with NAME_error.png. An image that cannot be read is named, and
     the others are done. Large images are predicted in overlapping tiles, in memory that does not grow with
     their height.
+
+    The first argument is a run. Those after it that are runs too, folders with a run.json or config.json or
+    files of weights, are averaged with it: their probabilities at each pixel. All others are images.
     """
 
     first = 3
@@ -63,7 +66,9 @@ class Predict:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Run, images, where to write, how to predict, what to tell."""
-        parser.add_argument("run", help="a run folder, or model.safetensors, best.pt or last.pt in it")
+        parser.add_argument(
+            "run", metavar="RUN", help="a run folder, or model.safetensors, best.pt or last.pt in it; or several"
+        )
         parser.add_argument(
             "images", nargs="+", help="files, folders of them, quoted patterns ('photos/**/*.jpg'); - reads a list"
         )
@@ -135,7 +140,8 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     from segkit_predict.images import list_images
     from segkit_predict.outputs import name_outputs
 
-    images = list_images(arguments.images, skipped)
+    runs, places = _split(arguments.run, arguments.images)
+    images = list_images(places, skipped)
     wanted = {
         "mask": True,
         "geotiff": is_installed(),
@@ -149,12 +155,12 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     from segkit_predict.ground_truth import GroundTruth
     from segkit_predict.writer import Writer
 
-    predictor = segkit.load(arguments.run, device=arguments.device, precision=arguments.precision)
+    predictor = segkit.load(runs if len(runs) > 1 else runs[0], device=arguments.device, precision=arguments.precision)
     checked.refuse_unused(predictor.resize)
     most_pixels = arguments.max_pixels or MOST_PIXELS
     truth = None
     if arguments.compare_with is not None:
-        run = Path(arguments.run)
+        run = Path(runs[0])
         folder = run if run.is_dir() else run.parent
         truth = GroundTruth(images, arguments.compare_with, arguments.mask_suffix, folder, predictor, most_pixels)
     writer = Writer(predictor, options, truth, most_pixels, arguments.stored_labels)
@@ -165,6 +171,17 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
             interruption.kept = f"the files in {one_line(arguments.out)} are whole"
             raise
     return writer, len(images)
+
+
+def _split(run: str, others: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The runs, and what names images: a folder with a run.json or config.json, or a file of weights, is a run."""
+    count = 0
+    for place in map(Path, others[:-1]):
+        holds = any((place / name).is_file() for name in ("run.json", "config.json"))
+        if not holds and not (place.suffix in (".safetensors", ".pt") and place.is_file()):
+            break
+        count += 1
+    return [run, *others[:count]], list(others[count:])
 
 
 def _scores(writer: Writer, images: int) -> dict[str, Any] | None:

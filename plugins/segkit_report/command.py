@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from segkit.cli.output import add_output_options, print_json
+from segkit.cli.output import add_output_options, messages, print_json
 
 
 class Compare:
@@ -13,6 +13,8 @@ class Compare:
 
     "Mixed against full precision" is two runs of one config: `run CONFIG train.precision=fp32 output.dir=runs/fp32`,
     the same with bf16, and `compare runs/fp32 runs/bf16`. A run that is not finished shows the best epoch so far.
+    Of runs that differ in their seed or their fold alone the mean is told, with its standard deviation: over the
+    folds of a data set val's is the cross-validated score.
     """
 
     @staticmethod
@@ -20,7 +22,13 @@ class Compare:
         """The runs, and how to print."""
         parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, or a folder of runs: all of them")
         parser.add_argument("--html", metavar="FILE", help="write a page for a browser too, with curves and classes")
-        add_output_options(parser, document="runs, each with settings, splits and costs, and differences")
+        parser.add_argument(
+            "--ensemble",
+            action="store_true",
+            help="score the mean of the runs' probabilities on the last split, and tell what it gains beside each",
+        )
+        document = "runs, each with settings, splits and costs; differences; spread and ensemble by split"
+        add_output_options(parser, document=document)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
@@ -29,7 +37,7 @@ class Compare:
 
         from segkit.engine.run_folder import runs_in
         from segkit.errors import RunFolderError
-        from segkit_report.compare import differences, tables
+        from segkit_report.compare import Splits, differences, spread, tables
         from segkit_report.story import Story
 
         found: dict[Path, Story] = {}
@@ -45,15 +53,22 @@ class Compare:
         runs = list(found.values())
         if not runs:
             raise RunFolderError(f"{', '.join(arguments.runs)}: no run there has ended an epoch")
+        ensemble: Splits = {}
+        if arguments.ensemble:
+            from segkit.runs import evaluate_run
+
+            with messages(aside=arguments.json, quiet=arguments.quiet):
+                ensemble = evaluate_run([run.folder for run in runs], [runs[0].last_split]).splits
         if arguments.html:
             from segkit_report.page import write_comparison
 
-            write_comparison(runs, Path(arguments.html))
+            write_comparison(runs, Path(arguments.html), ensemble)
         if arguments.json:
-            changed = differences([run.settings for run in runs])
-            print_json({"runs": [run.as_json() for run in runs], "differences": changed})
+            changed, means = differences([run.settings for run in runs]), spread(runs)
+            found = {"differences": changed, "spread": means, "ensemble": ensemble}
+            print_json({"runs": [run.as_json() for run in runs], **found})
         else:
-            print(tables(runs))
+            print(tables(runs, ensemble))
             if arguments.html and not arguments.quiet:
                 print(f"\n{arguments.html}")
         return 0

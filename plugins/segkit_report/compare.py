@@ -1,7 +1,8 @@
-"""Runs side by side: scores beside their floors, what the runs cost and what differs in their configs."""
+"""Runs side by side: scores beside their floors, their spread, what they cost and what differs in their configs."""
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ VALUE = 40  # characters of a setting, before the runs that have it
 MOST = 150  # characters of a setting that are shown
 OTHER_DATA = "not to be compared: the floors differ, so these are other images or other classes"
 EVERYWHERE = ("output.dir",)  # differs between any two runs, and changes nothing
+REPEATED = {"dataset.fold": "folds", "train.seed": "seeds"}  # what may differ between runs whose mean says something
+
+Splits = Mapping[str, Mapping[str, Any]]  # scores by split
 
 
 def differences(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -61,16 +65,57 @@ def _with_split(split: str, names: Sequence[str], stories: Sequence[Story]) -> d
     return {name: story.splits[split] for name, story in zip(names, stories, strict=True) if split in story.splits}
 
 
+def repeated(stories: Sequence[Story]) -> str:
+    """What the runs repeat: ``folds`` or ``seeds``, ``runs`` where both differ; nothing where other settings do."""
+    changed = differences([story.settings for story in stories])
+    names = {REPEATED.get(key, "") for key in changed}
+    return "" if not names or "" in names else "runs" if len(names) > 1 else names.pop()
+
+
+def spread(stories: Sequence[Story]) -> dict[str, dict[str, tuple[float, float]]]:
+    """By split the mean of each score over runs that repeat each other and its standard deviation (n - 1)."""
+    splits = _splits_of(stories) if repeated(stories) else []
+    of_splits = {split: [story.splits[split] for story in stories if split in story.splits] for split in splits}
+    return {
+        split: {
+            name: (statistics.mean(row), statistics.stdev(row)) for name in SCORES if len(row := _row(name, each)) > 1
+        }
+        for split, each in of_splits.items()
+    }
+
+
+def _row(name: str, scores: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [each[name] for each in scores if each.get(name) is not None]
+
+
+def notes(split: str, names: Sequence[str], stories: Sequence[Story], ensemble: Splits) -> list[str]:
+    """What is said below the scores of a split: whether they compare, their mean and spread, the ensemble's gain."""
+    found, what = [], repeated(stories)
+    shown = _with_split(split, names, stories)
+    if not same_data(list(shown.values())) and what not in ("folds", "runs"):
+        found.append(OTHER_DATA)
+    if means := spread(stories).get(split):
+        text = ", ".join(f"{name} {mean:.3f} ± {deviation:.3f}" for name, (mean, deviation) in means.items())
+        number = stories[0].settings.get("dataset", {}).get("folds") if what == "folds" else None
+        count = f"{len(shown)} of {number}" if number else str(len(shown))
+        found.append(f"{count} {what}: {text} (mean ± standard deviation)")
+    if split in ensemble:
+        score = ensemble[split]["mean_iou"]
+        gains = ", ".join(f"{score - each['mean_iou']:+.3f} beside {name}" for name, each in shown.items())
+        found.append(f"ensemble of {len(stories)}: mean_iou {score:.3f}, {gains}")
+    return found
+
+
 # --- as text of 80 columns
 
 
-def tables(stories: Sequence[Story]) -> str:
+def tables(stories: Sequence[Story], ensemble: Splits) -> str:
     """A table a split, one of what the runs cost, and what differs in their settings."""
     names = [_end(story.name) for story in stories]
     numbered = len(set(names)) < len(names)
     if numbered:
         names = [f"run {number}" for number in range(1, 1 + len(names))]
-    parts = [_scores(split, names, stories) for split in _splits_of(stories)]
+    parts = [_scores(split, names, stories, ensemble) for split in _splits_of(stories)]
     parts += [_costs(names, stories), _changed(names, differences([story.settings for story in stories]))]
     unfinished = [name for name, story in zip(names, stories, strict=True) if not story.finished]
     if unfinished:
@@ -80,13 +125,13 @@ def tables(stories: Sequence[Story]) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _scores(split: str, names: Sequence[str], stories: Sequence[Story]) -> str:
+def _scores(split: str, names: Sequence[str], stories: Sequence[Story], ensemble: Splits) -> str:
     found = _with_split(split, names, stories)
     rows = [[split, *(title for score in SCORES for title in (score, "floor"))]]
     for name, scores in found.items():
         rows.append([name, *(number(each.get(score)) for score in SCORES for each in (scores, scores["floor"]))])
     text = table(rows, "<" + ">" * (len(rows[0]) - 1), indent=0)
-    return text if same_data(list(found.values())) else f"{text}\n  {OTHER_DATA}"
+    return "\n".join([text, *(hanging(f"  {note}", 4) for note in notes(split, names, stories, ensemble))])
 
 
 def _costs(names: Sequence[str], stories: Sequence[Story]) -> str:
@@ -129,7 +174,7 @@ def _end(name: str) -> str:
 # --- as a page
 
 
-def comparison(stories: Sequence[Story]) -> dict[str, Any]:
+def comparison(stories: Sequence[Story], ensemble: Splits) -> dict[str, Any]:
     """Everything that the template names."""
     from segkit_report.report import costs
 
@@ -144,8 +189,10 @@ def comparison(stories: Sequence[Story]) -> dict[str, Any]:
         "names": names,
         "unfinished": [name for name, story in zip(names, stories, strict=True) if not story.finished],
         "headings": SCORES,
-        "splits": [(split, *_score_rows(_with_split(split, names, stories))) for split in splits],
-        "other_data": OTHER_DATA,
+        "splits": [
+            (split, _score_rows(_with_split(split, names, stories)), notes(split, names, stories, ensemble))
+            for split in splits
+        ],
         "curves": _curves(names, stories),
         "classes": [(split, rows) for split in splits if (rows := _class_rows(split, stories))],
         "costs": [(key, [each.get(key, "") for each in of_runs]) for key in kinds],
@@ -153,12 +200,12 @@ def comparison(stories: Sequence[Story]) -> dict[str, Any]:
     }
 
 
-def _score_rows(found: Mapping[str, Mapping[str, Any]]) -> tuple[bool, list[tuple[str, list[tuple[Any, Any, bool]]]]]:
-    """Whether they may be compared, and of each run: score, floor, whether none has a higher one."""
+def _score_rows(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[tuple[Any, Any, bool]]]]:
+    """Of each run: score, floor, whether none has a higher one, where they may be compared."""
     values = {name: [each.get(name) or 0.0 for each in found.values()] for name in SCORES}
     best = {name: max(row) if max(row) != min(row) else None for name, row in values.items()}  # of equal ones none
     same = same_data(list(found.values()))
-    return same, [
+    return [
         (run, [(s.get(name), s["floor"].get(name), same and s.get(name, 0.0) == best[name]) for name in SCORES])
         for run, s in found.items()
     ]

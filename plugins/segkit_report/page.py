@@ -21,7 +21,7 @@ from markupsafe import Markup
 import segkit
 from segkit.errors import RunFolderError, printable
 from segkit.files import to_jsonable, write_atomically
-from segkit_report.compare import comparison
+from segkit_report.compare import Splits, comparison
 from segkit_report.report import content
 from segkit_report.story import Story
 
@@ -38,10 +38,10 @@ def write_report(story: Story, path: Path) -> None:
     write_atomically(path, lambda file: file.write(text.encode()), durable=False)
 
 
-def write_comparison(stories: Sequence[Story], path: Path) -> None:
+def write_comparison(stories: Sequence[Story], path: Path, ensemble: Splits) -> None:
     """Write a page that sets runs side by side; it raises as :func:`write_report`."""
     with _sensible(stories, "they cannot be compared"):
-        text = _render("compare.html", comparison(stories))
+        text = _render("compare.html", comparison(stories, ensemble))
     write_atomically(path, lambda file: file.write(text.encode()), durable=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from segkit.cli.output import add_output_options, as_options, messages, print_json
 from segkit.config import read_config
@@ -72,13 +73,14 @@ class Run:
 class Evaluate:
     """Score a run's best weights on its splits again, and print the table that the run printed.
 
-    Nothing is written; the data is read from where the run read it, unless an override says otherwise.
+    Of several runs, as of seeds or folds, the probabilities are averaged, on the splits that are the same in all of
+    them. Nothing is written; the data is read from where the run read it, unless an override says otherwise.
     """
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Run folder, splits, overrides."""
-        parser.add_argument("run", help="a run folder")
+        """Run folders, splits, overrides."""
+        parser.add_argument("run", nargs="+", metavar="RUN", help="a run folder; several are averaged")
         parser.add_argument("--split", action="append", help="train, val or test; may be repeated; left out: all")
         add_output_options(parser, document="the scores under splits, as in result.json")
         parser.add_argument(
@@ -91,11 +93,14 @@ class Evaluate:
         from segkit.engine.console import final_table
         from segkit.runs import evaluate_run
 
-        for word in arguments.overrides:
-            if word in ("train", "val", "test"):
+        words = [*arguments.run, *arguments.overrides]
+        runs = [word for word in words if "=" not in word or Path(word).exists()]
+        overrides = [word for word in words if word not in runs]
+        for word in runs:
+            if word in ("train", "val", "test") and not Path(word).exists():
                 raise ConfigError(f"{word}: a split is given as --split {word}")
         with messages(aside=arguments.json, quiet=arguments.quiet):
-            scores = evaluate_run(arguments.run, arguments.split or (), arguments.overrides)
+            scores = evaluate_run(runs, arguments.split or (), overrides)
         if arguments.json:
             print_json({"splits": scores.splits})
         else:

@@ -51,6 +51,9 @@ class Predictor:
         normalisation: of the images, as in training, and whether they have 8 bits a channel or more.
         images: which channels they have, and how they are read and shown.
 
+    Attributes:
+        inferer: applies the model to images of any size.
+
     Raises:
         ConfigError: no such device, or it lacks the precision.
     """
@@ -77,7 +80,7 @@ class Predictor:
         self.resize, self.crop, self.normalisation, self.stored = resize, crop, normalisation, stored
         same = len(images.channels) == len(normalisation.mean)
         self.images = images if same else replace(images, channels=channel_names(len(normalisation.mean)))
-        self._inferer = Inferer(self.model, self.precision, len(self.classes), resize, crop, normalisation)
+        self.inferer = Inferer(self.model, self.precision, len(self.classes), resize, crop, normalisation)
 
     @torch.inference_mode()
     def predict(self, image: Any, *, name: str = "", progress: str = "", **options: Any) -> Any:
@@ -210,7 +213,7 @@ class Predictor:
         image = np.ascontiguousarray(image)
         tensor = torch.from_numpy(image if image.flags.writeable else image.copy())  # torch warns of read-only memory
         height, width, _ = image.shape
-        return self._inferer.predict(crop_of(tensor.permute(2, 0, 1)), (height, width), options, **how)
+        return self.inferer.predict(crop_of(tensor.permute(2, 0, 1)), (height, width), options, **how)
 
 
 def crop_of(image: Tensor) -> Crop:

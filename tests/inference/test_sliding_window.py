@@ -89,7 +89,7 @@ def test_panels_change_nothing(monkeypatch):
     grid = WindowGrid(WindowAxis(150, 150, 64, 0.5), WindowAxis(400, 400, 64, 0.5))
     crop = crop_of(torch.from_numpy(image).permute(2, 0, 1))
     with torch.inference_mode():
-        patches = list(predictor._inferer._slide(crop, grid, PredictOptions()))
+        patches = list(predictor.inferer._slide(crop, grid, PredictOptions()))
     assert {patch.columns.start for patch in patches} == {0, 100, 200, 300}
     np.testing.assert_allclose(predictor.probabilities(image, tile=64), expected, atol=1e-6)
 
