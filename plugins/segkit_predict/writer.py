@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from segkit.data.normalise import displayable
 from segkit.data.read import Pixels, quiet_pillow, read_header, read_picture
-from segkit.data.visualize import overlay_picture, save_palette_png, signature
+from segkit.data.visualize import VOID_COLOUR, overlay_picture, save_palette_png, signature
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
 from segkit.files import write_atomically
 from segkit.inference.predictor import Predictor
@@ -32,8 +32,8 @@ ERROR_WIDTH = 640  # pixels of each of the four pictures, or the image's own: wi
 Job = tuple[Path, Mapping[str, Path]]
 """An image, and the files that are written for it by kind."""
 
-InputImage = tuple[Pixels, NDArray[np.uint8] | None]
-"""``[H,W,C]``, and the true mask ``[H,W]`` where there is one."""
+InputImage = tuple[Pixels, NDArray[np.bool_] | None, NDArray[np.uint8] | None]
+"""``[H,W,C]``; where it has no data, and the true mask, ``[H,W]`` where there is one."""
 
 
 class Prediction(NamedTuple):
@@ -110,10 +110,10 @@ class Writer:
         picture = read_picture(job[0], self.most_pixels, how.bands, how.no_data)
         if truth is not None and picture.holes is not None:  # void in the run's own evaluation too
             truth = np.where(picture.holes, np.uint8(self.predictor.ignore_index), truth)
-        return picture.pixels, truth
+        return picture.pixels, picture.holes, truth
 
     def _predict(self, job: Job, read: InputImage) -> Prediction:
-        (path, outputs), (image, truth) = job, read
+        (path, outputs), (image, holes, truth) = job, read
         how = {"name": str(path), "progress": one_line(path.name)[:20], **self.options}
         probabilities = None
         try:
@@ -125,9 +125,12 @@ class Writer:
                 labels = self.predictor.predict(image, **how)
         except NotFiniteError as error:  # the next image may be another matter
             raise DataError(str(error)) from error
-        self.pixels += Image.fromarray(labels).histogram()[: len(self.pixels)]
         if self.truth is not None and truth is not None:
             self.truth.count(truth, labels)
+        if holes is not None:
+            labels[holes] = self.predictor.ignore_index
+            self._refuse_class_as_void(path, holes)
+        self.pixels += Image.fromarray(labels).histogram()[: len(self.pixels)]
         self.out_of_range += self.predictor.is_out_of_range(image)
         return Prediction(image, truth, labels, probabilities)
 
@@ -140,6 +143,16 @@ class Writer:
                 f"{needed / 2**30:.1f} GiB, and at most {MOST_PROBABILITIES >> 30} GiB are held; cut out the part that "
                 "matters, or leave out --probabilities"
             )
+
+    def _refuse_class_as_void(self, image: Path, holes: NDArray[np.bool_]) -> None:
+        """Of stored labels, the one that marks pixels without data must be no class's."""
+        if self.stored and holes.any() and self._stored_void() in [*self.stored.values()]:
+            what = f"it has pixels without data, and {self._stored_void()}, which marks them, is the label of a class"
+            raise DataError(f"{image}: {what}; predict class indices, without --stored-labels")
+
+    def _stored_void(self) -> Any:
+        has_colours = isinstance(next(iter(self.stored.values())), tuple | list)
+        return VOID_COLOUR if has_colours else self.predictor.ignore_index
 
     def _write(self, job: Job, prediction: Prediction) -> None:
         """Each file is there in full or not at all; the mask first, without which the others are not ours."""
@@ -174,7 +187,9 @@ class Writer:
 
     def _as_stored(self, labels: NDArray[np.uint8]) -> NDArray[Any]:
         """Class indices ``[H,W]`` as the run's masks store them, ``[H,W]``, or ``[H,W,3]`` of colours."""
-        values = np.array([*self.stored.values()])  # [C], or [C,3]
+        classes, void = np.array([*self.stored.values()]), np.array(self._stored_void())  # [C], or [C,3]
+        values = np.broadcast_to(void, (256, *classes.shape[1:])).copy()
+        values[: len(classes)] = classes
         return np.take(values.astype(np.uint8 if values.max() < 256 else np.uint16), labels, axis=0)
 
     def _save_overlay(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:

@@ -178,6 +178,12 @@ def test_what_a_file_declares_as_no_data_is_told_and_can_be_void(
     assert main(["predict", str(tmp_path / "run"), *images, *compare]) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
     assert scores["pixel_accuracy"] == result.splits["val"]["pixel_accuracy"]  # void in a prediction's truth too
+    for stored in ([], ["--stored-labels"]):
+        assert main(["predict", str(tmp_path / "run"), *images, "--out", str(tmp_path / "out"), *stored]) == 0
+        for image in images:
+            predicted = np.asarray(Image.open(tmp_path / "out" / f"{Path(image).stem}.png"))
+            assert (predicted[:3] == 255).all()  # and in the prediction
+            assert (predicted[3:] < 2).all()
 
 
 def test_images_of_other_channels_are_named(tmp_path: Path) -> None:
