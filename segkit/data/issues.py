@@ -253,8 +253,14 @@ def image_issues(samples: Samples) -> Iterator[Issue]:
         if those:
             usual = _usual(every, lambda each: each.dtype)
             other = [each for each in those if each.dtype != usual.dtype]
-            advice = "8 bits and more mean nothing beside each other: save all images alike"
+            advice = "8 bits and more mean nothing beside each other: save all images alike; 8 of full 16 bits are, in "
+            advice += "NumPy, (pixels / 257).round().astype('uint8')"
             rows.append(("mixed_depth", other, f"have more or fewer bits a channel than {usual.name}", advice))
+            usual = _usual(every, lambda each: "no_colours" in each.odd)
+            other = [each for each in those if "no_colours" in each.odd and "no_colours" not in usual.odd]
+            what = f"are grey or CMYK, unlike {usual.name}, and are read as RGB: grey as three equal channels, CMYK "
+            what += "without its colour profile"
+            rows.append(("no_colours", other, what, "where that is not meant, save all images alike"))
             usual = _usual(every, lambda each: "white_zero" in each.odd)
             other = [each for each in those if ("white_zero" in each.odd) != ("white_zero" in usual.odd)]
             what = f"have masks unlike that of {usual.name}: TIFFs whose 0 is white, or not"

@@ -283,6 +283,8 @@ def measure(
     with suppress(DataError, ValueError):  # other files than an image and a mask, as of somebody else's dataset
         of_image, of_mask = map(read_header, files)
         odd["turned_image"] = "" if _are_turned_apart(of_image, of_mask) else None
+        converted = not wide and not of_image.has_colours and of_image.palette is None and dataset.channels == RGB
+        odd["no_colours"] = "" if converted else None  # grey or CMYK
         odd["white_zero"] = "" if of_mask.white_is_zero else None
         declared = dataset.no_data == "stop" and of_image.no_data is not None
         if declared and (image == of_image.no_data).any():
