@@ -16,10 +16,11 @@ import torch
 import segkit
 from segkit.config import Choice, Config
 from segkit.data.augment import Transform
-from segkit.data.class_weights import LabelCounts, class_weights
+from segkit.data.class_weights import class_weights
 from segkit.data.issues import gathered
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan, scan_splits
+from segkit.data.statistics import LabelCounts
 from segkit.data.subset import Subset, as_dataset, with_bands
 from segkit.engine.criterion import Criterion, numbered
 from segkit.engine.distributed import DistributedContext

@@ -113,8 +113,8 @@ def _weights(scan: Scan) -> dict[str, float]:
 
 def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], quiet: bool) -> str:
     """A row a class with its share of the labelled pixels and how many images contain it; then what is wrong."""
-    from segkit.data.issues import MISREAD
     from segkit.data.scan import SKIP
+    from segkit_folder.files import MISREAD
 
     rows = [["share of pixels", *(title for name in splits for title in (name, "images")), "weight"]]
     for name in scan.splits["train"].classes:

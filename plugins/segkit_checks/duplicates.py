@@ -19,7 +19,7 @@ from PIL import Image
 
 from segkit.data.normalise import displayable
 from segkit.data.sample import Sample
-from segkit.data.scan import SampleStatistics
+from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue, first_few
 from segkit.settings import DataSettings
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.sample import Sample
-from segkit.data.scan import SampleStatistics
+from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue, first_few
 from segkit.settings import DataSettings
 

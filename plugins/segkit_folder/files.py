@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,12 @@ from torch import Tensor
 from segkit.data.issues import messages
 from segkit.data.read import ALPHA, HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, read_header, read_picture
 from segkit.data.sample import RGB, Colour, Dataset, Palette, Sample
-from segkit.data.visualize import VOID_COLOUR
+from segkit.data.statistics import SampleStatistics
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_folder.masks import MOST_COUNTED, check_checksums, read_mask
+from segkit_folder.misread import MISREAD as MISREAD
+from segkit_folder.misread import inspected, judged
+from segkit_folder.palettes import palette_issues, telling_colours
 from segkit_folder.splits import composed
 
 LONGEST_NAME = 100
@@ -42,6 +44,9 @@ class PairedFiles(Dataset):
         colours: RGB -> class index or ``ignore_index``, where the masks hold colours.
         label_advice: what a person can do about a label that is not allowed.
         palette_is_assumed: whether the palette is a default, and nobody's statement about the masks.
+        labels_are_stated: whether a person has said which stored label is which class.
+        void_is_assumed: whether 255 is void only because nothing else was said.
+        stores_indices: whether masks store the class indices themselves.
         most_pixels: of an image or a mask that is read.
         bands: as ``data.bands``.
     """
@@ -49,7 +54,7 @@ class PairedFiles(Dataset):
     most_pixels = MAX_PIXELS
     bands: Sequence[int] | None = None
     label_advice = "correct the mask"
-    palette_is_assumed = False
+    palette_is_assumed = labels_are_stated = False
 
     names: Sequence[str]
     reading: str
@@ -178,7 +183,7 @@ class PairedFiles(Dataset):
         palette = None if self.colours is not None else read_header(path, self.most_pixels).palette
         if palette is None:
             return {}
-        return _telling_colours(palette, [*self.values], read_mask(path, most_pixels=self.most_pixels))
+        return telling_colours(palette, [*self.values], read_mask(path, most_pixels=self.most_pixels))
 
     def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
         """See :meth:`segkit.data.sample.Dataset.advice`."""
@@ -190,62 +195,43 @@ class PairedFiles(Dataset):
             )
         return self.label_advice if kind == "colours" else ""
 
+    def adviser(self, good: Sequence[SampleStatistics]) -> Callable[..., str]:
+        """As ``advice``, with what the masks that can be used store."""
+        counts = np.sum([each.counts for each in good], axis=0) if good else None
+
+        def advise(kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
+            if counts is None or not stored:
+                return self.advice(kind, wrong, stored)
+            known: dict[Any, int]
+            if kind == "colours":
+                if counts[1:-1].any():
+                    return f"{len(good)} other masks hold labels; export the masks of colours as these"
+                known = {(0, 0, 0): int(counts[0]), (255, 255, 255): int(counts[-1])}  # masks without any other colour
+            elif kind in ("values", "palette_values") and self.stores_indices:
+                known = dict(enumerate(counts[:-1].tolist()))
+            else:  # what the good masks store is not known
+                return self.advice(kind, wrong, wrong or stored)
+            return self.advice(kind, wrong, Counter(stored) + Counter(known))
+
+        return advise
+
     def palette_issues(self, masks: Mapping[str, Mapping[int, Colour]]) -> list[Issue]:
         """What is wrong where the palettes of masks contradict each other, or the palette of the classes.
 
         Args:
             masks: file -> what :meth:`check_mask_file` returned.
         """
-        misdrawn = self._misdrawn_by()
-        stored = Counter(pair for drawn in masks.values() for pair in drawn.items())
-        apart = {file: {} if self.palette_is_assumed else misdrawn(drawn) for file, drawn in masks.items()}
-        if not any(apart.values()):
-            if issue := _first_clash(masks, {label for label, index in self.values.items() if index == VOID}):
-                return [replace(issue, stored=stored)]
-            together = misdrawn(dict([*stored]))
-            apart = {file: {key: together[key] for key in drawn if key in together} for file, drawn in masks.items()}
-        what = "the palette draws labels in the colours of others, as after a mask was saved again and its colours "
-        what += "renumbered"
-        return [
-            Issue("palette", file, what, "", first_few([*texts.values()]), stored=dict.fromkeys(masks[file].items(), 1))
-            for file, texts in apart.items()
-            if texts
-        ]
+        return palette_issues(self, masks)
 
-    def _misdrawn_by(self) -> Callable[[Mapping[int, Colour]], dict[int, str]]:
-        """A function from the colours of labels to those labels which have the colour of another class, with a text.
+    def inspect(self, index: int) -> tuple[Sample, Mapping[str, Any]]:
+        """See :meth:`segkit.data.sample.Dataset.inspect`."""
+        return inspected(self, index)
 
-        Colours are those of the classes, or else greys: label k in grey k. Colours that are in any palette (of two
-        colours black and white, of a default palette black) prove nothing alone.
-        """
-        # a map of the labels says more than colours that nobody chose
-        classes = () if self.palette_is_assumed and not self.stores_indices else self.palette
-        own = {colour: index for index, colour in enumerate(classes) if classes.count(colour) == 1}
-        greys = {(label, label, label): index for label, index in self.values.items() if 0 <= label <= 255}
-        readings = [(greys, {(0, 0, 0), (255, 255, 255)})]
-        if own:
-            readings.insert(
-                0, ({VOID_COLOUR: self.ignore_index, **own}, {(0, 0, 0)} if self.palette_is_assumed else set())
-            )
-        names = {**dict(enumerate(self.classes)), self.ignore_index: "void"}
-
-        def misdrawn(drawn: Mapping[int, Colour]) -> dict[int, str]:
-            for meant, proves_nothing in readings:
-                wrong = {
-                    label: colour
-                    for label, colour in drawn.items()
-                    if meant.get(colour, self.ignore_index) != self.values[label]
-                    and (colour in meant or self.values[label] != self.ignore_index)
-                }
-                if meant.keys() >= {*wrong.values()} and not {*wrong.values()} <= proves_nothing:
-                    return {
-                        label: f"label {label} ('{names[self.values[label]]}') in {list(colour)}, which is "
-                        f"'{names[meant[colour]]}'"
-                        for label, colour in wrong.items()
-                    }
-            return {}
-
-        return misdrawn
+    def judge(
+        self, splits: Mapping[str, Sequence[tuple[Sequence[Path], SampleStatistics]]], left_out: Sequence[Issue]
+    ) -> Iterable[Issue]:
+        """See :meth:`segkit.data.sample.Dataset.judge`."""
+        return judged(self, splits, left_out)
 
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
         image_path, mask_path = self.pairs[index]
@@ -275,7 +261,7 @@ class PairedFiles(Dataset):
         detail = first_few([f"{value}: {count:,} pixels" for value, count in wrong.items()])
         palette = read_header(path, self.most_pixels).palette
         # the order of a palette's indices need not be that of classes
-        kind = "palette_values" if palette and _telling_colours(palette, values, stored) else "values"
+        kind = "palette_values" if palette and telling_colours(palette, values, stored) else "values"
         return Issue(kind, str(path), "labels that are not allowed", self.advice(kind, {}, {}), detail, wrong, pixels)
 
     def _indices(self) -> str:
@@ -288,48 +274,6 @@ class PairedFiles(Dataset):
             f"{stored} -> {'void' if label == self.ignore_index else label}" for stored, label in self.values.items()
         ]
         return first_few(mapped, most=40)
-
-
-def _telling_colours(
-    palette: Sequence[Colour], labels: Sequence[int], stored: NDArray[np.integer[Any]]
-) -> dict[int, Colour]:
-    """The palette's colours of the labels in a mask, where they tell labels apart.
-
-    A colour of two labels tells nothing, as that of entries nobody set; nor does a palette that shows label k as grey
-    k, or as the k-th step of a ramp from black to white.
-
-    Args:
-        palette: the colours by index.
-        labels: that masks may store.
-        stored: those of the mask, ``[H,W]``.
-    """
-    last = max((index for index, colour in enumerate(palette) if any(colour)), default=0)  # the rest is padding
-    greys = [colour[0] for colour in palette[: last + 1] if len({*colour}) == 1]
-    for step in (1, 255 / max(last, 1)):
-        if last > 1 and len(greys) > last and all(abs(grey - index * step) <= 1 for index, grey in enumerate(greys)):
-            return {}
-    used = [label for label in np.unique(stored).tolist() if label < len(palette)]
-    known = [palette[label] for label in labels if 0 <= label < len(palette) and (label <= last or label in used)]
-    return {label: palette[label] for label in used if known.count(palette[label]) == 1}
-
-
-def _first_clash(masks: Mapping[str, Mapping[int, Colour]], void: set[int]) -> Issue | None:
-    """The first two masks in which one colour is two labels (``palettes``), or else one label has two colours."""
-    what = "the palettes of these two masks differ, so that their labels mean different classes"
-    labels: dict[Colour, tuple[int, str]] = {}
-    colours: dict[int, tuple[Colour, str]] = {}
-    found = None
-    for file, drawn in masks.items():
-        for label, colour in drawn.items():
-            other, first = labels.setdefault(colour, (label, file))
-            if other != label:
-                detail = f"{list(colour)} is label {other} in the first and {label} in the second"
-                return Issue("palettes", f"{first} and {file}", what, "", detail)
-            own, first = colours.setdefault(label, (colour, file))
-            if own != colour and label not in void and not found:
-                detail = f"label {label} is {list(own)} in the first and {list(colour)} in the second"
-                found = Issue("label_colours", f"{first} and {file}", what, "", detail)
-    return found
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:

@@ -80,7 +80,7 @@ class GroundTruth:
         file = str(self.dataset.pairs[number][1])
         with self._lock:  # of two masks that contradict each other one is later, though they are read at a time
             for issue in self.dataset.palette_issues({**self._drawn, file: drawn}) if drawn else []:
-                if issue.kind != "label_colours" or not self.dataset.labels_are_stated:
+                if issue.severity == "error":
                     raise LabelError("\n".join(messages([issue], self.dataset.advice)), issue)
             if drawn not in self._drawn.values():
                 self._drawn[file] = drawn

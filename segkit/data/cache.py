@@ -18,7 +18,7 @@ from typing import Any
 from segkit.data.sample import Dataset
 from segkit.data.subset import AdaptedDataset, Subset
 
-FORMAT = 6  # raise it where what is cached changes its meaning
+FORMAT = 7  # raise it where what is cached changes its meaning
 UNUSED = 30 * 24 * 3600  # seconds after which a file of the cache that nobody has used is deleted
 _SPARE = 10_000  # samples that are kept although they were not asked for: they may be of another split
 

@@ -5,30 +5,19 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 
-from segkit.data.normalise import measured
 from segkit.data.resize import Resize, resized_size
-from segkit.data.sample import Dataset
+from segkit.data.sample import Advise, Dataset
+from segkit.data.statistics import SampleStatistics
 from segkit.errors import DataError, Issue, first_few, one_line
 from segkit.settings import AugmentSettings
-
-if TYPE_CHECKING:
-    from segkit.data.scan import SampleStatistics
-
-Advise = Callable[[str, Mapping[Any, int], Mapping[Any, int]], str]
-"""A dataset's ``advice``: kind of an issue, pixels of what is not allowed, pixels of all stored -> what to do."""
-Samples = Mapping[str, Sequence["SampleStatistics"]]
-"""The statistics of each sample by split."""
-
-MISREAD = ("palette", "palettes", "label_colours", "black_and_white")
-"""Kinds of issues after which the labels of all masks may mean something else than what was read."""
 
 _gathered: ContextVar[list[Issue] | None] = ContextVar("gathered", default=None)
 
@@ -120,70 +109,28 @@ def refuse(issues: Sequence[Issue]) -> None:
         raise DataError("\n".join(messages(issues)), issues[0] if len(issues) == 1 else None)
 
 
-def advice_of(dataset: Dataset, good: Sequence[SampleStatistics]) -> Advise:
-    """A dataset's advice on its faulty masks, in the light of its good ones."""
+def about(
+    kind: str, split: str, odd: Sequence[tuple[str, str]], total: int, what: str, advice: str, error: bool = False
+) -> Issue:
+    """An issue of some images of a split: ``"2 of 6 images are blank: a, b; leave them out"``.
 
-    def advise(kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
-        known: dict[Any, int]
-        if not good or not stored:
-            return dataset.advice(kind, wrong, stored)
-        counts = np.sum([each.counts for each in good], axis=0)
-        if kind == "colours":
-            if counts[1:-1].any():
-                return f"{len(good)} other masks hold labels; export the masks of colours as these"
-            known = {(0, 0, 0): int(counts[0]), (255, 255, 255): int(counts[-1])}  # masks without any other colour
-        elif kind in ("values", "palette_values") and dataset.stores_indices:
-            known = dict(enumerate(counts[:-1].tolist()))
-        else:  # what the good masks store is not known
-            return dataset.advice(kind, wrong, wrong or stored)
-        return dataset.advice(kind, wrong, Counter(stored) + Counter(known))
-
-    return advise
+    Args:
+        kind: one word for it.
+        split: that they are of.
+        odd: name and detail, or "", of each.
+        total: images of the split.
+        what: follows their number.
+        advice: what to do.
+        error: whether it stops a run.
+    """
+    names = [f"{name} ({detail})" if detail else name for name, detail in odd]
+    text = f"{len(odd)} of {total} images {what}: {first_few(names)}; {advice}"
+    severity: Literal["error", "warning"] = "error" if error else "warning"
+    return Issue(kind, what=text, severity=severity, split=split, files=tuple(name for name, _ in odd))
 
 
 def _warning(kind: str, split: str, what: str, files: Iterable[str] = ()) -> Issue:
     return Issue(kind, what=what, severity="warning", split=split, files=tuple(files))
-
-
-def misread_issues(samples: Samples, splits: Mapping[str, Dataset], unreadable: Sequence[Issue]) -> list[Issue]:
-    """Labels that may mean something else than was read: palettes that clash, and masks of 0 and 255."""
-    dataset = next(iter(splits.values()))
-    masks = {  # file -> split and statistics
-        str([f"{split}/{each.name}", *splits[split].files(index)][-1]): (split, each)
-        for split, those in samples.items()
-        for index, each in enumerate(those)
-    }
-    found: list[Issue] = []
-    palettes = {file: each.palette for file, (_, each) in masks.items()}
-    clashes = dataset.palette_issues(palettes) if any(palettes.values()) else []
-    for issue in merged(clashes, dataset.advice):
-        files = tuple(file for pair in issue.files for file in pair.split(" and ") if file in masks)
-        split = ", ".join(dict.fromkeys(masks[file][0] for file in files))
-        stated = issue.kind == "label_colours" and dataset.labels_are_stated
-        found.append(replace(issue, severity="warning" if stated else "error", split=split, files=files))
-    if "train" in samples and len(dataset.classes) == 2 and dataset.void_is_assumed:
-        found += merged(_black_and_white(masks, unreadable), dataset.advice)
-    return found
-
-
-def _black_and_white(masks: Mapping[str, tuple[str, SampleStatistics]], unreadable: Sequence[Issue]) -> Iterator[Issue]:
-    """Masks of two classes that hold 255 and no 1, where nobody said that 255 is void: it is likelier the foreground.
-
-    Where other masks hold 1 this is a warning, and where one holds both 1 and 255 nothing is odd.
-    """
-    counts = np.array([each.counts for _, each in masks.values()]).reshape(-1, 3)  # of 0, 1 and 255
-    zeros, ones, both = counts[:, 0].any(), np.count_nonzero(counts[:, 1]), (counts[:, 1:] > 0).all(1).any()
-    ones += sum(1 in issue.stored for issue in unreadable)
-    kind, what = "black_and_white", "the only labels are 0 and 255, and 255 is void where nothing else is said"
-    if ones:
-        kind, what = (
-            "mixed_void",
-            f"holds 255, which is read as void, and no 1, while {ones} other masks hold 1 and no 255",
-        )
-    for (file, (split, _)), (background, foreground, void) in zip(masks.items(), counts.tolist(), strict=True):
-        if void and not foreground and not both and (ones or zeros):
-            stored = {0: background, 255: void}
-            yield Issue(kind, file, what, stored=stored, severity="warning" if ones else "error", split=split)
 
 
 def label_issues(samples: Sequence[SampleStatistics], dataset: Dataset, split: str, whole: bool) -> Iterator[Issue]:
@@ -210,80 +157,6 @@ def label_issues(samples: Sequence[SampleStatistics], dataset: Dataset, split: s
         lacking = "no network can learn these" if split == "train" else "these have no score here"
         text = f"{len(absent)} of {len(classes)} classes in no image; {lacking}: {first_few(absent, 20)}"
         yield _warning("absent_class", split, text, absent)
-
-
-ODD_IMAGES = {
-    "white_zero": (
-        "have masks that are TIFFs whose 0 is white (photometric interpretation 0)",
-        "labels are read as they are stored, 0 as 0; where what viewers show is meant, export the masks as PNG",
-    ),
-    "no_data": (
-        "hold a value far from all their others",
-        "where it marks pixels without data, the network sees little else beside it: data.no_data = that value makes "
-        "such pixels void",
-    ),
-    "declared_no_data": (
-        "hold the value that their file declares as no data",
-        'the network learns it as any other; data.no_data = "void" leaves such pixels out',
-    ),
-    "holes": (
-        "have pixels without data",
-        "these are void, and the network sees the mean there",
-    ),
-    "turned_image": (
-        "and their masks are turned differently by their EXIF orientation, which one of the two may lack",
-        "if the masks were drawn on the pixels as they are stored, they do not fit: take the orientation out of images "
-        "and masks (exiftool -Orientation= FILES); if they were drawn on the upright images, all is well",
-    ),
-    "constant_image": (
-        "hold the same value at every pixel, so nothing can be seen in them",
-        "export them again, or leave them out",
-    ),
-}
-"""Kind -> what is odd about such images, and what to do."""
-
-
-def image_issues(samples: Samples) -> Iterator[Issue]:
-    """What is odd about the images of all splits, and about the format of masks."""
-    every = [each for those in samples.values() for each in those]
-    wide = {each.dtype for each in every} == {"float32"} and samples.get("train")
-    unit = measured(wide) if wide else None
-    for split, those in samples.items():
-        rows = [(kind, [each for each in those if kind in each.odd], *texts) for kind, texts in ODD_IMAGES.items()]
-        if those:
-            usual = _usual(every, lambda each: each.dtype)
-            other = [each for each in those if each.dtype != usual.dtype]
-            advice = "8 bits and more mean nothing beside each other: save all images alike; 8 of full 16 bits are, in "
-            advice += "NumPy, (pixels / 257).round().astype('uint8')"
-            rows.append(("mixed_depth", other, f"have more or fewer bits a channel than {usual.name}", advice))
-            usual = _usual(every, lambda each: "no_colours" in each.odd)
-            other = [each for each in those if "no_colours" in each.odd and "no_colours" not in usual.odd]
-            what = f"are grey or CMYK, unlike {usual.name}, and are read as RGB: grey as three equal channels, CMYK "
-            what += "without its colour profile"
-            rows.append(("no_colours", other, what, "where that is not meant, save all images alike"))
-            usual = _usual(every, lambda each: "white_zero" in each.odd)
-            other = [each for each in those if ("white_zero" in each.odd) != ("white_zero" in usual.odd)]
-            what = f"have masks unlike that of {usual.name}: TIFFs whose 0 is white, or not"
-            rows.append(("mixed_white_zero", other, what, "save all masks alike, as PNG"))
-        far = [each for each in those if unit and unit.is_far(each.channels)]
-        if unit and split != "train" and 2 * len(far) > len(those):  # a few images may well differ
-            what = "have values of another range than those of train, which have a mean of "
-            what += f"{unit.mean[0]:.4g} and a deviation of {unit.std[0]:.4g}"
-            advice = "the network cannot know what it sees there: save all images in the same unit"
-            rows.append(("other_range", far, what, advice))
-        for kind, odd, what, advice in rows:
-            if odd:
-                stop = kind.startswith("mixed") or (kind, split, len(odd)) == ("constant_image", "train", len(those))
-                names = [each.name + (f" ({each.odd[kind]})" if each.odd.get(kind) else "") for each in odd]
-                text = f"{len(odd)} of {len(those)} images {what}: {first_few(names)}; {advice}"
-                files = tuple(each.name for each in odd)
-                yield Issue(kind, "", text, severity="error" if stop else "warning", split=split, files=files)
-
-
-def _usual(samples: Sequence[SampleStatistics], kind: Callable[[SampleStatistics], Any]) -> SampleStatistics:
-    """The first sample of the kind that most of them are of."""
-    ((most, _),) = Counter(map(kind, samples)).most_common(1)
-    return next(each for each in samples if kind(each) == most)
 
 
 def augment_issues(train: Sequence[SampleStatistics], augment: AugmentSettings, resize: Resize) -> Iterator[Issue]:

@@ -6,17 +6,15 @@ import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from segkit.data.statistics import SampleStatistics
 from segkit.errors import ConfigError, ModelError
-
-if TYPE_CHECKING:
-    from segkit.data.scan import SampleStatistics
 
 # RGB, of images scaled to 0..1 (the 1.28 M training images of ILSVRC 2012); they serve VOC and street scenes as well
 MEAN = (0.485, 0.456, 0.406)

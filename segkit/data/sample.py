@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,12 +10,15 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from segkit.data.statistics import SampleStatistics
 from segkit.errors import DataError, Issue, first_few
 
 SPLITS = ("train", "val", "test")
 RGB = ("red", "green", "blue")
 Colour = tuple[int, int, int]
 Palette = tuple[Colour, ...]
+Advise = Callable[[str, Mapping[Any, int], Mapping[Any, int]], str]
+"""A dataset's ``advice``: kind of an issue, pixels of what is not allowed, pixels of all stored -> what to do."""
 
 
 class Sample(NamedTuple):
@@ -49,10 +52,7 @@ class Dataset:
         reading: all besides the files that decides the labels, as text. With it and ``files``, what was found out about
             a sample holds until its files or this text change. None: not known.
         stored: for each class the labels, or RGB triples, that masks store for it; None: not known.
-        stores_indices: whether masks store the class indices themselves.
-        void_is_assumed: whether 255 is void only because nothing else was said.
         no_data: as ``data.no_data``; but for "stop", NaN in an image are pixels without data, and void in the mask.
-        labels_are_stated: whether a person has said which stored label is which class.
     """
 
     classes: tuple[str, ...]
@@ -63,9 +63,6 @@ class Dataset:
     names: Sequence[str] | None = None
     reading: str | None = None
     stored: list[list[Any]] | None = None
-    stores_indices: bool = False
-    void_is_assumed: bool = False
-    labels_are_stated: bool = False
     no_data: float | str = "stop"
 
     @classmethod
@@ -122,23 +119,30 @@ class Dataset:
         """
         return ""
 
-    def check_mask_file(self, index: int) -> Mapping[int, Colour]:
-        """Check once what reading does not: checksums. Returns the palette's colours of the stored labels.
+    def adviser(self, good: Sequence[SampleStatistics]) -> Advise:
+        """As :meth:`advice`, in the light of the samples that can be used."""
+        return self.advice
 
-        Only colours that tell labels apart are returned: label -> RGB.
+    def inspect(self, index: int) -> tuple[Sample, Mapping[str, Any]]:
+        """Sample ``index``, and what its files say beside it, as JSON holds it: :meth:`judge` is given that.
+
+        Asked once for each version of the files. It also checks what reading does not, as checksums.
 
         Raises:
-            DataError: the file is damaged.
+            DataError: a file is damaged.
         """
-        return {}
+        return self[index], {}
 
-    def palette_issues(self, masks: Mapping[str, Mapping[int, Colour]]) -> list[Issue]:
-        """What is wrong where the palettes of masks contradict each other, or the palette of the classes.
+    def judge(
+        self, splits: Mapping[str, Sequence[tuple[Sequence[Path], SampleStatistics]]], left_out: Sequence[Issue]
+    ) -> Iterable[Issue]:
+        """What only this dataset can tell: labels that may mean something else than was read, files that are odd.
 
         Args:
-            masks: file -> what :meth:`check_mask_file` returned.
+            splits: by split the files and the statistics of each sample.
+            left_out: what is wrong with samples that cannot be used.
         """
-        return []
+        return ()
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,57 +19,18 @@ from PIL import Image
 
 from segkit.data import issues as rules
 from segkit.data.cache import ScanCache, reading_of, stamps_of
-from segkit.data.class_weights import LabelCounts
 from segkit.data.normalise import moments
 from segkit.data.parallel import cores, read_ahead
-from segkit.data.read import Header, holes_issue, read_header
+from segkit.data.read import holes_issue
 from segkit.data.resize import Resize
 from segkit.data.sample import RGB, Dataset, Sample, checked
+from segkit.data.statistics import LabelCounts, SampleStatistics
 from segkit.data.subset import Subset, as_dataset
 from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError
 from segkit.settings import AugmentSettings, DataSettings
 
 SPOTS = 8  # samples of a split that are read again where data.scan = "once" believes the others
 SKIP = 'data.on_bad = "skip" goes on without the files that cannot be used'
-
-
-class SampleStatistics(NamedTuple):
-    """What a scan keeps of one sample.
-
-    Attributes:
-        name: what the dataset calls it.
-        size: height and width, pixels.
-        counts: int64 ``[C+1]``, pixels of each class, then of void.
-        digest: of the image's pixels and shape: equal for equal images.
-        palette: stored label -> the colour in which the mask's palette draws it.
-        dtype: of the image, ``uint8`` or ``float32``.
-        channels: float64 ``[C,3]``, see :func:`segkit.data.normalise.moments`; none of RGB of 8 bits.
-        odd: what is odd about it, by kind (see ``ODD_IMAGES`` in :mod:`segkit.data.issues`) -> a detail, or "".
-        measured: check -> what it has measured.
-    """
-
-    name: str
-    size: tuple[int, int]
-    counts: NDArray[np.int64]
-    digest: str
-    palette: dict[int, tuple[int, int, int]]
-    dtype: str
-    channels: NDArray[np.float64]
-    odd: dict[str, str]
-    measured: dict[str, Any]
-
-    def to_json(self) -> list[Any]:
-        """The fields as JSON holds them, for the cache."""
-        own = self._asdict() | {"counts": self.counts.tolist(), "channels": self.channels.tolist()}
-        return [*(own | {"palette": [*self.palette.items()]}).values()]
-
-    @classmethod
-    def from_json(cls, values: Sequence[Any]) -> SampleStatistics:
-        """From what :meth:`to_json` has given."""
-        name, size, counts, digest, palette, dtype, channels, *rest = values
-        colours = {label: tuple(colour) for label, colour in palette}
-        moments = np.array(channels, np.float64).reshape(-1, 3)
-        return cls(name, tuple(size), np.array(counts, np.int64), digest, colours, dtype, moments, *rest)
 
 
 class Check(Protocol):
@@ -176,12 +137,15 @@ def scan_splits(
         if not usable and (skip or not len(dataset)) and name not in {issue.split for issue in built}:
             empty.append(Issue("empty_split", what="not one image that can be used", split=name))
     found += [*_file_issues(splits, samples, built, unreadable, skip), *empty]
-    misread = rules.misread_issues(samples, kept, unreadable)
+    own_files = {
+        name: [(tuple(kept[name].files(index)), each) for index, each in enumerate(those)]
+        for name, those in samples.items()
+    }
+    misread = list(next(iter(kept.values())).judge(own_files, unreadable))
     found += misread
     if not any(issue.severity == "error" for issue in misread):  # else what is odd about the classes follows from it
         for name, those in samples.items():
             found += rules.label_issues(those, kept[name], name, skip or not (unreadable or built)) if those else ()
-    found += rules.image_issues(samples)
     for name, check in checks.items():
         with _named(name):
             measured = {split: [(each, each.measured[name]) for each in those] for split, those in samples.items()}
@@ -194,13 +158,13 @@ def scan_splits(
 
 def _file_issues(
     splits: Mapping[str, Dataset],
-    samples: rules.Samples,
+    samples: Mapping[str, Sequence[SampleStatistics]],
     built: Sequence[Issue],
     unreadable: Sequence[Issue],
     skip: bool,
 ) -> list[Issue]:
     """What is wrong with files, merged over all splits; ``skip`` leaves out what is unreadable."""
-    advise = rules.advice_of(next(iter(splits.values())), [each for those in samples.values() for each in those])
+    advise = next(iter(splits.values())).adviser([each for those in samples.values() for each in those])
     # a file without its partner is never skipped: which images are dealt to which split would depend on it
     found = rules.merged(built, advise)
     for issue in rules.merged(unreadable, advise):
@@ -254,8 +218,8 @@ def measure(
     """Read one sample as training will, image and mask: its statistics, or what is wrong with it."""
     files = dataset.files(index)
     try:
-        palette = dataset.check_mask_file(index)
-        sample = checked(dataset[index], dataset.channels)
+        sample, inspected = dataset.inspect(index)
+        sample = checked(sample, dataset.channels)
     except (Exception, SystemExit) as error:  # a dataset of somebody else's may raise what it likes
         if isinstance(error, DataError) and error.issue:
             file = str(files[0]) if files and error.issue.kind == "channels" else error.issue.file
@@ -276,19 +240,6 @@ def measure(
     for name, check in (checks or {}).items():
         with _named(name):
             measured[name] = json.loads(json.dumps(check.measure(sample)))  # as the cache will give it
-    odd: dict[str, str | None] = {"no_data": _no_data(image[0])} if wide else {}
-    if wide and (holes := int(np.isnan(image).any(0).sum())):
-        odd["holes"] = f"{holes / mask.size:.1%}"
-    odd["constant_image"] = None if (image != image[:, :1, :1]).any() else ""
-    with suppress(DataError, ValueError):  # other files than an image and a mask, as of somebody else's dataset
-        of_image, of_mask = map(read_header, files)
-        odd["turned_image"] = "" if _are_turned_apart(of_image, of_mask) else None
-        converted = not wide and not of_image.has_colours and of_image.palette is None and dataset.channels == RGB
-        odd["no_colours"] = "" if converted else None  # grey or CMYK
-        odd["white_zero"] = "" if of_mask.white_is_zero else None
-        declared = dataset.no_data == "stop" and of_image.no_data is not None
-        if declared and (image == of_image.no_data).any():
-            odd |= {"declared_no_data": f"{of_image.no_data:g}", "no_data": None}  # told once
     digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     return SampleStatistics(
@@ -296,10 +247,9 @@ def measure(
         size=(mask.shape[0], mask.shape[1]),
         counts=np.append(pixels[:classes], pixels[dataset.ignore_index]),
         digest=digest.hexdigest(),
-        palette=dict(palette),
         dtype=str(image.dtype),
         channels=np.empty((0, 3)) if image.dtype == np.uint8 and tuple(dataset.channels) == RGB else moments(image),
-        odd={kind: detail for kind, detail in odd.items() if detail is not None},
+        inspected=json.loads(json.dumps(inspected)),  # as the cache will give it
         measured=measured,
     )
 
@@ -313,27 +263,3 @@ def _named(check: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         raise PluginError(f"the check '{check}' failed: {type(error).__name__}: {error}") from error
-
-
-def _are_turned_apart(image: Header, mask: Header) -> bool:
-    """Whether EXIF turns an image and its mask differently, and yet their shape is the same turned or not.
-
-    Such a mask fits in shape whether it was drawn on the upright image or on the pixels as they are stored.
-    """
-    square, on_its_side = image.size[0] == image.size[1], image.orientation > 4
-    return image.orientation != mask.orientation and (square or on_its_side == (mask.orientation > 4))
-
-
-def _no_data(channel: NDArray[Any]) -> str | None:
-    """A value far from all others, as -9999, which may mark pixels without data.
-
-    That is the least or the largest value, where a thousandth of the pixels has it and it is further away from the
-    others than their range.
-    """
-    least, largest = channel.min(), channel.max()
-    for value, others in ((least, channel[channel > least]), (largest, channel[channel < largest])):
-        if 0.5 * channel.size < others.size < 0.999 * channel.size:
-            low, high = float(others.min()), float(others.max())
-            if max(low - float(value), float(value) - high) > high - low > 0:
-                return f"{value:g}"
-    return None

@@ -14,23 +14,14 @@ from torch import Tensor
 from torch.utils import data
 
 from segkit.data.read import of_pillow
-from segkit.data.sample import RGB, Colour, Dataset, Palette, Sample, channel_names, check_splits, voc_palette
+from segkit.data.sample import RGB, Dataset, Palette, Sample, channel_names, check_splits, voc_palette
 from segkit.errors import DataError, Issue
 from segkit.settings import DataSettings
 
 _REQUIRED = ("classes", "palette", "ignore_index")
-_OPTIONAL = (
-    "no_data",
-    "splits",
-    "names",
-    "reading",
-    "stored",
-    "stores_indices",
-    "void_is_assumed",
-    "labels_are_stated",
-)
-_OF_ALL = ("advice", "palette_issues")
-_METHODS = ("set_bands", "files", "mask", "advice", "check_mask_file", "palette_issues")
+_OPTIONAL = ("no_data", "splits", "names", "reading", "stored")
+_OF_ALL = ("advice", "adviser", "judge")
+_METHODS = (*_OF_ALL, "set_bands", "files", "mask", "inspect")
 
 
 class Subset(Dataset):
@@ -74,9 +65,9 @@ class Subset(Dataset):
         """The mask of sample ``index`` alone, uint8 ``[H,W]``."""
         return self.dataset.mask(self.indices[index])
 
-    def check_mask_file(self, index: int) -> Mapping[int, Colour]:
-        """Checksums, and the colours of the palette."""
-        return self.dataset.check_mask_file(self.indices[index])
+    def inspect(self, index: int) -> tuple[Sample, Mapping[str, Any]]:
+        """Sample ``index``, and what its files say beside it."""
+        return self.dataset.inspect(self.indices[index])
 
 
 class ChosenBands(Subset):
@@ -96,7 +87,14 @@ class ChosenBands(Subset):
         return tuple(self.dataset.channels[band] for band in self.bands)
 
     def __getitem__(self, index: int, /) -> Sample:
-        sample = super().__getitem__(index)
+        return self._chosen(super().__getitem__(index))
+
+    def inspect(self, index: int) -> tuple[Sample, Mapping[str, Any]]:
+        """Sample ``index``, and what its files say beside it."""
+        sample, found = super().inspect(index)
+        return self._chosen(sample), found
+
+    def _chosen(self, sample: Sample) -> Sample:
         image, mask = sample.image[self.bands], sample.mask
         if self.no_data != "stop":
             holes = (image == self.no_data).all(0) if isinstance(self.no_data, float) else torch.zeros_like(mask).bool()

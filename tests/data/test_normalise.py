@@ -11,7 +11,8 @@ from torch import nn
 
 from segkit.data.normalise import IMAGENET, MEAN, STD, Normalisation, mean_pixel, normalisation_of, normalise
 from segkit.data.sample import Dataset, Sample
-from segkit.data.scan import SampleStatistics, measure
+from segkit.data.scan import measure
+from segkit.data.statistics import SampleStatistics
 from segkit.errors import ModelError
 
 CPU = torch.device("cpu")

@@ -19,7 +19,8 @@ from segkit.compose import scan_dataset
 from segkit.config import read_config
 from segkit.data import scan as scanning
 from segkit.data.sample import Sample
-from segkit.data.scan import SPOTS, SampleStatistics, Scan, scan_splits
+from segkit.data.scan import SPOTS, Scan, scan_splits
+from segkit.data.statistics import SampleStatistics
 from segkit.data.subset import Subset
 from segkit.errors import DataError, Issue, LabelError, PluginError
 from segkit.settings import DataSettings

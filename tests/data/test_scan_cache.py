@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from segkit.data.cache import ScanCache
-from segkit.data.scan import SampleStatistics, scan_splits
+from segkit.data.scan import scan_splits
+from segkit.data.statistics import SampleStatistics
 from segkit_folder.dataset import FolderDataset
 
 Scanned = Callable[[], list[list[int]]]
@@ -175,10 +176,9 @@ def test_what_is_kept_comes_back_as_it_was(cache: Path) -> None:
             size=(mask.shape[0], mask.shape[1]),
             counts=np.bincount(mask.reshape(-1), minlength=3),
             digest="00ff",
-            palette={-1: (255, 0, 0)} if number else {},
             dtype="float32" if number else "uint8",
             channels=np.full((3 * number, 3), 1e9 + number / 3),
-            odd={"no_data": "-9999", "turned_image": ""} if number else {},
+            inspected={"palette": [[-1, [255, 0, 0]]], "turned_image": ""} if number else {},
             measured={"own": [number, "text", {"a": 0.1}]},
         )
         for number, mask in enumerate(masks)

@@ -1,0 +1,93 @@
+"""Images that look odd: blank ones, values that may mark pixels without data, other depths or units than the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from segkit.data.issues import about
+from segkit.data.normalise import normalisation_of
+from segkit.data.sample import Sample
+from segkit.data.statistics import SampleStatistics
+from segkit.errors import Issue
+from segkit.settings import DataSettings
+
+_ODD = {
+    "no_data": (
+        "hold a value far from all their others",
+        "where it marks pixels without data, the network sees little else beside it: data.no_data = that value makes "
+        "such pixels void",
+    ),
+    "holes": ("have pixels without data", "these are void, and the network sees the mean there"),
+    "constant_image": (
+        "hold the same value at every pixel, so nothing can be seen in them",
+        "export them again, or leave them out",
+    ),
+}
+"""Kind -> what is odd about such images, and what to do."""
+
+
+class Images:
+    """Images that are blank, hold a value that may mark pixels without data, or are of another depth or unit."""
+
+    def __init__(self, settings: DataSettings) -> None:
+        pass
+
+    def measure(self, sample: Sample) -> dict[str, str]:
+        """What is odd about an image, by kind, with a detail or ""."""
+        image, found = sample.image.numpy(), {}
+        if image.dtype == np.float32:
+            if mark := no_data_value(image[0]):
+                found["no_data"] = mark
+            if holes := int(np.isnan(image).any(0).sum()):
+                found["holes"] = f"{holes / image[0].size:.1%}"
+        return found if (image != image[:, :1, :1]).any() else found | {"constant_image": ""}
+
+    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, dict[str, str]]]]) -> Iterator[Issue]:
+        """An issue for each kind and split."""
+        every = [each for those in splits.values() for each, _ in those]
+        train = [each for each, _ in splits.get("train", ())]
+        wide = train and {each.dtype for each in every} == {"float32"}
+        unit = normalisation_of(nn.Identity(), train) if wide else None
+        for split, those in splits.items():
+            for kind, (what, advice) in _ODD.items():
+                odd = [(each.name, found[kind]) for each, found in those if kind in found]
+                if kind == "no_data":  # what a file declares is told by its dataset
+                    declared = {each.name for each, _ in those if "declared_no_data" in each.inspected}
+                    odd = [each for each in odd if each[0] not in declared]
+                if odd:
+                    stop = (kind, split, len(odd)) == ("constant_image", "train", len(those))
+                    yield about(kind, split, odd, len(those), what, advice, error=stop)
+            usual = Counter(each.dtype for each in every).most_common(1)[0][0] if every else ""
+            if other := [(each.name, "") for each, _ in those if each.dtype != usual]:
+                like = next(each.name for each in every if each.dtype == usual)
+                what = f"have more or fewer bits a channel than {like}"
+                advice = "8 bits and more mean nothing beside each other: save all images alike; 8 of full 16 bits "
+                advice += "are, in NumPy, (pixels / 257).round().astype('uint8')"
+                yield about("mixed_depth", split, other, len(those), what, advice, error=True)
+            far = [(each.name, "") for each, _ in those if unit and unit.is_far(each.channels)]
+            if unit and split != "train" and 2 * len(far) > len(those):  # a few images may well differ
+                what = "have values of another range than those of train, which have a mean of "
+                what += f"{unit.mean[0]:.4g} and a deviation of {unit.std[0]:.4g}"
+                advice = "the network cannot know what it sees there: save all images in the same unit"
+                yield about("other_range", split, far, len(those), what, advice)
+
+
+def no_data_value(channel: NDArray[Any]) -> str | None:
+    """A value of ``[H,W]`` far from all others, as -9999, which may mark pixels without data.
+
+    That is the least or the largest value, where a thousandth of the pixels has it and it is further away from the
+    others than their range.
+    """
+    least, largest = channel.min(), channel.max()
+    for value, others in ((least, channel[channel > least]), (largest, channel[channel < largest])):
+        if 0.5 * channel.size < others.size < 0.999 * channel.size:
+            low, high = float(others.min()), float(others.max())
+            if max(low - float(value), float(value) - high) > high - low > 0:
+                return f"{value:g}"
+    return None

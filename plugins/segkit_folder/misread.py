@@ -1,0 +1,130 @@
+"""Labels that may mean something else than was read, and files of images and masks that are odd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from segkit.data.issues import about, merged
+from segkit.data.read import read_header
+from segkit.data.sample import RGB, Sample
+from segkit.data.statistics import SampleStatistics
+from segkit.errors import DataError, Issue
+
+if TYPE_CHECKING:
+    from segkit_folder.files import PairedFiles
+
+Masks = Mapping[str, tuple[str, SampleStatistics]]
+"""The split and the statistics of a sample by the path of its mask."""
+
+MISREAD = ("palette", "palettes", "label_colours", "black_and_white")
+"""Kinds of issues after which the labels of all masks may mean something else than what was read."""
+
+_ODD = {
+    "white_zero": (
+        "have masks that are TIFFs whose 0 is white (photometric interpretation 0)",
+        "labels are read as they are stored, 0 as 0; where what viewers show is meant, export the masks as PNG",
+    ),
+    "declared_no_data": (
+        "hold the value that their file declares as no data",
+        'the network learns it as any other; data.no_data = "void" leaves such pixels out',
+    ),
+    "turned_image": (
+        "and their masks are turned differently by their EXIF orientation, which one of the two may lack",
+        "if the masks were drawn on the pixels as they are stored, they do not fit: take the orientation out of images "
+        "and masks (exiftool -Orientation= FILES); if they were drawn on the upright images, all is well",
+    ),
+}
+"""Kind -> what is odd about such files, and what to do."""
+
+
+def inspected(dataset: PairedFiles, index: int) -> tuple[Sample, dict[str, Any]]:
+    """A sample, and what is odd about its files, by kind, with a detail; and ``palette``, [label, colour] each."""
+    palette = dataset.check_mask_file(index)  # first, as labels may be wrong because the file is damaged
+    sample = dataset[index]
+    found: dict[str, Any] = {"palette": [*palette.items()]} if palette else {}
+    with suppress(DataError, ValueError):  # other files than an image and a mask, as of annotations
+        image, mask = map(read_header, dataset.files(index))
+        # such a mask fits in shape whether it was drawn on the upright image or on the pixels as they are stored
+        square, on_their_sides = image.size[0] == image.size[1], {image.orientation > 4, mask.orientation > 4}
+        if image.orientation != mask.orientation and (square or len(on_their_sides) == 1):
+            found["turned_image"] = ""
+        is_rgb = sample.image.dtype == torch.uint8 and dataset.channels == RGB
+        if is_rgb and not image.has_colours and not image.palette:
+            found["no_colours"] = ""  # grey or CMYK
+        if mask.white_is_zero:
+            found["white_zero"] = ""
+        if dataset.no_data == "stop" and image.no_data is not None and bool((sample.image == image.no_data).any()):
+            found["declared_no_data"] = f"{image.no_data:g}"
+    return sample, found
+
+
+def judged(
+    dataset: PairedFiles,
+    splits: Mapping[str, Sequence[tuple[Sequence[Path], SampleStatistics]]],
+    left_out: Sequence[Issue],
+) -> Iterator[Issue]:
+    """The issues of all splits (see :meth:`segkit.data.sample.Dataset.judge`)."""
+    masks = {str(files[-1]): (split, each) for split, those in splits.items() for files, each in those}
+    colours = {
+        file: {label: tuple(colour) for label, colour in each.inspected.get("palette", ())}
+        for file, (_, each) in masks.items()
+    }
+    for issue in merged(dataset.palette_issues(colours) if any(colours.values()) else [], dataset.advice):
+        files = tuple(file for pair in issue.files for file in pair.split(" and ") if file in masks)
+        yield replace(issue, split=", ".join(dict.fromkeys(masks[file][0] for file in files)), files=files)
+    if "train" in splits and len(dataset.classes) == 2 and dataset.void_is_assumed:
+        yield from merged(_black_and_white(masks, left_out), dataset.advice)
+    yield from _odd_files({split: [each for _, each in those] for split, those in splits.items()})
+
+
+def _black_and_white(masks: Masks, left_out: Sequence[Issue]) -> Iterator[Issue]:
+    """Masks of two classes that hold 255 and no 1, where nobody said that 255 is void: it is likelier the foreground.
+
+    Where other masks hold 1 this is a warning, and where one holds both 1 and 255 nothing is odd.
+    """
+    counts = np.array([each.counts for _, each in masks.values()]).reshape(-1, 3)  # of 0, 1 and 255
+    zeros, ones, both = counts[:, 0].any(), np.count_nonzero(counts[:, 1]), (counts[:, 1:] > 0).all(1).any()
+    ones += sum(1 in issue.stored for issue in left_out)
+    kind, what = "black_and_white", "the only labels are 0 and 255, and 255 is void where nothing else is said"
+    if ones:
+        kind, what = (
+            "mixed_void",
+            f"holds 255, which is read as void, and no 1, while {ones} other masks hold 1 and no 255",
+        )
+    for (file, (split, _)), (background, foreground, void) in zip(masks.items(), counts.tolist(), strict=True):
+        if void and not foreground and not both and (ones or zeros):
+            stored = {0: background, 255: void}
+            yield Issue(kind, file, what, stored=stored, severity="warning" if ones else "error", split=split)
+
+
+def _odd_files(splits: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Issue]:
+    """Files that are odd, and masks in TIFFs whose 0 is white beside others."""
+    if not (every := [each for those in splits.values() for each in those]):
+        return
+    white, grey = (_first_usual(kind, every) for kind in ("white_zero", "no_colours"))
+    for split, those in splits.items():
+        for kind, (what, advice) in _ODD.items():
+            if odd := [(each.name, each.inspected[kind]) for each in those if kind in each.inspected]:
+                yield about(kind, split, odd, len(those), what, advice)
+        if other := [(each.name, "") for each in those if "no_colours" in each.inspected.keys() - grey.inspected]:
+            what = f"are grey or CMYK, unlike {grey.name}, and are read as RGB: grey as three equal channels, CMYK "
+            what += "without its colour profile"
+            advice = "where that is not meant, save all images alike"
+            yield about("no_colours", split, other, len(those), what, advice)
+        is_white = "white_zero" in white.inspected
+        if other := [(each.name, "") for each in those if ("white_zero" in each.inspected) != is_white]:
+            what = f"have masks unlike that of {white.name}: TIFFs whose 0 is white, or not"
+            yield about("mixed_white_zero", split, other, len(those), what, "save all masks alike, as PNG", error=True)
+
+
+def _first_usual(kind: str, samples: Sequence[SampleStatistics]) -> SampleStatistics:
+    """The first of the samples that are as most of them are: odd in this way, or not."""
+    odd = [kind in each.inspected for each in samples]
+    return samples[odd.index(2 * sum(odd) > len(odd))]

@@ -1,0 +1,122 @@
+"""Palettes of masks: which of their colours tell labels apart, and masks whose palettes contradict each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segkit.data.sample import Colour
+from segkit.data.visualize import VOID_COLOUR
+from segkit.errors import Issue, first_few
+
+if TYPE_CHECKING:
+    from segkit_folder.files import PairedFiles
+
+
+def palette_issues(dataset: PairedFiles, masks: Mapping[str, Mapping[int, Colour]]) -> list[Issue]:
+    """What is wrong where the palettes of masks contradict each other, or the palette of the classes.
+
+    Args:
+        dataset: of the masks.
+        masks: file -> label -> its colour, where that tells it apart.
+    """
+    misdrawn = _misdrawn_by(dataset)
+    stored = Counter(pair for drawn in masks.values() for pair in drawn.items())
+    apart = {file: {} if dataset.palette_is_assumed else misdrawn(drawn) for file, drawn in masks.items()}
+    if not any(apart.values()):
+        void = {label for label, index in dataset.values.items() if index == dataset.ignore_index}
+        if issue := _first_clash(masks, void):
+            stated = issue.kind == "label_colours" and dataset.labels_are_stated
+            return [replace(issue, stored=stored, severity="warning" if stated else "error")]
+        together = misdrawn(dict([*stored]))
+        apart = {file: {key: together[key] for key in drawn if key in together} for file, drawn in masks.items()}
+    what = "the palette draws labels in the colours of others, as after a mask was saved again and its colours "
+    what += "renumbered"
+    return [
+        Issue("palette", file, what, "", first_few([*texts.values()]), stored=dict.fromkeys(masks[file].items(), 1))
+        for file, texts in apart.items()
+        if texts
+    ]
+
+
+def _misdrawn_by(dataset: PairedFiles) -> Callable[[Mapping[int, Colour]], dict[int, str]]:
+    """A function from the colours of labels to those labels which have the colour of another class, with a text.
+
+    Colours are those of the classes, or else greys: label k in grey k. Colours that are in any palette (of two
+    colours black and white, of a default palette black) prove nothing alone.
+    """
+    # a map of the labels says more than colours that nobody chose
+    classes = () if dataset.palette_is_assumed and not dataset.stores_indices else dataset.palette
+    own = {colour: index for index, colour in enumerate(classes) if classes.count(colour) == 1}
+    greys = {(label, label, label): index for label, index in dataset.values.items() if 0 <= label <= 255}
+    readings = [(greys, {(0, 0, 0), (255, 255, 255)})]
+    if own:
+        readings.insert(
+            0, ({VOID_COLOUR: dataset.ignore_index, **own}, {(0, 0, 0)} if dataset.palette_is_assumed else set())
+        )
+    names = {**dict(enumerate(dataset.classes)), dataset.ignore_index: "void"}
+
+    def misdrawn(drawn: Mapping[int, Colour]) -> dict[int, str]:
+        for meant, proves_nothing in readings:
+            wrong = {
+                label: colour
+                for label, colour in drawn.items()
+                if meant.get(colour, dataset.ignore_index) != dataset.values[label]
+                and (colour in meant or dataset.values[label] != dataset.ignore_index)
+            }
+            if meant.keys() >= {*wrong.values()} and not {*wrong.values()} <= proves_nothing:
+                return {
+                    label: f"label {label} ('{names[dataset.values[label]]}') in {list(colour)}, which is "
+                    f"'{names[meant[colour]]}'"
+                    for label, colour in wrong.items()
+                }
+        return {}
+
+    return misdrawn
+
+
+def telling_colours(
+    palette: Sequence[Colour], labels: Sequence[int], stored: NDArray[np.integer[Any]]
+) -> dict[int, Colour]:
+    """The palette's colours of the labels in a mask, where they tell labels apart.
+
+    A colour of two labels tells nothing, as that of entries nobody set; nor does a palette that shows label k as grey
+    k, or as the k-th step of a ramp from black to white.
+
+    Args:
+        palette: the colours by index.
+        labels: that masks may store.
+        stored: those of the mask, ``[H,W]``.
+    """
+    last = max((index for index, colour in enumerate(palette) if any(colour)), default=0)  # the rest is padding
+    greys = [colour[0] for colour in palette[: last + 1] if len({*colour}) == 1]
+    for step in (1, 255 / max(last, 1)):
+        if last > 1 and len(greys) > last and all(abs(grey - index * step) <= 1 for index, grey in enumerate(greys)):
+            return {}
+    used = [label for label in np.unique(stored).tolist() if label < len(palette)]
+    known = [palette[label] for label in labels if 0 <= label < len(palette) and (label <= last or label in used)]
+    return {label: palette[label] for label in used if known.count(palette[label]) == 1}
+
+
+def _first_clash(masks: Mapping[str, Mapping[int, Colour]], void: set[int]) -> Issue | None:
+    """The first two masks in which one colour is two labels (``palettes``), or else one label has two colours."""
+    what = "the palettes of these two masks differ, so that their labels mean different classes"
+    labels: dict[Colour, tuple[int, str]] = {}
+    colours: dict[int, tuple[Colour, str]] = {}
+    found = None
+    for file, drawn in masks.items():
+        for label, colour in drawn.items():
+            other, first = labels.setdefault(colour, (label, file))
+            if other != label:
+                detail = f"{list(colour)} is label {other} in the first and {label} in the second"
+                return Issue("palettes", f"{first} and {file}", what, "", detail)
+            own, first = colours.setdefault(label, (colour, file))
+            if own != colour and label not in void and not found:
+                detail = f"label {label} is {list(own)} in the first and {list(colour)} in the second"
+                found = Issue("label_colours", f"{first} and {file}", what, "", detail)
+    return found
