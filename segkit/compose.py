@@ -21,7 +21,7 @@ from segkit.data.issues import gathered
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan, scan_splits
 from segkit.data.statistics import LabelCounts
-from segkit.data.subset import Subset, as_dataset, with_bands
+from segkit.data.subset import as_dataset, with_bands
 from segkit.engine.criterion import Criterion, numbered
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import TrainerInputs
@@ -34,15 +34,27 @@ from segkit.settings import DataSettings
 SPLITS = ("train", "val", "test")
 
 
-def build_inputs(settings: Config, distributed: DistributedContext, *, pretrained: bool) -> TrainerInputs:
-    """The objects that a config names, its data scanned; each process has its own, and the main process's scan.
+def build_inputs(
+    settings: Config, distributed: DistributedContext | None = None, *, pretrained: bool = True
+) -> TrainerInputs:
+    """The objects that a config names, its data scanned.
 
-    ``pretrained`` is False where a checkpoint replaces the model's weights at once.
+    Args:
+        settings: the config.
+        distributed: the processes that train together; each builds its own objects, the main process first.
+        pretrained: False where a checkpoint replaces the model's weights at once.
 
     Raises:
         SegkitError: see :mod:`segkit.errors`; a LabelError has all that is wrong with the data.
     """
-    scan = shared_scan(settings, distributed)
+    distributed = distributed or DistributedContext()
+
+    def read() -> Scan:
+        scan = scan_dataset(settings, progress=distributed.is_main_process)
+        scan.refuse_errors()
+        return scan
+
+    scan = distributed.main_process_first(read)
     splits = scan.splits
     chosen = [_resolved(choice, scan.counts("train")) for choice in settings.losses]
     weights = [choice.options.get("class_weights") for choice in chosen]
@@ -67,31 +79,8 @@ def build_inputs(settings: Config, distributed: DistributedContext, *, pretraine
     )
 
 
-def shared_scan(settings: Config, distributed: DistributedContext) -> Scan:
-    """What the main process finds in the data, beside each process's own datasets.
-
-    Raises:
-        LabelError: with all that is wrong.
-    """
-    own: list[Scan] = []
-
-    def read() -> tuple[Any, ...]:
-        scan = scan_dataset(settings)
-        scan.refuse_errors()
-        own.append(scan)
-        kept = {name: data.indices if isinstance(data, Subset) else None for name, data in scan.splits.items()}
-        return kept, scan.statistics, scan.issues
-
-    kept, statistics, issues = distributed.broadcast_from_main(read)
-    if own:
-        return own[0]
-    whole, _, _ = build_splits(settings)
-    splits = {name: whole[name] if rows is None else Subset(whole[name], rows) for name, rows in kept.items()}
-    return Scan(splits, statistics, issues)
-
-
-def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
-    """Build the splits that the dataset has, or those named, and read every sample once.
+def scan_dataset(settings: Config, names: Sequence[str] = (), progress: bool = True) -> Scan:
+    """Build the splits that the dataset has, or those named, and read every sample once; ``progress`` shows a bar.
 
     Raises:
         ConfigError, DataError: the options are wrong, or there is nothing to read.
@@ -102,7 +91,7 @@ def scan_dataset(settings: Config, names: Sequence[str] = ()) -> Scan:
         raise DataError(f"{settings.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
     check_splits(splits)
     chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
-    scan = scan_splits(chosen, settings.data, found, build_checks(settings.data))
+    scan = scan_splits(chosen, settings.data, found, build_checks(settings.data), progress)
     # what a dataset warns of has no kind of its own, and is of the whole dataset
     of_splits = [issue for issue in issues if not names or issue.kind == "dataset" or issue.split in names]
     return replace(scan, issues=[*of_splits, *scan.issues])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,16 +28,15 @@ from segkit.compose import (
 from segkit.config import Config, Overrides, read_config, settings_from
 from segkit.data.augment import Transform
 from segkit.data.loader import worker_count
-from segkit.data.parallel import refuse_unguarded
 from segkit.data.sample import Dataset
 from segkit.data.subset import ChosenBands, as_dataset, with_bands
 from segkit.engine.criterion import Loss, as_criterion
-from segkit.engine.distributed import distributed_context
+from segkit.engine.distributed import DistributedContext
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.precision import pick_device, resolve_precision, seed_everything
-from segkit.engine.run_folder import after_restart, check_folder, read_json
-from segkit.engine.trainer import Result, train_and_evaluate
+from segkit.engine.precision import pick_device, seed_everything
+from segkit.engine.run_folder import read_json
+from segkit.engine.trainer import Result, launch, train_and_evaluate
 from segkit.errors import RunFolderError
 from segkit.loading import load
 from segkit.metric.scores import floor
@@ -83,27 +81,12 @@ def run_config(
 
     ``stop`` are the signals that end it, if they are caught; ``quiet`` prints results and warnings only.
     """
-    refuse_unguarded(settings.train.workers)
-    with ExitStack() as stack:
-        stop = stop or stack.enter_context(StopSignals())
-        distributed = stack.enter_context(distributed_context(settings.train.device))
-        folder = settings.folder
-        resume, overwrite = distributed.broadcast_from_main(lambda: after_restart(folder, resume, overwrite))
-        distributed.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
-        resolve_precision(
-            settings.train.precision, pick_device(settings.train.device)
-        )  # refused before the data is read
-        inputs = build_inputs(settings, distributed, pretrained=not resume)
-        observers = plugins.Observers()
-        return train_and_evaluate(
-            inputs,
-            resume=resume,
-            overwrite=overwrite,
-            notify=observers,
-            distributed=distributed,
-            stop=stop,
-            quiet=quiet,
-        )
+
+    def build(distributed: DistributedContext, resume: bool) -> TrainerInputs:
+        return build_inputs(settings, distributed, pretrained=not resume)
+
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "stop": stop, "quiet": quiet}
+    return launch(build, settings.train, settings.folder, notify=plugins.Observers(), **how)
 
 
 def fit(

@@ -36,7 +36,7 @@ class Subject:
 
     def __init__(self, config: Config) -> None:
         self.name = config.name
-        self.inputs, self.scan, self.precision = prepare(build_inputs(config, DistributedContext(), pretrained=True))
+        self.inputs, self.scan, self.precision = prepare(build_inputs(config))
         self.device = self.precision.device
         self.images = min(config.train.batch_size, len(self.scan.splits["train"]) * config.train.repeat)
 

@@ -53,6 +53,7 @@ from segkit.errors import NotFiniteError, TrainingError, WriteError
 from segkit.files import write_lines
 from segkit.inference.sliding_window import Inferer
 from segkit.metric.scores import floor
+from segkit.settings import TrainSettings
 from segkit.signals import Interrupted, StopSignals
 
 Notify = Callable[..., Sequence[str] | None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
@@ -86,25 +87,33 @@ class Run:
     warn: Callable[[str], None]
 
 
-def train_and_evaluate(
-    inputs: TrainerInputs,
+def train_and_evaluate(inputs: TrainerInputs, **how: Any) -> Result:
+    """As :func:`launch`, for inputs that are there already."""
+    return launch(lambda *_: inputs, inputs.train, inputs.folder, **how)
+
+
+def launch(
+    build: Callable[[DistributedContext, bool], TrainerInputs],
+    train: TrainSettings,
+    folder: Path,
     *,
     resume: bool = False,
     overwrite: bool = False,
     notify: Notify | None = None,
-    distributed: DistributedContext | None = None,
     stop: StopSignals | None = None,
     quiet: bool = False,
 ) -> Result:
     """Train, keep the best weights, score them on every split.
 
     Args:
-        inputs: what is trained, on what.
-        resume: go on with the run in the inputs' folder.
+        build: returns what is trained, on what; it is called with the processes that train together, and with whether
+            the run goes on, once they have met and folder and device are known to be usable.
+        train: the inputs' settings.
+        folder: the run folder.
+        resume: go on with the run in it.
         overwrite: replace it.
         notify: is called with the events; the texts that it returns are reasons to stop after an epoch, and lines to
             print after the end.
-        distributed: the processes that train together, where they have met already.
         stop: the signals that end the run, where somebody catches them already.
         quiet: print warnings and what the run came to, and nothing of how it goes.
 
@@ -113,21 +122,22 @@ def train_and_evaluate(
             before the first step nothing is written.
         Interrupted: by SIGTERM or Ctrl-C, which is a KeyboardInterrupt; the state is saved.
     """
-    refuse_unguarded(inputs.train.workers)
+    refuse_unguarded(train.workers)
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopSignals())
-        distributed = distributed or stack.enter_context(distributed_context(inputs.train.device))
-        # a link is followed once: what changes it later changes nothing
-        inputs = replace(inputs, folder=inputs.folder.resolve())
-        resume, overwrite = distributed.broadcast_from_main(lambda: after_restart(inputs.folder, resume, overwrite))
-        distributed.broadcast_from_main(lambda: check_folder(inputs.folder, resume=resume, overwrite=overwrite))
+        distributed = stack.enter_context(distributed_context(train.device))
+        folder = folder.resolve()  # a link is followed once: what changes it later changes nothing
+        resume, overwrite = distributed.broadcast_from_main(lambda: after_restart(folder, resume, overwrite))
+        distributed.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
+        resolve_precision(train.precision, pick_device(train.device))  # refused before the data is read
         console = Console(distributed.is_main_process, quiet)
+        inputs = replace(build(distributed, resume), folder=folder)
         inputs, scan, precision = prepare(inputs, distributed, console, resume)
         distributed.broadcast_from_main(lambda: check_memory(inputs, scan, precision, distributed.size))
         trainer: Trainer | None = None
         with explained(inputs, precision.device, lambda: trainer.keep() if trainer else "no step was taken"):
             trainer = Trainer(inputs, scan, precision, notify, distributed, stop, console)
-            distributed.broadcast_from_main(lambda: stack.enter_context(locked(inputs.folder)) or ())
+            distributed.broadcast_from_main(lambda: stack.enter_context(locked(folder)) or ())
             stack.callback(shut_down, trainer.batches)
             return trainer.run(resume)
 
@@ -153,13 +163,16 @@ def prepare(
     distributed, console = distributed or DistributedContext(), console or Console(active=False)
     check(inputs)
     device = pick_device(inputs.train.device)
-    resolve_precision(inputs.train.precision, device)  # refused before the data is read
     reset_peak_memory(device)
-    scan = inputs.scan or distributed.main_process_first(
-        lambda: scan_splits(inputs.splits, inputs.data, checks=inputs.checks, progress=distributed.is_main_process)
-    )
-    scan = scan.with_augment(inputs.augment, inputs.data.resize)
-    scan.refuse_errors()
+
+    def read() -> Scan:
+        show = distributed.is_main_process
+        scan = inputs.scan or scan_splits(inputs.splits, inputs.data, checks=inputs.checks, progress=show)
+        scan = scan.with_augment(inputs.augment, inputs.data.resize)
+        scan.refuse_errors()
+        return scan
+
+    scan = distributed.main_process_first(read)
     for issue in scan.warnings:
         console.warn(str(issue))
     main = distributed.broadcast_from_main  # of what a run has begun with, and of what is decided by a machine
