@@ -15,12 +15,10 @@ import torch
 
 import segkit
 from segkit.config import Choice, Config
-from segkit.data.augment import Transform
 from segkit.data.class_weights import class_weights
 from segkit.data.issues import gathered
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan, scan_splits
-from segkit.data.statistics import LabelCounts
 from segkit.data.subset import as_dataset, with_bands
 from segkit.engine.criterion import Criterion, numbered
 from segkit.engine.distributed import DistributedContext
@@ -55,20 +53,18 @@ def build_inputs(
         return scan
 
     scan = distributed.main_process_first(read)
-    splits = scan.splits
-    chosen = [_resolved(choice, scan.counts("train")) for choice in settings.losses]
-    weights = [choice.options.get("class_weights") for choice in chosen]
+    train, weights = scan.splits["train"], [_class_weights(choice, scan) for choice in settings.losses]
     seed_everything(settings.train.seed, settings.train.deterministic)
     model = models.find(settings.model.name)
     options = settings.model.options if pretrained else without_pretrained(model, settings.model.options)
     return TrainerInputs(
-        model=distributed.main_process_first(lambda: create(model, options, given_by(splits["train"]))),
-        criterion=build_criterion(chosen, splits["train"]),
-        splits=splits,
+        model=distributed.main_process_first(lambda: create(model, options, given_by(train))),
+        criterion=build_criterion(settings.losses, weights, train),
+        splits=scan.splits,
         folder=settings.folder,
         scan=scan,
-        metrics=build_metrics(settings.metrics, splits["train"]),
-        transforms=build_transforms(settings.transforms, splits["train"]),
+        metrics=build_metrics(settings.metrics, train),
+        transforms=build(transforms, settings.transforms, train),
         optimizer=optimizers[settings.train.optimizer],
         train=settings.train,
         data=settings.data,
@@ -144,21 +140,23 @@ def build_checks(data: DataSettings) -> dict[str, Check]:
     return {checks.shortest_name(each): create(each, {}, {"settings": data}) for each in checks.components()}
 
 
-def build_criterion(choices: Sequence[Choice], dataset: Dataset) -> Criterion:
-    """The sum of the losses a config names, their weights resolved."""
-    built = _build(losses, choices, dataset)
+def build_criterion(choices: Sequence[Choice], weights: Sequence[Any], dataset: Dataset) -> Criterion:
+    """The sum of the losses a config names; ``weights`` are the class weights of each, or None."""
+    own = [{} if row is None else {"class_weights": row} for row in weights]
+    numbers = [replace(each, options={**each.options, **row}) for each, row in zip(choices, own, strict=True)]
+    built = build(losses, numbers, dataset)
     return Criterion([(choice.short, choice.scale, loss) for choice, loss in zip(choices, built, strict=True)])
 
 
 def build_metrics(choices: Sequence[Choice], dataset: Dataset) -> dict[str, Any]:
     """The metrics a config names."""
     names = numbered([choice.short for choice in choices])
-    return dict(zip(names, _build(metrics, choices, dataset), strict=True))
+    return dict(zip(names, build(metrics, choices, dataset), strict=True))
 
 
-def build_transforms(choices: Sequence[Choice], dataset: Dataset) -> list[Transform]:
-    """The transforms a config names."""
-    return _build(transforms, choices, dataset)
+def build(registry: Registry, choices: Sequence[Choice], dataset: Dataset) -> list[Any]:
+    """The components of one kind that a config names, for this dataset."""
+    return [create(registry.find(choice.name), choice.options, given_by(dataset)) for choice in choices]
 
 
 def given_by(dataset: Dataset) -> dict[str, Any]:
@@ -184,21 +182,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _build(registry: Registry, choices: Sequence[Choice], dataset: Dataset) -> list[Any]:
-    return [create(registry.find(choice.name), choice.options, given_by(dataset)) for choice in choices]
-
-
-def _resolved(choice: Choice, counts: LabelCounts) -> Choice:
-    """A loss with its class weights as numbers, from the training labels where a config names a formula."""
-    formula = choice.options.get("class_weights")
-    if not isinstance(formula, str):
-        return choice
-    return with_weights(choice, class_weights(formula, counts.pixels.tolist(), counts.image_pixels.tolist()))
-
-
-def with_weights(choice: Choice, weights: Any) -> Choice:
-    """A loss with these class weights, if any."""
-    return choice if weights is None else replace(choice, options={**choice.options, "class_weights": weights})
+def _class_weights(choice: Choice, scan: Scan) -> Any:
+    """The class weights of a loss, if any; by the training labels where a config names a formula."""
+    weights, counts = choice.options.get("class_weights"), scan.counts("train")
+    if not isinstance(weights, str):
+        return weights
+    return class_weights(weights, counts.pixels.tolist(), counts.image_pixels.tolist())
 
 
 def _model_record(choice: Choice) -> dict[str, Any]:

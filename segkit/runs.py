@@ -16,15 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from segkit import plugins
-from segkit.compose import (
-    build_checks,
-    build_criterion,
-    build_inputs,
-    build_metrics,
-    environment,
-    scan_dataset,
-    with_weights,
-)
+from segkit.compose import build_checks, build_criterion, build_inputs, build_metrics, environment, scan_dataset
 from segkit.config import Config, Overrides, read_config, settings_from
 from segkit.data.augment import Transform
 from segkit.data.loader import worker_count
@@ -34,7 +26,7 @@ from segkit.engine.criterion import Loss, as_criterion
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.precision import pick_device, seed_everything
+from segkit.engine.precision import seed_everything
 from segkit.engine.run_folder import read_json
 from segkit.engine.trainer import Result, launch, train_and_evaluate
 from segkit.errors import RunFolderError
@@ -193,9 +185,8 @@ def evaluate_run(
     if not isinstance(tables, dict) or "dataset" not in tables:
         raise RunFolderError(f"{folder} was trained on plain objects; there is no config to build its data from")
     config = read_config(tables, overrides, where=f"{folder}/run.json")
-    device = pick_device(config.train.device)
     seed_everything(config.train.seed, config.train.deterministic)
-    predictor = load(folders if others else folder, device=str(device), precision=config.train.precision)
+    predictor = load(folders if others else folder, device=config.train.device, precision=config.train.precision)
     if others:
         names = _common_splits(record, others, names)
     leaky = config.data.model_copy(update={"allow_leaks": True})  # the run was trained with them, whatever is said now
@@ -207,9 +198,8 @@ def evaluate_run(
     weights = record.get("class_weights") or [None] * len(config.losses)
     if not isinstance(weights, list) or len(weights) != len(config.losses):
         raise RunFolderError(f"{folder}/run.json is damaged: class_weights needs an entry for each of the losses")
-    chosen = [with_weights(choice, row) for choice, row in zip(config.losses, weights, strict=True)]
-    first = next(iter(scan.splits.values()))
-    metrics = build_metrics(config.metrics, first)
+    first, device = next(iter(scan.splits.values())), predictor.precision.device
+    metrics, criterion = build_metrics(config.metrics, first), build_criterion(config.losses, weights, first).to(device)
     how = predictor.inferer
     how.resize, how.crop = config.data.resize, config.augment.crop
     scores = {}
@@ -217,15 +207,9 @@ def evaluate_run(
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
         if len(dataset.channels) == 1 and len(predictor.normalisation.mean) == 3:  # grey was repeated before
             dataset = ChosenBands(dataset, (1, 1, 1), dataset.no_data)
-        evaluator = Evaluator(
-            how,
-            dataset,
-            build_criterion(chosen, dataset).to(device),
-            metrics,
-            floor(scan.counts(name).pixels.tolist(), dataset.classes),
-            config.train.batch_size,
-            worker_count(config.train.workers, device),
-        )
+        lowest, batch = floor(scan.counts(name).pixels.tolist(), dataset.classes), config.train.batch_size
+        workers = worker_count(config.train.workers, device)
+        evaluator = Evaluator(how, dataset, criterion, metrics, lowest, batch, workers)
         scores[name] = evaluator.evaluate(f"scores on {name}").scores
     return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})
 
