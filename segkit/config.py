@@ -29,7 +29,6 @@ from segkit.settings import (
     OutputSettings,
     Settings,
     TrainSettings,
-    path_of,
 )
 
 BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
@@ -204,9 +203,7 @@ def _apply(tables: dict[str, Any], overrides: Overrides) -> list[str]:
         if equals and all(keys) and (len(keys) > 1 or path == "plugins"):
             pairs.append((path, Written(value)))
         else:
-            meant = path_of(path) if len(keys) < 2 else path if keys[0] in {*TABLES, *tables} and all(keys) else ""
-            example = f"{meant}={value if equals else '...'}" if meant else "train.epochs=3"
-            problems.append(f"{path}: an override is written table.key=value, as in {example}")
+            problems.append(f"{path}: an override is written table.key=value, as in train.epochs=3")
     pairs.sort(key=lambda pair: not pair[0].endswith(".name"))  # first, as it clears what follows from the old name
     return problems + [problem for path, value in pairs if (problem := _override(tables, path, value))]
 
@@ -286,8 +283,7 @@ def _setting_problem(kind: type[Settings], table: str, key: str, found: Sequence
             new = RENAMED[table][key]
             return f"{table}.{key} is now {table}.{new}: {kind.model_fields[new].description}"
         there_are = f"; there are {', '.join(kind.model_fields)}"
-        meant = did_you_mean(key, kind.model_fields) or (f"; did you mean '{path_of(key)}'?" if path_of(key) else "")
-        return f"{table}.{key}: there is no such key{meant or there_are}"
+        return f"{table}.{key}: there is no such key{did_you_mean(key, kind.model_fields) or there_are}"
     if first["type"] == "value_error":
         return f"{table}: {first['ctx']['error']}"
     messages = dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in found)

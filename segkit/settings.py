@@ -185,13 +185,3 @@ TABLES: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "output": OutputSettings,
 }
-_PATHS = {"model": "model.name", "dataset": "dataset.name", "loss": "loss.0.name", "metric": "metric.0.name"}
-_PATHS |= {"root": "dataset.root", "data_root": "dataset.root", "architecture": "model.architecture"}
-_PATHS |= {"encoder": "model.encoder", "output": "output.dir", "out": "output.dir", "learning_rate": "train.lr"}
-
-
-def path_of(key: str) -> str:
-    """Where a config has what somebody calls ``epochs``, ``--batch-size`` or ``model``; empty where nobody knows."""
-    word = key.lstrip("-").replace("-", "_")
-    tables = (f"{table}.{word}" for table, kind in TABLES.items() if word in kind.model_fields)
-    return _PATHS.get(word) or next(tables, "")

@@ -118,16 +118,10 @@ class _Command(argparse.ArgumentParser):
         for action in self._actions:
             if action.nargs == "*":  # parse_intermixed_args takes it to be required as soon as something else is
                 message = message.replace(f", {action.metavar or action.dest}", "")
-        unknown, _, given = message.partition(": ")
-        if unknown == "unrecognized arguments":
-            from segkit.settings import path_of  # pydantic takes a while
-
-            option, _, value = given.split()[0].partition("=")
-            value = value or next(iter(given.split()[1:]), "...")
-            takes_overrides = any(action.dest == "overrides" for action in self._actions)
-            path = path_of(option) if takes_overrides and option.startswith("--") else ""
-            close = did_you_mean(option, self._option_string_actions)
-            message += f"; what a config holds is set as {path}={value}" if path else close
+        if message.startswith("unrecognized arguments: "):
+            overrides = any(action.dest == "overrides" for action in self._actions)
+            hint = "; what a config holds is set without dashes, as in train.epochs=3" if overrides else ""
+            message += did_you_mean(re.split("[ =]", message)[2], self._option_string_actions) or hint
         super().error(message)
 
 

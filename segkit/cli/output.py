@@ -17,7 +17,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 from segkit.errors import one_line, printable
@@ -119,18 +118,9 @@ def hanging(line: str, indent: int) -> str:
 
 
 def fitted(text: str) -> str:
-    """A docstring, the paragraphs that are too wide wrapped to the terminal; lines that are indented stay lines."""
-    lines: list[str] = []
-    for part in re.split(r"\n[ \t]*\n", text):
-        own = part.split("\n")
-        if max(map(len, own)) <= terminal_width():
-            lines += [*own, ""]
-            continue
-        for indented, group in groupby(own, lambda line: line.startswith((" ", "\t"))):
-            for line in group if indented else [" ".join(group)]:
-                lines.append(hanging(line, len(line) - len(line.lstrip()) + 2 * indented))
-        lines.append("")
-    return "\n".join(lines[:-1])
+    """A docstring, its paragraphs wrapped to the terminal; where lines are indented they stay as they are."""
+    parts = re.split(r"\n[ \t]*\n", text)
+    return "\n\n".join(part if re.search(r"^\s", part, re.M) else hanging(" ".join(part.split()), 0) for part in parts)
 
 
 def terminal_width() -> int:

@@ -516,7 +516,7 @@ def test_show_tells_what_a_table_allows(capsys: pytest.CaptureFixture[str]) -> N
     [
         (["run"], "error: the following arguments are required: config\n"),
         (["run", "mine.toml", "--resmue"], "unrecognized arguments: --resmue; did you mean '--resume'?\n"),
-        (["run", "mine.toml", "--zzz"], "unrecognized arguments: --zzz\n"),
+        (["run", "mine.toml", "--zzz"], "--zzz; what a config holds is set without dashes, as in train.epochs=3\n"),
     ],
 )
 def test_an_option_that_is_none(line: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -586,13 +586,9 @@ def test_nothing_heavy_is_imported_to_answer(arguments: str, tmp_path: Path) -> 
     [
         ("train mine.toml", "there is no command 'train'; did you mean 'run'?"),
         ("test runs/a", "there is no command 'test'; did you mean 'evaluate'?"),
-        ("run CONFIG --epochs 3", "unrecognized arguments: --epochs 3; what a config holds is set as train.epochs=3"),
-        ("run CONFIG --batch-size=4", "is set as train.batch_size=4"),
-        ("run CONFIG --model unet", "is set as model.name=unet"),
-        ("check CONFIG --root data", "is set as dataset.root=data"),
+        ("run CONFIG --epochs 3", "--epochs 3; what a config holds is set without dashes, as in train.epochs=3"),
+        ("check CONFIG --root data", "what a config holds is set without dashes, as in train.epochs=3"),
         ("run CONFIG epochs=3", "epochs: an override is written table.key=value, as in train.epochs=3"),
-        ("run CONFIG lr=0.1 crop=64", "as in train.lr=0.1"),
-        ("run CONFIG loss=dice", "as in loss.0.name=dice"),
         ("run CONFIG model.name=resnet50", "as options: model.name=smp model.architecture=... model.encoder=..."),
         ("evaluate CONFIG", "mine.toml is a config; give the folder of a run, which `run "),
         ("evaluate .", "is no run folder: it holds no run.json; runs are a, b"),

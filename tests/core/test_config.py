@@ -136,7 +136,7 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
         ("dataset.name=vok", "there is no dataset 'vok'; did you mean 'voc'?"),
         ("loss.3.scale=1", "the config has no loss.3"),
         ("loss.scale=1", "say which loss, as in loss.0.scale"),
-        ("train.learning_rate=1", "train.learning_rate: there is no such key; did you mean 'train.lr'?"),
+        ("train.learning_rate=1", "train.learning_rate: there is no such key; there are epochs, max_steps"),
         ("train.encoder_lr=1e-4", "train.encoder_lr is now train.encoder_lr_mult: factor on lr for a model's encoder"),
         ("train.image=1", "train.image: there is no such key; there are epochs, max_steps"),
         ("train.epochs=0", "train.epochs = 0: should be greater than 0"),
