@@ -21,7 +21,7 @@ from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan, scan_splits
 from segkit.data.subset import as_dataset, with_bands
 from segkit.engine.criterion import Criterion, numbered
-from segkit.engine.distributed import DistributedContext
+from segkit.engine.distributed import ALONE, DistributedContext
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import seed_everything
 from segkit.errors import DataError, Issue
@@ -33,7 +33,7 @@ SPLITS = ("train", "val", "test")
 
 
 def build_inputs(
-    settings: Config, distributed: DistributedContext | None = None, *, pretrained: bool = True
+    settings: Config, distributed: DistributedContext = ALONE, *, pretrained: bool = True
 ) -> TrainerInputs:
     """The objects that a config names, its data scanned.
 
@@ -45,7 +45,6 @@ def build_inputs(
     Raises:
         SegkitError: see :mod:`segkit.errors`; a LabelError has all that is wrong with the data.
     """
-    distributed = distributed or DistributedContext()
 
     def read() -> Scan:
         scan = scan_dataset(settings, progress=distributed.is_main_process)

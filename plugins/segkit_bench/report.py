@@ -11,7 +11,6 @@ import torch
 
 import segkit
 from segkit.cli.output import hanging
-from segkit.engine.console import wrapped
 from segkit.engine.precision import device_name
 from segkit.errors import WriteError, reason
 from segkit.files import to_jsonable
@@ -37,7 +36,7 @@ class Report:
     def say(self, text: str) -> None:
         """Print lines for people, wrapped to the terminal."""
         if self.table:
-            print(wrapped(text), flush=True)
+            print("\n".join(hanging(line, 0) for line in text.split("\n")), flush=True)
 
     def fact(self, name: str, text: str) -> None:
         """Print a name and a text beside it."""

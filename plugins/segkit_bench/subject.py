@@ -18,7 +18,6 @@ from segkit.data.loader import shut_down
 from segkit.data.resize import resized_size
 from segkit.data.sample import Batch
 from segkit.engine.data_source import open_sources, prefetched, training_batches
-from segkit.engine.distributed import DistributedContext
 from segkit.engine.precision import Precision
 from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import prepare
@@ -74,8 +73,8 @@ class Subject:
         """
         data = self.inputs.data.model_copy(update={"cache": cache} if cache else {})
         inputs = replace(self.inputs, data=data)
-        source = open_sources(inputs, self.scan, self.device, DistributedContext())["train"]
-        batches, order = training_batches(inputs, self.scan, source, self.device, DistributedContext())
+        source = open_sources(inputs, self.scan, self.device)["train"]
+        batches, order = training_batches(inputs, self.scan, source, self.device)
 
         def endless() -> Iterator[Batch]:
             for order.epoch in count(1):

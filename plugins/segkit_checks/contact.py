@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segkit.data.normalise import displayable
-from segkit.data.visualize import Pixels, overlay
+from segkit.data.read import Pixels
+from segkit.data.visualize import overlay
 from segkit_samples.sheets import GAP, caption, sheet, side_by_side
 
 if TYPE_CHECKING:  # torch is not needed to draw

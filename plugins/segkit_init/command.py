@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from segkit.cli.output import add_output_options, hanging, messages, print_json
 from segkit.config import read_config
 from segkit.errors import ConfigError, RunFolderError, first_few, reason
-from segkit.registry import commands
+from segkit.registry import REGISTRIES
 
 if TYPE_CHECKING:
     from segkit_init.findings import Findings, Question
@@ -138,7 +138,7 @@ def _asked(question: Question) -> str:
 
 def _checked(path: Path, images: int, arguments: argparse.Namespace) -> int:
     """Make the check that a run would make, and say what the run will do; 2 where it would stop."""
-    check, parser = commands["check"], argparse.ArgumentParser()
+    check, parser = REGISTRIES["command"]["check"], argparse.ArgumentParser()
     check.add_arguments(parser)
     pictures = f"{path.with_suffix('')}_pictures"
     own = [str(path), "--quiet", *(["--pictures", pictures] if arguments.pictures else [])]

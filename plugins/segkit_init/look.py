@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
+import segkit
 from segkit.compose import build_splits, scan_dataset
 from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit.errors import DataError, SegkitError, first_few
 from segkit.options import options_of
-from segkit.registry import datasets
 from segkit_folder.propose import colours_in
 from segkit_folder.splits import read_text
 from segkit_init.findings import Answer, Findings, Question
@@ -57,7 +57,7 @@ def look(root: Path) -> Findings:
     if first.asks_for_classes:
         ask(_few_colours(first))
         ask([_classes(first, stored_labels(read_labels(files_of(first, 1))), notes)])
-    known = {option.name for option in options_of(datasets.find(first.dataset))}
+    known = {option.name for option in options_of(segkit.datasets.find(first.dataset))}
     dealt = "split_seed" in known and _is_dealt(first.dataset, options)
     ask(_division(options, known) if dealt else ())
     scan = scan_dataset(config_of(first.dataset, options))

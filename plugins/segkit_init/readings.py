@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import segkit
 from segkit.compose import build_splits
 from segkit.config import Config, read_config
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import MISSING, options_of
-from segkit.registry import datasets
 from segkit_folder.splits import folders_in
 from segkit_init.findings import Answer, Question
 from segkit_init.labels import Labels, read_labels, stored_labels
@@ -79,14 +79,16 @@ def files_of(reading: Reading, side: int) -> list[Path]:
 
 def _asked(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Reading]:
     """The readings of a folder by the data sets that have to be told the classes, or by those that have not."""
-    for component in datasets.components():
+    for component in segkit.datasets.components():
         try:
             required = {each.name for each in options_of(component) if each.default is MISSING and not each.given}
             recognise = getattr(component.load(), "recognise", None)
             if recognise and asks_for_classes is ("classes" in required):
                 for options in recognise(place):
                     own = {"root": str(place), **options}
-                    yield Reading(datasets.shortest_name(component), own, asks_for_classes and "classes" not in own)
+                    yield Reading(
+                        segkit.datasets.shortest_name(component), own, asks_for_classes and "classes" not in own
+                    )
         except Exception as error:  # a plugin of somebody else's may raise what it likes
             notes.append(f"{component} could not look at {place}: {cause(error)}")
 

@@ -15,11 +15,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from segkit.config import COMPONENTS, LISTS
 from segkit.errors import SegkitError
 from segkit.options import options_of, summary_of, words_of
 from segkit.plugins import PLURALS, table
-from segkit.registry import REGISTRIES, commands
+from segkit.registry import REGISTRIES
 from segkit.settings import TABLES
 
 
@@ -53,7 +52,7 @@ def parser_of(words: Iterable[str]) -> argparse.ArgumentParser:
     completers |= {"kind": _words, "name": _words}
     whole = argparse.ArgumentParser("segkit")
     whole.add_argument("--version", action="store_true")
-    parsers = whole.add_subparsers()
+    parsers, commands = whole.add_subparsers(), REGISTRIES["command"]
     for component in commands.components():
         one = parsers.add_parser(commands.shortest_name(component), help=summary_of(component))
         if not set(component.names) & set(words):
@@ -96,9 +95,9 @@ def _keys(path: str, tables: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     for name, settings in TABLES.items():
         for key, field in settings.model_fields.items():
             yield f"{name}.{key}", words_of(field.annotation)
-    chosen = [(name, registry, tables.get(name)) for name, registry in COMPONENTS.items()]
-    for name, registry in LISTS.items():
-        rows = tables.get(name)
+    chosen = [(name, REGISTRIES[name], tables.get(name)) for name in ("dataset", "model")]
+    for name in ("loss", "metric", "transform"):
+        registry, rows = REGISTRIES[name], tables.get(name)
         chosen += [(f"{name}.{row['name']}", registry, row) for row in rows if "name" in row] if rows else []
     for place, registry, row in chosen:
         yield f"{place}.name", list(registry)

@@ -15,7 +15,7 @@ from segkit.data.loader import SampleSource, train_loader, worker_count
 from segkit.data.sample import Batch
 from segkit.data.scan import Scan
 from segkit.data.stores import DeviceCache, MemmapCache
-from segkit.engine.distributed import DistributedContext
+from segkit.engine.distributed import ALONE, DistributedContext
 from segkit.engine.precision import free_memory
 from segkit.errors import ConfigError, WriteError
 
@@ -49,7 +49,11 @@ def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[
 
 
 def training_batches(
-    inputs: TrainerInputs, scan: Scan, source: SampleSource, device: torch.device, distributed: DistributedContext
+    inputs: TrainerInputs,
+    scan: Scan,
+    source: SampleSource,
+    device: torch.device,
+    distributed: DistributedContext = ALONE,
 ) -> tuple[DataLoader[Batch], TrainBatchSampler]:
     """Training batches, and the sampler whose ``epoch`` and ``start`` are set before each pass."""
     train, dataset = inputs.train, scan.splits["train"]
@@ -68,7 +72,7 @@ def training_batches(
 
 
 def open_sources(
-    inputs: TrainerInputs, scan: Scan, device: torch.device, distributed: DistributedContext
+    inputs: TrainerInputs, scan: Scan, device: torch.device, distributed: DistributedContext = ALONE
 ) -> dict[str, SampleSource]:
     """The samples of each split, decoded into the caches that ``data.cache`` asks for.
 

@@ -115,6 +115,9 @@ class DistributedContext:
                 dist.broadcast(buffer, 0)
 
 
+ALONE = DistributedContext()
+
+
 @contextmanager
 def distributed_context(device: str) -> Iterator[DistributedContext]:
     """Join the processes that torchrun started and leave them at the end; a process without torchrun is alone.
@@ -132,7 +135,7 @@ def distributed_context(device: str) -> Iterator[DistributedContext]:
         yield DistributedContext(dist.get_rank(), dist.get_world_size())
         return
     if "MASTER_ADDR" not in os.environ or "RANK" not in os.environ or _processes() == 1:
-        yield DistributedContext()
+        yield ALONE
         return
     chosen = pick_device(device, together=True)
     try:

@@ -25,7 +25,7 @@ from segkit.data.resize import resized
 from segkit.data.sample import Batch, Dataset
 from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
-from segkit.engine.distributed import DistributedContext
+from segkit.engine.distributed import ALONE, DistributedContext
 from segkit.engine.split_scores import can_merge, merge, named_values, read_off, with_floor
 from segkit.errors import NotFiniteError, first_few
 from segkit.inference.sliding_window import Inferer
@@ -85,7 +85,7 @@ class Evaluator:
     batch_size: int = 8
     workers: int = 0
     source: SampleSource | None = None
-    distributed: DistributedContext = field(default_factory=DistributedContext)
+    distributed: DistributedContext = ALONE
 
     def __post_init__(self) -> None:
         self.classes, self.ignore_index = list(self.dataset.classes), self.dataset.ignore_index
@@ -120,7 +120,7 @@ class Evaluator:
         every_metric = [*metrics, *self._constant.values()]
         for metric in every_metric:
             metric.reset()
-        shared = self.distributed if all(can_merge(metric) for metric in metrics) else DistributedContext()
+        shared = self.distributed if all(can_merge(metric) for metric in metrics) else ALONE
         terms = self.criterion.names if self.criterion else []
         parts: list[tuple[int, list[str], Tensor]] = []  # of a batch: its number, names, and the figures of _figures
         images: list[dict[str, Any]] = []

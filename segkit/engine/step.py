@@ -22,7 +22,7 @@ from segkit.data.normalise import normalise
 from segkit.data.sample import Batch
 from segkit.engine.checkpoint import load_weights
 from segkit.engine.data_source import prefetched
-from segkit.engine.distributed import DistributedContext, MicroBatch, global_batch
+from segkit.engine.distributed import ALONE, DistributedContext, MicroBatch, global_batch
 from segkit.engine.forward import ForwardPass
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.non_finite import NonFiniteSteps
@@ -76,13 +76,13 @@ class TrainingLoop:
         inputs: TrainerInputs,
         precision: Precision,
         steps: int,
-        distributed: DistributedContext | None = None,
+        distributed: DistributedContext = ALONE,
         stop: StopSignals | None = None,
     ) -> None:
         device, model, settings = precision.device, inputs.model, inputs.train
         self.settings, self.precision, self.steps, self.normalisation = settings, precision, steps, inputs.normalisation
         self.ignore_index, self.classes = inputs.splits["train"].ignore_index, len(inputs.splits["train"].classes)
-        self.distributed, self.stop = distributed or DistributedContext(), stop or StopSignals()
+        self.distributed, self.stop = distributed, stop or StopSignals()
         seed_everything(settings.seed, settings.deterministic)
         together = self.distributed.size > 1
         if together and settings.sync_batch_norm:

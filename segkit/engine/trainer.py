@@ -28,7 +28,7 @@ from segkit.engine import checkpoint, run_folder
 from segkit.engine.checkpoint import CheckpointManager, samples_of
 from segkit.engine.console import Console, epoch_heading, epoch_line, final_table
 from segkit.engine.data_source import open_sources, training_batches
-from segkit.engine.distributed import DistributedContext, distributed_context
+from segkit.engine.distributed import ALONE, DistributedContext, distributed_context
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.history import History, outcome, verdict
 from segkit.engine.init_from import init_from
@@ -144,7 +144,7 @@ def launch(
 
 def prepare(
     inputs: TrainerInputs,
-    distributed: DistributedContext | None = None,
+    distributed: DistributedContext = ALONE,
     console: Console | None = None,
     resume: bool = False,
 ) -> tuple[TrainerInputs, Scan, Precision]:
@@ -160,7 +160,7 @@ def prepare(
     Raises:
         ConfigError, DataError, LabelError, ModelError: see :mod:`segkit.errors`.
     """
-    distributed, console = distributed or DistributedContext(), console or Console(active=False)
+    console = console or Console(active=False)
     check(inputs)
     device = pick_device(inputs.train.device)
     reset_peak_memory(device)
