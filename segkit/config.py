@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, first_few, reason
+from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, reason
 from segkit.options import Written, read_options, read_value
 from segkit.registry import Registry, datasets, losses, metrics, models, optimizers, transforms
 from segkit.settings import (
@@ -168,12 +168,9 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
         hint = f"; {BACKSLASH}" if re.search(r"\"[^\"]*\\", line) else ""
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
     except IsADirectoryError as error:
-        files = first_few([file.name for file in sorted(path.glob("*.toml"))])
-        there = f"there are {files} in it" if files else "it names the data"
-        what = f"is a folder, and a config is wanted, a TOML file; {there}"
-        if (path / "run.json").is_file():
-            what = "is the folder of a run, which evaluate, predict and report take; a config is wanted, a TOML file"
-        raise ConfigError(f"{path} {what}") from error
+        of_run = "the folder of a run, which evaluate, predict and report take"
+        what = of_run if (path / "run.json").is_file() else "a folder"
+        raise ConfigError(f"{path} is {what}; a config is wanted, a TOML file") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {reason(error)}") from error
 

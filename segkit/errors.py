@@ -74,7 +74,7 @@ class Issue:
         wrong: stored labels or colours that are not allowed -> pixels.
         stored: all the stored labels or colours of a mask -> pixels.
         severity: an ``error`` stops a run, a ``warning`` is printed.
-        split: the splits it was found in, distributed_context by commas; "" where that is not known.
+        split: the splits it was found in, separated by commas; "" where that is not known.
         files: all files it is about, by path or by the dataset's name of the sample.
         skippable: whether ``data.on_bad = "skip"`` leaves these files out.
     """

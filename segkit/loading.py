@@ -129,14 +129,8 @@ def _read_model_file(path: Path) -> _ModelFile:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunFolderError(f"{path} is damaged: {where}: {first['msg']}") from error
-    names = len(set(stored.classes))
-    lengths = {
-        stored.num_classes,
-        names,
-        len(stored.classes),
-        len(stored.palette),
-        len(stored.stored or stored.classes),
-    }
+    named = (stored.classes, set(stored.classes), stored.palette, stored.stored or stored.classes)
+    lengths = {stored.num_classes, *map(len, named)}
     if len(lengths) > 1 or stored.ignore_index < stored.num_classes:
         what = "num_classes, names of classes, palette and stored differ in number, or ignore_index is a class"
         raise RunFolderError(f"{path} is damaged: {what}")

@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_used_is_told_before_data_is_read(
 ) -> None:
     (tmp_path / "file").write_text("")
     message = fails(["run", str(config), f"output.dir={tmp_path / 'file'}", "dataset.root=nowhere"], capsys)
-    assert "is a file; output.dir needs a folder" in message
+    assert "is no folder; choose another output.dir" in message
     message = fails(["run", str(config), "--resume", "dataset.root=nowhere"], capsys)
     assert "nothing to resume" in message
 

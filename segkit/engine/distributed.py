@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import os
 import platform
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ from segkit.errors import ConfigError, SegkitError, TrainingError
 T = TypeVar("T")
 TIMEOUT = timedelta(hours=2)  # the main process may download data or scan it while the others wait
 _CONNECTION = ("gloo", "NCCL", "Connection closed", "Connection reset", "TCPStore")  # such errors have no class
-_LEAST = {"WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0, "MASTER_PORT": 1}  # environment variable: least allowed value
 
 
 class MainProcessFailed(SegkitError):
@@ -153,8 +151,7 @@ def distributed_context(device: str) -> Iterator[DistributedContext]:
             raise TrainingError(f"MASTER_PORT={port} is in use; give torchrun another --master-port") from error
         if not is_connection_error(error):
             raise
-        closed = re.search(r"Connection (closed|reset) by peer( \[[^]]*\])?", str(error))
-        reason = closed.group() if closed else (str(error).splitlines() or [""])[0]
+        reason = next(iter(str(error).splitlines()), "")
         raise TrainingError(f"another process of the run ended or cannot be reached: {reason}") from error
     # gloo's threads end with the last object that holds the group, such as DistributedDataParallel, which only the
     # garbage collector frees; a thread that still works when Python exits aborts the process
@@ -199,18 +196,15 @@ def _processes() -> int:
     Raises:
         ConfigError: one of them is missing or not allowed.
     """
-    found = {}
-    for name, least in _LEAST.items():
-        text = os.environ.get(name, "0" if name == "LOCAL_RANK" else "")
-        if not text.isdecimal() or int(text) < least:
-            raise ConfigError(
-                f"{name}={text!r} in the environment: a whole number from {least} on is needed; start "
-                "several processes with torchrun, or unset RANK for one"
-            )
-        found[name] = int(text)
-    if found["RANK"] >= found["WORLD_SIZE"]:
-        raise ConfigError(f"RANK={found['RANK']} with WORLD_SIZE={found['WORLD_SIZE']}: ranks count from 0")
-    return found["WORLD_SIZE"]
+    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
+    found = {name: os.environ.get(name, "0" if name == "LOCAL_RANK" else "") for name in names}
+    if not all(map(str.isdecimal, found.values())) or int(found["RANK"]) >= int(found["WORLD_SIZE"]):
+        shown = ", ".join(f"{name}={text!r}" for name, text in found.items())
+        raise ConfigError(
+            f"{shown} in the environment: whole numbers are needed, RANK less than WORLD_SIZE; start several processes "
+            "with torchrun, or unset RANK for one"
+        )
+    return int(found["WORLD_SIZE"])
 
 
 def launcher() -> dict[str, str]:

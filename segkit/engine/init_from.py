@@ -13,7 +13,7 @@ from segkit.data.normalise import Normalisation
 from segkit.engine.checkpoint import plain_keys
 from segkit.engine.console import Console
 from segkit.engine.distributed import DistributedContext
-from segkit.engine.run_folder import read_json, runs_in
+from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import ModelError, RunFolderError, first_few
 from segkit.model.encoder import fitting, read_tensors
 
@@ -29,9 +29,7 @@ def weights_in(folder: Path) -> Path:
     for name in FILES:
         if (folder / name).exists():
             return folder / name
-    runs = [str(run) for run in runs_in(folder)]
-    which = f"runs are {first_few(runs)}" if runs else "is it the folder of a run?"
-    raise RunFolderError(f"{folder} holds no weights ({', '.join(FILES)}); {which}")
+    raise RunFolderError(no_run(folder, f"weights ({', '.join(FILES)})"))
 
 
 def init_from(

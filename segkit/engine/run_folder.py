@@ -175,15 +175,10 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         there = [name for name in OWN_FILES if (folder / name).exists()]
     except OSError as error:  # a name that is too long
         raise RunFolderError(f"output.dir = {str(folder)[:60]!r}...: {error.strerror}") from error
-    for place in (folder, *folder.parents):
-        if place.is_symlink() and not place.exists():
-            raise RunFolderError(f"{place} is a link to nowhere")
-        if place.exists():
-            if not place.is_dir():
-                raise RunFolderError(f"{place} is a file; output.dir needs a folder")
-            if not os.access(place, os.W_OK | os.X_OK):
-                raise RunFolderError(f"{place} cannot be written; choose another output.dir")
-            break
+    place = next(each for each in (folder, *folder.parents) if each.exists() or each.is_symlink())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        what = "cannot be written" if place.is_dir() else "is no folder"
+        raise RunFolderError(f"{place} {what}; choose another output.dir")
     for path in folder.glob("*"):  # a file is replaced, not written through a link; in a folder observers may write
         if path.is_symlink() and (path.is_dir() or path.name in (".lock", ".process")):
             raise RunFolderError(f"{path} is a link; a run writes in its own folder alone")

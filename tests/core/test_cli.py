@@ -600,8 +600,7 @@ def test_nothing_heavy_is_imported_to_answer(arguments: str, tmp_path: Path) -> 
         ("report .", "runs are a, b"),
         ("compare CONFIG", "mine.toml is a config; give the folder of a run"),
         ("run a", "a is the folder of a run, which evaluate, predict and report take; a config is wanted"),
-        ("run .", ". is a folder, and a config is wanted, a TOML file; there are mine.toml in it"),
-        ("check pictures", "pictures is a folder, and a config is wanted, a TOML file; it names the data"),
+        ("run .", ". is a folder; a config is wanted, a TOML file"),
     ],
 )
 def test_what_is_nearly_right_is_answered_with_what_is(

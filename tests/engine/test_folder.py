@@ -32,13 +32,13 @@ def test_a_new_folder_is_accepted_and_not_yet_made(tmp_path: Path) -> None:
 def test_a_file_in_its_place_or_above_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(RunFolderError, match="file is a file"):
+        with pytest.raises(RunFolderError, match="file is no folder; choose"):
             check(folder)
 
 
 def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "gone")
-    with pytest.raises(RunFolderError, match="link to nowhere"):
+    with pytest.raises(RunFolderError, match="link is no folder; choose"):
         check(tmp_path / "link")
 
 

@@ -140,7 +140,7 @@ unet.UNet.__init__ = add
         ({"WORLD_SIZE": ""}, "WORLD_SIZE=''"),
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE='0'"),
         ({"RANK": "-1"}, "RANK='-1'"),
-        ({"RANK": "2"}, "RANK=2 with WORLD_SIZE=2"),
+        ({"RANK": "2"}, "WORLD_SIZE='2', RANK='2'"),
         ({"MASTER_PORT": "http"}, "MASTER_PORT='http'"),
         ({"LOCAL_RANK": "one"}, "LOCAL_RANK='one'"),
     ],
