@@ -80,16 +80,10 @@ def _status(arguments: Sequence[str] | None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    at = next((i for i, argument in enumerate(arguments) if not argument.startswith("-")), len(arguments))
     program = "python -m segkit" if Path(sys.argv[0]).parts[-2:] == ("segkit", "__main__.py") else "segkit"
-    about = (segkit.__doc__ or "").partition("\n")[0]
-    parser: argparse.ArgumentParser = _Program(program, f"{program} [--help] [--version] COMMAND ...", about)
-    parser.add_argument("--version", action="version", version=f"segkit {segkit.__version__}")
-    parser.parse_args(arguments[:at])
-    if at == len(arguments):
-        parser.print_help()
-        return 0
-    name = arguments[at]
+    if not arguments or arguments[0].startswith("-"):
+        return _help(program, arguments)
+    name = arguments[0]
     if name in MEANT and not commands.matches(name):  # what other tools call it
         raise ComponentNotFound(f"there is no command '{name}'; did you mean '{MEANT[name]}'? `{MEANT[name]} --help`")
     component = commands.find(name)
@@ -105,9 +99,9 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:
         raise PluginError(f"{component} cannot be used: {cause(error)}") from error
     try:
-        parsed = parser.parse_intermixed_args(arguments[at + 1 :])  # `run CONFIG --resume train.epochs=9` too
+        parsed = parser.parse_intermixed_args(arguments[1:])  # `run CONFIG --resume train.epochs=9` too
     except TypeError:  # a command that has subcommands of its own
-        parsed = parser.parse_args(arguments[at + 1 :])
+        parsed = parser.parse_args(arguments[1:])
     return int(command.run(parsed) or 0)
 
 
@@ -125,19 +119,27 @@ class _Command(argparse.ArgumentParser):
         super().error(message)
 
 
-class _Program(argparse.ArgumentParser):
-    """Looks for plugins only when somebody asks for help."""
-
-    def format_help(self) -> str:
-        found = []
-        for component in commands.components():
-            first, about = math.inf, ""
-            with contextlib.suppress(PluginError):
-                command = component.load()
-                first, about = getattr(command, "first", first), first_sentence(getdoc(command) or "")
-            found.append((first, commands.shortest_name(component), about))
-        rows = [(name, about) for _, name, about in sorted(found)]
-        return f"{super().format_help()}\ncommands:\n{table(rows, flexible=1)}\n\n{STATUSES}"
+def _help(program: str, options: Sequence[str]) -> int:
+    """Print all commands, or the version."""
+    found = []
+    for component in commands.components():
+        first, about = math.inf, ""
+        with contextlib.suppress(PluginError):
+            command = component.load()
+            first, about = getattr(command, "first", first), first_sentence(getdoc(command) or "")
+        found.append((first, commands.shortest_name(component), about))
+    rows = table([(name, about) for _, name, about in sorted(found)], flexible=1)
+    parser = argparse.ArgumentParser(
+        program,
+        f"{program} [--help] [--version] COMMAND ...",
+        (segkit.__doc__ or "").partition("\n")[0],
+        f"commands:\n{rows}\n\n{STATUSES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"segkit {segkit.__version__}")
+    parser.parse_args(options)
+    parser.print_help()
+    return 0
 
 
 def _explained(error: Exception) -> tuple[str, int]:
