@@ -26,18 +26,8 @@ import pluggy
 from segkit import __version__, builtin, hookspecs
 from segkit.errors import PluginError, cause, did_you_mean
 
-PLURALS = {
-    "model": "models",
-    "loss": "losses",
-    "dataset": "datasets",
-    "metric": "metrics",
-    "optimizer": "optimizers",
-    "check": "checks",
-    "reader": "readers",
-    "transform": "transforms",
-    "observer": "observers",
-    "command": "commands",
-}
+KINDS = ("model", "loss", "dataset", "metric", "optimizer", "check", "reader", "transform", "observer", "command")
+PLURALS = {kind: f"{kind}es" if kind.endswith("s") else f"{kind}s" for kind in KINDS}
 """Kinds of components. The hook ``segkit_models`` offers models, and so on; observers are plugins that hear events."""
 EVENTS = ("segkit_run_started", "segkit_epoch_ended", "segkit_run_ended")
 _OFFERS = {kind: f"segkit_{plural}" for kind, plural in PLURALS.items() if kind != "observer"}

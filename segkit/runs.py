@@ -38,19 +38,23 @@ from segkit.signals import StopSignals
 
 
 def run(
-    config: str | Path | Mapping[str, Any],
+    config: str | Path | Mapping[str, Any] | Config,
     overrides: Overrides = (),
     *,
     resume: bool = False,
     overwrite: bool = False,
+    quiet: bool = False,
+    stop: StopSignals | None = None,
 ) -> Result:
     """Train and evaluate what a config describes.
 
     Args:
-        config: a TOML file, or its tables as a mapping.
+        config: a TOML file, or its tables as a mapping; or a config that was read already.
         overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``.
         resume: go on with the run in the config's folder.
         overwrite: replace the run in the config's folder.
+        quiet: print results and warnings only.
+        stop: the signals that end the run, where they are caught already.
 
     Returns:
         What ``result.json`` holds.
@@ -58,21 +62,7 @@ def run(
     Raises:
         SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
     """
-    return run_config(read_config(config, overrides), resume=resume, overwrite=overwrite)
-
-
-def run_config(
-    settings: Config,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    stop: StopSignals | None = None,
-    quiet: bool = False,
-) -> Result:
-    """As :func:`run`, for a config that was read already.
-
-    ``stop`` are the signals that end it, if they are caught; ``quiet`` prints results and warnings only.
-    """
+    settings = config if isinstance(config, Config) else read_config(config, overrides)
 
     def build(distributed: DistributedContext, resume: bool) -> TrainerInputs:
         return build_inputs(settings, distributed, pretrained=not resume)

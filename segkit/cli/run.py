@@ -50,14 +50,9 @@ class Run:
                         if main_process:  # all processes read the same config, and one reports it
                             raise
                         return error.exit_status
-                    from segkit.runs import run_config
-                result = run_config(
-                    config,
-                    resume=arguments.resume,
-                    overwrite=arguments.overwrite,
-                    stop=stop,
-                    quiet=arguments.quiet,
-                )
+                    from segkit.runs import run
+                how = {"resume": arguments.resume, "overwrite": arguments.overwrite, "quiet": arguments.quiet}
+                result = run(config, stop=stop, **how)
             except SystemExit as error:  # of somebody's component: nothing may look as if the run were complete
                 raise TrainingError(f"a component ended the run: {cause(error)}") from error
             except Interrupted as interruption:

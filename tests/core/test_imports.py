@@ -149,7 +149,7 @@ def test_a_breach_is_seen(tmp_path: Path, path: str, source: str, breach: str) -
             "segkit/hookspecs.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from segkit.engine.trainer import Run",
         ),
-        ("segkit/cli/run.py", "def run():\n    import torch\n    from segkit.runs import run_config"),
+        ("segkit/cli/run.py", "def run():\n    import torch\n    from segkit.runs import run"),
         (
             "segkit/compose.py",
             "import torch\nfrom segkit.engine.trainer import x\nfrom segkit import config",
