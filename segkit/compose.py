@@ -26,7 +26,7 @@ from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import seed_everything
 from segkit.errors import DataError, Issue
 from segkit.options import create, without_pretrained
-from segkit.registry import Registry, checks, datasets, losses, metrics, models, optimizers, transforms
+from segkit.registry import checks, optimizers
 from segkit.settings import DataSettings
 
 SPLITS = ("train", "val", "test")
@@ -54,8 +54,12 @@ def build_inputs(
     scan = distributed.main_process_first(read)
     train, weights = scan.splits["train"], [_class_weights(choice, scan) for choice in settings.losses]
     seed_everything(settings.train.seed, settings.train.deterministic)
-    model = models.find(settings.model.name)
-    options = settings.model.options if pretrained else without_pretrained(model, settings.model.options)
+    model, options = settings.model.component, settings.model.options
+    options = options if pretrained else without_pretrained(model, options)
+    provider = {"distribution": model.distribution, "version": model.version}
+    chosen = {"dataset": [settings.dataset], "model": [settings.model], "loss": settings.losses}
+    components = {kind: [str(each.component) for each in those] for kind, those in chosen.items()}
+    components["metric"] = [str(each.component) for each in settings.metrics]
     return TrainerInputs(
         model=distributed.main_process_first(lambda: create(model, options, given_by(train))),
         criterion=build_criterion(settings.losses, weights, train),
@@ -63,14 +67,13 @@ def build_inputs(
         folder=settings.folder,
         scan=scan,
         metrics=build_metrics(settings.metrics, train),
-        transforms=build(transforms, settings.transforms, train),
+        transforms=build(settings.transforms, train),
         optimizer=optimizers[settings.train.optimizer],
         train=settings.train,
         data=settings.data,
         augment=settings.augment,
-        record=environment()
-        | {"config": settings.record(), "components": _components(settings), "class_weights": weights},
-        model_record={"model": _model_record(settings.model)},
+        record=environment() | {"config": settings.record(), "components": components, "class_weights": weights},
+        model_record={"model": {"name": settings.model.name, "options": dict(settings.model.options), **provider}},
     )
 
 
@@ -101,7 +104,6 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
     Raises:
         ConfigError, DataError: there is no train.
     """
-    component = datasets.find(settings.dataset.name)
     splits: dict[str, Dataset] = {}
     found: dict[str, list[Issue]] = {}
     issues: list[Issue] = []
@@ -112,7 +114,9 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
         try:
             with gathered() as found[split], warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                built = as_dataset(create(component, settings.dataset.options, {"split": split}), split)
+                built = as_dataset(
+                    create(settings.dataset.component, settings.dataset.options, {"split": split}), split
+                )
                 splits[split] = with_bands(built, settings.data)
         except DataError as error:
             if split == "train":
@@ -143,19 +147,19 @@ def build_criterion(choices: Sequence[Choice], weights: Sequence[Any], dataset: 
     """The sum of the losses a config names; ``weights`` are the class weights of each, or None."""
     own = [{} if row is None else {"class_weights": row} for row in weights]
     numbers = [replace(each, options={**each.options, **row}) for each, row in zip(choices, own, strict=True)]
-    built = build(losses, numbers, dataset)
+    built = build(numbers, dataset)
     return Criterion([(choice.short, choice.scale, loss) for choice, loss in zip(choices, built, strict=True)])
 
 
 def build_metrics(choices: Sequence[Choice], dataset: Dataset) -> dict[str, Any]:
     """The metrics a config names."""
     names = numbered([choice.short for choice in choices])
-    return dict(zip(names, build(metrics, choices, dataset), strict=True))
+    return dict(zip(names, build(choices, dataset), strict=True))
 
 
-def build(registry: Registry, choices: Sequence[Choice], dataset: Dataset) -> list[Any]:
-    """The components of one kind that a config names, for this dataset."""
-    return [create(registry.find(choice.name), choice.options, given_by(dataset)) for choice in choices]
+def build(choices: Sequence[Choice], dataset: Dataset) -> list[Any]:
+    """The components that a config names, for this dataset."""
+    return [create(choice.component, choice.options, given_by(dataset)) for choice in choices]
 
 
 def given_by(dataset: Dataset) -> dict[str, Any]:
@@ -187,20 +191,3 @@ def _class_weights(choice: Choice, scan: Scan) -> Any:
     if not isinstance(weights, str):
         return weights
     return class_weights(weights, counts.pixels.tolist(), counts.image_pixels.tolist())
-
-
-def _model_record(choice: Choice) -> dict[str, Any]:
-    """What ``config.json`` says of the model: how it is built again, and who provides it."""
-    component = models.find(choice.name)
-    provider = {"distribution": component.distribution, "version": component.version}
-    return {"name": choice.name, "options": dict(choice.options), **provider}
-
-
-def _components(config: Config) -> dict[str, list[str]]:
-    """Who provides what, for ``run.json``."""
-    return {
-        "dataset": [str(datasets.find(config.dataset.name))],
-        "model": [str(models.find(config.model.name))],
-        "loss": [str(losses.find(choice.name)) for choice in config.losses],
-        "metric": [str(metrics.find(choice.name)) for choice in config.metrics],
-    }

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, reason
 from segkit.options import Written, read_options, read_value
-from segkit.registry import Registry, datasets, losses, metrics, models, optimizers, transforms
+from segkit.registry import Component, Registry, datasets, losses, metrics, models, optimizers, transforms
 from segkit.settings import (
     RATES,
     RENAMED,
@@ -47,6 +47,7 @@ class Choice:
     """A component that a config names, with its options; ``scale`` is a loss's weight in the sum."""
 
     name: str
+    component: Component
     options: Mapping[str, Any]
     scale: float = 1.0
 
@@ -312,7 +313,7 @@ def _choice(registry: Registry, key: str, table: Any, problems: list[str], where
         return None
     options, wrong = read_options(component, options, where)
     problems += wrong
-    return Choice(str(name), options, float(scale))
+    return Choice(str(name), component, options, float(scale))
 
 
 def _choices(registry: Registry, key: str, rows: Any, problems: list[str]) -> list[Any]:

@@ -13,7 +13,6 @@ from segkit.data.loader import SampleSource
 from segkit.data.normalise import displayable, normalisation_of, normalise
 from segkit.data.scan import Scan
 from segkit.data.visualize import overlay
-from segkit.registry import REGISTRIES
 from segkit_samples.sheets import sheet, side_by_side
 
 IMAGES, EPOCHS = 6, 3
@@ -27,7 +26,7 @@ def augmented_sheet(scan: Scan, config: Config) -> Image.Image:
     """
     train, no_data = scan.splits["train"], scan.splits["train"].no_data != "stop"
     how = normalisation_of(nn.Identity(), scan.statistics["train"], no_data)
-    chosen = build(REGISTRIES["transform"], config.transforms, train)
+    chosen = build(config.transforms, train)
     transform = RandomTransform.of(scan, config.augment, config.train.seed, how, chosen)
     source, rows = SampleSource(train, config.data.resize), []
     shown = min(IMAGES, len(train))
