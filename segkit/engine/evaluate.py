@@ -7,7 +7,6 @@ sliding windows: what ``segkit predict`` writes has these scores.
 from __future__ import annotations
 
 import copy
-from collections import defaultdict, deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -156,7 +155,10 @@ class Evaluator:
                 self.floor.update(named_values(name, metric.compute()))
             self._constant = {}
             result = with_floor(result, self.floor)
-        return Evaluation(result, confusion.compute(), _in_order(shared.gather(images), names))
+        places = {name: place for place, name in enumerate(names)}
+        every_image = [image for those in shared.gather(images) for image in those]
+        every_image.sort(key=lambda image: places.get(image["name"], len(places)))
+        return Evaluation(result, confusion.compute(), every_image)
 
     @torch.no_grad()
     def predict(self, index: int) -> NDArray[np.uint8]:
@@ -214,12 +216,3 @@ def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_i
         matrix = confusion.compute()
         found.append({"name": name, **{each: scores.score(each, matrix) for each in ("mean_iou", "pixel_accuracy")}})
     return found
-
-
-def _in_order(gathered: Sequence[Sequence[dict[str, Any]]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The images of all processes, in the split's order; some may share a name."""
-    places: dict[str, deque[int]] = defaultdict(deque)
-    for place, name in enumerate(names):
-        places[name].append(place)
-    every = (each for those in gathered for each in those)  # a name that nobody knows comes last
-    return sorted(every, key=lambda each: places[each["name"]].popleft() if places[each["name"]] else len(names))

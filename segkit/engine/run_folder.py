@@ -63,17 +63,12 @@ class Result:
     device: str
 
     def _repr_html_(self) -> str:
-        """For notebooks: each split's score beside that of the best constant prediction."""
-        names, nothing = ("mean_iou", "pixel_accuracy", "mean_dice"), float("nan")
-        rows = [
-            "<tr><th>split</th>" + "".join(f"<th>{name}</th><th>its floor</th>" for name in names) + "</tr>",
-            *(
-                f"<tr><td>{split}</td>"
-                + "".join(f"<td>{scores[n]:.3f}</td><td>{scores['floor'].get(n, nothing):.3f}</td>" for n in names)
-                for split, scores in self.splits.items()
-            ),
-        ]
-        return f"<p>epoch {self.best_epoch} was best; {escape(str(self.folder))}</p><table>{''.join(rows)}</table>"
+        """For notebooks: each split's scores, each beside that of the best constant prediction."""
+        lines = [f"epoch {self.best_epoch} was best; {self.folder}"]
+        for split, scores in self.splits.items():
+            pairs = [(name, scores[name], scores["floor"][name]) for name in ("mean_iou", "pixel_accuracy")]
+            lines.append(f"{split}: " + ", ".join(f"{name} {own:.3f} (floor {low:.3f})" for name, own, low in pairs))
+        return "<pre>" + "\n".join(map(escape, lines)) + "</pre>"
 
 
 class RunRecord:
