@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segkit.data.normalise import displayable
-from segkit.data.read import Pixels
 from segkit.data.visualize import overlay
 from segkit_samples.sheets import GAP, caption, sheet, side_by_side
 
 if TYPE_CHECKING:  # torch is not needed to draw
     from segkit.data.sample import Dataset
 
+Bytes = NDArray[np.uint8]
 _TILE = 176  # pixels at most, wide and high: a page of 255 classes is still one that viewers open
 _SEAM = 2  # pixels between an image and its labels
 _DIMMED = 0.5  # the other classes can still be told, and the class itself stands out
@@ -70,7 +70,7 @@ def _example(dataset: Dataset, index: int, label: int, rgb: Sequence[int] | None
     return sample.name, pair
 
 
-def _marked(picture: Pixels, mask: Pixels, label: int, dataset: Dataset) -> Pixels:
+def _marked(picture: Bytes, mask: Bytes, label: int, dataset: Dataset) -> Bytes:
     """The labels ``[H,W]`` over the smaller or larger ``picture`` ``[h,w,3]``: one class outlined, all else dark."""
     rows, columns = (np.arange(new) * old // new for new, old in zip(picture.shape[:2], mask.shape, strict=True))
     own = np.logical_or.reduceat(np.logical_or.reduceat(mask == label, rows, axis=0), columns, axis=1)  # [h,w]
