@@ -1,4 +1,4 @@
-"""Labels as annotation tools write them: COCO, labelme, VIA, YOLO and CVAT, and masks of which an image has several."""
+"""Labels as annotation tools write them: COCO, labelme, VIA, YOLO, CVAT, Supervisely; and several masks an image."""
 
 from __future__ import annotations
 
@@ -14,5 +14,6 @@ def segkit_datasets() -> dict[str, str]:
         "via": "segkit_annotations.via:ViaDataset",
         "yolo": "segkit_annotations.yolo:YoloDataset",
         "cvat": "segkit_annotations.cvat:CvatDataset",
+        "supervisely": "segkit_annotations.supervisely:SuperviselyDataset",
         "layers": "segkit_annotations.layers:LayersDataset",
     }

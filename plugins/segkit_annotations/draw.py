@@ -195,6 +195,15 @@ def _pillow(data: tuple[str, Any, int], size: Size) -> Drawn:
     return 0, 0, np.asarray(image)
 
 
+def _outline(data: Sequence[Any], size: Size) -> Drawn:
+    """A polygon with its boundary, less its holes with theirs."""
+    (top, left, bits), *holes = (_pillow(("polygon", each, 3), size) for each in data)
+    covered = bits.copy()
+    for _, _, hole in holes:
+        covered &= ~hole
+    return top, left, covered
+
+
 def _file(path: Path, size: Size) -> Drawn:
     """A mask in a file of its own, where every label but 0 is the object."""
     labels = read_mask(path)
@@ -210,6 +219,7 @@ KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
     "shares": _shares,
     "runs": _runs,
     "pillow": _pillow,
+    "outline": _outline,
     "file": _file,
     "png": _png,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,45 +18,38 @@ from segkit_annotations.draw import Shape, numbers
 from segkit_annotations.files import Entry
 from segkit_folder.splits import SUFFIXES, read_text, split_called
 
+_NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt")  # of files with a name of a class a line
+_POLYGONS = re.compile(r"\d+( -?[\d.]+(e-\d+)?){6,}\s*|\s*")
+
 
 class YoloDataset(AnnotatedImages):
     """YOLO segmentation text as Ultralytics reads it: of overlapping shapes the smallest counts.
 
     docs.ultralytics.com/datasets/segment: ``labels/train/cat.txt`` beside ``images/train/cat.jpg``, a class and the
     corners of a polygon in 0 to 1 a line. An image without such a file is all background. Polygons are drawn as COCO's.
-    Where the images lie is said by the YAML file that ``annotations`` names, and not by ``images``.
+    Where the images lie is said by the YAML file that ``annotations`` names, and not by ``images``. Without one,
+    ``annotations`` is a file with the name of a class a line, or the folder of the labels, whose classes have no names.
     """
 
     rule: Rule = "smallest"
-    expected = "data.yaml with `names`, `train` and `val`"
+    expected = "data.yaml with `names`, `train` and `val`, or classes.txt beside folders of images and labels"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         path, entries, issues = root / annotations, [], []
-        text = read_text(path)
-        try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise DataError(Issue("broken", str(path), "no YAML", detail=" ".join(str(error).split()))) from None
-        with files.malformed(path, "YOLO"):
-            names = yaml.load(text, yaml.BaseLoader)["names"]  # as text: YAML 1.1 takes yes and no for booleans
-            names = {
-                int(label): _name(name)
-                for label, name in (names if isinstance(names, dict) else dict(enumerate(names))).items()
-            }
-            advice = f"a line is a class of 0 to {len(names) - 1} and the corners of a polygon"
-            for word, given in content.items():
-                folders = [] if not split_called(word) else given if isinstance(given, list) else [given]
-                for image in [image for each in folders for image in _images(root, path, content, each)]:
-                    labels, shapes = _label_file(image), []
-                    for line in read_text(labels).splitlines() if labels.is_file() else ():
-                        label, *corners = line.split() or [""]
-                        if label.isdecimal() and int(label) in names:
-                            shapes.append(Shape(names[int(label)], "shares", numbers(corners)))
-                        elif label:
-                            what = "a line that is no polygon of a known class"
-                            issues.append(Issue("line", str(labels), what, advice, line[:60]))
-                    source = labels if labels.is_file() else path
-                    entries.append(Entry(image, (source,), shapes, None, split_called(word)))
+        is_yaml = path.suffix in (".yaml", ".yml")
+        names, found = _of_yaml(root, path) if is_yaml else _of_folders(root, path)
+        advice = f"a line is a class of 0 to {max(names)} and the corners of a polygon"
+        for split, image in found:
+            labels, shapes = _label_file(image), []
+            for line in read_text(labels).splitlines() if labels.is_file() else ():
+                label, *corners = line.split() or [""]
+                if label.isdecimal() and int(label) in names:
+                    shapes.append(Shape(names[int(label)], "shares", numbers(corners)))
+                elif label:
+                    what = "a line that is no polygon of a known class"
+                    issues.append(Issue("line", str(labels), what, advice, line[:60]))
+            source = labels if labels.is_file() else path
+            entries.append(Entry(image, (source,), shapes, None, split))
         refuse(issues)
         return [*names.values()], entries
 
@@ -63,7 +57,12 @@ class YoloDataset(AnnotatedImages):
     def _find(cls, root: Path) -> list[Path]:
         found = [path for ending in ("*.yaml", "*.yml") for path in files.walk(root, ending)]
         keys = {path: {line.partition(":")[0].strip() for line in files.head(path).splitlines()} for path in found}
-        return [path for path in found if {"names", "train"} <= keys[path]]
+        known = [path for path in found if {"names", "train"} <= keys[path]]
+        if known or not (labels := _labels_in(root)):
+            return known
+        folder = next((each for each in labels[0].relative_to(root).parents if each.name == "labels"), None)
+        named = [path for path in files.walk(root, "*") if path.name in _NAMES]
+        return named[:1] or [labels[0].parent if folder is None else root / folder]
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
@@ -78,6 +77,49 @@ class YoloDataset(AnnotatedImages):
                     "\n".join(" ".join([f"{label}", *each]) for label, each in enumerate(corners))
                 )
         (Path(root) / "data.yaml").write_text(yaml.safe_dump(content))
+
+
+def _of_yaml(root: Path, path: Path) -> tuple[dict[int, str], list[tuple[str | None, Path]]]:
+    """The names by label, and the images with their splits, as Ultralytics' YAML says them."""
+    text = read_text(path)
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DataError(Issue("broken", str(path), "no YAML", detail=" ".join(str(error).split()))) from None
+    with files.malformed(path, "YOLO"):
+        names = yaml.load(text, yaml.BaseLoader)["names"]  # as text: YAML 1.1 takes yes and no for booleans
+        numbered = names if isinstance(names, dict) else dict(enumerate(names))
+        named = {int(label): _name(name) for label, name in numbered.items()}
+        folders = {split: each for word, each in content.items() if (split := split_called(word))}
+        return named, [
+            (split, image)
+            for split, given in folders.items()
+            for each in (given if isinstance(given, list) else [given])
+            for image in _images(root, path, content, each)
+        ]
+
+
+def _of_folders(root: Path, path: Path) -> tuple[dict[int, str], list[tuple[str | None, Path]]]:
+    """The same without a YAML: the names of a file, or made up; the images beside labels, or in images/ by labels/."""
+    lines = [line.strip() for line in read_text(path).splitlines()] if path.is_file() else []
+    names = dict(enumerate(filter(None, lines)))
+    labels = _labels_in(root)
+    if not names:
+        used = {line.split()[0] for each in labels for line in read_text(each).splitlines() if line.strip()}
+        names = {label: f"class_{label}" for label in range(max(int(each) for each in used if each.isdecimal()) + 1)}
+    places = {each.parent for each in labels}
+    pictures = [each for each in files.walk(root, "*") if each.suffix.lower() in SUFFIXES]
+    return names, [
+        (next(filter(None, map(split_called, image.relative_to(root).parts)), None), image)
+        for image in pictures
+        if _label_file(image).parent in places
+    ]
+
+
+def _labels_in(root: Path) -> list[Path]:
+    """The text files of polygons; none where a file that could be one holds something else, or there are no others."""
+    found = [path for path in files.walk(root, "*.txt") if path.name not in _NAMES]
+    return found if found and all(_POLYGONS.fullmatch(files.head(path, 4096).split("\n")[0]) for path in found) else []
 
 
 def _name(value: Any) -> str:

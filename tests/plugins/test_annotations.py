@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from segkit_folder.splits import split_by_fraction
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 
-FORMATS = ("coco", "labelme", "via", "yolo", "cvat", "layers")
+FORMATS = ("coco", "labelme", "via", "yolo", "cvat", "supervisely", "layers")
 SQUARE = [[1, 1], [4, 1], [4, 3], [1, 3]]  # columns 1 to 3 of rows 1 and 2
 FLAT = [1, 1, 4, 1, 4, 3, 1, 3]
 
@@ -539,6 +540,25 @@ def test_yolo_splits_are_folders_or_lists_as_roboflow_and_cvat_write_them(tmp_pa
         assert datasets["yolo"](tmp_path, "train").splits == ("train",)
 
 
+@pytest.mark.parametrize("names", ["classes.txt", "data/obj.names", None])
+def test_yolo_without_a_yaml(names: str | None, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        picture(tmp_path / "images" / split / "1.jpg")
+        save(tmp_path / "labels" / split / "1.txt", "1 0.2 0.2 0.7 0.2 0.7 0.6 0.2 0.6\n")
+        picture(tmp_path / "images" / split / "2.jpg")  # all background
+    if names:
+        save(tmp_path / names, "cat\ndog\n")
+    (options,) = datasets["yolo"].recognise(tmp_path)
+    assert options == {"annotations": names or "labels"}
+    train = datasets["yolo"](tmp_path, "train")
+    assert train.splits == ("train", "val")
+    assert train.classes[1:] == (("cat", "dog") if names else ("class_0", "class_1"))
+    assert [*map("".join, rows(train))][1] == "022200"
+    assert len(train) == 2
+    save(tmp_path / "labels" / "train" / "notes.txt", "to be done")
+    assert not datasets["yolo"].recognise(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -621,6 +641,32 @@ def test_masks_of_cvat_hold_the_colours_of_labelmap(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "SegmentationClass" / "b.png")
     with pytest.raises(LabelError, match=r"b\.png: colours that the colour map lacks .*\[7, 7, 7\]"):
         dataset.mask(1)
+
+
+# ---- Supervisely ----
+
+
+def test_shapes_of_supervisely(tmp_path: Path) -> None:
+    bitmap = io.BytesIO()
+    Image.fromarray(np.array([[1, 0], [1, 1]], np.uint8)).convert("P").save(bitmap, "PNG", transparency=0)
+    data = base64.b64encode(zlib.compress(bitmap.getvalue())).decode()
+    polygon = {"exterior": [[0, 0], [4, 0], [4, 4], [0, 4]], "interior": [[[1, 1], [2, 1], [2, 2], [1, 2]]]}
+    objects: list[dict[str, Any]] = [
+        {"classTitle": "cat", "geometryType": "polygon", "points": polygon},
+        {"classTitle": "dog", "geometryType": "rectangle", "points": {"exterior": [[4, 0], [5, 1]]}},
+        {"classTitle": "cow", "geometryType": "bitmap", "bitmap": {"data": data, "origin": [4, 3]}},
+    ]
+    save(tmp_path / "meta.json", {"classes": [{"title": name} for name in ("cat", "dog", "cow")]})
+    picture(tmp_path / "ds" / "img" / "1.png")
+    content = {"size": {"height": 5, "width": 6}, "tags": [{"name": "train"}], "objects": objects}
+    save(tmp_path / "ds" / "ann" / "1.png.json", content)
+    dataset = datasets["supervisely"](tmp_path, "train")
+    assert dataset.splits == ("train",)
+    assert rows(dataset) == ["111122", "100122", "100110", "111130", "111133"]
+    objects[2]["bitmap"]["data"] = "AAAA"
+    save(tmp_path / "ds" / "ann" / "1.png.json", content)
+    with pytest.raises(DataError, match=r"1\.png\.json: not as Supervisely has it .*a bitmap of cow"):
+        datasets["supervisely"](tmp_path, "train")
 
 
 # ---- several masks an image ----

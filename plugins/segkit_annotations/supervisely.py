@@ -1,0 +1,93 @@
+"""Supervisely's JSON: a file an image in folders ``ann`` beside ``img``, with polygons, bitmaps and rectangles."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segkit.data.issues import refuse
+from segkit.errors import DataError, Issue
+from segkit_annotations import files
+from segkit_annotations.dataset import AnnotatedImages
+from segkit_annotations.draw import Shape, numbers
+from segkit_annotations.files import Entry
+from segkit_folder.splits import split_called
+
+_MOST_BYTES = 1 << 27  # of a bitmap, which a few bytes could become
+
+
+class SuperviselyDataset(AnnotatedImages):
+    """A project of Supervisely: later objects over earlier ones; polygons with their boundary, less their holes.
+
+    docs.supervisely.com/data-organization/00_ann_format_navi. A folder called train, val or test is that split, and so
+    is an image with such a tag. Polygons are drawn as Supervisely draws them, with OpenCV's fillPoly.
+    """
+
+    expected = "a project: meta.json with `classes`, and a folder a data set with img/ and ann/"
+
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
+        meta, entries = root / annotations, []
+        with files.malformed(meta, "Supervisely"):
+            names = [str(each["title"]) for each in files.load_json(meta)["classes"]]
+        issues: list[Issue | None] = []
+        for path in files.walk(meta.parent, "*.json"):
+            if path.parent.name != "ann":
+                continue
+            try:
+                content = files.load_json(path)
+                with files.malformed(path, "Supervisely"):
+                    size = (int(content["size"]["height"]), int(content["size"]["width"]))
+                    shapes = [_shape(each) for each in content["objects"]]
+                    words = [*(str(tag["name"]) for tag in content.get("tags") or ()), path.parent.parent.name]
+                    split = next((split for word in words if (split := split_called(word))), None)
+                    image = path.parent.parent / "img" / path.name.removesuffix(".json")
+                    entries.append(Entry(image, (path,), shapes, size, split))
+            except DataError as error:
+                issues.append(error.issue)
+        refuse([issue for issue in issues if issue])
+        return names, entries
+
+    @classmethod
+    def _find(cls, root: Path) -> list[Path]:
+        return [path for path in files.walk(root, "meta.json") if '"title"' in files.head(path)]
+
+    @classmethod
+    def write_sample(cls, root: str | Path) -> None:
+        """Write a miniature project: a folder a split, with img and ann."""
+        classes = [{"title": name, "shape": "polygon", "color": "#FF0000"} for name in ("square", "triangle")]
+        for split, drawn in files.miniature(Path(root), "{split}/img"):
+            (Path(root) / split / "ann").mkdir()
+            for path, objects in drawn:
+                shapes = [
+                    {"classTitle": name, "geometryType": "polygon", "points": {"exterior": corners, "interior": []}}
+                    for name, corners in objects
+                ]
+                content = {"size": {"height": 30, "width": 40}, "tags": [], "objects": shapes}
+                (path.parents[1] / "ann" / f"{path.name}.json").write_text(json.dumps(content))
+        (Path(root) / "meta.json").write_text(json.dumps({"classes": classes, "tags": []}))
+
+
+def _shape(its: Mapping[str, Any]) -> Shape:
+    label, kind = str(its["classTitle"]), str(its["geometryType"])
+    if kind == "bitmap":
+        try:
+            packed = base64.b64decode(its["bitmap"]["data"])
+            png = zlib.decompressobj().decompress(packed, _MOST_BYTES)
+        except (zlib.error, binascii.Error) as error:
+            raise ValueError(f"a bitmap of {label}: {error}") from None
+        left, top = its["bitmap"]["origin"]
+        return Shape(label, "png", (int(top), int(left), base64.b64encode(png).decode()))
+    if kind == "polygon":
+        holes = [numbers(each) for each in its["points"].get("interior") or ()]
+        return Shape(label, "outline", [numbers(its["points"]["exterior"]), *holes])
+    if kind == "rectangle":
+        (left, top), (right, bottom) = its["points"]["exterior"]
+        return Shape(label, "outline", [numbers([[left, top], [right, top], [right, bottom], [left, bottom]])])
+    if kind == "line":
+        return Shape(label, "pillow", ("line", numbers(its["points"]["exterior"]), 2))
+    return Shape(label, kind, None)
