@@ -54,6 +54,7 @@ class _ModelFile(pydantic.BaseModel):
     crop: pydantic.PositiveInt | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
     normalisation: Normalisation = IMAGENET  # where a folder is older than the entry
     images: ImageFormat = RGB_IMAGES  # likewise
+    temperature: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1.0  # of a run that was calibrated
 
 
 def load(
@@ -99,6 +100,7 @@ def load(
         crop=stored.crop,
         normalisation=stored.normalisation,
         images=stored.images,
+        temperature=stored.temperature,
     )
 
 

@@ -157,7 +157,10 @@ class Scores:
 
 
 def evaluate_run(
-    folder: str | Path | Sequence[str | Path], names: Sequence[str] = (), overrides: Overrides = ()
+    folder: str | Path | Sequence[str | Path],
+    names: Sequence[str] = (),
+    overrides: Overrides = (),
+    more_metrics: Mapping[str, Any] | None = None,
 ) -> Scores:
     """Score a finished run's best weights again, with its config and its class weights, so that its figures come out.
 
@@ -165,6 +168,7 @@ def evaluate_run(
         folder: the run folder; of several the probabilities are averaged, and the config is that of the first.
         names: of the splits; left out: all there are, and of several runs those that are the same in all of them.
         overrides: of the run's config, as where its data lies now.
+        more_metrics: by name, beside those of its config.
 
     Raises:
         SegkitError: see :mod:`segkit.errors`.
@@ -189,7 +193,8 @@ def evaluate_run(
     if not isinstance(weights, list) or len(weights) != len(config.losses):
         raise RunFolderError(f"{folder}/run.json is damaged: class_weights needs an entry for each of the losses")
     first, device = next(iter(scan.splits.values())), predictor.precision.device
-    metrics, criterion = build_metrics(config.metrics, first), build_criterion(config.losses, weights, first).to(device)
+    metrics = build_metrics(config.metrics, first) | dict(more_metrics or {})
+    criterion = build_criterion(config.losses, weights, first).to(device)
     how = predictor.inferer
     how.resize, how.crop = config.data.resize, config.augment.crop
     scores = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,29 @@ def chart(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(fontsize="small")
         return Chart(title, _told(title, lines, floor), svg(figure, title))
+
+
+def reliability(found: Mapping[str, Mapping[str, Any]], split: str) -> Chart:
+    """How often pixels are right by how sure the network is of them, before and after it was calibrated.
+
+    Args:
+        found: ``before`` and ``after``, each with its ``calibration_error`` and its ``reliability``, which is of each
+            bin the share of the pixels, their mean confidence and accuracy.
+        split: they are of.
+    """
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": "reliability"}):
+        figure = Figure(figsize=(4.6, 3.4))
+        figure.subplots_adjust(0.15, 0.15, 0.97, 0.97)
+        axes: Axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=FLOOR, linestyle="--", label="as often right as it says")
+        for (when, each), colour in zip(found.items(), (FIRST, SECOND), strict=False):
+            share, sure, right = zip(*each["reliability"], strict=True)
+            axes.plot(sure, right, color=colour, label=f"{when}: error {each['calibration_error']:.3f}")
+            axes.scatter(sure, right, [4 + 150 * part for part in share], color=colour)
+        axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+        axes.legend(fontsize="small", loc="upper left")
+        errors = ", ".join(f"{when} {each['calibration_error']:.3f}" for when, each in found.items())
+        return Chart("reliability", f"reliability of {split}: calibration error {errors}", svg(figure, "reliability"))
 
 
 def svg(figure: Figure, name: str) -> str:

@@ -65,8 +65,8 @@ class Compare:
             write_comparison(runs, Path(arguments.html), ensemble)
         if arguments.json:
             changed, means = differences([run.settings for run in runs]), spread(runs)
-            found = {"differences": changed, "spread": means, "ensemble": ensemble}
-            print_json({"runs": [run.as_json() for run in runs], **found})
+            more = {"differences": changed, "spread": means, "ensemble": ensemble}
+            print_json({"runs": [run.as_json() for run in runs], **more})
         else:
             print(tables(runs, ensemble))
             if arguments.html and not arguments.quiet:

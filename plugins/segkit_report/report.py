@@ -13,7 +13,7 @@ import torch
 from segkit.engine.history import outcome, stuck
 from segkit.engine.history import verdict as sentence
 from segkit.metric.scores import class_score
-from segkit_report.charts import curves, heat_map
+from segkit_report.charts import curves, heat_map, reliability
 from segkit_report.pictures import extremes, sheet
 from segkit_report.story import Story
 
@@ -41,6 +41,7 @@ def content(story: Story) -> dict[str, Any]:
     last = splits[story.last_split]
     names = [name for name in last["floor"] if name != "class" and name in last]
     data = record.run.get("data") or {}
+    calibrated = (record.model.get("calibration") or {}).get(story.last_split)
     return {
         "title": story.folder.resolve().name,
         "story": story,
@@ -55,6 +56,7 @@ def content(story: Story) -> dict[str, Any]:
         "scores": [(name, [(each.get(name), each["floor"].get(name)) for each in splits.values()]) for name in names],
         "confusion": heat_map(matrix, story.classes, story.last_split) if matrix else None,
         "confusions": _largest(matrix, story.classes) if matrix else [],
+        "reliability": reliability(calibrated, story.last_split) if calibrated else None,
         "hardest": extremes(story, "hardest"),
         "easiest": extremes(story, "easiest"),
         "sheet": sheet(story),

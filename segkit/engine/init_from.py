@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,13 +52,22 @@ def init_from(
         RunFolderError: the folder holds no weights, or its config.json is damaged.
     """
     tensors, record = distributed.broadcast_from_main(lambda: _read(Path(place).expanduser()))
-    console.say(f"train.init_from = {place}: {_load(model, tensors, place)}")
-    try:
-        trained = Normalisation.of_record(record) if record else chosen
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{place}: config.json is damaged: its normalisation is {record!r:.100}") from error
+    expected = model.state_dict()
+    own = {plain: key for key, plain in plain_keys(expected).items() if isinstance(expected[key], Tensor)}
+    found, _ = fitting(own, {plain: tensors[key] for key, plain in plain_keys(tensors).items()})
+    fits = {own[name]: value for name, value in found.items() if value.shape == expected[own[name]].shape}
+    if not any(value.is_floating_point() for value in fits.values()):  # counters alone are no weights
+        raise ModelError(
+            f"train.init_from = {place}: none of its {len(tensors)} tensors fits {type(model).__name__} by name and "
+            f"shape: it holds {first_few(list(tensors), 3)}; the model {first_few(list(own), 3)}"
+        )
+    model.load_state_dict({**expected, **fits})
+    anew = [name for name, key in own.items() if key not in fits]
+    told = f"{len(anew)} of {len(own)} tensors begun anew: {first_few(anew)}" if anew else f"all {len(own)} tensors fit"
+    console.say(f"train.init_from = {place}: {told}")
+    trained = replace(Normalisation.of_record(record), no_data=chosen.no_data) if record else chosen
     if (len(trained.mean), trained.dtype) == (len(chosen.mean), chosen.dtype):
-        return replace(trained, no_data=chosen.no_data)
+        return trained
     console.say(
         f"its images had {len(trained.mean)} channels of {trained.dtype} and these have {len(chosen.mean)} of "
         f"{chosen.dtype}, so the normalisation is not taken from there"
@@ -72,21 +80,3 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
     file = weights_in(path) if path.is_dir() else path
     beside = file.parent / "config.json"
     return read_tensors(file), read_json(beside).get("normalisation") if beside.is_file() else None
-
-
-def _load(model: nn.Module, tensors: Mapping[str, Tensor], place: str) -> str:
-    """Load what fits by names and shapes, and say in a line what does not."""
-    expected = model.state_dict()
-    own = {plain: key for key, plain in plain_keys(expected).items() if isinstance(expected[key], Tensor)}
-    found, _ = fitting(own, {plain: tensors[key] for key, plain in plain_keys(tensors).items()})
-    fits = {own[name]: value for name, value in found.items() if value.shape == expected[own[name]].shape}
-    if not any(value.is_floating_point() for value in fits.values()):  # counters alone are no weights
-        raise ModelError(
-            f"train.init_from = {place}: none of its {len(tensors)} tensors fits {type(model).__name__} by name and "
-            f"shape: it holds {first_few(list(tensors), 3)}; the model {first_few(list(own), 3)}"
-        )
-    model.load_state_dict({**expected, **fits})
-    anew = [name for name, key in own.items() if key not in fits]
-    if not anew:
-        return f"all {len(own)} tensors are from there"
-    return f"{len(anew)} of {len(own)} tensors begun anew: {first_few(anew)}"

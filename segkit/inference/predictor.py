@@ -50,6 +50,7 @@ class Predictor:
         crop: pixels, or [height, width], that it saw in training; for the size of tiles.
         normalisation: of the images, as in training, and whether they have 8 bits a channel or more.
         images: which channels they have, and how they are read and shown.
+        temperature: of the probabilities; labels do not depend on it.
 
     Attributes:
         inferer: applies the model to images of any size.
@@ -73,6 +74,7 @@ class Predictor:
         crop: int | Sequence[int] | None = None,
         normalisation: Normalisation = IMAGENET,
         images: ImageFormat = RGB_IMAGES,
+        temperature: float = 1.0,
     ) -> None:
         self.precision = resolve_precision(precision, pick_device(device), on_cpu)
         self.model = model.to(self.precision.device).to(memory_format=torch.channels_last).eval()
@@ -80,7 +82,7 @@ class Predictor:
         self.resize, self.crop, self.normalisation, self.stored = resize, crop, normalisation, stored
         same = len(images.channels) == len(normalisation.mean)
         self.images = images if same else replace(images, channels=channel_names(len(normalisation.mean)))
-        self.inferer = Inferer(self.model, self.precision, len(self.classes), resize, crop, normalisation)
+        self.inferer = Inferer(self.model, self.precision, len(self.classes), resize, crop, normalisation, temperature)
 
     @torch.inference_mode()
     def predict(self, image: Any, *, name: str = "", progress: str = "", **options: Any) -> Any:
@@ -122,7 +124,12 @@ class Predictor:
         found = np.empty((len(self.classes), *pixels.shape[:2]), np.float32)
         for patch in self._patches(pixels, PredictOptions(**options), progress=progress, softmax=True):
             _refuse_not_finite(patch.values.amax(1), name)
-            found[:, patch.rows, patch.columns] = patch.values.transpose(0, 1).cpu().numpy()
+            values = patch.values
+            if self.inferer.temperature != 1:
+                values = (
+                    values.clamp_min(torch.finfo(torch.float32).tiny).log().div(self.inferer.temperature).softmax(1)
+                )
+            found[:, patch.rows, patch.columns] = values.transpose(0, 1).cpu().numpy()
         return found
 
     def overlay(self, image: Picture, **options: Any) -> Image.Image:

@@ -58,6 +58,7 @@ class Inferer:
         resize: as ``data.resize``.
         crop: as ``augment.crop``, for the size of windows.
         normalisation: the run's.
+        temperature: what logits are divided by, so that their probabilities are as often right as they say.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class Inferer:
         resize: Resize = None,
         crop: int | Sequence[int] | None = None,
         normalisation: Normalisation = IMAGENET,
+        temperature: float = 1.0,
     ) -> None:
         self.model, self.precision, self.classes = model, precision, classes
-        self.resize, self.crop, self.normalisation = resize, crop, normalisation
+        self.resize, self.crop, self.normalisation, self.temperature = resize, crop, normalisation, temperature
 
     def logits(self, images: Tensor, size: Sequence[int]) -> Tensor:
         """Stored pixels ``[B,C,h,w]``, seen whole -> float32 logits ``[B,classes,H,W]`` at ``size = (H, W)``.
@@ -89,7 +91,8 @@ class Inferer:
     def evaluate(self, images: Tensor, size: Size) -> Tensor:
         """float32 logits ``[B,classes,H,W]`` of images that are at the network's size, as a prediction compares them.
 
-        Of images that a prediction sees in windows they are the logarithms of the probabilities.
+        Of images that a prediction sees in windows they are the logarithms of the probabilities. They are divided by
+        the temperature.
 
         Args:
             images: ``[B,C,h,w]`` after ``data.resize``.
@@ -98,12 +101,13 @@ class Inferer:
         options = PredictOptions()
         grid = window_grid(size, options, self.resize, self.crop)
         if grid.is_whole:
-            return self.logits(images, size)
+            logits = self.logits(images, size)
+            return logits if self.temperature == 1 else logits / self.temperature
         found = torch.empty(len(images), self.classes, *size, device=self.precision.device)
         for image, values in zip(images, found, strict=True):
             for patch in self._slide(lambda _, rows, columns: image[:, slice(*rows), slice(*columns)], grid, options):  # noqa: B023
                 values[:, patch.rows, patch.columns] = patch.values.transpose(0, 1)
-        return found.clamp_(min=torch.finfo(torch.float32).tiny).log_()
+        return found.clamp_(min=torch.finfo(torch.float32).tiny).log_().div_(self.temperature)
 
     def predict(
         self, crop: Crop, size: Size, options: PredictOptions, *, softmax: bool = False, progress: str = ""

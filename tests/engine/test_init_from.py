@@ -96,7 +96,7 @@ def test_files_of_weights_and_the_names_that_others_put_before_them(tmp_path: Pa
         torch.save(content, tmp_path / name)
         model = tiny_net()
         normalisation, text = said(model, tmp_path / name)
-        assert text.endswith("all 9 tensors are from there"), name
+        assert text.endswith("all 9 tensors fit"), name
         assert all((value == 3).all() for value in model.state_dict().values()), name
         assert normalisation == IMAGENET  # a file alone says nothing of it
 
@@ -121,9 +121,6 @@ def test_what_cannot_be_begun_with(tmp_path: Path, donor: Path, tiny_net: type[n
         said(tiny_net(), tmp_path / "nowhere")
     with pytest.raises(RunFolderError, match=rf"{tmp_path} holds no weights"):
         said(tiny_net(), tmp_path)
-    (donor / "config.json").write_text('{"normalisation": {"mean": 3}}')
-    with pytest.raises(RunFolderError, match=r"config\.json is damaged: its normalisation is \{'mean': 3\}"):
-        said(tiny_net(), donor)
 
     class Trap:
         def __reduce__(self) -> Any:

@@ -51,7 +51,7 @@ def test_probabilities_are_the_mean_of_the_runs(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"classes": ["dark", "blue", "red"]}, r"the classes must be the same.*'blue', 'red'.* and .*'red', 'blue'"),
+        ({"classes": ["dark", "blue", "red"]}, r"classes must be the same.*'blue', 'red'.* and .*'red', 'blue'"),
         ({"ignore_index": 254}, "ignore_index must be the same, and they are 254 and 255"),
         ({"resize": 0.5}, r"data\.resize must be the same, and they are 0\.5 and None"),
     ],
