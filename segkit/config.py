@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, reason
 from segkit.options import Written, read_options, read_value
+from segkit.plugins import unmet
 from segkit.registry import Component, Registry, datasets, losses, metrics, models, optimizers, transforms
 from segkit.settings import (
     RATES,
@@ -114,10 +115,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
     problems: list[str] = []
     tables = _copy(read, "", problems)
     problems += _apply(tables, overrides)
-    if "plugins" in tables:
-        from segkit.requirements import unmet  # takes a while, and most configs need none
-
-        problems += [f"plugins: {problem}" for problem in unmet(tables["plugins"])]
+    problems += [f"plugins: {problem}" for problem in unmet(tables.get("plugins", []))]
     allowed = [*COMPONENTS, *LISTS, *TABLES, "plugins"]
     problems += [
         f"[{key}]: there is no such table{did_you_mean(key, allowed) or ';'} there are {', '.join(allowed)}"

@@ -25,8 +25,8 @@ from segkit.inference.ensemble import averaged
 from segkit.inference.predictor import Predictor
 from segkit.model.encoder import is_dense
 from segkit.options import create, without_pretrained
+from segkit.plugins import unmet
 from segkit.registry import models
-from segkit.requirements import unmet
 
 _Byte = Annotated[int, pydantic.Field(ge=0, le=255)]  # masks are uint8, colours too
 _Label = Annotated[int, pydantic.Field(ge=LOWEST_LABEL, le=HIGHEST_LABEL)]

@@ -18,7 +18,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
 import pluggy
@@ -224,3 +224,39 @@ def _another_segkit_needed(plugin: PluginInfo, requires: Sequence[str]) -> str:
             advice = f"update segkit, or install an older {plugin.distribution}"
             return f"; it needs segkit{needed.specifier} and this is {__version__}: {advice}"
     return ""
+
+
+def unmet(needed: object) -> list[str]:
+    """What is wrong with the requirements of a config: they are no list, or something is missing, too old or broken.
+
+    ``plugins = ["segkit-poly>=0.1"]`` names distributions and their versions as pip does.
+    """
+    if not isinstance(needed, (list, tuple)):
+        return [f"{needed!r} is no list; several are allowed, as in ['segkit-poly>=0.1']"]
+    return [problem for each in needed for problem in _unmet(each)]
+
+
+def _unmet(needed: object) -> list[str]:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    wanted = "a distribution and its versions are needed, and nothing else, as in 'segkit-poly>=0.1'"
+    try:
+        requirement = Requirement(needed if isinstance(needed, str) else "")
+    except InvalidRequirement as error:
+        return [f"{needed!r}: {str(error).splitlines()[0]}; {wanted}"]
+    exact = any(each.operator == "===" for each in requirement.specifier)  # takes any text, and ours goes to a shell
+    if requirement.url or requirement.marker or requirement.extras or exact:
+        return [f"{needed!r}: {wanted}"]
+    name, install = canonicalize_name(requirement.name), f'pip install "{requirement}"'
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        meant = [plugin.distribution for plugin in table().plugins if canonicalize_name(plugin.name) == name]
+        if meant:  # who knows what the package index has under the plugin's own name
+            return [f"'{requirement.name}' is a plugin; write its distribution, '{meant[0]}{requirement.specifier}'"]
+        return [f"{requirement.name} is not installed: {install}"]
+    if not requirement.specifier.contains(found, prereleases=True):
+        return [f"{name} {found} is installed; {requirement.specifier} is needed: {install}"]
+    broken = [plugin for plugin in table().broken if canonicalize_name(plugin.distribution) == name]
+    return [f"plugin {plugin} is broken: {plugin.error}" for plugin in broken]

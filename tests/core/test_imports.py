@@ -22,7 +22,6 @@ CHAIN = [
         "hookspecs",
         "builtin",
         "plugins",
-        "requirements",
         "registry",
         "options",
     ),

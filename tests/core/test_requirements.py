@@ -12,7 +12,7 @@ from segkit import plugins
 from segkit.config import read_config
 from segkit.engine.checkpoint import refuse_changes
 from segkit.errors import ConfigError, RunFolderError
-from segkit.requirements import unmet
+from segkit.plugins import unmet
 
 WANTED = "a distribution and its versions are needed, and nothing else, as in 'segkit-poly>=0.1'"
 TABLES = {
