@@ -30,7 +30,6 @@ from segkit.engine.precision import seed_everything
 from segkit.engine.run_folder import read_json
 from segkit.engine.trainer import Result, launch, train_and_evaluate
 from segkit.errors import RunFolderError
-from segkit.loading import load
 from segkit.metric.scores import floor
 from segkit.registry import optimizers
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
@@ -173,6 +172,8 @@ def evaluate_run(
     Raises:
         SegkitError: see :mod:`segkit.errors`.
     """
+    from segkit.loading import load  # a run that trains needs no predictor
+
     folders = [folder] if isinstance(folder, str | Path) else list(folder)
     record, *others = [read_json(Path(each) / "run.json") for each in folders]
     folder, tables = folders[0], record.get("config")
