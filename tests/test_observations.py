@@ -23,12 +23,12 @@ from torch import Tensor
 import segkit
 from segkit.data.resize import mask_at
 from segkit.data.sample import voc_palette
-from segkit.data.visualize import save_palette_png
 from segkit.errors import LabelError
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.model.unet import UNet
 from segkit_folder.masks import read_mask
+from segkit_samples.sheets import save_palette_png
 
 Labels = NDArray[np.uint8]
 

@@ -165,14 +165,14 @@ def _write_pictures(scan: Scan, folder: Path, rgb: Sequence[int] | None, quiet: 
 
 
 def _refuse_foreign(path: Path) -> None:
-    from segkit.data.visualize import is_prediction
+    from segkit_samples.sheets import is_prediction
 
     if path.is_symlink() or (path.exists() and not is_prediction(path)):
         raise RunFolderError(f"{path} is there and no sheet of segkit's; choose another folder for --pictures")
 
 
 def _write(path: Path, sheet: Image, quiet: bool) -> None:
-    from segkit.data.visualize import signature
+    from segkit_samples.sheets import signature
 
     _refuse_foreign(path)
     try:

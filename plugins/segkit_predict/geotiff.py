@@ -10,8 +10,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.visualize import WRITER
 from segkit.errors import DataError
+from segkit_samples.sheets import WRITER
 
 _ROWS = 512  # written at a time
 

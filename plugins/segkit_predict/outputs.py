@@ -8,10 +8,10 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError, first_few, one_line
 from segkit_folder.splits import composed
 from segkit_predict.geotiff import is_ours
+from segkit_samples.sheets import is_prediction
 
 ENDINGS = {  # what is written -> how its name ends
     "mask": ".png",

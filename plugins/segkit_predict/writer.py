@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 from segkit.data.normalise import displayable
 from segkit.data.read import Pixels, quiet_pillow, read_header, read_picture
-from segkit.data.visualize import VOID_COLOUR, overlay_picture, save_palette_png, signature
+from segkit.data.visualize import VOID_COLOUR, overlay_picture
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
 from segkit.files import write_atomically
 from segkit.inference.predictor import Predictor
 from segkit_predict.geotiff import save_geotiff
 from segkit_predict.ground_truth import GroundTruth
 from segkit_predict.pipeline import pipeline
-from segkit_samples.sheets import panel, sheet
+from segkit_samples.sheets import panel, save_palette_png, sheet, signature
 
 MOST_PROBABILITIES = 2 << 30  # bytes as float32: 5,000 x 5,000 pixels of 21 classes
 ERROR_WIDTH = 640  # pixels of each of the four pictures, or the image's own: wide enough to see the borders of objects

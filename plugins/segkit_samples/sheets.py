@@ -1,13 +1,15 @@
-"""Sheets of pictures with captions: panels of image, truth, prediction and errors, and a legend of the classes."""
+"""Sheets of pictures with captions: panels of image, truth, prediction and errors, a legend; and how they are saved."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from segkit.data.visualize import VOID_COLOUR, colour_mask
 from segkit.errors import one_line
@@ -15,6 +17,7 @@ from segkit.errors import one_line
 if TYPE_CHECKING:  # torch is not needed to draw
     from segkit.data.sample import Palette
 
+WRITER = "segkit"
 _WRONG = (230, 25, 25)
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 _TEXT = 14  # pixels
@@ -105,6 +108,31 @@ def legend(classes: Sequence[str], palette: Palette, width: int) -> Image.Image:
     for number, (name, colour) in enumerate(entries):
         picture.paste(caption(name, cell, colour), (number % columns * cell, number // columns * line))
     return picture
+
+
+def save_palette_png(mask: Pixels, palette: Palette, path: str | Path | IO[bytes], ignore_index: int = 255) -> None:
+    """Write labels ``[H,W]`` as a palette PNG, as VOC's masks: the indices are the labels, the colours for the eye."""
+    picture = Image.fromarray(mask)
+    picture.putpalette(colour_mask(np.arange(256, dtype=np.uint8), palette, ignore_index).tobytes())
+    picture.save(path, format="PNG", pnginfo=signature())
+
+
+def signature() -> PngInfo:
+    """What tells a picture of ours from a person's own, which is never overwritten."""
+    text = PngInfo()
+    text.add_text("Software", WRITER)
+    return text
+
+
+def is_prediction(path: Path) -> bool:
+    """Whether a file is a picture that was written with our :func:`signature`."""
+    if not path.is_file():  # to open a pipe would wait for ever
+        return False
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            return picture.info.get("Software") == WRITER
+    except Exception:  # what Pillow raises at a damaged or hostile file is anything
+        return False
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,10 +27,8 @@ from segkit.data.batch_sampler import Key, Stream
 from segkit.data.normalise import IMAGENET, MEAN, Normalisation, mean_pixel
 from segkit.data.resize import Span, mask_at, mask_part, resized_part, resized_size, rounded
 from segkit.data.sample import RGB, Sample, checked
+from segkit.data.scan import Scan
 from segkit.settings import AugmentSettings
-
-if TYPE_CHECKING:
-    from segkit.data.scan import Scan
 
 _TRIES = 10  # as mmsegmentation; an image of a single class would never end
 _GRID = 4  # pixels between those that are looked at to judge a crop

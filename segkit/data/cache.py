@@ -17,6 +17,8 @@ from typing import Any
 
 from segkit.data.sample import Dataset
 from segkit.data.subset import AdaptedDataset, Subset
+from segkit.errors import WriteError
+from segkit.files import write_atomically
 
 FORMAT = 7  # raise it where what is cached changes its meaning
 UNUSED = 30 * 24 * 3600  # seconds after which a file of the cache that nobody has used is deleted
@@ -72,15 +74,13 @@ class ScanCache:
             return
         if len(self._lines) > 4 * len(self._asked) + _SPARE:
             self._lines = {stamp: line for stamp, line in self._lines.items() if stamp in self._asked}
-        with contextlib.suppress(OSError):
+        content = "".join(f"{stamp} {line}\n" for stamp, line in self._lines.items()).encode("ascii")
+        with contextlib.suppress(OSError, WriteError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            for other in self.path.parent.glob("scan-*"):
+            for other in self.path.parent.glob("*scan-*"):
                 if time.time() - other.stat().st_mtime > UNUSED:
                     other.unlink()
-            temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-            with gzip.open(temporary, "wt", compresslevel=1, encoding="ascii") as file:
-                file.writelines(f"{stamp} {line}\n" for stamp, line in self._lines.items())
-            temporary.replace(self.path)
+            write_atomically(self.path, lambda file: file.write(gzip.compress(content, 1)), durable=False)
 
 
 def reading_of(dataset: Dataset, split: str = "") -> str:

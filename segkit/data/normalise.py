@@ -71,7 +71,6 @@ class Normalisation:
 
 
 IMAGENET = Normalisation()
-MEAN_PIXEL = IMAGENET.fill
 
 
 def normalisation_of(model: nn.Module, train: Sequence[SampleStatistics], no_data: bool = False) -> Normalisation:

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
@@ -25,7 +25,8 @@ from segkit.data.cache import UNUSED, cache_folder, files_of, reading_of, stamps
 from segkit.data.loader import SampleSource
 from segkit.data.resize import resized_size
 from segkit.data.sample import Sample
-from segkit.errors import DataError, WriteError
+from segkit.errors import DataError, WriteError, reason
+from segkit.files import write_atomically
 
 try:
     import fcntl
@@ -122,11 +123,9 @@ class MemmapCache(SampleSource):
                         raise OSError(None, f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
                     _write(source, path, sizes, description, progress)
                 return cls(source, path, sizes, names)
-        except OSError as error:
-            raise WriteError(
-                f'{path} could not be written: {error.strerror or error}; data.cache = "none" does without, '
-                "SEGKIT_CACHE=... puts it elsewhere"
-            ) from error
+        except (OSError, WriteError) as error:
+            why = error if isinstance(error, WriteError) else f"{path} could not be written: {reason(error)}"
+            raise WriteError(f'{why}; data.cache = "none" does without, SEGKIT_CACHE=... puts it elsewhere') from error
 
 
 def _path_of(source: SampleSource) -> Path:
@@ -144,8 +143,13 @@ def _digest(*texts: str) -> str:
 
 
 def _delete_others(path: Path) -> None:
-    """Delete what was decoded of the files in the same folders, or was not used for long, and is not in use."""
+    """Delete what was decoded of the files in the same folders, or was not used for long, and is not in use.
+
+    Also what a killed run has left half-written, as nobody else writes while this process holds the lock.
+    """
     folders = path.name.rpartition("-")[0]
+    for left in path.parent.glob(f".{folders}-*.tmp"):
+        left.unlink(missing_ok=True)
     for other in path.parent.glob("decoded-*.bin"):
         with suppress(OSError), other.open("rb") as file:
             old = time.time() - os.fstat(file.fileno()).st_mtime > UNUSED
@@ -167,20 +171,14 @@ def _locked(path: Path, progress: bool) -> AbstractContextManager[Any]:
 
 
 def _write(source: SampleSource, path: Path, sizes: Sequence[Size], description: str, progress: bool) -> None:
-    temporary = path.with_name(f"{path.name.rpartition('-')[0]}.tmp")  # one of a killed run is overwritten
-    try:
-        with temporary.open("wb") as file:
-            for sample, size in zip(source.read_all(description, progress), sizes, strict=True):
-                if sample.mask.shape != size:
-                    raise DataError(f"{sample.name} is {list(sample.mask.shape)}, and was {list(size)} when scanned")
-                file.write(sample.image.permute(1, 2, 0).numpy().tobytes())
-                file.write(sample.mask.numpy().tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    def write(file: BinaryIO) -> None:
+        for sample, size in zip(source.read_all(description, progress), sizes, strict=True):
+            if sample.mask.shape != size:
+                raise DataError(f"{sample.name} is {list(sample.mask.shape)}, and was {list(size)} when scanned")
+            file.write(sample.image.permute(1, 2, 0).numpy().tobytes())
+            file.write(sample.mask.numpy().tobytes())
+
+    write_atomically(path, write)
 
 
 class DeviceCache(SampleSource):

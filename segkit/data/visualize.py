@@ -1,21 +1,18 @@
-"""Pictures of masks: palette PNGs and overlays."""
+"""Labels in their colours, and images under them."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 if TYPE_CHECKING:  # torch is not needed to draw
     from segkit.data.sample import Palette
 
 VOID_COLOUR = (224, 224, 192)  # the cream of Pascal VOC's borders, which no class of its palette has
-WRITER = "segkit"
 MOST_SHOWN = 25_000_000  # pixels of an overlay: 5,000 x 5,000; what is larger no viewer shows at once
 LONGEST_SIDE = 65_500  # pixels of a JPEG
 _BAND = 1 << 20  # pixels that are painted at a time
@@ -47,31 +44,6 @@ def overlay_picture(image: Pixels, mask: Pixels, palette: Palette, ignore_index:
         band = Image.fromarray(overlay(image[top : top + rows], mask[top : top + rows], palette, ignore_index))
         page.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
     return page
-
-
-def save_palette_png(mask: Pixels, palette: Palette, path: str | Path | IO[bytes], ignore_index: int = 255) -> None:
-    """Write labels ``[H,W]`` as a palette PNG, as VOC's masks: the indices are the labels, the colours for the eye."""
-    picture = Image.fromarray(mask)
-    picture.putpalette(_table(palette, ignore_index).tobytes())
-    picture.save(path, format="PNG", pnginfo=signature())
-
-
-def signature() -> PngInfo:
-    """What tells a picture of ours from a person's own, which is never overwritten."""
-    text = PngInfo()
-    text.add_text("Software", WRITER)
-    return text
-
-
-def is_prediction(path: Path) -> bool:
-    """Whether a file is a picture that was written with our :func:`signature`."""
-    if not path.is_file():  # to open a pipe would wait for ever
-        return False
-    try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            return picture.info.get("Software") == WRITER
-    except Exception:  # what Pillow raises at a damaged or hostile file is anything
-        return False
 
 
 def _table(palette: Palette, ignore_index: int) -> Pixels:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from segkit.data.augment import RandomTransform, TransformParams
 from segkit.data.augment import apply as apply_to
-from segkit.data.normalise import MEAN, MEAN_PIXEL, STD, normalise
+from segkit.data.normalise import IMAGENET, MEAN, STD, normalise
 from segkit.data.resize import mask_at, resized
 from segkit.data.sample import Sample
 from segkit.settings import AugmentSettings
@@ -31,7 +31,7 @@ def settings(**values: object) -> AugmentSettings:
 
 
 def apply(
-    sample: Sample, params: TransformParams, ignore_index: int = VOID, fill: Sequence[float] = MEAN_PIXEL
+    sample: Sample, params: TransformParams, ignore_index: int = VOID, fill: Sequence[float] = IMAGENET.fill
 ) -> Sample:
     return apply_to(sample, params, ignore_index, torch.tensor(fill, dtype=sample.image.dtype)[:, None, None])
 
@@ -71,7 +71,7 @@ def test_a_crop_larger_than_the_image_is_void_outside_and_keeps_every_pixel() ->
     assert seen.mask.shape == (100, 100)
     assert (seen.mask != VOID).sum() == 40 * 60
     outside = seen.mask == VOID
-    assert (torch.tensor(MEAN_PIXEL) == seen.image[:, outside].T).all()
+    assert (torch.tensor(IMAGENET.fill) == seen.image[:, outside].T).all()
     # the colour of the fill becomes nothing to the network
     assert normalise(seen.image)[:, outside].abs().max() < 0.02
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from segkit.data.sample import voc_palette
-from segkit.data.visualize import VOID_COLOUR, colour_mask, is_prediction, overlay, save_palette_png
-from segkit_samples.sheets import caption, legend, panel, sheet
+from segkit.data.visualize import VOID_COLOUR, colour_mask, overlay
+from segkit_samples.sheets import caption, is_prediction, legend, panel, save_palette_png, sheet
 
 PALETTE = ((0, 0, 0), (200, 0, 0), (0, 0, 200))
 MASK = np.array([[0, 1, 2], [255, 1, 0]], np.uint8)

@@ -20,11 +20,11 @@ from PIL import Image, TiffImagePlugin
 
 import segkit
 from segkit.cli import main
-from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError, DataError
 from segkit_predict import geotiff, outputs
 from segkit_predict.images import list_images
 from segkit_predict.outputs import name_outputs
+from segkit_samples.sheets import is_prediction
 
 
 def indices(path):

@@ -14,12 +14,12 @@ from torch import nn
 
 from segkit import fit, load
 from segkit.cli import main
-from segkit.data.visualize import is_prediction
 from segkit.errors import ConfigError
 from segkit.inference.predictor import Predictor
 from segkit_folder.files import PairedFiles
 from segkit_folder.masks import read_mask
 from segkit_predict.writer import stored_values
+from segkit_samples.sheets import is_prediction
 
 Write = Callable[..., None]
 
