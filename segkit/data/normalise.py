@@ -153,14 +153,14 @@ def normalise(images: Tensor, colour: Tensor | None = None, how: Normalisation =
         float32, the shape of ``images``.
     """
     mean, std = _statistics(how, images.device)
-    values = images.float()
+    values = images.to(torch.float32, copy=True)
     if how.dtype == "uint8":
-        values = values / 255
+        values.div_(255)
     if colour is not None and colour.shape[2] == 4:
         rows = values.permute(0, 2, 3, 1).flatten(1, 2)  # [B,H*W,3], free in channels_last
         rows = torch.baddbmm(colour[:, None, :, 3], rows, colour[:, :, :3].transpose(1, 2)).clamp_(0, 1)
         values = rows.view(len(images), *images.shape[2:], 3).permute(0, 3, 1, 2)  # [B,3,H,W]
-    values = (values - mean) / std
+    values = values.sub_(mean).div_(std)
     if colour is not None and colour.shape[2] == 2:
         values = values * colour[:, :, :1, None] + colour[:, :, 1:, None]
     return values.nan_to_num(0, torch.inf, -torch.inf) if how.no_data else values

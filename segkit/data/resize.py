@@ -60,11 +60,12 @@ def resized_part(image: Tensor, size: tuple[int, int], rows: Span, columns: Span
     above, below, from_y, to_y = _source_span(rows, height, size[0])
     before, behind, from_x, to_x = _source_span(columns, width, size[1])
     shape, box = (columns[1] - columns[0], rows[1] - rows[0]), (from_x, from_y, to_x, to_y)
+    source = image[:, above:below, before:behind]
     channels = []
-    for channel in image[:, above:below, before:behind].numpy():  # one at a time: float32 takes four times the memory
+    for channel in source.numpy():  # one at a time: float32 takes four times the memory
         values = np.ascontiguousarray(channel, np.float32)
         part = torch.from_numpy(np.array(Image.fromarray(values).resize(shape, Image.Resampling.BILINEAR, box)))
-        channels.append(part if image.is_floating_point() else rounded(part).to(torch.uint8))
+        channels.append(part if source.is_floating_point() else rounded(part).to(torch.uint8))
     return torch.stack(channels)  # [C,rows,columns]
 
 

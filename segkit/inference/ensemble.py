@@ -22,7 +22,7 @@ class Ensemble(Inferer):
 
     def logits(self, images: Tensor, size: Sequence[int]) -> Tensor:
         """As a network's own, but the logarithms of the mean probabilities, float32 ``[B,classes,H,W]``."""
-        logits = (member.logits(images, size) / member.temperature for member in self.members)
+        logits = (member.logits(images, size).float() / member.temperature for member in self.members)
         mean = torch.as_tensor(sum(each.softmax(1) for each in logits)) / len(self.members)
         return mean.clamp_min(torch.finfo(torch.float32).tiny).log()
 

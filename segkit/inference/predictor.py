@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,18 +18,35 @@ from torch import Tensor, nn
 
 from segkit.data.normalise import IMAGENET, Normalisation, displayable, moments
 from segkit.data.read import MAX_PIXELS, Pixels, of_pillow, read_picture
-from segkit.data.resize import Resize, Span, resized_part
+from segkit.data.resize import Resize, resized_part, resized_size
 from segkit.data.sample import RGB, RGB_IMAGES, ImageFormat, Palette, channel_names
 from segkit.data.visualize import overlay_picture
 from segkit.engine.precision import pick_device, resolve_precision
 from segkit.errors import DataError, NotFiniteError, first_few
 from segkit.inference.options import PredictOptions
-from segkit.inference.sliding_window import Crop, Inferer, Patch
+from segkit.inference.sliding_window import Crop, Inferer, Patch, likeliest
 
 MOST_PIXELS = 400_000_000
 """20,000 x 20,000: 1.2 GB as RGB, 2.8 while it is read. Data sets allow fewer; this file was named by hand."""
 
-Picture = Pixels | Image.Image | str | Path
+
+@runtime_checkable
+class Rows(Protocol):
+    """An image ``[H,W,C]`` that is read where it is sliced: ``[first:last]`` is an array of these rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """H, W and C."""
+
+    @property
+    def dtype(self) -> Any:
+        """Of its values: uint8 or float32."""
+
+    def __getitem__(self, rows: slice, /) -> Pixels:
+        """Rows ``[h,W,C]``."""
+
+
+Picture = Pixels | Rows | Image.Image | str | Path
 """The run's channels ``[H,W,C]``, uint8, or numbers of more than 8 bits; a Pillow image, as it lies in memory; or the
 path of a file, which is read upright, and of which the run's bands are taken."""
 
@@ -105,10 +122,10 @@ class Predictor:
         name = name or _name_of(image)
         pixels = self.pixels(image, name)
         labels = np.empty(pixels.shape[:2], np.uint8)
-        for patch in self._patches(pixels, PredictOptions(**options), progress=progress):
-            largest = patch.values.max(1)
-            _refuse_not_finite(largest.values, name)
-            labels[patch.rows, patch.columns] = largest.indices.to("cpu", torch.uint8).numpy()
+        for rows, columns, values in self._patches(pixels, PredictOptions(**options), progress=progress):
+            found, largest = likeliest(values)
+            _refuse_not_finite(largest, name)
+            labels[rows, columns] = found.cpu().numpy()
         return labels
 
     @torch.inference_mode()
@@ -122,14 +139,12 @@ class Predictor:
         name = name or _name_of(image)
         pixels = self.pixels(image, name)
         found = np.empty((len(self.classes), *pixels.shape[:2]), np.float32)
-        for patch in self._patches(pixels, PredictOptions(**options), progress=progress, softmax=True):
-            _refuse_not_finite(patch.values.amax(1), name)
-            values = patch.values
+        for rows, columns, values in self._patches(pixels, PredictOptions(**options), progress=progress, softmax=True):
+            _refuse_not_finite(values.amax(0), name)
             if self.inferer.temperature != 1:
-                values = (
-                    values.clamp_min(torch.finfo(torch.float32).tiny).log().div(self.inferer.temperature).softmax(1)
-                )
-            found[:, patch.rows, patch.columns] = values.transpose(0, 1).cpu().numpy()
+                logits = values.clamp_min(torch.finfo(torch.float32).tiny).log()
+                values = logits.div(self.inferer.temperature).softmax(0)
+            found[:, rows, columns] = values.cpu().numpy()
         return found
 
     def overlay(self, image: Picture, **options: Any) -> Image.Image:
@@ -140,7 +155,7 @@ class Predictor:
         name = _name_of(image)
         pixels = self.pixels(image, name)
         labels = self.predict(pixels, name=name, **options)
-        return overlay_picture(displayable(pixels, self.images.rgb), labels, self.palette, self.ignore_index)
+        return overlay_picture(displayable(pixels[:], self.images.rgb), labels, self.palette, self.ignore_index)
 
     def _repr_html_(self) -> str:
         """For notebooks: the network, what it takes, and its classes in their colours."""
@@ -160,11 +175,16 @@ class Predictor:
             DataError: the image has another shape or type.
             ModelError: the model does not return a channel a class.
         """
-        (patch,) = self._patches(self.pixels(image, "the image"), PredictOptions(tile=0))
-        return patch.values.transpose(0, 1)
+        pixels = self.pixels(image, "the image")
+        height, width, _ = pixels.shape
+        seen = resized_size(height, width, self.resize)
+        images = crop_of(pixels)(seen, (0, seen[0]), (0, seen[1]))[None]
+        return self.inferer.logits(images, (height, width))[0].float()
 
-    def pixels(self, image: Picture, name: str) -> Pixels:
+    def pixels(self, image: Picture, name: str) -> Pixels | Rows:
         """``[H,W,I]`` of the type that the model was trained on; grey is repeated where that takes three channels.
+
+        What is read where it is sliced is not read here, and has to be of that type.
 
         Raises:
             DataError: the file cannot be read, the array is no image, or it has other channels or another depth.
@@ -175,16 +195,18 @@ class Predictor:
             image = read_picture(image, MOST_PIXELS, how.bands, how.no_data).pixels
         elif isinstance(image, Image.Image):
             image = of_pillow(image, name, how.bands)
-        if not isinstance(image, np.ndarray):
+        if isinstance(image, Tensor) or not isinstance(image, Rows):
             raise DataError(
                 f"an image is a path, an array {wanted} [H,W,{count}], or Pillow's; not {type(image).__name__}"
             )
-        pixels = image[..., None] if image.ndim == 2 and count == 1 else image
-        if pixels.ndim == 3 and (pixels.shape[2], count) == (1, 3):
-            pixels = pixels.repeat(3, axis=2)
-        if wanted == "float32" and pixels.dtype in (np.int16, np.uint16, np.int32, np.uint32, np.float64):
-            pixels = pixels.astype(np.float32)
-        known = pixels.dtype in (np.uint8, np.float32) and pixels.ndim == 3 and pixels.size
+        pixels = image
+        if isinstance(pixels, np.ndarray):
+            pixels = pixels[..., None] if pixels.ndim == 2 and count == 1 else pixels
+            if pixels.ndim == 3 and (pixels.shape[2], count) == (1, 3):
+                pixels = pixels.repeat(3, axis=2)
+            if wanted == "float32" and pixels.dtype in (np.int16, np.uint16, np.int32, np.uint32, np.float64):
+                pixels = pixels.astype(np.float32)
+        known = pixels.dtype in (np.uint8, np.float32) and len(pixels.shape) == 3 and min(pixels.shape)
         if known:
             self.refuse_other_depth(str(pixels.dtype), name)
         if not known or pixels.shape[2] != count:
@@ -192,11 +214,10 @@ class Predictor:
             raise DataError(
                 f"an image is {names}, {wanted} [H,W,{count}]; this one is {image.dtype} {list(image.shape)}"
             )
-        image = pixels
-        if of_file and self.is_out_of_range(image):
+        if of_file and self.is_out_of_range(pixels[:]):
             text = "its values are of another range than those the model was trained on, perhaps of another unit"
             warnings.warn(f"{name}: {text}", stacklevel=3)
-        return image
+        return pixels
 
     def refuse_other_depth(self, dtype: str, name: str) -> None:
         """Refuse 8 bits a channel where the model was trained on more, and the reverse.
@@ -216,32 +237,48 @@ class Predictor:
         """Whether float32 ``[H,W,I]`` have values of another unit or range than those the model was trained on."""
         return image.dtype == np.float32 and self.normalisation.is_far(moments(image.transpose(2, 0, 1)))
 
-    def _patches(self, image: Pixels, options: PredictOptions, **how: Any) -> Iterator[Patch]:
-        image = np.ascontiguousarray(image)
-        tensor = torch.from_numpy(image if image.flags.writeable else image.copy())  # torch warns of read-only memory
+    def _patches(self, image: Pixels | Rows, options: PredictOptions, **how: Any) -> Iterator[Patch]:
         height, width, _ = image.shape
-        return self.inferer.predict(crop_of(tensor.permute(2, 0, 1)), (height, width), options, **how)
+        return self.inferer.predict(crop_of(image), (height, width), options, **how)
 
 
-def crop_of(image: Tensor) -> Crop:
-    """Parts of an image ``[C,H,W]`` at any size, cut out of the whole at that size as evaluation has it.
+class _Channels:
+    """An image ``[C,H,W]`` of which rows are read where it is sliced; those of the last few slices are kept."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, image: Pixels | Rows) -> None:
+        height, width, channels = image.shape
+        self.shape = (channels, height, width)
+
+        @functools.lru_cache(4)  # windows side by side, and their views
+        def read(first: int, last: int) -> Tensor:
+            rows = np.ascontiguousarray(image[first:last])
+            return torch.from_numpy(rows if rows.flags.writeable else rows.copy()).permute(2, 0, 1)  # else torch warns
+
+        self._read = read
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> Tensor:
+        _, rows, columns = key
+        return self._read(rows.start, rows.stop)[:, :, columns]
+
+
+def crop_of(image: Pixels | Rows) -> Crop:
+    """Parts of an image ``[H,W,C]`` at any size, cut out of the whole at that size as evaluation has it.
 
     Of what is larger than an evaluation reads, they are made one by one: no whole one has to fit into memory.
     """
-    _, height, width = image.shape
-    if height * width > MAX_PIXELS:
-        return functools.partial(resized_part, image)
-    whole = functools.cache(lambda size: resized_part(image, size, (0, size[0]), (0, size[1])))
-
-    def crop(size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
-        return whole(size)[:, slice(*rows), slice(*columns)]
-
-    return crop
+    height, width, _ = image.shape
+    source: Any = _Channels(image)
+    if height * width > MAX_PIXELS or not isinstance(image, np.ndarray):
+        return functools.partial(resized_part, source)
+    whole = functools.cache(lambda size: resized_part(source, size, (0, size[0]), (0, size[1])))
+    return lambda size, rows, columns: whole(size)[:, slice(*rows), slice(*columns)]
 
 
 def _refuse_not_finite(largest: Tensor, name: str) -> None:
     """Refuse the largest logits or probabilities of pixels where they are NaN or infinite."""
-    if not largest.isfinite().all():
+    if not torch.stack(largest.aminmax()).isfinite().all():
         raise NotFiniteError(name)
 
 

@@ -3,14 +3,15 @@
 Evaluation and prediction share :class:`Inferer`, so the same tiles, resize, precision and views give the same pixels.
 
 Only a strip as high as one window is held as probabilities, so memory does not grow with the image's height: when a row
-of windows is done, the rows above the next one are final; they are handed out, and the strip moves on.
+of windows is done, the rows above the next one are final; they are handed out, and the rows below take their place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby, pairwise
-from typing import NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from segkit.data.normalise import IMAGENET, Normalisation, normalise
-from segkit.data.resize import Resize, Span
+from segkit.data.resize import Resize, Span, resized_part
 from segkit.engine.precision import Precision
 from segkit.errors import ModelError
 from segkit.inference.options import PredictOptions
@@ -28,24 +29,17 @@ STRIP_BYTES = 1 << 30
 """Of the strip: 512 rows of 20,000 pixels and 21 classes are 860 MB. What is wider or has more classes is predicted in
 panels side by side, whose seams lie in windows that are computed for both."""
 
-BAND_BYTES = 1 << 28  # of logits that are upsampled together
+BAND_ROWS = {"cpu": 32, "cuda": 512}
+"""Rows that are worked on together: on a CPU so few that those of a window fit into a core's cache."""
 
 Size = tuple[int, int]
 Crop = Callable[[Size, Span, Span], Tensor]
 """(height and width of the whole, rows, columns) -> these of the image at that size, ``[C,rows,columns]``."""
 
 
-class Patch(NamedTuple):
-    """A part of an image with a value of each class for each of its pixels.
-
-    Attributes:
-        rows, columns: where it lies in the image.
-        values: float32 ``[rows,classes,columns]``; overwritten when the next patch is asked for.
-    """
-
-    rows: slice
-    columns: slice
-    values: Tensor
+Patch = tuple[slice, slice, Tensor]
+"""The rows and columns of a part of an image, and ``[classes,rows,columns]``, a value of each class for each of its
+pixels; these are overwritten when the next patch is asked for."""
 
 
 class Inferer:
@@ -72,10 +66,13 @@ class Inferer:
         temperature: float = 1.0,
     ) -> None:
         self.model, self.precision, self.classes = model, precision, classes
+        self.band_rows = BAND_ROWS.get(precision.device.type, 512)
         self.resize, self.crop, self.normalisation, self.temperature = resize, crop, normalisation, temperature
 
     def logits(self, images: Tensor, size: Sequence[int]) -> Tensor:
-        """Stored pixels ``[B,C,h,w]``, seen whole -> float32 logits ``[B,classes,H,W]`` at ``size = (H, W)``.
+        """Stored pixels ``[B,C,h,w]``, seen whole -> logits ``[B,classes,H,W]`` at ``size = (H, W)``.
+
+        They are in float32 where they were resized, else as the network computed them.
 
         Raises:
             ModelError: the model returns something else than logits of its classes.
@@ -83,10 +80,9 @@ class Inferer:
         images = normalise(images.to(self.precision.device, non_blocking=True), how=self.normalisation)
         with self.precision.autocast():
             logits = check_logits(self.model(images), images, self.classes)
-        logits = logits.float()
         if tuple(logits.shape[2:]) == tuple(size):
             return logits
-        return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
+        return F.interpolate(logits.float(), tuple(size), mode="bilinear", align_corners=False)
 
     def evaluate(self, images: Tensor, size: Size) -> Tensor:
         """float32 logits ``[B,classes,H,W]`` of images that are at the network's size, as a prediction compares them.
@@ -101,13 +97,14 @@ class Inferer:
         options = PredictOptions()
         grid = window_grid(size, options, self.resize, self.crop)
         if grid.is_whole:
-            logits = self.logits(images, size)
-            return logits if self.temperature == 1 else logits / self.temperature
-        found = torch.empty(len(images), self.classes, *size, device=self.precision.device)
-        for image, values in zip(images, found, strict=True):
-            for patch in self._slide(lambda _, rows, columns: image[:, slice(*rows), slice(*columns)], grid, options):  # noqa: B023
-                values[:, patch.rows, patch.columns] = patch.values.transpose(0, 1)
-        return found.clamp_(min=torch.finfo(torch.float32).tiny).log_().div_(self.temperature)
+            whole = self.logits(images, size).float()
+            return whole if self.temperature == 1 else whole / self.temperature
+        logits = torch.empty(len(images), self.classes, *size, device=self.precision.device)
+        for image, values in zip(images, logits, strict=True):
+            crop = partial(resized_part, image)  # at the image's own size
+            for rows, columns, found in self._slide(crop, grid, options):
+                values[:, rows, columns] = found
+        return logits.clamp_(min=torch.finfo(torch.float32).tiny).log_().div_(self.temperature)
 
     def predict(
         self, crop: Crop, size: Size, options: PredictOptions, *, softmax: bool = False, progress: str = ""
@@ -118,7 +115,8 @@ class Inferer:
             crop: cuts from the image at any size.
             size: height and width of the image.
             options: of the prediction.
-            softmax: whether the values have to be probabilities; one view of a whole image gives logits otherwise.
+            softmax: whether the values have to be float32 probabilities; one view of a whole image gives logits, in the
+                precision of the network, otherwise.
             progress: what the progress bar of the windows is called; none is shown without it.
 
         Raises:
@@ -127,72 +125,68 @@ class Inferer:
         """
         options.refuse_unused(self.resize)
         grid = window_grid(size, options, self.resize, self.crop)
-        if not grid.is_whole:
+        if not grid.is_whole or len(options.views) > 1:
             yield from self._slide(crop, grid, options, progress)
             return
-        softmax = softmax and len(options.views) == 1
         height, width = size
-        fits = height * width <= MAX_WHOLE_PIXELS  # beyond, logits are not held at the image's size
-        seen = (grid.rows.seen, grid.columns.seen)
-        (values,) = self._average(
-            crop, grid, grid.rows.windows[0], grid.columns.windows, options, size if fits else seen
-        )
-        step = height if fits else max(1, BAND_BYTES // (4 * self.classes * width))
-        for top in range(0, height, step):
-            rows = slice(top, min(top + step, height))
-            band = values
-            if not fits:
-                band = _resample(values, 1, (rows.start, rows.stop), seen[0] / height)
-                band = _resample(band, 2, (0, width), seen[1] / width)
-            band = band.transpose(0, 1)  # [rows,classes,columns]
-            yield Patch(rows, slice(0, width), band.softmax(1) if softmax else band)
+        # logits of many pixels are not held at the image's size: they are resized band by band
+        held = size if height * width <= MAX_WHOLE_PIXELS else (grid.rows.seen, grid.columns.seen)
+        (values,) = self._view(crop, grid, grid.rows.windows[0], grid.columns.windows, *options.views[0], held)
+        for top, below in _bands(0, height, self.band_rows, height):
+            band = _resample(values, 1, (top, below), held[0] / height)
+            band = _resample(band, 2, (0, width), held[1] / width)
+            yield slice(top, below), slice(0, width), band.softmax(0, dtype=torch.float32) if softmax else band
 
     def _slide(self, crop: Crop, grid: WindowGrid, options: PredictOptions, progress: str = "") -> Iterator[Patch]:
-        """The probabilities of an image: at each pixel the mean over the windows by their weights."""
+        """The probabilities of an image: at each pixel the mean over the windows by their weights, and the views."""
         device, rows = self.precision.device, grid.rows.windows
-        batch_size = options.batch_size or (8 if device.type == "cuda" else 1)
+        weights = {each: torch.from_numpy(each.weights).to(device) for axis in grid for each in axis.windows}
         height = max(window.last - window.first for window in rows)
         panels = list(_panels(grid.columns, 4 * self.classes * height))
         total = len(rows) * sum(len(windows) for *_, windows in panels)
         with tqdm(desc=progress, total=total, unit="tile", leave=False, disable=None if progress else True) as bar:
             widest = max(right - left for left, right, _ in panels)
-            whole = torch.empty(height, self.classes, widest, device=device)  # all panels use the same memory
+            # a row of the image lies at the remainder of its number; all panels use the same memory
+            whole = torch.zeros(self.classes, height, widest, device=device)
             for left, right, windows in panels:
-                strip = whole[:, :, : right - left].zero_()
+                strip = whole[:, :, : right - left]
                 for row, end in zip(rows, [*(each.first for each in rows[1:]), grid.rows.length], strict=True):
-                    down = torch.from_numpy(row.weights).to(device)[:, None]  # [h,1]
-                    for number in range(0, len(windows), batch_size):
-                        batch = windows[number : number + batch_size]
-                        for column, values in zip(batch, self._average(crop, grid, row, batch, options), strict=True):
-                            values = values * down * torch.from_numpy(column.weights).to(device)  # [classes,h,w]
-                            begin, stop = max(column.first, left), min(column.last, right)
-                            inside = values[:, :, begin - column.first : stop - column.first].transpose(0, 1)
-                            strip[: row.last - row.first, :, begin - left : stop - left] += inside
-                        bar.update(len(batch))
-                    yield Patch(slice(row.first, end), slice(left, right), strip[: end - row.first])
-                    _move_up(strip, end - row.first)
+                    down = weights[row][:, None] / len(options.views)  # [h,1]
+                    for column, logits in self._row(crop, grid, row, windows, options, bar):
+                        begin, stop = max(column.first, left), min(column.last, right)
+                        inside = slice(begin - column.first, stop - column.first)
+                        part = strip[:, :, begin - left : stop - left]
+                        self._add_softmax(part, row.first, logits[..., inside], down * weights[column][inside])
+                    for top, below in _bands(row.first, end, self.band_rows, height):
+                        done = strip[:, top % height :][:, : below - top]
+                        yield slice(top, below), slice(left, right), done
+                        done.zero_()
 
-    def _average(
-        self,
-        crop: Crop,
-        grid: WindowGrid,
-        row: Window,
-        columns: Sequence[Window],
-        options: PredictOptions,
-        size: Size | None = None,
-    ) -> list[Tensor]:
-        """Test-time augmentation: float32 ``[classes,h,w]`` of windows of a row, the mean probabilities of all views.
+    def _row(
+        self, crop: Crop, grid: WindowGrid, row: Window, columns: Sequence[Window], options: PredictOptions, bar: Any
+    ) -> Iterator[tuple[Window, Tensor]]:
+        """Windows of a row with their logits ``[classes,h,w]``, each as often as there are views."""
+        batch_size = options.batch_size or (8 if self.precision.device.type == "cuda" else 1)
+        for number in range(0, len(columns), batch_size):
+            batch = columns[number : number + batch_size]
+            for view in options.views:
+                yield from zip(batch, self._view(crop, grid, row, batch, *view), strict=True)
+            bar.update(len(batch))
 
-        With a ``size`` the only window is the whole image, at that size; of one view these are logits.
+    def _add_softmax(self, strip: Tensor, first: int, logits: Tensor, weights: Tensor) -> None:
+        """Add probabilities by their weights.
+
+        Args:
+            strip: ``[classes,rows,w]``; a row of the image lies at the remainder of its number.
+            first: the image's row with which the logits begin.
+            logits: ``[classes,h,w]``.
+            weights: ``[h,w]``.
         """
-        means: list[Tensor] = []
-        for scale, flip in options.views:
-            found = self._view(crop, grid, row, columns, scale, flip, size)
-            if size and len(options.views) == 1:
-                return found
-            found = [each.contiguous().softmax(0) for each in found]  # with the classes last: twice as slow
-            means = [mean.add_(each) for mean, each in zip(means, found, strict=True)] if means else found
-        return [mean.div_(len(options.views)) for mean in means]
+        for top, below in _bands(first, first + logits.shape[1], self.band_rows, strip.shape[1]):
+            part = slice(top - first, below - first)
+            band = logits[:, part].contiguous()  # as they lie, the softmax would take twice as long
+            open_rows = strip[:, top % strip.shape[1] :][:, : below - top]
+            open_rows.addcmul_(band.softmax(0, dtype=torch.float32), weights[part])
 
     def _view(
         self,
@@ -202,18 +196,19 @@ class Inferer:
         columns: Sequence[Window],
         scale: float,
         flip: tuple[int, ...],
-        size: Size | None,
+        size: Size | None = None,
     ) -> list[Tensor]:
-        """float32 logits ``[classes,h,w]`` of windows of a row at a scale, mirrored, at the image's own pixels."""
+        """Logits ``[classes,h,w]`` of windows of a row at a scale, mirrored, at the image's own pixels.
+
+        With a ``size`` the only window is the whole image, at that size.
+        """
         height, width = (max(1, round(scale * axis.seen)) for axis in grid)
         top, bottom = grid.rows.at_scale(row, height, -2 in flip)
         spans = [grid.columns.at_scale(column, width, -1 in flip) for column in columns]
         logits: list[Tensor] = []
-        for side, alike in groupby(spans, lambda span: span[1] - span[0]):
+        for _, alike in groupby(spans, lambda span: span[1] - span[0]):
             images = torch.stack([crop((height, width), (top, bottom), span) for span in alike])
-            if flip:
-                images = images.flip(flip)
-            found = self.logits(images, size or (bottom - top, side))
+            found = self.logits(images.flip(flip) if flip else images, size or images.shape[2:])
             logits.extend(found.flip(flip) if flip else found)
         if size:
             return logits
@@ -244,8 +239,22 @@ def check_logits(output: object, images: Tensor, classes: int | None = None) -> 
     return output
 
 
+def likeliest(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The class of the largest value at each pixel, uint8, the first of several, and that value, ``[rows,columns]``.
+
+    That is ``values.max(0)``, which takes three times as long on a CPU.
+
+    Args:
+        values: ``[classes,rows,columns]``.
+    """
+    values, last = values if values.stride(2) == 1 else values.contiguous(), len(values) - 1
+    largest = values.amax(0)
+    from_last = torch.arange(last, -1, -1, dtype=torch.uint8, device=values.device)[:, None, None]  # [classes,1,1]
+    return last - ((values == largest) * from_last).amax(0), largest
+
+
 def _resample(values: Tensor, dimension: int, span: Span, step: float, start: int = 0) -> Tensor:
-    """Some pixels along a dimension of ``[classes,h,w]``, bilinear as ``F.interpolate`` has it.
+    """Some pixels along a dimension of ``[classes,h,w]``, bilinear in float32 as ``F.interpolate`` has it.
 
     Args:
         values: of a part of the image as the network sees it.
@@ -256,6 +265,7 @@ def _resample(values: Tensor, dimension: int, span: Span, step: float, start: in
     """
     if step == 1:
         return values.narrow(dimension, span[0] - start, span[1] - span[0])
+    values = values.float()
     positions = (torch.arange(*span, device=values.device, dtype=torch.float64) + 0.5) * step - 0.5 - start
     positions = positions.clamp_(0, values.shape[dimension] - 1)
     before = positions.long()
@@ -273,10 +283,9 @@ def _panels(columns: WindowAxis, bytes_per_column: int) -> Iterator[tuple[int, i
         yield left, right, [window for window in columns.windows if window.first < right and window.last > left]
 
 
-def _move_up(strip: Tensor, done: int) -> None:
-    """Drop the first rows and go on with empty ones below; in parts that do not overlap with where they came from."""
-    kept = len(strip) - done
-    for row in range(0, kept, done):
-        part = min(done, kept - row)
-        strip[row : row + part] = strip[row + done : row + done + part]
-    strip[kept:] = 0
+def _bands(first: int, last: int, step: int, strip: int) -> Iterator[tuple[int, int]]:
+    """Parts of ``step`` rows, first and last but one, none of which goes beyond the end of a strip of so many rows."""
+    while first < last:
+        below = min(last, first + step, (first // strip + 1) * strip)
+        yield first, below
+        first = below

@@ -87,10 +87,10 @@ def test_panels_change_nothing(monkeypatch):
     expected = predictor.probabilities(image, tile=64)
     monkeypatch.setattr(sliding_window, "STRIP_BYTES", 4 * 3 * 70 * 100)
     grid = WindowGrid(WindowAxis(150, 150, 64, 0.5), WindowAxis(400, 400, 64, 0.5))
-    crop = crop_of(torch.from_numpy(image).permute(2, 0, 1))
+    crop = crop_of(image)
     with torch.inference_mode():
         patches = list(predictor.inferer._slide(crop, grid, PredictOptions()))
-    assert {patch.columns.start for patch in patches} == {0, 100, 200, 300}
+    assert {columns.start for _, columns, _ in patches} == {0, 100, 200, 300}
     np.testing.assert_allclose(predictor.probabilities(image, tile=64), expected, atol=1e-6)
 
 
@@ -198,7 +198,7 @@ def test_a_network_of_one_size_is_enlarged_in_bands(monkeypatch):
     whole = Predictor(nn.Conv2d(3, 3, 1), **FACTS, precision="fp32", resize=[40, 30])
     expected, labels = whole.probabilities(image), whole.predict(image)
     monkeypatch.setattr(sliding_window, "MAX_WHOLE_PIXELS", 1000)
-    monkeypatch.setattr(sliding_window, "BAND_BYTES", 4 * 3 * 257 * 10)
+    whole.inferer.band_rows = 10
     np.testing.assert_allclose(whole.probabilities(image), expected, atol=1e-5)
     assert (whole.predict(image) == labels).mean() > 0.9999
     with Largest() as largest:
@@ -209,6 +209,40 @@ def test_a_network_of_one_size_is_enlarged_in_bands(monkeypatch):
     averaged = whole.probabilities(image, **views)
     monkeypatch.setattr(sliding_window, "MAX_WHOLE_PIXELS", 1000)
     assert np.abs(whole.probabilities(image, **views) - averaged).mean() < 0.02
+
+
+class Lazy:
+    """An image of which rows are read, as of a file."""
+
+    def __init__(self, image):
+        self.image, self.shape, self.dtype, self.most_rows = image, image.shape, image.dtype, 0
+
+    def __getitem__(self, rows):
+        found = self.image[rows]
+        self.most_rows = max(self.most_rows, len(found))
+        return found
+
+
+@pytest.mark.parametrize("factor", [None, 0.7])
+def test_an_image_is_read_where_its_windows_lie(factor):
+    image = photograph(700, 150)
+    predictor = Predictor(unet(), **FACTS, precision="fp32", resize=factor)
+    for options in ({"tile": 64}, {"tile": 64, "flips": "both"}):
+        lazy = Lazy(image)
+        assert np.array_equal(predictor.predict(lazy, **options), predictor.predict(image, **options))
+        assert lazy.most_rows < 120
+    assert np.array_equal(predictor.predict(Lazy(image)), predictor.predict(image))  # whole
+
+
+def test_the_likeliest_class_is_the_first_of_the_largest():
+    values = torch.randint(0, 3, (4, 20, 30), generator=torch.Generator().manual_seed(0)).float()  # with many ties
+    values[1, 0, 0] = torch.nan
+    for each in (values, values.permute(1, 2, 0).contiguous().permute(2, 0, 1), values.bfloat16()):
+        found, largest = sliding_window.likeliest(each)
+        assert torch.equal(found.flatten()[1:].long(), each.max(0).indices.flatten()[1:])
+        assert torch.equal(largest.flatten()[1:], each.amax(0).flatten()[1:])
+        assert largest[0, 0].isnan(), "a prediction is refused where a value is not finite"
+        assert found[0, 0] < len(values)
 
 
 MEASURE = """
