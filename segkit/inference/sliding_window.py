@@ -129,8 +129,7 @@ class Inferer:
             yield from self._slide(crop, grid, options, progress)
             return
         height, width = size
-        # logits of many pixels are not held at the image's size: they are resized band by band
-        held = size if height * width <= MAX_WHOLE_PIXELS else (grid.rows.seen, grid.columns.seen)
+        held = _held(grid) or (grid.rows.seen, grid.columns.seen)
         (values,) = self._view(crop, grid, grid.rows.windows[0], grid.columns.windows, *options.views[0], held)
         for top, below in _bands(0, height, self.band_rows, height):
             band = _resample(values, 1, (top, below), held[0] / height)
@@ -170,7 +169,7 @@ class Inferer:
         for number in range(0, len(columns), batch_size):
             batch = columns[number : number + batch_size]
             for view in options.views:
-                yield from zip(batch, self._view(crop, grid, row, batch, *view), strict=True)
+                yield from zip(batch, self._view(crop, grid, row, batch, *view, _held(grid)), strict=True)
             bar.update(len(batch))
 
     def _add_softmax(self, strip: Tensor, first: int, logits: Tensor, weights: Tensor) -> None:
@@ -196,7 +195,7 @@ class Inferer:
         columns: Sequence[Window],
         scale: float,
         flip: tuple[int, ...],
-        size: Size | None = None,
+        size: Size | None,
     ) -> list[Tensor]:
         """Logits ``[classes,h,w]`` of windows of a row at a scale, mirrored, at the image's own pixels.
 
@@ -216,6 +215,12 @@ class Inferer:
             values = _resample(logits[number], 1, (row.first, row.last), height / grid.rows.length, top)
             logits[number] = _resample(values, 2, (column.first, column.last), width / grid.columns.length, left)
         return logits
+
+
+def _held(grid: WindowGrid) -> Size | None:
+    """The size of an image whose logits are held at its own size: one of few pixels that is seen whole."""
+    size = (grid.rows.length, grid.columns.length)
+    return size if grid.is_whole and size[0] * size[1] <= MAX_WHOLE_PIXELS else None
 
 
 def check_logits(output: object, images: Tensor, classes: int | None = None) -> Tensor:
