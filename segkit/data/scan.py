@@ -128,7 +128,7 @@ def scan_splits(
         own = [None if uses[stamp] > 1 else stamp for stamp in stamps[name]]
         results, read = _read_split(dataset, name, own, once, checks, progress)
         samples[name] = [each for each in results if isinstance(each, SampleStatistics)]
-        unreadable += [issue for each in results if isinstance(each, list) for issue in each]
+        unreadable += [each for each in results if isinstance(each, Issue)]
         usable = [index for index, each in enumerate(results) if isinstance(each, SampleStatistics)]
         kept[name] = dataset if len(usable) == len(results) else Subset(dataset, usable)
         if once and not read and dataset.reading is None:
@@ -180,19 +180,18 @@ def _read_split(
     once: bool,
     checks: Mapping[str, Check],
     progress: bool,
-) -> tuple[list[SampleStatistics | list[Issue]], int]:
+) -> tuple[list[SampleStatistics | Issue], int]:
     """Of each sample the statistics or what is wrong with it; and how many were not in the cache."""
     measures = [(name, type(check).__module__, getattr(check, "version", 0)) for name, check in checks.items()]
-    reading, cached = f"{reading_of(dataset, split)} {measures}", dataset.reading is not None
-    if once and not cached and len(dataset):
-        cached, stamps = True, [b"%d" % index for index in range(len(dataset))]
-        spots = [round(part * (len(dataset) - 1) / (SPOTS - 1)) for part in range(SPOTS)]
-        reading += repr([measure(dataset, index, split) for index in spots])
-    cache = ScanCache(reading) if cached else None
-    values = {index: cache.get(stamp) for index, stamp in enumerate(stamps) if cache and stamp}
-    results: dict[int, SampleStatistics | list[Issue]] = {
-        index: SampleStatistics.from_json(value) for index, value in values.items() if value
-    }
+    reading = f"{reading_of(dataset, split)} {measures}"
+    if dataset.reading is None:
+        stamps = [b"%d" % index if once else None for index in range(len(dataset))]
+        spots = {round(part * (len(dataset) - 1) / (SPOTS - 1)) for part in range(SPOTS) if once and len(dataset)}
+        reading += repr([measure(dataset, index, split) for index in sorted(spots)])
+    cache, results = ScanCache(reading), dict[int, SampleStatistics | Issue]()
+    for index, stamp in enumerate(stamps):
+        if stamp and (value := cache.get(stamp)):
+            results[index] = SampleStatistics.from_json(value)
     unread = [index for index in range(len(dataset)) if index not in results]
     threads = 1 if dataset.reading is None else cores()  # one that names no files may hold one that it reads on in
     read = read_ahead(
@@ -201,11 +200,10 @@ def _read_split(
     try:
         for index, result in zip(unread, read, strict=True):
             results[index] = result
-            if cache and (stamp := stamps[index]) and isinstance(result, SampleStatistics):
+            if (stamp := stamps[index]) and isinstance(result, SampleStatistics):
                 cache.add(stamp, result.to_json())
     finally:
-        if cache:
-            cache.save()  # what was read before Ctrl-C need not be read again
+        cache.save()  # what was read before Ctrl-C need not be read again
     for index, name in enumerate(dataset.names or ()):  # in another list of files it may have been longer
         if isinstance(result := results[index], SampleStatistics):
             results[index] = result._replace(name=name)
@@ -214,7 +212,7 @@ def _read_split(
 
 def measure(
     dataset: Dataset, index: int, split: str, checks: Mapping[str, Check] | None = None
-) -> SampleStatistics | list[Issue]:
+) -> SampleStatistics | Issue:
     """Read one sample as training will, image and mask: its statistics, or what is wrong with it."""
     files = dataset.files(index)
     try:
@@ -223,19 +221,19 @@ def measure(
     except (Exception, SystemExit) as error:  # a dataset of somebody else's may raise what it likes
         if isinstance(error, DataError) and error.issue:
             file = str(files[0]) if files and error.issue.kind == "channels" else error.issue.file
-            return [replace(error.issue, split=split, file=file)]
+            return replace(error.issue, split=split, file=file)
         place = str(files[0]) if files else f"{split}: {dataset.kind.rpartition('.')[2]}[{index}]"
         detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-        return [Issue("unusable", place, "cannot be read by its dataset", detail=detail, split=split)]
+        return Issue("unusable", place, "cannot be read by its dataset", detail=detail, split=split)
     image, mask, place = sample.image.numpy(), sample.mask.numpy(), f"{split}/{sample.name}"
     wide, classes = image.dtype == np.float32, len(dataset.classes)
     if wide and dataset.no_data == "stop" and not np.isfinite(image).all():
-        return [replace(holes_issue(str(files[0]) if files else place), split=split)]
+        return replace(holes_issue(str(files[0]) if files else place), split=split)
     pixels = np.array(Image.fromarray(mask).histogram(), np.int64)  # [256]; five times as fast as bincount
     stored = {label: int(pixels[label]) for label in np.flatnonzero(pixels).tolist()}
     if wrong := {label: stored[label] for label in stored if label >= classes and label != dataset.ignore_index}:
         advice = f"allowed are 0 to {classes - 1} and {dataset.ignore_index} (void)"
-        return [Issue("values", place, "labels that are not allowed", advice, "", wrong, stored, split=split)]
+        return Issue("values", place, "labels that are not allowed", advice, "", wrong, stored, split=split)
     measured = {}
     for name, check in (checks or {}).items():
         with _named(name):
