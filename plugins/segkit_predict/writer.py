@@ -27,7 +27,7 @@ from segkit_predict.pipeline import pipeline
 from segkit_samples.sheets import panel, save_palette_png, sheet, signature
 
 MOST_PROBABILITIES = 2 << 30  # bytes as float32: 5,000 x 5,000 pixels of 21 classes
-ERROR_WIDTH = 640  # pixels of each of the four pictures, or the image's own: wide enough to see the borders of objects
+ERROR_WIDTHS = (320, 640)  # the least and most pixels of each of the four pictures: to see titles, and borders
 
 Job = tuple[Path, Mapping[str, Path]]
 """An image, and the files that are written for it by kind."""
@@ -203,7 +203,8 @@ class Writer:
     def _save_errors(self, path: Path, prediction: Prediction, file: IO[bytes]) -> None:
         image = displayable(prediction.image, self.predictor.images.rgb)
         palette, void = self.predictor.palette, self.predictor.ignore_index
-        width = min(ERROR_WIDTH, image.shape[1])
+        enlarged = image.shape[1] * -(-ERROR_WIDTHS[0] // image.shape[1])  # by a whole factor
+        width = min(enlarged, ERROR_WIDTHS[1])
         row = panel(image, np.asarray(prediction.truth), prediction.labels, palette, void, name=path.stem, width=width)
         sheet([row], self.predictor.classes, palette).save(file, format="PNG", pnginfo=signature())
 

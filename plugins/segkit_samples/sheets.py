@@ -87,9 +87,10 @@ def caption(
 
 
 def sheet(panels: Sequence[Image.Image], classes: Sequence[str], palette: Palette, title: str = "") -> Image.Image:
-    """Panels one below the other, under a title and over one legend."""
+    """Panels one below the other, under a title and over one legend, which has void where a panel shows its colour."""
     width = max(each.width for each in panels)
-    parts = [*([caption(title, width)] if title else []), *panels, legend(classes, palette, width)]
+    has_void = any((np.asarray(each) == VOID_COLOUR).all(2).any() for each in panels)
+    parts = [*([caption(title, width)] if title else []), *panels, legend(classes, palette, width, has_void)]
     page = Image.new("RGB", (width + 2 * GAP, sum(each.height + GAP for each in parts) + GAP), _PAPER)
     top = GAP
     for part in parts:
@@ -98,9 +99,9 @@ def sheet(panels: Sequence[Image.Image], classes: Sequence[str], palette: Palett
     return page
 
 
-def legend(classes: Sequence[str], palette: Palette, width: int) -> Image.Image:
-    """Each class and void by colour and name, in rows of at most ``width`` pixels."""
-    entries = [*zip(classes, palette, strict=True), ("void", VOID_COLOUR)]
+def legend(classes: Sequence[str], palette: Palette, width: int, has_void: bool = True) -> Image.Image:
+    """Each class, and void, by colour and name, in rows of at most ``width`` pixels."""
+    entries = [*zip(classes, palette, strict=True), *([("void", VOID_COLOUR)] if has_void else [])]
     longest = max(_font().getlength(one_line(name[:width])) for name, _ in entries)
     cell = min(width, round(longest) + _TEXT + 4 * GAP)
     columns, line = max(1, width // cell), _TEXT + GAP

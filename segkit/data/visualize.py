@@ -26,12 +26,14 @@ def colour_mask(mask: Pixels, palette: Palette, ignore_index: int = 255) -> Pixe
 
 
 def overlay(image: Pixels, mask: Pixels, palette: Palette, ignore_index: int = 255, opacity: float = 0.5) -> Pixels:
-    """The image ``[H,W,3]`` under its labels' colours; void is left as it is.
+    """The image ``[H,W,3]`` under its labels' colours; void is left as it is, and what would be black, as backgrounds.
 
     At an ``opacity`` of a half both can be told: what the picture shows and what was predicted there.
     """
-    blended = image * (1 - opacity) + colour_mask(mask, palette, ignore_index) * opacity
-    return np.where((mask == ignore_index)[..., None], image, blended.round()).astype(np.uint8)
+    colours = colour_mask(mask, palette, ignore_index)  # [H,W,3]
+    blended = image * (1 - opacity) + colours * opacity
+    left = (mask == ignore_index) | ~colours.any(2)
+    return np.where(left[..., None], image, blended.round()).astype(np.uint8)
 
 
 def overlay_picture(image: Pixels, mask: Pixels, palette: Palette, ignore_index: int = 255) -> Image.Image:

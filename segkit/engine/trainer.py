@@ -279,7 +279,7 @@ class Trainer:
         folder, here = self.inputs.folder, Path.cwd()
         shown = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
         if "model" in self.config:
-            return f"next:   python -m segkit predict {shlex.quote(shown)} photo.jpg --out masks"
+            return f"next:   segkit predict {shlex.quote(shown)} photo.jpg --out masks"
         return f"next:   segkit.load({shown!r}, model=...).predict('photo.jpg')"
 
     def _notify(self, event: str, **arguments: Any) -> Sequence[str]:

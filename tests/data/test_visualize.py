@@ -81,11 +81,15 @@ def test_a_sheet_stacks_panels_over_one_legend():
     mask = np.zeros((6, 9), np.uint8)
     strip = panel(image, mask, mask, PALETTE, name="truth", width=60)  # a name that is also a caption
     page = sheet([strip, strip], ["background", "car", "person"], PALETTE)
-    key = legend(["background", "car", "person"], PALETTE, strip.width)
+    key = legend(["background", "car", "person"], PALETTE, strip.width, has_void=False)  # no mask has any
     assert page.width == strip.width + 12
     assert page.height == 2 * strip.height + key.height + 4 * 6
     colours = {colour for _, colour in key.getcolors(100_000)}
-    assert {*PALETTE, VOID_COLOUR} <= colours
+    assert {*PALETTE} <= colours
+    assert VOID_COLOUR not in colours
+    mask[:2] = 255
+    page = sheet([panel(image, mask, mask, PALETTE, width=60)], ["background", "car", "person"], PALETTE)
+    assert VOID_COLOUR in {colour for _, colour in page.crop((0, page.height - 30, *page.size)).getcolors(100_000)}
 
 
 def test_a_long_legend_takes_more_rows_and_stays_inside():

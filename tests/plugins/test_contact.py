@@ -97,7 +97,7 @@ def test_the_class_is_outlined_down_to_one_pixel_and_the_rest_is_dark() -> None:
     assert tuple(labels[place, place]) == (114, 50, 50)  # half the image, half (128, 0, 0)
     for row, column in ((-1, 0), (1, 0), (0, -1), (0, 1)):
         assert tuple(labels[place + row, place + column]) == WHITE
-    assert (labels[:80, :80] == 25).all()  # half the image, half black, and that dimmed
+    assert (labels[:80, :80] == 50).all()  # the image, as the class's black is not drawn, and that dimmed
     assert (labels[:80, 165:TILE] == 50).all()  # void shows the image alone
 
 
@@ -111,7 +111,8 @@ def test_examples_stand_side_by_side_whatever_their_size() -> None:
     for position in range(4):
         cell = (first[:TILE, LEFT + position * PAIR :][:, :TILE] == 100).all(axis=2)
         sizes.append((int(cell.any(axis=1).sum()), int(cell.any(axis=0).sum())))
-    assert sizes == [(1, TILE), (TILE, 1), (TILE, TILE), (TILE, TILE)]  # most pixels first: 12,000, 600, 100 and 1
+    # most pixels first: 12,000, 600, 100 and 1; of the second the labels, whose black is not drawn, are seen beside it
+    assert sizes == [(1, TILE), (TILE, 2), (TILE, TILE), (TILE, TILE)]
 
 
 def test_as_many_classes_as_a_mask_can_hold() -> None:

@@ -457,7 +457,7 @@ def test_the_last_lines_of_a_run_name_the_report_and_what_to_do_next(
     for folder in ("my runs/a", str(tmp_path / "b")):
         segkit.run(config, {"output.dir": folder})
     out = capsys.readouterr().out
-    last = "\nnext:   python -m segkit predict {} photo.jpg --out masks\n"
+    last = "\nnext:   segkit predict {} photo.jpg --out masks\n"
     report = "report: my runs/a/report.html" if written else ""
     assert f"{report}{last.format(repr('my runs/a'))}" in out
     assert out.endswith(last.format("b"))
