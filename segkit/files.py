@@ -43,6 +43,7 @@ def write_atomically(
     *,
     durable: bool = True,
     check: Callable[[Path], None] | None = None,
+    needed: int = 0,
 ) -> None:
     """Call ``write(binary file)`` on a temporary file and put it in the place of ``path``.
 
@@ -51,6 +52,7 @@ def write_atomically(
         write: what writes it.
         durable: whether to wait until it is on the disk; not needed for what can be written again.
         check: raises an OSError where the temporary file, read again, is not what was written.
+        needed: bytes, for the message where they could not be written.
 
     Raises:
         WriteError: the disk is full or the folder cannot be written; the old file is intact.
@@ -75,10 +77,11 @@ def write_atomically(
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk by a RuntimeError, in words of its own
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise  # of a card that has failed, whose weights cannot be read
-        why = "not all of it was taken" if isinstance(error, RuntimeError) else reason(error)
+        why, room = "not all of it was taken" if isinstance(error, RuntimeError) else reason(error), ""
         with contextlib.suppress(OSError):
-            why += f" ({shutil.disk_usage(path.parent).free:,} bytes are free on the disk)"
-        raise WriteError(f"{path} could not be written: {why}; what was there is intact") from error
+            free = shutil.disk_usage(path.parent).free
+            room = f" ({f'{needed:,} bytes are needed, ' if needed else ''}{free:,} bytes are free on the disk)"
+        raise WriteError(f"{path} could not be written: {why}{room}; what was there is intact") from error
     finally:  # after Ctrl-C too
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

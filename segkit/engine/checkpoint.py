@@ -64,7 +64,15 @@ def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> 
             path.replace(previous)
 
     content = {"format": FORMAT, **state}
-    write_atomically(path, lambda file: torch.save(content, file), check=check)
+    write_atomically(path, lambda file: torch.save(content, file), check=check, needed=_size_of(state))
+
+
+def _size_of(value: Any) -> int:
+    """Bytes of all tensors in it."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return sum(_size_of(each) for each in inside)
 
 
 def _damaged(path: Path) -> str | None:
@@ -173,7 +181,7 @@ def write_model(model: nn.Module, folder: Path) -> None:
     kept, layout = model.state_dict(), torch.contiguous_format
     weights = {plain: kept[key].clone(memory_format=layout) for key, plain in plain_keys(kept).items()}
     content = safetensors_bytes(weights, {"format": "pt"})
-    write_atomically(folder / "model.safetensors", lambda file: file.write(content))
+    write_atomically(folder / "model.safetensors", lambda file: file.write(content), needed=len(content))
 
 
 class CheckpointManager:
