@@ -383,6 +383,7 @@ class Trainer:
 
     def keep(self) -> str:
         """Save what there is, between two steps, and say how to go on."""
+        self.stop.no_more_children()
         if self.finished:
             return f"the run was complete, and is in {self.inputs.folder}"
         if not (self.distributed.is_main_process and self.checkpoints.save()):

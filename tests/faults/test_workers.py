@@ -99,7 +99,7 @@ loader._Batches.__getitems__ = killed
 
 @pytest.mark.fault("F33")
 def test_a_worker_that_is_killed_while_a_step_is_under_way_does_not_leave_half_a_step(place: Any, whole: Path) -> None:
-    """Here between the optimizer's step and its being counted; the batches that were loaded already are trained on."""
+    """torch raises in the main thread at once, here between the optimizer's step and its being counted."""
     kill = """
 import multiprocessing
 from pathlib import Path
@@ -113,7 +113,7 @@ at(torch.optim.AdamW, 'step', 6, kill, after=True)
     process = place.start("train.workers=1", before=kill)
     assert process.wait() == 1
     assert "a process that loads data ended" in process.err
-    assert checkpoint.load(place.path() / "last.pt")["step"] in (6, 7, 8)
+    assert checkpoint.load(place.path() / "last.pt")["step"] == 6
     place.run("train.workers=1", "--resume")
     place.assert_same(whole)
 
