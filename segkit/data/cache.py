@@ -93,13 +93,15 @@ def reading_of(dataset: Dataset, split: str = "") -> str:
     if dataset.reading is not None:
         return f"{kind} {dataset.reading}"
     whole: Any = dataset
+    rows = [len(dataset)]
     while isinstance(whole, Subset | AdaptedDataset):
+        rows += getattr(whole, "indices", ())
         whole = whole.dataset
     own = {}
     for name, value in sorted(getattr(whole, "__dict__", {}).items()):
         with contextlib.suppress(TypeError, ValueError):
             own[name] = json.dumps(str(value) if isinstance(value, Path) else value)
-    return f"{kind} {split} {dataset.indices if isinstance(dataset, Subset) else len(dataset)} {own}"
+    return f"{kind} {split} {rows} {own}"
 
 
 def files_of(dataset: Dataset) -> list[tuple[Path, ...]]:

@@ -28,11 +28,9 @@ class Subset(Dataset):
     """The samples of a dataset at ``indices``, in that order, with all that the dataset says about itself."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
-        inner = dataset if isinstance(dataset, Subset) else None
-        self.dataset: Dataset = inner.dataset if inner else dataset
-        self.indices: list[int] = [inner.indices[index] for index in indices] if inner else list(indices)
+        self.dataset, self.indices = dataset, list(indices)
         for name in (*_REQUIRED, *_OPTIONAL, *_OF_ALL):
-            setattr(self, name, getattr(self.dataset, name))
+            setattr(self, name, getattr(dataset, name))
         self.names = self.names and [self.names[index] for index in self.indices]
 
     def __len__(self) -> int:

@@ -19,8 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from segkit.data.batch_sampler import EvalBatchSampler
-from segkit.data.loader import SampleSource, eval_loader, read_sample, shut_down
-from segkit.data.resize import resized
+from segkit.data.loader import SampleSource, eval_loader, shut_down
 from segkit.data.sample import Batch, Dataset
 from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
@@ -163,8 +162,8 @@ class Evaluator:
     @torch.no_grad()
     def predict(self, index: int) -> NDArray[np.uint8]:
         """The labels ``[H,W]`` that the model predicts for a sample of the split, at the size of its mask."""
-        sample = read_sample(self.dataset, index)
-        image = resized(sample, self.inferer.resize).image[None]  # [1,C,h,w]
+        sample = (self.source or SampleSource(self.dataset, self.inferer.resize))[index]
+        image = sample.image[None]  # [1,C,h,w]
         size = (sample.mask.shape[0], sample.mask.shape[1])
         self.inferer.model.eval()
         logits = self.inferer.evaluate(image.to(self.device), size)  # [1,C,H,W]

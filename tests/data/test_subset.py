@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils import data
 
 import segkit
-from segkit.data.subset import Subset, as_dataset
+from segkit.data.subset import ChosenBands, Subset, as_dataset
 from segkit.errors import DataError, ModelError
 
 FIT = {"samples": 0, "epochs": 1, "batch_size": 4, "device": "cpu", "precision": "fp32"}
@@ -81,6 +81,15 @@ def test_a_part_of_a_part_of_a_dataset_is_that_part() -> None:
     assert isinstance(part, Subset)
     assert [part[index].name for index in range(len(part))] == [whole[1].name, whole[5].name]
     assert (part.classes, part.palette, part.ignore_index) == (whole.classes, whole.palette, whole.ignore_index)
+
+
+def test_a_part_of_a_dataset_with_chosen_bands_has_these_bands() -> None:
+    chosen = ChosenBands(shapes(), (3, 1), "stop")
+    part = Subset(chosen, [2, 0])  # as a scan leaves out what cannot be read
+    assert part.channels == chosen.channels == ("blue", "red")
+    assert torch.equal(part[0].image, shapes()[2].image[[2, 0]])
+    sample, _ = part.inspect(1)
+    assert torch.equal(sample.image, chosen[0].image)
 
 
 def test_a_run_takes_the_parts_of_a_random_split_and_several_in_a_row(tmp_path: Path) -> None:
