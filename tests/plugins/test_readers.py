@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segkit.data import read as reading
 from segkit.data.read import MAX_PIXELS, read_header, read_picture, suffixes
 from segkit.errors import DataError
-from segkit_folder.masks import read_mask
+from segkit_folder.masks import check_checksums, read_mask
 
 
 def read_image(path: str | Path, *how: Any, **more: Any) -> Any:
@@ -114,4 +115,50 @@ def test_a_claim_of_too_many_pixels_is_refused_before_anything_is_decoded(tmp_pa
         read_image(path, 2000)
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(DataError, match=r"a\.tif: "):
+        read_image(path)
+
+
+class Drawing:
+    """What a reader of somebody else's gives: it is no array, and says more of itself."""
+
+    shape, dtype, channels, no_data, is_lossy = (2, 3, 2), np.dtype("f4"), ("height", "slope"), -1.0, ""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def __getitem__(self, key: object) -> np.ndarray:
+        return np.arange(12, dtype=np.float32).reshape(self.shape)[key]  # type: ignore[index]
+
+    def labels(self) -> np.ndarray:
+        return np.full((2, 3), 7, np.uint16)
+
+    def verify(self) -> None:
+        raise ValueError("its sum is another")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_reader_of_others_is_asked_first_and_what_it_says_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offered(function: Any) -> Any:
+        return type("Offered", (), {"load": lambda _: function})()
+
+    path, drawing = tmp_path / "a.png", Drawing()
+    path.write_bytes(b"a drawing")
+    readers = {"png": [offered(lambda _: None), offered(lambda _: drawing)], "any": []}
+    monkeypatch.setattr(reading, "_readers", lambda: readers)
+    header = read_header(path)
+    assert (header.size, header.channels, header.no_data) == ((2, 3), ("height", "slope"), -1)
+    np.testing.assert_array_equal(read_image(path, bands=[2])[..., 0], [[1, 3, 5], [7, 9, 11]])
+    assert read_mask(path).tolist() == [[7, 7, 7], [7, 7, 7]]
+    with pytest.raises(DataError, match=r"a\.png: damaged or cut short \(its sum is another\)"):
+        check_checksums(path)
+    assert drawing.closed == 4
+    drawing.is_lossy = "drawn by hand"  # type: ignore[misc]
+    with pytest.raises(DataError, match=r"a\.png: the mask is drawn by hand, and that changes labels"):
+        read_mask(path)
+    del readers["png"]
+    with pytest.raises(DataError, match=r"a\.png: no reader of an installed plugin takes it; known are \.jpg"):
         read_image(path)
