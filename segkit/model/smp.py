@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -66,20 +65,19 @@ class Smp(nn.Module):
         weights: str | None = None,
     ) -> None:
         super().__init__()
-        smp = _library()
         from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 
-        _check_names(smp, architecture, encoder)
+        _check_names(architecture, encoder)
         named = weights is not None and not (weights.endswith(_FILES) or "/" in weights or Path(weights).is_file())
-        source = _source(smp, encoder, str(weights)) if named else ""
+        source = _source(encoder, str(weights)) if named else ""
         # of timm's encoders the name says which weights; smp warns of a string
         pretrained = (True if _of_timm(encoder) else weights) if named else None
         options: dict[str, Any] = {"encoder_name": encoder, "encoder_weights": pretrained}
         options |= {"in_channels": in_channels, "classes": num_classes}
         what = f"the weights '{weights}' of the encoder '{encoder}' ({source})"
         with _fetching(what) if named else contextlib.nullcontext():
-            self.network, any_size = _create(smp, architecture, options)
-            self.normalisation = None if weights is None else _normalisation(smp, encoder, weights if named else None)
+            self.network, any_size = _create(architecture, options)
+            self.normalisation = None if weights is None else _normalisation(encoder, weights if named else None)
         for block in self.network.modules():
             if type(block) is UnetDecoderBlock and block.interpolation_mode == "nearest":
                 block.forward = partial(_decode, block)  # a bound method would not be pickled
@@ -128,22 +126,13 @@ def _decode(
     return result
 
 
-def _library() -> ModuleType:
-    try:
-        import segmentation_models_pytorch as smp
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
-        raise ModelError(
-            f"smp: segmentation_models_pytorch cannot be imported: {error}; install torch, torchvision and it together"
-        ) from error
-    return smp  # type: ignore[no-any-return]
-
-
 def _of_timm(encoder: str) -> str | None:
     """The name of an encoder in timm; None of smp's own."""
     return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
 
 
-def _check_names(smp: ModuleType, architecture: str, encoder: str) -> None:
+def _check_names(architecture: str, encoder: str) -> None:
+    import segmentation_models_pytorch as smp
     import timm
 
     architectures, names = list(smp.MODEL_ARCHITECTURES_MAPPING), smp.encoders.get_encoder_names()
@@ -162,11 +151,12 @@ def _check_names(smp: ModuleType, architecture: str, encoder: str) -> None:
     )
 
 
-def _source(smp: ModuleType, encoder: str, weights: str) -> str:
+def _source(encoder: str, weights: str) -> str:
     """Where named weights come from: a repository on the hub, or an address."""
-    if name := _of_timm(encoder):
-        import timm
+    import segmentation_models_pytorch as smp
+    import timm
 
+    if name := _of_timm(encoder):
         config = timm.get_pretrained_cfg(name) if timm.models.is_model_pretrained(name) else None
         if weights != "imagenet" or config is None:
             tags = [f"tu-{each}" for each in timm.list_pretrained(name.partition(".")[0])]
@@ -184,11 +174,12 @@ def _source(smp: ModuleType, encoder: str, weights: str) -> str:
     return str(settings[weights]["repo_id"])
 
 
-def _normalisation(smp: ModuleType, encoder: str, weights: str | None) -> dict[str, list[float]]:
+def _normalisation(encoder: str, weights: str | None) -> dict[str, list[float]]:
     """What the configuration of pretrained weights says; None are the usual ones of the encoder, from a file."""
-    if name := _of_timm(encoder):
-        import timm
+    import segmentation_models_pytorch as smp
+    import timm
 
+    if name := _of_timm(encoder):
         config = timm.get_pretrained_cfg(name)
         return {"mean": list(config.mean), "std": list(config.std)} if config else _IMAGENET
     usual = next((_OTHERS[start] for start in _OTHERS if encoder.startswith(start)), _IMAGENET)
@@ -206,8 +197,10 @@ def _normalisation(smp: ModuleType, encoder: str, weights: str | None) -> dict[s
     return {key: [value / most for value in config[key]] for key in ("mean", "std")}
 
 
-def _create(smp: ModuleType, architecture: str, options: dict[str, Any]) -> tuple[Any, bool]:
+def _create(architecture: str, options: dict[str, Any]) -> tuple[Any, bool]:
     """The model, and whether a transformer in it was told to take images of any size."""
+    import segmentation_models_pytorch as smp
+
     try:
         if architecture == "dpt":
             with contextlib.suppress(TypeError):  # not every transformer has the option

@@ -74,13 +74,13 @@ def test_weights_bring_the_normalisation_they_were_trained_with(encoder, mean, t
 def test_the_normalisation_of_weights_from_the_hub_is_theirs(monkeypatch):
     import segmentation_models_pytorch as smp
 
-    assert _normalisation(smp, "timm-tf_efficientnet_lite0", None)["mean"] == [0.5] * 3  # a file's are the usual ones
+    assert _normalisation("timm-tf_efficientnet_lite0", None)["mean"] == [0.5] * 3  # a file's are the usual ones
     said = {"input_space": "RGB", "input_range": [0, 255], "mean": [51.0] * 3, "std": [102.0] * 3}
     monkeypatch.setattr(smp.encoders, "get_preprocessing_params", lambda name, pretrained: said)
-    assert _normalisation(smp, "efficientnet-b0", "advprop") == {"mean": [0.2] * 3, "std": [0.4] * 3}
+    assert _normalisation("efficientnet-b0", "advprop") == {"mean": [0.2] * 3, "std": [0.4] * 3}
     said["input_space"] = "BGR"
     with pytest.raises(ModelError, match="the weights 'advprop' of 'efficientnet-b0' take BGR, and images are RGB"):
-        _normalisation(smp, "efficientnet-b0", "advprop")
+        _normalisation("efficientnet-b0", "advprop")
 
 
 def test_an_encoder_of_one_input_size_sees_the_image_resized():
