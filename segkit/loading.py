@@ -6,6 +6,7 @@ components: a folder from a stranger can choose between them, but cannot bring c
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -79,8 +80,8 @@ def load(
         ComponentNotFound: the plugin that provides the model is not installed.
     """
     if not isinstance(place, str | Path):
-        options: Any = {"model": model, "device": device, "precision": precision}
-        return averaged({str(each): load(each, **options) for each in place})
+        options: Any = {"device": device, "precision": precision}
+        return averaged({str(each): load(each, model=copy.deepcopy(model), **options) for each in place})
     place = Path(place)
     file = weights_in(place) if place.is_dir() else place
     weights = _read(file)

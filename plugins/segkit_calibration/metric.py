@@ -52,12 +52,13 @@ class CalibrationError:
         """
         check_shapes(logits, target, self.num_classes)
         self.sums, self.unknown = self.sums.to(logits.device), self.unknown.to(logits.device)
-        self.unknown += ((target != self.ignore_index) & ((target < 0) | (target >= self.num_classes))).sum()
-        labelled = (target >= 0) & (target < self.num_classes) & (target != self.ignore_index)  # [B,H,W]
+        odd = (target < 0) | (target >= self.num_classes)  # [B,H,W]
+        self.unknown += (odd & (target != self.ignore_index)).sum()
+        labelled = ~odd & (target != self.ignore_index)
         confidence, predicted = logits.float().softmax(1).max(1)  # [B,H,W] each
         place = (confidence * self.bins).ceil().long().sub(1).clamp(0, self.bins - 1)  # a bin holds its upper end
-        rows = torch.stack([torch.ones_like(place), (confidence.double() * _ONE).round().long(), predicted == target])
-        self.sums.index_add_(1, place[labelled], rows[:, labelled])
+        counts = torch.stack([labelled.long(), (confidence * _ONE).round().long(), (predicted == target).long()])
+        self.sums.index_add_(1, place.flatten(), (counts * labelled).flatten(1))
 
     def compute(self) -> float:
         """The error; NaN without a labelled pixel.

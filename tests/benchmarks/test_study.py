@@ -158,6 +158,7 @@ def test_a_mistake_is_told_once_before_anything_is_trained(
         ("imbalance", "benchmarks/studies/voc.toml", 10),
         ("camvid", "examples/camvid.toml", 15),
         ("precision", "examples/gta5.toml", 3),
+        ("transfer", "benchmarks/studies/camvid-half.toml", 2),
     ],
 )
 def test_the_studies_that_are_here_are_valid(study: ModuleType, name: str, config: str, variants: int) -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 import segkit
 from segkit.cli import main
 from segkit.errors import RunFolderError
+from segkit.model.unet import UNet
 from segkit.runs import evaluate_run
 from segkit_predict.command import _split
 
@@ -46,6 +47,18 @@ def test_probabilities_are_the_mean_of_the_runs(
     assert np.abs(single[0] - single[1]).max() > 0.05
     np.testing.assert_allclose(together.probabilities(picture, **options), mean, atol=1e-6)
     assert (together.predict(picture, **options) == mean.argmax(0)).mean() > 0.99  # ties aside
+
+
+def test_runs_on_an_object_each_have_a_copy_of_it(
+    run_folder: Path, other_run: Path, picture: Path, write_config: Callable[..., None], colour_model: UNet
+) -> None:
+    runs = [run_folder, other_run]
+    expected = segkit.load(runs, device="cpu").probabilities(picture)
+    for run in runs:
+        record = json.loads((run / "config.json").read_text())
+        write_config(run, **{**record, "model": None})
+    together = segkit.load(runs, model=colour_model, device="cpu")
+    np.testing.assert_array_equal(together.probabilities(picture), expected)
 
 
 @pytest.mark.parametrize(
