@@ -174,7 +174,7 @@ def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
         for path in (image, mask):
             if not path.is_file():
                 what, advice = "listed but not there", "correct the list"
-                issues.append((line.split, Issue("missing", str(path), what, advice, line.list)))
+                issues.append((line.split, Issue("missing", str(path), what, advice, line.file)))
         name = without_suffix(cells[0])
         if image.is_file() and mask.is_file():
             images.append(Found(image, name, {"id": name}).in_split(line.split))

@@ -32,14 +32,14 @@ class Line(NamedTuple):
     """A line of a list, or an entry of JSON; one of all images has no split."""
 
     split: str | None
-    list: str
+    file: str
     number: int
     text: str
 
     @property
     def place(self) -> str:
         """Where it stands."""
-        return f"{self.list}, {'entry' if self.list.endswith('.json') else 'line'} {self.number}"
+        return f"{self.file}, {'entry' if self.file.endswith('.json') else 'line'} {self.number}"
 
     def __str__(self) -> str:
         return f"{self.place}: {self.text.strip()[:60]!r}"
@@ -162,7 +162,7 @@ def listed(
         if not those:
             file = pattern.example({"id": names[0].rpartition("/")[2]}) if pattern else names[0]
             advice = "add the image or take it off the list"
-            missing.append((line.split, Issue("missing", file, "listed but not there", advice, line.list)))
+            missing.append((line.split, Issue("missing", file, "listed but not there", advice, line.file)))
         for each in those:
             _, other = found.setdefault(each.path, (each, line))
             if other.split != line.split:

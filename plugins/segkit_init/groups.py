@@ -82,7 +82,8 @@ def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
     apart = ~np.eye(len(chosen), dtype=bool)
     first = [path for path, group in zip(paths, groups, strict=True) if group == groups[0]][:2]
     words = " and ".join(first) if all(map(_SAID.search, paths)) else ""
-    return Group(pattern, len({*groups}), *(float(np.median(alike[each & apart])) for each in (same, ~same)), words)
+    inside_group, between = (float(np.median(alike[each & apart])) for each in (same, ~same))
+    return Group(pattern, len({*groups}), inside_group, between, words)
 
 
 def _grouped(paths: Sequence[str], pattern: str) -> list[str]:

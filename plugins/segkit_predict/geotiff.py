@@ -1,8 +1,9 @@
-"""Masks as GeoTIFF: with the transform and the coordinate system of the image that they were predicted from."""
+"""GeoTIFF: large images read by rows; masks with the transform and the coordinate system of their image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -10,15 +11,83 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segkit.data.read import Pixels, read_header, with_holes
 from segkit.errors import DataError
 from segkit_samples.sheets import WRITER
 
+MOST_WHOLE = 50_000_000  # pixels of an image that is read at once: 150 MB as RGB, 2.4 GB of 12 bands
+_MOST_SHOWN = 25_000_000  # pixels in pictures of it
 _ROWS = 512  # written at a time
 
 
 def is_installed() -> bool:
     """Whether rasterio is there, which knows what GeoTIFFs say."""
     return find_spec("rasterio") is not None
+
+
+class GeoRows:
+    """A GeoTIFF ``[H,W,C]`` of which rows are read where it is sliced, with the values of ``read_picture``.
+
+    Args:
+        path: of the file.
+        bands: which are read, from 1.
+        no_data: as ``data.no_data``.
+
+    Attributes:
+        holes: bool ``[H,W]``, where the rows that were read have no data; None where ``no_data`` is "stop".
+    """
+
+    def __init__(self, path: Path, bands: Sequence[int], no_data: float | str) -> None:
+        import rasterio
+
+        self._path, self._bands, self._no_data = path, list(bands), no_data
+        with rasterio.open(path) as file:
+            self.shape = (file.height, file.width, len(self._bands))
+            self.dtype = np.dtype(np.uint8 if file.dtypes[0] == "uint8" else np.float32)
+        self.holes = None if no_data == "stop" else np.zeros(self.shape[:2], bool)
+
+    def __getitem__(self, rows: slice) -> Pixels:
+        from rasterio.windows import Window
+
+        first, last, _ = rows.indices(self.shape[0])
+        pixels, holes = self._read(window=Window(0, first, self.shape[1], last - first))
+        if self.holes is not None:
+            self.holes[first:last] = holes
+        return pixels
+
+    def reduced(self) -> tuple[Pixels, int]:
+        """Every so-many-th pixel of every so-many-th row, for pictures; and how many."""
+        height, width, bands = self.shape
+        step = math.ceil(math.sqrt(height * width / _MOST_SHOWN))
+        return self._read(out_shape=(bands, -(-height // step), -(-width // step)))[0], step
+
+    def _read(self, **how: Any) -> tuple[Pixels, NDArray[np.bool_] | None]:
+        import rasterio
+
+        with rasterio.open(self._path) as file:
+            values, declared = file.read(self._bands, **how), file.nodata  # [C,h,w]
+        pixels = np.ascontiguousarray(np.moveaxis(values, 0, 2), self.dtype)
+        return with_holes(pixels, declared, self._no_data, str(self._path))
+
+
+def rows_of(path: Path, most_pixels: int, bands: Sequence[int] | None, no_data: float | str) -> GeoRows | None:
+    """A large GeoTIFF to be read by rows; None where it is no such file, or rasterio would read it otherwise.
+
+    That is the case of palettes, transparency, grey of 8 bits, which is read as RGB, and turned pictures.
+    """
+    header = read_header(path, most_pixels)
+    large = header.size[0] * header.size[1] > MOST_WHOLE
+    if not (large and header.georeference and is_installed()) or header.orientation != 1 or header.white_is_zero:
+        return None
+    import rasterio
+    from rasterio.enums import ColorInterp
+
+    with rasterio.open(path) as file:
+        odd = {ColorInterp.palette, ColorInterp.alpha} & {*file.colorinterp} or len({*file.dtypes}) > 1
+        grey = file.count == 1 and file.dtypes[0] == "uint8"
+        if odd or grey or file.dtypes[0].startswith("complex") or (bands and max(bands) > file.count):
+            return None
+        return GeoRows(path, bands or range(1, file.count + 1), no_data)
 
 
 def save_geotiff(source: Path, labels: NDArray[Any], colours: Mapping[int, tuple[int, ...]], file: IO[bytes]) -> None:

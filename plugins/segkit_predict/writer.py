@@ -21,7 +21,7 @@ from segkit.data.visualize import VOID_COLOUR, overlay_picture
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
 from segkit.files import write_atomically
 from segkit.inference.predictor import Predictor
-from segkit_predict.geotiff import save_geotiff
+from segkit_predict.geotiff import GeoRows, rows_of, save_geotiff
 from segkit_predict.ground_truth import GroundTruth
 from segkit_predict.pipeline import pipeline
 from segkit_samples.sheets import panel, save_palette_png, sheet, signature
@@ -32,14 +32,18 @@ ERROR_WIDTHS = (320, 640)  # the least and most pixels of each of the four pictu
 Job = tuple[Path, Mapping[str, Path]]
 """An image, and the files that are written for it by kind."""
 
-InputImage = tuple[Pixels, NDArray[np.bool_] | None, NDArray[np.uint8] | None]
+InputImage = tuple[Pixels | GeoRows, NDArray[np.bool_] | None, NDArray[np.uint8] | None]
 """``[H,W,C]``; where it has no data, and the true mask, ``[H,W]`` where there is one."""
 
 
 class Prediction(NamedTuple):
-    """What is known of an image: pixels ``[H,W,C]``, true mask and labels ``[H,W]``, probabilities ``[C,H,W]``."""
+    """What is known of an image: true mask and labels ``[H,W]``, probabilities ``[C,H,W]``; and to look at, pixels.
+
+    Of an image that is read by rows the pixels ``[h,w,C]`` are every ``step``-th of every ``step``-th row.
+    """
 
     image: Pixels
+    step: int
     truth: NDArray[np.uint8] | None
     labels: NDArray[np.uint8]
     probabilities: NDArray[np.float32] | None
@@ -107,9 +111,10 @@ class Writer:
     def _read(self, job: Job) -> InputImage:
         truth = None if self.truth is None else self.truth.mask(job[0])
         how = self.predictor.images
+        rows = rows_of(job[0], self.most_pixels, how.bands, how.no_data)
+        if rows is not None:
+            return rows, rows.holes, truth
         picture = read_picture(job[0], self.most_pixels, how.bands, how.no_data)
-        if truth is not None and picture.holes is not None:  # void in the run's own evaluation too
-            truth = np.where(picture.holes, np.uint8(self.predictor.ignore_index), truth)
         return picture.pixels, picture.holes, truth
 
     def _predict(self, job: Job, read: InputImage) -> Prediction:
@@ -125,14 +130,17 @@ class Writer:
                 labels = self.predictor.predict(image, **how)
         except NotFiniteError as error:  # the next image may be another matter
             raise DataError(str(error)) from error
+        if truth is not None and holes is not None:  # void in the run's own evaluation too
+            truth = np.where(holes, np.uint8(self.predictor.ignore_index), truth)
         if self.truth is not None and truth is not None:
             self.truth.count(truth, labels)
         if holes is not None:
             labels[holes] = self.predictor.ignore_index
             self._refuse_class_as_void(path, holes)
         self.pixels += Image.fromarray(labels).histogram()[: len(self.pixels)]
-        self.out_of_range += self.predictor.is_out_of_range(image)
-        return Prediction(image, truth, labels, probabilities)
+        shown, step = image.reduced() if isinstance(image, GeoRows) else (image, 1)
+        self.out_of_range += self.predictor.is_out_of_range(shown)
+        return Prediction(shown, step, truth, labels, probabilities)
 
     def _refuse_too_many(self, image: Path, size: tuple[int, ...]) -> None:
         classes = len(self.predictor.classes)
@@ -194,7 +202,8 @@ class Writer:
 
     def _save_overlay(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
         image, void = displayable(prediction.image, self.predictor.images.rgb), self.predictor.ignore_index
-        overlay_picture(image, prediction.labels, self.predictor.palette, void).save(file, format="JPEG", quality=90)
+        labels = prediction.labels[:: prediction.step, :: prediction.step]
+        overlay_picture(image, labels, self.predictor.palette, void).save(file, format="JPEG", quality=90)
 
     def _save_probabilities(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
         half, names = np.asarray(prediction.probabilities, np.float16), np.array(self.predictor.classes)
@@ -205,7 +214,9 @@ class Writer:
         palette, void = self.predictor.palette, self.predictor.ignore_index
         enlarged = image.shape[1] * -(-ERROR_WIDTHS[0] // image.shape[1])  # by a whole factor
         width = min(enlarged, ERROR_WIDTHS[1])
-        row = panel(image, np.asarray(prediction.truth), prediction.labels, palette, void, name=path.stem, width=width)
+        apart = slice(None, None, prediction.step)
+        truth, labels = (each[apart, apart] for each in (np.asarray(prediction.truth), prediction.labels))
+        row = panel(image, truth, labels, palette, void, name=path.stem, width=width)
         sheet([row], self.predictor.classes, palette).save(file, format="PNG", pnginfo=signature())
 
 

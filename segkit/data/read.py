@@ -118,8 +118,23 @@ def read_picture(
     """
     with opened(Path(path), most_pixels) as raster:
         pixels, declared = _pixels(raster, bands, str(path)), getattr(raster, "no_data", None)
+    return with_holes(pixels, declared, no_data, str(path))
+
+
+def with_holes(pixels: Pixels, declared: float | None, no_data: float | str, name: str) -> Picture:
+    """Pixels ``[H,W,C]``, or some rows of an image, and where they have no data; of float32 these become NaN.
+
+    Args:
+        pixels: as they were read.
+        declared: the value that their file declares to mark pixels without data.
+        no_data: as ``data.no_data``.
+        name: what an error calls them.
+
+    Raises:
+        DataError: pixels that are no numbers, where ``no_data`` is "stop".
+    """
     if no_data == "stop":
-        _refuse_holes(pixels, str(path))
+        _refuse_holes(pixels, name)
         return Picture(pixels, None)
     return Picture(pixels, _holes(pixels, [declared, no_data]))
 

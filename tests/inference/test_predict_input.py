@@ -487,6 +487,50 @@ def test_the_mask_has_the_transform_and_the_system_of_its_image(predict, picture
     assert "no predictions" in capsys.readouterr().err
 
 
+def test_a_large_map_is_read_by_rows_and_gives_the_same(predict, map_of, tmp_path, monkeypatch):
+    import rasterio
+
+    with rasterio.open(map_of) as file:
+        profile, pixels = file.profile, file.read()
+    pixels = np.tile(pixels, (1, 4, 4))
+    pixels[:, :30, :20] = 7
+    profile |= {"height": pixels.shape[1], "width": pixels.shape[2], "nodata": 7}
+    with rasterio.open(map_of, "w", **profile) as file:
+        file.write(pixels)
+    how = ["--tile", "32", "--compare-with", tmp_path / "masks", "--metrics"]
+    (tmp_path / "masks").mkdir()
+    Image.fromarray((pixels[0] > 90).astype(np.uint8)).save(tmp_path / "masks" / "map.png")
+    real, read = geotiff.GeoRows.__getitem__, []
+    monkeypatch.setattr(geotiff.GeoRows, "__getitem__", lambda self, rows: read.append(rows) or real(self, rows))
+    assert predict(map_of, *how, out=tmp_path / "whole") == 0
+    assert not read
+    monkeypatch.setattr(geotiff, "MOST_WHOLE", 1000)
+    assert predict(map_of, *how, out=tmp_path / "rows") == 0
+    assert read
+    assert max(rows.stop - rows.start for rows in read) <= 40  # a row of windows at a time
+    for name in ("map.png", "map.tif", "map_overlay.jpg", "map_error.png"):
+        assert (tmp_path / "rows" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_rows_of_many_bands_have_their_values_and_holes(tmp_path, monkeypatch):
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.arange(4 * 20 * 30, dtype=np.int16).reshape(4, 20, 30)
+    pixels[:, 2:4, 5] = -99
+    how = {"driver": "GTiff", "height": 20, "width": 30, "count": 4, "dtype": "int16", "nodata": -99}
+    with rasterio.open(tmp_path / "a.tif", "w", transform=rasterio.Affine(*WHERE["transform"]), **how) as file:
+        file.write(pixels)
+    rows = geotiff.GeoRows(tmp_path / "a.tif", [4, 2], "void")
+    assert (rows.shape, rows.dtype) == ((20, 30, 2), np.float32)
+    part = rows[3:9]
+    assert np.array_equal(part[1:], pixels[[3, 1], 4:9].transpose(1, 2, 0))
+    assert np.isnan(part[0, 5]).all()
+    assert rows.holes.sum() == 1  # of the rows that were read
+    monkeypatch.setattr(geotiff, "_MOST_SHOWN", 24)
+    shown, step = rows.reduced()
+    assert (shown.shape, step) == ((4, 6, 2), 5)
+    assert geotiff.GeoRows(tmp_path / "a.tif", [1], "stop").holes is None
+
+
 def test_without_rasterio_it_is_told_what_to_install(predict, map_of, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(geotiff, "is_installed", lambda: False)
     assert predict(map_of) == 0
