@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -95,9 +96,21 @@ class AugmentSettings(Settings):
 class TrainSettings(Settings):
     """``[train]``: the loop."""
 
-    epochs: int = Field(50, gt=0, description="passes over the training images")
+    epochs: Annotated[int, Field(gt=0)] | None = Field(
+        50, description="passes over the training images; left out with minutes: what fits"
+    )
     max_steps: int | None = Field(None, gt=0, description="end after so many steps, whatever epochs says")
-    repeat: int = Field(1, gt=0, description="passes that count as one epoch; for small datasets")
+    minutes: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="that the run may take, scores and report included: steps are timed, and how many fit and the "
+        "schedule follow; with epochs or max_steps, whichever is first",
+    )
+    repeat: int = Field(
+        1,
+        gt=0,
+        description="passes that count as one epoch; for small datasets; with minutes a multiple of it, so that "
+        "scoring val takes a twentieth of the time",
+    )
     batch_size: int = Field(8, gt=0, description="images a step, over all devices and accumulated parts")
     accumulate: int = Field(
         1,
@@ -165,8 +178,15 @@ class TrainSettings(Settings):
         True, description="batch normalisation over all processes that train together; on CUDA only"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_time(cls, given: Any) -> Any:
+        return {"epochs": None, **given} if isinstance(given, Mapping) and given.get("minutes") is not None else given
+
     @model_validator(mode="after")
     def _divisible(self) -> TrainSettings:
+        if not (self.epochs or self.minutes or self.max_steps):
+            raise ValueError("epochs = none: give minutes or max_steps, so that the run ends")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate = {self.accumulate} must divide batch_size = {self.batch_size}")
         return self

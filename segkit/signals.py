@@ -41,9 +41,14 @@ class StopSignals:
 
     A second Ctrl-C leaves at once; a second SIGTERM changes nothing, as schedulers repeat it. Outside the main thread
     there are no signals to catch.
+
+    Attributes:
+        received: the signal that came; 0 before any.
+        began: when this object was made, by ``time.monotonic``: the start of the command.
     """
 
     def __init__(self) -> None:
+        self.began = time.monotonic()
         self.received = 0
         self._raised = False
         self._held = 0

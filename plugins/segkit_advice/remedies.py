@@ -144,6 +144,8 @@ def lower_rate(config: Mapping[str, Any]) -> float:
 
 def _planned(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> float:
     """Steps of the whole run."""
+    if train.get("minutes"):  # what fits: no more is known than what was done
+        return float(lines[-1]["step"])
     steps = train.get("epochs", 50) * lines[-1]["step"] / len(lines)
     return float(min(steps, train.get("max_steps") or math.inf))
 
@@ -157,10 +159,12 @@ def _still_learning(lines: Sequence[Mapping[str, Any]]) -> bool:
 
 def _more_steps(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
     """What lets the run go on for longer: the one of three limits that ends it."""
-    epochs, most, patience = train.get("epochs", 50), train.get("max_steps"), train.get("patience", 0)
+    epochs, most, patience = train.get("epochs", 50) or math.inf, train.get("max_steps"), train.get("patience", 0)
     if patience and len(lines) < epochs and not any(line.get("best") for line in lines[-patience:]):
         return f"train.patience={2 * patience}"
     factor = max(2, math.ceil(_FEW / max(1.0, _planned(train, lines))))
+    if train.get("minutes"):
+        return f"train.minutes={factor * train['minutes']:g}"
     per_epoch = lines[-1]["step"] / len(lines)
     if most and most <= epochs * per_epoch:
         needed = math.ceil(most * factor / per_epoch)

@@ -111,12 +111,12 @@ def _training(origin: Origin) -> str:
     losses = origin.settings.get("loss")
     names = ", ".join(str(each.get("name")) for each in losses if isinstance(each, dict)) if losses else ""
     train = table(origin.settings, "train")
-    chosen = ("epochs", "batch_size", "optimizer", "lr", "schedule", "seed")
+    chosen = ("minutes", "epochs", "batch_size", "optimizer", "lr", "schedule", "seed")
     rows = {
         "model": f"{origin.model_name} ({options})" if options else origin.model_name,
         "data set": origin.dataset or "not known",
         **({"losses": names} if names else {}),
-        **{name: train[name] for name in chosen if name in train},
+        **{name: train[name] for name in chosen if train.get(name) is not None},
         **({"resize": origin.config["resize"]} if origin.config["resize"] else {}),
     }
     return _table(["what", "value"], [[name, escaped(value)] for name, value in rows.items()])

@@ -57,10 +57,10 @@ class TrainBatchSampler:
     def __init__(
         self, length: int, batch_size: int, seed: int, repeat: int = 1, *, parts: int = 1, rank: int = 0, size: int = 1
     ) -> None:
-        self.length, self.batch_size, self.seed, self.repeat = length, batch_size, seed, repeat
+        self.images = min(batch_size, length * repeat)
+        self.length, self.seed, self.repeat = length, seed, repeat
         self.parts, self.rank, self.size = parts, rank, size
         self.epoch = self.start = 0
-        self.images = min(batch_size, length * repeat)
         if size > 1 and (self.images % parts or self.images // parts < size):
             raise ConfigError(
                 f"train.batch_size = {batch_size} in {parts} parts (train.accumulate), of {length * repeat} images: "
@@ -68,7 +68,7 @@ class TrainBatchSampler:
             )
 
     def __len__(self) -> int:
-        return max(1, self.length * self.repeat // self.batch_size)
+        return self.length * self.repeat // self.images
 
     def __iter__(self) -> Iterator[list[Key]]:
         passes = [
@@ -76,8 +76,8 @@ class TrainBatchSampler:
             for number in range(self.repeat)
         ]
         indices = np.concatenate(passes)
-        for start in range(self.start * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            batch = indices[start : start + self.batch_size]
+        for start in range(self.start * self.images, len(self) * self.images, self.images):
+            batch = indices[start : start + self.images]
             if self.size > 1:
                 shares = [np.array_split(part, self.size)[self.rank] for part in np.split(batch, self.parts)]
                 batch = np.concatenate(shares)

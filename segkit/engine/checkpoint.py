@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from segkit.engine.run_folder import RESULTS, clear, read_json
+from segkit.engine.run_folder import read_json
 from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few, reason
 from segkit.files import write_atomically, write_lines
 from segkit.model.encoder import is_dense
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from segkit.data.scan import Scan
     from segkit.engine.console import Console
     from segkit.engine.history import History
+    from segkit.engine.pace import Pace
     from segkit.engine.step import TrainingLoop
 
 FORMAT = 3
@@ -38,9 +39,9 @@ _OLDER = 2  # of segkit 0.1, whose weights are read still
 
 # how long, where, and how fast; nothing that a step computes depends on these settings
 MAY_CHANGE = {
-    *("train.epochs", "train.patience", "train.stop_on_collapse", "train.max_skipped", "train.checkpoint_minutes"),
-    *("train.workers", "train.device", "train.compile", "train.cuda_graph", "train.log_every"),
-    *("data.cache", "data.scan", "data.allow_leaks", "data.rgb", "dataset.root", "dataset.download"),
+    *("train.epochs", "train.minutes", "train.patience", "train.stop_on_collapse", "train.max_skipped"),
+    *("train.checkpoint_minutes", "train.workers", "train.device", "train.compile", "train.cuda_graph"),
+    *("train.log_every", "data.cache", "data.scan", "data.allow_leaks", "data.rgb", "dataset.root", "dataset.download"),
     *("output.dir", "output.samples", "plugins"),
 }
 
@@ -193,26 +194,27 @@ class CheckpointManager:
 
     Args:
         folder: the run folder.
-        loop, history: what is kept.
+        loop, history, pace: what is kept.
         samples: per split what tells it from another one (see :func:`samples_of`).
         console: prints what could not be written; the run goes on.
     """
 
     def __init__(
-        self, folder: Path, loop: TrainingLoop, history: History, samples: Mapping[str, str], console: Console
+        self,
+        folder: Path,
+        loop: TrainingLoop,
+        history: History,
+        pace: Pace,
+        samples: Mapping[str, str],
+        console: Console,
     ) -> None:
-        self.folder, self.loop, self.history, self.samples, self.console = folder, loop, history, samples, console
+        self.folder, self.loop, self.history, self.pace = folder, loop, history, pace
+        self.samples, self.console = samples, console
         self.identity = uuid4().hex
-        self._began = time.perf_counter()  # moved back by what a resumed run took before
         self._saved_at = time.monotonic()
         self._saved: tuple[int, int] | None = None
         self.best: dict[str, Tensor] = {}
         self._best_on_disk = self.best
-
-    @property
-    def seconds(self) -> float:
-        """That the run took so far, before it was stopped too."""
-        return time.perf_counter() - self._began
 
     def due(self, ahead: float = 0.0) -> bool:
         """Whether it is time for a checkpoint within an epoch, as none can be written in the seconds ``ahead``."""
@@ -244,18 +246,16 @@ class CheckpointManager:
             self.console.warn(f"{error}; training goes on")
         return self._saved == state
 
-    def load(self, config: Mapping[str, Any], train: TrainSettings, epochs: int) -> tuple[dict[str, Any], list[str]]:
+    def load(self, config: Mapping[str, Any], train: TrainSettings) -> tuple[dict[str, Any], list[str]]:
         """The state that the run goes on from, and warnings: of a damaged file, and of what is not as before.
 
         Args:
             config: what is asked for now.
             train: its table ``[train]``.
-            epochs: that will be done in all.
 
         Raises:
             CheckpointError: there is none that can be used.
-            RunFolderError: it is of another run, was trained on other samples or with other settings, or is further
-                than it is to go.
+            RunFolderError: it is of another run, or was trained on other samples or with other settings.
         """
         folder, record = self.folder, read_json(self.folder / "run.json")
         state, note = load_last(folder, self._state())
@@ -272,16 +272,12 @@ class CheckpointManager:
                 f"{folder} was trained on other samples: {changed[0]} has changed since; restore them, or begin anew "
                 "with output.dir=..."
             )
-        history = state["history"]
-        done = len(history["lines"])
-        if done > epochs:
-            raise RunFolderError(f"{folder} has done {done} epochs, more than the {epochs} that are asked for")
-        clear(folder, RESULTS if done < epochs else ())  # where a run goes on, they are no longer its result
-        old = before.get("train", {}).get("epochs", train.epochs)
-        if old != train.epochs:
-            history["stop"] = ""  # an observer's reason was for the shorter run
-            if train.schedule != "constant":
-                notes.append(f"train.epochs was {old} and is {train.epochs}: the learning rate is planned anew")
+        for name in ("epochs", "minutes"):
+            old, new = before.get("train", {}).get(name, getattr(train, name)), getattr(train, name)
+            if old != new:
+                state["history"]["stop"] = ""  # an observer's reason was for the shorter run
+                if train.schedule != "constant":
+                    notes.append(f"train.{name} was {old} and is {new}: the learning rate is planned anew")
         began, now = state["processes"], self.loop.distributed.size
         if began != now:
             same = "the same images and steps, but sums are rounded in another order"
@@ -296,13 +292,14 @@ class CheckpointManager:
         """
         self.loop.load_state_dict(dict(state), f"the checkpoint in {self.folder}")
         self.history.load_state_dict(state["history"])
-        self._began -= state["seconds"]
+        self.pace.load_state_dict(state["pace"])
         self._saved = (self.loop.step, len(self.history))
         self.best = state["best"]
 
     def _state(self) -> dict[str, Any]:
-        own = {"history": self.history.state_dict(), "seconds": self.seconds, "samples": dict(self.samples)}
-        own |= {"processes": self.loop.distributed.size, "identity": self.identity, "best": self.best}
+        own: dict[str, Any] = {"history": self.history.state_dict(), "pace": self.pace.state_dict()}
+        own |= {"samples": dict(self.samples), "processes": self.loop.distributed.size}
+        own |= {"identity": self.identity, "best": self.best}
         return {**self.loop.state_dict(), **own}
 
 

@@ -241,9 +241,12 @@ def clear(folder: Path, names: Sequence[str] = OWN_FILES) -> None:
 
 
 def write_beginning(
-    inputs: TrainerInputs, scan: Scan, floors: Mapping[str, Any], precision: Precision, identity: str
+    inputs: TrainerInputs, scan: Scan, floors: Mapping[str, Any], precision: Precision, own: Mapping[str, Any]
 ) -> None:
-    """Write ``run.json``, and ``config.json``, which is all besides the weights that a prediction needs."""
+    """Write ``run.json`` and ``config.json``, which is all besides the weights that a prediction needs.
+
+    ``own`` goes into ``run.json`` too: the run's identity and plan.
+    """
     data = {}
     for split, dataset in scan.splits.items():
         counts, statistics = scan.counts(split), scan.statistics[split]
@@ -251,7 +254,7 @@ def write_beginning(
         size = list(statistics[0].size)  # of the first, height before width
         data[split] = {"images": len(statistics), "size": size, "pixels": pixels, "void": counts.void}
     warnings = [issue.record() for issue in scan.warnings]
-    found = {"floors": floors, "data": data, "warnings": warnings, "launcher": launcher(), "id": identity}
+    found = {"floors": floors, "data": data, "warnings": warnings, "launcher": launcher(), **own}
     write_json(inputs.folder / "run.json", {**inputs.record, **found})
     train, how = scan.splits["train"], inputs.data
     model = {

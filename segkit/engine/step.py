@@ -107,6 +107,11 @@ class TrainingLoop:
         """The model that is evaluated and saved: the moving average of the weights where there is one."""
         return self.average.model if self.average else self.model
 
+    @property
+    def is_synchronised(self) -> bool:
+        """Whether the device has done all steps: after each one on a CPU, elsewhere after every ``log_every``-th."""
+        return self.precision.device.type == "cpu" or self.progress.steps % self.settings.log_every == 0
+
     def run_epoch(
         self,
         batches: Iterable[Batch],
@@ -149,7 +154,7 @@ class TrainingLoop:
         source = prefetched(([batch] for batch in waiting), self.precision.device)
         # a single process may stop while it waits for a batch; several must take the same steps
         with bar, self.stop.held() if self.distributed.size > 1 else nullcontext():
-            while self.progress.steps < length:
+            while self.progress.steps < length and self.step < self.steps:  # which a plan may lower
                 (batch,) = next(source)
                 # no signal within a step; but a compiler's first one takes minutes, and nothing is lost with it
                 with self.stop.held() if self.forward.proven else nullcontext():
@@ -224,11 +229,10 @@ class TrainingLoop:
 
     def _look(self, bar: tqdm[Any], length: int) -> None:
         """Check for skipped steps and show the loss, every ``log_every`` steps; a CPU is not waited for."""
-        steps, every = self.progress.steps, self.settings.log_every
-        due = steps % every == 0 or steps == length
-        if due or self.precision.device.type == "cpu":
+        steps, last = self.progress.steps, self.progress.steps == length
+        if last or self.is_synchronised:
             self.non_finite.check()
-        if due:
+        if last or steps % self.settings.log_every == 0:
             bar.set_postfix_str(f"step {steps}/{length}, loss {self._means()[0]:.4f}", False)
 
     def _refuse_unused(self) -> None:

@@ -36,6 +36,7 @@ from segkit.engine.inputs import TrainerInputs as TrainerInputs
 from segkit.engine.inputs import check, explained, less_is_better
 from segkit.engine.memory import check_memory
 from segkit.engine.non_finite import NO_STEP_WORKED
+from segkit.engine.pace import Pace, rehearse
 from segkit.engine.precision import (
     DTYPES,
     Precision,
@@ -46,10 +47,10 @@ from segkit.engine.precision import (
     resolve_precision,
     use_cores,
 )
+from segkit.engine.run_folder import RESULTS, after_restart, check_folder, clear, locked, read_json
 from segkit.engine.run_folder import Result as Result
-from segkit.engine.run_folder import after_restart, check_folder, clear, locked, read_json
 from segkit.engine.step import TrainingLoop
-from segkit.errors import NotFiniteError, TrainingError, WriteError
+from segkit.errors import NotFiniteError, RunFolderError, TrainingError, WriteError
 from segkit.files import write_lines
 from segkit.inference.sliding_window import Inferer
 from segkit.metric.scores import floor
@@ -211,10 +212,10 @@ class Trainer:
         device = precision.device
         self.sources = open_sources(inputs, scan, device, distributed)
         self.batches, self.order = training_batches(inputs, scan, self.sources["train"], device, distributed)
-        planned = inputs.train.epochs * len(self.order)
-        self.steps = min(planned, inputs.train.max_steps or planned)
-        self.epochs = -(-self.steps // len(self.order))
-        self.loop = TrainingLoop(inputs, precision, self.steps, distributed, stop)
+        train = inputs.train
+        most = min((train.epochs or math.inf) * len(self.order), train.max_steps or math.inf)
+        self.pace = Pace(train.minutes, most, train.repeat, stop.began)
+        self.loop = TrainingLoop(inputs, precision, self.pace.steps, distributed, stop)
         resize, crop = inputs.data.resize, inputs.augment.crop
         how = Inferer(self.loop.evaluated, precision, self.loop.classes, resize, crop, inputs.normalisation)
         self.evaluators = {
@@ -231,15 +232,25 @@ class Trainer:
             )
             for name, dataset in self.splits.items()
         }
-        self.history = History(inputs.train, self.epochs, less_is_better(inputs))
-        self.checkpoints = CheckpointManager(inputs.folder, self.loop, self.history, samples_of(scan), console)
-        self.finished = False
-        self._validated_in = 0.0  # seconds
+        self.history = History(train, -(-self.pace.steps // len(self.order)), less_is_better(inputs))
+        samples = samples_of(scan)
+        self.checkpoints = CheckpointManager(inputs.folder, self.loop, self.history, self.pace, samples, console)
+        self.begun = self.finished = False
+        self._validated_in = self._trained_in = 0.0  # seconds, of the latest scores on val, and of all epochs before
+        self._pixels = {name: [math.prod(each.size) for each in rows] for name, rows in scan.statistics.items()}
+
+    @property
+    def epochs(self) -> int:
+        """Of the whole run, as planned; the last one may be shorter."""
+        ahead = self.loop.steps - self.loop.step + self.loop.progress.steps
+        return len(self.history) + max(0, -(-ahead // len(self.order)))
 
     def run(self, resume: bool) -> Result:
         """Train to the end, or go on with what was saved, and score the best weights."""
         if resume:
             self._resume()
+        else:
+            self._plan()
         train = self.splits["train"]
         self.observed = Run(
             folder=self.inputs.folder,
@@ -257,11 +268,11 @@ class Trainer:
                 self._begin(resume)
             self._introduce()
             self._notify("segkit_run_started")
-            for epoch in range(len(self.history) + 1, self.epochs + 1):
+            while len(self.history) < self.epochs:
                 if reason := self.history.reason_to_stop():
                     self.console.say(f"stopped early: {reason}")
                     break
-                self._epoch(epoch)
+                self._epoch(len(self.history) + 1)
             result = self._finish()
             texts = self._notify("segkit_run_ended", result=result)
             if texts:
@@ -294,12 +305,30 @@ class Trainer:
 
         return self.distributed.broadcast_from_main(call)
 
+    def _plan(self) -> None:
+        """Measure what the run will take, and with ``train.minutes`` how long it is to be."""
+        costs = rehearse(self.loop, self.batches, self.order, self.evaluators, self._pixels, bool(self.pace.minutes))
+        self.distributed.broadcast_from_main(lambda: self.pace.begin(costs, len(self.order)))
+        self._follow_plan()
+
+    def _planned(self, anew: bool = False) -> int:
+        return self.pace.planned(self.loop.step, self.loop.progress.steps, len(self.order), anew)
+
+    def _follow_plan(self) -> None:
+        """Do as the main process has planned."""
+        steps, repeat = self.distributed.broadcast_from_main(lambda: (self.pace.steps, self.pace.repeat))
+        self.loop.steps = self.pace.steps = steps
+        self.order.repeat = repeat
+        self.history.epochs = self.epochs
+
     def _begin(self, resume: bool) -> None:
+        self.begun = True
         if not self.distributed.is_main_process:
             return
         if not resume:
             clear(self.inputs.folder)
-        run_folder.write_beginning(self.inputs, self.scan, self.floors, self.precision, self.checkpoints.identity)
+        plan = {"id": self.checkpoints.identity, "plan": self.pace.state_dict()}
+        run_folder.write_beginning(self.inputs, self.scan, self.floors, self.precision, plan)
         if resume:  # a kill may have come between the two files
             write_lines(self.inputs.folder / "metrics.jsonl", self.history.lines)
         else:
@@ -310,10 +339,11 @@ class Trainer:
         model, floor, together = self.inputs.model, self.floors["val"], self.distributed.size
         parameters = sum(each.numel() for each in model.parameters()) / 1e6
         images = ", ".join(f"{len(data)} {name}" for name, data in self.splits.items())
+        processes = f", in {together} processes" if together > 1 else ""
         self.console.say(
             f"{type(model).__name__}, {parameters:.2f} M parameters, {device_name(self.precision.device)}, "
-            f"{self.precision.name}\nimages: {images}; {len(self.splits['val'].classes)} classes; {self.steps} steps, "
-            f"{len(self.order)} an epoch{f', in {together} processes' if together > 1 else ''}\n"
+            f"{self.precision.name}\nimages: {images}; {len(self.splits['val'].classes)} classes; "
+            f"{self.loop.steps} steps, {len(self.order)} an epoch{processes}\n"
             f"floor of val, all '{floor['class']}': mean_iou {floor['mean_iou']:.3f}, pixel_accuracy "
             f"{floor['pixel_accuracy']:.3f}"
         )
@@ -324,6 +354,7 @@ class Trainer:
 
     def _epoch(self, epoch: int) -> None:
         self._check_stop()
+        self._trained_in = sum(line["train"]["seconds"] for line in self.history.lines)
         self.order.epoch, self.order.start = epoch, self.loop.progress.steps
         trained = self.loop.run_epoch(
             self.batches, len(self.order), self.order.images, f"epoch {epoch}/{self.epochs}", self._between
@@ -358,6 +389,9 @@ class Trainer:
                 self.history.stop = reasons[0]
                 if self.distributed.is_main_process:
                     self.checkpoints.save(again=True)
+        pixels = {name: sum(each) for name, each in self._pixels.items()}
+        scoring = self._validated_in / pixels["val"] * sum(pixels.values())
+        self.pace.epoch_ended(time.monotonic() - began, scoring)
 
     def _cause(self, trained: Mapping[str, Any]) -> str:
         """Why val may have no finite scores."""
@@ -369,9 +403,16 @@ class Trainer:
         )
 
     def _between(self) -> None:
-        """Between two steps: save or stop, where any process wants to."""
-        wanted = [bool(self.stop.received), self.distributed.is_main_process and self.checkpoints.due()]
-        stop, save = self.distributed.any_process(wanted)
+        """Between two steps: save, stop or plan anew, where any process wants to."""
+        main, planned = self.distributed.is_main_process, self.loop.steps
+        if main and self.loop.is_synchronised:
+            self.pace.trained(self.loop.step, self._trained_in + self.loop.progress.seconds)
+            planned = self._planned()
+        wanted = [bool(self.stop.received), main and self.checkpoints.due(), planned != self.loop.steps]
+        stop, save, replan = self.distributed.any_process(wanted)
+        if replan:
+            self.pace.steps = planned
+            self._follow_plan()
         if stop or save:
             self.distributed.broadcast_from_main(self.checkpoints.save)
         if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
@@ -384,6 +425,8 @@ class Trainer:
     def keep(self) -> str:
         """Save what there is, between two steps, and say how to go on."""
         self.stop.no_more_children()
+        if not self.begun:
+            return "no step was taken"
         if self.finished:
             return f"the run was complete, and is in {self.inputs.folder}"
         if not (self.distributed.is_main_process and self.checkpoints.save()):
@@ -397,12 +440,20 @@ class Trainer:
         return f"epoch {len(self.history)} of {self.epochs}{more}"
 
     def _resume(self) -> None:
-        state, notes = self.distributed.broadcast_from_main(
-            lambda: self.checkpoints.load(self.config, self.inputs.train, self.epochs)
-        )
+        folder, asked = self.inputs.folder, self.epochs
+        load = self.distributed.broadcast_from_main
+        state, notes = load(lambda: self.checkpoints.load(self.config, self.inputs.train))
         for note in notes:
             self.console.warn(note)
         self.checkpoints.restore(state)
+        if self.pace.minutes != state["pace"]["minutes"]:
+            self.pace.steps = self._planned(anew=True)
+        self._follow_plan()
+        done = len(self.history)
+        if done > asked and not self.pace.minutes:
+            raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} that are asked for")
+        if done < self.epochs and self.distributed.is_main_process:  # they are no longer the run's result
+            clear(folder, RESULTS)
         self.console.say(f"resumed after {self._progress()}")
 
     def _finish(self) -> Result:
@@ -428,7 +479,7 @@ class Trainer:
             collapsed=outcome(splits["train"], splits[last]) == "collapsed",
             stopped_early=history.reason_to_stop() if len(history) < self.epochs else "",
             best_epoch=best,
-            seconds=self.checkpoints.seconds,
+            seconds=self.pace.elapsed,
             images_per_second=sum(t["images"] for t in trained) / sum(t["seconds"] for t in trained),
             peak_memory_bytes=peak_memory(self.precision.device),
             precision=self.precision.name,

@@ -334,4 +334,15 @@ def test_the_text_none_is_none_where_the_type_allows_it(path: Path) -> None:
     config = read_config(path, ["loss.0.class_weights=none"])
     assert config.losses[0].options == {"class_weights": None}
     assert read_config(config.record()).losses == config.losses
-    assert problems(path, "train.epochs=none") == ["train.epochs = 'none': should be a valid integer"]
+    assert problems(path, "train.repeat=none") == ["train.repeat = 'none': should be a valid integer"]
+
+
+def test_a_run_has_an_end(path: Path) -> None:
+    assert problems(path, "train.epochs=none") == [
+        "train: epochs = none: give minutes or max_steps, so that the run ends"
+    ]
+    assert read_config(path, ["train.epochs=none", "train.minutes=20"]).train.minutes == 20
+    config = settings_from(TrainSettings, "train", {"minutes": 1.5})
+    assert config.epochs is None  # as many as fit
+    assert settings_from(TrainSettings, "train", config.model_dump()) == config
+    assert settings_from(TrainSettings, "train", {}).epochs == 50

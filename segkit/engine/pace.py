@@ -1,0 +1,222 @@
+"""How fast a run goes: the time that is left, and how many steps fit into ``train.minutes``.
+
+The plan is made before the first step, from steps and scores that are timed and thrown away, and stands in ``run.json``
+and in every checkpoint. It is kept as long as the end that it leads to lies near the time that was given, so that a
+resumed run repeats it bit for bit. Where the machine becomes slower, the run is shortened between two steps; the
+learning rate, a function of the step and the planned steps, then falls to its end sooner.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import torch
+
+from segkit.data.batch_sampler import TrainBatchSampler
+from segkit.data.sample import Batch
+from segkit.data.subset import Subset
+from segkit.engine.evaluate import Evaluator
+from segkit.engine.step import TrainingLoop
+from segkit.errors import ConfigError, SegkitError
+
+AIM, LATEST, EARLIEST = 0.97, 1.01, 0.93  # shares of the time: where a plan ends, and between what it is kept
+SCORING = 0.05  # share of the time for scoring val, and for what else the end of an epoch takes
+WINDOW = 0.05  # share of the time over which steps are timed
+REPORT = 3.0  # seconds after the last scores, a report among them, and until Python has ended; measured: 2 to 4
+REHEARSAL = 2.0  # seconds for steps that are timed before the first one, beside two
+DISK = 1e8  # bytes a second: writing and reading again a checkpoint, on a slow disk
+
+
+@dataclass
+class Costs:
+    """Seconds of a training step; of the end of an epoch: val's scores, checkpoint, observers; of the end of a run."""
+
+    step: float = 0.0
+    epoch: float = 0.0
+    end: float = 0.0
+
+
+class Pace:
+    """The clock of a run, and its plan.
+
+    Args:
+        minutes: ``train.minutes``; None: as many steps as the settings say.
+        most: steps of the whole run that the other settings allow; infinite where none limits them.
+        repeat: ``train.repeat``.
+        began: when the command began, by ``time.monotonic``.
+
+    Attributes:
+        costs: as they were measured last.
+        steps: of the whole run, as planned.
+        repeat: passes over the training images that make an epoch, as planned.
+    """
+
+    def __init__(self, minutes: float | None, most: float, repeat: int, began: float) -> None:
+        self.minutes, self.most, self.repeat, self._began = minutes, most, repeat, began
+        self.seconds = 60 * minutes if minutes else math.inf
+        self.costs = Costs()
+        self.steps = 1 if most == math.inf else int(most)
+        self._timed: deque[tuple[int, float]] = deque()  # the latest steps, and the seconds of training until each
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the command began, and those before it was stopped."""
+        return time.monotonic() - self._began
+
+    def trained(self, step: int, seconds: float) -> None:
+        """Note how many seconds all steps so far took; the latest tell how long one takes, and all else by as much."""
+        timed, window = self._timed, min(WINDOW * self.seconds, 30.0)
+        timed.append((step, seconds))
+        while len(timed) > 2 and seconds - timed[1][1] >= window:
+            timed.popleft()
+        first, since = timed[0]
+        if step > first and seconds - since >= window:
+            slower = (seconds - since) / (step - first) / self.costs.step
+            self.costs = Costs(*(slower * each for each in vars(self.costs).values()))
+
+    def epoch_ended(self, seconds: float, scoring: float) -> None:
+        """Note what the end of an epoch took, and scoring the whole data at its speed; half of it counts."""
+        self.costs.epoch = (self.costs.epoch + seconds) / 2
+        self.costs.end = (self.costs.end + scoring + REPORT) / 2
+
+    def left(self, step: int, into: int, epoch_steps: int) -> float:
+        """Seconds until the run ends, from a step that is ``into`` an epoch of so many steps."""
+        ahead = self.steps - step
+        epochs = -(-(into + ahead) // epoch_steps)
+        return ahead * self.costs.step + epochs * self.costs.epoch + self.costs.end
+
+    def begin(self, costs: Costs, epoch_steps: int) -> None:
+        """Plan the run before its first step.
+
+        Args:
+            costs: as they were measured.
+            epoch_steps: steps of an epoch of :attr:`repeat` passes, which becomes a multiple of it.
+
+        Raises:
+            ConfigError: no step fits.
+        """
+        self.costs = costs
+        if self.seconds == math.inf:
+            return
+        times = max(1, math.ceil(costs.epoch / (SCORING * costs.step * epoch_steps)))
+        self.repeat *= times
+        self.steps = int(min(self.most, self._fitting(0, times * epoch_steps)))
+        if self.steps < 1:
+            least = (self.elapsed + costs.step + costs.epoch + costs.end) / AIM
+            raise ConfigError(
+                f"train.minutes = {self.minutes:g}: reading the data, scores and the report take about "
+                f"{least / 60:.1f} minutes, so no step fits; give more, or a smaller data.resize or model"
+            )
+
+    def planned(self, step: int, into: int, epoch_steps: int, anew: bool = False) -> int:
+        """The steps of the whole run: those planned so far, unless they end too late or too early.
+
+        Args:
+            step: that the run is at.
+            into: steps of the current epoch.
+            epoch_steps: steps of a whole one.
+            anew: whatever was planned.
+        """
+        if self.seconds == math.inf:
+            return self.steps
+        end = self.elapsed + self.left(step, into, epoch_steps)
+        if EARLIEST * self.seconds <= end <= LATEST * self.seconds and not anew:
+            return self.steps
+        return int(min(self.most, step + self._fitting(into, epoch_steps)))
+
+    def _fitting(self, into: int, epoch_steps: int) -> int:
+        """Further steps that end at AIM, each epoch's end counted; a last epoch is begun only where that gives more."""
+        room, most = AIM * self.seconds - self.elapsed - self.costs.end, 0.0
+        for epochs in count(1):
+            fitting, whole = (room - epochs * self.costs.epoch) / self.costs.step, epochs * epoch_steps - into
+            most = max(most, min(fitting, whole))
+            if fitting <= whole:
+                return int(most)
+        raise AssertionError
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as plain values; it stands in ``run.json`` too."""
+        plan = {"minutes": self.minutes, "steps": self.steps, "repeat": self.repeat, "costs": vars(self.costs)}
+        return {"seconds": self.elapsed, **copy.deepcopy(plan)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the plan; the start of a resumed run costs none of its time, so that the plan can stay."""
+        self._began = time.monotonic() - state["seconds"]
+        self.costs, self.repeat = Costs(**state["costs"]), state["repeat"]
+        self.steps = int(state["steps"] if self.minutes and state["minutes"] else self.most)
+
+
+def rehearse(
+    loop: TrainingLoop,
+    batches: Iterable[Batch],
+    order: TrainBatchSampler,
+    evaluators: Mapping[str, Evaluator],
+    pixels: Mapping[str, Sequence[int]],
+    planning: bool,
+) -> Costs:
+    """Time steps and scores; the loop is as before afterwards.
+
+    Args:
+        loop: is trained for a few steps.
+        batches, order: that it is trained on.
+        evaluators: by split.
+        pixels: of each image of a split, in its order.
+        planning: whether a plan depends on it, so that more than one step is timed.
+    """
+
+    def step(number: int) -> float:
+        loop.end_epoch()
+        order.epoch, order.start = 1, 0
+        loop.run_epoch(batches, number, order.images, "timing")
+        return loop.distributed.broadcast_from_main(lambda: loop.progress.seconds / number)
+
+    with _thrown_away(loop):
+        step(1)  # the first one waits for compilers, processes and cold caches
+        seconds = step(1)
+        if planning and (more := min(len(order), 8, int(REHEARSAL / seconds))):
+            seconds = step(more)
+        written = _bytes(loop.state_dict()) + 2 * _bytes(loop.evaluated.state_dict())
+    scoring = _seconds_a_pixel(evaluators["val"], pixels["val"])
+    total = {name: sum(each) for name, each in pixels.items()}
+    epoch = scoring * total["val"] + written / DISK + 0.2
+    costs = Costs(seconds, epoch, scoring * sum(total.values()) + REPORT)
+    return loop.distributed.broadcast_from_main(lambda: costs)
+
+
+def _bytes(value: Any) -> int:
+    """Of all tensors in it."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return value.nbytes if isinstance(value, torch.Tensor) else sum(map(_bytes, inside))
+
+
+@contextmanager
+def _thrown_away(loop: TrainingLoop) -> Iterator[None]:
+    """A block whose steps leave no trace, however it ends."""
+    state, steps = copy.deepcopy(loop.state_dict()), loop.steps
+    loop.steps = 1 << 30
+    try:
+        yield
+    finally:
+        loop.load_state_dict(state, "the state before the first step")
+        loop.steps = steps
+
+
+def _seconds_a_pixel(evaluator: Evaluator, pixels: Sequence[int]) -> float:
+    """The time that scoring takes, measured on the first batch; in this process, as others take time to start."""
+    images = min(len(pixels), evaluator.batch_size * evaluator.distributed.size)
+    metrics = copy.deepcopy(evaluator.metrics)
+    part = Subset(evaluator.dataset, range(images))
+    evaluator = replace(evaluator, dataset=part, metrics=metrics, floor=None, workers=0)
+    for _ in range(2):  # caches are cold at first
+        began = time.monotonic()
+        with suppress(SegkitError):  # a network that knows nothing yet; the first epoch tells
+            evaluator.evaluate()
+    return (time.monotonic() - began) / sum(pixels[:images])

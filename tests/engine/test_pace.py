@@ -1,0 +1,224 @@
+"""``train.minutes``: the plan of a run by a clock that the tests turn, so that nobody waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from segkit.engine.inputs import TrainerInputs
+from segkit.engine.pace import Costs, Pace
+from segkit.engine.trainer import train_and_evaluate
+from segkit.errors import ConfigError
+
+MakeJob = Callable[..., TrainerInputs]
+
+
+class Clock:
+    """In place of the module ``time``."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    perf_counter = monotonic
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in ("pace", "step", "trainer", "checkpoint"):
+        monkeypatch.setattr(f"segkit.engine.{module}.time", clock)
+    return clock
+
+
+class Machine:
+    """A run as the trainer makes it, on a machine whose speed is a function of the time since the start.
+
+    Args:
+        costs: what a step, the end of an epoch and the end of a run take at speed 1.
+        speed: factor on all of them, by the share of the run's time.
+        guess: factor on what was measured before the first step.
+        pass_steps: steps of a pass over the training images.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        minutes: float,
+        costs: Costs,
+        speed: Callable[[float], float] = lambda share: 1.0,
+        guess: float = 1.0,
+        pass_steps: int = 46,
+        start: float = 8.0,
+    ) -> None:
+        self.clock, self.seconds, self.speed = clock, 60 * minutes, speed
+        self.pace = Pace(minutes, float("inf"), 1, clock.now)
+        self.began, self.training, self.plans = clock.now, 0.0, 0
+        clock.now += start
+        self.pace.begin(Costs(guess * costs.step, guess * costs.epoch, guess * costs.end), pass_steps)
+        epoch_steps, done = pass_steps * self.pace.repeat, 0
+        while done < self.pace.steps:
+            into = 0
+            while into < epoch_steps and done < self.pace.steps:
+                self.training += self.take(costs.step)
+                done, into = done + 1, into + 1
+                self.pace.trained(done, self.training)
+                planned = self.pace.planned(done, into, epoch_steps)
+                self.plans += planned != self.pace.steps
+                self.pace.steps = planned
+            self.pace.epoch_ended(self.take(costs.epoch), self.take(0.0) or costs.end - 3.0)
+        self.take(costs.end)
+        self.took = clock.now - self.began
+
+    def take(self, seconds: float) -> float:
+        seconds *= self.speed((self.clock.now - self.began) / self.seconds)
+        self.clock.now += seconds
+        return seconds
+
+    @property
+    def overrun(self) -> float:
+        """As a share of what is allowed: 5 %, or 5 seconds."""
+        return (self.took - self.seconds) / max(5.0, 0.05 * self.seconds)
+
+
+USUAL = Costs(step=0.3, epoch=3.5, end=25.0)
+SPEEDS: dict[str, Callable[[float], float]] = {
+    "steady": lambda share: 1.0,
+    "half as fast from the middle on": lambda share: 1.0 if share < 0.5 else 2.0,
+    "three times slower for a while": lambda share: 3.0 if 0.2 < share < 0.6 else 1.0,
+    "twice as fast after a tenth": lambda share: 1.0 if share < 0.1 else 0.5,
+}
+
+
+@pytest.mark.parametrize("speed", SPEEDS.values(), ids=SPEEDS)
+@pytest.mark.parametrize("guess", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("minutes", [2, 5, 20])
+def test_a_run_ends_in_time_and_trains_most_of_it(
+    clock: Clock, minutes: float, guess: float, speed: Callable[[float], float]
+) -> None:
+    run = Machine(clock, minutes, USUAL, speed, guess)
+    assert run.overrun <= 1
+    if minutes >= 20 or (minutes >= 5 and speed(0.5) <= 1):  # scores that became slower fill 25 % of 5 minutes
+        assert run.training >= 0.85 * run.took
+
+
+@pytest.mark.parametrize("costs", [Costs(0.01, 0.3, 4.0), Costs(6.0, 2.0, 10.0), Costs(0.5, 20.0, 22.0)], ids=str)
+@pytest.mark.parametrize("minutes", [1, 20])
+def test_a_plan_that_holds_stays(clock: Clock, minutes: float, costs: Costs) -> None:
+    run = Machine(clock, minutes, costs)
+    assert run.overrun <= 1
+    assert run.plans == 0
+    if minutes >= 5:
+        assert run.training >= 0.85 * run.took
+
+
+def test_a_time_in_which_no_step_fits_is_refused(clock: Clock) -> None:
+    with pytest.raises(ConfigError, match=r"train.minutes = 1: .* take about 1\.5 minutes, so no step fits"):
+        Machine(clock, 1, Costs(1.0, 20.0, 60.0))
+
+
+class Slow(torch.nn.Module):
+    """The tiny network; its forward pass takes as long as the clock is told."""
+
+    def __init__(self, inner: torch.nn.Module, clock: Clock, seconds: Callable[[], float]) -> None:
+        super().__init__()
+        self.inner, self.clock, self.seconds = inner, clock, seconds
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.clock.now += self.seconds() if self.training else 0.1
+        result: torch.Tensor = self.inner(images)
+        return result
+
+
+@pytest.fixture
+def slow(make_job: MakeJob, clock: Clock, tiny_net: Any) -> MakeJob:
+    """A job whose step takes a second, and from the 30th second on ``later`` seconds."""
+
+    def make(
+        folder: str = "run", later: float = 1.0, fail_at: float = float("inf"), elapsed: float = 0.0, **train: Any
+    ) -> TrainerInputs:
+        began = clock.now - elapsed
+
+        def seconds() -> float:
+            if clock.now - began > fail_at:
+                raise RuntimeError("a cable was pulled")
+            return 1.0 if clock.now - began < 30 else later
+
+        torch.manual_seed(0)
+        train = {"minutes": 1.0, "epochs": None, **train}
+        record = {"config": {"train": train}}
+        return make_job(folder, {"model": Slow(tiny_net(), clock, seconds), "record": record}, **train)
+
+    return make
+
+
+def read(folder: Path, name: str = "run.json") -> Any:
+    return json.loads((folder / name).read_text())
+
+
+def lines(folder: Path) -> list[Any]:
+    """What each epoch came to, without the time."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["val"], line["train"]["loss"], line["train"]["lr"]) for line in found]
+
+
+def test_the_plan_stands_in_the_record_and_is_kept(slow: MakeJob, clock: Clock) -> None:
+    job = slow()
+    began = clock.now
+    result = train_and_evaluate(job)
+    assert 50 <= result.seconds == clock.now - began <= 60
+    plan, epochs = read(job.folder)["plan"], lines(job.folder)
+    assert epochs[-1][0] == plan["steps"] >= 45
+    assert plan["costs"]["step"] == 1.0
+    assert plan["repeat"] > 1  # an epoch of a pass would be scored all the time
+    assert len(epochs) == -(-plan["steps"] // (2 * plan["repeat"]))
+
+
+@pytest.mark.parametrize("limit", [{"epochs": 3}, {"max_steps": 6}])
+def test_with_another_limit_whichever_is_first_counts(slow: MakeJob, limit: dict[str, int]) -> None:
+    result = train_and_evaluate(slow(minutes=5.0, **limit))
+    assert read(result.folder)["plan"]["steps"] == 6  # of 2 an epoch
+    result = train_and_evaluate(slow("short", minutes=0.3, **limit))
+    assert 0 < read(result.folder)["plan"]["steps"] < 18
+
+
+def test_a_run_that_becomes_slower_is_shortened_and_ends_in_time(slow: MakeJob, clock: Clock) -> None:
+    job = slow(later=3.0)
+    began = clock.now
+    train_and_evaluate(job)
+    assert clock.now - began <= 63
+    steps, *_, rate = lines(job.folder)[-1]
+    assert steps < read(job.folder)["plan"]["steps"]
+    assert rate < 0.2 * job.train.lr  # the schedule ends where the run does
+
+
+@pytest.mark.parametrize("later", [1.0, 3.0])
+@pytest.mark.parametrize("fail_at", [20.0, 40.0])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
+    slow: MakeJob, clock: Clock, later: float, fail_at: float
+) -> None:
+    whole = train_and_evaluate(slow("whole", later)).folder
+    with pytest.raises(RuntimeError, match="cable"):
+        train_and_evaluate(slow("stopped", later, fail_at, checkpoint_minutes=0.01))
+    clock.now = 9000.0  # the next morning; the time that was used counts
+    stopped = whole.with_name("stopped")
+    elapsed = torch.load(stopped / "last.pt", weights_only=True)["pace"]["seconds"]
+    assert abs(elapsed - fail_at) <= 3
+    train_and_evaluate(slow("stopped", later, elapsed=elapsed), resume=True)
+    assert read(stopped)["plan"]["repeat"] == read(whole)["plan"]["repeat"]
+    assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert lines(stopped) == lines(whole)
+
+
+def test_more_minutes_go_on_with_a_finished_run(slow: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
+    first = read(train_and_evaluate(slow(minutes=0.5)).folder)["plan"]["steps"]
+    train_and_evaluate(slow(minutes=1.0), resume=True)
+    assert "train.minutes was 0.5 and is 1.0: the learning rate is planned anew" in capsys.readouterr().err
+    assert read(slow().folder)["plan"]["steps"] > 1.8 * first
