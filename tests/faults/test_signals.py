@@ -62,7 +62,13 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
 
 @pytest.mark.fault("F10")
 @pytest.mark.parametrize(
-    "moment", ["at(scan, '_read_split', 1, SEND)", "at(trainer, 'check', 1, SEND)"], ids=["scan", "checks"]
+    "moment",
+    [
+        "at(scan, '_read_split', 1, SEND)",
+        "at(trainer, 'check', 1, SEND)",
+        "trainer.rehearse = timed_before; at(TrainingLoop, '_forward_backward', 2, SEND)",
+    ],
+    ids=["scan", "checks", "a step that is timed"],
 )
 def test_before_the_first_step_there_is_nothing_to_keep(place: Any, moment: str) -> None:
     """A signal in the label scan ends at once; the next start is a new one."""
