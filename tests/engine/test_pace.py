@@ -33,8 +33,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("pace", "step", "trainer", "checkpoint"):
-        monkeypatch.setattr(f"segkit.engine.{module}.time", clock)
+    for module in ("engine.pace", "engine.step", "engine.trainer", "engine.checkpoint", "signals"):
+        monkeypatch.setattr(f"segkit.{module}.time", clock)
     return clock
 
 
