@@ -65,15 +65,15 @@ def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> 
             path.replace(previous)
 
     content = {"format": FORMAT, **state}
-    write_atomically(path, lambda file: torch.save(content, file), check=check, needed=_size_of(state))
+    write_atomically(path, lambda file: torch.save(content, file), check=check, needed=size_of(state))
 
 
-def _size_of(value: Any) -> int:
+def size_of(value: Any) -> int:
     """Bytes of all tensors in it."""
     if isinstance(value, torch.Tensor):
         return value.nbytes
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return sum(_size_of(each) for each in inside)
+    return sum(size_of(each) for each in inside)
 
 
 def _damaged(path: Path) -> str | None:

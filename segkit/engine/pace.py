@@ -18,11 +18,10 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-import torch
-
 from segkit.data.batch_sampler import TrainBatchSampler
 from segkit.data.sample import Batch
 from segkit.data.subset import Subset
+from segkit.engine.checkpoint import size_of
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.step import TrainingLoop
 from segkit.errors import ConfigError, SegkitError
@@ -183,18 +182,12 @@ def rehearse(
         seconds = step(1)
         if planning and (more := min(len(order), 8, int(REHEARSAL / seconds))):
             seconds = step(more)
-        written = _bytes(loop.state_dict()) + 2 * _bytes(loop.evaluated.state_dict())
+        written = size_of(loop.state_dict()) + 2 * size_of(loop.evaluated.state_dict())
     scoring = _seconds_a_pixel(evaluators["val"], pixels["val"])
     total = {name: sum(each) for name, each in pixels.items()}
     epoch = scoring * total["val"] + written / DISK + 0.2
     costs = Costs(seconds, epoch, scoring * sum(total.values()) + REPORT)
     return loop.distributed.broadcast_from_main(lambda: costs)
-
-
-def _bytes(value: Any) -> int:
-    """Of all tensors in it."""
-    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return value.nbytes if isinstance(value, torch.Tensor) else sum(map(_bytes, inside))
 
 
 @contextmanager
