@@ -27,7 +27,7 @@ from segkit.engine.precision import seed_everything
 from segkit.errors import DataError, Issue
 from segkit.options import create, without_pretrained
 from segkit.registry import checks, optimizers
-from segkit.settings import DataSettings
+from segkit.settings import AugmentSettings, DataSettings
 
 SPLITS = ("train", "val", "test")
 
@@ -89,7 +89,7 @@ def scan_dataset(settings: Config, names: Sequence[str] = (), progress: bool = T
         raise DataError(f"{settings.dataset.name} has no split '{unknown[0]}'; there are {', '.join(splits)}")
     check_splits(splits)
     chosen = {name: dataset for name, dataset in splits.items() if not names or name in names}
-    scan = scan_splits(chosen, settings.data, found, build_checks(settings.data), progress)
+    scan = scan_splits(chosen, settings.data, found, build_checks(settings.data, settings.augment), progress)
     # what a dataset warns of has no kind of its own, and is of the whole dataset
     of_splits = [issue for issue in issues if not names or issue.kind == "dataset" or issue.split in names]
     return replace(scan, issues=[*of_splits, *scan.issues])
@@ -134,13 +134,14 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
     return splits, found, issues
 
 
-def build_checks(data: DataSettings) -> dict[str, Check]:
+def build_checks(data: DataSettings, augment: AugmentSettings) -> dict[str, Check]:
     """All checks that plugins offer, by name.
 
     Raises:
         PluginError: one cannot be loaded; a run without it might go on where it should stop.
     """
-    return {checks.shortest_name(each): create(each, {}, {"settings": data}) for each in checks.components()}
+    given = {"settings": data, "augment": augment}
+    return {checks.shortest_name(each): create(each, {}, given) for each in checks.components()}
 
 
 def build_criterion(choices: Sequence[Choice], weights: Sequence[Any], dataset: Dataset) -> Criterion:

@@ -114,11 +114,12 @@ def segkit_optimizers() -> Mapping[str, str]:  # type: ignore[empty-body]
 def segkit_checks() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Checks of a data set: ``{"name": "package.module:Class"}``; each is asked in every scan.
 
-    ``Check(settings)`` is given the table ``[data]``. ``measure(sample)`` is called once for each version of a sample's
-    files, in several threads, and returns what is kept with the scan: what JSON can hold. ``judge(splits)`` is given by
-    split a pair of each sample, its :class:`segkit.data.statistics.SampleStatistics` and what was measured, and returns
-    issues (:class:`segkit.errors.Issue`): an error stops a run. Another number as the attribute ``version`` makes all
-    samples measured anew. A check that cannot be loaded, or fails, stops the scan.
+    ``Check(settings)`` is given the table ``[data]``, and ``Check(settings, augment)`` also ``[augment]``.
+    ``measure(sample)`` is called once for each version of a sample's files, in several threads, and returns what is
+    kept with the scan: what JSON can hold. ``judge(splits)`` is given by split a pair of each sample, its
+    :class:`segkit.data.statistics.SampleStatistics` and what was measured, and returns issues
+    (:class:`segkit.errors.Issue`): an error stops a run. Another number as the attribute ``version`` makes all samples
+    measured anew. A check that cannot be loaded, or fails, stops the scan.
     """
 
 

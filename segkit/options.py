@@ -29,7 +29,12 @@ from segkit.registry import Component
 
 MISSING = inspect.Parameter.empty  # the default of a required option
 FORMULAS = ("median_frequency", "sqrt_median_frequency", "inverse", "effective_number")  # of class_weights
-_GIVEN = {"dataset": ("split",), "optimizer": ("model", "settings"), "check": ("settings",), "reader": ("path",)}
+_GIVEN = {
+    "dataset": ("split",),
+    "optimizer": ("model", "settings"),
+    "check": ("settings", "augment"),
+    "reader": ("path",),
+}
 _GIVEN_BY_THE_DATASET = ("num_classes", "ignore_index", "classes", "in_channels")
 _PROMISED = {
     "model": ("forward", "parameters"),

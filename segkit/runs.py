@@ -137,7 +137,7 @@ def fit(
         transforms=transforms,
         record=environment() | {"config": {name: table.model_dump() for name, table in tables.items()}},
         model_record={"model": None},
-        checks=build_checks(tables["data"]),
+        checks=build_checks(tables["data"], tables["augment"]),
         optimizer=optimizers[tables["train"].optimizer],
         train=tables["train"],
         data=tables["data"],
@@ -185,7 +185,7 @@ def evaluate_run(
     if others:
         names = _common_splits(record, others, names)
     leaky = config.data.model_copy(update={"allow_leaks": True})  # the run was trained with them, whatever is said now
-    scan = scan_dataset(replace(config, data=leaky), names)
+    scan = scan_dataset(replace(config, data=leaky, augment=AugmentSettings()), names)
     scan.refuse_errors()
     for issue in scan.warnings:
         if issue.skippable:  # fewer images are scored than there are

@@ -1,4 +1,4 @@
-"""Is a data set fit to be trained on? The command ``check``, and three checks of every scan."""
+"""Is a data set fit to be trained on? The command ``check``, and four checks of every scan."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ def segkit_checks() -> dict[str, str]:
     """Offer the checks."""
     return {
         "interpolated": "segkit_checks.interpolated:Interpolated",
+        "crops": "segkit_checks.crops:Crops",
         "images": "segkit_checks.images:Images",
         "duplicates": "segkit_checks.duplicates:Duplicates",
     }

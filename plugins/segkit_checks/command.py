@@ -53,7 +53,7 @@ class Check:
         began = time.perf_counter()
         try:
             with messages(aside=arguments.json, quiet=arguments.quiet):
-                scan = scan_dataset(config).with_augment(config.augment, config.data.resize)
+                scan = scan_dataset(config)
         except DataError as error:
             if not arguments.json:
                 raise

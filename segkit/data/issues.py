@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,11 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from segkit.data.resize import Resize, resized_size
 from segkit.data.sample import Advise, Dataset
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import DataError, Issue, first_few, one_line
-from segkit.settings import AugmentSettings
 
 _gathered: ContextVar[list[Issue] | None] = ContextVar("gathered", default=None)
 
@@ -157,13 +154,3 @@ def label_issues(samples: Sequence[SampleStatistics], dataset: Dataset, split: s
         lacking = "no network can learn these" if split == "train" else "these have no score here"
         text = f"{len(absent)} of {len(classes)} classes in no image; {lacking}: {first_few(absent, 20)}"
         yield _warning("absent_class", split, text, absent)
-
-
-def augment_issues(train: Sequence[SampleStatistics], augment: AugmentSettings, resize: Resize) -> Iterator[Issue]:
-    """What ``[augment]`` cannot do with the training images, or does to no use: crops that are mostly void."""
-    if train and augment.crop is not None:
-        sizes = np.array([resized_size(*each.size, resize) for each in train])  # [N,2]
-        covered = np.minimum(sizes * math.sqrt(math.prod(augment.scale)) / augment.crop, 1).prod(axis=1)
-        if (void := 1 - float(covered.mean())) >= 0.5:
-            text = f"augment.crop = {augment.crop} is larger than most images (after data.resize and augment.scale): "
-            yield _warning("large_crop", "train", f"{text}{void:.0%} of the crops is void")

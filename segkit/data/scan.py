@@ -22,12 +22,11 @@ from segkit.data.cache import ScanCache, reading_of, stamps_of
 from segkit.data.normalise import moments
 from segkit.data.parallel import cores, read_ahead
 from segkit.data.read import holes_issue
-from segkit.data.resize import Resize
 from segkit.data.sample import RGB, Dataset, Sample, checked
 from segkit.data.statistics import LabelCounts, SampleStatistics
 from segkit.data.subset import Subset, as_dataset
 from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError
-from segkit.settings import AugmentSettings, DataSettings
+from segkit.settings import DataSettings
 
 SPOTS = 8  # samples of a split that are read again where data.scan = "once" believes the others
 SKIP = 'data.on_bad = "skip" goes on without the files that cannot be used'
@@ -75,11 +74,6 @@ class Scan:
     def counts(self, split: str) -> LabelCounts:
         """How often the classes occur in a split."""
         return LabelCounts.of(self.pixels(split))
-
-    def with_augment(self, augment: AugmentSettings, resize: Resize) -> Scan:
-        """The same scan with the issues of ``[augment]`` on these images."""
-        found = rules.augment_issues(self.statistics.get("train", ()), augment, resize)
-        return replace(self, issues=[*self.issues, *found])
 
     def refuse_errors(self) -> None:
         """Go on only where there is no error.

@@ -169,7 +169,6 @@ def prepare(
     def read() -> Scan:
         show = distributed.is_main_process
         scan = inputs.scan or scan_splits(inputs.splits, inputs.data, checks=inputs.checks, progress=show)
-        scan = scan.with_augment(inputs.augment, inputs.data.resize)
         scan.refuse_errors()
         return scan
 
