@@ -13,7 +13,7 @@ def tables(rows: Sequence[Row]) -> str:
     """What each contestant took, and segkit against each of the others."""
     names = list(dict.fromkeys(row["contestant"] for row in rows))
     found = {name: [row for row in rows if row["contestant"] == name] for name in names}
-    text = _table(
+    text = markdown(
         ["contestant", "s/epoch", "training alone", "images/s", "start-up, s", "peak, MiB", "train loss", "val mIoU"],
         [[name, *_cells(found[name])] for name in names],
     )
@@ -21,7 +21,7 @@ def tables(rows: Sequence[Row]) -> str:
     ratios = [_ratios(found[mine], found[name], mine, name) for mine in ours for name in names if name not in ours]
     if not ratios:
         return text
-    return f"{text}\n\n{_table(['times as fast', 'whole epochs', 'training alone', 'total, start-up too'], ratios)}"
+    return f"{text}\n\n{markdown(['times as fast', 'whole epochs', 'training alone', 'total, start-up too'], ratios)}"
 
 
 def epoch(row: Row) -> float:
@@ -36,13 +36,13 @@ def training(row: Row) -> float:
 
 def _cells(rows: Sequence[Row]) -> list[str]:
     return [
-        _spread([epoch(row) for row in rows]),
-        _spread([training(row) for row in rows]),
-        _spread([row["images_an_epoch"] / training(row) for row in rows], 1),
-        _spread([row["startup_seconds"] for row in rows], 1),
-        _spread([row["peak_memory_bytes"] / 2**20 for row in rows], 0),
-        _spread([row["train_loss"] for row in rows], 3),
-        _spread([row["val_mean_iou"] for row in rows], 3),
+        spread([epoch(row) for row in rows]),
+        spread([training(row) for row in rows]),
+        spread([row["images_an_epoch"] / training(row) for row in rows], 1),
+        spread([row["startup_seconds"] for row in rows], 1),
+        spread([row["peak_memory_bytes"] / 2**20 for row in rows], 0),
+        spread([row["train_loss"] for row in rows], 3),
+        spread([row["val_mean_iou"] for row in rows], 3),
     ]
 
 
@@ -50,16 +50,17 @@ def _ratios(ours: Sequence[Row], theirs: Sequence[Row], mine: str, name: str) ->
     """By repeat, as those two ran one after the other."""
 
     def ratio(seconds: Callable[[Row], float]) -> str:
-        return _spread([seconds(b) / seconds(a) for a, b in zip(ours, theirs, strict=True)])
+        return spread([seconds(b) / seconds(a) for a, b in zip(ours, theirs, strict=True)])
 
     return [f"{mine} : {name}", ratio(epoch), ratio(training), ratio(lambda row: row["total_seconds"])]
 
 
-def _spread(values: Sequence[float], digits: int = 2) -> str:
+def spread(values: Sequence[float], digits: int = 2) -> str:
     """``1.52 (1.48-1.60)``."""
     text = f"{median(values):.{digits}f}"
     return text if len(values) == 1 else f"{text} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *lines])

@@ -30,7 +30,9 @@ STRIP_BYTES = 1 << 30
 panels side by side, whose seams lie in windows that are computed for both."""
 
 BAND_ROWS = {"cpu": 32, "cuda": 512}
-"""Rows that are worked on together: on a CPU so few that those of a window fit into a core's cache."""
+"""Rows whose softmax is computed together: on a CPU so few that those of a window fit into a core's cache."""
+
+PATCH_ROWS = 256  # of an image that are handed out together
 
 Size = tuple[int, int]
 Crop = Callable[[Size, Span, Span], Tensor]
@@ -66,7 +68,6 @@ class Inferer:
         temperature: float = 1.0,
     ) -> None:
         self.model, self.precision, self.classes = model, precision, classes
-        self.band_rows = BAND_ROWS.get(precision.device.type, 512)
         self.resize, self.crop, self.normalisation, self.temperature = resize, crop, normalisation, temperature
 
     def logits(self, images: Tensor, size: Sequence[int]) -> Tensor:
@@ -131,7 +132,7 @@ class Inferer:
         height, width = size
         held = _held(grid) or (grid.rows.seen, grid.columns.seen)
         (values,) = self._view(crop, grid, grid.rows.windows[0], grid.columns.windows, *options.views[0], held)
-        for top, below in _bands(0, height, self.band_rows, height):
+        for top, below in _bands(0, height, PATCH_ROWS, height):
             band = _resample(values, 1, (top, below), held[0] / height)
             band = _resample(band, 2, (0, width), held[1] / width)
             yield slice(top, below), slice(0, width), band.softmax(0, dtype=torch.float32) if softmax else band
@@ -155,8 +156,8 @@ class Inferer:
                         begin, stop = max(column.first, left), min(column.last, right)
                         inside = slice(begin - column.first, stop - column.first)
                         part = strip[:, :, begin - left : stop - left]
-                        self._add_softmax(part, row.first, logits[..., inside], down * weights[column][inside])
-                    for top, below in _bands(row.first, end, self.band_rows, height):
+                        _add_softmax(part, row.first, logits[..., inside], down * weights[column][inside])
+                    for top, below in _bands(row.first, end, PATCH_ROWS, height):
                         done = strip[:, top % height :][:, : below - top]
                         yield slice(top, below), slice(left, right), done
                         done.zero_()
@@ -171,21 +172,6 @@ class Inferer:
             for view in options.views:
                 yield from zip(batch, self._view(crop, grid, row, batch, *view, _held(grid)), strict=True)
             bar.update(len(batch))
-
-    def _add_softmax(self, strip: Tensor, first: int, logits: Tensor, weights: Tensor) -> None:
-        """Add probabilities by their weights.
-
-        Args:
-            strip: ``[classes,rows,w]``; a row of the image lies at the remainder of its number.
-            first: the image's row with which the logits begin.
-            logits: ``[classes,h,w]``.
-            weights: ``[h,w]``.
-        """
-        for top, below in _bands(first, first + logits.shape[1], self.band_rows, strip.shape[1]):
-            part = slice(top - first, below - first)
-            band = logits[:, part].contiguous()  # as they lie, the softmax would take twice as long
-            open_rows = strip[:, top % strip.shape[1] :][:, : below - top]
-            open_rows.addcmul_(band.softmax(0, dtype=torch.float32), weights[part])
 
     def _view(
         self,
@@ -242,6 +228,23 @@ def check_logits(output: object, images: Tensor, classes: int | None = None) -> 
             f"[{', '.join(map(str, wanted))}], at the size of its images"
         )
     return output
+
+
+def _add_softmax(strip: Tensor, first: int, logits: Tensor, weights: Tensor) -> None:
+    """Add probabilities by their weights.
+
+    Args:
+        strip: ``[classes,rows,w]``; a row of the image lies at the remainder of its number.
+        first: the image's row with which the logits begin.
+        logits: ``[classes,h,w]``.
+        weights: ``[h,w]``.
+    """
+    step = BAND_ROWS.get(strip.device.type, 512)
+    for top, below in _bands(first, first + logits.shape[1], step, strip.shape[1]):
+        part = slice(top - first, below - first)
+        band = logits[:, part].contiguous()  # as they lie, the softmax would take twice as long
+        open_rows = strip[:, top % strip.shape[1] :][:, : below - top]
+        open_rows.addcmul_(band.softmax(0, dtype=torch.float32), weights[part])
 
 
 def likeliest(values: Tensor) -> tuple[Tensor, Tensor]:

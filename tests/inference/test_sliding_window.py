@@ -198,7 +198,7 @@ def test_a_network_of_one_size_is_enlarged_in_bands(monkeypatch):
     whole = Predictor(nn.Conv2d(3, 3, 1), **FACTS, precision="fp32", resize=[40, 30])
     expected, labels = whole.probabilities(image), whole.predict(image)
     monkeypatch.setattr(sliding_window, "MAX_WHOLE_PIXELS", 1000)
-    whole.inferer.band_rows = 10
+    monkeypatch.setattr(sliding_window, "PATCH_ROWS", 10)
     np.testing.assert_allclose(whole.probabilities(image), expected, atol=1e-5)
     assert (whole.predict(image) == labels).mean() > 0.9999
     with Largest() as largest:
