@@ -16,7 +16,7 @@ class Calibrate:
     Logits are divided by it, so that labels stay what they are. It is kept in the run's config.json, and from then on
     `predict --probabilities`, ensembles, and what `evaluate` says of probabilities use it. The table is of the
     expected calibration error before and after on each split but train; of val, which it was fitted on, it is no
-    proof. `report RUN` draws both. Guo et al., arXiv 1706.04599.
+    proof. `report RUN` draws both. A run that is resumed forgets it. Guo et al., arXiv 1706.04599.
     """
 
     @staticmethod

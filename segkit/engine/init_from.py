@@ -59,7 +59,8 @@ def init_from(
     if not any(value.is_floating_point() for value in fits.values()):  # counters alone are no weights
         raise ModelError(
             f"train.init_from = {place}: none of its {len(tensors)} tensors fits {type(model).__name__} by name and "
-            f"shape: it holds {first_few(list(tensors), 3)}; the model {first_few(list(own), 3)}"
+            f"shape: it holds {first_few(list(tensors), 3)}; the model {first_few(list(own), 3)}; weights of an "
+            "encoder alone are an option of the model"
         )
     model.load_state_dict({**expected, **fits})
     anew = [name for name, key in own.items() if key not in fits]

@@ -85,15 +85,12 @@ def encoder_of(model: nn.Module) -> nn.Module:
 
 
 def set_training(model: nn.Module, settings: TrainSettings) -> nn.Module:
-    """Put a model into training mode, but for the normalisation layers of an encoder that is left as it is.
-
-    With ``encoder_lr_mult = 0`` these normalise by the statistics they have, and do not change them.
-    """
+    """Put a model into training mode; an encoder that stays as it is normalises by the statistics that it has."""
+    frozen = encoder_of(model).modules() if settings.encoder_lr_mult == 0 else ()
     model.train()
-    if settings.encoder_lr_mult == 0:
-        for layer in encoder_of(model).modules():
-            if isinstance(layer, nn.modules.batchnorm._NormBase):
-                layer.eval()
+    for layer in frozen:
+        if isinstance(layer, nn.modules.batchnorm._NormBase):
+            layer.eval()
     return model
 
 

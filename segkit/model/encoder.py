@@ -49,10 +49,7 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collecti
     told = [f"{len(keys)} {kind}: {first_few(keys)}" for kind, keys in problems.items() if keys]
     if told:
         raise ModelError(f"{path} does not fit the encoder: {'; '.join(told)}")
-    try:
-        encoder.load_state_dict({**expected, **weights})
-    except RuntimeError as error:
-        raise ModelError(f"{path} does not fit the encoder: {error}") from error
+    encoder.load_state_dict({**expected, **weights})
 
 
 def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

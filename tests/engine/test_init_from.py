@@ -119,7 +119,7 @@ def test_what_cannot_be_begun_with(tmp_path: Path, donor: Path, tiny_net: type[n
         said(tiny_net(), tmp_path / "a.safetensors")
     with pytest.raises(ModelError, match=r"there is no file of weights .*nowhere"):
         said(tiny_net(), tmp_path / "nowhere")
-    with pytest.raises(RunFolderError, match=rf"{tmp_path} holds no weights"):
+    with pytest.raises(RunFolderError, match=rf"{tmp_path} is no run folder: it holds no weights"):
         said(tiny_net(), tmp_path)
 
     class Trap:
