@@ -12,7 +12,7 @@ import hashlib
 import pickle
 import time
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from segkit.engine.run_folder import read_json
 from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few, reason
-from segkit.files import write_atomically, write_lines
+from segkit.files import to_jsonable, write_atomically, write_lines
 from segkit.model.encoder import is_dense
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
@@ -322,8 +322,8 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: ob
         RunFolderError: they differ in what the training computes.
     """
     tables = {"data": DataSettings(), "augment": AugmentSettings(), "train": TrainSettings()}
-    defaults = dict(_flat({name: table.model_dump() for name, table in tables.items()}))  # of settings added since
-    old, new = defaults | dict(_flat(before)), defaults | dict(_flat(now))
+    defaults = _keys({name: table.model_dump() for name, table in tables.items()})  # of settings added since
+    old, new = defaults | _keys(before), defaults | _keys(now)
     keys = [key for key in {**old, **new} if key not in MAY_CHANGE and old.get(key) != new.get(key)]
     if keys:
         changes = first_few([f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys])
@@ -333,12 +333,7 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], folder: ob
         )
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """``{"train": {"lr": 1}}`` -> ``("train.lr", 1)``; lists of tables by their places, as ``loss.0.name``."""
-    if isinstance(value, (list, tuple)) and any(isinstance(each, Mapping) for each in value):
-        value = dict(enumerate(value))
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _flat(each, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, list(value) if isinstance(value, tuple) else value
+def _keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"train": {"lr": 1}, "loss": [...]}`` -> ``{"train.lr": 1, "loss": [...]}``, as JSON holds it."""
+    tables = {name: each if isinstance(each, Mapping) else {"": each} for name, each in to_jsonable(config).items()}
+    return {f"{name}.{key}".rstrip("."): each for name, table in tables.items() for key, each in table.items()}
