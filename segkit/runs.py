@@ -48,7 +48,7 @@ def run(
     """Train and evaluate what a config describes.
 
     Args:
-        config: a TOML file, or its tables as a mapping; or a config that was read already.
+        config: a TOML file, or its tables as a mapping; or a config that was read already, with its overrides.
         overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``.
         resume: go on with the run in the config's folder.
         overwrite: replace the run in the config's folder.
