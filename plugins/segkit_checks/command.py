@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segkit.cli.output import add_output_options, messages, print_json, table
-from segkit.config import read_config
+from segkit.config import Config, read_config
 from segkit.errors import ConfigError, DataError, RunFolderError
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class Check:
         parser.add_argument("--pictures", metavar="DIR", help="write a contact sheet a split, rarest classes first")
         help_text = "with --pictures: train_augmented.png, crops as the network sees them"
         parser.add_argument("--augmented", action="store_true", help=help_text)
+        help_text = "take a training step too, and tell the time, memory and disk that a run would need"
+        parser.add_argument("--forecast", action="store_true", help=help_text)
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
@@ -70,6 +72,8 @@ class Check:
                 images, seconds = sum(each["images"] for each in splits.values()), time.perf_counter() - began
                 print(f"{config.dataset.name}: {images} images and masks in {seconds:.1f} s\n")
             print(_text(scan, splits, weights, arguments.quiet))
+        if arguments.forecast and not scan.errors:
+            print(_forecast(config), file=sys.stderr if arguments.json else sys.stdout)
         if arguments.pictures:
             folder = Path(arguments.pictures).expanduser()
             _write_pictures(scan, folder, config.data.rgb, arguments.quiet)
@@ -78,6 +82,14 @@ class Check:
 
                 _write(folder / "train_augmented.png", augmented_sheet(scan, config), arguments.quiet)
         return 2 if scan.errors else 0
+
+
+def _forecast(config: Config) -> str:
+    from segkit.compose import build_inputs
+    from segkit.engine.distributed import DistributedContext
+    from segkit.engine.trainer import forecast
+
+    return forecast(build_inputs(config, DistributedContext(), pretrained=False))
 
 
 def _contents(scan: Scan, split: str) -> dict[str, Any]:

@@ -36,11 +36,15 @@ DISK = 1e8  # bytes a second: writing and reading again a checkpoint, on a slow 
 
 @dataclass
 class Costs:
-    """Seconds of a training step; of the end of an epoch: val's scores, checkpoint, observers; of the end of a run."""
+    """Seconds of a training step; of the end of an epoch: val's scores, checkpoint, observers; of the end of a run.
+
+    ``disk`` is the bytes of the run's files.
+    """
 
     step: float = 0.0
     epoch: float = 0.0
     end: float = 0.0
+    disk: int = 0
 
 
 class Pace:
@@ -78,8 +82,9 @@ class Pace:
             timed.popleft()
         first, since = timed[0]
         if step > first and seconds - since >= window:
-            slower = (seconds - since) / (step - first) / self.costs.step
-            self.costs = Costs(*(slower * each for each in vars(self.costs).values()))
+            costs, now = self.costs, (seconds - since) / (step - first)
+            slower = now / costs.step
+            self.costs = replace(costs, step=now, epoch=slower * costs.epoch, end=slower * costs.end)
 
     def epoch_ended(self, seconds: float, scoring: float) -> None:
         """Note what the end of an epoch took, and scoring the whole data at its speed; half of it counts."""
@@ -186,7 +191,7 @@ def rehearse(
     scoring = _seconds_a_pixel(evaluators["val"], pixels["val"])
     total = {name: sum(each) for name, each in pixels.items()}
     epoch = scoring * total["val"] + written / DISK + 0.2
-    costs = Costs(seconds, epoch, scoring * sum(total.values()) + REPORT)
+    costs = Costs(seconds, epoch, scoring * sum(total.values()) + REPORT, 2 * written)  # last.pt twice, best.pt, model
     return loop.distributed.broadcast_from_main(lambda: costs)
 
 

@@ -118,7 +118,7 @@ class TrainingLoop:
         length: int,
         images: int,
         description: str,
-        between: Callable[[], None] = lambda: None,
+        between: Callable[[], str] = lambda: "",
     ) -> dict[str, Any]:
         """Train for the rest of an epoch.
 
@@ -127,7 +127,7 @@ class TrainingLoop:
             length: steps of the epoch.
             images: in a batch, over all processes.
             description: of the progress bar.
-            between: is called after each step, when the state is complete.
+            between: is called after each step, when the state is complete; what it returns stands in the bar.
 
         Returns:
             Of the whole epoch the mean ``loss``, the ``losses`` by name, the last ``lr``, the number of ``skipped``
@@ -140,7 +140,7 @@ class TrainingLoop:
         set_training(self.model, self.settings)
         torch.backends.cudnn.benchmark = not self.settings.deterministic  # off in evaluation: sizes differ there
         length = min(length, self.steps - self.step + self.progress.steps)
-        began = time.perf_counter() - self.progress.seconds
+        began, said = time.perf_counter() - self.progress.seconds, ""
         bar = tqdm(  # it counts images rather than steps: they compare between batch sizes
             desc=description,
             total=length * images,
@@ -161,9 +161,9 @@ class TrainingLoop:
                     self.progress.sums += self.train_step(batch)
                     self.progress.steps += 1
                     self.progress.seconds = time.perf_counter() - began
-                self._look(bar, length)
+                self._look(bar, length, said)
                 bar.update(images)
-                between()
+                said = between()
         means = self._means()  # waits for the device
         seconds = self.progress.seconds = time.perf_counter() - began
         images *= self.progress.steps
@@ -227,13 +227,13 @@ class TrainingLoop:
             print("warning: on a CPU, each process normalises batches over its own images alone", file=sys.stderr)
         return model
 
-    def _look(self, bar: tqdm[Any], length: int) -> None:
+    def _look(self, bar: tqdm[Any], length: int, said: str) -> None:
         """Check for skipped steps and show the loss, every ``log_every`` steps; a CPU is not waited for."""
         steps, last = self.progress.steps, self.progress.steps == length
         if last or self.is_synchronised:
             self.non_finite.check()
         if last or steps % self.settings.log_every == 0:
-            bar.set_postfix_str(f"step {steps}/{length}, loss {self._means()[0]:.4f}", False)
+            bar.set_postfix_str(f"step {steps}/{length}, loss {self._means()[0]:.4f}{said}", False)
 
     def _refuse_unused(self) -> None:
         """Name weights without a gradient; DistributedDataParallel would wait for them, and give their numbers only."""

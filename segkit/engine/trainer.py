@@ -26,7 +26,7 @@ from segkit.data.sample import Dataset, Palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, run_folder
 from segkit.engine.checkpoint import CheckpointManager, samples_of
-from segkit.engine.console import Console, epoch_heading, epoch_line, final_table
+from segkit.engine.console import Console, duration, epoch_heading, epoch_line, expectation, final_table
 from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.distributed import ALONE, DistributedContext, distributed_context
 from segkit.engine.evaluate import Evaluator
@@ -189,6 +189,20 @@ def prepare(
     return replace(inputs, normalisation=measured), scan, Precision(name, device)
 
 
+def forecast(inputs: TrainerInputs) -> str:
+    """What a run would take, in words, by a step and scores that are timed and thrown away; nothing is written.
+
+    Raises:
+        SegkitError: as the run would.
+    """
+    trainer = Trainer(*prepare(inputs), None, ALONE, StopSignals(), Console(active=False))
+    try:
+        trainer.plan()
+    finally:
+        shut_down(trainer.batches)
+    return trainer.expected()
+
+
 class Trainer:
     """One run in its folder: epochs of training, each evaluated and saved, and the scores of the best weights."""
 
@@ -235,6 +249,7 @@ class Trainer:
         samples = samples_of(scan)
         self.checkpoints = CheckpointManager(inputs.folder, self.loop, self.history, self.pace, samples, console)
         self.begun = self.finished = False
+        self._memory = 0  # bytes that a step takes, once that is known
         self._validated_in = self._trained_in = 0.0  # seconds, of the latest scores on val, and of all epochs before
         self._pixels = {name: [math.prod(each.size) for each in rows] for name, rows in scan.statistics.items()}
 
@@ -249,7 +264,7 @@ class Trainer:
         if resume:
             self._resume()
         else:
-            self._plan()
+            self.plan()
         train = self.splits["train"]
         self.observed = Run(
             folder=self.inputs.folder,
@@ -304,9 +319,10 @@ class Trainer:
 
         return self.distributed.broadcast_from_main(call)
 
-    def _plan(self) -> None:
+    def plan(self) -> None:
         """Measure what the run will take, and with ``train.minutes`` how long it is to be."""
         costs = rehearse(self.loop, self.batches, self.order, self.evaluators, self._pixels, bool(self.pace.minutes))
+        self._memory = peak_memory(self.precision.device)
         self.distributed.broadcast_from_main(lambda: self.pace.begin(costs, len(self.order)))
         self._follow_plan()
 
@@ -349,7 +365,12 @@ class Trainer:
         if on_device := [name for name, source in self.sources.items() if source.on_device]:
             self.console.say(f"data: {', '.join(on_device)} on the device")
         if len(self.history) < self.epochs:
-            self.console.say(epoch_heading(self.epochs))
+            self.console.say(f"{self.expected()}\n{epoch_heading(self.epochs)}")
+
+    def expected(self) -> str:
+        """What the run will take, or what is left of it takes."""
+        disk = self.pace.costs.disk if self._memory else 0
+        return expectation(self._left() + (self.pace.elapsed if self._memory else 0), self._memory, disk)
 
     def _epoch(self, epoch: int) -> None:
         self._check_stop()
@@ -401,8 +422,8 @@ class Trainer:
             f"is {self.inputs.train.lr:g}; else look at the images of val"
         )
 
-    def _between(self) -> None:
-        """Between two steps: save, stop or plan anew, where any process wants to."""
+    def _between(self) -> str:
+        """Between two steps: save, stop or plan anew, where any process wants to; how long the run goes on."""
         main, planned = self.distributed.is_main_process, self.loop.steps
         if main and self.loop.is_synchronised:
             self.pace.trained(self.loop.step, self._trained_in + self.loop.progress.seconds)
@@ -416,6 +437,11 @@ class Trainer:
             self.distributed.broadcast_from_main(self.checkpoints.save)
         if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
             self.stop.end(signal.SIGTERM)
+        return f", {duration(self._left())} left of the run"
+
+    def _left(self) -> float:
+        """Seconds until the run ends."""
+        return self.pace.left(self.loop.step, self.loop.progress.steps, len(self.order))
 
     def _check_stop(self) -> None:
         if self.distributed.size == 1:  # several agree on it, in a step

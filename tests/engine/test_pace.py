@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.pace import Costs, Pace
-from segkit.engine.trainer import train_and_evaluate
+from segkit.engine.pace import REPORT, Costs, Pace
+from segkit.engine.trainer import forecast, train_and_evaluate
 from segkit.errors import ConfigError
 
 MakeJob = Callable[..., TrainerInputs]
@@ -222,3 +224,24 @@ def test_more_minutes_go_on_with_a_finished_run(slow: MakeJob, capsys: pytest.Ca
     train_and_evaluate(slow(minutes=1.0), resume=True)
     assert "train.minutes was 0.5 and is 1.0: the learning rate is planned anew" in capsys.readouterr().err
     assert read(slow().folder)["plan"]["steps"] > 1.8 * first
+
+
+def test_a_run_says_first_what_it_will_take(slow: MakeJob, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    job = slow(minutes=None, epochs=6)
+    assert forecast(job).startswith("expected: about 19 s, ")  # 12 steps, and scores
+    assert not job.folder.exists()
+    began = clock.now
+    train_and_evaluate(slow(minutes=None, epochs=6))
+    out = capsys.readouterr().out
+    said = re.search(r"expected: about (\d+) s, \d\.\d GiB of memory, 0 MiB on the disk\n", out)
+    assert said
+    assert out.index(said[0]) < out.index("  1/6")
+    assert int(said[1]) == pytest.approx(clock.now - began + REPORT, abs=3)
+
+
+def test_the_bar_tells_the_time_left_for_the_run(slow: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = list[str]()
+    monkeypatch.setattr(tqdm, "set_postfix_str", lambda self, text, refresh: told.append(text))
+    train_and_evaluate(slow(minutes=None, epochs=4, repeat=5, log_every=5))
+    left = [text.partition(", ")[2].partition(", ")[2] for text in told if "left" in text]
+    assert left[:2] == ["41 s left of the run", "36 s left of the run"]
