@@ -22,6 +22,8 @@ _USES = {
     "model": '```toml\n[model]\nname = "$called"\n```',
     "dataset": '```toml\n[dataset]\nname = "$called"\nroot = "data/$name"\n```',
     "metric": '```toml\n[[metric]]\nname = "$called"\n```',
+    "transform": '```toml\n[[transform]]\nname = "$called"\n```',
+    "reader": "A config need not name it: it reads the images and masks whose names end in `.$name`.",
     "observer": "A config need not name it: every run writes `$name.csv` into its folder.",
 }
 """How the README says it is used, by kind."""
@@ -34,7 +36,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 class NewPlugin:
-    """Write a package for a loss, a model, a dataset, a metric or an observer of your own.
+    """Write a package for a component of your own: a loss, a model, a dataset, a metric, a transform, a reader, ...
 
     It holds a working example to change, and its tests: the checks of the contract.
     """
@@ -42,7 +44,7 @@ class NewPlugin:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Name, kind and place."""
-        parser.add_argument("name", help="of the component: lower case, as focal_tversky")
+        parser.add_argument("name", help="lower case, as focal_tversky; a reader's is the ending of its files")
         parser.add_argument("--kind", required=True, choices=_USES, help="what it is")
         parser.add_argument("--output", default=".", metavar="DIR", help="where its folder segkit-NAME goes")
 
@@ -99,10 +101,12 @@ def _package(name: str, kind: str, called: str) -> dict[str, str]:
     words |= {"package": f"segkit_{name}", "distribution": f"segkit-{name.replace('_', '-')}"}
     suffix = kind.title()
     words["class_name"] = name.title().replace("_", "").removesuffix(suffix) + suffix
+    words["member"] = "read" if kind == "reader" else words["class_name"]
     words |= {"plural": PLURALS.get(kind, ""), "version": segkit.__version__, "year": str(date.today().year)}
     words["use"] = Template(_USES[kind]).substitute(words)
     checks = f"The checks of the contract, `python -m segkit check-plugin {called}` runs them without pytest."
-    words["test_note"] = "They train for two epochs." if kind == "observer" else checks
+    notes = {"observer": "They train for two epochs.", "transform": "", "reader": ""}
+    words["test_note"] = notes.get(kind, checks)
     sources = {
         "pyproject.toml": "pyproject",
         "README.md": "readme",

@@ -14,7 +14,7 @@ import pytest
 import segkit
 from segkit.cli import main
 
-KINDS = ("loss", "model", "dataset", "metric", "observer")
+KINDS = ("loss", "model", "dataset", "metric", "transform", "reader", "observer")
 ROOT = Path(__file__).resolve().parents[2]
 
 
