@@ -24,7 +24,7 @@ class Init:
 
     It recognises data sets that a plugin knows, folders of images and masks, lists and annotation files; what the
     masks store, the classes and their names; sizes and channels; and pictures that are alike. Crop, batch, width and
-    epochs are proposed for this computer, each with its reason. Where the files can be read in two ways, both are shown
+    time are proposed for this computer, each with its reason. Where the files can be read in two ways, both are shown
     and nothing is written; --yes takes the likelier one. The status is 1 while such questions are open.
     """
 
@@ -149,7 +149,6 @@ def _checked(path: Path, images: int, arguments: argparse.Namespace) -> int:
         print(f"{path} is written; a run would stop at what is named above")
         return status
     config = read_config(path)
-    steps = max(1, images * config.train.repeat // config.train.batch_size)
-    what = f"trains {config.model.name} on {images} images in {config.train.epochs} epochs of {steps} steps"
+    what = f"trains {config.model.name} on {images} images for {config.train.minutes:g} minutes"
     print(f"{path} is written; next: `segkit run {path}` {what}, and writes {config.folder}/")
     return 0

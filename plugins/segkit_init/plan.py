@@ -1,4 +1,4 @@
-"""Crop, batch, width, epochs and class balance, from the sizes, the number and the shares; each with its reason."""
+"""Crop, batch, width, time and class balance, from the sizes, the number and the shares; each with its reason."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
+
+_LARGE = 256  # pixels of the shorter side, from which on half of them will do for the deeper layers
 
 
 class Choice(NamedTuple):
@@ -53,12 +55,16 @@ def plan(facts: Facts) -> dict[str, Choice]:
     chosen["model.name"] = Choice("unet", more if photographs and count < 1000 else "from scratch")
     width = 16 if not card else 64 if facts.card > 10 << 30 else 32
     chosen["model.width"] = Choice(width, "16 on a laptop" if card else "64 on a GPU, for 16 times the work")
+    blocks = not card and median(min(size) for size in sizes) >= _LARGE
+    chosen["model.patch_size"] = Choice(2 if blocks else None, "a quarter of the work: it begins with 2 x 2 pixels")
     passes = max(1, -(-25 * batch // count))
     chosen["train.repeat"] = Choice(passes if passes > 1 else None, f"passes over the {count} images count as an epoch")
-    steps, wanted = max(1, count * passes // batch), 10_000 if card else 1_000
-    epochs = max(10, min(100, -(-wanted // steps)))
-    chosen["train.epochs"] = Choice(epochs, f"{epochs * steps:,} steps; more where there is time")
+    chosen["train.minutes"] = Choice(20, "how many steps fit is found before the first one; more time, better scores")
+    chosen["train.schedule"] = Choice("cosine", "the learning rate falls to 0 at the end of that time")
+    chosen["train.ema"] = Choice(0.998 if card else 0.99, "an average of the latest weights is scored and kept")
     chosen |= _balance(facts.shares, crop.value is not None)
+    scale = [0.5, 1.5] if photographs and crop.value else None
+    chosen["augment.scale"] = Choice(scale, "what is near is large; [1.0, 1.0] where a pixel is always as large")
     chosen["augment.colour"] = Choice(0.3 if photographs else None, "light and cameras differ")
     return chosen
 

@@ -140,10 +140,14 @@ def test_forty_photographs_on_a_laptop_and_on_a_card() -> None:
         "train.batch_size": 4,
         "model.name": "unet",
         "model.width": 16,
+        "model.patch_size": 2,
         "train.repeat": 4,
-        "train.epochs": 36,
+        "train.minutes": 20,
+        "train.schedule": "cosine",
+        "train.ema": 0.99,
         "loss.class_weights": "sqrt_median_frequency",
         "augment.class_balanced": 0.33,
+        "augment.scale": [0.5, 1.5],
         "augment.colour": 0.3,
     }
     card = {key: choice.value for key, choice in plan(Facts(*list(vars(facts).values())[:4], card=24 << 30)).items()}
@@ -209,7 +213,7 @@ def test_two_folders_end_in_a_config_that_trains(place: Path, capsys: pytest.Cap
         save(labels * 255, Path("data/masks", f"{number}.PNG"))
     status, printed = init(capsys)
     assert status == 0
-    assert "mine.toml is written; next: `segkit run mine.toml` trains unet on 8 images in 40 epochs" in printed
+    assert "mine.toml is written; next: `segkit run mine.toml` trains unet on 8 images for 20 minutes" in printed
     assert dataset(place) == {
         "name": "folder",
         "root": "data",
