@@ -1,23 +1,18 @@
-"""The reader of JPEG, PNG, GIF, BMP, TIFF and WebP: Pillow decodes them, and here are the digits that it would lose."""
+"""The reader of JPEG, PNG, GIF, BMP, TIFF and WebP: what Pillow opens of them, and what is refused."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
-import re
-import sys
 import threading
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, _imaging
 
-from segkit.data.read import ALPHA, MAX_PIXELS
-from segkit.errors import DataError, Issue, LabelError
-from segkit_readers.tiff import GEOREFERENCE, number, several
+from segkit.data.read import MAX_PIXELS
+from segkit.errors import DataError, Issue
+from segkit_readers.raster import Raster, decode_as, rawmode
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 """Decoders that may run. Pillow has dozens more; some start other programs (EPS) or are seldom tested."""
@@ -25,19 +20,6 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 MAX_BYTES = 4 << 30
 """20,000 x 20,000 pixels of RGBA with 16 bits a channel are 3.2 GB; a file with holes claims any size."""
 
-_ROWS_OF = 1 << 24  # pixels converted at a time: beside the decoded image and the result there is no third copy
-# Of two bytes a value Pillow keeps the high one. Told that they lie the other way round, it keeps the low one.
-_LOW = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
-_TURN = {  # EXIF orientation -> what makes it upright; from 5 on the image lies on its side
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_LOSSY_TIFF = {6, 7, 33003, 33004, 33005, 34712, 34887, 34892, 50001, 50002}  # JPEG, JPEG 2000, LERC, WebP, JPEG XL
 _OTHER_CONTENT = {
     b"<": "text in HTML or XML, perhaps a download's error page",
     b"version https://git-lfs": "a Git LFS pointer; run `git lfs pull`",
@@ -73,132 +55,6 @@ def read(source: Path | Image.Image) -> Raster:
         raise
 
 
-class Raster:
-    """A picture that Pillow reads, ``[H,W,C]``; it is decoded when it is sliced.
-
-    Attributes:
-        shape: H, W and C of the upright picture.
-        dtype: of its values.
-        channels: their names.
-        orientation: EXIF's number: 1 is upright, from 5 on the stored picture lies on its side.
-        has_colours: whether it stores red, green and blue.
-        white_is_zero, no_data, georeference: what a TIFF says of itself.
-    """
-
-    def __init__(self, image: Any, stream: Any, path: Path | None) -> None:
-        self._image, self._stream, self._path = image, stream, path
-        tags = getattr(image, "tag_v2", {})  # of a TIFF
-        self.orientation = _orientation(image)
-        kind, _, bits = _rawmode(image).partition(";")
-        self._two_bytes = kind in ("LA", "RGB", "RGBA") and bits in _LOW  # of which Pillow would keep one
-        deep = self._two_bytes or image.mode[0] in "IF"
-        self.dtype = np.dtype({"F": "float32", "I": "int32"}.get(image.mode, "uint16") if deep else "uint8")
-        names = ("grey",) if image.mode[0] in "IF" or (deep and kind == "LA") else ("red", "green", "blue")
-        self.channels = (*names, ALPHA) if image.has_transparency_data else names
-        # of a TIFF, Pillow says the upright size
-        on_its_side = self.orientation > 4 and image.format != "TIFF"
-        self.shape = (*(image.size if on_its_side else image.size[::-1]), len(self.channels))
-        self.has_colours = image.mode in ("RGB", "RGBA")
-        self.white_is_zero, self.no_data = tags.get(262) == 0, number(tags.get(42113))
-        self.georeference = any(tag in tags for tag in GEOREFERENCE)
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        low = self._low_bytes() if self._two_bytes else None
-        image, (height, width, _) = self._upright(), self.shape
-        pixels: NDArray[Any] = np.empty(self.shape, self.dtype)
-        count, rows = len(self.channels), max(1, _ROWS_OF // width)
-        for top in range(0, height, rows):
-            box = (0, top, width, min(top + rows, height))
-            part = image.crop(box)
-            if self.dtype == np.uint8:
-                wanted = "RGB" if count == 3 else "RGBA"
-                values = np.asarray(part if part.mode == wanted else part.convert(wanted))
-            else:
-                values = np.asarray(part)
-                if low is not None:
-                    values = _joined(values, np.asarray(low.crop(box)), self.channels[0] == "grey")
-                values = values.reshape(*values.shape[:2], -1)
-                if values.shape[2] < count:  # the one value, or colour, that stands for what is transparent
-                    seen = (values != image.info["transparency"]).any(2, keepdims=True)
-                    values = np.concatenate([values, seen], axis=2, dtype=self.dtype)
-            pixels[top : box[3]] = values
-        chosen: NDArray[Any] = pixels[key]
-        return chosen
-
-    def labels(self) -> NDArray[Any]:
-        """The values of a mask as they are stored, ``[H,W]`` or ``[H,W,C]``, of a palette the indices.
-
-        Pillow would stretch grey of 2 and 4 bits, and invert that of some TIFF.
-
-        Raises:
-            LabelError: 16 bits a channel of colours, of which Pillow keeps the upper 8: of a small label nothing; or
-                colours that would be turned into others.
-        """
-        kind, _, bits = _rawmode(self._image).partition(";")
-        what, advice = "", "save the labels as a grey PNG"
-        if self._image.mode in ("LA", "RGB", "RGBA") and "16" in bits:
-            what = "colours of 16 bits a channel, of which 8 are read"
-        elif self._image.mode in ("CMYK", "LAB", "YCbCr"):
-            what, kind = "the mask holds colours, not labels", self._image.mode
-        if what:
-            raise LabelError(Issue("deep_colours", str(self._path), what, advice, kind))
-        if kind in ("1", "L") and bits:
-            if "R" in bits:
-                raise ValueError("its bits are stored in reverse order")
-            width = bits.rstrip("IR") or {"1": "1", "L": ""}[kind]
-            self._image._mode = "P"  # as indices they are left alone
-            _decode_as(self._image, f"P;{width}" if width else "P")
-        image = self._upright()
-        return np.asarray(image.convert("RGB") if image.mode == "RGBX" else image)
-
-    @cached_property
-    def palette(self) -> list[tuple[int, int, int]] | None:
-        """RGB by index, where it stores indices."""
-        colours = self._image.getpalette("RGB") if self._image.mode in ("P", "PA") else None
-        return None if colours is None else list(zip(colours[::3], colours[1::3], colours[2::3], strict=False))
-
-    @property
-    def is_lossy(self) -> str:
-        """How it was compressed with losses, in words."""
-        image, path = self._image, self._path
-        if image.format in ("JPEG", "MPO"):
-            return "a JPEG"
-        if image.format == "WEBP" and path and re.findall(rb"VP8[ L]", path.read_bytes())[:1] != [b"VP8L"]:
-            return "a lossy WebP"  # the chunk of its first picture is no VP8L
-        is_lossy_tiff = image.format == "TIFF" and image.tag_v2.get(259) in _LOSSY_TIFF
-        return "a TIFF with lossy compression" if is_lossy_tiff else ""
-
-    def verify(self) -> None:
-        """Compare the checksums of a PNG, which decoding does not."""
-        if self._image.format == "PNG":
-            self._image.verify()
-
-    def close(self) -> None:
-        """Close the file; what the header says stays known."""
-        if self._path:
-            self._stream.close()
-
-    def _upright(self) -> Any:
-        """The decoded image, turned as its EXIF says; Pillow turns a TIFF itself.
-
-        Raises:
-            DataError: a page a class, or an animation, of which the first alone would be read.
-        """
-        # what a camera puts beside a JPEG (MPO) is none, and of a TIFF its reader knows which are smaller copies
-        pages = 1 if self._image.format in ("MPO", "TIFF") else getattr(self._image, "n_frames", 1)
-        if self._path and pages > 1:
-            raise several(self._path, f"{pages} pages")
-        return _turned(self._image, self.orientation)
-
-    def _low_bytes(self) -> Any:
-        """The same file again, upright, decoded to the low bytes of 16 bits a channel."""
-        low: Any = Image.open(self._stream, formats=[self._image.format])
-        kind, _, bits = _rawmode(low).partition(";")
-        # of LA both bytes of each, as four channels
-        _decode_as(low, "RGBA" if kind == "LA" else f"{kind};{_LOW[bits]}")
-        return _turned(low, self.orientation)
-
-
 def _opened(path: Path, stream: Any) -> Any:
     """The image in a file, which may be decoded."""
     head = stream.read(64)
@@ -219,10 +75,10 @@ def _opened(path: Path, stream: Any) -> Any:
         width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))
         if width * height > max(MAX_PIXELS, image.width * image.height):
             raise _too_large(path, f"{MAX_PIXELS:,} pixels that are decoded", "save it anew", f"{width} x {height}")
-    kind, _, bits = _rawmode(image).partition(";")
+    kind, _, bits = rawmode(image).partition(";")
     if kind in ("RGBa", "La"):  # colours that were multiplied by their alpha are left alone
         image._mode = kind.upper()
-        _decode_as(image, f"{kind.upper()};{bits}" if bits else kind.upper())
+        decode_as(image, f"{kind.upper()};{bits}" if bits else kind.upper())
     if image.format == "BMP" and _is_misread(image, head):
         what = "a BMP of greys in a palette of 4 or 8 bits a pixel, which Pillow misreads"
         raise DataError(Issue("misread", str(path), what, "save it as PNG with the program that wrote it"))
@@ -232,8 +88,8 @@ def _opened(path: Path, stream: Any) -> Any:
 def _is_misread(image: Any, head: bytes) -> bool:
     """Whether Pillow takes a BMP whose palette is black and white for one bit a pixel, or one of greys for a byte."""
     bits = head[28] if head[14] >= 40 else head[24]
-    decoder, rawmode = image.tile[0][0], _rawmode(image)
-    return (rawmode == "1" and bits != 1) or (rawmode == "L" and bits < 8 and decoder == "raw")
+    decoder, kind = image.tile[0][0], rawmode(image)
+    return (kind == "1" and bits != 1) or (kind == "L" and bits < 8 and decoder == "raw")
 
 
 def _content_of(head: bytes) -> str:
@@ -245,42 +101,6 @@ def _content_of(head: bytes) -> str:
 
 def _too_large(path: Path, limit: str, advice: str, found: str) -> DataError:
     return DataError(Issue("too_large", str(path), f"larger than the {limit} at most", advice, found))
-
-
-def _orientation(image: Any) -> int:
-    """EXIF's. Looks at the header alone: PngImageFile.getexif would decode the pixels."""
-    try:
-        orientation = int(Image.Image.getexif(image).get(0x0112, 1))
-    except Exception:  # damaged EXIF says nothing about the orientation
-        return 1
-    return orientation if orientation in _TURN else 1
-
-
-def _turned(image: Any, orientation: int) -> Any:
-    turn = None if image.format == "TIFF" else _TURN.get(orientation)
-    image.load()
-    return image if turn is None else image.transpose(turn)
-
-
-def _rawmode(image: Any) -> str:
-    """How a file stores a pixel, in Pillow's words, as ``RGB;16B``; empty once it is decoded."""
-    tiles = getattr(image, "tile", None)
-    arguments = tiles[0].args if tiles else ""
-    return str(arguments if isinstance(arguments, str) else arguments[0])
-
-
-def _decode_as(image: Any, rawmode: str) -> None:
-    """Have Pillow decode an image as if its pixels were stored otherwise."""
-    image.tile = [
-        tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:])) for tile in image.tile
-    ]
-
-
-def _joined(high: NDArray[np.uint8], low: NDArray[np.uint8], grey: bool) -> NDArray[np.uint16]:
-    """Values ``[h,w,C]`` of 16 bits of their high bytes and what ``_low_bytes`` gives, of grey both bytes."""
-    if grey:
-        high, low = low[..., ::2], low[..., 1::2]
-    return high * np.uint16(256) + low
 
 
 def _silence() -> None:

@@ -149,7 +149,7 @@ def test_alpha_of_16_bits_is_dropped_where_it_is_one_value(tmp_path: Path, chann
 
 
 def test_large_images_are_converted_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segkit_readers.pillow._ROWS_OF", 90)  # three rows
+    monkeypatch.setattr("segkit_readers.raster._ROWS_OF", 90)  # three rows
     (tmp_path / "deep.tif").write_bytes(tiff(DEEP[..., :3], 2))
     np.testing.assert_array_equal(read_image(tmp_path / "deep.tif"), DEEP[..., :3])
     rgba = (DEEP >> 8).astype(np.uint8)
