@@ -17,6 +17,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from segkit.errors import one_line, printable
@@ -118,9 +119,18 @@ def hanging(line: str, indent: int) -> str:
 
 
 def fitted(text: str) -> str:
-    """A docstring, its paragraphs wrapped to the terminal; where lines are indented they stay as they are."""
-    parts = re.split(r"\n[ \t]*\n", text)
-    return "\n\n".join(part if re.search(r"^\s", part, re.M) else hanging(" ".join(part.split()), 0) for part in parts)
+    """A docstring, the paragraphs that are too wide wrapped to the terminal; lines that are indented stay lines."""
+    lines: list[str] = []
+    for part in re.split(r"\n[ \t]*\n", text):
+        own = part.split("\n")
+        if max(map(len, own)) <= terminal_width():
+            lines += [*own, ""]
+            continue
+        for indented, group in groupby(own, lambda line: line.startswith((" ", "\t"))):
+            for line in group if indented else [" ".join(group)]:
+                lines.append(hanging(line, len(line) - len(line.lstrip()) + 2 * indented))
+        lines.append("")
+    return "\n".join(lines[:-1])
 
 
 def terminal_width() -> int:
