@@ -87,6 +87,7 @@ FIGURES = {  # of each command a line that prints figures or a list, with one wo
     "evaluate": ("evaluate RUN", "mean_iou"),
     "predict": ("predict RUN IMAGES --out predicted --compare-with MASKS", "mean_iou"),
     "compare": ("compare RUN another", "mean_iou"),
+    "calibrate": ("calibrate RUN", "temperature"),
     "bench": ("bench CONFIG --warmup 1 --steps 1 --repeats 1", "images_per_second"),
     "export": ("export RUN --to safetensors", "agreement"),
     "list": ("list", "summary"),
