@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Pair = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
+AUTO = 0  # what the text "auto" is, until a run has put a number in its place
+
+
+def _number_or_auto(given: Any) -> Any:
+    if type(given) is int and given < 1:
+        raise ValueError(f"{given}: a whole number from 1 on is needed, or auto")
+    return AUTO if given == "auto" else given
+
+
+Auto = BeforeValidator(_number_or_auto)
 RENAMED = {"train": {"encoder_lr": "encoder_lr_mult"}}  # keys of 0.1, by table
 RATES = {"adamw": 1e-3, "sgd": 1e-2}  # learning rates that serve most, by optimizer of the core
 
@@ -58,8 +68,10 @@ class DataSettings(Settings):
 class AugmentSettings(Settings):
     """``[augment]``: one random view of every training image an epoch; void where there is no image."""
 
-    crop: Annotated[int, Field(gt=0)] | Pair | None = Field(
-        None, description="pixels, or [height, width]; left out: whole images, padded to the largest of the batch"
+    crop: Annotated[int, Auto] | Pair | None = Field(
+        None,
+        description="pixels, or [height, width]; left out: whole images, padded to the largest of the batch; auto: the "
+        "largest square that most images hold and two of which fit into memory, up to 512 pixels, on a CPU 256",
     )
     scale: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)] = Field(
         [1.0, 1.0],
@@ -111,7 +123,11 @@ class TrainSettings(Settings):
         description="passes that count as one epoch; for small datasets; with minutes a multiple of it, so that "
         "scoring val takes a twentieth of the time",
     )
-    batch_size: int = Field(8, gt=0, description="images a step, over all devices and accumulated parts")
+    batch_size: Annotated[int, Auto] = Field(
+        8,
+        description="images a step, over all devices and accumulated parts; auto: as many as fit into memory, up to "
+        "16, on a CPU 8",
+    )
     accumulate: int = Field(
         1,
         gt=0,

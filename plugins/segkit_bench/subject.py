@@ -37,7 +37,7 @@ class Subject:
         self.name = config.name
         self.inputs, self.scan, self.precision = prepare(build_inputs(config))
         self.device = self.precision.device
-        self.images = min(config.train.batch_size, len(self.scan.splits["train"]) * config.train.repeat)
+        self.images = min(self.inputs.train.batch_size, len(self.scan.splits["train"]) * config.train.repeat)
 
     @property
     def crop(self) -> tuple[int, int]:

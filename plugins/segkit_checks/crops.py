@@ -29,7 +29,7 @@ class Crops:
         """A warning where half of the pixels of the crops would be void."""
         crop, scale = self._augment.crop, math.sqrt(math.prod(self._augment.scale))
         sizes = [resized_size(*each.size, self._resize) for each, _ in splits.get("train", ())]  # [N,2]
-        if crop is None or not sizes:
+        if not crop or not sizes:
             return
         void = 1 - float(np.minimum(np.array(sizes) * scale / crop, 1).prod(axis=1).mean())
         if void >= _MOSTLY:

@@ -7,8 +7,13 @@ a batch, and is extrapolated to the batch of the run.
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,14 +24,17 @@ from segkit.engine.precision import Precision, free_memory, peak_memory
 from segkit.errors import ConfigError
 from segkit.inference.sliding_window import check_logits
 from segkit.inference.window_grid import MAX_WHOLE_PIXELS
+from segkit.settings import AUTO
 
 if TYPE_CHECKING:
+    from segkit.engine.distributed import DistributedContext
     from segkit.engine.inputs import TrainerInputs
 
 _SIDES = (64, 96)  # pixels of the two small batches, of two images each: networks halve the resolution up to 5 times
 _MOST_PER_PIXEL = 16 << 10  # bytes; a network needs less, so that most runs need no estimate
 _SCORING = 0.3  # of what a step needs for as many pixels; measured were 0.28 to 0.44
 _STATES = {"sgd": 1}  # numbers that an optimizer keeps for each weight; 2 for any other
+_FILLED = 0.8  # share of the free memory; the estimate errs by a third, and the data needs some
 _GIB = 1 << 30
 
 
@@ -37,12 +45,8 @@ def check_memory(inputs: TrainerInputs, scan: Scan, precision: Precision, proces
         ConfigError: it needs more; names the options that need less.
     """
     free, train, crop = free_memory(precision.device), inputs.train, inputs.augment.crop
-    sizes = {
-        name: [resized_size(*each.size, inputs.data.resize) for each in scan.statistics[name]] for name in scan.splits
-    }
-    height, width = (
-        (crop, crop) if isinstance(crop, int) else crop or [max(side) for side in zip(*sizes["train"], strict=True)]
-    )
+    sizes = _sizes(inputs, scan)
+    height, width = _crop(crop, sizes["train"])
     images = -(-train.batch_size // train.accumulate) / processes  # of a micro-batch
     pixels, scored = images * height * width, max(_scored(each, train.batch_size) for each in sizes.values())
     if free is None or precision.device.type != "cpu" or _MOST_PER_PIXEL * max(pixels, scored) < free:
@@ -51,8 +55,7 @@ def check_memory(inputs: TrainerInputs, scan: Scan, precision: Precision, proces
         fixed, per_pixel = estimate(inputs, precision, len(scan.splits["train"].classes))
     except Exception:  # a model that takes other images: its first step will say so
         return
-    weights = sum(p.numel() * p.element_size() for p in inputs.model.parameters())
-    fixed += weights * (_STATES.get(train.optimizer, 2) + (train.ema > 0))
+    fixed += _kept_between_steps(inputs)
     needed, trains = fixed + per_pixel * max(pixels, _SCORING * scored), pixels >= _SCORING * scored
     if needed <= free:
         return
@@ -62,6 +65,111 @@ def check_memory(inputs: TrainerInputs, scan: Scan, precision: Precision, proces
         f"{needed / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free, "
         f"{needs_less(inputs, fits if trains and 32 <= fits < min(height, width) else None)}"
     )
+
+
+def fitted(
+    inputs: TrainerInputs, scan: Scan, precision: Precision, distributed: DistributedContext, before: Mapping[str, Any]
+) -> TrainerInputs:
+    """The inputs with numbers in place of ``augment.crop = "auto"`` and ``train.batch_size = "auto"``; all come to one.
+
+    First the crop, as large as two images of it fit, then as many images as fit: a wider view of a scene is worth more
+    than a larger batch. But a U-Net or a ResNet sees little beyond 512 pixels; the statistics of normalisation are
+    steady with 16 crops, and with more there are fewer steps in the same time. A CPU computes large batches no faster,
+    so that smaller ones, 8 of 256 pixels, give it more steps.
+
+    Args:
+        inputs: their record is given the numbers too.
+        scan: of their data.
+        precision: of the forward pass.
+        distributed: the processes that share a batch.
+        before: the config of a run that goes on, whose numbers stay; else empty.
+    """
+    crop, batch, cpu = inputs.augment.crop, inputs.train.batch_size, precision.device.type == "cpu"
+    if AUTO not in (crop, batch):
+        return inputs
+    if before:
+        crop, batch = crop or before["augment"]["crop"], batch or before["train"]["batch_size"]
+    else:
+        fits, sizes = _room(inputs, scan, precision, distributed), _sizes(inputs, scan)["train"]
+        unit = inputs.train.accumulate * distributed.size  # images of which each process has one in each part
+        most = max(unit, min(8 if cpu else 16, len(sizes) * inputs.train.repeat) // unit * unit)
+        if crop == AUTO:
+            side, few = int(min(256 if cpu else 512, median(map(min, sizes)))) // 32 * 32, batch or min(most, 2 * unit)
+            crop = next((each for each in range(side, 32, -32) if fits(few, each, each)), 32)
+        if batch == AUTO:
+            height, width = _crop(crop, sizes)
+            batch = next((each for each in range(most, unit, -unit) if fits(each, height, width)), unit)
+    config = inputs.record.get("config", {})
+    train, augment = {"batch_size": batch}, {"crop": crop}
+    tables = {"train": config.get("train", {}) | train, "augment": config.get("augment", {}) | augment}
+    return replace(
+        inputs,
+        train=inputs.train.model_copy(update=train),
+        augment=inputs.augment.model_copy(update=augment),
+        record={**inputs.record, "config": {**config, **tables}},
+    )
+
+
+def _room(
+    inputs: TrainerInputs, scan: Scan, precision: Precision, distributed: DistributedContext
+) -> Callable[[int, int, int], bool]:
+    """Whether a step on so many images of a height and width fits: a card tries it, else arithmetic tells."""
+    classes, free = len(scan.splits["train"].classes), free_memory(precision.device)
+    parts = inputs.train.accumulate * distributed.size
+    fixed = per_pixel = 0.0
+    if precision.device.type != "cuda":
+        with suppress(Exception):  # a model that takes other images: its first step will say so
+            fixed, per_pixel = estimate(inputs, precision, classes)
+
+    def fits(images: int, height: int, width: int) -> bool:
+        if precision.device.type == "cuda":
+            own = _takes_step(inputs, precision, classes, (images // parts, height, width))
+            torch.cuda.empty_cache()
+        else:
+            needed = fixed + _kept_between_steps(inputs) + per_pixel * images * height * width / parts
+            own = free is None or needed <= _FILLED * free
+        return all(distributed.gather(own))
+
+    return fits
+
+
+def _takes_step(inputs: TrainerInputs, precision: Precision, classes: int, size: tuple[int, int, int]) -> bool:
+    """Whether a card has room for forward and backward pass on images [B,H,W], beside what is kept between steps."""
+    device, between = precision.device, _kept_between_steps(inputs)
+    try:
+        model, criterion = (copy.deepcopy(each).to(device).train() for each in (inputs.model, inputs.criterion))
+        layout = torch.channels_last if inputs.train.channels_last else torch.contiguous_format
+        shape = (size[0], len(inputs.splits["train"].channels), *size[1:])
+        images, _kept = torch.rand(shape, device=device), torch.empty(between, dtype=torch.uint8, device=device)
+        images = images.contiguous(memory_format=layout)
+        target = torch.arange(math.prod(size), device=device).remainder(classes).view(size)
+        with precision.autocast():
+            logits = check_logits(model(images), images)
+        criterion(logits, target)[0].backward()
+    except torch.OutOfMemoryError:
+        return False
+    return True
+
+
+def _kept_between_steps(inputs: TrainerInputs) -> int:
+    """Bytes of what the optimizer keeps, and of the moving average."""
+    weights = sum(p.numel() * p.element_size() for p in inputs.model.parameters())
+    return weights * (_STATES.get(inputs.train.optimizer, 2) + (inputs.train.ema > 0))
+
+
+def _sizes(inputs: TrainerInputs, scan: Scan) -> dict[str, list[tuple[int, int]]]:
+    """Of each image of a split, as the network is shown it."""
+    return {
+        name: [resized_size(*each.size, inputs.data.resize) for each in rows] for name, rows in scan.statistics.items()
+    }
+
+
+def _crop(crop: int | list[int] | None, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Height and width of a batch."""
+    if isinstance(crop, int):
+        return crop, crop
+    height, width = crop or [max(side) for side in zip(*sizes, strict=True)]
+    return height, width
 
 
 def needs_less(inputs: TrainerInputs, crop: int | None = None) -> str:
@@ -121,7 +229,7 @@ def _kept(inputs: TrainerInputs, precision: Precision, classes: int, side: int) 
 
     target = torch.arange(2 * side**2).remainder(classes).view(2, side, side)
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        images = torch.rand(2, 3, side, side).contiguous(memory_format=layout)
+        images = torch.rand(2, len(inputs.splits["train"].channels), side, side).contiguous(memory_format=layout)
         with precision.autocast():
             logits = check_logits(model(images), images)
         inputs.criterion(logits, target)

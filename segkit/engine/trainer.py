@@ -34,7 +34,7 @@ from segkit.engine.history import History, outcome, verdict
 from segkit.engine.init_from import init_from
 from segkit.engine.inputs import TrainerInputs as TrainerInputs
 from segkit.engine.inputs import check, explained, less_is_better
-from segkit.engine.memory import check_memory
+from segkit.engine.memory import check_memory, fitted
 from segkit.engine.non_finite import NO_STEP_WORKED
 from segkit.engine.pace import Pace, rehearse
 from segkit.engine.precision import (
@@ -186,7 +186,9 @@ def prepare(
     if inputs.train.init_from and not resume:
         measured = init_from(inputs.model, inputs.train.init_from, measured, distributed, console)
     use_cores()
-    return replace(inputs, normalisation=measured), scan, Precision(name, device)
+    inputs, precision = replace(inputs, normalisation=measured), Precision(name, device)
+    config = main(lambda: read_json(inputs.folder / "run.json").get("config", {}) if resume else {})
+    return fitted(inputs, scan, precision, distributed, config), scan, precision
 
 
 def forecast(inputs: TrainerInputs) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from segkit.data.sample import Dataset, Sample
+from segkit.data.scan import scan_splits
 from segkit.engine import memory, precision
+from segkit.engine.distributed import ALONE
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import Precision
 from segkit.engine.trainer import train_and_evaluate
@@ -66,6 +70,69 @@ def test_no_more_images_are_counted_than_are_scored_at_once(make_job: MakeJob, m
             train_and_evaluate(make_job(precision="fp32", batch_size=size, accumulate=size, fields=fields))
         found.append(str(error.value).partition(" needs about ")[2].partition(", at")[0])
     assert found[0] == found[1]
+
+
+def auto(
+    make_job: MakeJob, folder: str = "run", crop: Any = "auto", batch: Any = "auto", **train: Any
+) -> TrainerInputs:
+    settings = AugmentSettings.model_validate({"crop": crop})
+    job = make_job(folder, {"augment": settings}, batch_size="auto", **train)
+    tables = {"train": job.train.model_dump(), "augment": settings.model_dump()}
+    return replace(job, record={"config": tables})
+
+
+def chosen(job: TrainerInputs) -> tuple[Any, Any]:
+    """Crop and batch, as the record of the run has them."""
+    config = json.loads((job.folder / "run.json").read_text())["config"]
+    return config["augment"]["crop"], config["train"]["batch_size"]
+
+
+class Large(Dataset):
+    """Images of 130 x 300 pixels of two classes."""
+
+    classes, palette = ("left", "right"), ((0, 0, 0), (255, 255, 255))
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> Sample:
+        image = torch.full((3, 130, 300), index, dtype=torch.uint8)
+        return Sample(image, (torch.arange(300) > 150).to(torch.uint8).repeat(130, 1), str(index))
+
+
+def test_auto_is_the_largest_that_fits_first_the_crop(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {"train": Large(), "val": Large()}
+    found = []
+    counts = (1 << 40, 12 << 20, 6 << 20, 2 << 20, 1)
+    for count in counts:
+        free(monkeypatch, count)
+        job = replace(auto(make_job), splits=data)
+        scan = scan_splits(job.splits, job.data)
+        found.append(memory.fitted(job, scan, FP32, ALONE, {}))
+    sizes = [(each.augment.crop, each.train.batch_size) for each in found]
+    assert sizes[0] == (128, 8)  # the largest that most images hold
+    assert sizes[-1] == (32, 1)  # whether that is enough is checked afterwards
+    assert sizes == sorted(sizes, reverse=True)
+    print(sizes)
+    assert len({*sizes}) == 5
+    fixed, per_pixel = memory.estimate(found[1], FP32, 2)
+    for (crop, batch), count in zip(sizes[1:-1], counts[1:-1], strict=True):
+        assert isinstance(crop, int)
+        assert fixed + per_pixel * batch * crop**2 < count < 2.5 * (fixed + per_pixel * (batch + 1) * crop**2)
+
+
+def test_what_was_chosen_is_recorded_and_stays(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    free(monkeypatch, 1 << 40)
+    job = auto(make_job, epochs=2)
+    train_and_evaluate(job)
+    assert chosen(job) == (32, 8)  # of images of 12 x 16 pixels the least crop; all 8 images
+    free(monkeypatch, 1 << 20)
+    again = auto(make_job, epochs=3)
+    assert len(train_and_evaluate(again, resume=True).splits) == 3
+    assert chosen(again) == (32, 8)
+    alone = auto(make_job, "alone", crop=8, epochs=1, accumulate=3)
+    train_and_evaluate(alone)
+    assert chosen(alone) == (8, 6)  # of 8 images, in three equal parts
 
 
 @pytest.mark.parametrize("count", [None, 1 << 40])
