@@ -170,7 +170,7 @@ class TrainSettings(Settings):
     )
     deterministic: bool = Field(False, description="bit-equal repetition on CUDA, at a price")
     seed: int = Field(0, ge=0, le=2**32 - 1)
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps (Apple; not measured)")
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
         description="processes that load data; auto: on CUDA one a core of this process, at most 8",

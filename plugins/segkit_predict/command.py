@@ -73,7 +73,7 @@ class Predict:
             "images", nargs="+", help="files, folders of them, quoted patterns ('photos/**/*.jpg'); - reads a list"
         )
         parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the folder to write to")
-        parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+        parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
         parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
         group = parser.add_argument_group("how an image is predicted")
         texts = dict(re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", PredictOptions.__doc__ or "", re.MULTILINE))

@@ -24,6 +24,7 @@ from segkit.data.sample import Batch, Dataset
 from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
 from segkit.engine.distributed import ALONE, DistributedContext
+from segkit.engine.precision import widest_float
 from segkit.engine.split_scores import can_merge, merge, named_values, read_off, with_floor
 from segkit.errors import NotFiniteError, first_few
 from segkit.inference.sliding_window import Inferer
@@ -198,7 +199,8 @@ class Evaluator:
         labelled = target != self.ignore_index  # [B,H,W]
         undecided = (~logits.amax(1).isfinite() & labelled).flatten(1).any(1)  # [B]
         loss, terms = self.criterion(logits, target) if self.criterion else logits.new_zeros(2, 0)
-        return torch.cat([labelled.sum().double().view(1), loss.view(-1), terms, undecided])
+        count = labelled.sum().to(widest_float(labelled.device))
+        return torch.cat([count.view(1), loss.view(-1), terms, undecided])
 
     def _constant_logits(self, target: Tensor) -> Tensor:
         """Logits ``[B,C,H,W]`` of the floor's class everywhere."""

@@ -21,6 +21,8 @@ from segkit.errors import ConfigError
 def pick_device(name: str, *, together: bool = False) -> torch.device:
     """The device of a name; ``auto`` is CUDA where there is a card, else the CPU. Each process takes a card of its own.
 
+    ``mps``, a GPU of Apple, has never been measured, so that ``auto`` does not choose it.
+
     Args:
         name: as ``train.device``.
         together: whether several processes train one model.
@@ -40,8 +42,10 @@ def pick_device(name: str, *, together: bool = False) -> torch.device:
         raise ConfigError(
             f'train.device = "{name}" is one card, and there are several processes; "cuda" gives each its own'
         )
-    if kind not in {"cpu", "cuda"} or (number and not number.isdigit()):
-        raise ConfigError(f'train.device = "{name}"; allowed are auto, cpu, cuda and cuda:N')
+    if kind not in {"cpu", "cuda", "mps"} or (number and (kind == "mps" or not number.isdigit())):
+        raise ConfigError(f'train.device = "{name}"; allowed are auto, cpu, cuda, cuda:N and mps')
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError('train.device = "mps": torch sees no GPU of Apple; use "cpu"')
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise ConfigError(f'train.device = "{name}": torch sees {torch.cuda.device_count()} CUDA devices; use "cpu"')
     return torch.device(name)
@@ -73,8 +77,13 @@ def use_cores() -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """The name of the card, or ``cpu``."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    """The name of the card, or ``cpu`` or ``mps``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, which Apple's GPUs lack."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -147,10 +156,11 @@ def resolve_precision(precision: str, device: torch.device, on_cpu: str = "bf16"
     if precision == "auto":
         if device.type == "cuda":
             return Precision("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16", device)
-        return Precision("bf16" if on_cpu == "bf16" and cpu_has_bf16() else "fp32", device)
+        on_cpu = on_cpu if device.type == "cpu" and cpu_has_bf16() else "fp32"
+        return Precision("bf16" if on_cpu == "bf16" else "fp32", device)
     if precision not in DTYPES:
         raise ConfigError(f'train.precision = "{precision}"; allowed are auto, {", ".join(DTYPES)}')
-    if precision == "fp16" and device.type == "cpu":
+    if precision == "fp16" and device.type != "cuda":
         raise ConfigError('train.precision = "fp16" needs CUDA; on the CPU use "bf16" or "fp32"')
     return Precision(precision, device)
 

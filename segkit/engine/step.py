@@ -27,7 +27,7 @@ from segkit.engine.forward import ForwardPass
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.non_finite import NonFiniteSteps
 from segkit.engine.optim import WeightAverage, build_optimizer, learning_rate, set_learning_rate, set_training
-from segkit.engine.precision import Precision, seed_everything, seed_step
+from segkit.engine.precision import Precision, seed_everything, seed_step, widest_float
 from segkit.errors import CheckpointError, ModelError, first_few
 from segkit.inference.sliding_window import check_logits
 from segkit.signals import StopSignals
@@ -290,7 +290,8 @@ class TrainingLoop:
 
     def _shares(self, targets: Sequence[Tensor]) -> list[Tensor]:
         """Each micro-batch's share of the batch's labelled pixels, over all processes: the weight of its mean loss."""
-        counts = torch.stack([(target != self.ignore_index).sum(dtype=torch.float64) for target in targets])
+        wide = widest_float(self.precision.device)
+        counts = torch.stack([(target != self.ignore_index).sum(dtype=wide) for target in targets])
         counts = self.distributed.sum(counts)
         return list((counts / counts.sum().clamp_min(1)).float().unbind())
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from segkit.data.normalise import IMAGENET, Normalisation, normalise
 from segkit.data.resize import Resize, Span, resized_part
-from segkit.engine.precision import Precision
+from segkit.engine.precision import Precision, widest_float
 from segkit.errors import ModelError
 from segkit.inference.options import PredictOptions
 from segkit.inference.window_grid import MAX_WHOLE_PIXELS, Window, WindowAxis, WindowGrid, window_grid
@@ -274,7 +274,8 @@ def _resample(values: Tensor, dimension: int, span: Span, step: float, start: in
     if step == 1:
         return values.narrow(dimension, span[0] - start, span[1] - span[0])
     values = values.float()
-    positions = (torch.arange(*span, device=values.device, dtype=torch.float64) + 0.5) * step - 0.5 - start
+    positions = torch.arange(*span, device=values.device, dtype=widest_float(values.device))
+    positions = (positions + 0.5) * step - 0.5 - start
     positions = positions.clamp_(0, values.shape[dimension] - 1)
     before = positions.long()
     share = (positions - before).float().view(-1, *[1] * (2 - dimension))

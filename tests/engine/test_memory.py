@@ -121,6 +121,19 @@ def test_auto_is_the_largest_that_fits_first_the_crop(make_job: MakeJob, monkeyp
         assert fixed + per_pixel * batch * crop**2 < count < 2.5 * (fixed + per_pixel * (batch + 1) * crop**2)
 
 
+def test_a_card_is_tried(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tiny_net: Any) -> None:
+    class Full(tiny_net):  # type: ignore[misc]
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if images.numel() > 3 * 8 * 8 * 4:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(images)
+
+    job = make_job(fields={"model": Full()})
+    assert memory._takes_step(job, FP32, 2, (4, 8, 8))
+    assert not memory._takes_step(job, FP32, 2, (5, 8, 8))
+    assert all(parameter.grad is None for parameter in job.model.parameters())
+
+
 def test_what_was_chosen_is_recorded_and_stays(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     free(monkeypatch, 1 << 40)
     job = auto(make_job, epochs=2)

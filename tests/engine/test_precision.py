@@ -11,8 +11,9 @@ import torch
 
 from segkit.engine import precision
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.precision import Precision, resolve_precision
+from segkit.engine.precision import Precision, device_name, pick_device, resolve_precision, widest_float
 from segkit.engine.trainer import train_and_evaluate
+from segkit.errors import ConfigError
 
 CPU = torch.device("cpu")
 
@@ -24,6 +25,26 @@ def test_auto_is_bf16_where_the_cpu_has_it(instructions: bool, name: str, monkey
     assert resolve_precision("auto", CPU, "fp32") == Precision("fp32", CPU)  # a run began with it
     assert resolve_precision("auto", CPU, "fp16") == Precision("fp32", CPU)
     assert resolve_precision("bf16", CPU) == Precision("bf16", CPU)
+
+
+def test_a_gpu_of_apple_is_taken_where_torch_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a fake, as none was there: what it has not, is not asked of it."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r'train\.device = "mps": torch sees no GPU of Apple; use "cpu"'):
+        pick_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    mps = pick_device("mps")
+    assert (mps, device_name(mps)) == (torch.device("mps"), "mps")
+    assert pick_device("auto") == CPU  # it was never measured
+    assert resolve_precision("auto", mps) == Precision("fp32", mps)
+    assert not Precision("fp32", mps).needs_scaler
+    assert (widest_float(mps), widest_float(CPU)) == (torch.float32, torch.float64)
+    with pytest.raises(ConfigError, match="needs CUDA"):
+        resolve_precision("fp16", mps)
+    with pytest.raises(ConfigError, match="allowed are auto, cpu, cuda, cuda:N and mps"):
+        pick_device("mps:1")
 
 
 def test_a_run_keeps_the_precision_that_it_began_with(
