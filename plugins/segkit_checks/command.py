@@ -86,10 +86,9 @@ class Check:
 
 def _forecast(config: Config) -> str:
     from segkit.compose import build_inputs
-    from segkit.engine.distributed import DistributedContext
     from segkit.engine.trainer import forecast
 
-    return forecast(build_inputs(config, DistributedContext(), pretrained=False))
+    return forecast(build_inputs(config, pretrained=False))
 
 
 def _contents(scan: Scan, split: str) -> dict[str, Any]:
