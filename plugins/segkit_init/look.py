@@ -11,6 +11,7 @@ import torch
 
 import segkit
 from segkit.compose import build_splits, scan_dataset
+from segkit.data.read import read_header
 from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit.errors import DataError, SegkitError, first_few
@@ -28,6 +29,10 @@ _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
 _FEW_COLOURS = 16
 _LOOKED_AT = 5  # images whose colours are counted
 _MOST_FILES = 20  # that are called as a file of names
+_STACK = (
+    " Where these are bands of one picture, stack them into one file for each mask first, in Python "
+    "tifffile.imwrite(FILE, numpy.dstack([tifffile.imread(each) for each in BANDS]), photometric='minisblack')"
+)
 _VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored")
 _NAMES = re.compile(r".*(class|label|names|categor|codes|colou?r|objectinfo).*\.(txt|csv|names)", re.IGNORECASE)
 
@@ -53,7 +58,8 @@ def look(root: Path) -> Findings:
 
     if len(readings) > 1:
         answers = [Answer(said(each, readings)) for each in readings]
-        ask([Question("the folder can be read in several ways: which one is meant?", answers, "root")])
+        text = "the folder can be read in several ways: which one is meant?"
+        ask([Question(text + _STACK * _are_bands(readings), answers, "root")])
     if first.asks_for_classes:
         ask(_few_colours(first))
         ask([_classes(first, stored_labels(read_labels(files_of(first, 1))), notes)])
@@ -83,6 +89,13 @@ def facts_of(found: Findings) -> Facts:
         shares=found.scan.counts("train").shares.tolist(),
         card=torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0,
     )
+
+
+def _are_bands(readings: Sequence[Reading]) -> bool:
+    """Whether readings have the same masks and differ in their images alone, all of which are grey."""
+    masks = {frozenset(files_of(each, 1)) for each in readings}
+    first = [files_of(each, 0)[0] for each in readings]
+    return len(masks) == 1 and not any(read_header(path).has_colours for path in first)
 
 
 def _few_colours(reading: Reading) -> Iterator[Question]:

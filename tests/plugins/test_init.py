@@ -430,6 +430,18 @@ def test_what_is_found_as_json(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert (place / "mine.toml").is_file()
 
 
+def test_bands_in_files_of_their_own_are_to_be_stacked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        for band, name in enumerate(("B02", "B03", "B04")):
+            save(picture[..., band].astype(np.uint16) * 90, Path(f"data/T{number:02}/S2_{name}.tif"))
+        save(labels, Path(f"data/T{number:02}/S2_label.tif"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert 'or:    images = "{id}/S2_B04.tif"' in printed
+    assert "Where these are bands of one picture, stack them into one file for each mask first" in printed
+
+
 def test_files_without_a_partner_and_damaged_ones_are_asked_about(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
