@@ -55,6 +55,7 @@ def options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="processes that load data; left out: as many as segkit would take")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--cache", default="", help="segkit's data.cache")
+    parser.add_argument("--graph", action="store_true", help="CUDA graphs (reduce-overhead) for segkit and Lightning")
     parser.add_argument("--contestants", default="bare,lightning,segkit", help=", ".join(PLACES))
     parser.add_argument("--json", type=Path, help="a file for the JSON lines; left out: the standard output")
     parser.add_argument("--only", help="run one contestant in this process: lightning, or lightning:fp32")
@@ -116,6 +117,7 @@ def task_of(arguments: argparse.Namespace, root: Path, precision: str) -> Task:
         workers=worker_count("auto" if arguments.workers is None else arguments.workers, device),
         lr=arguments.lr,
         cache=arguments.cache,
+        graph=arguments.graph,
     )
 
 

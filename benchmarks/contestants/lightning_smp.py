@@ -53,6 +53,8 @@ class CamVidModel(pl.LightningModule):
     def __init__(self, task: Task, network: torch.nn.Module) -> None:
         super().__init__()
         self.task, self.network = task, network
+        # training alone, as every size of an image would be compiled anew; in a tuple, as the weights are the network's
+        self.compiled = (torch.compile(network, mode="reduce-overhead"),) if task.graph else ()
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
         self.loss_function = smp.losses.DiceLoss(mode="multiclass", from_logits=True, ignore_index=VOID)
@@ -61,7 +63,8 @@ class CamVidModel(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 ``[B,3,H,W]`` -> logits ``[B,C,H,W]``."""
-        return self.network((images / 255 - self.mean) / self.std)
+        network = self.compiled[0] if self.compiled and self.training else self.network
+        return network((images / 255 - self.mean) / self.std)
 
     def shared_step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
         """The loss; the statistics are kept for the end of the epoch."""

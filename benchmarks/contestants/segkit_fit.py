@@ -56,6 +56,8 @@ def run(task: Task, clock: Clock) -> dict[str, float]:
             precision=task.precision,
             device=task.device,
             workers=task.workers,
+            compile=task.graph,
+            cuda_graph=task.graph,
         )
     finally:
         plugins.table.cache_clear()

@@ -31,6 +31,7 @@ class Task:
         workers: processes that load data.
         lr: where the cosine to 0 begins; the optimizer is Adam without weight decay.
         cache: segkit's ``data.cache``; empty leaves it at its default.
+        graph: whether the network is compiled with CUDA graphs, the mode "reduce-overhead".
     """
 
     root: Path
@@ -44,6 +45,7 @@ class Task:
     workers: int
     lr: float
     cache: str = ""
+    graph: bool = False
 
     def pairs(self, split: str) -> list[tuple[Path, Path]]:
         """The image and the mask of every sample, by name."""
