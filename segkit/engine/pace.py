@@ -29,22 +29,39 @@ from segkit.errors import ConfigError, SegkitError
 AIM, LATEST, EARLIEST = 0.97, 1.01, 0.93  # shares of the time: where a plan ends, and between what it is kept
 SCORING = 0.05  # share of the time for scoring val, and for what else the end of an epoch takes
 WINDOW = 0.05  # share of the time over which steps are timed
-REPORT = 3.0  # seconds after the last scores, a report among them, and until Python has ended; measured: 2 to 4
+REPORT = 3.0  # seconds of a processor after the last scores, for a report and until Python has ended; measured: 2 to 4
 REHEARSAL = 2.0  # seconds for steps that are timed before the first one, beside two
 DISK = 1e8  # bytes a second: writing and reading again a checkpoint, on a slow disk
 
 
 @dataclass
 class Costs:
-    """Seconds of a training step; of the end of an epoch: val's scores, checkpoint, observers; of the end of a run.
+    """What a run takes.
 
-    ``disk`` is the bytes of the run's files.
+    Attributes:
+        step: seconds of a training step.
+        epoch: seconds of the end of an epoch: val's scores, checkpoint, observers.
+        scores: seconds of the scores of all splits.
+        report: seconds from then on until the command has ended.
+        disk: bytes of the run's files.
     """
 
     step: float = 0.0
     epoch: float = 0.0
-    end: float = 0.0
+    scores: float = 0.0
+    report: float = 0.0
     disk: int = 0
+
+    @property
+    def end(self) -> float:
+        """Seconds after the last epoch."""
+        return self.scores + self.report
+
+    def at(self, step: float) -> Costs:
+        """The same where a step takes so many seconds, and all else as many times longer."""
+        slower = step / self.step
+        seconds = {name: slower * getattr(self, name) for name in ("epoch", "scores", "report")}
+        return Costs(step, **seconds, disk=self.disk)
 
 
 class Pace:
@@ -82,14 +99,12 @@ class Pace:
             timed.popleft()
         first, since = timed[0]
         if step > first and seconds - since >= window:
-            costs, now = self.costs, (seconds - since) / (step - first)
-            slower = now / costs.step
-            self.costs = replace(costs, step=now, epoch=slower * costs.epoch, end=slower * costs.end)
+            self.costs = self.costs.at((seconds - since) / (step - first))
 
     def epoch_ended(self, seconds: float, scoring: float) -> None:
         """Note what the end of an epoch took, and scoring the whole data at its speed; half of it counts."""
         self.costs.epoch = (self.costs.epoch + seconds) / 2
-        self.costs.end = (self.costs.end + scoring + REPORT) / 2
+        self.costs.scores = (self.costs.scores + scoring) / 2
 
     def left(self, step: int, into: int, epoch_steps: int) -> float:
         """Seconds until the run ends, from a step that is ``into`` an epoch of so many steps."""
@@ -188,10 +203,13 @@ def rehearse(
         if planning and (more := min(len(order), 8, int(REHEARSAL / seconds))):
             seconds = step(more)
         written = size_of(loop.state_dict()) + 2 * size_of(loop.evaluated.state_dict())
+    began, busy = time.monotonic(), time.process_time()
     scoring = _seconds_a_pixel(evaluators["val"], pixels["val"])
+    waited = max(1.0, (time.monotonic() - began) / (time.process_time() - busy + 1e-3))  # for other programs
     total = {name: sum(each) for name, each in pixels.items()}
     epoch = scoring * total["val"] + written / DISK + 0.2
-    costs = Costs(seconds, epoch, scoring * sum(total.values()) + REPORT, 2 * written)  # last.pt twice, best.pt, model
+    disk = 2 * written  # last.pt twice, best.pt, the model
+    costs = Costs(seconds, epoch, scoring * sum(total.values()), waited * REPORT, disk)
     return loop.distributed.broadcast_from_main(lambda: costs)
 
 

@@ -29,7 +29,7 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
-    perf_counter = monotonic
+    perf_counter = process_time = monotonic
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ class Machine:
         self.pace = Pace(minutes, float("inf"), 1, clock.now)
         self.began, self.training, self.plans = clock.now, 0.0, 0
         clock.now += start
-        self.pace.begin(Costs(guess * costs.step, guess * costs.epoch, guess * costs.end), pass_steps)
+        self.pace.begin(costs.at(guess * costs.step), pass_steps)
         epoch_steps, done = pass_steps * self.pace.repeat, 0
         while done < self.pace.steps:
             into = 0
@@ -75,7 +75,7 @@ class Machine:
                 planned = self.pace.planned(done, into, epoch_steps)
                 self.plans += planned != self.pace.steps
                 self.pace.steps = planned
-            self.pace.epoch_ended(self.take(costs.epoch), self.take(0.0) or costs.end - 3.0)
+            self.pace.epoch_ended(self.take(costs.epoch), self.take(0.0) or costs.scores)
         self.take(costs.end)
         self.took = clock.now - self.began
 
@@ -90,7 +90,7 @@ class Machine:
         return (self.took - self.seconds) / max(5.0, 0.05 * self.seconds)
 
 
-USUAL = Costs(step=0.3, epoch=3.5, end=25.0)
+USUAL = Costs(step=0.3, epoch=3.5, scores=22.0, report=3.0)
 SPEEDS: dict[str, Callable[[float], float]] = {
     "steady": lambda share: 1.0,
     "half as fast from the middle on": lambda share: 1.0 if share < 0.5 else 2.0,
@@ -111,7 +111,7 @@ def test_a_run_ends_in_time_and_trains_most_of_it(
         assert run.training >= 0.85 * run.took
 
 
-@pytest.mark.parametrize("costs", [Costs(0.01, 0.3, 4.0), Costs(6.0, 2.0, 10.0), Costs(0.5, 20.0, 22.0)], ids=str)
+@pytest.mark.parametrize("costs", [Costs(0.01, 0.3, 1.0, 3.0), Costs(6.0, 2.0, 10.0), Costs(0.5, 20.0, 22.0)], ids=str)
 @pytest.mark.parametrize("minutes", [1, 20])
 def test_a_plan_that_holds_stays(clock: Clock, minutes: float, costs: Costs) -> None:
     run = Machine(clock, minutes, costs)
