@@ -146,7 +146,7 @@ def _planned(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> fl
     """Steps of the whole run."""
     if train.get("minutes"):  # what fits: no more is known than what was done
         return float(lines[-1]["step"])
-    steps = train.get("epochs", 50) * lines[-1]["step"] / len(lines)
+    steps = (train.get("epochs", 50) or math.inf) * lines[-1]["step"] / len(lines)  # none: max_steps ends it
     return float(min(steps, train.get("max_steps") or math.inf))
 
 

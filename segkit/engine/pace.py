@@ -154,7 +154,8 @@ class Pace:
     def _fitting(self, into: int, epoch_steps: int) -> int:
         """Further steps that end at AIM, each epoch's end counted; a last epoch is begun only where that gives more."""
         room, most = AIM * self.seconds - self.elapsed - self.costs.end, 0.0
-        for epochs in count(1):
+        whole_epochs = (room + into * self.costs.step) / (epoch_steps * self.costs.step + self.costs.epoch)
+        for epochs in count(max(1, int(whole_epochs))):
             fitting, whole = (room - epochs * self.costs.epoch) / self.costs.step, epochs * epoch_steps - into
             most = max(most, min(fitting, whole))
             if fitting <= whole:

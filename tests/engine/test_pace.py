@@ -126,6 +126,14 @@ def test_a_time_in_which_no_step_fits_is_refused(clock: Clock) -> None:
         Machine(clock, 1, Costs(1.0, 20.0, 60.0))
 
 
+@pytest.mark.timeout(10)
+def test_a_very_long_time_is_planned_at_once(clock: Clock) -> None:
+    pace = Pace(1e9, 4, 1, clock.now)
+    pace.begin(USUAL, 46)
+    assert pace.steps == 4
+    assert pace.planned(1, 1, 46 * pace.repeat) == 4
+
+
 class Slow(torch.nn.Module):
     """The tiny network; its forward pass takes as long as the clock is told."""
 
