@@ -136,20 +136,16 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
 
 def _void_apart(dataset: Dataset, options: Mapping[str, Any]) -> Question:
     """The classes of a file; one that it calls void, or the like, is none."""
-    stored = zip(dataset.classes, dataset.stored or (), strict=True)
-    kept = [(name, labels[0]) for name, labels in stored if name.casefold() not in _VOID_NAMES]
-    void = {name: labels[0] for name, labels in zip(dataset.classes, dataset.stored or (), strict=True)}
-    void = {name: label for name, label in void.items() if name not in dict(kept)}
-    if len(void) != 1 or len(kept) < 2:
+    stored = {name: labels[0] for name, labels in zip(dataset.classes, dataset.stored or (), strict=True)}
+    void = {name: stored.pop(name) for name in [*stored] if name.casefold() in _VOID_NAMES}
+    if len(void) != 1 or len(stored) < 2:
         return Question("", [Answer("", options)], "classes", must=False)
     ((name, label),) = void.items()
     if isinstance(label, tuple):
-        colours = {**dict(kept), "void": label}
-        own: dict[str, Any] = {"classes": [each for each, _ in kept]}
-        own["colour_map"] = {each: list(colour) for each, colour in colours.items()}
-        answer = Answer("", own)
+        colours = {each: list(colour) for each, colour in {**stored, "void": label}.items()}
+        answer = Answer("", {"classes": [*stored], "colour_map": colours})
     else:
-        answer = answer_of("", [each for _, each in kept], [each for each, _ in kept], [label, VOID])
+        answer = answer_of("", [*stored.values()], [*stored], [label, VOID])
     held = list(label) if isinstance(label, tuple) else label
     text = f"{options['classes']} calls {held} {name!r}: such pixels are neither learned nor scored"
     return Question(text, [answer, Answer("a class of its own", options)], "classes", must=False)

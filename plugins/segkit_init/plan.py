@@ -55,7 +55,7 @@ def plan(facts: Facts) -> dict[str, Choice]:
     chosen["model.name"] = Choice("unet", more if photographs and count < 1000 else "from scratch")
     width = 16 if not card else 64 if facts.card > 10 << 30 else 32
     chosen["model.width"] = Choice(width, "16 on a laptop" if card else "64 on a GPU, for 16 times the work")
-    blocks = not card and median(min(size) for size in sizes) >= _LARGE
+    blocks = not card and len(facts.shares) > 2 and median(min(size) for size in sizes) >= _LARGE  # two: fine borders
     chosen["model.patch_size"] = Choice(2 if blocks else None, "a quarter of the work: it begins with 2 x 2 pixels")
     passes = max(1, -(-25 * batch // count))
     chosen["train.repeat"] = Choice(passes if passes > 1 else None, f"passes over the {count} images count as an epoch")

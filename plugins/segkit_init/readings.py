@@ -15,14 +15,13 @@ from segkit.compose import build_splits
 from segkit.config import Config, read_config
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import MISSING, options_of
-from segkit_folder.splits import folders_in
+from segkit_folder.splits import SUFFIXES, folders_in
 from segkit_init.findings import Answer, Question
 from segkit_init.labels import Labels, read_labels, stored_labels
 from segkit_init.text import options_text
 
 _FEW = 12  # masks of each reading that are compared
 _SAME = 0.97  # share of equal pixels in masks that are one picture, as DRIVE's fields of view
-_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 
 
 class Reading(NamedTuple):
@@ -164,7 +163,7 @@ def _divide_alike(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
 
 def pictures_in(root: Path) -> dict[str, int]:
     """How many pictures lie in each folder that holds any, by its path below the root; hidden ones aside."""
-    held = {folder: sum(name.lower().endswith(_PICTURES) for name in names) for folder, names in folders_in(root)}
+    held = {folder: sum(name.lower().endswith(SUFFIXES) for name in names) for folder, names in folders_in(root)}
     return {folder.relative_to(root).as_posix(): number for folder, number in held.items() if number}
 
 

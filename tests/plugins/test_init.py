@@ -159,6 +159,11 @@ def test_forty_photographs_on_a_laptop_and_on_a_card() -> None:
     )
 
 
+def test_two_classes_may_be_thin_as_vessels_and_are_seen_pixel_by_pixel() -> None:
+    assert plan(Facts([(584, 565)] * 17, 3, True, [0.9, 0.1]))["model.patch_size"].value is None
+    assert plan(Facts([(584, 565)] * 17, 3, True, [0.8, 0.1, 0.1]))["model.patch_size"].value == 2
+
+
 def test_small_tiles_of_twelve_bands_are_taken_whole_and_without_jitter_of_colours() -> None:
     chosen = {key: choice.value for key, choice in plan(Facts([(128, 128)] * 56, 12, False, [0.5, 0.5])).items()}
     assert (chosen["data.resize"], chosen["augment.crop"], chosen["augment.colour"]) == (None, None, None)
