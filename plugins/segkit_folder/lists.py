@@ -95,7 +95,7 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
     rows = [*enumerate(text.splitlines(), 1)]
     cells = [Line(None, "", number, line).cells for number, line in rows if line.strip()]
     columns = [*zip(*cells, strict=False)] if len({*map(len, cells)}) == 1 else []
-    said = [at for at, column in enumerate(columns) if len(columns) > 1 and all(map(split_called, column[1:]))]
+    said = [at for at, column in enumerate(columns) if len(columns) > 1 and _says_splits(column[1:])]
     if len(cells) < 3 or not said:
         return [(None, *row) for row in rows]
     numbers = [number for number, line in rows if line.strip()]
@@ -103,7 +103,24 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
         (split_called(row[said[0]]), number, "\t".join(cell for at, cell in enumerate(row) if at != said[0]))
         for number, row in zip(numbers, cells, strict=True)
     ]
-    return found if found[0][0] else found[1:]  # the first line may be the names of the columns
+    first = cells[0]
+    if (
+        not found[0][0]
+        and not re.search(r"\d", first[0])
+        and not any(each.lower().endswith(SUFFIXES) for each in first)
+    ):
+        found = found[1:]  # the names of the columns
+    if odd := next((number for split, number, _ in found if not split), 0):
+        word = cells[numbers.index(odd)][said[0]]
+        advice = "write one of these, or take the line out to leave its image out"
+        raise DataError(f"{path}, line {odd}: '{word}' where other lines say train, val or test; {advice}")
+    return found
+
+
+def _says_splits(column: Sequence[str]) -> bool:
+    """Whether a column of a table holds nothing but names of splits, or several of these beside other words."""
+    splits = {*map(split_called, column)}
+    return None not in splits or len(splits) > 2
 
 
 def _entries(path: Path, text: str, fold: int) -> list[tuple[str | None, int, str]]:
@@ -116,9 +133,9 @@ def _entries(path: Path, text: str, fold: int) -> list[tuple[str | None, int, st
             raise ConfigError(f"fold = {fold}: {path} has {len(content)} folds, from 0")
         content = content[fold]
     lists = content if isinstance(content, dict) else {"": content}
-    known = {split_called(name): those for name, those in lists.items() if not name or split_called(name)}
+    known = [(split_called(name), those) for name, those in lists.items() if not name or split_called(name)]
     found = []
-    for split, those in known.items():
+    for split, those in known:
         for number, entry in enumerate(those if isinstance(those, list) else [those], 1):
             cells = [*entry.values()] if isinstance(entry, dict) else entry if isinstance(entry, list) else [entry]
             if not all(isinstance(cell, str) for cell in cells):

@@ -267,6 +267,26 @@ def test_a_fold_of_several_and_folders_in_a_list(tmp_path: Path) -> None:
         FolderDataset(tmp_path, "train", ["a", "b"], **options, fold=2)
 
 
+def test_a_line_of_no_split_in_a_table_of_splits_is_told(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png", ("1", "2", "3", "4"))
+    options = {"images": "images", "masks": "masks", "lists": "split.csv"}
+    for rows, line in (
+        (["file,split", "1.png,train", "2.png,val", "3.png,test", "4.png,unused"], "line 5: 'unused'"),
+        (["1.png,unused", "2.png,train", "3.png,train", "4.png,val"], "line 1: 'unused'"),  # no names of columns
+    ):
+        (tmp_path / "split.csv").write_text("\n".join(rows))
+        with pytest.raises(DataError, match=f"split.csv, {line} where other lines say train, val or test"):
+            FolderDataset(tmp_path, "train", ["a", "b"], **options)
+
+
+def test_one_split_by_two_names_in_json(tmp_path: Path) -> None:
+    both(tmp_path, "images/{}.png", "masks/{}.png", ("1", "2", "3", "4"))
+    (tmp_path / "split.json").write_text('{"train": ["1"], "training": ["2"], "val": ["3"], "dev": ["4"]}')
+    options = {"images": "images", "masks": "masks", "lists": "split.json"}
+    found = [FolderDataset(tmp_path, split, ["a", "b"], **options).names for split in ("train", "val")]
+    assert found == [["1", "2"], ["3", "4"]]
+
+
 def failed(root: Path, **options: Any) -> dict[str, Any]:
     """The options that an error proposes."""
     with pytest.raises(DataError) as caught:
