@@ -10,7 +10,6 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -51,11 +50,7 @@ def check_memory(inputs: TrainerInputs, scan: Scan, precision: Precision, proces
     pixels, scored = images * height * width, max(_scored(each, train.batch_size) for each in sizes.values())
     if free is None or precision.device.type != "cpu" or _MOST_PER_PIXEL * max(pixels, scored) < free:
         return
-    try:
-        fixed, per_pixel = estimate(inputs, precision, len(scan.splits["train"].classes))
-    except Exception:  # a model that takes other images: its first step will say so
-        return
-    fixed += _kept_between_steps(inputs)
+    fixed, per_pixel = _needs(inputs, precision, len(scan.splits["train"].classes))
     needed, trains = fixed + per_pixel * max(pixels, _SCORING * scored), pixels >= _SCORING * scored
     if needed <= free:
         return
@@ -116,18 +111,14 @@ def _room(
     """Whether a step on so many images of a height and width fits: a card tries it, else arithmetic tells."""
     classes, free = len(scan.splits["train"].classes), free_memory(precision.device)
     parts = inputs.train.accumulate * distributed.size
-    fixed = per_pixel = 0.0
-    if precision.device.type != "cuda":
-        with suppress(Exception):  # a model that takes other images: its first step will say so
-            fixed, per_pixel = estimate(inputs, precision, classes)
+    fixed, per_pixel = (0.0, 0.0) if precision.device.type == "cuda" else _needs(inputs, precision, classes)
 
     def fits(images: int, height: int, width: int) -> bool:
         if precision.device.type == "cuda":
             own = _takes_step(inputs, precision, classes, (images // parts, height, width))
             torch.cuda.empty_cache()
         else:
-            needed = fixed + _kept_between_steps(inputs) + per_pixel * images * height * width / parts
-            own = free is None or needed <= _FILLED * free
+            own = free is None or fixed + per_pixel * images * height * width / parts <= _FILLED * free
         return all(distributed.gather(own))
 
     return fits
@@ -149,6 +140,15 @@ def _takes_step(inputs: TrainerInputs, precision: Precision, classes: int, size:
     except torch.OutOfMemoryError:
         return False
     return True
+
+
+def _needs(inputs: TrainerInputs, precision: Precision, classes: int) -> tuple[float, float]:
+    """As :func:`estimate`, with what is kept between steps; 0 where it cannot be estimated."""
+    try:
+        fixed, per_pixel = estimate(inputs, precision, classes)
+    except Exception:  # a model that takes other images: its first step will say so
+        return 0.0, 0.0
+    return fixed + _kept_between_steps(inputs), per_pixel
 
 
 def _kept_between_steps(inputs: TrainerInputs) -> int:

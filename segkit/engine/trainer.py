@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from segkit.data.loader import shut_down, worker_count
 from segkit.data.normalise import Normalisation, normalisation_of
 from segkit.data.parallel import refuse_unguarded
-from segkit.data.sample import Dataset, Palette
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, run_folder
 from segkit.engine.checkpoint import CheckpointManager, samples_of
@@ -30,6 +23,8 @@ from segkit.engine.console import Console, duration, epoch_heading, epoch_line, 
 from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.distributed import ALONE, DistributedContext, distributed_context
 from segkit.engine.evaluate import Evaluator
+from segkit.engine.events import Notify, read_only, undisturbed
+from segkit.engine.events import Run as Run
 from segkit.engine.history import History, outcome, verdict
 from segkit.engine.init_from import init_from
 from segkit.engine.inputs import TrainerInputs as TrainerInputs
@@ -56,36 +51,6 @@ from segkit.inference.sliding_window import Inferer
 from segkit.metric.scores import floor
 from segkit.settings import TrainSettings
 from segkit.signals import Interrupted, StopSignals
-
-Notify = Callable[..., Sequence[str] | None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as its observers see it; nothing in it can be changed.
-
-    Attributes:
-        folder: where it writes.
-        config: its settings with every default written out, as under ``config`` in ``run.json``.
-        splits: datasets by name.
-        classes: names of the classes.
-        palette: an RGB triple a class.
-        floors: per split, what the best constant predictor scores there.
-        first_epoch: the one it starts from: 1, or the one after those that a resumed run has done.
-        predict: ``predict(split, index)`` gives the labels uint8 ``[H,W]`` of a sample, at the size of its mask, as the
-            weights that were evaluated last predict them.
-        warn: ``warn(text)`` prints a warning.
-    """
-
-    folder: Path
-    config: Mapping[str, Any]
-    splits: Mapping[str, Dataset]
-    classes: Sequence[str]
-    palette: Palette
-    floors: Mapping[str, Mapping[str, Any]]
-    first_epoch: int
-    predict: Callable[[str, int], NDArray[np.uint8]]
-    warn: Callable[[str], None]
 
 
 def train_and_evaluate(inputs: TrainerInputs, **how: Any) -> Result:
@@ -316,7 +281,7 @@ class Trainer:
         notify = self.notify
 
         def call() -> Sequence[str]:
-            with _undisturbed():
+            with undisturbed():
                 return notify(event, run=self.observed, **arguments) or ()
 
         return self.distributed.broadcast_from_main(call)
@@ -523,24 +488,3 @@ class Trainer:
             parts.append(verdict(splits[last], last))
         self.console.result("\n\n".join(parts))
         return result
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Restore what an observer may change of the process; random numbers need no care: each step has its own."""
-    folder, streams = Path.cwd(), (sys.stdout, sys.stderr)
-    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
-    try:
-        yield
-    finally:
-        os.chdir(folder)
-        sys.stdout, sys.stderr = streams
-        torch.set_grad_enabled(gradients)
-        torch.set_default_dtype(dtype)
-
-
-def read_only(value: Any) -> Any:
-    """A value of JSON that nobody can change: mappings as proxies, lists as tuples."""
-    if isinstance(value, Mapping):
-        return MappingProxyType({key: read_only(each) for key, each in value.items()})
-    return tuple(map(read_only, value)) if isinstance(value, (list, tuple)) else value
