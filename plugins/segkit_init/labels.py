@@ -2,178 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch.nn.functional import max_pool2d
-
-from segkit.data.issues import messages
-from segkit.data.parallel import cores, read_ahead
 from segkit.data.visualize import VOID_COLOUR
-from segkit.errors import DataError, Issue, LabelError
-from segkit_folder.masks import read_mask
+from segkit.errors import LabelError
 from segkit_init.findings import Answer, Question
+from segkit_init.stored import COLOUR, JPEG_OFF, StoredLabels
 
-Labels = NDArray[np.integer[Any]]
-"""The labels of a mask ``[H,W]``; of colours :data:`COLOUR` and 65536 red + 256 green + blue."""
-
-COLOUR = 1 << 24  # above all labels
 VOID = 255  # of VOC, Cityscapes and most others
 _MOST_IDS = 255  # that are written into a config
-_LOOKED_AT = 40  # masks whose edges are looked at
-_SIDE = 256  # pixels to which a mask is reduced for that
-_WINDOW = 9  # pixels of it
-_BETWEEN = 0.95  # share of all places where two labels meet: VOC's border has 0.97 to 1, no label of CamVid over 0.33
-_NEAR = 0.3  # share of its pixels that have two others in the window: over 0.6 in 37 of 40 masks of VOC
-_BLURRED = 0.3  # share of a label's pixels that are between those beside them
-_AREA = 0.05  # share of a label's pixels that have their own label on all four sides
-_OFF = 16  # greys by which JPEG is wrong beside a border
-_FEWEST_BLURRED = 2  # labels; and a third of the mask's: CamVid made four times smaller has 3 of 11 at most
-_THIN = 0.005  # share of all pixels that such labels have at most
 _MOST_NAMELESS = 64  # labels that are classes though nobody has said so
-
-
-@dataclass(frozen=True)
-class StoredLabels:
-    """What a set of masks stores.
-
-    Attributes:
-        pixels: stored label -> pixels.
-        edges: labels that lie along the borders of others.
-        thin: rare labels that cover no area.
-        of_objects: whether they look like ids of single objects: each mask counts 0, 1, 2, ... to a number of its own,
-            or most labels are in one mask alone.
-    """
-
-    pixels: Counter[int]
-    edges: frozenset[int]
-    thin: frozenset[int]
-    of_objects: bool
-
-
-def read_labels(paths: Sequence[Path]) -> list[Labels]:
-    """The masks that can be read.
-
-    Raises:
-        LabelError: most of them cannot; with the reasons.
-    """
-    masks, errors = [], []
-    for mask in read_ahead(lambda index: _read(paths[index]), range(len(paths)), cores(), "masks", True):
-        if isinstance(mask, DataError):
-            errors.append(mask)
-        else:
-            masks.append(mask)
-    if 2 * len(errors) >= len(paths):
-        raise LabelError("\n".join(messages(error.issue for error in errors if error.issue)) or "there are no masks")
-    return masks
-
-
-def _read(path: Path) -> Labels | DataError:
-    try:
-        mask: Labels = read_mask(path)
-        return _blurred(mask, path) or mask
-    except DataError as error:
-        if error.issue is None or error.issue.kind != "colours":
-            return error
-        colours = [*error.issue.stored]
-        numbers = np.array([COLOUR | red << 16 | green << 8 | blue for red, green, blue in colours])
-        packed: Labels = numbers[read_mask(path, {colour: index for index, colour in enumerate(colours)})]
-        return packed
-
-
-def _blurred(mask: Labels, path: Path) -> LabelError | None:
-    """What is wrong with a mask of whose labels a third were never drawn.
-
-    Resizing and turning by interpolation give labels that lie between those of their neighbours, rising or falling. No
-    label of CamVid, VOC, DRIVE or Carvana does so in 30% of its pixels. JPEG gives labels that cover no area, a little
-    off those that do, on the dark side and on the bright one.
-    """
-    between, within = _between_and_within(mask)
-    low, high = int(mask.min()), int(mask.max())
-    pixels, of_between, of_within = (
-        np.bincount(mask[where].ravel().astype(int) - low, minlength=high - low + 1) for where in (..., between, within)
-    )
-    labels = np.flatnonzero(pixels)
-    is_odd = of_between[labels] > _BLURRED * pixels[labels]
-    has_area = of_within[labels] > _AREA * pixels[labels]
-    drawn = labels[has_area]
-    if len(drawn) and drawn[-1] - drawn[0] > 4 * _OFF:
-        off = [~has_area & (abs(labels - end) <= _OFF) for end in (drawn[0], drawn[-1])]
-        if all(each.any() for each in off):
-            is_odd |= off[0] | off[1]
-    number = int(is_odd.sum())
-    if number < max(_FEWEST_BLURRED, len(labels) / 3):
-        return None
-    what = "values between those of the classes, all along their borders, as of smooth resizing, anti-aliasing or JPEG"
-    advice = (
-        "export the masks again, one value a class; resize them by the nearest neighbour, and never keep them as JPEG"
-    )
-    return LabelError(Issue("blended", str(path), what, advice, f"{number} of {len(labels)} values"))
-
-
-def _between_and_within(mask: Labels) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where a label lies between those on two sides, rising or falling; and where all four sides have the same one."""
-    between, within = np.zeros(mask.shape, bool), np.ones(mask.shape, bool)
-    for lines, found, same in ((mask, between, within), (mask.T, between.T, within.T)):
-        rises, falls = lines[:-1] < lines[1:], lines[:-1] > lines[1:]
-        found[1:-1] |= (rises[:-1] & rises[1:]) | (falls[:-1] & falls[1:])
-        same[:-1] &= ~(rises | falls)
-        same[1:] &= ~(rises | falls)
-    return between, within
-
-
-def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
-    """Count what masks store."""
-    pixels: Counter[int] = Counter()
-    images: Counter[int] = Counter()
-    looked_at: Counter[int] = Counter()
-    edges: Counter[int] = Counter()
-    inside: Counter[int] = Counter()
-    highest: list[int] = []
-    for mask in masks:
-        values, numbers = np.unique(mask, return_counts=True)
-        labels = values.tolist()
-        pixels.update(dict(zip(labels, numbers.tolist(), strict=True)))
-        images.update(labels)
-        highest.append(labels[-1] if labels == [*range(len(labels))] else -1)
-        if len(highest) <= _LOOKED_AT:
-            looked_at.update(labels)
-            edges.update(_edges(mask, values))
-            inside.update(np.unique(mask[_between_and_within(mask)[1]]).tolist())
-    along = frozenset(label for label, number in edges.items() if number >= 0.7 * looked_at[label])
-    counting = len(highest) >= 5 and min(highest) >= 0 and len({*highest} - {0}) >= 4
-    once = sum(number == 1 for number in images.values())
-    few = _THIN * pixels.total()
-    thin = frozenset(label for label, number in looked_at.items() if pixels[label] < few and not inside[label])
-    return StoredLabels(pixels, along, thin, counting or (once >= 8 and 2 * once > len(images)))
-
-
-def _edges(mask: Labels, values: Labels) -> set[int]:
-    """The labels that lie between the others: those hardly touch one another, and are both near each such pixel."""
-    if not 3 <= len(values) <= 64:
-        return set()
-    indices = np.searchsorted(values, mask).astype(np.uint8)  # [H,W]
-    sides = [(indices[:, 1:], indices[:, :-1]), (indices[1:], indices[:-1])]
-    touching = np.concatenate([np.stack([one[one != two], two[one != two]]) for one, two in sides], axis=1)  # [2,N]
-    step = -(-max(mask.shape) // _SIDE)
-    small = indices[::step, ::step]  # [h,w]
-    found = set()
-    for index, label in enumerate(values.tolist()):
-        own = small == index
-        if 0 < own.sum() < 0.2 * own.size and (touching == index).any(axis=0).mean() > _BETWEEN:
-            # of the other labels around each pixel, the least and the most
-            others = np.stack([np.where(own, -64.0, -1.0 * small), np.where(own, -64.0, small)]).astype(np.float32)
-            least, most = max_pool2d(torch.from_numpy(others), _WINDOW, 1, _WINDOW // 2).numpy()  # [h,w]
-            if (-least < most)[own].mean() > _NEAR:
-                found.add(label)
-    return found
 
 
 def question_of(stored: StoredLabels, names: Sequence[str] = (), from_1: bool = False) -> Question:
@@ -226,10 +66,10 @@ def question_of(stored: StoredLabels, names: Sequence[str] = (), from_1: bool = 
 def _left_by_jpeg(labels: Sequence[int], thin: Collection[int]) -> dict[int, int]:
     """Label -> the one beside it that was drawn, of labels that cover no area where the others lie far apart."""
     drawn = [label for label in labels if label not in thin]
-    if len(drawn) < 2 or len(drawn) == len(labels) or drawn[-1] - drawn[0] <= 4 * _OFF:
+    if len(drawn) < 2 or len(drawn) == len(labels) or drawn[-1] - drawn[0] <= 4 * JPEG_OFF:
         return {}
     near = {label: min(drawn, key=lambda each: abs(each - label)) for label in labels if label in thin}
-    return near if all(abs(label - beside) <= _OFF for label, beside in near.items()) else {}
+    return near if all(abs(label - beside) <= JPEG_OFF for label, beside in near.items()) else {}
 
 
 def _plain(labels: Sequence[int], names: Sequence[str], void: Sequence[int]) -> Question:

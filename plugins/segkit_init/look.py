@@ -20,9 +20,10 @@ from segkit_folder.propose import colours_in
 from segkit_folder.splits import read_text
 from segkit_init.findings import Answer, Findings, Question
 from segkit_init.groups import group_of
-from segkit_init.labels import COLOUR, VOID, StoredLabels, answer_of, question_of, read_labels, stored_labels
+from segkit_init.labels import VOID, answer_of, question_of
 from segkit_init.plan import Facts
 from segkit_init.readings import Reading, config_of, files_of, pictures_in, readings_of, said
+from segkit_init.stored import COLOUR, StoredLabels, read_labels, stored_labels
 from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing

@@ -17,7 +17,7 @@ from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, 
 from segkit.options import MISSING, options_of
 from segkit_folder.splits import SUFFIXES, folders_in
 from segkit_init.findings import Answer, Question
-from segkit_init.labels import Labels, read_labels, stored_labels
+from segkit_init.stored import Labels, read_labels, stored_labels
 from segkit_init.text import options_text
 
 _FEW = 12  # masks of each reading that are compared

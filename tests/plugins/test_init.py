@@ -18,8 +18,9 @@ from segkit.cli import main
 from segkit.config import read_config
 from segkit.errors import LabelError
 from segkit.registry import Component
-from segkit_init.labels import COLOUR, StoredLabels, question_of, read_labels, stored_labels
+from segkit_init.labels import question_of
 from segkit_init.plan import Facts, plan
+from segkit_init.stored import COLOUR, StoredLabels, read_labels, stored_labels
 from segkit_init.text import value_text
 
 RGB = np.array([(128, 64, 128), (70, 70, 70), (0, 0, 142)], np.uint8)  # the colour of each of three labels
