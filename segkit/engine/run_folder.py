@@ -241,11 +241,16 @@ def clear(folder: Path, names: Sequence[str] = OWN_FILES) -> None:
 
 
 def write_beginning(
-    inputs: TrainerInputs, scan: Scan, floors: Mapping[str, Any], precision: Precision, own: Mapping[str, Any]
+    inputs: TrainerInputs,
+    scan: Scan,
+    floors: Mapping[str, Any],
+    precision: Precision,
+    own: Mapping[str, Any],
+    kept: Mapping[str, Any],
 ) -> None:
     """Write ``run.json`` and ``config.json``, which is all besides the weights that a prediction needs.
 
-    ``own`` goes into ``run.json`` too: the run's identity and plan.
+    ``own`` goes into ``run.json`` too: the run's identity and plan. What else ``kept`` holds stays in ``config.json``.
     """
     data = {}
     for split, dataset in scan.splits.items():
@@ -269,7 +274,7 @@ def write_beginning(
         "normalisation": inputs.normalisation.record(),
         "images": {"channels": list(train.channels), "bands": how.bands, "no_data": how.no_data, "rgb": how.rgb},
     }
-    write_json(inputs.folder / "config.json", {**inputs.model_record, **model})
+    write_json(inputs.folder / "config.json", {**kept, **inputs.model_record, **model})
 
 
 def write_result(result: Result, evaluations: Mapping[str, Evaluation]) -> None:

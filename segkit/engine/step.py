@@ -139,29 +139,34 @@ class TrainingLoop:
         """
         set_training(self.model, self.settings)
         torch.backends.cudnn.benchmark = not self.settings.deterministic  # off in evaluation: sizes differ there
-        length = min(length, self.steps - self.step + self.progress.steps)
+
+        def end() -> int:
+            """Steps of this epoch, as planned; a plan may change the steps of the run between any two."""
+            return min(length, self.steps - self.step + self.progress.steps)
+
         began, said = time.perf_counter() - self.progress.seconds, ""
         bar = tqdm(  # it counts images rather than steps: they compare between batch sizes
             desc=description,
-            total=length * images,
+            total=end() * images,
             initial=self.progress.steps * images,
             unit=" images",
             leave=False,
             disable=None if self.distributed.is_main_process else True,
         )
         with self.stop.held():  # processes may be forked
-            waiting = iter(batches) if self.progress.steps < length else iter(())
+            waiting = iter(batches) if self.progress.steps < end() else iter(())
         source = prefetched(([batch] for batch in waiting), self.precision.device)
         # a single process may stop while it waits for a batch; several must take the same steps
         with bar, self.stop.held() if self.distributed.size > 1 else nullcontext():
-            while self.progress.steps < length and self.step < self.steps:  # which a plan may lower
+            while self.progress.steps < end():
                 (batch,) = next(source)
                 # no signal within a step; but a compiler's first one takes minutes, and nothing is lost with it
                 with self.stop.held() if self.forward.proven else nullcontext():
                     self.progress.sums += self.train_step(batch)
                     self.progress.steps += 1
                     self.progress.seconds = time.perf_counter() - began
-                self._look(bar, length, said)
+                self._look(bar, end(), said)
+                bar.total = end() * images
                 bar.update(images)
                 said = between()
         means = self._means()  # waits for the device

@@ -310,7 +310,9 @@ class Trainer:
         if not resume:
             clear(self.inputs.folder)
         plan = {"id": self.checkpoints.identity, "plan": self.pace.state_dict()}
-        run_folder.write_beginning(self.inputs, self.scan, self.floors, self.precision, plan)
+        ended = resume and (len(self.history) >= self.epochs or self.history.reason_to_stop())
+        kept = read_json(self.inputs.folder / "config.json") if ended else {}  # a temperature, as the weights stay
+        run_folder.write_beginning(self.inputs, self.scan, self.floors, self.precision, plan, kept)
         if resume:  # a kill may have come between the two files
             write_lines(self.inputs.folder / "metrics.jsonl", self.history.lines)
         else:

@@ -253,3 +253,15 @@ def test_the_bar_tells_the_time_left_for_the_run(slow: MakeJob, monkeypatch: pyt
     train_and_evaluate(slow(minutes=None, epochs=4, repeat=5, log_every=5))
     left = [text.partition(", ")[2].partition(", ")[2] for text in told if "left" in text]
     assert left[:2] == ["41 s left of the run", "36 s left of the run"]
+
+
+def test_a_plan_that_grows_in_a_short_epoch_makes_it_a_whole_one(
+    slow: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(pace: Pace, costs: Costs, _: int) -> None:
+        pace.costs, pace.repeat, pace.steps = costs, 2, 3  # of 4 an epoch
+
+    monkeypatch.setattr(Pace, "begin", begin)
+    monkeypatch.setattr(Pace, "planned", lambda pace, step, *_: 6 if step >= 2 else 3)
+    folder = train_and_evaluate(slow()).folder
+    assert [step for step, *_ in lines(folder)] == [4, 6]  # as a resumed run has them

@@ -181,3 +181,8 @@ def test_a_calibrated_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "How far its probabilities can be believed" in page
     assert f"before: error {test['after']['calibration_error']:.3f}" in page
     assert math.isclose(segkit.read_run("run").model["temperature"], found["temperature"], rel_tol=1e-3)
+    model, epochs = segkit.read_run("run").model, len(segkit.read_run("run").epochs)
+    segkit.run("tiny.toml", ["output.dir=run"], resume=True)
+    assert segkit.read_run("run").model == model  # the same weights
+    segkit.run("tiny.toml", ["output.dir=run", f"train.epochs={epochs + 1}"], resume=True)
+    assert not {"temperature", "calibration"} & {*segkit.read_run("run").model}  # others, it may be
