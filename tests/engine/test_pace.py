@@ -199,6 +199,14 @@ def test_with_another_limit_whichever_is_first_counts(slow: MakeJob, limit: dict
     assert 0 < read(result.folder)["plan"]["steps"] < 18
 
 
+def test_time_that_reading_waits_for_a_disk_is_not_kept_for_the_report(
+    slow: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clock, "process_time", lambda clock: 0.0)  # nothing but waiting
+    result = train_and_evaluate(slow(minutes=5.0, max_steps=2))
+    assert read(result.folder)["plan"]["costs"]["report"] == REPORT
+
+
 def test_a_run_that_becomes_slower_is_shortened_and_ends_in_time(slow: MakeJob, clock: Clock) -> None:
     job = slow(later=3.0)
     began = clock.now
