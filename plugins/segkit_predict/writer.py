@@ -28,6 +28,7 @@ from segkit_samples.sheets import panel, save_palette_png, sheet, signature
 
 MOST_PROBABILITIES = 2 << 30  # bytes as float32: 5,000 x 5,000 pixels of 21 classes
 ERROR_WIDTHS = (320, 640)  # the least and most pixels of each of the four pictures: to see titles, and borders
+MOST_ENLARGED = 2000  # pixels high, at most, where a small picture is enlarged: one may be narrow and high
 
 Job = tuple[Path, Mapping[str, Path]]
 """An image, and the files that are written for it by kind."""
@@ -212,8 +213,9 @@ class Writer:
     def _save_errors(self, path: Path, prediction: Prediction, file: IO[bytes]) -> None:
         image = displayable(prediction.image, self.predictor.images.rgb)
         palette, void = self.predictor.palette, self.predictor.ignore_index
-        enlarged = image.shape[1] * -(-ERROR_WIDTHS[0] // image.shape[1])  # by a whole factor
-        width = min(enlarged, ERROR_WIDTHS[1])
+        rows, columns = image.shape[:2]
+        factor = max(1, min(-(-ERROR_WIDTHS[0] // columns), MOST_ENLARGED // rows))
+        width = min(factor * columns, ERROR_WIDTHS[1])
         apart = slice(None, None, prediction.step)
         truth, labels = (each[apart, apart] for each in (np.asarray(prediction.truth), prediction.labels))
         row = panel(image, truth, labels, palette, void, name=path.stem, width=width)
