@@ -47,8 +47,8 @@ class Rows(Protocol):
 
 
 Picture = Pixels | Rows | Image.Image | str | Path
-"""The run's channels ``[H,W,C]``, uint8, or numbers of more than 8 bits; a Pillow image, as it lies in memory; or the
-path of a file, which is read upright, and of which the run's bands are taken."""
+"""The run's channels ``[H,W,C]``, uint8, or numbers of more than 8 bits, in memory or read where they are sliced; a
+Pillow image, as it lies in memory; or the path of a file, which is read upright, and whose bands are the run's."""
 
 
 class Predictor:
