@@ -14,6 +14,7 @@ from typing import Any
 ECHO = 1.0  # seconds in which a second Ctrl-C is the first one, passed on: torchrun sends its own after the terminal's
 CAUGHT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
+command_began: float | None = None  # by time.monotonic, where this process is a command
 _catching: list[StopSignals] = []
 
 
@@ -44,11 +45,11 @@ class StopSignals:
 
     Attributes:
         received: the signal that came; 0 before any.
-        began: when this object was made, by ``time.monotonic``: the start of the command.
+        began: when the command began, or this object was made, by ``time.monotonic``.
     """
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
+        self.began = command_began or time.monotonic()
         self.received = 0
         self._raised = False
         self._held = 0

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 import segkit
+import segkit.__main__
+from segkit import cli, signals
 from segkit.cli import main
 from segkit.options import read_options
 from segkit.registry import REGISTRIES, Component
@@ -620,3 +622,13 @@ def test_what_is_nearly_right_is_answered_with_what_is(
     assert status == 2
     assert told in " ".join(err.split())
     assert "Errno" not in err
+
+
+def test_the_clock_of_a_command_begins_before_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[float] = []
+    monkeypatch.setattr(signals, "command_began", None)
+    monkeypatch.setattr(cli, "main", lambda _arguments: began.append(signals.StopSignals().began) or 0)
+    assert segkit.__main__.main() == 0
+    assert began == [segkit.__main__.BEGAN]
+    monkeypatch.setattr(signals, "command_began", None)
+    assert signals.StopSignals().began > segkit.__main__.BEGAN
