@@ -54,7 +54,7 @@ def fitted_temperature(logits: Tensor, target: Tensor) -> float:
         target: int64 ``[N]``.
 
     Raises:
-        DataError: there is no pixel.
+        DataError: there is no pixel, or the cost has no minimum within :data:`RANGE`.
     """
     if not len(target):
         raise DataError("no pixel is labelled, so no temperature can be fitted")
@@ -74,4 +74,10 @@ def fitted_temperature(logits: Tensor, target: Tensor) -> float:
         else:
             low, first, second = first, second, first + golden * (high - first)
             costs = costs[1], cost(second)
-    return math.exp((low + high) / 2)
+    found = (low + high) / 2
+    if min(map(cost, map(math.log, RANGE))) <= cost(found):
+        raise DataError(
+            f"no temperature between {RANGE[0]:g} and {RANGE[1]:g} is the best one for val, so none is kept: its "
+            "labels may be of one class, which any network can be surer of, or the network has learned nothing"
+        )
+    return math.exp(found)

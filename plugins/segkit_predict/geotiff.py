@@ -17,6 +17,7 @@ from segkit_samples.sheets import WRITER
 
 MOST_WHOLE = 50_000_000  # pixels of an image that is read at once: 150 MB as RGB, 2.4 GB of 12 bands
 _MOST_SHOWN = 25_000_000  # pixels in pictures of it
+_LOSSY = ("jpeg", "webp", "jpeg2000", "jxl", "lerc", "lerc_deflate", "lerc_zstd")
 _ROWS = 512  # written at a time
 
 
@@ -73,7 +74,8 @@ class GeoRows:
 def rows_of(path: Path, most_pixels: int, bands: Sequence[int] | None, no_data: float | str) -> GeoRows | None:
     """A large GeoTIFF to be read by rows; None where it is no such file, or rasterio would read it otherwise.
 
-    That is the case of palettes, transparency, grey of 8 bits, which is read as RGB, and turned pictures.
+    That is the case of palettes, transparency, grey of 8 bits, which is read as RGB, turned pictures, and JPEG and the
+    like, which two libraries do not decode to the same values.
     """
     header = read_header(path, most_pixels)
     large = header.size[0] * header.size[1] > MOST_WHOLE
@@ -84,6 +86,7 @@ def rows_of(path: Path, most_pixels: int, bands: Sequence[int] | None, no_data: 
 
     with rasterio.open(path) as file:
         odd = {ColorInterp.palette, ColorInterp.alpha} & {*file.colorinterp} or len({*file.dtypes}) > 1
+        odd = odd or str(file.profile.get("compress", "")).lower() in _LOSSY
         grey = file.count == 1 and file.dtypes[0] == "uint8"
         if odd or grey or file.dtypes[0].startswith("complex") or (bands and max(bands) > file.count):
             return None

@@ -206,7 +206,7 @@ _USUAL: dict[int, Any] = {262: 0, 258: (1,), 339: (1,), 259: 1}
 def several(path: Path, pages: str) -> DataError:
     """What is raised of a file with more than one picture, of which a part would be lost."""
     advice = "save each as a file of its own, and of a mask one with all the labels, in Python for number, page in "
-    advice += "enumerate(tifffile.imread(FILE)): tifffile.imwrite(f'{number}.tif', page)"
+    advice += "enumerate(tifffile.imread(FILE)): tifffile.imwrite(f'{Path(FILE).stem}_{number}.tif', page)"
     return DataError(Issue("several", str(path), "more than one picture in the file", advice, pages))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from segkit.errors import RunFolderError
+from segkit.errors import RunFolderError, first_few
 from segkit.inference.predictor import Predictor
 from segkit.inference.sliding_window import Inferer
 
@@ -30,6 +31,8 @@ class Ensemble(Inferer):
 def averaged(predictors: Mapping[str, Predictor]) -> Predictor:
     """The first of several predictors, by the names of their runs, which averages all of them from then on.
 
+    Warns where some of them have a temperature of their own and others have none.
+
     Raises:
         RunFolderError: they are of other classes, or see their images in another way.
     """
@@ -50,6 +53,9 @@ def averaged(predictors: Mapping[str, Predictor]) -> Predictor:
                     f"{run} and {first} cannot be averaged: {what} must be the same, and they are {value!r} and "
                     f"{facts[first][what]!r}"
                 )
+    plain = [run for run, each in predictors.items() if each.inferer.temperature == 1]
+    if 0 < len(plain) < len(predictors):
+        warnings.warn(f"the other runs are calibrated and these are not: {first_few(plain)}", stacklevel=2)
     whole = predictors[first]
     whole.inferer = Ensemble([each.inferer for each in predictors.values()])
     whole.model = whole.inferer.model

@@ -49,6 +49,14 @@ def test_probabilities_are_the_mean_of_the_runs(
     assert (together.predict(picture, **options) == mean.argmax(0)).mean() > 0.99  # ties aside
 
 
+def test_a_run_that_is_not_calibrated_beside_one_that_is_is_named(
+    run_folder: Path, other_run: Path, write_config: Callable[..., None]
+) -> None:
+    write_config(other_run, temperature=2.0)
+    with pytest.warns(UserWarning, match=rf"the other runs are calibrated and these are not: {run_folder}"):
+        segkit.load([run_folder, other_run], device="cpu")
+
+
 def test_runs_on_an_object_each_have_a_copy_of_it(
     run_folder: Path, other_run: Path, picture: Path, write_config: Callable[..., None], colour_model: UNet
 ) -> None:

@@ -512,6 +512,18 @@ def test_a_large_map_is_read_by_rows_and_gives_the_same(predict, map_of, tmp_pat
         assert (tmp_path / "rows" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+def test_a_large_map_of_jpeg_is_read_whole(map_of, tmp_path, monkeypatch):
+    rasterio = pytest.importorskip("rasterio")
+    monkeypatch.setattr(geotiff, "MOST_WHOLE", 100)
+    assert geotiff.rows_of(map_of, 10**6, None, "stop") is not None
+    with (
+        rasterio.open(map_of) as source,
+        rasterio.open(tmp_path / "jpeg.tif", "w", **{**source.profile, "compress": "jpeg"}) as file,
+    ):
+        file.write(source.read())
+    assert geotiff.rows_of(tmp_path / "jpeg.tif", 10**6, None, "stop") is None
+
+
 def test_rows_of_many_bands_have_their_values_and_holes(tmp_path, monkeypatch):
     rasterio = pytest.importorskip("rasterio")
     pixels = np.arange(4 * 20 * 30, dtype=np.int16).reshape(4, 20, 30)
