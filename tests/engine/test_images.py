@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from segkit.engine.evaluate import _image_scores, _in_order
+from segkit.engine.evaluate import _image_scores
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
 from segkit.metric import scores
@@ -18,12 +18,6 @@ from segkit.metric import scores
 def logits(*rows: list[int]) -> torch.Tensor:
     """Of images one pixel high: [B,3,1,W]."""
     return torch.nn.functional.one_hot(torch.tensor(rows), 3).permute(0, 2, 1)[:, :, None].float()
-
-
-def names(*processes: list[str], of: list[str]) -> list[str]:
-    """The names of the images that several processes have scored, in the order of the split."""
-    scored = [[{"name": name, "score": number} for number, name in enumerate(each)] for each in processes]
-    return [f"{each['name']}{each['score']}" for each in _in_order(scored, of)]
 
 
 def test_each_image_has_its_own_scores() -> None:
@@ -36,18 +30,6 @@ def test_each_image_has_its_own_scores() -> None:
     assert math.isnan(void["mean_iou"])
 
 
-def test_images_of_one_name_are_still_two() -> None:
-    assert names(["a", "b", "a"], of=["a", "a", "b"]) == ["a0", "a2", "b1"]
-
-
-def test_a_name_that_nobody_knows_ends_no_run() -> None:
-    assert names(["new", "b", "a"], of=["a", "b"]) == ["a2", "b1", "new0"]
-
-
-def test_what_several_processes_saw_comes_in_the_order_of_the_split() -> None:
-    assert names(["b"], ["a", "c"], of=["a", "b", "c"]) == ["a0", "b0", "c1"]
-
-
 def test_a_run_keeps_the_scores_of_its_images(make_job: Callable[..., TrainerInputs]) -> None:
     job = make_job(epochs=2, fields={})
     result = train_and_evaluate(job)
@@ -56,7 +38,8 @@ def test_a_run_keeps_the_scores_of_its_images(make_job: Callable[..., TrainerInp
     for split, found in details.items():
         matrix = torch.tensor(found["confusion"])
         assert scores.score("mean_iou", matrix) == pytest.approx(result.splits[split]["mean_iou"])
-        assert len(found["images"]) == len(job.splits[split])
+        dataset = job.splits[split]
+        assert [each["name"] for each in found["images"]] == [dataset[index].name for index in range(len(dataset))]
     record = json.loads((job.folder / "run.json").read_text())["data"]
     last = list(details)[-1]
     truth = torch.tensor(details[last]["confusion"]).sum(1).tolist()
