@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
 from segkit.data.normalise import Normalisation
 from segkit.engine.checkpoint import plain_keys
 from segkit.engine.console import Console
-from segkit.engine.distributed import DistributedContext
 from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import ModelError, RunFolderError, first_few
 from segkit.model.encoder import fitting, read_tensors
 
+Donor = tuple[dict[str, Tensor], Normalisation | None]
 FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
 
 
@@ -31,16 +30,32 @@ def weights_in(folder: Path) -> Path:
     raise RunFolderError(no_run(folder, f"weights ({', '.join(FILES)})"))
 
 
-def init_from(
-    model: nn.Module, place: str, chosen: Normalisation, distributed: DistributedContext, console: Console
-) -> Normalisation:
+def read_donor(place: str) -> Donor:
+    """The weights in a run folder or a file, and the normalisation as the config.json beside them has it.
+
+    Raises:
+        ModelError: the file is missing or damaged, or holds more than tensors and plain values.
+        RunFolderError: the folder holds no weights, or its config.json is damaged.
+    """
+    path = Path(place).expanduser()
+    file = weights_in(path) if path.is_dir() else path
+    beside = file.parent / "config.json"
+    record = read_json(beside).get("normalisation") if beside.is_file() else None
+    try:
+        known = Normalisation.of_record(record) if record else None
+    except (KeyError, TypeError) as error:
+        raise RunFolderError(f"{beside} is damaged: its normalisation is {record!r:.80}") from error
+    return read_tensors(file), known
+
+
+def init_from(model: nn.Module, place: str, donor: Donor, chosen: Normalisation, console: Console) -> Normalisation:
     """Load into a model what fits of the weights of a run folder or a file, and print which is begun anew.
 
     Args:
         model: what does not fit stays as it is.
         place: ``train.init_from``.
+        donor: what was read there.
         chosen: the normalisation of a run that begins without them.
-        distributed: the processes that train together; the main process reads.
         console: prints.
 
     Returns:
@@ -48,10 +63,9 @@ def init_from(
         of the same type; else the ``chosen`` one.
 
     Raises:
-        ModelError: nothing fits, or the file is missing or damaged, or holds more than tensors and plain values.
-        RunFolderError: the folder holds no weights, or its config.json is damaged.
+        ModelError: nothing fits.
     """
-    tensors, record = distributed.broadcast_from_main(lambda: _read(Path(place).expanduser()))
+    tensors, known = donor
     expected = model.state_dict()
     own = {plain: key for key, plain in plain_keys(expected).items() if isinstance(expected[key], Tensor)}
     found, _ = fitting(own, {plain: tensors[key] for key, plain in plain_keys(tensors).items()})
@@ -66,7 +80,7 @@ def init_from(
     anew = [name for name, key in own.items() if key not in fits]
     told = f"{len(anew)} of {len(own)} tensors begun anew: {first_few(anew)}" if anew else f"all {len(own)} tensors fit"
     console.say(f"train.init_from = {place}: {told}")
-    trained = replace(Normalisation.of_record(record), no_data=chosen.no_data) if record else chosen
+    trained = replace(known, no_data=chosen.no_data) if known else chosen
     if (len(trained.mean), trained.dtype) == (len(chosen.mean), chosen.dtype):
         return trained
     console.say(
@@ -74,10 +88,3 @@ def init_from(
         f"{chosen.dtype}, so the normalisation is not taken from there"
     )
     return chosen
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """The weights, and the normalisation as the config.json beside them has it."""
-    file = weights_in(path) if path.is_dir() else path
-    beside = file.parent / "config.json"
-    return read_tensors(file), read_json(beside).get("normalisation") if beside.is_file() else None

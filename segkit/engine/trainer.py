@@ -26,7 +26,7 @@ from segkit.engine.evaluate import Evaluator
 from segkit.engine.events import Notify, read_only, undisturbed
 from segkit.engine.events import Run as Run
 from segkit.engine.history import History, outcome, verdict
-from segkit.engine.init_from import init_from
+from segkit.engine.init_from import init_from, read_donor
 from segkit.engine.inputs import TrainerInputs as TrainerInputs
 from segkit.engine.inputs import check, explained, less_is_better
 from segkit.engine.memory import check_memory, fitted
@@ -130,6 +130,8 @@ def prepare(
     check(inputs)
     device = pick_device(inputs.train.device)
     reset_peak_memory(device)
+    main, place = distributed.broadcast_from_main, "" if resume else inputs.train.init_from
+    donor = main(lambda: read_donor(place)) if place else None  # refused before the data is read
 
     def read() -> Scan:
         show = distributed.is_main_process
@@ -140,7 +142,7 @@ def prepare(
     scan = distributed.main_process_first(read)
     for issue in scan.warnings:
         console.warn(str(issue))
-    main = distributed.broadcast_from_main  # of what a run has begun with, and of what is decided by a machine
+    # of what a run has begun with, and of what is decided by a machine
     before = main(lambda: read_json(inputs.folder / "config.json") if resume else {})
     name = main(lambda: resolve_precision(inputs.train.precision, device, str(before.get("precision", "bf16"))).name)
     if before.get("precision") in DTYPES and name != before["precision"]:
@@ -148,8 +150,8 @@ def prepare(
     known = Normalisation.of_record(before.get("normalisation"))
     no_data = scan.splits["train"].no_data != "stop"
     measured = main(lambda: known if resume else normalisation_of(inputs.model, scan.statistics["train"], no_data))
-    if inputs.train.init_from and not resume:
-        measured = init_from(inputs.model, inputs.train.init_from, measured, distributed, console)
+    if place and donor:
+        measured = init_from(inputs.model, place, donor, measured, console)
     use_cores()
     inputs, precision = replace(inputs, normalisation=measured), Precision(name, device)
     config = main(lambda: read_json(inputs.folder / "run.json").get("config", {}) if resume else {})

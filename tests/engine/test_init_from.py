@@ -16,7 +16,7 @@ from torch import nn
 import segkit
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.engine import checkpoint
-from segkit.engine.init_from import init_from
+from segkit.engine.init_from import init_from, read_donor
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import prepare, train_and_evaluate
@@ -74,14 +74,8 @@ def said(model: nn.Module, place: Path, chosen: Normalisation = IMAGENET) -> tup
     class Lines:
         say = staticmethod(lines.append)
 
-    found = init_from(model, str(place), chosen, segkit_alone(), Lines())  # type: ignore[arg-type]
+    found = init_from(model, str(place), read_donor(str(place)), chosen, Lines())  # type: ignore[arg-type]
     return found, "\n".join(lines)
-
-
-def segkit_alone() -> Any:
-    from segkit.engine.distributed import DistributedContext
-
-    return DistributedContext()
 
 
 def test_files_of_weights_and_the_names_that_others_put_before_them(tmp_path: Path, tiny_net: type[nn.Module]) -> None:
@@ -121,6 +115,10 @@ def test_what_cannot_be_begun_with(tmp_path: Path, donor: Path, tiny_net: type[n
         said(tiny_net(), tmp_path / "nowhere")
     with pytest.raises(RunFolderError, match=rf"{tmp_path} is no run folder: it holds no weights"):
         said(tiny_net(), tmp_path)
+    (tmp_path / "config.json").write_text('{"normalisation": {"mean": [0.5]}}')
+    with pytest.raises(RunFolderError, match=r"config\.json is damaged: its normalisation is \{'mean'"):
+        said(tiny_net(), tmp_path / "a.safetensors")
+    (tmp_path / "config.json").unlink()
 
     class Trap:
         def __reduce__(self) -> Any:
