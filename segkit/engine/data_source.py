@@ -86,7 +86,7 @@ def open_sources(
     """
     wide, cache = inputs.normalisation.dtype != "uint8", inputs.data.cache
     sources = {name: SampleSource(data, inputs.data.resize, 4 if wide else 1) for name, data in scan.splits.items()}
-    if cache == "none" or (cache == "auto" and device.type != "cuda"):
+    if cache == "none" or (cache == "auto" and device.type in ("cpu", "mps")):
         return sources
     sizes = {name: [sample.size for sample in scan.statistics[name]] for name in sources}
     needed = {name: sum(source.decoded_bytes(sizes[name])) for name, source in sources.items()}
