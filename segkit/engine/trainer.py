@@ -439,8 +439,6 @@ class Trainer:
         folder, asked = self.inputs.folder, self.epochs
         load = self.distributed.broadcast_from_main
         state, notes = load(lambda: self.checkpoints.load(self.config, self.inputs.train))
-        for note in notes:
-            self.console.warn(note)
         self.checkpoints.restore(state)
         if self.pace.minutes != state["pace"]["minutes"]:
             self.pace.steps = self._planned(anew=True)
@@ -448,6 +446,8 @@ class Trainer:
         done = len(self.history)
         if done > asked and not self.pace.minutes:
             raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} that are asked for")
+        for note in notes:
+            self.console.warn(note)
         if done < self.epochs and self.distributed.is_main_process:  # they are no longer the run's result
             clear(folder, RESULTS)
         self.console.say(f"resumed after {self._progress()}")
