@@ -38,6 +38,8 @@ depth = 1
 name = "cross_entropy"
 [train]
 epochs = 2
+repeat = 20
+lr = 1e-2
 batch_size = 2
 device = "cpu"
 workers = 0
