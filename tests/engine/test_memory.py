@@ -204,7 +204,8 @@ device, side = torch.device("cpu"), 512
 how = Precision("{precision}", device)
 model = segkit.models["unet"](num_classes=6, width=16, depth=3).to(memory_format=torch.channels_last)
 criterion = Criterion([("loss", 1.0, segkit.losses["cross_entropy"](6))])
-job = SimpleNamespace(model=model, criterion=criterion, train=SimpleNamespace(channels_last=True))
+splits = {{"train": SimpleNamespace(channels="rgb")}}
+job = SimpleNamespace(model=model, criterion=criterion, splits=splits, train=SimpleNamespace(channels_last=True))
 fixed, a_pixel = memory.estimate(job, how, 6)
 images = torch.rand(2, 3, side, side).contiguous(memory_format=torch.channels_last)
 reset_peak_memory(device)

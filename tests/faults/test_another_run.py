@@ -73,7 +73,7 @@ KEYS = [
     "progress",
     "step",
     "history",
-    "seconds",
+    "pace",
     "samples",
     "processes",
     "identity",
