@@ -121,6 +121,16 @@ def test_a_plan_that_holds_stays(clock: Clock, minutes: float, costs: Costs) -> 
         assert run.training >= 0.85 * run.took
 
 
+@pytest.mark.parametrize("minutes", [1, 2, 5])
+def test_a_few_slow_seconds_do_not_end_a_run(clock: Clock, minutes: float) -> None:
+    def stalled(share: float) -> float:  # for 10 seconds, as where two programs have the same processors
+        return 20.0 if 20 <= share * 60 * minutes < 30 else 1.0
+
+    run = Machine(clock, minutes, Costs(0.03, 0.36, 0.4, 3.0), stalled, pass_steps=30)
+    assert run.overrun <= 1
+    assert run.took >= 0.9 * 60 * minutes
+
+
 def test_a_time_in_which_no_step_fits_is_refused(clock: Clock) -> None:
     with pytest.raises(ConfigError, match=r"train.minutes = 1: .* take about 1\.5 minutes, so no step fits"):
         Machine(clock, 1, Costs(1.0, 20.0, 60.0))
