@@ -142,7 +142,7 @@ def prepare(
     scan = distributed.main_process_first(read)
     for issue in scan.warnings:
         console.warn(str(issue))
-    # of what a run has begun with, and of what is decided by a machine
+    # the main process tells all what the run has begun with, and what depends on its machine
     before = main(lambda: read_json(inputs.folder / "config.json") if resume else {})
     name = main(lambda: resolve_precision(inputs.train.precision, device, str(before.get("precision", "bf16"))).name)
     if before.get("precision") in DTYPES and name != before["precision"]:
