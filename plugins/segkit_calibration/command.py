@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,18 @@ class Calibrate:
         if arguments.json:
             print_json({"temperature": temperature, "splits": splits})
             return 0
-        rows = [["", "error", "before", "loss", "before"]]
+        rows = [["", "calibration error", "loss"]]
         for name, each in splits.items():
-            pairs = [each[when][key] for key in ("calibration_error", "loss") for when in ("after", "before")]
-            rows.append([name, *(f"{value:.4f}" for value in pairs)])
+            before_after = [each[when] for when in ("before", "after")]
+            rows.append([name, *(_arrow(before_after, key) for key in ("calibration_error", "loss"))])
         print(f"temperature {temperature:.3f}, fitted on val and kept in {folder / 'config.json'}")
-        print(table(rows, "<>>>>", indent=0))
+        print(f"before -> after\n{table(rows, '<>>', indent=0)}")
+        print(f"next:   segkit report {shlex.quote(str(folder))} draws how sure it is beside how often it is right")
         return 0
+
+
+def _arrow(before_after: list[dict[str, Any]], key: str) -> str:
+    return " -> ".join(f"{each[key]:.4f}" for each in before_after)
 
 
 def _scores(arguments: argparse.Namespace, names: list[str]) -> tuple[dict[str, dict[str, Any]], float]:

@@ -116,7 +116,7 @@ def export(
         predictor: the model, its classes and what it resizes images to; it stays as it is.
         to: ``onnx``, ``torch-export`` or ``safetensors``.
         output: a folder, or a ``.onnx`` or ``.pt2`` file.
-        logits: the scores of all classes instead of labels.
+        logits: the scores of all classes instead of labels, divided by the temperature of a run that was calibrated.
         size: (height, width) where the graph is to take one size; left out: any, where the model allows it.
         images: ``[H,W,I]``, to compare with; left out: those of the run's split val, or generated ones.
         run: its folder, for the card's data and scores.
@@ -185,6 +185,7 @@ class _Export:
             resize=predictor.resize,
             normalisation=predictor.normalisation,
             images=predictor.images,
+            temperature=predictor.inferer.temperature,
         )
         self.reference.model.to(memory_format=torch.contiguous_format)  # channels_last is a question of sizes
         described = {"model": origin.model_name, "options": origin.options, "dataset": origin.dataset}
@@ -235,7 +236,9 @@ class _Export:
         self.bar.reset()
         answer = "logits" if self.logits else "labels"
         any_size, how = free == ANY_SIZE, self.normalisation
-        module = Deployed(self.reference.model, self.reference.resize, how, logits=self.logits, any_size=any_size)
+        freedom: dict[str, Any] = {"logits": self.logits, "any_size": any_size}
+        temperature = self.reference.inferer.temperature
+        module = Deployed(self.reference.model, self.reference.resize, how, **freedom, temperature=temperature)
         size = None
         if not any_size:
             size = self.size or ((*self.images[0].shape[:2],) if self.images else (512, 512))

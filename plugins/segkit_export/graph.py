@@ -36,6 +36,7 @@ class Deployed(nn.Module):
         resize: what the model sees: a factor or [height, width].
         normalisation: of the images, and their type.
         logits: return them, float32, instead of labels, uint8.
+        temperature: what they are divided by, of a run that was calibrated.
         any_size: pad here to what the model wants, by arithmetic on H and W that exporters can follow; else the model
             pads, and branches on the size.
     """
@@ -44,11 +45,18 @@ class Deployed(nn.Module):
     std: Tensor
 
     def __init__(
-        self, model: nn.Module, resize: Resize, normalisation: Normalisation, *, logits: bool, any_size: bool
+        self,
+        model: nn.Module,
+        resize: Resize,
+        normalisation: Normalisation,
+        *,
+        logits: bool,
+        any_size: bool,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.dtype = getattr(torch, normalisation.dtype)
-        self.model, self.resize, self.logits = model, resize, logits
+        self.model, self.resize, self.logits, self.temperature = model, resize, logits, temperature
         self.multiple, least = wanted(model) if any_size and not isinstance(resize, (list, tuple)) else (1, 0)
         factor = resize if isinstance(resize, (int, float)) else 1.0
         self.least = max(2, math.ceil(max(self.multiple + 1, least) / factor))  # pixels a side, where it may be any
@@ -77,7 +85,7 @@ class Deployed(nn.Module):
         return self._answer(F.interpolate(logits, (height, width), mode="bilinear", align_corners=False))
 
     def _answer(self, logits: Tensor) -> Tensor:
-        return logits if self.logits else logits.argmax(1).to(torch.uint8)
+        return logits / self.temperature if self.logits else logits.argmax(1).to(torch.uint8)
 
     def _padded(self, image: Tensor) -> Tensor:
         """As :func:`segkit.model.layers.pad_to_multiple`, of sides that are longer than what is added."""

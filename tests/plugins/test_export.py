@@ -284,6 +284,10 @@ def test_the_graph_is_what_the_predictor_does(resize: Any, any_size: bool, how: 
     with torch.no_grad():
         logits = module(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])[0]
     assert (logits.argmax(0) == predictor.logits(pixels).argmax(0)).float().mean() > 0.999
+    cooler = Deployed(model, resize, how, logits=True, any_size=any_size, temperature=2.0)
+    with torch.no_grad():
+        halved = cooler(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])[0]
+    assert torch.equal(halved, logits / 2)
 
 
 @onnx
