@@ -36,7 +36,7 @@ class Compare:
         from pathlib import Path
 
         from segkit.engine.run_folder import runs_in
-        from segkit.errors import RunFolderError
+        from segkit.errors import RunFolderError, SegkitError
         from segkit_report.compare import Splits, differences, spread, tables
         from segkit_report.story import Story
 
@@ -54,11 +54,15 @@ class Compare:
         if not runs:
             raise RunFolderError(f"{', '.join(arguments.runs)}: no run there has ended an epoch")
         ensemble: Splits = {}
+        no_ensemble: SegkitError | None = None
         if arguments.ensemble:
             from segkit.runs import evaluate_run
 
-            with messages(aside=arguments.json, quiet=arguments.quiet):
-                ensemble = evaluate_run([run.folder for run in runs], [runs[0].last_split]).splits
+            try:
+                with messages(aside=arguments.json, quiet=arguments.quiet):
+                    ensemble = evaluate_run([run.folder for run in runs], [runs[0].last_split]).splits
+            except SegkitError as error:  # told after what can be compared all the same
+                no_ensemble = error
         if arguments.html:
             from segkit_report.page import write_comparison
 
@@ -71,6 +75,8 @@ class Compare:
             print(tables(runs, ensemble))
             if arguments.html and not arguments.quiet:
                 print(f"\n{arguments.html}")
+        if no_ensemble:
+            raise no_ensemble
         return 0
 
 

@@ -205,3 +205,18 @@ def test_compare_tells_the_spread_over_folds_and_what_the_ensemble_gains(
     assert f"ensemble of 3: mean_iou {together:.3f}, {gains}" in printed
     assert main(["compare", folds[0], folds[3]]) == 0
     assert "2 seeds: mean_iou" in capsys.readouterr().out
+
+
+def test_without_an_ensemble_the_runs_are_compared_all_the_same(
+    folds: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    record = Path(folds[3], "run.json")
+    whole = record.read_text()
+    record.write_text(whole.replace('"test": ', '"else": '))
+    try:
+        assert main(["compare", folds[0], folds[3], "--ensemble"]) == 2
+    finally:
+        record.write_text(whole)
+    printed = capsys.readouterr()
+    assert "mean_iou" in printed.out and "can be scored together on" in " ".join(printed.err.split())
