@@ -219,4 +219,5 @@ def test_without_an_ensemble_the_runs_are_compared_all_the_same(
     finally:
         record.write_text(whole)
     printed = capsys.readouterr()
-    assert "mean_iou" in printed.out and "can be scored together on" in " ".join(printed.err.split())
+    assert "mean_iou" in printed.out
+    assert "can be scored together on" in " ".join(printed.err.split())
