@@ -17,7 +17,7 @@ import segkit
 from segkit.config import Choice, Config
 from segkit.data.class_weights import class_weights
 from segkit.data.issues import gathered
-from segkit.data.sample import Dataset, check_splits
+from segkit.data.sample import SPLITS, Dataset, check_splits
 from segkit.data.scan import Check, Scan, scan_splits
 from segkit.data.subset import as_dataset, with_bands
 from segkit.engine.criterion import Criterion, numbered
@@ -28,8 +28,6 @@ from segkit.errors import DataError, Issue
 from segkit.options import create, without_pretrained
 from segkit.registry import checks, optimizers
 from segkit.settings import AugmentSettings, DataSettings
-
-SPLITS = ("train", "val", "test")
 
 
 def build_inputs(
@@ -52,22 +50,22 @@ def build_inputs(
         return scan
 
     scan = distributed.main_process_first(read)
-    train, weights = scan.splits["train"], [_class_weights(choice, scan) for choice in settings.losses]
+    train, weights = scan.splits["train"], [_class_weights(choice, scan) for choice in settings.loss]
     seed_everything(settings.train.seed, settings.train.deterministic)
     model, options = settings.model.component, settings.model.options
     options = options if pretrained else without_pretrained(model, options)
     provider = {"distribution": model.distribution, "version": model.version}
-    chosen = {"dataset": [settings.dataset], "model": [settings.model], "loss": settings.losses}
+    chosen = {"dataset": [settings.dataset], "model": [settings.model], "loss": settings.loss}
     components = {kind: [str(each.component) for each in those] for kind, those in chosen.items()}
-    components["metric"] = [str(each.component) for each in settings.metrics]
+    components["metric"] = [str(each.component) for each in settings.metric]
     return TrainerInputs(
         model=distributed.main_process_first(lambda: create(model, options, given_by(train))),
-        criterion=build_criterion(settings.losses, weights, train),
+        criterion=build_criterion(settings.loss, weights, train),
         splits=scan.splits,
         folder=settings.folder,
         scan=scan,
-        metrics=build_metrics(settings.metrics, train),
-        transforms=build(settings.transforms, train),
+        metrics=build_metrics(settings.metric, train),
+        transforms=build(settings.transform, train),
         optimizer=optimizers[settings.train.optimizer],
         train=settings.train,
         data=settings.data,

@@ -6,38 +6,28 @@ is wrong is reported all at once, with the path of the key.
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from datetime import date, time
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, reason
-from segkit.options import Written, read_options, read_value
+from segkit.options import Written, read_options, read_value, told
 from segkit.plugins import unmet
-from segkit.registry import Component, Registry, datasets, losses, metrics, models, optimizers, transforms
-from segkit.settings import (
-    RATES,
-    RENAMED,
-    TABLES,
-    AugmentSettings,
-    DataSettings,
-    OutputSettings,
-    Settings,
-    TrainSettings,
-)
+from segkit.registry import REGISTRIES, Component
+from segkit.settings import RATES, TABLES, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 
 BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
 MORE_MODELS = (
     " smp has many more, as options: model.name=smp model.architecture=... model.encoder=... (see show model smp)"
 )
-COMPONENTS = {"dataset": datasets, "model": models}
-LISTS = {"loss": losses, "metric": metrics, "transform": transforms}
+LISTS = ("loss", "metric", "transform")  # tables of which a config may have several
+SCALE = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 Overrides = Sequence[str] | Mapping[str, Any]
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -57,10 +47,15 @@ class Choice:
         """The name without the plugin's."""
         return self.name.rpartition("/")[2]
 
+    def record(self) -> dict[str, Any]:
+        """Its table."""
+        scale = {"scale": self.scale} if self.component.kind == "loss" else {}
+        return {"name": self.name, **scale, **self.options}
+
 
 @dataclass(frozen=True)
 class Config:
-    """A checked config.
+    """A checked config: its tables, and
 
     Attributes:
         name: of the file, without its suffix; names the run folder.
@@ -71,13 +66,13 @@ class Config:
     plugins: tuple[str, ...]
     dataset: Choice
     model: Choice
-    losses: tuple[Choice, ...]
-    metrics: tuple[Choice, ...]
+    loss: tuple[Choice, ...]
+    metric: tuple[Choice, ...]
+    transform: tuple[Choice, ...]
     data: DataSettings
     augment: AugmentSettings
     train: TrainSettings
     output: OutputSettings
-    transforms: tuple[Choice, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -86,16 +81,11 @@ class Config:
 
     def record(self) -> dict[str, Any]:
         """The config with every default written out, as it stands in ``run.json``."""
-        chosen = {
-            "plugins": list(self.plugins),
-            "dataset": {"name": self.dataset.name, **self.dataset.options},
-            "model": {"name": self.model.name, **self.model.options},
-            "loss": [{"name": c.name, "scale": c.scale, **c.options} for c in self.losses],
-            "metric": [{"name": c.name, **c.options} for c in self.metrics],
+        chosen = {"plugins": list(self.plugins), "dataset": self.dataset.record(), "model": self.model.record()}
+        lists = {
+            key: [each.record() for each in getattr(self, key)] for key in LISTS if key != "transform" or self.transform
         }
-        if self.transforms:
-            chosen["transform"] = [{"name": c.name, **c.options} for c in self.transforms]
-        return chosen | {name: getattr(self, name).model_dump() for name in TABLES}
+        return chosen | lists | {name: getattr(self, name).model_dump() for name in TABLES}
 
 
 def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (), where: str = "") -> Config:
@@ -113,43 +103,66 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
     name, read = ("config", source) if isinstance(source, Mapping) else _read_file(Path(source))
     where = where or ("config" if isinstance(source, Mapping) else str(source))
     problems: list[str] = []
+
+    def part(build: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return build(*arguments)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return None
+
     tables = _copy(read, "", problems)
-    problems += _apply(tables, overrides)
+    pairs = overrides.items() if isinstance(overrides, Mapping) else filter(None, [part(_pair, t) for t in overrides])
+    for path, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):  # a name clears what the old had
+        part(_override, tables, path, value)
     problems += [f"plugins: {problem}" for problem in unmet(tables.get("plugins", []))]
-    allowed = [*COMPONENTS, *LISTS, *TABLES, "plugins"]
+    allowed = ["dataset", "model", *LISTS, *TABLES, "plugins"]
     problems += [
         f"[{key}]: there is no such table{did_you_mean(key, allowed) or ';'} there are {', '.join(allowed)}"
         for key in tables
         if key not in allowed
     ]
-    settings = {key: _settings(kind, key, tables.get(key, {}), problems) for key, kind in TABLES.items()}
-    chosen = {key: _choice(registry, key, tables.get(key), problems) for key, registry in COMPONENTS.items()}
-    lists = {key: _choices(registry, key, tables.get(key, []), problems) for key, registry in LISTS.items()}
+    parts = {key: part(settings_from, kind, key, tables.get(key, {})) for key, kind in TABLES.items()}
+    parts |= {key: part(_choice, key, tables.get(key), key) for key in ("dataset", "model")}
+    for key in LISTS:
+        rows = tables.get(key, [])
+        if not isinstance(rows, list):
+            problems.append(f"[{key}]: several are allowed, so it is written [[{key}]]")
+        elif key == "loss" and not rows:
+            problems.append(f"[[loss]] is missing; there are {', '.join(REGISTRIES['loss'])}")
+        else:
+            parts[key] = tuple(part(_choice, key, row, f"{key}[{number}]") for number, row in enumerate(rows))
     if problems:
         raise ConfigError(problems, where)
-    return Config(
-        name=name,
-        plugins=tuple(tables.get("plugins", [])),
-        dataset=chosen["dataset"],
-        model=chosen["model"],
-        losses=tuple(lists["loss"]),
-        metrics=tuple(lists["metric"]),
-        transforms=tuple(lists["transform"]),
-        **settings,
-    )
+    return Config(name=name, plugins=tuple(tables.get("plugins", [])), **parts)
 
 
-def settings_from(kind: type[SettingsT], key: str, values: Mapping[str, Any]) -> SettingsT:
+def settings_from(kind: type[SettingsT], key: str, values: Any) -> SettingsT:
     """One table of settings from plain values.
 
     Raises:
         ConfigError: with every problem found.
     """
-    problems: list[str] = []
-    result = _settings(kind, key, values, problems)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{key} = {values!r}: a table is needed, [{key}]")
+    read, problems = read_options(kind, values, key)
+    if kind is TrainSettings and "optimizer" in read:
+        try:
+            name, usual = read["optimizer"], RATES["adamw"]
+            component = REGISTRIES["optimizer"].find(name)
+            if "lr" not in read:
+                read["lr"] = RATES.get(name) or float(getattr(component.load(), "default_lr", usual))
+        except SegkitError as error:
+            problems.append(f"train.optimizer: {error}")
     if problems:
         raise ConfigError(problems)
-    return result  # type: ignore[no-any-return]
+    try:
+        return kind.model_validate(read)
+    except ValidationError as error:
+        for each in error.errors():
+            given = f" = {each['input']!r}" if each["loc"] else ""
+            problems.append(f"{'.'.join([key, *map(str, each['loc'])])}{given}: {told([each])}")
+        raise ConfigError(problems) from error
 
 
 def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
@@ -183,53 +196,53 @@ def _copy(value: Any, place: str, problems: list[str]) -> Any:
     # "C:\new" holds a line break, and "\0" is in no file's name; what is a separator holds nothing else
     if isinstance(value, str) and value.strip() and (found := re.search(r"[\0-\x1f]", value)):
         problems.append(f"{place} = {value!r}: holds the control character {found[0]!r}; {BACKSLASH}")
+    if isinstance(value, date | time):  # no option is one, and what is called so is a text
+        problems.append(f'{place} = {value}: is a date; write it in quotes, "{value}"')
     return value
 
 
-def _apply(tables: dict[str, Any], overrides: Overrides) -> list[str]:
-    """Apply overrides to the tables of a config, in place; what is wrong with them.
+def _pair(text: str) -> tuple[str, Written]:
+    """Path and value of an override; it stays :class:`Written` until the option's type is known.
 
-    What a command line says of an option stays :class:`Written` until the option's type is known.
+    Raises:
+        ConfigError: it is not written so.
     """
-    pairs: list[tuple[str, Any]] = list(overrides.items()) if isinstance(overrides, Mapping) else []
-    problems = []
-    for text in () if isinstance(overrides, Mapping) else overrides:
-        path, equals, value = (part.strip() for part in text.partition("="))
-        keys = path.split(".")
-        if equals and all(keys) and (len(keys) > 1 or path == "plugins"):
-            pairs.append((path, Written(value)))
-        else:
-            problems.append(f"{path}: an override is written table.key=value, as in train.epochs=3")
-    pairs.sort(key=lambda pair: not pair[0].endswith(".name"))  # first, as it clears what follows from the old name
-    return problems + [problem for path, value in pairs if (problem := _override(tables, path, value))]
+    path, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not all(path.split(".")) or not ("." in path or path == "plugins"):
+        raise ConfigError(f"{path}: an override is written table.key=value, as in train.epochs=3")
+    return path, Written(value)
 
 
-def _override(tables: dict[str, Any], path: str, value: Any) -> str:
-    """Set one key; what is wrong with its path."""
+def _override(tables: dict[str, Any], path: str, value: Any) -> None:
+    """Set one key of a config's tables, in place.
+
+    Raises:
+        ConfigError: there is no such place, or there are several.
+    """
     *above, key = path.split(".")
     place: Any = tables
     for depth, name in enumerate(above):
         if isinstance(place, list):
             rows = _rows(place, name)
             if not rows:
-                return f"{path}: the config has no {above[0]}.{name}"
+                raise ConfigError(f"{path}: the config has no {above[0]}.{name}")
             if len(rows) > 1:
                 rest = ".".join([*above[depth + 1 :], key])
                 which = " or ".join(f"{above[0]}.{row}.{rest}=..." for row in rows)
-                return f"{path}: {len(rows)} of them are called '{name}'; say which {above[0]}, as in {which}"
+                text = f"{len(rows)} of them are called '{name}'; say which {above[0]}, as in {which}"
+                raise ConfigError(f"{path}: {text}")
             place = place[rows[0]]
         elif isinstance(place, dict):
             place = place.setdefault(name, [] if not depth and name in LISTS else {})
     if isinstance(place, list):
-        return f"{path}: say which {above[0]}, as in {above[0]}.0.{key}=..."
+        raise ConfigError(f"{path}: say which {above[0]}, as in {above[0]}.0.{key}=...")
     if not isinstance(place, dict):
-        return f"{path}: {'.'.join(above)} is {place!r} and holds no keys"
+        raise ConfigError(f"{path}: {'.'.join(above)} is {place!r} and holds no keys")
     if key == "name" and value != place.get("name"):  # another component has other options
         for other in [other for other in place if other != "scale"]:  # the weight in the sum of losses
             del place[other]
     is_option = len(above) == 1 + (above[:1] != [] and above[0] in LISTS)
-    place[key] = value if is_option else read_value(value)
-    return ""
+    place[key] = value if is_option else read_value(value)[0]
 
 
 def _rows(rows: list[Any], name: str) -> list[int]:
@@ -240,84 +253,29 @@ def _rows(rows: list[Any], name: str) -> list[int]:
     return [row for row, each in enumerate(names) if name in (str(row), each, each.rpartition("/")[2])]
 
 
-def _settings(kind: type[Settings], key: str, values: Any, problems: list[str]) -> Any:
-    if not isinstance(values, Mapping):
-        problems.append(f"{key} = {values!r}: a table is needed, [{key}]")
-        return None
-    fields = kind.model_fields
-    values = {
-        name: read_value(value, fields[name].annotation if name in fields else Any) for name, value in values.items()
-    }
-    if kind is TrainSettings:
-        _look_up_optimizer(values, problems)
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        for option, found in groupby(error.errors(), lambda problem: str((*problem["loc"], "")[0])):
-            problems.append(_setting_problem(kind, key, option, list(found)))
-        return None
+def _choice(key: str, table: Any, where: str) -> Choice:
+    """The component that a table names, with its options.
 
-
-def _look_up_optimizer(train: dict[str, Any], problems: list[str]) -> None:
-    """Refuse an optimizer that there is not; a learning rate that is left out is what the optimizer asks for."""
-    name = train.get("optimizer", "adamw")
-    try:
-        component = optimizers.find(name) if isinstance(name, str) else None
-        if component and "lr" not in train:
-            train["lr"] = RATES.get(name) or float(getattr(component.load(), "default_lr", RATES["adamw"]))
-    except SegkitError as error:
-        problems.append(f"train.optimizer: {error}")
-
-
-def _setting_problem(kind: type[Settings], table: str, key: str, found: Sequence[Any]) -> str:
-    """What pydantic found wrong with one key, in one line; of a union it has an error for each branch."""
-    first = found[0]
-    if first["type"] == "extra_forbidden":
-        if key == "plugins":
-            return f"{table}.plugins: plugins = [...] stands at the top of the file, above the first table"
-        if key in RENAMED.get(table, {}):
-            new = RENAMED[table][key]
-            return f"{table}.{key} is now {table}.{new}: {kind.model_fields[new].description}"
-        there_are = f"; there are {', '.join(kind.model_fields)}"
-        return f"{table}.{key}: there is no such key{did_you_mean(key, kind.model_fields) or there_are}"
-    if first["type"] == "value_error":
-        return f"{table}: {first['ctx']['error']}"
-    messages = dict.fromkeys(problem["msg"].removeprefix("Input ") for problem in found)
-    return f"{table}.{key} = {first['input']!r}: {', or '.join(messages)}"
-
-
-def _choice(registry: Registry, key: str, table: Any, problems: list[str], where: str = "") -> Any:
-    where = where or key
-    header = f"[[{key}]]" if key in LISTS else f"[{key}]"
+    Raises:
+        ConfigError: with every problem found.
+    """
+    header, registry = f"[[{key}]]" if key in LISTS else f"[{key}]", REGISTRIES[key]
     if not isinstance(table, Mapping):
-        problems.append(
-            f"{header} is missing" if table is None else f"{where} = {table!r}: a table is needed, {header}"
-        )
-        return None
+        wrong = f"{header} is missing" if table is None else f"{where} = {table!r}: a table is needed, {header}"
+        raise ConfigError(wrong)
     options = dict(table)
-    name, scale = options.pop("name", None), 1.0
+    name, scale = options.pop("name", None), options.pop("scale", 1.0) if key == "loss" else 1.0
     if not isinstance(name, str):
-        problems.append(f"{where}.name: which {registry.kind}? there are {', '.join(registry)}")
-        return None
-    if key == "loss":
-        scale = read_value(options.pop("scale", 1.0), float)
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 <= scale < math.inf:
-            problems.append(f"{where}.scale = {scale!r}: a number of 0 or more is needed")
-            scale = 1.0
+        raise ConfigError(f"{where}.name: which {key}? there are {', '.join(registry)}")
     try:
         component = registry.find(str(name))
     except ComponentNotFound as error:
-        problems.append(f"{where}.name: {error}{MORE_MODELS if registry is models else ''}")
-        return None
-    options, wrong = read_options(component, options, where)
-    problems += wrong
-    return Choice(str(name), component, options, float(scale))
-
-
-def _choices(registry: Registry, key: str, rows: Any, problems: list[str]) -> list[Any]:
-    if isinstance(rows, Mapping) or not isinstance(rows, Sequence) or isinstance(rows, str):
-        problems.append(f"[{key}]: several are allowed, so it is written [[{key}]]")
-        return []
-    if key == "loss" and not rows:
-        problems.append(f"[[loss]] is missing; there are {', '.join(registry)}")
-    return [_choice(registry, key, row, problems, f"{key}[{place}]") for place, row in enumerate(rows)]
+        raise ConfigError(f"{where}.name: {error}{MORE_MODELS if key == 'model' else ''}") from error
+    options, problems = read_options(component, options, where)
+    try:
+        scale = read_value(scale, SCALE)[1]
+    except ValueError as error:
+        problems.append(f"{where}.scale = {error}")
+    if problems:
+        raise ConfigError(problems)
+    return Choice(str(name), component, options, scale)

@@ -1,13 +1,11 @@
-"""A component's options: read from its constructor's signature, checked against its type hints, turned into an object.
+"""The options of a component, and the keys of a table: read from a signature, checked, and turned into objects.
 
 The signature is the schema: names, type hints and defaults are those of the constructor, the texts those of its
-docstring's section ``Args:``. The component is imported for that; its first sentence alone is read from its source, by
-:func:`summary_of`, so that ``list`` imports no torch.
+docstring's section ``Args:``. A component is imported for that.
 """
 
 from __future__ import annotations
 
-import ast
 import collections.abc
 import contextlib
 import inspect
@@ -15,25 +13,25 @@ import re
 import textwrap
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
 from enum import Enum
-from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from segkit.errors import ConfigError, PluginError, SegkitError, cause, did_you_mean
 from segkit.registry import Component
+from segkit.settings import Settings
 
-MISSING = inspect.Parameter.empty  # the default of a required option
-FORMULAS = ("median_frequency", "sqrt_median_frequency", "inverse", "effective_number")  # of class_weights
+FORMULAS = Literal["median_frequency", "sqrt_median_frequency", "inverse", "effective_number"]  # of class_weights
 _GIVEN = {
     "dataset": ("split",),
     "optimizer": ("model", "settings"),
     "check": ("settings", "augment"),
     "reader": ("path",),
+    "table": (),
 }
 _GIVEN_BY_THE_DATASET = ("num_classes", "ignore_index", "classes", "in_channels")
 _PROMISED = {
@@ -51,22 +49,32 @@ _USUAL_NAMES = {**vars(typing), **vars(collections.abc), "Path": Path}  # which 
 
 @dataclass(frozen=True)
 class Option:
-    """A parameter of a component.
+    """A parameter of a component, or a key of a table.
 
     Attributes:
-        annotation: its type hint as it is written; empty where there is none.
-        hint: the same as a type; Any where it cannot be evaluated.
-        default: MISSING where a config has to give it.
+        hint: its type; as it is written where it cannot be evaluated; Any where there is none.
+        default: None too where a config has to give it.
         text: from the docstring.
         given: whether segkit provides it, so that a config cannot.
+        required: whether a config has to give it.
     """
 
     name: str
-    annotation: str
     hint: Any
     default: object
     text: str
     given: bool
+    required: bool
+
+    @property
+    def type(self) -> str:
+        """Its type as a program has it, as ``Literal['a', 'b'] | None``; empty where any will do."""
+        return "" if self.hint is Any else _written(self.hint)
+
+    @property
+    def words(self) -> list[str]:
+        """The words among what its type allows."""
+        return _words(self.hint)
 
 
 def given_names(kind: str) -> tuple[str, ...]:
@@ -79,66 +87,71 @@ def reserved_names(kind: str) -> tuple[str, ...]:
     return ("name", "scale") if kind == "loss" else ("name",)
 
 
-def options_of(component: Component) -> list[Option]:
-    """The parameters of a component, but for those whose names are other keys of its table.
+def options_of(owner: Component | type[Settings]) -> list[Option]:
+    """The parameters of a component, but for those whose names are other keys of its table; or the keys of a table.
 
     Raises:
         PluginError: it cannot be imported, or has no signature.
     """
-    target = component.load()
+    kind, target = (owner.kind, owner.load()) if isinstance(owner, Component) else ("table", owner)
     function = inspect.unwrap(target.__init__) if inspect.isclass(target) else inspect.unwrap(target)
     try:
-        parameters = () if component.kind == "observer" else inspect.signature(target).parameters.values()
+        parameters = () if kind == "observer" else inspect.signature(target).parameters.values()
     except (TypeError, ValueError) as error:
-        raise PluginError(f"{component} does not say what options it has: {cause(error)}") from error
+        raise PluginError(f"{owner} does not say what options it has: {cause(error)}") from error
     documented = [target]
     if inspect.isclass(target):
         documented += [thing for cls in target.__mro__[:-1] for thing in (vars(cls).get("__init__"), cls)]
     texts: dict[str, str] = {}
     for thing in reversed(documented):  # the class's own words win over those of its bases
-        texts |= _argument_texts(_docstring(thing))
-    left_out = reserved_names(component.kind)
+        section = _SECTION.search(docstring_of(thing))
+        entries = _ENTRY.findall(textwrap.dedent(section[1])) if section else ()
+        texts |= {name: " ".join(text.split()) for name, text in entries}
     return [
         Option(
-            name=parameter.name,
-            annotation=written_hint(parameter.annotation),
-            hint=_hint(parameter, function),
-            default=parameter.default,
-            text=texts.get(parameter.name, ""),
-            given=parameter.name in given_names(component.kind),
+            name=each.name,
+            hint=_hint(each, function),
+            default=None if each.default is each.empty else each.default,
+            text=texts.get(each.name, ""),
+            given=each.name in given_names(kind),
+            required=each.default is each.empty,
         )
-        for parameter in parameters
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and parameter.name not in left_out
+        for each in parameters
+        if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.name not in reserved_names(kind)
     ]
 
 
 def read_options(
-    component: Component, options: Mapping[str, object], where: str
-) -> tuple[dict[str, object], list[str]]:
-    """The options as :func:`read_value` reads them, and all that is wrong with them."""
-    read: dict[str, object] = {name: read_value(value) for name, value in options.items()}
+    owner: Component | type[Settings], values: Mapping[str, object], where: str
+) -> tuple[dict[str, Any], list[str]]:
+    """The values as a config holds them, by :func:`read_value`, and all that is wrong with them."""
     try:
-        known = {option.name: option for option in options_of(component)}
+        known = {option.name: option for option in options_of(owner)}
     except SegkitError as error:
-        return read, [f"{where}: {error}"]
-    settable = [option.name for option in known.values() if not option.given]
-    problems = []
-    for name, value in options.items():
-        if name in given_names(component.kind):
-            giver = "segkit itself" if component.kind == "dataset" else "the dataset"
-            problems.append(f"'{name}' is given by {giver} and cannot be set; remove it")
-        elif name not in known:
-            keys = [*settable, *(each for each in reserved_names(component.kind) if each != "name")]  # scale, of a loss
-            have = f"Its options: {', '.join(keys)}." if keys else "It has none."
-            problems.append(f"{component.name} has no option '{name}'{did_you_mean(name, keys) or '.'} {have}")
-        else:
-            read[name] = read_value(value, known[name].hint)
-            problems += converted(known[name], read[name])[1]
-    for name in settable:
-        if known[name].default is MISSING and name not in options:
-            kind = f" ({known[name].annotation})" if known[name].annotation else ""
-            problems.append(f"{component.name} needs '{name}'{kind}: {known[name].text}".removesuffix(": "))
-    return read, [f"{where}: {problem}" for problem in problems]
+        return dict(values), [f"{where}: {error}"]
+    name, kind = (owner.name, owner.kind) if isinstance(owner, Component) else (f"[{where}]", "table")
+    read, problems = dict(values), []
+    for key, value in values.items():
+        try:
+            if key in known and not known[key].given:
+                read[key] = read_value(value, known[key].hint)[0]
+            elif key in given_names(kind):
+                giver = "segkit itself" if kind == "dataset" else "the dataset"
+                problems.append(f"{where}.{key} is given by {giver} and cannot be set; remove it")
+            else:
+                keys = [each for each, option in known.items() if not option.given]
+                keys += [each for each in reserved_names(kind) if each != "name"]  # scale, of a loss
+                close = did_you_mean(key, keys) or f"; there are {', '.join(keys) or 'none'}"
+                if key == "plugins":
+                    close = "; plugins = [...] stands at the top of the file, above the first table"
+                problems.append(f"{where}.{key}: {name} has no such key{close}")
+        except ValueError as error:
+            problems.append(f"{where}.{key} = {error}")
+    for option in known.values():
+        if option.required and not option.given and option.name not in values:
+            kind = f" ({option.type})" if option.type else ""
+            problems.append(f"{where}.{option.name}{kind} is needed: {option.text}".removesuffix(": "))
+    return read, problems
 
 
 def create(component: Component, options: Mapping[str, object], given: Mapping[str, object]) -> Any:
@@ -150,12 +163,12 @@ def create(component: Component, options: Mapping[str, object], given: Mapping[s
     """
     where = f"{component.kind} '{component.name}'"
     target = component.load()
-    read, problems = read_options(component, options, where)
+    read, problems = read_options(component, options, component.name)
     if problems:
         raise ConfigError(problems)
     known = {option.name: option for option in options_of(component)}
     arguments = {name: value for name, value in given.items() if name in known}
-    arguments |= {name: converted(known[name], value)[0] for name, value in read.items()}
+    arguments |= {name: read_value(value, known[name].hint)[1] for name, value in read.items()}
     try:
         built = target(**arguments)
     except ConfigError as error:
@@ -185,147 +198,112 @@ class Written(str):
     """A value as a command line has it: 2012 may be a number or a text, which depends on its option."""
 
 
-def read_value(value: object, hint: Any = Any) -> Any:
-    """A value of a config for an option of this type.
+def read_value(value: object, hint: Any = Any) -> tuple[Any, Any]:
+    """A value as a config holds it, and as a type has it: a list as a tuple, a text as a path.
 
-    TOML has no None: the text "none" is None where the type allows it. What is :class:`Written` on a command line is
-    TOML, or else the text as it stands: the first of these that the type allows.
+    It is checked by pydantic's rules for JSON, which suit TOML too: strict, but a list may become a tuple. TOML has no
+    None: the text "none" is None where the type allows it. What is :class:`Written` on a command line is TOML, or else
+    the text as it stands: the first of these that the type allows.
+
+    Raises:
+        ValueError: it is of another type; with the value and what is allowed.
     """
-    for each in _readings(value) if isinstance(value, Written) else [value]:
-        if each == "none" and NoneType in get_args(hint) and "none" not in words_of(hint):
-            return None
-        with contextlib.suppress(Exception):
-            validated(hint, each)
-            return each
-    return next(_readings(value)) if isinstance(value, Written) else value
+    import pydantic  # takes a while, and `list` needs none
+    import pydantic_core
+
+    words, readings = _words(hint), [value]
+    if isinstance(value, Written):
+        readings = _readings(value)
+    elif type(value) is int and str(value) in words:  # year = 2012, of '2007' or '2012'
+        readings = [str(value)]
+    errors = []
+    for each in readings:
+        if each == "none" and NoneType in get_args(hint) and "none" not in words:
+            return None, None
+        try:
+            text = pydantic_core.to_json(each, inf_nan_mode="constants")
+            read = pydantic.TypeAdapter(hint).validate_json(text, strict=True)
+            # pydantic checks an iterable's elements as they are read
+            return each, list(read) if isinstance(read, collections.abc.Iterator) else read
+        except (
+            pydantic.PydanticUserError,
+            pydantic.PydanticUndefinedAnnotation,
+            pydantic_core.PydanticSerializationError,
+        ):
+            return (
+                each,
+                each,
+            )  # a type of the component's own, or an object that no file can hold: its constructor knows
+        except pydantic.ValidationError as error:
+            errors.append(error)
+    close = did_you_mean(str(readings[0]), words)
+    if type(value) in (int, float):
+        with contextlib.suppress(ValueError):
+            read_value(str(value), hint)
+            close = f'; write it in quotes, "{value}"'
+    raise ValueError(f"{readings[0]!r:.60}: {told(errors[0].errors())}{close}")
 
 
-def _readings(written: Written) -> Iterator[Any]:
+def told(errors: Sequence[Any]) -> str:
+    """What pydantic found wrong with a value, in one line; of a union it has an error for each branch."""
+    found = dict.fromkeys(each["msg"].removeprefix("Input ").removeprefix("Value error, ") for each in errors)
+    return ", or ".join(found).replace("valid array", "valid list")  # as TOML calls it
+
+
+def _readings(written: Written) -> list[Any]:
     """What a text may mean, as TOML first."""
     try:
         read = tomllib.loads(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:  # a path of Windows in double quotes is no TOML: its backslashes are no escapes
         read = str(written[1:-1] if len(written) > 1 and written[0] == written[-1] == '"' else written)
-    if not isinstance(read, date | time):  # no option is a date, and a folder may be called as one
-        yield read
-    if isinstance(read, list):
-        yield [str(each) for each in read]
-    yield str(written)
+    texts = [[str(each) for each in read], str(written)] if isinstance(read, list) else [str(written)]
+    return texts if isinstance(read, date | time) else [read, *texts]  # a folder may be called as a date
 
 
-def validated(hint: Any, value: object) -> Any:
-    """A value as a type has it, by the rules for JSON, which suit TOML too: strict, but a list may become a tuple.
-
-    Raises:
-        ValueError: it is of another type.
-        pydantic.PydanticUserError: the type is none that pydantic knows.
-    """
-    import pydantic  # takes a while, and `list` needs none
-    import pydantic_core
-
-    if isinstance(value, date | time):  # which JSON would write as another text than the file has
-        raise ValueError("no option is a date")
-    for kind in (hint, *get_args(hint)):
-        if inspect.isclass(kind) and issubclass(kind, Enum) and value in kind.__members__:
-            return kind[str(value)]
-    text = pydantic_core.to_json(value, inf_nan_mode="constants")
-    read = pydantic.TypeAdapter(hint).validate_json(text, strict=True)
-    return list(read) if isinstance(read, collections.abc.Iterator) else read  # pydantic checks these as they are read
-
-
-def converted(option: Option, value: object) -> tuple[Any, list[str]]:
-    """A value as the option's type has it (a list as a tuple, text as a path), and what is wrong with it."""
-    import pydantic
-    import pydantic_core
-
-    formulas = FORMULAS if option.name == "class_weights" else ()
-    if isinstance(value, str) and value in formulas:
-        return value, []
-    words = [*words_of(option.hint), *formulas]
-    if type(value) is int and str(value) in words:  # year = 2012, of '2007' or '2012'
-        return str(value), []
-    try:
-        return validated(option.hint, value), []
-    except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation, pydantic_core.PydanticSerializationError):
-        return value, []  # a type of the component's own, or an object that no file can hold: its constructor knows
-    except ValueError:
-        close = did_you_mean(str(value), words)
-        if isinstance(value, int | float | date | time):
-            with contextlib.suppress(ValueError):
-                validated(option.hint, str(value))
-                close = f'; write it in quotes, "{value}"'
-        shown = textwrap.shorten(repr(value), 60)
-        # Literal['a', 'b'] | None is 'a' or 'b' or "none"
-        allowed = re.sub(r"\bLiteral\[([^]]*)\]", lambda match: match[1].replace(", ", " or "), option.annotation)
-        allowed = re.sub(r"\bNone\b", '"none"', allowed).replace(" | ", " or ")
-        return value, [f"'{option.name}' must be {' or '.join([allowed, *map(repr, formulas)])}, not {shown}{close}"]
-
-
-def words_of(hint: Any) -> list[str]:
+def _words(hint: Any) -> list[str]:
     """The words among what a type allows: those of ``Literal["a", "b"] | bool`` are a, b, true and false."""
     if hint is bool:
         return ["true", "false"]
-    if get_origin(hint) is Literal:
-        return [str(word) for word in get_args(hint)]
-    if inspect.isclass(hint) and issubclass(hint, Enum):
-        return list(hint.__members__)
-    return [word for part in get_args(hint) for word in words_of(part)]
+    parts = get_args(hint)
+    return [str(word) for word in parts] if get_origin(hint) is Literal else [w for part in parts for w in _words(part)]
 
 
-def summary_of(component: Component) -> str:
-    """The first sentence of a component's docstring, or nothing; imported only where its source does not show it."""
-    module, _, name = component.place.partition(":")
-    with contextlib.suppress(Exception):
-        spec = find_spec(module)
-        tree = ast.parse(Path(spec.origin).read_bytes() if spec and spec.origin else "")
-        defined = [each for each in tree.body if isinstance(each, ast.ClassDef | ast.FunctionDef) and each.name == name]
-        nodes = defined if name else [tree]
-        return first_sentence((ast.get_docstring(nodes[-1]) if nodes else _docstring(component.load())) or "")
-    return ""
-
-
-def text_of(component: Component) -> str:
-    """The docstring of a component without its section ``Args:``."""
-    return _SECTION.sub("", _docstring(component.load())).strip()
-
-
-def _docstring(thing: object) -> str:
-    text = getattr(thing, "__doc__", None)
-    return inspect.cleandoc(text) if isinstance(text, str) else ""
-
-
-def written_hint(hint: Any) -> str:
-    """A type hint as it is written, without what pydantic adds to it; empty where there is none."""
-    origin, arguments = get_origin(hint), get_args(hint)
+def _written(hint: Any) -> str:
+    """A type as a program has it, without what pydantic adds to it."""
+    origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return written_hint(arguments[0])
+        return _written(parts[0])
     if origin in (Union, UnionType):
-        return " | ".join(map(written_hint, arguments))
+        return " | ".join(map(_written, parts))
     if origin is list:
-        return f"list[{written_hint(arguments[0])}]"
-    names = {inspect.Parameter.empty: "", NoneType: "None"}
-    return hint if isinstance(hint, str) else names[hint] if hint in names else inspect.formatannotation(hint)
+        return f"list[{_written(parts[0])}]"
+    text = hint if isinstance(hint, str) else "None" if hint is NoneType else inspect.formatannotation(hint)
+    return re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)
 
 
 def _hint(parameter: inspect.Parameter, function: Any) -> Any:
-    if parameter.annotation is parameter.empty:
-        return Any
-    if not isinstance(parameter.annotation, str):
-        return parameter.annotation
-    try:
-        return eval(parameter.annotation, {**_USUAL_NAMES, **function.__globals__})
-    except Exception:  # a name that is there for type checkers alone
-        return Any
+    """A parameter's type; of a class of words that a program has its words, and of class weights the formulas too."""
+    hint = Any if parameter.annotation is parameter.empty else parameter.annotation
+    if isinstance(hint, str):
+        try:
+            hint = eval(hint, {**_USUAL_NAMES, **function.__globals__})
+        except Exception:  # a name that is there for type checkers alone
+            return hint
+    return Union[FORMULAS, hint] if parameter.name == "class_weights" else _by_name(hint)  # noqa: UP007
 
 
-def first_sentence(docstring: str) -> str:
-    """What stands before the first full stop, but for that of an abbreviation."""
-    paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
-    return re.split(r"(?<!\bal)(?<!e\.g)(?<!i\.e)\.(?=\s+[A-Z])|\.$", paragraph)[0]
+def _by_name(hint: Any) -> Any:
+    """A type with the names of its enums' members in the place of these."""
+    import pydantic
+
+    if get_origin(hint) in (Union, UnionType):
+        return Union[tuple(map(_by_name, get_args(hint)))]  # noqa: UP007
+    if inspect.isclass(hint) and issubclass(hint, Enum):
+        return Annotated[Literal[tuple(hint.__members__)], pydantic.AfterValidator(hint.__getitem__)]
+    return hint
 
 
-def _argument_texts(docstring: str) -> dict[str, str]:
-    """The text of each entry of a docstring's ``Args:`` section."""
-    section = _SECTION.search(docstring)
-    entries = _ENTRY.findall(textwrap.dedent(section[1])) if section else ()
-    return {name: " ".join(text.split()) for name, text in entries}
+def docstring_of(thing: object) -> str:
+    """The docstring, without its indentation; empty where it is none."""
+    text = getattr(thing, "__doc__", None)
+    return inspect.cleandoc(text) if isinstance(text, str) else ""

@@ -30,8 +30,7 @@ KINDS = ("model", "loss", "dataset", "metric", "optimizer", "check", "reader", "
 PLURALS = {kind: f"{kind}es" if kind.endswith("s") else f"{kind}s" for kind in KINDS}
 """Kinds of components. The hook ``segkit_models`` offers models, and so on; observers are plugins that hear events."""
 EVENTS = ("segkit_run_started", "segkit_epoch_ended", "segkit_run_ended")
-_OFFERS = {kind: f"segkit_{plural}" for kind, plural in PLURALS.items() if kind != "observer"}
-_HOOKS = (*_OFFERS.values(), *EVENTS)
+_OFFERS = {f"segkit_{plural}": kind for kind, plural in PLURALS.items() if kind != "observer"}
 _NAME = re.compile(r"(?!\d+$)\w[\w-]*")  # "/", ":" and "." separate names, and a number is a place in a list
 _PLACE = re.compile(r"[\w.]+:[\w.]+")
 
@@ -76,18 +75,11 @@ class Table:
 
     def events(self, key: str) -> list[str]:
         """The events that the plugin with this key listens to."""
-        return [event for event in EVENTS if key in dict(self.implementations(event))]
+        return [event for event in EVENTS if any(each.plugin_name == key for each in self.listeners(event))]
 
-    def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
-        """The plugins (by key) that implement a hook, those marked tryfirst first, and a function that calls it.
-
-        The function takes every argument of the hook, and hands on those that the plugin names.
-        """
-        found = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-        return [
-            (each.plugin_name, lambda each=each, **given: each.function(*(given[name] for name in each.argnames)))
-            for each in found
-        ]
+    def listeners(self, event: str) -> list[pluggy.HookImpl]:
+        """Who hears an event, those marked tryfirst first."""
+        return getattr(self._manager.hook, event).get_hookimpls()[::-1]  # type: ignore[no-any-return]
 
     def add(self, plugin: PluginInfo, load: Callable[[], Any], requires: Sequence[str] = ()) -> None:
         """Load a plugin and ask what it offers; one that is broken offers nothing.
@@ -100,21 +92,16 @@ class Table:
         Raises:
             PluginError: it is broken and ``SEGKIT_STRICT=1`` is set.
         """
-        module: Any = None
         try:
             with contextlib.redirect_stdout(sys.stderr):  # a program may read what the command prints
                 module = load()
-                self._refuse_mistakes(module)
                 self._manager.register(module, plugin.key)
-                found = [("observer", plugin.name, plugin.place)] if self.events(plugin.key) else []
-                for kind, hook in _OFFERS.items():
-                    own = [call for key, call in self.implementations(hook) if key == plugin.key]
-                    found += [(kind, name, place) for call in own for name, place in _checked(hook, call())]
+                found = list(self._offered(plugin, module))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin that exits on import must not end the command
-            if module is not None and self._manager.get_plugin(plugin.key) is module:
-                self._manager.unregister(module)
+            if self._manager.has_plugin(plugin.key):
+                self._manager.unregister(name=plugin.key)
             said_by_us = isinstance(error, PluginError | pluggy.PluginValidationError)
             text = " ".join(str(error).split()) if said_by_us else cause(error)
             plugin = replace(plugin, error=text + _another_segkit_needed(plugin, requires))
@@ -125,19 +112,23 @@ class Table:
         for kind, name, place in found:
             self.offers[kind].append((plugin, name, place))
 
-    def _refuse_mistakes(self, module: Any) -> None:
-        """Refuse what pluggy would take and never call.
+    def _offered(self, plugin: PluginInfo, module: object) -> Iterator[tuple[str, str, str]]:
+        """Kind, name and place of all that a plugin offers.
 
         Raises:
-            PluginError: a hook is misspelt, or there is none.
+            PluginError: a hook is misspelt, there is none, or one returns something else.
         """
-        marked = [(name, self._manager.parse_hookimpl_opts(module, name)) for name in dir(module)]
-        hooks = {options["specname"] or name: options for name, options in marked if options}
-        for hook, options in hooks.items():
-            if hook not in _HOOKS and not options["optionalhook"]:
-                raise PluginError(f"there is no hook '{hook}'{did_you_mean(hook, _HOOKS)}")
+        hooks = {hook.name: hook.get_hookimpls() for hook in self._manager.get_hookcallers(module) or ()}
         if not hooks:
             raise PluginError("it has no function that is marked with @segkit.hookimpl; is this the right module?")
+        if not hooks.keys().isdisjoint(EVENTS):
+            yield "observer", plugin.name, plugin.place
+        for hook, functions in hooks.items():
+            for each in [each for each in functions if each.plugin is module]:
+                if hook in _OFFERS:
+                    yield from ((_OFFERS[hook], name, place) for name, place in _checked(hook, each.function()))
+                elif hook not in EVENTS and not each.optionalhook:  # pluggy would take it and never call it
+                    raise PluginError(f"there is no hook '{hook}'{did_you_mean(hook, [*_OFFERS, *EVENTS])}")
 
 
 @functools.cache
@@ -173,10 +164,10 @@ class Observers:
         for plugin in table().broken if event == "segkit_run_started" else ():
             _warn(f"plugin {plugin} is broken: {plugin.error}")
         texts: list[str] = []
-        for key, call in table().implementations(event):
-            given = {name: value if name == "run" else copy.deepcopy(value) for name, value in arguments.items()}
+        for listener in table().listeners(event):
+            given = [arguments[each] if each == "run" else copy.deepcopy(arguments[each]) for each in listener.argnames]
             try:
-                answer = call(**given)
+                answer = listener.function(*given)
                 if not isinstance(answer, str | None):
                     raise TypeError(f"it returned {answer!r:.60}; a text or nothing is needed")
                 texts += [answer] if answer else []
@@ -185,9 +176,9 @@ class Observers:
             except BaseException as error:  # an observer that exits must not end the run
                 if strict():
                     raise
-                if (key, event) not in self._failed:
-                    self._failed.add((key, event))
-                    _warn(f"plugin {plugins[key]} failed in {event}: {cause(error)}; the run goes on")
+                if (listener.plugin_name, event) not in self._failed:
+                    self._failed.add((listener.plugin_name, event))
+                    _warn(f"plugin {plugins[listener.plugin_name]} failed in {event}: {cause(error)}; the run goes on")
         return texts
 
 
@@ -233,30 +224,33 @@ def unmet(needed: object) -> list[str]:
     """
     if not isinstance(needed, (list, tuple)):
         return [f"{needed!r} is no list; several are allowed, as in ['segkit-poly>=0.1']"]
-    return [problem for each in needed for problem in _unmet(each)]
-
-
-def _unmet(needed: object) -> list[str]:
+    if not needed:
+        return []
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
-    wanted = "a distribution and its versions are needed, and nothing else, as in 'segkit-poly>=0.1'"
-    try:
-        requirement = Requirement(needed if isinstance(needed, str) else "")
-    except InvalidRequirement as error:
-        return [f"{needed!r}: {str(error).splitlines()[0]}; {wanted}"]
-    exact = any(each.operator == "===" for each in requirement.specifier)  # takes any text, and ours goes to a shell
-    if requirement.url or requirement.marker or requirement.extras or exact:
-        return [f"{needed!r}: {wanted}"]
-    name, install = canonicalize_name(requirement.name), f'pip install "{requirement}"'
-    try:
-        found = version(name)
-    except PackageNotFoundError:
-        meant = [plugin.distribution for plugin in table().plugins if canonicalize_name(plugin.name) == name]
-        if meant:  # who knows what the package index has under the plugin's own name
-            return [f"'{requirement.name}' is a plugin; write its distribution, '{meant[0]}{requirement.specifier}'"]
-        return [f"{requirement.name} is not installed: {install}"]
-    if not requirement.specifier.contains(found, prereleases=True):
-        return [f"{name} {found} is installed; {requirement.specifier} is needed: {install}"]
-    broken = [plugin for plugin in table().broken if canonicalize_name(plugin.distribution) == name]
-    return [f"plugin {plugin} is broken: {plugin.error}" for plugin in broken]
+    problems = []
+    for text in needed:
+        try:
+            wanted = Requirement(text if isinstance(text, str) else "")
+            name, install = canonicalize_name(wanted.name), f'pip install "{wanted}"'
+            # "===" takes any text, and ours goes to a shell
+            if str(wanted) != f"{wanted.name}{wanted.specifier}" or "===" in str(wanted):
+                raise InvalidRequirement("it is more than that")
+            if not wanted.specifier.contains(found := version(name), prereleases=True):
+                problems.append(f"{name} {found} is installed; {wanted.specifier} is needed: {install}")
+        except InvalidRequirement as error:
+            advice = "a distribution and its versions are needed, and nothing else, as in 'segkit-poly>=0.1'"
+            problems.append(f"{text!r}: {str(error).splitlines()[0]}; {advice}")
+        except PackageNotFoundError:
+            meant = [plugin.distribution for plugin in table().plugins if canonicalize_name(plugin.name) == name]
+            if meant:  # who knows what the package index has under the plugin's own name
+                advice = f"write its distribution, '{meant[0]}{wanted.specifier}'"
+                problems.append(f"'{wanted.name}' is a plugin; {advice}")
+            else:
+                problems.append(f"{wanted.name} is not installed: {install}")
+        else:
+            problems += [
+                f"plugin {p} is broken: {p.error}" for p in table().broken if canonicalize_name(p.distribution) == name
+            ]
+    return problems

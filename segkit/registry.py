@@ -8,11 +8,16 @@ ask which one is meant, and never makes it mean something else.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import functools
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from segkit import plugins
@@ -52,6 +57,19 @@ class Component:
             close = did_you_mean(path, vars(sys.modules[module])) if module in sys.modules else ""
             raise PluginError(f"{self} cannot be imported from '{self.place}': {cause(error)}{close}") from error
 
+    def summary(self) -> str:
+        """The first sentence of its docstring, or nothing; imported only where its source does not show it."""
+        module, _, name = self.place.partition(":")
+        with contextlib.suppress(Exception):
+            spec = None if module in sys.modules else find_spec(module)
+            tree = ast.parse(Path(spec.origin).read_bytes() if spec and spec.origin else "")
+            defined: list[Any] = [each for each in tree.body if getattr(each, "name", "") == name] if name else [tree]
+            docstring = (ast.get_docstring(defined[-1]) if spec and defined else self.load().__doc__) or ""
+            paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
+            # before the first full stop, but for that of an abbreviation
+            return re.split(r"(?<!\bal)(?<!e\.g)(?<!i\.e)\.(?=\s+[A-Z])|\.$", paragraph)[0]
+        return ""
+
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}' of plugin '{self.plugin}' ({self.distribution} {self.version})"
 
@@ -60,7 +78,7 @@ class Registry(Mapping[str, type[Any]]):
     """All components of one kind, by name. Looking one up imports its class; listing them imports nothing."""
 
     def __init__(self, kind: str) -> None:
-        self.kind = kind
+        self.kind, self.plural = kind, PLURALS[kind]
 
     def components(self) -> list[Component]:
         """Every component, sorted by name and plugin."""
@@ -124,8 +142,8 @@ def registry_of(kind: str) -> Registry:
     Raises:
         ComponentNotFound: there is no such kind.
     """
-    for singular, plural in PLURALS.items():
-        if kind in (singular, plural):
-            return REGISTRIES[singular]
+    for registry in REGISTRIES.values():
+        if kind in (registry.kind, registry.plural):
+            return registry
     close = did_you_mean(kind, [*PLURALS, *PLURALS.values()])
-    raise ComponentNotFound(f"there is no kind '{kind}'{close or '.'} Kinds: {', '.join(PLURALS)}.")
+    raise ComponentNotFound(f"there is no kind '{kind}'{close or '.'} Kinds: {', '.join(REGISTRIES)}.")

@@ -190,12 +190,12 @@ def evaluate_run(
     for issue in scan.warnings:
         if issue.skippable:  # fewer images are scored than there are
             print(f"warning: {issue}", file=sys.stderr)
-    weights = record.get("class_weights") or [None] * len(config.losses)
-    if not isinstance(weights, list) or len(weights) != len(config.losses):
+    weights = record.get("class_weights") or [None] * len(config.loss)
+    if not isinstance(weights, list) or len(weights) != len(config.loss):
         raise RunFolderError(f"{folder}/run.json is damaged: class_weights needs an entry for each of the losses")
     first, device = next(iter(scan.splits.values())), predictor.precision.device
-    metrics = build_metrics(config.metrics, first) | dict(more_metrics or {})
-    criterion = build_criterion(config.losses, weights, first).to(device)
+    metrics = build_metrics(config.metric, first) | dict(more_metrics or {})
+    criterion = build_criterion(config.loss, weights, first).to(device)
     how = predictor.inferer
     how.resize, how.crop = config.data.resize, config.augment.crop
     scores = {}

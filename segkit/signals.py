@@ -55,8 +55,6 @@ class StopSignals:
         self._held = 0
         self._process = os.getpid()
         self._at = 0.0
-        self._look: Callable[[int, FrameType | None], Any] | None = None
-        self._child_ended = self._leaving = False
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> StopSignals:
@@ -73,34 +71,31 @@ class StopSignals:
         _catching.remove(self)
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._look and signal.getsignal(signal.SIGCHLD) == self._child:
-            signal.signal(signal.SIGCHLD, self._look)
         self._before.clear()
 
     def leave(self) -> None:
         """The process is about to end: no signal changes anything any more, after this block neither."""
-        for number in self._before:
+        for number in self._before.keys() & set(CAUGHT):
             self._before[number] = signal.SIG_IGN
             signal.signal(number, signal.SIG_IGN)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """A signal that comes in this block waits until its end; so does torch's look at a loader that has ended.
+        """A signal that comes in this block waits until its end.
 
         Raises:
             Interrupted: at the end, if one came; not again after it was raised once.
-            RuntimeError: at the end, if a process that loads data was killed.
         """
-        self._take_children()
         self._held += 1
         try:
             yield
         finally:
             self._held -= 1
+            if self._before and hasattr(signal, "SIGCHLD") and callable(signal.getsignal(signal.SIGCHLD)):
+                # torch would raise in the midst of a step when a loader's process was killed; it looks at its loaders
+                # while it waits for a batch, too
+                self._before.setdefault(signal.SIGCHLD, signal.signal(signal.SIGCHLD, signal.SIG_DFL))
         self._raise()
-        if self._child_ended and not self._held:
-            self._child_ended = False
-            self._child(signal.SIGCHLD, None)
 
     def end(self, number: int) -> None:
         """End as if the signal had come to this process.
@@ -119,24 +114,6 @@ class StopSignals:
         """
         if self.received:
             self.end(self.received)
-
-    def no_more_children(self) -> None:
-        """The run ends, and so do the processes that load data: no error any more."""
-        self._take_children()
-        self._leaving = True
-
-    def _take_children(self) -> None:
-        """torch raises wherever the main thread is when a loader's process was killed, in the midst of a step too."""
-        look = signal.getsignal(signal.SIGCHLD) if self._before and hasattr(signal, "SIGCHLD") else None
-        if callable(look) and look != self._child:
-            self._look = look
-            signal.signal(signal.SIGCHLD, self._child)
-
-    def _child(self, number: int, frame: FrameType | None) -> None:
-        if self._held:
-            self._child_ended = True
-        elif self._look and not self._leaving:
-            self._look(number, frame)
 
     def _raise(self) -> None:
         if self.received and not self._raised and not self._held:

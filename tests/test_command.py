@@ -124,7 +124,7 @@ def test_a_finished_run_is_not_overwritten_by_accident(config: Path, capsys: pyt
 @pytest.mark.fault("F40")
 def test_an_unknown_key_is_told(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = fails(["run", str(config), "train.epoch=3"], capsys)
-    assert "train.epoch: there is no such key; did you mean 'epochs'?" in message
+    assert "train.epoch: [train] has no such key; did you mean 'epochs'?" in message
 
 
 def test_a_missing_folder_is_named(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

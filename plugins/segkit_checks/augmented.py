@@ -26,7 +26,7 @@ def augmented_sheet(scan: Scan, config: Config) -> Image.Image:
     """
     train, no_data = scan.splits["train"], scan.splits["train"].no_data != "stop"
     how = normalisation_of(nn.Identity(), scan.statistics["train"], no_data)
-    chosen = build(config.transforms, train)
+    chosen = build(config.transform, train)
     transform = RandomTransform.of(scan, config.augment, config.train.seed, how, chosen)
     source, rows = SampleSource(train, config.data.resize), []
     shown = min(IMAGES, len(train))

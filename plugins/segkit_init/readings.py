@@ -14,7 +14,7 @@ import segkit
 from segkit.compose import build_splits
 from segkit.config import Config, read_config
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
-from segkit.options import MISSING, options_of
+from segkit.options import options_of
 from segkit_folder.splits import SUFFIXES, folders_in
 from segkit_init.findings import Answer, Question
 from segkit_init.stored import Labels, read_labels, stored_labels
@@ -80,7 +80,7 @@ def _asked(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Re
     """The readings of a folder by the data sets that have to be told the classes, or by those that have not."""
     for component in segkit.datasets.components():
         try:
-            required = {each.name for each in options_of(component) if each.default is MISSING and not each.given}
+            required = {each.name for each in options_of(component) if each.required and not each.given}
             recognise = getattr(component.load(), "recognise", None)
             if recognise and asks_for_classes is ("classes" in required):
                 for options in recognise(place):

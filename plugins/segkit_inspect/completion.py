@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from segkit.errors import SegkitError
-from segkit.options import options_of, summary_of, words_of
-from segkit.plugins import PLURALS, table
+from segkit.options import options_of
+from segkit.plugins import table
 from segkit.registry import REGISTRIES
 from segkit.settings import TABLES
 
@@ -54,7 +54,7 @@ def parser_of(words: Iterable[str]) -> argparse.ArgumentParser:
     whole.add_argument("--version", action="store_true")
     parsers, commands = whole.add_subparsers(), REGISTRIES["command"]
     for component in commands.components():
-        one = parsers.add_parser(commands.shortest_name(component), help=summary_of(component))
+        one = parsers.add_parser(commands.shortest_name(component), help=component.summary())
         if not set(component.names) & set(words):
             continue
         component.load().add_arguments(one)
@@ -70,10 +70,10 @@ def _words(parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
     """The names of a kind that is written already; else kinds, all names, plugins and the tables of a config."""
     # where a kind is the first of two arguments argparse takes it for the name
     written = {vars(parsed_args).get("kind"), vars(parsed_args).get("name")}
-    kinds = [kind for kind in REGISTRIES if written & {kind, PLURALS[kind]}]
-    names = [name for kind in kinds or REGISTRIES for name in REGISTRIES[kind]]
+    kinds = [registry for kind, registry in REGISTRIES.items() if written & {kind, registry.plural}]
+    names = [name for registry in kinds or REGISTRIES.values() for name in registry]
     plugins = [plugin.name for plugin in table().plugins]
-    return names if kinds else [*PLURALS, *PLURALS.values(), *names, *TABLES, *plugins]
+    return names if kinds else [*REGISTRIES, *(each.plural for each in REGISTRIES.values()), *names, *TABLES, *plugins]
 
 
 def _overrides(prefix: str, parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
@@ -93,8 +93,8 @@ def _overrides(prefix: str, parsed_args: argparse.Namespace, **_asked: Any) -> I
 def _keys(path: str, tables: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Each key that may be given, and its values where there is a list; imported is the component of ``path``."""
     for name, settings in TABLES.items():
-        for key, field in settings.model_fields.items():
-            yield f"{name}.{key}", words_of(field.annotation)
+        for option in options_of(settings):
+            yield f"{name}.{option.name}", option.words
     chosen = [(name, REGISTRIES[name], tables.get(name)) for name in ("dataset", "model")]
     for name in ("loss", "metric", "transform"):
         registry, rows = REGISTRIES[name], tables.get(name)
@@ -106,4 +106,4 @@ def _keys(path: str, tables: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
         if path.startswith(f"{place}.") and isinstance(row, dict):
             with contextlib.suppress(SegkitError):
                 for option in options_of(registry.find(str(row.get("name")))):
-                    yield f"{place}.{option.name}", words_of(option.hint)
+                    yield f"{place}.{option.name}", option.words

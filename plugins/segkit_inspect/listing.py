@@ -8,8 +8,7 @@ from typing import Any
 
 from segkit.cli.output import add_output_options, hanging, print_json, table
 from segkit.errors import ComponentNotFound, SegkitError, did_you_mean, one_line
-from segkit.options import summary_of
-from segkit.plugins import PLURALS, PluginInfo
+from segkit.plugins import PluginInfo
 from segkit.plugins import table as plugin_table
 from segkit.registry import REGISTRIES, Component, registry_of
 
@@ -22,7 +21,9 @@ class List:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Kind and format."""
-        parser.add_argument("kind", nargs="?", help=f"only this kind: {', '.join(PLURALS.values())}")
+        parser.add_argument(
+            "kind", nargs="?", help=f"only this kind: {', '.join(each.plural for each in REGISTRIES.values())}"
+        )
         group = parser.add_mutually_exclusive_group()
         document = "a list; of each its kind, name, place, plugin, distribution, version, use, summary"
         add_output_options(group, document=document, quiet=False)
@@ -32,16 +33,16 @@ class List:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Print the list."""
-        kinds = [registry_of(arguments.kind).kind] if arguments.kind else list(PLURALS)
-        listed = {kind: [document_of(component) for component in REGISTRIES[kind].components()] for kind in kinds}
+        asked = [registry_of(arguments.kind)] if arguments.kind else list(REGISTRIES.values())
+        listed = {each.plural: [document_of(component) for component in each.components()] for each in asked}
         if arguments.json:
             print_json([document for documents in listed.values() for document in documents])
         elif arguments.markdown:
             print("\n".join(["| kind | name | what it is |", "|---|---|---|", *_markdown(listed)]))
         else:
-            for kind, documents in listed.items():
+            for plural, documents in listed.items():
                 rows = [(each["use"], each["summary"] or NO_TEXT, " ".join(_provider(each))) for each in documents]
-                print(f"{PLURALS[kind].capitalize()}\n{table(rows, flexible=1) or '  none'}\n")
+                print(f"{plural.capitalize()}\n{table(rows, flexible=1) or '  none'}\n")
             for plugin in plugin_table().broken:
                 print(hanging(f"Plugin {plugin} is broken: {plugin.error}", 0))
             if not arguments.quiet:
@@ -85,7 +86,7 @@ class Plugins:
 def document_of(component: Component) -> dict[str, Any]:
     """What ``list --json`` and ``show --json`` say of a component."""
     use = REGISTRIES[component.kind].shortest_name(component)
-    return {**vars(component), "use": use, "summary": summary_of(component)}
+    return {**vars(component), "use": use, "summary": component.summary()}
 
 
 def _provider(document: dict[str, Any]) -> list[str]:
@@ -96,13 +97,13 @@ def _provider(document: dict[str, Any]) -> list[str]:
 
 def _markdown(listed: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     """A row a component, its sentence in full; the kind stands in the first row of its components only."""
-    for kind, components in listed.items():
+    for plural, components in listed.items():
         for number, document in enumerate(components):
             provider = (
                 f" ({document['plugin']}, {document['distribution']})" if document["distribution"] != "segkit" else ""
             )
             text = (document["summary"] or NO_TEXT) + provider
-            cells = ("" if number else PLURALS[kind], f"`{document['use']}`", text)
+            cells = ("" if number else plural, f"`{document['use']}`", text)
             yield one_line("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
 
 
@@ -114,7 +115,7 @@ def _plugin_document(plugin: PluginInfo) -> dict[str, Any]:
         for component in registry.components():
             if (component.distribution, component.plugin) == (plugin.distribution, plugin.name):
                 if kind != "observer":
-                    offers.setdefault(PLURALS[kind], []).append(registry.shortest_name(component))
+                    offers.setdefault(registry.plural, []).append(registry.shortest_name(component))
                 try:
                     component.load()
                 except SegkitError as error:

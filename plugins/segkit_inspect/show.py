@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import re
@@ -14,8 +15,7 @@ from typing import Any
 
 from segkit.cli.output import add_output_options, fitted, hanging, print_json
 from segkit.errors import ComponentNotFound, did_you_mean
-from segkit.options import MISSING, Option, options_of, text_of, written_hint
-from segkit.plugins import PLURALS
+from segkit.options import Option, options_of
 from segkit.plugins import table as plugin_table
 from segkit.registry import REGISTRIES, Component, registry_of
 from segkit.settings import TABLES
@@ -23,6 +23,7 @@ from segkit.settings import TABLES
 from .listing import document_of
 
 _HEADINGS = {"model": "[model]", "loss": "[[loss]]", "dataset": "[dataset]", "metric": "[[metric]]"}
+_ARGUMENTS = re.compile(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)  # of a docstring
 _LONGEST = 120  # characters of a default
 
 
@@ -32,7 +33,9 @@ class Show:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Kind and name."""
-        parser.add_argument("kind", nargs="?", help=f"{', '.join(PLURALS)}; may be left out if the name is of one kind")
+        parser.add_argument(
+            "kind", nargs="?", help=f"{', '.join(REGISTRIES)}; may be left out if the name is of one kind"
+        )
         parser.add_argument("name", help="as `list` prints it; or a table of a config: data, augment, train, output")
         document = "as list --json, with text and options: name, type, default, text, required, given"
         add_output_options(parser, document=document)
@@ -41,14 +44,15 @@ class Show:
     def run(arguments: argparse.Namespace) -> int:
         """Print the component."""
         kind, name = arguments.kind, arguments.name
-        component: Component | None = None
-        if kind is None and name in TABLES:
-            text, options = (TABLES[name].__doc__ or "").replace("``", ""), _keys(name)
-            document, heading = {"kind": "table", "name": name}, ""
-        else:
+        component = None
+        if kind or name not in TABLES:
             component = registry_of(kind).find(name) if kind else _any_kind(name)
-            text, options, document = text_of(component), options_of(component), document_of(component)
-            heading = f"{component}\n{component.place}\n\n"
+        target = component.load() if component else TABLES[name]
+        docstring = target.__doc__ if isinstance(target.__doc__, str) else ""
+        text = _ARGUMENTS.sub("", inspect.cleandoc(docstring)).replace("``", "").strip()
+        options = options_of(component or TABLES[name])
+        document = document_of(component) if component else {"kind": "table", "name": name}
+        heading = f"{component}\n{component.place}\n\n" if component else ""
         events = plugin_table().events(f"{component.distribution}:{component.plugin}") if component else []
         if arguments.json:
             observed = {"events": events, "problems": []} if document["kind"] == "observer" else {}
@@ -75,12 +79,12 @@ def _any_kind(name: str) -> Component:
     if len(kinds) == 1:
         return REGISTRIES[kinds[0]].find(name)
     first = name.partition(".")[0]
-    known = [*TABLES, *PLURALS, *(known for registry in REGISTRIES.values() for known in registry)]
+    known = [*TABLES, *REGISTRIES, *(known for registry in REGISTRIES.values() for known in registry)]
     if kinds:
         which = " or ".join(f"'show {kind} {name}'" for kind in kinds)
         problem = f"'{name}' is the name of several components; say which: {which}"
-    elif name in PLURALS:
-        problem = f"'{name}' is a kind of component; `list {PLURALS[name]}` prints those there are"
+    elif name in REGISTRIES:
+        problem = f"'{name}' is a kind of component; `list {REGISTRIES[name].plural}` prints those there are"
     elif first in TABLES:
         problem = f"'{name}' is no component; `show {first}` tells the keys of the table [{first}]"
     else:
@@ -88,25 +92,16 @@ def _any_kind(name: str) -> Component:
     raise ComponentNotFound(problem)
 
 
-def _keys(table: str) -> list[Option]:
-    """The keys of a table of a config that is no component."""
-    return [
-        Option(key, written_hint(field.annotation), field.annotation, field.default, field.description or "", False)
-        for key, field in TABLES[table].model_fields.items()
-    ]
-
-
 def _json(option: Option) -> dict[str, Any]:
-    required = option.default is MISSING
-    own = {"name": option.name, "type": option.annotation, "default": None if required else option.default}
-    return {**own, "text": option.text, "required": required and not option.given, "given": option.given}
+    own = {"name": option.name, "type": option.type, "default": option.default, "text": option.text}
+    return {**own, "required": option.required and not option.given, "given": option.given}
 
 
 def _option(option: Option) -> Iterator[str]:
     """An option with its type, default and text."""
-    kind = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace(", ", " | "), option.annotation) or "any"
+    kind = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace(", ", " | "), option.type) or "any"
     default = "(left out)" if option.default is None else _shown(option.default)
-    yield hanging(f"  {option.name}: {kind}{' (required)' if option.default is MISSING else f' = {default}'}", 2)
+    yield hanging(f"  {option.name}: {kind}{' (required)' if option.required else f' = {default}'}", 2)
     yield from [hanging(f"      {option.text}", 6)] if option.text else []
 
 
@@ -123,10 +118,13 @@ def _in_a_config(component: Component, options: list[Option]) -> Iterator[str]:
 
 
 def _line(option: Option) -> str:
-    if option.default is MISSING:
-        is_text = {"str", "Path"} & set(option.annotation.split(" | "))
-        wanted = option.annotation or "any"
-        return f'{option.name} = "..."  # required' if is_text else f"# {option.name} =   # required: {wanted}"
+    if option.required:
+        is_text = {"str", "Path"} & set(option.type.split(" | "))
+        return (
+            f'{option.name} = "..."  # required'
+            if is_text
+            else f"# {option.name} =   # required: {option.type or 'any'}"
+        )
     if option.default is None:
         return f"# {option.name} = ..."  # left out is what None means
     text = _toml(option.default)

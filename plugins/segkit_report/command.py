@@ -35,14 +35,13 @@ class Compare:
         """Read the folders, print, write."""
         from pathlib import Path
 
-        from segkit.engine.run_folder import runs_in
         from segkit.errors import RunFolderError, SegkitError
         from segkit_report.compare import Splits, differences, spread, tables
         from segkit_report.story import Story
 
         found: dict[Path, Story] = {}
         for place in map(Path, arguments.runs):
-            inside = [] if (place / "run.json").exists() else runs_in(place)
+            inside = [] if (place / "run.json").exists() else sorted(path.parent for path in place.glob("*/run.json"))
             for each in inside or [place]:
                 try:
                     found[each.resolve()] = Story(str(each))

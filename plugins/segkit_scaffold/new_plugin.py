@@ -14,7 +14,6 @@ from string import Template
 
 import segkit
 from segkit.errors import ConfigError, reason
-from segkit.plugins import PLURALS
 from segkit.registry import REGISTRIES
 
 _USES = {
@@ -102,7 +101,7 @@ def _package(name: str, kind: str, called: str) -> dict[str, str]:
     suffix = kind.title()
     words["class_name"] = name.title().replace("_", "").removesuffix(suffix) + suffix
     words["member"] = "read" if kind == "reader" else words["class_name"]
-    words |= {"plural": PLURALS.get(kind, ""), "version": segkit.__version__, "year": str(date.today().year)}
+    words |= {"plural": REGISTRIES[kind].plural, "version": segkit.__version__, "year": str(date.today().year)}
     words["use"] = Template(_USES[kind]).substitute(words)
     checks = f"The checks of the contract, `python -m segkit check-plugin {called}` runs them without pytest."
     notes = {"observer": "They train for two epochs.", "transform": "", "reader": ""}

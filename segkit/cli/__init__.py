@@ -23,7 +23,6 @@ from typing import Any, NoReturn
 import segkit
 from segkit.cli.output import Stream, as_options, fitted, table
 from segkit.errors import ComponentNotFound, PluginError, SegkitError, cause, did_you_mean
-from segkit.options import first_sentence
 from segkit.registry import commands
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -123,11 +122,10 @@ def _help(program: str, options: Sequence[str]) -> int:
     """Print all commands, or the version."""
     found = []
     for component in commands.components():
-        first, about = math.inf, ""
+        first = math.inf
         with contextlib.suppress(PluginError):
-            command = component.load()
-            first, about = getattr(command, "first", first), first_sentence(getdoc(command) or "")
-        found.append((first, commands.shortest_name(component), about))
+            first = getattr(component.load(), "first", first)
+        found.append((first, commands.shortest_name(component), component.summary()))
     rows = table([(name, about) for _, name, about in sorted(found)], flexible=1)
     parser = argparse.ArgumentParser(
         program,

@@ -335,7 +335,7 @@ class Trainer:
         )
         if on_device := [name for name, source in self.sources.items() if source.on_device]:
             self.console.say(f"data: {', '.join(on_device)} on the device")
-        if len(self.history) < self.epochs:
+        if len(self.history) < self.epochs and not self.history.reason_to_stop():
             self.console.say(f"{self.expected()}\n{epoch_heading(self.epochs)}")
 
     def expected(self) -> str:
@@ -420,7 +420,6 @@ class Trainer:
 
     def keep(self) -> str:
         """Save what there is, between two steps, and say how to go on."""
-        self.stop.no_more_children()
         if not self.begun:
             return "no step was taken"
         if self.finished:

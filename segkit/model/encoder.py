@@ -81,6 +81,9 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        with path.open("rb") as file:
+            if not file.read(2).startswith((b"PK", b"\x80")):  # a ZIP archive, or a pickle
+                raise ValueError("it begins as no file that PyTorch has saved")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path} holds more than tensors and plain values; it was not loaded") from error

@@ -96,8 +96,8 @@ def _subject(kind: str, component: str | Callable[..., Any], options: Mapping[st
         found = _Given(kind, getattr(component, "__name__", repr(component)), "", "", "", "", target=component)
     else:
         raise ConfigError(f"a component is its name or its class, not {component!r}")
-    needed = " needs '"
-    problems = read_options(found, options, component if isinstance(component, str) else found.name)[1]
+    needed = " is needed"
+    problems = read_options(found, options, found.name)[1]
     if kind == "dataset" or not isinstance(component, str):
         problems = [problem for problem in problems if needed not in problem]
     if any(needed in problem for problem in problems):

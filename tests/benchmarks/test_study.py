@@ -140,7 +140,7 @@ def test_a_variant_that_is_none_is_named(study: ModuleType, place: Path, monkeyp
 def test_a_mistake_is_told_once_before_anything_is_trained(
     study: ModuleType, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match=r"train\.epoch: there is no such key; did you mean 'epochs'"):
+    with pytest.raises(ConfigError, match=r"train\.epoch: \[train\] has no such key; did you mean 'epochs'"):
         run(study, place, monkeypatch, "train.epoch=1")
     (place / "mine.toml").write_text(CONFIG)
     with pytest.raises(ConfigError, match="is no study, which has seeds and"):

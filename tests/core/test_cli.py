@@ -219,7 +219,7 @@ def test_strict_mode_stops_at_a_broken_plugin(site: Any) -> None:
     ("text", "words"),
     [
         ("[dataset\n", "CONFIG: not valid TOML: Expected ']' at the end of a table declaration (at line 1, column 9)"),
-        (CONFIG + "[train]\nepoch = 3\n", "CONFIG: train.epoch: there is no such key; did you mean 'epochs'?"),
+        (CONFIG + "[train]\nepoch = 3\n", "CONFIG: train.epoch: [train] has no such key; did you mean 'epochs'?"),
         (CONFIG + "[train]\nepochs = 'x'\n", "CONFIG: train.epochs = 'x': should be a valid integer"),
         (
             CONFIG.replace("dice", "dcie"),
@@ -477,7 +477,7 @@ def test_show_prints_the_name_of_an_enums_member(site: Any, capsys: pytest.Captu
         """,
     )
     shown = printed(capsys, "show", "wide")
-    assert 'Weights | None = "BEST"\n' in shown
+    assert "\n  weights: 'BEST' | None = \"BEST\"\n" in shown
     assert '\nweights = "BEST"\n' in shown
     assert len(shown.partition("In a config")[0]) < 500
     as_json = json.loads(printed(capsys, "show", "wide", "--json"))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from segkit.config import BACKSLASH, read_config, settings_from
 from segkit.errors import ConfigError
-from segkit.options import Option, converted
 from segkit.settings import TrainSettings
 
 TOML = """
@@ -50,7 +49,7 @@ def test_a_config_is_read_with_its_defaults(path: Path) -> None:
     assert config.name == "voc"
     assert config.folder == Path("runs/voc")
     assert config.dataset.options == {"root": "data", "year": "2012"}
-    assert [(choice.name, choice.scale) for choice in config.losses] == [("cross_entropy", 1.0), ("dice", 0.5)]
+    assert [(choice.name, choice.scale) for choice in config.loss] == [("cross_entropy", 1.0), ("dice", 0.5)]
     assert config.train.batch_size == 8
     assert config.record()["train"]["batch_size"] == 8
 
@@ -65,9 +64,9 @@ def test_a_config_is_read_with_its_defaults(path: Path) -> None:
         ("dataset.year=2007", lambda c: c.dataset.options["year"] == "2007"),
         ("dataset.root=a=b", lambda c: c.dataset.options["root"] == "a=b"),
         ("dataset.download=false", lambda c: c.dataset.options["download"] is False),
-        ("loss.1.scale=2", lambda c: c.losses[1].scale == 2.0),
-        ("loss.dice.smooth=1", lambda c: c.losses[1].options == {"smooth": 1}),
-        ("loss.0.class_weights=median_frequency", lambda c: c.losses[0].options["class_weights"] == "median_frequency"),
+        ("loss.1.scale=2", lambda c: c.loss[1].scale == 2.0),
+        ("loss.dice.smooth=1", lambda c: c.loss[1].options == {"smooth": 1}),
+        ("loss.0.class_weights=median_frequency", lambda c: c.loss[0].options["class_weights"] == "median_frequency"),
         ("augment.crop=[300,400]", lambda c: c.augment.crop == [300, 400]),
         ("output.dir=runs/other", lambda c: c.folder == Path("runs/other")),
     ],
@@ -79,7 +78,7 @@ def test_an_override_is_applied(path: Path, override: str, read: Any) -> None:
 def test_another_component_starts_without_the_options_of_the_first(path: Path) -> None:
     config = read_config(path, ["model.encoder=resnet18", "model.name=smp", "loss.dice.name=focal"])
     assert (config.model.name, config.model.options) == ("smp", {"encoder": "resnet18"})
-    assert (config.losses[1].name, config.losses[1].scale) == ("focal", 0.5)
+    assert (config.loss[1].name, config.loss[1].scale) == ("focal", 0.5)
     assert read_config(path, ["model.name=unet"]).model.options == {"width": 16}
 
 
@@ -99,7 +98,7 @@ def test_overrides_may_be_a_mapping_and_a_config_may_be_tables(path: Path) -> No
 
     tables = tomllib.loads(TOML)
     config = read_config(tables, {"train.epochs": 3, "loss.dice.scale": 2})
-    assert (config.train.epochs, config.losses[1].scale) == (3, 2.0)
+    assert (config.train.epochs, config.loss[1].scale) == (3, 2.0)
     assert tables == tomllib.loads(TOML)  # the caller's tables are left alone
 
 
@@ -118,12 +117,12 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
     assert len(found) == 7
     text = "\n".join(found)
     for words in (
-        "train.epoch: there is no such key; did you mean 'epochs'?",
-        "unet has no option 'widht'; did you mean 'width'?",
-        "dice has no option 'smoth'; did you mean 'smooth'?",
+        "train.epoch: [train] has no such key; did you mean 'epochs'?",
+        "model.widht: unet has no such key; did you mean 'width'?",
+        "loss[1].smoth: dice has no such key; did you mean 'smooth'?",
         "[losses]: there is no such table; did you mean 'loss'?",
         "train.lr = 'high': should be a valid number",
-        "'num_classes' is given by the dataset",
+        "model.num_classes is given by the dataset",
         "nonsense: an override is written table.key=value",
     ):
         assert words in text
@@ -136,23 +135,23 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
         ("dataset.name=vok", "there is no dataset 'vok'; did you mean 'voc'?"),
         ("loss.3.scale=1", "the config has no loss.3"),
         ("loss.scale=1", "say which loss, as in loss.0.scale"),
-        ("train.learning_rate=1", "train.learning_rate: there is no such key; there are epochs, max_steps"),
-        ("train.encoder_lr=1e-4", "train.encoder_lr is now train.encoder_lr_mult: factor on lr for a model's encoder"),
-        ("train.image=1", "train.image: there is no such key; there are epochs, max_steps"),
+        ("train.learning_rate=1", "train.learning_rate: [train] has no such key; there are epochs, max_steps"),
+        ("train.encoder_lr=1e-4", "train.encoder_lr: [train] has no such key; did you mean 'encoder_lr_mult'?"),
+        ("train.image=1", "train.image: [train] has no such key; there are epochs, max_steps"),
         ("train.epochs=0", "train.epochs = 0: should be greater than 0"),
         ("train.batch_size=true", "train.batch_size = True: should be a valid integer"),
         ("augment.scale=[2.0,0.5]", "the smaller factor comes first"),
         ("augment.crop=[100]", "augment.crop = [100]: "),
         ("augment.crop=big", "augment.crop = 'big': should be a valid integer, or should be a valid list"),
-        ("loss.0.scale=big", "loss[0].scale = 'big': a number of 0 or more is needed"),
+        ("loss.0.scale=big", "loss[0].scale = 'big': should be a valid number"),
         (
             "loss.0.class_weights=median",
-            "'median_frequency' or 'sqrt_median_frequency' or 'inverse' or 'effective_number'",
+            "should be 'median_frequency', 'sqrt_median_frequency', 'inverse' or 'effective_number', or",
         ),
-        ("dataset.year=2010", "'year' must be '2007' or '2012', not 2010"),
+        ("dataset.year=2010", "dataset.year = 2010: should be '2007' or '2012'"),
         ("model.width.x=3", "model.width is 16 and holds no keys"),
         ("train.lr=inf", "train.lr = inf: should be a finite number"),
-        ("loss.0.scale=-1", "loss[0].scale = -1: a number of 0 or more is needed"),
+        ("loss.0.scale=-1", "loss[0].scale = -1: should be greater than or equal to 0"),
         ("train.precision=half", "train.precision = 'half': should be 'auto', 'fp32', 'bf16' or 'fp16'"),
     ],
 )
@@ -225,7 +224,7 @@ def test_a_name_of_dots_leads_out_of_no_folder(tmp_path: Path, name: str) -> Non
 def test_the_channels_of_the_image_are_the_datasets(path: Path, in_channels: int) -> None:
     for name in ("unet", "smp"):
         (problem,) = problems(path, f"model.name={name}", f"model.in_channels={in_channels}")
-        assert problem == "model: 'in_channels' is given by the dataset and cannot be set; remove it"
+        assert problem == "model.in_channels is given by the dataset and cannot be set; remove it"
 
 
 def test_of_several_losses_of_one_name_it_is_asked_which(path: Path) -> None:
@@ -237,7 +236,7 @@ def test_of_several_losses_of_one_name_it_is_asked_which(path: Path) -> None:
         "loss.dice.scale: 2 of them are called 'dice'; say which loss, as in loss.1.scale=... or loss.2.scale=..."
     )
     assert "metric.0.x=... or metric.1.x=..." in problems(path, "metric.recall.x=2")[0]
-    scales = [loss.scale for loss in read_config(path, ["loss.2.scale=2", "loss.losses/dice.smooth=1"]).losses]
+    scales = [loss.scale for loss in read_config(path, ["loss.2.scale=2", "loss.losses/dice.smooth=1"]).loss]
     assert scales == [1.0, 0.5, 2.0]
 
 
@@ -300,13 +299,11 @@ def test_a_list_of_texts_may_look_like_numbers_and_a_setting_too() -> None:
 def test_a_number_of_a_file_is_a_word_where_just_one_word_is_meant(tmp_path: Path) -> None:
     path = tmp_path / "voc.toml"
     path.write_text(TOML.replace('"2012"', "2007"))
-    year = read_config(path).dataset.options["year"]
-    option = Option("year", "Literal['2007', '2012']", Literal["2007", "2012"], "2012", "", False)
-    assert converted(option, year) == ("2007", [])
+    assert read_config(path).dataset.options["year"] == "2007"
     path.write_text(TOML.replace('"2012"', "2010"))
-    assert problems(path)[0].endswith("'year' must be '2007' or '2012', not 2010; did you mean '2012'?")
+    assert problems(path)[0].endswith("dataset.year = 2010: should be '2007' or '2012'; did you mean '2012'?")
     path.write_text(TOML.replace('"data"', "2007"))
-    assert problems(path)[0].endswith('not 2007; write it in quotes, "2007"')
+    assert problems(path)[0].endswith('dataset.root = 2007: should be a valid string; write it in quotes, "2007"')
     path.write_text(TOML.replace('"data"', "2024-05-01"))
     assert problems(path)[0].endswith('; write it in quotes, "2024-05-01"')
 
@@ -332,8 +329,8 @@ def test_the_text_none_is_none_where_the_type_allows_it(path: Path) -> None:
     path.write_text(TOML + "\n[augment]\ncrop = 64\n")
     assert read_config(path, ["augment.crop=none"]).augment.crop is None
     config = read_config(path, ["loss.0.class_weights=none"])
-    assert config.losses[0].options == {"class_weights": None}
-    assert read_config(config.record()).losses == config.losses
+    assert config.loss[0].options == {"class_weights": None}
+    assert read_config(config.record()).loss == config.loss
     assert problems(path, "train.repeat=none") == ["train.repeat = 'none': should be a valid integer"]
 
 

@@ -20,7 +20,6 @@ import segkit
 import segkit.registry
 import segkit.testing
 from segkit.cli import main
-from segkit.options import summary_of
 from segkit.settings import TrainSettings
 
 ROOT = Path(__file__).parents[2]
@@ -91,9 +90,9 @@ def test_the_example_passes_the_test_beside_it(installed: Any) -> None:
 
 
 def test_every_example_says_what_it_is(installed: Any) -> None:
-    assert summary_of(segkit.registry.observers.find("tracker")).startswith("Writes the scores")
+    assert segkit.registry.observers.find("tracker").summary().startswith("Writes the scores")
     for name, kind in COMMANDS:
-        assert summary_of(segkit.registry.registry_of(kind).find(name))
+        assert segkit.registry.registry_of(kind).find(name).summary()
 
 
 def test_an_observer_is_told_in_fifteen_lines() -> None:

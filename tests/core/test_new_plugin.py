@@ -56,7 +56,7 @@ def test_every_package_is_found(installed: dict[str, str], tmp_path: Path) -> No
     found = subprocess.run(command, cwd=tmp_path, env=installed, check=True, capture_output=True, text=True).stdout
     for kind in KINDS[:-1]:
         line = f"own_{kind}: ok, segkit-own-{kind} 0.1.0, segkit_own_{kind}"
-        assert f"{line}\n    {segkit.registry.PLURALS[kind]}: own_{kind}\n" in found
+        assert f"{line}\n    {segkit.registry.REGISTRIES[kind].plural}: own_{kind}\n" in found
     assert "segkit_own_observer\n    events: segkit_epoch_ended\n" in found
 
 

@@ -116,7 +116,7 @@ def test_plugins_below_a_table_belong_above_it(poly: Any, tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as caught:
         read_config(path)
     assert caught.value.problems == [
-        "output.plugins: plugins = [...] stands at the top of the file, above the first table"
+        "output.plugins: [output] has no such key; plugins = [...] stands at the top of the file, above the first table"
     ]
     with pytest.raises(ConfigError, match=r"\[plugin\]: there is no such table; did you mean 'plugins'"):
         read_config({"plugin": ["segkit-poly"], **TABLES})

@@ -113,6 +113,9 @@ def test_what_cannot_be_begun_with(tmp_path: Path, donor: Path, tiny_net: type[n
         said(tiny_net(), tmp_path / "a.safetensors")
     with pytest.raises(ModelError, match=r"there is no file of weights .*nowhere"):
         said(tiny_net(), tmp_path / "nowhere")
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(ModelError, match=r"photo\.jpg holds no weights, or damaged ones: it begins as no file that Py"):
+        said(tiny_net(), tmp_path / "photo.jpg")
     with pytest.raises(RunFolderError, match=rf"{tmp_path} is no run folder: it holds no weights"):
         said(tiny_net(), tmp_path)
     (tmp_path / "config.json").write_text('{"normalisation": {"mean": [0.5]}}')

@@ -123,7 +123,7 @@ def test_too_many_processes_for_a_batch_are_refused(place: Any) -> None:
 def test_a_config_that_is_wrong_is_told_once(place: Any) -> None:
     processes = place.start_together(2, "train.epoch=2")
     assert [process.wait() for process in processes] == [2, 2]
-    assert [process.err.count("there is no such key") for process in processes] == [1, 0]
+    assert [process.err.count("has no such key") for process in processes] == [1, 0]
     processes = place.start_together(2, "dataset.images=[4,0,0]")
     assert [process.wait() for process in processes] == [2, 2]
     assert processes[0].err.startswith("segkit: ")

@@ -99,7 +99,7 @@ loader._Batches.__getitems__ = killed
 
 @pytest.mark.fault("F33")
 def test_a_worker_that_is_killed_while_a_step_is_under_way_does_not_leave_half_a_step(place: Any, whole: Path) -> None:
-    """torch raises in the main thread at once, here between the optimizer's step and its being counted."""
+    """torch would raise in the main thread at once, here between the optimizer's step and its being counted."""
     kill = """
 import multiprocessing
 from pathlib import Path
