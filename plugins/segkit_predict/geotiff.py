@@ -47,6 +47,11 @@ class GeoRows:
             self.dtype = np.dtype(np.uint8 if file.dtypes[0] == "uint8" else np.float32)
         self.holes = None if no_data == "stop" else np.zeros(self.shape[:2], bool)
 
+    @property
+    def pixels(self) -> GeoRows:
+        """Itself, as what is read whole has ``pixels`` and ``holes``."""
+        return self
+
     def __getitem__(self, rows: slice) -> Pixels:
         from rasterio.windows import Window
 

@@ -88,11 +88,12 @@ class GroundTruth:
         return mask
 
     def count(self, mask: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        """Take in the mask of an image and what was predicted, ``[H,W]`` both."""
+        """Take in the mask of an image and what was predicted, ``[H,W]`` both, void at most where the mask is."""
         rows = max(1, _BAND // mask.shape[1])
         for top in range(0, len(mask), rows):
             target, predicted = (torch.from_numpy(each[top : top + rows]) for each in (mask, labels))
-            self.confusion.update_labels(predicted, target)
+            void = target == self.dataset.ignore_index
+            self.confusion.update_labels(predicted.masked_fill(void, 0), target)  # void is no class that is predicted
 
     def scores(self) -> dict[str, Any]:
         """As those of a split in ``result.json``, without a loss; the floor is that of these masks.

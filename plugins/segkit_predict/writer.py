@@ -33,8 +33,8 @@ MOST_ENLARGED = 2000  # pixels high, at most, where a small picture is enlarged:
 Job = tuple[Path, Mapping[str, Path]]
 """An image, and the files that are written for it by kind."""
 
-InputImage = tuple[Pixels | GeoRows, NDArray[np.bool_] | None, NDArray[np.uint8] | None]
-"""``[H,W,C]``; where it has no data, and the true mask, ``[H,W]`` where there is one."""
+InputImage = tuple[Any, NDArray[np.uint8] | None]
+"""An image as ``read_picture`` or :func:`rows_of` has it, and its true mask ``[H,W]`` where there is one."""
 
 
 class Prediction(NamedTuple):
@@ -113,33 +113,29 @@ class Writer:
         truth = None if self.truth is None else self.truth.mask(job[0])
         how = self.predictor.images
         rows = rows_of(job[0], self.most_pixels, how.bands, how.no_data)
-        if rows is not None:
-            return rows, rows.holes, truth
-        picture = read_picture(job[0], self.most_pixels, how.bands, how.no_data)
-        return picture.pixels, picture.holes, truth
+        return rows or read_picture(job[0], self.most_pixels, how.bands, how.no_data), truth
 
     def _predict(self, job: Job, read: InputImage) -> Prediction:
-        (path, outputs), (image, holes, truth) = job, read
+        (path, outputs), (image, truth), void = job, read, self.predictor.ignore_index
         how = {"name": str(path), "progress": one_line(path.name)[:20], **self.options}
         probabilities = None
         try:
             if "probabilities" in outputs:
-                self._refuse_too_many(path, image.shape[:2])
+                self._refuse_too_many(path, image.pixels.shape)
                 probabilities = self.predictor.probabilities(image, **how)
                 labels = probabilities.argmax(0).astype(np.uint8)
             else:
                 labels = self.predictor.predict(image, **how)
         except NotFiniteError as error:  # the next image may be another matter
             raise DataError(str(error)) from error
-        if truth is not None and holes is not None:  # void in the run's own evaluation too
-            truth = np.where(holes, np.uint8(self.predictor.ignore_index), truth)
+        if image.holes is not None:
+            labels[image.holes] = void
+            truth = truth if truth is None else np.where(image.holes, np.uint8(void), truth)  # as evaluation has it
+            self._refuse_class_as_void(path, image.holes)
         if self.truth is not None and truth is not None:
             self.truth.count(truth, labels)
-        if holes is not None:
-            labels[holes] = self.predictor.ignore_index
-            self._refuse_class_as_void(path, holes)
         self.pixels += Image.fromarray(labels).histogram()[: len(self.pixels)]
-        shown, step = image.reduced() if isinstance(image, GeoRows) else (image, 1)
+        shown, step = image.reduced() if isinstance(image, GeoRows) else (image.pixels, 1)
         self.out_of_range += self.predictor.is_out_of_range(shown)
         return Prediction(shown, step, truth, labels, probabilities)
 

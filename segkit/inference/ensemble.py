@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from segkit.errors import RunFolderError, first_few
 from segkit.inference.predictor import Predictor
-from segkit.inference.sliding_window import Inferer
+from segkit.inference.sliding_window import TINY, Inferer
 
 
 class Ensemble(Inferer):
@@ -25,7 +25,7 @@ class Ensemble(Inferer):
         """As a network's own, but the logarithms of the mean probabilities, float32 ``[B,classes,H,W]``."""
         logits = (member.logits(images, size).float() / member.temperature for member in self.members)
         mean = torch.as_tensor(sum(each.softmax(1) for each in logits)) / len(self.members)
-        return mean.clamp_min(torch.finfo(torch.float32).tiny).log()
+        return mean.clamp_min(TINY).log()
 
 
 def averaged(predictors: Mapping[str, Predictor]) -> Predictor:
@@ -36,27 +36,22 @@ def averaged(predictors: Mapping[str, Predictor]) -> Predictor:
     Raises:
         RunFolderError: they are of other classes, or see their images in another way.
     """
-    facts = {
-        run: {
-            "classes": each.classes,
-            "ignore_index": each.ignore_index,
-            "data.resize": each.resize,
-            "images": (each.images.channels, each.images.bands, each.normalisation.dtype),
-        }
-        for run, each in predictors.items()
-    }
-    first = next(iter(facts))
-    for run, own in facts.items():
-        for what, value in own.items():
-            if value != facts[first][what]:
-                raise RunFolderError(
-                    f"{run} and {first} cannot be averaged: {what} must be the same, and they are {value!r} and "
-                    f"{facts[first][what]!r}"
-                )
+    (name, first), *others = predictors.items()
+    for run, each in others:
+        for what, own, wanted in (
+            ("classes", each.classes, first.classes),
+            ("ignore_index", each.ignore_index, first.ignore_index),
+            ("data.resize", each.resize, first.resize),
+            ("channels", each.images.channels, first.images.channels),
+            ("data.bands", each.images.bands, first.images.bands),
+            ("the type of the images", each.normalisation.dtype, first.normalisation.dtype),
+        ):
+            if own != wanted:
+                told = f"{what} must be the same, and they are {own!r} and {wanted!r}"
+                raise RunFolderError(f"{run} and {name} cannot be averaged: {told}")
     plain = [run for run, each in predictors.items() if each.inferer.temperature == 1]
     if 0 < len(plain) < len(predictors):
         warnings.warn(f"the other runs are calibrated and these are not: {first_few(plain)}", stacklevel=2)
-    whole = predictors[first]
-    whole.inferer = Ensemble([each.inferer for each in predictors.values()])
-    whole.model = whole.inferer.model
-    return whole
+    first.inferer = Ensemble([each.inferer for each in predictors.values()])
+    first.model = first.inferer.model
+    return first

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segkit.data.normalise import IMAGENET, Normalisation, displayable, moments
-from segkit.data.read import MAX_PIXELS, Pixels, of_pillow, read_picture
-from segkit.data.resize import Resize, resized_part, resized_size
+from segkit.data.read import MAX_PIXELS, Picture, Pixels, of_pillow, read_picture, with_holes
+from segkit.data.resize import Resize, resized_part
 from segkit.data.sample import RGB, RGB_IMAGES, ImageFormat, Palette, channel_names
 from segkit.data.visualize import overlay_picture
 from segkit.engine.precision import pick_device, resolve_precision
@@ -28,27 +28,6 @@ from segkit.inference.sliding_window import Crop, Inferer, Patch, likeliest
 
 MOST_PIXELS = 400_000_000
 """20,000 x 20,000: 1.2 GB as RGB, 2.8 while it is read. Data sets allow fewer; this file was named by hand."""
-
-
-@runtime_checkable
-class Rows(Protocol):
-    """An image ``[H,W,C]`` that is read where it is sliced: ``[first:last]`` is an array of these rows."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """H, W and C."""
-
-    @property
-    def dtype(self) -> Any:
-        """Of its values: uint8 or float32."""
-
-    def __getitem__(self, rows: slice, /) -> Pixels:
-        """Rows ``[h,W,C]``."""
-
-
-Picture = Pixels | Rows | Image.Image | str | Path
-"""The run's channels ``[H,W,C]``, uint8, or numbers of more than 8 bits, in memory or read where they are sliced; a
-Pillow image, as it lies in memory; or the path of a file, which is read upright, and whose bands are the run's."""
 
 
 class Predictor:
@@ -103,10 +82,13 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, image: Any, *, name: str = "", progress: str = "", **options: Any) -> Any:
-        """The likeliest class of each pixel, uint8 ``[H,W]``; of several images a list of them.
+        """The likeliest class of each pixel, uint8 ``[H,W]``, void where there is no data; of several images a list.
 
         Args:
-            image: see :data:`Picture`; or a list of them, or whatever else gives one after the other.
+            image: the path of a file, which is read upright, and whose bands are the run's; the run's channels
+                ``[H,W,C]``, uint8 or numbers of more than 8 bits, as an array, or as what has its ``shape`` and
+                ``dtype`` and is read where its rows are sliced; a Pillow image; what ``read_picture`` returns; or a
+                list of these, or whatever else gives one after the other.
             name: what errors call the image; left out: its path, or "the image".
             progress: what the progress bar of the tiles is called; none is shown without it.
             options: ``tile``, ``overlap``, ``batch_size``, ``flips`` and ``scales``, as :class:`PredictOptions` says.
@@ -117,74 +99,62 @@ class Predictor:
             ModelError: the model does not return a channel a class.
             NotFiniteError: its output is NaN or infinite.
         """
-        if isinstance(image, Iterable) and not isinstance(image, str | np.ndarray | Image.Image | Tensor):
+        if isinstance(image, Iterable) and not isinstance(image, str | np.ndarray | Picture | Image.Image | Tensor):
             return [self.predict(each, progress=progress, **options) for each in image]
         name = name or _name_of(image)
-        pixels = self.pixels(image, name)
-        labels = np.empty(pixels.shape[:2], np.uint8)
-        for rows, columns, values in self._patches(pixels, PredictOptions(**options), progress=progress):
+        picture = self.pixels(image, name)
+        labels = np.empty(picture.pixels.shape[:2], np.uint8)
+        for rows, columns, values in self._patches(picture.pixels, options, progress=progress):
             found, largest = likeliest(values)
             _refuse_not_finite(largest, name)
             labels[rows, columns] = found.cpu().numpy()
+        if picture.holes is not None:
+            labels[picture.holes] = self.ignore_index
         return labels
 
     @torch.inference_mode()
-    def probabilities(
-        self, image: Picture, *, name: str = "", progress: str = "", **options: Any
-    ) -> NDArray[np.float32]:
+    def probabilities(self, image: Any, *, name: str = "", progress: str = "", **options: Any) -> NDArray[np.float32]:
         """The probability of each class at each pixel, float32 ``[C,H,W]``: of 4,000 x 3,000 and 21 classes 1 GB.
 
-        Args and Raises are those of :meth:`predict`.
+        Args and Raises are those of :meth:`predict`, of one image.
         """
         name = name or _name_of(image)
-        pixels = self.pixels(image, name)
+        pixels = self.pixels(image, name).pixels
         found = np.empty((len(self.classes), *pixels.shape[:2]), np.float32)
-        for rows, columns, values in self._patches(pixels, PredictOptions(**options), progress=progress, softmax=True):
+        for rows, columns, values in self._patches(pixels, options, progress=progress, softmax=True):
             _refuse_not_finite(values.amax(0), name)
-            if self.inferer.temperature != 1:
-                logits = values.clamp_min(torch.finfo(torch.float32).tiny).log()
-                values = logits.div(self.inferer.temperature).softmax(0)
             found[:, rows, columns] = values.cpu().numpy()
         return found
 
-    def overlay(self, image: Picture, **options: Any) -> Image.Image:
+    @torch.inference_mode()
+    def logits(self, image: Any) -> Tensor:
+        """Of an image that is seen whole, float32 ``[C,H,W]`` on the device; Args and Raises as :meth:`predict`."""
+        pixels = self.pixels(image, _name_of(image)).pixels
+        return torch.cat([values.float() for *_, values in self._patches(pixels, {"tile": 0})], 1)
+
+    def overlay(self, image: Any, **options: Any) -> Image.Image:
         """The image under the colours of its predicted classes, which a notebook shows.
 
-        Args and Raises are those of :meth:`predict`.
+        Args and Raises are those of :meth:`predict`, of one image.
         """
         name = _name_of(image)
-        pixels = self.pixels(image, name)
-        labels = self.predict(pixels, name=name, **options)
-        return overlay_picture(displayable(pixels[:], self.images.rgb), labels, self.palette, self.ignore_index)
+        picture = self.pixels(image, name)
+        labels = self.predict(picture, name=name, **options)
+        return overlay_picture(displayable(picture.pixels[:], self.images.rgb), labels, self.palette, self.ignore_index)
 
     def _repr_html_(self) -> str:
         """For notebooks: the network, what it takes, and its classes in their colours."""
-        swatch = "display:inline-block;width:1em;height:1em;background:rgb"
-        rows = [
-            f"<li><span style='{swatch}{tuple(colour)}'></span> {html.escape(name)}</li>"
-            for name, colour in zip(self.classes, self.palette, strict=True)
-        ]
+        swatch = "<li><span style='display:inline-block;width:1em;height:1em;background:rgb{}'></span> {}</li>"
+        colours = zip(self.classes, self.palette, strict=True)
+        rows = "".join(swatch.format(tuple(colour), html.escape(name)) for name, colour in colours)
         takes = html.escape(", ".join(self.images.channels))
-        return f"<b>{type(self.model).__name__}</b> on {self.precision.device}, takes {takes}<ul>{''.join(rows)}</ul>"
+        return f"<b>{type(self.model).__name__}</b> on {self.precision.device}, takes {takes}<ul>{rows}</ul>"
 
-    @torch.inference_mode()
-    def logits(self, image: Pixels) -> Tensor:
-        """``[H,W,I]`` -> float32 ``[C,H,W]`` on the device, seen whole.
+    def pixels(self, image: Any, name: str) -> Picture:
+        """``[H,W,I]`` of the type that the model was trained on, and where there is no data.
 
-        Raises:
-            DataError: the image has another shape or type.
-            ModelError: the model does not return a channel a class.
-        """
-        pixels = self.pixels(image, "the image")
-        height, width, _ = pixels.shape
-        seen = resized_size(height, width, self.resize)
-        images = crop_of(pixels)(seen, (0, seen[0]), (0, seen[1]))[None]
-        return self.inferer.logits(images, (height, width))[0].float()
-
-    def pixels(self, image: Picture, name: str) -> Pixels | Rows:
-        """``[H,W,I]`` of the type that the model was trained on; grey is repeated where that takes three channels.
-
-        What is read where it is sliced is not read here, and has to be of that type.
+        Grey is repeated where the model takes three channels. What is read where it is sliced is not read here; it has
+        to be of that type, and may say in ``holes`` where the rows that were read have no data.
 
         Raises:
             DataError: the file cannot be read, the array is no image, or it has other channels or another depth.
@@ -192,14 +162,14 @@ class Predictor:
         how, wanted, count = self.images, self.normalisation.dtype, len(self.normalisation.mean)
         of_file = isinstance(image, str | Path)
         if isinstance(image, str | Path):
-            image = read_picture(image, MOST_PIXELS, how.bands, how.no_data).pixels
+            image = read_picture(image, MOST_PIXELS, how.bands, how.no_data)
         elif isinstance(image, Image.Image):
             image = of_pillow(image, name, how.bands)
-        if isinstance(image, Tensor) or not isinstance(image, Rows):
-            raise DataError(
-                f"an image is a path, an array {wanted} [H,W,{count}], or Pillow's; not {type(image).__name__}"
-            )
-        pixels = image
+        pixels, holes = getattr(image, "pixels", image), getattr(image, "holes", None)
+        if isinstance(pixels, Tensor) or not all(hasattr(pixels, part) for part in ("shape", "dtype", "__getitem__")):
+            kind = type(image).__name__
+            raise DataError(f"an image is a path, an array {wanted} [H,W,{count}], or Pillow's; not {kind}")
+        given = f"{pixels.dtype} {list(pixels.shape)}"
         if isinstance(pixels, np.ndarray):
             pixels = pixels[..., None] if pixels.ndim == 2 and count == 1 else pixels
             if pixels.ndim == 3 and (pixels.shape[2], count) == (1, 3):
@@ -211,13 +181,14 @@ class Predictor:
             self.refuse_other_depth(str(pixels.dtype), name)
         if not known or pixels.shape[2] != count:
             names = "RGB" if how.channels == RGB else first_few(how.channels, 12)
-            raise DataError(
-                f"an image is {names}, {wanted} [H,W,{count}]; this one is {image.dtype} {list(image.shape)}"
-            )
-        if of_file and self.is_out_of_range(pixels[:]):
+            raise DataError(f"an image is {names}, {wanted} [H,W,{count}]; this one is {given}")
+        if isinstance(image, np.ndarray):  # as a file's, and the caller's array stays as it is
+            no_data = "void" if how.no_data == "stop" and self.normalisation.no_data else how.no_data
+            pixels, holes = with_holes(pixels if no_data == "stop" else pixels.copy(), None, no_data, name)
+        if of_file and self.is_out_of_range(pixels):
             text = "its values are of another range than those the model was trained on, perhaps of another unit"
             warnings.warn(f"{name}: {text}", stacklevel=3)
-        return pixels
+        return Picture(pixels, holes)
 
     def refuse_other_depth(self, dtype: str, name: str) -> None:
         """Refuse 8 bits a channel where the model was trained on more, and the reverse.
@@ -237,9 +208,8 @@ class Predictor:
         """Whether float32 ``[H,W,I]`` have values of another unit or range than those the model was trained on."""
         return image.dtype == np.float32 and self.normalisation.is_far(moments(image.transpose(2, 0, 1)))
 
-    def _patches(self, image: Pixels | Rows, options: PredictOptions, **how: Any) -> Iterator[Patch]:
-        height, width, _ = image.shape
-        return self.inferer.predict(crop_of(image), (height, width), options, **how)
+    def _patches(self, image: Pixels, options: dict[str, Any], **how: Any) -> Iterator[Patch]:
+        return self.inferer.predict(crop_of(image), image.shape[:2], PredictOptions(**options), **how)
 
 
 class _Channels:
@@ -247,9 +217,8 @@ class _Channels:
 
     device = torch.device("cpu")
 
-    def __init__(self, image: Pixels | Rows) -> None:
-        height, width, channels = image.shape
-        self.shape = (channels, height, width)
+    def __init__(self, image: Pixels) -> None:
+        self.shape = (image.shape[2], *image.shape[:2])
 
         @functools.lru_cache(4)  # windows side by side, and their views
         def read(first: int, last: int) -> Tensor:
@@ -263,14 +232,13 @@ class _Channels:
         return self._read(rows.start, rows.stop)[:, :, columns]
 
 
-def crop_of(image: Pixels | Rows) -> Crop:
+def crop_of(image: Pixels) -> Crop:
     """Parts of an image ``[H,W,C]`` at any size, cut out of the whole at that size as evaluation has it.
 
     Of what is larger than an evaluation reads, they are made one by one: no whole one has to fit into memory.
     """
-    height, width, _ = image.shape
     source: Any = _Channels(image)
-    if height * width > MAX_PIXELS or not isinstance(image, np.ndarray):
+    if image.shape[0] * image.shape[1] > MAX_PIXELS or not isinstance(image, np.ndarray):
         return functools.partial(resized_part, source)
     whole = functools.cache(lambda size: resized_part(source, size, (0, size[0]), (0, size[1])))
     return lambda size, rows, columns: whole(size)[:, slice(*rows), slice(*columns)]

@@ -33,15 +33,18 @@ BAND_ROWS = {"cpu": 32, "cuda": 512}
 """Rows whose softmax is computed together: on a CPU so few that those of a window fit into a core's cache."""
 
 PATCH_ROWS = 256  # of an image that are handed out together
+TINY = torch.finfo(torch.float32).tiny  # the least probability, of which there is a logarithm
 
 Size = tuple[int, int]
 Crop = Callable[[Size, Span, Span], Tensor]
 """(height and width of the whole, rows, columns) -> these of the image at that size, ``[C,rows,columns]``."""
 
-
 Patch = tuple[slice, slice, Tensor]
 """The rows and columns of a part of an image, and ``[classes,rows,columns]``, a value of each class for each of its
 pixels; these are overwritten when the next patch is asked for."""
+
+Seen = tuple[Tensor, tuple[float, float], Size]
+"""Logits ``[classes,h,w]``; how many of their rows and columns there are for one of the image; where they begin."""
 
 
 class Inferer:
@@ -105,7 +108,7 @@ class Inferer:
             crop = partial(resized_part, image)  # at the image's own size
             for rows, columns, found in self._slide(crop, grid, options):
                 values[:, rows, columns] = found
-        return logits.clamp_(min=torch.finfo(torch.float32).tiny).log_().div_(self.temperature)
+        return logits.clamp_(min=TINY).log_().div_(self.temperature)
 
     def predict(
         self, crop: Crop, size: Size, options: PredictOptions, *, softmax: bool = False, progress: str = ""
@@ -126,28 +129,32 @@ class Inferer:
         """
         options.refuse_unused(self.resize)
         grid = window_grid(size, options, self.resize, self.crop)
-        if not grid.is_whole or len(options.views) > 1:
-            yield from self._slide(crop, grid, options, progress)
-            return
-        height, width = size
-        held = _held(grid) or (grid.rows.seen, grid.columns.seen)
-        (values,) = self._view(crop, grid, grid.rows.windows[0], grid.columns.windows, *options.views[0], held)
+        whole = grid.is_whole and len(options.views) == 1
+        patches = self._whole(crop, grid, options) if whole else self._slide(crop, grid, options, progress)
+        for rows, columns, values in patches:
+            if softmax and whole:
+                values = values.softmax(0, dtype=torch.float32)
+            if softmax and self.temperature != 1:
+                values = values.clamp_min(TINY).log().div(self.temperature).softmax(0)
+            yield rows, columns, values
+
+    def _whole(self, crop: Crop, grid: WindowGrid, options: PredictOptions) -> Iterator[Patch]:
+        """The logits of an image that is seen whole, once; they come to its own size in bands."""
+        ((values, steps, starts),) = self._view(crop, grid, grid.rows.windows[0], grid.columns.windows, *options.views)
+        height, width = grid.size
         for top, below in _bands(0, height, PATCH_ROWS, height):
-            band = _resample(values, 1, (top, below), held[0] / height)
-            band = _resample(band, 2, (0, width), held[1] / width)
-            yield slice(top, below), slice(0, width), band.softmax(0, dtype=torch.float32) if softmax else band
+            yield slice(top, below), slice(0, width), _resampled(values, steps, starts, ((top, below), (0, width)))
 
     def _slide(self, crop: Crop, grid: WindowGrid, options: PredictOptions, progress: str = "") -> Iterator[Patch]:
         """The probabilities of an image: at each pixel the mean over the windows by their weights, and the views."""
         device, rows = self.precision.device, grid.rows.windows
         weights = {each: torch.from_numpy(each.weights).to(device) for axis in grid for each in axis.windows}
         height = max(window.last - window.first for window in rows)
-        panels = list(_panels(grid.columns, 4 * self.classes * height))
+        panels = _panels(grid.columns, 4 * self.classes * height)
         total = len(rows) * sum(len(windows) for *_, windows in panels)
+        # a row of the image lies at the remainder of its number; all panels use the same memory
+        whole = torch.zeros(self.classes, height, max(right - left for left, right, _ in panels), device=device)
         with tqdm(desc=progress, total=total, unit="tile", leave=False, disable=None if progress else True) as bar:
-            widest = max(right - left for left, right, _ in panels)
-            # a row of the image lies at the remainder of its number; all panels use the same memory
-            whole = torch.zeros(self.classes, height, widest, device=device)
             for left, right, windows in panels:
                 strip = whole[:, :, : right - left]
                 for row, end in zip(rows, [*(each.first for each in rows[1:]), grid.rows.length], strict=True):
@@ -165,12 +172,13 @@ class Inferer:
     def _row(
         self, crop: Crop, grid: WindowGrid, row: Window, columns: Sequence[Window], options: PredictOptions, bar: Any
     ) -> Iterator[tuple[Window, Tensor]]:
-        """Windows of a row with their logits ``[classes,h,w]``, each as often as there are views."""
-        batch_size = options.batch_size or (8 if self.precision.device.type == "cuda" else 1)
-        for number in range(0, len(columns), batch_size):
-            batch = columns[number : number + batch_size]
+        """Windows of a row with the logits ``[classes,h,w]`` of the image's own pixels, each once a view."""
+        together = options.batch_size or (8 if self.precision.device.type == "cuda" else 1)
+        for number in range(0, len(columns), together):
+            batch = columns[number : number + together]
             for view in options.views:
-                yield from zip(batch, self._view(crop, grid, row, batch, *view, _held(grid)), strict=True)
+                for column, seen in zip(batch, self._view(crop, grid, row, batch, view), strict=True):
+                    yield column, _resampled(*seen, ((row.first, row.last), (column.first, column.last)))
             bar.update(len(batch))
 
     def _view(
@@ -179,34 +187,24 @@ class Inferer:
         grid: WindowGrid,
         row: Window,
         columns: Sequence[Window],
-        scale: float,
-        flip: tuple[int, ...],
-        size: Size | None,
-    ) -> list[Tensor]:
-        """Logits ``[classes,h,w]`` of windows of a row at a scale, mirrored, at the image's own pixels.
+        view: tuple[float, tuple[int, ...]],
+    ) -> Iterator[Seen]:
+        """What the network says of windows of a row, at the scale of a view and mirrored as it.
 
-        With a ``size`` the only window is the whole image, at that size.
+        Of an image of few pixels that is seen whole it is brought to the image's own size, as evaluation does.
         """
+        scale, flip = view
         height, width = (max(1, round(scale * axis.seen)) for axis in grid)
         top, bottom = grid.rows.at_scale(row, height, -2 in flip)
         spans = [grid.columns.at_scale(column, width, -1 in flip) for column in columns]
-        logits: list[Tensor] = []
-        for _, alike in groupby(spans, lambda span: span[1] - span[0]):
+        own = grid.is_whole and grid.size[0] * grid.size[1] <= MAX_WHOLE_PIXELS
+        steps = (height / grid.size[0], width / grid.size[1])
+        for _, group in groupby(spans, lambda span: span[1] - span[0]):
+            alike = list(group)
             images = torch.stack([crop((height, width), (top, bottom), span) for span in alike])
-            found = self.logits(images.flip(flip) if flip else images, size or images.shape[2:])
-            logits.extend(found.flip(flip) if flip else found)
-        if size:
-            return logits
-        for number, (column, (left, _)) in enumerate(zip(columns, spans, strict=True)):
-            values = _resample(logits[number], 1, (row.first, row.last), height / grid.rows.length, top)
-            logits[number] = _resample(values, 2, (column.first, column.last), width / grid.columns.length, left)
-        return logits
-
-
-def _held(grid: WindowGrid) -> Size | None:
-    """The size of an image whose logits are held at its own size: one of few pixels that is seen whole."""
-    size = (grid.rows.length, grid.columns.length)
-    return size if grid.is_whole and size[0] * size[1] <= MAX_WHOLE_PIXELS else None
+            logits = self.logits(images.flip(flip) if flip else images, grid.size if own else images.shape[2:])
+            for (left, _), values in zip(alike, logits.flip(flip) if flip else logits, strict=True):
+                yield (values, (1, 1), (0, 0)) if own else (values, steps, (top, left))
 
 
 def check_logits(output: object, images: Tensor, classes: int | None = None) -> Tensor:
@@ -231,13 +229,9 @@ def check_logits(output: object, images: Tensor, classes: int | None = None) -> 
 
 
 def _add_softmax(strip: Tensor, first: int, logits: Tensor, weights: Tensor) -> None:
-    """Add probabilities by their weights.
+    """Add the probabilities of logits ``[classes,h,w]``, which begin with the image's row ``first``, by their weights.
 
-    Args:
-        strip: ``[classes,rows,w]``; a row of the image lies at the remainder of its number.
-        first: the image's row with which the logits begin.
-        logits: ``[classes,h,w]``.
-        weights: ``[h,w]``.
+    The strip is ``[classes,rows,w]``; a row of the image lies in it at the remainder of its number.
     """
     step = BAND_ROWS.get(strip.device.type, 512)
     for top, below in _bands(first, first + logits.shape[1], step, strip.shape[1]):
@@ -250,10 +244,7 @@ def _add_softmax(strip: Tensor, first: int, logits: Tensor, weights: Tensor) -> 
 def likeliest(values: Tensor) -> tuple[Tensor, Tensor]:
     """The class of the largest value at each pixel, uint8, the first of several, and that value, ``[rows,columns]``.
 
-    That is ``values.max(0)``, which takes three times as long on a CPU.
-
-    Args:
-        values: ``[classes,rows,columns]``.
+    That is ``values.max(0)`` of ``[classes,rows,columns]``, which takes three times as long on a CPU.
     """
     values, last = values if values.stride(2) == 1 else values.contiguous(), len(values) - 1
     largest = values.amax(0)
@@ -261,35 +252,34 @@ def likeliest(values: Tensor) -> tuple[Tensor, Tensor]:
     return last - ((values == largest) * from_last).amax(0), largest
 
 
-def _resample(values: Tensor, dimension: int, span: Span, step: float, start: int = 0) -> Tensor:
-    """Some pixels along a dimension of ``[classes,h,w]``, bilinear in float32 as ``F.interpolate`` has it.
+def _resampled(values: Tensor, steps: Sequence[float], starts: Sequence[int], spans: Sequence[Span]) -> Tensor:
+    """Rows and columns of the image, each a span, from ``values`` as :data:`Seen` has them.
 
-    Args:
-        values: of a part of the image as the network sees it.
-        dimension: 1 or 2.
-        span: the image's own pixels, the last one excluded.
-        step: pixels of ``values`` for one of the image's own.
-        start: where ``values`` begin in the image as the network sees it.
+    Bilinear in float32, as ``F.interpolate`` has it.
     """
-    if step == 1:
-        return values.narrow(dimension, span[0] - start, span[1] - span[0])
-    values = values.float()
-    positions = torch.arange(*span, device=values.device, dtype=widest_float(values.device))
-    positions = (positions + 0.5) * step - 0.5 - start
-    positions = positions.clamp_(0, values.shape[dimension] - 1)
-    before = positions.long()
-    share = (positions - before).float().view(-1, *[1] * (2 - dimension))
-    after = (before + 1).clamp_(max=values.shape[dimension] - 1)
-    return torch.lerp(values.index_select(dimension, before), values.index_select(dimension, after), share)
+    for dimension, (step, start, span) in enumerate(zip(steps, starts, spans, strict=True), 1):
+        if step == 1:
+            values = values.narrow(dimension, span[0] - start, span[1] - span[0])
+            continue
+        values = values.float()
+        positions = torch.arange(*span, device=values.device, dtype=widest_float(values.device))
+        positions = ((positions + 0.5) * step - 0.5 - start).clamp_(0, values.shape[dimension] - 1)
+        before = positions.long()
+        share = (positions - before).float().view(-1, *[1] * (2 - dimension))
+        after = (before + 1).clamp_(max=values.shape[dimension] - 1)
+        values = torch.lerp(values.index_select(dimension, before), values.index_select(dimension, after), share)
+    return values
 
 
-def _panels(columns: WindowAxis, bytes_per_column: int) -> Iterator[tuple[int, int, list[Window]]]:
+def _panels(columns: WindowAxis, bytes_per_column: int) -> list[tuple[int, int, list[Window]]]:
     """The first and the last column but one of each panel, with the windows that reach into it."""
     widest = max(window.last - window.first for window in columns.windows)
     count = -(-columns.length // max(widest, STRIP_BYTES // bytes_per_column))
     edges = [number * columns.length // count for number in range(count + 1)]
-    for left, right in pairwise(edges):
-        yield left, right, [window for window in columns.windows if window.first < right and window.last > left]
+    return [
+        (left, right, [window for window in columns.windows if window.first < right and window.last > left])
+        for left, right in pairwise(edges)
+    ]
 
 
 def _bands(first: int, last: int, step: int, strip: int) -> Iterator[tuple[int, int]]:

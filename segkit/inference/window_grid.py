@@ -96,6 +96,11 @@ class WindowGrid(NamedTuple):
     columns: WindowAxis
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.rows.length, self.columns.length
+
+    @property
     def is_whole(self) -> bool:
         """Whether there is only one window."""
         return len(self.rows.windows) == len(self.columns.windows) == 1

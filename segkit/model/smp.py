@@ -21,12 +21,9 @@ from segkit.model.layers import doubled, pad_to_multiple
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _IMAGENET = {"mean": list(MEAN), "std": list(STD)}
 _HALF = {"mean": [0.5] * 3, "std": [0.5] * 3}
-_DPN = {"mean": [124 / 255, 117 / 255, 104 / 255], "std": [1 / (0.0167 * 255)] * 3}
 _OTHERS = {  # encoders of smp's own whose usual weights were trained on others, by the beginning of their names
-    "inception": _HALF,
-    "xception": _HALF,
-    "timm-tf_efficientnet_lite": _HALF,
-    "dpn": _DPN,
+    **dict.fromkeys(("inception", "xception", "timm-tf_efficientnet_lite"), _HALF),
+    "dpn": {"mean": [124 / 255, 117 / 255, 104 / 255], "std": [1 / (0.0167 * 255)] * 3},
 }
 _FILES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -69,13 +66,11 @@ class Smp(nn.Module):
 
         _check_names(architecture, encoder)
         named = weights is not None and not (weights.endswith(_FILES) or "/" in weights or Path(weights).is_file())
-        source = _source(encoder, str(weights)) if named else ""
         # of timm's encoders the name says which weights; smp warns of a string
         pretrained = (True if _of_timm(encoder) else weights) if named else None
         options: dict[str, Any] = {"encoder_name": encoder, "encoder_weights": pretrained}
         options |= {"in_channels": in_channels, "classes": num_classes}
-        what = f"the weights '{weights}' of the encoder '{encoder}' ({source})"
-        with _fetching(what) if named else contextlib.nullcontext():
+        with _fetching(encoder, str(weights)) if named else contextlib.nullcontext():
             self.network, any_size = _create(architecture, options)
             self.normalisation = None if weights is None else _normalisation(encoder, weights if named else None)
         for block in self.network.modules():
@@ -146,9 +141,8 @@ def _check_names(architecture: str, encoder: str) -> None:
     if timm.is_model(encoder):
         raise ModelError(f"smp: the encoder '{encoder}' is a model of timm: write 'tu-{encoder}'")
     close = did_you_mean(encoder, [*names, *(f"tu-{name}" for name in timm.list_models())]) or "."
-    raise ModelError(
-        f"smp: there is no encoder '{encoder}'{close} There are {first_few(names)}, and 'tu-' with a name of timm's"
-    )
+    others = f"There are {first_few(names)}, and 'tu-' with a name of timm's"
+    raise ModelError(f"smp: there is no encoder '{encoder}'{close} {others}")
 
 
 def _source(encoder: str, weights: str) -> str:
@@ -189,11 +183,9 @@ def _normalisation(encoder: str, weights: str | None) -> dict[str, list[float]]:
         config = smp.encoders.get_preprocessing_params(encoder, pretrained=weights)  # from the hub, as the weights
     except KeyError:  # the file there says nothing
         return usual
-    if config["input_space"] != "RGB":
-        raise ModelError(
-            f"smp: the weights '{weights}' of '{encoder}' take {config['input_space']}, and images are RGB"
-        )
-    most = max(config["input_range"])  # 1 or 255
+    space, most = config["input_space"], max(config["input_range"])  # 1 or 255
+    if space != "RGB":
+        raise ModelError(f"smp: the weights '{weights}' of '{encoder}' take {space}, and images are RGB")
     return {key: [value / most for value in config[key]] for key in ("mean", "std")}
 
 
@@ -227,12 +219,8 @@ def _classifier_names(encoder: str) -> set[str]:
         return set()
     import timm
 
-    try:
-        with torch.device("meta"):
-            return set(timm.create_model(name).state_dict())
-    except Exception:  # before 1.0.22 timm computes while it builds
-        with torch.random.fork_rng(devices=[]):
-            return set(timm.create_model(name).state_dict())
+    with torch.random.fork_rng(devices=[]):
+        return set(timm.create_model(name).state_dict())
 
 
 def _padding(architecture: str, encoder: str, stride: int) -> tuple[int, int]:
@@ -250,12 +238,13 @@ def _fixed_size(encoder: nn.Module) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def _fetching(what: str) -> Iterator[None]:
+def _fetching(encoder: str, weights: str) -> Iterator[None]:
     """Fetch from the hub, or from its cache where the hub is out of reach; fail at once and in one line.
 
     The hub's library tries for most of a minute and prints a line for each attempt. So it is asked once; without an
     answer it is set offline, and then looks in its cache only.
     """
+    what = f"the weights '{weights}' of the encoder '{encoder}' ({_source(encoder, weights)})"
     from huggingface_hub import constants, get_session
 
     offline, cause = constants.HF_HUB_OFFLINE, ""

@@ -62,21 +62,15 @@ class UNet(nn.Module):
         patch_size: int = 1,
     ) -> None:
         super().__init__()
-        counts = {"num_classes": num_classes, "in_channels": in_channels}
-        for name, count in {**counts, "width": width, "depth": depth, "patch_size": patch_size}.items():
-            if count < 1:
-                raise ModelError(f"unet: {name} = {count!r} must be at least 1")
+        counts = {"num_classes": num_classes, "in_channels": in_channels, "width": width, "patch_size": patch_size}
+        for name, count in counts.items():
+            _require(count >= 1, name, count, "must be at least 1")
+        _require(1 <= depth <= 10, "depth", depth, "is no number of halvings from 1 to 10")
+        _require(0 <= dropout < 1, "dropout", dropout, "is not a probability from 0 up to, not including, 1")
         _one_of("norm", norm, ("batch", "group", "none"))
         _one_of("upsample", upsample, ("transposed", "nearest"))
         _one_of("padding", padding, ("same", "valid"))
-        if depth > 10:
-            raise ModelError(f"unet: depth = {depth}: at most 10 halvings are of use to any image")
-        if not 0 <= dropout < 1:
-            raise ModelError(f"unet: dropout = {dropout!r} is not a probability from 0 up to, not including, 1")
-        if patch_size > 1 and padding == "valid":
-            raise ModelError(
-                f"unet: patch_size = {patch_size} needs padding = 'same'; unpadded, it is the paper's network"
-            )
+        _require(patch_size == 1 or padding == "same", "patch_size", patch_size, "needs padding = 'same'")
         self.depth, self.norm, self.padding, self.checkpointing = depth, norm, padding, checkpointing
         self.patch_size = patch_size
 
@@ -201,7 +195,11 @@ def _overlap(size: int, depth: int) -> tuple[int, int]:
     return margin, margin + surplus
 
 
+def _require(holds: bool, name: str, value: object, told: str) -> None:
+    if not holds:
+        raise ModelError(f"unet: {name} = {value!r} {told}")
+
+
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        choices = ", ".join(repr(choice) for choice in allowed)
-        raise ModelError(f"unet: {name} = {value!r} is none of {choices}{did_you_mean(str(value), allowed)}")
+    choices = ", ".join(map(repr, allowed))
+    _require(value in allowed, name, value, f"is none of {choices}{did_you_mean(str(value), allowed)}")

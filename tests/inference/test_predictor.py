@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from segkit.data.normalise import normalise
+from segkit.data.normalise import Normalisation, normalise
+from segkit.data.sample import ImageFormat
 from segkit.data.visualize import overlay
 from segkit.errors import ConfigError, DataError, ModelError, NotFiniteError
 from segkit.inference.predictor import Predictor
@@ -143,3 +144,28 @@ def test_a_notebook_shows_predictions_and_the_predictor(colour_model, labels, pa
     assert "takes red, green, blue" in text
     assert "&lt;red&gt;" in text
     assert "rgb(200, 0, 0)" in text
+
+
+@pytest.mark.parametrize("mark", ["void", -99.0])
+def test_where_there_is_no_data_is_void_in_python_too(mark, tmp_path):
+    """As the command writes it: of a file, of an array, in tiles, and the caller's array stays as it is."""
+    facts = {**FACTS, "normalisation": Normalisation((50.0,), (20.0,), "float32", no_data=True), "precision": "fp32"}
+    format = ImageFormat(("height",), no_data=mark)
+    predictor = Predictor(nn.Conv2d(1, 3, 1), **facts, images=format, ignore_index=254)
+    image = np.linspace(10, 90, 40 * 50, dtype=np.float32).reshape(40, 50, 1)
+    image[3:5, 7] = np.nan if mark == "void" else mark
+    np.save(tmp_path / "height.npy", image)
+    for given in (image, image[..., 0], tmp_path / "height.npy"):
+        for options in ({}, {"tile": 16}):
+            labels = predictor.predict(given, **options)
+            assert (labels == 254).sum() == 2
+            assert (labels[3:5, 7] == 254).all()
+    assert np.isnan(image).sum() == (2 if mark == "void" else 0)
+    assert predictor.probabilities(image).shape == (3, 40, 50)
+    assert predictor.overlay(image).size == (50, 40)
+    plain = Predictor(nn.Conv2d(1, 3, 1), **facts, images=ImageFormat(("height",)))
+    if mark == "void":
+        with pytest.raises(DataError, match=r"the image: pixels that are no numbers \(2 of 2,000 are NaN"):
+            plain.predict(image)
+    else:
+        assert plain.predict(image).max() <= 2

@@ -178,20 +178,9 @@ def test_modern_backbones_take_timms_files_and_their_normalisation(tmp_path, arc
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-def test_a_timm_that_computes_while_it_builds_tells_its_names_too(monkeypatch):
-    import timm
-
-    names, create = _classifier_names("tu-test_efficientnet"), timm.create_model
-
-    def without_meta(name):
-        if torch.get_default_device().type == "meta":
-            raise NotImplementedError("Cannot copy out of meta tensor; no data!")
-        return create(name)
-
-    monkeypatch.setattr(timm, "create_model", without_meta)
+def test_the_names_of_timms_classifier_leave_random_numbers_as_they_are():
     state = torch.random.get_rng_state()
-    assert _classifier_names("tu-test_efficientnet") == names
-    assert "conv_head.weight" in names
+    assert "conv_head.weight" in _classifier_names("tu-test_efficientnet")
     assert torch.equal(torch.random.get_rng_state(), state)
 
 

@@ -215,7 +215,7 @@ def test_one_value_a_channel_is_explained_before_batch_normalisation_fails():
         ({"upsample": "bilinear"}, "upsample = 'bilinear' is none of 'transposed', 'nearest'"),
         ({"padding": "Valid"}, "did you mean 'valid'?"),
         ({"width": 0}, "width = 0 must be at least 1"),
-        ({"depth": 0}, "depth = 0 must be at least 1"),
+        ({"depth": 0}, "depth = 0 is no number of halvings from 1 to 10"),
         ({"dropout": 1.0}, "dropout = 1.0 is not a probability"),
     ],
 )
