@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import segkit
+from segkit import plugins
 from segkit.config import Choice, Config
 from segkit.data.class_weights import class_weights
 from segkit.data.issues import gathered
@@ -71,6 +72,7 @@ def build_inputs(
         data=settings.data,
         augment=settings.augment,
         record=environment() | {"config": settings.record(), "components": components, "class_weights": weights},
+        prepared=plugins.prepared,
         model_record={"model": {"name": settings.model.name, "options": dict(settings.model.options), **provider}},
     )
 

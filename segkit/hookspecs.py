@@ -32,6 +32,9 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from segkit.data.scan import Scan
+    from segkit.engine.inputs import TrainerInputs
+    from segkit.engine.precision import Precision
     from segkit.engine.trainer import Result, Run
 
 PROJECT = "segkit"
@@ -162,10 +165,22 @@ def segkit_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def segkit_run_prepared(
+    inputs: TrainerInputs, scan: Scan, precision: Precision, processes: int
+) -> Mapping[str, Any] | None:
+    """The data is read and the device is known, and nothing is written yet; called in the main process alone.
+
+    What is returned, as ``{"train.batch_size": 4}``, replaces settings of ``[data]``, ``[augment]`` and ``[train]``, in
+    all processes. It stands in ``run.json``, and a run that is resumed is given the same, whatever is returned then. A
+    :class:`segkit.errors.SegkitError` refuses the run; any other error ends it too, and names the plugin.
+    """
+
+
+@hookspec
 def segkit_run_started(run: Run) -> None:
     """A run begins, or goes on with ``run.first_epoch``: its folder, config and classes are known.
 
-    Of this and the other events: an observer names the arguments it needs, and can change none of them.
+    Of this and the events below: an observer names the arguments it needs, and can change none of them.
     ``run.predict(split, index)`` gives the labels of a sample as the weights that were evaluated last predict them,
     ``run.warn(text)`` prints a warning. Observers marked ``@segkit.hookimpl(tryfirst=True)`` are called before the
     others, as those that draw what others show. What one raises is reported in one line and stops neither the run nor

@@ -24,12 +24,12 @@ from typing import Any
 import pluggy
 
 from segkit import __version__, builtin, hookspecs
-from segkit.errors import PluginError, cause, did_you_mean
+from segkit.errors import PluginError, SegkitError, cause, did_you_mean
 
 KINDS = ("model", "loss", "dataset", "metric", "optimizer", "check", "reader", "transform", "observer", "command")
 PLURALS = {kind: f"{kind}es" if kind.endswith("s") else f"{kind}s" for kind in KINDS}
 """Kinds of components. The hook ``segkit_models`` offers models, and so on; observers are plugins that hear events."""
-EVENTS = ("segkit_run_started", "segkit_epoch_ended", "segkit_run_ended")
+EVENTS = ("segkit_run_prepared", "segkit_run_started", "segkit_epoch_ended", "segkit_run_ended")
 _OFFERS = {f"segkit_{plural}": kind for kind, plural in PLURALS.items() if kind != "observer"}
 _NAME = re.compile(r"(?!\d+$)\w[\w-]*")  # "/", ":" and "." separate names, and a number is a place in a list
 _PLACE = re.compile(r"[\w.]+:[\w.]+")
@@ -180,6 +180,25 @@ class Observers:
                     self._failed.add((listener.plugin_name, event))
                     _warn(f"plugin {plugins[listener.plugin_name]} failed in {event}: {cause(error)}; the run goes on")
         return texts
+
+
+def prepared(**known: Any) -> dict[str, Any]:
+    """The settings that plugins choose for a run, see :func:`segkit.hookspecs.segkit_run_prepared`.
+
+    Raises:
+        SegkitError: a plugin refuses the run.
+        PluginError: a plugin failed.
+    """
+    chosen: dict[str, Any] = {}
+    for listener in table().listeners("segkit_run_prepared"):
+        try:
+            answer: Any = listener.function(*(known[name] for name in listener.argnames))
+            chosen |= answer or {}
+        except SegkitError:
+            raise
+        except Exception as error:
+            raise PluginError(f"plugin {listener.plugin_name} failed in segkit_run_prepared: {cause(error)}") from error
+    return chosen
 
 
 def strict() -> bool:

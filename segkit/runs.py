@@ -138,6 +138,7 @@ def fit(
         record=environment() | {"config": {name: table.model_dump() for name, table in tables.items()}},
         model_record={"model": None},
         checks=build_checks(tables["data"], tables["augment"]),
+        prepared=plugins.prepared,
         optimizer=optimizers[tables["train"].optimizer],
         train=tables["train"],
         data=tables["data"],

@@ -75,14 +75,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def expectation(seconds: float, memory: int, disk: int) -> str:
-    """What a run will take, in words; bytes that are 0 are not known."""
-    parts = [duration(seconds)]
-    parts += [f"{memory / (1 << 30):.1f} GiB of memory"] if memory else []
-    parts += [f"{disk / (1 << 20):,.0f} MiB on the disk"] if disk else []
-    return f"expected: about {', '.join(parts)}"
-
-
 def epoch_heading(epochs: int) -> str:
     """What stands above the lines of the epochs."""
     width = max(5, 2 * len(str(epochs)) + 1)

@@ -88,10 +88,8 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         self.classes, self.ignore_index = list(self.dataset.classes), self.dataset.ignore_index
-        self.device = self.inferer.precision.device
-        self.metrics = {
-            name: metric.to(self.device) if hasattr(metric, "to") else metric for name, metric in self.metrics.items()
-        }
+        self.device, given = self.inferer.precision.device, self.metrics.items()
+        self.metrics = {name: metric.to(self.device) if hasattr(metric, "to") else metric for name, metric in given}
         # those whose floor is not known, once more: they are shown the floor's class in place of the prediction
         unknown = {name: metric for name, metric in self.metrics.items() if name not in (self.floor or self.metrics)}
         self._constant = copy.deepcopy(unknown)
@@ -119,35 +117,33 @@ class Evaluator:
         every_metric = [*metrics, *self._constant.values()]
         for metric in every_metric:
             metric.reset()
-        shared = self.distributed if all(can_merge(metric) for metric in metrics) else ALONE
-        terms = self.criterion.names if self.criterion else []
-        parts: list[tuple[int, list[str], Tensor]] = []  # of a batch: its number, names, and the figures of _figures
-        images: list[dict[str, Any]] = []
+        shared = self.distributed if all(map(can_merge, metrics)) else ALONE
+        parts: list[tuple[int, list[str], Tensor, list[dict[str, Any]]]] = []
         self.inferer.model.eval()
         with closing(self._predictions(shared, description)) as predictions:
             for number, batch, logits in predictions:
                 target = batch.mask.long()  # [B,H,W]
-                parts.append((number, batch.names, self._figures(logits, target)))
+                images = _image_scores(logits, target, batch.names, self.ignore_index) if names else []
+                parts.append((number, batch.names, self._figures(logits, target), images))
                 for metric in metrics:
                     metric.update(logits, target)
                 for metric in self._constant.values():
                     metric.update(self._constant_logits(target), target)
-                if names:
-                    images += _image_scores(logits, target, batch.names, self.ignore_index)
-        mine = [(number, found, figures.tolist()) for number, found, figures in parts]  # the device is waited for once
+        mine = [(number, found, row.tolist(), images) for number, found, row, images in parts]  # waits for the device
         every = sorted((part for those in shared.gather(mine) for part in those), key=lambda part: part[0])
-        flags = [pair for _, found, row in every for pair in zip(found, row[-len(found) :], strict=True)]
-        undecided = [name for name, flag in flags if flag]
-        if undecided:
+        flags = [pair for _, found, row, _ in every for pair in zip(found, row[-len(found) :], strict=True)]
+        if undecided := [name for name, flag in flags if flag]:
             raise NotFiniteError(f"{len(undecided)} of {len(self.dataset)} images ({first_few(undecided)})")
         for metric in every_metric:
             merge(metric, shared)
         result = read_off(confusion, self.metrics, self.classes)
         if self.criterion is not None:
-            counted = [row for _, _, row in every if row[0]]  # of a batch that is all void, torch's own losses are NaN
-            pixels = max(1.0, sum(row[0] for row in counted))
-            means = [sum(row[0] * row[1 + term] for row in counted) / pixels for term in range(1 + len(terms))]
-            result |= {"loss": means[0], "losses": dict(zip(terms, means[1:], strict=True))}
+            rows = [row for _, _, row, _ in every if row[0]]  # of a batch that is all void, torch's own losses are NaN
+            pixels = max(1.0, sum(row[0] for row in rows))
+            loss, *terms = [
+                sum(row[0] * row[n] for row in rows) / pixels for n in range(1, 2 + len(self.criterion.names))
+            ]
+            result |= {"loss": loss, "losses": dict(zip(self.criterion.names, terms, strict=True))}
         # decisions follow from the scores: they must be the same in all processes, to the last digit
         result = self.distributed.broadcast_from_main(lambda: result)
         if self.floor is not None:
@@ -155,19 +151,17 @@ class Evaluator:
                 self.floor.update(named_values(name, metric.compute()))
             self._constant = {}
             result = with_floor(result, self.floor)
-        places = {name: place for place, name in enumerate(names)}
-        every_image = [image for those in shared.gather(images) for image in those]
-        every_image.sort(key=lambda image: places.get(image["name"], len(places)))
-        return Evaluation(result, confusion.compute(), every_image)
+        order = {name: place for place, name in enumerate(names)}
+        of_images = sorted((each for *_, images in every for each in images), key=lambda each: order[each["name"]])
+        return Evaluation(result, confusion.compute(), of_images)
 
     @torch.no_grad()
     def predict(self, index: int) -> NDArray[np.uint8]:
         """The labels ``[H,W]`` that the model predicts for a sample of the split, at the size of its mask."""
         sample = (self.source or SampleSource(self.dataset, self.inferer.resize))[index]
-        image = sample.image[None]  # [1,C,h,w]
-        size = (sample.mask.shape[0], sample.mask.shape[1])
+        height, width = sample.mask.shape
         self.inferer.model.eval()
-        logits = self.inferer.evaluate(image.to(self.device), size)  # [1,C,H,W]
+        logits = self.inferer.evaluate(sample.image[None].to(self.device), (height, width))  # [1,C,H,W]
         labels: NDArray[np.uint8] = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
         return labels
 
@@ -186,8 +180,8 @@ class Evaluator:
                 for batch in batches:
                     pixels = batch.image[:, 0].numel()  # at most as many at once as of an image that is seen whole
                     for part in batch.parts(-(-pixels // MAX_WHOLE_PIXELS)):
-                        size = (part.mask.shape[1], part.mask.shape[2])
-                        yield number, part, self.inferer.evaluate(part.image, size)
+                        _, height, width = part.mask.shape
+                        yield number, part, self.inferer.evaluate(part.image, (height, width))
         finally:  # a traceback would keep the loader's processes alive, and Python waits for them when it ends
             shut_down(waiting)
 

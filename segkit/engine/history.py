@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 from segkit.errors import ConfigError
@@ -29,18 +30,17 @@ STEPS = 2000
 class History:
     """What each epoch came to, as in ``metrics.jsonl``.
 
+    Args:
+        settings: ``best``, and when to stop.
+        less_is_better: whether the best epoch has the lowest value of ``best``.
+
     Attributes:
         lines: one an epoch.
         stop: why an observer has asked to stop; empty where none has.
-
-    Args:
-        settings: ``best``, and when to stop.
-        epochs: of the whole run.
-        less_is_better: whether the best epoch has the lowest value of ``best``.
     """
 
-    def __init__(self, settings: TrainSettings, epochs: int, less_is_better: bool) -> None:
-        self.settings, self.epochs, self.less_is_better = settings, epochs, less_is_better
+    def __init__(self, settings: TrainSettings, less_is_better: bool) -> None:
+        self.settings, self.less_is_better = settings, less_is_better
         self.lines: list[dict[str, Any]] = []
         self.stop = ""
 
@@ -52,41 +52,35 @@ class History:
         """From 1; 0 before any."""
         return max((line["epoch"] for line in self.lines if line["best"]), default=0)
 
-    def add(self, step: int, trained: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
-        """Add the line of one more epoch; ``collapsed`` is in the first one at which the run counts as that.
+    def add(self, step: int, trained: Mapping[str, Any], scores: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+        """Add the line of one more of so many epochs; the first at which the run has collapsed says so.
 
         Raises:
             ConfigError: ``train.best`` is a metric that gives no single number.
         """
-        best = self._is_best(scores)
-        line = {"epoch": len(self) + 1, "step": step, "train": dict(trained), "val": dict(scores), "best": best}
-        self.lines.append(line)
-        if self.collapsed() and not any(each.get("collapsed") for each in self.lines):
-            line["collapsed"] = True
-        return line
-
-    def _is_best(self, scores: Mapping[str, Any]) -> bool:
-        name = self.settings.best
+        name, best = self.settings.best, self.best_epoch
         if not isinstance(scores.get(name), int | float):
             raise ConfigError(f'train.best = "{name}": this metric gives no single number; choose another')
-        before = self.lines[self.best_epoch - 1]["val"][name] if self.best_epoch else math.nan
-        if not math.isfinite(before):
-            return True
-        return bool(scores[name] < before if self.less_is_better else scores[name] > before)
+        before = self.lines[best - 1]["val"][name] if best else math.nan
+        better = scores[name] < before if self.less_is_better else scores[name] > before
+        line = {"epoch": len(self) + 1, "step": step, "train": dict(trained), "val": dict(scores)}
+        self.lines.append(line | {"best": better or not math.isfinite(before)})
+        if self.collapsed(epochs) and not any(each.get("collapsed") for each in self.lines):
+            self.lines[-1]["collapsed"] = True
+        return self.lines[-1]
 
     def stuck_epochs(self) -> int:
         """How many of the latest epochs, in a row, stood at the floor."""
-        learned = [place for place, line in enumerate(self.lines, 1) if not stuck(line["val"])]
-        return len(self) - max(learned, default=0)
+        return len(list(takewhile(lambda line: stuck(line["val"]), reversed(self.lines))))
 
-    def collapsed(self) -> bool:
-        """Whether more epochs of the same promise nothing."""
-        late = len(self) >= math.ceil(START * self.epochs) or (len(self) and self.lines[-1]["step"] >= STEPS)
-        return bool(late and self.stuck_epochs() >= EPOCHS)
+    def collapsed(self, epochs: int) -> bool:
+        """Whether more epochs of the same promise nothing, of a run of so many."""
+        late = len(self) >= math.ceil(START * epochs) or self.lines[-1]["step"] >= STEPS
+        return late and self.stuck_epochs() >= EPOCHS
 
-    def reason_to_stop(self) -> str:
-        """Why to train no further epoch; empty where there is no reason."""
-        if self.settings.stop_on_collapse and self.collapsed():
+    def reason_to_stop(self, epochs: int) -> str:
+        """Why to train no further one of so many epochs; empty where there is no reason."""
+        if self.settings.stop_on_collapse and self.lines and self.collapsed(epochs):
             return f"at the floor for {self.stuck_epochs()} epochs"
         waited = len(self) - self.best_epoch if self.best_epoch else 0
         if self.settings.patience and waited >= self.settings.patience:
@@ -117,9 +111,8 @@ def outcome(train: Mapping[str, Any], last: Mapping[str, Any]) -> str:
     """
     if not stuck(last, LEAST_AT_THE_END):
         return ""
-    floor = train["floor"]["mean_iou"]
-    memorised = train["mean_iou"] - floor >= LEAST_AT_THE_END["mean_iou"] * (1 - floor)
-    return "memorised" if memorised else "collapsed"
+    known = not stuck(train, {"mean_iou": LEAST_AT_THE_END["mean_iou"]})
+    return "memorised" if known else "collapsed"
 
 
 def verdict(scores: Mapping[str, Any], split: str) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from segkit.data.normalise import Normalisation
-from segkit.engine.checkpoint import plain_keys
 from segkit.engine.console import Console
 from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import ModelError, RunFolderError, first_few
@@ -66,18 +65,17 @@ def init_from(model: nn.Module, place: str, donor: Donor, chosen: Normalisation,
         ModelError: nothing fits.
     """
     tensors, known = donor
-    expected = model.state_dict()
-    own = {plain: key for key, plain in plain_keys(expected).items() if isinstance(expected[key], Tensor)}
-    found, _ = fitting(own, {plain: tensors[key] for key, plain in plain_keys(tensors).items()})
-    fits = {own[name]: value for name, value in found.items() if value.shape == expected[own[name]].shape}
+    own = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
+    found, _ = fitting(own, tensors)
+    fits = {key: value for key, value in found.items() if value.shape == own[key].shape}
     if not any(value.is_floating_point() for value in fits.values()):  # counters alone are no weights
         raise ModelError(
             f"train.init_from = {place}: none of its {len(tensors)} tensors fits {type(model).__name__} by name and "
             f"shape: it holds {first_few(list(tensors), 3)}; the model {first_few(list(own), 3)}; weights of an "
             "encoder alone are an option of the model"
         )
-    model.load_state_dict({**expected, **fits})
-    anew = [name for name, key in own.items() if key not in fits]
+    model.load_state_dict(fits, strict=False)
+    anew = [key for key in own if key not in fits]
     told = f"{len(anew)} of {len(own)} tensors begun anew: {first_few(anew)}" if anew else f"all {len(own)} tensors fit"
     console.say(f"train.init_from = {place}: {told}")
     trained = replace(known, no_data=chosen.no_data) if known else chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.sample import Dataset, check_splits
 from segkit.data.scan import Check, Scan
 from segkit.engine.criterion import Criterion
-from segkit.engine.memory import out_of_memory
 from segkit.engine.optim import OptimizerClass, adamw, encoder_of
+from segkit.engine.precision import peak_memory
 from segkit.engine.split_scores import ALWAYS
-from segkit.errors import ConfigError, DataError, ModelError, TrainingError
-from segkit.settings import AugmentSettings, DataSettings, TrainSettings
+from segkit.errors import ConfigError, DataError, ModelError, PluginError, TrainingError
+from segkit.settings import AugmentSettings, DataSettings, Settings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class TrainerInputs:
         transforms: of training samples, after ``[augment]``.
         optimizer: that ``train.optimizer`` names.
         record: goes into ``run.json`` as it is: the config, who provided what, versions.
+        prepared: called with these inputs, the scan, the precision and the number of processes before anything is
+            written; returns settings that replace those of the tables, as ``{"train.batch_size": 4}``.
         normalisation: of the images, once they were scanned.
         model_record: goes into ``config.json``: how the model is built again.
     """
@@ -55,6 +57,7 @@ class TrainerInputs:
     train: TrainSettings = field(default_factory=TrainSettings)
     data: DataSettings = field(default_factory=DataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
+    prepared: Callable[..., Mapping[str, Any]] = lambda **_: {}
     normalisation: Normalisation = IMAGENET
     record: Mapping[str, Any] = field(default_factory=dict)
     model_record: Mapping[str, Any] = field(default_factory=dict)
@@ -117,6 +120,24 @@ def less_is_better(inputs: TrainerInputs) -> bool:
     return mode == "min" if more is None else not more
 
 
+def with_settings(inputs: TrainerInputs, chosen: Mapping[str, Any]) -> TrainerInputs:
+    """The inputs with other settings, as ``{"train.batch_size": 4}``; their record has them too.
+
+    Raises:
+        PluginError: there is no such setting.
+    """
+    for key, value in chosen.items():
+        name, _, setting = key.partition(".")
+        tables: dict[str, Settings] = {"data": inputs.data, "augment": inputs.augment, "train": inputs.train}
+        if name not in tables or setting not in type(tables[name]).model_fields:
+            raise PluginError(f"segkit_run_prepared gave '{key}', which is no setting of data, augment or train")
+        config = inputs.record.get("config", {})
+        record = {"config": {**config, name: {**config.get(name, {}), setting: value}}, "prepared": chosen}
+        table: Any = tables[name].model_copy(update={setting: value})
+        inputs = replace(inputs, **{name: table}, record={**inputs.record, **record})
+    return inputs
+
+
 @contextmanager
 def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], str]) -> Iterator[None]:
     """Report what the run could not foresee as one line that says what to change.
@@ -133,23 +154,27 @@ def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], st
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(out_of_memory(inputs, device)) from error
     except DataError as error:
-        before, _, message = str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")
         text = str(error)
-        if before.startswith("Caught "):  # torch puts the traceback of a loader's process into the message
-            text = message.partition("\nthis was sample ")[0].strip()
+        if text.startswith("Caught "):  # torch puts the traceback of a loader's process into the message
+            text = text.rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
+            text = text.partition("\nthis was sample ")[0].strip()
         raise error.retold(f"{text}\n{keep()}") from error
-    except (RuntimeError, ConnectionError, EOFError) as error:
+    except (MemoryError, RuntimeError, ConnectionError, EOFError) as error:
         text = str(error)
         first = (text.strip().splitlines() or [type(error).__name__])[0]
-        ended = not isinstance(error, RuntimeError) or ("DataLoader worker" in text and "Caught " not in text)
+        ended = isinstance(error, ConnectionError | EOFError) or ("DataLoader worker" in text and "Caught " not in text)
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text:
+            used = ""
+            if device.type == "cuda":
+                whole = torch.cuda.get_device_properties(device).total_memory
+                used = f": {peak_memory(device) / (1 << 30):.1f} of {whole / (1 << 30):.1f} GiB"
+            raise TrainingError(
+                f"out of memory on {device}{used} {needs_less(inputs)}. What was saved in {inputs.folder} is intact"
+            ) from error
         if ended and inputs.train.workers:
             advice = "Memory may be short: fewer train.workers need less, train.workers=0 none"
             raise TrainingError(f"a process that loads data ended: {first} {advice}\n{keep()}") from error
-        if re.search(r"DefaultCPUAllocator|can't allocate memory", text):
-            raise TrainingError(out_of_memory(inputs, device)) from error
         if re.search(r"CUDA error|CUBLAS_STATUS|CUDNN_STATUS|cuDNN error", text):
             raise TrainingError(
                 f"{device} failed: {first}; CUDA_LAUNCH_BLOCKING=1 before the command tells in which operation. "
@@ -162,3 +187,16 @@ def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], st
                 f"build it with in_channels={found[1]}"
             ) from error
         raise
+
+
+def needs_less(inputs: TrainerInputs, crop: int | None = None) -> str:
+    """What needs memory in a run, and what needs less; ``crop`` is one that fits, where that is known."""
+    train = inputs.train
+    counts = range(train.accumulate + 1, train.batch_size + 1)
+    parts = [f"train.accumulate={n}, the batch in smaller parts" for n in counts if train.batch_size % n == 0]
+    hints = [f"augment.crop={crop}"] if crop else []
+    hints += [*parts[:1], "a smaller train.batch_size, augment.crop, data.resize or model"]
+    return (
+        f"at train.batch_size={train.batch_size}, augment.crop={inputs.augment.crop or 'whole images'}, "
+        f"train.accumulate={train.accumulate}; what needs less: {'; '.join(hints)}"
+    )

@@ -12,10 +12,9 @@ import copy
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
 from segkit.data.batch_sampler import TrainBatchSampler
@@ -23,6 +22,7 @@ from segkit.data.sample import Batch
 from segkit.data.subset import Subset
 from segkit.engine.checkpoint import size_of
 from segkit.engine.evaluate import Evaluator
+from segkit.engine.precision import peak_memory
 from segkit.engine.step import TrainingLoop
 from segkit.errors import ConfigError, SegkitError
 
@@ -44,6 +44,7 @@ class Costs:
         scores: seconds of the scores of all splits.
         report: seconds from then on until the command has ended.
         disk: bytes of the run's files.
+        memory: bytes that the process or its card has held at most.
     """
 
     step: float = 0.0
@@ -51,6 +52,7 @@ class Costs:
     scores: float = 0.0
     report: float = 0.0
     disk: int = 0
+    memory: int = 0
 
     @property
     def end(self) -> float:
@@ -63,7 +65,7 @@ class Costs:
         The report does not: it needs one processor, and where others want them too, steps may be twenty times slower.
         """
         slower = step / self.step
-        return Costs(step, slower * self.epoch, slower * self.scores, self.report, self.disk)
+        return replace(self, step=step, epoch=slower * self.epoch, scores=slower * self.scores)
 
 
 class Pace:
@@ -108,11 +110,14 @@ class Pace:
         self.costs.epoch = (self.costs.epoch + seconds) / 2
         self.costs.scores = (self.costs.scores + scoring) / 2
 
+    def epochs(self, step: int, into: int, epoch_steps: int) -> int:
+        """Epochs that are not ended, from a step that is ``into`` an epoch of so many steps."""
+        return max(0, -(-(into + self.steps - step) // epoch_steps))
+
     def left(self, step: int, into: int, epoch_steps: int) -> float:
-        """Seconds until the run ends, from a step that is ``into`` an epoch of so many steps."""
-        ahead = self.steps - step
-        epochs = -(-(into + ahead) // epoch_steps)
-        return ahead * self.costs.step + epochs * self.costs.epoch + self.costs.end
+        """Seconds until the run ends, from the same step."""
+        costs, epochs = self.costs, self.epochs(step, into, epoch_steps)
+        return (self.steps - step) * costs.step + epochs * costs.epoch + costs.end
 
     def begin(self, costs: Costs, epoch_steps: int) -> None:
         """Plan the run before its first step.
@@ -129,7 +134,7 @@ class Pace:
             return
         times = max(1, math.ceil(costs.epoch / (SCORING * costs.step * epoch_steps)))
         self.repeat *= times
-        self.steps = int(min(self.most, self._fitting(0, times * epoch_steps)))
+        self.steps = self.fitting(0, 0, times * epoch_steps)
         if self.steps < 1:
             least = (self.elapsed + costs.step + costs.epoch + costs.end) / AIM
             raise ConfigError(
@@ -137,37 +142,30 @@ class Pace:
                 f"{least / 60:.1f} minutes, so no step fits; give more, or a smaller data.resize or model"
             )
 
-    def planned(self, step: int, into: int, epoch_steps: int, anew: bool = False) -> int:
+    def planned(self, step: int, into: int, epoch_steps: int) -> int:
         """The steps of the whole run: those planned so far, unless they end too late or too early.
 
         Args:
             step: that the run is at.
             into: steps of the current epoch.
             epoch_steps: steps of a whole one.
-            anew: whatever was planned.
         """
-        if self.seconds == math.inf:
-            return self.steps
         end = self.elapsed + self.left(step, into, epoch_steps)
-        if EARLIEST * self.seconds <= end <= LATEST * self.seconds and not anew:
-            return self.steps
-        return int(min(self.most, step + self._fitting(into, epoch_steps)))
+        kept = self.seconds == math.inf or EARLIEST * self.seconds <= end <= LATEST * self.seconds
+        return self.steps if kept else self.fitting(step, into, epoch_steps)
 
-    def _fitting(self, into: int, epoch_steps: int) -> int:
-        """Further steps that end at AIM, each epoch's end counted; a last epoch is begun only where that gives more."""
-        room, most = AIM * self.seconds - self.elapsed - self.costs.end, 0.0
-        whole_epochs = (room + into * self.costs.step) / (epoch_steps * self.costs.step + self.costs.epoch)
-        for epochs in count(max(1, int(whole_epochs))):
-            fitting, whole = (room - epochs * self.costs.epoch) / self.costs.step, epochs * epoch_steps - into
-            most = max(most, min(fitting, whole))
-            if fitting <= whole:
-                return int(most)
-        raise AssertionError
+    def fitting(self, step: int, into: int, epoch_steps: int) -> int:
+        """The same for an end at AIM, each epoch's end counted; a last epoch is begun only where it adds steps."""
+        costs = self.costs
+        room = AIM * self.seconds - self.elapsed - costs.end
+        whole = max(1, int((room + into * costs.step) / (epoch_steps * costs.step + costs.epoch)))
+        ahead = [min((room - n * costs.epoch) / costs.step, n * epoch_steps - into) for n in (whole, whole + 1)]
+        return int(min(self.most, step + int(max(0.0, *ahead))))
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as plain values; it stands in ``run.json`` too."""
-        plan = {"minutes": self.minutes, "steps": self.steps, "repeat": self.repeat, "costs": vars(self.costs)}
-        return {"seconds": self.elapsed, **copy.deepcopy(plan)}
+        plan = {"minutes": self.minutes, "steps": self.steps, "repeat": self.repeat, "costs": dict(vars(self.costs))}
+        return {"seconds": self.elapsed, **plan}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the plan; the start of a resumed run costs none of its time, so that the plan can stay."""
@@ -193,50 +191,43 @@ def rehearse(
         pixels: of each image of a split, in its order.
         planning: whether a plan depends on it, so that more than one step is timed.
     """
+    main, device = loop.distributed.broadcast_from_main, loop.precision.device
 
     def step(number: int) -> float:
         loop.end_epoch()
         order.epoch, order.start = 1, 0
         loop.run_epoch(batches, number, order.images, "timing")
-        return loop.distributed.broadcast_from_main(lambda: loop.progress.seconds / number)
+        return main(lambda: loop.progress.seconds / number)
 
-    with _thrown_away(loop):
+    state, steps = copy.deepcopy(loop.state_dict()), loop.steps
+    loop.steps = 1 << 30
+    try:
         step(1)  # the first one waits for compilers, processes and cold caches
         seconds = step(1)
         if planning and (more := min(len(order), 8, int(REHEARSAL / seconds))):
             seconds = step(more)
         written = size_of(loop.state_dict()) + 2 * size_of(loop.evaluated.state_dict())
-    scoring = _seconds_a_pixel(evaluators["val"], pixels["val"])
-    began, busy = time.monotonic(), time.process_time()
-    sum(range(10_000_000))  # a processor's work alone: scoring waits for disks and a GPU too
-    waited = max(1.0, (time.monotonic() - began) / (time.process_time() - busy + 1e-3))  # for other programs
-    total = {name: sum(each) for name, each in pixels.items()}
-    epoch = scoring * total["val"] + written / DISK + 0.2
-    disk = 2 * written  # last.pt twice, best.pt, the model
-    costs = Costs(seconds, epoch, scoring * sum(total.values()), waited * REPORT, disk)
-    return loop.distributed.broadcast_from_main(lambda: costs)
-
-
-@contextmanager
-def _thrown_away(loop: TrainingLoop) -> Iterator[None]:
-    """A block whose steps leave no trace, however it ends."""
-    state, steps = copy.deepcopy(loop.state_dict()), loop.steps
-    loop.steps = 1 << 30
-    try:
-        yield
     finally:
         loop.load_state_dict(state, "the state before the first step")
         loop.steps = steps
-
-
-def _seconds_a_pixel(evaluator: Evaluator, pixels: Sequence[int]) -> float:
-    """The time that scoring takes, measured on the first batch; in this process, as others take time to start."""
-    images = min(len(pixels), evaluator.batch_size * evaluator.distributed.size)
-    metrics = copy.deepcopy(evaluator.metrics)
-    part = Subset(evaluator.dataset, range(images))
-    evaluator = replace(evaluator, dataset=part, metrics=metrics, floor=None, workers=0)
+    val = evaluators["val"]  # its first batch; in this process, as others take time to start
+    images = min(len(pixels["val"]), val.batch_size * loop.distributed.size)
+    part, metrics = Subset(val.dataset, range(images)), copy.deepcopy(val.metrics)
+    first = replace(val, dataset=part, metrics=metrics, floor=None, workers=0)
     for _ in range(2):  # caches are cold at first
         began = time.monotonic()
         with suppress(SegkitError):  # a network that knows nothing yet; the first epoch tells
-            evaluator.evaluate()
-    return (time.monotonic() - began) / sum(pixels[:images])
+            first.evaluate()
+    scoring = (time.monotonic() - began) / sum(pixels["val"][:images])  # seconds a pixel
+    began, busy = time.monotonic(), time.process_time()
+    sum(range(10_000_000))  # a processor's work alone: scoring waits for disks and a GPU too
+    waited = max(1.0, (time.monotonic() - began) / (time.process_time() - busy + 1e-3))  # for other programs
+    costs = Costs(
+        step=seconds,
+        epoch=scoring * sum(pixels["val"]) + written / DISK + 0.2,
+        scores=scoring * sum(map(sum, pixels.values())),
+        report=waited * REPORT,
+        disk=2 * written,  # last.pt twice, best.pt, the model
+        memory=peak_memory(device),
+    )
+    return main(lambda: costs)

@@ -6,7 +6,7 @@ import math
 import shlex
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from segkit.data.parallel import refuse_unguarded
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, run_folder
 from segkit.engine.checkpoint import CheckpointManager, samples_of
-from segkit.engine.console import Console, duration, epoch_heading, epoch_line, expectation, final_table
+from segkit.engine.console import Console, duration, epoch_heading, epoch_line, final_table
 from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.distributed import ALONE, DistributedContext, distributed_context
 from segkit.engine.evaluate import Evaluator
@@ -28,8 +28,7 @@ from segkit.engine.events import Run as Run
 from segkit.engine.history import History, outcome, verdict
 from segkit.engine.init_from import init_from, read_donor
 from segkit.engine.inputs import TrainerInputs as TrainerInputs
-from segkit.engine.inputs import check, explained, less_is_better
-from segkit.engine.memory import check_memory, fitted
+from segkit.engine.inputs import check, explained, less_is_better, with_settings
 from segkit.engine.non_finite import NO_STEP_WORKED
 from segkit.engine.pace import Pace, rehearse
 from segkit.engine.precision import (
@@ -45,11 +44,11 @@ from segkit.engine.precision import (
 from segkit.engine.run_folder import RESULTS, after_restart, check_folder, clear, locked, read_json
 from segkit.engine.run_folder import Result as Result
 from segkit.engine.step import TrainingLoop
-from segkit.errors import NotFiniteError, RunFolderError, TrainingError, WriteError
+from segkit.errors import ConfigError, NotFiniteError, RunFolderError, TrainingError, WriteError
 from segkit.files import write_lines
 from segkit.inference.sliding_window import Inferer
 from segkit.metric.scores import floor
-from segkit.settings import TrainSettings
+from segkit.settings import AUTO, TrainSettings
 from segkit.signals import Interrupted, StopSignals
 
 
@@ -99,7 +98,6 @@ def launch(
         console = Console(distributed.is_main_process, quiet)
         inputs = replace(build(distributed, resume), folder=folder)
         inputs, scan, precision = prepare(inputs, distributed, console, resume)
-        distributed.broadcast_from_main(lambda: check_memory(inputs, scan, precision, distributed.size))
         trainer: Trainer | None = None
         with explained(inputs, precision.device, lambda: trainer.keep() if trainer else "no step was taken"):
             trainer = Trainer(inputs, scan, precision, notify, distributed, stop, console)
@@ -114,14 +112,14 @@ def prepare(
     console: Console | None = None,
     resume: bool = False,
 ) -> tuple[TrainerInputs, Scan, Precision]:
-    """The inputs with the normalisation of their images, the data, which is read, and the precision on the device.
+    """The inputs with the normalisation of their images and settings that fit, the data, and the precision.
 
     Args:
         inputs: are checked; their model is given the weights of ``train.init_from``.
         distributed: the processes that train together.
         console: prints warnings, and what of the model is begun anew.
-        resume: whether normalisation and precision are those that the run in the inputs' folder has begun with; its
-            checkpoint has the weights.
+        resume: whether normalisation, precision and settings are those that the run in the inputs' folder has begun
+            with; its checkpoint has the weights.
 
     Raises:
         ConfigError, DataError, LabelError, ModelError: see :mod:`segkit.errors`.
@@ -143,19 +141,25 @@ def prepare(
     for issue in scan.warnings:
         console.warn(str(issue))
     # the main process tells all what the run has begun with, and what depends on its machine
-    before = main(lambda: read_json(inputs.folder / "config.json") if resume else {})
+    names = ("config.json", "run.json")
+    before, record = main(lambda: [read_json(inputs.folder / name) if resume else {} for name in names])
     name = main(lambda: resolve_precision(inputs.train.precision, device, str(before.get("precision", "bf16"))).name)
     if before.get("precision") in DTYPES and name != before["precision"]:
         console.warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
     known = Normalisation.of_record(before.get("normalisation"))
     no_data = scan.splits["train"].no_data != "stop"
     measured = main(lambda: known if resume else normalisation_of(inputs.model, scan.statistics["train"], no_data))
-    if place and donor:
-        measured = init_from(inputs.model, place, donor, measured, console)
+    if donor:
+        measured = init_from(inputs.model, str(place), donor, measured, console)
     use_cores()
     inputs, precision = replace(inputs, normalisation=measured), Precision(name, device)
-    config = main(lambda: read_json(inputs.folder / "run.json").get("config", {}) if resume else {})
-    return fitted(inputs, scan, precision, distributed, config), scan, precision
+    inputs = with_settings(inputs, record.get("prepared", {}))
+    asked = {"inputs": inputs, "scan": scan, "precision": precision, "processes": distributed.size}
+    chosen = main(lambda: inputs.prepared(**asked))  # by a run that goes on too: there may be less memory
+    inputs = inputs if resume else with_settings(inputs, chosen)
+    if AUTO in (inputs.augment.crop, inputs.train.batch_size):
+        raise ConfigError('augment.crop, train.batch_size: no plugin chooses a number for "auto"; give one')
+    return inputs, scan, precision
 
 
 def forecast(inputs: TrainerInputs) -> str:
@@ -187,46 +191,48 @@ class Trainer:
     ) -> None:
         self.inputs, self.scan, self.precision, self.notify = inputs, scan, precision, notify
         self.distributed, self.stop, self.console = distributed, stop, console
-        self.splits, self.config = scan.splits, inputs.record.get("config", {})
+        device, train = precision.device, inputs.train
         self.floors = {
-            name: floor(scan.counts(name).pixels.tolist(), data.classes) for name, data in self.splits.items()
+            name: floor(scan.counts(name).pixels.tolist(), data.classes) for name, data in scan.splits.items()
         }
-        device = precision.device
         self.sources = open_sources(inputs, scan, device, distributed)
         self.batches, self.order = training_batches(inputs, scan, self.sources["train"], device, distributed)
-        train = inputs.train
         most = min((train.epochs or math.inf) * len(self.order), train.max_steps or math.inf)
         self.pace = Pace(train.minutes, most, train.repeat, stop.began)
         self.loop = TrainingLoop(inputs, precision, self.pace.steps, distributed, stop)
         resize, crop = inputs.data.resize, inputs.augment.crop
         how = Inferer(self.loop.evaluated, precision, self.loop.classes, resize, crop, inputs.normalisation)
-        self.evaluators = {
-            name: Evaluator(
-                how,
-                dataset,
-                inputs.criterion,
-                inputs.metrics,
-                self.floors[name],
-                inputs.train.batch_size,
-                worker_count(inputs.train.workers, device),
-                self.sources[name],
-                distributed,
-            )
-            for name, dataset in self.splits.items()
-        }
-        self.history = History(train, -(-self.pace.steps // len(self.order)), less_is_better(inputs))
-        samples = samples_of(scan)
-        self.checkpoints = CheckpointManager(inputs.folder, self.loop, self.history, self.pace, samples, console)
+        workers = worker_count(train.workers, device)
+        self.evaluators = {}
+        for name, data in scan.splits.items():
+            own = inputs.criterion, inputs.metrics, self.floors[name], train.batch_size, workers, self.sources[name]
+            self.evaluators[name] = Evaluator(how, data, *own, distributed)
+        self.history = History(train, less_is_better(inputs))
+        self.checkpoints = CheckpointManager(
+            inputs.folder, self.loop, self.history, self.pace, samples_of(scan), console
+        )
         self.begun = self.finished = False
-        self._memory = 0  # bytes that a step takes, once that is known
-        self._validated_in = self._trained_in = 0.0  # seconds, of the latest scores on val, and of all epochs before
         self._pixels = {name: [math.prod(each.size) for each in rows] for name, rows in scan.statistics.items()}
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """The step that the run is at, the steps of this epoch before it, and those of a whole epoch."""
+        return self.loop.step, self.loop.progress.steps, len(self.order)
 
     @property
     def epochs(self) -> int:
         """Of the whole run, as planned; the last one may be shorter."""
-        ahead = self.loop.steps - self.loop.step + self.loop.progress.steps
-        return len(self.history) + max(0, -(-ahead // len(self.order)))
+        return len(self.history) + self.pace.epochs(*self.place)
+
+    @property
+    def stopped_early(self) -> str:
+        """Why no further epoch is trained, where more are planned; else empty."""
+        return self.history.reason_to_stop(self.epochs) if len(self.history) < self.epochs else ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further epoch is trained."""
+        return len(self.history) >= self.epochs or bool(self.stopped_early)
 
     def run(self, resume: bool) -> Result:
         """Train to the end, or go on with what was saved, and score the best weights."""
@@ -234,11 +240,11 @@ class Trainer:
             self._resume()
         else:
             self.plan()
-        train = self.splits["train"]
+        train = self.scan.splits["train"]
         self.observed = Run(
             folder=self.inputs.folder,
-            config=read_only(self.config),
-            splits=MappingProxyType(dict(self.splits)),
+            config=read_only(self.inputs.record.get("config", {})),
+            splits=MappingProxyType(dict(self.scan.splits)),
             classes=tuple(train.classes),
             palette=train.palette,
             floors=MappingProxyType({name: MappingProxyType(each) for name, each in self.floors.items()}),
@@ -251,11 +257,10 @@ class Trainer:
                 self._begin(resume)
             self._introduce()
             self._notify("segkit_run_started")
-            while len(self.history) < self.epochs:
-                if reason := self.history.reason_to_stop():
-                    self.console.say(f"stopped early: {reason}")
-                    break
+            while not self.ended:
                 self._epoch(len(self.history) + 1)
+            if self.stopped_early:
+                self.console.say(f"stopped early: {self.stopped_early}")
             result = self._finish()
             texts = self._notify("segkit_run_ended", result=result)
             if texts:
@@ -272,48 +277,48 @@ class Trainer:
         """How the model is used, the last line of a run."""
         folder, here = self.inputs.folder, Path.cwd()
         shown = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
-        if "model" in self.config:
+        if "model" in self.observed.config:
             return f"next:   segkit predict {shlex.quote(shown)} photo.jpg --out masks"
         return f"next:   segkit.load({shown!r}, model=...).predict('photo.jpg')"
-
-    def _notify(self, event: str, **arguments: Any) -> Sequence[str]:
-        """Call the observers, in the main process alone; what they answer is the same in all."""
-        if not self.notify:
-            return ()
-        notify = self.notify
-
-        def call() -> Sequence[str]:
-            with undisturbed():
-                return notify(event, run=self.observed, **arguments) or ()
-
-        return self.distributed.broadcast_from_main(call)
 
     def plan(self) -> None:
         """Measure what the run will take, and with ``train.minutes`` how long it is to be."""
         costs = rehearse(self.loop, self.batches, self.order, self.evaluators, self._pixels, bool(self.pace.minutes))
-        self._memory = peak_memory(self.precision.device)
         self.distributed.broadcast_from_main(lambda: self.pace.begin(costs, len(self.order)))
         self._follow_plan()
-
-    def _planned(self, anew: bool = False) -> int:
-        return self.pace.planned(self.loop.step, self.loop.progress.steps, len(self.order), anew)
 
     def _follow_plan(self) -> None:
         """Do as the main process has planned."""
         steps, repeat = self.distributed.broadcast_from_main(lambda: (self.pace.steps, self.pace.repeat))
         self.loop.steps = self.pace.steps = steps
         self.order.repeat = repeat
-        self.history.epochs = self.epochs
+
+    def _resume(self) -> None:
+        config, asked = self.inputs.record.get("config", {}), self.epochs
+        state, notes = self.distributed.broadcast_from_main(lambda: self.checkpoints.load(config, self.inputs.train))
+        self.checkpoints.restore(state)
+        self.order.repeat = self.pace.repeat
+        if self.pace.minutes and self.pace.minutes != state["pace"]["minutes"]:
+            self.pace.steps = self.pace.fitting(*self.place)
+        self._follow_plan()
+        folder, done = self.inputs.folder, len(self.history)
+        if done > asked and not self.pace.minutes:
+            raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} that are asked for")
+        for note in notes:
+            self.console.warn(note)
+        if done < self.epochs and self.distributed.is_main_process:  # they are no longer the run's result
+            clear(folder, RESULTS)
+        self.console.say(f"resumed after {self._progress()}")
 
     def _begin(self, resume: bool) -> None:
+        """Write what stands in the folder before the first step."""
         self.begun = True
         if not self.distributed.is_main_process:
             return
         if not resume:
             clear(self.inputs.folder)
         plan = {"id": self.checkpoints.identity, "plan": self.pace.state_dict()}
-        ended = resume and (len(self.history) >= self.epochs or self.history.reason_to_stop())
-        kept = read_json(self.inputs.folder / "config.json") if ended else {}  # a temperature, as the weights stay
+        kept = read_json(self.inputs.folder / "config.json") if self.ended else {}  # a temperature, as the weights stay
         run_folder.write_beginning(self.inputs, self.scan, self.floors, self.precision, plan, kept)
         if resume:  # a kill may have come between the two files
             write_lines(self.inputs.folder / "metrics.jsonl", self.history.lines)
@@ -324,82 +329,82 @@ class Trainer:
         """Print what is trained, on what, and what val's scores will have to beat."""
         model, floor, together = self.inputs.model, self.floors["val"], self.distributed.size
         parameters = sum(each.numel() for each in model.parameters()) / 1e6
-        images = ", ".join(f"{len(data)} {name}" for name, data in self.splits.items())
+        images = ", ".join(f"{len(data)} {name}" for name, data in self.scan.splits.items())
         processes = f", in {together} processes" if together > 1 else ""
         self.console.say(
             f"{type(model).__name__}, {parameters:.2f} M parameters, {device_name(self.precision.device)}, "
-            f"{self.precision.name}\nimages: {images}; {len(self.splits['val'].classes)} classes; "
+            f"{self.precision.name}\nimages: {images}; {self.loop.classes} classes; "
             f"{self.loop.steps} steps, {len(self.order)} an epoch{processes}\n"
             f"floor of val, all '{floor['class']}': mean_iou {floor['mean_iou']:.3f}, pixel_accuracy "
             f"{floor['pixel_accuracy']:.3f}"
         )
         if on_device := [name for name, source in self.sources.items() if source.on_device]:
             self.console.say(f"data: {', '.join(on_device)} on the device")
-        if len(self.history) < self.epochs and not self.history.reason_to_stop():
+        if not self.ended:
             self.console.say(f"{self.expected()}\n{epoch_heading(self.epochs)}")
 
     def expected(self) -> str:
-        """What the run will take, or what is left of it takes."""
-        disk = self.pace.costs.disk if self._memory else 0
-        return expectation(self._left() + (self.pace.elapsed if self._memory else 0), self._memory, disk)
+        """What this command takes from its beginning to its end, in words."""
+        costs, seconds = self.pace.costs, time.monotonic() - self.stop.began + self.pace.left(*self.place)
+        return (
+            f"expected: about {duration(seconds)}, {costs.memory / (1 << 30):.1f} GiB of memory, "
+            f"{costs.disk / (1 << 20):,.0f} MiB on the disk"
+        )
 
     def _epoch(self, epoch: int) -> None:
+        """Train, score val and save; then tell the observers."""
         self._check_stop()
-        self._trained_in = sum(line["train"]["seconds"] for line in self.history.lines)
-        self.order.epoch, self.order.start = epoch, self.loop.progress.steps
-        trained = self.loop.run_epoch(
-            self.batches, len(self.order), self.order.images, f"epoch {epoch}/{self.epochs}", self._between
-        )
-        self.distributed.broadcast_buffers(self.loop.evaluated)
-        if self.distributed.is_main_process and self.checkpoints.due(
-            self._validated_in
-        ):  # the next one is behind the scores
+        loop, history, main = self.loop, self.history, self.distributed.is_main_process
+        self.order.epoch, self.order.start = epoch, loop.progress.steps
+        text = f"epoch {epoch}/{self.epochs}"
+        trained = loop.run_epoch(self.batches, len(self.order), self.order.images, text, self._between)
+        self.distributed.broadcast_buffers(loop.evaluated)
+        if main and self.checkpoints.due(self.pace.costs.epoch):  # the next one is behind the scores
             with self.stop.held():
                 self.checkpoints.save()
-        began = time.monotonic()
+        began, problem = time.monotonic(), ""
         try:
             scores = self.evaluators["val"].evaluate("scores on val").scores
+            problem = "" if math.isfinite(scores["loss"]) else f"the loss on val is {scores['loss']}"
         except NotFiniteError as error:
-            raise TrainingError(f"after epoch {epoch}, val: {error}; {self._cause(trained)}") from error
-        self._validated_in = time.monotonic() - began
+            problem = f"val: {error}"
+        scored = time.monotonic() - began
         self._check_stop()
-        if not math.isfinite(scores["loss"]):
-            raise TrainingError(f"the loss on val is {scores['loss']} after epoch {epoch}; {self._cause(trained)}")
+        if problem:
+            cause = (
+                f"where the training loss, {trained['loss']:.3g}, is too high, training diverged: lower train.lr, "
+                f"which is {self.inputs.train.lr:g}; else look at the images of val"
+            )
+            if int(loop.non_finite.skipped[0]) == loop.step:
+                cause = NO_STEP_WORKED
+            raise TrainingError(f"after epoch {epoch}, {problem}; {cause}")
         with self.stop.held():  # all of it or nothing
-            line = self.history.add(self.loop.step, trained, scores)
-            self.loop.end_epoch()
-            if self.distributed.is_main_process:
+            epochs = self.epochs
+            line = history.add(loop.step, trained, scores, epochs)
+            loop.end_epoch()
+            if main:
                 self.checkpoints.save()
-            self.console.say(epoch_line(line, self.epochs))
+            self.console.say(epoch_line(line, epochs))
         if trained["skipped"]:
             self.console.warn(f"{trained['skipped']} steps were skipped, as the loss or its gradient was not finite")
         if line.get("collapsed"):
-            self.console.warn(f"{verdict(scores, 'val')}, for {self.history.stuck_epochs()} epochs")
+            self.console.warn(f"{verdict(scores, 'val')}, for {history.stuck_epochs()} epochs")
         if reasons := self._notify("segkit_epoch_ended", epoch=epoch, metrics=line):
             with self.stop.held():
-                self.history.stop = reasons[0]
-                if self.distributed.is_main_process:
+                history.stop = reasons[0]
+                if main:
                     self.checkpoints.save(again=True)
-        pixels = {name: sum(each) for name, each in self._pixels.items()}
-        scoring = self._validated_in / pixels["val"] * sum(pixels.values())
-        self.pace.epoch_ended(time.monotonic() - began, scoring)
-
-    def _cause(self, trained: Mapping[str, Any]) -> str:
-        """Why val may have no finite scores."""
-        if int(self.loop.non_finite.skipped[0]) == self.loop.step:
-            return NO_STEP_WORKED
-        return (
-            f"where the training loss, {trained['loss']:.3g}, is too high, training diverged: lower train.lr, which "
-            f"is {self.inputs.train.lr:g}; else look at the images of val"
-        )
+        share = sum(map(sum, self._pixels.values())) / sum(self._pixels["val"])
+        self.pace.epoch_ended(time.monotonic() - began, share * scored)
 
     def _between(self) -> str:
         """Between two steps: save, stop or plan anew, where any process wants to; how long the run goes on."""
-        main, planned = self.distributed.is_main_process, self.loop.steps
-        if main and self.loop.is_synchronised:
-            self.pace.trained(self.loop.step, self._trained_in + self.loop.progress.seconds)
-            planned = self._planned()
-        wanted = [bool(self.stop.received), main and self.checkpoints.due(), planned != self.loop.steps]
+        main, loop, planned = self.distributed.is_main_process, self.loop, self.loop.steps
+        if main and loop.is_synchronised:
+            earlier = sum(line["train"]["seconds"] for line in self.history.lines)
+            self.pace.trained(loop.step, earlier + loop.progress.seconds)
+            planned = self.pace.planned(*self.place)
+        wanted = [bool(self.stop.received), main and self.checkpoints.due(), planned != loop.steps]
         stop, save, replan = self.distributed.any_process(wanted)
         if replan:
             self.pace.steps = planned
@@ -408,11 +413,15 @@ class Trainer:
             self.distributed.broadcast_from_main(self.checkpoints.save)
         if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
             self.stop.end(signal.SIGTERM)
-        return f", {duration(self._left())} left of the run"
+        return f", {duration(self.pace.left(*self.place))} left of the run"
 
-    def _left(self) -> float:
-        """Seconds until the run ends."""
-        return self.pace.left(self.loop.step, self.loop.progress.steps, len(self.order))
+    def _notify(self, event: str, **arguments: Any) -> Sequence[str]:
+        """Call the observers, in the main process alone; what they answer is the same in all."""
+        notify = self.notify
+        if not notify:
+            return ()
+        with undisturbed():
+            return self.distributed.broadcast_from_main(lambda: notify(event, run=self.observed, **arguments) or ())
 
     def _check_stop(self) -> None:
         if self.distributed.size == 1:  # several agree on it, in a step
@@ -434,45 +443,28 @@ class Trainer:
         more = f" and {steps} of {len(self.order)} steps" if steps else ""
         return f"epoch {len(self.history)} of {self.epochs}{more}"
 
-    def _resume(self) -> None:
-        folder, asked = self.inputs.folder, self.epochs
-        load = self.distributed.broadcast_from_main
-        state, notes = load(lambda: self.checkpoints.load(self.config, self.inputs.train))
-        self.checkpoints.restore(state)
-        if self.pace.minutes != state["pace"]["minutes"]:
-            self.pace.steps = self._planned(anew=True)
-        self._follow_plan()
-        done = len(self.history)
-        if done > asked and not self.pace.minutes:
-            raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} that are asked for")
-        for note in notes:
-            self.console.warn(note)
-        if done < self.epochs and self.distributed.is_main_process:  # they are no longer the run's result
-            clear(folder, RESULTS)
-        self.console.say(f"resumed after {self._progress()}")
-
     def _finish(self) -> Result:
         """Score the best weights on every split and write what the run came to."""
         self._check_stop()
         folder, model, history = self.inputs.folder, self.loop.evaluated, self.history
         weights = self.distributed.broadcast_from_main(lambda: self.checkpoints.best)
         checkpoint.load_weights(model, weights, f"{folder}: the best epoch")
-        best = history.best_epoch
+        best, by = history.best_epoch, self.inputs.train.best
         # before the scores of all splits, which can take minutes
-        self.console.result(f"\nbest epoch: {best} of {len(history)}, by {self.inputs.train.best} on val; {folder}")
+        self.console.result(f"\nbest epoch: {best} of {len(history)}, by {by} on val; {folder}")
         if self.distributed.is_main_process:
             checkpoint.write_model(model, folder)
-        evaluations = {}
-        for name, evaluator in self.evaluators.items():
-            names = [sample.name for sample in self.scan.statistics[name]]
-            evaluations[name] = evaluator.evaluate(f"scores on {name}", names)
+        evaluations = {
+            name: evaluator.evaluate(f"scores on {name}", [sample.name for sample in self.scan.statistics[name]])
+            for name, evaluator in self.evaluators.items()
+        }
         splits = {name: evaluation.scores for name, evaluation in evaluations.items()}
         last, trained = list(splits)[-1], [line["train"] for line in history.lines]
         result = Result(
             folder=folder,
             splits=splits,
             collapsed=outcome(splits["train"], splits[last]) == "collapsed",
-            stopped_early=history.reason_to_stop() if len(history) < self.epochs else "",
+            stopped_early=self.stopped_early,
             best_epoch=best,
             seconds=self.pace.elapsed,
             images_per_second=sum(t["images"] for t in trained) / sum(t["seconds"] for t in trained),
@@ -485,9 +477,7 @@ class Trainer:
         if model is not self.loop.model:  # an average: what the caller holds becomes the best weights all the same
             self.loop.model.load_state_dict(model.state_dict())
         self.finished = True
-        shares = {name: self.scan.counts(name).shares for name in self.splits}
-        parts = [f"\n{final_table(splits, self.observed.classes, shares)}"]
-        if result.collapsed:
-            parts.append(verdict(splits[last], last))
-        self.console.result("\n\n".join(parts))
+        shares = {name: self.scan.counts(name).shares for name in splits}
+        told = f"\n\n{verdict(splits[last], last)}" if result.collapsed else ""
+        self.console.result(f"\n{final_table(splits, self.observed.classes, shares)}{told}")
         return result

@@ -109,8 +109,8 @@ def is_dense(value: object) -> bool:
 
 
 def _plain(key: str) -> str:
-    """timm's feature extractors call ``stages_0`` what its classifiers call ``stages.0``."""
-    return key.replace("_", ".")
+    """timm's feature extractors call ``stages_0`` what its classifiers call ``stages.0``; torch.compile adds a part."""
+    return key.replace("_orig_mod.", "").replace("_", ".")
 
 
 def freeze_unused(network: nn.Module, part: nn.Module, image_shape: tuple[int, int, int, int]) -> None:

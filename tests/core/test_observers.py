@@ -14,6 +14,7 @@ import torch
 import segkit
 from segkit import plugins
 from segkit.engine import checkpoint
+from segkit.errors import SegkitError
 
 ARGUMENTS = {"run_started": "run", "epoch_ended": "run, epoch, metrics", "run_ended": "run, result"}
 RUN = SimpleNamespace(config={}, folder=Path("nowhere"), splits={"val": ()})
@@ -163,3 +164,35 @@ def test_an_observer_warns_predicts_and_has_the_last_word(
     out = capsys.readouterr()
     assert "warning: (32, 32)" in out.err
     assert out.out.index("\n2 images\n") < out.out.index("\nnext: ")
+
+
+def test_a_plugin_chooses_settings_which_a_resumed_run_keeps(site: Any, tmp_path: Path) -> None:
+    body = "import segkit\nfound = [0.5, 0.25]\n@segkit.hookimpl\ndef segkit_run_prepared(scan, processes):\n"
+    body += "    assert len(scan.statistics['train']) == 4 and processes == 1\n"
+    site.install("segkit-rate", "rate", body + "    return {'train.lr': found.pop(0), 'augment.flip': 0.0}\n")
+    run(tmp_path / "run")
+    run(tmp_path / "run", overrides=["train.epochs=3"], resume=True)
+    record = segkit.read_run(tmp_path / "run")
+    assert (record.config["train"]["lr"], record.config["augment"]["flip"]) == (0.5, 0.0)
+    assert record.run["prepared"] == {"train.lr": 0.5, "augment.flip": 0.0}
+    assert record.config["train"]["batch_size"] == 2
+    assert sys.modules["segkit_rate"].found == []  # it is asked again, as it may refuse
+    assert max(line["train"]["lr"] for line in record.epochs) > 0.25
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("return {'train.momentun': 3}", "segkit_run_prepared gave 'train.momentun', which is no setting of data, aug"),
+        ("1 / 0", r"plugin segkit-odd:odd failed in segkit_run_prepared: ZeroDivisionError: division by zero \("),
+        ("raise segkit.ConfigError('not on a Sunday')", "^not on a Sunday$"),
+    ],
+)
+def test_settings_that_are_none_and_refusals_end_a_run_before_it_begins(
+    site: Any, tmp_path: Path, body: str, told: str
+) -> None:
+    hook = f"import segkit, segkit.errors\n@segkit.hookimpl\ndef segkit_run_prepared(inputs):\n    {body}\n"
+    site.install("segkit-odd", "odd", hook.replace("segkit.ConfigError", "segkit.errors.ConfigError"))
+    with pytest.raises(SegkitError, match=told):
+        run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()

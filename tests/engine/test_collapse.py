@@ -36,9 +36,9 @@ def scores(mean_iou: float, mean_accuracy: float = 0.17) -> dict[str, Any]:
 
 
 def of(lines: list[dict[str, Any]], epochs: int) -> collapse.History:
-    found = collapse.History(TrainSettings(), epochs, less_is_better=False)
+    found = collapse.History(TrainSettings(), less_is_better=False)
     for line in lines:
-        found.add(line["step"], {"loss": 1.0}, line["val"])
+        found.add(line["step"], {"loss": 1.0}, line["val"], epochs)
     return found
 
 

@@ -664,7 +664,7 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(make_job: MakeJob) -> 
         return logits.sum() * (float("nan") if not logits.requires_grad else 0.0)
 
     job = make_job(fields={"criterion": Criterion([("cost", 1.0, cost)])})
-    with pytest.raises(TrainingError, match=r"the loss on val is nan after epoch 1; .*look at the images of val"):
+    with pytest.raises(TrainingError, match=r"after epoch 1, the loss on val is nan; .*look at the images of val"):
         train_and_evaluate(job)
 
 

@@ -15,21 +15,22 @@ import torch
 
 from segkit.data.sample import Dataset, Sample
 from segkit.data.scan import scan_splits
-from segkit.engine import memory, precision
-from segkit.engine.distributed import ALONE
+from segkit.engine import precision
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import Precision
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError
 from segkit.settings import AugmentSettings
+from segkit_memory import memory, segkit_run_prepared
 
 FP32 = Precision("fp32", torch.device("cpu"))
+HOOK = {"prepared": segkit_run_prepared}
 MakeJob = Callable[..., TrainerInputs]
 
 
 @pytest.fixture
 def job(make_job: MakeJob) -> TrainerInputs:
-    return make_job(precision="fp32", batch_size=4, fields={"augment": AugmentSettings(crop=256)})
+    return make_job(precision="fp32", batch_size=4, fields={"augment": AugmentSettings(crop=256), **HOOK})
 
 
 def free(monkeypatch: pytest.MonkeyPatch, count: int | None) -> None:
@@ -53,7 +54,7 @@ def test_a_crop_that_needs_more_than_is_free_is_refused_before_anything_is_writt
 
 @pytest.mark.fault("F48")
 def test_images_that_are_scored_at_once_are_refused_too(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = make_job(precision="fp32", batch_size=4, fields={"augment": AugmentSettings(crop=2)})
+    job = make_job(precision="fp32", batch_size=4, fields={"augment": AugmentSettings(crop=2), **HOOK})
     monkeypatch.setattr(memory, "_SCORING", 100.0)
     free(monkeypatch, 4 << 20)
     with pytest.raises(ConfigError, match=r"scoring up to 4 images at once needs about .*a smaller train\.batch_size"):
@@ -65,7 +66,7 @@ def test_no_more_images_are_counted_than_are_scored_at_once(make_job: MakeJob, m
     free(monkeypatch, 4 << 20)
     found = []
     for size in (8, 400):  # of 8 images
-        fields = {"augment": AugmentSettings(crop=2)}
+        fields = {"augment": AugmentSettings(crop=2), **HOOK}
         with pytest.raises(ConfigError, match="scoring up to") as error:
             train_and_evaluate(make_job(precision="fp32", batch_size=size, accumulate=size, fields=fields))
         found.append(str(error.value).partition(" needs about ")[2].partition(", at")[0])
@@ -76,7 +77,7 @@ def auto(
     make_job: MakeJob, folder: str = "run", crop: Any = "auto", batch: Any = "auto", **train: Any
 ) -> TrainerInputs:
     settings = AugmentSettings.model_validate({"crop": crop})
-    job = make_job(folder, {"augment": settings}, batch_size="auto", **train)
+    job = make_job(folder, {"augment": settings, **HOOK}, batch_size="auto", **train)
     tables = {"train": job.train.model_dump(), "augment": settings.model_dump()}
     return replace(job, record={"config": tables})
 
@@ -103,21 +104,20 @@ class Large(Dataset):
 def test_auto_is_the_largest_that_fits_first_the_crop(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     data = {"train": Large(), "val": Large()}
     found = []
+    monkeypatch.setattr(memory.Memory, "_refuse", lambda *_: None)
     counts = (1 << 40, 12 << 20, 6 << 20, 2 << 20, 1)
     for count in counts:
         free(monkeypatch, count)
         job = replace(auto(make_job), splits=data)
         scan = scan_splits(job.splits, job.data)
-        found.append(memory.fitted(job, scan, FP32, ALONE, {}))
-    sizes = [(each.augment.crop, each.train.batch_size) for each in found]
+        found.append(memory.Memory(job, scan, FP32).settings())
+    sizes = [(each["augment.crop"], each["train.batch_size"]) for each in found]
     assert sizes[0] == (128, 8)  # the largest that most images hold
     assert sizes[-1] == (32, 1)  # whether that is enough is checked afterwards
     assert sizes == sorted(sizes, reverse=True)
-    print(sizes)
     assert len({*sizes}) == 5
-    fixed, per_pixel = memory.estimate(found[1], FP32, 2)
+    fixed, per_pixel = memory.Memory(job, scan, FP32).needs
     for (crop, batch), count in zip(sizes[1:-1], counts[1:-1], strict=True):
-        assert isinstance(crop, int)
         assert fixed + per_pixel * batch * crop**2 < count < 2.5 * (fixed + per_pixel * (batch + 1) * crop**2)
 
 
@@ -129,8 +129,8 @@ def test_a_card_is_tried(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tin
             return super().forward(images)
 
     job = make_job(fields={"model": Full()})
-    assert memory._takes_step(job, FP32, 2, (4, 8, 8))
-    assert not memory._takes_step(job, FP32, 2, (5, 8, 8))
+    assert memory.takes_step(job, FP32, (4, 8, 8))
+    assert not memory.takes_step(job, FP32, (5, 8, 8))
     assert all(parameter.grad is None for parameter in job.model.parameters())
 
 
@@ -146,6 +146,11 @@ def test_what_was_chosen_is_recorded_and_stays(make_job: MakeJob, monkeypatch: p
     alone = auto(make_job, "alone", crop=8, epochs=1, accumulate=3)
     train_and_evaluate(alone)
     assert chosen(alone) == (8, 6)  # of 8 images, in three equal parts
+
+
+def test_without_a_plugin_that_chooses_auto_is_refused(make_job: MakeJob) -> None:
+    with pytest.raises(ConfigError, match='no plugin chooses a number for "auto"; give one'):
+        train_and_evaluate(replace(auto(make_job), prepared=lambda **_: {}))
 
 
 @pytest.mark.parametrize("count", [None, 1 << 40])
@@ -172,7 +177,7 @@ def test_a_model_that_takes_no_small_images_goes_on(
 def test_the_look_changes_nothing(job: TrainerInputs) -> None:
     before = {name: value.clone() for name, value in job.model.state_dict().items()}
     state = torch.get_rng_state()
-    memory.estimate(job, FP32, 2)
+    memory.estimate(job, FP32)
     assert all(torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in job.model.parameters())
@@ -196,7 +201,7 @@ def test_it_is_within_30_per_cent_of_what_is_taken(precision: str) -> None:
     code = f"""
 from types import SimpleNamespace
 import torch, segkit
-from segkit.engine import memory
+from segkit_memory import memory
 from segkit.engine.precision import peak_memory, reset_peak_memory
 from segkit.engine.criterion import Criterion
 from segkit.engine.precision import Precision
@@ -204,9 +209,9 @@ device, side = torch.device("cpu"), 512
 how = Precision("{precision}", device)
 model = segkit.models["unet"](num_classes=6, width=16, depth=3).to(memory_format=torch.channels_last)
 criterion = Criterion([("loss", 1.0, segkit.losses["cross_entropy"](6))])
-splits = {{"train": SimpleNamespace(channels="rgb")}}
+splits = {{"train": SimpleNamespace(channels="rgb", classes="abcdef")}}
 job = SimpleNamespace(model=model, criterion=criterion, splits=splits, train=SimpleNamespace(channels_last=True))
-fixed, a_pixel = memory.estimate(job, how, 6)
+fixed, a_pixel = memory.estimate(job, how)
 images = torch.rand(2, 3, side, side).contiguous(memory_format=torch.channels_last)
 reset_peak_memory(device)
 before = peak_memory(device)

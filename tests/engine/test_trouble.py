@@ -42,7 +42,7 @@ class Failing(nn.Module):
             "=3, the batch",
         ),
         (MemoryError(), 3, "train.accumulate=6, the batch"),
-        (MemoryError(), 6, "accumulate=6; what needs less: a smaller train.batch_size; a smaller augment.crop"),
+        (MemoryError(), 6, "accumulate=6; what needs less: a smaller train.batch_size, augment.crop, data.resize"),
     ],
 )
 def test_what_is_advised_when_memory_runs_out_is_allowed(

@@ -1,0 +1,15 @@
+"""Fits a run into memory: chooses crop and batch where they are "auto", and refuses what a CPU has no room for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import segkit
+
+
+@segkit.hookimpl
+def segkit_run_prepared(inputs: Any, scan: Any, precision: Any, processes: int) -> dict[str, int]:
+    """Choose crop and batch, and refuse a run that a CPU has no memory for."""
+    from segkit_memory.memory import Memory
+
+    return Memory(inputs, scan, precision, processes).settings()
