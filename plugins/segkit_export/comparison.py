@@ -37,7 +37,7 @@ class Agreement:
     @property
     def share(self) -> float:
         """From 0 to 1."""
-        return self.same / self.pixels
+        return self.same / self.pixels if self.pixels else 1.0
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{height} x {width}" for height, width in dict.fromkeys(self.sizes))

@@ -163,6 +163,7 @@ def test_where_there_is_no_data_is_void_in_python_too(mark, tmp_path):
     assert np.isnan(image).sum() == (2 if mark == "void" else 0)
     assert predictor.probabilities(image).shape == (3, 40, 50)
     assert predictor.overlay(image).size == (50, 40)
+    facts["normalisation"] = Normalisation((50.0,), (20.0,), "float32")
     plain = Predictor(nn.Conv2d(1, 3, 1), **facts, images=ImageFormat(("height",)))
     if mark == "void":
         with pytest.raises(DataError, match=r"the image: pixels that are no numbers \(2 of 2,000 are NaN"):
