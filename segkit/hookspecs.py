@@ -138,7 +138,9 @@ def segkit_readers() -> Mapping[str, str]:  # type: ignore[empty-body]
     It may have the attributes of :class:`segkit.data.read.Header`, as ``no_data``, with ``alpha`` as the last of its
     ``channels`` for transparency; ``is_lossy`` (true, or a text as "a JPEG": a mask is then refused); ``labels()``,
     where the values of a mask are others than those of an image; ``verify()``, which raises an error at a checksum that
-    decoding does not look at; and ``close()``. What it raises is reported with the file's name.
+    decoding does not look at; and ``close()``. A file of several pictures has ``parts``, a mapping from their names to
+    them, and a ``shape`` only where it can be one picture too; ``file#name`` is the path of a part. What it raises is
+    reported with the file's name.
     """
 
 

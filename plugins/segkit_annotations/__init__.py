@@ -1,4 +1,4 @@
-"""Labels as annotation tools write them: COCO, labelme, VIA, YOLO, CVAT, Supervisely; and several masks an image."""
+"""Labels as annotation tools write them: COCO, labelme, VIA, YOLO, CVAT, Supervisely; RLE; several masks an image."""
 
 from __future__ import annotations
 
@@ -15,5 +15,6 @@ def segkit_datasets() -> dict[str, str]:
         "yolo": "segkit_annotations.yolo:YoloDataset",
         "cvat": "segkit_annotations.cvat:CvatDataset",
         "supervisely": "segkit_annotations.supervisely:SuperviselyDataset",
+        "rle": "segkit_annotations.rle:RleDataset",
         "layers": "segkit_annotations.layers:LayersDataset",
     }

@@ -165,6 +165,22 @@ def _runs(data: tuple[int, int, Size, Sequence[int], bool], size: Size) -> Drawn
     return top, left, flat.reshape(shape[::-1]).T if by_columns else flat.reshape(shape)
 
 
+def _starts(data: tuple[str, bool], size: Size) -> Drawn:
+    """A mask as text, pairs of a start, from 1, and a length, down its columns or along its rows."""
+    text, by_columns = data
+    try:
+        starts, lengths = np.array(text.split(), np.int64).reshape(-1, 2).T
+    except ValueError:
+        raise ShapeError("runs that are no pairs of a start and a length", text[:40]) from None
+    if starts.min() < 1 or lengths.min() < 1 or (starts + lengths - 1).max() > size[0] * size[1]:
+        raise ShapeError("runs that go beyond their image", f"{(starts + lengths - 1).max():,} pixels")
+    toggles = np.zeros(size[0] * size[1] + 1, np.int32)
+    np.add.at(toggles, starts - 1, 1)
+    np.add.at(toggles, starts - 1 + lengths, -1)
+    flat = np.cumsum(toggles[:-1]) > 0
+    return 0, 0, flat.reshape(size[::-1]).T if by_columns else flat.reshape(size)
+
+
 def _png(data: tuple[int, int, str], size: Size) -> Drawn:
     """A mask at (top, left) as a PNG in base64, where every label but 0 is the object."""
     top, left, text = data
@@ -218,6 +234,7 @@ KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
     "polygon": _polygons,
     "shares": _shares,
     "runs": _runs,
+    "starts": _starts,
     "pillow": _pillow,
     "outline": _outline,
     "file": _file,

@@ -17,10 +17,10 @@ from PIL import Image
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue, reason
 from segkit_annotations.draw import Shape, Size
-from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SUFFIXES, folders_in
+from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, folders_in
 
 DEPTH = 3  # folders below the root that are looked into
-_WORD = re.compile(rf"(?<![a-z])({ANY_SPLIT})(?![a-z])", re.IGNORECASE)
+_WORD = re.compile(rf"(?<![a-z])({SPLIT_WORDS})(?![a-z])", re.IGNORECASE)
 
 
 class Entry(NamedTuple):

@@ -70,7 +70,8 @@ class Images:
                 advice = "8 bits and more mean nothing beside each other: save all images alike; 8 of full 16 bits "
                 advice += "are, in NumPy, (pixels / 257).round().astype('uint8')"
                 yield about("mixed_depth", split, other, len(those), what, advice, error=True)
-            far = [(each.name, "") for each, _ in those if unit and unit.is_far(each.channels)]
+            seen = [each for each, found in those if "constant_image" not in found]
+            far = [(each.name, "") for each in seen if unit and unit.is_far(each.channels)]
             if unit and split != "train" and 2 * len(far) > len(those):  # a few images may well differ
                 what = "have values of another range than those of train, which have a mean of "
                 what += f"{unit.mean[0]:.4g} and a deviation of {unit.std[0]:.4g}"

@@ -18,11 +18,11 @@ from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
 from segkit_folder import proposals
 from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.files import PairedFiles
-from segkit_folder.layout import Shares, dealt, read_layout, without_unpaired
+from segkit_folder.layout import Shares, dealt, read_layout, with_blank, without_unpaired
 from segkit_folder.lists import tell_lists
 from segkit_folder.masks import read_mask
 from segkit_folder.pairs import NoFiles
-from segkit_folder.propose import propose_layout
+from segkit_folder.propose import propose_layout, without_splits
 from segkit_folder.splits import check_fractions, read_text, require_split
 
 VOID = 255
@@ -41,6 +41,7 @@ class FolderDataset(PairedFiles):
             valid, validation, dev, testing), are the splits where they exist. Or a pattern of paths below ``root``: in
             "{split}/{city}/{id}_leftImg8bit.png" ``{split}`` stands for the split, ``{id}`` and other words for text
             that an image and its mask have in common, and ``*`` for text that they need not.
+            A list of these is of pictures whose channels lie in several files: ["red/{id}.tif", "nir/{id}.tif"].
         masks: folder of the masks, or a pattern, likewise; such as "masks/{id}_manual1.gif".
         mask_suffix: what a mask's name has more than its image's, such as "_mask", where ``masks`` is a folder.
         pairs: in place of ``images`` and ``masks`` a list with the paths of an image and its mask in each line; for
@@ -51,6 +52,7 @@ class FolderDataset(PairedFiles):
         group: what must stay in one split, a part of the images' paths: "patient{group}_"; ``{group}`` may stand in
             ``images`` instead.
         skip_unpaired: whether images without a mask, and masks without an image, are left out.
+        blank_unpaired: whether images without a mask are all of the first class, as those without a defect.
         fractions: shares of train, val and test, where no folder and no list says which is which.
         val: a share of train that becomes val, where there is none.
         folds: in place of ``val`` so many parts of train, one of which is val, for cross-validation.
@@ -58,6 +60,8 @@ class FolderDataset(PairedFiles):
         split_seed: another seed, another split by ``fractions``, ``val`` or ``folds``.
         train_on_val: whether train holds the images of val too, for a last training with everything, whose length was
             chosen before; scores of val are then of training images, so it needs ``data.allow_leaks = true``.
+        threshold: of masks whose values lie between two, as mattes, smooth edges and JPEG leave them: what is less is
+            0, all else 255, of each channel where there is a ``colour_map``. These are the two classes' labels then.
         void: stored labels that mean "not labelled"; left out: 255.
         value_map: stored label -> class index or 255 (void), such as {"0" = 0, "255" = 1}; left out: the index.
         colour_map: class name (or "void") -> RGB, for masks that hold colours.
@@ -74,19 +78,21 @@ class FolderDataset(PairedFiles):
         root: str | Path,
         split: str,
         classes: list[str] | str,
-        images: str = "images",
+        images: str | list[str] = "images",
         masks: str = "masks",
         mask_suffix: str = "",
         pairs: str | Mapping[str, str] | None = None,
         lists: str | Mapping[str, str] | None = None,
         group: str | None = None,
         skip_unpaired: bool = False,
+        blank_unpaired: bool = False,
         fractions: Sequence[float] = (0.7, 0.15, 0.15),
         val: float | None = None,
         folds: int | None = None,
         fold: int = 0,
         split_seed: int = 0,
         train_on_val: bool = False,
+        threshold: float | None = None,
         void: Sequence[int] | None = None,
         value_map: Mapping[str, int] | None = None,
         colour_map: Mapping[str, Sequence[int]] | None = None,
@@ -106,6 +112,7 @@ class FolderDataset(PairedFiles):
             raise NoFiles(f"{error}{_proposed(base, options)}") from None
         if lists is None and pairs is None:
             tell_lists(base)
+        layout = with_blank(layout) if blank_unpaired else layout
         layout = without_unpaired(layout) if skip_unpaired else layout
         issues = [issue for of, issue in layout.issues if of in (None, split)]
         if any(issue.kind == "image_without_mask" for issue in issues):
@@ -121,6 +128,8 @@ class FolderDataset(PairedFiles):
         if listed.colours and colour_map is None and value_map is None:
             colour_map = _colours_of_file(listed, sorted(layout.masks.values()))  # all splits are read alike
         colours = None if colour_map is None else _colours(colour_map, names)
+        if threshold is not None and value_map is None and colours is None:
+            value_map = {"0": 0, str(VOID): 1}
         self.palette_is_assumed = palette is None and colours is None and listed.colours is None
         if palette is None:
             palette = [colour_map[name] for name in names] if colour_map else listed.colours or voc_palette(len(names))
@@ -132,6 +141,9 @@ class FolderDataset(PairedFiles):
         found = [(image, mask) for image, mask, _ in samples]
         super().__init__(found, classes=names, palette=palette, values=values, colours=colours)
         self.names = [name for _, _, name in samples]
+        self.blank = {image for image, mask in self.pairs if image == mask}
+        self.threshold, self.reading = threshold, f"{self.reading} {threshold}"
+        self.more = {image: layout.bands[image] for image, _ in self.pairs if layout.bands}
 
     def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
         """What to do about faulty masks, with options to paste where the counts suggest any."""
@@ -166,6 +178,7 @@ class FolderDataset(PairedFiles):
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
         """The patterns and lists that pair the files of a folder; with a share for val where there is none."""
         found = [each for each in propose_layout(root) if not each.splits or "train" in each.splits]
+        found = found or without_splits(root)
         listed = max((each.pairs for each in found if "pairs" in each.options), default=0)
         found = [each for each in found if each.pairs > listed or {"pairs", "lists"} & {*each.options} or not listed]
         return [{**x.options, **({"val": 0.15} if x.splits and "val" not in x.splits else {})} for x in found]

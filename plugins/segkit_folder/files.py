@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -49,10 +50,16 @@ class PairedFiles(Dataset):
         stores_indices: whether masks store the class indices themselves.
         most_pixels: of an image or a mask that is read.
         bands: as ``data.bands``.
+        threshold: of masks, as :func:`read_mask` has it.
+        blank: images that are all of the first class, and have no mask.
+        more: image -> further files of the same picture, whose channels follow.
     """
 
     most_pixels = MAX_PIXELS
     bands: Sequence[int] | None = None
+    threshold: float | None = None
+    blank: Collection[Path] = ()
+    more: Mapping[Path, Sequence[Path]] = {}
     label_advice = "correct the mask"
     palette_is_assumed = labels_are_stated = False
 
@@ -130,7 +137,9 @@ class PairedFiles(Dataset):
 
     def __getitem__(self, index: int, /) -> Sample:
         path = self.pairs[index][0]
-        image, holes = read_picture(path, self.most_pixels, self.bands, self.no_data)  # [H,W,C], [H,W]
+        more = self.more.get(path, ())
+        picture = read_picture(path, self.most_pixels, None if more else self.bands, self.no_data)
+        image, holes = self._joined(path, picture, more) if more else picture  # [H,W,C], [H,W]
         if image.shape[2] == 1 and self.channels == RGB:  # grey among colours
             image = image.repeat(3, axis=2)
         mask = self._read_mask(index, image.shape[:2])
@@ -138,12 +147,40 @@ class PairedFiles(Dataset):
             mask[torch.from_numpy(holes)] = self.ignore_index
         return Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), mask, self.names[index])
 
+    def _joined(self, path: Path, first: Any, more: Sequence[Path]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The channels of several files, those of the first before the others; of grey ones one each."""
+        pictures = [first, *(read_picture(each, self.most_pixels, None, self.no_data) for each in more)]
+        for other, each in zip(pictures[1:], more, strict=True):
+            if other.pixels.shape[:2] != first.pixels.shape[:2]:
+                what, advice = "files of one image that differ in size", "save them at one size"
+                raise DataError(Issue("size", str(each), what, advice, f"the other is {path}"))
+        pixels = np.concatenate(
+            [one.pixels[..., : len(names)] for one, names in zip(pictures, self._channels(path, more), strict=True)], 2
+        )
+        if self.bands is not None:
+            pixels = pixels[..., [band - 1 for band in self.bands]]
+        holes = [each.holes for each in pictures if each.holes is not None]
+        return np.ascontiguousarray(pixels), (np.logical_or.reduce(holes) if holes else None)
+
+    def _channels(self, path: Path, more: Sequence[Path]) -> list[tuple[str, ...]]:
+        """The names of the channels in each file of an image; a grey one is called as its file differs from others."""
+        headers = [read_header(each, self.most_pixels) for each in (path, *more)]
+        words = [re.findall(r"[^\W_]+", each.as_posix().casefold()) for each in (path, *more)]
+        common = set.intersection(*map(set, words))
+        own = [" ".join(dict.fromkeys(word for word in each if word not in common)) for each in words]
+        return [
+            header.channels if header.has_colours or len(header.channels) not in (1, 3) else (name or "grey",)
+            for header, name in zip(headers, own, strict=True)
+        ]
+
     @cached_property
     def channels(self) -> tuple[str, ...]:  # type: ignore[override]
         """Those of the first image that can be read, or those of its bands that were chosen."""
         for image, _ in self.pairs:
             with suppress(DataError):
                 names = read_header(image, self.most_pixels).channels
+                if more := self.more.get(image, ()):
+                    names = tuple(name for own in self._channels(image, more) for name in own)
                 every = [*names, ALPHA]
                 return (
                     names if self.bands is None else tuple(every[band - 1] for band in self.bands if band <= len(every))
@@ -169,8 +206,9 @@ class PairedFiles(Dataset):
         return self._read_mask(index, read_header(self.pairs[index][0], self.most_pixels).size)
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """The files of sample ``index``: image and mask."""
-        return self.pairs[index]
+        """The files of sample ``index``: image and mask, and between them other files of the image."""
+        image, mask = self.pairs[index]
+        return (image, *self.more.get(image, ()), mask)
 
     def check_mask_file(self, index: int) -> Mapping[int, Colour]:
         """Check the mask's checksums; of a mask of palette indices the colours of its labels.
@@ -178,9 +216,10 @@ class PairedFiles(Dataset):
         Raises:
             DataError: it cannot be read, or its pixels were changed on the way.
         """
-        path = self.pairs[index][1]
+        image, path = self.pairs[index]
         check_checksums(path, self.most_pixels)
-        palette = None if self.colours is not None else read_header(path, self.most_pixels).palette
+        has_none = self.colours is not None or image in self.blank
+        palette = None if has_none else read_header(path, self.most_pixels).palette
         if palette is None:
             return {}
         return telling_colours(palette, [*self.values], read_mask(path, most_pixels=self.most_pixels))
@@ -235,8 +274,10 @@ class PairedFiles(Dataset):
 
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
         image_path, mask_path = self.pairs[index]
+        if image_path in self.blank:
+            return torch.zeros(size[:2], dtype=torch.uint8)
         try:
-            stored = read_mask(mask_path, self.colours, self.most_pixels)
+            stored = read_mask(mask_path, self.colours, self.most_pixels, self.threshold)
             if stored.shape != size:
                 raise LabelError(_size_issue(image_path, size, mask_path, stored.shape))
             if self.colours is not None:

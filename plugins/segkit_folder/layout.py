@@ -67,11 +67,13 @@ class Layout:
         images: in order; ``values["split"]`` where a folder or a list says it, ``values["group"]`` where it is known.
         masks: image -> mask.
         issues: what is wrong, by split; None for all.
+        bands: image -> the other files of the same picture, whose channels follow.
     """
 
     images: Sequence[Found]
     masks: Mapping[Path, Path]
     issues: Sequence[tuple[str | None, Issue]] = ()
+    bands: Mapping[Path, Sequence[Path]] = field(default_factory=dict)
     splits: Sequence[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,7 +88,7 @@ class Layout:
 
 def read_layout(
     root: Path,
-    images: str = "images",
+    images: str | Sequence[str] = "images",
     masks: str = "masks",
     mask_suffix: str = "",
     pairs: Lists | None = None,
@@ -107,15 +109,18 @@ def read_layout(
             raise ConfigError("pairs and lists: a list of pairs is one of splits already; give one of the two")
         layout = _of_pairs(root, pairs, fold)
         return layout if group is None else replace(layout, images=_grouped(root, layout.images, group))
+    images, *others = [images] if isinstance(images, str) else images
     sides = _sides(root, images, masks, mask_suffix)
     found, of_masks = both_sides(*sides)
     found = found if group is None else _grouped(root, found, group)
     shared = sorted(sides[0].words & sides[1].words)
+    bands, absent = _bands(found, [_side(root, "images", text) for text in others], shared)
     named: dict[Path, str | None] = {each.path: None for each in found}
     missing: list[tuple[str | None, Issue]] = []
     if lists is not None:
         found, named, missing = listed(root, lists, found, sides[0], fold)
     paired, issues = pair(found, of_masks, sides[1], shared)  # by the folders of splits, which lists may overrule
+    issues += absent
     found = [each.in_split(named[each.path]) for each in found]
     told = [(named.get(each.path) or each.values.get("split"), issue) for each, issue in issues]
     there = {None, *(each.values.get("split") for each in found)}
@@ -134,24 +139,48 @@ def read_layout(
         found = [each for each in found if each.values.get("split") != "test"]
         told = [(split, issue) for split, issue in told if split != "test"]
     if lists is None:
-        read = {each.path for each in (*found, *unlabelled, *of_masks)}
+        read = {each.path for each in (*found, *unlabelled, *of_masks)}.union(*bands.values())
         for side in sides if sides[1].is_folder else sides[:1]:
             side.tell_unread(read)
-    return Layout(found, partner, told)
+    return Layout(found, partner, told, bands)
 
 
 def _sides(root: Path, images: str, masks: str, suffix: str) -> tuple[Pattern, Pattern]:
-    """The two patterns; a folder may be divided into folders of splits."""
-    sides: list[Pattern] = []
-    for option, text in (("images", images), ("masks", masks)):
-        more = composed(suffix) if option == "masks" else ""
-        pattern = Pattern(root, text, option, more)
-        may_be_divided = pattern.is_folder and "{split}" not in text and (not sides or "split" in sides[0].words)
-        inside = [*pattern.base.iterdir()] if may_be_divided and pattern.base.is_dir() else []
-        if any(split_called(each.name) and each.is_dir() for each in inside):
-            pattern = Pattern(root, text + "/{split}", option, more)
-        sides.append(pattern)
-    return sides[0], sides[1]
+    """The two patterns."""
+    first = _side(root, "images", images)
+    return first, _side(root, "masks", masks, composed(suffix), "split" in first.words)
+
+
+def _side(root: Path, option: str, text: str, suffix: str = "", may_be_divided: bool = True) -> Pattern:
+    """A pattern; a folder may be divided into folders of splits."""
+    pattern = Pattern(root, text, option, suffix)
+    may_be_divided = may_be_divided and pattern.is_folder and "{split}" not in text
+    inside = [*pattern.base.iterdir()] if may_be_divided and pattern.base.is_dir() else []
+    is_divided = any(split_called(each.name) and each.is_dir() for each in inside)
+    return Pattern(root, text + "/{split}", option, suffix) if is_divided else pattern
+
+
+def _bands(
+    images: Sequence[Found], others: Sequence[Pattern], shared: Sequence[str]
+) -> tuple[dict[Path, list[Path]], list[tuple[Found, Issue]]]:
+    """Image -> its files of other patterns; and the images that lack one.
+
+    Raises:
+        ConfigError: a pattern lacks a placeholder.
+    """
+    bands: dict[Path, list[Path]] = {each.path: [] for each in images} if others else {}
+    issues = []
+    for pattern in others:
+        if without := [word for word in shared if word not in pattern.words]:
+            raise ConfigError(f'images: "{pattern.text}" has no {{{without[0]}}}, as the other patterns of images have')
+        files = {tuple(each.values[word] for word in shared): each.path for each in pattern.files()}
+        for image in images:
+            if path := files.get(tuple(image.values[word] for word in shared)):
+                bands[image.path].append(path)
+            else:
+                what, expected = "an image without one of its files", pattern.example(image.values)
+                issues.append((image, Issue("missing", str(image.path), what, f"the other would be {expected}")))
+    return bands, issues
 
 
 def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
@@ -256,3 +285,14 @@ def without_unpaired(layout: Layout) -> Layout:
             what = kind.replace("_", " ").replace("image ", "images ", 1).replace("mask ", "masks ", 1)
             warnings.warn(f"left out, as skip_unpaired says: {len(files)} {what}: {first_few(files)}", stacklevel=3)
     return replace(layout, issues=[each for each in layout.issues if each[1].kind not in kinds])
+
+
+def with_blank(layout: Layout) -> Layout:
+    """The layout with each image that has no mask as its own one, which says that it is blank; these are told."""
+    blank = [issue.file for _, issue in layout.issues if issue.kind == "image_without_mask"]
+    if blank:
+        warnings.warn(
+            f"{len(blank)} images without a mask are all of the first class: {first_few(blank)}", stacklevel=3
+        )
+    issues = [each for each in layout.issues if each[1].kind != "image_without_mask"]
+    return replace(layout, masks={**layout.masks, **{Path(each): Path(each) for each in blank}}, issues=issues)

@@ -8,6 +8,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,9 +83,11 @@ def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
     for split, source in named:
         where = str(root / source) if isinstance(source, str) else f"{split} split"
         rows = _rows(root / source, fold) if isinstance(source, str) else [(None, *row) for row in enumerate(source, 1)]
+        rows = [row for row in rows if row[2].strip()]
+        if split == "train" and not rows:
+            raise DataError(f"{where} is empty; list the training images, or leave the list out: all others are train")
         for own, number, text in rows:
-            if text.strip():
-                yield Line(split or own, where, number, text.replace("\\", "/"))
+            yield Line(split or own, where, number, text.replace("\\", "/"))
 
 
 def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
@@ -94,14 +97,14 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
         return _entries(path, text, fold)
     rows = [*enumerate(text.splitlines(), 1)]
     cells = [Line(None, "", number, line).cells for number, line in rows if line.strip()]
-    columns = [*zip(*cells, strict=False)] if len({*map(len, cells)}) == 1 else []
+    columns = [*zip_longest(*cells, fillvalue="")]  # of rows of unequal length the last cells are empty
     said = [at for at, column in enumerate(columns) if len(columns) > 1 and _says_splits(column[1:])]
     if len(cells) < 3 or not said:
         return [(None, *row) for row in rows]
     numbers = [number for number, line in rows if line.strip()]
     found = [
         (split_called(row[said[0]]), number, "\t".join(cell for at, cell in enumerate(row) if at != said[0]))
-        for number, row in zip(numbers, cells, strict=True)
+        for number, row in zip(numbers, zip(*columns, strict=True), strict=True)
     ]
     first = cells[0]
     if (
@@ -111,7 +114,7 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
     ):
         found = found[1:]  # the names of the columns
     if odd := next((number for split, number, _ in found if not split), 0):
-        word = cells[numbers.index(odd)][said[0]]
+        word = columns[said[0]][numbers.index(odd)]
         advice = "write one of these, or take the line out to leave its image out"
         raise DataError(f"{path}, line {odd}: '{word}' where other lines say train, val or test; {advice}")
     return found

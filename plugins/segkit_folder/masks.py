@@ -21,7 +21,10 @@ MOST_COUNTED = 64
 
 
 def read_mask(
-    path: str | Path, colours: Mapping[Colour, int] | None = None, most_pixels: int = MAX_PIXELS
+    path: str | Path,
+    colours: Mapping[Colour, int] | None = None,
+    most_pixels: int = MAX_PIXELS,
+    threshold: float | None = None,
 ) -> NDArray[Any]:
     """The labels of a mask as they are stored, uint8, uint16 or (where one is negative) int32 ``[H,W]``, upright.
 
@@ -33,6 +36,7 @@ def read_mask(
         path: PNG, GIF, BMP, TIFF or lossless WebP, or what a plugin reads.
         colours: RGB -> label. With it the mask is read by its colours whatever way it stores them.
         most_pixels: that are decoded, as in :func:`segkit.data.read.read_picture`.
+        threshold: what is less is 0, all else 255: of each channel with ``colours``, else of their mean. JPEG will do.
 
     Raises:
         LabelError: lossily compressed, colours without ``colours`` or not in it, an alpha channel that says more than
@@ -41,7 +45,7 @@ def read_mask(
     """
     path = Path(path)
     with opened(path, most_pixels) as raster:
-        if lossy := getattr(raster, "is_lossy", ""):
+        if threshold is None and (lossy := getattr(raster, "is_lossy", "")):
             raise LabelError(_lossy_issue(path, lossy if isinstance(lossy, str) else "compressed with losses"))
         stored = np.asarray(raster.labels() if hasattr(raster, "labels") else raster[...])
         palette = getattr(raster, "palette", None) if colours is not None else None
@@ -58,6 +62,9 @@ def read_mask(
         table = np.zeros((256, 3), np.uint8)
         table[: len(palette)] = palette
         values = table[values]  # [H,W,3]
+    if threshold is not None:
+        values = values.mean(2) if colours is None and values.ndim == 3 else values
+        values = np.where(values < threshold, np.uint8(0), np.uint8(255))
     if colours is not None or values.ndim == 3:
         return _labels_of_colours(path, values, colours)
     return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)

@@ -7,14 +7,15 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from segkit.data.issues import refuse
+from segkit.data.read import file_of, opened
 from segkit.errors import ConfigError, DataError, Issue, did_you_mean, first_few
-from segkit_folder.splits import ANY_SPLIT, SUFFIXES, by_suffix, composed, split_called
+from segkit_folder.splits import ANY_SPLIT, CONTAINERS, SUFFIXES, by_suffix, composed, split_called
 
 _SYSTEM = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
 _TOKEN = re.compile(r"(\{[A-Za-z]\w*\}|\*+)")
@@ -47,6 +48,7 @@ class Pattern:
 
     ``{id}`` and any other word in braces match text without "/"; ``{split}`` matches what people call splits; ``*``
     anything within a name. Without an ending of pictures any of them will do. A text without ``{id}`` is a folder.
+    What follows a # is a picture in a file that holds several: "stack.tif#{id}", "{id}.npz#image".
 
     Args:
         root: what the text is relative to.
@@ -64,24 +66,27 @@ class Pattern:
         if {*"{}"} & {*_TOKEN.sub("", text)}:
             raise ConfigError(f"{where}: a placeholder is a word in braces, as {{id}}, {{split}} or {{group}}")
         self.is_folder = "{id}" not in text
-        if self.is_folder and text.lower().endswith(SUFFIXES):
-            raise ConfigError(f"{where}: no {{id}} in it, which stands for what an image and its mask have in common")
+        if self.is_folder and text.lower().endswith((*SUFFIXES, *CONTAINERS)):
+            what = "no {id} in it, which stands for what an image and its mask have in common"
+            raise ConfigError(f'{where}: {what}; of a file of several pictures, {option} = "{text}#{{id}}"')
         if suffix and not self.is_folder:
             raise ConfigError(f'mask_suffix = "{suffix}": write it into the pattern, {where}')
-        parts = [*text.strip("/").split("/"), "{id}" + suffix] if self.is_folder else text.strip("/").split("/")
-        fixed = next(number for number, part in enumerate(parts) if _TOKEN.search(part))
+        files, _, inside = re.sub(r"(\.\w+)#", r"\1\0", text).partition("\0")
+        parts = [*files.strip("/").split("/"), "{id}" + suffix] if self.is_folder else files.strip("/").split("/")
+        last = len(parts) - 1
+        fixed = next((number for number, part in enumerate(parts) if _TOKEN.search(part)), last)
         base = root.joinpath("/" if text.startswith("/") else "", *parts[:fixed])
         self.base = Path(os.path.normpath(base))  # of ".." too, as it is compared with folders
-        self.parts = [composed(part) for part in parts[fixed:]]
-        self.words = {word for part in self.parts for word in re.findall(r"\{(\w+)\}", part)}
-        self.letters = len(_TOKEN.sub("", "".join(self.parts)))
-        self.known_suffix = self.parts[-1].lower().endswith(SUFFIXES)
-        self._named = next(
-            number for number, part in enumerate(self.parts) if _TOKEN.search(part.replace("{split}", ""))
-        )
+        self.parts, self.inside = [composed(part) for part in parts[fixed:]], inside and f"#{composed(inside)}"
+        self._text = "/".join(self.parts) + self.inside
+        self.words = {*re.findall(r"\{(\w+)\}", self._text)}
+        self.letters = len(_TOKEN.sub("", self._text).replace("/", ""))
+        self.known_suffix = bool(inside) or self.parts[-1].lower().endswith(SUFFIXES)
+        named = [number for number, part in enumerate(self.parts) if _TOKEN.search(part.replace("{split}", ""))]
+        self._named = named[0] if named else last - fixed
 
     def __str__(self) -> str:
-        return str(self.base) if self.parts == ["{id}"] else str(self.base.joinpath(*self.parts))
+        return str(self.base) if self._text == "{id}" else str(self.base / self._text)
 
     def files(self, ignore_case: bool = False) -> list[Found]:
         """The pictures that match, in natural order (``2`` before ``10``); hidden files are left out.
@@ -89,32 +94,41 @@ class Pattern:
         Raises:
             DataError: two folders that are one split.
         """
-        expression, shape = self._expression(ignore_case), "/".join(map(_glob, self.parts))
         found: list[tuple[Any, Found]] = []
         called: dict[tuple[str, str | None], dict[str, str]] = {}  # place and split -> what they are called
-        for stored in glob.iglob(shape, root_dir=self.base):  # noqa: PTH207  (6 times as fast as Path.glob)
-            relative = composed(Path(stored).as_posix() if os.sep != "/" else stored)
-            match = expression.fullmatch(relative) if relative.lower().endswith(SUFFIXES) else None
-            if not match:
-                continue
-            splits = {n: split_called(word) for n, word in match.groupdict().items() if n.startswith("split_")}
+        for stored, match in self._matches(self._expression(ignore_case)):
+            words, relative = match.groupdict(), match[0]
+            splits = {name: split_called(word) for name, word in words.items() if name.startswith("split_")}
             if len({*splits.values()}) > 1:
                 continue
             for place, split in splits.items():
                 called.setdefault((place, split), {})[match[place]] = str(self.base / relative[: match.end(place)])
-            values = {name: word for name, word in match.groupdict().items() if name not in splits}
+            values = {name: word for name, word in words.items() if name not in splits}
             values |= {"split": split for split in splits.values() if split}  # noqa: B035  (it is one)
-            name = "/".join(relative.split("/")[self._named :])
-            found.append((_natural(relative), Found(self.base / stored, name[: name.rindex(".")], values)))
+            file, _, part = relative.rpartition("#") if self.inside else (relative, "", "")
+            name = "/".join(file.split("/")[self._named :])
+            name = name[: name.rindex(".")] + (f"_{part.rpartition('/')[2]}" if "{" in self.inside else "")
+            found.append((_natural(relative), Found(self.base / stored, name, values)))
         for (_, split), names in called.items():
             if len(names) > 1:
                 several = " and ".join(sorted(names.values()))
                 raise DataError(f"{several} are both the {split} split; put their files into one folder, or rename one")
         return [each for _, each in sorted(found, key=lambda each: each[0])]
 
+    def _matches(self, expression: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
+        """The paths below the base that match, as they are stored, and the match of their composed form."""
+        known = (*SUFFIXES, *CONTAINERS) if self.inside else SUFFIXES
+        shape = "/".join(map(_glob, self.parts))
+        for stored in glob.iglob(shape, root_dir=self.base):  # noqa: PTH207  (6 times as fast as Path.glob)
+            relative = composed(Path(stored).as_posix() if os.sep != "/" else stored)
+            if relative.lower().endswith(known):
+                for part in [f"#{each}" for each in parts_of(self.base / stored)] if self.inside else [""]:
+                    if match := expression.fullmatch(relative + part):
+                        yield stored + part, match
+
     def _expression(self, ignore_case: bool) -> re.Pattern[str]:
         text, seen = "", Counter[str]()
-        for token in _TOKEN.split("/".join(self.parts)):
+        for token in _TOKEN.split(self._text):
             word = token.strip("{}")
             if token == "{split}":
                 text += f"(?P<split_{seen[word]}>(?i:{ANY_SPLIT}))"
@@ -123,14 +137,14 @@ class Pattern:
             else:
                 text += "[^/]*" if token.startswith("*") else re.escape(token)
             seen[word] += 1
-        if self.known_suffix:
+        if self.known_suffix and not self.inside:
             stem, _, ending = text.rpartition(r"\.")
             text = rf"{stem}\.(?i:{ending})"
         return re.compile(text if self.known_suffix else text + r"\.[^./]+", re.IGNORECASE if ignore_case else 0)
 
     def example(self, values: Mapping[str, str]) -> str:
         """The path that has these values."""
-        text = re.sub(r"\{(\w+)\}", lambda word: values.get(word[1], word[0]), "/".join(self.parts))
+        text = re.sub(r"\{(\w+)\}", lambda word: values.get(word[1], word[0]), self._text)
         return str(self.base / (text if self.known_suffix else f"{text}.png"))
 
     def nothing(self) -> str:
@@ -143,12 +157,13 @@ class Pattern:
         if not self.base.is_dir():
             state = f"{'is a file' if self.base.exists() else 'does not exist'}; {there} holds {held}"
             return f"folder {self.base} {state}. Name the folder that is meant, or set root to where the data lies"
-        what = f"folder {self} holds no images" if self.parts == ["{id}"] else f"no file is called {self}"
+        what = f"folder {self} holds no images" if self._text == "{id}" else f"no file is called {self}"
         return f"{what}; {there} holds {held}; read are {', '.join(SUFFIXES)}"
 
     def tell_unread(self, read: Collection[Path]) -> None:
         """Warn of what lies beside the files that are ``read``; beside a whole folder also of folders with images."""
         whole = self.is_folder and "{" not in self.text.removesuffix("/{split}")
+        read = {file_of(path)[0] for path in read}
         files = Counter(path.parent for path in read)
         direct = {folder for folder in files if folder.is_relative_to(self.base)}
         folders = {each for folder in direct for each in (folder, *folder.parents) if each.is_relative_to(self.base)}
@@ -172,6 +187,16 @@ class Pattern:
                 f"{others.total()} of {of} files in {self.base}, which are no images that are read: {by_suffix(others)}"
             )
             warnings.warn(f"not read: {what}; read are {', '.join(SUFFIXES)}", stacklevel=3)
+
+
+def parts_of(path: Path, surely: bool = False) -> list[str]:
+    """The names of the pictures in a file that may hold several; with ``surely`` none of one that may be one alone.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+    with opened(path, whole=True) as raster:
+        return [] if surely and hasattr(raster, "shape") else [*getattr(raster, "parts", ())]
 
 
 def _glob(part: str) -> str:

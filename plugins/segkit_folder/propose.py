@@ -6,6 +6,7 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from heapq import nlargest
 from itertools import islice, product
@@ -15,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segkit.data.issues import gathered
-from segkit.data.read import opened
+from segkit.data.read import file_of, opened
 from segkit.errors import DataError, SegkitError
 from segkit_folder.layout import Layout, read_layout
 from segkit_folder.lists import candidates
-from segkit_folder.splits import ANY_SPLIT, SUFFIXES, composed, folders_in, split_called
+from segkit_folder.pairs import parts_of
+from segkit_folder.splits import ANY_SPLIT, CONTAINERS, SPLIT_NAMES, SUFFIXES, composed, folders_in, split_called
 
 MOST_FILES = 50_000  # that are looked at
 MOST_ASKED = 200  # files whose partners are looked for
@@ -30,6 +32,8 @@ MOST_OF_A_MASK = 256  # colours
 SIDE_LOOKED_AT = 512  # pixels in a row or column
 MOST_TRIED = 20  # patterns whose pairs are counted
 MOST_SEEN = 5  # of these pairs, that are looked at
+_SEVERAL = (".tif", ".tiff", ".npy", *CONTAINERS)  # what may hold several pictures
+_PART = re.compile(r"(\.\w+#)")  # what is before it names a file, and what follows a picture in it
 _OF_IMAGES = re.compile(r"(?i)image|img|photo|picture|rgb|raw|scan|input")
 _OF_MASKS = re.compile(r"(?i)mask|label|annot|truth|segm|(?<![a-z])(gt|seg|target)")
 _IN_A_NAME = re.compile(rf"(?i)(?<![a-z0-9])(?:{ANY_SPLIT})(?![a-z])")
@@ -68,12 +72,54 @@ def propose_layout(root: Path, images: Sequence[Path] = (), masks: Sequence[Path
     return [*_with_lists(root, found), *found]
 
 
+def without_splits(root: Path) -> list[Proposal]:
+    """The ways to read a folder that has masks, but none of train: all of them are to be dealt."""
+    found = {}
+    for proposal in propose_layout(root):
+        for word in [word for split in proposal.splits for word in SPLIT_NAMES[split]]:
+            ways = (
+                [text, text.replace("{split}", word)]
+                for text in map(str, map(proposal.options.get, ("images", "masks")))
+            )
+            for images, masks in product(*ways):
+                layout = _read(root, options := {"images": images, "masks": masks})
+                if layout and not layout.splits and len(layout.masks) == proposal.pairs:
+                    found[images, masks] = _proposal(layout, options)
+    return [*found.values()]
+
+
 def _pictures(root: Path) -> Iterator[Path]:
+    """The pictures below a folder, those in files of several too."""
     for folder, names in folders_in(root):
+        own: dict[str, list[Path]] = {}
         for path in (folder / name for name in names):
             odd = re.search("[{}*]", path.relative_to(root).as_posix())
-            if path.suffix.lower() in SUFFIXES and not odd and path.is_file():
-                yield path
+            if path.suffix.lower() in (*SUFFIXES, *CONTAINERS) and not odd and path.is_file():
+                own.setdefault(path.suffix.lower(), []).append(path)
+        for suffix, paths in own.items():
+            may_be_several = suffix in _SEVERAL and any(map(_parts, paths[:MOST_SEEN]))
+            yield from _parts_in(paths, suffix) if may_be_several else paths if suffix in SUFFIXES else ()
+
+
+def _parts_in(paths: Sequence[Path], suffix: str) -> Iterator[Path]:
+    """The pictures in files, some of which hold several; an array of three axes does so beside those that surely do."""
+    parts = {path: _parts(path) for path in paths}
+    counts = {*map(len, parts.values())} - {0}
+    for path, names in parts.items():
+        if not names and suffix == ".npy":
+            with suppress(DataError):
+                names = parts_of(path)
+            names = names if len(names) in counts else []
+        yield from (Path(f"{path}#{name}") for name in names)
+        if not names and suffix in SUFFIXES:
+            yield path
+
+
+def _parts(path: Path) -> list[str]:
+    """The names of the pictures in a file that surely holds several; none of others."""
+    with suppress(DataError):
+        return parts_of(path, surely=True)
+    return []
 
 
 @lru_cache(1 << 16)
@@ -106,7 +152,9 @@ class _Place(NamedTuple):
 
 
 def _place(root: Path, path: Path) -> _Place:
-    parts = composed(path.relative_to(root).as_posix())[: -len(path.suffix)].split("/")
+    text = composed(path.relative_to(root).as_posix())
+    text = _PART.sub(r"/\1/", text) if file_of(path)[1] else text[: -len(path.suffix)]
+    parts = text.split("/")
     called = [number for number, part in enumerate(parts[:-1]) if split_called(part)]
     inside = [match[0] for part in parts[:-1] for match in [_IN_A_NAME.search(part)] if match]
     return _Place(path, tuple(parts), tuple(called), split_called(inside[0]) if inside else None)
@@ -154,8 +202,11 @@ def _differences(one: _Place, other: _Place, several: bool) -> Iterator[tuple[An
         for place, own in zip((one, other), apart, strict=True)
     ]
     length = max(map(len, rows))
-    places = {0} if len(rows[0]) == len(rows[1]) else {0, min(map(len, rows)) - 1}
-    for place in places:  # of the folders that one path has fewer: above its own, or below them
+    short = min(map(len, rows))
+    places = {0} if len(rows[0]) == len(rows[1]) else {0, short - 1}
+    if [bool(file_of(place.path)[1]) for place in (one, other)] in ([True, False], [False, True]):
+        places = {short}
+    for place in places:  # of the folders that one path has fewer: above its own, or below them; or no part of a file
         a, b = ([*row[:place], *[""] * (length - len(row)), *row[place:]] for row in rows)
         for cores in product(*(_common(*parts)[:3] for parts in zip(a, b, strict=True))):
             key = [
@@ -189,8 +240,10 @@ def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) 
         texts = [text for text in texts if text]
         for number in apart[side]:
             texts.insert(number, "{split}")
-        suffixes = {(one, other)[side].path.suffix for one, other, _ in votes}
-        written.append("/".join(texts) + (suffixes.pop() if len({each.lower() for each in suffixes}) == 1 else ""))
+        paths = [(one, other)[side].path for one, other, _ in votes]
+        suffixes = {"" if file_of(path)[1] else path.suffix for path in paths}
+        text = re.sub(rf"/{_PART.pattern}/", r"\1", "/".join(texts))
+        written.append(text + (suffixes.pop() if len({each.lower() for each in suffixes}) == 1 else ""))
     folders = [re.sub(r"(/\{split\})?/\{id\}(\.\w+)?$", "", text) for text in written]
     ways = []
     for text, folder, other in zip(written, folders, reversed(written), strict=True):

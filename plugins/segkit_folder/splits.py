@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import stat
 import unicodedata
 from collections import Counter
@@ -17,20 +18,24 @@ from segkit.data.read import suffixes
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, did_you_mean, first_few, reason
 
-SUFFIXES = suffixes()
+CONTAINERS = (".npz", ".mat")
+"""Files of arrays, which are named one by one: ``x.npz#image``."""
+SUFFIXES = tuple(each for each in suffixes() if each not in CONTAINERS)
 SPLIT_NAMES = {
-    "train": ("train", "training"),
+    "train": ("train", "training", "trn"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
 """What people call each split, in small letters or large ones."""
 _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
-ANY_SPLIT = "|".join(sorted(_SPLIT_OF, key=len, reverse=True))
+SPLIT_WORDS = "|".join(sorted(_SPLIT_OF, key=len, reverse=True))
+ANY_SPLIT = rf"(?:{SPLIT_WORDS})(?:20\d\d)?"
+"""A pattern of these names, which may have a year: ``val2017``."""
 
 
 def split_called(name: str) -> str | None:
     """train, val or test, by any of their names; None for other words."""
-    return _SPLIT_OF.get(name.casefold())
+    return _SPLIT_OF.get(re.sub(r"20\d\d$", "", name.casefold()))
 
 
 MAX_TEXT_BYTES = 16 << 20

@@ -12,7 +12,7 @@ import torch
 import segkit
 from segkit.compose import build_splits, scan_dataset
 from segkit.data.read import read_header
-from segkit.data.sample import Dataset
+from segkit.data.sample import RGB, Dataset
 from segkit.data.scan import Scan
 from segkit.errors import DataError, SegkitError, first_few
 from segkit.options import options_of
@@ -27,13 +27,11 @@ from segkit_init.stored import COLOUR, StoredLabels, read_labels, stored_labels
 from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
+_MANY_GROUPS = 9  # which can be dealt to three splits
 _FEW_COLOURS = 16
 _LOOKED_AT = 5  # images whose colours are counted
 _MOST_FILES = 20  # that are called as a file of names
-_STACK = (
-    " Where these are bands of one picture, stack them into one file for each mask first, in Python "
-    "tifffile.imwrite(FILE, numpy.dstack([tifffile.imread(each) for each in BANDS]), photometric='minisblack')"
-)
+_BLANK = re.compile(r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|(no|without|non)[-_ ]?[a-z]+)(?![a-z])")
 _VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored")
 _NAMES = re.compile(r".*(class|label|names|categor|codes|colou?r|objectinfo).*\.(txt|csv|names)", re.IGNORECASE)
 
@@ -47,6 +45,7 @@ def look(root: Path) -> Findings:
     notes: list[str] = []
     questions: list[Question] = []
     readings = readings_of(root, notes, questions)
+    readings = _by_images(readings, notes)
     first = readings[0]
     options = dict(first.options)
 
@@ -59,11 +58,12 @@ def look(root: Path) -> Findings:
 
     if len(readings) > 1:
         answers = [Answer(said(each, readings)) for each in readings]
-        text = "the folder can be read in several ways: which one is meant?"
-        ask([Question(text + _STACK * _are_bands(readings), answers, "root")])
+        ask([Question("the folder can be read in several ways: which one is meant?", answers, "root")])
     if first.asks_for_classes:
         ask(_few_colours(first))
-        ask([_classes(first, stored_labels(read_labels(files_of(first, 1))), notes)])
+        if threshold := options.get("threshold"):
+            questions.append(_thresholded(threshold))
+        ask([_classes(first, stored_labels(read_labels(files_of(first, -1), threshold)), notes)])
     known = {option.name for option in options_of(segkit.datasets.find(first.dataset))}
     dealt = "split_seed" in known and _is_dealt(first.dataset, options)
     ask(_division(options, known) if dealt else ())
@@ -92,11 +92,22 @@ def facts_of(found: Findings) -> Facts:
     )
 
 
-def _are_bands(readings: Sequence[Reading]) -> bool:
-    """Whether readings have the same masks and differ in their images alone, all of which are grey."""
-    masks = {frozenset(files_of(each, 1)) for each in readings}
-    first = [files_of(each, 0)[0] for each in readings]
-    return len(masks) == 1 and not any(read_header(path).has_colours for path in first)
+def _by_images(readings: list[Reading], notes: list[str]) -> list[Reading]:
+    """Readings with the same masks: one of the grey images of all, as channels; or that of the only ones in colours."""
+    if len(readings) == 1 or len({frozenset(files_of(each, -1)) for each in readings}) > 1:
+        return readings
+    headers = [read_header(files_of(each, 0)[0]) for each in readings]
+    colours = [each for each, header in zip(readings, headers, strict=True) if header.has_colours or header.palette]
+    if len(colours) == 1:
+        others = [str(each.options["images"]) for each in readings if each is not colours[0]]
+        notes.append(f"not read, as others of the same masks have colours: {first_few(others)}")
+        return colours
+    if colours or len({header.size for header in headers}) > 1:
+        return readings
+    notes.append("grey images of one name are the channels of one picture")
+    texts = [str(each.options["images"]) for each in readings]
+    images = sorted(texts, key=lambda text: [name not in text.casefold() for name in RGB])  # in this order, then others
+    return [readings[0]._replace(options={**readings[0].options, "images": images})]
 
 
 def _few_colours(reading: Reading) -> Iterator[Question]:
@@ -107,6 +118,13 @@ def _few_colours(reading: Reading) -> Iterator[Question]:
         text = f"{images[0]} and the others that are read as images hold {max(colours)} colours at most, as masks do"
         mend = Answer("no: give images and masks the same names in two folders, or names that differ in one part")
         yield Question(f"{text}: are they the images?", [Answer("yes"), mend], "images")
+
+
+def _thresholded(threshold: float) -> Question:
+    """Whether what lies between black and white is an edge, and no class."""
+    text = "the masks hold values between two, as JPEG, smooth edges or a matte leave: are these borders?"
+    yes = Answer("yes: from half of the highest on it is the one class, below the other", {"threshold": threshold})
+    return Question(text, [yes, Answer("no: export the masks again, one value a class")], "threshold")
 
 
 def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Question:
@@ -179,6 +197,9 @@ def _groups(scan: Scan, root: Path) -> Iterator[Question]:
         alike = f"a picture is like another of its group ({group.inside:.2f}) and unlike others ({group.between:.2f})"
         if group.tells:
             yield Question(f"{text}, and {alike}: no group is in two splits", [Answer("", option)], "group", must=False)
+        elif group.words and group.number >= _MANY_GROUPS:
+            text += f", as {group.words}: no group is in two splits"
+            yield Question(text, [Answer("", option)], "group", must=False)
         elif group.words:
             keep = Answer("yes: all its pictures stay in one split", option)
             deal = Answer("no: chance deals single pictures")
@@ -191,10 +212,11 @@ def _groups(scan: Scan, root: Path) -> Iterator[Question]:
 
 def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
     """How to go on in spite of errors, where there is a way; and of masks that look interpolated."""
+    leave = Answer("leave them out", {"skip_unpaired": True})
     ways = {
         "same_picture": Answer("go on; the scores are then flattered", {"data.allow_leaks": True}),
-        "image_without_mask": Answer("leave them out", {"skip_unpaired": True}),
-        "mask_without_image": Answer("leave them out", {"skip_unpaired": True}),
+        "image_without_mask": leave,
+        "mask_without_image": leave,
         "overlap": Answer("the smallest object of a pixel counts", {"overlap": "smallest"}),
         "interpolated": Answer("go on: they are as they were drawn"),
         "no_numbers": Answer("pixels that are no numbers are void", {"data.no_data": "void"}),
@@ -206,8 +228,11 @@ def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
         if answer is None and issue.skippable and 5 * len(issue.files) < total:
             answer = Answer("leave these files out", {"data.on_bad": "skip"})
         if answer and all(key.startswith("data.") or key in known for key in answer.options):
-            mend = Answer("mend that first, and start again")
-            yield Question(str(issue), [answer, mend], next(iter(answer.options), "root"))
+            answers = [answer, Answer("mend that first, and start again")]
+            if issue.kind == "image_without_mask" and "blank_unpaired" in known:
+                are_blank = all(map(_BLANK.search, issue.files))
+                answers.insert(not are_blank, Answer("they show nothing but the first class", {"blank_unpaired": True}))
+            yield Question(str(issue), answers, next(iter(answers[0].options), "root"))
 
 
 def _bands(channels: int) -> Iterator[Question]:
@@ -230,7 +255,7 @@ def _few(total: int, options: Mapping[str, Any]) -> Iterator[Question]:
 def _unread(root: Path, scan: Scan) -> Iterator[str]:
     """What is said of folders of pictures from which nothing is read."""
     files = [path for data in scan.splits.values() for index in range(len(data)) for path in data.files(index)]
-    used = {path.resolve().parent for path in files}
+    used = {path.parent.resolve() for path in files}  # of a link the folder that it lies in
     held = {name: number for name, number in pictures_in(root).items() if (root / name).resolve() not in used}
     if held:
         yield f"pictures that are not read: {first_few([f'{number} in {name}' for name, number in held.items()])}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +18,12 @@ from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, 
 from segkit.options import options_of
 from segkit_folder.splits import SUFFIXES, folders_in
 from segkit_init.findings import Answer, Question
-from segkit_init.stored import Labels, read_labels, stored_labels
+from segkit_init.stored import Labels, read_labels, stored_labels, threshold_of
 from segkit_init.text import options_text
 
 _FEW = 12  # masks of each reading that are compared
+_OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track")  # what masks of single objects are called
+_AGREE = 0.5  # intersection over union of labels that two people have drawn
 _SAME = 0.97  # share of equal pixels in masks that are one picture, as DRIVE's fields of view
 
 
@@ -70,8 +73,8 @@ def config_of(dataset: str, options: Mapping[str, Any]) -> Config:
 
 
 def files_of(reading: Reading, side: int) -> list[Path]:
-    """The images of all splits, where ``side`` is 0, or the masks, where it is 1."""
-    needed = {"classes": ["?"]} if reading.asks_for_classes else {}
+    """The images of all splits, where ``side`` is 0, or the masks, where it is -1."""
+    needed = {"classes": ["?", "??"]} if reading.asks_for_classes else {}
     splits, *_ = build_splits(config_of(reading.dataset, {**reading.options, **needed}))
     return [data.files(index)[side] for data in splits.values() for index in range(len(data))]
 
@@ -102,37 +105,62 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
     errors: dict[int, str] = {}
     for place, reading in enumerate(readings):
         try:
-            files[place] = files_of(reading, 1)
+            files[place] = files_of(reading, -1)
         except SegkitError as error:
             errors[place] = str(error)
     whole = {place: {*map(repr, readings[place].options.items())} for place in files}
-    kept: list[tuple[Reading, list[Labels]]] = []
+    kept: list[tuple[Reading, list[Labels], set[Path]]] = []
     for place, own in whole.items():
         if any(own < other for other in whole.values()):  # more options overlook nothing, such as lists of the splits
             continue
         reading = readings[place]
         try:
-            masks = read_labels(files[place][:: -(-len(files[place]) // _FEW)])
+            reading, masks = _looked_at(reading, files[place][:: -(-len(files[place]) // _FEW)])
         except SegkitError as error:
             errors[place] = str(error)
             continue
-        twin = next((place for place, (_, others) in enumerate(kept) if _divide_alike(masks, others)), None)
-        if len(readings) > 1 and _are_one_picture(masks):
+        apart = [(at, others) for at, (_, others, those) in enumerate(kept) if those != {*files[place]}]
+        twin = next((at for at, others in apart if _divide_alike(masks, others)), None)
+        if twin is None and any(_agree(others, masks) for _, others in apart):
+            notes.append(f"not read, as they say nearly the same as others: {said(reading, readings)}")
+        elif len(readings) > 1 and _are_one_picture(masks):
             notes.append(f"no labels, as they are nearly the same for every image: {said(reading, readings)}")
         elif twin is None:
-            kept.append((reading, masks))
+            kept.append((reading, masks, {*files[place]}))
         else:  # labels say which class is the first one, colours do not; and small labels are no ids of objects
-            pair = sorted([kept[twin], (reading, masks)], key=lambda each: max(int(mask.max()) for mask in each[1]))
+            pair = [kept[twin], (reading, masks, {*files[place]})]
+            pair.sort(key=lambda each: max(int(mask.max()) for mask in each[1]))
             kept[twin] = pair[0]
             notes.append(f"not read, as they divide the images as others do: {said(pair[1][0], readings)}")
     if not kept:
         raise LabelError("\n".join(errors.values()))
     questions += [_lists_asked(readings[place], error) for place, error in errors.items() if place not in files]
-    of_objects = [reading for reading, masks in kept if stored_labels(masks).of_objects]
+    parts = [{*re.split("[/#]", str(each[0].options.get("masks", "")))} for each in kept]
+    differing = [" ".join(each - set.intersection(*parts)) for each in parts]
+    of_objects = [
+        reading
+        for (reading, masks, _), words in zip(kept, differing, strict=True)
+        if _OF_OBJECTS.search(words) or stored_labels(masks).of_objects
+    ]
     if 0 < len(of_objects) < len(kept):
         notes += [f"not read, as they number single objects: {said(each, readings)}" for each in of_objects]
         kept = [each for each in kept if each[0] not in of_objects]
-    return [reading for reading, _ in kept]
+    return [reading for reading, *_ in kept]
+
+
+def _looked_at(reading: Reading, files: Sequence[Path]) -> tuple[Reading, list[Labels]]:
+    """A reading and some of its masks; with a threshold, where they can be read with one alone.
+
+    Raises:
+        DataError: they cannot.
+    """
+    try:
+        return reading, read_labels(files)
+    except LabelError:
+        threshold = threshold_of(files)
+        if threshold is None:
+            raise
+        return reading._replace(options={**reading.options, "threshold": threshold}), read_labels(files, threshold)
 
 
 def _lists_asked(reading: Reading, error: str) -> Question:
@@ -148,6 +176,16 @@ def _are_one_picture(masks: Sequence[Labels]) -> bool:
     first, *others = masks
     same = [each.shape == first.shape and bool((each == first).mean() > _SAME) for each in others]
     return len(same) >= 3 and all(same) and bool((first != first.flat[0]).mean() > 0.05)
+
+
+def _agree(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
+    """Whether two sets of masks with the same labels have them mostly at the same pixels, as those of two people do."""
+    known = [{label for each in those for label in np.unique(each).tolist()} for those in (masks, others)]
+    if known[0] != known[1] or [each.shape for each in masks] != [each.shape for each in others]:
+        return False
+    a, b = (np.concatenate([each.ravel() for each in those]) for those in (masks, others))
+    shares = sorted(((a == label) & (b == label)).sum() / ((a == label) | (b == label)).sum() for label in known[0])
+    return len(shares) > 1 and float(np.mean(shares[:-1])) > _AGREE  # all but the best, which is the background
 
 
 def _divide_alike(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:

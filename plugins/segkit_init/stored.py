@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch.nn.functional import max_pool2d
 
 from segkit.data.issues import messages
 from segkit.data.parallel import cores, read_ahead
+from segkit.data.read import opened
+from segkit.data.sample import Colour
 from segkit.errors import DataError, Issue, LabelError
 from segkit_folder.masks import read_mask
 
@@ -22,6 +25,7 @@ Labels = NDArray[np.integer[Any]]
 """The labels of a mask ``[H,W]``; of colours :data:`COLOUR` and 65536 red + 256 green + blue."""
 
 COLOUR = 1 << 24  # above all labels
+_CORNERS: list[Colour] = sorted(((r, g, b) for r, g, b in product((0, 255), repeat=3)), key=lambda each: len({*each}))
 _LOOKED_AT = 40  # masks whose edges are looked at
 _SIDE = 256  # pixels to which a mask is reduced for that
 _WINDOW = 9  # pixels of it
@@ -31,6 +35,7 @@ _BLURRED = 0.3  # share of a label's pixels that are between those beside them
 _AREA = 0.05  # share of a label's pixels that have their own label on all four sides
 JPEG_OFF = 16  # greys by which JPEG is wrong beside a border
 _FEWEST_BLURRED = 2  # labels; and a third of the mask's: CamVid made four times smaller has 3 of 11 at most
+_AT_ENDS = 0.85  # share of a mask's pixels that are black or white, or nearly so, where the others are its borders
 _THIN = 0.005  # share of all pixels that such labels have at most
 
 
@@ -52,14 +57,30 @@ class StoredLabels:
     of_objects: bool
 
 
-def read_labels(paths: Sequence[Path]) -> list[Labels]:
+def threshold_of(paths: Sequence[Path]) -> float | None:
+    """Half of the largest value of masks, where most pixels are near it or near 0: of mattes, smooth edges and JPEG."""
+    largest, ends = 255.0, np.zeros((len(paths), 2))
+    for place, path in enumerate(paths):
+        with opened(path) as raster:
+            values = np.asarray(raster[...])
+        largest = 255.0 if values.dtype == np.uint8 else max(float(values.max()), largest * (place > 0), 1e-9)
+        ends[place] = (values < largest / 16).mean(), (values > largest * 15 / 16).mean()
+    of_both = ends.sum(1).min(initial=1) > _AT_ENDS and bool((ends.mean(0) > _THIN).all())
+    return (128 if largest == 255 else largest / 2) if of_both else None
+
+
+def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[Labels]:
     """The masks that can be read.
+
+    Args:
+        paths: of the masks.
+        threshold: as :func:`read_mask` has it.
 
     Raises:
         LabelError: most of them cannot; with the reasons.
     """
     masks, errors = [], []
-    for mask in read_ahead(lambda index: _read(paths[index]), range(len(paths)), cores(), "masks", True):
+    for mask in read_ahead(lambda index: _read(paths[index], threshold), range(len(paths)), cores(), "masks", True):
         if isinstance(mask, DataError):
             errors.append(mask)
         else:
@@ -69,17 +90,25 @@ def read_labels(paths: Sequence[Path]) -> list[Labels]:
     return masks
 
 
-def _read(path: Path) -> Labels | DataError:
+def _read(path: Path, threshold: float | None) -> Labels | DataError:
     try:
+        if threshold is not None:
+            corners: Labels = read_mask(path, {colour: at for at, colour in enumerate(_CORNERS)}, threshold=threshold)
+            has_colours = (corners > 1).mean() > _THIN
+            labels: Labels = _packed(_CORNERS)[corners] if has_colours else read_mask(path, threshold=threshold)
+            return labels
         mask: Labels = read_mask(path)
         return _blurred(mask, path) or mask
     except DataError as error:
         if error.issue is None or error.issue.kind != "colours":
             return error
         colours = [*error.issue.stored]
-        numbers = np.array([COLOUR | red << 16 | green << 8 | blue for red, green, blue in colours])
-        packed: Labels = numbers[read_mask(path, {colour: index for index, colour in enumerate(colours)})]
+        packed: Labels = _packed(colours)[read_mask(path, {colour: index for index, colour in enumerate(colours)})]
         return packed
+
+
+def _packed(colours: Iterable[Colour]) -> Labels:
+    return np.array([COLOUR | red << 16 | green << 8 | blue for red, green, blue in colours])
 
 
 def _blurred(mask: Labels, path: Path) -> LabelError | None:

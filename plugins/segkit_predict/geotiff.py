@@ -98,13 +98,16 @@ def rows_of(path: Path, most_pixels: int, bands: Sequence[int] | None, no_data: 
         return GeoRows(path, bands or range(1, file.count + 1), no_data)
 
 
-def save_geotiff(source: Path, labels: NDArray[Any], colours: Mapping[int, tuple[int, ...]], file: IO[bytes]) -> None:
+def save_geotiff(
+    source: Path, labels: NDArray[Any], colours: Mapping[int, tuple[int, ...]], void: int, file: IO[bytes]
+) -> None:
     """Write labels ``[H,W]`` or colours ``[H,W,3]`` where on Earth an image lies, in tiles, compressed without loss.
 
     Args:
         source: the image.
         labels: of each of its pixels.
         colours: RGB by label, which viewers show.
+        void: the label of pixels without data, which the file then declares, unless it is a class's too.
         file: is written to.
 
     Raises:
@@ -130,6 +133,7 @@ def save_geotiff(source: Path, labels: NDArray[Any], colours: Mapping[int, tuple
         "dtype": values.dtype,
         "compress": "deflate",
         "tiled": True,
+        "nodata": void if count == 1 and void not in colours else None,
     }
     with MemoryFile() as memory:
         with memory.open(driver="GTiff", **how, **place) as target:

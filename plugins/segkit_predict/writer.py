@@ -188,7 +188,8 @@ class Writer:
     def _save_geotiff(self, path: Path, prediction: Prediction, file: IO[bytes]) -> None:
         labels = self._as_stored(prediction.labels) if self.stored else prediction.labels
         stored = [*self.stored.values()] if labels.ndim == 2 and self.stored else range(len(self.predictor.palette))
-        save_geotiff(path, labels, dict(zip(stored, self.predictor.palette, strict=True)), file)
+        colours = dict(zip(stored, self.predictor.palette, strict=True))
+        save_geotiff(path, labels, colours, self.predictor.ignore_index, file)
 
     def _as_stored(self, labels: NDArray[np.uint8]) -> NDArray[Any]:
         """Class indices ``[H,W]`` as the run's masks store them, ``[H,W]``, or ``[H,W,3]`` of colours."""

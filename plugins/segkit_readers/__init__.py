@@ -11,5 +11,9 @@ def segkit_readers() -> dict[str, str]:
     return {
         "tiff": "segkit_readers.tiff:read",
         "npy": "segkit_readers.npy:read",
+        "npz": "segkit_readers.several:npz",
+        "mat": "segkit_readers.several:mat",
+        "ppm": "segkit_readers.pillow:read",
+        "pgm": "segkit_readers.pillow:read",
         "any": "segkit_readers.pillow:read",
     }

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from segkit_readers.several import Parts, numbers, picture
 
 
-def read(path: Path) -> NDArray[Any]:
+def read(path: Path) -> SimpleNamespace:
     """An array ``[H,W]``, ``[H,W,C]`` or ``[C,H,W]`` in a ``.npy`` file: the shorter of first and last axis is C.
 
-    It is mapped into memory, and read where it is sliced; what is written to it stays in memory.
+    Of three or more axes its first may count pictures, which are parts then: ``masks.npy#3``; of four it does. The
+    file is mapped into memory, and read where it is sliced; what is written to it stays in memory.
 
     Raises:
         ValueError: the file is damaged, or holds objects, which could run anything.
     """
-    stored: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
-    return np.moveaxis(stored, 0, -1) if stored.ndim == 3 and stored.shape[0] < stored.shape[2] else stored
+    stored = np.load(path, mmap_mode="c", allow_pickle=False)
+    each = Parts(numbers(len(stored)), lambda name: picture(stored[int(name) - 1])) if stored.ndim in (3, 4) else {}
+    if stored.ndim == 4:
+        return SimpleNamespace(parts=each)
+    whole: Any = picture(stored)
+    return _Array(shape=whole.shape, dtype=whole.dtype, parts=each, stored=whole)
+
+
+class _Array(SimpleNamespace):
+    stored: Any
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.stored[key]

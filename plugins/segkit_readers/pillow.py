@@ -1,4 +1,4 @@
-"""The reader of JPEG, PNG, GIF, BMP, TIFF and WebP: what Pillow opens of them, and what is refused."""
+"""The reader of JPEG, PNG, GIF, BMP, TIFF, WebP, PPM and PGM: what Pillow opens of them, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from segkit.data.read import MAX_PIXELS
 from segkit.errors import DataError, Issue
 from segkit_readers.raster import Raster, decode_as, rawmode
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 """Decoders that may run. Pillow has dozens more; some start other programs (EPS) or are seldom tested."""
 
 MAX_BYTES = 4 << 30

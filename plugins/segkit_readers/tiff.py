@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from segkit.errors import DataError, Issue
+from segkit_readers.several import Parts, numbers
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for files beyond 4 GB
 _COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # photometric interpretation -> bands that are colours: RGB, CMYK, YCbCr, LAB
@@ -71,15 +73,15 @@ class Contents(NamedTuple):
         return self.dtype == "uint16" and self.photometric == 2 and not self.planar
 
 
-def read(path: Path) -> Raster | None:
+def read(path: Path) -> Raster | SimpleNamespace | None:
     """A TIFF that Pillow would not read whole; None where it does, and where the file is no TIFF or a damaged one.
 
     Read are bands of 8 to 32 bits, whole or floating-point, interleaved or one after the other, in strips or tiles,
-    compressed as tifffile knows it (of some kinds with the package imagecodecs). Several pages are refused, unless the
-    file says that they are the channels of one picture, as ImageJ and OME do.
+    compressed as tifffile knows it (of some kinds with the package imagecodecs). Several pages are several pictures,
+    unless the file says that they are the channels of one, as ImageJ and OME do.
 
     Raises:
-        DataError: a kind that is not read, several pages, or tifffile is not installed.
+        DataError: a kind that is not read, or tifffile is not installed.
     """
     held = contents(path)
     if held is None or (held.pages == 1 and held.is_pillows):
@@ -90,15 +92,18 @@ def read(path: Path) -> Raster | None:
     try:
         import tifffile
     except ImportError:
-        if held.pages > 1:
-            raise several(path, f"{held.pages} pages of {held}") from None
         advice = f"install its reader: {_INSTALL}"
-        raise DataError(Issue("bands", str(path), "a kind of TIFF that needs tifffile", advice, str(held))) from None
+        detail = f"{held.pages} pages of {held}" if held.pages > 1 else str(held)
+        raise DataError(Issue("bands", str(path), "a kind of TIFF that needs tifffile", advice, detail)) from None
     with tifffile.TiffFile(path) as file:
         axes, shape = file.series[0].axes, file.series[0].shape
-    if held.pages > 1 and sorted(axes) != ["C", "X", "Y"]:
-        raise several(path, f"{held.pages} pages of {held}")
-    return Raster(path, held, axes, shape)
+        if held.pages == 1 or sorted(axes) == ["C", "X", "Y"]:
+            return Raster(path, held, axes, shape)
+        kept = [index for index, page in enumerate(file.pages) if not getattr(page, "is_reduced", False)]
+        page = file.pages[kept[0]]
+        axes, shape = page.axes, page.shape
+    names = numbers(len(kept))
+    return SimpleNamespace(parts=Parts(names, lambda name: Raster(path, held, axes, shape, kept[int(name) - 1])))
 
 
 class Raster:
@@ -112,11 +117,11 @@ class Raster:
         white_is_zero: whether small values are bright; slices have been inverted, ``labels`` are not.
     """
 
-    def __init__(self, path: Path, held: Contents, axes: str, shape: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, held: Contents, axes: str, shape: tuple[int, ...], page: int | None = None) -> None:
         sides = {axis: side for axis, side in zip(axes, shape, strict=True) if side > 1 or axis in "YX"}
         if not {*sides} <= {*"YXSC"} or len(sides) > 3:
             raise several(path, f"{' x '.join(map(str, shape))} values, {axes}")
-        self._path, self._held, self._axes = path, held, axes
+        self._path, self._held, self._axes, self._page = path, held, axes, page
         bands = sides.get("S", 1) * sides.get("C", 1)
         height, width = sides["Y"], sides["X"]
         self.shape = (width, height, bands) if held.orientation > 4 else (height, width, bands)
@@ -137,7 +142,7 @@ class Raster:
 
         try:
             with tifffile.TiffFile(self._path) as file:
-                stored: NDArray[Any] = file.series[0].asarray()
+                stored: NDArray[Any] = (file.series[0] if self._page is None else file.pages[self._page]).asarray()
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise

@@ -6,6 +6,7 @@ What decodes a file is a reader of a plugin (see :func:`segkit.hookspecs.segkit_
 from __future__ import annotations
 
 import functools
+import os
 import stat
 import threading
 import warnings
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.sample import RGB, Colour, channel_names
-from segkit.errors import DataError, Issue, SegkitError
+from segkit.errors import DataError, Issue, SegkitError, first_few
 
 Pixels = NDArray[np.uint8 | np.float32]
 
@@ -171,9 +172,20 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
+def file_of(path: str | Path) -> tuple[Path, str]:
+    """The file of a path, and what follows a ``#`` in it: ``stack.tif#3`` is the third picture in a file of several."""
+    file, mark, part = str(path).rpartition("#")
+    return (Path(path), "") if not mark or os.path.exists(path) else (Path(file), part)  # noqa: PTH110
+
+
 @contextmanager
-def opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[Any]:
+def opened(path: Path, most_pixels: int = MAX_PIXELS, whole: bool = False) -> Iterator[Any]:
     """What a plugin's reader makes of a file: ``[H,W]`` or ``[H,W,C]``, decoded where it is sliced.
+
+    Args:
+        path: of the file, or of a picture in it (see :func:`file_of`).
+        most_pixels: of the picture.
+        whole: give what the reader has returned, though it be several pictures.
 
     Raises:
         DataError: missing, empty, of another format or too large; or what goes wrong in the body.
@@ -184,21 +196,32 @@ def opened(path: Path, most_pixels: int = MAX_PIXELS) -> Iterator[Any]:
 
     raster: Any = None
     try:
-        state = path.stat()
+        file, part = file_of(path)
+        state = file.stat()
         if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would wait for ever
             raise issue("unreadable", "no regular file", "give the file itself")
-        with path.open("rb") as file:
-            name = "tiff" if file.read(4) in _TIFF_MAGIC else path.suffix[1:].lower()
+        with file.open("rb") as stream:
+            name = "tiff" if stream.read(4) in _TIFF_MAGIC else file.suffix[1:].lower()
         if not state.st_size:
             raise issue("empty", "the file is empty", "fetch or export it again")
         with quiet_pillow():
             for reader in (*_readers().get(name, ()), *_readers().get(_ANY, ())):
-                if (raster := reader.load()(path)) is not None:
+                if (raster := reader.load()(file)) is not None:
                     break
             else:
                 raise issue(
                     "disguised", "no reader of an installed plugin takes it", f"known are {', '.join(suffixes())}"
                 )
+            if whole:
+                yield raster
+                return
+            parts = getattr(raster, "parts", {})
+            if part and part not in parts:
+                raise issue("missing", "no such picture in the file", detail=f"it holds {first_few([*parts]) or 'one'}")
+            if not part and not hasattr(raster, "shape"):
+                advice = f'FILE#{next(iter(parts), "?")} is one of them; images = "FILE#{{id}}" reads all'
+                raise issue("several", "more than one picture in the file", advice, first_few([*parts]))
+            raster = parts[part] if part else raster
             if len(raster.shape) not in (2, 3) or not min(raster.shape) or np.dtype(raster.dtype).kind not in "buif":
                 advice = "a picture is [H,W] or [H,W,C], of numbers"
                 raise issue("shape", "no picture", advice, f"{raster.dtype} {list(raster.shape)}")

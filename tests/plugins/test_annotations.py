@@ -26,7 +26,7 @@ from segkit_folder.splits import split_by_fraction
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 
-FORMATS = ("coco", "labelme", "via", "yolo", "cvat", "supervisely", "layers")
+FORMATS = ("coco", "labelme", "via", "yolo", "cvat", "supervisely", "layers", "rle")
 SQUARE = [[1, 1], [4, 1], [4, 3], [1, 3]]  # columns 1 to 3 of rows 1 and 2
 FLAT = [1, 1, 4, 1, 4, 3, 1, 3]
 
@@ -903,3 +903,30 @@ def test_what_was_read_holds_until_the_annotations_or_the_options_change(tmp_pat
         )
     }
     assert len(readings) == 5
+
+
+def test_runs_in_a_table_are_drawn_down_the_columns(tmp_path: Path) -> None:
+    for name in "abc":
+        picture(tmp_path / f"train/{name}.jpg")
+    picture(tmp_path / "test/d.jpg")
+    save(tmp_path / "sample_submission.csv", "ImageId,EncodedPixels\nd.jpg,1 1\n")
+    save(tmp_path / "train.csv", "ImageId,ClassId,EncodedPixels\na.jpg,2,2 3 7 3\na.jpg,1,26 2\nb.jpg,,\n")
+    assert datasets["rle"].recognise(tmp_path) == [{"annotations": "train.csv"}]
+    with pytest.warns(UserWarning, match=r"1 images that no line names are all background: c\.jpg"):
+        dataset = one("rle", tmp_path, annotations="train.csv")
+    assert dataset.classes == ("background", "class_1", "class_2")
+    assert rows(dataset, dataset.names.index("a")) == ["000001", "220001", "220000", "220000", "000000"]
+    assert rows(dataset, dataset.names.index("b")) == ["000000"] * 5
+    save(
+        tmp_path / "train.csv",
+        "Image_Label,EncodedPixels\na.jpg_Fish,8 4 14 4 20 4\nb.jpg_Fish,29 3\nc.jpg_Fish,8 4 14 4\n",
+    )
+    dataset = one("rle", tmp_path, annotations="train.csv")  # what lies on its side is frayed
+    assert rows(dataset, dataset.names.index("a")) == ["000000", "011110", "011110", "011110", "000000"]
+    with pytest.raises(LabelError, match=r"runs that go beyond their image \(number 1 of b\.jpg, 'Fish', 31 pixels\)"):
+        dataset.mask(dataset.names.index("b"))
+    save(tmp_path / "masks/a.png", "")
+    Image.new("L", (6, 5)).save(tmp_path / "masks/a.png")
+    Image.new("L", (6, 5)).save(tmp_path / "masks/b.png")
+    Image.new("L", (6, 5)).save(tmp_path / "masks/c.png")
+    assert datasets["rle"].recognise(tmp_path) == []

@@ -436,16 +436,14 @@ def test_what_is_found_as_json(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert (place / "mine.toml").is_file()
 
 
-def test_bands_in_files_of_their_own_are_to_be_stacked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bands_in_files_of_their_own_are_one_image(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(12):
         picture, labels = scene(number)
-        for band, name in enumerate(("B02", "B03", "B04")):
+        for band, name in enumerate(("nir", "green", "red")):
             save(picture[..., band].astype(np.uint16) * 90, Path(f"data/T{number:02}/S2_{name}.tif"))
         save(labels, Path(f"data/T{number:02}/S2_label.tif"))
-    status, printed = init(capsys)
-    assert status == 1
-    assert 'or:    images = "{id}/S2_B04.tif"' in printed
-    assert "Where these are bands of one picture, stack them into one file for each mask first" in printed
+    assert init(capsys)[0] == 0
+    assert dataset(place)["images"] == [f"{{id}}/S2_{name}.tif" for name in ("red", "green", "nir")]
 
 
 def test_files_without_a_partner_and_damaged_ones_are_asked_about(
@@ -565,6 +563,10 @@ def test_masks_with_values_between_those_of_the_classes_are_refused(
         save(damage(np.array(greys, np.uint8)[labels]), Path("data/masks", f"{number:02}.png"))
     Path("data/classes.txt").write_text("\n".join(["wall", "crack", "hole"][: len(greys)]))
     status, printed = init(capsys, "--yes")
+    if len(greys) == 2:
+        assert (status, dataset(place)["threshold"]) == (0, 128)
+        assert init(capsys, "--overwrite")[0] == 1
+        return
     assert status == 2
     assert "values between those of the classes, all along their borders" in printed
     assert "00.png" in printed

@@ -174,7 +174,7 @@ def test_lists_of_names_choose_the_images_of_each_split(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="trainval is no split; lists are given for train, val, test"):
         names(tmp_path, lists={"trainval": "x.txt"}, **sides)
     with pytest.raises(
-        DataError, match=r'"none/\{split\}\.txt": no such file in .*none for any of train, training, val'
+        DataError, match=r'"none/\{split\}\.txt": no such file in .*none for any of train, training, trn, val'
     ):
         names(tmp_path, lists="none/{split}.txt", **sides)
     (lists / "train.txt").write_text("1\nnine\n7\n2\n")
@@ -304,3 +304,84 @@ def test_names_that_differ_in_case_say_so(tmp_path: Path) -> None:
         names(tmp_path)
     with pytest.raises(DataError, match=r"cat\.png: the name of the mask differs in .* case \(cat_Mask\.png\); rename"):
         names(tmp_path, masks="other/{id}_mask.png")
+
+
+def test_pictures_in_files_of_several_are_paired_by_page_and_by_array(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    volume = RANDOM.integers(0, 256, (7, 16, 12), np.uint8)
+    tifffile.imwrite(tmp_path / "volume.tif", volume)
+    tifffile.imwrite(tmp_path / "labels.tif", volume % 2)
+    stack = {"images": "volume.tif#{id}", "masks": "labels.tif#{id}"}
+    every = [name for split in ("train", "val", "test") for name in names(tmp_path, split, **stack)]
+    assert sorted(every) == [f"volume_{number}" for number in range(1, 8)]
+    dataset = FolderDataset(tmp_path, "train", ["a", "b"], **stack)
+    for index, name in enumerate(dataset.names):
+        page = volume[int(name.rpartition("_")[2]) - 1]
+        assert dataset.channels == ("grey",)
+        np.testing.assert_array_equal(dataset[index].image[0], page)
+        np.testing.assert_array_equal(dataset[index].mask, page % 2)
+    with pytest.raises(ConfigError, match=r'of a file of several pictures, images = "volume\.tif#\{id\}"'):
+        names(tmp_path, images="volume.tif", masks="labels.tif")
+    for number in range(4):
+        page = volume[number]
+        (tmp_path / "npz").mkdir(exist_ok=True)
+        np.savez(tmp_path / f"npz/{number}.npz", image=page.astype(np.float32), label=page % 2)
+    arrays = {"images": "npz/{id}.npz#image", "masks": "npz/{id}.npz#label", "fractions": [0.5, 0.5]}
+    assert len(names(tmp_path, **arrays)) == 2
+    (tmp_path / "all").mkdir()
+    np.savez(tmp_path / "all/all.npz", x=np.stack([volume] * 3, 3), y=volume % 2)
+    assert len(names(tmp_path, images="all/all.npz#x/{id}", masks="all/all.npz#y/{id}", fractions=[0.7, 0.3])) == 5
+
+
+def test_channels_in_several_files_are_one_image(tmp_path: Path) -> None:
+    bands = {name: RANDOM.integers(0, 256, (6, 16, 12), np.uint8) for name in ("red", "nir")}
+    for number in range(6):
+        put(tmp_path, f"masks/{number}.png")
+        Image.fromarray(bands["nir"][number] % 2).save(tmp_path / f"masks/{number}.png")
+        for name, pixels in bands.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(pixels[number]).save(tmp_path / name / f"{name}_{number}.png")
+    sides = {"images": ["red/red_{id}.png", "nir/nir_{id}.png"], "masks": "masks/{id}.png"}
+    dataset = FolderDataset(tmp_path, "train", ["a", "b"], **sides)
+    assert dataset.channels == ("red", "nir")
+    number = int(dataset.names[1].rpartition("_")[2])
+    np.testing.assert_array_equal(dataset[1].image, np.stack([each[number] for each in bands.values()]))
+    assert [path.name for path in dataset.files(1)] == [f"red_{number}.png", f"nir_{number}.png", f"{number}.png"]
+    dataset.set_bands([2], "stop")
+    np.testing.assert_array_equal(dataset[1].image, bands["nir"][number][None])
+    (tmp_path / "nir/nir_0.png").unlink()
+    with pytest.raises(DataError, match=r"red_0\.png: an image without one of its files; .* be .*nir_0\.png"):
+        names(tmp_path, **sides)
+
+
+def test_values_between_two_are_divided_at_a_threshold(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path, f"images/{number}.png", f"masks/{number}.png")
+        ramp = np.tile(np.arange(0, 256, 16, dtype=np.uint8), (16, 1))
+        Image.fromarray(ramp).convert("RGB").save(tmp_path / f"masks/{number}.png", "JPEG", quality=100)
+    with pytest.raises(DataError, match="the mask is a JPEG"):
+        names(tmp_path)
+    mask = FolderDataset(tmp_path, "train", ["a", "b"], threshold=120).mask(0)
+    assert mask[0].tolist() == [0] * 8 + [1] * 8
+
+
+def test_images_without_a_mask_may_be_blank(tmp_path: Path) -> None:
+    put(tmp_path, *(f"images/{number}.png" for number in range(6)), *(f"masks/{number}.png" for number in range(3)))
+    with pytest.warns(UserWarning, match="3 images without a mask are all of the first class"):
+        dataset = FolderDataset(tmp_path, "train", ["a", "b"], blank_unpaired=True, fractions=[1.0, 0.0])
+    assert [bool(dataset.mask(index).any()) for index in range(6)] == [True] * 3 + [False] * 3
+
+
+def test_an_empty_list_of_train_is_refused_and_ragged_tables_are_read(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{side}/{number}.png" for side in ("images", "masks") for number in range(4)))
+    (tmp_path / "train.txt").write_text("\n")
+    (tmp_path / "val.txt").write_text("1\n")
+    with pytest.raises(DataError, match=r"train\.txt is empty; list the training images, or leave the list out"):
+        names(tmp_path, lists="{split}.txt")
+    (tmp_path / "all.csv").write_text("image,split,mask\n0,train,masks/0.png\n1,val\n2,train,masks/2.png\n3,val\n")
+    assert names(tmp_path, "val", lists="all.csv") == ["1", "3"]
+
+
+def test_a_split_may_be_called_with_a_year(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{side}/{split}2017/{split}.png" for side in ("images", "masks") for split in ("train", "val")))
+    assert (names(tmp_path), names(tmp_path, "val")) == (["train"], ["val"])

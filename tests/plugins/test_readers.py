@@ -12,6 +12,7 @@ from segkit.data import read as reading
 from segkit.data.read import MAX_PIXELS, read_header, read_picture, suffixes
 from segkit.errors import DataError
 from segkit_folder.masks import check_checksums, read_mask
+from segkit_folder.pairs import parts_of
 
 
 def read_image(path: str | Path, *how: Any, **more: Any) -> Any:
@@ -64,8 +65,25 @@ def test_pages_are_bands_where_the_file_says_so_and_refused_elsewhere(tmp_path: 
     np.testing.assert_array_equal(read_image(tmp_path / "channels.ome.tif"), VALUES[..., :4])
     for name, axes in (("stack", "ZYX"), ("film", "TYX")):
         tifffile.imwrite(tmp_path / f"{name}.tif", pages, imagej=True, metadata={"axes": axes})
-        with pytest.raises(DataError, match=r"more than one picture in the file \(4 pages of one band of uint16\)"):
+        with pytest.raises(DataError, match=r"more than one picture in the file \(1, 2, 3, 4\); FILE#1 is one of them"):
             read_image(tmp_path / f"{name}.tif")
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.tif#3"), VALUES[..., 2:3])
+        with pytest.raises(DataError, match=r"no such picture in the file \(it holds 1, 2, 3, 4\)"):
+            read_image(tmp_path / f"{name}.tif#5")
+
+
+def test_arrays_of_matlab_and_of_numpy_are_pictures_in_a_file(tmp_path: Path) -> None:
+    scipy = pytest.importorskip("scipy.io")
+    labels = (VALUES[..., 0] % 5).astype(np.uint8)
+    scipy.savemat(tmp_path / "a.mat", {"GTcls": {"Segmentation": labels, "CategoriesPresent": np.arange(3)}})
+    assert parts_of(tmp_path / "a.mat") == ["GTcls.Segmentation"]
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.mat#GTcls.Segmentation"), labels)
+    np.savez_compressed(tmp_path / "a.npz", image=VALUES, label=labels, name="x")
+    assert parts_of(tmp_path / "a.npz") == ["image", "label"]
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.npz#label"), labels)
+    np.save(tmp_path / "a.npy", np.stack([VALUES[..., :3]] * 2))
+    assert parts_of(tmp_path / "a.npy") == ["1", "2"]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy#2"), VALUES[..., :3])
 
 
 def test_smaller_copies_are_no_pages(tmp_path: Path) -> None:
