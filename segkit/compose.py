@@ -19,7 +19,7 @@ from segkit.config import Choice, Config
 from segkit.data.class_weights import class_weights
 from segkit.data.issues import gathered
 from segkit.data.sample import SPLITS, Dataset, check_splits
-from segkit.data.scan import Check, Scan, scan_splits
+from segkit.data.scan import Scan, scan_splits
 from segkit.data.subset import as_dataset, with_bands
 from segkit.engine.criterion import Criterion, numbered
 from segkit.engine.distributed import ALONE, DistributedContext
@@ -134,7 +134,7 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
     return splits, found, issues
 
 
-def build_checks(data: DataSettings, augment: AugmentSettings) -> dict[str, Check]:
+def build_checks(data: DataSettings, augment: AugmentSettings) -> dict[str, Any]:
     """All checks that plugins offer, by name.
 
     Raises:

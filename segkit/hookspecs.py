@@ -78,9 +78,11 @@ def segkit_datasets() -> Mapping[str, str]:  # type: ignore[empty-body]
     (names), ``palette`` (an RGB triple a class), ``ignore_index``, ``channels`` (names; left out: RGB), and,
     where the splits are not train, val and test, ``splits``. The class method ``write_sample(root)`` writes a
     miniature of the layout on disk and returns the options that read it beside ``root``, as
-    ``{"classes": "classes.txt"}``, or nothing. The class method ``recognise(root)`` returns a list with the options
-    that read what lies in a folder, beside ``root``; an empty one where it holds no such data set. The command
-    ``init`` asks it.
+    ``{"classes": "classes.txt"}``, or nothing. The class method ``recognise(root)``, which the command ``init`` asks,
+    looks at the names of files, and a few headers, and returns the options that read what lies in a folder, beside
+    ``root`` or with another ``root`` inside it: one mapping where only one reading is possible, else several, the
+    likeliest first; none where it holds no such data set. An option ``classes`` that the constructor requires may be
+    left out: ``init`` then looks into the masks.
 
     What else a dataset may say about itself is declared in :class:`segkit.data.sample.Dataset`, whether it
     subclasses that or not; :class:`segkit_folder.files.PairedFiles` says it all for files of images and masks.

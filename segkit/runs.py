@@ -21,7 +21,7 @@ from segkit.config import Config, Overrides, read_config, settings_from
 from segkit.data.augment import Transform
 from segkit.data.loader import worker_count
 from segkit.data.sample import Dataset
-from segkit.data.subset import ChosenBands, as_dataset, with_bands
+from segkit.data.subset import Subset, as_dataset, with_bands
 from segkit.engine.criterion import Loss, as_criterion
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.evaluate import Evaluator
@@ -203,7 +203,7 @@ def evaluate_run(
     for name, dataset in scan.splits.items():
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
         if len(dataset.channels) == 1 and len(predictor.normalisation.mean) == 3:  # grey was repeated before
-            dataset = ChosenBands(dataset, (1, 1, 1), dataset.no_data)
+            dataset = Subset(dataset, bands=(1, 1, 1), no_data=dataset.no_data)
         lowest, batch = floor(scan.counts(name).pixels.tolist(), dataset.classes), config.train.batch_size
         workers = worker_count(config.train.workers, device)
         evaluator = Evaluator(how, dataset, criterion, metrics, lowest, batch, workers)

@@ -125,7 +125,7 @@ class AnnotatedImages(PairedFiles):
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, str]]:
-        """See :meth:`segkit.data.sample.Dataset.recognise`."""
+        """See :func:`segkit.hookspecs.segkit_datasets`."""
         found = patterns(path.relative_to(root).as_posix() for path in cls._find(root))
         return [{"annotations": each} for each in found]
 

@@ -69,7 +69,7 @@ class LayersDataset(AnnotatedImages):
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, str]]:
-        """See :meth:`segkit.data.sample.Dataset.recognise`."""
+        """See :func:`segkit.hookspecs.segkit_datasets`."""
         folders: dict[Path, set[str]] = {}
         for path in files.walk(root, "*"):
             if path.suffix.lower() in SUFFIXES:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from segkit.data.issues import TooFewImages, refuse
+from segkit.data.issues import refuse
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError
 from segkit_folder.files import PairedFiles
@@ -75,7 +75,7 @@ class CarvanaDataset(PairedFiles):
         else:
             try:
                 layout = dealt(layout, Shares(fractions, split_seed))
-            except TooFewImages as error:
+            except DataError as error:
                 advice = 'or, only to check that training works, set split_by = "none" and data.allow_leaks = true'
                 raise DataError(f"{root}, where a car is a group: {error}; {advice}") from None
         self.splits = layout.splits

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from segkit.data.issues import about
 from segkit.data.normalise import normalisation_of
 from segkit.data.sample import Sample
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue
 from segkit.settings import DataSettings
+from segkit_folder.files import about
 
 _ODD = {
     "no_data": (

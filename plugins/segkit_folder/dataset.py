@@ -145,9 +145,9 @@ class FolderDataset(PairedFiles):
         self.threshold, self.reading = threshold, f"{self.reading} {threshold}"
         self.more = {image: layout.bands[image] for image, _ in self.pairs if layout.bands}
 
-    def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
+    def _advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
         """What to do about faulty masks, with options to paste where the counts suggest any."""
-        text = super().advice(kind, wrong, stored)
+        text = super()._advice(kind, wrong, stored)
         if not stored:
             return text
         palette = dict(zip(self.classes, self.palette, strict=True))

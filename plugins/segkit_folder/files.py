@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from segkit.data.statistics import SampleStatistics
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_folder.masks import MOST_COUNTED, check_checksums, read_mask
 from segkit_folder.misread import MISREAD as MISREAD
+from segkit_folder.misread import about as about
 from segkit_folder.misread import inspected, judged
 from segkit_folder.palettes import palette_issues, telling_colours
 from segkit_folder.splits import composed
@@ -224,23 +225,16 @@ class PairedFiles(Dataset):
             return {}
         return telling_colours(palette, [*self.values], read_mask(path, most_pixels=self.most_pixels))
 
-    def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
+    def advice(
+        self,
+        kind: str,
+        wrong: Mapping[Any, int],
+        stored: Mapping[Any, int],
+        good: Sequence[SampleStatistics] = (),
+    ) -> str:
         """See :meth:`segkit.data.sample.Dataset.advice`."""
-        if kind in ("values", "palette_values", "black_and_white"):
-            return f"allowed are {self._allowed()}; {self.label_advice}"
-        if kind in ("palette", "palettes", "label_colours"):
-            return (
-                f"save the masks again from their source, all with one palette or as grey values; {self.label_advice}"
-            )
-        return self.label_advice if kind == "colours" else ""
-
-    def adviser(self, good: Sequence[SampleStatistics]) -> Callable[..., str]:
-        """As ``advice``, with what the masks that can be used store."""
-        counts = np.sum([each.counts for each in good], axis=0) if good else None
-
-        def advise(kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
-            if counts is None or not stored:
-                return self.advice(kind, wrong, stored)
+        if good and stored:
+            counts = np.sum([each.counts for each in good], axis=0)
             known: dict[Any, int]
             if kind == "colours":
                 if counts[1:-1].any():
@@ -249,10 +243,18 @@ class PairedFiles(Dataset):
             elif kind in ("values", "palette_values") and self.stores_indices:
                 known = dict(enumerate(counts[:-1].tolist()))
             else:  # what the good masks store is not known
-                return self.advice(kind, wrong, wrong or stored)
-            return self.advice(kind, wrong, Counter(stored) + Counter(known))
+                return self._advice(kind, wrong, wrong or stored)
+            stored = Counter(stored) + Counter(known)
+        return self._advice(kind, wrong, stored)
 
-        return advise
+    def _advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
+        if kind in ("values", "palette_values", "black_and_white"):
+            return f"allowed are {self._allowed()}; {self.label_advice}"
+        if kind in ("palette", "palettes", "label_colours"):
+            return (
+                f"save the masks again from their source, all with one palette or as grey values; {self.label_advice}"
+            )
+        return self.label_advice if kind == "colours" else ""
 
     def palette_issues(self, masks: Mapping[str, Mapping[int, Colour]]) -> list[Issue]:
         """What is wrong where the palettes of masks contradict each other, or the palette of the classes.

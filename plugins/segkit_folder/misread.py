@@ -6,16 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from segkit.data.issues import about, merged
+from segkit.data.issues import merged
 from segkit.data.read import read_header
 from segkit.data.sample import RGB, Sample
 from segkit.data.statistics import SampleStatistics
-from segkit.errors import DataError, Issue
+from segkit.errors import DataError, Issue, first_few
 
 if TYPE_CHECKING:
     from segkit_folder.files import PairedFiles
@@ -42,6 +42,26 @@ _ODD = {
     ),
 }
 """Kind -> what is odd about such files, and what to do."""
+
+
+def about(
+    kind: str, split: str, odd: Sequence[tuple[str, str]], total: int, what: str, advice: str, error: bool = False
+) -> Issue:
+    """An issue of some images of a split: ``"2 of 6 images are blank: a, b; leave them out"``.
+
+    Args:
+        kind: one word for it.
+        split: that they are of.
+        odd: name and detail, or "", of each.
+        total: images of the split.
+        what: follows their number.
+        advice: what to do.
+        error: whether it stops a run.
+    """
+    names = [f"{name} ({detail})" if detail else name for name, detail in odd]
+    text = f"{len(odd)} of {total} images {what}: {first_few(names)}; {advice}"
+    severity: Literal["error", "warning"] = "error" if error else "warning"
+    return Issue(kind, what=text, severity=severity, split=split, files=tuple(name for name, _ in odd))
 
 
 def inspected(dataset: PairedFiles, index: int) -> tuple[Sample, dict[str, Any]]:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from segkit.data.issues import TooFewImages
 from segkit.data.read import suffixes
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, did_you_mean, first_few, reason
@@ -110,8 +109,7 @@ def split_by_fraction(
 
     Raises:
         ConfigError: the fractions are not two or three numbers that sum to 1.
-        TooFewImages: fewer keys than splits.
-        DataError: a key twice.
+        DataError: fewer keys than splits, or a key twice.
     """
     check_fractions(fractions)
     distinct = {composed(key) for key in keys}
@@ -119,7 +117,7 @@ def split_by_fraction(
         raise DataError(f"cannot split {len(keys)} names of which only {len(distinct)} differ")
     wanted = [fraction > 0 for fraction in fractions]
     if len(keys) < sum(wanted):
-        raise TooFewImages(
+        raise DataError(
             f"cannot split {len(keys)} {what} into {sum(wanted)} parts of which none is empty; "
             f"add {what} or set a fraction to 0"
         )
@@ -136,10 +134,10 @@ def split_into_folds(keys: Sequence[str], folds: int, seed: int) -> list[list[st
     """Deal ``keys`` to folds of sizes that differ by at most one, in the order that :func:`split_by_fraction` has.
 
     Raises:
-        TooFewImages: fewer keys than folds.
+        DataError: fewer keys than folds.
     """
     if len(keys) < folds:
-        raise TooFewImages(f"cannot deal {len(keys)} to {folds} folds of which none is empty; set `folds` to fewer")
+        raise DataError(f"cannot deal {len(keys)} to {folds} folds of which none is empty; set `folds` to fewer")
     ordered = _shuffled(keys, seed)
     return [sorted(ordered[fold::folds], key=composed) for fold in range(folds)]
 

@@ -268,12 +268,14 @@ def class_shares(classes: Sequence[str], pixels: NDArray[Any]) -> list[str]:
 
 def _stored(writer: Writer) -> list[str]:
     """What stands in the masks for each class, and where that is one of several."""
-    from segkit.data.issues import value_text
-
-    text = ", ".join(f"{value_text(value)} {name}" for name, value in writer.stored.items())
+    text = ", ".join(f"{_value(value)} {name}" for name, value in writer.stored.items())
     lines = [f"stored in the masks: {text}"]
     for name, values in zip(writer.stored, writer.predictor.stored or [], strict=True):
         if len(values) > 1:
-            several = " and ".join(map(value_text, values))
+            several = " and ".join(map(_value, values))
             lines.append(f"the run's masks store {several} for {name}: the first is written")
     return lines
+
+
+def _value(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from segkit.data.batch_sampler import Key, Stream
 from segkit.data.normalise import IMAGENET, MEAN, Normalisation, mean_pixel
-from segkit.data.resize import Span, mask_at, mask_part, resized_part, resized_size, rounded
+from segkit.data.resize import Span, mask_at, resized_part, resized_size, rounded
 from segkit.data.sample import RGB, Sample, checked
 from segkit.data.scan import Scan
 from segkit.settings import AugmentSettings
@@ -45,37 +46,36 @@ class TransformParams(NamedTuple):
 
     Attributes:
         size: height and width of the result, pixels.
-        affine: ``(a, b, c, d, e, f)``: pixel (x, y) of the result shows the image at ``(ax+by+c, dx+ey+f)``.
+        scaled: height and width to which the image is resized before anything is cut out of it.
+        affine: ``(a, b, c, d, e, f)``: pixel (x, y) of the result shows the resized image at ``(ax+by+c, dx+ey+f)``.
         colour: float32 ``[3,4]``, a matrix and an offset on RGB in 0..1; or ``[C,2]``, a factor and an offset on each
             normalised channel of other images.
-        scaled: height and width to which the image is resized before anything is cut out of it.
     """
 
     size: tuple[int, int]
+    scaled: tuple[int, int]
     affine: tuple[float, float, float, float, float, float]
     colour: NDArray[np.float32]
-    scaled: tuple[int, int]
 
-    def part(self, height: int, width: int) -> tuple[Span, Span]:
-        """Rows and columns that are seen of an image of ``height x width`` at its scale, first and last but one."""
-        a, b, c, d, e, f = self.affine
-        corners = [(x, y) for x in (0, self.size[1]) for y in (0, self.size[0])]
+    def part(self) -> tuple[Span, Span]:
+        """Rows and columns that are seen of the resized image, first and last but one."""
+        (height, width), (a, b, c, d, e, f) = self.size, self.affine
         margin = 1 if b or d else 0  # a rotated one is interpolated once more
         spans = []
-        for seen, length, scaled in (
-            ([d * x + e * y + f for x, y in corners], height, self.scaled[0]),
-            ([a * x + b * y + c for x, y in corners], width, self.scaled[1]),
+        for x, y, start, length in (
+            (d * width, e * height, f, self.scaled[0]),
+            (a * width, b * height, c, self.scaled[1]),
         ):
-            first = math.floor(min(seen) * scaled / length + _ROUNDING) - margin
-            last = math.ceil(max(seen) * scaled / length - _ROUNDING) + margin
-            spans.append((max(first, 0), min(last, scaled)))
+            first, last = start + min(x, 0) + min(y, 0), start + max(x, 0) + max(y, 0)
+            spans.append((max(math.floor(first) - margin, 0), min(math.ceil(last) + margin, length)))
         return spans[0], spans[1]
 
 
+@dataclass(frozen=True)
 class RandomTransform:
     """The random transform of a run: for each key ``(epoch, index)`` the same parameters, whoever asks.
 
-    Args:
+    Attributes:
         settings: which transforms, from which ranges.
         seed: of the run.
         ignore_index: the label of void, which is put where there is no image.
@@ -85,21 +85,13 @@ class RandomTransform:
         transforms: see :func:`segkit.hookspecs.segkit_transforms`; they come last.
     """
 
-    def __init__(
-        self,
-        settings: AugmentSettings,
-        seed: int,
-        *,
-        ignore_index: int = 255,
-        centre_on: Sequence[int] = (),
-        normalisation: Normalisation = IMAGENET,
-        channels: Sequence[str] = RGB,
-        transforms: Sequence[Transform] = (),
-    ) -> None:
-        self.settings, self.seed, self.ignore_index = settings, seed, ignore_index
-        self.centre_on, self.normalisation = centre_on, normalisation
-        self.is_rgb = normalisation.dtype == "uint8" and tuple(channels) == RGB
-        self.channels, self.transforms = channels, transforms
+    settings: AugmentSettings
+    seed: int
+    ignore_index: int = 255
+    centre_on: Sequence[int] = ()
+    normalisation: Normalisation = IMAGENET
+    channels: Sequence[str] = RGB
+    transforms: Sequence[Transform] = ()
 
     @classmethod
     def of(
@@ -112,15 +104,8 @@ class RandomTransform:
     ) -> RandomTransform:
         """That of a run on the scanned data; crops are centred on all classes but the largest, which any crop shows."""
         pixels, train = scan.counts("train").pixels, scan.splits["train"]
-        return cls(
-            settings,
-            seed,
-            ignore_index=train.ignore_index,
-            centre_on=[label for label in range(len(pixels)) if label != pixels.argmax()],
-            normalisation=normalisation,
-            channels=train.channels,
-            transforms=transforms,
-        )
+        rare = [label for label in range(len(pixels)) if label != pixels.argmax()]
+        return cls(settings, seed, train.ignore_index, rare, normalisation, train.channels, transforms)
 
     def __call__(self, sample: Sample, key: Key, mask: Tensor | None) -> tuple[Sample, TransformParams]:
         """The transformed sample and the parameters; the sample's mask may have another size than its image.
@@ -168,7 +153,7 @@ class RandomTransform:
         position = random.uniform(size=2)
         flips = zip(random.uniform(size=2), (settings.flip, settings.flip_vertical), strict=True)
         mirror = [-1.0 if chance < share else 1.0 for chance, share in flips]
-        if self.is_rgb:
+        if self.normalisation.dtype == "uint8" and tuple(self.channels) == RGB:
             colour = _draw_colour(settings.colour, random)
         else:
             colour = _draw_channels(settings.colour, len(self.normalisation.mean), random)
@@ -189,13 +174,11 @@ class RandomTransform:
                 start = math.floor(target[axis] * length) - side // 2
                 start = start if angle else min(max(start, min(0, spare)), max(0, spare))
             centre.append(start + side / 2)
-        down, across = height / scaled[0], width / scaled[1]
         cos, sin = math.cos(angle), math.sin(angle)
         a, b, d, e = cos * mirror[0], -sin * mirror[1], sin * mirror[0], cos * mirror[1]
         c = centre[1] - a * shape[1] / 2 - b * shape[0] / 2
         f = centre[0] - d * shape[1] / 2 - e * shape[0] / 2
-        affine = (a * across, b * across, c * across, d * down, e * down, f * down)
-        return TransformParams(shape, affine, colour, scaled)
+        return TransformParams(shape, scaled, (a, b, c, d, e, f), colour)
 
 
 def _draw_class_location(
@@ -217,8 +200,9 @@ def _draw_class_location(
 
 def _largest_share(mask: Tensor, params: TransformParams, ignore_index: int) -> float:
     """The largest class's share of the labelled pixels in a crop, from a grid over it; 1 where none is labelled."""
-    a, b, c, d, e, f = params.affine
-    coarse = (a * _GRID, b * _GRID, c, d * _GRID, e * _GRID, f)
+    down, across = (own / scaled for own, scaled in zip(mask.shape, params.scaled, strict=True))
+    steps = zip(params.affine, (_GRID, _GRID, 1, _GRID, _GRID, 1), (across,) * 3 + (down,) * 3, strict=True)
+    coarse = tuple(value * share * step for value, step, share in steps)
     size = (-(-params.size[1] // _GRID), -(-params.size[0] // _GRID))
     pixels = Image.fromarray(np.ascontiguousarray(mask.numpy()))
     seen = pixels.transform(size, Image.Transform.AFFINE, coarse, Image.Resampling.NEAREST, fillcolor=ignore_index)
@@ -258,8 +242,7 @@ def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tens
         ignore_index: the label where there is no image.
         fill: ``[C,1,1]`` of the image's type, where there is no image.
     """
-    height, width = sample.mask.shape
-    rows, columns = params.part(height, width)
+    rows, columns = params.part()
     image = fill.repeat(1, *params.size)
     mask = torch.full(params.size, ignore_index, dtype=torch.uint8, device=fill.device)
     if rows[0] >= rows[1] or columns[0] >= columns[1]:
@@ -267,36 +250,34 @@ def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tens
     part = resized_part(sample.image, params.scaled, rows, columns)
     a, b, c, d, e, f = params.affine
     if b or d:
-        image, mask = _sample_affine(part, sample.mask, params, (rows[0], columns[0]), fill, ignore_index)
-        return Sample(image, mask, sample.name)
+        return Sample(*_rotated(part, sample.mask, params, (rows[0], columns[0]), fill, ignore_index), sample.name)
     # not rotated: whole pixels of the image at its scale, copied as they are or mirrored
-    labels = mask_part(sample.mask, params.scaled, rows, columns)
-    flipped, into = [], []
-    for axis, span, step, offset in ((-2, rows, e, f), (-1, columns, a, c)):
-        if step < 0:
-            flipped.append(axis)
-        start = round(offset / -step - span[1] if step < 0 else span[0] - offset / step)
-        into.append(slice(start, start + span[1] - span[0]))
-    image[:, into[0], into[1]], mask[into[0], into[1]] = part.flip(flipped), labels.flip(flipped)
+    labels = mask_at(sample.mask, *params.scaled, rows, columns)
+    flipped = [axis for axis, step in ((-2, e), (-1, a)) if step < 0]
+    top, left = (
+        int(offset - span[1] if step < 0 else span[0] - offset)
+        for span, step, offset in ((rows, e, f), (columns, a, c))
+    )
+    into = slice(top, top + labels.shape[0]), slice(left, left + labels.shape[1])
+    image[:, into[0], into[1]], mask[into] = part.flip(flipped), labels.flip(flipped)
     return Sample(image, mask, sample.name)
 
 
-def _sample_affine(
+def _rotated(
     part: Tensor, labels: Tensor, params: TransformParams, origin: tuple[int, int], fill: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
-    """Sample an image, of which a part at its scale begins at ``origin``, and its labels through an affine map."""
+    """An image ``[C,h,w]``, of which a part at its scale begins at ``origin``, and its labels ``[h,w]``, rotated."""
     a, b, c, d, e, f = params.affine
-    (height, width), device = labels.shape, fill.device
-    x = torch.arange(params.size[1], device=device, dtype=torch.float64) + 0.5  # [w]; the middle of a pixel
-    y = (torch.arange(params.size[0], device=device, dtype=torch.float64) + 0.5)[:, None]  # [h,1]
-    from_x, from_y = a * x + b * y + c, d * x + e * y + f  # [h,w], in the image
-    inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
-    grid_x = (from_x * (params.scaled[1] / width) - origin[1]) * (2 / part.shape[2]) - 1
-    grid_y = (from_y * (params.scaled[0] / height) - origin[0]) * (2 / part.shape[1]) - 1
-    grid = torch.stack([grid_x, grid_y], dim=-1).float()[None]  # [1,h,w,2], -1..1
+    (height, width), (down, across) = labels.shape, params.scaled
+    x = torch.arange(params.size[1], device=fill.device, dtype=torch.float64) + 0.5  # [w]; the middle of a pixel
+    y = (torch.arange(params.size[0], device=fill.device, dtype=torch.float64) + 0.5)[:, None]  # [h,1]
+    from_x, from_y = a * x + b * y + c, d * x + e * y + f  # [h,w], in the resized image
+    inside = (from_x >= 0) & (from_x < across) & (from_y >= 0) & (from_y < down)
+    places = (from_x - origin[1]) * (2 / part.shape[2]) - 1, (from_y - origin[0]) * (2 / part.shape[1]) - 1
+    grid = torch.stack(places, dim=-1).float()[None]  # [1,h,w,2], -1..1
     seen = F.grid_sample(part[None].float(), grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
     seen = seen if fill.is_floating_point() else rounded(seen)
-    pixel = (from_y + _ROUNDING).long().clamp_(0, height - 1) * width
-    pixel += (from_x + _ROUNDING).long().clamp_(0, width - 1)
+    pixel = (from_y * (height / down) + _ROUNDING).long().clamp_(0, height - 1) * width
+    pixel += (from_x * (width / across) + _ROUNDING).long().clamp_(0, width - 1)
     found = labels.flatten()[pixel]
     return torch.where(inside, seen.to(fill.dtype), fill), torch.where(inside, found, ignore_index)

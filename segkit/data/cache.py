@@ -17,11 +17,11 @@ from typing import Any
 
 from segkit.data.read import file_of
 from segkit.data.sample import Dataset
-from segkit.data.subset import AdaptedDataset, Subset
+from segkit.data.subset import Subset
 from segkit.errors import WriteError
 from segkit.files import write_atomically
 
-FORMAT = 7  # raise it where what is cached changes its meaning
+FORMAT = 8  # raise it where what is cached changes its meaning
 UNUSED = 30 * 24 * 3600  # seconds after which a file of the cache that nobody has used is deleted
 _SPARE = 10_000  # samples that are kept although they were not asked for: they may be of another split
 
@@ -44,26 +44,21 @@ class ScanCache:
 
     def __init__(self, reading: str) -> None:
         name = hashlib.sha256(f"{FORMAT} {reading}".encode(errors="surrogateescape")).hexdigest()[:24]
-        self.path = cache_folder() / f"scan-{name}.gz"
-        self._changed = False
-        self._asked: set[str] = set()
+        self.path, self._changed, self._asked = cache_folder() / f"scan-{name}.gz", False, set[str]()
         try:
             os.utime(self.path)
-            with gzip.open(self.path, "rt", encoding="ascii") as file:  # a line a sample: its stamp and its JSON
-                self._lines = dict(line.rstrip("\n").split(" ", 1) for line in file)
+            self._values: dict[str, Any] = json.loads(gzip.decompress(self.path.read_bytes()))
         except (OSError, EOFError, ValueError, zlib.error):  # no file, or a damaged one
-            self._lines = {}
+            self._values = {}
 
     def get(self, stamp: bytes) -> Any | None:
         """The value of a sample; None where it is not known."""
         self._asked.add(stamp.hex())
-        line = self._lines.get(stamp.hex())
-        return line and json.loads(line)
+        return self._values.get(stamp.hex())
 
     def add(self, stamp: bytes, value: Any) -> None:
-        """Keep the value of a sample."""
-        self._asked.add(stamp.hex())
-        self._lines[stamp.hex()] = json.dumps(value, separators=(",", ":"))
+        """Keep the value of a sample that was asked for."""
+        self._values[stamp.hex()] = value
         self._changed = True
 
     def save(self) -> None:
@@ -73,15 +68,15 @@ class ScanCache:
         """
         if not self._changed:
             return
-        if len(self._lines) > 4 * len(self._asked) + _SPARE:
-            self._lines = {stamp: line for stamp, line in self._lines.items() if stamp in self._asked}
-        content = "".join(f"{stamp} {line}\n" for stamp, line in self._lines.items()).encode("ascii")
+        if len(self._values) > 4 * len(self._asked) + _SPARE:
+            self._values = {stamp: self._values[stamp] for stamp in self._asked & self._values.keys()}
+        content = gzip.compress(json.dumps(self._values, separators=(",", ":")).encode("ascii"), 1)
         with contextlib.suppress(OSError, WriteError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             for other in self.path.parent.glob("*scan-*"):
                 if time.time() - other.stat().st_mtime > UNUSED:
                     other.unlink()
-            write_atomically(self.path, lambda file: file.write(gzip.compress(content, 1)), durable=False)
+            write_atomically(self.path, lambda file: file.write(content), durable=False)
 
 
 def reading_of(dataset: Dataset, split: str = "") -> str:
@@ -95,8 +90,8 @@ def reading_of(dataset: Dataset, split: str = "") -> str:
         return f"{kind} {dataset.reading}"
     whole: Any = dataset
     rows = [len(dataset)]
-    while isinstance(whole, Subset | AdaptedDataset):
-        rows += getattr(whole, "indices", ())
+    while isinstance(whole, Subset):
+        rows += whole.indices
         whole = whole.dataset
     own = {}
     for name, value in sorted(getattr(whole, "__dict__", {}).items()):

@@ -55,7 +55,8 @@ class SampleSource:
 
     def __getitem__(self, index: int) -> Sample:
         """A sample, its image resized, its mask at its own size."""
-        return resized(read_sample(self.dataset, index), self.resize)
+        sample = read_sample(self.dataset, index)
+        return sample._replace(image=resized(sample.image, self.resize))
 
     def mask_on_cpu(self, index: int, sample: Sample) -> Tensor | None:
         """The mask of a sample, for the parameters that depend on it."""

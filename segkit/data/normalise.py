@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from segkit.data.statistics import SampleStatistics
@@ -44,19 +44,14 @@ class Normalisation:
         if len(self.mean) != len(self.std) or min(self.std) <= 0 or not np.isfinite(self.mean + self.std).all():
             raise ValueError("needed are a finite mean and a deviation above 0 for each channel")
 
-    @property
-    def fill(self) -> tuple[float, ...]:
-        """The pixel that becomes about 0: what is put where there is no image."""
-        return tuple(round(255 * value) for value in self.mean) if self.dtype == "uint8" else self.mean
-
-    def is_far(self, channels: NDArray[np.float64]) -> bool:
+    def is_far(self, channels: ArrayLike) -> bool:
         """Whether a float32 image has values of another unit or range than those the network was trained on.
 
         Args:
             channels: as :func:`moments` gives them, ``[C,3]``.
         """
-        apart = np.abs(channels[:, 0] - self.mean) / self.std
-        contrast = np.sqrt(channels[:, 1]) / self.std
+        means, variances, _ = np.transpose(channels)
+        apart, contrast = np.abs(means - self.mean) / self.std, np.sqrt(variances) / self.std
         return bool((apart > 5).any() or ((contrast > 0) & (contrast < 1 / 50)).all())  # of one value: it has no unit
 
     def record(self) -> dict[str, Any]:
@@ -86,7 +81,13 @@ def normalisation_of(model: nn.Module, train: Sequence[SampleStatistics], no_dat
         ModelError: the model asks for something else than three means and three deviations.
     """
     if len(train[0].channels):
-        return replace(measured(train), no_data=no_data)
+        means, variances, counts = np.array([each.channels for each in train]).transpose(2, 0, 1)  # [N,C] each
+        share = counts / np.maximum(counts.sum(0), 1)
+        mean = (share * means).sum(0)
+        std = np.sqrt((share * (variances + (means - mean) ** 2)).sum(0))
+        std[std == 0] = 1  # a channel of one value
+        dtype: Any = train[0].dtype
+        return Normalisation(tuple(mean.tolist()), tuple(std.tolist()), dtype, no_data)
     asked = getattr(model, "normalisation", None)
     if asked is None or isinstance(asked, nn.Module):  # a layer of somebody's may be called so
         return IMAGENET
@@ -118,16 +119,6 @@ def moments(image: NDArray[Any]) -> NDArray[np.float64]:
     return found / ((255, 255**2, 1) if image.dtype == np.uint8 else (1, 1, 1))
 
 
-def measured(train: Sequence[SampleStatistics]) -> Normalisation:
-    """Mean and deviation of each channel over all pixels of the images."""
-    means, variances, counts = np.array([each.channels for each in train]).transpose(2, 0, 1)  # [N,C] each
-    share = counts / np.maximum(counts.sum(0), 1)
-    mean = (share * means).sum(0)
-    std = np.sqrt((share * (variances + (means - mean) ** 2)).sum(0))
-    std[std == 0] = 1  # a channel of one value
-    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()), "uint8" if train[0].dtype == "uint8" else "float32")
-
-
 @functools.cache
 def _statistics(how: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and deviation ``[C,1,1]`` each; kept, as bringing them to a device makes the host wait for it."""
@@ -136,8 +127,9 @@ def _statistics(how: Normalisation, device: torch.device) -> tuple[Tensor, Tenso
 
 @functools.cache
 def mean_pixel(device: torch.device, how: Normalisation) -> Tensor:
-    """:attr:`Normalisation.fill` ``[C,1,1]``, of the images' type; kept, likewise."""
-    return torch.tensor(how.fill, dtype=getattr(torch, how.dtype), device=device).view(-1, 1, 1)
+    """The pixel ``[C,1,1]`` that becomes about 0, of the images' type: put where there is no image; kept too."""
+    fill = [round(255 * value) for value in how.mean] if how.dtype == "uint8" else how.mean
+    return torch.tensor(fill, dtype=getattr(torch, how.dtype), device=device).view(-1, 1, 1)
 
 
 def normalise(images: Tensor, colour: Tensor | None = None, how: Normalisation = IMAGENET) -> Tensor:

@@ -11,7 +11,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,8 +125,10 @@ def read_picture(
 def with_holes(pixels: Pixels, declared: float | None, no_data: float | str, name: str) -> Picture:
     """Pixels ``[H,W,C]``, or some rows of an image, and where they have no data; of float32 these become NaN.
 
+    No data have values that are no numbers, and pixels that hold one of the marks in all their channels.
+
     Args:
-        pixels: as they were read.
+        pixels: as they were read; they are changed in place.
         declared: the value that their file declares to mark pixels without data.
         no_data: as ``data.no_data``.
         name: what an error calls them.
@@ -134,10 +136,21 @@ def with_holes(pixels: Pixels, declared: float | None, no_data: float | str, nam
     Raises:
         DataError: pixels that are no numbers, where ``no_data`` is "stop".
     """
+    holes, wide = np.zeros(pixels.shape[:2], bool), pixels.dtype == np.float32
+    for mark in (declared, no_data) if no_data != "stop" else ():
+        if isinstance(mark, int | float):
+            holes |= (pixels == mark).all(2)
+    wrong = ~(np.abs(pixels) < _MOST) if wide else np.zeros(0)
     if no_data == "stop":
-        _refuse_holes(pixels, name)
+        if wrong.any():
+            detail = f"{int(wrong.any(2).sum()):,} of {holes.size:,} are NaN, infinite or a mark for no data"
+            advice = 'fill them with numbers, leave the picture out, or set data.no_data = "void"'
+            raise DataError(Issue("no_numbers", name, "pixels that are no numbers", advice, detail))
         return Picture(pixels, None)
-    return Picture(pixels, _holes(pixels, [declared, no_data]))
+    if wide:
+        pixels[wrong] = pixels[holes] = np.nan
+        holes |= wrong.any(2)
+    return Picture(pixels, holes)
 
 
 def of_pillow(image: Any, name: str, bands: Sequence[int] | None = None) -> Pixels:
@@ -153,9 +166,7 @@ def of_pillow(image: Any, name: str, bands: Sequence[int] | None = None) -> Pixe
     """
     if image.format == "TIFF" and getattr(image, "filename", ""):  # which Pillow may have opened in part
         return read_picture(image.filename, bands=bands).pixels
-    pixels = _pixels(_readers()[_ANY][0].load()(image), bands, name)
-    _refuse_holes(pixels, name)
-    return pixels
+    return with_holes(_pixels(_readers()[_ANY][0].load()(image), bands, name), None, "stop", name).pixels
 
 
 @contextmanager
@@ -165,10 +176,11 @@ def quiet_pillow() -> Iterator[None]:
     Filters of warnings belong to the process: if each of several threads set and restored them, one would restore what
     another had set. So this does something in the main thread alone, and who starts threads that read enters it first.
     """
-    with ExitStack() as stack:
-        if threading.current_thread() is threading.main_thread():
-            stack.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
 
 
@@ -272,38 +284,9 @@ def _pixels(raster: Any, bands: Sequence[int] | None, name: str) -> Pixels:
         alpha, pixels = pixels[..., -1], pixels[..., :-1]
         if (least := alpha.min()) < (largest := alpha.max()):
             advice = "it would be lost; if it means nothing, save the picture without it"
-            if pixels.dtype == np.uint8:
-                advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE'
-                advice += ", lossless=True)" if name.lower().endswith(".webp") else ")"
+            if pixels.dtype == np.uint8:  # lossless is WebP's
+                advice += ', in Python: Image.open(FILE).convert("RGBA").convert("RGB").save(FILE, lossless=True)'
             advice += f"; if it says something, keep it as a band: data.bands = {[*range(1, len(names) + 1)]}"
             what = "transparency or a fourth channel that varies"
             raise DataError(Issue("fourth_channel", name, what, advice, f"{least} to {largest}"))
     return pixels if pixels.dtype == np.uint8 else np.ascontiguousarray(pixels, np.float32)
-
-
-def _holes(pixels: Pixels, marks: Sequence[Any]) -> NDArray[np.bool_]:
-    """Where an image ``[H,W,C]`` has no data, ``[H,W]``; of float32 these values become NaN.
-
-    Those are values that are no numbers, and pixels that hold one of the marks in all their channels.
-    """
-    holes = np.zeros(pixels.shape[:2], bool)
-    for mark in marks:
-        if isinstance(mark, int | float):
-            holes |= (pixels == mark).all(2)
-    if pixels.dtype == np.float32:
-        pixels[holes] = np.nan
-        pixels[~(np.abs(pixels) < _MOST)] = np.nan
-        holes |= np.isnan(pixels).any(2)
-    return holes
-
-
-def _refuse_holes(pixels: Pixels, name: str) -> None:
-    if pixels.dtype == np.float32 and (wrong := int((~(np.abs(pixels) < _MOST)).any(2).sum())):
-        detail = f"{wrong:,} of {pixels[..., 0].size:,} are NaN, infinite or a mark for no data"
-        raise DataError(holes_issue(name, detail))
-
-
-def holes_issue(name: str, detail: str = "") -> Issue:
-    """Values that are no numbers, where nobody said that they may be."""
-    advice = 'fill them with numbers, leave the picture out, or set data.no_data = "void"'
-    return Issue("no_numbers", name, "pixels that are no numbers", advice, detail)

@@ -15,8 +15,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from segkit.data.sample import Sample
-
 Resize = float | Sequence[int] | None
 Span = tuple[int, int]
 
@@ -34,10 +32,10 @@ def resized_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
     return int(resize[0]), int(resize[1])
 
 
-def resized(sample: Sample, resize: Resize) -> Sample:
-    """The sample with its image resized, its mask at its own size."""
-    size = resized_size(sample.image.shape[1], sample.image.shape[2], resize)
-    return sample._replace(image=resized_part(sample.image, size, (0, size[0]), (0, size[1])))
+def resized(image: Tensor, resize: Resize) -> Tensor:
+    """A whole image ``[C,H,W]`` after ``resize``, of its type."""
+    size = resized_size(image.shape[1], image.shape[2], resize)
+    return resized_part(image, size, (0, size[0]), (0, size[1]))
 
 
 def resized_part(image: Tensor, size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
@@ -102,18 +100,21 @@ def rounded(values: Tensor) -> Tensor:
     return (values + (0.5 + 2**-10)).floor()
 
 
-def mask_at(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask ``[H,W]`` at another size, by the nearest pixel: for training only, scores are taken at its own size."""
-    return mask_part(mask, (height, width), (0, height), (0, width))
+def mask_at(mask: Tensor, height: int, width: int, rows: Span | None = None, columns: Span | None = None) -> Tensor:
+    """A mask ``[H,W]`` at another size, by the nearest pixel: for training only, scores are taken at its own size.
 
+    Args:
+        mask: on any device.
+        height: of the whole result, pixels.
+        width: likewise.
+        rows: the first one and the one after the last of those that are computed; left out: all.
+        columns: likewise.
+    """
 
-def mask_part(mask: Tensor, size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
-    """Some rows and columns of a mask at another size, as :func:`resized_part` has them of an image."""
-    if tuple(mask.shape) == tuple(size):
-        return mask[slice(*rows), slice(*columns)]
-
-    def nearest(span: Span, length: int, resized: int) -> Tensor:
+    def nearest(span: Span | None, length: int, resized: int) -> Tensor:
         """int64 ``[span]``: the pixel, of ``length``, in which the middle of each lies; in exact whole numbers."""
-        return (2 * torch.arange(*span, device=mask.device) + 1) * length // (2 * resized)
+        return (2 * torch.arange(*(span or (0, resized)), device=mask.device) + 1) * length // (2 * resized)
 
-    return mask[nearest(rows, mask.shape[0], size[0])][:, nearest(columns, mask.shape[1], size[1])]
+    if mask.shape == (height, width):
+        return mask[slice(*(rows or (height,))), slice(*(columns or (width,)))]
+    return mask[nearest(rows, mask.shape[0], height)][:, nearest(columns, mask.shape[1], width)]

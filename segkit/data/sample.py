@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from segkit.data.statistics import SampleStatistics
 from segkit.errors import DataError, Issue, first_few
+
+if TYPE_CHECKING:
+    from segkit.data.statistics import SampleStatistics
 
 SPLITS = ("train", "val", "test")
 RGB = ("red", "green", "blue")
 Colour = tuple[int, int, int]
 Palette = tuple[Colour, ...]
-Advise = Callable[[str, Mapping[Any, int], Mapping[Any, int]], str]
-"""A dataset's ``advice``: kind of an issue, pixels of what is not allowed, pixels of all stored -> what to do."""
 
 
 class Sample(NamedTuple):
@@ -39,7 +39,7 @@ class Dataset:
     """One split of a data set (see :func:`segkit.hookspecs.segkit_datasets`).
 
     A dataset need not subclass this: classes, palette, ignore_index, a length and ``[i]`` are enough, and
-    :func:`segkit.data.subset.as_dataset` adds the members below. These are what a dataset may know beyond its samples;
+    :class:`segkit.data.subset.Subset` adds the members below. These are what a dataset may know beyond its samples;
     their defaults say that it knows nothing.
 
     Attributes:
@@ -65,22 +65,6 @@ class Dataset:
     stored: list[list[Any]] | None = None
     no_data: float | str = "stop"
 
-    @classmethod
-    def recognise(cls, root: Path) -> Sequence[Mapping[str, Any]]:
-        """How this class can read what lies in a folder; nothing where that is none of its data sets.
-
-        Names of files are looked at, and a few headers. ``init`` asks every data set that is installed.
-
-        Args:
-            root: a folder that can be listed.
-
-        Returns:
-            The options of a config beside ``root``, or with another ``root`` inside it: one mapping where only one
-            reading is possible, else several, the likeliest first. An option ``classes`` that the constructor requires
-            may be left out: ``init`` then looks into the masks.
-        """
-        return ()
-
     def __len__(self) -> int:
         raise NotImplementedError
 
@@ -101,27 +85,25 @@ class Dataset:
         return self[index].mask
 
     def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
-        """Take over which bands are read and what marks pixels without data; False where others see to that.
-
-        Args:
-            bands: as ``data.bands``.
-            no_data: as ``data.no_data``.
-        """
+        """Read only these ``data.bands``, and pixels as ``data.no_data`` has them; False where others see to that."""
         return False
 
-    def advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
+    def advice(
+        self,
+        kind: str,
+        wrong: Mapping[Any, int],
+        stored: Mapping[Any, int],
+        good: Sequence[SampleStatistics] = (),
+    ) -> str:
         """What to do about a kind of issue of one or many masks; ``""``: nothing beyond the issue's own advice.
 
         Args:
             kind: of the issue.
             wrong: stored labels or colours that are not allowed -> pixels.
             stored: all stored labels or colours -> pixels.
+            good: the samples that can be used.
         """
         return ""
-
-    def adviser(self, good: Sequence[SampleStatistics]) -> Advise:
-        """As :meth:`advice`, in the light of the samples that can be used."""
-        return self.advice
 
     def inspect(self, index: int) -> tuple[Sample, Mapping[str, Any]]:
         """Sample ``index``, and what its files say beside it, as JSON holds it: :meth:`judge` is given that.
@@ -221,23 +203,21 @@ def checked(sample: Sample, channels: Sequence[str]) -> Sample:
     image, mask, name = sample
     if not isinstance(name, str):
         raise DataError(f"a sample is named {name!r:.60}; its name is a text, which files and messages call it by")
-    for part, value in (("image", image), ("mask", mask)):
-        if not isinstance(value, Tensor):
-            raise DataError(_broken(name, f"its {part} is {type(value).__name__}", "a dataset gives torch tensors"))
-    if image.dtype not in (torch.uint8, torch.float32) or image.ndim != 3 or not image.numel():
-        advice = "a dataset gives uint8 [C,H,W], or float32 of more than 8 bits"
-        raise DataError(_broken(name, f"its image is {image.dtype} {list(image.shape)}", advice))
+
+    def broken(part: str, value: object, beside: str = "") -> DataError:
+        found = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        advice = "a dataset gives tensors: uint8 [C,H,W], or float32 of more than 8 bits, and its mask uint8 [H,W]"
+        return DataError(Issue("contract", name, f"its {part} is {found}{beside}", advice))
+
+    is_image = isinstance(image, Tensor) and image.dtype in (torch.uint8, torch.float32) and image.ndim == 3
+    if not is_image or not image.numel():
+        raise broken("image", image)
     if len(image) != len(channels):
         advice = f"the channels of its data set are {first_few(channels, 12)}; all images must have the same"
         raise DataError(Issue("channels", name, "an image of other channels", advice, f"it has {len(image)}"))
-    if mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
-        advice = f"beside an image of {list(image.shape)} it must be uint8 {list(image.shape[1:])}"
-        raise DataError(_broken(name, f"its mask is {mask.dtype} {list(mask.shape)}", advice))
+    if not isinstance(mask, Tensor) or mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
+        raise broken("mask", mask, f" beside an image of {list(image.shape)}")
     return sample
-
-
-def _broken(name: str, what: str, advice: str) -> Issue:
-    return Issue("contract", name, what, advice)
 
 
 def check_splits(splits: Mapping[str, Dataset]) -> None:

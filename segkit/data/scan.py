@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,8 @@ from segkit.data import issues as rules
 from segkit.data.cache import ScanCache, reading_of, stamps_of
 from segkit.data.normalise import moments
 from segkit.data.parallel import cores, read_ahead
-from segkit.data.read import holes_issue
-from segkit.data.sample import RGB, Dataset, Sample, checked
+from segkit.data.read import with_holes
+from segkit.data.sample import RGB, Dataset, checked
 from segkit.data.statistics import LabelCounts, SampleStatistics
 from segkit.data.subset import Subset, as_dataset
 from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError
@@ -30,16 +31,6 @@ from segkit.settings import DataSettings
 
 SPOTS = 8  # samples of a split that are read again where data.scan = "once" believes the others
 SKIP = 'data.on_bad = "skip" goes on without the files that cannot be used'
-
-
-class Check(Protocol):
-    """A further check of every data set (see :func:`segkit.hookspecs.segkit_checks`)."""
-
-    def measure(self, sample: Sample) -> Any:
-        """What ``judge`` needs of a sample, as JSON holds it."""
-
-    def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, Any]]]) -> Iterable[Issue]:
-        """The issues, from the statistics and the measured value of each sample by split."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +64,7 @@ class Scan:
 
     def counts(self, split: str) -> LabelCounts:
         """How often the classes occur in a split."""
-        return LabelCounts.of(self.pixels(split))
+        return LabelCounts(self.pixels(split))
 
     def refuse_errors(self) -> None:
         """Go on only where there is no error.
@@ -92,7 +83,7 @@ def scan_splits(
     splits: Mapping[str, Dataset],
     settings: DataSettings | None = None,
     issues: Mapping[str, Sequence[Issue]] | None = None,
-    checks: Mapping[str, Check] | None = None,
+    checks: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Scan:
     """Read every sample of every split, or what the cache holds of it.
@@ -101,7 +92,7 @@ def scan_splits(
         splits: datasets by name.
         settings: ``[data]``.
         issues: what was wrong when the datasets were built, by split.
-        checks: further checks by name.
+        checks: further checks by name (see :func:`segkit.hookspecs.segkit_checks`).
         progress: whether to show a bar.
 
     Raises:
@@ -116,55 +107,47 @@ def scan_splits(
     kept: dict[str, Dataset] = {}
     samples: dict[str, list[SampleStatistics]] = {}
     unreadable: list[Issue] = []
-    empty: list[Issue] = []
     found: list[Issue] = []
     for name, dataset in splits.items():
         own = [None if uses[stamp] > 1 else stamp for stamp in stamps[name]]
         results, read = _read_split(dataset, name, own, once, checks, progress)
-        samples[name] = [each for each in results if isinstance(each, SampleStatistics)]
+        usable = {index: each for index, each in enumerate(results) if isinstance(each, SampleStatistics)}
+        samples[name] = [*usable.values()]
         unreadable += [each for each in results if isinstance(each, Issue)]
-        usable = [index for index, each in enumerate(results) if isinstance(each, SampleStatistics)]
-        kept[name] = dataset if len(usable) == len(results) else Subset(dataset, usable)
+        kept[name] = dataset if len(usable) == len(results) else Subset(dataset, [*usable])
         if once and not read and dataset.reading is None:
             text = f'only {SPOTS} of {len(dataset)} samples were read anew, as data.scan = "once" has it'
             found.append(Issue("believed", what=text, severity="warning", split=name))
-        if not usable and (skip or not len(dataset)) and name not in {issue.split for issue in built}:
-            empty.append(Issue("empty_split", what="not one image that can be used", split=name))
-    found += [*_file_issues(splits, samples, built, unreadable, skip), *empty]
-    own_files = {
+        if not usable and (skip or not results) and name not in {issue.split for issue in built}:
+            found.append(Issue("empty_split", what="not one image that can be used", split=name))
+    first = next(iter(kept.values()))
+    advise = partial(first.advice, good=[each for those in samples.values() for each in those])
+    # a file without its partner is never skipped: which images are dealt to which split would depend on it
+    found += rules.merged(built, advise)
+    for issue in rules.merged(unreadable, advise):
+        issue = replace(issue, skippable=True)
+        found.append(replace(issue, what=f"left out: {issue.what}", severity="warning") if skip else issue)
+    files = {
         name: [(tuple(kept[name].files(index)), each) for index, each in enumerate(those)]
         for name, those in samples.items()
     }
-    misread = list(next(iter(kept.values())).judge(own_files, unreadable))
-    found += misread
+    misread = list(first.judge(files, unreadable))
     if not any(issue.severity == "error" for issue in misread):  # else what is odd about the classes follows from it
+        whole = skip or not (unreadable or built)
         for name, those in samples.items():
-            found += rules.label_issues(those, kept[name], name, skip or not (unreadable or built)) if those else ()
+            misread += rules.label_issues(those, kept[name], name, whole) if those else ()
+    return Scan(kept, samples, [*found, *misread, *_judged(checks, samples)])
+
+
+def _judged(checks: Mapping[str, Any], samples: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Issue]:
+    """The issues that further checks find."""
     for name, check in checks.items():
         with _named(name):
             measured = {split: [(each, each.measured[name]) for each in those] for split, those in samples.items()}
             for issue in check.judge(measured):
                 if not isinstance(issue, Issue):
                     raise TypeError(f"judge gave {issue!r:.60}; segkit.errors.Issue is needed")
-                found.append(issue)
-    return Scan(kept, samples, found)
-
-
-def _file_issues(
-    splits: Mapping[str, Dataset],
-    samples: Mapping[str, Sequence[SampleStatistics]],
-    built: Sequence[Issue],
-    unreadable: Sequence[Issue],
-    skip: bool,
-) -> list[Issue]:
-    """What is wrong with files, merged over all splits; ``skip`` leaves out what is unreadable."""
-    advise = next(iter(splits.values())).adviser([each for those in samples.values() for each in those])
-    # a file without its partner is never skipped: which images are dealt to which split would depend on it
-    found = rules.merged(built, advise)
-    for issue in rules.merged(unreadable, advise):
-        skipped = replace(issue, what=f"left out: {issue.what}", severity="warning", skippable=True)
-        found.append(skipped if skip else replace(issue, skippable=True))
-    return found
+                yield issue
 
 
 def _read_split(
@@ -172,7 +155,7 @@ def _read_split(
     split: str,
     stamps: Sequence[bytes | None],
     once: bool,
-    checks: Mapping[str, Check],
+    checks: Mapping[str, Any],
     progress: bool,
 ) -> tuple[list[SampleStatistics | Issue], int]:
     """Of each sample the statistics or what is wrong with it; and how many were not in the cache."""
@@ -184,8 +167,8 @@ def _read_split(
         reading += repr([measure(dataset, index, split) for index in sorted(spots)])
     cache, results = ScanCache(reading), dict[int, SampleStatistics | Issue]()
     for index, stamp in enumerate(stamps):
-        if stamp and (value := cache.get(stamp)):
-            results[index] = SampleStatistics.from_json(value)
+        if stamp and (known := cache.get(stamp)):
+            results[index] = SampleStatistics(*known)._replace(size=tuple(known[1]))
     unread = [index for index in range(len(dataset)) if index not in results]
     threads = 1 if dataset.reading is None else cores()  # one that names no files may hold one that it reads on in
     read = read_ahead(
@@ -195,7 +178,7 @@ def _read_split(
         for index, result in zip(unread, read, strict=True):
             results[index] = result
             if (stamp := stamps[index]) and isinstance(result, SampleStatistics):
-                cache.add(stamp, result.to_json())
+                cache.add(stamp, result)
     finally:
         cache.save()  # what was read before Ctrl-C need not be read again
     for index, name in enumerate(dataset.names or ()):  # in another list of files it may have been longer
@@ -205,13 +188,16 @@ def _read_split(
 
 
 def measure(
-    dataset: Dataset, index: int, split: str, checks: Mapping[str, Check] | None = None
+    dataset: Dataset, index: int, split: str, checks: Mapping[str, Any] | None = None
 ) -> SampleStatistics | Issue:
     """Read one sample as training will, image and mask: its statistics, or what is wrong with it."""
     files = dataset.files(index)
     try:
         sample, inspected = dataset.inspect(index)
-        sample = checked(sample, dataset.channels)
+        sample, place = checked(sample, dataset.channels), f"{split}/{sample.name}"
+        image, mask = sample.image.numpy(), sample.mask.numpy()
+        if dataset.no_data == "stop":
+            with_holes(image.transpose(1, 2, 0), None, "stop", str(files[0]) if files else place)
     except (Exception, SystemExit) as error:  # a dataset of somebody else's may raise what it likes
         if isinstance(error, DataError) and error.issue:
             file = str(files[0]) if files and error.issue.kind == "channels" else error.issue.file
@@ -219,14 +205,11 @@ def measure(
         place = str(files[0]) if files else f"{split}: {dataset.kind.rpartition('.')[2]}[{index}]"
         detail = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
         return Issue("unusable", place, "cannot be read by its dataset", detail=detail, split=split)
-    image, mask, place = sample.image.numpy(), sample.mask.numpy(), f"{split}/{sample.name}"
-    wide, classes = image.dtype == np.float32, len(dataset.classes)
-    if wide and dataset.no_data == "stop" and not np.isfinite(image).all():
-        return replace(holes_issue(str(files[0]) if files else place), split=split)
-    pixels = np.array(Image.fromarray(mask).histogram(), np.int64)  # [256]; five times as fast as bincount
-    stored = {label: int(pixels[label]) for label in np.flatnonzero(pixels).tolist()}
-    if wrong := {label: stored[label] for label in stored if label >= classes and label != dataset.ignore_index}:
-        advice = f"allowed are 0 to {classes - 1} and {dataset.ignore_index} (void)"
+    classes, void = len(dataset.classes), dataset.ignore_index
+    pixels = Image.fromarray(mask).histogram()  # of 256 labels; five times as fast as bincount
+    stored = {label: count for label, count in enumerate(pixels) if count}
+    if wrong := {label: count for label, count in stored.items() if label >= classes and label != void}:
+        advice = f"allowed are 0 to {classes - 1} and {void} (void)"
         return Issue("values", place, "labels that are not allowed", advice, "", wrong, stored, split=split)
     measured = {}
     for name, check in (checks or {}).items():
@@ -237,10 +220,10 @@ def measure(
     return SampleStatistics(
         name=sample.name,
         size=(mask.shape[0], mask.shape[1]),
-        counts=np.append(pixels[:classes], pixels[dataset.ignore_index]),
+        counts=[*pixels[:classes], pixels[void]],
         digest=digest.hexdigest(),
         dtype=str(image.dtype),
-        channels=np.empty((0, 3)) if image.dtype == np.uint8 and tuple(dataset.channels) == RGB else moments(image),
+        channels=[] if image.dtype == np.uint8 and tuple(dataset.channels) == RGB else moments(image).tolist(),
         inspected=json.loads(json.dumps(inspected)),  # as the cache will give it
         measured=measured,
     )

@@ -309,7 +309,7 @@ def samples_of(scan: Scan) -> dict[str, str]:
     for split, statistics in scan.statistics.items():
         digest = hashlib.sha256()
         for each in statistics:
-            digest.update(f"{each.name}\0{each.counts.tolist()}\0".encode(errors="surrogateescape"))
+            digest.update(f"{each.name}\0{list(each.counts)}\0".encode(errors="surrogateescape"))
             digest.update(each.digest.encode())
         found[split] = digest.hexdigest()
     return found

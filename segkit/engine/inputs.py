@@ -15,7 +15,7 @@ from torch import nn
 from segkit.data.augment import Transform
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.sample import Dataset, check_splits
-from segkit.data.scan import Check, Scan
+from segkit.data.scan import Scan
 from segkit.engine.criterion import Criterion
 from segkit.engine.optim import OptimizerClass, adamw, encoder_of
 from segkit.engine.precision import peak_memory
@@ -50,7 +50,7 @@ class TrainerInputs:
     splits: Mapping[str, Dataset]
     folder: Path
     scan: Scan | None = None
-    checks: Mapping[str, Check] = field(default_factory=dict)
+    checks: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     transforms: Sequence[Transform] = ()
     optimizer: OptimizerClass = adamw

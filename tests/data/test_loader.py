@@ -16,8 +16,9 @@ from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import Stream, TrainBatchSampler
 from segkit.data.loader import SampleSource, _start_worker, train_loader
 from segkit.data.parallel import refuse_unguarded
-from segkit.data.resize import mask_at, resized, resized_size
+from segkit.data.resize import mask_at, resized_size
 from segkit.data.sample import Dataset, Sample
+from segkit.data.subset import as_dataset
 from segkit.settings import AugmentSettings
 
 CPU = torch.device("cpu")
@@ -161,7 +162,7 @@ def test_a_factor_is_the_decimal_that_was_written() -> None:
 def test_resizing_keeps_the_mask_for_scores_and_its_labels_for_training() -> None:
     mask = torch.tensor([[0, 7], [9, 255]], dtype=torch.uint8).repeat_interleave(8, 0).repeat_interleave(8, 1)
     sample = Sample(torch.zeros(3, 16, 16, dtype=torch.uint8), mask, "s")
-    scored = resized(sample, 0.5)
+    scored = SampleSource(as_dataset([sample], "val", ["a"]), 0.5)[0]
     assert scored.image.shape == (3, 8, 8)
     assert scored.mask is mask
     assert torch.equal(mask_at(mask, 8, 8), mask[::2, ::2])

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils import data
 
 import segkit
-from segkit.data.subset import ChosenBands, Subset, as_dataset
+from segkit.data.subset import Subset, as_dataset
 from segkit.errors import DataError, ModelError
 
 FIT = {"samples": 0, "epochs": 1, "batch_size": 4, "device": "cpu", "precision": "fp32"}
@@ -84,7 +84,7 @@ def test_a_part_of_a_part_of_a_dataset_is_that_part() -> None:
 
 
 def test_a_part_of_a_dataset_with_chosen_bands_has_these_bands() -> None:
-    chosen = ChosenBands(shapes(), (3, 1), "stop")
+    chosen = Subset(shapes(), bands=(3, 1))
     part = Subset(chosen, [2, 0])  # as a scan leaves out what cannot be read
     assert part.channels == chosen.channels == ("blue", "red")
     assert torch.equal(part[0].image, shapes()[2].image[[2, 0]])

@@ -517,7 +517,7 @@ def test_samples_that_break_the_contract_are_named(make_job: MakeJob, halves: An
             return Sample(sample.image[:, ::2], sample.mask, sample.name)
 
     with pytest.raises(
-        DataError, match=r"8 files: its mask is torch.uint8 \[12, 16\]: halves-0, .*; beside an image of \[3, 6, 16\]"
+        DataError, match=r"8 files: its mask is torch.uint8 \[12, 16\] beside an image of \[3, 6, 16\]: halves-0, "
     ):
         train_and_evaluate(make_job(fields={"splits": {"train": Wrong(8), "val": halves(4)}}))
 
