@@ -19,7 +19,6 @@ from segkit import plugins
 from segkit.compose import build_checks, build_criterion, build_inputs, build_metrics, environment, scan_dataset
 from segkit.config import Config, Overrides, read_config, settings_from
 from segkit.data.augment import Transform
-from segkit.data.loader import worker_count
 from segkit.data.sample import Dataset
 from segkit.data.subset import Subset, as_dataset, with_bands
 from segkit.engine.criterion import Loss, as_criterion
@@ -205,8 +204,7 @@ def evaluate_run(
         if len(dataset.channels) == 1 and len(predictor.normalisation.mean) == 3:  # grey was repeated before
             dataset = Subset(dataset, bands=(1, 1, 1), no_data=dataset.no_data)
         lowest, batch = floor(scan.counts(name).pixels.tolist(), dataset.classes), config.train.batch_size
-        workers = worker_count(config.train.workers, device)
-        evaluator = Evaluator(how, dataset, criterion, metrics, lowest, batch, workers)
+        evaluator = Evaluator(how, dataset, criterion, metrics, lowest, batch, config.train.workers)
         scores[name] = evaluator.evaluate(f"scores on {name}").scores
     return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})
 

@@ -82,17 +82,3 @@ class TrainBatchSampler:
                 shares = [np.array_split(part, self.size)[self.rank] for part in np.split(batch, self.parts)]
                 batch = np.concatenate(shares)
             yield [(self.epoch, int(index)) for index in batch]
-
-
-class EvalBatchSampler:
-    """Batches of indices in the dataset's order; of several processes each gets every n-th batch, whole."""
-
-    def __init__(self, length: int, batch_size: int, *, rank: int = 0, size: int = 1) -> None:
-        self.batches = [list(range(start, min(start + batch_size, length))) for start in range(0, length, batch_size)]
-        self.mine = range(rank, len(self.batches), size)
-
-    def __len__(self) -> int:
-        return len(self.mine)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return (self.batches[number] for number in self.mine)

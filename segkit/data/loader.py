@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data.augment import RandomTransform
-from segkit.data.batch_sampler import EvalBatchSampler, Key, Stream, TrainBatchSampler
+from segkit.data.batch_sampler import Key, Stream
 from segkit.data.normalise import mean_pixel
 from segkit.data.parallel import own_cores, read_ahead, refuse_unguarded
 from segkit.data.resize import Resize, resized, resized_size
@@ -43,9 +43,11 @@ class SampleSource:
 
     Attributes:
         on_device: whether the samples lie on the device, so that no process loads any.
+        masks: where they do, once more on the CPU, as far as the random transform depends on them.
     """
 
     on_device = False
+    masks: Sequence[Tensor] | None = None
 
     def __init__(self, dataset: Dataset, resize: Resize = None, value_bytes: int = 1) -> None:
         self.dataset, self.resize, self.value_bytes = dataset, resize, value_bytes
@@ -57,10 +59,6 @@ class SampleSource:
         """A sample, its image resized, its mask at its own size."""
         sample = read_sample(self.dataset, index)
         return sample._replace(image=resized(sample.image, self.resize))
-
-    def mask_on_cpu(self, index: int, sample: Sample) -> Tensor | None:
-        """The mask of a sample, for the parameters that depend on it."""
-        return sample.mask
 
     def decoded_bytes(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
         """Bytes of each sample once it is decoded, by the height and width of each mask."""
@@ -79,7 +77,7 @@ class SampleSource:
         for key in keys:
             index = key[1] % len(self)
             sample = self[index]
-            items.append(transform(sample, key, self.mask_on_cpu(index, sample)))
+            items.append(transform(sample, key, self.masks[index] if self.masks else sample.mask))
         samples = [sample for sample, _ in items]
         height = max(sample.mask.shape[0] for sample in samples)
         width = max(sample.mask.shape[1] for sample in samples)
@@ -136,48 +134,44 @@ class _Batches(TorchDataset[Any]):
     def __init__(self, source: SampleSource, transform: RandomTransform | None) -> None:
         self.source, self.transform = source, transform
 
-    def __getitems__(self, keys: list[Any]) -> Batch | list[Batch]:
+    def __getitem__(self, keys: Sequence[Any]) -> Batch | list[Batch]:
         if self.transform is None:
             return self.source.eval_batch(keys)
         return self.source.train_batch(keys, self.transform)
 
 
-def train_loader(
-    source: SampleSource, transform: RandomTransform, sampler: TrainBatchSampler, *, workers: int, device: torch.device
-) -> DataLoader[Batch]:
-    """A loader of training batches; the sampler's ``epoch`` and ``start`` are set before each pass."""
-    seed = int(Stream.WORKERS.sequence(transform.seed).generate_state(1)[0])
-    return _loader(_Batches(source, transform), sampler, workers, device, seed)
-
-
-def eval_loader(
-    source: SampleSource, sampler: EvalBatchSampler, *, workers: int, device: torch.device
-) -> DataLoader[list[Batch]]:
-    """A loader of lists of batches of one size each."""
-    return _loader(_Batches(source, None), sampler, workers, device)
-
-
-def _loader(
-    batches: _Batches, sampler: Any, workers: int, device: torch.device, seed: int | None = None
+def batch_loader(
+    source: SampleSource,
+    keys: Collection[Sequence[Any]],
+    transform: RandomTransform | None = None,
+    *,
+    workers: int | str = 0,
+    device: torch.device,
 ) -> DataLoader[Any]:
-    on_device = batches.source.on_device
-    workers = 0 if on_device else workers
+    """A loader of training batches; without a transform, for evaluation, of lists of batches of one size each.
+
+    Args:
+        source: the samples.
+        keys: of the samples of each batch; in evaluation their indices.
+        transform: of training samples.
+        workers: as ``train.workers``; a source on the device needs none.
+        device: the network's.
+    """
+    workers = 0 if source.on_device else worker_count(workers, device)
     refuse_unguarded(workers)
     generator = torch.Generator()  # without one of its own it would draw from the one that dropout uses
+    if transform:
+        generator.manual_seed(int(Stream.WORKERS.sequence(transform.seed).generate_state(1)[0]))
     return DataLoader(
-        batches,
-        batch_sampler=sampler,
-        collate_fn=_unchanged,
+        _Batches(source, transform),
+        batch_size=None,  # the sampler's keys are those of whole batches
+        sampler=keys,
         num_workers=workers,
-        persistent_workers=workers > 0 and seed is not None,
-        pin_memory=device.type == "cuda" and not on_device,
+        persistent_workers=workers > 0 and transform is not None,
+        pin_memory=device.type == "cuda" and not source.on_device,
         worker_init_fn=_start_worker,
-        generator=generator if seed is None else generator.manual_seed(seed),
+        generator=generator,
     )
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
 
 
 def shut_down(loader: Iterable[Any]) -> None:

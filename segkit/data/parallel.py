@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import multiprocessing
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -20,7 +19,7 @@ from segkit.data.read import quiet_pillow
 from segkit.errors import ConfigError
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, as docker's --cpus sets it: "200000 100000" are two cores
-_GUARD = 'put the call of segkit under `if __name__ == "__main__":`, or set workers=0'
+_GUARD = 'put the call of segkit into a file, under `if __name__ == "__main__":`, or set workers=0'
 T = TypeVar("T")
 
 
@@ -75,33 +74,19 @@ def refuse_unguarded(workers: int | str) -> None:
     forked runs nothing anew, and neither does one that a notebook starts.
 
     Raises:
-        ConfigError: a script has no main guard around its call, or this is such a process already.
+        ConfigError: the script has no main guard, or this is such a process already.
     """
+    script = getattr(sys.modules["__main__"], "__file__", None)
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # true while a new process runs the script
         raise ConfigError(f"a process that loads data runs the script that has started it, and calls segkit: {_GUARD}")
     # asked so that it stays to be set: multiprocessing refuses that once a context was made
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
-    frame: FrameType | None = None if workers in (0, "auto") or method == "fork" else sys._getframe()
-    while frame and not _is_script(frame):
-        frame = frame.f_back
-    if frame is None:
+    if script is None or workers in (0, "auto") or method == "fork":
         return
-    place, line = Path(frame.f_globals["__file__"]), frame.f_lineno
-    why = (
-        f"each process that loads data (workers={workers}) begins by running this script anew, as Python's start "
-        f"method is {method} here"
+    with suppress(OSError):  # it came from the standard input
+        if b"__name__" in Path(script).read_bytes():
+            return
+    raise ConfigError(
+        f"{script}: each process that loads data (workers={workers}) begins by running this script anew, as Python's "
+        f"start method is {method} here; {_GUARD}"
     )
-    try:
-        nodes = ast.walk(ast.parse(place.read_bytes()))
-    except OSError:  # it came from the standard input
-        raise ConfigError(f"{place}: {why}, and it is no file; save it as one, or set workers=0") from None
-    around = [node for node in nodes if isinstance(node, ast.If) and node.lineno <= line <= (node.end_lineno or line)]
-    if not any(isinstance(each, ast.Name) and each.id == "__name__" for node in around for each in ast.walk(node.test)):
-        raise ConfigError(f"{place}, line {line}: {why}; {_GUARD}")
-
-
-def _is_script(frame: FrameType) -> bool:
-    """Whether a frame is that of the script itself, not of text that the script has executed."""
-    place, code = frame.f_globals.get("__file__") or "", frame.f_code
-    is_main = code.co_name == "<module>" and frame.f_globals.get("__name__") == "__main__"
-    return is_main and place != "" and Path(place).absolute() == Path(code.co_filename).absolute()

@@ -8,8 +8,7 @@ import os
 import shutil
 import sys
 import time
-import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +24,7 @@ from segkit.data.cache import UNUSED, cache_folder, files_of, reading_of, stamps
 from segkit.data.loader import SampleSource
 from segkit.data.resize import resized_size
 from segkit.data.sample import Sample
-from segkit.errors import DataError, WriteError, reason
+from segkit.errors import ConfigError, DataError, WriteError, reason
 from segkit.files import write_atomically
 
 try:
@@ -40,25 +39,56 @@ Size = tuple[int, int]
 class MemmapCache(SampleSource):
     """A split decoded into one file that is mapped into memory: all processes and all later runs share it.
 
-    The file holds image and mask of each sample, one after the other. It lies in the cache folder
-    (:mod:`segkit.data.cache`) and may be deleted at any time. Its name says which images it was made of, and with what
-    it was read: another file is made when a file's name, size or time has changed, or a version. Of the images in a
-    folder one copy is kept: the others are deleted when another is made, unless a run uses them.
+    The file holds image and mask of each sample, one after the other, and is made if there is none. It lies in the
+    cache folder (:mod:`segkit.data.cache`) and may be deleted at any time. Its name says which images it was made of,
+    and with what it was read: another file is made when a file's name, size or time has changed, or a version. Of the
+    images in a folder one copy is kept: the others are deleted when another is made, unless a run uses them.
 
     Args:
-        source: the split.
-        path: the file, which is complete.
+        source: of a dataset that names its files.
         sizes: height and width of each mask.
         names: of the samples.
+        description: of the progress bar.
+        progress: whether to show it.
 
     Raises:
-        DataError: the file is gone or has another size.
+        ConfigError: nothing tells when the samples have changed.
+        DataError: a sample cannot be read.
+        WriteError: the file cannot be written.
     """
 
-    def __init__(self, source: SampleSource, path: Path, sizes: Sequence[Size], names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        source: SampleSource,
+        sizes: Sequence[Size],
+        names: Sequence[str],
+        description: str = "",
+        progress: bool = False,
+    ) -> None:
         super().__init__(source.dataset, source.resize, source.value_bytes)
-        self.path, self.sizes, self.names = path, list(sizes), list(names)
-        self._open()
+        self.sizes, self.names = sizes, names
+        stamps = stamps_of(self.dataset)
+        if self.dataset.reading is None or None in stamps:
+            raise ConfigError(
+                f'data.cache = "ram": {self.dataset.kind.rpartition(".")[2]} does not say which files its samples are '
+                "read from (files and reading, see segkit.hookspecs), so nothing tells when they have changed; use "
+                '"none" or "device"'
+            )
+        self.path, needed = self._path(stamps), sum(self.decoded_bytes(sizes))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(self.path, progress):
+                if not self.path.is_file() or self.path.stat().st_size != needed:
+                    _delete_others(self.path)
+                    free = shutil.disk_usage(self.path.parent).free
+                    if needed > free:
+                        raise OSError(None, f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
+                    samples = source.read_all(description, progress)
+                    write_atomically(self.path, lambda file: _write(file, samples, sizes))
+                self._open()
+        except (OSError, WriteError) as error:
+            why = error if isinstance(error, WriteError) else f"{self.path} could not be written: {reason(error)}"
+            raise WriteError(f'{why}; data.cache = "none" does without, SEGKIT_CACHE=... puts it elsewhere') from error
 
     def __getitem__(self, index: int) -> Sample:
         """As :meth:`SampleSource.__getitem__`, in memory of its own."""
@@ -69,19 +99,6 @@ class MemmapCache(SampleSource):
         mask = torch.from_numpy(np.array(self._bytes[middle:end])).view(self.sizes[index])
         return Sample(torch.from_numpy(image).view(height, width, -1).permute(2, 0, 1), mask, self.names[index])
 
-    def _open(self) -> None:
-        self._starts = np.cumsum([0, *self.decoded_bytes(self.sizes)]).tolist()
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY)
-            weakref.finalize(self, os.close, descriptor)
-            self._bytes = np.memmap(self.path, np.uint8, "r", shape=(self._starts[-1],))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.path} is gone or damaged; start again") from error
-        with suppress(OSError):  # a file system without locks, or somebody else's file
-            if fcntl:  # the file is not deleted while this lives; Windows sees to that itself
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
-            os.utime(self.path)
-
     def __getstate__(self) -> dict[str, Any]:
         """For a loader's process: where the pixels are, and not the pixels."""
         return {key: value for key, value in vars(self).items() if not key.startswith("_")}
@@ -90,56 +107,33 @@ class MemmapCache(SampleSource):
         vars(self).update(state)
         self._open()
 
-    @staticmethod
-    def is_possible(source: SampleSource) -> bool:
-        """Whether it is known when the split's files have changed."""
-        return source.dataset.reading is not None and None not in stamps_of(source.dataset)
+    def _path(self, stamps: Sequence[bytes | None]) -> Path:
+        """The file, named after the folders of the images, and what is decoded of them."""
+        paths = [os.path.abspath(file) for files in files_of(self.dataset) for file in files]  # noqa: PTH100
+        folders = {os.path.dirname(path) for path in paths}  # noqa: PTH120
+        own = (FORMAT, segkit.__version__, PIL.__version__, self.resize, reading_of(self.dataset), stamps)
+        names = [hashlib.sha256(repr(key).encode()).hexdigest()[:24] for key in (sorted(folders), own)]
+        return cache_folder() / f"decoded-{names[0]}-{names[1]}.bin"
 
-    @classmethod
-    def of(
-        cls, source: SampleSource, sizes: Sequence[Size], names: Sequence[str], description: str, progress: bool
-    ) -> MemmapCache:
-        """The split from its file, which is made if there is none.
-
-        Args:
-            source: of a dataset that names its files.
-            sizes: height and width of each mask.
-            names: of the samples.
-            description: of the progress bar.
-            progress: whether to show it.
-
-        Raises:
-            DataError: a sample cannot be read.
-            WriteError: the file cannot be written.
-        """
-        path, needed = _path_of(source), sum(source.decoded_bytes(sizes))
+    def _open(self) -> None:
+        self._starts = np.cumsum([0, *self.decoded_bytes(self.sizes)]).tolist()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(path, progress):
-                if not path.is_file() or path.stat().st_size != needed:
-                    _delete_others(path)
-                    free = shutil.disk_usage(path.parent).free
-                    if needed > free:
-                        raise OSError(None, f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
-                    _write(source, path, sizes, description, progress)
-                return cls(source, path, sizes, names)
-        except (OSError, WriteError) as error:
-            why = error if isinstance(error, WriteError) else f"{path} could not be written: {reason(error)}"
-            raise WriteError(f'{why}; data.cache = "none" does without, SEGKIT_CACHE=... puts it elsewhere') from error
+            with self.path.open("rb") as file:
+                with suppress(OSError):  # a file system without locks, or somebody else's file
+                    if fcntl:  # held as long as it is mapped: it is not deleted; Windows sees to that itself
+                        fcntl.flock(file, fcntl.LOCK_SH)
+                    os.utime(self.path)
+                self._bytes = np.memmap(file, np.uint8, "r", shape=(self._starts[-1],))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path} is gone or damaged; start again") from error
 
 
-def _path_of(source: SampleSource) -> Path:
-    """The file of a split, named after the folders of its images, and what is decoded of them."""
-    paths = [os.path.abspath(file) for files in files_of(source.dataset) for file in files]  # noqa: PTH100
-    folders = _digest(*sorted({os.path.dirname(path) for path in paths}))  # noqa: PTH120
-    stamps = [(stamp or b"").hex() for stamp in stamps_of(source.dataset)]
-    versions = f"{FORMAT} {segkit.__version__} {PIL.__version__}"
-    own = _digest(versions, str(source.resize), reading_of(source.dataset), *stamps)
-    return cache_folder() / f"decoded-{folders}-{own}.bin"
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode(errors="surrogateescape")).hexdigest()[:24]
+def _write(file: BinaryIO, samples: Iterable[Sample], sizes: Sequence[Size]) -> None:
+    for sample, size in zip(samples, sizes, strict=True):
+        if sample.mask.shape != size:
+            raise DataError(f"{sample.name} is {list(sample.mask.shape)}, and was {list(size)} when scanned")
+        file.write(sample.image.permute(1, 2, 0).numpy().tobytes())
+        file.write(sample.mask.numpy().tobytes())
 
 
 def _delete_others(path: Path) -> None:
@@ -170,17 +164,6 @@ def _locked(path: Path, progress: bool) -> AbstractContextManager[Any]:
         return lock.acquire()
 
 
-def _write(source: SampleSource, path: Path, sizes: Sequence[Size], description: str, progress: bool) -> None:
-    def write(file: BinaryIO) -> None:
-        for sample, size in zip(source.read_all(description, progress), sizes, strict=True):
-            if sample.mask.shape != size:
-                raise DataError(f"{sample.name} is {list(sample.mask.shape)}, and was {list(size)} when scanned")
-            file.write(sample.image.permute(1, 2, 0).numpy().tobytes())
-            file.write(sample.mask.numpy().tobytes())
-
-    write_atomically(path, write)
-
-
 class DeviceCache(SampleSource):
     """A split decoded in the memory of the device: batches are made there.
 
@@ -207,16 +190,11 @@ class DeviceCache(SampleSource):
         progress: bool = False,
     ) -> None:
         super().__init__(source.dataset, source.resize, source.value_bytes)
-        self.samples: list[Sample] = []
-        self.masks: list[Tensor | None] = []
+        self.samples, self.masks = list[Sample](), list[Tensor]()
         for sample in source.read_all(description, progress):
             self.samples.append(Sample(sample.image.to(device), sample.mask.to(device), sample.name))
-            self.masks.append(sample.mask if keep_masks else None)
+            self.masks += [sample.mask] if keep_masks else []
 
     def __getitem__(self, index: int) -> Sample:
         """As :meth:`SampleSource.__getitem__`, on the device."""
         return self.samples[index]
-
-    def mask_on_cpu(self, index: int, sample: Sample) -> Tensor | None:
-        """As :meth:`SampleSource.mask_on_cpu`: the device is not waited for."""
-        return self.masks[index]

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import TrainBatchSampler
-from segkit.data.loader import SampleSource, train_loader, worker_count
+from segkit.data.loader import SampleSource, batch_loader
 from segkit.data.sample import Batch
 from segkit.data.scan import Scan
 from segkit.data.stores import DeviceCache, MemmapCache
@@ -67,8 +67,7 @@ def training_batches(
         size=distributed.size,
     )
     transform = RandomTransform.of(scan, inputs.augment, train.seed, inputs.normalisation, inputs.transforms)
-    workers = worker_count(train.workers, device)
-    return train_loader(source, transform, sampler, workers=workers, device=device), sampler
+    return batch_loader(source, sampler, transform, workers=train.workers, device=device), sampler
 
 
 def open_sources(
@@ -84,57 +83,39 @@ def open_sources(
         DataError: a sample cannot be read.
         WriteError: the file of decoded samples cannot be written.
     """
-    wide, cache = inputs.normalisation.dtype != "uint8", inputs.data.cache
-    sources = {name: SampleSource(data, inputs.data.resize, 4 if wide else 1) for name, data in scan.splits.items()}
+    cache, value_bytes = inputs.data.cache, 1 if inputs.normalisation.dtype == "uint8" else 4
+    sources = {name: SampleSource(data, inputs.data.resize, value_bytes) for name, data in scan.splits.items()}
     if cache == "none" or (cache == "auto" and device.type in ("cpu", "mps")):
         return sources
     sizes = {name: [sample.size for sample in scan.statistics[name]] for name in sources}
     needed = {name: sum(source.decoded_bytes(sizes[name])) for name, source in sources.items()}
     # all processes go the same way, whatever memory each of them has: they wait for each other in a cache
     free, host = (min(distributed.gather(free_memory(each) or 1 << 40)) for each in (device, torch.device("cpu")))
-    room = 0.0 if cache == "ram" else SHARE * free
     keep_masks = inputs.augment.max_class_share < 1 or inputs.augment.class_balanced > 0
+    room = 0.0 if cache == "ram" else SHARE * free
     for name, source in sources.items():
         how: dict[str, Any] = {"description": f"decoding {name}", "progress": distributed.is_main_process}
-        room -= needed[name]
+        room -= needed[name]  # once one does not fit, none that is asked for later is put on the device
         if room >= 0:
-            held = _on_device(source, device, keep_masks=keep_masks and name == "train", **how)
-            if all(distributed.gather(held is not None)):
-                sources[name] = source if held is None else held
-                continue
-        room = -1.0  # what is asked for later is not put on the device either
-        if cache == "device":
+            sources[name] = DeviceCache(source, device, keep_masks=keep_masks and name == "train", **how)
+        elif cache == "device":
             raise ConfigError(
                 f'data.cache = "device": the splits decoded are {sum(needed.values()) / 1e9:.1f} GB, more than '
                 f'{SHARE:.0%} of the {free / 1e9:.1f} GB that are free; "ram" keeps them in a file that is mapped into '
                 "memory, a smaller data.resize makes them smaller"
             )
-        possible = MemmapCache.is_possible(source)
-        if cache == "ram" and not possible:
-            raise ConfigError(
-                f'data.cache = "ram": {source.dataset.kind.rpartition(".")[2]} does not say which files its samples '
-                "are read from (files and reading, see segkit.hookspecs), so nothing tells when they have changed; use "
-                '"none" or "device"'
-            )
-        if cache == "ram" or (possible and needed[name] < SHARE * host):
+        elif cache == "ram" or needed[name] < SHARE * host:
             names = [sample.name for sample in scan.statistics[name]]
-            decode = partial(_memmap, source, sizes[name], names, cache == "ram", **how)
+            decode = partial(_memmap, cache == "ram", source, sizes[name], names, **how)
             sources[name] = distributed.main_process_first(decode)
     return sources
 
 
-def _on_device(source: SampleSource, device: torch.device, **how: Any) -> DeviceCache | None:
+def _memmap(needed: bool, source: SampleSource, *about: Any, **how: Any) -> SampleSource:
+    """The split as a file of decoded samples; as it is, where there can be no such file and none is ``needed``."""
     try:
-        return DeviceCache(source, device, **how)
-    except torch.OutOfMemoryError:  # another process has taken it
-        return None
-
-
-def _memmap(source: SampleSource, sizes: Any, names: list[str], needed: bool, **how: Any) -> SampleSource:
-    """The split as a file of decoded samples; as it is, where the file cannot be written and is not ``needed``."""
-    try:
-        return MemmapCache.of(source, sizes, names, **how)
-    except WriteError:
+        return MemmapCache(source, *about, **how)
+    except (ConfigError, WriteError):
         if needed:
             raise
         return source

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from segkit.data.batch_sampler import EvalBatchSampler
-from segkit.data.loader import SampleSource, eval_loader, shut_down
+from segkit.data.loader import SampleSource, batch_loader, shut_down
 from segkit.data.sample import Batch, Dataset
 from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
@@ -70,7 +69,7 @@ class Evaluator:
         metrics: by name; those that read the confusion matrix share one.
         floor: as :func:`segkit.metric.scores.floor` returns it; that of other metrics is added in the first evaluation.
         batch_size: images of one size that are computed together.
-        workers: processes that load data.
+        workers: processes that load data, as ``train.workers``.
         source: where the samples come from; left out: they are read from the dataset.
         distributed: the processes that share the batches. With a metric that cannot be merged, all of them see every
             batch.
@@ -82,7 +81,7 @@ class Evaluator:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     floor: dict[str, Any] | None = None
     batch_size: int = 8
-    workers: int = 0
+    workers: int | str = 0
     source: SampleSource | None = None
     distributed: DistributedContext = ALONE
 
@@ -166,18 +165,20 @@ class Evaluator:
         return labels
 
     def _predictions(self, shared: DistributedContext, description: str) -> Generator[tuple[int, Batch, Tensor]]:
-        """The number of a batch, a part of it whose images have one size, and its logits ``[B,C,H,W]``."""
-        sampler = EvalBatchSampler(len(self.dataset), self.batch_size, rank=shared.rank, size=shared.size)
+        """The first index of a batch, a part of it whose images have one size, and its logits ``[B,C,H,W]``."""
+        images, size = range(len(self.dataset)), self.batch_size
+        starts = images[shared.rank * size :: shared.size * size]  # of several processes each has every n-th batch
         source = self.source or SampleSource(self.dataset, self.inferer.resize)
-        loader = eval_loader(source, sampler, workers=self.workers, device=self.device)
+        batches = [images[start : start + size] for start in starts]
+        loader = batch_loader(source, batches, workers=self.workers, device=self.device)
         torch.backends.cudnn.benchmark = False  # every new size would be measured anew
         with held():  # processes may be forked
             waiting = iter(loader)
         hidden = None if description and self.distributed.is_main_process else True
         shown = tqdm(prefetched(waiting, self.device), description, len(loader), leave=False, disable=hidden)
         try:
-            for number, batches in zip(sampler.mine, shown, strict=True):
-                for batch in batches:
+            for number, those in zip(starts, shown, strict=True):
+                for batch in those:
                     pixels = batch.image[:, 0].numel()  # at most as many at once as of an image that is seen whole
                     for part in batch.parts(-(-pixels // MAX_WHOLE_PIXELS)):
                         _, height, width = part.mask.shape

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from segkit.data.loader import shut_down, worker_count
+from segkit.data.loader import shut_down
 from segkit.data.normalise import Normalisation, normalisation_of
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.scan import Scan, scan_splits
@@ -202,10 +202,9 @@ class Trainer:
         self.loop = TrainingLoop(inputs, precision, self.pace.steps, distributed, stop)
         resize, crop = inputs.data.resize, inputs.augment.crop
         how = Inferer(self.loop.evaluated, precision, self.loop.classes, resize, crop, inputs.normalisation)
-        workers = worker_count(train.workers, device)
         self.evaluators = {}
         for name, data in scan.splits.items():
-            own = inputs.criterion, inputs.metrics, self.floors[name], train.batch_size, workers, self.sources[name]
+            own = inputs.criterion, inputs.metrics, self.floors[name], train.batch_size, train.workers, self.sources[name]
             self.evaluators[name] = Evaluator(how, data, *own, distributed)
         self.history = History(train, less_is_better(inputs))
         self.checkpoints = CheckpointManager(

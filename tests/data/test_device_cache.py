@@ -9,8 +9,8 @@ from PIL import Image
 
 from segkit.data import resize as resize_module
 from segkit.data.augment import RandomTransform
-from segkit.data.batch_sampler import EvalBatchSampler, TrainBatchSampler
-from segkit.data.loader import SampleSource, eval_loader, train_loader
+from segkit.data.batch_sampler import TrainBatchSampler
+from segkit.data.loader import SampleSource, batch_loader
 from segkit.data.sample import Batch, Dataset, Sample
 from segkit.data.stores import DeviceCache
 from segkit.settings import AugmentSettings
@@ -45,8 +45,8 @@ def both(resize: float | None = None, device: torch.device = CPU, **augment: obj
     cache = DeviceCache(source, device, keep_masks=True)
     loaded, made = [], []
     for order.epoch in (1, 2):
-        loaded += list(train_loader(source, transform, order, workers=0, device=CPU))
-        made += [batch.to(CPU) for batch in train_loader(cache, transform, order, workers=2, device=device)]
+        loaded += list(batch_loader(source, order, transform, workers=0, device=CPU))
+        made += [batch.to(CPU) for batch in batch_loader(cache, order, transform, workers=2, device=device)]
     return loaded, made
 
 
@@ -93,10 +93,10 @@ def test_a_device_and_the_loader_show_the_same_views(
     cache = DeviceCache(source, CPU, keep_masks=True)
     loaded, made = [], []
     for order.epoch in (1, 2):
-        loaded += list(train_loader(source, transform, order, workers=0, device=CPU))
+        loaded += list(batch_loader(source, order, transform, workers=0, device=CPU))
     request.getfixturevalue("as_on_a_device")
     for order.epoch in (1, 2):
-        made += list(train_loader(cache, transform, order, workers=2, device=CPU))
+        made += list(batch_loader(cache, order, transform, workers=2, device=CPU))
     require_same(loaded, made)
 
 
@@ -118,7 +118,7 @@ def test_in_the_memory_of_a_cpu_views_are_equal_to_the_bit(augment: dict[str, ob
 def test_an_evaluation_sees_each_sample_at_its_own_size(resize: float | None) -> None:
     source = SampleSource(Pictures(), resize)
     cache = DeviceCache(source, CPU)
-    loader = eval_loader(cache, EvalBatchSampler(6, 4), workers=2, device=CPU)
+    loader = batch_loader(cache, [range(4), range(4, 6)], workers=2, device=CPU)
     batches = [batch for those in loader for batch in those]
     seen = {}
     for batch in batches:

@@ -14,7 +14,7 @@ import torch
 import segkit
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import Stream, TrainBatchSampler
-from segkit.data.loader import SampleSource, _start_worker, train_loader
+from segkit.data.loader import SampleSource, _start_worker, batch_loader
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.resize import mask_at, resized_size
 from segkit.data.sample import Dataset, Sample
@@ -43,7 +43,7 @@ class Sizes(Dataset):
 def loader(workers: int = 0, **augment: object):
     chosen = AugmentSettings.model_validate(augment)
     source, order = SampleSource(Sizes()), TrainBatchSampler(10, 3, seed=7)
-    return train_loader(source, RandomTransform(chosen, seed=7), order, workers=workers, device=CPU), order
+    return batch_loader(source, order, RandomTransform(chosen, seed=7), workers=workers, device=CPU), order
 
 
 def test_an_epoch_holds_every_image_once_but_the_incomplete_batch() -> None:
@@ -175,12 +175,12 @@ def test_what_a_process_that_is_started_anew_is_given_is_the_same_there() -> Non
     job = {"crop": 16, "class_balanced": 0.5, "scale": [0.5, 2.0], "rotation": 20, "colour": 0.5}
     source, order = SampleSource(dataset, 0.5), TrainBatchSampler(4, 4, seed=7)
     transform = RandomTransform(AugmentSettings.model_validate(job), seed=7, centre_on=[1, 2])
-    here = train_loader(source, transform, order, workers=0, device=CPU)
-    parts = here.dataset, here.collate_fn, here.worker_init_fn
-    batches, collate, _ = pickle.loads(pickle.dumps(parts))
+    here = batch_loader(source, order, transform, workers=0, device=CPU)
+    parts = here.dataset, here.worker_init_fn
+    batches, _ = pickle.loads(pickle.dumps(parts))
     (batch,) = here
     (keys,) = order
-    there = collate(batches.__getitems__(keys))
+    there = batches[keys]
     assert torch.equal(there.image, batch.image)
     assert torch.equal(there.mask, batch.mask)
     assert there.names == batch.names

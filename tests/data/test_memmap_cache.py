@@ -17,7 +17,7 @@ from segkit.data.loader import SampleSource
 from segkit.data.sample import Dataset
 from segkit.data.stores import MemmapCache
 from segkit.data.subset import Subset
-from segkit.errors import DataError, WriteError
+from segkit.errors import ConfigError, DataError, WriteError
 from segkit_folder.files import PairedFiles
 
 SIZES = [(20, 30), (30, 20), (25, 25), (20, 30)]
@@ -57,7 +57,7 @@ def sizes_of(source: SampleSource) -> list[tuple[int, int]]:
 
 def cached(source: SampleSource) -> MemmapCache:
     names = [str(index) for index in getattr(source.dataset, "indices", range(len(source)))]
-    return MemmapCache.of(source, sizes_of(source), names, "", False)
+    return MemmapCache(source, sizes_of(source), names)
 
 
 def equal(one: SampleSource, other: SampleSource) -> bool:
@@ -118,7 +118,7 @@ def test_a_changed_file_is_decoded_again_and_the_old_copy_goes_when_nobody_uses_
 
 def test_a_sample_of_another_size_than_was_scanned_is_refused(files: PairedFiles) -> None:
     with pytest.raises(DataError, match=r"0 is \[20, 30\], and was \[20, 31\] when scanned"):
-        MemmapCache.of(SampleSource(files), [(20, 31), *SIZES[1:]], ["0", "1", "2", "3"], "", False)
+        MemmapCache(SampleSource(files), [(20, 31), *SIZES[1:]], ["0", "1", "2", "3"])
 
 
 def test_another_time_of_a_file_or_another_version_makes_it_anew(
@@ -190,9 +190,9 @@ def test_it_must_be_known_when_files_change(files: PairedFiles) -> None:
         def __len__(self) -> int:
             return 3
 
-    assert MemmapCache.is_possible(SampleSource(files))
-    assert MemmapCache.is_possible(SampleSource(Subset(files, [0])))
-    assert not MemmapCache.is_possible(SampleSource(Generated()))
+    MemmapCache(SampleSource(Subset(files, [0])), SIZES[:1], ["0"])
+    with pytest.raises(ConfigError, match=r'data\.cache = "ram": Generated does not say which files'):
+        MemmapCache(SampleSource(Generated()), SIZES[:3], ["0", "1", "2"])
 
 
 def test_one_copy_of_the_files_is_kept_and_what_is_in_use(files: PairedFiles, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 import segkit
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import TrainBatchSampler
-from segkit.data.loader import SampleSource, train_loader
+from segkit.data.loader import SampleSource, batch_loader
 from segkit.data.sample import Dataset, Sample
 from segkit.errors import ConfigError, DataError
 from segkit.registry import REGISTRIES, Component
@@ -62,7 +62,7 @@ def drawn(workers: int, epoch: int, *transforms: Any) -> dict[str, list[int]]:
     transform = RandomTransform(AugmentSettings(), 5, transforms=transforms)
     sampler = TrainBatchSampler(8, 4, seed=5)
     sampler.epoch = epoch
-    loader = train_loader(SampleSource(Plain()), transform, sampler, workers=workers, device=CPU)
+    loader = batch_loader(SampleSource(Plain()), sampler, transform, workers=workers, device=CPU)
     return {
         name: image.unique().tolist() for batch in loader for name, image in zip(batch.names, batch.image, strict=True)
     }

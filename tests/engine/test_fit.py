@@ -19,7 +19,7 @@ from torch import nn
 
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import TrainBatchSampler
-from segkit.data.loader import SampleSource, train_loader
+from segkit.data.loader import SampleSource, batch_loader
 from segkit.data.sample import Batch
 from segkit.engine import checkpoint
 from segkit.engine.criterion import Criterion, as_criterion
@@ -178,7 +178,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(halves: Any) -> None
         inputs = TrainerInputs(model, mean, {"train": halves(8)}, Path(), train=settings, optimizer=sgd)
         loop = TrainingLoop(inputs, Precision("fp32", CPU), steps=10)
         transform, sampler = RandomTransform(AugmentSettings(), 0), TrainBatchSampler(8, 4, seed=0)
-        batches = train_loader(SampleSource(halves(8)), transform, sampler, workers=0, device=CPU)
+        batches = batch_loader(SampleSource(halves(8)), sampler, transform, workers=0, device=CPU)
         loop.train_step(next(iter(batches)))
         return list(loop.model.parameters())
 

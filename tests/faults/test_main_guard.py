@@ -7,6 +7,7 @@ import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,48 +44,41 @@ def start(folder: Path, method: str, guard: str) -> subprocess.CompletedProcess[
 def test_a_script_without_the_guard_is_told_before_anything_is_read(tmp_path: Path, method: str) -> None:
     done = start(tmp_path, method, "if True:")
     assert done.returncode == 1
-    assert "script.py, line 8: each process that loads data (workers=1) begins by running this script" in done.stderr
-    assert f'start method is {method} here; put the call of segkit under `if __name__ == "__main__":`' in done.stderr
+    assert "script.py: each process that loads data (workers=1) begins by running this script" in done.stderr
+    assert f"start method is {method} here; put the call of segkit into a file, under `if __name__" in done.stderr
     assert done.stderr.count("Traceback") == 1
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("script", "method", "told"),
+    ("script", "method", "refused"),
     [
-        ("{call}", "spawn", "script.py, line 1: "),
-        ("{call}", "fork", ""),
-        ('if __name__ == "__main__":\n    {call}', "spawn", ""),
-        ('if __name__ == "__main__":\n    pass\n{call}', "spawn", "script.py, line 3: "),
-        ('if __name__ == "__main__":\n    pass\n{call}', "forkserver", "script.py, line 3: "),
-        ('if __name__ != "__main__":\n    pass\nelse:\n    {call}', "spawn", ""),
-        ('if __name__ == "__main__":\n    exec("\\n\\n\\n{call}")', "spawn", ""),
-        ('exec("\\n\\n\\n{call}")', "spawn", "script.py, line 1: "),
+        ("segkit.fit(...)", "spawn", True),
+        ("segkit.fit(...)", "forkserver", True),
+        ("segkit.fit(...)", "fork", False),
+        ('if __name__ == "__main__":\n    segkit.fit(...)', "spawn", False),
+        (None, "spawn", True),  # from the standard input: no file that a process could run
     ],
 )
-def test_the_call_itself_must_stand_within_the_guard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, method: str, told: str
+def test_a_script_needs_the_guard_where_processes_run_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, method: str, refused: bool
 ) -> None:
     file = tmp_path / "script.py"
-    file.write_text(script.format(call="refuse_unguarded(1)"))
+    if script:
+        file.write_text(script)
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: method)
-    names = {"__name__": "__main__", "__file__": str(file), "refuse_unguarded": refuse_unguarded}
-    with pytest.raises(ConfigError, match=told) if told else contextlib.nullcontext():
-        exec(compile(file.read_text(), str(file), "exec"), names)
-
-
-def test_a_script_from_the_standard_input_is_no_file_that_a_process_could_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: "spawn")
-    names = {"__name__": "__main__", "__file__": "<stdin>", "refuse_unguarded": refuse_unguarded}
-    with pytest.raises(ConfigError, match="it is no file; save it as one, or set workers=0"):
-        exec(compile("refuse_unguarded(1)", "<stdin>", "exec"), names)
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__file__=str(file)))
+    with pytest.raises(ConfigError, match="into a file, under `if") if refused else contextlib.nullcontext():
+        refuse_unguarded(1)
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace())  # a notebook
+    refuse_unguarded(1)
 
 
 @pytest.mark.slow
 def test_what_the_script_does_not_show_the_new_process_tells(tmp_path: Path) -> None:
     done = start(tmp_path, "spawn", "if __name__:")
     assert done.returncode == 1
-    assert "runs the script that has started it, and calls segkit: put the call of segkit under" in done.stderr
+    assert "runs the script that has started it, and calls segkit: put the call of segkit into a file" in done.stderr
     assert "a process that loads data ended" in done.stderr
 
 
