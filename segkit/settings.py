@@ -40,8 +40,8 @@ class DataSettings(Settings):
 
     Args:
         resize: a factor, or [height, width]; scores are still taken at each mask's own size.
-        cache: where images are kept decoded: ram, in one file that is mapped into memory; device; auto: on CUDA the
-            device if they fit into 40 % of its free memory, else ram; on a CPU none, as it saves little there.
+        cache: where images are kept decoded, once a run: ram; device; auto: on CUDA the device if they fit into 40 % of
+            its free memory, else ram if they fit into 70 %; on a CPU none, as it saves little there.
         on_bad: skip leaves out what cannot be used, with a warning that names it.
         scan: a dataset that does not name its files is read whole at each start; or once, and then believed if eight
             samples of each split are as they were.

@@ -7,12 +7,11 @@ Stored values travel to the device; normalisation and colours happen there. The 
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,8 @@ from torch.utils.data import Dataset as TorchDataset
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import Key, Stream
 from segkit.data.normalise import mean_pixel
-from segkit.data.parallel import own_cores, read_ahead, refuse_unguarded
-from segkit.data.resize import Resize, resized, resized_size
+from segkit.data.parallel import own_cores, refuse_unguarded
+from segkit.data.resize import Resize, resized
 from segkit.data.sample import Batch, Dataset, Sample, checked
 from segkit.errors import DataError, reason
 from segkit.signals import CAUGHT
@@ -39,18 +38,17 @@ class SampleSource:
     Args:
         dataset: the split.
         resize: as ``data.resize``.
-        value_bytes: of a value of its images: 1 of uint8, or 4 of float32.
 
     Attributes:
         on_device: whether the samples lie on the device, so that no process loads any.
-        masks: where they do, once more on the CPU, as far as the random transform depends on them.
+        masks: once more on the CPU, where the samples lie elsewhere and the random transform depends on them.
     """
 
     on_device = False
     masks: Sequence[Tensor] | None = None
 
-    def __init__(self, dataset: Dataset, resize: Resize = None, value_bytes: int = 1) -> None:
-        self.dataset, self.resize, self.value_bytes = dataset, resize, value_bytes
+    def __init__(self, dataset: Dataset, resize: Resize = None) -> None:
+        self.dataset, self.resize = dataset, resize
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -59,17 +57,6 @@ class SampleSource:
         """A sample, its image resized, its mask at its own size."""
         sample = read_sample(self.dataset, index)
         return sample._replace(image=resized(sample.image, self.resize))
-
-    def decoded_bytes(self, sizes: Sequence[tuple[int, int]]) -> list[int]:
-        """Bytes of each sample once it is decoded, by the height and width of each mask."""
-        a_pixel = len(self.dataset.channels) * self.value_bytes
-        return [a_pixel * math.prod(resized_size(*size, self.resize)) + math.prod(size) for size in sizes]
-
-    def read_all(self, description: str, progress: bool) -> Iterator[Sample]:
-        """All samples in order, decoded by several threads; with a progress bar where one is wanted."""
-        # a dataset that does not say how it reads may hold one file that it reads in
-        threads = 1 if self.dataset.reading is None else own_cores()
-        return read_ahead(self.__getitem__, range(len(self)), threads, description, progress)
 
     def train_batch(self, keys: Sequence[Key], transform: RandomTransform) -> Batch:
         """Transformed samples as one batch, as large as the largest; smaller ones are padded, the masks with void."""

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from segkit.engine.run_folder import read_json
+from segkit.engine.run_folder import RunRecord
 from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few, reason
 from segkit.files import to_jsonable, write_atomically, write_lines
 from segkit.model.encoder import is_dense
@@ -59,8 +59,7 @@ def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> 
     """
 
     def check(temporary: Path) -> None:
-        if damaged := _damaged(temporary):
-            raise OSError(f"{damaged} in it is not what was written")
+        _refuse_damage(temporary)
         if previous and path.exists():
             path.replace(previous)
 
@@ -76,17 +75,16 @@ def size_of(value: Any) -> int:
     return sum(size_of(each) for each in inside)
 
 
-def _damaged(path: Path) -> str | None:
-    """A part of a checkpoint that does not match its checksum, which torch.load does not look at."""
-    if not path.is_file():  # to open a pipe would wait for ever
-        raise FileNotFoundError(path)
+def _refuse_damage(path: Path) -> None:
+    """Compare the parts of a checkpoint with their checksums, which torch.load does not look at."""
     with zipfile.ZipFile(path) as archive:
-        for part in archive.infolist():
-            if part.compress_type != zipfile.ZIP_STORED:  # torch compresses nothing; a few kB would unpack to any size
-                raise zipfile.BadZipFile(f"{part.filename} in it is compressed")
-            if part.external_attr:  # torch would take it for a folder, and read what happens to be in the memory
-                return part.filename
-        return archive.testzip()
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise OSError("it is compressed")  # torch compresses nothing; a few kB would unpack to any size
+        # torch would take what is marked as a folder for one, and read what happens to be in the memory
+        marked = next((part.filename for part in parts if part.external_attr), None)
+        if damaged := marked or archive.testzip():
+            raise OSError(f"{damaged} in it is not what was written")
 
 
 def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
@@ -96,27 +94,27 @@ def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
         CheckpointError: missing, truncated, damaged (its checksums do not match), holding more than tensors, of another
             version, or without one of the ``keys``.
     """
+    if not path.is_file():  # to open a pipe would wait for ever
+        raise CheckpointError(f"there is no checkpoint {path}")
     try:
-        if damaged := _damaged(path):
-            raise CheckpointError(f"{path} is damaged: {damaged} in it does not match its checksum")
+        _refuse_damage(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no checkpoint {path}") from error
+    except MemoryError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} holds more than tensors and plain values; it was not loaded") from error
-    except (CheckpointError, MemoryError):
-        raise
     except Exception as error:  # what torch and zipfile raise at a file that was made to harm is anything
-        raise CheckpointError(f"{path} is no checkpoint, or a damaged one: {reason(error)}") from error
-    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
+        raise CheckpointError(f"{path} is no checkpoint, or is damaged: {reason(error)}") from error
+    version = state.get("format") if isinstance(state, dict) else None
+    if not isinstance(version, int):
         raise CheckpointError(f"{path} is not a checkpoint of segkit")
-    if state["format"] == _OLDER and keys:
+    if version == _OLDER and keys:
         raise CheckpointError(f"{path} was written by segkit 0.1, and its run can only be resumed there; begin anew")
-    if state["format"] not in (_OLDER, FORMAT):
-        raise CheckpointError(f"{path} has format {state['format']}, of a newer segkit; this one reads up to {FORMAT}")
+    if version not in (_OLDER, FORMAT):
+        raise CheckpointError(f"{path} has format {version}, of a newer segkit; this one reads up to {FORMAT}")
     if missing := [key for key in keys if key not in state]:
         raise CheckpointError(f"{path} is no checkpoint to go on from: it lacks {first_few(missing)}")
-    return state
+    return dict(state)
 
 
 def load_last(folder: Path, keys: Collection[str]) -> tuple[dict[str, Any], str]:
@@ -151,19 +149,15 @@ def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
     expected = model.state_dict()
     own = {plain: key for key, plain in plain_keys(expected).items()}
     weights = {own.get(plain, key): weights[key] for key, plain in plain_keys(weights).items()}
-    odd = [key for key, value in weights.items() if not is_dense(value)]
-    if odd:
+    if odd := [key for key, value in weights.items() if not is_dense(value)]:
         raise CheckpointError(f"{place} holds other values than tensors: {first_few(odd, 3)}")
-    missing = [key for key in expected if key not in weights]
-    unexpected = [key for key in weights if key not in expected]
-    mismatched = [
-        f"{key} {tuple(weights[key].shape)} for {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in weights and weights[key].shape != value.shape
-    ]
-    found = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
-    problems = [f"{len(keys)} {kind}: {first_few(keys, 3)}" for kind, keys in found.items() if keys]
-    if problems:
+    pairs = {key: (tuple(weights[key].shape), tuple(expected[key].shape)) for key in expected if key in weights}
+    found = {
+        "missing": [key for key in expected if key not in weights],
+        "unexpected": [key for key in weights if key not in expected],
+        "of another shape": [f"{key} {given} for {own}" for key, (given, own) in pairs.items() if given != own],
+    }
+    if problems := [f"{len(keys)} {kind}: {first_few(keys, 3)}" for kind, keys in found.items() if keys]:
         raise CheckpointError(f"{place} belongs to another model or number of classes: {'; '.join(problems)}")
     model.load_state_dict(weights)
 
@@ -226,8 +220,8 @@ class CheckpointManager:
         Args:
             again: write it even where no step was taken since.
         """
-        state = (self.loop.step, len(self.history))
-        if self._saved == state and not again:
+        place = (self.loop.step, len(self.history))
+        if self._saved == place and not again:
             return True
         ended = self.loop.progress.steps == 0
         if ended and self.history.best_epoch == len(self.history) > 0:
@@ -236,7 +230,7 @@ class CheckpointManager:
         self._saved_at = time.monotonic()  # if it fails too: not again at once
         try:
             save(self.folder / "last.pt", self._state(), self.folder / "previous.pt")
-            self._saved = state
+            self._saved = place
             if self._best_on_disk is not self.best:
                 save(self.folder / "best.pt", {"model": self.best})
                 self._best_on_disk = self.best
@@ -244,7 +238,7 @@ class CheckpointManager:
                 write_lines(self.folder / "metrics.jsonl", self.history.lines)
         except WriteError as error:
             self.console.warn(f"{error}; training goes on")
-        return self._saved == state
+        return self._saved == place
 
     def load(self, config: Mapping[str, Any], train: TrainSettings) -> tuple[dict[str, Any], list[str]]:
         """The state that the run goes on from, and warnings: of a damaged file, and of what is not as before.
@@ -257,14 +251,10 @@ class CheckpointManager:
             CheckpointError: there is none that can be used.
             RunFolderError: it is of another run, or was trained on other samples or with other settings.
         """
-        folder, record = self.folder, read_json(self.folder / "run.json")
+        folder, record = self.folder, RunRecord(self.folder)
         state, note = load_last(folder, self._state())
-        notes = [note] if note else []
-        before = record.get("config", {})
-        if not isinstance(before, Mapping):
-            raise RunFolderError(f"{folder / 'run.json'} is damaged: its config is no table")
+        before, self.identity = record.config, str(record.run.get("id", ""))
         refuse_changes(before, config, folder)
-        self.identity = str(record.get("id", ""))
         if state["identity"] != self.identity:
             raise RunFolderError(f"{folder}: the checkpoint there is of another run than run.json; restore its own")
         if changed := [name for name, each in state["samples"].items() if self.samples.get(name, each) != each]:
@@ -272,6 +262,7 @@ class CheckpointManager:
                 f"{folder} was trained on other samples: {changed[0]} has changed since; restore them, or begin anew "
                 "with output.dir=..."
             )
+        notes = [note] if note else []
         for name in ("epochs", "minutes"):
             old, new = before.get("train", {}).get(name, getattr(train, name)), getattr(train, name)
             if old != new:
@@ -293,14 +284,18 @@ class CheckpointManager:
         self.loop.load_state_dict(dict(state), f"the checkpoint in {self.folder}")
         self.history.load_state_dict(state["history"])
         self.pace.load_state_dict(state["pace"])
-        self._saved = (self.loop.step, len(self.history))
-        self.best = state["best"]
+        self._saved, self.best = (self.loop.step, len(self.history)), state["best"]
 
     def _state(self) -> dict[str, Any]:
-        own: dict[str, Any] = {"history": self.history.state_dict(), "pace": self.pace.state_dict()}
-        own |= {"samples": dict(self.samples), "processes": self.loop.distributed.size}
-        own |= {"identity": self.identity, "best": self.best}
-        return {**self.loop.state_dict(), **own}
+        return {
+            **self.loop.state_dict(),
+            "history": self.history.state_dict(),
+            "pace": self.pace.state_dict(),
+            "samples": dict(self.samples),
+            "processes": self.loop.distributed.size,
+            "identity": self.identity,
+            "best": self.best,
+        }
 
 
 def samples_of(scan: Scan) -> dict[str, str]:

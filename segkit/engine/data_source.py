@@ -1,28 +1,27 @@
-"""Where the batches of a run come from: image files, one file that holds them decoded, or the device's own memory."""
+"""Where the batches of a run come from: image files, or the memory of the machine or the device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.data import DataLoader
 
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import TrainBatchSampler
+from segkit.data.decoded import DecodedSource, decoded_bytes
 from segkit.data.loader import SampleSource, batch_loader
 from segkit.data.sample import Batch
 from segkit.data.scan import Scan
-from segkit.data.stores import DeviceCache, MemmapCache
 from segkit.engine.distributed import ALONE, DistributedContext
 from segkit.engine.precision import free_memory
-from segkit.errors import ConfigError, WriteError
+from segkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from segkit.engine.inputs import TrainerInputs
 
-SHARE = 0.4  # of the device's free memory, or of the machine's: the network needs the rest
+SHARES = {"device": 0.4, "ram": 0.7}  # of the memory that is free; the network and the loader's processes need the rest
 
 
 def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:
@@ -73,49 +72,42 @@ def training_batches(
 def open_sources(
     inputs: TrainerInputs, scan: Scan, device: torch.device, distributed: DistributedContext = ALONE
 ) -> dict[str, SampleSource]:
-    """The samples of each split, decoded into the caches that ``data.cache`` asks for.
+    """The samples of each split, decoded once where ``data.cache`` asks for that.
 
-    ``auto`` puts splits on a card as long as they fit there, train first, then into files if they fit into memory; on a
-    CPU it decodes each time, which takes 1 to 4 % of the time that a network does.
+    ``auto`` decodes splits into the memory of a card as long as they fit there, train first, then into that of the
+    machine; on a CPU it decodes each time, which takes 1 to 4 % of the time that a network does.
 
     Raises:
-        ConfigError: a split does not fit into the cache that was asked for.
+        ConfigError: a split does not fit into the memory that was asked for.
         DataError: a sample cannot be read.
-        WriteError: the file of decoded samples cannot be written.
     """
-    cache, value_bytes = inputs.data.cache, 1 if inputs.normalisation.dtype == "uint8" else 4
-    sources = {name: SampleSource(data, inputs.data.resize, value_bytes) for name, data in scan.splits.items()}
+    cache, resize = inputs.data.cache, inputs.data.resize
+    sources = {name: SampleSource(dataset, resize) for name, dataset in scan.splits.items()}
     if cache == "none" or (cache == "auto" and device.type in ("cpu", "mps")):
         return sources
-    sizes = {name: [sample.size for sample in scan.statistics[name]] for name in sources}
-    needed = {name: sum(source.decoded_bytes(sizes[name])) for name, source in sources.items()}
-    # all processes go the same way, whatever memory each of them has: they wait for each other in a cache
-    free, host = (min(distributed.gather(free_memory(each) or 1 << 40)) for each in (device, torch.device("cpu")))
+    places = {"device": device, "ram": torch.device("cpu")}
+    asked = list(places) if cache == "auto" else [cache]
+    # all processes go the same way, whatever memory each of them has: they share batches of equal cost
+    free = {name: min(distributed.gather(free_memory(places[name]) or 1 << 40)) for name in asked}
+    room = {name: SHARES[name] * free[name] / (distributed.size if name == "ram" else 1) for name in asked}
     keep_masks = inputs.augment.max_class_share < 1 or inputs.augment.class_balanced > 0
-    room = 0.0 if cache == "ram" else SHARE * free
     for name, source in sources.items():
-        how: dict[str, Any] = {"description": f"decoding {name}", "progress": distributed.is_main_process}
-        room -= needed[name]  # once one does not fit, none that is asked for later is put on the device
-        if room >= 0:
-            sources[name] = DeviceCache(source, device, keep_masks=keep_masks and name == "train", **how)
-        elif cache == "device":
+        needed = decoded_bytes(scan.statistics[name], len(source.dataset.channels), resize)
+        fitting = [place for place in asked if needed <= room[place]]
+        if not fitting and cache != "auto":
+            left, there = room[cache] / 1e9, free[cache] / 1e9
             raise ConfigError(
-                f'data.cache = "device": the splits decoded are {sum(needed.values()) / 1e9:.1f} GB, more than '
-                f'{SHARE:.0%} of the {free / 1e9:.1f} GB that are free; "ram" keeps them in a file that is mapped into '
-                "memory, a smaller data.resize makes them smaller"
+                f'data.cache = "{cache}": {name} decoded takes {needed / 1e9:.1f} GB, and of the {there:.1f} GB that are '
+                f'free {left:.1f} are left for it; a smaller data.resize makes it smaller, "none" decodes each time'
             )
-        elif cache == "ram" or needed[name] < SHARE * host:
-            names = [sample.name for sample in scan.statistics[name]]
-            decode = partial(_memmap, cache == "ram", source, sizes[name], names, **how)
-            sources[name] = distributed.main_process_first(decode)
+        for place in fitting[:1]:
+            room[place] -= needed
+            sources[name] = DecodedSource(
+                source,
+                scan.statistics[name],
+                places[place],
+                keep_masks=keep_masks and name == "train" and place == "device",
+                description=f"decoding {name}",
+                progress=distributed.is_main_process,
+            )
     return sources
-
-
-def _memmap(needed: bool, source: SampleSource, *about: Any, **how: Any) -> SampleSource:
-    """The split as a file of decoded samples; as it is, where there can be no such file and none is ``needed``."""
-    try:
-        return MemmapCache(source, *about, **how)
-    except (ConfigError, WriteError):
-        if needed:
-            raise
-        return source

@@ -72,28 +72,20 @@ class Result:
 
 
 class RunRecord:
-    """What a run folder holds; each file is read when it is first asked for, and is empty where it is not there.
+    """What a run folder holds; what is not there is empty.
 
-    Each of these may raise a RunFolderError: the file is damaged.
+    Attributes:
+        run: ``run.json``: the config, versions, components, floors, and what the scan found.
+        model: ``config.json``: how the model is built again, its classes and how its images are prepared.
+        result: ``result.json``, of a finished run.
+
+    Raises:
+        RunFolderError: a file is damaged; of the properties, likewise.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-
-    @cached_property
-    def run(self) -> dict[str, Any]:
-        """``run.json``: the config, versions, components, floors, and what the scan found."""
-        return self._read("run.json")
-
-    @cached_property
-    def model(self) -> dict[str, Any]:
-        """``config.json``: how the model is built again, its classes and how its images are prepared."""
-        return self._read("config.json")
-
-    @cached_property
-    def result(self) -> dict[str, Any]:
-        """``result.json``, of a finished run."""
-        return self._read("result.json")
+        self.run, self.model, self.result = map(self._read, ("run.json", "config.json", "result.json"))
 
     @cached_property
     def epochs(self) -> list[dict[str, Any]]:
@@ -121,9 +113,7 @@ class RunRecord:
     def best(self) -> dict[str, Any]:
         """The line of the best epoch so far; a RunFolderError where no epoch has ended yet."""
         if not self.epochs:
-            raise RunFolderError(
-                f"{self.folder}: no epoch of this run has ended yet" if self.run else no_run(self.folder)
-            )
+            raise RunFolderError(f"{self.folder}: no epoch of this run has ended yet")
         best = [line for line in self.epochs if line.get("best")]
         if not best or not all(isinstance(best[-1].get(name), dict) for name in ("train", "val")):
             raise RunFolderError(f"{self.folder / 'metrics.jsonl'} is damaged: it holds no best epoch with its scores")
@@ -152,7 +142,7 @@ def read_run(folder: str | Path) -> RunRecord:
     """The run that a folder holds, finished or not; of an exported folder, ``config.json`` alone.
 
     Raises:
-        RunFolderError: it is no run's folder.
+        RunFolderError: it is no run's folder, or a file of it is damaged.
     """
     place = Path(folder)
     if not any((place / name).is_file() for name in ("run.json", "config.json")):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
+from segkit.data.decoded import DecodedSource
 from segkit.data.loader import SampleSource
 from segkit.data.scan import Scan, scan_splits
-from segkit.data.stores import DeviceCache, MemmapCache
 from segkit.engine import checkpoint, data_source
 from segkit.engine.data_source import open_sources, prefetched, training_batches
-from segkit.engine.distributed import DistributedContext, MainProcessFailed
+from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
-from segkit.errors import ConfigError, WriteError
+from segkit.errors import ConfigError
 from segkit.settings import AugmentSettings, DataSettings
 from segkit_folder.files import PairedFiles
 
@@ -69,7 +67,7 @@ def weights(job: TrainerInputs) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("resize", [None, 0.7])
-def test_a_run_from_the_decoded_file_is_the_same_to_the_bit(
+def test_a_run_from_decoded_samples_is_the_same_to_the_bit(
     kept: Callable[..., TrainerInputs], resize: float | None
 ) -> None:
     plain, ram = kept("none", resize=resize), kept("ram", resize=resize)
@@ -95,11 +93,9 @@ def test_a_run_may_go_on_with_another_cache(kept: Callable[..., TrainerInputs]) 
     assert train_and_evaluate(went_on, resume=True).best_epoch <= 2
 
 
-def test_on_a_cpu_auto_decodes_each_time_and_writes_nothing(kept: Callable[..., TrainerInputs], tmp_path: Path) -> None:
-    job = kept("auto")
-    found = open_sources(job, scanned(job), CPU, DistributedContext())
-    assert {type(source) for source in found.values()} == {SampleSource}
-    assert not list((tmp_path / "cache").glob("decoded*"))
+def places(found: dict[str, SampleSource]) -> list[str]:
+    """Where each split is kept."""
+    return [str(found[name]._images.device) if isinstance(found[name], DecodedSource) else "files" for name in found]
 
 
 def on_a_card(monkeypatch: pytest.MonkeyPatch, free: int, has: int = 1 << 40) -> torch.device:
@@ -108,109 +104,46 @@ def on_a_card(monkeypatch: pytest.MonkeyPatch, free: int, has: int = 1 << 40) ->
     return torch.device("meta")
 
 
+def test_on_a_cpu_auto_decodes_each_time(kept: Callable[..., TrainerInputs]) -> None:
+    job = kept("auto")
+    assert places(open_sources(job, scanned(job), CPU)) == ["files", "files"]
+
+
 @pytest.mark.parametrize(
-    ("free", "has", "kinds"),
+    ("free", "has", "expected"),
     [
-        (1 << 30, 1 << 40, {"train": DeviceCache, "val": DeviceCache}),
-        (30_000, 1 << 40, {"train": DeviceCache, "val": MemmapCache}),  # 0.4 of it holds train alone: 9,216 of 13,824
-        (100, 1 << 40, {"train": MemmapCache, "val": MemmapCache}),
-        (100, 100, {"train": SampleSource, "val": SampleSource}),
+        (1 << 30, 1 << 40, ["meta", "meta"]),
+        (30_000, 1 << 40, ["meta", "cpu"]),  # 0.4 of it holds train alone: 9,216 of 13,824
+        (100, 1 << 40, ["cpu", "cpu"]),
+        (100, 100, ["files", "files"]),
     ],
 )
 def test_elsewhere_auto_takes_the_fastest_place_that_it_fits_in(
-    kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch, free: int, has: int, kinds: dict[str, type]
+    kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch, free: int, has: int, expected: list[str]
 ) -> None:
-    monkeypatch.setattr(data_source, "DeviceCache", _Held)
     job = kept("auto")
-    found = open_sources(job, scanned(job), on_a_card(monkeypatch, free, has), DistributedContext())
-    expected = {name: _Held if kind is DeviceCache else kind for name, kind in kinds.items()}
-    assert {name: type(source) for name, source in found.items()} == expected
+    assert places(open_sources(job, scanned(job), on_a_card(monkeypatch, free, has))) == expected
 
 
-class _Held(DeviceCache):
-    """In the place of one that would need a card."""
+@pytest.mark.parametrize("cache", ["device", "ram"])
+def test_what_does_not_fit_where_it_is_asked_for_is_refused_with_its_size(
+    kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    job = kept(cache)
+    with pytest.raises(ConfigError, match=rf'"{cache}": train decoded takes 0\.0 GB, and of the 0\.0 GB that are free'):
+        open_sources(job, scanned(job), on_a_card(monkeypatch, 100, 100))
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        pass
 
-
-def test_what_does_not_fit_on_the_device_is_refused_with_its_size(
+def test_processes_go_the_same_way_and_share_the_memory_of_a_machine(
     kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = kept("device")
-    with pytest.raises(ConfigError, match=r'"device": the splits decoded are 0\.0 GB, more than 40% of the 0\.0 GB'):
-        open_sources(job, scanned(job), on_a_card(monkeypatch, 100), DistributedContext())
+    class Other(DistributedContext):
+        def gather(self, value: Any) -> list[Any]:
+            return [value, 30_000]  # what the other process has
 
-
-def test_ram_needs_files(make_job: MakeJob) -> None:
-    job = make_job(fields={"data": DataSettings(cache="ram")})
-    with pytest.raises(ConfigError, match=r'data\.cache = "ram": Halves does not say which files'):
-        train_and_evaluate(job)
-    assert not job.folder.exists()
-
-
-def test_an_unwritable_cache_stops_a_run_that_asked_for_it_and_no_other(
-    kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SEGKIT_CACHE", "/dev/null/cache")
-    job = kept("ram")
-    with pytest.raises(WriteError, match=r"/dev/null/cache.*SEGKIT_CACHE"):
-        open_sources(job, scanned(job), CPU, DistributedContext())
-    auto = kept("auto")
-    found = open_sources(auto, scanned(auto), on_a_card(monkeypatch, 100), DistributedContext())
-    assert {type(source) for source in found.values()} == {SampleSource}
-
-
-class _Together(DistributedContext):
-    """Two threads in place of two processes, which fail where one of them asks for what the other does not."""
-
-    said: tuple[threading.Barrier, dict[int, Any]]
-
-    def gather(self, value: Any) -> list[Any]:
-        barrier, values = self.said
-        barrier.wait(5)
-        values[self.rank] = value
-        barrier.wait(5)
-        return [values[0], values[1]]
-
-    def broadcast_from_main(self, function: Callable[[], Any]) -> Any:
-        answer: tuple[Any, Exception | None] = None, None
-        if self.is_main_process:
-            try:
-                answer = function(), None
-            except Exception as error:
-                answer = None, error
-        result, raised = self.gather(answer)[0]
-        if raised:
-            raise raised if self.is_main_process else MainProcessFailed(1)
-        return result
-
-
-@pytest.mark.parametrize("unlike", ["free memory", "memory of the machine", "an unwritable cache"])
-def test_processes_go_the_same_way_whatever_each_has_of_memory(
-    kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch, unlike: str
-) -> None:
-    def rank() -> int:
-        return int(threading.current_thread().name[-1])
-
-    free = (1 << 30, 100) if unlike == "free memory" else (100, 100)
-    has = (1 << 40, 100) if unlike == "memory of the machine" else (1 << 40, 1 << 40)
-    monkeypatch.setattr(_Together, "said", (threading.Barrier(2), {}), raising=False)
-    monkeypatch.setattr(data_source, "DeviceCache", _Held)
-    monkeypatch.setattr(data_source, "free_memory", lambda device: (has if device.type == "cpu" else free)[rank()])
     job = kept("auto")
-    scan = scanned(job)
-    if unlike == "an unwritable cache":
-        monkeypatch.setenv("SEGKIT_CACHE", "/dev/null/cache")
-
-    def open_in(number: int) -> list[type]:
-        threading.current_thread().name = f"rank {number}"
-        found = open_sources(job, scan, torch.device("meta"), _Together(number, 2))
-        return [type(source) for source in found.values()]
-
-    with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(open_in, range(2))
-    assert one == other
+    device = on_a_card(monkeypatch, 1 << 40, 1 << 40)
+    assert places(open_sources(job, scanned(job), device, Other(0, 2))) == ["meta", "cpu"]  # half of it for each
 
 
 def on(device: torch.device, job: TrainerInputs) -> Any:

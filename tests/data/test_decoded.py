@@ -1,6 +1,10 @@
-"""Views made on the device, or read from the file of decoded samples: the same as those of the images' files."""
+"""Splits that are decoded once: the same views as from the images' files, whatever memory they are kept in."""
 
 from __future__ import annotations
+
+from multiprocessing.reduction import ForkingPickler
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -10,9 +14,10 @@ from PIL import Image
 from segkit.data import resize as resize_module
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import TrainBatchSampler
+from segkit.data.decoded import DecodedSource, decoded_bytes
 from segkit.data.loader import SampleSource, batch_loader
 from segkit.data.sample import Batch, Dataset, Sample
-from segkit.data.stores import DeviceCache
+from segkit.errors import DataError
 from segkit.settings import AugmentSettings
 
 CPU = torch.device("cpu")
@@ -38,11 +43,22 @@ class Pictures(Dataset):
         return Sample(torch.from_numpy(image.copy()).permute(2, 0, 1), torch.from_numpy(mask.copy()), f"{index}")
 
 
+def decoded(source: SampleSource, device: torch.device = CPU, on_device: bool = True) -> DecodedSource:
+    """The split in memory; that of a CPU stands for a device's, which no process loads samples of."""
+    rows: Any = []
+    for index in range(len(source)):
+        image, mask, name = source[index]
+        rows.append(SimpleNamespace(name=name, size=tuple(mask.shape), dtype=str(image.dtype).removeprefix("torch.")))
+    held = DecodedSource(source, rows, device, keep_masks=True)
+    held.on_device |= on_device
+    return held
+
+
 def both(resize: float | None = None, device: torch.device = CPU, **augment: object) -> tuple[list[Batch], list[Batch]]:
     """Two epochs of batches by way of the loader, and of the device."""
     source, order = SampleSource(Pictures(), resize), TrainBatchSampler(6, 3, seed=5)
     transform = RandomTransform(AugmentSettings.model_validate(augment), 5, centre_on=range(1, 7))
-    cache = DeviceCache(source, device, keep_masks=True)
+    cache = decoded(source, device)
     loaded, made = [], []
     for order.epoch in (1, 2):
         loaded += list(batch_loader(source, order, transform, workers=0, device=CPU))
@@ -90,7 +106,7 @@ def test_a_device_and_the_loader_show_the_same_views(
 ) -> None:
     source, order = SampleSource(Pictures(), resize), TrainBatchSampler(6, 3, seed=5)
     transform = RandomTransform(AugmentSettings.model_validate(augment), 5, centre_on=range(1, 7))
-    cache = DeviceCache(source, CPU, keep_masks=True)
+    cache = decoded(source)
     loaded, made = [], []
     for order.epoch in (1, 2):
         loaded += list(batch_loader(source, order, transform, workers=0, device=CPU))
@@ -117,7 +133,7 @@ def test_in_the_memory_of_a_cpu_views_are_equal_to_the_bit(augment: dict[str, ob
 @pytest.mark.parametrize("resize", [None, 0.5])
 def test_an_evaluation_sees_each_sample_at_its_own_size(resize: float | None) -> None:
     source = SampleSource(Pictures(), resize)
-    cache = DeviceCache(source, CPU)
+    cache = decoded(source)
     loader = batch_loader(cache, [range(4), range(4, 6)], workers=2, device=CPU)
     batches = [batch for those in loader for batch in those]
     seen = {}
@@ -133,7 +149,54 @@ def test_an_evaluation_sees_each_sample_at_its_own_size(resize: float | None) ->
 
 def test_what_a_split_takes_is_known_before() -> None:
     for resize in (None, 0.5):
-        source = SampleSource(Pictures(), resize)
-        cache = DeviceCache(source, CPU)
-        sizes = [(90, 120), (120, 90), (70, 70)] * 2
-        assert source.decoded_bytes(sizes) == [each.image.numel() + each.mask.numel() for each in cache.samples]
+        held = decoded(SampleSource(Pictures(), resize))
+        rows: Any = [SimpleNamespace(size=size, dtype="uint8") for size in [(90, 120), (120, 90), (70, 70)] * 2]
+        assert decoded_bytes(rows, 3, resize) == sum(held[i].image.numel() + held[i].mask.numel() for i in range(6))
+
+
+def require_equal(one: SampleSource, other: SampleSource) -> None:
+    for index in range(len(other)):
+        assert one[index].name == other[index].name
+        assert one[index].image.dtype == other[index].image.dtype
+        assert torch.equal(one[index].image, other[index].image)
+        assert torch.equal(one[index].mask, other[index].mask)
+
+
+@pytest.mark.fault("F50")
+def test_images_of_more_than_8_bits_come_back_as_they_are_stored() -> None:
+    class Deep(Pictures):
+        channels = ("a", "b")
+
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return sample._replace(image=sample.image[:2].float() * 70.5)
+
+    for resize in (None, 0.5):
+        require_equal(decoded(SampleSource(Deep(), resize)), SampleSource(Deep(), resize))
+
+
+@pytest.mark.fault("F44")
+@pytest.mark.parametrize("resize", [None, 0.5, [16, 24]])
+def test_it_holds_what_the_images_hold_and_a_process_that_is_spawned_shares_it(resize: Any) -> None:
+    class Counted(Pictures):
+        read: ClassVar[list[int]] = []
+
+        def __getitem__(self, index: int) -> Sample:
+            self.read.append(index)
+            return super().__getitem__(index)
+
+    source = SampleSource(Pictures(), resize)
+    held = decoded(SampleSource(Counted(), resize), on_device=False)
+    Counted.read.clear()
+    require_equal(held, source)
+    held.dataset = source.dataset  # what is defined in a test cannot be pickled
+    content = ForkingPickler.dumps(held)
+    assert len(content) < 10_000  # the pixels are not in it
+    require_equal(ForkingPickler.loads(content), source)
+    assert not Counted.read
+
+
+def test_a_sample_of_another_size_than_was_scanned_is_refused() -> None:
+    rows: Any = [SimpleNamespace(name=str(index), size=(90, 120), dtype="uint8") for index in range(6)]
+    with pytest.raises(DataError, match=r"1 is \[120, 90\], and was \[90, 120\] when scanned; start again"):
+        DecodedSource(SampleSource(Pictures()), rows, CPU)
