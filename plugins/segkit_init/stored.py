@@ -80,7 +80,7 @@ def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[L
         LabelError: most of them cannot; with the reasons.
     """
     masks, errors = [], []
-    for mask in read_ahead(lambda index: _read(paths[index], threshold), range(len(paths)), cores(), "masks", True):
+    for mask in read_ahead(lambda index: _read(paths[index], threshold), range(len(paths)), cores(), "masks"):
         if isinstance(mask, DataError):
             errors.append(mask)
         else:

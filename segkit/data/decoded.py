@@ -35,8 +35,7 @@ class DecodedSource(SampleSource):
         statistics: of each sample, as it was scanned.
         device: in whose memory the samples are kept.
         keep_masks: on the CPU too, for random transforms that depend on them: no device is waited for.
-        description: of the progress bar.
-        progress: whether to show it.
+        description: of the progress bar; none is shown without it.
 
     Raises:
         DataError: a sample cannot be read, or has another size than when it was scanned.
@@ -50,7 +49,6 @@ class DecodedSource(SampleSource):
         *,
         keep_masks: bool = False,
         description: str = "",
-        progress: bool = False,
     ) -> None:
         super().__init__(source.dataset, source.resize)
         self.on_device, self.names = device.type != "cpu", [each.name for each in statistics]
@@ -66,9 +64,7 @@ class DecodedSource(SampleSource):
         masks: list[Tensor] = []
         # a dataset that does not say how it reads may hold one file that it reads in
         threads = 1 if self.dataset.reading is None else own_cores()
-        for index, sample in enumerate(
-            read_ahead(source.__getitem__, range(len(self)), threads, description, progress)
-        ):
+        for index, sample in enumerate(read_ahead(source.__getitem__, range(len(self)), threads, description)):
             size = tuple(sample.mask.shape)
             if size != tuple(self._masks_are[index]):
                 was = list(self._masks_are[index])

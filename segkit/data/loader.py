@@ -162,16 +162,13 @@ def batch_loader(
 
 
 def shut_down(loader: Iterable[Any]) -> None:
-    """End the processes of a loader, or of an iterator of one.
-
-    Those of an iterator that is alive when Python ends keep it from ending: multiprocessing sends each of them a single
-    SIGTERM, which _start_worker has them ignore, and waits for them.
-    """
+    """End the processes of a loader, or of an iterator of one; they ignore the SIGTERM that Python ends others by."""
     iterator: Any = getattr(loader, "_iterator", loader)  # torch has no public name for it
     if not hasattr(iterator, "_shutdown_workers"):
         return
-    # torch waits 5 s for each of them in turn, and then sends SIGTERM, the first of which _start_worker has them ignore
-    timer = threading.Timer(_GRACE, lambda: [process.kill() for process in iterator._workers])
+    timer = threading.Timer(
+        _GRACE, lambda: [process.kill() for process in iterator._workers]
+    )  # torch waits 5 s for each
     timer.start()
     try:
         with contextlib.suppress(RuntimeError):  # where one had to be killed, torch's handler raises even here
@@ -191,10 +188,9 @@ def _start_worker(_worker: int) -> None:
     """What a loader's process does first."""
     torch.set_num_threads(1)  # several workers of several threads each would compete for the cores
     # A scheduler signals all processes of a run at once, and a terminal too. The run itself ends its loaders, after the
-    # step; until then they work on. They obey the second SIGTERM only: multiprocessing sends it to one that hangs.
+    # step; until then they work on.
     for number in CAUGHT:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     # A run that fails may close the connection while a thread of multiprocessing sends a batch; nobody should see that.
     show = sys.excepthook
     sys.excepthook = lambda kind, *rest: None if issubclass(kind, (OSError, EOFError)) else show(kind, *rest)

@@ -41,9 +41,7 @@ def own_cores() -> int:
     return max(1, cores() // (int(together) if together.isdecimal() and int(together) else 1))
 
 
-def read_ahead(
-    read: Callable[[int], T], indices: Sequence[int], threads: int, description: str = "", progress: bool = False
-) -> Iterator[T]:
+def read_ahead(read: Callable[[int], T], indices: Sequence[int], threads: int, description: str = "") -> Iterator[T]:
     """``read(index)`` of each index in order, by several threads, as decoding releases the interpreter.
 
     At most twice as many results as threads wait to be taken, since a decoded sample is large.
@@ -52,15 +50,14 @@ def read_ahead(
         read: what to call.
         indices: for which.
         threads: how many calls at a time.
-        description: of the progress bar.
-        progress: whether to show it; on a terminal only.
+        description: of the progress bar, on a terminal; none is shown without it.
     """
     pool = ThreadPoolExecutor(threads)
     try:
         with quiet_pillow():
             later = iter(indices)
             waiting = deque(pool.submit(read, index) for index in islice(later, 2 * threads))
-            for _ in tqdm(indices, description, leave=False, disable=None if progress else True):
+            for _ in tqdm(indices, description, leave=False, disable=None if description else True):
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(read, index) for index in islice(later, 1))
     finally:

@@ -171,9 +171,8 @@ def _read_split(
             results[index] = SampleStatistics(*known)._replace(size=tuple(known[1]))
     unread = [index for index in range(len(dataset)) if index not in results]
     threads = 1 if dataset.reading is None else cores()  # one that names no files may hold one that it reads on in
-    read = read_ahead(
-        lambda index: measure(dataset, index, split, checks), unread, threads, f"labels of {split}", progress
-    )
+    description = f"labels of {split}" if progress else ""
+    read = read_ahead(lambda index: measure(dataset, index, split, checks), unread, threads, description)
     try:
         for index, result in zip(unread, read, strict=True):
             results[index] = result

@@ -206,7 +206,7 @@ class CheckpointManager:
         self.samples, self.console = samples, console
         self.identity = uuid4().hex
         self._saved_at = time.monotonic()
-        self._saved: tuple[int, int] | None = None
+        self._saved: tuple[int, int, str] | None = None
         self.best: dict[str, Tensor] = {}
         self._best_on_disk = self.best
 
@@ -214,14 +214,10 @@ class CheckpointManager:
         """Whether it is time for a checkpoint within an epoch, as none can be written in the seconds ``ahead``."""
         return time.monotonic() + ahead - self._saved_at > 60 * self.loop.settings.checkpoint_minutes
 
-    def save(self, again: bool = False) -> bool:
-        """Write the state, unless it is there already; whether it is on the disk. Where it cannot be, the run goes on.
-
-        Args:
-            again: write it even where no step was taken since.
-        """
-        place = (self.loop.step, len(self.history))
-        if self._saved == place and not again:
+    def save(self) -> bool:
+        """Write the state, unless it is there already; whether it is on the disk. If it cannot be, the run goes on."""
+        place = self._place()
+        if self._saved == place:
             return True
         ended = self.loop.progress.steps == 0
         if ended and self.history.best_epoch == len(self.history) > 0:
@@ -284,7 +280,10 @@ class CheckpointManager:
         self.loop.load_state_dict(dict(state), f"the checkpoint in {self.folder}")
         self.history.load_state_dict(state["history"])
         self.pace.load_state_dict(state["pace"])
-        self._saved, self.best = (self.loop.step, len(self.history)), state["best"]
+        self._saved, self.best = self._place(), state["best"]
+
+    def _place(self) -> tuple[int, int, str]:
+        return self.loop.step, len(self.history), self.history.stop
 
     def _state(self) -> dict[str, Any]:
         return {

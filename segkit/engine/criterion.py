@@ -48,13 +48,11 @@ def _value(name: str, loss: Loss, logits: Tensor, target: Tensor) -> Tensor:
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         if re.search(r"CUDA|CUBLAS|CUDNN|memory", str(error)) or is_connection_error(error):
             raise  # not the loss's fault: the device, or another process of the run
-        hint = f"it was given logits {list(logits.shape)} and class indices {list(target.shape)}"
-        if isinstance(error, IndexError) and "Target" in str(error):  # torch's own losses, for a label that is no class
-            hint = (
-                "a dataset's ignore_index marks void pixels, which a loss leaves out: "
-                "torch.nn.CrossEntropyLoss(ignore_index=255)"
-            )
-        raise ModelError(f"the loss '{name}' failed: {type(error).__name__}: {error}; {hint}") from error
+        raise ModelError(
+            f"the loss '{name}' failed: {type(error).__name__}: {error}; it was given logits {list(logits.shape)} and "
+            f"class indices {list(target.shape)}; where a pixel is void that is ignore_index, which a loss leaves out: "
+            "torch.nn.CrossEntropyLoss(ignore_index=255)"
+        ) from error
     if isinstance(value, Tensor) and not value.ndim and not value.is_complex():
         return value.float()
     found = f"a tensor {list(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__

@@ -97,8 +97,8 @@ def open_sources(
         if not fitting and cache != "auto":
             left, there = room[cache] / 1e9, free[cache] / 1e9
             raise ConfigError(
-                f'data.cache = "{cache}": {name} decoded takes {needed / 1e9:.1f} GB, and of the {there:.1f} GB that are '
-                f'free {left:.1f} are left for it; a smaller data.resize makes it smaller, "none" decodes each time'
+                f'data.cache = "{cache}": {name} decoded takes {needed / 1e9:.1f} GB, and of the {there:.1f} GB that '
+                f'are free {left:.1f} are left for it; a smaller data.resize makes it smaller, "none" does without'
             )
         for place in fitting[:1]:
             room[place] -= needed
@@ -107,7 +107,6 @@ def open_sources(
                 scan.statistics[name],
                 places[place],
                 keep_masks=keep_masks and name == "train" and place == "device",
-                description=f"decoding {name}",
-                progress=distributed.is_main_process,
+                description=f"decoding {name}" if distributed.is_main_process else "",
             )
     return sources

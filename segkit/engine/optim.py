@@ -103,26 +103,21 @@ def learning_rate(settings: TrainSettings, step: int, steps: int) -> float:
     OneCycleLR with ``final_div_factor=400``.
     """
     if settings.schedule == "one_cycle":
-        return settings.lr * _one_cycle(step, steps, max(settings.warmup, 0.3))
+        peak = max(settings.warmup, 0.3) * steps - 1  # it may lie between two steps
+        if step <= peak:
+            start, end, done = 1 / 25, 1.0, step / peak if peak else 1.0
+        else:
+            start, end, done = 1.0, 1e-4, (step - peak) / (steps - 1 - peak)
+        return settings.lr * (end + (start - end) * (1 + math.cos(math.pi * done)) / 2)
     rising = round(settings.warmup * steps)
     if step < rising:
         return settings.lr * (step + 1) / rising
     done = (step - rising) / max(1, steps - rising)
     if settings.schedule == "poly":
         return settings.lr * math.pow(1 - done, 0.9)
-    if settings.schedule == "constant":
-        return settings.lr
-    return settings.lr * (1 + math.cos(math.pi * done)) / 2
-
-
-def _one_cycle(step: int, steps: int, rising: float) -> float:
-    """The share of the highest rate; the peak may lie between two steps."""
-    peak, last = rising * steps - 1, steps - 1
-    if step <= peak:
-        start, end, done = 1 / 25, 1.0, step / peak if peak else 1.0
-    else:
-        start, end, done = 1.0, 1e-4, (step - peak) / (last - peak)
-    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+    if settings.schedule == "cosine":
+        return settings.lr * (1 + math.cos(math.pi * done)) / 2
+    return settings.lr
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

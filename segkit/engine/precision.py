@@ -42,12 +42,11 @@ def pick_device(name: str, *, together: bool = False) -> torch.device:
         raise ConfigError(
             f'train.device = "{name}" is one card, and there are several processes; "cuda" gives each its own'
         )
-    if kind not in {"cpu", "cuda", "mps"} or (number and (kind == "mps" or not number.isdigit())):
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if kind not in there or (number and (kind == "mps" or not number.isdigit())):
         raise ConfigError(f'train.device = "{name}"; allowed are auto, cpu, cuda, cuda:N and mps')
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError('train.device = "mps": torch sees no GPU of Apple; use "cpu"')
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise ConfigError(f'train.device = "{name}": torch sees {torch.cuda.device_count()} CUDA devices; use "cpu"')
+    if int(number or 0) >= there[kind]:
+        raise ConfigError(f'train.device = "{name}": of {kind} devices torch sees {there[kind]} here; use "cpu"')
     return torch.device(name)
 
 

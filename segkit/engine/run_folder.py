@@ -164,11 +164,11 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         what = "cannot be written" if place.is_dir() else "is no folder"
         raise RunFolderError(f"{place} {what}; choose another output.dir")
-    for path in folder.glob("*"):  # a file is replaced, not written through a link; in a folder observers may write
-        if path.is_symlink() and (path.is_dir() or path.name in (".lock", ".process")):
-            raise RunFolderError(f"{path} is a link; a run writes in its own folder alone")
-    if odd := [name for name in there if not (folder / name).is_file()]:
-        raise RunFolderError(f"{folder}: {first_few(odd)} there is not what a run writes; choose another output.dir")
+    # a file is replaced, not written through a link; in a folder observers may write
+    links = [path.name for path in folder.glob("*") if path.is_symlink()]
+    links = [name for name in links if (folder / name).is_dir() or name in (".lock", ".process")]
+    if odd := links + [name for name in there if not (folder / name).is_file()]:
+        raise RunFolderError(f"{folder}: {odd[0]} is a link, or no file; a run writes files in its own folder alone")
     if resume and overwrite:
         raise RunFolderError("resume=True goes on with a run, overwrite=True replaces it: give one of them")
     if resume and "last.pt" not in there and "previous.pt" not in there:

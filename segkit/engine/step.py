@@ -124,7 +124,7 @@ class TrainingLoop:
 
         Args:
             batches: from :attr:`progress` on.
-            length: steps of the epoch.
+            length: steps of the epoch; it ends earlier with the last of :attr:`steps`.
             images: in a batch, over all processes.
             description: of the progress bar.
             between: is called after each step, when the state is complete; what it returns stands in the bar.
@@ -139,48 +139,46 @@ class TrainingLoop:
         """
         set_training(self.model, self.settings)
         torch.backends.cudnn.benchmark = not self.settings.deterministic  # off in evaluation: sizes differ there
-
-        def end() -> int:
-            """Steps of this epoch, as planned; a plan may change the steps of the run between any two."""
-            return min(length, self.steps - self.step + self.progress.steps)
-
-        began, said = time.perf_counter() - self.progress.seconds, ""
-        bar = tqdm(  # it counts images rather than steps: they compare between batch sizes
-            desc=description,
-            total=end() * images,
-            initial=self.progress.steps * images,
-            unit=" images",
-            leave=False,
-            disable=None if self.distributed.is_main_process else True,
-        )
+        progress, began, said = self.progress, time.perf_counter() - self.progress.seconds, ""
+        hidden = None if self.distributed.is_main_process else True
+        done, total = progress.steps * images, self._end(length) * images  # images compare between batch sizes
+        bar = tqdm(desc=description, total=total, initial=done, unit=" images", leave=False, disable=hidden)
         with self.stop.held():  # processes may be forked
-            waiting = iter(batches) if self.progress.steps < end() else iter(())
+            waiting = iter(batches) if progress.steps < self._end(length) else iter(())
         source = prefetched(([batch] for batch in waiting), self.precision.device)
         # a single process may stop while it waits for a batch; several must take the same steps
         with bar, self.stop.held() if self.distributed.size > 1 else nullcontext():
-            while self.progress.steps < end():
+            while progress.steps < (end := self._end(length)):
                 (batch,) = next(source)
                 # no signal within a step; but a compiler's first one takes minutes, and nothing is lost with it
                 with self.stop.held() if self.forward.proven else nullcontext():
-                    self.progress.sums += self.train_step(batch)
-                    self.progress.steps += 1
-                    self.progress.seconds = time.perf_counter() - began
-                self._look(bar, end(), said)
-                bar.total = end() * images
+                    progress.sums += self.train_step(batch)
+                    progress.steps += 1
+                    progress.seconds = time.perf_counter() - began
+                logged = progress.steps == end or progress.steps % self.settings.log_every == 0
+                if logged or self.is_synchronised:
+                    self.non_finite.check()
+                if logged:
+                    text = f"step {progress.steps}/{end}, loss {self._means()[0]:.4f}{said}"
+                    bar.set_postfix_str(text, refresh=False)
+                bar.total = end * images
                 bar.update(images)
                 said = between()
         means = self._means()  # waits for the device
-        seconds = self.progress.seconds = time.perf_counter() - began
-        images *= self.progress.steps
+        progress.seconds = time.perf_counter() - began
         return {
             "loss": means[0],
             "losses": dict(zip(self.criterion.names, means[1:], strict=True)),
             "lr": self.optimizer.param_groups[0]["lr"],
-            "skipped": int(self.non_finite.skipped[0] - self.progress.skipped),
-            "images": images,
-            "seconds": seconds,
-            "images_per_second": images / seconds,
+            "skipped": int(self.non_finite.skipped[0] - progress.skipped),
+            "images": images * progress.steps,
+            "seconds": progress.seconds,
+            "images_per_second": images * progress.steps / progress.seconds,
         }
+
+    def _end(self, length: int) -> int:
+        """Steps of an epoch of ``length``, as planned; a plan may change the steps of the run between any two."""
+        return min(length, self.steps - self.step + self.progress.steps)
 
     def end_epoch(self) -> None:
         """Reset :attr:`progress` for the next epoch."""
@@ -223,22 +221,13 @@ class TrainingLoop:
     def _sync_batch_norm(self, model: nn.Module) -> nn.Module:
         """Batch normalisation over the images of all processes, which torch has for CUDA only."""
         if self.precision.device.type == "cuda":
-            from timm import layers  # torch's own conversion drops the activation of timm's layers
+            from timm.layers import convert_sync_batchnorm  # torch's own drops the activation of timm's layers
 
-            converted: nn.Module = layers.convert_sync_batchnorm(model)  # type: ignore[attr-defined, no-untyped-call]
-            return converted
+            return convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
         kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
         if self.distributed.is_main_process and any(isinstance(layer, kinds) for layer in model.modules()):
             print("warning: on a CPU, each process normalises batches over its own images alone", file=sys.stderr)
         return model
-
-    def _look(self, bar: tqdm[Any], length: int, said: str) -> None:
-        """Check for skipped steps and show the loss, every ``log_every`` steps; a CPU is not waited for."""
-        steps, last = self.progress.steps, self.progress.steps == length
-        if last or self.is_synchronised:
-            self.non_finite.check()
-        if last or steps % self.settings.log_every == 0:
-            bar.set_postfix_str(f"step {steps}/{length}, loss {self._means()[0]:.4f}{said}", False)
 
     def _refuse_unused(self) -> None:
         """Name weights without a gradient; DistributedDataParallel would wait for them, and give their numbers only."""
@@ -250,13 +239,11 @@ class TrainingLoop:
             )
 
     def _gradients(self, batch: Batch) -> Tensor:
-        if self.forward.proven:
-            return self._forward_backward(batch)
         try:
             values = self._forward_backward(batch)
-        except torch.cuda.OutOfMemoryError:
-            raise
         except Exception as error:  # whatever the compiler cannot do, eager mode can
+            if self.forward.proven or isinstance(error, torch.OutOfMemoryError):
+                raise
             self.forward.fall_back(error)
             self.optimizer.zero_grad(set_to_none=True)
             values = self._forward_backward(batch)
@@ -338,10 +325,8 @@ class TrainingLoop:
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise CheckpointError(f"{place} belongs to another optimizer or another train.ema: {error}") from error
         device, progress = self.precision.device, state["progress"]
-        self.non_finite.skipped = state["non_finite"].to(device)
-        tensors = {name: progress[name].to(device) for name in ("skipped", "sums")}
-        self.progress = EpochProgress(progress["steps"], **tensors, seconds=progress["seconds"])
-        self.step = state["step"]
+        self.non_finite.skipped, self.step = state["non_finite"].to(device), state["step"]
+        self.progress = EpochProgress(**progress | {name: progress[name].to(device) for name in ("skipped", "sums")})
 
 
 def _zero_where_void(share: Tensor, gradient: Tensor) -> Tensor:

@@ -204,8 +204,8 @@ class Trainer:
         how = Inferer(self.loop.evaluated, precision, self.loop.classes, resize, crop, inputs.normalisation)
         self.evaluators = {}
         for name, data in scan.splits.items():
-            own = inputs.criterion, inputs.metrics, self.floors[name], train.batch_size, train.workers, self.sources[name]
-            self.evaluators[name] = Evaluator(how, data, *own, distributed)
+            own = inputs.criterion, inputs.metrics, self.floors[name], train.batch_size, train.workers
+            self.evaluators[name] = Evaluator(how, data, *own, self.sources[name], distributed)
         self.history = History(train, less_is_better(inputs))
         self.checkpoints = CheckpointManager(
             inputs.folder, self.loop, self.history, self.pace, samples_of(scan), console
@@ -392,7 +392,7 @@ class Trainer:
             with self.stop.held():
                 history.stop = reasons[0]
                 if main:
-                    self.checkpoints.save(again=True)
+                    self.checkpoints.save()
         share = sum(map(sum, self._pixels.values())) / sum(self._pixels["val"])
         self.pace.epoch_ended(time.monotonic() - began, share * scored)
 

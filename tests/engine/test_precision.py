@@ -30,7 +30,7 @@ def test_auto_is_bf16_where_the_cpu_has_it(instructions: bool, name: str, monkey
 def test_a_gpu_of_apple_is_taken_where_torch_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a fake, as none was there: what it has not, is not asked of it."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r'train\.device = "mps": torch sees no GPU of Apple; use "cpu"'):
+    with pytest.raises(ConfigError, match=r'train\.device = "mps": of mps devices torch sees 0 here; use "cpu"'):
         pick_device("mps")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
