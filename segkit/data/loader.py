@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data.augment import RandomTransform
-from segkit.data.batch_sampler import Key, Stream
+from segkit.data.batch_sampler import Key, Stream, TrainBatchSampler
 from segkit.data.normalise import mean_pixel
 from segkit.data.parallel import own_cores, refuse_unguarded
 from segkit.data.resize import Resize, resized
@@ -129,7 +129,7 @@ class _Batches(TorchDataset[Any]):
 
 def batch_loader(
     source: SampleSource,
-    keys: Collection[Sequence[Any]],
+    keys: TrainBatchSampler | Sequence[Sequence[int]],
     transform: RandomTransform | None = None,
     *,
     workers: int | str = 0,

@@ -221,9 +221,9 @@ class TrainingLoop:
     def _sync_batch_norm(self, model: nn.Module) -> nn.Module:
         """Batch normalisation over the images of all processes, which torch has for CUDA only."""
         if self.precision.device.type == "cuda":
-            from timm.layers import convert_sync_batchnorm  # torch's own drops the activation of timm's layers
+            from timm import layers  # torch's own conversion drops the activation of timm's layers
 
-            return convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
+            return layers.convert_sync_batchnorm(model)  # type: ignore[attr-defined, no-any-return, no-untyped-call]
         kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
         if self.distributed.is_main_process and any(isinstance(layer, kinds) for layer in model.modules()):
             print("warning: on a CPU, each process normalises batches over its own images alone", file=sys.stderr)
