@@ -21,6 +21,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import AfterValidator, PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
+
 from segkit.errors import ConfigError, PluginError, SegkitError, cause, did_you_mean
 from segkit.registry import Component
 from segkit.settings import Settings
@@ -44,6 +47,7 @@ _PROMISED = {
 }
 _SECTION = re.compile(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)
 _ENTRY = re.compile(r"^(\w+)(?: \([^)]*\))?:(.*(?:\n[ \t].*)*)", re.MULTILINE)
+_NOT_KNOWN = (PydanticUserError, PydanticUndefinedAnnotation, PydanticSerializationError)
 _USUAL_NAMES = {**vars(typing), **vars(collections.abc), "Path": Path}  # which a module may import for type checkers
 
 
@@ -99,12 +103,11 @@ def options_of(owner: Component | type[Settings]) -> list[Option]:
         parameters = () if kind == "observer" else inspect.signature(target).parameters.values()
     except (TypeError, ValueError) as error:
         raise PluginError(f"{owner} does not say what options it has: {cause(error)}") from error
-    documented = [target]
-    if inspect.isclass(target):
-        documented += [thing for cls in target.__mro__[:-1] for thing in (vars(cls).get("__init__"), cls)]
+    classes = target.__mro__[:-1] if inspect.isclass(target) else ()
     texts: dict[str, str] = {}
-    for thing in reversed(documented):  # the class's own words win over those of its bases
-        section = _SECTION.search(docstring_of(thing))
+    for each in [target, *(thing for cls in classes for thing in (cls, vars(cls).get("__init__")))][::-1]:
+        docstring = getattr(each, "__doc__", None)  # the class's own words win over those of its bases
+        section = _SECTION.search(inspect.cleandoc(docstring)) if isinstance(docstring, str) else None
         entries = _ENTRY.findall(textwrap.dedent(section[1])) if section else ()
         texts |= {name: " ".join(text.split()) for name, text in entries}
     return [
@@ -208,9 +211,6 @@ def read_value(value: object, hint: Any = Any) -> tuple[Any, Any]:
     Raises:
         ValueError: it is of another type; with the value and what is allowed.
     """
-    import pydantic  # takes a while, and `list` needs none
-    import pydantic_core
-
     words, readings = _words(hint), [value]
     if isinstance(value, Written):
         readings = _readings(value)
@@ -221,20 +221,12 @@ def read_value(value: object, hint: Any = Any) -> tuple[Any, Any]:
         if each == "none" and NoneType in get_args(hint) and "none" not in words:
             return None, None
         try:
-            text = pydantic_core.to_json(each, inf_nan_mode="constants")
-            read = pydantic.TypeAdapter(hint).validate_json(text, strict=True)
+            read = TypeAdapter(hint).validate_json(to_json(each, inf_nan_mode="constants"), strict=True)
             # pydantic checks an iterable's elements as they are read
             return each, list(read) if isinstance(read, collections.abc.Iterator) else read
-        except (
-            pydantic.PydanticUserError,
-            pydantic.PydanticUndefinedAnnotation,
-            pydantic_core.PydanticSerializationError,
-        ):
-            return (
-                each,
-                each,
-            )  # a type of the component's own, or an object that no file can hold: its constructor knows
-        except pydantic.ValidationError as error:
+        except _NOT_KNOWN:  # a type of the component's own, or an object that no file can hold: its constructor knows
+            return each, each
+        except ValidationError as error:
             errors.append(error)
     close = did_you_mean(str(readings[0]), words)
     if type(value) in (int, float):
@@ -294,16 +286,8 @@ def _hint(parameter: inspect.Parameter, function: Any) -> Any:
 
 def _by_name(hint: Any) -> Any:
     """A type with the names of its enums' members in the place of these."""
-    import pydantic
-
     if get_origin(hint) in (Union, UnionType):
         return Union[tuple(map(_by_name, get_args(hint)))]  # noqa: UP007
     if inspect.isclass(hint) and issubclass(hint, Enum):
-        return Annotated[Literal[tuple(hint.__members__)], pydantic.AfterValidator(hint.__getitem__)]
+        return Annotated[Literal[tuple(hint.__members__)], AfterValidator(hint.__getitem__)]
     return hint
-
-
-def docstring_of(thing: object) -> str:
-    """The docstring, without its indentation; empty where it is none."""
-    text = getattr(thing, "__doc__", None)
-    return inspect.cleandoc(text) if isinstance(text, str) else ""

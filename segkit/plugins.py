@@ -1,7 +1,7 @@
 """Finds the plugins, keeps a broken one from harming the rest, and calls their hooks.
 
 A plugin is a module named by an entry point of the group ``segkit``. Each is loaded in its own ``try``. A plugin that
-cannot be loaded, or gets a hook wrong, offers nothing; its :class:`PluginInfo` says why, and it is named where that may
+cannot be loaded, or gets a hook wrong, offers nothing; its :class:`Plugin` says why, and it is named where that may
 matter. With ``SEGKIT_STRICT=1`` in the environment the first problem is raised instead.
 
 The name of the entry point is the plugin's name. Two distributions may use the same one: both are kept, and
@@ -17,7 +17,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
@@ -36,14 +36,23 @@ _PLACE = re.compile(r"[\w.]+:[\w.]+")
 
 
 @dataclass(frozen=True)
-class PluginInfo:
-    """Who a plugin is, and what is wrong with it (``error`` is empty if nothing is)."""
+class Plugin:
+    """Who a plugin is, what it offers, and what is wrong with it.
+
+    Attributes:
+        place: its module.
+        error: why it is broken, and offers nothing; empty where nothing is wrong.
+        offers: kind, name and place of its components; an observer's name and place are the plugin's.
+        events: the events it listens to, with pluggy's records of the functions.
+    """
 
     name: str
     distribution: str
     version: str
     place: str
     error: str = ""
+    offers: Sequence[tuple[str, str, str]] = field(default=(), compare=False)
+    events: Mapping[str, pluggy.HookImpl] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> str:
@@ -54,94 +63,78 @@ class PluginInfo:
         return f"'{self.name}' ({self.distribution} {self.version})"
 
 
-class Table:
-    """All plugins, and what they offer.
-
-    Attributes:
-        plugins: in the order they were loaded, the broken ones too.
-        offers: for each kind of component (plugin, name, place); an observer's name and place are its plugin's.
-    """
-
-    def __init__(self) -> None:
-        self.plugins: list[PluginInfo] = []
-        self.offers: dict[str, list[tuple[PluginInfo, str, str]]] = {kind: [] for kind in PLURALS}
-        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
-        self._manager.add_hookspecs(hookspecs)
-
-    @property
-    def broken(self) -> list[PluginInfo]:
-        """The plugins with an error."""
-        return [plugin for plugin in self.plugins if plugin.error]
-
-    def events(self, key: str) -> list[str]:
-        """The events that the plugin with this key listens to."""
-        return [event for event in EVENTS if any(each.plugin_name == key for each in self.listeners(event))]
-
-    def listeners(self, event: str) -> list[pluggy.HookImpl]:
-        """Who hears an event, those marked tryfirst first."""
-        return getattr(self._manager.hook, event).get_hookimpls()[::-1]  # type: ignore[no-any-return]
-
-    def add(self, plugin: PluginInfo, load: Callable[[], Any], requires: Sequence[str] = ()) -> None:
-        """Load a plugin and ask what it offers; one that is broken offers nothing.
-
-        Args:
-            plugin: who it is.
-            load: imports and returns its module.
-            requires: the requirements of its distribution, which may explain why it is broken.
-
-        Raises:
-            PluginError: it is broken and ``SEGKIT_STRICT=1`` is set.
-        """
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # a program may read what the command prints
-                module = load()
-                self._manager.register(module, plugin.key)
-                found = list(self._offered(plugin, module))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a plugin that exits on import must not end the command
-            if self._manager.has_plugin(plugin.key):
-                self._manager.unregister(name=plugin.key)
-            said_by_us = isinstance(error, PluginError | pluggy.PluginValidationError)
-            text = " ".join(str(error).split()) if said_by_us else cause(error)
-            plugin = replace(plugin, error=text + _another_segkit_needed(plugin, requires))
-            if strict():
-                raise PluginError(f"plugin {plugin}: {plugin.error}") from error
-            found = []
-        self.plugins.append(plugin)
-        for kind, name, place in found:
-            self.offers[kind].append((plugin, name, place))
-
-    def _offered(self, plugin: PluginInfo, module: object) -> Iterator[tuple[str, str, str]]:
-        """Kind, name and place of all that a plugin offers.
-
-        Raises:
-            PluginError: a hook is misspelt, there is none, or one returns something else.
-        """
-        hooks = {hook.name: hook.get_hookimpls() for hook in self._manager.get_hookcallers(module) or ()}
-        if not hooks:
-            raise PluginError("it has no function that is marked with @segkit.hookimpl; is this the right module?")
-        if not hooks.keys().isdisjoint(EVENTS):
-            yield "observer", plugin.name, plugin.place
-        for hook, functions in hooks.items():
-            for each in [each for each in functions if each.plugin is module]:
-                if hook in _OFFERS:
-                    yield from ((_OFFERS[hook], name, place) for name, place in _checked(hook, each.function()))
-                elif hook not in EVENTS and not each.optionalhook:  # pluggy would take it and never call it
-                    raise PluginError(f"there is no hook '{hook}'{did_you_mean(hook, [*_OFFERS, *EVENTS])}")
-
-
 @functools.cache
-def table() -> Table:
-    """The one plugin table, loaded on first use."""
-    result = Table()
-    result.add(PluginInfo("core", hookspecs.PROJECT, __version__, builtin.__name__), lambda: builtin)
+def installed() -> Sequence[Plugin]:
+    """All plugins, loaded on first use; the broken ones too."""
+    manager = _manager()
+    core = Plugin("core", hookspecs.PROJECT, __version__, builtin.__name__)
+    plugins = [loaded(core, lambda: builtin, manager=manager)]
     # ours first, so that none can take a module of ours; then by name, for the order of sys.path must not matter
     found = [(str(each.dist.name), each.dist, each) for each in entry_points(group=hookspecs.PROJECT) if each.dist]
     for name, distribution, point in sorted(found, key=lambda each: (each[0] != hookspecs.PROJECT, each[0], each[2])):
-        info = PluginInfo(point.name, name, distribution.version, point.value)
-        result.add(info, point.load, distribution.requires or ())
-    return result
+        plugin = Plugin(point.name, name, distribution.version, point.value)
+        plugins.append(loaded(plugin, point.load, distribution.requires or (), manager))
+    return tuple(plugins)
+
+
+def broken() -> list[Plugin]:
+    """The plugins with an error."""
+    return [plugin for plugin in installed() if plugin.error]
+
+
+def loaded(
+    plugin: Plugin,
+    load: Callable[[], Any],
+    requires: Sequence[str] = (),
+    manager: pluggy.PluginManager | None = None,
+) -> Plugin:
+    """A plugin with what it offers, or with its error.
+
+    Args:
+        plugin: who it is.
+        load: imports and returns its module.
+        requires: the requirements of its distribution, which may explain why it is broken.
+        manager: knows the modules of other plugins, of which none may be this one's.
+
+    Raises:
+        PluginError: it is broken and ``SEGKIT_STRICT=1`` is set.
+    """
+    manager = manager or _manager()
+    offers: list[tuple[str, str, str]] = []
+    events: dict[str, pluggy.HookImpl] = {}
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # a program may read what the command prints
+            module = load()
+            manager.register(module, plugin.key)
+            callers = manager.get_hookcallers(module) or ()
+            if not callers:
+                raise PluginError("it has no function that is marked with @segkit.hookimpl; is this the right module?")
+            for name, hook in [(each.name, hook) for each in callers for hook in each.get_hookimpls()]:
+                if hook.plugin is not module:
+                    continue
+                if name in _OFFERS:
+                    offers += [(_OFFERS[name], *offer) for offer in _checked(name, hook.function())]
+                elif name in EVENTS:
+                    events[name] = hook
+                elif not hook.optionalhook:  # pluggy would take it and never call it
+                    raise PluginError(f"there is no hook '{name}'{did_you_mean(name, [*_OFFERS, *EVENTS])}")
+            offers += [("observer", plugin.name, plugin.place)] if events else []
+            return replace(plugin, offers=offers, events={event: events[event] for event in EVENTS if event in events})
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin that exits on import must not end the command
+        said_by_us = isinstance(error, PluginError | pluggy.PluginValidationError)
+        text = " ".join(str(error).split()) if said_by_us else cause(error)
+        plugin = replace(plugin, error=text + _another_segkit_needed(plugin, requires))
+        if strict():
+            raise PluginError(f"plugin {plugin}: {plugin.error}") from error
+        return plugin
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
 
 
 class Observers:
@@ -160,11 +153,12 @@ class Observers:
         Raises:
             BaseException: what the plugin raised, if ``SEGKIT_STRICT=1`` is set.
         """
-        plugins = {plugin.key: plugin for plugin in table().plugins}
-        for plugin in table().broken if event == "segkit_run_started" else ():
+        for plugin in broken() if event == "segkit_run_started" else ():
             _warn(f"plugin {plugin} is broken: {plugin.error}")
         texts: list[str] = []
-        for listener in table().listeners(event):
+        listening = [plugin for plugin in reversed(installed()) if event in plugin.events]
+        for plugin in sorted(listening, key=lambda each: not each.events[event].tryfirst):
+            listener = plugin.events[event]
             given = [arguments[each] if each == "run" else copy.deepcopy(arguments[each]) for each in listener.argnames]
             try:
                 answer = listener.function(*given)
@@ -176,9 +170,9 @@ class Observers:
             except BaseException as error:  # an observer that exits must not end the run
                 if strict():
                     raise
-                if (listener.plugin_name, event) not in self._failed:
-                    self._failed.add((listener.plugin_name, event))
-                    _warn(f"plugin {plugins[listener.plugin_name]} failed in {event}: {cause(error)}; the run goes on")
+                if (plugin.key, event) not in self._failed:
+                    self._failed.add((plugin.key, event))
+                    _warn(f"plugin {plugin} failed in {event}: {cause(error)}; the run goes on")
         return texts
 
 
@@ -225,7 +219,7 @@ def _checked(hook: str, answer: object) -> Iterator[tuple[str, str]]:
         yield name, place
 
 
-def _another_segkit_needed(plugin: PluginInfo, requires: Sequence[str]) -> str:
+def _another_segkit_needed(plugin: Plugin, requires: Sequence[str]) -> str:
     """The versions of segkit that a plugin needs, where this is none of them: the likely cause of its problem."""
     from packaging.requirements import Requirement  # nobody waits for it where all is well
 
@@ -262,7 +256,7 @@ def unmet(needed: object) -> list[str]:
             advice = "a distribution and its versions are needed, and nothing else, as in 'segkit-poly>=0.1'"
             problems.append(f"{text!r}: {str(error).splitlines()[0]}; {advice}")
         except PackageNotFoundError:
-            meant = [plugin.distribution for plugin in table().plugins if canonicalize_name(plugin.name) == name]
+            meant = [plugin.distribution for plugin in installed() if canonicalize_name(plugin.name) == name]
             if meant:  # who knows what the package index has under the plugin's own name
                 advice = f"write its distribution, '{meant[0]}{wanted.specifier}'"
                 problems.append(f"'{wanted.name}' is a plugin; {advice}")
@@ -270,6 +264,6 @@ def unmet(needed: object) -> list[str]:
                 problems.append(f"{wanted.name} is not installed: {install}")
         else:
             problems += [
-                f"plugin {p} is broken: {p.error}" for p in table().broken if canonicalize_name(p.distribution) == name
+                f"plugin {p} is broken: {p.error}" for p in broken() if canonicalize_name(p.distribution) == name
             ]
     return problems

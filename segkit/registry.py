@@ -82,8 +82,12 @@ class Registry(Mapping[str, type[Any]]):
 
     def components(self) -> list[Component]:
         """Every component, sorted by name and plugin."""
-        offers = plugins.table().offers[self.kind]
-        found = [Component(self.kind, name, place, p.name, p.distribution, p.version) for p, name, place in offers]
+        found = [
+            Component(kind, name, place, plugin.name, plugin.distribution, plugin.version)
+            for plugin in plugins.installed()
+            for kind, name, place in plugin.offers
+            if kind == self.kind
+        ]
         return sorted(found, key=lambda component: component.names)
 
     def find(self, name: str) -> Component:
@@ -103,7 +107,7 @@ class Registry(Mapping[str, type[Any]]):
         message = f"there is no {self.kind} '{name}'{close or '.'} {there_are}"
         if not close:  # no slip of the pen, then
             message += " A plugin that is not installed may have it; `python -m segkit plugins` lists those that are."
-        broken = [f"plugin {plugin} is broken: {plugin.error}" for plugin in plugins.table().broken]
+        broken = [f"plugin {plugin} is broken: {plugin.error}" for plugin in plugins.broken()]
         raise ComponentNotFound("\n".join([message, *broken]))
 
     def shortest_name(self, component: Component) -> str:

@@ -132,7 +132,7 @@ def test_a_plugin_that_is_listed_prints_no_orders(
         f"[segkit]\nodd = odd_plugin\nodd{ORDER} = bad_plugin\nbad = bad_plugin\n", "utf-8"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    plugins.table.cache_clear()
+    plugins.installed.cache_clear()
     try:
         assert main(["plugins"]) == 1  # one of them is broken
         assert "odd" in shown(capsys)
@@ -140,4 +140,4 @@ def test_a_plugin_that_is_listed_prints_no_orders(
             assert main(command) == 0
             assert "odd" in shown(capsys)
     finally:
-        plugins.table.cache_clear()
+        plugins.installed.cache_clear()

@@ -38,7 +38,9 @@ def run(task: Task, clock: Clock) -> dict[str, float]:
     model = build_model(task.model)
     clock.watch(model)
     observer = Observer(clock)
-    plugins.table().add(plugins.PluginInfo("clock", "benchmarks", "0", __name__), lambda: observer)
+    everything = plugins.installed
+    own = plugins.loaded(plugins.Plugin("clock", "benchmarks", "0", __name__), lambda: observer)
+    plugins.installed = lambda: (*everything(), own)  # type: ignore[assignment]
     try:
         segkit.fit(
             model=model,
@@ -60,5 +62,5 @@ def run(task: Task, clock: Clock) -> dict[str, float]:
             cuda_graph=task.graph,
         )
     finally:
-        plugins.table.cache_clear()
+        plugins.installed = everything
     return observer.scores

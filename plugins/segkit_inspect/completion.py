@@ -17,7 +17,7 @@ from typing import Any
 
 from segkit.errors import SegkitError
 from segkit.options import options_of
-from segkit.plugins import table
+from segkit.plugins import installed
 from segkit.registry import REGISTRIES
 from segkit.settings import TABLES
 
@@ -72,7 +72,7 @@ def _words(parsed_args: argparse.Namespace, **_asked: Any) -> Iterable[str]:
     written = {vars(parsed_args).get("kind"), vars(parsed_args).get("name")}
     kinds = [registry for kind, registry in REGISTRIES.items() if written & {kind, registry.plural}]
     names = [name for registry in kinds or REGISTRIES.values() for name in registry]
-    plugins = [plugin.name for plugin in table().plugins]
+    plugins = [plugin.name for plugin in installed()]
     return names if kinds else [*REGISTRIES, *(each.plural for each in REGISTRIES.values()), *names, *TABLES, *plugins]
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from segkit.cli.output import add_output_options, hanging, print_json, table
 from segkit.errors import ComponentNotFound, SegkitError, did_you_mean, one_line
-from segkit.plugins import PluginInfo
-from segkit.plugins import table as plugin_table
+from segkit.plugins import Plugin, installed
 from segkit.registry import REGISTRIES, Component, registry_of
 
 NO_TEXT = "no docstring found"
@@ -43,7 +42,7 @@ class List:
             for plural, documents in listed.items():
                 rows = [(each["use"], each["summary"] or NO_TEXT, " ".join(_provider(each))) for each in documents]
                 print(f"{plural.capitalize()}\n{table(rows, flexible=1) or '  none'}\n")
-            for plugin in plugin_table().broken:
+            for plugin in [plugin for plugin in installed() if plugin.error]:
                 print(hanging(f"Plugin {plugin} is broken: {plugin.error}", 0))
             if not arguments.quiet:
                 print("`show KIND NAME` tells more, and prints a table for a config.")
@@ -65,7 +64,7 @@ class Plugins:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Print the plugins."""
-        found = plugin_table().plugins
+        found = installed()
         names = [name for plugin in found for name in (plugin.name, plugin.distribution)]
         if arguments.name and arguments.name not in names:
             raise ComponentNotFound(f"there is no plugin '{arguments.name}'{did_you_mean(arguments.name, names)}")
@@ -107,7 +106,7 @@ def _markdown(listed: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
             yield one_line("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
 
 
-def _plugin_document(plugin: PluginInfo) -> dict[str, Any]:
+def _plugin_document(plugin: Plugin) -> dict[str, Any]:
     """What a plugin offers, by the names that a config has for it, the events it listens to, and what is wrong."""
     offers: dict[str, list[str]] = {}
     problems = [plugin.error] if plugin.error else []
@@ -120,7 +119,7 @@ def _plugin_document(plugin: PluginInfo) -> dict[str, Any]:
                     component.load()
                 except SegkitError as error:
                     problems.append(str(error))
-    if events := plugin_table().events(plugin.key):
-        offers["events"] = events
+    if plugin.events:
+        offers["events"] = list(plugin.events)
     who = {name: getattr(plugin, name) for name in ("name", "distribution", "version", "place")}
     return who | {"offers": offers, "problems": problems}

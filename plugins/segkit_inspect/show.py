@@ -16,7 +16,7 @@ from typing import Any
 from segkit.cli.output import add_output_options, fitted, hanging, print_json
 from segkit.errors import ComponentNotFound, did_you_mean
 from segkit.options import Option, options_of
-from segkit.plugins import table as plugin_table
+from segkit.plugins import installed
 from segkit.registry import REGISTRIES, Component, registry_of
 from segkit.settings import TABLES
 
@@ -53,7 +53,8 @@ class Show:
         options = options_of(component or TABLES[name])
         document = document_of(component) if component else {"kind": "table", "name": name}
         heading = f"{component}\n{component.place}\n\n" if component else ""
-        events = plugin_table().events(f"{component.distribution}:{component.plugin}") if component else []
+        key = f"{component.distribution}:{component.plugin}" if component else ""
+        events = [event for plugin in installed() if plugin.key == key for event in plugin.events]
         if arguments.json:
             observed = {"events": events, "problems": []} if document["kind"] == "observer" else {}
             print_json({**document, "text": text, "options": [_json(each) for each in options], **observed})

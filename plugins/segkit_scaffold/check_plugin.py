@@ -10,7 +10,7 @@ from typing import Any
 from segkit.cli.output import add_output_options, hanging, messages, print_json
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, cause, did_you_mean
 from segkit.options import Written, options_of, read_options
-from segkit.plugins import PluginInfo, table
+from segkit.plugins import Plugin, installed
 from segkit.registry import REGISTRIES, Component
 from segkit.testing.suite import KINDS, checks, rules_of
 
@@ -106,14 +106,14 @@ def _ask_checks(
         rows.append({"name": check.name, "state": answer.state, "seconds": seconds, "why": why})
 
 
-def _find(name: str, kind: str | None) -> tuple[list[PluginInfo], list[Component]]:
+def _find(name: str, kind: str | None) -> tuple[list[Plugin], list[Component]]:
     """The plugins of a name, and the components of that name or of these plugins.
 
     Raises:
         ComponentNotFound: there is neither, or not of that kind.
     """
     everything = [each for one in KINDS for each in REGISTRIES[one].components()]
-    plugins = [plugin for plugin in table().plugins if name in (plugin.name, plugin.key)]
+    plugins = [plugin for plugin in installed() if name in (plugin.name, plugin.key)]
     keys = [plugin.key for plugin in plugins]
     named = [each for each in everything if name in each.names]
     named = named or [each for each in everything if f"{each.distribution}:{each.plugin}" in keys]
@@ -122,7 +122,7 @@ def _find(name: str, kind: str | None) -> tuple[list[PluginInfo], list[Component
         kinds = " and ".join(sorted({f"a {each.kind}" for each in named}))
         raise ComponentNotFound(f"there is no {kind} '{name}'; '{name}' is {kinds}")
     if not named and not plugins:
-        names = [*(each.name for each in everything), *(plugin.name for plugin in table().plugins)]
+        names = [*(each.name for each in everything), *(plugin.name for plugin in installed())]
         raise ComponentNotFound(f"there is no component and no plugin '{name}'{did_you_mean(name, names)}")
     return plugins, found
 

@@ -88,9 +88,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.delenv("SEGKIT_STRICT", raising=False)
     monkeypatch.syspath_prepend(folder)
     before = set(sys.modules)
-    plugins.table.cache_clear()
+    plugins.installed.cache_clear()
     yield Site(folder)
-    plugins.table.cache_clear()
+    plugins.installed.cache_clear()
     for name in set(sys.modules) - before:
         if str(folder) in str(getattr(sys.modules[name], "__file__", None)):
             del sys.modules[name]

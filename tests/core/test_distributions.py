@@ -127,7 +127,7 @@ def test_every_command_works_and_the_bad_ones_are_named_by_distribution(installe
             (place,) = [number for number, line in enumerate(done.stdout.splitlines()) if origin in line]
             assert cause in "\n".join(done.stdout.splitlines()[place : place + 2])
     assert "update segkit, or install an older segkit-future" in done.stdout
-    assert {plugin.name for plugin in plugins.table().broken} == {"broken", "typo", "future", "deaf"}
+    assert {plugin.name for plugin in plugins.broken()} == {"broken", "typo", "future", "deaf"}
 
 
 def test_its_options_are_shown_as_ours_are(installed: Any) -> None:
@@ -215,7 +215,7 @@ def test_a_run_whose_model_was_uninstalled_says_what_to_install(
     assert told[1].startswith("segkit: plugin 'deaf' (segkit-deaf 0.3) is broken: there is no hook 'segkit_epoch_end'")
     assert segkit.load(folder, device="cpu").model.weight.shape[0] == 6
     shutil.rmtree(installed.folder / "segkit_pixel-0.3.dist-info")
-    plugins.table.cache_clear()
+    plugins.installed.cache_clear()
     with pytest.raises(ComponentNotFound) as missing:
         segkit.load(folder)
     assert str(missing.value).startswith(f"the model of {folder}: there is no model 'pixel'. There are: smp, unet.")

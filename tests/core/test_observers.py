@@ -52,7 +52,7 @@ def test_none_can_change_the_run_or_the_scores_that_another_is_told(site: Any, t
     site.install("aaa-vandal", "watch", vandal)
     site.install("mmm-ear", "watch", ear)
     site.install("zzz-vandal", "watch", vandal)
-    plugins.table.cache_clear()  # the run alone has filled it
+    plugins.installed.cache_clear()  # the run alone has filled it
     watched = run(tmp_path / "watched")
     val = alone.splits["val"]
     assert sys.modules["mmm_ear"].heard == [val["floor"]["mean_iou"], val["floor"]["mean_iou"], val["mean_iou"]]

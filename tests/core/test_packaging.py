@@ -74,8 +74,8 @@ def test_the_installed_wheel_lists_from_another_folder(wheel: Path, tmp_path: Pa
     for name in ("unet", "cross_entropy", "voc", "mean_iou", "run"):
         assert f"\n  {name} " in listed
     # an editable installation may lie on the path too: nothing may come from there
-    code = "import sys\ntable = __import__('segkit.plugins').plugins.table()\n"
-    code += "for plugin in table.plugins:\n    print(sys.modules[plugin.place].__file__)"
+    code = "import sys\nplugins = __import__('segkit.plugins').plugins.installed()\n"
+    code += "for plugin in plugins:\n    print(sys.modules[plugin.place].__file__)"
     files = python("-c", code).splitlines()
     assert len(files) > 1
     assert all(file.startswith(str(target)) for file in files), files

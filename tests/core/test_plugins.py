@@ -10,7 +10,7 @@ import pytest
 import segkit
 from segkit import plugins
 from segkit.errors import PluginError
-from segkit.plugins import PluginInfo
+from segkit.plugins import Plugin
 
 FINE = """
     import segkit
@@ -21,20 +21,20 @@ FINE = """
 """
 
 
-def found(distribution: str) -> PluginInfo:
-    (info,) = [plugin for plugin in plugins.table().plugins if plugin.distribution == distribution]
+def found(distribution: str) -> Plugin:
+    (info,) = [plugin for plugin in plugins.installed() if plugin.distribution == distribution]
     return info
 
 
 def test_a_third_partys_loss_is_found_and_imported_on_first_use(site: Any) -> None:
     site.install("segkit-fine", "fine", FINE)
     site.module("fine_loss", "class Poly:\n    pass\n")
-    assert found("segkit-fine") == PluginInfo("fine", "segkit-fine", "1.5", "segkit_fine")
+    assert found("segkit-fine") == Plugin("fine", "segkit-fine", "1.5", "segkit_fine")
     assert segkit.losses["poly"].__module__ == "fine_loss"
 
 
 def test_the_core_and_the_bundled_plugins_are_whole(site: Any) -> None:
-    bundled = {plugin.name: plugin.error for plugin in plugins.table().plugins if plugin.distribution == "segkit"}
+    bundled = {plugin.name: plugin.error for plugin in plugins.installed() if plugin.distribution == "segkit"}
     assert {"core", "losses", "shapes", "voc"} <= set(bundled)
     assert not any(bundled.values()), bundled
 
@@ -82,13 +82,13 @@ def test_a_broken_plugin_is_named_with_its_cause_and_the_rest_works(
 ) -> None:
     site.install("segkit-bad", "bad", source)
     info = found("segkit-bad")
-    assert plugins.table().broken == [info]
+    assert plugins.broken() == [info]
     assert re.search(cause, info.error), info.error
     assert "dice" in segkit.losses
     monkeypatch.setenv("SEGKIT_STRICT", "1")
-    plugins.table.cache_clear()
+    plugins.installed.cache_clear()
     with pytest.raises(PluginError, match=r"plugin 'bad' \(segkit-bad 1.5\): "):
-        plugins.table()
+        plugins.installed()
 
 
 @pytest.mark.fault("F41")
@@ -115,13 +115,13 @@ def test_a_plugin_that_breaks_for_want_of_another_segkit_says_so(site: Any, requ
 def test_a_hook_of_a_newer_segkit_may_be_optional(site: Any) -> None:
     source = "import segkit\n@segkit.hookimpl(optionalhook=True)\ndef segkit_invented_later():\n    return {}"
     site.install("segkit-new", "new", source)
-    assert not plugins.table().broken
+    assert not plugins.broken()
 
 
 @pytest.mark.fault("F41")
 def test_two_distributions_with_the_same_plugin_name_are_both_kept(site: Any) -> None:
     site.offer("aaa-voc", "voc", "datasets", {"voc_extra": "aaa:Voc"})
-    keys = [plugin.key for plugin in plugins.table().plugins if plugin.name == "voc"]
+    keys = [plugin.key for plugin in plugins.installed() if plugin.name == "voc"]
     assert keys == ["segkit:voc", "aaa-voc:voc"]
     assert {"voc", "voc_extra"} <= set(segkit.datasets)
 

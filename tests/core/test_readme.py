@@ -21,13 +21,13 @@ def test_the_table_of_components_is_what_list_prints_of_ours(
     ours = [distribution for distribution in distributions() if distribution.metadata["Name"] == "segkit"]
     points = [point for distribution in ours for point in distribution.entry_points.select(group="segkit")]
     monkeypatch.setattr(plugins, "entry_points", lambda group: points)
-    plugins.table.cache_clear()
+    plugins.installed.cache_clear()
     assert main(["list", "--markdown"]) == 0
     markers = r"<!-- components: .* -->\n(.*)\n<!-- end of components -->"
     table = re.search(markers, (ROOT / "docs" / "components.md").read_text("utf-8"), re.DOTALL)
     assert table
     assert capsys.readouterr().out.strip() == table[1]  # else paste it there
-    plugins.table.cache_clear()
+    plugins.installed.cache_clear()
 
 
 def test_there_is_one_command_to_try_it_and_one_to_test_it() -> None:

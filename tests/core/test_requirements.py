@@ -71,7 +71,7 @@ def test_what_is_not_there_is_told_with_what_to_do(poly: Any, needed: object, pr
 def test_a_version_under_development_counts(poly: Any) -> None:
     path = poly.folder / "Segkit_Poly-1.5.dist-info" / "METADATA"
     path.write_text(path.read_text().replace("1.5", "1.6.dev3"))
-    plugins.table.cache_clear()
+    plugins.installed.cache_clear()
     assert unmet(["segkit-poly>=1.5"]) == unmet(["segkit-poly"]) == []
 
 
