@@ -156,9 +156,7 @@ class Observers:
         for plugin in broken() if event == "segkit_run_started" else ():
             _warn(f"plugin {plugin} is broken: {plugin.error}")
         texts: list[str] = []
-        listening = [plugin for plugin in reversed(installed()) if event in plugin.events]
-        for plugin in sorted(listening, key=lambda each: not each.events[event].tryfirst):
-            listener = plugin.events[event]
+        for plugin, listener in _listeners(event):
             given = [arguments[each] if each == "run" else copy.deepcopy(arguments[each]) for each in listener.argnames]
             try:
                 answer = listener.function(*given)
@@ -184,15 +182,21 @@ def prepared(**known: Any) -> dict[str, Any]:
         PluginError: a plugin failed.
     """
     chosen: dict[str, Any] = {}
-    for listener in table().listeners("segkit_run_prepared"):
+    for plugin, listener in _listeners("segkit_run_prepared"):
         try:
             answer: Any = listener.function(*(known[name] for name in listener.argnames))
             chosen |= answer or {}
         except SegkitError:
             raise
         except Exception as error:
-            raise PluginError(f"plugin {listener.plugin_name} failed in segkit_run_prepared: {cause(error)}") from error
+            raise PluginError(f"plugin {plugin} failed in segkit_run_prepared: {cause(error)}") from error
     return chosen
+
+
+def _listeners(event: str) -> list[tuple[Plugin, pluggy.HookImpl]]:
+    """Who hears an event, those marked tryfirst first."""
+    found = [(plugin, plugin.events[event]) for plugin in reversed(installed()) if event in plugin.events]
+    return sorted(found, key=lambda each: not each[1].tryfirst)
 
 
 def strict() -> bool:
