@@ -128,8 +128,6 @@ def load_last(folder: Path, keys: Collection[str]) -> tuple[dict[str, Any], str]
     except CheckpointError as error:
         with contextlib.suppress(CheckpointError):
             return load(folder / "previous.pt", keys), f"{error}; going on from previous.pt"
-        if not (folder / "last.pt").exists():
-            raise CheckpointError(f"{folder}: nothing to resume, it holds no last.pt") from error
         raise
 
 

@@ -65,18 +65,17 @@ class DistributedContext:
         """
         if self.size == 1:
             return function()
-        answer: list[Any] = [None, None]
+        answer: list[Any] = [None, None]  # the result, or the exit status of a main process that failed
+        failed: Exception | None = None
         if self.is_main_process:
             try:
                 answer[0] = function()
             except Exception as error:
-                dist.broadcast_object_list([None, getattr(error, "exit_status", 1)], 0, device=torch.device("cpu"))
-                raise
+                failed, answer[1] = error, getattr(error, "exit_status", 1)
         dist.broadcast_object_list(answer, 0, device=torch.device("cpu"))
         if answer[1] is not None:
-            raise MainProcessFailed(answer[1])
-        result: T = answer[0]
-        return result
+            raise failed or MainProcessFailed(answer[1])
+        return answer[0]  # type: ignore[no-any-return]
 
     def main_process_first(self, function: Callable[[], T]) -> T:
         """Call the function in every process, in the others once the main process is done."""

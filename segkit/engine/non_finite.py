@@ -32,19 +32,18 @@ class NonFiniteSteps:
     def __init__(self, model: nn.Module, settings: TrainSettings, device: torch.device) -> None:
         self.model, self.settings = model, settings
         self.skipped = torch.zeros(2, dtype=torch.int64, device=device)
-        self._failed_at = torch.full((), -1, dtype=torch.int64, device=device)
         self._before: dict[torch.dtype, Tensor] = {}
-        self._names: deque[tuple[int, list[str]]] = deque(maxlen=settings.max_skipped + settings.log_every)
+        # the latest steps, the names of their images, and what was skipped until then
+        self._steps: deque[tuple[int, list[str], Tensor]] = deque(maxlen=settings.max_skipped + settings.log_every)
 
     @torch.no_grad()
-    def before(self, step: int, names: list[str]) -> None:
-        """Copy the buffers before a step, and note the names of its images."""
-        self._names.append((step, names))
+    def before(self) -> None:
+        """Copy the buffers before a step."""
         self._before = {dtype: _concatenated(buffers) for dtype, buffers in self._buffers().items()}
 
     @torch.no_grad()
-    def after(self, step: int, bad: Tensor) -> None:
-        """Restore the buffers where ``bad``, a bool on the device, is true, and count."""
+    def after(self, step: int, names: list[str], bad: Tensor) -> None:
+        """Restore the buffers where ``bad``, a bool on the device, is true, and count; note the images' names."""
         for dtype, buffers in self._buffers().items():  # of one dtype together: few kernels
             before, now = self._before.get(dtype), _concatenated(buffers)
             if before is None or before.shape != now.shape:  # a layer has made new ones
@@ -53,8 +52,7 @@ class NonFiniteSteps:
             torch._foreach_copy_(buffers, [part.view(each.shape) for part, each in zip(parts, buffers, strict=True)])
         total, row = self.skipped.unbind()
         self.skipped = torch.stack([total + bad, (row + 1) * bad])
-        failed = (self.skipped[1] >= self.settings.max_skipped) & (self._failed_at < 0)
-        self._failed_at = torch.where(failed, step, self._failed_at)
+        self._steps.append((step, names, self.skipped))
 
     def check(self) -> int:
         """The number of skipped steps; waits for the device. To be called at least every ``log_every`` steps.
@@ -62,18 +60,19 @@ class NonFiniteSteps:
         Raises:
             TrainingError: ``max_skipped`` steps in a row were skipped; names the steps and their images.
         """
-        total, failed_at = torch.stack([self.skipped[0], self._failed_at]).tolist()
-        if failed_at >= 0:
-            limit = self.settings.max_skipped
-            first = failed_at - limit + 1
-            names = [name for step, those in self._names if first <= step <= failed_at for name in those]
-            hint = f"Training diverged: lower train.lr, which is {self.settings.lr:g}"
-            hint += "" if self.settings.clip_norm else ", or set train.clip_norm=1.0"
-            raise TrainingError(
-                f"the loss or its gradient was no finite number in {limit} steps in a row, {first + 1} to "
-                f"{failed_at + 1}, whose images were {first_few(list(dict.fromkeys(names)), 8)}; these steps changed "
-                f"no weight. {hint if first else NO_STEP_WORKED}"
-            )
+        (total, _), *rows = torch.stack([self.skipped, *(skipped for *_, skipped in self._steps)]).tolist()
+        limit = self.settings.max_skipped
+        for (last, *_), (_, row) in zip(self._steps, rows, strict=True):
+            if row >= limit:
+                first = last - limit + 1
+                names = [name for step, those, _ in self._steps if first <= step <= last for name in those]
+                hint = f"Training diverged: lower train.lr, which is {self.settings.lr:g}"
+                hint += "" if self.settings.clip_norm else ", or set train.clip_norm=1.0"
+                raise TrainingError(
+                    f"the loss or its gradient was no finite number in {limit} steps in a row, {first + 1} to "
+                    f"{last + 1}, whose images were {first_few(list(dict.fromkeys(names)), 8)}; these steps changed "
+                    f"no weight. {hint if first else NO_STEP_WORKED}"
+                )
         return int(total)
 
     def _buffers(self) -> dict[torch.dtype, list[Tensor]]:

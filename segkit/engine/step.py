@@ -192,7 +192,7 @@ class TrainingLoop:
         """
         seed_step(self.settings.seed, self.step, self.distributed.rank)
         set_learning_rate(self.optimizer, learning_rate(self.settings, self.step, self.steps))
-        self.non_finite.before(self.step, batch.names)
+        self.non_finite.before()
         values = self._gradients(batch)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         if not parameters:
@@ -210,7 +210,7 @@ class TrainingLoop:
         self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # fused optimizers do nothing where it is 1
         self.optimizer.step()
         self.scaler.update()
-        self.non_finite.after(self.step, bad)
+        self.non_finite.after(self.step, batch.names, bad)
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
             self.average.update(self.model, self.step)

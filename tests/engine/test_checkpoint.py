@@ -136,12 +136,6 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> 
     assert not (tmp_path / "boom").exists()
 
 
-@pytest.mark.fault("F17")
-def test_nothing_to_resume_says_so(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="nothing to resume"):
-        checkpoint.load_last(tmp_path, ())
-
-
 @pytest.mark.fault("F07")
 def test_weights_of_another_model_are_listed() -> None:
     theirs = {"weight": torch.zeros(5, 3), "gamma": torch.zeros(1)}

@@ -42,6 +42,7 @@ def test_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
         check(tmp_path / "link")
 
 
+@pytest.mark.fault("F17")
 def test_a_folder_with_a_run_needs_a_word(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"floors": {}}')
     check(tmp_path)  # stopped in its first epoch: nothing is lost
