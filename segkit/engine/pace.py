@@ -25,6 +25,7 @@ from segkit.engine.evaluate import Evaluator
 from segkit.engine.precision import peak_memory
 from segkit.engine.step import TrainingLoop
 from segkit.errors import ConfigError, SegkitError
+from segkit.settings import TrainSettings
 
 AIM, LATEST, EARLIEST = 0.97, 1.01, 0.93  # shares of the time: where a plan ends, and between what it is kept
 SCORING = 0.05  # share of the time for scoring val, and for what else the end of an epoch takes
@@ -69,25 +70,24 @@ class Costs:
 
 
 class Pace:
-    """The clock of a run, and its plan.
+    """The clock of a run, and its plan: the steps of its loop, and the passes over the images that make an epoch.
 
     Args:
-        minutes: ``train.minutes``; None: as many steps as the settings say.
-        most: steps of the whole run that the other settings allow; infinite where none limits them.
-        repeat: ``train.repeat``.
+        settings: ``minutes``, ``epochs`` and ``max_steps``; the plan is the latter two until :meth:`begin`.
+        loop: whose ``steps`` are planned.
+        order: of the images; its ``repeat`` is planned.
         began: when the command began, by ``time.monotonic``.
 
     Attributes:
         costs: as they were measured last.
-        steps: of the whole run, as planned.
-        repeat: passes over the training images that make an epoch, as planned.
     """
 
-    def __init__(self, minutes: float | None, most: float, repeat: int, began: float) -> None:
-        self.minutes, self.most, self.repeat, self._began = minutes, most, repeat, began
-        self.seconds = 60 * minutes if minutes else math.inf
+    def __init__(self, settings: TrainSettings, loop: TrainingLoop, order: TrainBatchSampler, began: float) -> None:
+        self.minutes, self.loop, self.order, self._began = settings.minutes, loop, order, began
+        self.seconds = 60 * settings.minutes if settings.minutes else math.inf
+        self.most = min((settings.epochs or math.inf) * len(order), settings.max_steps or math.inf)
+        self.loop.steps = 1 if self.most == math.inf else int(self.most)
         self.costs = Costs()
-        self.steps = 1 if most == math.inf else int(most)
         self._timed: deque[tuple[int, float]] = deque()  # the latest steps, and the seconds of training until each
 
     @property
@@ -95,36 +95,34 @@ class Pace:
         """Seconds since the command began, and those before it was stopped."""
         return time.monotonic() - self._began
 
-    def trained(self, step: int, seconds: float) -> None:
+    @property
+    def epochs_left(self) -> int:
+        """Epochs that are not ended; the last one may be shorter."""
+        return max(0, -(-(self.loop.steps - self.loop.step + self.loop.progress.steps) // len(self.order)))
+
+    @property
+    def left(self) -> float:
+        """Seconds until the run ends."""
+        ahead = self.loop.steps - self.loop.step
+        return ahead * self.costs.step + self.epochs_left * self.costs.epoch + self.costs.end
+
+    def trained(self, seconds: float) -> None:
         """Note how many seconds all steps so far took; the latest tell how long one takes, and all else by as much."""
         timed, window = self._timed, min(WINDOW * self.seconds, 30.0)
-        timed.append((step, seconds))
+        timed.append((self.loop.step, seconds))
         while len(timed) > 2 and seconds - timed[1][1] >= window:
             timed.popleft()
         first, since = timed[0]
-        if step > first and seconds - since >= window:
-            self.costs = self.costs.at((seconds - since) / (step - first))
+        if self.loop.step > first and seconds - since >= window:
+            self.costs = self.costs.at((seconds - since) / (self.loop.step - first))
 
     def epoch_ended(self, seconds: float, scoring: float) -> None:
         """Note what the end of an epoch took, and scoring the whole data at its speed; half of it counts."""
         self.costs.epoch = (self.costs.epoch + seconds) / 2
         self.costs.scores = (self.costs.scores + scoring) / 2
 
-    def epochs(self, step: int, into: int, epoch_steps: int) -> int:
-        """Epochs that are not ended, from a step that is ``into`` an epoch of so many steps."""
-        return max(0, -(-(into + self.steps - step) // epoch_steps))
-
-    def left(self, step: int, into: int, epoch_steps: int) -> float:
-        """Seconds until the run ends, from the same step."""
-        costs, epochs = self.costs, self.epochs(step, into, epoch_steps)
-        return (self.steps - step) * costs.step + epochs * costs.epoch + costs.end
-
-    def begin(self, costs: Costs, epoch_steps: int) -> None:
-        """Plan the run before its first step.
-
-        Args:
-            costs: as they were measured.
-            epoch_steps: steps of an epoch of :attr:`repeat` passes, which becomes a multiple of it.
+    def begin(self, costs: Costs) -> None:
+        """Plan the run before its first step, by its costs.
 
         Raises:
             ConfigError: no step fits.
@@ -132,46 +130,40 @@ class Pace:
         self.costs = costs
         if self.seconds == math.inf:
             return
-        times = max(1, math.ceil(costs.epoch / (SCORING * costs.step * epoch_steps)))
-        self.repeat *= times
-        self.steps = self.fitting(0, 0, times * epoch_steps)
-        if self.steps < 1:
+        self.order.repeat *= max(1, math.ceil(costs.epoch / (SCORING * costs.step * len(self.order))))
+        self.loop.steps = self.fitting()
+        if self.loop.steps < 1:
             least = (self.elapsed + costs.step + costs.epoch + costs.end) / AIM
             raise ConfigError(
                 f"train.minutes = {self.minutes:g}: reading the data, scores and the report take about "
                 f"{least / 60:.1f} minutes, so no step fits; give more, or a smaller data.resize or model"
             )
 
-    def planned(self, step: int, into: int, epoch_steps: int) -> int:
-        """The steps of the whole run: those planned so far, unless they end too late or too early.
-
-        Args:
-            step: that the run is at.
-            into: steps of the current epoch.
-            epoch_steps: steps of a whole one.
-        """
-        end = self.elapsed + self.left(step, into, epoch_steps)
+    def planned(self) -> int:
+        """The steps of the whole run: those planned so far, unless they end too late or too early."""
+        end = self.elapsed + self.left
         kept = self.seconds == math.inf or EARLIEST * self.seconds <= end <= LATEST * self.seconds
-        return self.steps if kept else self.fitting(step, into, epoch_steps)
+        return self.loop.steps if kept else self.fitting()
 
-    def fitting(self, step: int, into: int, epoch_steps: int) -> int:
-        """The same for an end at AIM, each epoch's end counted; a last epoch is begun only where it adds steps."""
-        costs = self.costs
+    def fitting(self) -> int:
+        """The steps of a run that ends at AIM, each epoch's end counted; a last epoch is begun only if it adds some."""
+        costs, length, done = self.costs, len(self.order), self.loop.progress.steps
         room = AIM * self.seconds - self.elapsed - costs.end
-        whole = max(1, int((room + into * costs.step) / (epoch_steps * costs.step + costs.epoch)))
-        ahead = [min((room - n * costs.epoch) / costs.step, n * epoch_steps - into) for n in (whole, whole + 1)]
-        return int(min(self.most, step + int(max(0.0, *ahead))))
+        whole = max(1, int((room + done * costs.step) / (length * costs.step + costs.epoch)))
+        ahead = [min((room - n * costs.epoch) / costs.step, n * length - done) for n in (whole, whole + 1)]
+        return int(min(self.most, self.loop.step + int(max(0.0, *ahead))))
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as plain values; it stands in ``run.json`` too."""
-        plan = {"minutes": self.minutes, "steps": self.steps, "repeat": self.repeat, "costs": dict(vars(self.costs))}
-        return {"seconds": self.elapsed, **plan}
+        plan = {"minutes": self.minutes, "steps": self.loop.steps, "repeat": self.order.repeat}
+        return {"seconds": self.elapsed, **plan, "costs": dict(vars(self.costs))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the plan; the start of a resumed run costs none of its time, so that the plan can stay."""
         self._began = time.monotonic() - state["seconds"]
-        self.costs, self.repeat = Costs(**state["costs"]), state["repeat"]
-        self.steps = int(state["steps"] if self.minutes and state["minutes"] else self.most)
+        self.costs, self.order.repeat = Costs(**state["costs"]), state["repeat"]
+        if self.minutes:
+            self.loop.steps = state["steps"] if self.minutes == state["minutes"] else self.fitting()
 
 
 def rehearse(

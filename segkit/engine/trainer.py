@@ -191,15 +191,15 @@ class Trainer:
     ) -> None:
         self.inputs, self.scan, self.precision, self.notify = inputs, scan, precision, notify
         self.distributed, self.stop, self.console = distributed, stop, console
+        self.main = distributed.is_main_process
         device, train = precision.device, inputs.train
         self.floors = {
             name: floor(scan.counts(name).pixels.tolist(), data.classes) for name, data in scan.splits.items()
         }
         self.sources = open_sources(inputs, scan, device, distributed)
         self.batches, self.order = training_batches(inputs, scan, self.sources["train"], device, distributed)
-        most = min((train.epochs or math.inf) * len(self.order), train.max_steps or math.inf)
-        self.pace = Pace(train.minutes, most, train.repeat, stop.began)
-        self.loop = TrainingLoop(inputs, precision, self.pace.steps, distributed, stop)
+        self.loop = TrainingLoop(inputs, precision, 1, distributed, stop)
+        self.pace = Pace(train, self.loop, self.order, stop.began)
         resize, crop = inputs.data.resize, inputs.augment.crop
         how = Inferer(self.loop.evaluated, precision, self.loop.classes, resize, crop, inputs.normalisation)
         self.evaluators = {}
@@ -214,14 +214,9 @@ class Trainer:
         self._pixels = {name: [math.prod(each.size) for each in rows] for name, rows in scan.statistics.items()}
 
     @property
-    def place(self) -> tuple[int, int, int]:
-        """The step that the run is at, the steps of this epoch before it, and those of a whole epoch."""
-        return self.loop.step, self.loop.progress.steps, len(self.order)
-
-    @property
     def epochs(self) -> int:
         """Of the whole run, as planned; the last one may be shorter."""
-        return len(self.history) + self.pace.epochs(*self.place)
+        return len(self.history) + self.pace.epochs_left
 
     @property
     def stopped_early(self) -> str:
@@ -283,36 +278,32 @@ class Trainer:
     def plan(self) -> None:
         """Measure what the run will take, and with ``train.minutes`` how long it is to be."""
         costs = rehearse(self.loop, self.batches, self.order, self.evaluators, self._pixels, bool(self.pace.minutes))
-        self.distributed.broadcast_from_main(lambda: self.pace.begin(costs, len(self.order)))
+        self.distributed.broadcast_from_main(lambda: self.pace.begin(costs))
         self._follow_plan()
 
     def _follow_plan(self) -> None:
         """Do as the main process has planned."""
-        steps, repeat = self.distributed.broadcast_from_main(lambda: (self.pace.steps, self.pace.repeat))
-        self.loop.steps = self.pace.steps = steps
-        self.order.repeat = repeat
+        main = self.distributed.broadcast_from_main
+        self.loop.steps, self.order.repeat = main(lambda: (self.loop.steps, self.order.repeat))
 
     def _resume(self) -> None:
         config, asked = self.inputs.record.get("config", {}), self.epochs
         state, notes = self.distributed.broadcast_from_main(lambda: self.checkpoints.load(config, self.inputs.train))
         self.checkpoints.restore(state)
-        self.order.repeat = self.pace.repeat
-        if self.pace.minutes and self.pace.minutes != state["pace"]["minutes"]:
-            self.pace.steps = self.pace.fitting(*self.place)
         self._follow_plan()
         folder, done = self.inputs.folder, len(self.history)
         if done > asked and not self.pace.minutes:
             raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} that are asked for")
         for note in notes:
             self.console.warn(note)
-        if done < self.epochs and self.distributed.is_main_process:  # they are no longer the run's result
+        if done < self.epochs and self.main:  # they are no longer the run's result
             clear(folder, RESULTS)
         self.console.say(f"resumed after {self._progress()}")
 
     def _begin(self, resume: bool) -> None:
         """Write what stands in the folder before the first step."""
         self.begun = True
-        if not self.distributed.is_main_process:
+        if not self.main:
             return
         if not resume:
             clear(self.inputs.folder)
@@ -344,7 +335,7 @@ class Trainer:
 
     def expected(self) -> str:
         """What this command takes from its beginning to its end, in words."""
-        costs, seconds = self.pace.costs, time.monotonic() - self.stop.began + self.pace.left(*self.place)
+        costs, seconds = self.pace.costs, time.monotonic() - self.stop.began + self.pace.left
         return (
             f"expected: about {duration(seconds)}, {costs.memory / (1 << 30):.1f} GiB of memory, "
             f"{costs.disk / (1 << 20):,.0f} MiB on the disk"
@@ -353,12 +344,12 @@ class Trainer:
     def _epoch(self, epoch: int) -> None:
         """Train, score val and save; then tell the observers."""
         self._check_stop()
-        loop, history, main = self.loop, self.history, self.distributed.is_main_process
+        loop, history = self.loop, self.history
         self.order.epoch, self.order.start = epoch, loop.progress.steps
         text = f"epoch {epoch}/{self.epochs}"
         trained = loop.run_epoch(self.batches, len(self.order), self.order.images, text, self._between)
         self.distributed.broadcast_buffers(loop.evaluated)
-        if main and self.checkpoints.due(self.pace.costs.epoch):  # the next one is behind the scores
+        if self.main and self.checkpoints.due(self.pace.costs.epoch):  # the next one is behind the scores
             with self.stop.held():
                 self.checkpoints.save()
         began, problem = time.monotonic(), ""
@@ -381,7 +372,7 @@ class Trainer:
             epochs = self.epochs
             line = history.add(loop.step, trained, scores, epochs)
             loop.end_epoch()
-            if main:
+            if self.main:
                 self.checkpoints.save()
             self.console.say(epoch_line(line, epochs))
         if trained["skipped"]:
@@ -391,28 +382,27 @@ class Trainer:
         if reasons := self._notify("segkit_epoch_ended", epoch=epoch, metrics=line):
             with self.stop.held():
                 history.stop = reasons[0]
-                if main:
-                    self.checkpoints.save()
+                self.checkpoints.save()
         share = sum(map(sum, self._pixels.values())) / sum(self._pixels["val"])
         self.pace.epoch_ended(time.monotonic() - began, share * scored)
 
     def _between(self) -> str:
         """Between two steps: save, stop or plan anew, where any process wants to; how long the run goes on."""
-        main, loop, planned = self.distributed.is_main_process, self.loop, self.loop.steps
-        if main and loop.is_synchronised:
+        loop, planned = self.loop, self.loop.steps
+        if self.main and loop.is_synchronised:
             earlier = sum(line["train"]["seconds"] for line in self.history.lines)
-            self.pace.trained(loop.step, earlier + loop.progress.seconds)
-            planned = self.pace.planned(*self.place)
-        wanted = [bool(self.stop.received), main and self.checkpoints.due(), planned != loop.steps]
+            self.pace.trained(earlier + loop.progress.seconds)
+            planned = self.pace.planned()
+        wanted = [bool(self.stop.received), self.main and self.checkpoints.due(), planned != loop.steps]
         stop, save, replan = self.distributed.any_process(wanted)
         if replan:
-            self.pace.steps = planned
+            loop.steps = planned
             self._follow_plan()
         if stop or save:
             self.distributed.broadcast_from_main(self.checkpoints.save)
         if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
             self.stop.end(signal.SIGTERM)
-        return f", {duration(self.pace.left(*self.place))} left of the run"
+        return f", {duration(self.pace.left)} left of the run"
 
     def _notify(self, event: str, **arguments: Any) -> Sequence[str]:
         """Call the observers, in the main process alone; what they answer is the same in all."""
@@ -428,13 +418,14 @@ class Trainer:
 
     def keep(self) -> str:
         """Save what there is, between two steps, and say how to go on."""
+        folder = self.inputs.folder
         if not self.begun:
             return "no step was taken"
         if self.finished:
-            return f"the run was complete, and is in {self.inputs.folder}"
-        if not (self.distributed.is_main_process and self.checkpoints.save()):
-            return f"{self.inputs.folder} holds what was saved before; resume=True goes on from there"
-        return f"saved in {self.inputs.folder} after {self._progress()}; resume=True goes on from there"
+            return f"the run was complete, and is in {folder}"
+        saved = self.main and self.checkpoints.save()
+        kept = f"saved in {folder} after {self._progress()}" if saved else f"{folder} holds what was saved before"
+        return f"{kept}; resume=True goes on from there"
 
     def _progress(self) -> str:
         """How far the run is: whole epochs, and steps of the next one."""
@@ -451,7 +442,7 @@ class Trainer:
         best, by = history.best_epoch, self.inputs.train.best
         # before the scores of all splits, which can take minutes
         self.console.result(f"\nbest epoch: {best} of {len(history)}, by {by} on val; {folder}")
-        if self.distributed.is_main_process:
+        if self.main:
             checkpoint.write_model(model, folder)
         evaluations = {
             name: evaluator.evaluate(f"scores on {name}", [sample.name for sample in self.scan.statistics[name]])
@@ -471,7 +462,7 @@ class Trainer:
             precision=self.precision.name,
             device=device_name(self.precision.device),
         )
-        if self.distributed.is_main_process:
+        if self.main:
             run_folder.write_result(result, evaluations)
         if model is not self.loop.model:  # an average: what the caller holds becomes the best weights all the same
             self.loop.model.load_state_dict(model.state_dict())

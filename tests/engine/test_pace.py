@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from segkit.engine.inputs import TrainerInputs
 from segkit.engine.pace import REPORT, Costs, Pace
 from segkit.engine.trainer import forecast, train_and_evaluate
 from segkit.errors import ConfigError
+from segkit.settings import TrainSettings
 
 MakeJob = Callable[..., TrainerInputs]
 
@@ -40,6 +42,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+class Order:
+    """In place of the sampler: so many steps in a pass over the images."""
+
+    def __init__(self, pass_steps: int) -> None:
+        self.pass_steps, self.repeat = pass_steps, 1
+
+    def __len__(self) -> int:
+        return self.pass_steps * self.repeat
+
+
+def pace_of(minutes: float, pass_steps: int, began: float, **limits: int) -> Pace:
+    """A clock of a run that has taken no step."""
+    settings = TrainSettings.model_validate({"minutes": minutes, **limits})
+    loop: Any = SimpleNamespace(step=0, steps=0, progress=SimpleNamespace(steps=0))
+    return Pace(settings, loop, Order(pass_steps), began)  # type: ignore[arg-type]
+
+
 class Machine:
     """A run as the trainer makes it, on a machine whose speed is a function of the time since the start.
 
@@ -61,20 +80,20 @@ class Machine:
         start: float = 8.0,
     ) -> None:
         self.clock, self.seconds, self.speed = clock, 60 * minutes, speed
-        self.pace = Pace(minutes, float("inf"), 1, clock.now)
+        self.pace = pace_of(float(minutes), pass_steps, clock.now)
         self.began, self.training, self.plans = clock.now, 0.0, 0
         clock.now += start
-        self.pace.begin(costs.at(guess * costs.step), pass_steps)
-        epoch_steps, done = pass_steps * self.pace.repeat, 0
-        while done < self.pace.steps:
-            into = 0
-            while into < epoch_steps and done < self.pace.steps:
+        self.pace.begin(costs.at(guess * costs.step))
+        loop = self.pace.loop
+        while loop.step < loop.steps:
+            loop.progress.steps = 0
+            while loop.progress.steps < len(self.pace.order) and loop.step < loop.steps:
                 self.training += self.take(costs.step)
-                done, into = done + 1, into + 1
-                self.pace.trained(done, self.training)
-                planned = self.pace.planned(done, into, epoch_steps)
-                self.plans += planned != self.pace.steps
-                self.pace.steps = planned
+                loop.step, loop.progress.steps = loop.step + 1, loop.progress.steps + 1
+                self.pace.trained(self.training)
+                planned = self.pace.planned()
+                self.plans += planned != loop.steps
+                loop.steps = planned
             self.pace.epoch_ended(self.take(costs.epoch), self.take(0.0) or costs.scores)
         self.take(costs.end)
         self.took = clock.now - self.began
@@ -138,10 +157,11 @@ def test_a_time_in_which_no_step_fits_is_refused(clock: Clock) -> None:
 
 @pytest.mark.timeout(10)
 def test_a_very_long_time_is_planned_at_once(clock: Clock) -> None:
-    pace = Pace(1e9, 4, 1, clock.now)
-    pace.begin(USUAL, 46)
-    assert pace.steps == 4
-    assert pace.planned(1, 1, 46 * pace.repeat) == 4
+    pace = pace_of(1e9, 46, clock.now, max_steps=4)
+    pace.begin(USUAL)
+    assert pace.loop.steps == 4
+    pace.loop.step = pace.loop.progress.steps = 1
+    assert pace.planned() == 4
 
 
 class Slow(torch.nn.Module):
@@ -276,10 +296,10 @@ def test_the_bar_tells_the_time_left_for_the_run(slow: MakeJob, monkeypatch: pyt
 def test_a_plan_that_grows_in_a_short_epoch_makes_it_a_whole_one(
     slow: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def begin(pace: Pace, costs: Costs, _: int) -> None:
-        pace.costs, pace.repeat, pace.steps = costs, 2, 3  # of 4 an epoch
+    def begin(pace: Pace, costs: Costs) -> None:
+        pace.costs, pace.order.repeat, pace.loop.steps = costs, 2, 3  # of 4 an epoch
 
     monkeypatch.setattr(Pace, "begin", begin)
-    monkeypatch.setattr(Pace, "planned", lambda pace, step, *_: 6 if step >= 2 else 3)
+    monkeypatch.setattr(Pace, "planned", lambda pace: 6 if pace.loop.step >= 2 else 3)
     folder = train_and_evaluate(slow()).folder
     assert [step for step, *_ in lines(folder)] == [4, 6]  # as a resumed run has them
