@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segkit.data.normalise import IMAGENET, Normalisation
@@ -21,10 +20,10 @@ from segkit.data.sample import RGB_IMAGES, ImageFormat
 from segkit.engine import checkpoint
 from segkit.engine.init_from import FILES, weights_in
 from segkit.engine.run_folder import no_run, read_json
-from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError, reason
+from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError
 from segkit.inference.ensemble import averaged
 from segkit.inference.predictor import Predictor
-from segkit.model.encoder import is_dense
+from segkit.model.encoder import is_dense, read_file
 from segkit.options import create, without_pretrained
 from segkit.plugins import unmet
 from segkit.registry import models
@@ -106,20 +105,13 @@ def load(
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".toml":
+        raise RunFolderError(no_run(path))
     if not path.is_file():
         raise CheckpointError(f"there is no run folder or file {path}")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except MemoryError:
-            raise
-        except Exception as error:  # SafetensorError, OSError, and KeyError for a type that torch has not
-            raise CheckpointError(f"{path} is damaged: {reason(error)}") from error
-    if path.suffix != ".pt":
-        if path.suffix == ".toml":
-            raise RunFolderError(no_run(path))
+    if path.suffix not in (".safetensors", ".pt"):
         raise CheckpointError(f"{path} is none of {', '.join(FILES)}; give a run folder, or one of these in it")
-    weights = checkpoint.weights_of(checkpoint.load(path))
+    weights = read_file(path) if path.suffix == ".safetensors" else checkpoint.weights_of(checkpoint.load(path))
     if not isinstance(weights, dict) or not all(map(is_dense, weights.values())):
         raise CheckpointError(f"{path} holds no model, or one of other values than tensors")
     return weights

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import pickle
 import time
-import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +20,9 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from segkit.engine.run_folder import RunRecord
-from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few, reason
+from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few
 from segkit.files import to_jsonable, write_atomically, write_lines
-from segkit.model.encoder import is_dense
+from segkit.model.encoder import is_dense, read_file, refuse_damage
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> 
     """
 
     def check(temporary: Path) -> None:
-        _refuse_damage(temporary)
+        refuse_damage(temporary)
         if previous and path.exists():
             path.replace(previous)
 
@@ -75,18 +73,6 @@ def size_of(value: Any) -> int:
     return sum(size_of(each) for each in inside)
 
 
-def _refuse_damage(path: Path) -> None:
-    """Compare the parts of a checkpoint with their checksums, which torch.load does not look at."""
-    with zipfile.ZipFile(path) as archive:
-        parts = archive.infolist()
-        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
-            raise OSError("it is compressed")  # torch compresses nothing; a few kB would unpack to any size
-        # torch would take what is marked as a folder for one, and read what happens to be in the memory
-        marked = next((part.filename for part in parts if part.external_attr), None)
-        if damaged := marked or archive.testzip():
-            raise OSError(f"{damaged} in it is not what was written")
-
-
 def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     """Read a checkpoint onto the CPU; one of segkit 0.1 too, unless ``keys`` of the whole state are asked for.
 
@@ -94,17 +80,7 @@ def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
         CheckpointError: missing, truncated, damaged (its checksums do not match), holding more than tensors, of another
             version, or without one of the ``keys``.
     """
-    if not path.is_file():  # to open a pipe would wait for ever
-        raise CheckpointError(f"there is no checkpoint {path}")
-    try:
-        _refuse_damage(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} holds more than tensors and plain values; it was not loaded") from error
-    except Exception as error:  # what torch and zipfile raise at a file that was made to harm is anything
-        raise CheckpointError(f"{path} is no checkpoint, or is damaged: {reason(error)}") from error
+    state = read_file(path)
     version = state.get("format") if isinstance(state, dict) else None
     if not isinstance(version, int):
         raise CheckpointError(f"{path} is not a checkpoint of segkit")

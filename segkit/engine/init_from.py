@@ -33,7 +33,7 @@ def read_donor(place: str) -> Donor:
     """The weights in a run folder or a file, and the normalisation as the config.json beside them has it.
 
     Raises:
-        ModelError: the file is missing or damaged, or holds more than tensors and plain values.
+        CheckpointError: the file is missing or damaged, or holds more than tensors and plain values.
         RunFolderError: the folder holds no weights, or its config.json is damaged.
     """
     path = Path(place).expanduser()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from segkit.errors import ModelError, first_few, reason
+from segkit.errors import CheckpointError, ModelError, first_few, reason
 
 # Layers that turn features into ImageNet's classes, and a counter that old files lack: an encoder can do without.
 _HEADS = ("fc.", "classifier.", "head.", "head_dist.", "last_linear.", "_fc.", "aux", "norm.", "fc_norm.")
@@ -31,7 +32,8 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collecti
         besides: names of tensors that the file may hold and the encoder lacks, other than those of usual heads.
 
     Raises:
-        ModelError: the file is missing or damaged, holds more than tensors, or does not fit.
+        CheckpointError: the file is missing or damaged, or holds more than tensors.
+        ModelError: it does not fit.
     """
     path, expected = Path(path), encoder.state_dict()
     weights, left = fitting(expected, read_tensors(path))
@@ -70,27 +72,51 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The state dict in a file (.pth, .pt, .bin or .safetensors), of a network alone or in a checkpoint.
 
     Raises:
-        ModelError: the file is missing or damaged, or holds more than tensors and plain values.
+        CheckpointError: the file is missing or damaged, or holds more than tensors and plain values.
     """
-    return _tensors(_read(path))
+    return _tensors(read_file(path))
 
 
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise ModelError(f"there is no file of weights {path}")
+def read_file(path: Path) -> Any:
+    """What a file of PyTorch or safetensors holds, on the CPU; no code in it is run.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or holds more than tensors and plain values.
+    """
+    if not path.is_file():  # to open a pipe would wait for ever
+        raise CheckpointError(f"there is no file of weights {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         with path.open("rb") as file:
-            if not file.read(2).startswith((b"PK", b"\x80")):  # a ZIP archive, or a pickle
-                raise ValueError("it begins as no file that PyTorch has saved")
+            begins = file.read(2)
+        if begins == b"PK":
+            refuse_damage(path)
+        elif not begins.startswith(b"\x80"):  # of a pickle, as PyTorch once wrote them
+            raise ValueError("it begins as no file that PyTorch has saved")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ModelError(f"{path} holds more than tensors and plain values; it was not loaded") from error
+        raise CheckpointError(f"{path} holds more than tensors and plain values; it was not loaded") from error
     except MemoryError:
         raise
-    except Exception as error:  # what torch raises for a hostile or damaged file is anything
-        raise ModelError(f"{path} holds no weights, or damaged ones: {reason(error)}") from error
+    except Exception as error:  # what is raised for a file that was made to harm is anything
+        raise CheckpointError(f"{path} is no file of weights, or is damaged: {reason(error)}") from error
+
+
+def refuse_damage(path: Path) -> None:
+    """Compare the parts of a file of PyTorch with their checksums, which torch.load does not look at.
+
+    Raises:
+        OSError, zipfile.BadZipFile: it is not as it was written.
+    """
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise OSError("it is compressed")  # torch compresses nothing; a few kB would unpack to any size
+        # torch would take what is marked as a folder for one, and read what happens to be in the memory
+        marked = next((part.filename for part in parts if part.external_attr), None)
+        if damaged := marked or archive.testzip():
+            raise OSError(f"{damaged} in it is not what was written")
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

@@ -112,7 +112,7 @@ def test_what_the_disk_did_not_keep_takes_nobodys_place(tmp_path: Path, monkeypa
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "last.pt"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"last\.pt is no checkpoint") as caught:
+    with pytest.raises(CheckpointError, match=r"last\.pt is no file of weights, or is damaged") as caught:
         checkpoint.load(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(CheckpointError):

@@ -20,7 +20,7 @@ from segkit.engine.init_from import init_from, read_donor
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import prepare, train_and_evaluate
-from segkit.errors import ModelError, RunFolderError
+from segkit.errors import CheckpointError, ModelError, RunFolderError
 from segkit.model.smp import Smp
 from segkit.settings import TrainSettings
 
@@ -111,10 +111,10 @@ def test_what_cannot_be_begun_with(tmp_path: Path, donor: Path, tiny_net: type[n
     )
     with pytest.raises(ModelError, match=r"none of its 2 tensors fits TinyNet .* it holds .*other\.weight"):
         said(tiny_net(), tmp_path / "a.safetensors")
-    with pytest.raises(ModelError, match=r"there is no file of weights .*nowhere"):
+    with pytest.raises(CheckpointError, match=r"there is no file of weights .*nowhere"):
         said(tiny_net(), tmp_path / "nowhere")
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(ModelError, match=r"photo\.jpg holds no weights, or damaged ones: it begins as no file that Py"):
+    with pytest.raises(CheckpointError, match=r"photo\.jpg is no file of weights, or is damaged: it begins as"):
         said(tiny_net(), tmp_path / "photo.jpg")
     with pytest.raises(RunFolderError, match=rf"{tmp_path} is no run folder: it holds no weights"):
         said(tiny_net(), tmp_path)
@@ -128,7 +128,7 @@ def test_what_cannot_be_begun_with(tmp_path: Path, donor: Path, tiny_net: type[n
             return (open, (str(tmp_path / "trapped"), "w"))
 
     torch.save({"layers.0.weight": Trap()}, tmp_path / "trap.pt")
-    with pytest.raises(ModelError, match=r"trap\.pt holds more than tensors"):
+    with pytest.raises(CheckpointError, match=r"trap\.pt holds more than tensors"):
         said(tiny_net(), tmp_path / "trap.pt")
     assert not (tmp_path / "trapped").exists()
 
