@@ -88,7 +88,7 @@ def _ask_checks(
 ) -> None:
     """Ask every check, print a line for each (with ``quiet`` for failures only), and append its row."""
     asked = checks(component.kind, component.names[-1], options, known)
-    if options and not known and component.kind != "dataset":  # a dataset is built of its sample
+    if options and not known and component.kind not in ("dataset", "reader"):  # these are built of a sample
         asked[0].subject.build(num_classes=3, ignore_index=255, classes=("a", "b", "c"))  # a refusal is told once
     first_with: dict[tuple[type, str], str] = {}  # an error -> the first check that met it
     for check in asked:

@@ -103,9 +103,9 @@ def _package(name: str, kind: str, called: str) -> dict[str, str]:
     words["member"] = "read" if kind == "reader" else words["class_name"]
     words |= {"plural": REGISTRIES[kind].plural, "version": segkit.__version__, "year": str(date.today().year)}
     words["use"] = Template(_USES[kind]).substitute(words)
-    checks = f"The checks of the contract, `python -m segkit check-plugin {called}` runs them without pytest."
-    notes = {"observer": "They train for two epochs.", "transform": "", "reader": ""}
-    words["test_note"] = notes.get(kind, checks)
+    option = f" --option path=FILE.{name}" if kind == "reader" else ""
+    checks = f"The checks of the contract, `python -m segkit check-plugin {called}{option}` runs them without pytest."
+    words["test_note"] = "They train for two epochs." if kind == "observer" else checks
     sources = {
         "pyproject.toml": "pyproject",
         "README.md": "readme",

@@ -33,8 +33,8 @@ def require(holds: object, message: str) -> None:
 
 
 @contextmanager
-def failing(what: str, advice: str = "") -> Iterator[None]:
-    """Whatever is raised in this block is a failed check; its message is ``what``, the error and ``advice``.
+def failing(what: str) -> Iterator[None]:
+    """Whatever is raised in this block is a failed check; its message is ``what`` and the error's first line.
 
     Raises:
         CheckFailed: something was raised.
@@ -44,14 +44,9 @@ def failing(what: str, advice: str = "") -> Iterator[None]:
     except NotAsked:
         raise
     except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]  # torch's may go on for pages
         own = isinstance(error, SegkitError | CheckFailed)
-        told = str(error) if own else f"{type(error).__name__}: {first_line(error)}"
-        raise CheckFailed(f"{what}: {told}{advice}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message: torch's may go on for pages."""
-    return (str(error).strip().splitlines() or [""])[0]
+        raise CheckFailed(f"{what}: {error if own else f'{type(error).__name__}: {first}'}") from error
 
 
 Rule = Callable[[Any], None]
@@ -64,7 +59,7 @@ class Subject:
     """A component to be checked. Each kind has a class of its own below this one, with what its rules need.
 
     Attributes:
-        kind: ``loss``, ``model``, ``dataset`` or ``metric``.
+        kind: one of ``KINDS``.
         name: for messages.
         factory: its class.
         options: with which it is built, beside what a dataset gives.
@@ -91,9 +86,8 @@ class Subject:
         except (SegkitError, KeyboardInterrupt):
             raise
         except BaseException as error:  # sys.exit() is no way to refuse an option
-            raise CheckFailed(
-                f"{self.name} cannot be built with {arguments}: {type(error).__name__}: {error}"
-            ) from error
+            told = f"{type(error).__name__}: {error}"
+            raise CheckFailed(f"{self.name} cannot be built with {arguments}: {told}") from error
 
     def has_option(self, name: str) -> bool:
         """Whether the constructor has a parameter of this name."""
@@ -129,7 +123,7 @@ class Check:
 
     def ask(self) -> Answer:
         """Ask the rule and return the answer; only Ctrl-C is raised."""
-        where = f"{self.subject.name}, {self.name}"
+        where, rule = f"{self.subject.name}, {self.name}", f". The rule: {self.rule}" if self.rule else ""
         try:
             self.subject.ask(self.function)
         except KeyboardInterrupt:
@@ -139,8 +133,8 @@ class Check:
         except BaseException as error:  # a component may call sys.exit()
             if self.known is not None:
                 return Answer("known", f"{self.known} ({error})", error)
-            own = isinstance(error, CheckFailed)
-            return Answer("FAILED", str(error) if own else f"{where}: {type(error).__name__}: {error}", error)
+            told = str(error) if isinstance(error, CheckFailed) else f"{where}: {type(error).__name__}: {error}"
+            return Answer("FAILED", told + rule, error)
         if self.known is None:
             return Answer("ok")
         declared = f"declared as a known failure ({self.known}), and it is kept: take the declaration away"
@@ -156,7 +150,7 @@ class Check:
         """
         answer = self.ask()
         if answer.state == "FAILED":
-            raise answer.error if isinstance(answer.error, CheckFailed) else CheckFailed(answer.why) from answer.error
+            raise CheckFailed(answer.why) from answer.error
         if answer.state != "ok" and "pytest" in sys.modules and "PYTEST_CURRENT_TEST" in os.environ:
             pytest = sys.modules["pytest"]
             (pytest.xfail if answer.state == "known" else pytest.skip)(answer.why)
@@ -167,18 +161,12 @@ class Check:
 
 def named_options(case: Subject) -> None:
     """Every option has a name of its own and a type hint, so that a config can set it and its errors are found."""
-    # what is in **kwargs has no name, and a config cannot set it: as it could not tell a misspelt option from one
-    parameters = inspect.signature(case.factory).parameters.values()
-    for each in [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]:
-        require(
-            each.kind != each.POSITIONAL_ONLY,
-            f"'{each.name}' is positional-only: a config gives options by their names; take the / out of the signature",
-        )
-        told = f"in a config's table '{each.name}' is a key of segkit's own; rename it"
-        require(each.name not in reserved_names(case.kind), f"the option '{each.name}' can never be set: {told}")
-        usual = "int | None, or what it is" if each.default is None else type(each.default).__name__
-        hint = "int, or what it is" if each.default is each.empty else usual
-        require(
-            each.name in given_names(case.kind) or each.annotation is not each.empty,
-            f"the option '{each.name}' has no type hint: a config's value cannot be checked; write {each.name}: {hint}",
-        )
+    for each in inspect.signature(case.factory).parameters.values():
+        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
+            continue  # what is in **kwargs has no name, and a config cannot set it, as it could not tell a misspelt one
+        own = each.name not in reserved_names(case.kind) and each.kind != each.POSITIONAL_ONLY
+        told = "it is positional-only, or a key of segkit's own in a config's table; rename it, take the / out"
+        require(own, f"the option '{each.name}' can never be set: {told}")
+        hinted = each.name in given_names(case.kind) or each.annotation is not each.empty
+        told = f"a config's value cannot be checked; write {each.name}: int, or what it is"
+        require(hinted, f"the option '{each.name}' has no type hint: {told}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations, pairwise
@@ -20,7 +21,7 @@ from segkit.testing.reading import DatasetSubject, in_another_process, parts, re
 
 
 def writes_a_sample(case: DatasetSubject) -> None:
-    """write_sample(root) writes a miniature of the files it reads, and returns the options that read it, if any."""
+    """write_sample(root) writes a miniature of the files it reads, for tests, and returns the options that read it."""
     if not case.reads_files:
         raise NotAsked("it reads no files: it has neither root nor write_sample")
     case.write_sample()
@@ -30,8 +31,7 @@ def writes_a_sample(case: DatasetSubject) -> None:
 def has_splits(case: DatasetSubject) -> None:
     """There are train and val at least, and none of its splits is empty."""
     there = tuple(getattr(case.splits["train"], "splits", SPLITS))
-    for needed in ("train", "val"):
-        require(needed in there, f"there is no {needed} split: splits = {there}; a run needs train and val")
+    require({"train", "val"} <= {*there}, f"splits = {there}; a run needs train and val")
     empty = [split for split, dataset in case.splits.items() if not len(dataset)]
     require(not empty, f"{first_few(empty)} is empty")
 
@@ -50,12 +50,9 @@ def sample_types(case: DatasetSubject) -> None:
 def classes_and_palette(case: DatasetSubject) -> None:
     """The classes are distinct names, 1 to 255 of them, and the palette has a distinct RGB triple for each."""
     classes, palette = case.splits["train"].classes, case.splits["train"].palette
-    names = isinstance(classes, tuple | list) and all(isinstance(name, str) and name.strip() for name in classes)
-    require(names, f"classes = {classes!r}; they are a tuple of names")
+    _distinct_names("classes", classes)
     require(1 <= len(classes) <= 255, f"there are {len(classes)} classes; a mask of 8 bits has room for 1 to 255")
     require(len(palette) == len(classes), f"the palette has {len(palette)} colours for {len(classes)} classes")
-    twice = sorted({name for name in classes if list(classes).count(name) > 1})
-    require(not twice, f"two classes are called {first_few(twice)}")
     pairs = list(zip(classes, palette, strict=True))
     for name, colour in pairs:
         whole = len(colour) == 3 and all(isinstance(part, int) and 0 <= part <= 255 for part in colour)
@@ -67,10 +64,15 @@ def classes_and_palette(case: DatasetSubject) -> None:
 def channels_have_names(case: DatasetSubject) -> None:
     """The channels, where it says them, are distinct names: red, green and blue of pictures as cameras take them."""
     channels = getattr(case.splits["train"], "channels", RGB)
-    names = isinstance(channels, tuple | list) and all(isinstance(name, str) and name.strip() for name in channels)
-    require(names and len(channels), f"channels = {channels!r}; they are a tuple of names, one a channel of the images")
-    twice = sorted({name for name in channels if list(channels).count(name) > 1})
-    require(not twice, f"two channels are called {first_few(twice)}")
+    require(len(channels), "there are no channels; leave them out where images are RGB")
+    _distinct_names("channels", channels)
+
+
+def _distinct_names(what: str, names: Any) -> None:
+    texts = isinstance(names, tuple | list) and all(isinstance(name, str) and name.strip() for name in names)
+    require(texts, f"{what} = {names!r}; they are a tuple of names")
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    require(not twice, f"two {what} are called {first_few(twice)}")
 
 
 def void_is_no_class(case: DatasetSubject) -> None:
@@ -88,12 +90,9 @@ def labels(case: DatasetSubject) -> None:
         _, mask, name = dataset[index]
         stored = set(np.unique(mask).tolist())
         found |= stored & set(classes)
-        wrong = sorted(stored - {*classes, dataset.ignore_index})
-        require(
-            not wrong,
-            f"the mask of {place} ('{name}') holds {first_few([str(label) for label in wrong])}; allowed are 0 to "
-            f"{len(classes) - 1} and ignore_index = {dataset.ignore_index}",
-        )
+        wrong = first_few([str(label) for label in sorted(stored - {*classes, dataset.ignore_index})])
+        allowed = f"allowed are 0 to {len(classes) - 1} and ignore_index = {dataset.ignore_index}"
+        require(not wrong, f"the mask of {place} ('{name}') holds {wrong}; {allowed}")
     names = case.splits["train"].classes
     only = " or ".join([*(repr(names[label]) for label in found), "void"])
     advice = "is a stored label not mapped to its class?"
@@ -130,26 +129,22 @@ def same_each_time(case: DatasetSubject) -> None:
 
 
 def tensors_to_keep(case: DatasetSubject) -> None:
-    """The tensors of a sample are the caller's own: what is written into them is not in the next sample."""
+    """The tensors of a sample are the caller's own, clones of what is kept: to change them changes no other sample."""
     for split, dataset in case.splits.items():
         one, other = (dataset[0], dataset[0]) if len(dataset) else ((), ())
         for part, first, second in zip(("image", "mask"), one, other, strict=False):
             # not by writing: a file that is mapped into memory read-only would end the process
-            require(
-                not (isinstance(first, Tensor) and first.data_ptr() == second.data_ptr()),
-                f"{split}[0] asked twice is twice the same memory: whoever changes the {part} in place changes it for "
-                "all who ask later; return a clone()",
-            )
+            same = isinstance(first, Tensor) and first.data_ptr() == second.data_ptr()
+            require(not same, f"{split}[0] asked twice is twice the same memory, of the {part}")
 
 
 def index_error(case: DatasetSubject) -> None:
     """An index beyond the end raises IndexError, which ends a for loop."""
     for split, dataset in case.splits.items():
         for index in (len(dataset), -len(dataset) - 1):
-            wanted = f"{split} has {len(dataset)} samples: [{index}] must raise IndexError, and"
-            with failing(f"{wanted} raises"), suppress(IndexError):
+            with failing(f"{split} has {len(dataset)} samples: [{index}] must raise IndexError"), suppress(IndexError):
                 dataset[index]
-                raise CheckFailed(f"{wanted} returns a sample")
+                raise CheckFailed("it returns a sample")
 
 
 def mask_alone(case: DatasetSubject) -> None:
@@ -181,10 +176,7 @@ def files_are_there(case: DatasetSubject) -> None:
 
 def unknown_split(case: DatasetSubject) -> None:
     """A split that is not there is a DataError with its name and those there are."""
-    wrong = "trian"
-    message = _data_error(case, f"split = '{wrong}'", split=wrong)
-    lacking = [word for word in (wrong, *case.splits) if word not in message]
-    require(not lacking, f"the message for split = '{wrong}' lacks {first_few(lacking)}: {message}")
+    _names_in_data_error(case, "split = 'trian'", ["trian", *case.splits], split="trian")
 
 
 def missing_folder(case: DatasetSubject) -> None:
@@ -193,25 +185,20 @@ def missing_folder(case: DatasetSubject) -> None:
         raise NotAsked("it has no option root")
     with tempfile.TemporaryDirectory() as folder:
         absent = Path(folder) / "not_there"
-        message = _data_error(case, "a root that is not there", root=case.as_root(absent), split="train")
-        require(str(absent) in message, f"the message for a missing root does not name it, {absent}: {message}")
+        _names_in_data_error(case, "a missing root", [str(absent)], root=case.as_root(absent), split="train")
 
 
-def _data_error(case: DatasetSubject, what: str, **options: Any) -> str:
-    """The message of the DataError that building it raises."""
-    expected = (
-        "expected is a segkit.errors.DataError that names it: look in the constructor, before anything is read, and "
-        "raise DataError(f'...')"
-    )
+def _names_in_data_error(case: DatasetSubject, what: str, words: Sequence[str], **options: Any) -> None:
+    """Building it has to raise a DataError with these words."""
     reader = replace(case.reader, options={**case.reader.options, **options})
-    try:
-        reader.build()
-    except DataError as error:
-        return str(error)
-    except Exception as error:
-        cause = error.__cause__ or error
-        raise CheckFailed(f"{what}: it raises {type(cause).__name__}: {cause}; {expected}") from error
-    raise CheckFailed(f"{what}: it is built all the same; {expected}")
+    with failing(f"of {what} the constructor has to raise a segkit.errors.DataError that names it"):
+        try:
+            reader.build()
+        except DataError as error:
+            lacking = [word for word in words if word not in str(error)]
+            require(not lacking, f"the message lacks {first_few(lacking)}: {error}")
+        else:
+            raise CheckFailed("it is built all the same")
 
 
 def picklable(case: DatasetSubject) -> None:

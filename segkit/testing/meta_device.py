@@ -41,8 +41,6 @@ class _OneDevice(TorchFunctionMode):
         elsewhere = [list(each.shape) for each in tensors if not each.is_meta]
         positions = function is Tensor.__getitem__ and arguments[0].is_meta
         if elsewhere and len(elsewhere) < len(tensors) and not positions:
-            raise CheckFailed(
-                f"{resolve_name(function) or function} is given a tensor {elsewhere[0]} that did not move with the "
-                "model: register_buffer it in the constructor, or make it with device=image.device"
-            )
+            told = "that did not move with the model: register_buffer it, or make it with device=image.device"
+            raise CheckFailed(f"{resolve_name(function) or function} is given a tensor {elsewhere[0]} {told}")
         return function(*arguments, **(options or {}))

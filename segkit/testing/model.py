@@ -9,7 +9,7 @@ import copy
 import io
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,13 +17,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from segkit.errors import ModelError, first_few
+from segkit.errors import first_few
 from segkit.inference.sliding_window import check_logits
 from segkit.testing.check import CheckFailed, NotAsked, Subject, failing, require
 from segkit.testing.meta_device import on_meta
 
 NUM_CLASSES = 7  # unlike the 1, 2, 3 or 21 that a model may have fixed
-SIZE = (64, 64)
 
 
 @contextmanager
@@ -47,14 +46,10 @@ class ModelSubject(Subject):
         model.eval()  # without a chain: that train() and eval() return the model is a rule of its own
         return model  # type: ignore[no-any-return]
 
-    def images(self, batch: int, size: tuple[int, int] = SIZE) -> Tensor:
+    def images(self, batch: int, size: tuple[int, int] = (64, 64)) -> Tensor:
         """Noise of mean 0 and variance 1, as normalised images have, ``[B,in_channels,H,W]``."""
-        return _noise((batch, self.options.get("in_channels", 3), *size))
-
-
-def _noise(shape: Sequence[int]) -> Tensor:
-    """The same for the same shape."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+        shape = (batch, self.options.get("in_channels", 3), *size)
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
 def _disturb(model: nn.Module, amount: float, *, zeros_alone: bool = False) -> None:
@@ -65,19 +60,17 @@ def _disturb(model: nn.Module, amount: float, *, zeros_alone: bool = False) -> N
                 parameter.add_(amount * torch.randn_like(parameter))
 
 
-def _forward(model: nn.Module, image: Tensor, *, gradients: bool = False, seed: int = 0, advice: str = "") -> Tensor:
+def _forward(
+    model: nn.Module, image: Tensor, classes: int | None = None, *, gradients: bool = False, seed: int = 0
+) -> Tensor:
     """The logits of a copy of the images; random numbers fall the same for the same seed.
 
     Raises:
-        CheckFailed: the model raises, which is told with the advice, or returns no tensor.
+        CheckFailed: the model raises, or returns no logits of the size of the images, and of the classes if given.
     """
-    given = f"images {list(image.shape)} in {'training' if model.training else 'evaluation'}"
-    with failing(given, advice), _seeded(seed), torch.set_grad_enabled(gradients):
-        out = model(image.clone())
-    out = out["out"] if isinstance(out, Mapping) and "out" in out else out  # as torchvision's have it
-    name = type(out).__name__
-    require(isinstance(out, Tensor), f"{given} became a {name}; a model returns logits, a tensor [B,C,H,W]")
-    return out  # type: ignore[no-any-return]
+    mode = "training" if model.training else "evaluation"
+    with failing(f"images {list(image.shape)} in {mode}"), _seeded(seed), torch.set_grad_enabled(gradients):
+        return check_logits(model(image.clone()), image, classes)
 
 
 def _train_once(model: nn.Module, image: Tensor) -> None:
@@ -87,50 +80,29 @@ def _train_once(model: nn.Module, image: Tensor) -> None:
     model.eval()
 
 
-def _require_logits(out: Tensor, image: Tensor, num_classes: int | None = None) -> None:
-    """Floats of the size of the images; without ``num_classes`` there may be any number of channels."""
-    try:
-        check_logits(out, image, num_classes)
-    except ModelError as error:
-        raise CheckFailed(str(error)) from error
-
-
 def _require_finite(out: Tensor, what: str) -> None:
     share = (~out.isfinite()).float().mean().item()
     require(not share, f"{share:.1%} of the logits {what} are not finite")
 
 
-def _require_same(out: Tensor, expected: Tensor, what: str, advice: str = "") -> None:
+def _require_same(out: Tensor, expected: Tensor, what: str) -> None:
     """The same but for 0.001 of the largest logit, a few hundred times what another order of float32 sums makes."""
-    require(out.shape == expected.shape, f"{what}: logits {list(out.shape)} and {list(expected.shape)}{advice}")
     difference = ((out - expected).abs().max() / expected.abs().max().clamp_min(1e-30)).item()
-    require(
-        not difference > 1e-3,  # of values that are not finite other rules tell
-        f"{what}: the logits differ by up to {difference:.2g} of the largest; expected is the same{advice}",
-    )
+    # of values that are not finite other rules tell
+    require(not difference > 1e-3, f"{what}: the logits differ by up to {difference:.2g} of the largest")
 
 
 def logits(case: ModelSubject) -> None:
     """Images [B,3,H,W] become logits [B,num_classes,H,W]: floating-point, finite, of the images' height and width."""
-    image = case.images(2)
-    out = _forward(case.model(), image)
-    _require_logits(out, image, NUM_CLASSES)
-    _require_finite(out, "of an untrained model")
+    _require_finite(_forward(case.model(), case.images(2), NUM_CLASSES), "of an untrained model")
 
 
 def any_size(case: ModelSubject) -> None:
-    """In evaluation an image may have any height and width: odd ones, a pixel more or less, down to a single pixel."""
+    """In evaluation an image may have any size, down to a single pixel: a network may pad it and crop the logits."""
     model = case.model()
     for size in ((65, 63), (33, 48), (1, 50), (1, 1)):
         image = case.images(1, size)
-        _require_finite(_of_a_size(model, image), f"of images {list(image.shape)}")
-
-
-def _of_a_size(model: nn.Module, image: Tensor) -> Tensor:
-    advice = "; a network that has a least size, or wants a multiple, pads the image to it and crops the logits"
-    out = _forward(model, image, advice=advice)
-    _require_logits(out, image)
-    return out
+        _require_finite(_forward(model, image), f"of images {list(image.shape)}")
 
 
 def training_mode(case: ModelSubject) -> None:
@@ -139,15 +111,14 @@ def training_mode(case: ModelSubject) -> None:
     for training, name in ((False, "eval()"), (True, "train()")):
         require(model.train(training) is model, f"{name} does not return the model itself, as torch's modules do")
         require(model.training == training, f"after {name} model.training is {model.training}")
-    for size in (SIZE, (33, 47), (1, 1)):  # a batch of one may be too little for batch normalisation
-        _of_a_size(model, case.images(2, size))
+    for size in ((64, 64), (33, 47), (1, 1)):  # a batch of one may be too little for batch normalisation
+        _forward(model, case.images(2, size))
 
 
 def uses_num_classes(case: ModelSubject) -> None:
     """num_classes alone decides how many channels the logits have."""
-    image = case.images(1)
     for count in (1, 2, 30):
-        _require_logits(_forward(case.model(count), image), image, count)
+        _forward(case.model(count), case.images(1), count)
 
 
 def uses_in_channels(case: ModelSubject) -> None:
@@ -156,7 +127,7 @@ def uses_in_channels(case: ModelSubject) -> None:
         raise NotAsked("it has no option in_channels")
     for count in (1, 3, 12):
         other = replace(case, options={**case.options, "in_channels": count})
-        _require_logits(_forward(other.model(), other.images(1)), other.images(1))
+        _forward(other.model(), other.images(1))
 
 
 def no_probabilities(case: ModelSubject) -> None:
@@ -164,19 +135,16 @@ def no_probabilities(case: ModelSubject) -> None:
     model = case.model()
     _disturb(model, 1.0)  # large weights, large logits, unless something holds them in 0 to 1
     out = _forward(model, case.images(2))
-    found = f"all outputs are in 0 to 1 ({out.min():.3g} to {out.max():.3g}), whatever the weights"
-    require(not (out.min() >= 0 and 0 < out.max() <= 1), f"{found}: return logits, without softmax or sigmoid")
+    within = out.min() >= 0 and 0 < out.max() <= 1
+    require(not within, f"all outputs are in 0 to 1 ({out.min():.3g} to {out.max():.3g}), whatever the weights")
 
 
 def looks_at_the_place(case: ModelSubject) -> None:
     """A little noise on a quadrant of the image changes the logits there most, in four of eight cases at least."""
     # sound networks come to seven or eight; one that mirrors its features to none, one that averages them to two
     found = sum(_quadrants_found(case, 0)) + sum(_quadrants_found(case, 1))
-    require(
-        found >= 4,
-        f"of 8 parts of images that were changed, the logits of the same part changed most in {found}: forward "
-        "mixes up places; look for a reshape or view of the wrong order, a flip, or a mean over the image",
-    )
+    told = "is there a reshape or view of the wrong order, a flip, or a mean over the image?"
+    require(found >= 4, f"the logits of the part that was changed moved most in {found} of 8 cases: {told}")
 
 
 def _quadrants_found(case: ModelSubject, seed: int) -> list[bool]:
@@ -208,7 +176,7 @@ def _quadrants_found(case: ModelSubject, seed: int) -> list[bool]:
 
 
 def every_parameter_learns(case: ModelSubject) -> None:
-    """Every parameter that is to be trained gets a gradient from the logits, in one of eight steps at least."""
+    """Every parameter that is to be trained (requires_grad) gets a gradient from the logits, in one of eight steps."""
     # in one: in training a network may leave layers out at random
     model = case.model()
     _disturb(model, 0.02)  # some networks begin with scales of 0, behind which nothing has a gradient
@@ -219,16 +187,13 @@ def every_parameter_learns(case: ModelSubject) -> None:
         model.zero_grad()
         out = _forward(model, case.images(2), gradients=True, seed=seed)
         require(out.requires_grad, "the logits depend on no parameter: is there a no_grad() or detach() in forward?")
-        torch.autograd.backward((out * _noise(out.shape)).sum())
+        torch.autograd.backward((out * torch.randn(*out.shape, generator=torch.Generator().manual_seed(0))).sum())
         wild = [name for name, p in wanted.items() if p.grad is not None and not p.grad.isfinite().all()]
         require(not wild, f"the gradients of {len(wild)} of {len(wanted)} parameters are not finite: {first_few(wild)}")
         idle = [name for name in idle if not _has_gradient(wanted[name])]
         if not idle:
             return
-    raise CheckFailed(
-        f"{len(idle)} of {len(wanted)} parameters get no gradient: {first_few(idle)}; use them in forward, take them "
-        "away, or set requires_grad = False where they are to stay as they are"
-    )
+    raise CheckFailed(f"{len(idle)} of {len(wanted)} parameters get no gradient: {first_few(idle)}")
 
 
 def _has_gradient(parameter: nn.Parameter) -> bool:
@@ -250,29 +215,26 @@ def independent_of_the_batch(case: ModelSubject) -> None:
 
 
 def input_unchanged(case: ModelSubject) -> None:
-    """The images given are not written to."""
+    """The images given are not written to, as image -= mean and nn.ReLU(inplace=True) as the first layer do."""
     model = case.model()
     for mode in ("evaluation", "training"):
         image = case.images(2)
         model.train(mode == "training")
         with torch.no_grad(), _seeded(0):
             model(image)
-        advice = "do not work in place on them (image -= mean, nn.ReLU(inplace=True) as the first layer)"
-        same = torch.equal(image, case.images(2))
-        require(same, f"forward changed the images it was given, in {mode}: {advice}")
+        require(torch.equal(image, case.images(2)), f"forward changed the images it was given, in {mode}")
 
 
 def same_seed_same_model(case: ModelSubject) -> None:
-    """After the same torch.manual_seed two models have the same weights."""
+    """After the same torch.manual_seed two models have the same weights: random numbers are torch's."""
     models = case.model(), case.model()
     first, second = ({**dict(each.named_parameters()), **dict(each.named_buffers())} for each in models)
     other = [name for name, value in first.items() if name not in second or not torch.equal(value, second[name])]
-    found = f"two models built after the same torch.manual_seed differ in {first_few(other)}"
-    require(not other, f"{found}: take random numbers from torch only")
+    require(not other, f"two models built after the same torch.manual_seed differ in {first_few(other)}")
 
 
 def state_dict(case: ModelSubject) -> None:
-    """Its state_dict is all there is to keep: another instance that loads it has the same logits."""
+    """Its state_dict holds all that the logits depend on: another instance that loads it has the same."""
     model, image = case.model(), case.images(2)
     _train_once(model, image)
     file = io.BytesIO()
@@ -281,8 +243,7 @@ def state_dict(case: ModelSubject) -> None:
     other = case.model(seed=1)
     with failing("its state_dict cannot be loaded into a new instance (by torch.load with weights_only = True)"):
         other.load_state_dict(torch.load(file, weights_only=True))
-    advice = "; register as a parameter or a persistent buffer whatever the logits depend on"
-    _require_same(_forward(other, image), _forward(model, image), "a model and a new one with its state_dict", advice)
+    _require_same(_forward(other, image), _forward(model, image), "a model and a new one with its state_dict")
 
 
 def copies(case: ModelSubject) -> None:
@@ -303,18 +264,16 @@ def no_fixed_device(case: ModelSubject) -> None:
 
 
 def bf16_autocast(case: ModelSubject) -> None:
-    """Under autocast to bfloat16 the logits are finite and near those in float32."""
+    """Under autocast to bfloat16, of three decimal digits, the logits are finite and near those in float32."""
     model, image = case.model(), case.images(2)
     expected = _forward(model, image).float()
     with torch.autocast("cpu", torch.bfloat16):
         out = _forward(model, image).float()
     _require_finite(out, "under bfloat16 autocast")
     error = ((out - expected).abs().mean() / expected.abs().mean().clamp_min(1e-30)).item()
-    require(
-        not error > 0.1,  # bfloat16 itself: 0.004 an operation, 0.02 after a hundred layers
-        f"under bfloat16 autocast the logits are off by {error:.0%} on average: bfloat16 has three decimal digits; "
-        "large sums and differences belong in float32 (x.float())",
-    )
+    told = "large sums and differences belong in float32 (x.float())"
+    # bfloat16 itself: 0.004 an operation, 0.02 after a hundred layers
+    require(not error > 0.1, f"under bfloat16 autocast the logits are off by {error:.0%} on average: {told}")
 
 
 def channels_last(case: ModelSubject) -> None:
@@ -336,21 +295,18 @@ def channels_last(case: ModelSubject) -> None:
             module.register_forward_pre_hook(lambda _, given, name=name: look(name, given[0]))
     out = _forward(model, image.contiguous(memory_format=torch.channels_last))
     _require_same(out, expected, "the same images in channels_last and in the usual order")
-    loses = any(isinstance(module, nn.modules.instancenorm._InstanceNorm) for module in model.modules())
-    require(
-        loses or len(lost) <= len(asked) / 2,  # torch's own instance normalisation does not keep it
-        f"of {len(asked)} convolutions {len(lost)} are not given channels_last though the images are: "
-        f"{first_few(lost)}; is there a contiguous() or clone() in forward that should keep the layout?",
-    )
+    if any(isinstance(module, nn.modules.instancenorm._InstanceNorm) for module in model.modules()):
+        return  # torch's own does not keep it
+    told = f"{len(lost)} of {len(asked)} convolutions are not given channels_last: {first_few(lost)}"
+    require(len(lost) <= len(asked) / 2, f"{told}; is there a contiguous() or clone() in forward?")
 
 
 def exportable(case: ModelSubject) -> None:
-    """torch.export makes a graph of it, at one size, that computes the same."""
+    """torch.export makes a graph of it, at one size, that computes the same: it branches on shapes, not on values."""
     model, image = case.model(), case.images(2)
-    advice = "; it may branch on shapes, not on values of tensors, and compute with torch only"
     with warnings.catch_warnings(), _seeded(0):
         warnings.simplefilter("ignore")  # of torch's own parts
-        with failing("torch.export cannot follow forward", advice):
+        with failing("torch.export cannot follow forward"):
             program = torch.export.export(model, (image.clone(),), strict=False).module()
         other = image.flip(0) * 2  # a graph that kept what was computed for the first images is found out
         _require_same(_forward(program, other), _forward(model, other), "the exported graph and the model")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from segkit.data.sample import SPLITS
-from segkit.errors import SegkitError, first_few
+from segkit.errors import first_few
 from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, failing, require
 
 MOST = 256  # samples of a split that are read: all of a miniature, some of a whole data set
@@ -55,17 +55,12 @@ class DatasetSubject(Subject):
             CheckFailed: it cannot write one, or returns something else.
         """
         write = getattr(self.factory, "write_sample", None)
-        told = (
-            "no class method write_sample(root), which writes a miniature of its files, for tests and to compare with"
-        )
-        require(callable(write), f"{self.name} has {told}")
+        require(callable(write), f"{self.name} has no class method write_sample(root)")
         options = self.factory.write_sample(self.folder)  # type: ignore[attr-defined]
-        found = f"write_sample(root) returned a {type(options).__name__}"
-        wanted = "it returns options, as {'classes': 'classes.txt'}, or nothing"
-        require(options is None or isinstance(options, Mapping), f"{found}; {wanted}")
+        what = f"write_sample(root) returned {options!r}"
+        require(options is None or isinstance(options, Mapping), f"{what}; it returns options or nothing")
         unknown = [name for name in options or {} if not self.has_option(name)]
-        told = f"the constructor has no option {first_few(unknown)}"
-        require(not unknown, f"write_sample(root) returned {options}: {told}")
+        require(not unknown, f"{what}: the constructor has no option {first_few(unknown)}")
         return options or {}
 
     def as_root(self, folder: Path) -> str | Path:
@@ -94,16 +89,10 @@ class DatasetSubject(Subject):
     def splits(self) -> dict[str, Any]:
         """The splits that a run reads: train, and of val and test those that it has."""
         train = self.reader.build(split="train")
-        splits = {"train": train}
-        for split in SPLITS[1:]:
-            if split in getattr(train, "splits", SPLITS):
-                try:
-                    splits[split] = self.reader.build(split=split)
-                except SegkitError as error:
-                    if hasattr(train, "splits"):
-                        raise
-                    raise CheckFailed(f"{error}; say which splits there are: splits = ('train', 'val')") from error
-        return splits
+        there = getattr(train, "splits", SPLITS)
+        with failing("splits are train, val and test where splits = (...) does not say which there are"):
+            others = {split: self.reader.build(split=split) for split in SPLITS[1:] if split in there}
+        return {"train": train, **others}
 
     def samples(self) -> Iterator[tuple[str, Any, int]]:
         """``("train[0]", dataset, 0)`` and so on, of every split, evenly spread where there are many."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segkit.testing.check import Subject, require
+from segkit.testing.check import CheckFailed, Rule, Subject, failing, require
 
 VOID = 255
 Batch = tuple[Tensor, Tensor]
 """Logits ``[B,C,H,W]`` and target int64 ``[B,H,W]``."""
+Figures = Mapping[str, Any]
+"""By name: numbers, and of a loss the gradient ``[B,C,H,W]``."""
 LAYOUTS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "channels_last": lambda logits: logits.contiguous(memory_format=torch.channels_last),
     "transposed": lambda logits: logits.mT.contiguous().mT,
@@ -56,44 +59,67 @@ def wrong(target: Tensor, classes: int) -> Tensor:
     return torch.where(target < classes, (target + 1) % classes, target)
 
 
-def at_void(batch: Batch, value: Tensor | float) -> Tensor:
-    """The logits of a batch with other ones at its void pixels."""
+def at_void(batch: Batch, value: Tensor | float) -> Batch:
+    """A batch with other logits at its void pixels."""
     logits, target = batch
-    return torch.where((target == VOID)[:, None], value, logits)
+    return torch.where((target == VOID)[:, None], value, logits), target
 
 
 @dataclass(frozen=True)
 class ScoredSubject(Subject):
-    """A loss or a metric for a number of classes: it is fed batches, and says figures of them."""
+    """A loss or a metric for a number of classes: it is fed batches, and has figures of them."""
 
     classes: int = 4
+    counts: ClassVar[tuple[int, ...]] = (4,)
+    once: ClassVar[tuple[str, ...]] = ("named_options",)
+
+    def ask(self, rule: Rule) -> None:
+        """Ask with several numbers of classes; or with as many as there are class weights; some rules once."""
+        weights = self.options.get("class_weights")
+        for classes in self.counts if weights is None else (len(weights),):
+            if rule.__name__ in self.once:
+                return rule(self)
+            try:
+                rule(replace(self, classes=classes))
+            except CheckFailed as error:
+                raise CheckFailed(f"with {classes} classes {error}") from error.__cause__
+        return None
 
     def make(self, void: int = VOID, **given: Any) -> Any:
         """A new one, given what a dataset gives."""
         names = tuple(f"class {index}" for index in range(self.classes))
         return self.build(num_classes=self.classes, ignore_index=void, classes=names, **given)
 
-    def feed(self, built: Any, logits: Tensor, target: Tensor) -> Mapping[str, float]:
-        """Its figures by name after this batch."""
+    def feed(self, built: Any, logits: Tensor, target: Tensor) -> None:
+        """Give it a batch, as a run does."""
         raise NotImplementedError
 
-    def figures(self, pixels: Batch | None = None, void: int = VOID) -> Mapping[str, float]:
-        """The figures of a new one after a copy of this batch, or of an ordinary one."""
-        logits, target = pixels or batch(self.classes)
-        return self.feed(self.make(void), logits.clone(), target.clone())
+    def figures(self, *batches: Batch, built: Any = None, layout: Callable[[Tensor], Tensor] = Tensor.clone) -> Figures:
+        """The figures of one that was built, or of a new one, after copies of batches, or of an ordinary one.
+
+        Args:
+            batches: a loss has figures of the last one.
+            built: left out: a new one.
+            layout: makes the copy of logits.
+        """
+        raise NotImplementedError
 
 
-def require_same(found: Mapping[str, float], expected: Mapping[str, float], what: str, tolerance: float = 1e-5) -> None:
+def require_same(found: Figures, expected: Figures, what: str, tolerance: float = 1e-5) -> None:
     """The same figures, but for a relative ``tolerance``: rounding, sums in another order; NaN is the same as NaN."""
-    same = found.keys() == expected.keys() and all(
-        math.isclose(found[name], value, rel_tol=tolerance, abs_tol=1e-6)
-        or (math.isnan(value) and math.isnan(found[name]))
-        for name, value in expected.items()
+    numbers, others = ({name: it for name, it in each.items() if name != "gradient"} for each in (found, expected))
+    same = numbers.keys() == others.keys() and all(
+        math.isclose(number, others[name], rel_tol=tolerance, abs_tol=1e-6)
+        or (math.isnan(number) and math.isnan(others[name]))
+        for name, number in numbers.items()
     )
-    require(same, f"{what}: {text(found)}, expected {text(expected)}")
+    require(same, f"{what}: {text(numbers)}, expected {text(others)}")
+    if "gradient" in found:
+        difference = (found["gradient"] - expected["gradient"]).abs().max().item()
+        require(difference < 1e-5, f"{what}, the gradient differs by {difference:.3g}")
 
 
-def text(figures: Mapping[str, float]) -> str:
+def text(figures: Figures) -> str:
     """The figures in a message."""
     return ", ".join(f"{name} = {value:.6g}" for name, value in figures.items())
 
@@ -104,12 +130,12 @@ def void_label_is_given(case: ScoredSubject) -> None:
     require(case.has_option("ignore_index"), told)
     logits, target = batch(case.classes)
     for void in (case.classes, 254):
-        found = case.figures((logits, torch.where(target == VOID, void, target)), void=void)
+        found = case.figures((logits, torch.where(target == VOID, void, target)), built=case.make(void))
         require_same(found, case.figures(), f"with ignore_index = {void} and that label in the place of {VOID}")
 
 
 def unknown_label_refused(case: ScoredSubject) -> None:
-    """A label that is neither a class nor void is not accepted: an exception, or of a loss NaN."""
+    """A label that is neither a class nor void raises an error, of a metric in compute() at last, or a loss is NaN."""
     target = torch.where((known := batch(case.classes)[1]) == VOID, VOID, known.clamp(max=1))
     logits = certain(torch.full_like(target, case.classes - 1), case.classes)  # right for whoever clips labels
     for label in (case.classes, 254):
@@ -118,16 +144,31 @@ def unknown_label_refused(case: ScoredSubject) -> None:
             found = case.figures((logits, target))
         except Exception:
             continue
-        require(
-            case.kind == "loss" and all(map(math.isnan, found.values())),
-            f"the label {label}, of {case.classes} classes and not void ({VOID}), was accepted: {text(found)}; raise "
-            "an exception; where looking would make a device wait a loss may be NaN, a metric raise in compute()",
-        )
+        told = f"the label {label}, of {case.classes} classes and not void ({VOID}), was accepted"
+        require(math.isnan(found.get("cost", 0)), told)
 
 
 def inputs_unchanged(case: ScoredSubject) -> None:
     """Logits and target are left as they are: another loss or metric is given them too."""
+    given = batch(case.classes)
+    case.feed(case.make(), *given)
+    for name, now, before in zip(("logits", "target"), given, batch(case.classes), strict=True):
+        require(torch.equal(now, before), f"it writes to the {name}")
+
+
+def layouts(case: ScoredSubject) -> None:
+    """Logits may lie in memory as they like: channels_last, transposed, cut out of larger ones; so may labels."""
     logits, target = batch(case.classes)
-    case.feed(case.make(), logits, target)
-    for name, given, before in zip(("logits", "target"), (logits, target), batch(case.classes), strict=True):
-        require(torch.equal(given, before), f"it writes to the {name}")
+    for name, layout in LAYOUTS.items():
+        with failing(f"it fails on logits that are {name}"):
+            found = case.figures((logits, target.mT.contiguous().mT), layout=layout)
+        require_same(found, case.figures(), f"for the same logits, {name}")
+
+
+def picklable(case: ScoredSubject) -> None:
+    """It can be pickled, with what it has counted, to reach other processes, and its copy gives the same."""
+    first, second, built = batch(case.classes, images=1), batch(case.classes, images=3, seed=1), case.make()
+    case.feed(built, *(each.clone() for each in first))
+    with failing("it cannot be pickled"):
+        pickled = pickle.loads(pickle.dumps(built))
+    require_same(case.figures(second, built=pickled), case.figures(first, second), "for its pickled copy")

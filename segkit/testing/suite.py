@@ -11,9 +11,16 @@ from typing import Any
 from segkit.errors import ConfigError, did_you_mean
 from segkit.options import read_options
 from segkit.registry import Component, registry_of
-from segkit.testing.check import Check, Rule, Subject, named_options
+from segkit.testing.check import Check, Rule, Subject
 
-_MODULES = {"loss": ("loss", "scored"), "model": ("model",), "dataset": ("dataset",), "metric": ("metric", "scored")}
+_MODULES = {  # kind -> the modules with its rules
+    "loss": ("check", "loss", "scored"),
+    "model": ("check", "model"),
+    "dataset": ("check", "dataset"),
+    "metric": ("check", "metric", "scored"),
+    "transform": ("check", "transform"),
+    "reader": ("reader",),
+}
 KINDS = tuple(_MODULES)
 
 
@@ -37,9 +44,10 @@ def checks(
     """One check for each rule of the contract of its kind.
 
     Args:
-        kind: ``loss``, ``model``, ``dataset`` or ``metric``.
+        kind: ``loss``, ``model``, ``dataset``, ``metric``, ``transform`` or ``reader``.
         component: its name, as a config has it, or its class.
-        options: with which it is built; a dataset's ``root`` is a sample's, with what its ``write_sample`` returns.
+        options: with which it is built; a dataset's ``root`` is a sample's, with what its ``write_sample`` returns; a
+            reader's only one is ``path``, of a file to read.
         known_failures: name of a check -> why the component does not keep the rule. The check then has to fail.
 
     Raises:
@@ -70,16 +78,14 @@ def checks(
 
 def rules_of(kind: str) -> dict[str, Rule]:
     """The rules of a kind by name, in the order in which they are asked: public functions of a ``case``."""
-    rules: dict[str, Rule] = {"named_options": named_options}
-    for name in _MODULES[kind]:
-        module = import_module(f"segkit.testing.{name}")
-        own = [
-            each for each in vars(module).values() if inspect.isfunction(each) and each.__module__ == module.__name__
-        ]
-        for function in [each for each in own if not each.__name__.startswith("_")]:
-            if [*inspect.signature(function).parameters] == ["case"]:
-                rules[function.__name__] = function
-    return rules
+    modules = [import_module(f"segkit.testing.{name}") for name in _MODULES[kind]]
+    return {
+        name: function
+        for module in modules
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+        if [*inspect.signature(function).parameters] == ["case"]
+    }
 
 
 def _close(name: Any, known: Any) -> str:
@@ -98,6 +104,8 @@ def _subject(kind: str, component: str | Callable[..., Any], options: Mapping[st
         raise ConfigError(f"a component is its name or its class, not {component!r}")
     needed = " is needed"
     problems = read_options(found, options, found.name)[1]
+    if kind == "reader":
+        problems = [f"{found.name}: a reader has no option but path, of a file" for name in options if name != "path"]
     if kind == "dataset" or not isinstance(component, str):
         problems = [problem for problem in problems if needed not in problem]
     if any(needed in problem for problem in problems):

@@ -128,14 +128,14 @@ def test_an_interrupt_leaves() -> None:
         Subject("loss", "Interrupted", Interrupted).build(num_classes=2)
 
 
-RULES = {"loss": 26, "model": 19, "dataset": 19, "metric": 18}
+RULES = {"loss": 26, "model": 19, "dataset": 19, "metric": 18, "transform": 5, "reader": 3}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_rules_of_a_kind_are_the_public_functions_of_its_module(kind: str) -> None:
     rules = rules_of(kind)
     assert len(rules) == RULES[kind]
-    assert next(iter(rules)) == "named_options"
+    assert next(iter(rules)) == "named_options" or kind == "reader"  # which is called by its suffix
     assert all((rule.__doc__ or "").partition("\n")[0].endswith(".") for rule in rules.values())
 
 

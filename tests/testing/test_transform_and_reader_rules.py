@@ -1,0 +1,249 @@
+"""Every rule of transforms and of readers is broken by one that breaks it, and kept by those that are sound."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import segkit
+from segkit.registry import readers
+from segkit.testing import Check, checks
+
+
+def failures(asked: list[Check]) -> dict[str, str]:
+    """The checks that fail, with their messages."""
+    answers = {check.name: check.ask() for check in asked}
+    return {name: answer.why for name, answer in answers.items() if answer.state == "FAILED"}
+
+
+class Sound:
+    """Noise, a flip, and a crop of another size: nothing is wrong with it."""
+
+    def __init__(self, strength: float = 0.1) -> None:
+        self.strength = strength
+
+    def __call__(self, image: Any, mask: Any, random: Any) -> Any:
+        noise = torch.from_numpy(random.normal(1, self.strength, image.shape[1:]))
+        seen = (image * noise).clamp(0, 255).to(image.dtype)
+        if random.random() < 0.5:
+            seen, mask = seen.flip(-1), mask.flip(-1)
+        top = int(random.integers(0, 4))
+        return seen[:, top:], mask[top:]
+
+
+class Changed(Sound):
+    def __call__(self, image: Any, mask: Any, random: Any) -> Any:
+        return self.change(*super().__call__(image, mask, random))
+
+    def change(self, image: Tensor, mask: Tensor) -> Any:
+        raise NotImplementedError
+
+
+class NoHint(Sound):
+    def __init__(self, strength=0.1) -> None:
+        super().__init__(strength)
+
+
+class ImageAlone(Changed):
+    def change(self, image: Tensor, mask: Tensor) -> Any:
+        return image
+
+
+class BecomesFloat(Changed):
+    def change(self, image: Tensor, mask: Tensor) -> Any:
+        return image / 1, mask
+
+
+class MaskStays(Changed):
+    def change(self, image: Tensor, mask: Tensor) -> Any:
+        return image[:, :, 1:], mask
+
+
+class LongMask(Changed):
+    def change(self, image: Tensor, mask: Tensor) -> Any:
+        return image, mask.long()
+
+
+class DropsAChannel(Changed):
+    def change(self, image: Tensor, mask: Tensor) -> Any:
+        return image[:2], mask
+
+
+class Interpolates(Changed):
+    def change(self, image: Tensor, mask: Tensor) -> Any:
+        small = torch.nn.functional.interpolate(mask[None, None].float(), scale_factor=0.7, mode="bilinear")
+        larger = torch.nn.functional.interpolate(small, mask.shape, mode="bilinear")
+        return image, larger[0, 0].byte()
+
+
+class OwnChance(Changed):
+    def change(self, image: Tensor, mask: Tensor) -> Any:
+        return (image if torch.rand(()) < 0.5 else image.flip(-2)), mask
+
+
+class Counts(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def __call__(self, image: Any, mask: Any, random: Any) -> Any:
+        self.asked += 1
+        image, mask = super().__call__(image, mask, random)
+        return image.roll(self.asked, -1), mask
+
+
+class HoldsAFunction(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.keep = lambda image: image
+
+
+class ForgetsInAPickle(Sound):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.strength = 0.5
+
+
+BROKEN_TRANSFORMS: list[tuple[type, set[str], str]] = [
+    (NoHint, {"named_options"}, "the option 'strength' has no type hint"),
+    (ImageAlone, {"types_and_sizes", "labels", "same_for_the_same_generator", "picklable"}, "returned a Tensor"),
+    (BecomesFloat, {"types_and_sizes"}, r"torch\.uint8 \[3,40,56\] became torch\.float32 .*; type and channels stay"),
+    (MaskStays, {"types_and_sizes"}, r"its mask torch\.uint8 \[\d+, 56\]; it must be uint8 \[\d+, 55\]"),
+    (LongMask, {"types_and_sizes"}, r"its mask torch\.int64"),
+    (DropsAChannel, {"types_and_sizes"}, r"became torch\.uint8 \[2, "),
+    (Interpolates, {"labels"}, r"of the labels 0, 1, 2, 3, 255 it made .*; resize and rotate masks by the nearest"),
+    (OwnChance, {"same_for_the_same_generator"}, r"with numpy\.random\.default_rng\(\d\): the image is another one"),
+    (Counts, {"same_for_the_same_generator"}, r"asked twice .*: the image is another one"),
+    (HoldsAFunction, {"picklable"}, "it cannot be pickled: .*lambda"),
+    (ForgetsInAPickle, {"picklable"}, "a pickled copy: the image is another one"),
+]
+
+
+@pytest.mark.parametrize(
+    ("transform", "broken", "message"), BROKEN_TRANSFORMS, ids=lambda it: getattr(it, "__name__", "")
+)
+def test_a_broken_transform_fails_just_there(transform: type, broken: set[str], message: str) -> None:
+    torch.manual_seed(0)
+    found = failures(checks("transform", transform))
+    assert found.keys() == broken | (found.keys() & {"picklable"} if transform is OwnChance else set())
+    assert any(re.search(message, why) for why in found.values()), found
+
+
+def test_a_sound_transform_keeps_every_rule_and_every_rule_is_seen_to_fail() -> None:
+    asked = checks("transform", Sound, {"strength": 0.2})
+    assert failures(asked) == {}
+    assert {name for _, broken, _ in BROKEN_TRANSFORMS for name in broken} == {check.name for check in asked}
+    with pytest.raises(segkit.errors.ConfigError, match=r"Sound\.strenth: Sound has no such key; did you mean"):
+        checks("transform", Sound, {"strenth": 0.2})
+
+
+# --- readers
+
+
+@pytest.mark.parametrize("name", [each.name for each in readers.components() if each.distribution == "segkit"])
+def test_every_bundled_reader_keeps_every_rule(name: str, tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(
+        tmp_path / "deep.tiff", np.ones((6, 8, 5), np.uint16), planarconfig="contig", photometric="minisblack"
+    )
+    answers = {check.name: check.ask() for check in checks("reader", name, {"path": tmp_path / "deep.tiff"})}
+    assert {answer.state for answer in answers.values()} == {"ok"} or name != "tiff", answers
+    states = [check.ask().state for check in checks("reader", name)]
+    assert states == (["not asked", "not asked", "ok"] if name == "tiff" else ["ok"] * 3)  # it takes more than 8 bits
+
+
+def stored(path: Path) -> Any:
+    """A reader of NumPy's archives: nothing is wrong with it."""
+    with np.load(path, allow_pickle=False) as file:
+        return file["image"]
+
+
+def takes_anything(path: Path) -> Any:
+    try:
+        return stored(path)
+    except Exception:
+        return np.zeros((2, 2), np.uint8)
+
+
+def one_row(path: Path) -> Any:
+    return stored(path).ravel()
+
+
+def texts(path: Path) -> Any:
+    return stored(path).astype(str)
+
+
+def leaves_all(path: Path) -> Any:
+    return None
+
+
+def draws(path: Path) -> Any:
+    return stored(path) + np.random.default_rng().integers(0, 9, (6, 8), np.uint8)
+
+
+class Header:
+    """Says another size than that of its pixels."""
+
+    shape, dtype = (8, 6), np.uint8
+
+    def __init__(self, path: Path) -> None:
+        self.pixels = stored(path)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.pixels[key]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "picture.npz", image=np.arange(48, dtype=np.uint8).reshape(6, 8))
+    return tmp_path / "picture.npz"
+
+
+ALL = {"picture", "same_each_time"}
+
+
+@pytest.mark.parametrize(
+    ("reader", "broken", "message"),
+    [
+        (stored, set(), ""),
+        (takes_anything, {"no_picture"}, r"a text became a picture \[\[2, 2\]\]. The rule: What is no picture"),
+        (one_row, {"picture"}, r"it gave uint8 \[48\]; a picture is \[H,W\] or \[H,W,C\]"),
+        (texts, {"picture"}, r"it gave <U\d+ \[6, 8\]"),
+        (leaves_all, ALL, r"picture\.npz: it leaves the file to other readers"),
+        (draws, {"same_each_time"}, "read again it is another one"),
+        (Header, ALL, r"it says uint8 \[8, 6\], and where it is sliced it gives uint8 \[6, 8\]"),
+    ],
+)
+def test_a_broken_reader_fails_just_there(
+    reader: Callable[[Path], Any], broken: set[str], message: str, archive: Path
+) -> None:
+    found = failures(checks("reader", reader, {"path": archive}))
+    assert found.keys() == broken
+    assert not message or any(re.search(message, why) for why in found.values()), found
+
+
+def test_without_a_file_a_reader_is_not_asked(archive: Path) -> None:
+    answers = [check.ask() for check in checks("reader", stored)]
+    assert {answer.state for answer in answers} == {"not asked"}
+    assert "there is no file to read; name one: options={'path': 'picture.stored'}" in answers[0].why
+    with pytest.raises(segkit.errors.ConfigError, match="stored: a reader has no option but path, of a file"):
+        checks("reader", stored, {"paht": archive})
+
+
+def test_a_reader_is_asked_with_the_suffix_of_its_name(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def png(path: Path) -> Any:
+        seen.append(path.suffix)
+        with Image.open(path) as opened:
+            return np.asarray(opened)
+
+    assert failures(checks("reader", png)) == {}
+    assert {*seen} == {".png"}
