@@ -22,7 +22,7 @@ MOMENTS = {
     "in validation": f"at(evaluate.Evaluator, 'evaluate', 2, {KILL})",
     "after validation": f"at(evaluate.Evaluator, 'evaluate', 2, {KILL}, after=True)",
     "before an epoch's checkpoint": f"at(CheckpointManager, 'save', 3, {KILL})",
-    "while it is read again": f"at(checkpoint, '_refuse_damage', 4, {KILL})",
+    "while it is read again": f"at(checkpoint, 'refuse_damage', 4, {KILL})",
     "between the names of two": f"""
 from pathlib import Path
 def replace(self, target, real=Path.replace):

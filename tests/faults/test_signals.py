@@ -21,7 +21,7 @@ MOMENTS = {
     "in validation": ("at(evaluate.Evaluator, '_figures', 4, SEND)", 8),
     "in an observer": ("at(trainer.Trainer, '_notify', 3, SEND)", 8),
     "between the scores and the save": ("at(TrainingLoop, 'end_epoch', 3, SEND)", 8),
-    "in a save": ("at(checkpoint, '_refuse_damage', 4, SEND)", 8),
+    "in a save": ("at(checkpoint, 'refuse_damage', 4, SEND)", 8),
     "in the scores at the end": ("at(evaluate.Evaluator, 'evaluate', 5, SEND)", 12),
 }
 
