@@ -42,31 +42,42 @@ Transform = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor
 
 
 class TransformParams(NamedTuple):
-    """The parameters of one random transform.
+    """The parameters of one random transform: a window is cut out of the resized image, about whose middle it turns.
 
     Attributes:
-        size: height and width of the result, pixels.
-        scaled: height and width to which the image is resized before anything is cut out of it.
-        affine: ``(a, b, c, d, e, f)``: pixel (x, y) of the result shows the resized image at ``(ax+by+c, dx+ey+f)``.
+        size: height and width of the window, pixels.
+        scaled: height and width to which the image is resized.
+        start: row and column of the resized image where the window begins; it may reach beyond the image.
+        mirror: whether top and bottom, and left and right, change places.
+        angle: by which the window is turned, radians.
         colour: float32 ``[3,4]``, a matrix and an offset on RGB in 0..1; or ``[C,2]``, a factor and an offset on each
             normalised channel of other images.
     """
 
     size: tuple[int, int]
     scaled: tuple[int, int]
-    affine: tuple[float, float, float, float, float, float]
+    start: tuple[int, int]
+    mirror: tuple[bool, bool]
+    angle: float
     colour: NDArray[np.float32]
+
+    @property
+    def affine(self) -> tuple[float, float, float, float, float, float]:
+        """``(a, b, c, d, e, f)``: pixel (x, y) of the result shows the resized image at ``(ax+by+c, dx+ey+f)``."""
+        (height, width), (top, left), (vertical, horizontal) = self.size, self.start, self.mirror
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        x, y = -1.0 if horizontal else 1.0, -1.0 if vertical else 1.0
+        a, b, d, e = cos * x, -sin * y, sin * x, cos * y
+        c = left + width / 2 - a * width / 2 - b * height / 2
+        return a, b, c, d, e, top + height / 2 - d * width / 2 - e * height / 2
 
     def part(self) -> tuple[Span, Span]:
         """Rows and columns that are seen of the resized image, first and last but one."""
-        (height, width), (a, b, c, d, e, f) = self.size, self.affine
-        margin = 1 if b or d else 0  # a rotated one is interpolated once more
-        spans = []
-        for x, y, start, length in (
-            (d * width, e * height, f, self.scaled[0]),
-            (a * width, b * height, c, self.scaled[1]),
-        ):
-            first, last = start + min(x, 0) + min(y, 0), start + max(x, 0) + max(y, 0)
+        cos, sin = abs(math.cos(self.angle)), abs(math.sin(self.angle))
+        reach = cos * self.size[0] + sin * self.size[1], sin * self.size[0] + cos * self.size[1]
+        spans, margin = [], 1 if self.angle else 0  # a turned one is interpolated once more
+        for start, side, long, length in zip(self.start, self.size, reach, self.scaled, strict=True):
+            first, last = start + (side - long) / 2, start + (side + long) / 2
             spans.append((max(math.floor(first) - margin, 0), min(math.ceil(last) + margin, length)))
         return spans[0], spans[1]
 
@@ -151,8 +162,7 @@ class RandomTransform:
         scale = low * (high / low) ** random.uniform()
         angle = math.radians(random.uniform(-settings.rotation, settings.rotation))
         position = random.uniform(size=2)
-        flips = zip(random.uniform(size=2), (settings.flip, settings.flip_vertical), strict=True)
-        mirror = [-1.0 if chance < share else 1.0 for chance, share in flips]
+        horizontal, vertical = random.uniform(size=2) < (settings.flip, settings.flip_vertical)
         if self.normalisation.dtype == "uint8" and tuple(self.channels) == RGB:
             colour = _draw_colour(settings.colour, random)
         else:
@@ -165,20 +175,16 @@ class RandomTransform:
 
         crop, scaled = settings.crop or size, resized_size(height, width, scale)
         shape = (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
-        centre = []
+        starts = []
         for axis, (length, side) in enumerate(zip(scaled, shape, strict=True)):
             spare = length - side  # negative: the crop is larger than the image, and the rest is void
             # whole pixels, each place as likely: as torchvision's RandomCrop, from 0 to spare with both ends
-            start = math.copysign(math.floor(position[axis] * (abs(spare) + 1)), spare)
-            if target is not None:  # in the middle; no further out than any other crop, unless that is rotated anyway
+            start = int(math.copysign(math.floor(position[axis] * (abs(spare) + 1)), spare))
+            if target is not None:  # in the middle; no further out than any other crop, unless that is turned anyway
                 start = math.floor(target[axis] * length) - side // 2
                 start = start if angle else min(max(start, min(0, spare)), max(0, spare))
-            centre.append(start + side / 2)
-        cos, sin = math.cos(angle), math.sin(angle)
-        a, b, d, e = cos * mirror[0], -sin * mirror[1], sin * mirror[0], cos * mirror[1]
-        c = centre[1] - a * shape[1] / 2 - b * shape[0] / 2
-        f = centre[0] - d * shape[1] / 2 - e * shape[0] / 2
-        return TransformParams(shape, scaled, (a, b, c, d, e, f), colour)
+            starts.append(start)
+        return TransformParams(shape, scaled, (starts[0], starts[1]), (vertical, horizontal), angle, colour)
 
 
 def _draw_class_location(
@@ -248,25 +254,18 @@ def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tens
     if rows[0] >= rows[1] or columns[0] >= columns[1]:
         return Sample(image, mask, sample.name)
     part = resized_part(sample.image, params.scaled, rows, columns)
-    a, b, c, d, e, f = params.affine
-    if b or d:
-        return Sample(*_rotated(part, sample.mask, params, (rows[0], columns[0]), fill, ignore_index), sample.name)
-    # not rotated: whole pixels of the image at its scale, copied as they are or mirrored
-    labels = mask_at(sample.mask, *params.scaled, rows, columns)
-    flipped = [axis for axis, step in ((-2, e), (-1, a)) if step < 0]
-    top, left = (
-        int(offset - span[1] if step < 0 else span[0] - offset)
-        for span, step, offset in ((rows, e, f), (columns, a, c))
-    )
-    into = slice(top, top + labels.shape[0]), slice(left, left + labels.shape[1])
-    image[:, into[0], into[1]], mask[into] = part.flip(flipped), labels.flip(flipped)
-    return Sample(image, mask, sample.name)
+    if params.angle:
+        return Sample(*_turned(part, sample.mask, params, (rows[0], columns[0]), fill, ignore_index), sample.name)
+    into = [slice(span[0] - start, span[1] - start) for span, start in zip((rows, columns), params.start, strict=True)]
+    image[:, into[0], into[1]], mask[into[0], into[1]] = part, mask_at(sample.mask, *params.scaled, rows, columns)
+    flipped = [axis for axis, mirrored in zip((-2, -1), params.mirror, strict=True) if mirrored]
+    return Sample(image.flip(flipped), mask.flip(flipped), sample.name) if flipped else Sample(image, mask, sample.name)
 
 
-def _rotated(
+def _turned(
     part: Tensor, labels: Tensor, params: TransformParams, origin: tuple[int, int], fill: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
-    """An image ``[C,h,w]``, of which a part at its scale begins at ``origin``, and its labels ``[h,w]``, rotated."""
+    """An image ``[C,h,w]``, of which a part at its scale begins at ``origin``, and its labels ``[h,w]``, turned."""
     a, b, c, d, e, f = params.affine
     (height, width), (down, across) = labels.shape, params.scaled
     x = torch.arange(params.size[1], device=fill.device, dtype=torch.float64) + 0.5  # [w]; the middle of a pixel

@@ -99,13 +99,6 @@ class Subset(Dataset):
         item, found = inspect(self.indices[index])
         return self._sample(item, index), found
 
-    def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
-        """See :class:`segkit.data.sample.Dataset`."""
-        set_bands = _member(self.dataset, "set_bands")
-        if taken := bool(set_bands and set_bands(bands, no_data)):
-            self.no_data, self.reading = no_data, _member(self.dataset, "reading")
-        return taken
-
     def _sample(self, item: Any, index: int) -> Sample:
         name = item.name if isinstance(item, Sample) else f"{self.split}-{index}"
         if not isinstance(item, tuple | list) or (len(item) != 2 and not isinstance(item, Sample)):
@@ -129,7 +122,11 @@ def _member(dataset: Any, name: str) -> Any:
 def with_bands(dataset: Dataset, settings: DataSettings) -> Dataset:
     """The dataset as ``data.bands`` and ``data.no_data`` have it."""
     bands, no_data = settings.bands, settings.no_data
-    if (bands is None and no_data == "stop") or dataset.set_bands(bands, no_data):
+    if bands is None and no_data == "stop":
+        return dataset
+    if isinstance(dataset, Subset) and isinstance(dataset.dataset, Dataset):  # which may know its files
+        return Subset(with_bands(dataset.dataset, settings), dataset.indices)
+    if dataset.set_bands(bands, no_data):
         return dataset
     return Subset(dataset, bands=bands, no_data=no_data)
 

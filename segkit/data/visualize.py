@@ -21,8 +21,11 @@ Pixels = NDArray[np.uint8]
 
 
 def colour_mask(mask: Pixels, palette: Palette, ignore_index: int = 255) -> Pixels:
-    """Labels ``[H,W]`` in their colours, ``[H,W,3]``."""
-    return np.take(_table(palette, ignore_index), mask, axis=0)
+    """Labels ``[H,W]`` in their colours, ``[H,W,3]``: black where there is no class."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    table[ignore_index] = VOID_COLOUR
+    return np.take(table, mask, axis=0)
 
 
 def overlay(image: Pixels, mask: Pixels, palette: Palette, ignore_index: int = 255, opacity: float = 0.5) -> Pixels:
@@ -46,11 +49,3 @@ def overlay_picture(image: Pixels, mask: Pixels, palette: Palette, ignore_index:
         band = Image.fromarray(overlay(image[top : top + rows], mask[top : top + rows], palette, ignore_index))
         page.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
     return page
-
-
-def _table(palette: Palette, ignore_index: int) -> Pixels:
-    """A colour for each of the 256 values: black where there is no class."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(palette)] = palette
-    table[ignore_index] = VOID_COLOUR
-    return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_the_scaled_image_is_larger_by_the_scale() -> None:
 def test_a_quarter_turn_is_exact() -> None:
     sample = a_sample(40, 40)
     view = draw(settings(), 40, 40, (0, 0, 0))
-    turned = view._replace(affine=(0.0, -1.0, 40.0, 1.0, 0.0, 0.0))
+    turned = view._replace(angle=math.pi / 2)
     assert torch.equal(apply(sample, turned, VOID).mask, torch.rot90(sample.mask, 1))
 
 

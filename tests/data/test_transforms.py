@@ -100,7 +100,7 @@ def test_a_config_names_them_and_fit_takes_them(tmp_path: Path, monkeypatch: pyt
     }
     noisy = segkit.run(tables)
     assert segkit.read_run(tmp_path / "run").config["transform"] == [{"name": "noise", "most": 200}]
-    with pytest.raises(ConfigError, match=r"transform.0.*no option 'mots'; did you mean 'most'"):
+    with pytest.raises(ConfigError, match=r"transform.0.*mots: .*; did you mean 'most'"):
         segkit.run({**tables, "transform": [{"name": "noise", "mots": 3}]}, overwrite=True)
     del tables["transform"]
     plain = segkit.run(tables, overwrite=True)
