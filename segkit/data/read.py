@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -203,55 +204,61 @@ def opened(path: Path, most_pixels: int = MAX_PIXELS, whole: bool = False) -> It
         DataError: missing, empty, of another format or too large; or what goes wrong in the body.
     """
 
-    def issue(kind: str, what: str, advice: str = "", detail: str = "") -> DataError:
-        return DataError(Issue(kind, str(path), what, advice, detail))
-
     raster: Any = None
     try:
         file, part = file_of(path)
-        state = file.stat()
-        if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would wait for ever
-            raise issue("unreadable", "no regular file", "give the file itself")
-        with file.open("rb") as stream:
-            name = "tiff" if stream.read(4) in _TIFF_MAGIC else file.suffix[1:].lower()
-        if not state.st_size:
-            raise issue("empty", "the file is empty", "fetch or export it again")
         with quiet_pillow():
-            for reader in (*_readers().get(name, ()), *_readers().get(_ANY, ())):
-                if (raster := reader.load()(file)) is not None:
-                    break
-            else:
-                raise issue(
-                    "disguised", "no reader of an installed plugin takes it", f"known are {', '.join(suffixes())}"
-                )
-            if whole:
-                yield raster
-                return
-            parts = getattr(raster, "parts", {})
-            if part and part not in parts:
-                raise issue("missing", "no such picture in the file", detail=f"it holds {first_few([*parts]) or 'one'}")
-            if not part and not hasattr(raster, "shape"):
-                advice = f'FILE#{next(iter(parts), "?")} is one of them; images = "FILE#{{id}}" reads all'
-                raise issue("several", "more than one picture in the file", advice, first_few([*parts]))
-            raster = parts[part] if part else raster
-            if len(raster.shape) not in (2, 3) or not min(raster.shape) or np.dtype(raster.dtype).kind not in "buif":
-                advice = "a picture is [H,W] or [H,W,C], of numbers"
-                raise issue("shape", "no picture", advice, f"{raster.dtype} {list(raster.shape)}")
-            if raster.shape[0] * raster.shape[1] > most_pixels:
-                what = f"larger than the {most_pixels:,} pixels that are decoded at most"
-                raise issue("too_large", what, "cut the image into tiles", f"{raster.shape[1]} x {raster.shape[0]}")
-            yield raster
-    except (SegkitError, MemoryError):
+            raster = _read(file)
+            yield raster if whole else _picture(raster, part, most_pixels)
+    except (SegkitError, MemoryError) as error:
+        if isinstance(error, DataError) and error.issue and not error.issue.file:
+            raise DataError(replace(error.issue, file=str(path))) from None
         raise
     except FileNotFoundError:
-        raise issue("missing", "no such file") from None
+        raise DataError(Issue("missing", str(path), "no such file")) from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more
         if isinstance(error, OSError) and error.strerror:
-            raise issue("unreadable", "cannot be read", detail=error.strerror) from None
-        raise issue("damaged", "damaged or cut short", "fetch or export it again", str(error)) from error
+            raise DataError(Issue("unreadable", str(path), "cannot be read", detail=error.strerror)) from None
+        what, advice = "damaged or cut short", "fetch or export it again"
+        raise DataError(Issue("damaged", str(path), what, advice, str(error))) from error
     finally:
         with suppress(AttributeError):
             raster.close()
+
+
+def _read(file: Path) -> Any:
+    """What the first reader that takes a file makes of it; errors leave out which file it is."""
+    state = file.stat()
+    if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):  # opening a pipe would wait for ever
+        raise DataError(Issue("unreadable", "", "no regular file", "give the file itself"))
+    with file.open("rb") as stream:
+        name = "tiff" if stream.read(4) in _TIFF_MAGIC else file.suffix[1:].lower()
+    if not state.st_size:
+        raise DataError(Issue("empty", "", "the file is empty", "fetch or export it again"))
+    for reader in (*_readers().get(name, ()), *_readers().get(_ANY, ())):
+        if (raster := reader.load()(file)) is not None:
+            return raster
+    known = f"known are {', '.join(suffixes())}"
+    raise DataError(Issue("disguised", "", "no reader of an installed plugin takes it", known))
+
+
+def _picture(raster: Any, part: str, most_pixels: int) -> Any:
+    """The one picture of a file, or the ``part`` of several; errors leave out which file it is."""
+    parts = getattr(raster, "parts", {})
+    if part and part not in parts:
+        held = f"it holds {first_few([*parts]) or 'one'}"
+        raise DataError(Issue("missing", "", "no such picture in the file", detail=held))
+    if not part and not hasattr(raster, "shape"):
+        advice = f'FILE#{next(iter(parts), "?")} is one of them; images = "FILE#{{id}}" reads all'
+        raise DataError(Issue("several", "", "more than one picture in the file", advice, first_few([*parts])))
+    raster = parts[part] if part else raster
+    if len(raster.shape) not in (2, 3) or not min(raster.shape) or np.dtype(raster.dtype).kind not in "buif":
+        advice = "a picture is [H,W] or [H,W,C], of numbers"
+        raise DataError(Issue("shape", "", "no picture", advice, f"{raster.dtype} {list(raster.shape)}"))
+    if raster.shape[0] * raster.shape[1] > most_pixels:
+        what, held = f"larger than the {most_pixels:,} pixels that are decoded at most", raster.shape[1::-1]
+        raise DataError(Issue("too_large", "", what, "cut the image into tiles", "{} x {}".format(*held)))
+    return raster
 
 
 @functools.cache

@@ -404,9 +404,9 @@ def test_eps_and_psd_that_pillow_could_open_are_refused(tmp_path: Path) -> None:
     (tmp_path / "picture.eps").rename(tmp_path / "picture.png")
     with pytest.raises(DataError, match="PostScript"):
         read_image(tmp_path / "picture.png")
-    noise().save(tmp_path / "picture.ppm")
+    noise().save(tmp_path / "picture.pcx")
     with pytest.raises(DataError, match="known format"):
-        read_image(tmp_path / "picture.ppm")
+        read_image(tmp_path / "picture.pcx")
 
 
 @pytest.mark.fault("F26")

@@ -318,7 +318,7 @@ def test_several_pages_are_refused_and_smaller_copies_are_none(tmp_path: Path, s
     frames = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in (0, 100, 200)]
     frames[0].save(tmp_path / f"pages.{suffix}", save_all=True, append_images=frames[1:], lossless=True)
     for read in (read_image, read_mask):
-        message = rf"pages\.{suffix}: more than one picture in the file \(3"
+        message = rf"pages\.{suffix}: more than one picture in the file \((3|1, 2, 3)"
         with pytest.raises(DataError, match=message) as caught:
             read(tmp_path / f"pages.{suffix}")
         assert kind(caught) == "several"
