@@ -53,27 +53,28 @@ def build_inputs(
     scan = distributed.main_process_first(read)
     train, weights = scan.splits["train"], [_class_weights(choice, scan) for choice in settings.loss]
     seed_everything(settings.train.seed, settings.train.deterministic)
-    model, options = settings.model.component, settings.model.options
-    options = options if pretrained else without_pretrained(model, options)
-    provider = {"distribution": model.distribution, "version": model.version}
-    chosen = {"dataset": [settings.dataset], "model": [settings.model], "loss": settings.loss}
+    model = settings.model
+    about = {"name": model.name, "options": dict(model.options)}
+    about |= {"distribution": model.component.distribution, "version": model.component.version}
+    if not pretrained:
+        model = replace(model, options=without_pretrained(model.component, model.options))
+    chosen = {"dataset": [settings.dataset], "model": [model], "loss": settings.loss, "metric": settings.metric}
     components = {kind: [str(each.component) for each in those] for kind, those in chosen.items()}
-    components["metric"] = [str(each.component) for each in settings.metric]
     return TrainerInputs(
-        model=distributed.main_process_first(lambda: create(model, options, given_by(train))),
+        model=distributed.main_process_first(lambda: model.build(train)),
         criterion=build_criterion(settings.loss, weights, train),
         splits=scan.splits,
         folder=settings.folder,
         scan=scan,
         metrics=build_metrics(settings.metric, train),
-        transforms=build(settings.transform, train),
+        transforms=[each.build(train) for each in settings.transform],
         optimizer=optimizers[settings.train.optimizer],
         train=settings.train,
         data=settings.data,
         augment=settings.augment,
         record=environment() | {"config": settings.record(), "components": components, "class_weights": weights},
         prepared=plugins.prepared,
-        model_record={"model": {"name": settings.model.name, "options": dict(settings.model.options), **provider}},
+        model_record={"model": about},
     )
 
 
@@ -147,27 +148,15 @@ def build_checks(data: DataSettings, augment: AugmentSettings) -> dict[str, Any]
 def build_criterion(choices: Sequence[Choice], weights: Sequence[Any], dataset: Dataset) -> Criterion:
     """The sum of the losses a config names; ``weights`` are the class weights of each, or None."""
     own = [{} if row is None else {"class_weights": row} for row in weights]
-    numbers = [replace(each, options={**each.options, **row}) for each, row in zip(choices, own, strict=True)]
-    built = build(numbers, dataset)
-    return Criterion([(choice.short, choice.scale, loss) for choice, loss in zip(choices, built, strict=True)])
+    return Criterion(
+        [(each.short, each.scale, each.build(dataset, **row)) for each, row in zip(choices, own, strict=True)]
+    )
 
 
 def build_metrics(choices: Sequence[Choice], dataset: Dataset) -> dict[str, Any]:
     """The metrics a config names."""
     names = numbered([choice.short for choice in choices])
-    return dict(zip(names, build(choices, dataset), strict=True))
-
-
-def build(choices: Sequence[Choice], dataset: Dataset) -> list[Any]:
-    """The components that a config names, for this dataset."""
-    return [create(choice.component, choice.options, given_by(dataset)) for choice in choices]
-
-
-def given_by(dataset: Dataset) -> dict[str, Any]:
-    """What the dataset alone decides, for the components that ask for it."""
-    classes = tuple(dataset.classes)
-    own = {"num_classes": len(classes), "ignore_index": dataset.ignore_index, "classes": classes}
-    return own | {"in_channels": len(dataset.channels)}
+    return {name: choice.build(dataset) for name, choice in zip(names, choices, strict=True)}
 
 
 def environment() -> dict[str, Any]:

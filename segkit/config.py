@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError
 
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, reason
-from segkit.options import Written, read_options, read_value, told
+from segkit.options import Written, create, read_options, read_value, told
 from segkit.plugins import unmet
 from segkit.registry import REGISTRIES, Component
 from segkit.settings import RATES, TABLES, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
@@ -46,6 +46,13 @@ class Choice:
     def short(self) -> str:
         """The name without the plugin's."""
         return self.name.rpartition("/")[2]
+
+    def build(self, dataset: Any, **options: Any) -> Any:
+        """The component, with these options beside its own; what the dataset alone decides is given to it."""
+        classes = tuple(dataset.classes)
+        given = {"num_classes": len(classes), "ignore_index": dataset.ignore_index, "classes": classes}
+        given |= {"in_channels": len(dataset.channels)}
+        return create(self.component, {**self.options, **options}, given)
 
     def record(self) -> dict[str, Any]:
         """Its table."""
@@ -146,7 +153,7 @@ def settings_from(kind: type[SettingsT], key: str, values: Any) -> SettingsT:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{key} = {values!r}: a table is needed, [{key}]")
     read, problems = read_options(kind, values, key)
-    if kind is TrainSettings and "optimizer" in read:
+    if kind is TrainSettings and isinstance(read.get("optimizer"), str):
         try:
             name, usual = read["optimizer"], RATES["adamw"]
             component = REGISTRIES["optimizer"].find(name)

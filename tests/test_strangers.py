@@ -141,3 +141,5 @@ def test_a_plugin_that_is_listed_prints_no_orders(
             assert "odd" in shown(capsys)
     finally:
         plugins.installed.cache_clear()
+        for name in ("odd_plugin", "odd_loss"):
+            sys.modules.pop(name, None)

@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from segkit.compose import build
 from segkit.config import Config
 from segkit.data.augment import RandomTransform
 from segkit.data.loader import SampleSource
@@ -26,7 +25,7 @@ def augmented_sheet(scan: Scan, config: Config) -> Image.Image:
     """
     train, no_data = scan.splits["train"], scan.splits["train"].no_data != "stop"
     how = normalisation_of(nn.Identity(), scan.statistics["train"], no_data)
-    chosen = build(config.transform, train)
+    chosen = [each.build(train) for each in config.transform]
     transform = RandomTransform.of(scan, config.augment, config.train.seed, how, chosen)
     source, rows = SampleSource(train, config.data.resize), []
     shown = min(IMAGES, len(train))
