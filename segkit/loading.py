@@ -18,19 +18,19 @@ from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL
 from segkit.data.sample import RGB_IMAGES, ImageFormat
 from segkit.engine import checkpoint
-from segkit.engine.init_from import FILES, weights_in
+from segkit.engine.init_from import weights_in
 from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError
 from segkit.inference.ensemble import averaged
 from segkit.inference.predictor import Predictor
-from segkit.model.encoder import is_dense, read_file
+from segkit.model.encoder import read_file
 from segkit.options import create, without_pretrained
 from segkit.plugins import unmet
 from segkit.registry import models
+from segkit.settings import Count, Pair
 
 _Byte = Annotated[int, pydantic.Field(ge=0, le=255)]  # masks are uint8, colours too
 _Label = Annotated[int, pydantic.Field(ge=LOWEST_LABEL, le=HIGHEST_LABEL)]
-_Factor = Annotated[float, pydantic.Field(gt=0, le=8)]  # as in [data]
 
 
 class _Model(pydantic.BaseModel):
@@ -41,17 +41,17 @@ class _Model(pydantic.BaseModel):
 
 
 class _ModelFile(pydantic.BaseModel):
-    """What ``config.json`` holds; ``model`` is None where a run was given an object."""
+    """What ``config.json`` holds; ``model`` is None where a run was given an object. The rest a predictor is given."""
 
     model: _Model | None
     num_classes: Annotated[int, pydantic.Field(ge=1, le=255)]
     ignore_index: _Byte
     classes: list[str]
-    palette: list[tuple[_Byte, _Byte, _Byte]]
+    palette: tuple[tuple[_Byte, _Byte, _Byte], ...]
     precision: str = "auto"
     stored: list[list[_Label]] | list[list[tuple[_Byte, _Byte, _Byte]]] | None = None
-    resize: _Factor | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
-    crop: pydantic.PositiveInt | tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None = None
+    resize: Annotated[float, pydantic.Field(gt=0, le=8)] | Pair | None = None  # as in [data]
+    crop: Count | Pair | None = None
     normalisation: Normalisation = IMAGENET  # where a folder is older than the entry
     images: ImageFormat = RGB_IMAGES  # likewise
     temperature: Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)] = 1.0  # of a run that was calibrated
@@ -87,33 +87,16 @@ def load(
     stored = _read_model_file(file.parent / "config.json")
     model = model or _build(stored, file.parent)
     checkpoint.load_weights(model, weights, str(file))
-    return Predictor(
-        model,
-        classes=stored.classes,
-        palette=tuple(stored.palette),
-        ignore_index=stored.ignore_index,
-        device=device,
-        precision=precision,
-        on_cpu=stored.precision,
-        stored=stored.stored,
-        resize=stored.resize,
-        crop=stored.crop,
-        normalisation=stored.normalisation,
-        images=stored.images,
-        temperature=stored.temperature,
-    )
+    known = {name: value for name, value in stored if name not in ("model", "num_classes", "precision")}
+    return Predictor(model, device=device, precision=precision, on_cpu=stored.precision, **known)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".toml":
+    if not path.is_file() or path.suffix not in (".safetensors", ".pt"):
         raise RunFolderError(no_run(path))
-    if not path.is_file():
-        raise CheckpointError(f"there is no run folder or file {path}")
-    if path.suffix not in (".safetensors", ".pt"):
-        raise CheckpointError(f"{path} is none of {', '.join(FILES)}; give a run folder, or one of these in it")
     weights = read_file(path) if path.suffix == ".safetensors" else checkpoint.weights_of(checkpoint.load(path))
-    if not isinstance(weights, dict) or not all(map(is_dense, weights.values())):
-        raise CheckpointError(f"{path} holds no model, or one of other values than tensors")
+    if not isinstance(weights, dict):
+        raise CheckpointError(f"{path} holds no model")
     return weights
 
 
