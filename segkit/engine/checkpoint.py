@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from segkit.engine.run_folder import RunRecord
 from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few
 from segkit.files import to_jsonable, write_atomically, write_lines
-from segkit.model.encoder import is_dense, read_file, refuse_damage
+from segkit.model.encoder import fitting, is_dense, misfits, read_file, refuse_damage
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -120,36 +120,24 @@ def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:
     Raises:
         CheckpointError: the weights are another model's; missing, unexpected and mismatched keys are listed.
     """
+    model = model.module if isinstance(model, nn.DataParallel) else model
     expected = model.state_dict()
-    own = {plain: key for key, plain in plain_keys(expected).items()}
-    weights = {own.get(plain, key): weights[key] for key, plain in plain_keys(weights).items()}
     if odd := [key for key, value in weights.items() if not is_dense(value)]:
         raise CheckpointError(f"{place} holds other values than tensors: {first_few(odd, 3)}")
-    pairs = {key: (tuple(weights[key].shape), tuple(expected[key].shape)) for key in expected if key in weights}
-    found = {
-        "missing": [key for key in expected if key not in weights],
-        "unexpected": [key for key in weights if key not in expected],
-        "of another shape": [f"{key} {given} for {own}" for key, (given, own) in pairs.items() if given != own],
-    }
-    if problems := [f"{len(keys)} {kind}: {first_few(keys, 3)}" for kind, keys in found.items() if keys]:
-        raise CheckpointError(f"{place} belongs to another model or number of classes: {'; '.join(problems)}")
-    model.load_state_dict(weights)
-
-
-def plain_keys(keys: Iterable[str]) -> dict[str, str]:
-    """The names of a model's tensors, each with it without what torch.compile and DataParallel put into all of them."""
-    found = {key: key.replace("_orig_mod.", "") for key in keys}
-    # unless all are called so, it is a layer of the model's own
-    wrapped = all(plain.startswith("module.") for plain in found.values())
-    return {key: plain.removeprefix("module.") for key, plain in found.items()} if wrapped else found
+    found, left = fitting(expected, weights)
+    if told := misfits(expected, found, [key for key in expected if key not in found], left):
+        raise CheckpointError(f"{place} belongs to another model or number of classes: {told}")
+    model.load_state_dict(found)
 
 
 def write_model(model: nn.Module, folder: Path) -> None:
-    """Write the weights as ``model.safetensors``."""
+    """Write the weights as ``model.safetensors``, under the names that they have in a plain model."""
+    kept = (model.module if isinstance(model, nn.DataParallel) else model).state_dict()
     # safetensors takes neither channels_last nor weights that two layers share
-    kept, layout = model.state_dict(), torch.contiguous_format
-    weights = {plain: kept[key].clone(memory_format=layout) for key, plain in plain_keys(kept).items()}
-    content = safetensors_bytes(weights, {"format": "pt"})
+    plain = {
+        key.replace("_orig_mod.", ""): each.clone(memory_format=torch.contiguous_format) for key, each in kept.items()
+    }
+    content = safetensors_bytes(plain, {"format": "pt"})
     write_atomically(folder / "model.safetensors", lambda file: file.write(content), needed=len(content))
 
 

@@ -37,20 +37,10 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collecti
     """
     path, expected = Path(path), encoder.state_dict()
     weights, left = fitting(expected, read_tensors(path))
-    problems = {
-        "missing": [key for key in expected if key not in weights and not key.endswith(_COUNTER)],
-        "unexpected": [
-            key for key in left if key not in besides and not key.startswith(_HEADS) and not key.endswith(_COUNTER)
-        ],
-        "of another shape": [
-            f"{key} {tuple(value.shape)} for {tuple(expected[key].shape)}"
-            for key, value in weights.items()
-            if value.shape != expected[key].shape
-        ],
-    }
-    told = [f"{len(keys)} {kind}: {first_few(keys)}" for kind, keys in problems.items() if keys]
-    if told:
-        raise ModelError(f"{path} does not fit the encoder: {'; '.join(told)}")
+    missing = [key for key in expected if key not in weights and not key.endswith(_COUNTER)]
+    unknown = [key for key in left if key not in besides and not key.startswith(_HEADS) and not key.endswith(_COUNTER)]
+    if told := misfits(expected, weights, missing, unknown):
+        raise ModelError(f"{path} does not fit the encoder: {told}")
     encoder.load_state_dict({**expected, **weights})
 
 
@@ -59,6 +49,8 @@ def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict
 
     A file may put something before the names, as "encoder." or "module.": what gives the most fits is taken away.
     """
+    if tensors.keys() == set(names):
+        return dict(tensors), []
     plain = {_plain(key): (key, value) for key, value in tensors.items()}
     own = [_plain(key) for key in names]
     prefixes = {""} | {key.removesuffix(own[0]) for key in plain if key.endswith("." + own[0])}
@@ -66,6 +58,19 @@ def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict
     given = {key.removeprefix(prefix): pair for key, pair in plain.items() if key.startswith(prefix)}
     found = {key: given.pop(_plain(key))[1] for key in names if _plain(key) in given}
     return found, [key[len(prefix) :] for key, _ in given.values()]
+
+
+def misfits(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], missing: Collection[str], unexpected: Collection[str]
+) -> str:
+    """What of the tensors that were ``found`` for a network does not fit it, in words; empty where all does."""
+    pairs = {key: (tuple(value.shape), tuple(expected[key].shape)) for key, value in found.items()}
+    problems = {
+        "missing": list(missing),
+        "unexpected": list(unexpected),
+        "of another shape": [f"{key} {given} for {own}" for key, (given, own) in pairs.items() if given != own],
+    }
+    return "; ".join(f"{len(keys)} {kind}: {first_few(keys)}" for kind, keys in problems.items() if keys)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
