@@ -22,6 +22,7 @@ from segkit_folder.pairs import Found, Pattern
 from segkit_folder.propose import propose_layout
 from segkit_folder.splits import SUFFIXES, split_called
 
+_NO_IMAGES = re.compile(r"(?i)mask|label|annot|boundar|(?<![a-z])(gt|seg)")  # words of folders
 _FEW = 5  # images whose masks are compared
 _SAME = 0.75  # of the pixels of two masks, where they are two opinions and no two objects
 
@@ -52,7 +53,8 @@ class LayersDataset(AnnotatedImages):
         for each in masks.values():
             layers.setdefault(tuple(each.values[word] for word in shared), []).append(each)
         entries, without = [], []
-        for image in found.values():
+        labelled = {each.values.get("split") for each in masks.values()}
+        for image in [each for each in found.values() if each.values.get("split") in labelled or None in labelled]:
             own = layers.pop(tuple(image.values[word] for word in shared), [])
             shapes = [Shape(each.values.get("class", "object"), "file", each.path) for each in own]
             sources = tuple(each.path for each in own) or (image.path,)
@@ -81,6 +83,7 @@ class LayersDataset(AnnotatedImages):
         return [  # where a mask an image lies elsewhere, that is the mask
             {"images": images, "annotations": masks}
             for images, masks in found
+            if not any(map(_NO_IMAGES.search, {*images.split("/")} - {*masks.split("/")}))
             if not paired
             or (all(mask.startswith(masks.split("{")[0]) for mask in paired) and not _cover_the_same(root, masks))
         ]

@@ -128,16 +128,17 @@ def read_layout(
     if lists is not None:  # other masks may be there
         told = [*missing, *((split, issue) for split, issue in told if issue.kind != "mask_without_image")]
     partner = {image.path: mask for image, mask in paired}
-    unlabelled = [each for each in found if each.values.get("split") == "test"]
-    labelled = any(each.path in partner for each in unlabelled)
-    if unlabelled and not labelled and not any(each.values.get("split") == "test" for each in of_masks):
-        warnings.warn(
-            f"no test split: {unlabelled[0].path.parent} holds its images, and none of these has a mask; `predict` "
-            "needs no masks",
-            stacklevel=4,
-        )
-        found = [each for each in found if each.values.get("split") != "test"]
-        told = [(split, issue) for split, issue in told if split != "test"]
+    unlabelled = []
+    for split in ("val", "test"):
+        those = [each for each in found if each.values.get("split") == split]
+        if not those or any(each.path in partner for each in those):
+            continue
+        if not any(each.values.get("split") == split for each in of_masks):
+            what = f"no {split} split: {those[0].path.parent} holds its images, and none of these has a mask"
+            warnings.warn(f"{what}; `predict` needs no masks", stacklevel=4)
+            unlabelled += those
+            found = [each for each in found if each.values.get("split") != split]
+            told = [each for each in told if each[0] != split]
     if lists is None:
         read = {each.path for each in (*found, *unlabelled, *of_masks)}.union(*bands.values())
         for side in sides if sides[1].is_folder else sides[:1]:

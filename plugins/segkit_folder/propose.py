@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from heapq import nlargest
@@ -30,7 +30,7 @@ MOST_PARTNERS = 12  # of each, those that have most in common with it
 MOST_COLOURS = 4096  # that are counted in a picture
 MOST_OF_A_MASK = 256  # colours
 SIDE_LOOKED_AT = 512  # pixels in a row or column
-MOST_TRIED = 20  # patterns whose pairs are counted
+MOST_TRIED = 40  # patterns whose pairs are counted
 MOST_SEEN = 5  # of these pairs, that are looked at
 _SEVERAL = (".tif", ".tiff", ".npy", *CONTAINERS)  # what may hold several pictures
 _PART = re.compile(r"(\.\w+#)")  # what is before it names a file, and what follows a picture in it
@@ -184,7 +184,7 @@ def _patterns(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> list
                 for key, cores in _differences(place, other, several):
                     votes[key].append((place, other, cores))
     voters = {key: len({place.path for place, _, _ in those}) for key, those in votes.items()}
-    least = max(max(voters.values(), default=0) / 2, 1 if len(places) <= 2 else 2)
+    least = max(max(voters.values(), default=0) / 5, 1 if len(places) <= 2 else 2)
     ranked = sorted((key for key in votes if voters[key] >= least), key=lambda key: -voters[key])
     ways = [each for key in ranked for each in _written(key, votes[key])]
     return [*dict.fromkeys(way for images, masks in ways for way in ((images, masks), (masks, images)))]
@@ -201,6 +201,9 @@ def _differences(one: _Place, other: _Place, several: bool) -> Iterator[tuple[An
         ]
         for place, own in zip((one, other), apart, strict=True)
     ]
+    in_one_folder, names = rows[0][:-1] == rows[1][:-1], (rows[0][-1], rows[1][-1])
+    if in_one_folder and names[0] != names[1] and len({re.sub(r"\d+", "0", name) for name in names}) == 1:
+        return  # two pictures of one series
     length = max(map(len, rows))
     short = min(map(len, rows))
     places = {0} if len(rows[0]) == len(rows[1]) else {0, short - 1}
@@ -257,6 +260,8 @@ def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[tuple[Prop
     found: dict[frozenset[tuple[Path, Path]], tuple[Any, Proposal, Layout]] = {}
     for images, masks in dict.fromkeys(patterns):
         options = {"images": images, "masks": masks}
+        if _told(options) < 0:  # the reverse is tried too
+            continue
         layout = _read(root, options)
         if layout and layout.masks:
             proposal = _proposal(layout, options)
@@ -284,7 +289,7 @@ def _proposal(layout: Layout, options: dict[str, Any]) -> Proposal:
 
 
 def _likely(found: Sequence[tuple[Proposal, Layout]]) -> list[Proposal]:
-    """Those with half the pairs of the best and a mask that may be one, each way once.
+    """Those with a mask that may be one and half the pairs of the best of these, each way once.
 
     Words such as "images" and "masks" tell the two apart; without them, of two pictures the one with fewer colours is
     the mask, and what has as few as a mask is an image only where there is nothing better. Where no mask has the
@@ -293,7 +298,7 @@ def _likely(found: Sequence[tuple[Proposal, Layout]]) -> list[Proposal]:
     colours = lru_cache(None)(colours_in)
     kept: list[tuple[int, set[Path], Proposal]] = []  # the likelihood first
     for proposal, layout in found:
-        if 2 * proposal.pairs < found[0][0].pairs or (told := _told(proposal)) == -2:
+        if 5 * proposal.pairs < found[0][0].pairs or (told := _told(proposal.options)) == -2:
             continue
         pairs = [*layout.masks.items()]
         seen = [[*map(colours, pair)] for pair in pairs[:: -(-len(pairs) // MOST_SEEN)]]
@@ -306,12 +311,13 @@ def _likely(found: Sequence[tuple[Proposal, Layout]]) -> list[Proposal]:
         if rank:
             kept.append((rank, {*layout.masks.keys(), *layout.masks.values()}, proposal))
     best = [(files, proposal) for rank, files, proposal in kept if rank == max(kept, key=lambda each: each[0])[0]]
+    best = [(files, each) for files, each in best if 2 * each.pairs >= best[0][1].pairs]
     return [each for place, (files, each) in enumerate(best) if not any(files <= those for those, _ in best[:place])]
 
 
-def _told(proposal: Proposal) -> int:
+def _told(options: Mapping[str, Any]) -> int:
     """What words say: 2 that these are images and masks, 1 that either are, less than 0 that it is the reverse."""
-    images, masks = (re.split(r"[^\w{}]|_", proposal.options[side]) for side in ("images", "masks"))
+    images, masks = (re.split(r"[^\w{}]|_", options[side]) for side in ("images", "masks"))
     own = [" ".join(word for word in one if word not in other) for one, other in ((images, masks), (masks, images))]
     of_masks = [bool(_OF_MASKS.search(words)) for words in own]
     of_images = [bool(_OF_IMAGES.search(words)) and not is_mask for words, is_mask in zip(own, of_masks, strict=True)]

@@ -11,8 +11,7 @@ import torch
 
 import segkit
 from segkit.compose import build_splits, scan_dataset
-from segkit.data.read import read_header
-from segkit.data.sample import RGB, Dataset
+from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit.errors import DataError, SegkitError, first_few
 from segkit.options import options_of
@@ -28,6 +27,7 @@ from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
 _MANY_GROUPS = 9  # which can be dealt to three splits
+_SOME = 8  # labels that a longer list of names may well be of
 _FEW_COLOURS = 16
 _LOOKED_AT = 5  # images whose colours are counted
 _MOST_FILES = 20  # that are called as a file of names
@@ -45,7 +45,6 @@ def look(root: Path) -> Findings:
     notes: list[str] = []
     questions: list[Question] = []
     readings = readings_of(root, notes, questions)
-    readings = _by_images(readings, notes)
     first = readings[0]
     options = dict(first.options)
 
@@ -92,24 +91,6 @@ def facts_of(found: Findings) -> Facts:
     )
 
 
-def _by_images(readings: list[Reading], notes: list[str]) -> list[Reading]:
-    """Readings with the same masks: one of the grey images of all, as channels; or that of the only ones in colours."""
-    if len(readings) == 1 or len({frozenset(files_of(each, -1)) for each in readings}) > 1:
-        return readings
-    headers = [read_header(files_of(each, 0)[0]) for each in readings]
-    colours = [each for each, header in zip(readings, headers, strict=True) if header.has_colours or header.palette]
-    if len(colours) == 1:
-        others = [str(each.options["images"]) for each in readings if each is not colours[0]]
-        notes.append(f"not read, as others of the same masks have colours: {first_few(others)}")
-        return colours
-    if colours or len({header.size for header in headers}) > 1:
-        return readings
-    notes.append("grey images of one name are the channels of one picture")
-    texts = [str(each.options["images"]) for each in readings]
-    images = sorted(texts, key=lambda text: [name not in text.casefold() for name in RGB])  # in this order, then others
-    return [readings[0]._replace(options={**readings[0].options, "images": images})]
-
-
 def _few_colours(reading: Reading) -> Iterator[Question]:
     """Whether pictures that hold as few colours as masks are the images."""
     images = files_of(reading, 0)
@@ -146,11 +127,25 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
         except SegkitError:  # no class file
             continue
         known = {_number(label) for those in dataset.stored or () for label in those}
-        if plain <= known and len(known) <= 2 * len(plain):
+        if plain <= known and len(known) <= max(2 * len(plain), (len(plain) > _SOME) * 256):
             return _void_apart(dataset, options)
+        stored_as = dict(zip((_number(those[0]) for those in dataset.stored or ()), dataset.classes, strict=False))
+        if 0 in plain and plain - {0} <= known - {0} and len(plain) > _SOME:
+            return _nameless_0(stored, stored_as, path.name)
         from_1 = from_1 or (not names and dataset.stored is not None and dataset.stored[0] == [1])
         names = names or dataset.classes
     return question_of(stored, names, from_1)
+
+
+def _nameless_0(stored: StoredLabels, names: Mapping[int, str], file: str) -> Question:
+    """What 0 is, where a file names all other labels."""
+    void = [VOID] * (VOID in stored.pixels)
+    unlabelled = answer_of("0 is not labelled", [*names], [*names.values()], [0, *void])
+    background = answer_of("0 is the background, a class too", [0, *names], ["background", *names.values()], void)
+    answers = [unlabelled, background]
+    if 2 * stored.pixels[0] > stored.pixels.total():
+        answers.reverse()
+    return Question(f"{file} has no name for 0: what is it?", answers, "classes")
 
 
 def _void_apart(dataset: Dataset, options: Mapping[str, Any]) -> Question:

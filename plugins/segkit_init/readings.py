@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ import numpy as np
 import segkit
 from segkit.compose import build_splits
 from segkit.config import Config, read_config
+from segkit.data.read import read_header
+from segkit.data.sample import RGB
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
 from segkit_folder.splits import SUFFIXES, folders_in
@@ -22,8 +25,13 @@ from segkit_init.stored import Labels, read_labels, stored_labels, threshold_of
 from segkit_init.text import options_text
 
 _FEW = 12  # masks of each reading that are compared
-_OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track")  # what masks of single objects are called
+_OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(human|person|leaf|plant)_")  # are called so
+_OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
+_DERIVED = re.compile("(?i)boundar|contour|edges|overlay|visuali|preview|skeleton|cent(er|re)|visibility|(?<![a-z])roi")
+_DERIVED_IMAGES = re.compile("(?i)overlay|visuali|preview|blend")
 _AGREE = 0.5  # intersection over union of labels that two people have drawn
+_RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
+_OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
 _SAME = 0.97  # share of equal pixels in masks that are one picture, as DRIVE's fields of view
 
 
@@ -49,11 +57,13 @@ def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list
     except OSError as error:
         advice = "; give the folder that it lies in" if root.is_file() else ""
         raise DataError(f"{root} cannot be looked into: {reason(error)}{advice}") from error
-    for asks_for_classes in (False, True):
-        for places in ([root], inside):
-            found = [each for place in places for each in _asked(place, asks_for_classes, notes)]
-            if found:
-                return _judged(found, notes, questions) if asks_for_classes else found
+    stages = ((False, [root]), (False, inside), (True, [root]), (False, inside), (True, inside))
+    for stage, (asks_for_classes, places) in enumerate(stages):
+        found = [each for place in places for each in _asked(place, asks_for_classes, notes)]
+        if stage == 1:  # patterns are a guess, and those of all folders together go before those of one
+            found = [each for each in found if not any("{id}" in str(value) for value in each.options.values())]
+        if found:
+            return _judged(found, notes, questions) if asks_for_classes else found
     raise DataError(_nothing(root))
 
 
@@ -135,17 +145,89 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
     if not kept:
         raise LabelError("\n".join(errors.values()))
     questions += [_lists_asked(readings[place], error) for place, error in errors.items() if place not in files]
-    parts = [{*re.split("[/#]", str(each[0].options.get("masks", "")))} for each in kept]
-    differing = [" ".join(each - set.intersection(*parts)) for each in parts]
-    of_objects = [
-        reading
-        for (reading, masks, _), words in zip(kept, differing, strict=True)
-        if _OF_OBJECTS.search(words) or stored_labels(masks).of_objects
+    preferred = _by_images(_preferred([(reading, masks) for reading, masks, _ in kept], notes), notes)
+    if layers := _as_layers(preferred):
+        notes.append("masks of one class each, which hardly overlap, are one map of all")
+    return [layers] if layers else [reading for reading, _ in preferred]
+
+
+def _by_images(
+    kept: list[tuple[Reading, Sequence[Labels]]], notes: list[str]
+) -> list[tuple[Reading, Sequence[Labels]]]:
+    """Of readings with the same masks those of all the grey images, as channels; or of the only ones in colours."""
+    by_images: dict[str, list[tuple[Reading, Sequence[Labels]]]] = {}
+    for each in kept:
+        by_images.setdefault(str(each[0].options.get("images", "")), []).append(each)
+    others = {repr([{**each.options, "images": ""} for each, _ in those]) for those in by_images.values()}
+    if len(by_images) == 1 or len(others) > 1:
+        return kept
+    headers = {text: read_header(files_of(those[0][0], 0)[0]) for text, those in by_images.items()}
+    colours = [text for text, header in headers.items() if header.has_colours or header.palette]
+    colours = [text for text in colours if _RGB.search(text)] or colours
+    if len(colours) == 1:
+        left = first_few([text for text in by_images if text != colours[0]])
+        notes.append(f"not read, as {colours[0]} shows the same in colours: {left}")
+        return by_images[colours[0]]
+    if colours or len({header.size for header in headers.values()}) > 1:
+        return kept
+    notes.append("grey images of one name are the channels of one picture")
+    images = sorted(by_images, key=lambda text: [name not in text.casefold() for name in RGB])  # in this order first
+    first = next(iter(by_images.values()))
+    return [(each._replace(options={**each.options, "images": images}), masks) for each, masks in first]
+
+
+def _as_layers(kept: Sequence[tuple[Reading, Sequence[Labels]]]) -> Reading | None:
+    """One reading of several whose masks are those of a class each, of the same images; None where they are not."""
+    (first, _), *others = kept
+    rows = [str(each.options.get("masks", "")).split("/") for each, _ in kept]
+    same = {repr({**each.options, "masks": ""}) for each, _ in kept}
+    if not others or len(same) > 1 or "pairs" in first.options or len({*map(len, rows)}) > 1:
+        return None
+    sets = [[mask != 0 for mask in masks] for _, masks in kept]
+    if any(len(np.unique(mask)) > 2 for _, masks in kept for mask in masks):
+        return None
+    for one, other in combinations(sets, 2):
+        pairs = [(a, b) for a, b in zip(one, other, strict=False) if len(one) == len(other) and a.shape == b.shape]
+        if sum((a & b).sum() for a, b in pairs) > _OVERLAP * sum((a | b).sum() for a, b in pairs):
+            return None
+    parts: list[str] = []
+    for words in zip(*rows, strict=True):
+        word = "*" if any("{class}" in part for part in parts) else "{class}"
+        before, after = _shared_start(words), _shared_start([each[::-1] for each in words])[::-1]
+        is_name = any("{" in each for each in words)
+        parts.append(words[0] if len({*words}) == 1 else f"{before}{word}{after}" if is_name else word)
+    options = {key: value for key, value in first.options.items() if key != "masks"}
+    return Reading("layers", {**options, "annotations": "/".join(parts)}, False)
+
+
+def _shared_start(words: Sequence[str]) -> str:
+    same = [len({*letters}) == 1 for letters in zip(*words, strict=False)]
+    return words[0][: (*same, False).index(False)]
+
+
+def _preferred(
+    kept: Sequence[tuple[Reading, Sequence[Labels]]], notes: list[str]
+) -> list[tuple[Reading, Sequence[Labels]]]:
+    """The readings of classes, where others are of single objects, of one label alone, or drawn from the others."""
+    readings = [reading for reading, _ in kept]
+    masks, images = (_differing([str(each.options.get(side, "")) for each in readings]) for side in ("masks", "images"))
+    stored = [stored_labels(those) for _, those in kept]
+    worth = [
+        -2 * bool(_DERIVED.search(mask) or _DERIVED_IMAGES.search(image) or len(labels.pixels) == 1)
+        - bool(_OF_OBJECTS.search(mask) or (labels.of_objects and not _OF_CLASSES.search(mask)))
+        for mask, image, labels in zip(masks, images, stored, strict=True)
     ]
-    if 0 < len(of_objects) < len(kept):
-        notes += [f"not read, as they number single objects: {said(each, readings)}" for each in of_objects]
-        kept = [each for each in kept if each[0] not in of_objects]
-    return [reading for reading, *_ in kept]
+    for reading, own in zip(readings, worth, strict=True):
+        if own < max(worth):
+            why = "number single objects" if own == -1 else "are made of others, or hold one label"
+            notes.append(f"not read, as they {why}: {said(reading, readings)}")
+    return [each for each, own in zip(kept, worth, strict=True) if own == max(worth)]
+
+
+def _differing(texts: Sequence[str]) -> list[str]:
+    """The words of each text that the others have not in common with it."""
+    parts = [{*re.split("[/#]", text)} for text in texts]
+    return [" ".join(each - set.intersection(*parts)) for each in parts]
 
 
 def _looked_at(reading: Reading, files: Sequence[Path]) -> tuple[Reading, list[Labels]]:

@@ -762,3 +762,117 @@ def test_what_a_run_would_stop_at_is_named_below_the_config(place: Path, capsys:
     status, printed = init(capsys, "--overwrite")
     assert status == 1  # six pictures are left
     assert "error: train, val: 18 files: image and mask differ in size" in printed
+
+
+# ---- as public data sets lie ----
+
+
+def volume(number: int) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pages = [scene(each, 2) for each in range(12)]
+    Path("data").mkdir(exist_ok=True)
+    tifffile.imwrite("data/train-volume.tif", np.stack([picture[..., 0] for picture, _ in pages]))
+    tifffile.imwrite("data/train-labels.tif", np.stack([labels * 255 for _, labels in pages]))
+
+
+def archive(number: int) -> None:
+    picture, labels = scene(number)
+    Path("data/slices").mkdir(parents=True, exist_ok=True)
+    np.savez(f"data/slices/{number}.npz", image=picture, label=labels)
+
+
+def annotators(number: int) -> None:
+    picture, labels = scene(number, 2)
+    save(picture, Path(f"data/Image_{number}.jpg"))
+    save(labels, Path(f"data/Image_{number}_1stHO.png"))
+    save(np.roll(labels, 1, 0), Path(f"data/Image_{number}_2ndHO.png"))
+
+
+def overlays(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/images/{number}.png"))
+    save(picture // 2, Path(f"data/overlay/{number}.png"))
+    save(labels, Path(f"data/labels/{number}.png"))
+
+
+def classes_apart(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/Originals/{number}.jpg"))
+    for label, name in ((1, "1. Bleeding"), (2, "2. Exudate")):
+        save((labels == label).astype(np.uint8), Path(f"data/Truth/{name}/{number}_{name[3:5].upper()}.tif"))
+
+
+def unlabelled(number: int) -> None:
+    picture, labels = scene(number, 2)
+    save(picture, Path(f"data/train/{number}_sat.jpg"))
+    save(np.dstack([labels * 255] * 3), Path(f"data/train/{number}_mask.png"))
+    for split in ("valid", "test"):
+        save(picture, Path(f"data/{split}/{number + 90}_sat.jpg"))
+
+
+def runs(number: int) -> None:
+    picture, labels = scene(number, 2)
+    save(picture, Path(f"data/train_images/{number}.jpg"))
+    rows, columns = np.nonzero(labels)
+    text = " ".join(f"{column * 48 + rows.min() + 1} {np.ptp(rows) + 1}" for column in {*columns.tolist()})
+    with Path("data/train.csv").open("a") as file:
+        file.write("ImageId,EncodedPixels\n" * (number == 0) + f"{number}.jpg,{text}\n")
+
+
+def grey(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/images/rgb/{number}.jpg"))
+    save(picture[..., 0], Path(f"data/images/nir/{number}.jpg"))
+    save(labels, Path(f"data/semantics/{number}.png"))
+    objects = np.zeros_like(labels)
+    for each in range(2 + number % 5):
+        objects[5:40, 10 * each : 10 * each + 8] = each + 1
+    save(objects, Path(f"data/plant_instances/{number}.png"))
+
+
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [
+        (volume, {"images": "train-volume.tif#{id}", "masks": "train-labels.tif#{id}"}),
+        (archive, {"images": "slices/{id}.npz#image", "masks": "slices/{id}.npz#label"}),
+        (annotators, {"images": "{id}.jpg", "masks": "{id}_1stHO.png"}),
+        (overlays, {"images": "images", "masks": "labels"}),
+        (classes_apart, {"name": "layers", "images": "Originals", "annotations": "Truth/{class}/{id}_*.tif"}),
+        (unlabelled, {"images": "{split}/{id}_sat.jpg", "masks": "{split}/{id}_mask.png", "val": 0.15}),
+        (runs, {"name": "rle", "annotations": "train.csv"}),
+        (grey, {"images": "images/rgb", "masks": "semantics"}),
+    ],
+)
+def test_what_lies_as_in_public_data_sets_needs_no_answer(
+    place: Path, capsys: pytest.CaptureFixture[str], write: Callable[[int], None], expected: dict[str, Any]
+) -> None:
+    for number in range(12):
+        write(number)
+    status, printed = init(capsys)
+    assert status == 0, printed
+    assert expected.items() <= dataset(place).items()
+
+
+def test_images_without_a_defect_may_be_blank(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number, 2)
+        defect = ("scratch", "hole")[number % 2]
+        save(picture, Path(f"data/test/{defect}/{number:03}.png"))
+        save(labels * 255, Path(f"data/ground_truth/{defect}/{number:03}_mask.png"))
+        save(scene(number + 50, 1)[0], Path(f"data/test/good/{number:03}.png"))
+    assert init(capsys)[0] == 1
+    assert init(capsys, "--yes")[0] == 0
+    found = dataset(place)
+    assert (found["images"], found["blank_unpaired"]) == ("test/{folder}/{id}.png", True)
+
+
+def test_a_label_of_one_piece_each_that_count_up_are_objects(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        objects = np.zeros((48, 64), np.uint8)
+        for each in range(2 + number % 5):
+            objects[5:40, 10 * each : 10 * each + 8] = each + 1
+        save(scene(number)[0], Path(f"data/images/{number}.png"))
+        save(objects, Path(f"data/masks/{number}.png"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert "as if each object had one of its own" in printed
