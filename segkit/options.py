@@ -114,7 +114,7 @@ def options_of(owner: Component | type[Settings]) -> list[Option]:
         Option(
             name=each.name,
             hint=_hint(each, function),
-            default=None if each.default is each.empty else each.default,
+            default=None if each.default is each.empty else _plain(each.default),
             text=texts.get(each.name, ""),
             given=each.name in given_names(kind),
             required=each.default is each.empty,
@@ -215,7 +215,7 @@ def read_value(value: object, hint: Any = Any) -> tuple[Any, Any]:
     if isinstance(value, Written):
         readings = _readings(value)
     elif type(value) is int and str(value) in words:  # year = 2012, of '2007' or '2012'
-        readings = [str(value)]
+        readings = [value, str(value)]
     errors = []
     for each in readings:
         if each == "none" and NoneType in get_args(hint) and "none" not in words:
@@ -285,9 +285,17 @@ def _hint(parameter: inspect.Parameter, function: Any) -> Any:
 
 
 def _by_name(hint: Any) -> Any:
-    """A type with the names of its enums' members in the place of these."""
+    """A type with the names and the plain values of its enums' members in the place of these."""
     if get_origin(hint) in (Union, UnionType):
         return Union[tuple(map(_by_name, get_args(hint)))]  # noqa: UP007
     if inspect.isclass(hint) and issubclass(hint, Enum):
-        return Annotated[Literal[tuple(hint.__members__)], AfterValidator(hint.__getitem__)]
+        members = {_plain(each): each for each in hint} | hint.__members__
+        return Annotated[Literal[tuple(members)], AfterValidator(members.__getitem__)]
     return hint
+
+
+def _plain(value: Any) -> Any:
+    """A member of an enum as a config may have it: by its value, or its name where no file can hold that."""
+    if not isinstance(value, Enum):
+        return value
+    return value.value if isinstance(value.value, int | str) else value.name

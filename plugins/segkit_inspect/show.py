@@ -10,7 +10,6 @@ import re
 import textwrap
 import tomllib
 from collections.abc import Iterator
-from enum import Enum
 from typing import Any
 
 from segkit.cli.output import add_output_options, fitted, hanging, print_json
@@ -134,8 +133,6 @@ def _line(option: Option) -> str:
 
 def _toml(value: object) -> str:
     """A value as TOML has it, which is as JSON has it for all but objects; empty where no file can hold it."""
-    if isinstance(value, Enum):
-        return _toml(value.value if isinstance(value.value, bool | int | float | str) else value.name)
     try:
         text = repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=os.fspath)
         tomllib.loads(f"value = {text}")

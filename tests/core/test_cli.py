@@ -481,7 +481,7 @@ def test_show_prints_the_name_of_an_enums_member(site: Any, capsys: pytest.Captu
     assert '\nweights = "BEST"\n' in shown
     assert len(shown.partition("In a config")[0]) < 500
     as_json = json.loads(printed(capsys, "show", "wide", "--json"))
-    assert next(o for o in as_json["options"] if o["name"] == "weights")["default"] == "Weights.BEST"
+    assert next(o for o in as_json["options"] if o["name"] == "weights")["default"] == "BEST"
 
 
 def test_show_asks_which_plugin_is_meant(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
