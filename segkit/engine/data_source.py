@@ -31,20 +31,18 @@ def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[
         return
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def begin() -> list[Batch] | None:
-        batches = next(source, None)
+    def moved() -> list[Batch]:
         with torch.cuda.stream(stream):
-            return None if batches is None else [batch.to(device) for batch in batches]
+            return [batch.to(device) for batch in next(source, [])]
 
-    ahead = begin()
-    while ahead is not None:
-        ready, computing = ahead, torch.cuda.current_stream(device)
+    ahead = moved()
+    while ahead:
+        computing = torch.cuda.current_stream(device)
         computing.wait_stream(stream)
-        for batch in ready:
-            for tensor in batch.tensors:
-                tensor.record_stream(computing)  # else its memory would be given to the next batch too early
-        yield ready
-        ahead = begin()
+        for tensor in [tensor for batch in ahead for tensor in batch.tensors]:
+            tensor.record_stream(computing)  # else its memory would be given to the next batch too early
+        yield ahead
+        ahead = moved()
 
 
 def training_batches(

@@ -197,8 +197,13 @@ class TrainingLoop:
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         if not parameters:
             raise ModelError(INDEPENDENT)
-        if self._parallel:
-            self._refuse_unused()
+        if self._parallel:  # it would wait for gradients that do not come, and tell of them by number
+            unused = [name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
+            if unused:
+                raise ModelError(
+                    f"the loss does not depend on {first_few(unused, 3)}; with several processes every weight must "
+                    "take part: leave such layers out, or set requires_grad=False on their weights"
+                )
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         bad = ~torch.isfinite(values[0]) | ~torch.isfinite(norm)
@@ -228,15 +233,6 @@ class TrainingLoop:
         if self.distributed.is_main_process and any(isinstance(layer, kinds) for layer in model.modules()):
             print("warning: on a CPU, each process normalises batches over its own images alone", file=sys.stderr)
         return model
-
-    def _refuse_unused(self) -> None:
-        """Name weights without a gradient; DistributedDataParallel would wait for them, and give their numbers only."""
-        unused = [name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
-        if unused:
-            raise ModelError(
-                f"the loss does not depend on {first_few(unused, 3)}; with several processes every weight must take "
-                "part: leave such layers out, or set requires_grad=False on their weights"
-            )
 
     def _gradients(self, batch: Batch) -> Tensor:
         try:
@@ -272,8 +268,9 @@ class TrainingLoop:
                     loss = loss + logits.flatten()[:0].sum()  # a constant, where all is void: its gradient is 0
                 values = torch.cat([loss.view(1), terms])
                 if share is not None:
-                    values = torch.where(share > 0, values * share, 0.0)  # a mean over no pixel may be NaN
-                    logits.register_hook(partial(_zero_where_void, share))  # type: ignore[no-untyped-call]
+                    # a mean over no pixel may be NaN, and so is its gradient: 0, rather than 0 times that
+                    values = torch.where(share > 0, values * share, 0.0)
+                    logits.register_hook(partial(torch.where, share > 0, other=0.0))  # type: ignore[no-untyped-call]
                 self.mark("forward")
                 self.scaler.scale(values[0]).backward()  # type: ignore[no-untyped-call]
                 self.mark("backward")
@@ -327,8 +324,3 @@ class TrainingLoop:
         device, progress = self.precision.device, state["progress"]
         self.non_finite.skipped, self.step = state["non_finite"].to(device), state["step"]
         self.progress = EpochProgress(**progress | {name: progress[name].to(device) for name in ("skipped", "sums")})
-
-
-def _zero_where_void(share: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient of a micro-batch's logits: 0, rather than 0 times infinity, where it has no labelled pixel."""
-    return torch.where(share > 0, gradient, 0.0)
