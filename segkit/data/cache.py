@@ -73,7 +73,8 @@ class ScanCache:
         content = gzip.compress(json.dumps(self._values, separators=(",", ":")).encode("ascii"), 1)
         with contextlib.suppress(OSError, WriteError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            for other in self.path.parent.glob("*scan-*"):
+            # an older version has kept decoded images there too
+            for other in (*self.path.parent.glob("*scan-*"), *self.path.parent.glob("decoded-*")):
                 if time.time() - other.stat().st_mtime > UNUSED:
                     other.unlink()
             write_atomically(self.path, lambda file: file.write(content), durable=False)

@@ -113,7 +113,9 @@ class RunRecord:
     def best(self) -> dict[str, Any]:
         """The line of the best epoch so far; a RunFolderError where no epoch has ended yet."""
         if not self.epochs:
-            raise RunFolderError(f"{self.folder}: no epoch of this run has ended yet")
+            raise RunFolderError(
+                f"{self.folder}: no epoch of this run has ended yet" if self.run else no_run(self.folder)
+            )
         best = [line for line in self.epochs if line.get("best")]
         if not best or not all(isinstance(best[-1].get(name), dict) for name in ("train", "val")):
             raise RunFolderError(f"{self.folder / 'metrics.jsonl'} is damaged: it holds no best epoch with its scores")
