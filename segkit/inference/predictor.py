@@ -184,7 +184,8 @@ class Predictor:
             raise DataError(f"an image is {names}, {wanted} [H,W,{count}]; this one is {given}")
         if isinstance(image, np.ndarray):  # as a file's, and the caller's array stays as it is
             no_data = "void" if how.no_data == "stop" and self.normalisation.no_data else how.no_data
-            pixels, holes = with_holes(pixels if no_data == "stop" else pixels.copy(), None, no_data, name)
+            written = no_data != "stop" and wanted == "float32"  # where there is no data
+            pixels, holes = with_holes(pixels.copy() if written else pixels, None, no_data, name)
         if of_file and self.is_out_of_range(pixels):
             text = "its values are of another range than those the model was trained on, perhaps of another unit"
             warnings.warn(f"{name}: {text}", stacklevel=3)

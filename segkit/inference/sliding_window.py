@@ -98,15 +98,12 @@ class Inferer:
             images: ``[B,C,h,w]`` after ``data.resize``.
             size: H and W, before it.
         """
-        options = PredictOptions()
-        grid = window_grid(size, options, self.resize, self.crop)
-        if grid.is_whole:
+        if window_grid(size, options := PredictOptions(), self.resize, self.crop).is_whole:
             whole = self.logits(images, size).float()
             return whole if self.temperature == 1 else whole / self.temperature
         logits = torch.empty(len(images), self.classes, *size, device=self.precision.device)
         for image, values in zip(images, logits, strict=True):
-            crop = partial(resized_part, image)  # at the image's own size
-            for rows, columns, found in self._slide(crop, grid, options):
+            for rows, columns, found in self.predict(partial(resized_part, image), size, options):  # at its own size
                 values[:, rows, columns] = found
         return logits.clamp_(min=TINY).log_().div_(self.temperature)
 

@@ -149,22 +149,20 @@ def index_error(case: DatasetSubject) -> None:
 
 def mask_alone(case: DatasetSubject) -> None:
     """mask(i), where it is offered, is the mask of [i]."""
-    offering = [each for each in case.samples() if hasattr(each[1], "mask")]
-    if not offering:
+    if not hasattr(case.splits["train"], "mask"):
         raise NotAsked("it does not offer mask(i)")
-    for place, dataset, index in offering:
-        image, mask, name = dataset[index]
-        same = parts((image, dataset.mask(index), name)) == parts((image, mask, name))
+    for place, dataset, index in case.samples():
+        sample = dataset[index]
+        same = parts((sample[0], dataset.mask(index), "")) == parts((*sample[:2], ""))
         require(same, f"mask({index}) of {place.partition('[')[0]} is not the mask of {place}")
 
 
 def files_are_there(case: DatasetSubject) -> None:
     """files(i), where it is offered, are the files that [i] is read from; beside it, ``reading`` is text."""
-    own = [each for each in case.samples() if hasattr(each[1], "files")]
-    offering = [each for each in own if type(each[1]).files is not Dataset.files]
-    if not offering:
+    train = case.splits["train"]
+    if not hasattr(train, "files") or type(train).files is Dataset.files:
         raise NotAsked("it does not offer files(i)")
-    for place, dataset, index in offering:
+    for place, dataset, index in case.samples():
         paths = [Path(path) for path in dataset.files(index)]
         absent = [str(path) for path in paths if not path.is_file()]
         what = f"files({index}) of {place.partition('[')[0]}"

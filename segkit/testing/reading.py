@@ -21,7 +21,7 @@ import numpy as np
 
 from segkit.data.sample import SPLITS
 from segkit.errors import first_few
-from segkit.testing.check import CheckFailed, NotAsked, Rule, Subject, failing, require
+from segkit.testing.check import NotAsked, Rule, Subject, failing, require
 
 MOST = 256  # samples of a split that are read: all of a miniature, some of a whole data set
 SECONDS = 600  # for another process that imports torch and reads the samples, on a machine that has much else to do
@@ -115,12 +115,11 @@ def read(splits: Mapping[str, Any], backwards: bool = False) -> dict[str, dict[s
 def parts(sample: Any) -> dict[str, str]:
     """The name of a sample, and digests of its image and mask."""
     image, mask, name = sample
-    return {"name": str(name), "image": _digest(image), "mask": _digest(mask)}
-
-
-def _digest(pixels: Any) -> str:
-    array = np.ascontiguousarray(pixels)
-    return hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).hexdigest()
+    found = {"name": str(name)}
+    for part, pixels in (("image", image), ("mask", mask)):
+        array = np.ascontiguousarray(pixels)
+        found[part] = hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).hexdigest()
+    return found
 
 
 def require_same(found: Mapping[str, Any], expected: Mapping[str, Any], how: str) -> None:
@@ -140,15 +139,13 @@ def in_another_process(case: DatasetSubject) -> dict[str, dict[str, dict[str, st
     """
     # not multiprocessing, which would run a script anew that asks for the checks at its top
     code = f"import sys; sys.path[:] = {sys.path!r}; from segkit.testing.reading import answer; answer()"
-    seed = "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
+    environment = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"}
     with failing("it cannot be pickled"):
         question = pickle.dumps((case.splits, case.reader))
-    environment = {**os.environ, "PYTHONHASHSEED": seed}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, input=question, capture_output=True, env=environment, timeout=SECONDS, check=False)
-    if done.returncode:
-        last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"])[-1]
-        raise CheckFailed(f"it cannot be read in another process: {last}")
+    last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"])[-1]
+    require(not done.returncode, f"it cannot be read in another process: {last}")
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
