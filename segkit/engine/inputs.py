@@ -21,7 +21,7 @@ from segkit.engine.optim import OptimizerClass, adamw, encoder_of
 from segkit.engine.precision import peak_memory
 from segkit.engine.split_scores import ALWAYS
 from segkit.errors import ConfigError, DataError, ModelError, PluginError, TrainingError
-from segkit.settings import AugmentSettings, DataSettings, Settings, TrainSettings
+from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,15 @@ def less_is_better(inputs: TrainerInputs) -> bool:
     if name not in known:
         raise ConfigError(f'train.best = "{name}" is no score of this run; there are {", ".join(known)}')
     more = name != "loss" if name in ("loss", *ALWAYS) else getattr(metric, "higher_is_better", None)
-    if more is None and mode == "auto":
+    if mode == "auto" and more is None:
         raise ConfigError(
             f'train.best = "{name}": this metric does not say whether more or less of it is better (its attribute '
             'higher_is_better); set train.best_mode = "max" or "min"'
         )
-    if more is not None and mode == ("min" if more else "max"):
-        raise ConfigError(f'train.best_mode = "{mode}": of {name} {"more" if more else "less"} is better; leave it out')
-    return mode == "min" if more is None else not more
+    less = mode == "min" if more is None else not more
+    if mode == ("max" if less else "min"):
+        raise ConfigError(f'train.best_mode = "{mode}": of {name} {"less" if less else "more"} is better; leave it out')
+    return less
 
 
 def with_settings(inputs: TrainerInputs, chosen: Mapping[str, Any]) -> TrainerInputs:
@@ -126,16 +127,15 @@ def with_settings(inputs: TrainerInputs, chosen: Mapping[str, Any]) -> TrainerIn
     Raises:
         PluginError: there is no such setting.
     """
+    config = dict(inputs.record.get("config", {}))
     for key, value in chosen.items():
         name, _, setting = key.partition(".")
-        tables: dict[str, Settings] = {"data": inputs.data, "augment": inputs.augment, "train": inputs.train}
-        if name not in tables or setting not in type(tables[name]).model_fields:
+        table: Any = getattr(inputs, name, None)
+        if setting not in getattr(type(table), "model_fields", ()):
             raise PluginError(f"segkit_run_prepared gave '{key}', which is no setting of data, augment or train")
-        config = inputs.record.get("config", {})
-        record = {"config": {**config, name: {**config.get(name, {}), setting: value}}, "prepared": chosen}
-        table: Any = tables[name].model_copy(update={setting: value})
-        inputs = replace(inputs, **{name: table}, record={**inputs.record, **record})
-    return inputs
+        config[name] = {**config.get(name, {}), setting: value}
+        inputs = replace(inputs, **{name: table.model_copy(update={setting: value})})
+    return replace(inputs, record={**inputs.record, "config": config, "prepared": chosen}) if chosen else inputs
 
 
 @contextmanager

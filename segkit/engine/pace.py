@@ -22,7 +22,6 @@ from segkit.data.sample import Batch
 from segkit.data.subset import Subset
 from segkit.engine.checkpoint import size_of
 from segkit.engine.evaluate import Evaluator
-from segkit.engine.precision import peak_memory
 from segkit.engine.step import TrainingLoop
 from segkit.errors import ConfigError, SegkitError
 from segkit.settings import TrainSettings
@@ -45,7 +44,6 @@ class Costs:
         scores: seconds of the scores of all splits.
         report: seconds from then on until the command has ended.
         disk: bytes of the run's files.
-        memory: bytes that the process or its card has held at most.
     """
 
     step: float = 0.0
@@ -53,7 +51,6 @@ class Costs:
     scores: float = 0.0
     report: float = 0.0
     disk: int = 0
-    memory: int = 0
 
     @property
     def end(self) -> float:
@@ -183,7 +180,7 @@ def rehearse(
         pixels: of each image of a split, in its order.
         planning: whether a plan depends on it, so that more than one step is timed.
     """
-    main, device = loop.distributed.broadcast_from_main, loop.precision.device
+    main = loop.distributed.broadcast_from_main
 
     def step(number: int) -> float:
         loop.end_epoch()
@@ -220,6 +217,5 @@ def rehearse(
         scores=scoring * sum(map(sum, pixels.values())),
         report=waited * REPORT,
         disk=2 * written,  # last.pt twice, best.pt, the model
-        memory=peak_memory(device),
     )
     return main(lambda: costs)

@@ -335,11 +335,9 @@ class Trainer:
 
     def expected(self) -> str:
         """What this command takes from its beginning to its end, in words."""
-        costs, seconds = self.pace.costs, time.monotonic() - self.stop.began + self.pace.left
-        return (
-            f"expected: about {duration(seconds)}, {costs.memory / (1 << 30):.1f} GiB of memory, "
-            f"{costs.disk / (1 << 20):,.0f} MiB on the disk"
-        )
+        seconds = time.monotonic() - self.stop.began + self.pace.left
+        memory, disk = peak_memory(self.precision.device) / (1 << 30), self.pace.costs.disk / (1 << 20)
+        return f"expected: about {duration(seconds)}, {memory:.1f} GiB of memory, {disk:,.0f} MiB on the disk"
 
     def _epoch(self, epoch: int) -> None:
         """Train, score val and save; then tell the observers."""
