@@ -112,8 +112,13 @@ class Raster:
     @cached_property
     def palette(self) -> list[tuple[int, int, int]] | None:
         """RGB by index, where it stores indices."""
-        colours = self._image.getpalette("RGB") if self._image.mode in ("P", "PA") else None
-        return None if colours is None else list(zip(colours[::3], colours[1::3], colours[2::3], strict=False))
+        if self._image.mode not in ("P", "PA") or not self._image.palette:
+            return None
+        rawmode, stored = self._image.palette.getdata()
+        small = Image.new("P", (1, 1))  # as the image itself would be decoded
+        small.putpalette(stored, rawmode)
+        colours: list[int] = small.getpalette("RGB") or []
+        return list(zip(colours[::3], colours[1::3], colours[2::3], strict=False))
 
     @property
     def is_lossy(self) -> str:

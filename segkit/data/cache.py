@@ -22,7 +22,7 @@ from segkit.errors import WriteError
 from segkit.files import write_atomically
 
 FORMAT = 8  # raise it where what is cached changes its meaning
-UNUSED = 30 * 24 * 3600  # seconds after which a file of the cache that nobody has used is deleted
+_UNUSED = 30 * 24 * 3600  # seconds after which a file of the cache that nobody has used is deleted
 _SPARE = 10_000  # samples that are kept although they were not asked for: they may be of another split
 
 
@@ -75,12 +75,12 @@ class ScanCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # an older version has kept decoded images there too
             for other in (*self.path.parent.glob("*scan-*"), *self.path.parent.glob("decoded-*")):
-                if time.time() - other.stat().st_mtime > UNUSED:
+                if time.time() - other.stat().st_mtime > _UNUSED:
                     other.unlink()
             write_atomically(self.path, lambda file: file.write(content), durable=False)
 
 
-def reading_of(dataset: Dataset, split: str = "") -> str:
+def reading_of(dataset: Dataset, split: str) -> str:
     """All besides the files that decides what is read.
 
     Of a dataset that names no files that is the split, the number of samples and those attributes that are texts,
@@ -101,19 +101,14 @@ def reading_of(dataset: Dataset, split: str = "") -> str:
     return f"{kind} {split} {rows} {own}"
 
 
-def files_of(dataset: Dataset) -> list[tuple[Path, ...]]:
-    """The files of each sample."""
-    return [tuple(dataset.files(index)) for index in range(len(dataset))]
-
-
 def stamps_of(dataset: Dataset) -> list[bytes | None]:
     """16 bytes for each sample that change when one of its files gets another name, size or time of modification.
 
     None where the files are not known or one is missing: reading the sample tells what is wrong.
     """
     found: list[bytes | None] = []
-    for files in files_of(dataset):
-        digest = hashlib.blake2b(digest_size=16)
+    for index in range(len(dataset)):
+        files, digest = dataset.files(index), hashlib.blake2b(digest_size=16)
         try:
             for path in files:
                 state = os.stat(file_of(path)[0])  # noqa: PTH116  (pathlib takes twice as long, of 50,000 files; so below)
