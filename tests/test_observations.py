@@ -75,7 +75,7 @@ def test_a_jpeg_changes_labels_into_other_labels_and_is_refused_under_any_name(
 def test_bilinear_halving_invents_labels_and_the_nearest_takes_them_as_they_are(damage: Damage) -> None:
     height, width = damage.mask.shape
     bilinear = np.asarray(Image.fromarray(damage.mask).resize((width // 2, height // 2), Image.Resampling.BILINEAR))
-    halved = mask_at(torch.from_numpy(damage.mask), height // 2, width // 2).numpy()
+    halved = mask_at(torch.from_numpy(damage.mask), (height // 2, width // 2)).numpy()
     assert (bilinear != halved).mean() == pytest.approx(damage.bilinear, abs=0.005)
     assert bilinear.max() <= 11  # all in range: between sky (0) and pavement (4) lies a pole (2)
     assert np.array_equal(halved, damage.mask[1::2, 1::2])

@@ -138,4 +138,4 @@ def generated_images(least: int, normalisation: Normalisation) -> list[Pixels]:
 
 def _resized(image: Pixels, height: int, width: int) -> Pixels:
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    return resized_part(pixels, (height, width), (0, height), (0, width)).permute(1, 2, 0).numpy()
+    return resized_part(pixels, (height, width)).permute(1, 2, 0).numpy()

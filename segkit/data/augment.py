@@ -126,9 +126,9 @@ class RandomTransform:
             key: (epoch, index).
             mask: the sample's mask on the CPU; needed where crops are chosen by it.
         """
-        height, width = sample.image.shape[1:]
-        params = self.params(key, (height, width), mask)
-        sample = sample._replace(mask=mask_at(sample.mask, height, width))
+        size = (sample.image.shape[1], sample.image.shape[2])
+        params = self.params(key, size, mask)
+        sample = sample._replace(mask=mask_at(sample.mask, size))
         sample = apply(sample, params, self.ignore_index, mean_pixel(sample.image.device, self.normalisation))
         for number, transform in enumerate(self.transforms):
             random = Stream.TRANSFORM.generator(self.seed, *key, number)
@@ -145,7 +145,7 @@ class RandomTransform:
             mask: uint8 ``[h,w]`` at its own size; needed where crops are chosen by it.
         """
         most = self.settings.max_class_share
-        judged = None if mask is None or most == 1 else mask_at(mask, *size)
+        judged = None if mask is None or most == 1 else mask_at(mask, size)
         for attempt in range(_TRIES):
             params = self._draw((self.seed, *key), size, mask, attempt)
             if judged is None or _largest_share(judged, params, self.ignore_index) <= most:
@@ -257,7 +257,7 @@ def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tens
     if params.angle:
         return Sample(*_turned(part, sample.mask, params, (rows[0], columns[0]), fill, ignore_index), sample.name)
     into = [slice(span[0] - start, span[1] - start) for span, start in zip((rows, columns), params.start, strict=True)]
-    image[:, into[0], into[1]], mask[into[0], into[1]] = part, mask_at(sample.mask, *params.scaled, rows, columns)
+    image[:, into[0], into[1]], mask[into[0], into[1]] = part, mask_at(sample.mask, params.scaled, rows, columns)
     flipped = [axis for axis, mirrored in zip((-2, -1), params.mirror, strict=True) if mirrored]
     return Sample(image.flip(flipped), mask.flip(flipped), sample.name) if flipped else Sample(image, mask, sample.name)
 

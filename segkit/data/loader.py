@@ -24,7 +24,7 @@ from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import Key, Stream, TrainBatchSampler
 from segkit.data.normalise import mean_pixel
 from segkit.data.parallel import own_cores, refuse_unguarded
-from segkit.data.resize import Resize, resized
+from segkit.data.resize import Resize, resized_part, resized_size
 from segkit.data.sample import Batch, Dataset, Sample, checked
 from segkit.errors import DataError, reason
 from segkit.signals import CAUGHT
@@ -56,7 +56,8 @@ class SampleSource:
     def __getitem__(self, index: int) -> Sample:
         """A sample, its image resized, its mask at its own size."""
         sample = read_sample(self.dataset, index)
-        return sample._replace(image=resized(sample.image, self.resize))
+        size = resized_size(sample.image.shape[1], sample.image.shape[2], self.resize)
+        return sample._replace(image=resized_part(sample.image, size))
 
     def train_batch(self, keys: Sequence[Key], transform: RandomTransform) -> Batch:
         """Transformed samples as one batch, as large as the largest; smaller ones are padded, the masks with void."""

@@ -32,25 +32,19 @@ def resized_size(height: int, width: int, resize: Resize) -> tuple[int, int]:
     return int(resize[0]), int(resize[1])
 
 
-def resized(image: Tensor, resize: Resize) -> Tensor:
-    """A whole image ``[C,H,W]`` after ``resize``, of its type."""
-    size = resized_size(image.shape[1], image.shape[2], resize)
-    return resized_part(image, size, (0, size[0]), (0, size[1]))
-
-
-def resized_part(image: Tensor, size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
+def resized_part(image: Tensor, size: tuple[int, int], rows: Span | None = None, columns: Span | None = None) -> Tensor:
     """Some rows and columns of an image at another size; only these are computed.
 
     Args:
         image: ``[C,H,W]``, uint8 or float32.
         size: height and width of the whole result.
-        rows: the first one and the one after the last.
+        rows: the first one and the one after the last; left out: all.
         columns: likewise.
 
     Returns:
         ``[C,rows,columns]`` of the image's type.
     """
-    height, width = image.shape[1:]
+    (height, width), rows, columns = image.shape[1:], rows or (0, size[0]), columns or (0, size[1])
     if size == (height, width):
         return image[:, slice(*rows), slice(*columns)]
     if not _on_cpu(image):
@@ -100,21 +94,14 @@ def rounded(values: Tensor) -> Tensor:
     return (values + (0.5 + 2**-10)).floor()
 
 
-def mask_at(mask: Tensor, height: int, width: int, rows: Span | None = None, columns: Span | None = None) -> Tensor:
-    """A mask ``[H,W]`` at another size, by the nearest pixel: for training only, scores are taken at its own size.
+def mask_at(mask: Tensor, size: tuple[int, int], rows: Span | None = None, columns: Span | None = None) -> Tensor:
+    """As :func:`resized_part`, a mask ``[H,W]`` by the nearest pixel: for training; scores are at its own size."""
 
-    Args:
-        mask: on any device.
-        height: of the whole result, pixels.
-        width: likewise.
-        rows: the first one and the one after the last of those that are computed; left out: all.
-        columns: likewise.
-    """
-
-    def nearest(span: Span | None, length: int, resized: int) -> Tensor:
+    def nearest(span: Span, length: int, resized: int) -> Tensor:
         """int64 ``[span]``: the pixel, of ``length``, in which the middle of each lies; in exact whole numbers."""
-        return (2 * torch.arange(*(span or (0, resized)), device=mask.device) + 1) * length // (2 * resized)
+        return (2 * torch.arange(*span, device=mask.device) + 1) * length // (2 * resized)
 
-    if mask.shape == (height, width):
-        return mask[slice(*(rows or (height,))), slice(*(columns or (width,)))]
-    return mask[nearest(rows, mask.shape[0], height)][:, nearest(columns, mask.shape[1], width)]
+    rows, columns = rows or (0, size[0]), columns or (0, size[1])
+    if tuple(mask.shape) == tuple(size):
+        return mask[slice(*rows), slice(*columns)]
+    return mask[nearest(rows, mask.shape[0], size[0])][:, nearest(columns, mask.shape[1], size[1])]

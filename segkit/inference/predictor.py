@@ -241,7 +241,7 @@ def crop_of(image: Pixels) -> Crop:
     source: Any = _Channels(image)
     if image.shape[0] * image.shape[1] > MAX_PIXELS or not isinstance(image, np.ndarray):
         return functools.partial(resized_part, source)
-    whole = functools.cache(lambda size: resized_part(source, size, (0, size[0]), (0, size[1])))
+    whole = functools.cache(functools.partial(resized_part, source))
     return lambda size, rows, columns: whole(size)[:, slice(*rows), slice(*columns)]
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from segkit.data.augment import RandomTransform, TransformParams
 from segkit.data.augment import apply as apply_to
 from segkit.data.normalise import IMAGENET, MEAN, STD, mean_pixel, normalise
-from segkit.data.resize import mask_at, resized
+from segkit.data.resize import mask_at, resized_part, resized_size
 from segkit.data.sample import Sample
 from segkit.settings import AugmentSettings
 
@@ -151,8 +151,8 @@ def test_a_scaled_view_is_a_window_of_what_evaluation_sees_at_that_size() -> Non
     noise = torch.randint(0, 256, (3, 61, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     sample = Sample(noise, (noise[0] % 20).to(torch.uint8), "noise")
     for scale in (0.5, 0.7, 1.3):
-        whole = resized(sample.image, scale)
-        labels = mask_at(sample.mask, *whole.shape[1:])
+        whole = resized_part(sample.image, resized_size(61, 90, scale))
+        labels = mask_at(sample.mask, tuple(whole.shape[1:]))
         for index in range(5):
             view = draw(settings(crop=[24, 30], flip=0.5, scale=[scale, scale]), 61, 90, (0, 0, index))
             seen = apply(sample, view, VOID)

@@ -165,7 +165,7 @@ def test_resizing_keeps_the_mask_for_scores_and_its_labels_for_training() -> Non
     scored = SampleSource(as_dataset([sample], "val", ["a"]), 0.5)[0]
     assert scored.image.shape == (3, 8, 8)
     assert scored.mask is mask
-    assert torch.equal(mask_at(mask, 8, 8), mask[::2, ::2])
+    assert torch.equal(mask_at(mask, (8, 8)), mask[::2, ::2])
 
 
 @pytest.mark.fault("F44")
