@@ -32,7 +32,6 @@ from segkit.errors import RunFolderError
 from segkit.metric.scores import floor
 from segkit.registry import optimizers
 from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
-from segkit.signals import StopSignals
 
 
 def run(
@@ -42,7 +41,6 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    stop: StopSignals | None = None,
 ) -> Result:
     """Train and evaluate what a config describes.
 
@@ -52,7 +50,6 @@ def run(
         resume: go on with the run in the config's folder.
         overwrite: replace the run in the config's folder.
         quiet: print results and warnings only.
-        stop: the signals that end the run, where they are caught already.
 
     Returns:
         What ``result.json`` holds.
@@ -65,7 +62,7 @@ def run(
     def build(distributed: DistributedContext, resume: bool) -> TrainerInputs:
         return build_inputs(settings, distributed, pretrained=not resume)
 
-    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "stop": stop, "quiet": quiet}
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
     return launch(build, settings.train, settings.folder, notify=plugins.Observers(), **how)
 
 

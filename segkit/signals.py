@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,7 +15,6 @@ ECHO = 1.0  # seconds in which a second Ctrl-C is the first one, passed on: torc
 CAUGHT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 command_began: float | None = None  # by time.monotonic, where this process is a command
-_catching: list[StopSignals] = []
 
 
 class Interrupted(KeyboardInterrupt):
@@ -40,38 +39,40 @@ class Interrupted(KeyboardInterrupt):
 class StopSignals:
     """Turns the first SIGTERM, SIGHUP or Ctrl-C into :class:`Interrupted`, at once or where :meth:`held` ends.
 
-    A second Ctrl-C leaves at once; a second SIGTERM changes nothing, as schedulers repeat it. Outside the main thread
-    there are no signals to catch.
+    There is one for the process, :data:`STOP`: signals are caught within ``with STOP:``, which may stand in another,
+    in the main thread. A second Ctrl-C leaves at once; a second SIGTERM changes nothing, as schedulers repeat it.
 
     Attributes:
         received: the signal that came; 0 before any.
-        began: when the command began, or this object was made, by ``time.monotonic``.
+        began: when the command began, or signals were caught, by ``time.monotonic``.
     """
 
     def __init__(self) -> None:
-        self.began = command_began or time.monotonic()
-        self.received = 0
+        self.began = self._at = 0.0
+        self.received = self._entered = self._held = self._process = 0
         self._raised = False
-        self._held = 0
-        self._process = os.getpid()
-        self._at = 0.0
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> StopSignals:
+        self._entered += 1
+        if self._entered > 1:
+            return self
+        self.began, self._process = command_began or time.monotonic(), os.getpid()
         if threading.current_thread() is threading.main_thread():
             for number in CAUGHT:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, and a shell in the background
                     self._before[number] = signal.signal(number, self._receive)
-        _catching.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _catching.remove(self)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+        self._entered -= 1
+        if not self._entered:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            self._before.clear()
+            self.received, self._raised = 0, False
 
     def leave(self) -> None:
         """The process is about to end: no signal changes anything any more, after this block neither."""
@@ -132,8 +133,4 @@ class StopSignals:
         self._raise()
 
 
-@contextmanager
-def held() -> Iterator[None]:
-    """As :meth:`StopSignals.held` of whoever catches signals; around a fork, whose callbacks swallow exceptions."""
-    with _catching[-1].held() if _catching else nullcontext():
-        yield
+STOP = StopSignals()

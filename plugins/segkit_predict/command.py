@@ -15,7 +15,7 @@ import segkit
 from segkit.cli.output import add_output_options, hanging, messages, print_json
 from segkit.errors import ConfigError, DataError, one_line
 from segkit.inference.options import FLIPS, PredictOptions
-from segkit.signals import Interrupted, StopSignals
+from segkit.signals import STOP, Interrupted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -164,7 +164,7 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
         folder = run if run.is_dir() else run.parent
         truth = GroundTruth(images, arguments.compare_with, arguments.mask_suffix, folder, predictor, most_pixels)
     writer = Writer(predictor, options, truth, most_pixels, arguments.stored_labels)
-    with StopSignals():
+    with STOP:
         try:
             writer.run(arguments.out, list(zip(images, outputs, strict=True)))
         except Interrupted as interruption:

@@ -10,7 +10,7 @@ from pathlib import Path
 from segkit.cli.output import add_output_options, as_options, messages, print_json
 from segkit.config import read_config
 from segkit.errors import ConfigError, SegkitError, TrainingError, cause
-from segkit.signals import Interrupted, StopSignals
+from segkit.signals import STOP, Interrupted
 
 
 class Run:
@@ -41,9 +41,9 @@ class Run:
     def run(arguments: argparse.Namespace) -> int:
         """Train; 0 when the run is complete, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
         main_process = os.environ.get("RANK", "0") == "0"
-        with messages(aside=arguments.json, quiet=arguments.quiet), StopSignals() as stop:
+        with messages(aside=arguments.json, quiet=arguments.quiet), STOP:
             try:
-                with stop.held():  # an import that is cut short is torn in ways that nobody can explain
+                with STOP.held():  # an import that is cut short is torn in ways that nobody can explain
                     try:
                         config = read_config(arguments.config, arguments.overrides)
                     except SegkitError as error:
@@ -52,11 +52,11 @@ class Run:
                         return error.exit_status
                     from segkit.runs import run
                 how = {"resume": arguments.resume, "overwrite": arguments.overwrite, "quiet": arguments.quiet}
-                result = run(config, stop=stop, **how)
+                result = run(config, **how)
             except SystemExit as error:  # of somebody's component: nothing may look as if the run were complete
                 raise TrainingError(f"a component ended the run: {cause(error)}") from error
             except Interrupted as interruption:
-                stop.leave()
+                STOP.leave()
                 if main_process:
                     print(f"segkit: {as_options(interruption)}", file=sys.stderr)
                 return interruption.status

@@ -30,7 +30,7 @@ from segkit.inference.sliding_window import Inferer
 from segkit.inference.window_grid import MAX_WHOLE_PIXELS
 from segkit.metric import scores
 from segkit.metric.confusion import ConfusionMatrix
-from segkit.signals import held
+from segkit.signals import STOP
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Evaluator:
         batches = [images[start : start + size] for start in starts]
         loader = batch_loader(source, batches, workers=self.workers, device=self.device)
         torch.backends.cudnn.benchmark = False  # every new size would be measured anew
-        with held():  # processes may be forked
+        with STOP.held():  # processes may be forked
             waiting = iter(loader)
         hidden = None if description and self.distributed.is_main_process else True
         shown = tqdm(prefetched(waiting, self.device), description, len(loader), leave=False, disable=hidden)

@@ -30,7 +30,7 @@ from segkit.engine.optim import WeightAverage, build_optimizer, learning_rate, s
 from segkit.engine.precision import Precision, seed_everything, seed_step, widest_float
 from segkit.errors import CheckpointError, ModelError, first_few
 from segkit.inference.sliding_window import check_logits
-from segkit.signals import StopSignals
+from segkit.signals import STOP
 
 INDEPENDENT = (
     "the loss does not depend on the model's weights, so nothing can be learned: compute it from the logits, "
@@ -63,7 +63,6 @@ class TrainingLoop:
         precision: of the forward pass, on the device.
         steps: optimizer steps of the whole run, for the learning rate's schedule.
         distributed: the processes that train together.
-        stop: the signals that end the run.
 
     Attributes:
         step: optimizer steps taken so far, skipped ones included.
@@ -77,12 +76,11 @@ class TrainingLoop:
         precision: Precision,
         steps: int,
         distributed: DistributedContext = ALONE,
-        stop: StopSignals | None = None,
     ) -> None:
         device, model, settings = precision.device, inputs.model, inputs.train
         self.settings, self.precision, self.steps, self.normalisation = settings, precision, steps, inputs.normalisation
         self.ignore_index, self.classes = inputs.splits["train"].ignore_index, len(inputs.splits["train"].classes)
-        self.distributed, self.stop = distributed, stop or StopSignals()
+        self.distributed = distributed
         seed_everything(settings.seed, settings.deterministic)
         together = self.distributed.size > 1
         if together and settings.sync_batch_norm:
@@ -143,15 +141,15 @@ class TrainingLoop:
         hidden = None if self.distributed.is_main_process else True
         done, total = progress.steps * images, self._end(length) * images  # images compare between batch sizes
         bar = tqdm(desc=description, total=total, initial=done, unit=" images", leave=False, disable=hidden)
-        with self.stop.held():  # processes may be forked
+        with STOP.held():  # processes may be forked
             waiting = iter(batches) if progress.steps < self._end(length) else iter(())
         source = prefetched(([batch] for batch in waiting), self.precision.device)
         # a single process may stop while it waits for a batch; several must take the same steps
-        with bar, self.stop.held() if self.distributed.size > 1 else nullcontext():
+        with bar, STOP.held() if self.distributed.size > 1 else nullcontext():
             while progress.steps < (end := self._end(length)):
                 (batch,) = next(source)
                 # no signal within a step; but a compiler's first one takes minutes, and nothing is lost with it
-                with self.stop.held() if self.forward.proven else nullcontext():
+                with STOP.held() if self.forward.proven else nullcontext():
                     progress.sums += self.train_step(batch)
                     progress.steps += 1
                     progress.seconds = time.perf_counter() - began

@@ -49,7 +49,7 @@ from segkit.files import write_lines
 from segkit.inference.sliding_window import Inferer
 from segkit.metric.scores import floor
 from segkit.settings import AUTO, TrainSettings
-from segkit.signals import Interrupted, StopSignals
+from segkit.signals import STOP, Interrupted
 
 
 def train_and_evaluate(inputs: TrainerInputs, **how: Any) -> Result:
@@ -65,7 +65,6 @@ def launch(
     resume: bool = False,
     overwrite: bool = False,
     notify: Notify | None = None,
-    stop: StopSignals | None = None,
     quiet: bool = False,
 ) -> Result:
     """Train, keep the best weights, score them on every split.
@@ -79,7 +78,6 @@ def launch(
         overwrite: replace it.
         notify: is called with the events; the texts that it returns are reasons to stop after an epoch, and lines to
             print after the end.
-        stop: the signals that end the run, where somebody catches them already.
         quiet: print warnings and what the run came to, and nothing of how it goes.
 
     Raises:
@@ -89,7 +87,7 @@ def launch(
     """
     refuse_unguarded(train.workers)
     with ExitStack() as stack:
-        stop = stop or stack.enter_context(StopSignals())
+        stack.enter_context(STOP)
         distributed = stack.enter_context(distributed_context(train.device))
         folder = folder.resolve()  # a link is followed once: what changes it later changes nothing
         resume, overwrite = distributed.broadcast_from_main(lambda: after_restart(folder, resume, overwrite))
@@ -100,7 +98,7 @@ def launch(
         inputs, scan, precision = prepare(inputs, distributed, console, resume)
         trainer: Trainer | None = None
         with explained(inputs, precision.device, lambda: trainer.keep() if trainer else "no step was taken"):
-            trainer = Trainer(inputs, scan, precision, notify, distributed, stop, console)
+            trainer = Trainer(inputs, scan, precision, notify, distributed, console)
             distributed.broadcast_from_main(lambda: stack.enter_context(locked(folder)) or ())
             stack.callback(shut_down, trainer.batches)
             return trainer.run(resume)
@@ -168,12 +166,13 @@ def forecast(inputs: TrainerInputs) -> str:
     Raises:
         SegkitError: as the run would.
     """
-    trainer = Trainer(*prepare(inputs), None, ALONE, StopSignals(), Console(active=False))
-    try:
-        trainer.plan()
-    finally:
-        shut_down(trainer.batches)
-    return trainer.expected()
+    with STOP:
+        trainer = Trainer(*prepare(inputs), None, ALONE, Console(active=False))
+        try:
+            trainer.plan()
+        finally:
+            shut_down(trainer.batches)
+        return trainer.expected()
 
 
 class Trainer:
@@ -186,11 +185,10 @@ class Trainer:
         precision: Precision,
         notify: Notify | None,
         distributed: DistributedContext,
-        stop: StopSignals,
         console: Console,
     ) -> None:
         self.inputs, self.scan, self.precision, self.notify = inputs, scan, precision, notify
-        self.distributed, self.stop, self.console = distributed, stop, console
+        self.distributed, self.console = distributed, console
         self.main = distributed.is_main_process
         device, train = precision.device, inputs.train
         self.floors = {
@@ -198,8 +196,8 @@ class Trainer:
         }
         self.sources = open_sources(inputs, scan, device, distributed)
         self.batches, self.order = training_batches(inputs, scan, self.sources["train"], device, distributed)
-        self.loop = TrainingLoop(inputs, precision, 1, distributed, stop)
-        self.pace = Pace(train, self.loop, self.order, stop.began)
+        self.loop = TrainingLoop(inputs, precision, 1, distributed)
+        self.pace = Pace(train, self.loop, self.order, STOP.began)
         resize, crop = inputs.data.resize, inputs.augment.crop
         how = Inferer(self.loop.evaluated, precision, self.loop.classes, resize, crop, inputs.normalisation)
         self.evaluators = {}
@@ -247,7 +245,7 @@ class Trainer:
             warn=self.console.warn,
         )
         try:
-            with self.stop.held():
+            with STOP.held():
                 self._begin(resume)
             self._introduce()
             self._notify("segkit_run_started")
@@ -335,7 +333,7 @@ class Trainer:
 
     def expected(self) -> str:
         """What this command takes from its beginning to its end, in words."""
-        seconds = time.monotonic() - self.stop.began + self.pace.left
+        seconds = time.monotonic() - STOP.began + self.pace.left
         memory, disk = peak_memory(self.precision.device) / (1 << 30), self.pace.costs.disk / (1 << 20)
         return f"expected: about {duration(seconds)}, {memory:.1f} GiB of memory, {disk:,.0f} MiB on the disk"
 
@@ -348,7 +346,7 @@ class Trainer:
         trained = loop.run_epoch(self.batches, len(self.order), self.order.images, text, self._between)
         self.distributed.broadcast_buffers(loop.evaluated)
         if self.main and self.checkpoints.due(self.pace.costs.epoch):  # the next one is behind the scores
-            with self.stop.held():
+            with STOP.held():
                 self.checkpoints.save()
         began, problem = time.monotonic(), ""
         try:
@@ -366,7 +364,7 @@ class Trainer:
             if int(loop.non_finite.skipped[0]) == loop.step:
                 cause = NO_STEP_WORKED
             raise TrainingError(f"after epoch {epoch}, {problem}; {cause}")
-        with self.stop.held():  # all of it or nothing
+        with STOP.held():  # all of it or nothing
             epochs = self.epochs
             line = history.add(loop.step, trained, scores, epochs)
             loop.end_epoch()
@@ -378,7 +376,7 @@ class Trainer:
         if line.get("collapsed"):
             self.console.warn(f"{verdict(scores, 'val')}, for {history.stuck_epochs()} epochs")
         if reasons := self._notify("segkit_epoch_ended", epoch=epoch, metrics=line):
-            with self.stop.held():
+            with STOP.held():
                 history.stop = reasons[0]
                 self.checkpoints.save()
         share = sum(map(sum, self._pixels.values())) / sum(self._pixels["val"])
@@ -391,7 +389,7 @@ class Trainer:
             earlier = sum(line["train"]["seconds"] for line in self.history.lines)
             self.pace.trained(earlier + loop.progress.seconds)
             planned = self.pace.planned()
-        wanted = [bool(self.stop.received), self.main and self.checkpoints.due(), planned != loop.steps]
+        wanted = [bool(STOP.received), self.main and self.checkpoints.due(), planned != loop.steps]
         stop, save, replan = self.distributed.any_process(wanted)
         if replan:
             loop.steps = planned
@@ -399,7 +397,7 @@ class Trainer:
         if stop or save:
             self.distributed.broadcast_from_main(self.checkpoints.save)
         if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
-            self.stop.end(signal.SIGTERM)
+            STOP.end(signal.SIGTERM)
         return f", {duration(self.pace.left)} left of the run"
 
     def _notify(self, event: str, **arguments: Any) -> Sequence[str]:
@@ -412,7 +410,7 @@ class Trainer:
 
     def _check_stop(self) -> None:
         if self.distributed.size == 1:  # several agree on it, in a step
-            self.stop.check()
+            STOP.check()
 
     def keep(self) -> str:
         """Save what there is, between two steps, and say how to go on."""

@@ -627,8 +627,15 @@ def test_what_is_nearly_right_is_answered_with_what_is(
 def test_the_clock_of_a_command_begins_before_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     began: list[float] = []
     monkeypatch.setattr(signals, "command_began", None)
-    monkeypatch.setattr(cli, "main", lambda _arguments: began.append(signals.StopSignals().began) or 0)
+
+    def command(_arguments: Any) -> int:
+        with signals.STOP as stop:
+            began.append(stop.began)
+        return 0
+
+    monkeypatch.setattr(cli, "main", command)
     assert segkit.__main__.main() == 0
     assert began == [segkit.__main__.BEGAN]
     monkeypatch.setattr(signals, "command_began", None)
-    assert signals.StopSignals().began > segkit.__main__.BEGAN
+    with signals.STOP as stop:
+        assert stop.began > segkit.__main__.BEGAN
