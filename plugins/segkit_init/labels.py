@@ -40,8 +40,8 @@ def question_of(stored: StoredLabels, names: Sequence[str] = (), from_1: bool = 
         return Question(text, (rounded, answer_of("no: each is a class", labels, ())), "value_map")
     if stored.of_objects:
         return _of_objects(labels)
-    rest = [label for label in labels if label != VOID]
-    void = [VOID] * (VOID in labels)
+    rest = [label for label in labels if 0 <= label != VOID]
+    void = [label for label in labels if label not in rest]  # -1 means it too
     if len(rest) < 2:  # 0 and 255: with 255 void there would be nothing to learn
         return _plain(labels, names, [])
     steps = {second - first for first, second in pairwise(labels)}
@@ -78,7 +78,7 @@ def _plain(labels: Sequence[int], names: Sequence[str], void: Sequence[int]) -> 
     Raises:
         LabelError: there are too many to be written into a config.
     """
-    text = f"{VOID} is not labelled, as most have it" if void else ""
+    text = f"{_listed(void)} is not labelled, as most have it" if void else ""
     if len(names) != len(labels):
         held = f"there are {len(names)} names for {len(labels)} labels" if names else "the masks hold numbers alone"
         text = f"what are the classes called? {held}{'; ' * bool(void)}{text}"

@@ -110,7 +110,7 @@ def _thresholded(threshold: float) -> Question:
 
 def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Question:
     """What the labels mean; by a file of names or colours where one fits. One that is no text is noted."""
-    plain = {label for label in stored.pixels if label != VOID or len(stored.pixels) < 3}
+    plain = {label for label in stored.pixels if 0 <= label != VOID or len(stored.pixels) < 3}
     names: Sequence[str] = ()
     from_1 = False
     root = Path(reading.options["root"]).expanduser()

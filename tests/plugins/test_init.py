@@ -48,7 +48,10 @@ def save(pixels: Any, path: Path) -> None:
 
 
 def masks(*values: int, count: int = 6) -> list[Labels]:
-    return [np.array(values, np.uint8)[scene(number, len(values))[1]] for number in range(count)]
+    return [
+        np.array(values, np.int32 if min(values) < 0 else np.uint8)[scene(number, len(values))[1]]
+        for number in range(count)
+    ]
 
 
 def options(stored: StoredLabels, names: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -67,6 +70,7 @@ def options(stored: StoredLabels, names: tuple[str, ...] = ()) -> list[dict[str,
         ((0, 1, 255), {"classes": ["background", "foreground"]}),  # 255 is void where nothing else is said
         ((1, 2, 3), {"classes": ["class_0", "class_1", "class_2"], "value_map": {"1": 0, "2": 1, "3": 2}}),
         ((7, 26, 255), {"classes": ["class_0", "class_1"], "value_map": {"7": 0, "26": 1, "255": 255}}),
+        ((-1, 0, 1), {"classes": ["background", "foreground"], "void": [-1]}),
     ],
 )
 def test_labels_that_can_be_read_in_one_way(values: tuple[int, ...], expected: dict[str, Any]) -> None:
