@@ -149,7 +149,7 @@ def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], st
 
     Raises:
         TrainingError: memory ran out, the card failed, or a loader's process ended.
-        ModelError: the model takes images of another number of channels.
+        ModelError: the model takes images of another number of channels, or makes one value a channel of a batch.
         DataError: as the dataset or a loader's process has raised it.
     """
     try:
@@ -160,7 +160,7 @@ def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], st
             text = text.rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
             text = text.partition("\nthis was sample ")[0].strip()
         raise error.retold(f"{text}\n{keep()}") from error
-    except (MemoryError, RuntimeError, ConnectionError, EOFError) as error:
+    except (MemoryError, RuntimeError, ConnectionError, EOFError, ValueError) as error:
         text = str(error)
         first = (text.strip().splitlines() or [type(error).__name__])[0]
         ended = isinstance(error, ConnectionError | EOFError) or ("DataLoader worker" in text and "Caught " not in text)
@@ -185,6 +185,12 @@ def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], st
             raise ModelError(
                 f"the model takes images of {found[2]} channels, and the dataset gives {found[1]}, [B,{found[1]},H,W]; "
                 f"build it with in_channels={found[1]}"
+            ) from error
+        if "more than 1 value per channel" in text:
+            raise ModelError(
+                f"batch normalisation cannot train on one value a channel, which the model makes of a batch of "
+                f"{inputs.train.batch_size}: take a larger train.batch_size or augment.crop, a model that halves its "
+                "images less often, or another normalisation in it"
             ) from error
         raise
 

@@ -91,18 +91,10 @@ class Smp(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """``[B,in_channels,H,W] -> logits [B,num_classes,H,W]``."""
         height, width = image.shape[-2:]
-        try:
-            if self.fixed_size is not None:
-                logits = self.network(F.interpolate(image, self.fixed_size, mode="bilinear", antialias=True))
-                return F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
-            logits = self.network(pad_to_multiple(image, self.multiple, self.least))
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise ModelError(
-                f"smp: batch normalisation cannot train on one value a channel, and {self.network.name} makes that "
-                f"of a batch of {image.shape[0]} image of {height}x{width} pixels; use a larger batch"
-            ) from error
+        if self.fixed_size is not None:
+            logits = self.network(F.interpolate(image, self.fixed_size, mode="bilinear", antialias=True))
+            return F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
+        logits = self.network(pad_to_multiple(image, self.multiple, self.least))
         return logits[..., :height, :width]  # type: ignore[no-any-return]
 
 

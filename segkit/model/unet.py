@@ -45,7 +45,7 @@ class UNet(nn.Module):
             images for the work of halved or quartered ones. 1 is the paper's.
 
     Raises:
-        ModelError: an option is out of range, or batch normalisation has one value a channel to train on.
+        ModelError: an option is out of range.
     """
 
     def __init__(
@@ -94,7 +94,6 @@ class UNet(nn.Module):
             rows, columns = _overlap(height, self.depth), _overlap(width, self.depth)
             return self.network(mirror_pad(image, *rows, *columns))[..., :height, :width]
         image = pad_to_multiple(image, self.patch_size * 2**self.depth)
-        self._refuse_one_value_a_channel(image)
         return self.network(image)[..., :height, :width]
 
     def network(self, x: Tensor) -> Tensor:
@@ -120,16 +119,6 @@ class UNet(nn.Module):
         recompute = self.checkpointing and self.training and torch.is_grad_enabled()
         out: Tensor = recomputed(block, x) if recompute else block(x)
         return out
-
-    def _refuse_one_value_a_channel(self, image: Tensor) -> None:
-        stride = self.patch_size * 2**self.depth
-        values = image.shape[0] * (image.shape[-2] // stride) * (image.shape[-1] // stride)
-        if self.training and self.norm == "batch" and values == 1:
-            raise ModelError(
-                f"unet: batch normalisation cannot train on one value a channel: a batch of 1 image of "
-                f"{image.shape[-2]}x{image.shape[-1]} pixels is a single pixel at depth {self.depth}; use a larger "
-                f"batch or crop, a depth below {self.depth}, or norm = 'group'"
-            )
 
 
 class DoubleConvolution(nn.Sequential):

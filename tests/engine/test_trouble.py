@@ -14,6 +14,8 @@ from segkit.engine import checkpoint
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import DataError, ModelError, TrainingError
+from segkit.model.smp import Smp
+from segkit.model.unet import UNet
 from segkit.settings import TrainSettings
 
 MakeJob = Callable[..., TrainerInputs]
@@ -61,6 +63,15 @@ def test_what_is_advised_when_memory_runs_out_is_allowed(
 def test_a_model_of_other_channels_is_told_in_the_words_of_the_contract(make_job: MakeJob, tiny_net: Any) -> None:
     with pytest.raises(ModelError, match=r"takes images of 4 channels, and the dataset gives 3, \[B,3,H,W\]; build it"):
         train_and_evaluate(make_job(fields={"model": tiny_net(in_channels=4)}))
+
+
+@pytest.mark.parametrize(
+    "model", [UNet(2, width=2, depth=3), Smp(2, architecture="deeplabv3", encoder="resnet18")], ids=["unet", "smp"]
+)
+def test_one_value_a_channel_is_told_of_whatever_model_it_is(make_job: MakeJob, model: nn.Module) -> None:
+    told = r"^batch normalisation cannot train on one value a channel, which .* of 1: take a larger train\.batch"
+    with pytest.raises(ModelError, match=told):
+        train_and_evaluate(make_job(batch_size=1, fields={"model": model}))
 
 
 def test_a_card_that_fails_while_a_checkpoint_is_written_is_no_full_disk(

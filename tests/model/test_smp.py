@@ -263,12 +263,6 @@ def test_unknown_names(options, message):
     assert message in str(caught.value)
 
 
-def test_a_batch_of_one_is_explained_where_pooling_leaves_one_value():
-    model = Smp(2, architecture="deeplabv3", encoder="resnet18")
-    with pytest.raises(ModelError, match="makes that of a batch of 1 image of 64x64 pixels; use a larger batch"):
-        model(torch.rand(1, 3, 64, 64))
-
-
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
     """No answer from the hub, and an empty cache."""
