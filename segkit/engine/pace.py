@@ -169,16 +169,14 @@ def rehearse(
     order: TrainBatchSampler,
     evaluators: Mapping[str, Evaluator],
     pixels: Mapping[str, Sequence[int]],
-    planning: bool,
 ) -> Costs:
-    """Time steps and scores; the loop is as before afterwards.
+    """Time steps and scores, with ``train.minutes`` a few steps more; the loop is as before afterwards.
 
     Args:
         loop: is trained for a few steps.
         batches, order: that it is trained on.
         evaluators: by split.
         pixels: of each image of a split, in its order.
-        planning: whether a plan depends on it, so that more than one step is timed.
     """
     main = loop.distributed.broadcast_from_main
 
@@ -193,7 +191,7 @@ def rehearse(
     try:
         step(1)  # the first one waits for compilers, processes and cold caches
         seconds = step(1)
-        if planning and (more := min(len(order), 8, int(REHEARSAL / seconds))):
+        if loop.settings.minutes and (more := min(len(order), 8, int(REHEARSAL / seconds))):
             seconds = step(more)
         written = size_of(loop.state_dict()) + 2 * size_of(loop.evaluated.state_dict())
     finally:

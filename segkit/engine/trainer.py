@@ -275,7 +275,7 @@ class Trainer:
 
     def plan(self) -> None:
         """Measure what the run will take, and with ``train.minutes`` how long it is to be."""
-        costs = rehearse(self.loop, self.batches, self.order, self.evaluators, self._pixels, bool(self.pace.minutes))
+        costs = rehearse(self.loop, self.batches, self.order, self.evaluators, self._pixels)
         self.distributed.broadcast_from_main(lambda: self.pace.begin(costs))
         self._follow_plan()
 
