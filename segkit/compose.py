@@ -44,13 +44,8 @@ def build_inputs(
     Raises:
         SegkitError: see :mod:`segkit.errors`; a LabelError has all that is wrong with the data.
     """
-
-    def read() -> Scan:
-        scan = scan_dataset(settings, progress=distributed.is_main_process)
-        scan.refuse_errors()
-        return scan
-
-    scan = distributed.main_process_first(read)
+    progress = distributed.is_main_process
+    scan = distributed.main_process_first(lambda: scan_dataset(settings, progress=progress).refuse_errors())
     train, weights = scan.splits["train"], [_class_weights(choice, scan) for choice in settings.loss]
     seed_everything(settings.train.seed, settings.train.deterministic)
     model = settings.model

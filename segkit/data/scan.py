@@ -66,8 +66,8 @@ class Scan:
         """How often the classes occur in a split."""
         return LabelCounts(self.pixels(split))
 
-    def refuse_errors(self) -> None:
-        """Go on only where there is no error.
+    def refuse_errors(self) -> Scan:
+        """The same scan, where there is no error.
 
         Raises:
             LabelError: with all errors.
@@ -77,6 +77,7 @@ class Scan:
             empty = any(issue.kind == "empty_split" for issue in self.errors)
             why = [issue for issue in self.warnings if issue.skippable and empty]  # what was left out
             raise LabelError("\n".join([*map(str, [*why, *self.errors]), *hint]))
+        return self
 
 
 def scan_splits(

@@ -41,7 +41,7 @@ from segkit.engine.precision import (
     resolve_precision,
     use_cores,
 )
-from segkit.engine.run_folder import RESULTS, after_restart, check_folder, clear, locked, read_json
+from segkit.engine.run_folder import RESULTS, RunRecord, after_restart, check_folder, clear, locked
 from segkit.engine.run_folder import Result as Result
 from segkit.engine.step import TrainingLoop
 from segkit.errors import ConfigError, NotFiniteError, RunFolderError, TrainingError, WriteError
@@ -128,25 +128,21 @@ def prepare(
     reset_peak_memory(device)
     main, place = distributed.broadcast_from_main, "" if resume else inputs.train.init_from
     donor = main(lambda: read_donor(place)) if place else None  # refused before the data is read
-
-    def read() -> Scan:
-        show = distributed.is_main_process
-        scan = inputs.scan or scan_splits(inputs.splits, inputs.data, checks=inputs.checks, progress=show)
-        scan.refuse_errors()
-        return scan
-
-    scan = distributed.main_process_first(read)
+    how: dict[str, Any] = {"checks": inputs.checks, "progress": distributed.is_main_process}
+    scan = inputs.scan or distributed.main_process_first(
+        lambda: scan_splits(inputs.splits, inputs.data, **how).refuse_errors()
+    )
     for issue in scan.warnings:
         console.warn(str(issue))
     # the main process tells all what the run has begun with, and what depends on its machine
-    names = ("config.json", "run.json")
-    before, record = main(lambda: [read_json(inputs.folder / name) if resume else {} for name in names])
+    past = RunRecord(inputs.folder)
+    before, record = main(lambda: (past.model, past.run) if resume else ({}, {}))
     name = main(lambda: resolve_precision(inputs.train.precision, device, str(before.get("precision", "bf16"))).name)
     if before.get("precision") in DTYPES and name != before["precision"]:
         console.warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
     known = Normalisation.of_record(before.get("normalisation"))
-    no_data = scan.splits["train"].no_data != "stop"
-    measured = main(lambda: known if resume else normalisation_of(inputs.model, scan.statistics["train"], no_data))
+    no_data, statistics = scan.splits["train"].no_data != "stop", scan.statistics["train"]
+    measured = main(lambda: known if resume else normalisation_of(inputs.model, statistics, no_data))
     if donor:
         measured = init_from(inputs.model, str(place), donor, measured, console)
     use_cores()
@@ -306,7 +302,7 @@ class Trainer:
         if not resume:
             clear(self.inputs.folder)
         plan = {"id": self.checkpoints.identity, "plan": self.pace.state_dict()}
-        kept = read_json(self.inputs.folder / "config.json") if self.ended else {}  # a temperature, as the weights stay
+        kept = RunRecord(self.inputs.folder).model if self.ended else {}  # a temperature, as the weights stay
         run_folder.write_beginning(self.inputs, self.scan, self.floors, self.precision, plan, kept)
         if resume:  # a kill may have come between the two files
             write_lines(self.inputs.folder / "metrics.jsonl", self.history.lines)
