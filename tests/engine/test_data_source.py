@@ -138,12 +138,16 @@ def test_processes_go_the_same_way_and_share_the_memory_of_a_machine(
     kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Other(DistributedContext):
+        has = 30_000
+
         def gather(self, value: Any) -> list[Any]:
-            return [value, 30_000]  # what the other process has
+            return [value, self.has]  # what the other process has
 
     job = kept("auto")
-    device = on_a_card(monkeypatch, 1 << 40, 1 << 40)
-    assert places(open_sources(job, scanned(job), device, Other(0, 2))) == ["meta", "cpu"]  # half of it for each
+    device, scan = on_a_card(monkeypatch, 1 << 40, 1 << 40), scanned(job)
+    assert places(open_sources(job, scan, device, Other(0, 2))) == ["meta", "cpu"]
+    Other.has = 11_000  # 0.7 of it would hold val's 4,608 bytes, and half of that does not
+    assert places(open_sources(job, scan, device, Other(0, 2))) == ["files", "files"]
 
 
 def on(device: torch.device, job: TrainerInputs) -> Any:
