@@ -31,7 +31,7 @@ from segkit.engine.trainer import Result, launch, train_and_evaluate
 from segkit.errors import RunFolderError
 from segkit.metric.scores import floor
 from segkit.registry import optimizers
-from segkit.settings import AugmentSettings, DataSettings, OutputSettings, TrainSettings
+from segkit.settings import TABLES, AugmentSettings
 
 
 def run(
@@ -114,12 +114,9 @@ def fit(
         SegkitError: see :mod:`segkit.errors`; before the first step nothing is written.
     """
     given = {"train": train, "val": val} | ({"test": test} if test is not None else {})
-    tables: dict[str, Any] = {
-        "train": settings_from(TrainSettings, "train", settings),
-        "data": settings_from(DataSettings, "data", {"resize": resize, **(data or {})}),
-        "augment": settings_from(AugmentSettings, "augment", augment or {}),
-        "output": settings_from(OutputSettings, "output", {"dir": str(output), "samples": samples}),
-    }
+    values = {"train": settings, "data": {"resize": resize, **(data or {})}, "augment": augment or {}}
+    values["output"] = {"dir": str(output), "samples": samples}
+    tables: dict[str, Any] = {name: settings_from(TABLES[name], name, each) for name, each in values.items()}
     splits = {
         name: with_bands(as_dataset(each, name, classes, palette, ignore_index), tables["data"])
         for name, each in given.items()
