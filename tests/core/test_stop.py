@@ -23,11 +23,16 @@ def test_it_may_stand_in_itself_and_leaves_the_handlers_that_were_there() -> Non
 
 def test_a_signal_waits_for_the_end_of_what_is_held_and_the_next_run_begins_anew() -> None:
     held = []
-    for _ in range(2):
-        with pytest.raises(Interrupted) as caught, STOP, STOP.held():
+
+    def stopped() -> None:
+        with STOP, STOP.held():
             with STOP.held():
                 os.kill(os.getpid(), signal.SIGTERM)
             held.append(STOP.received)
+
+    for _ in range(2):
+        with pytest.raises(Interrupted) as caught:
+            stopped()
         assert caught.value.status == 143
     assert held == [signal.SIGTERM] * 2
     STOP.check()  # nothing is left of it
