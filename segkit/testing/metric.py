@@ -41,27 +41,21 @@ class MetricSubject(ScoredSubject):
         built.update(logits, target)
 
     def figures(self, *batches: Batch, built: Any = None, layout: Callable[[Tensor], Tensor] = Tensor.clone) -> Figures:
-        """What it computes after the batches, by name.
+        """What it computes after the batches, by name."""
+        return self.read(self.fed(*(batches or [batch(self.classes)]), built=built, layout=layout))
 
-        Several numbers under one name, which another rule refuses, by their mean.
-        """
+    def fed(self, *batches: Batch, built: Any = None, layout: Callable[[Tensor], Tensor] = Tensor.clone) -> Any:
+        """One that was built, or a new one, that has been told of copies of the batches."""
         metric = self.make() if built is None else built
-        for logits, target in batches or [batch(self.classes)]:
+        for logits, target in batches:
             metric.update(layout(logits), target.clone())
-        return self.read(metric)
+        return metric
 
     def read(self, metric: Any) -> Figures:
-        """What it computes now."""
+        """What it computes now; several numbers under one name, which another rule refuses, by their mean."""
         value = metric.compute()
         values = value if isinstance(value, Mapping) else {self.name: value}
         return {str(name): float(torch.as_tensor(each, dtype=torch.float64).nanmean()) for name, each in values.items()}
-
-    def fed(self, *batches: Batch) -> Any:
-        """A new metric that has been told of copies of the batches."""
-        metric = self.make()
-        for logits, target in batches:
-            metric.update(logits.clone(), target.clone())
-        return metric
 
 
 def _batches(case: MetricSubject) -> tuple[Batch, Batch]:

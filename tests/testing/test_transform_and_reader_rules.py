@@ -148,15 +148,19 @@ def test_a_sound_transform_keeps_every_rule_and_every_rule_is_seen_to_fail() -> 
 
 
 @pytest.mark.parametrize("name", [each.name for each in readers.components() if each.distribution == "segkit"])
-def test_every_bundled_reader_keeps_every_rule(name: str, tmp_path: Path) -> None:
-    tifffile = pytest.importorskip("tifffile")
-    tifffile.imwrite(
-        tmp_path / "deep.tiff", np.ones((6, 8, 5), np.uint16), planarconfig="contig", photometric="minisblack"
-    )
-    answers = {check.name: check.ask() for check in checks("reader", name, {"path": tmp_path / "deep.tiff"})}
-    assert {answer.state for answer in answers.values()} == {"ok"} or name != "tiff", answers
+def test_every_bundled_reader_keeps_every_rule(name: str) -> None:
     states = [check.ask().state for check in checks("reader", name)]
-    assert states == (["not asked", "not asked", "ok"] if name == "tiff" else ["ok"] * 3)  # it takes more than 8 bits
+    expected = {"tiff": ["not asked", "not asked", "ok"]}  # it takes more than 8 bits, or three channels
+    expected |= dict.fromkeys(("npz", "mat"), ["not asked"] * 3)  # neither Pillow nor NumPy knows how to write its own
+    assert states == expected.get(name, ["ok"] * 3)
+
+
+def test_the_reader_of_tiff_keeps_every_rule(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    image = np.arange(240, dtype=np.uint16).reshape(6, 8, 5)
+    tifffile.imwrite(tmp_path / "deep.tiff", image, planarconfig="contig", photometric="minisblack")
+    answers = {check.name: check.ask() for check in checks("reader", "tiff", {"path": tmp_path / "deep.tiff"})}
+    assert {answer.state for answer in answers.values()} == {"ok"}, answers
 
 
 def stored(path: Path) -> Any:
