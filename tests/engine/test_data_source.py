@@ -113,7 +113,7 @@ def test_on_a_cpu_auto_decodes_each_time(kept: Callable[..., TrainerInputs]) -> 
     ("free", "has", "expected"),
     [
         (1 << 30, 1 << 40, ["meta", "meta"]),
-        (30_000, 1 << 40, ["meta", "cpu"]),  # 0.4 of it holds train alone: 9,216 of 13,824
+        (30_000, 1 << 40, ["meta", "cpu"]),  # 0.4 of it holds train alone: 8,640 of 12,960
         (100, 1 << 40, ["cpu", "cpu"]),
         (100, 100, ["files", "files"]),
     ],
@@ -146,7 +146,7 @@ def test_processes_go_the_same_way_and_share_the_memory_of_a_machine(
     job = kept("auto")
     device, scan = on_a_card(monkeypatch, 1 << 40, 1 << 40), scanned(job)
     assert places(open_sources(job, scan, device, Other(0, 2))) == ["meta", "cpu"]
-    Other.has = 11_000  # 0.7 of it would hold val's 4,608 bytes, and half of that does not
+    Other.has = 10_000  # 0.7 of it would hold val's 4,320 bytes, and half of that does not
     assert places(open_sources(job, scan, device, Other(0, 2))) == ["files", "files"]
 
 
