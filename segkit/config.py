@@ -20,7 +20,7 @@ from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_m
 from segkit.options import Written, create, read_options, read_value, told
 from segkit.plugins import unmet
 from segkit.registry import REGISTRIES, Component
-from segkit.settings import RATES, TABLES, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
+from segkit.settings import TABLES, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 
 BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
 MORE_MODELS = (
@@ -155,10 +155,8 @@ def settings_from(kind: type[SettingsT], key: str, values: Any) -> SettingsT:
     read, problems = read_options(kind, values, key)
     if kind is TrainSettings and isinstance(read.get("optimizer"), str):
         try:
-            name, usual = read["optimizer"], RATES["adamw"]
-            component = REGISTRIES["optimizer"].find(name)
-            if "lr" not in read:
-                read["lr"] = RATES.get(name) or float(getattr(component.load(), "default_lr", usual))
+            optimizer, usual = REGISTRIES["optimizer"][read["optimizer"]], kind.model_fields["lr"].default
+            read.setdefault("lr", float(getattr(optimizer, "default_lr", usual)))
         except SegkitError as error:
             problems.append(f"train.optimizer: {error}")
     if problems:

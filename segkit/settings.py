@@ -25,7 +25,6 @@ def _number_or_auto(given: Any) -> Any:
 
 Auto = BeforeValidator(_number_or_auto)
 RENAMED = {"train": {"encoder_lr": "encoder_lr_mult"}}  # keys of 0.1, by table
-RATES = {"adamw": 1e-3, "sgd": 1e-2}  # learning rates that serve most, by optimizer of the core
 
 
 class Settings(BaseModel):
@@ -150,7 +149,7 @@ class TrainSettings(Settings):
     batch_size: Annotated[int, Auto] = 8
     accumulate: Count = 1
     optimizer: str = "adamw"
-    lr: Positive = RATES["adamw"]
+    lr: Positive = 1e-3
     init_from: str | None = None
     encoder_lr_mult: NotNegative = 1.0
     weight_decay: NotNegative = 0.01

@@ -17,7 +17,7 @@ from segkit.data.resize import resized_size
 from segkit.engine.history import outcome
 from segkit.engine.history import stuck as stuck
 from segkit.files import write_atomically
-from segkit.settings import RATES
+from segkit.registry import REGISTRIES
 
 _OVERLAP = ("dice", "tversky", "lovasz", "dice_cross_entropy")  # losses that count each class alike
 _MOVED = 0.02  # of the training loss; less, and the learning rate is too small for anything else to help
@@ -130,7 +130,7 @@ def diverged(config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> s
     if losses and losses[-1] > _WILD * losses[0] > 0:
         return f"the training loss rose from {losses[0]:.3g} to {losses[-1]:.3g}"
     optimizer, rate = train.get("optimizer", "adamw"), train.get("lr", 0)
-    usual = RATES.get(optimizer, rate)
+    usual = _usual_rate(optimizer, rate)
     return f"{rate:g} is far above {usual:g}, which is usual with {optimizer}" if rate >= _FAST * usual > 0 else ""
 
 
@@ -138,8 +138,14 @@ def lower_rate(config: Mapping[str, Any]) -> float:
     """What to set in place of a learning rate that is too high: the optimizer's usual one, or a tenth."""
     train = config.get("train", {})
     rate = train.get("lr", 1e-3)
-    usual = RATES.get(train.get("optimizer", "adamw"), rate)  # of a plugin's optimizer no usual one is known
+    usual = _usual_rate(train.get("optimizer", "adamw"), rate)
     return float(usual if rate > usual else rate / 10)
+
+
+def _usual_rate(optimizer: str, rate: float) -> float:
+    """The learning rate that an optimizer asks for; the given one where it is not installed any more."""
+    known = REGISTRIES["optimizer"]
+    return float(getattr(known[optimizer], "default_lr", 1e-3)) if optimizer in known else rate
 
 
 def _planned(train: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> float:

@@ -59,6 +59,9 @@ def sgd(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
     return optimizer
 
 
+sgd.default_lr = 1e-2  # type: ignore[attr-defined]  # adamw's is that of [train], 1e-3
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """The trained parameters in two groups: kernels, which decay, and biases and normalisation layers, which do not."""
     trained = [p for p in model.parameters() if p.requires_grad]
