@@ -1,4 +1,4 @@
-"""Labels as annotation tools write them: COCO, labelme, VIA, YOLO, CVAT, Supervisely; RLE; several masks an image."""
+"""Annotations: COCO, labelme, Label Studio, VIA, YOLO, CVAT, Supervisely, RLE; several masks an image."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ def segkit_datasets() -> dict[str, str]:
     return {
         "coco": "segkit_annotations.coco:CocoDataset",
         "labelme": "segkit_annotations.labelme:LabelmeDataset",
+        "labelstudio": "segkit_annotations.labelstudio:LabelStudioDataset",
         "via": "segkit_annotations.via:ViaDataset",
         "yolo": "segkit_annotations.yolo:YoloDataset",
         "cvat": "segkit_annotations.cvat:CvatDataset",

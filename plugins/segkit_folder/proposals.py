@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-
-from PIL import ImageColor
+from collections.abc import Mapping, Sequence
 
 from segkit.data.sample import Colour
 
@@ -102,8 +100,8 @@ def colours(
     """The map that reads masks by their colours: by the first of these that is certain, or else to be filled in.
 
     The colours of the classes, or greys, prove themselves where masks hold one of them that is not in any palette, or
-    where a person has chosen them; one colour more is void's or a guess. Then classes that are called as their colours;
-    then, for masks with palettes, what two thirds of them draw in a colour.
+    where a person has chosen them; one colour more is void's or a guess. Then, for masks with palettes, what two
+    thirds of them draw in a colour.
 
     Args:
         palette: class -> the colour it is drawn in.
@@ -119,12 +117,11 @@ def colours(
         if len(others) <= 1 and (given or {*stored}.intersection(known.values()) - IN_ANY_PALETTE):
             void = [("void" if colour == VOID_COLOUR else "?1", colour) for colour in others]
             return _colour_map("by the palette", [*known.items(), *void], stored, unit)
-    called = _by_name(palette, stored)
-    if chosen := called or (_by_most(drawn, stored) if drawn else {}):
+    if chosen := _by_most(drawn, stored) if drawn else {}:
         # a class that no mask holds takes the colour that it is drawn in
         chosen |= {name: colour for name, colour in palette.items() if name not in chosen and colour not in stored}
         names = [(name, chosen[name]) for name in [*palette, "void"] if name in chosen]
-        return _colour_map("by the names" if called else "as most masks have it", names, stored, unit)
+        return _colour_map("as most masks have it", names, stored, unit)
     reason = "put a class in the place of each ?, or void for what is unlabelled"
     if not 0 <= len(stored) - len(palette) <= 1:
         reason += f"; {len(stored)} colours for {len(palette)} classes, so change `classes` too"
@@ -157,27 +154,6 @@ def palettes(
     hint += "read the masks by their colours: " + "take value_map out, and " * mapped
     drawn = {(labels[label], colour): count for (label, colour), count in stored.items()}
     return hint + colours(palette, masks, drawn, given, labels)
-
-
-def _by_name(names: Collection[str], colours: Collection[Colour]) -> dict[str, Colour]:
-    """Class -> colour where classes are called as their colours, all of them but at most one; else nothing."""
-    called = {name: [colour for colour in colours if _is_called(colour, name)] for name in names}
-    known = {name: those[0] for name, those in called.items() if len(those) == 1}
-    others = [name for name in names if name not in known]
-    rest = [colour for colour in colours if colour not in known.values()]
-    if not known or len({*known.values()}) < len(known) or not len(others) == len(rest) <= 1:
-        return {}
-    return known | dict(zip(others, rest, strict=True))
-
-
-def _is_called(colour: Colour, name: str) -> bool:
-    """Whether a colour has a name, be it brighter or darker: HTML's green is (0, 128, 0). Greys must be equal."""
-    try:
-        named = ImageColor.getrgb(name)[:3]
-    except ValueError:
-        return False
-    grey = len({*named}) == 1 or not any(colour)
-    return colour == named if grey else [part * max(named) for part in colour] == [part * max(colour) for part in named]
 
 
 def _by_most(drawn: Mapping[tuple[str, Colour], int], masks: Mapping[Colour, int]) -> dict[str, Colour]:

@@ -297,11 +297,12 @@ def _nothing(root: Path) -> str:
     )
     held = first_few([f"{number} {suffix}" for suffix, number in Counter(endings).most_common()], 4)
     if not (found := pictures_in(root)):
-        advice = "unpack archives, and give the folder of images and masks"
+        advice = "unpack archives, save HDF5, NIfTI and DICOM as .npz, and give the folder of images and masks"
         return f"{root} holds no pictures, but {held}; {advice}" if held else f"{root} holds no files"
-    held = first_few([f"{number} in {name}" for name, number in found.items()])
+    beside, held = held, first_few([f"{number} in {name}" for name, number in found.items()])
     return (
-        f"{root} holds pictures ({held}), and nothing says which are the masks of which images: give both the same "
+        f"{root} holds pictures ({held}; in all {beside}), and nothing says which are the masks of which images: save "
+        "labels that lie there as text, or of another program, as PNG; give both the same "
         "names in two folders, images and masks, or names that differ in one part, as cat.jpg and cat_mask.png; "
         "`show dataset folder` has patterns for all else"
     )

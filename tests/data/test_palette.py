@@ -208,12 +208,3 @@ def test_palettes_of_which_none_is_proven_give_no_map_to_paste(
     options = pasted(error.text)["colour_map"]
     assert sorted(options) == [f"?{number}" for number in range(1, len(options) + 1)]
     assert sorted(map(tuple, options.values())) == sorted({colour for _, palette in masks for colour in palette or ()})
-
-
-@pytest.mark.fault("F51")
-def test_palettes_that_differ_are_read_by_the_names_of_colours(tmp_path: Path) -> None:
-    root = palette_masks(tmp_path, *HALVES)
-    (error,) = scanned(root, classes=["ground", "green", "red"]).errors
-    scan = scanned(root, classes=["ground", "green", "red"], **pasted(error.text))
-    assert scan.splits["train"][0].mask[0].tolist() == [0, 2, 1]
-    assert scan.splits["train"][1].mask[0].tolist() == [0, 1, 2]

@@ -26,7 +26,7 @@ from segkit_folder.splits import split_by_fraction
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 
-FORMATS = ("coco", "labelme", "via", "yolo", "cvat", "supervisely", "layers", "rle")
+FORMATS = ("coco", "labelme", "labelstudio", "via", "yolo", "cvat", "supervisely", "layers", "rle")
 SQUARE = [[1, 1], [4, 1], [4, 3], [1, 3]]  # columns 1 to 3 of rows 1 and 2
 FLAT = [1, 1, 4, 1, 4, 3, 1, 3]
 
@@ -930,3 +930,25 @@ def test_runs_in_a_table_are_drawn_down_the_columns(tmp_path: Path) -> None:
     Image.new("L", (6, 5)).save(tmp_path / "masks/b.png")
     Image.new("L", (6, 5)).save(tmp_path / "masks/c.png")
     assert datasets["rle"].recognise(tmp_path) == []
+
+
+def test_shapes_of_label_studio_are_percents_and_turn_about_their_corner(tmp_path: Path) -> None:
+    picture(tmp_path / "images/a.jpg", (10, 20))
+
+    def result(kind: str, **value: Any) -> dict[str, Any]:
+        size = {"original_width": 20, "original_height": 10}
+        return {"type": f"{kind}labels", **size, "value": {f"{kind}labels": [kind], **value}}
+
+    results = [
+        result("polygon", points=[[0, 0], [10, 0], [10, 20], [0, 20]]),
+        result("rectangle", x=50, y=0, width=10, height=50, rotation=90),
+        {"type": "choices", "value": {"choices": ["x"]}},
+    ]
+    task = {"data": {"image": "/data/local-files/?d=there/a.jpg"}, "annotations": [{"result": results}, {"result": []}]}
+    save(tmp_path / "export.json", [task])
+    dataset = one("labelstudio", tmp_path)
+    assert dataset.classes == ("background", "polygon", "rectangle")
+    assert rows(dataset)[:3] == ["11000222220000000000"[:5] + "22222" + "0" * 10, "1100022222" + "0" * 10, "0" * 20]
+    save(tmp_path / "export.json", [{**task, "annotations": [{"result": [result("brush", rle=[1, 2])]}]}])
+    with pytest.raises(LabelError, match="brushlabels, which Label Studio exports as COCO"):
+        one("labelstudio", tmp_path).mask(0)

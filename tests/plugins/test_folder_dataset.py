@@ -286,7 +286,6 @@ BLACK, WHITE, RED, OTHER = [0, 0, 0], [255, 255, 255], [255, 0, 0], [9, 8, 7]
     [
         ([[BLACK, [0, 128, 0]], [[224, 224, 192], BLACK]], ["a", "b", "c"],  # Pascal VOC's palette, whatever the shares
          {"a": BLACK, "b": [128, 0, 0], "c": [0, 128, 0], "void": [224, 224, 192]}),
-        ([[BLACK, RED], [RED, BLACK]], ["red", "black"], {"red": RED, "black": BLACK}),  # the names are the colours
     ],
 )  # fmt: skip
 def test_one_map_is_proposed_for_the_colours_of_all_masks(

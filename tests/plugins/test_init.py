@@ -502,7 +502,7 @@ def test_pictures_are_drawn_to_look_at(place: Path, capsys: pytest.CaptureFixtur
     [
         ([], "data holds no files"),
         (["notes.txt", "all.zip"], "data holds no pictures, but 1 .txt, 1 .zip; unpack archives"),
-        (["masks/1.png", "masks/2.png"], "data holds pictures (2 in masks), and nothing says which are the masks of"),
+        (["masks/1.png", "masks/2.png"], "data holds pictures (2 in masks; in all 2 .png), and nothing says which are"),
     ],
 )
 def test_a_folder_that_nobody_can_read_is_told_in_a_sentence(

@@ -1,0 +1,77 @@
+"""Label Studio's JSON: polygons, rectangles and ellipses in percent of the image, one file for all images."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segkit_annotations import files
+from segkit_annotations.dataset import AnnotatedImages
+from segkit_annotations.draw import Shape, ellipse, numbers
+from segkit_annotations.files import Entry
+from segkit_folder.splits import SUFFIXES
+
+
+class LabelStudioDataset(AnnotatedImages):
+    """Label Studio's export "JSON", of each task the first annotation; later shapes over earlier ones.
+
+    labelstud.io/guide/export. Polygons are drawn as COCO's. What was painted with a brush is to be exported as COCO.
+    """
+
+    expected = "the JSON that Label Studio exports, beside the images or a folder of them"
+
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
+        entries: list[Entry] = []
+        for split, path in files.places(root, annotations):
+            content, find = files.load_json(path), files.image_finder(root, path, images, split)
+            with files.malformed(path, "Label Studio"):
+                for task in content:
+                    image = next(str(each) for each in task["data"].values() if str(each).lower().endswith(SUFFIXES))
+                    results = [each for those in task["annotations"][:1] for each in those["result"]]
+                    drawn = [each for each in results if each["type"].endswith("labels")]
+                    sizes = [(int(each["original_height"]), int(each["original_width"])) for each in drawn]
+                    shapes = [
+                        _shape(each["type"], each["value"], *size) for each, size in zip(drawn, sizes, strict=True)
+                    ]
+                    entries.append(Entry(find(image.rpartition("/")[2]), (path,), shapes, (*sizes, None)[0], split))
+        return sorted({shape.label for entry in entries for shape in entry.shapes}), entries
+
+    @classmethod
+    def _find(cls, root: Path) -> list[Path]:
+        kinds = ("polygon", "rectangle", "ellipse", "brush")
+        return files.holding(root, "*.json", [f'"{kind}labels"' for kind in kinds])
+
+    @classmethod
+    def write_sample(cls, root: str | Path) -> None:
+        """Write a miniature: a folder a split, with its images and project.json."""
+        for split, drawn in files.miniature(Path(root), "{split}"):
+            tasks: list[dict[str, Any]] = []
+            for path, objects in drawn:
+                size = {"type": "polygonlabels", "original_width": 40, "original_height": 30}
+                results = [
+                    {**size, "value": {"polygonlabels": [name], "points": [[x / 0.4, y / 0.3] for x, y in corners]}}
+                    for name, corners in objects
+                ]
+                data = {"image": f"/data/upload/1/{path.name}"}
+                tasks.append({"id": len(tasks), "data": data, "annotations": [{"result": results}]})
+            (Path(root) / split / "project.json").write_text(json.dumps(tasks))
+
+
+def _shape(kind: str, value: Mapping[str, Any], height: int, width: int) -> Shape:
+    label = " and ".join(value[kind])
+    if kind == "polygonlabels":
+        return Shape(label, "shares", numbers(value["points"]) / 100)
+    if kind not in ("rectanglelabels", "ellipselabels"):
+        return Shape(label, f"{kind}, which Label Studio exports as COCO", None)
+    x, y, turn = value["x"] * width / 100, value["y"] * height / 100, value.get("rotation") or 0
+    across, down = (value[key] / 100 for key in (("width", "height") if "width" in value else ("radiusX", "radiusY")))
+    across, down = across * width, down * height
+    if kind == "ellipselabels":
+        return Shape(label, "polygon", [ellipse(x, y, across, down, turn)])
+    corners = np.array([0, across, across + 1j * down, 1j * down]) * np.exp(1j * math.radians(turn)) + x + 1j * y
+    return Shape(label, "polygon", [np.stack([corners.real, corners.imag], 1)])  # turned about its upper left corner
