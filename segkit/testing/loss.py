@@ -52,6 +52,11 @@ class LossSubject(ScoredSubject):
         """The cost alone."""
         return self.figures((logits, target), built=loss)["cost"]  # type: ignore[no-any-return]
 
+    def require_same_cost(self, one: Batch, other: Batch, what: str, tolerance: float = 1e-5, loss: Any = None) -> None:
+        """Two batches cost the same."""
+        found, expected = ({"cost": self.cost(*each, loss)} for each in (one, other))
+        require_same(found, expected, what, tolerance)
+
 
 def _costs_nothing(case: LossSubject, given: Batch, what: str, loss: Any = None) -> None:
     """A batch without a labelled pixel costs 0, with a gradient of 0."""
@@ -133,8 +138,7 @@ def gradient_reaches_every_logit(case: LossSubject) -> None:
 def void_has_no_value(case: LossSubject) -> None:
     """Whatever the logits at void pixels are, the cost is the same."""
     own = batch(case.classes)
-    found = {"cost": case.cost(*at_void(own, -50 * own[0]))}
-    require_same(found, {"cost": case.cost(*own)}, "with other logits at void pixels alone")
+    case.require_same_cost(at_void(own, -50 * own[0]), own, "with other logits at void pixels alone")
 
 
 def void_has_no_gradient(case: LossSubject) -> None:
@@ -159,8 +163,8 @@ def void_is_not_counted(case: LossSubject) -> None:
     """A mean is one of labelled pixels: another image that is all void leaves the cost as it is."""
     logits, target = batch(case.classes, images=3)
     target[2] = VOID
-    found, alone = ({"cost": case.cost(logits[:count], target[:count])} for count in (3, 2))
-    require_same(found, alone, "with a third image that is all void beside two others")
+    alone, what = (logits[:2], target[:2]), "with a third image that is all void beside two others"
+    case.require_same_cost((logits, target), alone, what)
 
 
 def all_void_is_zero(case: LossSubject) -> None:
@@ -183,8 +187,8 @@ def class_weights_with_void(case: LossSubject) -> None:
     own, loss = batch(case.classes), case.make(class_weights=[10.0, *[1.0] * (case.classes - 1)])
     found = case.figures(own, built=loss)
     require(math.isfinite(found["cost"]), f"with class weights and void the cost is {found['cost']}")
-    other = {"cost": case.cost(*at_void(own, -50 * own[0]), loss)}
-    require_same(other, {"cost": found["cost"]}, "with class weights and other logits at void pixels alone")
+    what = "with class weights and other logits at void pixels alone"
+    case.require_same_cost(at_void(own, -50 * own[0]), own, what, loss=loss)
     require(not _void_gradient(found, own[1]), "with class weights void pixels get a gradient; it must be 0")
     nothing = torch.full_like(own[1], VOID)
     _costs_nothing(case, (own[0], nothing), "with class weights a batch that is all void", loss)
@@ -201,8 +205,7 @@ def class_weights_with_void(case: LossSubject) -> None:
 def batch_order(case: LossSubject) -> None:
     """The order of the images in a batch makes no difference."""
     logits, target = batch(case.classes, images=3)
-    turned = {"cost": case.cost(logits.flip(0), target.flip(0))}
-    require_same(turned, {"cost": case.cost(logits, target)}, "in the opposite order")
+    case.require_same_cost((logits.flip(0), target.flip(0)), (logits, target), "in the opposite order")
 
 
 def mean_not_sum(case: LossSubject) -> None:
@@ -232,10 +235,10 @@ def half_precision(case: LossSubject) -> None:
     for dtype in (torch.bfloat16, torch.float16):
         for seed in range(4):
             logits, target = batch(case.classes, seed=seed)
-            value = torch.as_tensor(case.make()(logits.to(dtype), target.clone()))
-            require(value.dtype == torch.float32, f"{dtype} logits cost {value.dtype}; sum in float32, and return it")
-            expected = {"cost": case.cost(logits.to(dtype).float(), target)}
-            require_same({"cost": value.sum().item()}, expected, f"for {dtype} logits", 1e-3)
+            half = logits.to(dtype)
+            given = torch.as_tensor(case.make()(half.clone(), target.clone())).dtype
+            require(given == torch.float32, f"{dtype} logits cost {given}; sum in float32, and return it")
+            case.require_same_cost((half, target), (half.float(), target), f"for {dtype} logits", 1e-3)
 
 
 def large_float16(case: LossSubject) -> None:
@@ -243,10 +246,9 @@ def large_float16(case: LossSubject) -> None:
     pixels = torch.arange(512 * 512)
     target = torch.where(pixels % 4 > 0, 0, pixels // 4 % case.classes).reshape(1, 512, 512)
     logits = certain(target, case.classes, 2.0).half()
-    found, expected = case.figures((logits, target)), {"cost": case.cost(logits.float(), target)}
     what = "for 512 x 512 float16 logits, of which 65,504 is the largest number"
-    require_same({"cost": found["cost"]}, expected, what, 1e-3)
-    require(found["gradient"].isfinite().all(), f"{what}: the gradient is not finite")
+    case.require_same_cost((logits, target), (logits.float(), target), what, 1e-3)
+    require(case.figures((logits, target))["gradient"].isfinite().all(), f"{what}: the gradient is not finite")
 
 
 def gradcheck(case: LossSubject) -> None:
