@@ -98,7 +98,8 @@ def telling_colours(
     for step in (1, 255 / max(last, 1)):
         if last > 1 and len(greys) > last and all(abs(grey - index * step) <= 1 for index, grey in enumerate(greys)):
             return {}
-    used = [label for label in np.unique(stored).tolist() if label < len(palette)]
+    present = np.flatnonzero(np.bincount(stored.reshape(-1)))  # of bytes five times as fast as unique
+    used = [label for label in present.tolist() if label < len(palette)]
     known = [palette[label] for label in labels if 0 <= label < len(palette) and (label <= last or label in used)]
     return {label: palette[label] for label in used if known.count(palette[label]) == 1}
 
