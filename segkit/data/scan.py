@@ -121,23 +121,35 @@ def scan_splits(
             found.append(Issue("believed", what=text, severity="warning", split=name))
         if not usable and (skip or not results) and name not in {issue.split for issue in built}:
             found.append(Issue("empty_split", what="not one image that can be used", split=name))
+    found += _issues(kept, samples, built, unreadable, skip)
+    return Scan(kept, samples, [*found, *_judged(checks, samples)])
+
+
+def _issues(
+    kept: Mapping[str, Dataset],
+    samples: Mapping[str, Sequence[SampleStatistics]],
+    built: Sequence[Issue],
+    unreadable: Sequence[Issue],
+    skip: bool,
+) -> Iterator[Issue]:
+    """What is wrong with files, merged over all splits, and odd about labels; ``skip``: files are left out."""
     first = next(iter(kept.values()))
     advise = partial(first.advice, good=[each for those in samples.values() for each in those])
     # a file without its partner is never skipped: which images are dealt to which split would depend on it
-    found += rules.merged(built, advise)
+    yield from rules.merged(built, advise)
     for issue in rules.merged(unreadable, advise):
         issue = replace(issue, skippable=True)
-        found.append(replace(issue, what=f"left out: {issue.what}", severity="warning") if skip else issue)
+        yield replace(issue, what=f"left out: {issue.what}", severity="warning") if skip else issue
     files = {
         name: [(tuple(kept[name].files(index)), each) for index, each in enumerate(those)]
         for name, those in samples.items()
     }
     misread = list(first.judge(files, unreadable))
+    yield from misread
     if not any(issue.severity == "error" for issue in misread):  # else what is odd about the classes follows from it
         whole = skip or not (unreadable or built)
         for name, those in samples.items():
-            misread += rules.label_issues(those, kept[name], name, whole) if those else ()
-    return Scan(kept, samples, [*found, *misread, *_judged(checks, samples)])
+            yield from rules.label_issues(those, kept[name], name, whole) if those else ()
 
 
 def _judged(checks: Mapping[str, Any], samples: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Issue]:
