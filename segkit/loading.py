@@ -18,7 +18,7 @@ from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL
 from segkit.data.sample import RGB_IMAGES, ImageFormat
 from segkit.engine import checkpoint
-from segkit.engine.init_from import weights_in
+from segkit.engine.init_from import weights_file
 from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError
 from segkit.inference.ensemble import averaged
@@ -81,8 +81,7 @@ def load(
     if not isinstance(place, str | Path):
         options: Any = {"device": device, "precision": precision}
         return averaged({str(each): load(each, model=copy.deepcopy(model), **options) for each in place})
-    place = Path(place)
-    file = weights_in(place) if place.is_dir() else place
+    file = weights_file(place)
     weights = _read(file)
     stored = _read_model_file(file.parent / "config.json")
     model = model or _build(stored, file.parent)

@@ -1,18 +1,14 @@
-"""The events of a run: what observers are handed, and how they are called, so that they change nothing."""
+"""The events of a run: what observers are handed, of which they can change nothing."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from segkit.data.sample import Dataset, Palette
@@ -46,20 +42,6 @@ class Run:
     first_epoch: int
     predict: Callable[[str, int], NDArray[np.uint8]]
     warn: Callable[[str], None]
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Restore what an observer may change of the process; random numbers need no care: each step has its own."""
-    folder, streams = Path.cwd(), (sys.stdout, sys.stderr)
-    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
-    try:
-        yield
-    finally:
-        os.chdir(folder)
-        sys.stdout, sys.stderr = streams
-        torch.set_grad_enabled(gradients)
-        torch.set_default_dtype(dtype)
 
 
 def read_only(value: Any) -> Any:

@@ -17,16 +17,17 @@ Donor = tuple[dict[str, Tensor], Normalisation | None]
 FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
 
 
-def weights_in(folder: Path) -> Path:
-    """The file of the best weights in a run folder.
+def weights_file(place: str | Path) -> Path:
+    """The file of the best weights in a run folder; a file, as it is.
 
     Raises:
-        RunFolderError: there is none.
+        RunFolderError: the folder holds none.
     """
-    for name in FILES:
-        if (folder / name).exists():
-            return folder / name
-    raise RunFolderError(no_run(folder, f"weights ({', '.join(FILES)})"))
+    path = Path(place).expanduser()
+    found = [path / name for name in FILES if (path / name).exists()]
+    if path.is_dir() and not found:
+        raise RunFolderError(no_run(path, f"weights ({', '.join(FILES)})"))
+    return found[0] if found else path
 
 
 def read_donor(place: str) -> Donor:
@@ -36,8 +37,7 @@ def read_donor(place: str) -> Donor:
         CheckpointError: the file is missing or damaged, or holds more than tensors and plain values.
         RunFolderError: the folder holds no weights, or its config.json is damaged.
     """
-    path = Path(place).expanduser()
-    file = weights_in(path) if path.is_dir() else path
+    file = weights_file(place)
     beside = file.parent / "config.json"
     record = read_json(beside).get("normalisation") if beside.is_file() else None
     try:

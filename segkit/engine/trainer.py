@@ -23,7 +23,7 @@ from segkit.engine.console import Console, duration, epoch_heading, epoch_line, 
 from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.distributed import ALONE, DistributedContext, distributed_context
 from segkit.engine.evaluate import Evaluator
-from segkit.engine.events import Notify, read_only, undisturbed
+from segkit.engine.events import Notify, read_only
 from segkit.engine.events import Run as Run
 from segkit.engine.history import History, outcome, verdict
 from segkit.engine.init_from import init_from, read_donor
@@ -401,8 +401,7 @@ class Trainer:
         notify = self.notify
         if not notify:
             return ()
-        with undisturbed():
-            return self.distributed.broadcast_from_main(lambda: notify(event, run=self.observed, **arguments) or ())
+        return self.distributed.broadcast_from_main(lambda: notify(event, run=self.observed, **arguments) or ())
 
     def _check_stop(self) -> None:
         if self.distributed.size == 1:  # several agree on it, in a step

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from segkit.engine import checkpoint
@@ -70,28 +65,3 @@ def test_random_numbers_that_an_observer_draws_are_not_those_of_the_run(make_job
         train_and_evaluate(job, notify=told)
         weights.append(checkpoint.load(job.folder / "last.pt")["model"])
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-
-
-def test_what_an_observer_changes_of_the_process_is_as_before(
-    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def notify(event: str, **_: Any) -> None:
-        os.chdir(tmp_path)
-        sys.stdout = sys.stderr = io.StringIO()
-        torch.set_grad_enabled(False)
-        torch.set_default_dtype(torch.float64)
-
-    alone = make_job("alone", epochs=2)
-    train_and_evaluate(alone)
-    monkeypatch.chdir(Path.cwd())  # and back again, whatever comes
-    before = Path.cwd(), sys.stdout, sys.stderr
-    watched = make_job("watched", epochs=2)
-    try:
-        train_and_evaluate(watched, notify=notify)
-        assert (Path.cwd(), sys.stdout, sys.stderr) == before
-    finally:
-        sys.stdout, sys.stderr = before[1:]
-        torch.set_grad_enabled(True)
-        torch.set_default_dtype(torch.float32)
-    one, two = (checkpoint.load(job.folder / "last.pt")["model"] for job in (alone, watched))
-    assert all(torch.equal(one[key], two[key]) for key in one)
