@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from statistics import median
 from typing import Any
@@ -116,16 +115,11 @@ class Memory:
         fixed, per_pixel = self.needs
         trains = pixels > _SCORING * scored
         side = int(max(0.0, (free - fixed) / (per_pixel * images)) ** 0.5) // 32 * 32
-        train, augment = {"batch_size": batch}, {"crop": crop}
-        inputs = replace(
-            self.inputs,
-            train=self.inputs.train.model_copy(update=train),
-            augment=self.inputs.augment.model_copy(update=augment),
-        )
+        train = self.inputs.train.model_copy(update={"batch_size": batch})
         raise ConfigError(
             f"{'a training step' if trains else f'scoring up to {batch} images at once'} needs about "
             f"{(fixed + per_pixel * pixels) / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free, "
-            f"{needs_less(inputs, side if trains and 32 <= side < min(height, width) else None)}"
+            f"{needs_less(train, crop, side if trains and 32 <= side < min(height, width) else None)}"
         )
 
 

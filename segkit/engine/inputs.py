@@ -169,8 +169,9 @@ def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], st
             if device.type == "cuda":
                 whole = torch.cuda.get_device_properties(device).total_memory
                 used = f": {peak_memory(device) / (1 << 30):.1f} of {whole / (1 << 30):.1f} GiB"
+            less = needs_less(inputs.train, inputs.augment.crop)
             raise TrainingError(
-                f"out of memory on {device}{used} {needs_less(inputs)}. What was saved in {inputs.folder} is intact"
+                f"out of memory on {device}{used} {less}. What was saved in {inputs.folder} is intact"
             ) from error
         if ended and inputs.train.workers:
             advice = "Memory may be short: fewer train.workers need less, train.workers=0 none"
@@ -195,14 +196,13 @@ def explained(inputs: TrainerInputs, device: torch.device, keep: Callable[[], st
         raise
 
 
-def needs_less(inputs: TrainerInputs, crop: int | None = None) -> str:
-    """What needs memory in a run, and what needs less; ``crop`` is one that fits, where that is known."""
-    train = inputs.train
+def needs_less(train: TrainSettings, crop: int | list[int] | None, fits: int | None = None) -> str:
+    """What needs memory in a run, and what needs less; ``fits`` is a crop that does, where one is known."""
     counts = range(train.accumulate + 1, train.batch_size + 1)
     parts = [f"train.accumulate={n}, the batch in smaller parts" for n in counts if train.batch_size % n == 0]
-    hints = [f"augment.crop={crop}"] if crop else []
+    hints = [f"augment.crop={fits}"] if fits else []
     hints += [*parts[:1], "a smaller train.batch_size, augment.crop, data.resize or model"]
     return (
-        f"at train.batch_size={train.batch_size}, augment.crop={inputs.augment.crop or 'whole images'}, "
+        f"at train.batch_size={train.batch_size}, augment.crop={crop or 'whole images'}, "
         f"train.accumulate={train.accumulate}; what needs less: {'; '.join(hints)}"
     )
