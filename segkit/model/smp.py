@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,23 +118,21 @@ def _of_timm(encoder: str) -> str | None:
     return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
 
 
+def _require_known(what: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        close = did_you_mean(name, known) or "."
+        raise ModelError(f"smp: there is no {what} '{name}'{close} There are: {first_few(list(known), 12)}")
+
+
 def _check_names(architecture: str, encoder: str) -> None:
     import segmentation_models_pytorch as smp
     import timm
 
-    architectures, names = list(smp.MODEL_ARCHITECTURES_MAPPING), smp.encoders.get_encoder_names()
-    if architecture not in architectures:
-        close = did_you_mean(architecture, architectures) or "."
-        raise ModelError(f"smp: there is no architecture '{architecture}'{close} There are: {', '.join(architectures)}")
+    _require_known("architecture", architecture, smp.MODEL_ARCHITECTURES_MAPPING)
     if not _NAME.fullmatch(encoder):  # for timm "hf-hub:" and "local-dir:" lead to whatever somebody has put there
         raise ModelError(f"smp: {encoder!r} is no encoder's name: letters, digits, '-', '_' and '.' are allowed")
-    if encoder in names or timm.is_model(_of_timm(encoder) or ""):
-        return
-    if timm.is_model(encoder):
-        raise ModelError(f"smp: the encoder '{encoder}' is a model of timm: write 'tu-{encoder}'")
-    close = did_you_mean(encoder, [*names, *(f"tu-{name}" for name in timm.list_models())]) or "."
-    others = f"There are {first_few(names)}, and 'tu-' with a name of timm's"
-    raise ModelError(f"smp: there is no encoder '{encoder}'{close} {others}")
+    if not timm.is_model(_of_timm(encoder) or ""):
+        _require_known("encoder", encoder, [*smp.encoders.encoders, *(f"tu-{name}" for name in timm.list_models())])
 
 
 def _source(encoder: str, weights: str) -> str:
@@ -152,11 +150,7 @@ def _source(encoder: str, weights: str) -> str:
             )
         return str(config.hf_hub_id or config.url)
     settings = smp.encoders.encoders[encoder]["pretrained_settings"]
-    if weights not in settings:
-        raise ModelError(
-            f"smp: there are no weights '{weights}' of the encoder '{encoder}'{did_you_mean(weights, settings) or '.'} "
-            f"There are: {', '.join(settings)}; a local file ends in {', '.join(_FILES)}"
-        )
+    _require_known(f"local file ({', '.join(_FILES)}), and no set of weights of '{encoder}',", weights, settings)
     return str(settings[weights]["repo_id"])
 
 

@@ -247,7 +247,7 @@ def test_a_damaged_or_missing_file_is_named(tmp_path, name):
         ),
         ({"encoder": "resnet81"}, "there is no encoder 'resnet81'; did you mean 'resnet18'?"),
         ({"encoder": "tu-convnext_ato"}, "did you mean 'tu-convnext_atto'?"),
-        ({"encoder": "convnext_atto"}, "is a model of timm: write 'tu-convnext_atto'"),
+        ({"encoder": "convnext_atto"}, "no encoder 'convnext_atto'; did you mean 'tu-convnext_atto'?"),
         ({"encoder": "resnet18", "weights": "imagnet"}, "did you mean 'imagenet'? There are: imagenet, ssl, swsl"),
         ({"encoder": "tu-resnet18", "weights": "ssl"}, "there are: tu-resnet18.a1_in1k"),
         (
