@@ -164,7 +164,8 @@ def segkit_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
 
     The class's docstring is the help; ``add_arguments(parser)`` and ``run(arguments) -> int`` (the
     exit status) are static methods. Its module must import without torch: import that in ``run``. The attribute
-    ``first``, a number, puts it above the others in ``--help``, the smallest number on top.
+    ``first``, a number, puts it above the others in ``--help``, the smallest number on top; ``synonyms`` are names that
+    are answered with the command's own.
     """
 
 

@@ -22,6 +22,8 @@ class Bench:
     are compared with each other: on a CPU that others use too, look at the ratios.
     """
 
+    synonyms = ("benchmark",)
+
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         """Config, overrides, and how long to measure."""

@@ -62,6 +62,7 @@ class Predict:
     """
 
     first = 3
+    synonyms = ("infer", "inference")
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -34,8 +34,6 @@ STATUSES = """exit status:
   129, 130, 143  stopped by a closed terminal, Ctrl-C or SIGTERM; a run is saved
   141            whoever read the output has left, as in `segkit list | head -1`
 """
-MEANT = {"train": "run", "fit": "run", "resume": "run", "infer": "predict", "inference": "predict"}
-MEANT |= dict.fromkeys(("test", "val", "validate", "eval", "score"), "evaluate") | {"benchmark": "bench"}
 GRACE = 2.0  # seconds for the first process to say what is wrong: torchrun ends it as soon as another one has left
 
 
@@ -83,8 +81,12 @@ def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         return _help(program, arguments)
     name = arguments[0]
-    if name in MEANT and not commands.matches(name):  # what other tools call it
-        raise ComponentNotFound(f"there is no command '{name}'; did you mean '{MEANT[name]}'? `{MEANT[name]} --help`")
+    for each in () if commands.matches(name) else commands.components():
+        with contextlib.suppress(PluginError):
+            if name in getattr(each.load(), "synonyms", ()):  # what other tools call it
+                raise ComponentNotFound(
+                    f"there is no command '{name}'; did you mean '{each.name}'? `{each.name} --help`"
+                )
     component = commands.find(name)
     command = component.load()
     parser = _Command(

@@ -20,6 +20,7 @@ class Run:
     """
 
     first = 1
+    synonyms = ("train", "fit", "resume")
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +72,8 @@ class Evaluate:
     Of several runs, as of seeds or folds, the probabilities are averaged, on the splits that are the same in all of
     them. Nothing is written; the data is read from where the run read it, unless an override says otherwise.
     """
+
+    synonyms = ("test", "val", "validate", "eval", "score")
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:

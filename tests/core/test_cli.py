@@ -588,6 +588,8 @@ def test_nothing_heavy_is_imported_to_answer(arguments: str, tmp_path: Path) -> 
     [
         ("train mine.toml", "there is no command 'train'; did you mean 'run'?"),
         ("test runs/a", "there is no command 'test'; did you mean 'evaluate'?"),
+        ("infer runs/a", "there is no command 'infer'; did you mean 'predict'? `predict --help`"),
+        ("benchmark mine.toml", "there is no command 'benchmark'; did you mean 'bench'?"),
         ("run CONFIG --epochs 3", "--epochs 3; what a config holds is set without dashes, as in train.epochs=3"),
         ("check CONFIG --root data", "what a config holds is set without dashes, as in train.epochs=3"),
         ("run CONFIG epochs=3", "epochs: an override is written table.key=value, as in train.epochs=3"),
