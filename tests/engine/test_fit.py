@@ -158,6 +158,10 @@ def test_patience_ends_a_run_that_stands_still(make_job: MakeJob, capsys: pytest
     train_and_evaluate(job)
     assert len((job.folder / "metrics.jsonl").read_text().splitlines()) < 10
     assert "stopped early" in capsys.readouterr().out
+    train_and_evaluate(make_job(epochs=50, patience=2, lr=1e-9), resume=True)
+    again = capsys.readouterr().out
+    assert "images/s" not in again, "no epoch is trained, and the heading of their table stands alone"
+    assert "stopped early" in again
 
 
 def test_best_may_be_the_loss_and_an_unknown_score_is_named(make_job: MakeJob) -> None:
