@@ -14,7 +14,7 @@ from typing import Any
 
 import segkit
 from segkit.data.resize import resized_size
-from segkit.engine.history import outcome
+from segkit.engine.history import LEAST_AT_THE_END
 from segkit.engine.history import stuck as stuck
 from segkit.files import write_atomically
 from segkit.registry import REGISTRIES
@@ -54,7 +54,7 @@ def for_memorised(folder: Path) -> str:
     run = segkit.read_run(folder)
     split, last = list(run.splits.items())[-1]
     train, model = run.splits["train"], run.config.get("model", {})
-    if outcome(train, last) != "memorised":
+    if run.result.get("collapsed") or not stuck(last, LEAST_AT_THE_END):
         return ""
     encoder = " and an encoder that was trained before" + (": model.name=smp model.weights=imagenet" if model else "")
     return (

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segkit.engine.history import outcome, stuck
+from segkit.engine.history import stuck
 from segkit.engine.history import verdict as sentence
 from segkit.metric.scores import class_score
 from segkit_report.charts import curves, heat_map, reliability
@@ -152,8 +152,7 @@ def _trouble(story: Story) -> str:
         collapsed = any(line.get("collapsed") for line in epochs) and stuck(epochs[-1]["val"])
     if collapsed:
         return f"{sentence(splits[last], last)}."
-    memorised = "train" in splits and outcome(splits["train"], splits[last]) == "memorised"
-    return f"{story.advice}." if memorised and story.advice else ""
+    return f"{story.advice}." if story.finished and story.advice else ""  # of a run that knows train alone
 
 
 def _classes(story: Story) -> list[dict[str, Any]]:

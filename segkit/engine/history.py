@@ -103,16 +103,12 @@ def stuck(scores: Mapping[str, Any], least: Mapping[str, float] = LEAST) -> bool
     return all(lowest[name] < 1 and scores[name] - lowest[name] < least[name] * (1 - lowest[name]) for name in known)
 
 
-def outcome(train: Mapping[str, Any], last: Mapping[str, Any]) -> str:
-    """What a finished run has learned, from its scores on train and on the last split.
+def learned_nothing(train: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
+    """Whether a finished run has learned next to nothing, by its scores on train and on the last split.
 
-    ``"collapsed"`` where it is nothing; ``"memorised"`` where the training images are known and no others, which takes
-    a mean IoU on train above the floor, as predicting rare classes everywhere gives a mean accuracy too; else empty.
+    On train the mean IoU alone counts, as predicting rare classes everywhere gives a mean accuracy too.
     """
-    if not stuck(last, LEAST_AT_THE_END):
-        return ""
-    known = not stuck(train, {"mean_iou": LEAST_AT_THE_END["mean_iou"]})
-    return "memorised" if known else "collapsed"
+    return stuck(last, LEAST_AT_THE_END) and stuck(train, {"mean_iou": LEAST_AT_THE_END["mean_iou"]})
 
 
 def verdict(scores: Mapping[str, Any], split: str) -> str:

@@ -25,7 +25,7 @@ from segkit.engine.distributed import ALONE, DistributedContext, distributed_con
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.events import Notify, read_only
 from segkit.engine.events import Run as Run
-from segkit.engine.history import History, outcome, verdict
+from segkit.engine.history import History, learned_nothing, verdict
 from segkit.engine.init_from import init_from, read_donor
 from segkit.engine.inputs import TrainerInputs as TrainerInputs
 from segkit.engine.inputs import check, explained, less_is_better, with_settings
@@ -444,7 +444,7 @@ class Trainer:
         result = Result(
             folder=folder,
             splits=splits,
-            collapsed=outcome(splits["train"], splits[last]) == "collapsed",
+            collapsed=learned_nothing(splits["train"], splits[last]),
             stopped_early=self.stopped_early,
             best_epoch=best,
             seconds=self.pace.elapsed,

@@ -71,9 +71,9 @@ def test_a_network_that_predicts_too_much_of_a_rare_class_is_not_stuck() -> None
 
 def test_a_network_that_knows_its_training_images_alone_is_told_apart() -> None:
     known, unknown = scores(0.6, 0.7), scores(0.16, 0.2)
-    assert collapse.outcome(unknown, unknown) == "collapsed"
-    assert collapse.outcome(known, unknown) == "memorised"
-    assert collapse.outcome(known, known) == ""
+    assert collapse.learned_nothing(unknown, unknown)
+    assert not collapse.learned_nothing(known, unknown)
+    assert not collapse.learned_nothing(known, known)
 
 
 def test_the_verdict_says_what_is_predicted_and_how_high_the_floor_is() -> None:
