@@ -155,8 +155,9 @@ def settings_from(kind: type[SettingsT], key: str, values: Any) -> SettingsT:
     read, problems = read_options(kind, values, key)
     if kind is TrainSettings and isinstance(read.get("optimizer"), str):
         try:
-            optimizer, usual = REGISTRIES["optimizer"][read["optimizer"]], kind.model_fields["lr"].default
-            read.setdefault("lr", float(getattr(optimizer, "default_lr", usual)))
+            optimizer, usual = REGISTRIES["optimizer"].find(read["optimizer"]), kind.model_fields["lr"].default
+            if "lr" not in read:
+                read["lr"] = float(getattr(optimizer.load(), "default_lr", usual))
         except SegkitError as error:
             problems.append(f"train.optimizer: {error}")
     if problems:
