@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from segkit.data.sample import SPLITS, Dataset, Palette, Sample, voc_palette
 from segkit.errors import ConfigError, DataError, did_you_mean
@@ -86,10 +85,6 @@ class ShapesDataset(Dataset):
             self._drawn[index] = Sample(image, torch.from_numpy(labels), f"{self.split}_{index:04d}")
         image, mask, name = self._drawn[index]
         return Sample(image.clone(), mask.clone(), name)  # whoever changes them in place leaves the kept ones alone
-
-    def mask(self, index: int) -> Tensor:
-        """The mask of picture ``index``, uint8 ``[H,W]``."""
-        return self[index].mask
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

@@ -80,10 +80,6 @@ class Dataset:
         """The files that sample ``index`` is read from."""
         return ()
 
-    def mask(self, index: int) -> Tensor:
-        """The mask of sample ``index`` alone, uint8 ``[H,W]``."""
-        return self[index].mask
-
     def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
         """Read only these ``data.bands``, and pixels as ``data.no_data`` has them; False where others see to that."""
         return False

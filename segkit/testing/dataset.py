@@ -17,7 +17,7 @@ from torch import Tensor
 from segkit.data.sample import RGB, SPLITS, Dataset, checked
 from segkit.errors import DataError, first_few
 from segkit.testing.check import CheckFailed, NotAsked, failing, require
-from segkit.testing.reading import DatasetSubject, in_another_process, parts, read, require_same
+from segkit.testing.reading import DatasetSubject, in_another_process, read, require_same
 
 
 def writes_a_sample(case: DatasetSubject) -> None:
@@ -145,16 +145,6 @@ def index_error(case: DatasetSubject) -> None:
             with failing(f"{split} has {len(dataset)} samples: [{index}] must raise IndexError"), suppress(IndexError):
                 dataset[index]
                 raise CheckFailed("it returns a sample")
-
-
-def mask_alone(case: DatasetSubject) -> None:
-    """mask(i), where it is offered, is the mask of [i]."""
-    if not hasattr(case.splits["train"], "mask"):
-        raise NotAsked("it does not offer mask(i)")
-    for place, dataset, index in case.samples():
-        sample = dataset[index]
-        same = parts((sample[0], dataset.mask(index), "")) == parts((*sample[:2], ""))
-        require(same, f"mask({index}) of {place.partition('[')[0]} is not the mask of {place}")
 
 
 def files_are_there(case: DatasetSubject) -> None:

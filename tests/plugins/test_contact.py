@@ -134,7 +134,7 @@ def test_a_split_without_a_label_still_has_its_sheet(captions: list[str]) -> Non
 def test_real_street_scenes(real_data: Path, captions: list[str]) -> None:
     names = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
     dataset = FolderDataset(real_data / "camvid", "val", names, void=[11, 255])
-    pixels = np.stack([np.bincount(dataset.mask(index).flatten(), minlength=256)[:11] for index in range(len(dataset))])
+    pixels = np.stack([np.bincount(dataset[index].mask.flatten(), minlength=256)[:11] for index in range(len(dataset))])
     contact_sheet(dataset, pixels)
     assert captions[0] == "pole: 0.57 % of the pixels, in 101 of 101 images"
     assert captions[-1].startswith("road: ")

@@ -41,7 +41,7 @@ def counts() -> np.ndarray:
 
 def counted(dataset: ShapesDataset) -> np.ndarray:
     """Pixels of each label in each picture, ``[pictures,256]``."""
-    return np.stack([np.bincount(dataset.mask(index).flatten(), minlength=256) for index in range(len(dataset))])
+    return np.stack([np.bincount(dataset[index].mask.flatten(), minlength=256) for index in range(len(dataset))])
 
 
 def test_a_sample() -> None:
@@ -50,7 +50,6 @@ def test_a_sample() -> None:
     image, mask, name = dataset[3]
     assert (image.dtype, image.shape, image.is_contiguous()) == (torch.uint8, (3, 48, 48), True)
     assert (mask.dtype, mask.shape, name) == (torch.uint8, (48, 48), "val_0003")
-    assert torch.equal(dataset.mask(3), mask)
     assert torch.equal(dataset[-1].image, dataset[59].image)
     with pytest.raises(IndexError):
         dataset[60]
@@ -101,7 +100,7 @@ def test_the_background_is_most_of_it_and_one_class_is_rare(counts: np.ndarray) 
 def test_every_class_is_in_every_split() -> None:
     for split in ("val", "test"):
         dataset = ShapesDataset(split)
-        present = torch.cat([dataset.mask(index).flatten() for index in range(len(dataset))]).unique()
+        present = torch.cat([dataset[index].mask.flatten() for index in range(len(dataset))]).unique()
         assert present.tolist() == [0, 1, 2, 3, 4, 5, 255]
 
 
@@ -154,7 +153,7 @@ def test_no_two_outlines_are_alike() -> None:
 def test_void_lies_between_an_object_and_the_background(variety: Literal["few", "many"], size: int) -> None:
     dataset = ShapesDataset("train", variety=variety, size=size)
     for index in range(20):
-        mask = dataset.mask(index).numpy()
+        mask = dataset[index].mask.numpy()
         for one, other in ((mask[1:], mask[:-1]), (mask[:, 1:], mask[:, :-1])):
             touching = (one != other) & (one != 255) & (other != 255)
             assert not touching.any()
@@ -194,5 +193,5 @@ def test_the_sample_on_disk_is_what_the_dataset_draws(tmp_path: Path) -> None:
     ShapesDataset.write_sample(tmp_path)
     with Image.open(tmp_path / "masks" / "val" / "val_0002.png") as mask:
         assert mask.mode == "P"
-        np.testing.assert_array_equal(np.asarray(mask), ShapesDataset("val").mask(2).numpy())
+        np.testing.assert_array_equal(np.asarray(mask), ShapesDataset("val")[2].mask.numpy())
     assert len(list((tmp_path / "images").glob("*/*.png"))) == 12

@@ -128,7 +128,7 @@ def test_an_interrupt_leaves() -> None:
         Subject("loss", "Interrupted", Interrupted).build(num_classes=2)
 
 
-RULES = {"loss": 26, "model": 19, "dataset": 19, "metric": 18, "transform": 5, "reader": 3}
+RULES = {"loss": 26, "model": 19, "dataset": 18, "metric": 18, "transform": 5, "reader": 3}
 
 
 @pytest.mark.parametrize("kind", KINDS)

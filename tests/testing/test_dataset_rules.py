@@ -79,10 +79,6 @@ class Good:
                 self.paths[index].stem,
             )
 
-    def mask(self, index: int) -> Tensor:
-        with np.load(self.paths[index]) as arrays:
-            return torch.from_numpy(arrays["mask"])
-
     def files(self, index: int) -> Any:
         return [self.paths[index]]
 
@@ -210,9 +206,6 @@ class Arrays(Changed):
 
 
 class MaskOfOtherSize(Good):
-    def mask(self, index: int) -> Tensor:
-        return super().mask(index)[:5]
-
     def __getitem__(self, index: int) -> Any:
         image, mask, name = super().__getitem__(index)
         return segkit.Sample(image, mask[:5], name)
@@ -252,9 +245,6 @@ class NoClasses(Good):
     classes = palette = ()
     ignore_index = 0
 
-    def mask(self, index: int) -> Tensor:
-        return super().mask(index) * 0
-
     def __getitem__(self, index: int) -> Any:
         image, mask, name = super().__getitem__(index)
         return segkit.Sample(image, mask * 0, name)
@@ -264,9 +254,6 @@ class VoidIsAClass(Good):
     """Void is stored as 1, and 1 is the leaf."""
 
     ignore_index = 1
-
-    def mask(self, index: int) -> Tensor:
-        return super().mask(index).clamp(max=1)
 
     def __getitem__(self, index: int) -> Any:
         image, mask, name = super().__getitem__(index)
@@ -285,16 +272,10 @@ class AllGround(Changed):
     def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
         return segkit.Sample(image, mask * 0, name)
 
-    def mask(self, index: int) -> Tensor:
-        return super().mask(index) * 0
-
 
 class AllVoid(Changed):
     def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
         return segkit.Sample(image, mask * 0 + 255, name)
-
-    def mask(self, index: int) -> Tensor:
-        return super().mask(index) * 0 + 255
 
 
 class ArrayPalette(Good):
@@ -380,13 +361,6 @@ class RoundAndRound(Good):
 class ByKey(Good):
     def __getitem__(self, index: int) -> Any:
         return super().__getitem__(dict(enumerate(range(len(self))))[index])
-
-
-class MaskAsStored(Changed):
-    """mask(i) forgets the map of labels."""
-
-    def change(self, image: Tensor, mask: Tensor, name: str) -> Any:
-        return segkit.Sample(image, torch.where(mask == 255, 255, 1 - mask), name)
 
 
 class NoFile(Good):
@@ -521,7 +495,6 @@ BROKEN: list[tuple[type, Any, str]] = [
     (Cached, {"tensors_to_keep"}, r"train\[0\] asked twice is twice the same memory, of the image"),
     (RoundAndRound, {"index_error"}, r"train has 3 samples: \[3\] must raise IndexError: it returns a sample"),
     (ByKey, {"index_error"}, r"train has 3 samples: \[3\] must raise IndexError: KeyError: 3"),
-    (MaskAsStored, {"mask_alone"}, r"mask\(0\) of train is not the mask of train\[0\]"),
     (NoFile, {"files_are_there"}, r"files\(0\) of train: there is no file .*train/0.png"),
     (NoFiles, {"files_are_there"}, r"files\(0\) of train names no file"),
     (ReadingNumber, {"files_are_there"}, "reading is a int; the label scan compares texts"),
