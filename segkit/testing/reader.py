@@ -30,18 +30,16 @@ class ReaderSubject(Subject):
             NotAsked: there is none.
         """
         with tempfile.TemporaryDirectory() as folder:
-            path, suffix = self.options.get("path"), "png" if self.name == "any" else self.name
-            if path is None:
+            name = f"picture.{'png' if self.name == 'any' else self.name}"
+            path = Path(self.options.get("path", Path(folder) / name))
+            if "path" not in self.options:
                 pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-                path = Path(folder) / f"picture.{suffix}"
-                if suffix == "npy":
-                    np.save(path, pixels)
-                elif f".{suffix}" in Image.registered_extensions():
-                    Image.fromarray(pixels).save(path)
-                else:
-                    told = f"options={{'path': 'picture.{suffix}'}}, or check-plugin --option path=picture.{suffix}"
-                    raise NotAsked(f"there is no file to read; name one: {told}")
-            yield Path(path)
+                with suppress(Exception):  # Pillow cannot write all that it knows
+                    np.save(path, pixels) if path.suffix == ".npy" else Image.fromarray(pixels).save(path)
+            if not path.exists():
+                told = f"name one: options={{'path': '{name}'}}, or check-plugin --option path={name}"
+                raise NotAsked(f"there is no file {path.name} to read; {told}")
+            yield path
 
     @contextmanager
     def opened(self, path: Path) -> Iterator[Any]:
@@ -91,6 +89,8 @@ def same_each_time(case: ReaderSubject) -> None:
 def no_picture(case: ReaderSubject) -> None:
     """What is no picture, or cut short, is an error or left to other readers, and never a picture."""
     with tempfile.TemporaryDirectory() as folder, case.file() as path:
+        if path.is_dir():
+            raise NotAsked("it reads a folder, which is not cut in two")
         content = path.read_bytes()
         for what, part in (("a text", b"no picture\n" * 99), ("half of a file", content[: len(content) // 2])):
             other, made = Path(folder) / f"other{path.suffix}", []

@@ -236,7 +236,9 @@ def test_a_broken_reader_fails_just_there(
 def test_without_a_file_a_reader_is_not_asked(archive: Path) -> None:
     answers = [check.ask() for check in checks("reader", stored)]
     assert {answer.state for answer in answers} == {"not asked"}
-    assert "there is no file to read; name one: options={'path': 'picture.stored'}" in answers[0].why
+    told = "there is no file picture.stored to read; name one: options={'path': 'picture.stored'}, or check-plugin --"
+    assert told in answers[0].why
+    assert "no file nowhere.npz to read" in checks("reader", stored, {"path": "nowhere.npz"})[0].ask().why
     with pytest.raises(segkit.errors.ConfigError, match="stored: a reader has no option but path, of a file"):
         checks("reader", stored, {"paht": archive})
 
