@@ -22,7 +22,7 @@ from segkit.data.sample import SPLITS, Dataset, check_splits
 from segkit.data.scan import Scan, scan_splits
 from segkit.data.subset import as_dataset, with_bands
 from segkit.engine.criterion import Criterion, numbered
-from segkit.engine.distributed import ALONE, DistributedContext
+from segkit.engine.distributed import PROCESSES
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import seed_everything
 from segkit.errors import DataError, Issue
@@ -31,21 +31,18 @@ from segkit.registry import checks, optimizers
 from segkit.settings import AugmentSettings, DataSettings
 
 
-def build_inputs(
-    settings: Config, distributed: DistributedContext = ALONE, *, pretrained: bool = True
-) -> TrainerInputs:
-    """The objects that a config names, its data scanned.
+def build_inputs(settings: Config, *, pretrained: bool = True) -> TrainerInputs:
+    """The objects that a config names, its data scanned; of several processes each builds its own, the main one first.
 
     Args:
         settings: the config.
-        distributed: the processes that train together; each builds its own objects, the main process first.
         pretrained: False where a checkpoint replaces the model's weights at once.
 
     Raises:
         SegkitError: see :mod:`segkit.errors`; a LabelError has all that is wrong with the data.
     """
-    progress = distributed.is_main_process
-    scan = distributed.main_process_first(lambda: scan_dataset(settings, progress=progress).refuse_errors())
+    progress = PROCESSES.is_main_process
+    scan = PROCESSES.main_process_first(lambda: scan_dataset(settings, progress=progress).refuse_errors())
     train, weights = scan.splits["train"], [_class_weights(choice, scan) for choice in settings.loss]
     seed_everything(settings.train.seed, settings.train.deterministic)
     model = settings.model
@@ -56,7 +53,7 @@ def build_inputs(
     chosen = {"dataset": [settings.dataset], "model": [model], "loss": settings.loss, "metric": settings.metric}
     components = {kind: [str(each.component) for each in those] for kind, those in chosen.items()}
     return TrainerInputs(
-        model=distributed.main_process_first(lambda: model.build(train)),
+        model=PROCESSES.main_process_first(lambda: model.build(train)),
         criterion=build_criterion(settings.loss, weights, train),
         splits=scan.splits,
         folder=settings.folder,

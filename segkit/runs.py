@@ -22,7 +22,6 @@ from segkit.data.augment import Transform
 from segkit.data.sample import Dataset
 from segkit.data.subset import Subset, as_dataset, with_bands
 from segkit.engine.criterion import Loss, as_criterion
-from segkit.engine.distributed import DistributedContext
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import seed_everything
@@ -59,8 +58,8 @@ def run(
     """
     settings = config if isinstance(config, Config) else read_config(config, overrides)
 
-    def build(distributed: DistributedContext, resume: bool) -> TrainerInputs:
-        return build_inputs(settings, distributed, pretrained=not resume)
+    def build(resume: bool) -> TrainerInputs:
+        return build_inputs(settings, pretrained=not resume)
 
     how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
     return launch(build, settings.train, settings.folder, notify=plugins.Observers(), **how)

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
+from segkit.engine.distributed import PROCESSES
 from segkit.engine.run_folder import RunRecord
 from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few
 from segkit.files import to_jsonable, write_atomically, write_lines
@@ -227,7 +228,7 @@ class CheckpointManager:
                 state["history"]["stop"] = ""  # an observer's reason was for the shorter run
                 if train.schedule != "constant":
                     notes.append(f"train.{name} was {old} and is {new}: the learning rate is planned anew")
-        began, now = state["processes"], self.loop.distributed.size
+        began, now = state["processes"], PROCESSES.size
         if began != now:
             same = "the same images and steps, but sums are rounded in another order"
             notes.append(f"the run began in {began} processes and goes on in {now}: {same}")
@@ -253,7 +254,7 @@ class CheckpointManager:
             "history": self.history.state_dict(),
             "pace": self.pace.state_dict(),
             "samples": dict(self.samples),
-            "processes": self.loop.distributed.size,
+            "processes": PROCESSES.size,
             "identity": self.identity,
             "best": self.best,
         }

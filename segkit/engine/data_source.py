@@ -14,7 +14,7 @@ from segkit.data.decoded import DecodedSource, decoded_bytes
 from segkit.data.loader import SampleSource, batch_loader
 from segkit.data.sample import Batch
 from segkit.data.scan import Scan
-from segkit.engine.distributed import ALONE, DistributedContext
+from segkit.engine.distributed import PROCESSES
 from segkit.engine.precision import free_memory
 from segkit.errors import ConfigError
 
@@ -46,11 +46,7 @@ def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[
 
 
 def training_batches(
-    inputs: TrainerInputs,
-    scan: Scan,
-    source: SampleSource,
-    device: torch.device,
-    distributed: DistributedContext = ALONE,
+    inputs: TrainerInputs, scan: Scan, source: SampleSource, device: torch.device
 ) -> tuple[DataLoader[Batch], TrainBatchSampler]:
     """Training batches, and the sampler whose ``epoch`` and ``start`` are set before each pass."""
     train, dataset = inputs.train, scan.splits["train"]
@@ -60,16 +56,14 @@ def training_batches(
         train.seed,
         train.repeat,
         parts=train.accumulate,
-        rank=distributed.rank,
-        size=distributed.size,
+        rank=PROCESSES.rank,
+        size=PROCESSES.size,
     )
     transform = RandomTransform.of(scan, inputs.augment, train.seed, inputs.normalisation, inputs.transforms)
     return batch_loader(source, sampler, transform, workers=train.workers, device=device), sampler
 
 
-def open_sources(
-    inputs: TrainerInputs, scan: Scan, device: torch.device, distributed: DistributedContext = ALONE
-) -> dict[str, SampleSource]:
+def open_sources(inputs: TrainerInputs, scan: Scan, device: torch.device) -> dict[str, SampleSource]:
     """The samples of each split, decoded once where ``data.cache`` asks for that.
 
     ``auto`` decodes splits into the memory of a card as long as they fit there, train first, then into that of the
@@ -86,8 +80,8 @@ def open_sources(
     places = {"device": device, "ram": torch.device("cpu")}
     asked = list(places) if cache == "auto" else [cache]
     # all processes go the same way, whatever memory each of them has: they share batches of equal cost
-    free = {name: min(distributed.gather(free_memory(places[name]) or 1 << 40)) for name in asked}
-    room = {name: SHARES[name] * free[name] / (distributed.size if name == "ram" else 1) for name in asked}
+    free = {name: min(PROCESSES.gather(free_memory(places[name]) or 1 << 40)) for name in asked}
+    room = {name: SHARES[name] * free[name] / (PROCESSES.size if name == "ram" else 1) for name in asked}
     keep_masks = inputs.augment.max_class_share < 1 or inputs.augment.class_balanced > 0
     for name, source in sources.items():
         needed = decoded_bytes(scan.statistics[name], len(source.dataset.channels), resize)
@@ -105,6 +99,6 @@ def open_sources(
                 scan.statistics[name],
                 places[place],
                 keep_masks=keep_masks and name == "train" and place == "device",
-                description=f"decoding {name}" if distributed.is_main_process else "",
+                description=f"decoding {name}" if PROCESSES.is_main_process else "",
             )
     return sources

@@ -39,9 +39,9 @@ class MainProcessFailed(SegkitError):
         self.exit_status = status
 
 
-@dataclass(frozen=True)
+@dataclass
 class DistributedContext:
-    """The processes of a run.
+    """The processes of a run; :data:`PROCESSES` are those of this one.
 
     Attributes:
         rank: of this process, from 0.
@@ -112,7 +112,7 @@ class DistributedContext:
                 dist.broadcast(buffer, 0)
 
 
-ALONE = DistributedContext()
+PROCESSES = DistributedContext()  # a single one, but for the time of distributed_context
 
 
 @contextmanager
@@ -129,10 +129,11 @@ def distributed_context(device: str) -> Iterator[DistributedContext]:
         TrainingError: another process ended or cannot be reached.
     """
     if dist.is_available() and dist.is_initialized():
-        yield DistributedContext(dist.get_rank(), dist.get_world_size())
+        with as_process(dist.get_rank(), dist.get_world_size()):
+            yield PROCESSES
         return
     if "MASTER_ADDR" not in os.environ or "RANK" not in os.environ or _processes() == 1:
-        yield ALONE
+        yield PROCESSES
         return
     chosen = pick_device(device, together=True)
     try:
@@ -142,7 +143,8 @@ def distributed_context(device: str) -> Iterator[DistributedContext]:
         store = PrefixStore(_attempt(store, rank, size), store)
         backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
-        yield DistributedContext(rank, size)
+        with as_process(rank, size):
+            yield PROCESSES
         dist.barrier()  # not after an error: it could wait for a process that has ended
     except RuntimeError as error:
         if "EADDRINUSE" in str(error):
@@ -157,6 +159,17 @@ def distributed_context(device: str) -> Iterator[DistributedContext]:
     gc.collect()
     dist.destroy_process_group()
     gc.collect()
+
+
+@contextmanager
+def as_process(rank: int, size: int) -> Iterator[None]:
+    """A block in which :data:`PROCESSES` are so many; 0 of 1 is alone: nothing that it does waits for the others."""
+    before = PROCESSES.rank, PROCESSES.size
+    PROCESSES.rank, PROCESSES.size = rank, size
+    try:
+        yield
+    finally:
+        PROCESSES.rank, PROCESSES.size = before
 
 
 def _attempt(store: Store, rank: int, size: int) -> str:
@@ -222,18 +235,17 @@ class MicroBatch(NamedTuple):
     share: Tensor
 
 
-_shared: ContextVar[tuple[DistributedContext | None, MicroBatch | None]] = ContextVar("shared", default=(None, None))
+_shared: ContextVar[tuple[bool, MicroBatch | None]] = ContextVar("shared", default=(False, None))
 
 
 @contextmanager
-def global_batch(distributed: DistributedContext, micro_batch: MicroBatch | None = None) -> Iterator[None]:
+def global_batch(micro_batch: MicroBatch | None = None) -> Iterator[None]:
     """A block in which all processes share a batch: :func:`global_sum` and :func:`global_rows` reach over all of them.
 
     Args:
-        distributed: the processes.
         micro_batch: what :func:`current_micro_batch` returns in the block.
     """
-    token = _shared.set((distributed if distributed.size > 1 else None, micro_batch))
+    token = _shared.set((PROCESSES.size > 1, micro_batch))
     try:
         yield
     finally:
@@ -252,9 +264,9 @@ def global_sum(values: Tensor) -> Tensor:
     process gets the gradient of its own images times the number of processes, and DistributedDataParallel averages
     them. In evaluation every process computes the loss of its own batches.
     """
-    if torch.compiler.is_compiling() or (distributed := _shared.get()[0]) is None:
+    if torch.compiler.is_compiling() or not _shared.get()[0]:
         return values
-    total: Tensor = _Sum.apply(values, distributed)
+    total: Tensor = _Sum.apply(values)
     return total
 
 
@@ -263,10 +275,10 @@ def global_rows(rows: Tensor) -> Tensor:
 
     The gradient is as with :func:`global_sum`. Every process then holds the rows of all.
     """
-    if torch.compiler.is_compiling() or (distributed := _shared.get()[0]) is None:
+    if torch.compiler.is_compiling() or not _shared.get()[0]:
         return rows
-    lengths = distributed.gather(len(rows))  # processes may have different numbers of rows
-    start = sum(lengths[: distributed.rank])
+    lengths = PROCESSES.gather(len(rows))  # they may have different numbers of rows
+    start = sum(lengths[: PROCESSES.rank])
     every = rows.new_zeros(sum(lengths), *rows.shape[1:])
     every[start : start + len(rows)] = rows
     return global_sum(every)
@@ -274,10 +286,9 @@ def global_rows(rows: Tensor) -> Tensor:
 
 class _Sum(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, values: Tensor, distributed: DistributedContext) -> Tensor:
-        context.size = distributed.size
-        return distributed.sum(values.clone(memory_format=torch.contiguous_format))
+    def forward(context: Any, values: Tensor) -> Tensor:
+        return PROCESSES.sum(values.clone(memory_format=torch.contiguous_format))
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient * context.size, None
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return gradient * PROCESSES.size

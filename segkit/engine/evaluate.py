@@ -22,7 +22,7 @@ from segkit.data.loader import SampleSource, batch_loader, shut_down
 from segkit.data.sample import Batch, Dataset
 from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
-from segkit.engine.distributed import ALONE, DistributedContext
+from segkit.engine.distributed import PROCESSES, DistributedContext
 from segkit.engine.precision import widest_float
 from segkit.engine.split_scores import can_merge, merge, named_values, read_off, with_floor
 from segkit.errors import NotFiniteError, first_few
@@ -71,8 +71,6 @@ class Evaluator:
         batch_size: images of one size that are computed together.
         workers: processes that load data, as ``train.workers``.
         source: where the samples come from; left out: they are read from the dataset.
-        distributed: the processes that share the batches. With a metric that cannot be merged, all of them see every
-            batch.
     """
 
     inferer: Inferer
@@ -83,7 +81,6 @@ class Evaluator:
     batch_size: int = 8
     workers: int | str = 0
     source: SampleSource | None = None
-    distributed: DistributedContext = ALONE
 
     def __post_init__(self) -> None:
         self.classes, self.ignore_index = list(self.dataset.classes), self.dataset.ignore_index
@@ -116,7 +113,7 @@ class Evaluator:
         every_metric = [*metrics, *self._constant.values()]
         for metric in every_metric:
             metric.reset()
-        shared = self.distributed if all(map(can_merge, metrics)) else ALONE
+        shared = PROCESSES if all(map(can_merge, metrics)) else DistributedContext()
         parts: list[tuple[int, list[str], Tensor, list[dict[str, Any]]]] = []
         self.inferer.model.eval()
         with closing(self._predictions(shared, description)) as predictions:
@@ -144,7 +141,7 @@ class Evaluator:
             ]
             result |= {"loss": loss, "losses": dict(zip(self.criterion.names, terms, strict=True))}
         # decisions follow from the scores: they must be the same in all processes, to the last digit
-        result = self.distributed.broadcast_from_main(lambda: result)
+        result = PROCESSES.broadcast_from_main(lambda: result)
         if self.floor is not None:
             for name, metric in self._constant.items():
                 self.floor.update(named_values(name, metric.compute()))
@@ -174,7 +171,7 @@ class Evaluator:
         torch.backends.cudnn.benchmark = False  # every new size would be measured anew
         with STOP.held():  # processes may be forked
             waiting = iter(loader)
-        hidden = None if description and self.distributed.is_main_process else True
+        hidden = None if description and PROCESSES.is_main_process else True
         shown = tqdm(prefetched(waiting, self.device), description, len(loader), leave=False, disable=hidden)
         try:
             for number, those in zip(starts, shown, strict=True):

@@ -21,6 +21,7 @@ from segkit.data.batch_sampler import TrainBatchSampler
 from segkit.data.sample import Batch
 from segkit.data.subset import Subset
 from segkit.engine.checkpoint import size_of
+from segkit.engine.distributed import PROCESSES
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.step import TrainingLoop
 from segkit.errors import ConfigError, SegkitError
@@ -178,7 +179,7 @@ def rehearse(
         evaluators: by split.
         pixels: of each image of a split, in its order.
     """
-    main = loop.distributed.broadcast_from_main
+    main = PROCESSES.broadcast_from_main
 
     def step(number: int) -> float:
         loop.end_epoch()
@@ -198,7 +199,7 @@ def rehearse(
         loop.load_state_dict(state, "the state before the first step")
         loop.steps = steps
     val = evaluators["val"]  # its first batch; in this process, as others take time to start
-    images = min(len(pixels["val"]), val.batch_size * loop.distributed.size)
+    images = min(len(pixels["val"]), val.batch_size * PROCESSES.size)
     part, metrics = Subset(val.dataset, range(images)), copy.deepcopy(val.metrics)
     first = replace(val, dataset=part, metrics=metrics, floor=None, workers=0)
     for _ in range(2):  # caches are cold at first

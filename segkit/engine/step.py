@@ -22,7 +22,7 @@ from segkit.data.normalise import normalise
 from segkit.data.sample import Batch
 from segkit.engine.checkpoint import load_weights
 from segkit.engine.data_source import prefetched
-from segkit.engine.distributed import ALONE, DistributedContext, MicroBatch, global_batch
+from segkit.engine.distributed import PROCESSES, MicroBatch, global_batch
 from segkit.engine.forward import ForwardPass
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.non_finite import NonFiniteSteps
@@ -62,7 +62,6 @@ class TrainingLoop:
         inputs: its model is moved to the device and trained.
         precision: of the forward pass, on the device.
         steps: optimizer steps of the whole run, for the learning rate's schedule.
-        distributed: the processes that train together.
 
     Attributes:
         step: optimizer steps taken so far, skipped ones included.
@@ -75,14 +74,12 @@ class TrainingLoop:
         inputs: TrainerInputs,
         precision: Precision,
         steps: int,
-        distributed: DistributedContext = ALONE,
     ) -> None:
         device, model, settings = precision.device, inputs.model, inputs.train
         self.settings, self.precision, self.steps, self.normalisation = settings, precision, steps, inputs.normalisation
         self.ignore_index, self.classes = inputs.splits["train"].ignore_index, len(inputs.splits["train"].classes)
-        self.distributed = distributed
         seed_everything(settings.seed, settings.deterministic)
-        together = self.distributed.size > 1
+        together = PROCESSES.size > 1
         if together and settings.sync_batch_norm:
             model = self._sync_batch_norm(model)
         if settings.channels_last:
@@ -138,14 +135,14 @@ class TrainingLoop:
         set_training(self.model, self.settings)
         torch.backends.cudnn.benchmark = not self.settings.deterministic  # off in evaluation: sizes differ there
         progress, began, said = self.progress, time.perf_counter() - self.progress.seconds, ""
-        hidden = None if self.distributed.is_main_process else True
+        hidden = None if PROCESSES.is_main_process else True
         done, total = progress.steps * images, self._end(length) * images  # images compare between batch sizes
         bar = tqdm(desc=description, total=total, initial=done, unit=" images", leave=False, disable=hidden)
         with STOP.held():  # processes may be forked
             waiting = iter(batches) if progress.steps < self._end(length) else iter(())
         source = prefetched(([batch] for batch in waiting), self.precision.device)
         # a single process may stop while it waits for a batch; several must take the same steps
-        with bar, STOP.held() if self.distributed.size > 1 else nullcontext():
+        with bar, STOP.held() if PROCESSES.size > 1 else nullcontext():
             while progress.steps < (end := self._end(length)):
                 (batch,) = next(source)
                 # no signal within a step; but a compiler's first one takes minutes, and nothing is lost with it
@@ -188,7 +185,7 @@ class TrainingLoop:
 
         They are those of all processes, and 0 where the step was skipped.
         """
-        seed_step(self.settings.seed, self.step, self.distributed.rank)
+        seed_step(self.settings.seed, self.step, PROCESSES.rank)
         set_learning_rate(self.optimizer, learning_rate(self.settings, self.step, self.steps))
         self.non_finite.before()
         values = self._gradients(batch)
@@ -205,9 +202,9 @@ class TrainingLoop:
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         bad = ~torch.isfinite(values[0]) | ~torch.isfinite(norm)
-        if self.distributed.size > 1:
-            total = self.distributed.sum(torch.cat([bad.view(1).float(), values]))
-            bad, values = total[0] > 0, total[1:] / self.distributed.size
+        if PROCESSES.size > 1:
+            total = PROCESSES.sum(torch.cat([bad.view(1).float(), values]))
+            bad, values = total[0] > 0, total[1:] / PROCESSES.size
         if self.settings.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip_norm, norm)
         self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]  # fused optimizers do nothing where it is 1
@@ -228,7 +225,7 @@ class TrainingLoop:
 
             return layers.convert_sync_batchnorm(model)  # type: ignore[attr-defined, no-any-return, no-untyped-call]
         kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-        if self.distributed.is_main_process and any(isinstance(layer, kinds) for layer in model.modules()):
+        if PROCESSES.is_main_process and any(isinstance(layer, kinds) for layer in model.modules()):
             print("warning: on a CPU, each process normalises batches over its own images alone", file=sys.stderr)
         return model
 
@@ -258,7 +255,7 @@ class TrainingLoop:
             last = part is parts[-1]  # gradients travel once a step
             with self._parallel.no_sync() if self._parallel and not last else nullcontext():
                 logits = check_logits(self.forward(images), images, self.classes)  # [B,C,H,W]
-                with global_batch(self.distributed, None if share is None else MicroBatch(whole, share)):
+                with global_batch(None if share is None else MicroBatch(whole, share)):
                     loss, terms = self.forward.loss(logits, target)  # outside autocast: float32
                 if not loss.requires_grad:
                     if (target != self.ignore_index).any():
@@ -279,7 +276,7 @@ class TrainingLoop:
         """Each micro-batch's share of the batch's labelled pixels, over all processes: the weight of its mean loss."""
         wide = widest_float(self.precision.device)
         counts = torch.stack([(target != self.ignore_index).sum(dtype=wide) for target in targets])
-        counts = self.distributed.sum(counts)
+        counts = PROCESSES.sum(counts)
         return list((counts / counts.sum().clamp_min(1)).float().unbind())
 
     def _means(self) -> list[float]:

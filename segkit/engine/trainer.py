@@ -21,7 +21,7 @@ from segkit.engine import checkpoint, run_folder
 from segkit.engine.checkpoint import CheckpointManager, samples_of
 from segkit.engine.console import Console, duration, epoch_heading, epoch_line, final_table
 from segkit.engine.data_source import open_sources, training_batches
-from segkit.engine.distributed import ALONE, DistributedContext, distributed_context
+from segkit.engine.distributed import PROCESSES, as_process, distributed_context
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.events import Notify, read_only
 from segkit.engine.events import Run as Run
@@ -54,11 +54,11 @@ from segkit.signals import STOP, Interrupted
 
 def train_and_evaluate(inputs: TrainerInputs, **how: Any) -> Result:
     """As :func:`launch`, for inputs that are there already."""
-    return launch(lambda *_: inputs, inputs.train, inputs.folder, **how)
+    return launch(lambda _: inputs, inputs.train, inputs.folder, **how)
 
 
 def launch(
-    build: Callable[[DistributedContext, bool], TrainerInputs],
+    build: Callable[[bool], TrainerInputs],
     train: TrainSettings,
     folder: Path,
     *,
@@ -70,8 +70,8 @@ def launch(
     """Train, keep the best weights, score them on every split.
 
     Args:
-        build: returns what is trained, on what; it is called with the processes that train together, and with whether
-            the run goes on, once they have met and folder and device are known to be usable.
+        build: returns what is trained, on what; it is called with whether the run goes on, once the processes that
+            train together have met, and folder and device are known to be usable.
         train: the inputs' settings.
         folder: the run folder.
         resume: go on with the run in it.
@@ -88,33 +88,29 @@ def launch(
     refuse_unguarded(train.workers)
     with ExitStack() as stack:
         stack.enter_context(STOP)
-        distributed = stack.enter_context(distributed_context(train.device))
+        stack.enter_context(distributed_context(train.device))
         folder = folder.resolve()  # a link is followed once: what changes it later changes nothing
-        resume, overwrite = distributed.broadcast_from_main(lambda: after_restart(folder, resume, overwrite))
-        distributed.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
+        resume, overwrite = PROCESSES.broadcast_from_main(lambda: after_restart(folder, resume, overwrite))
+        PROCESSES.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
         resolve_precision(train.precision, pick_device(train.device))  # refused before the data is read
-        console = Console(distributed.is_main_process, quiet)
-        inputs = replace(build(distributed, resume), folder=folder)
-        inputs, scan, precision = prepare(inputs, distributed, console, resume)
+        console = Console(PROCESSES.is_main_process, quiet)
+        inputs = replace(build(resume), folder=folder)
+        inputs, scan, precision = prepare(inputs, console, resume)
         trainer: Trainer | None = None
         with explained(inputs, precision.device, lambda: trainer.keep() if trainer else "no step was taken"):
-            trainer = Trainer(inputs, scan, precision, notify, distributed, console)
-            distributed.broadcast_from_main(lambda: stack.enter_context(locked(folder)) or ())
+            trainer = Trainer(inputs, scan, precision, notify, console)
+            PROCESSES.broadcast_from_main(lambda: stack.enter_context(locked(folder)) or ())
             stack.callback(shut_down, trainer.batches)
             return trainer.run(resume)
 
 
 def prepare(
-    inputs: TrainerInputs,
-    distributed: DistributedContext = ALONE,
-    console: Console | None = None,
-    resume: bool = False,
+    inputs: TrainerInputs, console: Console | None = None, resume: bool = False
 ) -> tuple[TrainerInputs, Scan, Precision]:
     """The inputs with the normalisation of their images and settings that fit, the data, and the precision.
 
     Args:
         inputs: are checked; their model is given the weights of ``train.init_from``.
-        distributed: the processes that train together.
         console: prints warnings, and what of the model is begun anew.
         resume: whether normalisation, precision and settings are those that the run in the inputs' folder has begun
             with; its checkpoint has the weights.
@@ -126,10 +122,10 @@ def prepare(
     check(inputs)
     device = pick_device(inputs.train.device)
     reset_peak_memory(device)
-    main, place = distributed.broadcast_from_main, "" if resume else inputs.train.init_from
+    main, place = PROCESSES.broadcast_from_main, "" if resume else inputs.train.init_from
     donor = main(lambda: read_donor(place)) if place else None  # refused before the data is read
-    how: dict[str, Any] = {"checks": inputs.checks, "progress": distributed.is_main_process}
-    scan = inputs.scan or distributed.main_process_first(
+    how: dict[str, Any] = {"checks": inputs.checks, "progress": PROCESSES.is_main_process}
+    scan = inputs.scan or PROCESSES.main_process_first(
         lambda: scan_splits(inputs.splits, inputs.data, **how).refuse_errors()
     )
     for issue in scan.warnings:
@@ -148,7 +144,7 @@ def prepare(
     use_cores()
     inputs, precision = replace(inputs, normalisation=measured), Precision(name, device)
     inputs = with_settings(inputs, record.get("prepared", {}))
-    asked = {"inputs": inputs, "scan": scan, "precision": precision, "processes": distributed.size}
+    asked = {"inputs": inputs, "scan": scan, "precision": precision, "processes": PROCESSES.size}
     chosen = main(lambda: inputs.prepared(**asked))  # by a run that goes on too: there may be less memory
     inputs = inputs if resume else with_settings(inputs, chosen)
     if AUTO in (inputs.augment.crop, inputs.train.batch_size):
@@ -163,7 +159,7 @@ def forecast(inputs: TrainerInputs) -> str:
         SegkitError: as the run would.
     """
     with STOP:
-        trainer = Trainer(*prepare(inputs), None, ALONE, Console(active=False))
+        trainer = Trainer(*prepare(inputs), None, Console(active=False))
         try:
             trainer.plan()
         finally:
@@ -180,26 +176,24 @@ class Trainer:
         scan: Scan,
         precision: Precision,
         notify: Notify | None,
-        distributed: DistributedContext,
         console: Console,
     ) -> None:
         self.inputs, self.scan, self.precision, self.notify = inputs, scan, precision, notify
-        self.distributed, self.console = distributed, console
-        self.main = distributed.is_main_process
+        self.console, self.main = console, PROCESSES.is_main_process
         device, train = precision.device, inputs.train
         self.floors = {
             name: floor(scan.counts(name).pixels.tolist(), data.classes) for name, data in scan.splits.items()
         }
-        self.sources = open_sources(inputs, scan, device, distributed)
-        self.batches, self.order = training_batches(inputs, scan, self.sources["train"], device, distributed)
-        self.loop = TrainingLoop(inputs, precision, 1, distributed)
+        self.sources = open_sources(inputs, scan, device)
+        self.batches, self.order = training_batches(inputs, scan, self.sources["train"], device)
+        self.loop = TrainingLoop(inputs, precision, 1)
         self.pace = Pace(train, self.loop, self.order, STOP.began)
         resize, crop = inputs.data.resize, inputs.augment.crop
         how = Inferer(self.loop.evaluated, precision, self.loop.classes, resize, crop, inputs.normalisation)
         self.evaluators = {}
         for name, data in scan.splits.items():
             own = inputs.criterion, inputs.metrics, self.floors[name], train.batch_size, train.workers
-            self.evaluators[name] = Evaluator(how, data, *own, self.sources[name], distributed)
+            self.evaluators[name] = Evaluator(how, data, *own, self.sources[name])
         self.history = History(train, less_is_better(inputs))
         self.checkpoints = CheckpointManager(
             inputs.folder, self.loop, self.history, self.pace, samples_of(scan), console
@@ -272,17 +266,17 @@ class Trainer:
     def plan(self) -> None:
         """Measure what the run will take, and with ``train.minutes`` how long it is to be."""
         costs = rehearse(self.loop, self.batches, self.order, self.evaluators, self._pixels)
-        self.distributed.broadcast_from_main(lambda: self.pace.begin(costs))
+        PROCESSES.broadcast_from_main(lambda: self.pace.begin(costs))
         self._follow_plan()
 
     def _follow_plan(self) -> None:
         """Do as the main process has planned."""
-        main = self.distributed.broadcast_from_main
+        main = PROCESSES.broadcast_from_main
         self.loop.steps, self.order.repeat = main(lambda: (self.loop.steps, self.order.repeat))
 
     def _resume(self) -> None:
         config, asked = self.inputs.record.get("config", {}), self.epochs
-        state, notes = self.distributed.broadcast_from_main(lambda: self.checkpoints.load(config, self.inputs.train))
+        state, notes = PROCESSES.broadcast_from_main(lambda: self.checkpoints.load(config, self.inputs.train))
         self.checkpoints.restore(state)
         self._follow_plan()
         folder, done = self.inputs.folder, len(self.history)
@@ -311,7 +305,7 @@ class Trainer:
 
     def _introduce(self) -> None:
         """Print what is trained, on what, and what val's scores will have to beat."""
-        model, floor, together = self.inputs.model, self.floors["val"], self.distributed.size
+        model, floor, together = self.inputs.model, self.floors["val"], PROCESSES.size
         parameters = sum(each.numel() for each in model.parameters()) / 1e6
         images = ", ".join(f"{len(data)} {name}" for name, data in self.scan.splits.items())
         processes = f", in {together} processes" if together > 1 else ""
@@ -340,7 +334,7 @@ class Trainer:
         self.order.epoch, self.order.start = epoch, loop.progress.steps
         text = f"epoch {epoch}/{self.epochs}"
         trained = loop.run_epoch(self.batches, len(self.order), self.order.images, text, self._between)
-        self.distributed.broadcast_buffers(loop.evaluated)
+        PROCESSES.broadcast_buffers(loop.evaluated)
         if self.main and self.checkpoints.due(self.pace.costs.epoch):  # the next one is behind the scores
             with STOP.held():
                 self.checkpoints.save()
@@ -386,12 +380,12 @@ class Trainer:
             self.pace.trained(earlier + loop.progress.seconds)
             planned = self.pace.planned()
         wanted = [bool(STOP.received), self.main and self.checkpoints.due(), planned != loop.steps]
-        stop, save, replan = self.distributed.any_process(wanted)
+        stop, save, replan = PROCESSES.any_process(wanted)
         if replan:
             loop.steps = planned
             self._follow_plan()
         if stop or save:
-            self.distributed.broadcast_from_main(self.checkpoints.save)
+            PROCESSES.broadcast_from_main(self.checkpoints.save)
         if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
             STOP.end(signal.SIGTERM)
         return f", {duration(self.pace.left)} left of the run"
@@ -401,10 +395,15 @@ class Trainer:
         notify = self.notify
         if not notify:
             return ()
-        return self.distributed.broadcast_from_main(lambda: notify(event, run=self.observed, **arguments) or ())
+
+        def call() -> Sequence[str]:
+            with as_process(0, 1):  # what an observer does waits for no other process
+                return notify(event, run=self.observed, **arguments) or ()
+
+        return PROCESSES.broadcast_from_main(call)
 
     def _check_stop(self) -> None:
-        if self.distributed.size == 1:  # several agree on it, in a step
+        if PROCESSES.size == 1:  # several agree on it, in a step
             STOP.check()
 
     def keep(self) -> str:
@@ -428,7 +427,7 @@ class Trainer:
         """Score the best weights on every split and write what the run came to."""
         self._check_stop()
         folder, model, history = self.inputs.folder, self.loop.evaluated, self.history
-        weights = self.distributed.broadcast_from_main(lambda: self.checkpoints.best)
+        weights = PROCESSES.broadcast_from_main(lambda: self.checkpoints.best)
         checkpoint.load_weights(model, weights, f"{folder}: the best epoch")
         best, by = history.best_epoch, self.inputs.train.best
         # before the scores of all splits, which can take minutes

@@ -14,7 +14,6 @@ from segkit.data.sample import Batch
 from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint
 from segkit.engine.data_source import open_sources, training_batches
-from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import resolve_precision, seed_everything
 from segkit.engine.step import TrainingLoop
@@ -28,8 +27,8 @@ MakeJob = Callable[..., TrainerInputs]
 
 def a_batch(job: TrainerInputs, device: torch.device) -> Batch:
     scan = scan_splits(job.splits)
-    source = open_sources(job, scan, device, DistributedContext())["train"]
-    batches, _ = training_batches(job, scan, source, device, DistributedContext())
+    source = open_sources(job, scan, device)["train"]
+    batches, _ = training_batches(job, scan, source, device)
     return next(iter(batches)).to(device)
 
 

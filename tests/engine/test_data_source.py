@@ -145,15 +145,16 @@ def test_processes_go_the_same_way_and_share_the_memory_of_a_machine(
 
     job = kept("auto")
     device, scan = on_a_card(monkeypatch, 1 << 40, 1 << 40), scanned(job)
-    assert places(open_sources(job, scan, device, Other(0, 2))) == ["meta", "cpu"]
+    monkeypatch.setattr(data_source, "PROCESSES", Other(0, 2))
+    assert places(open_sources(job, scan, device)) == ["meta", "cpu"]
     Other.has = 10_000  # 0.7 of it would hold val's 4,320 bytes, and half of that does not
-    assert places(open_sources(job, scan, device, Other(0, 2))) == ["files", "files"]
+    assert places(open_sources(job, scan, device)) == ["files", "files"]
 
 
 def on(device: torch.device, job: TrainerInputs) -> Any:
     scan = scanned(job)
-    source = open_sources(job, scan, device, DistributedContext())["train"]
-    return training_batches(job, scan, source, device, DistributedContext())
+    source = open_sources(job, scan, device)["train"]
+    return training_batches(job, scan, source, device)
 
 
 @pytest.mark.gpu

@@ -12,7 +12,9 @@ from torch.distributed import DistError
 
 from segkit.engine.criterion import as_criterion
 from segkit.engine.distributed import (
+    PROCESSES,
     DistributedContext,
+    as_process,
     distributed_context,
     global_batch,
     global_rows,
@@ -20,7 +22,7 @@ from segkit.engine.distributed import (
     launcher,
 )
 from segkit.engine.run_folder import after_restart
-from segkit.engine.trainer import train_and_evaluate
+from segkit.engine.trainer import Trainer, train_and_evaluate
 
 
 def begun(folder: Path, *, finished: bool = False) -> None:
@@ -75,14 +77,27 @@ def test_a_process_that_is_lost_while_a_loss_is_summed_is_not_the_losss_fault(er
     assert caught.value is error
 
 
+def test_an_observer_of_several_processes_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(DistributedContext, "broadcast_from_main", lambda self, function: function())
+    trainer = Trainer.__new__(Trainer)
+    trainer.notify = lambda event, **_: seen.append((PROCESSES.rank, PROCESSES.size)) or []  # type: ignore[func-returns-value]
+    trainer.observed = None  # type: ignore[assignment]
+    with as_process(0, 2):
+        assert not trainer._notify("segkit_run_started")
+        assert (PROCESSES.rank, PROCESSES.size) == (0, 2)
+    assert seen == [(0, 1)]
+    assert (PROCESSES.rank, PROCESSES.size) == (0, 1)
+
+
 def test_one_process_is_a_world_in_which_nothing_is_exchanged() -> None:
     values = torch.tensor([1.0, 2.0])
     with distributed_context("cpu") as distributed:
-        assert distributed == DistributedContext(0, 1)
+        assert distributed == PROCESSES == DistributedContext(0, 1)
         assert distributed.broadcast_from_main(lambda: 5) == distributed.main_process_first(lambda: 5) == 5
         assert distributed.gather(5) == [5]
         assert distributed.any_process([True, False]) == [True, False]
         assert distributed.sum(values) is values
-        with global_batch(distributed):
+        with global_batch():
             assert global_sum(values) is values
             assert global_rows(values) is values

@@ -125,7 +125,7 @@ log = os.environ.get("SEEN")
 if log:
     def train_step(self, batch, real_step=TrainingLoop.train_step):
         with open(log, "a") as file:
-            file.write(f"{self.step} {self.distributed.rank} {' '.join(batch.names)}\\n")
+            file.write(f"{self.step} {distributed.PROCESSES.rank} {' '.join(batch.names)}\\n")
         return real_step(self, batch)
     TrainingLoop.train_step = train_step
 """

@@ -36,7 +36,7 @@ def gradients(distributed, loss_name):
     loss = segkit.losses[loss_name](num_classes=6, ignore_index=255, **OPTIONS.get(loss_name, {}))
     parallel = DistributedDataParallel(model) if distributed.size > 1 else model
     mine = np.array_split(np.arange(5), distributed.size)[distributed.rank]
-    with global_batch(distributed):
+    with global_batch():
         value = loss(parallel(images[mine]), target[mine])
     value.backward()
     return {"loss": value.detach(), **{name: p.grad for name, p in model.named_parameters()},
@@ -44,7 +44,7 @@ def gradients(distributed, loss_name):
 
 with distributed_context("cpu") as distributed:
     found = {name: gradients(distributed, name) for name in NAMES}
-torch.save(found, f"gradients-{distributed.size}-{distributed.rank}.pt")
+    torch.save(found, f"gradients-{distributed.size}-{distributed.rank}.pt")
 sys.exit()
 """
 LOSSES = ("cross_entropy", "dice", "focal", "tversky", "lovasz", "ohem")
