@@ -15,7 +15,7 @@ from typing import NamedTuple
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few
 from segkit_folder.pairs import Found, NoFiles, Pattern
-from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SUFFIXES, composed, read_text, split_called
+from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SUFFIXES, composed, folders_in, read_text, split_called
 
 _LIST = re.compile(
     rf"(?:lists?[-_])?(?:{ANY_SPLIT}|trainval|splits?)\d*(?:[-_](?:lists?|ids?|files?|names?|set|final))?\.(?:txt|csv|lst|json)",
@@ -23,6 +23,7 @@ _LIST = re.compile(
 )
 _WORD = re.compile(rf"(?i)(?<![a-z])(?:{ANY_SPLIT})(?![a-z])")
 _HEADING = re.compile(r"(?i)[\"#]*(image|img|file|mask|label|name|id|path|sample)[a-z_ ]*\"?")  # of a column
+_DEPTH = 4  # folders below the one that is looked at: VOCdevkit/VOC2010/ImageSets/Segmentation
 _MOST_TABLES = 20  # that are looked into though no name says that they list splits
 _MOST_BYTES = 4 << 20
 Lists = str | Mapping[str, str] | Mapping[str, Sequence[str]]
@@ -212,11 +213,10 @@ def _pattern(file: Path) -> str:
     return file.with_name(_WORD.sub("{split}", file.name)).as_posix()
 
 
-def split_lists(root: Path) -> list[Path]:
-    """Files called as a split (``train.txt``, ``val_list.csv``), in the root and up to two folders deeper."""
-    named = [sorted(path for path in root.glob(deep) if _LIST.fullmatch(path.name)) for deep in ("*", "*/*", "*/*/*")]
-    parts = {path: path.relative_to(root).parts for paths in named for path in paths if path.is_file()}
-    return [path for path, own in parts.items() if not any(part.startswith(".") for part in own)]
+def split_lists(root: Path, depth: int = 2) -> list[Path]:
+    """Files called as a split (``train.txt``, ``val_list.csv``), in the root and so many folders deeper."""
+    named = [folder / name for folder, names in folders_in(root, depth) for name in names if _LIST.fullmatch(name)]
+    return sorted(named, key=lambda path: (len(path.parts), path))
 
 
 class Candidate(NamedTuple):
@@ -238,7 +238,7 @@ def candidates(root: Path) -> Iterator[Candidate]:
 
     Where no list is that of train alone, one of train and val is train's.
     """
-    called = split_lists(root)
+    called = split_lists(root, _DEPTH)
     named: dict[str, dict[str, Path]] = defaultdict(dict)
     for file in called:
         if word := _WORD.search(file.stem):

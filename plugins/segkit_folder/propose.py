@@ -263,6 +263,8 @@ def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[tuple[Prop
         if _told(options) < 0:  # the reverse is tried too
             continue
         layout = _read(root, options)
+        if layout and (own := _of_one_format(options, layout)) != options:
+            options, layout = own, _read(root, own)
         if layout and layout.masks:
             proposal = _proposal(layout, options)
             rank = (-proposal.pairs, proposal.unpaired, len(re.findall(r"\{folder", images)), len(images) + len(masks))
@@ -272,6 +274,19 @@ def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[tuple[Prop
         if len(found) >= MOST_TRIED:
             break
     return [(proposal, layout) for _, proposal, layout in sorted(found.values(), key=lambda each: each[0])]
+
+
+def _of_one_format(options: dict[str, Any], layout: Layout) -> dict[str, Any]:
+    """The options for one folder alone, where others hold the same pictures in other formats: PNG, or the first."""
+    held: dict[str, set[tuple[str, str | None]]] = defaultdict(set)
+    formats: dict[str, set[str]] = defaultdict(set)
+    for each in layout.images if "{folder}" in options["images"] else ():
+        held[each.values["folder"]].add((each.values["id"], each.values.get("split")))
+        formats[each.values["folder"]].add(each.path.suffix.lower())
+    if len(held) < 2 or len(set(map(frozenset, held.values()))) > 1 or len(set(map(frozenset, formats.values()))) == 1:
+        return options
+    chosen = min(formats, key=lambda folder: ".png" not in formats[folder])
+    return {side: text.replace("{folder}", chosen) for side, text in options.items()}
 
 
 def _read(root: Path, options: dict[str, Any]) -> Layout | None:

@@ -15,7 +15,7 @@ import numpy as np
 import segkit
 from segkit.compose import build_splits
 from segkit.config import Config, read_config
-from segkit.data.read import read_header
+from segkit.data.read import opened, read_header
 from segkit.data.sample import RGB
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
@@ -158,15 +158,17 @@ def _by_images(
     by_images: dict[str, list[tuple[Reading, Sequence[Labels]]]] = {}
     for each in kept:
         by_images.setdefault(str(each[0].options.get("images", "")), []).append(each)
-    others = {repr([{**each.options, "images": ""} for each, _ in those]) for those in by_images.values()}
+    others = {frozenset(frozenset(files_of(each, -1)) for each, _ in those) for those in by_images.values()}
     if len(by_images) == 1 or len(others) > 1:
         return kept
     headers = {text: read_header(files_of(those[0][0], 0)[0]) for text, those in by_images.items()}
     colours = [text for text, header in headers.items() if header.has_colours or header.palette]
     colours = [text for text in colours if _RGB.search(text)] or colours
+    if len(colours) > 1 and _are_copies([files_of(by_images[text][0][0], 0) for text in colours]):
+        colours = sorted(colours, key=lambda text: "png" not in text.casefold())[:1]
     if len(colours) == 1:
         left = first_few([text for text in by_images if text != colours[0]])
-        notes.append(f"not read, as {colours[0]} shows the same in colours: {left}")
+        notes.append(f"not read, as {colours[0]} shows the same, and in colours: {left}")
         return by_images[colours[0]]
     if colours or len({header.size for header in headers.values()}) > 1:
         return kept
@@ -174,6 +176,19 @@ def _by_images(
     images = sorted(by_images, key=lambda text: [name not in text.casefold() for name in RGB])  # in this order first
     first = next(iter(by_images.values()))
     return [(each._replace(options={**each.options, "images": images}), masks) for each, masks in first]
+
+
+def _are_copies(sets: Sequence[Sequence[Path]]) -> bool:
+    """Whether sets of images are the same ones in other formats: the names, and the pixels of the first."""
+    stems = [{path.stem for path in paths} for paths in sets]
+    if any(each != stems[0] for each in stems):
+        return False
+    pictures = []
+    for paths in sets:
+        with opened(min(paths, key=lambda path: path.stem)) as raster:
+            pictures.append(np.asarray(raster[...]))
+    first, *others = pictures
+    return all(each.shape == first.shape and bool((each == first).all()) for each in others)
 
 
 def _as_layers(kept: Sequence[tuple[Reading, Sequence[Labels]]]) -> Reading | None:
