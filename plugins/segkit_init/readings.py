@@ -29,6 +29,7 @@ _OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(human|person|leaf|plan
 _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
 _DERIVED = re.compile("(?i)boundar|contour|edges|overlay|visuali|preview|skeleton|cent(er|re)|visibility|(?<![a-z])roi")
 _DERIVED_IMAGES = re.compile("(?i)overlay|visuali|preview|blend")
+_MOST_CLASSES = 64  # more labels are rather numbers of objects
 _AGREE = 0.5  # intersection over union of labels that two people have drawn
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
 _OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
@@ -236,7 +237,10 @@ def _preferred(
         if own < max(worth):
             why = "number single objects" if own == -1 else "are made of others, or hold one label"
             notes.append(f"not read, as they {why}: {said(reading, readings)}")
-    return [each for each, own in zip(kept, worth, strict=True) if own == max(worth)]
+    best = [each for each, own in zip(kept, worth, strict=True) if own == max(worth)]
+    merged = [each for each in best if any(_merges(each[1], others) for _, others in best)]
+    notes += [f"not read, as others tell more classes apart: {said(reading, readings)}" for reading, _ in merged]
+    return [each for each in best if each not in merged]
 
 
 def _differing(texts: Sequence[str]) -> list[str]:
@@ -285,14 +289,24 @@ def _agree(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
     return len(shares) > 1 and float(np.mean(shares[:-1])) > _AGREE  # all but the best, which is the background
 
 
+def _regions(*labels: Labels) -> int:
+    """How many combinations of labels some masks of one picture have."""
+    return len(np.unique(np.stack(labels).reshape(len(labels), -1), axis=1).T)
+
+
+def _merges(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
+    """Whether masks tell fewer classes apart than others do, and none that these do not."""
+    if [each.shape for each in masks] != [each.shape for each in others]:
+        return False
+    count = [len(np.unique(np.concatenate([each.ravel() for each in those]))) for those in (masks, others)]
+    same = all(_regions(one, other) == _regions(other) for one, other in zip(masks, others, strict=True))
+    return count[0] < count[1] <= _MOST_CLASSES and same
+
+
 def _divide_alike(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
     """Whether two sets of masks divide their pictures into the same regions."""
-
-    def regions(*labels: Labels) -> int:
-        return len(np.unique(np.stack(labels).reshape(len(labels), -1), axis=1).T)
-
     return [each.shape for each in masks] == [each.shape for each in others] and all(
-        regions(one, other) == regions(one) == regions(other) for one, other in zip(masks, others, strict=True)
+        _regions(one, other) == _regions(one) == _regions(other) for one, other in zip(masks, others, strict=True)
     )
 
 

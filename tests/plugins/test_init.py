@@ -799,6 +799,13 @@ def overlays(number: int) -> None:
     save(labels, Path(f"data/labels/{number}.png"))
 
 
+def vegetation(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/images/{number:03}_image.png"))
+    save((labels == 0) * np.uint8(255), Path(f"data/masks/{number:03}_mask.png"))
+    save(RGB[labels], Path(f"data/annotations/{number:03}_annotation.png"))
+
+
 def classes_apart(number: int) -> None:
     picture, labels = scene(number)
     save(picture, Path(f"data/Originals/{number}.jpg"))
@@ -842,6 +849,7 @@ def grey(number: int) -> None:
         (annotators, {"images": "{id}.jpg", "masks": "{id}_1stHO.png"}),
         (overlays, {"images": "images", "masks": "labels"}),
         (classes_apart, {"name": "layers", "images": "Originals", "annotations": "Truth/{class}/{id}_*.tif"}),
+        (vegetation, {"images": "images/{id}_image.png", "masks": "annotations/{id}_annotation.png"}),
         (unlabelled, {"images": "{split}/{id}_sat.jpg", "masks": "{split}/{id}_mask.png", "val": 0.15}),
         (runs, {"name": "rle", "annotations": "train.csv"}),
         (grey, {"images": "images/rgb", "masks": "semantics"}),
