@@ -272,11 +272,12 @@ def _turned(
     y = (torch.arange(params.size[0], device=fill.device, dtype=torch.float64) + 0.5)[:, None]  # [h,1]
     from_x, from_y = a * x + b * y + c, d * x + e * y + f  # [h,w], in the resized image
     inside = (from_x >= 0) & (from_x < across) & (from_y >= 0) & (from_y < down)
-    places = (from_x - origin[1]) * (2 / part.shape[2]) - 1, (from_y - origin[0]) * (2 / part.shape[1]) - 1
-    grid = torch.stack(places, dim=-1).float()[None]  # [1,h,w,2], -1..1
+    grid_x = (from_x - origin[1]).mul_(2 / part.shape[2]).sub_(1)
+    grid_y = (from_y - origin[0]).mul_(2 / part.shape[1]).sub_(1)
+    grid = torch.stack([grid_x, grid_y], dim=-1).float()[None]  # [1,h,w,2], -1..1
     seen = F.grid_sample(part[None].float(), grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
     seen = seen if fill.is_floating_point() else rounded(seen)
-    pixel = (from_y * (height / down) + _ROUNDING).long().clamp_(0, height - 1) * width
-    pixel += (from_x * (width / across) + _ROUNDING).long().clamp_(0, width - 1)
+    pixel = from_y.mul_(height / down).add_(_ROUNDING).long().clamp_(0, height - 1).mul_(width)
+    pixel += from_x.mul_(width / across).add_(_ROUNDING).long().clamp_(0, width - 1)
     found = labels.flatten()[pixel]
     return torch.where(inside, seen.to(fill.dtype), fill), torch.where(inside, found, ignore_index)
