@@ -194,9 +194,9 @@ def prepared(**known: Any) -> dict[str, Any]:
 
 
 def _listeners(event: str) -> list[tuple[Plugin, pluggy.HookImpl]]:
-    """Who hears an event, those marked tryfirst first."""
+    """Who hears an event, those marked tryfirst first and trylast last."""
     found = [(plugin, plugin.events[event]) for plugin in reversed(installed()) if event in plugin.events]
-    return sorted(found, key=lambda each: not each[1].tryfirst)
+    return sorted(found, key=lambda each: each[1].trylast - each[1].tryfirst)
 
 
 def strict() -> bool:

@@ -104,6 +104,15 @@ def test_a_broken_observer_is_named_when_a_run_starts(site: Any, capsys: pytest.
     assert [line for line in capsys.readouterr().err.splitlines() if " broken" in line] == [told]
 
 
+def test_they_are_called_in_the_order_of_their_marks(site: Any) -> None:
+    code = "import segkit\n@segkit.hookimpl({})\ndef segkit_run_started(run):\n    run.append({!r})\n"
+    for name, mark in (("last", "trylast=True"), ("middle", ""), ("first", "tryfirst=True")):
+        site.install(f"segkit-{name}", name, code.format(mark, name))
+    calls: list[str] = []
+    plugins.Observers()("segkit_run_started", run=calls)
+    assert calls == ["first", "middle", "last"]
+
+
 def test_whatever_an_observer_raises_the_run_goes_on(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
     site.install("segkit-trip", "trip", observer(epoch_ended="raise BaseException('no')"))
     plugins.Observers()("segkit_epoch_ended", **EPOCH)
