@@ -13,12 +13,10 @@ from PIL import Image, UnidentifiedImageError, _imaging
 from segkit.data.read import MAX_PIXELS
 from segkit.errors import DataError, Issue
 from segkit_readers.raster import Raster, decode_as, rawmode
+from segkit_readers.several import MAX_BYTES
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 """Decoders that may run. Pillow has dozens more; some start other programs (EPS) or are seldom tested."""
-
-MAX_BYTES = 4 << 30
-"""20,000 x 20,000 pixels of RGBA with 16 bits a channel are 3.2 GB; a file with holes claims any size."""
 
 _OTHER_CONTENT = {
     b"<": "text in HTML or XML, perhaps a download's error page",

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from segkit.errors import DataError, Issue
 
+MAX_BYTES = 4 << 30
+"""Of a file, and of an array in one: 20,000 x 20,000 pixels of RGBA with 16 bits a channel are 3.2 GB."""
+
 _LEAST = 8  # pixels: smaller arrays beside pictures are lists of numbers
 
 
@@ -76,10 +79,14 @@ def npz(path: Path) -> SimpleNamespace:
 
     Raises:
         ValueError: the file is damaged, or an array holds objects, which could run anything.
+        DataError: an array is of more than :data:`MAX_BYTES`, which a small file can be.
     """
     shapes = {}
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
+            if (size := archive.getinfo(name).file_size) > MAX_BYTES:
+                what = f"its array {name} has more than the {MAX_BYTES:,} bytes that are read"
+                raise DataError(Issue("size", str(path), what, "save it in parts", f"{size:,} bytes"))
             with archive.open(name) as stream:
                 is_first = np.lib.format.read_magic(stream) == (1, 0)
                 header = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0

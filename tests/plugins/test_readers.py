@@ -13,6 +13,7 @@ from segkit.data.read import MAX_PIXELS, read_header, read_picture, suffixes
 from segkit.errors import DataError
 from segkit_folder.masks import check_checksums, read_mask
 from segkit_folder.pairs import parts_of
+from segkit_readers import several
 
 
 def read_image(path: str | Path, *how: Any, **more: Any) -> Any:
@@ -180,3 +181,12 @@ def test_a_reader_of_others_is_asked_first_and_what_it_says_counts(
     del readers["png"]
     with pytest.raises(DataError, match=r"a\.png: no reader of an installed plugin takes it; known are \.jpg"):
         read_image(path)
+
+
+def test_a_small_archive_cannot_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "a.npz", image=np.zeros((64, 64), np.uint8))
+    monkeypatch.setattr(several, "MAX_BYTES", 4096)
+    with pytest.raises(
+        DataError, match=r"its array image.npy has more than the 4,096 bytes that are read \(4,224 bytes\)"
+    ):
+        read_image(tmp_path / "a.npz#image")
