@@ -36,11 +36,12 @@ class Interrupted(KeyboardInterrupt):
         return f"{word}; {self.kept}"
 
 
-class StopSignals:
+class StopSignals(threading.local):
     """Turns the first SIGTERM, SIGHUP or Ctrl-C into :class:`Interrupted`, at once or where :meth:`held` ends.
 
     There is one for the process, :data:`STOP`: signals are caught within ``with STOP:``, which may stand in another,
-    in the main thread. A second Ctrl-C leaves at once; a second SIGTERM changes nothing, as schedulers repeat it.
+    in the main thread; each thread has attributes of its own, and in others none is ever received. A second Ctrl-C
+    leaves at once; a second SIGTERM changes nothing, as schedulers repeat it.
 
     Attributes:
         received: the signal that came; 0 before any.

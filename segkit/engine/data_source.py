@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -92,13 +93,18 @@ def open_sources(inputs: TrainerInputs, scan: Scan, device: torch.device) -> dic
                 f'data.cache = "{cache}": {name} decoded takes {needed / 1e9:.1f} GB, and of the {there:.1f} GB that '
                 f'are free {left:.1f} are left for it; a smaller data.resize makes it smaller, "none" does without'
             )
-        for place in fitting[:1]:
-            room[place] -= needed
-            sources[name] = DecodedSource(
-                source,
-                scan.statistics[name],
-                places[place],
-                keep_masks=keep_masks and name == "train" and place == "device",
-                description=f"decoding {name}" if PROCESSES.is_main_process else "",
-            )
+        for place in fitting:
+            decoded = None
+            with nullcontext() if place == cache else suppress(torch.OutOfMemoryError):  # another program has taken it
+                decoded = DecodedSource(
+                    source,
+                    scan.statistics[name],
+                    places[place],
+                    keep_masks=keep_masks and name == "train" and place == "device",
+                    description=f"decoding {name}" if PROCESSES.is_main_process else "",
+                )
+            if all(PROCESSES.gather(decoded is not None)) and decoded is not None:
+                room[place], sources[name] = room[place] - needed, decoded
+                break
+            room[place] = 0
     return sources

@@ -178,6 +178,9 @@ def _attempt(store: Store, rank: int, size: int) -> str:
     torchrun keeps its store over restarts, with the addresses of processes that have ended. Its restart count cannot be
     the name: it may differ between machines. The main process answers every question, those of an earlier start too,
     until all others have confirmed its name.
+
+    Raises:
+        TrainingError: one of them has not, within TIMEOUT.
     """
     name = uuid4().hex
     if rank > 0:
@@ -185,8 +188,10 @@ def _attempt(store: Store, rank: int, size: int) -> str:
         answer: str = store.get(name).decode()  # waits
         store.set(f"{answer} {rank}", "")
         return answer
-    missing = set(range(1, size))
+    missing, end = set(range(1, size)), time.monotonic() + TIMEOUT.total_seconds()
     while missing:
+        if time.monotonic() > end:
+            raise TrainingError(f"of {size} processes, {sorted(missing)} did not start within {TIMEOUT}")
         for other in missing:
             if store.check([f"question {other}"]):
                 store.set(store.get(f"question {other}").decode(), name)

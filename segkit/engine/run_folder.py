@@ -72,20 +72,29 @@ class Result:
 
 
 class RunRecord:
-    """What a run folder holds; what is not there is empty.
-
-    Attributes:
-        run: ``run.json``: the config, versions, components, floors, and what the scan found.
-        model: ``config.json``: how the model is built again, its classes and how its images are prepared.
-        result: ``result.json``, of a finished run.
+    """What a run folder holds: each file is read when it is first asked for; what is not there is empty.
 
     Raises:
-        RunFolderError: a file is damaged; of the properties, likewise.
+        RunFolderError: of each property: its file is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.run, self.model, self.result = map(self._read, ("run.json", "config.json", "result.json"))
+
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        """``run.json``: the config, versions, components, floors, and what the scan found."""
+        return self._read("run.json")
+
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """``config.json``: how the model is built again, its classes and how its images are prepared."""
+        return self._read("config.json")
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """``result.json``, of a finished run."""
+        return self._read("result.json")
 
     @cached_property
     def epochs(self) -> list[dict[str, Any]]:
@@ -144,7 +153,7 @@ def read_run(folder: str | Path) -> RunRecord:
     """The run that a folder holds, finished or not; of an exported folder, ``config.json`` alone.
 
     Raises:
-        RunFolderError: it is no run's folder, or a file of it is damaged.
+        RunFolderError: it is no run's folder.
     """
     place = Path(folder)
     if not any((place / name).is_file() for name in ("run.json", "config.json")):

@@ -159,11 +159,11 @@ def forecast(inputs: TrainerInputs) -> str:
         SegkitError: as the run would.
     """
     with STOP:
-        trainer = Trainer(*prepare(inputs), None, Console(active=False))
-        try:
+        inputs, scan, precision = prepare(inputs)
+        with explained(inputs, precision.device, lambda: "no step was taken"), ExitStack() as stack:
+            trainer = Trainer(inputs, scan, precision, None, Console(active=False))
+            stack.callback(shut_down, trainer.batches)
             trainer.plan()
-        finally:
-            shut_down(trainer.batches)
         return trainer.expected()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 
@@ -36,3 +37,32 @@ def test_a_signal_waits_for_the_end_of_what_is_held_and_the_next_run_begins_anew
         assert caught.value.status == 143
     assert held == [signal.SIGTERM] * 2
     STOP.check()  # nothing is left of it
+
+
+def test_a_thread_catches_nothing_and_takes_nothing_from_the_main_thread() -> None:
+    entered, left, wrong = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        try:
+            with STOP, STOP.held():
+                entered.set()
+                left.wait(5)
+        except BaseException as error:
+            wrong.append(error)
+
+    before = signal.signal(signal.SIGCHLD, lambda *_: None)  # as torch has it
+    thread = threading.Thread(target=work)
+    thread.start()
+    entered.wait(5)
+    try:
+        with STOP:  # entered after the thread
+            assert signal.getsignal(signal.SIGTERM) == STOP._receive
+            with pytest.raises(Interrupted):
+                os.kill(os.getpid(), signal.SIGTERM)
+        with STOP:
+            left.set()
+            thread.join()
+    finally:
+        left.set()
+        signal.signal(signal.SIGCHLD, before)
+    assert wrong == []

@@ -125,6 +125,22 @@ def test_elsewhere_auto_takes_the_fastest_place_that_it_fits_in(
     assert places(open_sources(job, scanned(job), on_a_card(monkeypatch, free, has))) == expected
 
 
+def test_a_card_that_is_full_while_a_split_is_decoded_is_done_without(
+    kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: SampleSource, rows: Any, device: torch.device, **how: Any) -> DecodedSource:
+        if device.type != "cpu":
+            raise torch.OutOfMemoryError("another program has taken it")
+        return DecodedSource(source, rows, device, **how)
+
+    monkeypatch.setattr(data_source, "DecodedSource", full)
+    job = kept("auto")
+    scan, card = scanned(job), on_a_card(monkeypatch, 1 << 30)
+    assert places(open_sources(job, scan, card)) == ["cpu", "cpu"]
+    with pytest.raises(torch.OutOfMemoryError):  # it was asked for; the run says what needs less
+        open_sources(kept("device"), scan, card)
+
+
 @pytest.mark.parametrize("cache", ["device", "ram"])
 def test_what_does_not_fit_where_it_is_asked_for_is_refused_with_its_size(
     kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch, cache: str

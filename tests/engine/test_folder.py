@@ -126,3 +126,14 @@ def test_read_run_refuses_a_folder_of_no_run_and_a_damaged_file(tmp_path: Path) 
     (tmp_path / "metrics.jsonl").write_text('{"best": true}\n')
     with pytest.raises(RunFolderError, match="no best epoch"):
         _ = segkit.read_run(tmp_path).splits
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json"])
+def test_a_damaged_file_is_in_the_way_of_nothing_that_does_not_need_it(make_job: MakeJob, name: str) -> None:
+    job = make_job(epochs=1)
+    train_and_evaluate(job)
+    for again in ({"overwrite": True}, *([{"resume": True}] if name == "result.json" else [])):
+        (job.folder / name).write_text("{")
+        assert len(segkit.read_run(job.folder).epochs) == 1
+        train_and_evaluate(make_job(epochs=1), **again)
+        assert read_json(job.folder / name)

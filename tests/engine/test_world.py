@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.distributed import DistError
+from torch.distributed import DistError, HashStore
 
+from segkit.engine import distributed
 from segkit.engine.criterion import as_criterion
 from segkit.engine.distributed import (
     PROCESSES,
@@ -23,6 +25,7 @@ from segkit.engine.distributed import (
 )
 from segkit.engine.run_folder import after_restart
 from segkit.engine.trainer import Trainer, train_and_evaluate
+from segkit.errors import TrainingError
 
 
 def begun(folder: Path, *, finished: bool = False) -> None:
@@ -101,3 +104,9 @@ def test_one_process_is_a_world_in_which_nothing_is_exchanged() -> None:
         with global_batch():
             assert global_sum(values) is values
             assert global_rows(values) is values
+
+
+def test_a_process_that_never_starts_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=0.1))
+    with pytest.raises(TrainingError, match=r"of 3 processes, \[1, 2\] did not start within 0:00:00\.1"):
+        distributed._attempt(HashStore(), 0, 3)

@@ -214,3 +214,12 @@ def test_augmented_crops_are_drawn_with_the_pictures(
     assert (tmp_path / "sheets" / "train_augmented.png").read_bytes() == first
     assert main([*asked, "augment.colour=0.5"]) == 0
     assert (tmp_path / "sheets" / "train_augmented.png").read_bytes() != first
+
+
+def test_it_says_what_a_run_would_take_or_why_none_can_begin(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(config), "--forecast"]) == 0
+    assert "\nexpected: about " in capsys.readouterr().out
+    assert not (config.parent / "runs").exists()
+    settings = ("train.batch_size=1", "augment.crop=8", "model.depth=3")
+    assert main(["check", str(config), "--forecast", *settings]) == 2
+    assert "batch normalisation cannot train on one value a channel" in capsys.readouterr().err
