@@ -20,7 +20,7 @@ from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.files import PairedFiles
 from segkit_folder.layout import Shares, dealt, read_layout, with_blank, without_unpaired
 from segkit_folder.lists import tell_lists
-from segkit_folder.masks import read_mask
+from segkit_folder.masks import NO_NUMBER, read_mask
 from segkit_folder.pairs import NoFiles
 from segkit_folder.propose import propose_layout, without_splits
 from segkit_folder.splits import check_fractions, read_text, require_split
@@ -61,7 +61,8 @@ class FolderDataset(PairedFiles):
         train_on_val: whether train holds the images of val too, for a last training with everything, whose length was
             chosen before; scores of val are then of training images, so it needs ``data.allow_leaks = true``.
         threshold: of masks whose values lie between two, as mattes, smooth edges and JPEG leave them: what is less is
-            0, all else 255, of each channel where there is a ``colour_map``. These are the two classes' labels then.
+            0, all else 255, of each channel where there is a ``colour_map``. These are the labels of two classes;
+            NaN is void. Palettes and 1 bit are divided as the greys that they show.
         void: stored labels that mean "not labelled"; left out: 255.
         value_map: stored label -> class index or 255 (void), such as {"0" = 0, "255" = 1}; left out: the index.
         colour_map: class name (or "void") -> RGB, for masks that hold colours.
@@ -137,12 +138,12 @@ class FolderDataset(PairedFiles):
         self._void = (VOID,) if void is None else tuple(void)
         values = None
         if colours is None and (void is not None or value_map is not None or listed.labels):
-            values = _values(listed, self._void, value_map)
+            values = _values(listed, self._void, value_map) | ({NO_NUMBER: VOID} if threshold is not None else {})
         found = [(image, mask) for image, mask, _ in samples]
         super().__init__(found, classes=names, palette=palette, values=values, colours=colours)
         self.names = [name for _, _, name in samples]
-        self.blank = {image for image, mask in self.pairs if image == mask}
-        self.threshold, self.reading = threshold, f"{self.reading} {threshold}"
+        self.blank = layout.blank
+        self.threshold, self.reading = threshold, f"{self.reading} {threshold}{' blank' * bool(self.blank)}"
         self.more = {image: layout.bands[image] for image, _ in self.pairs if layout.bands}
 
     def _advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:

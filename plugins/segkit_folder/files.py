@@ -219,7 +219,7 @@ class PairedFiles(Dataset):
         """
         image, path = self.pairs[index]
         check_checksums(path, self.most_pixels)
-        has_none = self.colours is not None or image in self.blank
+        has_none = self.colours is not None or self.threshold is not None or image in self.blank
         palette = None if has_none else read_header(path, self.most_pixels).palette
         if palette is None:
             return {}

@@ -68,12 +68,14 @@ class Layout:
         masks: image -> mask.
         issues: what is wrong, by split; None for all.
         bands: image -> the other files of the same picture, whose channels follow.
+        blank: images without a mask that are all of the first class.
     """
 
     images: Sequence[Found]
     masks: Mapping[Path, Path]
     issues: Sequence[tuple[str | None, Issue]] = ()
     bands: Mapping[Path, Sequence[Path]] = field(default_factory=dict)
+    blank: Collection[Path] = ()
     splits: Sequence[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -296,4 +298,6 @@ def with_blank(layout: Layout) -> Layout:
             f"{len(blank)} images without a mask are all of the first class: {first_few(blank)}", stacklevel=3
         )
     issues = [each for each in layout.issues if each[1].kind != "image_without_mask"]
-    return replace(layout, masks={**layout.masks, **{Path(each): Path(each) for each in blank}}, issues=issues)
+    paths = [Path(each) for each in blank]
+    masks = {**layout.masks, **dict(zip(paths, paths, strict=True))}
+    return replace(layout, masks=masks, issues=issues, blank=frozenset(paths))

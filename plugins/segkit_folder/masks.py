@@ -18,6 +18,10 @@ from segkit.errors import Issue, LabelError, first_few
 
 MOST_COUNTED = 64
 """Colours, or labels that are not allowed, of one mask: more of them are a photograph or edges that were blended."""
+NO_NUMBER = -1
+"""The label of pixels without a number, as NaN, in masks that a threshold divides."""
+_GREY = 16  # by which red, green and blue of a grey differ at most
+_TINTED = 0.005  # share of pixels that may be off all greys
 
 
 def read_mask(
@@ -36,19 +40,23 @@ def read_mask(
         path: PNG, GIF, BMP, TIFF or lossless WebP, or what a plugin reads.
         colours: RGB -> label. With it the mask is read by its colours whatever way it stores them.
         most_pixels: that are decoded, as in :func:`segkit.data.read.read_picture`.
-        threshold: what is less is 0, all else 255: of each channel with ``colours``, else of their mean. JPEG will do.
+        threshold: what is less is 0, all else 255: of each channel with ``colours``, else of their mean. Values are
+            those that are shown, of a palette its greys; NaN is :data:`NO_NUMBER`. JPEG will do.
 
     Raises:
-        LabelError: lossily compressed, colours without ``colours`` or not in it, an alpha channel that says more than
-            the colours, or no whole numbers of -32768..65535.
+        LabelError: lossily compressed, colours without ``colours`` or not in it, a threshold without ``colours`` of a
+            palette that is not grey, an alpha channel that says more than the colours, or no whole numbers of
+            -32768..65535.
         DataError: missing, empty, damaged, of another format or too large, or of several pages or bands.
     """
     path = Path(path)
     with opened(path, most_pixels) as raster:
         if threshold is None and (lossy := getattr(raster, "is_lossy", "")):
             raise LabelError(_lossy_issue(path, lossy if isinstance(lossy, str) else "compressed with losses"))
-        stored = np.asarray(raster.labels() if hasattr(raster, "labels") else raster[...])
-        palette = getattr(raster, "palette", None) if colours is not None else None
+        stored = np.asarray(raster.labels() if hasattr(raster, "labels") and threshold is None else raster[...])
+        if threshold is not None and getattr(raster, "white_is_zero", False) and stored.dtype.kind == "u":
+            stored = np.invert(stored)  # as it is stored
+        palette = getattr(raster, "palette", None) if colours is not None or threshold is not None else None
     values = stored[..., 0] if stored.ndim == 3 and stored.shape[2] == 1 else stored
     if values.ndim == 3 and not (values.dtype == np.uint8 and values.shape[2] <= 4):
         what, advice = "a mask of several bands", "save the labels alone, as a PNG"
@@ -56,15 +64,23 @@ def read_mask(
     if values.ndim == 3 and values.shape[2] in (2, 4):
         _refuse_alpha(path, values)
         values = values[..., 0] if values.shape[2] == 2 else values[..., :3]
-    if colours is not None and values.dtype == bool:
-        values = values * np.uint8(255)  # black and white
-    if palette is not None:
+    if palette is not None and threshold is None:
         table = np.zeros((256, 3), np.uint8)
         table[: len(palette)] = palette
         values = table[values]  # [H,W,3]
+    if values.dtype == bool and (colours is not None or threshold is not None):
+        values = values * np.uint8(255)  # black and white
     if threshold is not None:
-        values = values.mean(2) if colours is None and values.ndim == 3 else values
-        values = np.where(values < threshold, np.uint8(0), np.uint8(255))
+        if colours is None and values.ndim == 3:
+            if palette is not None and (np.ptp(values, axis=2) > _GREY).mean() > _TINTED:
+                what, advice = "a threshold divides greys, and the palette holds colours", "give a colour_map"
+                raise LabelError(Issue("threshold", str(path), what, advice))
+            values = values.mean(2)
+        known = np.isfinite(values)
+        divided = np.where(values < threshold, np.uint8(0), np.uint8(255))
+        if colours is None and not known.all():
+            return np.where(known, divided, np.int32(NO_NUMBER))
+        values = divided if known.all() else values  # which are no colours
     if colours is not None or values.ndim == 3:
         return _labels_of_colours(path, values, colours)
     return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)

@@ -71,7 +71,7 @@ class Pattern:
             raise ConfigError(f'{where}: {what}; of a file of several pictures, {option} = "{text}#{{id}}"')
         if suffix and not self.is_folder:
             raise ConfigError(f'mask_suffix = "{suffix}": write it into the pattern, {where}')
-        files, _, inside = re.sub(r"(\.\w+)#", r"\1\0", text).partition("\0")
+        files, inside = _file_and_part(root, text)
         parts = [*files.strip("/").split("/"), "{id}" + suffix] if self.is_folder else files.strip("/").split("/")
         last = len(parts) - 1
         fixed = next((number for number, part in enumerate(parts) if _TOKEN.search(part)), last)
@@ -187,6 +187,15 @@ class Pattern:
                 f"{others.total()} of {of} files in {self.base}, which are no images that are read: {by_suffix(others)}"
             )
             warnings.warn(f"not read: {what}; read are {', '.join(SUFFIXES)}", stacklevel=3)
+
+
+def _file_and_part(root: Path, text: str) -> tuple[str, str]:
+    """A pattern of files, and of the pictures in each of them, "" where a # is in a folder's or file's own name."""
+    for mark in re.finditer(r"\.\w+(?=#)", text):
+        whole = text[: text.find("/", mark.end())] if "/" in text[mark.end() :] else text
+        if mark[0].lower() in (*SUFFIXES, *CONTAINERS) and not (root / whole).exists():
+            return text[: mark.end()], text[mark.end() + 1 :]
+    return text, ""
 
 
 def parts_of(path: Path, surely: bool = False) -> list[str]:

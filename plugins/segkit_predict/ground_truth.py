@@ -57,7 +57,7 @@ class GroundTruth:
             "read as the run's" if own is not None else "read as class indices, as the run's own data is not at hand"
         )
         self.dataset = _class_indices(predictor) if own is None else own
-        self.dataset.pairs = pair(images, folder, suffix)
+        self.dataset.pairs, self.dataset.blank = pair(images, folder, suffix), ()
         self.dataset.names = [composed(image.stem) for image in images]
         self.dataset.most_pixels = most_pixels
         self.confusion = ConfusionMatrix(len(self.dataset.classes), self.dataset.ignore_index)

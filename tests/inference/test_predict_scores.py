@@ -365,6 +365,20 @@ def test_two_true_masks_that_contradict_each_other_are_told_though_read_at_a_tim
     assert [str(each).count("the palettes of these two masks differ") for each in errors if each] == [1]
 
 
+def test_true_masks_are_divided_as_those_of_the_run_and_are_read_for_blank_images_too(tmp_path, monkeypatch):
+    own = PairedFiles([], classes=("dark", "red"), palette=[(0, 0, 0), (255, 0, 0)], values={0: 0, 255: 1})
+    grey = np.repeat(np.arange(0, 256, 51, dtype=np.uint8), 4).reshape(6, 4).T  # 0, 51, ... 255
+    (tmp_path / "masks").mkdir()
+    for name, mask in (("a", Image.fromarray(grey).quantize(6)), ("b", Image.fromarray(grey > 127))):
+        Image.new("RGB", (6, 4)).save(tmp_path / f"{name}.png")
+        mask.save(tmp_path / "masks" / f"{name}.png")
+    own.threshold, own.blank = 128, [tmp_path / "a.png"]
+    monkeypatch.setattr(ground_truth, "_dataset_of", lambda *_: own)
+    images = [tmp_path / "a.png", tmp_path / "b.png"]
+    truth = GroundTruth(images, tmp_path / "masks", "", tmp_path, None, 1000)
+    assert [truth.mask(image)[0].tolist() for image in images] == [[0, 0, 0, 1, 1, 1]] * 2
+
+
 def test_true_masks_of_0_and_255_are_not_scored_where_255_may_be_the_foreground(
     run_folder, write_config, picture, tmp_path, capsys
 ):

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from segkit.data.issues import gathered
-from segkit.errors import ConfigError, DataError
+from segkit.errors import ConfigError, DataError, LabelError
 from segkit_folder.dataset import FolderDataset
+from segkit_folder.masks import read_mask
 
 RANDOM = np.random.default_rng(0)
 
@@ -365,11 +366,66 @@ def test_values_between_two_are_divided_at_a_threshold(tmp_path: Path) -> None:
     assert mask[0].tolist() == [0] * 8 + [1] * 8
 
 
+def test_a_threshold_divides_what_a_mask_shows(tmp_path: Path) -> None:
+    ramp = np.tile(np.arange(0, 256, 16, dtype=np.uint8), (16, 1))
+    grey, stored = Image.fromarray(ramp), {0: [0] * 8, 255: [255] * 8}
+    divided = stored[0] + stored[255]
+    grey.quantize(16).save(tmp_path / "a.png")  # a palette: the brightest greys first
+    grey.quantize(16).save(tmp_path / "a.gif")
+    Image.fromarray(ramp >= 128).save(tmp_path / "b.png")
+    Image.fromarray(ramp >= 128).save(tmp_path / "b.tif")
+    Image.fromarray(255 - ramp).save(tmp_path / "white.tif", tiffinfo={262: 0})
+    for name in ("a.png", "a.gif", "b.png", "b.tif"):
+        assert read_mask(tmp_path / name, threshold=120)[0].tolist() == divided, name
+        corners = read_mask(tmp_path / name, {(0, 0, 0): 3, (255, 255, 255): 4}, threshold=120)
+        assert corners[0].tolist() == [3] * 8 + [4] * 8, name
+    np.save(tmp_path / "b.npy", ramp >= 128)
+    assert read_mask(tmp_path / "b.npy", threshold=120)[0].tolist() == divided
+    as_stored = read_mask(tmp_path / "white.tif")[0]
+    assert read_mask(tmp_path / "white.tif", threshold=120)[0].tolist() == np.where(as_stored < 120, 0, 255).tolist()
+    indices = Image.fromarray(ramp // 128)
+    indices.putpalette([0, 0, 0, 128, 0, 0])
+    indices.save(tmp_path / "red.png")
+    with pytest.raises(LabelError, match=r"red\.png: a threshold divides greys, and the palette holds colours"):
+        read_mask(tmp_path / "red.png", threshold=120)
+
+
+def test_of_masks_with_a_threshold_what_is_no_number_is_void(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path, f"images/{number}.png")
+        values = np.tile(np.linspace(0, 1, 16, dtype=np.float32), (16, 1))
+        values[:, :2], values[:, 14:] = np.nan, np.inf
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        np.save(tmp_path / f"masks/{number}.npy", values)
+    mask = FolderDataset(tmp_path, "train", ["a", "b"], threshold=0.5).mask(0)
+    assert mask[0].tolist() == [255] * 2 + [0] * 6 + [1] * 6 + [255] * 2
+    with pytest.raises(LabelError, match="a colour map was given, but the mask holds no colours"):
+        read_mask(tmp_path / "masks/0.npy", {(0, 0, 0): 0, (255, 255, 255): 1}, threshold=0.5)
+
+
 def test_images_without_a_mask_may_be_blank(tmp_path: Path) -> None:
     put(tmp_path, *(f"images/{number}.png" for number in range(6)), *(f"masks/{number}.png" for number in range(3)))
     with pytest.warns(UserWarning, match="3 images without a mask are all of the first class"):
         dataset = FolderDataset(tmp_path, "train", ["a", "b"], blank_unpaired=True, fractions=[1.0, 0.0])
     assert [bool(dataset.mask(index).any()) for index in range(6)] == [True] * 3 + [False] * 3
+
+
+def test_an_image_that_is_listed_as_its_own_mask_is_not_blank(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{side}/{number}.png" for side in ("images", "masks") for number in range(4)))
+    lines = [f"images/{number}.png {'images' if number == 3 else 'masks'}/{number}.png\n" for number in range(4)]
+    (tmp_path / "pairs.txt").write_text("".join(lines))
+    options = {"pairs": "pairs.txt", "fractions": [1.0, 0.0], "value_map": {"1": 1}, "blank_unpaired": True}
+    dataset = FolderDataset(tmp_path, "train", ["a", "b"], **options)
+    with pytest.raises(LabelError, match=r"images/3\.png"):
+        dataset.mask(3)
+
+
+def test_a_mark_of_pictures_in_files_may_stand_in_the_name_of_a_folder(tmp_path: Path) -> None:
+    for folder in ("v1.0#2", "a.tif#2"):
+        put(tmp_path, *(f"{folder}/{number}.png" for number in range(4)))
+    put(tmp_path, *(f"masks/{number}.png" for number in range(4)))
+    for images in ("v1.0#2", "v1.0#2/{id}.png", "a.tif#2", "a.tif#2/{id}.png"):
+        assert len(names(tmp_path, images=images, fractions=[1.0, 0.0])) == 4
 
 
 def test_an_empty_list_of_train_is_refused_and_ragged_tables_are_read(tmp_path: Path) -> None:
