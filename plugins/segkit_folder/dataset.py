@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,13 +16,13 @@ from segkit.data.issues import refuse
 from segkit.data.read import read_header
 from segkit.data.sample import voc_palette
 from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
-from segkit_folder import proposals
 from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.files import PairedFiles
 from segkit_folder.layout import Shares, dealt, read_layout, with_blank, without_unpaired
 from segkit_folder.lists import tell_lists
 from segkit_folder.masks import NO_NUMBER, read_mask
 from segkit_folder.pairs import NoFiles
+from segkit_folder.palettes import OF_PALETTES
 from segkit_folder.propose import propose_layout, without_splits
 from segkit_folder.splits import check_fractions, read_text, require_split
 
@@ -99,7 +100,7 @@ class FolderDataset(PairedFiles):
         colour_map: Mapping[str, Sequence[int]] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        base = Path(root).expanduser()
+        self.root = base = Path(root).expanduser()
         listed = _read_classes(base, classes) if isinstance(classes, str) else ClassFile(list(classes))
         names = listed.names
         if colour_map is not None and value_map is not None:
@@ -135,10 +136,10 @@ class FolderDataset(PairedFiles):
         if palette is None:
             palette = [colour_map[name] for name in names] if colour_map else listed.colours or voc_palette(len(names))
         self.labels_are_stated = value_map is not None
-        self._void = (VOID,) if void is None else tuple(void)
         values = None
         if colours is None and (void is not None or value_map is not None or listed.labels):
-            values = _values(listed, self._void, value_map) | ({NO_NUMBER: VOID} if threshold is not None else {})
+            values = _values(listed, (VOID,) if void is None else void, value_map)
+            values |= {NO_NUMBER: VOID} if threshold is not None else {}
         found = [(image, mask) for image, mask, _ in samples]
         super().__init__(found, classes=names, palette=palette, values=values, colours=colours)
         self.names = [name for _, _, name in samples]
@@ -146,34 +147,21 @@ class FolderDataset(PairedFiles):
         self.threshold, self.reading = threshold, f"{self.reading} {threshold}{' blank' * bool(self.blank)}"
         self.more = {image: layout.bands[image] for image, _ in self.pairs if layout.bands}
 
-    def _advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
-        """What to do about faulty masks, with options to paste where the counts suggest any."""
-        text = super()._advice(kind, wrong, stored)
-        if not stored:
-            return text
-        palette = dict(zip(self.classes, self.palette, strict=True))
-        if kind in ("black_and_white", "mixed_void", "one_class"):
-            maps = self.labels_are_stated or self.colours is not None
-            if kind == "one_class" and (maps or {*stored} != {0, VOID}):
-                return ""
-            if kind == "one_class" and len(self.classes) != 2:
-                return f"the masks hold 0 and {VOID} alone; where {VOID} is a class, give `classes` two names"
-            return proposals.zero_and_255(kind, self.classes, stored)
-        if kind in ("values", "palette_values"):
-            ordered = kind == "values" and not self.labels_are_stated
-            void = [label for label in self._void if self.values.get(label, VOID) == VOID]  # not a class's by value_map
-            text += proposals.values(self.classes, wrong, stored, void, ordered)
-            return text + "; or read the masks by their colours, with a colour_map" * (kind == "palette_values")
+    def advice(self, kind: str) -> str:
+        """See :meth:`PairedFiles.advice`."""
+        if kind in ("black_and_white", "mixed_void"):
+            ones = '"1" = 1, ' * (kind == "mixed_void")
+            void, foreground = f"void = [{VOID}]", f'value_map = {{ "0" = 0, {ones}"{VOID}" = 1 }}'
+            where = f"in [dataset], where {VOID} means unlabelled, {void}"
+            return f"{where}; where it is the class '{self.classes[1]}', {foreground}"
+        init = f"; `segkit init {self.root}` looks at all masks and writes what reads them"
+        colours = "say in [dataset.colour_map] which colour is which class, or void"
         if kind == "colours":
-            return proposals.colours(palette, stored)
-        if kind == "unknown_colours":
-            return proposals.unknown_colours(wrong, VOID in (self.colours or {}).values())
-        if kind in ("palette", "palettes", "label_colours"):
-            names = {**dict(enumerate(self.classes)), VOID: VOID_NAME}
-            labels = {label: names[index] for label, index in self.values.items()}
-            given, mapped = not self.palette_is_assumed, self.labels_are_stated
-            return proposals.palettes(palette, labels, stored, given, mapped, kind == "label_colours")
-        return text
+            return colours + init
+        if kind == "label_colours":
+            return f"where the labels are right whatever the colours, write a value_map; else {colours}"
+        background = "; the background is a class too" * (len(self.classes) == 1)
+        return colours if kind in OF_PALETTES else super().advice(kind) + background + init
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
@@ -225,7 +213,7 @@ def _read_classes(root: Path, file: str) -> ClassFile:
 
 
 def _proposed(root: Path, options: Mapping[str, Any], images: Sequence[Path] = (), pairs: int = 0) -> str:
-    """The lines to paste that pair more of the files, if there are any.
+    """The lines to paste that pair the most files, where these are more than ``pairs``, which are found already.
 
     Args:
         root: the folder.
@@ -233,15 +221,18 @@ def _proposed(root: Path, options: Mapping[str, Any], images: Sequence[Path] = (
         images: that were found.
         pairs: that were found.
     """
-    if not root.is_dir() or options["pairs"] is not None:
+    known = root.is_dir() and options["pairs"] is None
+    better = [each for each in (propose_layout(root, images) if known else ()) if each.pairs > pairs]
+    new = {**better[0].options, "mask_suffix": ""} if better else {}
+    lines = [f"{name} = {_toml(value)}" for name, value in new.items() if value != options[name]]
+    if not lines:
         return ""
-    better = [each for each in propose_layout(root, images) if each.pairs > pairs][:3]
-    told = []
-    for each in better:
-        new = {name: value for name, value in each.options.items() if value != options[name]}
-        new |= {"mask_suffix": ""} if options["mask_suffix"] else {}
-        told += ["\n\n" + "\n".join(f'{name} = "{value}"' for name, value in new.items())] if new else []
-    return f"; {better[0].pairs} images have a mask with, in [dataset],{' or'.join(told)}" if told else ""
+    others = f"; `segkit init {root}` shows other ways" if len(better) > 1 else ""
+    return "\n".join([f"{others}; {better[0].pairs} images have a mask with, in [dataset],\n", *lines])
+
+
+def _toml(value: str | Mapping[str, str]) -> str:
+    return json.dumps(value, ensure_ascii=False).replace('": "', '" = "')
 
 
 def _colours_of_file(listed: ClassFile, masks: Sequence[Path]) -> dict[str, Sequence[int]] | None:
@@ -280,8 +271,6 @@ def _values(listed: ClassFile, void: Sequence[int], value_map: Mapping[str, int]
             advice = "write a value_map that says which stored label is which class"
             if value_map is not None:
                 advice = f"take it out of void, or set it to {VOID} in value_map"
-            if value_map is None and listed.labels is None:
-                advice = proposals.void_of_a_class(listed.names, void)
             raise ConfigError(f"void: {stored} is also the stored label of class {values[stored]}; {advice}")
         values.setdefault(stored, VOID)
     return values

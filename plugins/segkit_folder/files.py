@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segkit.data.issues import messages
 from segkit.data.read import ALPHA, HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, read_header, read_picture
 from segkit.data.sample import RGB, Colour, Dataset, Palette, Sample
 from segkit.data.statistics import SampleStatistics
@@ -26,7 +25,7 @@ from segkit_folder.masks import MOST_COUNTED, check_checksums, read_mask
 from segkit_folder.misread import MISREAD as MISREAD
 from segkit_folder.misread import about as about
 from segkit_folder.misread import inspected, judged
-from segkit_folder.palettes import palette_issues, telling_colours
+from segkit_folder.palettes import OF_PALETTES, palette_issues, telling_colours
 from segkit_folder.splits import composed
 
 LONGEST_NAME = 100
@@ -225,36 +224,13 @@ class PairedFiles(Dataset):
             return {}
         return telling_colours(palette, [*self.values], read_mask(path, most_pixels=self.most_pixels))
 
-    def advice(
-        self,
-        kind: str,
-        wrong: Mapping[Any, int],
-        stored: Mapping[Any, int],
-        good: Sequence[SampleStatistics] = (),
-    ) -> str:
-        """See :meth:`segkit.data.sample.Dataset.advice`."""
-        if good and stored:
-            counts = np.sum([each.counts for each in good], axis=0)
-            known: dict[Any, int]
-            if kind == "colours":
-                if counts[1:-1].any():
-                    return f"{len(good)} other masks hold labels; export the masks of colours as these"
-                known = {(0, 0, 0): int(counts[0]), (255, 255, 255): int(counts[-1])}  # masks without any other colour
-            elif kind in ("values", "palette_values") and self.stores_indices:
-                known = dict(enumerate(counts[:-1].tolist()))
-            else:  # what the good masks store is not known
-                return self._advice(kind, wrong, wrong or stored)
-            stored = Counter(stored) + Counter(known)
-        return self._advice(kind, wrong, stored)
-
-    def _advice(self, kind: str, wrong: Mapping[Any, int], stored: Mapping[Any, int]) -> str:
-        if kind in ("values", "palette_values", "black_and_white"):
-            return f"allowed are {self._allowed()}; {self.label_advice}"
-        if kind in ("palette", "palettes", "label_colours"):
+    def advice(self, kind: str) -> str:
+        """What a person can do about masks that are refused, by the kind of the issue."""
+        if kind in (*OF_PALETTES, "colours"):
             return (
                 f"save the masks again from their source, all with one palette or as grey values; {self.label_advice}"
             )
-        return self.label_advice if kind == "colours" else ""
+        return f"allowed are {self._allowed()}; {self.label_advice}"
 
     def palette_issues(self, masks: Mapping[str, Mapping[int, Colour]]) -> list[Issue]:
         """What is wrong where the palettes of masks contradict each other, or the palette of the classes.
@@ -288,9 +264,9 @@ class PairedFiles(Dataset):
             if labels.min() == _NOT_A_LABEL:
                 raise LabelError(self._label_issue(mask_path, stored))
         except LabelError as error:
-            if error.issue is None:
+            if error.issue is None or error.issue.kind != "colours":
                 raise
-            raise LabelError("\n".join(messages([error.issue], self.advice)), error.issue) from None
+            raise LabelError(replace(error.issue, advice=self.advice("colours"))) from None
         return torch.from_numpy(labels.astype(np.uint8))
 
     def _label_issue(self, path: Path, stored: NDArray[Any]) -> Issue:
@@ -302,10 +278,7 @@ class PairedFiles(Dataset):
             advice = f"allowed are {self._allowed()}; export the mask again without anti-aliasing, as PNG"
             return Issue("blended", str(path), what, advice, f"{len(wrong):,}, from {min(wrong)} to {max(wrong)}")
         detail = first_few([f"{value}: {count:,} pixels" for value, count in wrong.items()])
-        palette = read_header(path, self.most_pixels).palette
-        # the order of a palette's indices need not be that of classes
-        kind = "palette_values" if palette and telling_colours(palette, values, stored) else "values"
-        return Issue(kind, str(path), "labels that are not allowed", self.advice(kind, {}, {}), detail, wrong, pixels)
+        return Issue("values", str(path), "labels that are not allowed", self.advice("values"), detail, wrong, pixels)
 
     def _indices(self) -> str:
         return f"0 to {len(self.classes) - 1} ({len(self.classes)} classes) and {self.ignore_index} (void)"

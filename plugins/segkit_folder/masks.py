@@ -154,7 +154,8 @@ def _labels_of_colours(path: Path, values: NDArray[Any], colours: Mapping[Colour
         advice += ", a label for each class"
         raise LabelError(Issue("colours", str(path), what, advice, f"{len(stored)} colours", stored=stored))
     detail = first_few([f"{list(colour)}: {count:,} pixels" for colour, count in wrong.items()])
-    advice = f"it has {first_few([str(list(colour)) for colour in colours])}; add them, or correct the mask"
+    advice = f"it has {first_few([str(list(colour)) for colour in colours])}"
+    advice += "; add them, as void where they are unlabelled, or correct the mask"
     what = "colours that the colour map lacks"
     raise LabelError(Issue("unknown_colours", str(path), what, advice, detail, wrong, stored))
 

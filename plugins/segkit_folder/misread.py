@@ -16,6 +16,7 @@ from segkit.data.read import read_header
 from segkit.data.sample import RGB, Sample
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import DataError, Issue, first_few
+from segkit_folder.palettes import OF_PALETTES
 
 if TYPE_CHECKING:
     from segkit_folder.files import PairedFiles
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Masks = Mapping[str, tuple[str, SampleStatistics]]
 """The split and the statistics of a sample by the path of its mask."""
 
-MISREAD = ("palette", "palettes", "label_colours", "black_and_white")
+MISREAD = (*OF_PALETTES, "black_and_white")
 """Kinds of issues after which the labels of all masks may mean something else than what was read."""
 
 _ODD = {
@@ -96,15 +97,15 @@ def judged(
         file: {label: tuple(colour) for label, colour in each.inspected.get("palette", ())}
         for file, (_, each) in masks.items()
     }
-    for issue in merged(dataset.palette_issues(colours) if any(colours.values()) else [], dataset.advice):
+    for issue in merged(dataset.palette_issues(colours) if any(colours.values()) else []):
         files = tuple(file for pair in issue.files for file in pair.split(" and ") if file in masks)
         yield replace(issue, split=", ".join(dict.fromkeys(masks[file][0] for file in files)), files=files)
     if "train" in splits and len(dataset.classes) == 2 and dataset.void_is_assumed:
-        yield from merged(_black_and_white(masks, left_out), dataset.advice)
+        yield from merged(_black_and_white(dataset, masks, left_out))
     yield from _odd_files({split: [each for _, each in those] for split, those in splits.items()})
 
 
-def _black_and_white(masks: Masks, left_out: Sequence[Issue]) -> Iterator[Issue]:
+def _black_and_white(dataset: PairedFiles, masks: Masks, left_out: Sequence[Issue]) -> Iterator[Issue]:
     """Masks of two classes that hold 255 and no 1, where nobody said that 255 is void: it is likelier the foreground.
 
     Where other masks hold 1 this is a warning, and where one holds both 1 and 255 nothing is odd.
@@ -118,10 +119,10 @@ def _black_and_white(masks: Masks, left_out: Sequence[Issue]) -> Iterator[Issue]
             "mixed_void",
             f"holds 255, which is read as void, and no 1, while {ones} other masks hold 1 and no 255",
         )
-    for (file, (split, _)), (background, foreground, void) in zip(masks.items(), counts.tolist(), strict=True):
+    advice = dataset.advice(kind)
+    for (file, (split, _)), (_, foreground, void) in zip(masks.items(), counts.tolist(), strict=True):
         if void and not foreground and not both and (ones or zeros):
-            stored = {0: background, 255: void}
-            yield Issue(kind, file, what, stored=stored, severity="warning" if ones else "error", split=split)
+            yield Issue(kind, file, what, advice, severity="warning" if ones else "error", split=split)
 
 
 def _odd_files(splits: Mapping[str, Sequence[SampleStatistics]]) -> Iterator[Issue]:

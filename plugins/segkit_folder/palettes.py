@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,9 @@ from segkit.errors import Issue, first_few
 if TYPE_CHECKING:
     from segkit_folder.files import PairedFiles
 
+OF_PALETTES = ("palette", "palettes", "label_colours")
+"""Kinds of issues of masks whose colours say that their labels mean something else."""
+
 
 def palette_issues(dataset: PairedFiles, masks: Mapping[str, Mapping[int, Colour]]) -> list[Issue]:
     """What is wrong where the palettes of masks contradict each other, or the palette of the classes.
@@ -26,19 +28,18 @@ def palette_issues(dataset: PairedFiles, masks: Mapping[str, Mapping[int, Colour
         masks: file -> label -> its colour, where that tells it apart.
     """
     misdrawn = _misdrawn_by(dataset)
-    stored = Counter(pair for drawn in masks.values() for pair in drawn.items())
     apart = {file: {} if dataset.palette_is_assumed else misdrawn(drawn) for file, drawn in masks.items()}
     if not any(apart.values()):
         void = {label for label, index in dataset.values.items() if index == dataset.ignore_index}
         if issue := _first_clash(masks, void):
             stated = issue.kind == "label_colours" and dataset.labels_are_stated
-            return [replace(issue, stored=stored, severity="warning" if stated else "error")]
-        together = misdrawn(dict([*stored]))
+            return [replace(issue, advice=dataset.advice(issue.kind), severity="warning" if stated else "error")]
+        together = misdrawn({label: colour for drawn in masks.values() for label, colour in drawn.items()})
         apart = {file: {key: together[key] for key in drawn if key in together} for file, drawn in masks.items()}
     what = "the palette draws labels in the colours of others, as after a mask was saved again and its colours "
     what += "renumbered"
     return [
-        Issue("palette", file, what, "", first_few([*texts.values()]), stored=dict.fromkeys(masks[file].items(), 1))
+        Issue("palette", file, what, dataset.advice("palette"), first_few([*texts.values()]))
         for file, texts in apart.items()
         if texts
     ]

@@ -54,21 +54,16 @@ class Proposal(NamedTuple):
     unpaired: int
     splits: dict[str, int]
 
-    def lines(self) -> str:
-        """The options as lines to paste into ``[dataset]``."""
-        return "\n".join(f'{name} = "{value}"' for name, value in self.options.items())
 
-
-def propose_layout(root: Path, images: Sequence[Path] = (), masks: Sequence[Path] = ()) -> list[Proposal]:
+def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
     """The ways to read a folder, the likeliest first: those with the most pairs.
 
     Args:
         root: the folder.
         images: the images, where they are known; left out: of two files the one with more colours is the image.
-        masks: the masks, where they are known; else any other pictures.
     """
-    every = [*islice(_pictures(root), MOST_FILES)] if not images or not masks else []
-    found = _likely(_counted(root, _patterns(root, [*images] or every, [*masks] or every)))
+    every = [*islice(_pictures(root), MOST_FILES)]
+    found = _likely(_counted(root, _patterns(root, images or every, every)))
     return [*_with_lists(root, found), *found]
 
 

@@ -81,7 +81,7 @@ class GroundTruth:
         with self._lock:  # of two masks that contradict each other one is later, though they are read at a time
             for issue in self.dataset.palette_issues({**self._drawn, file: drawn}) if drawn else []:
                 if issue.severity == "error":
-                    raise LabelError("\n".join(messages([issue], self.dataset.advice)), issue)
+                    raise LabelError("\n".join(messages([issue])), issue)
             if drawn not in self._drawn.values():
                 self._drawn[file] = drawn
             self._present.update(np.flatnonzero(Image.fromarray(mask).histogram()).tolist())
@@ -103,7 +103,7 @@ class GroundTruth:
         """
         data = self.dataset
         if data.void_is_assumed and len(data.classes) == 2 and self._present == {0, VOID}:
-            advice = data.advice("black_and_white", {}, {})
+            advice = data.advice("black_and_white")
             raise DataError(f"the masks hold 0 and 255 alone, and 255 is void where nothing else is said; {advice}")
         return confusion_scores(self.confusion, data.classes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -16,33 +16,29 @@ from segkit.data.sample import Dataset
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import DataError, Issue, first_few, one_line
 
-Advise = Callable[[str, Mapping[Any, int], Mapping[Any, int]], str]
-"""Kind of an issue, pixels of what is not allowed, pixels of all stored -> what to do."""
-
 _gathered: ContextVar[list[Issue] | None] = ContextVar("gathered", default=None)
 
 
-def merged(issues: Iterable[Issue], advise: Advise | None = None) -> list[Issue]:
+def merged(issues: Iterable[Issue]) -> list[Issue]:
     """Issues of the same kind and words as one each, with the names of the first few files; a file counts once."""
     groups: dict[tuple[str, str], list[Issue]] = {}
     for issue in issues:
         groups.setdefault((issue.kind, issue.what), []).append(issue)
-    return [_merge(group, advise) for group in groups.values()]
+    return [*map(_merge, groups.values())]
 
 
-def messages(issues: Iterable[Issue], advise: Advise | None = None) -> list[str]:
+def messages(issues: Iterable[Issue]) -> list[str]:
     """The texts of merged issues: ``"12 files: what is wrong: a.png, ... and 7 more (in folder); what to do"``."""
-    return [str(issue) for issue in merged(issues, advise)]
+    return [*map(str, merged(issues))]
 
 
-def _merge(group: Sequence[Issue], advise: Advise | None) -> Issue:
+def _merge(group: Sequence[Issue]) -> Issue:
     split = ", ".join(dict.fromkeys(each.split for each in group))
     group = list({each.file: each for each in group}.values())
     first, files, details = group[0], tuple(each.file for each in group), {each.detail for each in group}
-    wrong, stored = Counter[Any](), Counter[Any]()
+    wrong = Counter[Any]()
     for each in group:
         wrong.update(each.wrong)
-        stored.update(each.stored)
     text = replace(first, advice="").text
     if len(group) > 1:
         folder = os.path.dirname(os.path.commonprefix(files))  # noqa: PTH120, RUF071  (some names are no paths)
@@ -61,9 +57,7 @@ def _merge(group: Sequence[Issue], advise: Advise | None) -> Issue:
         elif first.detail:
             text += f" ({one_line(first.detail)})"
         text += f": {first_few(names)}" + (f" (in {one_line(folder)})" if folder else "")
-    advice = (advise(first.kind, wrong, stored) if advise else "") or first.advice
-    whole = replace(first, file="", what=text, advice=advice, detail="", wrong=wrong, stored=stored)
-    return replace(whole, split=split, files=files)
+    return replace(first, file="", what=text, detail="", wrong=wrong, stored={}, split=split, files=files)
 
 
 @contextmanager
@@ -112,8 +106,7 @@ def label_issues(samples: Sequence[SampleStatistics], dataset: Dataset, split: s
         yield issue("all_void", text, "error", [each.name for each in samples])
     elif split == "train" and len(present) == 1 and len(classes) > 1:
         void = f", and {pixels[-1] / sum(pixels):.1%} of all pixels are void" if pixels[-1] else ""
-        stored = {present[0]: pixels[present[0]]} | ({dataset.ignore_index: pixels[-1]} if pixels[-1] else {})
-        hint = dataset.advice("one_class", {}, stored) or "which stored label is which class?"
+        hint = "is what is read as void a class?" if pixels[-1] else "which stored label is which class?"
         text = f"every labelled pixel is '{classes[present[0]]}'{void}; nothing can be learned; {hint}"
         yield issue("one_class", text, "error" if whole else "warning")
     elif split == "train" and len(classes) == 1:

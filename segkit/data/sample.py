@@ -84,23 +84,6 @@ class Dataset:
         """Read only these ``data.bands``, and pixels as ``data.no_data`` has them; False where others see to that."""
         return False
 
-    def advice(
-        self,
-        kind: str,
-        wrong: Mapping[Any, int],
-        stored: Mapping[Any, int],
-        good: Sequence[SampleStatistics] = (),
-    ) -> str:
-        """What to do about a kind of issue of one or many masks; ``""``: nothing beyond the issue's own advice.
-
-        Args:
-            kind: of the issue.
-            wrong: stored labels or colours that are not allowed -> pixels.
-            stored: all stored labels or colours -> pixels.
-            good: the samples that can be used.
-        """
-        return ""
-
     def inspect(self, index: int) -> tuple[Sample, Mapping[str, Any]]:
         """Sample ``index``, and what its files say beside it, as JSON holds it: :meth:`judge` is given that.
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -133,18 +132,16 @@ def _issues(
     skip: bool,
 ) -> Iterator[Issue]:
     """What is wrong with files, merged over all splits, and odd about labels; ``skip``: files are left out."""
-    first = next(iter(kept.values()))
-    advise = partial(first.advice, good=[each for those in samples.values() for each in those])
     # a file without its partner is never skipped: which images are dealt to which split would depend on it
-    yield from rules.merged(built, advise)
-    for issue in rules.merged(unreadable, advise):
+    yield from rules.merged(built)
+    for issue in rules.merged(unreadable):
         issue = replace(issue, skippable=True)
         yield replace(issue, what=f"left out: {issue.what}", severity="warning") if skip else issue
     files = {
         name: [(tuple(kept[name].files(index)), each) for index, each in enumerate(those)]
         for name, those in samples.items()
     }
-    misread = list(first.judge(files, unreadable))
+    misread = list(next(iter(kept.values())).judge(files, unreadable))
     yield from misread
     if not any(issue.severity == "error" for issue in misread):  # else what is odd about the classes follows from it
         whole = skip or not (unreadable or built)

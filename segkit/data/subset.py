@@ -19,7 +19,7 @@ from segkit.errors import DataError, Issue
 from segkit.settings import DataSettings
 
 _REQUIRED = ("classes", "palette", "ignore_index")
-_SHARED = (*_REQUIRED, "no_data", "splits", "names", "reading", "stored", "advice", "judge")
+_SHARED = (*_REQUIRED, "no_data", "splits", "names", "reading", "stored", "judge")
 
 
 class Subset(Dataset):
