@@ -17,7 +17,7 @@ from PIL import Image
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue, reason
 from segkit_annotations.draw import Shape, Size
-from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, folders_in
+from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, folders_in, split_called
 
 DEPTH = 3  # folders below the root that are looked into
 _WORD = re.compile(rf"(?<![a-z])({SPLIT_WORDS})(?![a-z])", re.IGNORECASE)
@@ -57,6 +57,11 @@ def places(root: Path, pattern: str) -> list[tuple[str | None, Path]]:
     if not found or not found[0][1].exists():
         raise DataError(f"{root / pattern} is not there")
     return found
+
+
+def split_in(text: str) -> str | None:
+    """The split of which a path or a name has the word, the last one; None where it has none."""
+    return split_called((_WORD.findall(text) or [""])[-1])
 
 
 def patterns(paths: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ _RUNS = re.compile(r"encoded_?pixels|.*rle.*|segmentation", re.IGNORECASE)
 _CLASS = re.compile(r".*(class|label|category).*", re.IGNORECASE)
 _IMAGE = re.compile(r".*(image|img|file|name|id).*", re.IGNORECASE)
 _EXAMPLE = re.compile(r"sample|submission|example|predict", re.IGNORECASE)  # of what others hand in
+_LONGEST = (1 << 31) - 1  # characters of runs; the csv module takes 131,072 where nothing is said
 _FEW = 20  # images that say in which order runs go
 
 
@@ -32,7 +34,8 @@ class RleDataset(AnnotatedImages):
 
     kaggle.com/c/airbus-ship-detection/overview/evaluation. A column is called as EncodedPixels or rle, one as ImageId,
     and there may be one of classes; of Image_Label the class follows the last "_". An image without runs is all
-    background, and so is one beside the others that no line names. Runs go down the columns, or along the rows where
+    background, and so is one beside the others that no line names. Of images of one name in several folders a table
+    called as a split means the one in the folder of that split. Runs go down the columns, or along the rows where
     that gives smoother objects in images that are not square.
     """
 
@@ -41,7 +44,10 @@ class RleDataset(AnnotatedImages):
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         pictures = [each for each in files.walk(root / images, "*") if each.suffix.lower() in SUFFIXES]
-        by_name = {name: each for each in reversed(pictures) for name in (each.stem, each.name)}
+        by_name: dict[str, list[Path]] = {}
+        for each in pictures:
+            for name in {each.stem, each.name}:
+                by_name.setdefault(name, []).append(each)
         labels: set[str] = set()
         entries: list[Entry] = []
         for split, path in files.places(root, annotations):
@@ -49,7 +55,8 @@ class RleDataset(AnnotatedImages):
             for image, label, runs in _lines(path):
                 labels |= {label} if runs else set()
                 if image in by_name:
-                    found.setdefault(by_name[image], []).extend([(label, runs)] * bool(runs))
+                    picture = _meant(image, by_name[image], root, path, split)
+                    found.setdefault(picture, []).extend([(label, runs)] * bool(runs))
                 else:
                     absent.add(image)
             if absent:
@@ -88,6 +95,25 @@ class RleDataset(AnnotatedImages):
             (Path(root) / f"{split}.csv").write_text("\n".join(rows))
 
 
+def _meant(name: str, called: Sequence[Path], root: Path, table: Path, split: str | None) -> Path:
+    """Of the images that are called as a table says the one in the folder of its split, or in that of no split.
+
+    Raises:
+        DataError: there is more than one.
+    """
+    if len(called) > 1:
+        folders = [files.split_in(each.parent.relative_to(root).as_posix()) for each in called]
+        wanted = split or files.split_in(table.stem)
+        wanted = wanted if wanted in folders else None
+        own = [each for each, folder in zip(called, folders, strict=True) if folder == wanted]
+        if len(own) == 1:
+            return own[0]
+        several = first_few([str(each) for each in called])
+        advice = "say in `images` in which folder its images lie"
+        raise DataError(f"{table} names {name}, and {len(called)} images are called so: {several}; {advice}")
+    return called[0]
+
+
 def _blank(entries: Sequence[Entry], pictures: Sequence[Path]) -> list[Entry]:
     """Images beside those of the lines, which have none: what is not there is not listed."""
     first = {entry.image.parent: entry for entry in reversed(entries)}
@@ -101,7 +127,7 @@ def _blank(entries: Sequence[Entry], pictures: Sequence[Path]) -> list[Entry]:
 
 def _columns(path: Path) -> tuple[int, int | None, int] | None:
     """Which columns hold the image, the class (None: it follows the image, or there is none) and the runs."""
-    heading = [cell.strip(' "\r\n') for cell in files.head(path, 1 << 12).partition("\n")[0].split(",")]
+    heading = _cells(next(csv.reader([files.head(path, 1 << 12).partition("\n")[0]], skipinitialspace=True), []))
     runs = next((at for at, name in enumerate(heading) if _RUNS.fullmatch(name)), None)
     others = [at for at in range(len(heading)) if at != runs]
     image = next((at for at in others if _IMAGE.fullmatch(heading[at])), None)
@@ -110,29 +136,38 @@ def _columns(path: Path) -> tuple[int, int | None, int] | None:
     return image, next((at for at in others if at != image and _CLASS.fullmatch(heading[at])), None), runs
 
 
+def _cells(row: Sequence[str]) -> list[str]:
+    return [cell.strip(' "\r\n\ufeff') for cell in row]
+
+
 def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
     """The image, the class and the runs of each line.
 
     Raises:
-        DataError: the file cannot be read, or a line lacks cells.
+        DataError: the file cannot be read, or a line lacks an image, or a class of its runs.
     """
     columns = _columns(path)
     if columns is None:
         raise DataError(f"{path}: no columns of images and run-length encodings; expected is {RleDataset.expected}")
     image, label, runs = columns
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            heading = next(file).split(",")[image].strip(' "\r\n')
-            for number, line in enumerate(file, 2):
-                cells = [cell.strip(' "\r\n') for cell in line.split(",")]
-                if len(cells) <= max(columns[0], runs):
-                    raise DataError(f"{path}, line {number}: {len(cells)} cells; it needs {max(columns[0], runs) + 1}")
+        csv.field_size_limit(_LONGEST)
+        needed = 1 + max(image, runs, label or 0)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, skipinitialspace=True)
+            heading = _cells(next(rows))[image]
+            for cells in map(_cells, filter(None, rows)):
+                place = f"{path}, line {rows.line_num}"
+                if len(cells) < needed:
+                    raise DataError(f"{place}: {len(cells)} cells; it needs {needed}")
                 name, called = cells[image], "object" if label is None else cells[label]
                 if label is None and "_" in heading and _CLASS.fullmatch(heading):
                     name, _, called = name.rpartition("_")
                 encoded = cells[runs] if cells[runs] not in ("-1", "nan") else ""
+                if not name or (encoded and not called):
+                    raise DataError(f"{place}: {'no class' if name else 'no image'}; each line with runs has both")
                 yield name, f"class_{called}" if called.isdecimal() else called, encoded
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path} cannot be read as text: {reason(error) if isinstance(error, OSError) else error}"
         ) from None

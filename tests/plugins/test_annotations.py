@@ -932,6 +932,47 @@ def test_runs_in_a_table_are_drawn_down_the_columns(tmp_path: Path) -> None:
     assert datasets["rle"].recognise(tmp_path) == []
 
 
+def test_runs_of_images_of_one_name_are_those_of_the_split_of_the_table(tmp_path: Path) -> None:
+    for folder in ("test_images", "train_images", "val/images"):
+        for name in "abc":
+            picture(tmp_path / folder / f"{name}.jpg")
+    table = "ImageId,EncodedPixels\na.jpg,2 3\nb,3 1\nc.jpg,\n"
+    save(tmp_path / "train.csv", table)
+    dataset = one("rle", tmp_path, annotations="train.csv")
+    assert {dataset.files(index)[0].parent.name for index in range(3)} == {"train_images"}
+    save(tmp_path / "labels.csv", table)
+    what = r"labels\.csv names a\.jpg, and 3 images are called so: .*test_images/a\.jpg.*; say in `images` in which"
+    with pytest.raises(DataError, match=what):
+        one("rle", tmp_path, annotations="labels.csv")
+    dataset = one("rle", tmp_path, annotations="labels.csv", images="val")
+    assert dataset.files(0)[0].parent == tmp_path / "val/images"
+    (tmp_path / "train_images").rename(tmp_path / "pictures")
+    assert one("rle", tmp_path, annotations="train.csv").files(0)[0].parent.name == "pictures"
+    picture(tmp_path / "train/a.jpg")
+    picture(tmp_path / "train/small/a.jpg")
+    with pytest.raises(DataError, match=r"train\.csv names a\.jpg, and 5 images are called so"):
+        one("rle", tmp_path, annotations="train.csv")
+
+
+def test_a_table_of_runs_is_read_as_csv_and_has_no_empty_class(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    save(tmp_path / "t.csv", '\ufeff"ImageId", "EncodedPixels","Class"\n"a.jpg","6 5","a ""big"", cat"\n\n')
+    dataset = one("rle", tmp_path, annotations="t.csv")
+    assert (dataset.classes, rows(dataset)) == (("background", 'a "big", cat'), ["010000"] * 5)
+    long = "1" + " " * 140_000 + "1"  # more than the csv module takes by itself
+    save(tmp_path / "t.csv", f"ImageId,EncodedPixels\na.jpg,{long}\n")
+    assert rows(one("rle", tmp_path, annotations="t.csv"))[0] == "100000"
+    for line, what in {
+        "a.jpg,1 1,": "line 2: no class; each line with runs has both",
+        "a.jpg,1 1": "line 2: 2 cells; it needs 3",
+        ",1 1,cat": "line 2: no image",
+        'a.jpg,"1 3, 30 2",cat': "runs",
+    }.items():
+        save(tmp_path / "t.csv", f"ImageId,EncodedPixels,Class\n{line}\n")
+        with pytest.raises(DataError, match=what):
+            one("rle", tmp_path, annotations="t.csv").mask(0)
+
+
 def test_shapes_of_label_studio_are_percents_and_turn_about_their_corner(tmp_path: Path) -> None:
     picture(tmp_path / "images/a.jpg", (10, 20))
 
