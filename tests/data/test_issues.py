@@ -78,17 +78,6 @@ def test_what_is_wrong_is_summed_over_the_files() -> None:
     colours = [Issue("unknown_colours", f"{name}.png", "unknown", wrong={(9, 8, 7): 2}) for name in "ab"]
     assert messages(colours) == ["2 files: unknown, [9, 8, 7] (4 pixels in 2 masks): a.png, b.png"]
 
-    asked = []
-
-    def advise(kind: str, wrong: object, stored: object) -> str:
-        asked.append((kind, wrong, stored))
-        return "do this" if kind == "values" else ""
-
-    assert messages([*faults, *lossy("a.png")], advise)[0].endswith("; do this")
-    assert asked[0] == ("values", {200: 1234, 17: 5}, {0: 1, 1: 4, 200: 1234, 17: 5})
-    assert messages(lossy("a.png"), advise)[0].endswith("; export it as PNG")  # nothing better is known
-    assert messages(faults[:1], advise) == ["/m/a.png: labels that are not allowed (x); do this"]
-
 
 def test_faults_are_refused_together() -> None:
     refuse([])
