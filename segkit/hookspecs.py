@@ -176,7 +176,8 @@ def segkit_run_prepared(
     """The data is read and the device is known, and nothing is written yet; called in the main process alone.
 
     What is returned, as ``{"train.batch_size": 4}``, replaces settings of ``[data]``, ``[augment]`` and ``[train]``, in
-    all processes. It stands in ``run.json``, and a run that is resumed is given the same, whatever is returned then. A
+    all processes, but for those used already: the device, and how the data is read and the model built. A run that is
+    resumed has those that it began with, whatever is returned then, unless its config asks for others than it did. A
     :class:`segkit.errors.SegkitError` refuses the run; any other error ends it too, and names the plugin.
     """
 

@@ -174,18 +174,19 @@ class Observers:
         return texts
 
 
-def prepared(**known: Any) -> dict[str, Any]:
+def prepared(inputs: Any, **known: Any) -> dict[str, Any]:
     """The settings that plugins choose for a run, see :func:`segkit.hookspecs.segkit_run_prepared`.
 
     Raises:
         SegkitError: a plugin refuses the run.
-        PluginError: a plugin failed.
+        PluginError: a plugin failed, or chose what cannot be.
     """
     chosen: dict[str, Any] = {}
     for plugin, listener in _listeners("segkit_run_prepared"):
         try:
-            answer: Any = listener.function(*(known[name] for name in listener.argnames))
-            chosen |= answer or {}
+            given = {"inputs": inputs, **known}
+            answer: Any = listener.function(*(given[name] for name in listener.argnames)) or {}
+            inputs, chosen = inputs.with_settings(answer), {**chosen, **answer}
         except SegkitError:
             raise
         except Exception as error:

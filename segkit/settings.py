@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 Count = Annotated[int, Field(gt=0)]
 Counts = Annotated[list[Count], Field(min_length=1)]
@@ -23,7 +23,11 @@ def _number_or_auto(given: Any) -> Any:
     return AUTO if given == "auto" else given
 
 
-Auto = BeforeValidator(_number_or_auto)
+def _as_written(number: Any) -> Any:
+    return "auto" if type(number) is int and number == AUTO else number
+
+
+Number = Annotated[int, BeforeValidator(_number_or_auto), PlainSerializer(_as_written)]
 RENAMED = {"train": {"encoder_lr": "encoder_lr_mult"}}  # keys of 0.1, by table
 
 
@@ -79,7 +83,7 @@ class AugmentSettings(Settings):
         max_class_share: a crop that one class fills beyond this share is drawn anew, at most 9 times; 0.75 is usual.
     """
 
-    crop: Annotated[int, Auto] | Pair | None = None
+    crop: Number | Pair | None = None
     scale: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [1.0, 1.0]
     flip: Share = 0.5
     flip_vertical: Share = 0.0
@@ -146,7 +150,7 @@ class TrainSettings(Settings):
     max_steps: Count | None = None
     minutes: Positive | None = None
     repeat: Count = 1
-    batch_size: Annotated[int, Auto] = 8
+    batch_size: Number = 8
     accumulate: Count = 1
     optimizer: str = "adamw"
     lr: Positive = 1e-3

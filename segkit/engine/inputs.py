@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from segkit.data.augment import Transform
@@ -19,9 +20,16 @@ from segkit.data.scan import Scan
 from segkit.engine.criterion import Criterion
 from segkit.engine.optim import OptimizerClass, adamw, encoder_of
 from segkit.engine.precision import peak_memory
+from segkit.engine.run_folder import RunRecord
 from segkit.engine.split_scores import ALWAYS
-from segkit.errors import ConfigError, DataError, ModelError, PluginError, TrainingError
+from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
+
+# what is chosen once the data is read comes too late for these
+USED = {
+    *("data.on_bad", "data.scan", "data.bands", "data.no_data", "data.allow_leaks", "train.precision", "train.device"),
+    *("train.seed", "train.deterministic", "train.init_from", "train.optimizer"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,58 @@ class TrainerInputs:
     normalisation: Normalisation = IMAGENET
     record: Mapping[str, Any] = field(default_factory=dict)
     model_record: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_settings(self, chosen: Mapping[str, Any]) -> TrainerInputs:
+        """The same with other settings, as ``{"train.batch_size": 4}``.
+
+        Their record has them in its ``config`` too, and under ``replaced`` what was asked for.
+
+        Raises:
+            ValueError: there is no such setting, it has been used already, or it cannot have this value.
+        """
+        tables: dict[str, dict[str, Any]] = {}
+        replaced, config = {}, dict(self.record.get("config", {}))
+        for key, value in chosen.items():
+            name, _, setting = key.partition(".")
+            settings = _settings(self, name)
+            if setting not in settings:
+                raise ValueError(f"'{key}' is no setting of data, augment or train")
+            if key in USED:
+                raise ValueError(f"'{key}' has been used already, to build the model and to read the data")
+            replaced[key], tables.setdefault(name, settings)[setting] = settings[setting], value
+            config[name] = {**config.get(name, {}), setting: value}
+        try:
+            own = {name: type(getattr(self, name)).model_validate(table) for name, table in tables.items()}
+        except ValidationError as error:
+            raise ValueError(f"{dict(chosen)}: {error.errors()[0]['msg']}") from error
+        record = {**self.record, "config": config, "replaced": replaced}
+        return replace(self, **own, record=record) if chosen else self
+
+
+def _settings(inputs: TrainerInputs, name: str) -> dict[str, Any]:
+    """One of the tables of settings; "auto" is that word again."""
+    return getattr(inputs, name).model_dump() if name in ("data", "augment", "train") else {}
+
+
+def begun_with(inputs: TrainerInputs, past: RunRecord) -> dict[str, Any]:
+    """The settings that a run has begun with, where they are left to it now or are asked for as they were then.
+
+    Raises:
+        RunFolderError: they do not fit together, or ``run.json`` is damaged.
+    """
+    found = {}
+    try:
+        for key in ("augment.crop", "train.batch_size", *past.replaced):
+            name, _, setting = key.partition(".")
+            asked, before = _settings(inputs, name), past.config.get(name, {})
+            if setting in before and asked[setting] in ("auto", past.replaced.get(key, "auto")):
+                found[key] = before[setting]
+        inputs.with_settings(found)
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunFolderError(
+            f"{past.folder / 'run.json'} holds settings that cannot be gone on with: {error}"
+        ) from error
+    return found
 
 
 def check(inputs: TrainerInputs) -> None:
@@ -119,23 +179,6 @@ def less_is_better(inputs: TrainerInputs) -> bool:
     if mode == ("max" if less else "min"):
         raise ConfigError(f'train.best_mode = "{mode}": of {name} {"less" if less else "more"} is better; leave it out')
     return less
-
-
-def with_settings(inputs: TrainerInputs, chosen: Mapping[str, Any]) -> TrainerInputs:
-    """The inputs with other settings, as ``{"train.batch_size": 4}``; their record has them too.
-
-    Raises:
-        PluginError: there is no such setting.
-    """
-    config = dict(inputs.record.get("config", {}))
-    for key, value in chosen.items():
-        name, _, setting = key.partition(".")
-        table: Any = getattr(inputs, name, None)
-        if setting not in getattr(type(table), "model_fields", ()):
-            raise PluginError(f"segkit_run_prepared gave '{key}', which is no setting of data, augment or train")
-        config[name] = {**config.get(name, {}), setting: value}
-        inputs = replace(inputs, **{name: table.model_copy(update={setting: value})})
-    return replace(inputs, record={**inputs.record, "config": config, "prepared": chosen}) if chosen else inputs
 
 
 @contextmanager

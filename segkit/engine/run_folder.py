@@ -119,6 +119,11 @@ class RunRecord:
         return self._table(self.run, "config", "run.json")
 
     @property
+    def replaced(self) -> dict[str, Any]:
+        """What the config asked for where plugins have chosen other settings, as ``{"train.batch_size": "auto"}``."""
+        return self._table(self.run, "replaced", "run.json")
+
+    @property
     def best(self) -> dict[str, Any]:
         """The line of the best epoch so far; a RunFolderError where no epoch has ended yet."""
         if not self.epochs:

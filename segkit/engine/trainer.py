@@ -28,7 +28,7 @@ from segkit.engine.events import Run as Run
 from segkit.engine.history import History, learned_nothing, verdict
 from segkit.engine.init_from import init_from, read_donor
 from segkit.engine.inputs import TrainerInputs as TrainerInputs
-from segkit.engine.inputs import check, explained, less_is_better, with_settings
+from segkit.engine.inputs import begun_with, check, explained, less_is_better
 from segkit.engine.non_finite import NO_STEP_WORKED
 from segkit.engine.pace import Pace, rehearse
 from segkit.engine.precision import (
@@ -132,7 +132,7 @@ def prepare(
         console.warn(str(issue))
     # the main process tells all what the run has begun with, and what depends on its machine
     past = RunRecord(inputs.folder)
-    before, record = main(lambda: (past.model, past.run) if resume else ({}, {}))
+    before, begun = main(lambda: (past.model, begun_with(inputs, past)) if resume else ({}, {}))
     name = main(lambda: resolve_precision(inputs.train.precision, device, str(before.get("precision", "bf16"))).name)
     if before.get("precision") in DTYPES and name != before["precision"]:
         console.warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
@@ -143,10 +143,10 @@ def prepare(
         measured = init_from(inputs.model, str(place), donor, measured, console)
     use_cores()
     inputs, precision = replace(inputs, normalisation=measured), Precision(name, device)
-    inputs = with_settings(inputs, record.get("prepared", {}))
+    inputs = inputs.with_settings(begun)
     asked = {"inputs": inputs, "scan": scan, "precision": precision, "processes": PROCESSES.size}
     chosen = main(lambda: inputs.prepared(**asked))  # by a run that goes on too: there may be less memory
-    inputs = inputs if resume else with_settings(inputs, chosen)
+    inputs = inputs if resume else inputs.with_settings(chosen)
     if AUTO in (inputs.augment.crop, inputs.train.batch_size):
         raise ConfigError('augment.crop, train.batch_size: no plugin chooses a number for "auto"; give one')
     return inputs, scan, precision

@@ -19,7 +19,7 @@ from segkit.engine import precision
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import Precision
 from segkit.engine.trainer import train_and_evaluate
-from segkit.errors import ConfigError
+from segkit.errors import ConfigError, RunFolderError
 from segkit.settings import AugmentSettings
 from segkit_memory import memory, segkit_run_prepared
 
@@ -146,6 +146,31 @@ def test_what_was_chosen_is_recorded_and_stays(make_job: MakeJob, monkeypatch: p
     alone = auto(make_job, "alone", crop=8, epochs=1, accumulate=3)
     train_and_evaluate(alone)
     assert chosen(alone) == (8, 6)  # of 8 images, in three equal parts
+
+
+def test_what_a_run_began_with_stands_where_it_goes_on_with_auto_and_nothing_else_does(make_job: MakeJob) -> None:
+    train_and_evaluate(auto(make_job, epochs=1))
+    explicit = auto(make_job, crop=16, epochs=2)
+    with pytest.raises(RunFolderError, match=r"augment\.crop was 32 and is 16"):
+        train_and_evaluate(explicit, resume=True)
+    with pytest.raises(RunFolderError, match=r"augment\.crop was 32 and is None"):
+        train_and_evaluate(auto(make_job, crop=None, epochs=2), resume=True)
+    train_and_evaluate(replace(auto(make_job, crop=32, epochs=2), prepared=lambda **_: {}), resume=True)
+    path = make_job().folder / "run.json"
+    record = json.loads(path.read_text())
+    for config in (record["config"], {**record["config"], "augment": {"crop": "abc"}}, {"augment": 3}):
+        path.write_text(
+            json.dumps({key: each for key, each in record.items() if key != "replaced"} | {"config": config})
+        )
+        again = replace(
+            auto(make_job, epochs=3), prepared=lambda **_: {}
+        )  # as the version before wrote it, and damaged
+        if config == record["config"]:
+            train_and_evaluate(again, resume=True)
+            assert chosen(again) == (32, 8)
+        else:
+            with pytest.raises(RunFolderError, match=r"run\.json holds settings that cannot be gone on with"):
+                train_and_evaluate(again, resume=True)
 
 
 def test_without_a_plugin_that_chooses_auto_is_refused(make_job: MakeJob) -> None:
