@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from os.path import commonpath
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
+from segkit.data.read import file_of
 from segkit.data.sample import Dataset
+from segkit_folder.splits import split_called
 
 _MOST = 60  # pictures that are compared
 _SIDE = 16  # pixels of a thumbnail
+_MANY = 9  # groups, which can be dealt to three splits
 _SAID = re.compile(  # words of paths that say what belongs together, or what it is a part of
     r"(?i)(?<![a-z])(patient|pat|case|subject|subj|sub|person|study|volume|vol|series|specimen|slide|scene|sequence|seq|"
     r"video|vid|film|clip|flight|plot|field|site|p|s|slice|frame|view|patch|crop|tile)[-_ ]?\d"
@@ -31,7 +35,10 @@ class Group(NamedTuple):
         number: of groups.
         inside: correlation of two thumbnails of a group, the median.
         between: the same of two groups.
-        words: two paths of a group, where these have words as "patient3" or "slice12"; else "".
+        words: two paths of a group, where these have words as "patient3" or "slice12", or number both folders and what
+            is in them; else "".
+        is_certain: whether a group is surely of one thing: a file of pages; one of many patients; or a numbered folder
+            of so many that there are no more pictures in each.
     """
 
     pattern: str
@@ -39,6 +46,7 @@ class Group(NamedTuple):
     inside: float
     between: float
     words: str
+    is_certain: bool
 
     @property
     def tells(self) -> bool:
@@ -55,25 +63,20 @@ def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
     """
     images = [(data, index, data.files(index)[0]) for data in splits for index in range(len(data)) if data.files(index)]
     paths = [Path(path).relative_to(root).as_posix() if path.is_relative_to(root) else "" for *_, path in images]
-    folders = {path.rpartition("/")[0] for path in paths}
-    inside = f"{folders.pop()}/" if len(folders) == 1 else ""
-    found = {
-        pattern: _grouped(paths, pattern)
-        for pattern in (
-            "{group}_",
-            f"{inside}{{group}}_",
-            "{group}-",
-            f"{inside}{{group}}-",
-            "_{group}_",
-            "{group}/",
-            f"{inside}{{group}}/",
-        )
-    }
-    fitting = {pattern: groups for pattern, groups in found.items() if 3 <= len({*groups}) <= len(groups) / 2}
-    if not fitting:
+    if not paths:
         return None
-    pattern = max(fitting, key=lambda each: len({*fitting[each]}))
-    groups = fitting[pattern]
+    shared = [part for part in commonpath([path.rpartition("/")[0] for path in paths]).split("/") if part]
+    inside = "".join("*/" if split_called(part) else f"{part}/" for part in shared)
+    suffix = file_of(paths[0])[0].suffix
+    of_folders = (f"{inside}{{group}}/", f"{inside}{{group}}{suffix}#")
+    names = ("{group}_", f"{inside}{{group}}_", "{group}-", f"{inside}{{group}}-", "_{group}_", "{group}/")
+    found = {pattern: _grouped(paths, pattern) for pattern in (*names, *of_folders)}
+    numbered = [each for each in of_folders if _numbered(paths, found[each], each.endswith("#"))]
+    fitting = {pattern: groups for pattern, groups in found.items() if 3 <= len({*groups}) <= len(groups) / 2}
+    if not fitting and not numbered:
+        return None
+    pattern = (*numbered, *sorted(fitting, key=lambda each: -len({*fitting[each]})))[0]
+    groups = found[pattern]
     common = {group for group, _ in Counter(groups).most_common(_MOST // 3)}
     chosen = [place for place, group in enumerate(groups) if group in common]
     chosen = chosen[:: -(-len(chosen) // _MOST)]
@@ -81,16 +84,26 @@ def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
     same = np.array([[groups[one] == groups[other] for other in chosen] for one in chosen])
     apart = ~np.eye(len(chosen), dtype=bool)
     first = [path for path, group in zip(paths, groups, strict=True) if group == groups[0]][:2]
-    words = " and ".join(first) if all(map(_SAID.search, paths)) else ""
+    number, are_said = len({*groups}), all(map(_SAID.search, paths))
+    words = " and ".join(first) if numbered or are_said else ""
+    of_many = number >= _MANY and (are_said or (bool(numbered) and len(groups) <= number**2))
     inside_group, between = (float(np.median(alike[each & apart])) for each in (same, ~same))
-    return Group(pattern, len({*groups}), inside_group, between, words)
+    return Group(pattern, number, inside_group, between, words, of_many or pattern.endswith("#"))
 
 
 def _grouped(paths: Sequence[str], pattern: str) -> list[str]:
     """The group of each path; none where one of them has no group."""
-    before, after = map(re.escape, pattern.split("{group}"))
+    before, after = (re.escape(part).replace(r"\*", "[^/]*") for part in pattern.split("{group}"))
     found = [re.search(f"{before}([^/]+?){after}", path) for path in paths]
     return [match[1] for match in found if match] if all(found) else []
+
+
+def _numbered(paths: Sequence[str], groups: Sequence[str], are_files: bool) -> bool:
+    """Whether there are numbered folders, or any files, and numbered pictures in each, as of volumes and films."""
+    kinds = {(group, re.sub(r"\d+", "0", path)) for path, group in zip(paths, groups, strict=False)}
+    called = {re.sub(r"\d+", "0", group) for group in groups}
+    number = len({*groups})
+    return 2 <= number <= len(groups) / 2 >= len(kinds) and (are_files or 2 * len(called) <= number)
 
 
 def _likeness(pictures: Sequence[tuple[Dataset, int]]) -> NDArray[np.float64]:

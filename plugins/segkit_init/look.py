@@ -26,7 +26,6 @@ from segkit_init.stored import COLOUR, StoredLabels, read_labels, stored_labels
 from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
-_MANY_GROUPS = 9  # which can be dealt to three splits
 _SOME = 8  # labels that a longer list of names may well be of
 _FEW_COLOURS = 16
 _LOOKED_AT = 5  # images whose colours are counted
@@ -68,7 +67,7 @@ def look(root: Path) -> Findings:
     ask(_division(options, known) if dealt else ())
     scan = scan_dataset(config_of(first.dataset, options))
     if dealt and "group" in known - {*options}:
-        ask(_groups(scan, Path(options["root"]).expanduser()))
+        ask(_groups(scan, Path(options["root"]).expanduser(), options))
     ask(_issues(scan, known))
     ask(_bands(len(scan.splits["train"].channels)))
     if not any(question.must for question in questions):
@@ -185,18 +184,22 @@ def _division(options: Mapping[str, Any], known: Collection[str]) -> Iterator[Qu
         yield Question(text, [Answer("", {"fractions": [0.7, 0.15, 0.15]})], "fractions", must=False)
 
 
-def _groups(scan: Scan, root: Path) -> Iterator[Question]:
+def _groups(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator[Question]:
     """Whether pictures belong together; where they look so, they do."""
-    if group := group_of([*scan.splits.values()], root):
+    dealt = [data for name, data in scan.splits.items() if "val" not in options or name != "test"]
+    if group := group_of(dealt, root):
         text, option = f"the names come in {group.number} groups", {"group": group.pattern}
         alike = f"a picture is like another of its group ({group.inside:.2f}) and unlike others ({group.between:.2f})"
-        if group.tells:
+        too_few = group.number < 3 and "fractions" in options  # for train, val and test
+        if group.tells and not too_few:
             yield Question(f"{text}, and {alike}: no group is in two splits", [Answer("", option)], "group", must=False)
-        elif group.words and group.number >= _MANY_GROUPS:
+        elif group.is_certain and not too_few:
             text += f", as {group.words}: no group is in two splits"
             yield Question(text, [Answer("", option)], "group", must=False)
         elif group.words:
-            keep = Answer("yes: all its pictures stay in one split", option)
+            keep = Answer(
+                "yes: all its pictures stay in one split", option | ({"fractions": [0.5, 0.5]} if too_few else {})
+            )
             deal = Answer("no: chance deals single pictures")
             text += f", as {group.words}: is each of one patient, scene or film?"
             yield Question(text, [keep, deal], "group")

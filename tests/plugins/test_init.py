@@ -331,6 +331,59 @@ def test_names_of_patients_are_asked_about_though_the_pictures_are_unlike(
     assert dataset(place)["group"] == pattern
 
 
+def test_pictures_of_numbered_folders_stay_together(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(18):
+        picture, labels = scene(number)
+        save(picture, Path(f"data/images/{number // 3:03}/{number % 3}.png"))
+        save(labels, Path(f"data/masks/{number // 3:03}/{number % 3}.png"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert "6 groups, as images/00" in printed
+    assert "is each of one patient, scene or film?" in " ".join(printed.split())
+    assert init(capsys, "--yes")[0] == 0
+    assert dataset(place)["group"] == "images/{group}/"
+
+
+@pytest.mark.parametrize("volumes", [2, 4])
+def test_pages_of_one_file_stay_in_one_split(volumes: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for volume in "abcd"[:volumes]:
+        pages = [[Image.fromarray(each) for each in scene(10 * ord(volume) + page)] for page in range(6)]
+        for side, (first, *others) in zip(("images", "masks"), zip(*pages, strict=True), strict=True):
+            Path("data", side).mkdir(parents=True, exist_ok=True)
+            first.save(Path("data", side, f"{volume}.tif"), save_all=True, append_images=others)
+    status, printed = init(capsys)
+    if volumes == 2:  # which cannot be dealt to three splits
+        assert status == 1
+        assert "or:    no: chance deals single pictures" in printed
+        status, _ = init(capsys, "--yes")
+        assert dataset(place)["fractions"] == [0.5, 0.5]
+    assert status == 0
+    assert dataset(place)["group"] == "images/{group}.tif#"
+
+
+def test_val_is_taken_of_whole_volumes_of_train(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(20):
+        picture, labels = scene(number)
+        path = f"{'train' if number < 15 else 'test'}/{number // 5}/{number % 5}.png"
+        save(picture, Path("data/images", path))
+        save(labels, Path("data/masks", path))
+    assert init(capsys, "--yes")[0] == 0
+    assert (dataset(place)["group"], dataset(place)["val"]) == ("images/*/{group}/", 0.15)
+
+
+def test_pictures_of_folders_that_may_be_classes_or_cities_are_dealt_singly(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(18):
+        picture, labels = scene(number)
+        path = f"{('oslo', 'rome', 'lima')[number // 6]}/{number % 6}.png"
+        save(picture, Path("data/images", path))
+        save(labels, Path("data/masks", path))
+    assert init(capsys)[0] == 0
+    assert "group" not in dataset(place)
+    assert 'then group = "images/{group}/" keeps' in (place / "mine.toml").read_text("utf-8").replace("\n#  ", "")
+
+
 @pytest.mark.parametrize("has_colours", [False, True])
 def test_a_class_that_its_file_calls_void_is_none(
     place: Path, capsys: pytest.CaptureFixture[str], has_colours: bool
