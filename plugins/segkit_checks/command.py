@@ -153,7 +153,7 @@ def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], q
         lines += ["These are the labels as they are read, and an error below says why that is wrong.", ""]
     lines += [f"{issue.severity}: {issue}" for issue in [*scan.errors, *scan.warnings]]
     lines.append(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")
-    if any(issue.skippable for issue in scan.errors) and not quiet:
+    if scan.skip_helps and not quiet:
         lines.append(f"--json names every file; {SKIP}")
     return "\n".join(lines)
 

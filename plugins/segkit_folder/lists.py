@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -88,7 +88,7 @@ def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
         if split == "train" and not rows:
             raise DataError(f"{where} is empty; list the training images, or leave the list out: all others are train")
         for own, number, text in rows:
-            yield Line(split or own, where, number, text.replace("\\", "/"))
+            yield Line(split or own, where, number, text.strip().replace("\\", "/"))
 
 
 def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
@@ -217,6 +217,27 @@ def split_lists(root: Path, depth: int = 2) -> list[Path]:
     """Files called as a split (``train.txt``, ``val_list.csv``), in the root and so many folders deeper."""
     named = [folder / name for folder, names in folders_in(root, depth) for name in names if _LIST.fullmatch(name)]
     return sorted(named, key=lambda path: (len(path.parts), path))
+
+
+def partial_lists(root: Path, names: Collection[str]) -> list[Path]:
+    """Files called as a split that name some of the pictures and not all, or that are no text.
+
+    Args:
+        root: the folder.
+        names: of the pictures, without folders and endings.
+    """
+    wanted, found = {name.casefold() for name in names}, []
+    for file in split_lists(root):
+        try:
+            lines = [*lines_of(root, str(file.relative_to(root)))] if file.stat().st_size < _MOST_BYTES else []
+        except DataError:
+            found += [file] * (file.suffix.lower() != ".json")  # that may be anything
+            continue
+        cells = [{*line.cells, *line.text.split()} for line in lines]
+        own = [{without_suffix(cell.rpartition("/")[2]).casefold() for cell in those} & wanted for those in cells]
+        if 2 * sum(map(bool, own)) > len(lines) and len(set().union(*own)) < len(wanted):
+            found.append(file)
+    return found
 
 
 class Candidate(NamedTuple):

@@ -45,6 +45,7 @@ class Init:
     def run(arguments: argparse.Namespace) -> int:
         """Look, ask, write, check; 1 where questions are open, 2 where a run would stop."""
         path, root = Path(arguments.output).expanduser(), Path(arguments.folder).expanduser()
+        root = root.resolve() if root.name in ("", "..") else root  # "." is another folder elsewhere, and is there
         if path.suffix != ".toml":
             raise ConfigError(f"-o {path}: the name of a config ends in .toml")
         if path.exists() and root.is_dir() and not arguments.overwrite:  # of no folder, look says more

@@ -15,6 +15,7 @@ from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit.errors import DataError, SegkitError, first_few
 from segkit.options import options_of
+from segkit_folder.lists import partial_lists
 from segkit_folder.propose import colours_in
 from segkit_folder.splits import read_text
 from segkit_init.findings import Answer, Findings, Question
@@ -44,6 +45,7 @@ def look(root: Path) -> Findings:
     notes: list[str] = []
     questions: list[Question] = []
     readings = readings_of(root, notes, questions)
+    of_lists = [*questions]
     first = readings[0]
     options = dict(first.options)
 
@@ -65,6 +67,8 @@ def look(root: Path) -> Findings:
     known = {option.name for option in options_of(segkit.datasets.find(first.dataset))}
     dealt = "split_seed" in known and _is_dealt(first.dataset, options)
     ask(_division(options, known) if dealt else ())
+    if dealt and "lists" in known and not of_lists:
+        ask(_lists(files_of(first, 0), options))
     scan = scan_dataset(config_of(first.dataset, options))
     if dealt and "group" in known - {*options}:
         ask(_groups(scan, Path(options["root"]).expanduser(), options))
@@ -182,6 +186,18 @@ def _division(options: Mapping[str, Any], known: Collection[str]) -> Iterator[Qu
     elif "fractions" in known:
         text = "nothing says which images are which split: chance deals them, every time alike"
         yield Question(text, [Answer("", {"fractions": [0.7, 0.15, 0.15]})], "fractions", must=False)
+
+
+def _lists(images: Sequence[Path], options: Mapping[str, Any]) -> Iterator[Question]:
+    """Whether to deal pictures at random beside files that seem to say how, and that cannot be used."""
+    if {"lists", "pairs"} & {*options}:
+        return
+    root, named = Path(options["root"]).expanduser(), {str(value) for value in options.values()}
+    files = [path for path in partial_lists(root, {path.stem for path in images}) if path.name not in named]
+    if files:
+        text = f"{first_few([str(path) for path in files])} may say which images are which split, and cannot be used"
+        answers = [Answer("no: chance deals the images"), Answer("yes: write a name a line there, and start again")]
+        yield Question(f"{text}: are these lists of splits?", answers, "root")
 
 
 def _groups(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator[Question]:

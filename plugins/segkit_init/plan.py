@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from statistics import median
 from typing import Any, NamedTuple
 
+_MULTIPLE = 16  # pixels: the U-Net halves four times
 _LARGE = 256  # pixels of the shorter side, from which on half of them will do for the deeper layers
 
 
@@ -70,10 +72,12 @@ def plan(facts: Facts) -> dict[str, Choice]:
 
 
 def _resize(facts: Facts) -> Choice:
+    """The longer side as a computer bears it; but the shorter one holds a crop."""
     longest, wanted = median(max(size) for size in facts.sizes), 1024 if facts.card else 512
-    if longest <= 1.25 * wanted:
+    least = _MULTIPLE / median(min(size) for size in facts.sizes)
+    factor = max(round(wanted / longest, 2), ceil(100 * least) / 100)
+    if longest <= 1.25 * wanted or factor >= 1:
         return Choice(None, f"the network sees the images at their own size, {range_text(facts.sizes)}")
-    factor = round(wanted / longest, 2)
     whose = "a card" if facts.card else "a laptop"
     return Choice(factor, f"{range_text(facts.sizes)} is much for {whose}; scores are taken at each mask's own size")
 
@@ -87,7 +91,9 @@ def _crop(sizes: Sequence[tuple[int, int]], wanted: int) -> Choice:
     if len({*sizes}) == 1 and max(sizes[0]) <= wanted and not any(side % 16 for side in sizes[0]):
         return Choice(None, "the network sees whole images, which are small and of one size")
     short = int(median(min(size) for size in sizes))
-    crop = max(16, min(wanted, short) // 16 * 16)
+    if len({*sizes}) == 1 and short < _MULTIPLE:
+        return Choice(None, f"the network sees whole images, which are smaller than a crop of {_MULTIPLE}")
+    crop = max(_MULTIPLE, min(wanted, short) // _MULTIPLE * _MULTIPLE)
     mixed = "the images have many sizes, " if len({*sizes}) > 1 else ""
     return Choice(crop, f"{mixed}a multiple of 16 that most images hold")
 

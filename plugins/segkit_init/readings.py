@@ -29,6 +29,7 @@ _OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(human|person|leaf|plan
 _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
 _DERIVED = re.compile("(?i)boundar|contour|edges|overlay|visuali|preview|skeleton|cent(er|re)|visibility|(?<![a-z])roi")
 _DERIVED_IMAGES = re.compile("(?i)overlay|visuali|preview|blend")
+_PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # these come last
 _MOST_CLASSES = 64  # more labels are rather numbers of objects
 _AGREE = 0.5  # intersection over union of labels that two people have drawn
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
@@ -112,6 +113,7 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
     Raises:
         LabelError: not one has masks that can be read.
     """
+    readings = sorted(readings, key=lambda each: bool(_PREDICTED.search(str(each.options.get("masks", "")))))
     files: dict[int, list[Path]] = {}
     errors: dict[int, str] = {}
     for place, reading in enumerate(readings):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segkit_readers.several import Parts, numbers, picture
+from segkit_readers.several import Parts, numbers, of_objects, picture
 
 
 def read(path: Path) -> SimpleNamespace:
@@ -18,9 +18,13 @@ def read(path: Path) -> SimpleNamespace:
     file is mapped into memory, and read where it is sliced; what is written to it stays in memory.
 
     Raises:
-        ValueError: the file is damaged, or holds objects, which could run anything.
+        DataError: it holds objects, which could run anything.
+        ValueError: the file is damaged.
     """
-    stored = np.load(path, mmap_mode="c", allow_pickle=False)
+    try:
+        stored = np.load(path, mmap_mode="c", allow_pickle=False)
+    except ValueError as error:
+        raise of_objects(path) if "Python objects" in str(error) else error from None
     each = Parts(numbers(len(stored)), lambda name: picture(stored[int(name) - 1])) if stored.ndim in (3, 4) else {}
     if stored.ndim == 4:
         return SimpleNamespace(parts=each)

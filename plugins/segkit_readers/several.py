@@ -74,14 +74,21 @@ def of_arrays(shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], NDArr
     return SimpleNamespace(parts=Parts(names, part))
 
 
+def of_objects(path: Path) -> DataError:
+    """What is wrong with a file that holds objects in place of numbers."""
+    what, advice = "holds Python objects, which could run anything", "save numbers alone: array.astype(np.uint8)"
+    return DataError(Issue("objects", str(path), what, advice))
+
+
 def npz(path: Path) -> SimpleNamespace:
     """The arrays of a ``.npz`` file.
 
     Raises:
-        ValueError: the file is damaged, or an array holds objects, which could run anything.
-        DataError: an array is of more than :data:`MAX_BYTES`, which a small file can be.
+        DataError: all arrays hold objects, which could run anything; or one is of more than :data:`MAX_BYTES`, which a
+            small file can be.
+        ValueError: the file is damaged.
     """
-    shapes = {}
+    shapes, are_objects = {}, []
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if (size := archive.getinfo(name).file_size) > MAX_BYTES:
@@ -90,7 +97,12 @@ def npz(path: Path) -> SimpleNamespace:
             with archive.open(name) as stream:
                 is_first = np.lib.format.read_magic(stream) == (1, 0)
                 header = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
-                shapes[name.removesuffix(".npy")] = header(stream)[0]
+                shape, _, dtype = header(stream)
+                are_objects.append(dtype.hasobject)
+                if not dtype.hasobject:
+                    shapes[name.removesuffix(".npy")] = shape
+    if are_objects and all(are_objects):
+        raise of_objects(path)
     file = np.load(path, allow_pickle=False)  # reads an array where it is asked for
     found = of_arrays(shapes, file.__getitem__)
     found.close = file.close

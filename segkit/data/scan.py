@@ -56,6 +56,11 @@ class Scan:
         """The issues that a run prints and goes on with."""
         return [issue for issue in self.issues if issue.severity == "warning"]
 
+    @property
+    def skip_helps(self) -> bool:
+        """Whether files can be left out, and every split then has images."""
+        return any(issue.skippable for issue in self.errors) and all(self.statistics.values())
+
     def pixels(self, split: str) -> NDArray[np.int64]:
         """Pixels by image and class, the last column void, ``[N,C+1]``."""
         classes = len(self.splits[split].classes)
@@ -72,7 +77,7 @@ class Scan:
             LabelError: with all errors.
         """
         if self.errors:
-            hint = [SKIP] if any(issue.skippable for issue in self.errors) else []
+            hint = [SKIP] if self.skip_helps else []
             empty = any(issue.kind == "empty_split" for issue in self.errors)
             why = [issue for issue in self.warnings if issue.skippable and empty]  # what was left out
             raise LabelError("\n".join([*map(str, [*why, *self.errors]), *hint]))

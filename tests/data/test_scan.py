@@ -106,6 +106,15 @@ def test_every_fault_of_every_split_is_told_at_once(root: Path, check: Check) ->
     assert str(caught.value) == f'{told}\ndata.on_bad = "skip" goes on without the files that cannot be used'
 
 
+def test_to_leave_files_out_is_no_advice_where_none_would_be_left(root: Path, check: Check) -> None:
+    for path in (root / "masks" / "val").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(LabelError) as caught:
+        check().refuse_errors()
+    assert "the file is empty" in str(caught.value)
+    assert "on_bad" not in str(caught.value)
+
+
 @pytest.mark.fault("F21")
 def test_the_same_fault_of_many_files_is_told_once_with_counts(root: Path, check: Check) -> None:
     for split, count in (("train", 6), ("val", 1)):

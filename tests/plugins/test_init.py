@@ -180,6 +180,16 @@ def test_small_images_that_would_be_padded_are_cropped() -> None:
     assert plan(Facts([(90, 120)] * 40, 3, True, [0.5, 0.5]))["augment.crop"].value == 80
 
 
+def test_images_smaller_than_a_crop_are_taken_whole_and_strips_stay_as_high_as_one() -> None:
+    tiny = plan(Facts([(8, 8)] * 12, 3, True, [0.5, 0.5]))
+    assert tiny["augment.crop"].value is None
+    assert "smaller than a crop of 16" in tiny["augment.crop"].why
+    assert plan(Facts([(8, 8), (9, 8)] * 6, 3, True, [0.5, 0.5]))["augment.crop"].value == 16  # batches are of one size
+    strip = plan(Facts([(24, 40000)] * 12, 3, True, [0.5, 0.5]))
+    assert (strip["data.resize"].value, strip["augment.crop"].value) == (0.67, 16)
+    assert plan(Facts([(12, 40000)] * 12, 3, True, [0.5, 0.5]))["data.resize"].value is None
+
+
 def test_values_are_written_as_toml_reads_them() -> None:
     value = {"a b": [0, 1.5, True], 'q"\\': "ü", "255": {"x": "C:\\data"}}
     assert tomllib.loads(f"value = {value_text(value)}")["value"] == value
@@ -473,6 +483,45 @@ def test_a_file_that_is_called_as_a_list_and_is_none_is_asked_about(
     assert init(capsys, "--yes")[0] == 0
     assert dataset(place)["fractions"] == [0.7, 0.15, 0.15]
     assert "lists" not in dataset(place)
+
+
+def test_white_space_at_the_ends_of_a_list_is_no_column(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(12)
+    Path("data/train.txt").write_text("".join(f"{number}  \r\n" for number in range(9)))
+    Path("data/val.txt").write_text("".join(f"{number}\t\n" for number in range(9, 12)))
+    assert init(capsys)[0] == 0
+    assert dataset(place)["lists"] == "{split}.txt"
+
+
+@pytest.mark.parametrize("line", ["{}, 3, wide", "{} # Übung"])
+def test_lists_that_cannot_be_used_are_asked_about(place: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    pairs(12)
+    Path("data/train.txt").write_text("".join(line.replace("{}", f"{number}") + "\n" for number in range(9)), "latin-1")
+    status, printed = init(capsys)
+    assert status == 1
+    assert "data/train.txt" in printed
+    assert init(capsys, "--yes")[0] == 0
+    assert "lists" not in dataset(place)
+
+
+def test_a_dot_is_written_as_the_folder_that_it_is(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs(12)
+    monkeypatch.chdir(place / "data")
+    assert main(["init", ".", "-o", str(place / "mine.toml")]) == 0
+    assert dataset(place)["root"] == str(place / "data")
+
+
+@pytest.mark.parametrize("other", ["pred", "my_predictions", "output", "results/new"])
+def test_what_a_network_has_predicted_comes_last(place: Path, capsys: pytest.CaptureFixture[str], other: str) -> None:
+    pairs(12, mask="zebra_and_other_animals/{}.png")
+    for number in range(12):
+        save(np.roll(scene(number)[1], 25, 0), Path("data", other, f"{number}.png"))
+    status, printed = init(capsys, "--yes")
+    assert status == 0
+    assert dataset(place)["masks"] == "zebra_and_other_animals"
+    assert other in printed
 
 
 def test_what_is_found_as_json(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,8 +119,13 @@ def test_numpy_arrays_are_images_either_way_round(tmp_path: Path) -> None:
     np.save(tmp_path / "bytes.npy", (VALUES[..., :3] % 256).astype(np.uint8))
     assert read_image(tmp_path / "bytes.npy").flags.writeable
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}]), allow_pickle=True)
-    with pytest.raises(DataError, match=r"objects\.npy: damaged or cut short"):
+    with pytest.raises(DataError, match=r"objects\.npy: holds Python objects"):
         read_image(tmp_path / "objects.npy")
+    np.savez(tmp_path / "objects.npz", np.array([{"a": 1}]))
+    with pytest.raises(DataError, match=r"objects\.npz: holds Python objects"):
+        read_image(tmp_path / "objects.npz")
+    np.savez(tmp_path / "both.npz", image=VALUES[..., 0], meta=np.array([{"a": 1}]))
+    np.testing.assert_array_equal(read_image(tmp_path / "both.npz#image")[..., 0], VALUES[..., 0])
     np.save(tmp_path / "row.npy", np.zeros(4))
     with pytest.raises(DataError, match=r"row\.npy: no picture \(float64 \[4\]\); a picture is \[H,W\] or \[H,W,C\]"):
         read_image(tmp_path / "row.npy")
