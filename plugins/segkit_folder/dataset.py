@@ -268,9 +268,7 @@ def _values(listed: ClassFile, void: Sequence[int], value_map: Mapping[str, int]
             raise ConfigError(f"value_map: {', '.join(value_map)}: a stored label twice; give each one once")
     for stored in void:
         if stored != VOID and values.get(stored, VOID) != VOID:
-            advice = "write a value_map that says which stored label is which class"
-            if value_map is not None:
-                advice = f"take it out of void, or set it to {VOID} in value_map"
+            advice = "take it out of void, or say in value_map which stored label is which class"
             raise ConfigError(f"void: {stored} is also the stored label of class {values[stored]}; {advice}")
         values.setdefault(stored, VOID)
     return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -19,13 +19,12 @@ from torch import Tensor
 
 from segkit.data.read import ALPHA, HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, read_header, read_picture
 from segkit.data.sample import RGB, Colour, Dataset, Palette, Sample
-from segkit.data.statistics import SampleStatistics
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
+from segkit_folder import misread, palettes
 from segkit_folder.masks import MOST_COUNTED, check_checksums, read_mask
 from segkit_folder.misread import MISREAD as MISREAD
 from segkit_folder.misread import about as about
-from segkit_folder.misread import inspected, judged
-from segkit_folder.palettes import OF_PALETTES, palette_issues, telling_colours
+from segkit_folder.palettes import telling_colours
 from segkit_folder.splits import composed
 
 LONGEST_NAME = 100
@@ -226,29 +225,9 @@ class PairedFiles(Dataset):
 
     def advice(self, kind: str) -> str:
         """What a person can do about masks that are refused, by the kind of the issue."""
-        if kind in (*OF_PALETTES, "colours"):
-            return (
-                f"save the masks again from their source, all with one palette or as grey values; {self.label_advice}"
-            )
         return f"allowed are {self._allowed()}; {self.label_advice}"
 
-    def palette_issues(self, masks: Mapping[str, Mapping[int, Colour]]) -> list[Issue]:
-        """What is wrong where the palettes of masks contradict each other, or the palette of the classes.
-
-        Args:
-            masks: file -> what :meth:`check_mask_file` returned.
-        """
-        return palette_issues(self, masks)
-
-    def inspect(self, index: int) -> tuple[Sample, Mapping[str, Any]]:
-        """See :meth:`segkit.data.sample.Dataset.inspect`."""
-        return inspected(self, index)
-
-    def judge(
-        self, splits: Mapping[str, Sequence[tuple[Sequence[Path], SampleStatistics]]], left_out: Sequence[Issue]
-    ) -> Iterable[Issue]:
-        """See :meth:`segkit.data.sample.Dataset.judge`."""
-        return judged(self, splits, left_out)
+    palette_issues, inspect, judge = palettes.palette_issues, misread.inspected, misread.judged
 
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
         image_path, mask_path = self.pairs[index]

@@ -44,15 +44,21 @@ class Proposal(NamedTuple):
 
     Attributes:
         options: of the dataset ``folder``: images, masks and, where there are such files, lists.
-        pairs: how many images have a mask.
-        unpaired: how many files have no partner.
-        splits: images with a mask by split; empty where the splits are to be dealt.
+        layout: what they read.
     """
 
     options: dict[str, Any]
-    pairs: int
-    unpaired: int
-    splits: dict[str, int]
+    layout: Layout
+
+    @property
+    def pairs(self) -> int:
+        """How many images have a mask."""
+        return len(self.layout.masks)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Images with a mask by split; empty where the splits are to be dealt."""
+        return {split: len(those) for split in self.layout.splits if (those := self.layout.of(split))}
 
 
 def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
@@ -77,9 +83,9 @@ def without_splits(root: Path) -> list[Proposal]:
                 for text in map(str, map(proposal.options.get, ("images", "masks")))
             )
             for images, masks in product(*ways):
-                layout = _read(root, options := {"images": images, "masks": masks})
-                if layout and not layout.splits and len(layout.masks) == proposal.pairs:
-                    found[images, masks] = _proposal(layout, options)
+                read = _read(root, {"images": images, "masks": masks})
+                if read and not read.layout.splits and read.pairs == proposal.pairs:
+                    found[images, masks] = read
     return [*found.values()]
 
 
@@ -250,25 +256,24 @@ def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) 
     yield from product(*ways)
 
 
-def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[tuple[Proposal, Layout]]:
+def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
     """What patterns pair, the most pairs first; of patterns with the same pairs the simplest."""
-    found: dict[frozenset[tuple[Path, Path]], tuple[Any, Proposal, Layout]] = {}
-    for images, masks in dict.fromkeys(patterns):
+    found: dict[frozenset[tuple[Path, Path]], tuple[Any, Proposal]] = {}
+    for images, masks in patterns:
         options = {"images": images, "masks": masks}
         if _told(options) < 0:  # the reverse is tried too
             continue
-        layout = _read(root, options)
-        if layout and (own := _of_one_format(options, layout)) != options:
-            options, layout = own, _read(root, own)
-        if layout and layout.masks:
-            proposal = _proposal(layout, options)
-            rank = (-proposal.pairs, proposal.unpaired, len(re.findall(r"\{folder", images)), len(images) + len(masks))
-            pairs = frozenset(layout.masks.items())
+        read = _read(root, options)
+        if read and (own := _of_one_format(options, read.layout)) != options:
+            read = _read(root, own)
+        if read and read.pairs:
+            simple = (len(read.layout.issues), len(re.findall(r"\{folder", images)), len(images) + len(masks))
+            rank, pairs = (-read.pairs, *simple), frozenset(read.layout.masks.items())
             if pairs not in found or rank < found[pairs][0]:
-                found[pairs] = rank, proposal, layout
+                found[pairs] = rank, read
         if len(found) >= MOST_TRIED:
             break
-    return [(proposal, layout) for _, proposal, layout in sorted(found.values(), key=lambda each: each[0])]
+    return [proposal for _, proposal in sorted(found.values(), key=lambda each: each[0])]
 
 
 def _of_one_format(options: dict[str, Any], layout: Layout) -> dict[str, Any]:
@@ -284,21 +289,16 @@ def _of_one_format(options: dict[str, Any], layout: Layout) -> dict[str, Any]:
     return {side: text.replace("{folder}", chosen) for side, text in options.items()}
 
 
-def _read(root: Path, options: dict[str, Any]) -> Layout | None:
+def _read(root: Path, options: dict[str, Any]) -> Proposal | None:
     with warnings.catch_warnings(), gathered():
         warnings.simplefilter("ignore")
         try:
-            return read_layout(root, **options)
+            return Proposal(options, read_layout(root, **options))
         except SegkitError:
             return None
 
 
-def _proposal(layout: Layout, options: dict[str, Any]) -> Proposal:
-    splits = {split: len(those) for split in layout.splits if (those := layout.of(split))}
-    return Proposal(options, len(layout.masks), len(layout.issues), splits)
-
-
-def _likely(found: Sequence[tuple[Proposal, Layout]]) -> list[Proposal]:
+def _likely(found: Sequence[Proposal]) -> list[Proposal]:
     """Those with a mask that may be one and half the pairs of the best of these, each way once.
 
     Words such as "images" and "masks" tell the two apart; without them, of two pictures the one with fewer colours is
@@ -307,10 +307,10 @@ def _likely(found: Sequence[tuple[Proposal, Layout]]) -> list[Proposal]:
     """
     colours = lru_cache(None)(colours_in)
     kept: list[tuple[int, set[Path], Proposal]] = []  # the likelihood first
-    for proposal, layout in found:
-        if 5 * proposal.pairs < found[0][0].pairs or (told := _told(proposal.options)) == -2:
+    for proposal in found:
+        if 5 * proposal.pairs < found[0].pairs or (told := _told(proposal.options)) == -2:
             continue
-        pairs = [*layout.masks.items()]
+        pairs = [*proposal.layout.masks.items()]
         seen = [[*map(colours, pair)] for pair in pairs[:: -(-len(pairs) // MOST_SEEN)]]
         likely = [
             (told > 0 or (image or MOST_COLOURS) >= (mask or 0)) and (mask or 0) <= MOST_OF_A_MASK
@@ -319,7 +319,7 @@ def _likely(found: Sequence[tuple[Proposal, Layout]]) -> list[Proposal]:
         rich = [told == 2 or (image or MOST_COLOURS) > MOST_OF_A_MASK // 4 for image, _ in seen]
         rank = 2 + (2 * sum(rich) > len(seen)) if 4 * sum(likely) >= 3 * len(seen) else told > 0
         if rank:
-            kept.append((rank, {*layout.masks.keys(), *layout.masks.values()}, proposal))
+            kept.append((rank, {file for pair in pairs for file in pair}, proposal))
     best = [(files, proposal) for rank, files, proposal in kept if rank == max(kept, key=lambda each: each[0])[0]]
     best = [(files, each) for files, each in best if 2 * each.pairs >= best[0][1].pairs]
     return [each for place, (files, each) in enumerate(best) if not any(files <= those for those, _ in best[:place])]
@@ -360,8 +360,8 @@ def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     right, wrong = list[Proposal](), list[Proposal]()
     for each in candidates(root):
         ways = [{"pairs": each.lists}] * each.may_be_pairs + [{**x.options, "lists": each.lists} for x in found]
-        read = [(layout, options) for options in ways if (layout := _read(root, options)) and layout.masks]
-        usable = [_proposal(layout, options) for layout, options in read if "train" in layout.splits]
+        read = [one for options in ways if (one := _read(root, options)) and one.pairs]
+        usable = [one for one in read if "train" in one.layout.splits]
         right += usable[:1] if usable and "pairs" in usable[0].options else usable  # pairs name the images too
-        wrong += [Proposal(ways[0], 0, 0, {})] if each.is_likely and ways and not usable else []
+        wrong += [Proposal(ways[0], Layout([], {}))] if each.is_likely and ways and not usable else []
     return right or wrong

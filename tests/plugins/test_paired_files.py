@@ -160,7 +160,7 @@ def test_the_message_of_one_mask_has_the_advice_of_the_dataset(tmp_path: Path) -
     rgb = save(tmp_path / "rgb.png", np.full((2, 2, 3), (255, 0, 0), dtype=np.uint8))
     dataset = Own([(rgb, rgb)], classes=["a", "b"], palette=voc_palette(2))
     with pytest.raises(
-        LabelError, match=r"rgb\.png: the mask holds colours, not labels \(1 colours\); save .*; ask Ann$"
+        LabelError, match=r"rgb\.png: the mask holds colours, not labels \(1 colours\); allowed .*; ask Ann$"
     ) as caught:
         dataset.mask(0)
     assert pickle.loads(pickle.dumps(caught.value)).issue == fault_of(caught)  # from a worker

@@ -59,7 +59,7 @@ def test_what_differs_in_the_names_is_a_pattern_that_reads_them(
 ) -> None:
     both(tmp_path, image, mask)
     found = propose_layout(tmp_path)[0]
-    assert (found.options, found.pairs, found.unpaired) == ({"images": options[0], "masks": options[1]}, 3, 0)
+    assert (found.options, found.pairs, len(found.layout.issues)) == ({"images": options[0], "masks": options[1]}, 3, 0)
     dataset = FolderDataset(tmp_path, "train", ["a", "b"], **found.options, fractions=[1, 0, 0])
     assert [dataset.mask(index).unique().tolist() for index in range(3)] == [[0, 1]] * 3
 
@@ -103,7 +103,7 @@ def test_lists_of_names_and_of_pairs(tmp_path: Path) -> None:
     assert found[0].options == {
         "images": "JPEGImages", "masks": "SegmentationClass", "lists": "ImageSets/{split}.txt",
     }  # fmt: skip
-    assert (found[0].splits, found[0].unpaired) == ({"train": 2, "val": 1}, 0)
+    assert (found[0].splits, len(found[0].layout.issues)) == ({"train": 2, "val": 1}, 0)
     assert "lists" not in found[1].options
     (lists / "train.txt").write_text("JPEGImages/021.jpg SegmentationClass/022.png\n")
     (lists / "val.txt").write_text("JPEGImages/022.jpg SegmentationClass/021.png\n")
