@@ -3,14 +3,16 @@
 A copy that was compressed again, resized or made brighter keeps its layout: its thumbnail is a linear function of the
 original's. Measured on CamVid, VOC, Carvana, Cityscapes, COCO-Stuff and ``shapes``: JPEG of quality 50 to 95 and sizes
 of 0.5 to 2 are found in 99 to 100 % of the pictures, brightness +-10 % in 95 to 100, 1 % cropped off each side in about
-half, mirrored copies never; and no two different pictures across splits or sets. CamVid's train ends a second before
+half; and no two different pictures across splits or sets. CamVid's train ends a second before
 its test begins, in a moving car: correlation 0.969, not reported; nor are two views in Carvana's studio, 0.968.
+Copies that are mirrored, or turned by 90 degrees, are looked for where names begin alike, as ``7`` and ``7_flip``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +30,8 @@ SIDE = 16  # pixels of a thumbnail
 _ALIKE = 0.995  # correlation of two thumbnails
 _APART = 0.4  # standard deviations; more in any one pixel: something has moved, come or gone
 _FLAT = 4.0  # grey levels; in a picture of less contrast, rounding alone costs a correlation of 0.005
+_ROUNDED = 2  # grey levels between the thumbnails of a picture and of itself turned
+_MOST_COPIES = 32  # names that begin alike
 _AT_ONCE = 1024  # pictures; against 25,000 others 100 MB
 
 
@@ -55,6 +59,13 @@ class Duplicates:
             for split, those in splits.items()
         }
         alike = {pair: alike_pictures(*(pictures[split] for split in pair)) for pair in combinations(splits, 2)}
+        for first, second in alike:
+            own = [
+                {each.name: picture for (each, _), picture in zip(splits[name], pictures[name], strict=True)}
+                for name in (first, second)
+            ]
+            if names := turned_copies(*own):
+                yield self._issue(first, second, names, True, is_turned=True)
         for equal in (True, False):
             for (first, second), pairs in alike.items():
                 names = [
@@ -65,15 +76,18 @@ class Duplicates:
                 if names:
                     yield self._issue(first, second, names, equal)
 
-    def _issue(self, first: str, second: str, names: Sequence[tuple[str, str]], equal: bool) -> Issue:
+    def _issue(
+        self, first: str, second: str, names: Sequence[tuple[str, str]], equal: bool, is_turned: bool = False
+    ) -> Issue:
         stop = equal and not self._allowed
         text = f"{len(names)} pictures are" if len(names) > 1 else "1 picture is"
-        text += f"{'' if equal else ' nearly the same'} in both; the score on {second} is of pictures that "
+        how = ", turned or mirrored," if is_turned else "" if equal else " nearly the same"
+        text += f"{how} in both; the score on {second} is of pictures that "
         text += "were trained on: " if first == "train" else "the best epoch is chosen by: "
         text += first_few([one if one == other else f"{one} = {other}" for one, other in names])
         advice = "take them out of one" if equal else "keep pictures of one scene or film in one split"
         return Issue(
-            "same_picture" if equal else "similar_picture",
+            "turned_picture" if is_turned else "same_picture" if equal else "similar_picture",
             what=text,
             advice=advice + (", or set data.allow_leaks = true" if stop else ""),
             severity="error" if stop else "warning",
@@ -108,6 +122,44 @@ def alike_pictures(earlier: Sequence[Picture], later: Sequence[Picture]) -> list
             if equal is not None or is_similar:
                 pairs.append((known_indices[like] if equal is None else equal, index))
     return pairs
+
+
+def turned_copies(earlier: Mapping[str, Picture], later: Mapping[str, Picture]) -> list[tuple[str, str]]:
+    """Pictures of a split that are those of an earlier one mirrored or turned by 90 degrees, as names (earlier, later).
+
+    Those are compared whose names begin alike up to a sign, as ``7.png``, ``7_flip.png``, unless many others do so too.
+
+    Args:
+        earlier: pictures by name.
+        later: those of another split.
+    """
+    begun: dict[str, tuple[list[str], list[str]]] = {}
+    for name in later:
+        for beginning in _beginnings(name):
+            begun.setdefault(beginning, ([], []))[1].append(name)
+    for name in earlier:
+        for beginning in _beginnings(name):
+            if beginning in begun:
+                begun[beginning][0].append(name)
+    few = [names for names in begun.values() if len(names[0]) + len(names[1]) <= _MOST_COPIES]
+    return [
+        pair
+        for pair in dict.fromkeys(each for names in few for each in product(*names))
+        if _is_turned(earlier[pair[0]], later[pair[1]])
+    ]
+
+
+def _beginnings(name: str) -> list[str]:
+    return [*(name[: sign.start()] for sign in re.finditer(r"[-_./ ]", name)), name]
+
+
+def _is_turned(one: Picture, other: Picture) -> bool:
+    """Whether a thumbnail is another one mirrored, turned or both; rounding aside."""
+    if one.digest == other.digest or abs(int(one.thumbnail.sum()) - int(other.thumbnail.sum())) > SIDE * SIDE:
+        return False
+    upright, wanted = (each.thumbnail.reshape(SIDE, SIDE).astype(np.int16) for each in (one, other))
+    ways = [np.rot90(side, turns) for side in (upright, upright.T) for turns in range(4)][1:]
+    return bool(upright.std() >= _FLAT) and any(np.abs(each - wanted).max() <= _ROUNDED for each in ways)
 
 
 def _layouts(pictures: Sequence[Picture]) -> tuple[NDArray[np.float32], list[int]]:

@@ -20,7 +20,7 @@ from segkit_folder.splits import split_called
 
 _MOST = 60  # pictures that are compared
 _SIDE = 16  # pixels of a thumbnail
-_MANY = 9  # groups, which can be dealt to three splits
+MANY = 9  # groups, which can be dealt to three splits
 _SAID = re.compile(  # words of paths that say what belongs together, or what it is a part of
     r"(?i)(?<![a-z])(patient|pat|case|subject|subj|sub|person|study|volume|vol|series|specimen|slide|scene|sequence|seq|"
     r"video|vid|film|clip|flight|plot|field|site|p|s|slice|frame|view|patch|crop|tile)[-_ ]?\d"
@@ -86,7 +86,7 @@ def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
     first = [path for path, group in zip(paths, groups, strict=True) if group == groups[0]][:2]
     number, are_said = len({*groups}), all(map(_SAID.search, paths))
     words = " and ".join(first) if numbered or are_said else ""
-    of_many = number >= _MANY and (are_said or (bool(numbered) and len(groups) <= number**2))
+    of_many = number >= MANY and (are_said or (bool(numbered) and len(groups) <= number**2))
     inside_group, between = (float(np.median(alike[each & apart])) for each in (same, ~same))
     return Group(pattern, number, inside_group, between, words, of_many or pattern.endswith("#"))
 

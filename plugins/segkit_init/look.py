@@ -19,7 +19,7 @@ from segkit_folder.lists import partial_lists
 from segkit_folder.propose import colours_in
 from segkit_folder.splits import read_text
 from segkit_init.findings import Answer, Findings, Question
-from segkit_init.groups import group_of
+from segkit_init.groups import MANY, group_of
 from segkit_init.labels import VOID, answer_of, question_of
 from segkit_init.plan import Facts
 from segkit_init.readings import Reading, config_of, files_of, pictures_in, readings_of, said
@@ -72,6 +72,7 @@ def look(root: Path) -> Findings:
     scan = scan_dataset(config_of(first.dataset, options))
     if dealt and "group" in known - {*options}:
         ask(_groups(scan, Path(options["root"]).expanduser(), options))
+        scan = scan_dataset(config_of(first.dataset, options)) if "group" in options else scan
     ask(_issues(scan, known))
     ask(_bands(len(scan.splits["train"].channels)))
     if not any(question.must for question in questions):
@@ -209,6 +210,9 @@ def _groups(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator[Ques
         too_few = group.number < 3 and "fractions" in options  # for train, val and test
         if group.tells and not too_few:
             yield Question(f"{text}, and {alike}: no group is in two splits", [Answer("", option)], "group", must=False)
+        elif group.number >= MANY and any(issue.kind == "turned_picture" for issue in scan.errors):
+            text += ", of which some hold one picture turned or mirrored: no group is in two splits"
+            yield Question(text, [Answer("", option)], "group", must=False)
         elif group.is_certain and not too_few:
             text += f", as {group.words}: no group is in two splits"
             yield Question(text, [Answer("", option)], "group", must=False)
@@ -227,8 +231,10 @@ def _groups(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator[Ques
 def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
     """How to go on in spite of errors, where there is a way; and of masks that look interpolated."""
     leave = Answer("leave them out", {"skip_unpaired": True})
+    flattered = Answer("go on; the scores are then flattered", {"data.allow_leaks": True})
     ways = {
-        "same_picture": Answer("go on; the scores are then flattered", {"data.allow_leaks": True}),
+        "same_picture": flattered,
+        "turned_picture": flattered,
         "image_without_mask": leave,
         "mask_without_image": leave,
         "overlap": Answer("the smallest object of a pixel counts", {"overlap": "smallest"}),

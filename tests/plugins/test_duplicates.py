@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from segkit_checks.duplicates import Picture, alike_pictures, thumbnail
+from segkit_checks.duplicates import Picture, alike_pictures, thumbnail, turned_copies
 
 
 def picture(seed: int, height: int = 90, width: int = 120) -> Image.Image:
@@ -103,6 +103,20 @@ def test_the_very_same_pixels_are_the_same_and_not_similar_too() -> None:
         ("val", 0, "test", 3),
     ]
     assert similar_pictures(splits) == []
+
+
+def test_copies_that_are_turned_or_mirrored_are_found_where_names_begin_alike() -> None:
+    turned = {"_flip": 0, "_upside_down": 1, "-90": 2, "-180": 3, ".270": 4, "_transposed": 5, "-transverse": 6}
+    train = {f"p{seed}": fingerprint(np.asarray(picture(seed))) for seed in range(8)}
+    test = {
+        f"p{number}{name}": fingerprint(np.asarray(picture(number).transpose(Image.Transpose(way))))
+        for number, (name, way) in enumerate(turned.items())
+    }
+    expected = [(f"p{number}", f"p{number}{name}") for number, name in enumerate(turned)]
+    assert turned_copies(train, test) == expected
+    assert turned_copies(train, {"p7_noise": fingerprint(np.asarray(picture(99)))}) == []
+    assert turned_copies(train, {"p7_again": train["p7"]}) == []  # the very same one is another issue
+    assert turned_copies(train, {"other": test["p0_flip"]}) == []
 
 
 def test_a_view_into_a_tensor_has_the_same_fingerprint() -> None:

@@ -394,6 +394,22 @@ def test_pictures_of_folders_that_may_be_classes_or_cities_are_dealt_singly(
     assert 'then group = "images/{group}/" keeps' in (place / "mine.toml").read_text("utf-8").replace("\n#  ", "")
 
 
+@pytest.mark.parametrize(("end", "grouped"), [("", False), ("_0", True)])
+def test_mirrored_copies_stay_together_or_are_asked_about(
+    end: str, grouped: bool, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(10):
+        for side, pixels in zip(("images", "masks"), scene(number), strict=True):
+            save(pixels, Path("data", side, f"x{number}{end}.png"))
+            save(np.ascontiguousarray(pixels[:, ::-1]), Path("data", side, f"x{number}_flip.png"))
+            save(np.ascontiguousarray(np.rot90(pixels)), Path("data", side, f"x{number}_rot90.png"))
+    status, printed = init(capsys)
+    assert status == (0 if grouped else 1)
+    assert "turned or mirrored" in printed
+    if grouped:
+        assert dataset(place)["group"] == "{group}_"
+
+
 @pytest.mark.parametrize("has_colours", [False, True])
 def test_a_class_that_its_file_calls_void_is_none(
     place: Path, capsys: pytest.CaptureFixture[str], has_colours: bool
