@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +25,16 @@ from segkit_init.stored import Labels, read_labels, stored_labels, threshold_of
 from segkit_init.text import options_text
 
 _FEW = 12  # masks of each reading that are compared
-_OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(human|person|leaf|plant)_")  # are called so
+_OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(human|person|leaf|plant)_ids?(?![a-z])")
 _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
 _DERIVED = re.compile("(?i)boundar|contour|edges|overlay|visuali|preview|skeleton|cent(er|re)|visibility|(?<![a-z])roi")
 _DERIVED_IMAGES = re.compile("(?i)overlay|visuali|preview|blend")
 _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # these come last
 _MOST_CLASSES = 64  # more labels are rather numbers of objects
 _AGREE = 0.5  # intersection over union of labels that two people have drawn
+_NEAR = 2  # pixels by which their borders differ
+_STRAYS = 0.05  # share of labelled pixels that may be farther from their label in the other mask
+_INSIDE, _OUTSIDE = 0.98, 0.95  # shares of a part inside the whole, as a cup of its disc, and of the whole inside it
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
 _OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
 _SAME = 0.97  # share of equal pixels in masks that are one picture, as DRIVE's fields of view
@@ -232,7 +235,10 @@ def _preferred(
     stored = [stored_labels(those) for _, those in kept]
     worth = [
         -2 * bool(_DERIVED.search(mask) or _DERIVED_IMAGES.search(image) or len(labels.pixels) == 1)
-        - bool(_OF_OBJECTS.search(mask) or (labels.of_objects and not _OF_CLASSES.search(mask)))
+        - bool(
+            (_OF_OBJECTS.search(mask) and len(labels.pixels) > 2)
+            or (labels.of_objects and not _OF_CLASSES.search(mask))
+        )
         for mask, image, labels in zip(masks, images, stored, strict=True)
     ]
     for reading, own in zip(readings, worth, strict=True):
@@ -282,13 +288,38 @@ def _are_one_picture(masks: Sequence[Labels]) -> bool:
 
 
 def _agree(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
-    """Whether two sets of masks with the same labels have them mostly at the same pixels, as those of two people do."""
+    """Whether two sets of masks with the same labels differ along their borders alone, as those of two people do.
+
+    Where one set lies inside the other it is something else, as a cup in its disc.
+    """
     known = [{label for each in those for label in np.unique(each).tolist()} for those in (masks, others)]
     if known[0] != known[1] or [each.shape for each in masks] != [each.shape for each in others]:
         return False
     a, b = (np.concatenate([each.ravel() for each in those]) for those in (masks, others))
-    shares = sorted(((a == label) & (b == label)).sum() / ((a == label) | (b == label)).sum() for label in known[0])
-    return len(shares) > 1 and float(np.mean(shares[:-1])) > _AGREE  # all but the best, which is the background
+    shares: dict[int, float] = {}
+    for label in known[0]:
+        both, own = ((a == label) & (b == label)).sum(), ((a == label).sum(), (b == label).sum())
+        shares[label] = both / (sum(own) - both)
+        if both > _INSIDE * min(own) and both < _OUTSIDE * max(own):
+            return False
+    background = max(shares, key=lambda label: shares[label])  # the best one
+    rest = [share for label, share in shares.items() if label != background]
+    if not rest or np.mean(rest) <= _AGREE:
+        return False
+    strays = sum(
+        _strays(*pair, background) + _strays(*pair[::-1], background) for pair in zip(masks, others, strict=True)
+    )
+    return bool(strays <= _STRAYS * ((a != background).sum() + (b != background).sum()))
+
+
+def _strays(mask: Labels, other: Labels, background: int) -> int:
+    """How many pixels of a mask, but for its background, have no equal one near them in another mask."""
+    height, width = mask.shape
+    around = np.pad(other, _NEAR, mode="edge")
+    found = mask != background
+    for row, column in product(range(2 * _NEAR + 1), repeat=2):
+        found &= mask != around[row : row + height, column : column + width]
+    return int(found.sum())
 
 
 def _regions(*labels: Labels) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from segkit.errors import LabelError
 from segkit.registry import Component
 from segkit_init.labels import question_of
 from segkit_init.plan import Facts, plan
+from segkit_init.readings import readings_of
 from segkit_init.stored import COLOUR, StoredLabels, read_labels, stored_labels
 from segkit_init.text import value_text
 
@@ -484,6 +486,27 @@ def test_where_two_readings_are_possible_nothing_is_written_without_yes(
     assert init(capsys, "--yes")[0] == 0
     assert dataset(place)["masks"] == "masks"
     assert '#   or: masks = "second"' in (place / "mine.toml").read_text("utf-8")
+
+
+def test_masks_inside_others_are_asked_about_and_those_of_two_classes_are_one_map(place: Path) -> None:
+    def found(**squares: tuple[int, int, int]) -> tuple[list[str], list[str]]:
+        """The masks of the readings, and the notes, of squares in folders: their row, column and size."""
+        notes: list[str] = []
+        for folder, (row, column, size) in squares.items():
+            for number in range(12):
+                mask = np.zeros((48, 64), np.uint8)
+                mask[row : row + size, number + column : number + column + size] = 255
+                save(scene(number)[0], Path("data/images", f"{number}.png"))
+                save(mask, Path("data", folder, f"{number}.png"))
+        options = [reading.options for reading in readings_of(Path("data"), notes, [])]
+        return [each.get("masks") or each["annotations"] for each in options], notes
+
+    assert found(disc=(3, 2, 20), cup=(5, 4, 16))[0] == ["cup", "disc"]
+    assert found(cup=(9, 8, 20))[0] == ["cup", "disc"]  # as large, and in part somewhere else
+    masks, notes = found(cup=(3, 3, 20))  # a second person's
+    assert (masks, notes) == (["cup"], ['not read, as they say nearly the same as others: masks = "disc"'])
+    shutil.rmtree("data")
+    assert found(person_mask=(3, 2, 16), object_mask=(3, 30, 16))[0] == ["{class}"]
 
 
 def test_a_file_that_is_called_as_a_list_and_is_none_is_asked_about(
