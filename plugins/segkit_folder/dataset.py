@@ -117,11 +117,10 @@ class FolderDataset(PairedFiles):
         layout = with_blank(layout) if blank_unpaired else layout
         layout = without_unpaired(layout) if skip_unpaired else layout
         issues = [issue for of, issue in layout.issues if of in (None, split)]
-        if any(issue.kind == "image_without_mask" for issue in issues):
-            told = _proposed(base, options, [each.path for each in layout.images], len(layout.masks))
-            if told:  # which masks have no image follows from it
-                issues = [issue for issue in issues if issue.kind != "mask_without_image"]
-            issues = [replace(x, advice=x.advice + told) if x.kind == "image_without_mask" else x for x in issues]
+        lonely = [issue for issue in issues if issue.kind == "image_without_mask"]
+        if lonely and (told := _proposed(base, options, [each.path for each in layout.images], len(layout.masks))):
+            others = [x for x in issues if x.kind not in ("image_without_mask", "mask_without_image")]  # these follow
+            issues = [*(replace(each, advice=each.advice + told) for each in lonely), *others]
         refuse(issues)
         layout = dealt(layout, Shares(fractions, split_seed, val, folds, fold))
         self.splits = layout.splits
@@ -224,15 +223,12 @@ def _proposed(root: Path, options: Mapping[str, Any], images: Sequence[Path] = (
     known = root.is_dir() and options["pairs"] is None
     better = [each for each in (propose_layout(root, images) if known else ()) if each.pairs > pairs]
     new = {**better[0].options, "mask_suffix": ""} if better else {}
-    lines = [f"{name} = {_toml(value)}" for name, value in new.items() if value != options[name]]
+    toml = {name: json.dumps(value, ensure_ascii=False).replace('": "', '" = "') for name, value in new.items()}
+    lines = [f"{name} = {toml[name]}" for name, value in new.items() if value != options[name]]
     if not lines:
         return ""
     others = f"; `segkit init {root}` shows other ways" if len(better) > 1 else ""
     return "\n".join([f"{others}; {better[0].pairs} images have a mask with, in [dataset],\n", *lines])
-
-
-def _toml(value: str | Mapping[str, str]) -> str:
-    return json.dumps(value, ensure_ascii=False).replace('": "', '" = "')
 
 
 def _colours_of_file(listed: ClassFile, masks: Sequence[Path]) -> dict[str, Sequence[int]] | None:

@@ -75,18 +75,13 @@ def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
 
 def without_splits(root: Path) -> list[Proposal]:
     """The ways to read a folder that has masks, but none of train: all of them are to be dealt."""
-    found = {}
-    for proposal in propose_layout(root):
-        for word in [word for split in proposal.splits for word in SPLIT_NAMES[split]]:
-            ways = (
-                [text, text.replace("{split}", word)]
-                for text in map(str, map(proposal.options.get, ("images", "masks")))
-            )
-            for images, masks in product(*ways):
-                read = _read(root, {"images": images, "masks": masks})
-                if read and not read.layout.splits and read.pairs == proposal.pairs:
-                    found[images, masks] = read
-    return [*found.values()]
+    found = []
+    for way in propose_layout(root):
+        for word in [word for split in way.splits for word in SPLIT_NAMES[split]]:
+            sides = {side: way.options.get(side, "").replace("{split}", word) for side in ("images", "masks")}
+            read = _read(root, sides)
+            found += [read] if read and not read.layout.splits and read.pairs == way.pairs else []
+    return found
 
 
 def _pictures(root: Path) -> Iterator[Path]:

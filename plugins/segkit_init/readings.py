@@ -19,7 +19,7 @@ from segkit.data.read import opened, read_header
 from segkit.data.sample import RGB
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
-from segkit_folder.splits import SUFFIXES, folders_in
+from segkit_folder.splits import SUFFIXES, by_suffix, folders_in
 from segkit_init.findings import Answer, Question
 from segkit_init.stored import Labels, read_labels, stored_labels, threshold_of
 from segkit_init.text import options_text
@@ -354,10 +354,7 @@ def _nothing(root: Path) -> str:
     closed = [str(path) for path in root.rglob("*") if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
     if closed:
         return f"{root}: no permission to look into {first_few(closed)}"
-    endings = sorted(
-        Path(name).suffix.lower() or "without an ending" for _, names in folders_in(root) for name in names
-    )
-    held = first_few([f"{number} {suffix}" for suffix, number in Counter(endings).most_common()], 4)
+    held = by_suffix(Counter(sorted(Path(name).suffix.lower() for _, names in folders_in(root) for name in names)))
     if not (found := pictures_in(root)):
         advice = "unpack archives, save HDF5, NIfTI and DICOM as .npz, and give the folder of images and masks"
         return f"{root} holds no pictures, but {held}; {advice}" if held else f"{root} holds no files"
