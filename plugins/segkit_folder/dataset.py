@@ -144,7 +144,7 @@ class FolderDataset(PairedFiles):
         self.names = [name for _, _, name in samples]
         self.blank = layout.blank
         self.threshold, self.reading = threshold, f"{self.reading} {threshold}{' blank' * bool(self.blank)}"
-        self.more = {image: layout.bands[image] for image, _ in self.pairs if layout.bands}
+        self.image_files = () if isinstance(images, str) else tuple(images)
 
     def advice(self, kind: str) -> str:
         """See :meth:`PairedFiles.advice`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segkit.data.read import ALPHA, HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, read_header, read_picture
+from segkit.data.read import ALPHA, HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, places_of, read_header, read_picture
 from segkit.data.sample import RGB, Colour, Dataset, Palette, Sample
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_folder import misread, palettes
@@ -51,14 +50,12 @@ class PairedFiles(Dataset):
         bands: as ``data.bands``.
         threshold: of masks, as :func:`read_mask` has it.
         blank: images that are all of the first class, and have no mask.
-        more: image -> further files of the same picture, whose channels follow.
     """
 
     most_pixels = MAX_PIXELS
     bands: Sequence[int] | None = None
     threshold: float | None = None
     blank: Collection[Path] = ()
-    more: Mapping[Path, Sequence[Path]] = {}
     label_advice = "correct the mask"
     palette_is_assumed = labels_are_stated = False
 
@@ -136,9 +133,7 @@ class PairedFiles(Dataset):
 
     def __getitem__(self, index: int, /) -> Sample:
         path = self.pairs[index][0]
-        more = self.more.get(path, ())
-        picture = read_picture(path, self.most_pixels, None if more else self.bands, self.no_data)
-        image, holes = self._joined(path, picture, more) if more else picture  # [H,W,C], [H,W]
+        image, holes = read_picture(path, self.most_pixels, self.bands, self.no_data)  # [H,W,C], [H,W]
         if image.shape[2] == 1 and self.channels == RGB:  # grey among colours
             image = image.repeat(3, axis=2)
         mask = self._read_mask(index, image.shape[:2])
@@ -146,40 +141,12 @@ class PairedFiles(Dataset):
             mask[torch.from_numpy(holes)] = self.ignore_index
         return Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), mask, self.names[index])
 
-    def _joined(self, path: Path, first: Any, more: Sequence[Path]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """The channels of several files, those of the first before the others; of grey ones one each."""
-        pictures = [first, *(read_picture(each, self.most_pixels, None, self.no_data) for each in more)]
-        for other, each in zip(pictures[1:], more, strict=True):
-            if other.pixels.shape[:2] != first.pixels.shape[:2]:
-                what, advice = "files of one image that differ in size", "save them at one size"
-                raise DataError(Issue("size", str(each), what, advice, f"the other is {path}"))
-        pixels = np.concatenate(
-            [one.pixels[..., : len(names)] for one, names in zip(pictures, self._channels(path, more), strict=True)], 2
-        )
-        if self.bands is not None:
-            pixels = pixels[..., [band - 1 for band in self.bands]]
-        holes = [each.holes for each in pictures if each.holes is not None]
-        return np.ascontiguousarray(pixels), (np.logical_or.reduce(holes) if holes else None)
-
-    def _channels(self, path: Path, more: Sequence[Path]) -> list[tuple[str, ...]]:
-        """The names of the channels in each file of an image; a grey one is called as its file differs from others."""
-        headers = [read_header(each, self.most_pixels) for each in (path, *more)]
-        words = [re.findall(r"[^\W_]+", each.as_posix().casefold()) for each in (path, *more)]
-        common = set.intersection(*map(set, words))
-        own = [" ".join(dict.fromkeys(word for word in each if word not in common)) for each in words]
-        return [
-            header.channels if header.has_colours or len(header.channels) not in (1, 3) else (name or "grey",)
-            for header, name in zip(headers, own, strict=True)
-        ]
-
     @cached_property
     def channels(self) -> tuple[str, ...]:  # type: ignore[override]
         """Those of the first image that can be read, or those of its bands that were chosen."""
         for image, _ in self.pairs:
             with suppress(DataError):
                 names = read_header(image, self.most_pixels).channels
-                if more := self.more.get(image, ()):
-                    names = tuple(name for own in self._channels(image, more) for name in own)
                 every = [*names, ALPHA]
                 return (
                     names if self.bands is None else tuple(every[band - 1] for band in self.bands if band <= len(every))
@@ -205,9 +172,8 @@ class PairedFiles(Dataset):
         return self._read_mask(index, read_header(self.pairs[index][0], self.most_pixels).size)
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """The files of sample ``index``: image and mask, and between them other files of the image."""
-        image, mask = self.pairs[index]
-        return (image, *self.more.get(image, ()), mask)
+        """The files of sample ``index``: those of the image, and the mask."""
+        return tuple(file for place in self.pairs[index] for file in places_of(place))
 
     def check_mask_file(self, index: int) -> Mapping[int, Colour]:
         """Check the mask's checksums; of a mask of palette indices the colours of its labels.

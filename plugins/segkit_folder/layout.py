@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from segkit.data.read import places_of
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few
 from segkit_folder.lists import Lists, lines_of, listed, without_suffix
-from segkit_folder.pairs import Found, Pattern, both_sides, pair
+from segkit_folder.pairs import Found, NoFiles, Pattern, both_sides, joined, pair
 from segkit_folder.splits import SUFFIXES, composed, split_by_fraction, split_called, split_into_folds
 
 
@@ -67,14 +68,12 @@ class Layout:
         images: in order; ``values["split"]`` where a folder or a list says it, ``values["group"]`` where it is known.
         masks: image -> mask.
         issues: what is wrong, by split; None for all.
-        bands: image -> the other files of the same picture, whose channels follow.
         blank: images without a mask that are all of the first class.
     """
 
     images: Sequence[Found]
     masks: Mapping[Path, Path]
     issues: Sequence[tuple[str | None, Issue]] = ()
-    bands: Mapping[Path, Sequence[Path]] = field(default_factory=dict)
     blank: Collection[Path] = ()
     splits: Sequence[str] = field(init=False)
 
@@ -114,15 +113,14 @@ def read_layout(
     images, *others = [images] if isinstance(images, str) else images
     sides = _sides(root, images, masks, mask_suffix)
     found, of_masks = both_sides(*sides)
+    found = joined(found, sides[0], [_side(root, "images", text) for text in others])
     found = found if group is None else _grouped(root, found, group)
     shared = sorted(sides[0].words & sides[1].words)
-    bands, absent = _bands(found, [_side(root, "images", text) for text in others], shared)
     named: dict[Path, str | None] = {each.path: None for each in found}
     missing: list[tuple[str | None, Issue]] = []
     if lists is not None:
         found, named, missing = listed(root, lists, found, sides[0], fold)
     paired, issues = pair(found, of_masks, sides[1], shared)  # by the folders of splits, which lists may overrule
-    issues += absent
     found = [each.in_split(named[each.path]) for each in found]
     told = [(named.get(each.path) or each.values.get("split"), issue) for each, issue in issues]
     there = {None, *(each.values.get("split") for each in found)}
@@ -136,16 +134,18 @@ def read_layout(
         if not those or any(each.path in partner for each in those):
             continue
         if not any(each.values.get("split") == split for each in of_masks):
-            what = f"no {split} split: {those[0].path.parent} holds its images, and none of these has a mask"
+            what = (
+                f"no {split} split: {places_of(those[0].path)[0].parent} holds its images, and none of these has a mask"
+            )
             warnings.warn(f"{what}; `predict` needs no masks", stacklevel=4)
             unlabelled += those
             found = [each for each in found if each.values.get("split") != split]
             told = [each for each in told if each[0] != split]
     if lists is None:
-        read = {each.path for each in (*found, *unlabelled, *of_masks)}.union(*bands.values())
+        read = {each.path for each in (*found, *unlabelled, *of_masks)}
         for side in sides if sides[1].is_folder else sides[:1]:
             side.tell_unread(read)
-    return Layout(found, partner, told, bands)
+    return Layout(found, partner, told)
 
 
 def _sides(root: Path, images: str, masks: str, suffix: str) -> tuple[Pattern, Pattern]:
@@ -163,27 +163,17 @@ def _side(root: Path, option: str, text: str, suffix: str = "", may_be_divided: 
     return Pattern(root, text + "/{split}", option, suffix) if is_divided else pattern
 
 
-def _bands(
-    images: Sequence[Found], others: Sequence[Pattern], shared: Sequence[str]
-) -> tuple[dict[Path, list[Path]], list[tuple[Found, Issue]]]:
-    """Image -> its files of other patterns; and the images that lack one.
+def pictures(root: Path, images: Sequence[str]) -> list[Found]:
+    """The images of a folder that is laid out as these patterns say; it may have no ``{split}``.
 
     Raises:
-        ConfigError: a pattern lacks a placeholder.
+        NoFiles: it is not.
     """
-    bands: dict[Path, list[Path]] = {each.path: [] for each in images} if others else {}
-    issues = []
-    for pattern in others:
-        if without := [word for word in shared if word not in pattern.words]:
-            raise ConfigError(f'images: "{pattern.text}" has no {{{without[0]}}}, as the other patterns of images have')
-        files = {tuple(each.values[word] for word in shared): each.path for each in pattern.files()}
-        for image in images:
-            if path := files.get(tuple(image.values[word] for word in shared)):
-                bands[image.path].append(path)
-            else:
-                what, expected = "an image without one of its files", pattern.example(image.values)
-                issues.append((image, Issue("missing", str(image.path), what, f"the other would be {expected}")))
-    return bands, issues
+    for texts in (images, [re.sub(r"\{split\}[/_-]?", "", text) for text in images]):
+        first, *others = [_side(root, "images", text.lstrip("/")) for text in texts]
+        if found := joined(first.files(), first, others):
+            return found
+    raise NoFiles(first.nothing())
 
 
 def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:

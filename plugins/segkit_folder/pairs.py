@@ -9,11 +9,12 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from segkit.data.issues import refuse
-from segkit.data.read import file_of, opened
+from segkit.data.read import file_of, opened, places_of
 from segkit.errors import ConfigError, DataError, Issue, did_you_mean, first_few
 from segkit_folder.splits import ANY_SPLIT, CONTAINERS, SUFFIXES, by_suffix, composed, split_called
 
@@ -163,9 +164,9 @@ class Pattern:
     def tell_unread(self, read: Collection[Path]) -> None:
         """Warn of what lies beside the files that are ``read``; beside a whole folder also of folders with images."""
         whole = self.is_folder and "{" not in self.text.removesuffix("/{split}")
-        read = {file_of(path)[0] for path in read}
+        read = {file_of(place)[0] for path in read for place in places_of(path)}
         files = Counter(path.parent for path in read)
-        direct = {folder for folder in files if folder.is_relative_to(self.base)}
+        direct = {folder for folder in files if folder.is_relative_to(self.base) and folder.is_dir()}
         folders = {each for folder in direct for each in (folder, *folder.parents) if each.is_relative_to(self.base)}
         others: Counter[str] = Counter()
         pictures = []
@@ -250,6 +251,30 @@ def both_sides(images: Pattern, masks: Pattern) -> tuple[list[Found], list[Found
         if not those and (pattern is images or not pattern.files(ignore_case=True)):
             raise NoFiles(pattern.nothing())
     return found[0], found[1]
+
+
+def joined(images: Sequence[Found], of: Pattern, others: Sequence[Pattern]) -> list[Found]:
+    """Images with their files of other patterns, whose channels follow, each as one path, ``red/1.tif | nir/1.tif``.
+
+    A file that is not there stands in it by the name that it would have: whoever reads it tells.
+
+    Raises:
+        ConfigError: a pattern lacks a placeholder.
+    """
+    found: dict[tuple[str | None, ...], list[list[Found]]] = {}
+    for number, pattern in enumerate((of, *others)):
+        if lacking := sorted(of.words - pattern.words):
+            raise ConfigError(f'images: "{pattern.text}" has no {{{lacking[0]}}}, as the other patterns of images have')
+        for each in pattern.files() if number else images:
+            key = tuple(each.values.get(word) for word in sorted(of.words))
+            found.setdefault(key, [[] for _ in (of, *others)])[number].append(each)
+    pictures = []
+    for sides in found.values():
+        first = next(each for side in sides for each in side)
+        expected = [first._replace(path=Path(pattern.example(first.values))) for pattern in (of, *others)]
+        for files in product(*(side or [one] for side, one in zip(sides, expected, strict=True))):
+            pictures.append(files[0]._replace(path=Path(" | ".join(str(each.path) for each in files))))
+    return pictures
 
 
 def pair(

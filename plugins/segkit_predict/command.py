@@ -142,7 +142,9 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     from segkit_predict.outputs import name_outputs
 
     runs, places = _split(arguments.run, arguments.images)
-    images = list_images(places, skipped)
+    predictor = segkit.load(runs if len(runs) > 1 else runs[0], device=arguments.device, precision=arguments.precision)
+    checked.refuse_unused(predictor.resize)
+    images = list_images(places, skipped, predictor.images.files)
     wanted = {
         "mask": True,
         "geotiff": is_installed(),
@@ -156,8 +158,6 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     from segkit_predict.ground_truth import GroundTruth
     from segkit_predict.writer import Writer
 
-    predictor = segkit.load(runs if len(runs) > 1 else runs[0], device=arguments.device, precision=arguments.precision)
-    checked.refuse_unused(predictor.resize)
     most_pixels = arguments.max_pixels or MOST_PIXELS
     truth = None
     if arguments.compare_with is not None:

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.read import Pixels, read_header, with_holes
+from segkit.data.read import Pixels, places_of, read_header, with_holes
 from segkit.errors import DataError
 from segkit_samples.sheets import WRITER
 
@@ -79,11 +79,11 @@ class GeoRows:
 def rows_of(path: Path, most_pixels: int, bands: Sequence[int] | None, no_data: float | str) -> GeoRows | None:
     """A large GeoTIFF to be read by rows; None where it is no such file, or rasterio would read it otherwise.
 
-    That is the case of palettes, transparency, grey of 8 bits, which is read as RGB, turned pictures, and JPEG and the
-    like, which two libraries do not decode to the same values.
+    That is the case of several files of one image, palettes, transparency, grey of 8 bits, which is read as RGB, turned
+    pictures, and JPEG and the like, which two libraries do not decode to the same values.
     """
     header = read_header(path, most_pixels)
-    large = header.size[0] * header.size[1] > MOST_WHOLE
+    large = header.size[0] * header.size[1] > MOST_WHOLE and len(places_of(path)) == 1
     if not (large and header.georeference and is_installed()) or header.orientation != 1 or header.white_is_zero:
         return None
     import rasterio
@@ -119,7 +119,7 @@ def save_geotiff(
 
     values = labels[..., None] if labels.ndim == 2 else labels
     height, width, count = values.shape
-    with rasterio.open(source) as origin:
+    with rasterio.open(places_of(source)[0]) as origin:
         if (origin.height, origin.width) != (height, width):
             raise DataError(
                 f"{source}: its pixels are turned by their orientation, so no GeoTIFF of its mask is written"

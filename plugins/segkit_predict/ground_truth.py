@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ class GroundTruth:
     Where the run's dataset cannot be built, as its folder is elsewhere, a mask holds the class indices and void.
 
     Args:
-        images: that are predicted.
-        folder: of the masks, each called as its image but for the ending.
+        images: that are predicted -> what they and their masks are called, but for the ending.
+        folder: of the masks.
         suffix: what a mask's name has more than its image's.
         run: the run folder.
         predictor: whose classes they are.
@@ -50,7 +50,7 @@ class GroundTruth:
     """
 
     def __init__(
-        self, images: Sequence[Path], folder: Path, suffix: str, run: Path, predictor: Predictor, most_pixels: int
+        self, images: Mapping[Path, str], folder: Path, suffix: str, run: Path, predictor: Predictor, most_pixels: int
     ) -> None:
         own = _dataset_of(run, predictor)
         self.how = (
@@ -58,7 +58,7 @@ class GroundTruth:
         )
         self.dataset = _class_indices(predictor) if own is None else own
         self.dataset.pairs, self.dataset.blank = pair(images, folder, suffix), ()
-        self.dataset.names = [composed(image.stem) for image in images]
+        self.dataset.names = [composed(name) for name in images.values()]
         self.dataset.most_pixels = most_pixels
         self.confusion = ConfusionMatrix(len(self.dataset.classes), self.dataset.ignore_index)
         self._numbers = {image: number for number, image in enumerate(images)}
@@ -113,8 +113,8 @@ class GroundTruth:
         return final_table({"masks": scores}, self.dataset.classes, {"masks": (true / true.sum()).numpy()})
 
 
-def pair(images: Sequence[Path], folder: Path, suffix: str = "") -> list[tuple[Path, Path]]:
-    """Each image with the one mask of its stem; masks of other images may be there.
+def pair(images: Mapping[Path, str], folder: Path, suffix: str = "") -> list[tuple[Path, Path]]:
+    """Each image with the one mask of its name; masks of other images may be there.
 
     Raises:
         DataError: the folder is none, or an image has no mask or several.
@@ -125,10 +125,10 @@ def pair(images: Sequence[Path], folder: Path, suffix: str = "") -> list[tuple[P
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in suffixes() and file.is_file():
             masks.setdefault(composed(file.stem), []).append(file)
-    found = [masks.get(composed(image.stem + suffix), []) for image in images]
+    found = [masks.get(composed(name + suffix), []) for name in images.values()]
     missing = [str(image) for image, those in zip(images, found, strict=True) if not those]
     if missing:
-        hint = f"that of {Path(missing[0]).name} would be {Path(missing[0]).stem}{suffix}.png"
+        hint = f"that of {Path(missing[0]).name} would be {images[Path(missing[0])]}{suffix}.png"
         raise DataError(f"--compare-with {folder} has no mask for {first_few(missing)}; {hint} (see --mask-suffix)")
     several = [str(file) for those in found if len(those) > 1 for file in those]
     if several:

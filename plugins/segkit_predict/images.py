@@ -12,25 +12,35 @@ from pathlib import Path
 
 from segkit.data.read import suffixes
 from segkit.errors import DataError
+from segkit_folder.layout import pictures
 from segkit_folder.splits import by_suffix
 
 
-def list_images(places: Sequence[str | Path], skipped: Counter[str] | None = None) -> list[Path]:
-    """The images that are meant, in order; a file that is named twice comes once.
+def list_images(
+    places: Sequence[str | Path], skipped: Counter[str] | None = None, patterns: Sequence[str] = ()
+) -> dict[Path, str]:
+    """The images that are meant, in order, and what they are called; a file that is named twice comes once.
 
     Args:
         places: files; folders, for the images directly in them; patterns such as ``photos/**/*.jpg``, which Windows'
             shell does not expand and others refuse to where they match too much; ``-`` for a list of all these on the
             standard input, a line each, or a zero byte after each as ``find -print0`` has it.
         skipped: takes in the other files in folders and patterns, counted by the ends of their names.
+        patterns: of the files of one image in a folder; its ``{id}`` is what it is called.
 
     Raises:
         DataError: a folder, a pattern or the list names no image.
     """
     skipped = Counter() if skipped is None else skipped
     names = [name for place in places for name in (_standard_input() if str(place) == "-" else [str(place)])]
-    found = [image for name in names for image in _images_at(name, skipped)]
-    return list({os.path.realpath(file): file for file in found}.values())  # Path.resolve raises at a loop of links
+    found: dict[Path, str] = {}
+    for name in names:
+        if patterns and stat.S_ISDIR(_mode(Path(name))):
+            found |= {each.path: each.values["id"] for each in pictures(Path(name), patterns)}
+        else:
+            found |= {image: image.stem for image in _images_at(name, skipped)}
+    once = {os.path.realpath(file): file for file in found}.values()  # Path.resolve raises at a loop of links
+    return {file: found[file] for file in once}
 
 
 def _standard_input() -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from segkit.data.read import places_of
 from segkit.errors import ConfigError, first_few, one_line
 from segkit_folder.splits import composed
 from segkit_predict.geotiff import is_ours
@@ -23,14 +24,16 @@ ENDINGS = {  # what is written -> how its name ends
 LONGEST_STEM = 200  # bytes: most file systems allow 255, and a number, an ending and a temporary one are added
 
 
-def name_outputs(images: Sequence[Path], out: Path, kinds: Sequence[str], quiet: bool = False) -> list[dict[str, Path]]:
+def name_outputs(
+    images: Mapping[Path, str], out: Path, kinds: Sequence[str], quiet: bool = False
+) -> list[dict[str, Path]]:
     """The files of each image by kind; long names are cut, and no image is written over.
 
-    Where images of several folders have one stem, the files lie in the folders that the images have below the folder
+    Where images of several folders have one name, the files lie in the folders that the images have below the folder
     they share; what is of one name even so is numbered.
 
     Args:
-        images: that are predicted.
+        images: that are predicted -> what they are called.
         out: the folder for the files.
         kinds: of :data:`ENDINGS`.
         quiet: whether images that get another name are not told of.
@@ -41,26 +44,26 @@ def name_outputs(images: Sequence[Path], out: Path, kinds: Sequence[str], quiet:
     taken: set[str] = set()
     numbers: dict[str, int] = {}  # the last one that was given to a stem
     outputs = []
-    folders = [Path(os.path.abspath(image)).parent for image in images]  # noqa: PTH100  (that leaves "..")
-    alike = len({composed(image.stem).casefold() for image in images}) < len(images)
+    folders = [Path(os.path.abspath(places_of(image)[0])).parent for image in images]  # noqa: PTH100  (that leaves "..")
+    alike = len({composed(called).casefold() for called in images.values()}) < len(images)
     shared = Path(os.path.commonpath(folders)) if alike else None
-    for image, folder in zip(images, folders, strict=True):
+    for (image, called), folder in zip(images.items(), folders, strict=True):
         below = "" if shared is None or folder == shared else f"{folder.relative_to(shared).as_posix()}/"
-        stem = below + image.stem
-        if len(os.fsencode(image.stem)) > LONGEST_STEM:
-            stem = below + os.fsencode(image.stem)[:LONGEST_STEM].decode(errors="ignore")
+        stem = below + called
+        if len(os.fsencode(called)) > LONGEST_STEM:
+            stem = below + os.fsencode(called)[:LONGEST_STEM].decode(errors="ignore")
         name, number = stem, numbers.get(stem, 1)
         while taken & _reserved(name, kinds):
             number += 1
             name = f"{stem}_{number}"
         numbers[stem] = number
         taken |= _reserved(name, kinds)
-        own = [kind for kind in kinds if kind != "geotiff" or image.suffix.lower() in (".tif", ".tiff")]
+        own = [kind for kind in kinds if kind != "geotiff" or places_of(image)[0].suffix.lower() in (".tif", ".tiff")]
         outputs.append({kind: out / f"{name}{ENDINGS[kind]}" for kind in own})
-        if name != below + image.stem and not quiet:
+        if name != below + called and not quiet:
             why = "the name is too long" if name == stem else f"another image is called {stem}"
             print(f"segkit: {one_line(f'{why}: {image} becomes {name}.png')}", file=sys.stderr)
-    inputs = {os.path.realpath(image) for image in images}
+    inputs = {os.path.realpath(file) for image in images for file in places_of(image)}
     files = [path for each in outputs for path in each.values()]
     written = [str(path) for path in files if os.path.realpath(path) in inputs]
     if written:

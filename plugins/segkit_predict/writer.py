@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from segkit.data.normalise import displayable
-from segkit.data.read import Pixels, quiet_pillow, read_header, read_picture
+from segkit.data.read import Pixels, quiet_pillow, read_header
 from segkit.data.visualize import VOID_COLOUR, overlay_picture
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
 from segkit.files import write_atomically
@@ -113,7 +113,7 @@ class Writer:
         truth = None if self.truth is None else self.truth.mask(job[0])
         how = self.predictor.images
         rows = rows_of(job[0], self.most_pixels, how.bands, how.no_data)
-        return rows or read_picture(job[0], self.most_pixels, how.bands, how.no_data), truth
+        return rows or self.predictor.read(job[0], self.most_pixels), truth
 
     def _predict(self, job: Job, read: InputImage) -> Prediction:
         (path, outputs), (image, truth), void = job, read, self.predictor.ignore_index

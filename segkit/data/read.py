@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import stat
 import threading
 import warnings
@@ -62,6 +63,11 @@ class Header(NamedTuple):
     no_data: float | None = None
     georeference: bool = False
 
+    @property
+    def is_grey(self) -> bool:
+        """Whether it has one channel, which may be read as RGB."""
+        return len(self.channels) == 1 or (self.channels == RGB and not self.has_colours and self.palette is None)
+
 
 class Picture(NamedTuple):
     """An image as it was read.
@@ -87,6 +93,10 @@ def read_header(path: str | Path, most_pixels: int = MAX_PIXELS) -> Header:
     Raises:
         DataError: missing, empty, of another format or of more than ``most_pixels``.
     """
+    if len(places := places_of(path)) > 1:
+        first, *others = _headers(places, most_pixels)
+        names = sum((each.channels for each in others), first.channels)
+        return first._replace(channels=names, has_colours=names[:3] == RGB)
     with opened(Path(path), most_pixels) as raster:
         names = _names(raster)
         facts: dict[str, Any] = {
@@ -107,7 +117,7 @@ def read_picture(
     Transparency is dropped where it is the same at every pixel.
 
     Args:
-        path: of the file.
+        path: of the file, or of several (see :func:`places_of`), whose channels follow one another; of a grey file one.
         most_pixels: that are decoded; more than :data:`MAX_PIXELS` where a person has named this very image. Of 8 bits
             a channel, seven bytes a pixel are held while it is read, and three of them stay.
         bands: which of the file's, from 1; transparency is the one after the colours. Left out: all.
@@ -118,6 +128,13 @@ def read_picture(
         DataError: missing, empty, damaged, of another format or too large; of several pages, or with a transparency
             that varies, of which a part would be lost; without one of the bands; or with pixels that are no numbers.
     """
+    if len(places := places_of(path)) > 1:
+        own = [each.channels for each in _headers(places, most_pixels)]
+        pictures = [read_picture(each, most_pixels, None, no_data) for each in places]
+        pixels = np.concatenate([each.pixels[..., : len(n)] for each, n in zip(pictures, own, strict=True)], 2)
+        pixels = pixels if bands is None else _chosen(pixels, sum(own, ()), bands, str(path))
+        holes = [each.holes for each in pictures if each.holes is not None]
+        return Picture(np.ascontiguousarray(pixels), np.logical_or.reduce(holes) if holes else None)
     with opened(Path(path), most_pixels) as raster:
         pixels, declared = _pixels(raster, bands, str(path)), getattr(raster, "no_data", None)
     return with_holes(pixels, declared, no_data, str(path))
@@ -189,6 +206,28 @@ def file_of(path: str | Path) -> tuple[Path, str]:
     """The file of a path, and what follows a ``#`` in it: ``stack.tif#3`` is the third picture in a file of several."""
     file, mark, part = str(path).rpartition("#")
     return (Path(path), "") if not mark or os.path.exists(path) else (Path(file), part)  # noqa: PTH110
+
+
+def places_of(path: str | Path) -> list[Path]:
+    """The files of one picture whose channels lie in several, ``red.tif | nir.tif``; of any other its path alone."""
+    several = " | " in str(path) and not os.path.exists(path)  # noqa: PTH110
+    return [*map(Path, str(path).split(" | "))] if several else [Path(path)]
+
+
+def _headers(places: Sequence[Path], most_pixels: int) -> list[Header]:
+    """Those of the files of one picture; the channel of a grey one is called as its path differs from the others."""
+    headers = [read_header(each, most_pixels) for each in places]
+    for header, place in zip(headers, places, strict=True):
+        if header.size != headers[0].size:
+            what, advice = "files of one image that differ in size", "save them at one size"
+            raise DataError(Issue("size", str(place), what, advice, f"the other is {places[0]}"))
+    words = [re.findall(r"[^\W_]+", each.as_posix().casefold()) for each in places]
+    common = set.intersection(*map(set, words))
+    own = [" ".join(dict.fromkeys(word for word in each if word not in common)) for each in words]
+    return [
+        header._replace(channels=(name or "grey",)) if header.is_grey else header
+        for header, name in zip(headers, own, strict=True)
+    ]
 
 
 @contextmanager
@@ -278,15 +317,19 @@ def _names(raster: Any) -> tuple[str, ...]:
     return tuple(getattr(raster, "channels", None) or channel_names(count))
 
 
+def _chosen(pixels: Any, names: Sequence[str], bands: Sequence[int], name: str) -> Any:
+    if max(bands) > len(names):
+        what, there = "a band that is not there", ", ".join(names)
+        raise DataError(Issue("bands", name, what, f"data.bands = {list(bands)}", f"it has {there}"))
+    return pixels[..., [band - 1 for band in bands]]
+
+
 def _pixels(raster: Any, bands: Sequence[int] | None, name: str) -> Pixels:
     """The bands that were asked for, or all without transparency that is the same everywhere, ``[H,W,C]``."""
     stored, names = np.asarray(raster[...]), _names(raster)
     pixels = stored.reshape(*stored.shape[:2], -1)
     if bands is not None:
-        if max(bands) > len(names):
-            what, there = "a band that is not there", ", ".join(names)
-            raise DataError(Issue("bands", name, what, f"data.bands = {list(bands)}", f"it has {there}"))
-        pixels = pixels[..., [band - 1 for band in bands]]
+        pixels = _chosen(pixels, names, bands, name)
     elif names[-1] == ALPHA:
         alpha, pixels = pixels[..., -1], pixels[..., :-1]
         if (least := alpha.min()) < (largest := alpha.max()):

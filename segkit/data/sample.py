@@ -52,6 +52,7 @@ class Dataset:
         reading: all besides the files that decides the labels, as text. With it and ``files``, what was found out about
             a sample holds until its files or this text change. None: not known.
         stored: for each class the labels, or RGB triples, that masks store for it; None: not known.
+        image_files: patterns of the files of one image, where its channels lie in several: ``red/{id}.tif``.
         no_data: as ``data.no_data``; but for "stop", NaN in an image are pixels without data, and void in the mask.
     """
 
@@ -63,6 +64,7 @@ class Dataset:
     names: Sequence[str] | None = None
     reading: str | None = None
     stored: list[list[Any]] | None = None
+    image_files: tuple[str, ...] = ()
     no_data: float | str = "stop"
 
     def __len__(self) -> int:
@@ -115,12 +117,14 @@ class ImageFormat:
         bands: as ``data.bands``.
         no_data: as ``data.no_data``.
         rgb: as ``data.rgb``.
+        files: as :attr:`Dataset.image_files`.
     """
 
     channels: tuple[str, ...] = RGB
     bands: tuple[int, ...] | None = None
     no_data: float | Literal["stop", "void"] = "stop"
     rgb: tuple[int, ...] | None = None
+    files: tuple[str, ...] = ()
 
 
 RGB_IMAGES = ImageFormat()

@@ -19,7 +19,7 @@ from segkit.errors import DataError, Issue
 from segkit.settings import DataSettings
 
 _REQUIRED = ("classes", "palette", "ignore_index")
-_SHARED = (*_REQUIRED, "no_data", "splits", "names", "reading", "stored", "judge")
+_SHARED = (*_REQUIRED, "no_data", "splits", "names", "reading", "stored", "image_files", "judge")
 
 
 class Subset(Dataset):

@@ -278,7 +278,8 @@ def write_beginning(
         "crop": inputs.augment.crop,
         "precision": precision.name,
         "normalisation": inputs.normalisation.record(),
-        "images": {"channels": list(train.channels), "bands": how.bands, "no_data": how.no_data, "rgb": how.rgb},
+        "images": {name: getattr(how, name) for name in ("bands", "no_data", "rgb")}
+        | {"channels": list(train.channels), "files": list(train.image_files)},
     }
     write_json(inputs.folder / "config.json", {**kept, **inputs.model_record, **model})
 

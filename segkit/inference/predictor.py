@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from segkit.data.normalise import IMAGENET, Normalisation, displayable, moments
-from segkit.data.read import MAX_PIXELS, Picture, Pixels, of_pillow, read_picture, with_holes
+from segkit.data.read import MAX_PIXELS, Picture, Pixels, of_pillow, places_of, read_header, read_picture, with_holes
 from segkit.data.resize import Resize, resized_part
 from segkit.data.sample import RGB, RGB_IMAGES, ImageFormat, Palette, channel_names
 from segkit.data.visualize import overlay_picture
@@ -85,7 +85,8 @@ class Predictor:
         """The likeliest class of each pixel, uint8 ``[H,W]``, void where there is no data; of several images a list.
 
         Args:
-            image: the path of a file, which is read upright, and whose bands are the run's; the run's channels
+            image: the path of a file, which is read upright, and whose bands are the run's; of an image whose channels
+                lie in several files all their paths in one text, ``"red/a.tif | nir/a.tif"``; the run's channels
                 ``[H,W,C]``, uint8 or numbers of more than 8 bits, as an array, or as what has its ``shape`` and
                 ``dtype`` and is read where its rows are sliced; a Pillow image; what ``read_picture`` returns; or a
                 list of these, or whatever else gives one after the other.
@@ -162,7 +163,7 @@ class Predictor:
         how, wanted, count = self.images, self.normalisation.dtype, len(self.normalisation.mean)
         of_file = isinstance(image, str | Path)
         if isinstance(image, str | Path):
-            image = read_picture(image, MOST_PIXELS, how.bands, how.no_data)
+            image = self.read(image)
         elif isinstance(image, Image.Image):
             image = of_pillow(image, name, how.bands)
         pixels, holes = getattr(image, "pixels", image), getattr(image, "holes", None)
@@ -190,6 +191,18 @@ class Predictor:
             text = "its values are of another range than those the model was trained on, perhaps of another unit"
             warnings.warn(f"{name}: {text}", stacklevel=3)
         return Picture(pixels, holes)
+
+    def read(self, path: str | Path, most_pixels: int = MOST_PIXELS) -> Picture:
+        """An image from its file, or from several as :func:`segkit.data.read.places_of` says, with the run's bands.
+
+        Raises:
+            DataError: it cannot be read, or is one of several files of an image.
+        """
+        how = self.images
+        if len(places_of(path)) < min(2, len(how.files)) and read_header(path, most_pixels).is_grey:
+            what = "one grey file, and the channels of this run's images lie in several"
+            raise DataError(f'{path}: {what}; give these as one path, "{" | ".join(how.files)}"')
+        return read_picture(path, most_pixels, how.bands, how.no_data)
 
     def refuse_other_depth(self, dtype: str, name: str) -> None:
         """Refuse 8 bits a channel where the model was trained on more, and the reverse.

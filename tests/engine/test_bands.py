@@ -16,6 +16,7 @@ from segkit.cli import main
 from segkit.data.sample import Dataset, Sample
 from segkit.errors import DataError, LabelError
 from segkit.runs import evaluate_run
+from segkit_predict.images import list_images
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -191,3 +192,57 @@ def test_images_of_other_channels_are_named(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "images" / "7.tif", np.zeros((24, 24, 5), np.uint16), photometric="rgb")
     with pytest.raises(LabelError, match=r"7\.tif.*other channels.*it has 5.*red, green, blue, band 4"):
         segkit.run(config(tmp_path))
+
+
+def test_images_of_several_files_are_predicted_as_they_were_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    write(tmp_path, "u1", 3)
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(30, 0, 5e5, 0, -30, 5e6)}
+    for number in range(12):
+        pixels = tifffile.imread(tmp_path / "images" / f"{number}.tif")
+        for folder in ["train"] if number < 8 else ["val", "new"]:  # new scenes are in no split
+            for band, colour in enumerate(("red", "green", "blue")):
+                (tmp_path / folder / colour).mkdir(parents=True, exist_ok=True)
+                target = tmp_path / folder / colour / f"{colour}_{number}.tif"
+                with rasterio.open(target, "w", "GTiff", 24, 24, 1, dtype="uint8", **place) as file:
+                    file.write(pixels[..., band], 1)
+    images = [f"{{split}}/{colour}/{colour}_{{id}}.tif" for colour in ("red", "green", "blue")]
+    given = {"name": "folder", "root": str(tmp_path), "classes": ["ground", "object"], "images": images}
+    result = segkit.run(config(tmp_path, dataset={**given, "masks": "masks/{id}.png"}, train={"epochs": 1}))
+    run, out, new = (str(tmp_path / name) for name in ("run", "out", "new"))
+    compare = ["--compare-with", str(tmp_path / "masks"), "--metrics"]
+
+    def predict(*options: str) -> tuple[int, Any]:
+        capsys.readouterr()
+        status = main(["predict", run, *options, "--out", out, "--json"])
+        return status, json.loads(capsys.readouterr().out)
+
+    status, told = predict(new, *compare)
+    assert (status, told["images"]) == (0, 4)
+    assert {**result.splits["val"], **told["scores"]} == result.splits["val"]
+    endings = (".png", ".tif", "_overlay.jpg", "_error.png")
+    assert {path.name for path in Path(out).iterdir()} == {f"{n}{end}" for n in range(8, 12) for end in endings}
+    with rasterio.open(Path(out) / "8.tif") as written:
+        assert (written.crs, written.transform) == (place["crs"], place["transform"])
+    assert predict(str(tmp_path))[1]["images"] == 12  # with folders of splits
+    assert "larger than the 100 pixels" in predict(new, "--max-pixels", "100")[1]["failed"].popitem()[1]
+
+    model, paths = segkit.load(run), [f"{new}/{colour}/{colour}_8.tif" for colour in ("red", "green", "blue")]
+    labels = np.asarray(Image.open(Path(out) / "8.png"))
+    np.testing.assert_array_equal(model.predict(" | ".join(paths)), labels)
+    np.testing.assert_array_equal(model.predict(tmp_path / "images/8.tif"), labels)  # all channels in one file
+    with pytest.raises(DataError, match=r"red_8\.tif: one grey file, .* as one path, .*/red_\{id\}\.tif \| "):
+        model.predict(paths)  # three images, each of one channel
+
+    Path(paths[1]).unlink()
+    (Path(new) / "red/red_9.tif").unlink()
+    status, told = predict(new)
+    assert (status, told["images"]) == (1, 4)
+    assert [reason.partition(":")[0] for reason in told["failed"].values()] == [paths[1], f"{new}/red/red_9.tif"]
+    assert "one grey file" in predict(f"{new}/red/red_8.tif")[1]["failed"].popitem()[1]
+    with pytest.raises(
+        DataError, match=r"no file is called .*/new/red/red_\{id\}\.png; .*red holds no folders and 3 \.tif"
+    ):
+        list_images([new], patterns=[image.replace("tif", "png") for image in images])

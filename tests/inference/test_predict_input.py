@@ -79,7 +79,7 @@ def test_lists_of_lines_and_of_names_that_zero_bytes_end(picture, tmp_path, monk
         (f"{odd}\0{picture}\0", [odd, picture]),
     ]:
         standard_input(monkeypatch, content.encode())
-        assert list_images(["-"]) == expected
+        assert [*list_images(["-"])] == expected
     for content in (b"", b"\n \n", b"\0\0"):
         standard_input(monkeypatch, content)
         with pytest.raises(DataError, match="the standard input names no image"):
@@ -93,9 +93,9 @@ def test_a_folder_is_not_searched_and_a_pattern_is(picture, tmp_path):
     deep.parent.mkdir(parents=True)
     deep.write_bytes(picture.read_bytes())
     (picture.parent / "folder.png").mkdir()
-    assert list_images([picture.parent]) == [picture]
-    assert list_images([picture.parent / "**" / "*"]) == [deep, picture]
-    assert list_images([picture.parent / "**" / "*.JPG"]) == [deep]
+    assert [*list_images([picture.parent])] == [picture]
+    assert [*list_images([picture.parent / "**" / "*"])] == [deep, picture]
+    assert [*list_images([picture.parent / "**" / "*.JPG"])] == [deep]
     with pytest.raises(DataError, match=r"no image matches .*\*\.gif; looked for \.jpg, "):
         list_images([picture.parent / "*.gif"])
 
@@ -128,7 +128,7 @@ def test_many_images_of_one_name_are_numbered_without_counting_from_one_each_tim
     tried = []
     reserved = outputs._reserved
     monkeypatch.setattr(outputs, "_reserved", lambda name, kinds: tried.append(name) or reserved(name, kinds))
-    images = [tmp_path / "image.png"] * 100  # as by endings
+    images = {tmp_path / f"image.{number}": "image" for number in range(100)}
     named = name_outputs(images, tmp_path / "out", ["mask", "overlay", "errors"], quiet=True)
     assert len(tried) <= 4 * 100
     assert [files["mask"].name for files in named[:3]] == ["image.png", "image_2.png", "image_3.png"]
@@ -138,14 +138,14 @@ def test_many_images_of_one_name_are_numbered_without_counting_from_one_each_tim
 def test_folders_that_are_kept_do_not_lead_out_of_the_folder_for_the_files(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    images = [Path("../a/1.png"), Path("b/1.png"), Path("b/c/../2.png")]
+    images = {Path(f"{name}.png"): name[-1] for name in ("../a/1", "b/1", "b/c/../2")}
     named = name_outputs(images, Path("out"), ["mask"], quiet=True)
     assert [files["mask"].as_posix() for files in named] == ["out/a/1.png", "out/here/b/1.png", "out/here/b/2.png"]
-    assert name_outputs(images[1:], Path("out"), ["mask"])[0]["mask"] == Path("out/1.png")
+    assert name_outputs(dict([*images.items()][1:]), Path("out"), ["mask"])[0]["mask"] == Path("out/1.png")
 
 
 def test_no_file_of_an_image_is_that_of_another(tmp_path):
-    images = [tmp_path / f"{name}.png" for name in ("a_error", "a", "A", "a_2", "a_overlay")]
+    images = {tmp_path / f"{name}.png": name for name in ("a_error", "a", "A", "a_2", "a_overlay")}
     named = name_outputs(images, tmp_path / "out", [*outputs.ENDINGS], quiet=True)
     files = [str(path).casefold() for each in named for path in each.values()]
     assert len(set(files)) == len(files)
@@ -334,7 +334,7 @@ def test_a_folder_that_others_may_not_look_into(picture, tmp_path, monkeypatch):
     (tmp_path / "out" / "street.png").touch()
     monkeypatch.setattr("segkit_predict.outputs.is_prediction", refused)
     with pytest.raises(ConfigError, match="out cannot be written: Permission denied"):
-        name_outputs([picture], tmp_path / "out", ["mask"])
+        name_outputs({picture: "street"}, tmp_path / "out", ["mask"])
 
 
 @pytest.mark.slow

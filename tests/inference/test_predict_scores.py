@@ -356,7 +356,7 @@ def test_two_true_masks_that_contradict_each_other_are_told_though_read_at_a_tim
         (tmp_path / "masks").mkdir(exist_ok=True)
         mask.save(tmp_path / "masks" / f"{name}.png")
     monkeypatch.setattr(ground_truth, "_dataset_of", lambda *_: own)
-    images, faults = [tmp_path / "a.png", tmp_path / "b.png"], own.palette_issues
+    images, faults = {tmp_path / f"{name}.png": name for name in "ab"}, own.palette_issues
     truth = GroundTruth(images, tmp_path / "masks", "", tmp_path, None, 1000)
     monkeypatch.setattr(own, "palette_issues", lambda drawn: (faults(drawn), time.sleep(0.1))[0])
     with ThreadPoolExecutor(2) as pool:
@@ -374,7 +374,7 @@ def test_true_masks_are_divided_as_those_of_the_run_and_are_read_for_blank_image
         mask.save(tmp_path / "masks" / f"{name}.png")
     own.threshold, own.blank = 128, [tmp_path / "a.png"]
     monkeypatch.setattr(ground_truth, "_dataset_of", lambda *_: own)
-    images = [tmp_path / "a.png", tmp_path / "b.png"]
+    images = {tmp_path / f"{name}.png": name for name in "ab"}
     truth = GroundTruth(images, tmp_path / "masks", "", tmp_path, None, 1000)
     assert [truth.mask(image)[0].tolist() for image in images] == [[0, 0, 0, 1, 1, 1]] * 2
 

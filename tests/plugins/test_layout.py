@@ -351,8 +351,17 @@ def test_channels_in_several_files_are_one_image(tmp_path: Path) -> None:
     dataset.set_bands([2], "stop")
     np.testing.assert_array_equal(dataset[1].image, bands["nir"][number][None])
     (tmp_path / "nir/nir_0.png").unlink()
-    with pytest.raises(DataError, match=r"red_0\.png: an image without one of its files; .* be .*nir_0\.png"):
-        names(tmp_path, **sides)
+    (tmp_path / "red/red_1.png").unlink()
+    whole = FolderDataset(tmp_path, "train", ["a", "b"], **sides, fractions=[1, 0])
+    for number in range(2):
+        with pytest.raises(DataError, match=rf"{['nir', 'red'][number]}_{number}\.png: no such file"):
+            whole[[str(mask.stem) for _, mask in whole.pairs].index(str(number))]
+    for path in (tmp_path / "nir").iterdir():
+        path.unlink()
+    (tmp_path / "nir").rmdir()
+    assert names(tmp_path, images=["r*d/red_{id}.png", "nir/nir_{id}.png"], masks="masks/{id}.png")  # told when read
+    with pytest.raises(ConfigError, match=r'images: "nir/nir_\{id\}\.png" has no \{group\}'):
+        names(tmp_path, images=["red/{group}_{id}.png", "nir/nir_{id}.png"], masks="masks/{id}.png")
 
 
 def test_values_between_two_are_divided_at_a_threshold(tmp_path: Path) -> None:
