@@ -356,7 +356,7 @@ def test_channels_in_several_files_are_one_image(tmp_path: Path) -> None:
     for number in range(2):
         with pytest.raises(DataError, match=rf"{['nir', 'red'][number]}_{number}\.png: no such file"):
             whole[[str(mask.stem) for _, mask in whole.pairs].index(str(number))]
-    for path in (tmp_path / "nir").iterdir():
+    for path in (tmp_path / "masks/1.png", *(tmp_path / "nir").iterdir()):
         path.unlink()
     (tmp_path / "nir").rmdir()
     assert names(tmp_path, images=["r*d/red_{id}.png", "nir/nir_{id}.png"], masks="masks/{id}.png")  # told when read
