@@ -359,7 +359,8 @@ def test_channels_in_several_files_are_one_image(tmp_path: Path) -> None:
     for path in (tmp_path / "masks/1.png", *(tmp_path / "nir").iterdir()):
         path.unlink()
     (tmp_path / "nir").rmdir()
-    assert names(tmp_path, images=["r*d/red_{id}.png", "nir/nir_{id}.png"], masks="masks/{id}.png")  # told when read
+    sides["images"] = ["r*d/red_{id}.png", "nir/nir_{id}.png"]
+    assert len(FolderDataset(tmp_path, "train", ["a", "b"], **sides, fractions=[1, 0])) == 5  # it is told when read
     with pytest.raises(ConfigError, match=r'images: "nir/nir_\{id\}\.png" has no \{group\}'):
         names(tmp_path, images=["red/{group}_{id}.png", "nir/nir_{id}.png"], masks="masks/{id}.png")
 
