@@ -205,6 +205,9 @@ def _differences(one: _Place, other: _Place, several: bool) -> Iterator[tuple[An
     places = {0} if len(rows[0]) == len(rows[1]) else {0, short - 1}
     if [bool(file_of(place.path)[1]) for place in (one, other)] in ([True, False], [False, True]):
         places = {short}
+    elif length == short + 1:  # one picture's files in a folder that is called as the other file
+        deep, flat = sorted(rows, key=len, reverse=True)
+        places |= {short} if _common(deep[short - 1], flat[-1]) != [""] else set()
     for place in places:  # of the folders that one path has fewer: above its own, or below them; or no part of a file
         a, b = ([*row[:place], *[""] * (length - len(row)), *row[place:]] for row in rows)
         for cores in product(*(_common(*parts)[:3] for parts in zip(a, b, strict=True))):

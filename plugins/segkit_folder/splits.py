@@ -89,6 +89,10 @@ def folders_in(root: Path, depth: float = math.inf) -> Iterator[tuple[Path, list
         yield folder, sorted(each for each in files if each[0] != ".")
 
 
+class TooFewError(DataError):
+    """There are fewer images, or groups of them, than splits."""
+
+
 def split_by_fraction(
     keys: Sequence[str], fractions: Sequence[float], seed: int, what: str = "images"
 ) -> dict[str, list[str]]:
@@ -109,7 +113,8 @@ def split_by_fraction(
 
     Raises:
         ConfigError: the fractions are not two or three numbers that sum to 1.
-        DataError: fewer keys than splits, or a key twice.
+        TooFewError: fewer keys than splits.
+        DataError: a key twice.
     """
     check_fractions(fractions)
     distinct = {composed(key) for key in keys}
@@ -117,7 +122,7 @@ def split_by_fraction(
         raise DataError(f"cannot split {len(keys)} names of which only {len(distinct)} differ")
     wanted = [fraction > 0 for fraction in fractions]
     if len(keys) < sum(wanted):
-        raise DataError(
+        raise TooFewError(
             f"cannot split {len(keys)} {what} into {sum(wanted)} parts of which none is empty; "
             f"add {what} or set a fraction to 0"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 from segkit.data.visualize import VOID_COLOUR
@@ -16,20 +16,23 @@ _MOST_IDS = 255  # that are written into a config
 _MOST_NAMELESS = 64  # labels that are classes though nobody has said so
 
 
-def question_of(stored: StoredLabels, names: Sequence[str] = (), from_1: bool = False) -> Question:
+def question_of(
+    stored: StoredLabels, names: Sequence[str] = (), from_1: bool = False, is_divided: bool = False
+) -> Question:
     """What the labels of masks mean.
 
     Args:
         stored: what the masks store.
         names: of the classes, where a file has given them, in the order of the labels.
         from_1: whether that file counts the labels from 1.
+        is_divided: whether each channel was 0 or 255 by a threshold, so that two colours have made others.
 
     Raises:
-        LabelError: they are, as ids of objects mostly, too many to be written into a config.
+        LabelError: they are, as ids of objects mostly, too many to be written into a config; or several are mixtures.
     """
     labels = sorted(stored.pixels)
     if labels[-1] >= COLOUR:
-        return _of_colours(stored, names)
+        return _of_colours(stored, names, _mixtures(stored) if is_divided else [])
     if near := _left_by_jpeg(labels, stored.thin):
         beside = _listed(sorted({*near.values()}))
         text = f"{_listed([*near])} cover no area, and lie near {beside}: are they what JPEG has left?"
@@ -114,14 +117,29 @@ def _of_objects(labels: Sequence[int]) -> Question:
     return Question(f"{text}: what are these?", (merged, answer_of("each is a class", labels, ())), "value_map")
 
 
-def _of_colours(stored: StoredLabels, names: Sequence[str]) -> Question:
-    """Colours: black first, as it is the background mostly, then the most frequent; VOC's cream is void."""
-    ordered = sorted(stored.pixels, key=lambda label: (label > COLOUR, -stored.pixels[label], label))
+def _mixtures(stored: StoredLabels) -> list[int]:
+    """The colours that cover no area, and have each channel of one of two others."""
+    drawn = [*combinations(stored.pixels.keys() - stored.thin, 2)]
+    return [label for label in stored.thin if not all((label ^ one) & (label ^ other) for one, other in drawn)]
+
+
+def _of_colours(stored: StoredLabels, names: Sequence[str], mixed: Sequence[int]) -> Question:
+    """Colours: black first, as it is the background mostly, then the most frequent; VOC's cream is void, or a mixture.
+
+    Raises:
+        LabelError: there are several mixtures, and one colour can be void.
+    """
+    ordered = sorted(stored.pixels, key=lambda label: (label in mixed, label > COLOUR, -stored.pixels[label], label))
     colours = [[label >> 16 & 255, label >> 8 & 255, label & 255] for label in ordered]
-    known = [colour for colour in colours if colour != [*VOID_COLOUR]]
+    kept, blends = colours[: len(colours) - len(mixed)], colours[len(colours) - len(mixed) :]
+    if len(blends) > 1:
+        what = f"{_listed(blends)}, mixtures of the others on their borders, as JPEG and smooth edges leave them"
+        raise LabelError(f"the masks hold {what}: export them again as PNG, one colour a class")
+    known = [colour for colour in kept if colour != [*VOID_COLOUR]]
     called = [*names] if len(names) == len(known) == 2 else _made_up(len(known), not any(known[0]))
-    mapped = dict(zip([*called, "void"], [*known, [*VOID_COLOUR]][: len(colours)], strict=False))
+    mapped = dict(zip([*called, "void"], [*known, *(blends or [[*VOID_COLOUR]])][: len(colours)], strict=False))
     text = "what are the classes called, in `classes` and `colour_map` alike? or void; the masks hold colours"
+    text += f"; {_listed(blends)} is void: it lies on borders alone, as mixtures do" if blends else ""
     return Question(text, (Answer("", {"classes": called, "colour_map": mapped}),), "classes", must=False)
 
 
@@ -148,6 +166,6 @@ def _made_up(count: int, has_background: bool) -> list[str]:
     return ["background", "foreground"] if count == 2 and has_background else [f"class_{each}" for each in range(count)]
 
 
-def _listed(labels: Sequence[int]) -> str:
+def _listed(labels: Sequence[int | list[int]]) -> str:
     texts = [str(label) for label in labels]
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"

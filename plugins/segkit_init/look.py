@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,15 @@ from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit.errors import DataError, SegkitError, first_few
 from segkit.options import options_of
+from segkit_folder.class_file import parse
 from segkit_folder.lists import partial_lists
 from segkit_folder.propose import colours_in
-from segkit_folder.splits import read_text
+from segkit_folder.splits import TooFewError, read_text
 from segkit_init.findings import Answer, Findings, Question
 from segkit_init.groups import MANY, group_of
 from segkit_init.labels import VOID, answer_of, question_of
 from segkit_init.plan import Facts
-from segkit_init.readings import Reading, config_of, files_of, pictures_in, readings_of, said
+from segkit_init.readings import TOO_FEW, Reading, config_of, files_of, pictures_in, readings_of, said
 from segkit_init.stored import COLOUR, StoredLabels, read_labels, stored_labels
 from segkit_init.text import options_text
 
@@ -42,6 +45,13 @@ def look(root: Path) -> Findings:
     Raises:
         SegkitError: nothing can be trained from it, and why.
     """
+    try:
+        return _look(root)
+    except TooFewError:
+        raise DataError(f"{root}: {TOO_FEW}") from None
+
+
+def _look(root: Path) -> Findings:
     notes: list[str] = []
     questions: list[Question] = []
     readings = readings_of(root, notes, questions)
@@ -129,6 +139,7 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
         try:
             dataset = build_splits(config_of(reading.dataset, {**reading.options, **options}))[0]["train"]
         except SegkitError:  # no class file
+            notes.extend(_repeated(path))
             continue
         known = {_number(label) for those in dataset.stored or () for label in those}
         if plain <= known and len(known) <= max(2 * len(plain), (len(plain) > _SOME) * 256):
@@ -138,7 +149,16 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
             return _nameless_0(stored, stored_as, path.name)
         from_1 = from_1 or (not names and dataset.stored is not None and dataset.stored[0] == [1])
         names = names or dataset.classes
-    return question_of(stored, names, from_1)
+    return question_of(stored, names, from_1, "threshold" in reading.options)
+
+
+def _repeated(path: Path) -> Iterator[str]:
+    """Why a file of names is not read, where a name stands in it twice."""
+    with suppress(DataError):
+        names = parse(read_text(path), path.name).names
+        twice = [name for name, number in Counter(names).items() if number > 1]
+        if twice and len(names) <= VOID:
+            yield f"no names of classes: {path} has {first_few(twice)} more than once"
 
 
 def _nameless_0(stored: StoredLabels, names: Mapping[int, str], file: str) -> Question:

@@ -19,11 +19,12 @@ from segkit.data.read import opened, read_header
 from segkit.data.sample import RGB
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
-from segkit_folder.splits import SUFFIXES, by_suffix, folders_in
+from segkit_folder.splits import SUFFIXES, TooFewError, by_suffix, folders_in
 from segkit_init.findings import Answer, Question
 from segkit_init.stored import Labels, read_labels, stored_labels, threshold_of
 from segkit_init.text import options_text
 
+TOO_FEW = "train, val and test need a picture with its mask each, three at least; label more, some 20 to begin with"
 _FEW = 12  # masks of each reading that are compared
 _OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(human|person|leaf|plant)_ids?(?![a-z])")
 _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
@@ -122,6 +123,8 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
     for place, reading in enumerate(readings):
         try:
             files[place] = files_of(reading, -1)
+        except TooFewError:
+            errors[place] = f"{reading.options['root']}: {TOO_FEW}"
         except SegkitError as error:
             errors[place] = str(error)
     whole = {place: {*map(repr, readings[place].options.items())} for place in files}
@@ -149,7 +152,7 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
             kept[twin] = pair[0]
             notes.append(f"not read, as they divide the images as others do: {said(pair[1][0], readings)}")
     if not kept:
-        raise LabelError("\n".join(errors.values()))
+        raise LabelError("\n".join(dict.fromkeys(errors.values())))
     questions += [_lists_asked(readings[place], error) for place, error in errors.items() if place not in files]
     preferred = _by_images(_preferred([(reading, masks) for reading, masks, _ in kept], notes), notes)
     if layers := _as_layers(preferred):
@@ -176,7 +179,12 @@ def _by_images(
         left = first_few([text for text in by_images if text != colours[0]])
         notes.append(f"not read, as {colours[0]} shows the same, and in colours: {left}")
         return by_images[colours[0]]
-    if colours or len({header.size for header in headers.values()}) > 1:
+    if colours:
+        return kept
+    if len({header.size for header in headers.values()}) > 1:
+        sizes = [f"{text} {header.size[1]} x {header.size[0]}" for text, header in headers.items()]
+        what = f"grey images of one name differ in size ({first_few(sizes)}), so that they are no channels of one"
+        notes.append(f"{what} picture: resample them to one size to read them together")
         return kept
     notes.append("grey images of one name are the channels of one picture")
     images = sorted(by_images, key=lambda text: [name not in text.casefold() for name in RGB])  # in this order first

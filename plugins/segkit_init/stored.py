@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,9 +16,9 @@ from torch.nn.functional import max_pool2d
 
 from segkit.data.issues import messages
 from segkit.data.parallel import cores, read_ahead
-from segkit.data.read import opened
+from segkit.data.read import opened, read_header
 from segkit.data.sample import Colour
-from segkit.errors import DataError, Issue, LabelError
+from segkit.errors import DataError, Issue, LabelError, first_few
 from segkit_folder.masks import read_mask
 
 Labels = NDArray[np.integer[Any]]
@@ -79,16 +79,41 @@ def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[L
 
     Raises:
         LabelError: most of them cannot; with the reasons.
+        DataError: some hold colours, and others labels.
     """
-    masks, errors = [], []
-    for mask in read_ahead(lambda index: _read(paths[index], threshold), range(len(paths)), cores(), "masks"):
+    masks, errors = dict[Path, Labels](), []
+    read = read_ahead(lambda index: _read(paths[index], threshold), range(len(paths)), cores(), "masks")
+    for path, mask in zip(paths, read, strict=True):
         if isinstance(mask, DataError):
             errors.append(mask)
         else:
-            masks.append(mask)
+            masks[path] = mask
     if 2 * len(errors) >= len(paths):
         raise LabelError("\n".join(messages(error.issue for error in errors if error.issue)) or "there are no masks")
-    return masks
+    return _of_one_kind(masks)
+
+
+def _of_one_kind(masks: Mapping[Path, Labels]) -> list[Labels]:
+    """The masks; of greys beside colours, as of a mask that is all black, the greys as colours.
+
+    Raises:
+        DataError: some masks hold colours, and others labels that are none of these.
+    """
+    colours = {path: np.unique(mask) for path, mask in masks.items() if mask.max() >= COLOUR}
+    if not colours:
+        return [*masks.values()]
+    known, found, odd = np.unique(np.concatenate([*colours.values()])), [], []
+    for path, mask in masks.items():
+        grey = mask if path in colours else COLOUR | 0x010101 * mask.astype(np.int64)
+        found.append(grey)
+        if path not in colours and not read_header(path).has_colours and not np.isin(grey, known).all():
+            odd.append(path)
+    if odd:
+        texts = [first_few(sorted(map(str, those)), 3) for those in (colours, odd)]
+        what = f"of {len(masks)} that were read {len(colours)} hold colours ({texts[0]})"
+        what += f", and {len(odd)} hold labels or greys ({texts[1]})"
+        raise DataError(f"the masks differ in kind: {what}; export all of them in one way")
+    return found
 
 
 def _read(path: Path, threshold: float | None) -> Labels | DataError:
@@ -173,6 +198,7 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
             blobs, whole = blobs + len(euler), whole + euler.count(1)
             looked_at.update(labels)
             edges.update(_edges(mask, values))
+        if len(highest) <= _LOOKED_AT or not inside.keys() >= {*labels}:
             inside.update(np.unique(mask[_between_and_within(mask)[1]]).tolist())
     along = frozenset(label for label, number in edges.items() if number >= 0.7 * looked_at[label])
     in_order = [number for number in highest if number > 0]
@@ -180,7 +206,7 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     counting = counting and max(in_order) > 3 and whole >= 0.8 * max(blobs, 1)
     once = sum(number == 1 for number in images.values())
     few = _THIN * pixels.total()
-    thin = frozenset(label for label, number in looked_at.items() if pixels[label] < few and not inside[label])
+    thin = frozenset(label for label, number in pixels.items() if number < few and not inside[label])
     return StoredLabels(pixels, along, thin, counting or (once >= 8 and 2 * once > len(images)))
 
 

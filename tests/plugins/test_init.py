@@ -129,6 +129,26 @@ def test_colours_become_a_map_and_the_cream_of_voc_is_void() -> None:
     ]
 
 
+def test_a_mixture_of_two_colours_along_their_border_is_void_where_a_threshold_has_made_it() -> None:
+    red, blue, green = (COLOUR | 255 << shift for shift in (16, 0, 8))
+    colours = np.array([COLOUR, red, blue])[np.stack(masks(0, 1, 2))]  # [N,48,64]
+    colours[:, 20, 10] = red | blue
+    colours[:, 20, 40] = red | blue  # single pixels
+    stored = stored_labels(colours)
+    (answer,) = question_of(stored, is_divided=True).answers
+    assert answer.options["classes"] == ["class_0", "class_1", "class_2"]
+    assert answer.options["colour_map"]["void"] == [255, 0, 255]
+    assert "[255, 0, 255] is void: it lies on borders alone" in question_of(stored, is_divided=True).text
+    assert len(question_of(stored).answers[0].options["classes"]) == 4  # as they were drawn
+    colours[:, 20, 10] = green  # no mixture of black, red and blue
+    (answer,) = question_of(stored_labels(colours), is_divided=True).answers
+    assert len(answer.options["classes"]) == 4
+    colours[:, :10] = green
+    colours[:, 20, 10] = red | green
+    with pytest.raises(LabelError, match="mixtures of the others on their borders, as JPEG"):
+        question_of(stored_labels(colours), is_divided=True)
+
+
 def test_one_name_less_than_labels_asks_what_0_is() -> None:
     first, second = options(stored_labels(masks(0, 1, 2)), ("cat", "dog"))
     assert first == {"classes": ["background", "cat", "dog"]}
@@ -589,6 +609,69 @@ def test_bands_in_files_of_their_own_are_one_image(place: Path, capsys: pytest.C
         save(labels, Path(f"data/T{number:02}/S2_label.tif"))
     assert init(capsys)[0] == 0
     assert dataset(place)["images"] == [f"{{id}}/S2_{name}.tif" for name in ("red", "green", "nir")]
+
+
+def test_bands_in_a_folder_that_is_called_as_the_mask(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        for band in range(3):
+            save(picture[..., band].astype(np.uint16) * 90, Path(f"data/scenes/s{number:02}/B0{band + 2}.tif"))
+        save(labels, Path(f"data/labels/s{number:02}.png"))
+    assert init(capsys)[0] == 0
+    assert dataset(place)["images"] == [f"scenes/{{id}}/B0{band}.tif" for band in (2, 3, 4)]
+    assert dataset(place)["masks"] == "labels"
+
+
+def test_bands_of_other_sizes_are_no_channels_and_that_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture[..., 0].astype(np.uint16), Path(f"data/{number}/B02.tif"))
+        save(picture[::2, ::2, 1].astype(np.uint16), Path(f"data/{number}/B11.tif"))
+        save(labels, Path(f"data/{number}/mask.tif"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert "grey images of one name differ in size ({id}/B02.tif 64 x 48, {id}/B11.tif 32 x 24)" in printed
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_three_pictures_are_needed_at_least(place: Path, capsys: pytest.CaptureFixture[str], number: int) -> None:
+    pairs(number)
+    status, printed = init(capsys)
+    assert status == 2
+    assert printed == (
+        "segkit: data: train, val and test need a picture with its mask each, three at least; "
+        "label more, some 20 to begin with\n"
+    )
+
+
+def test_masks_of_labels_beside_masks_of_colours_are_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(12)
+    for number in (3, 5):
+        save(RGB[scene(number)[1]], Path(f"data/masks/{number}.png"))
+    status, printed = init(capsys)
+    assert status == 2
+    assert (
+        "the masks differ in kind: of 12 that were read 2 hold colours (data/masks/3.png, data/masks/5.png)" in printed
+    )
+
+
+def test_a_mask_without_colours_may_be_one_of_colours(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    colours = np.array([(0, 0, 0), (255, 255, 255), (255, 0, 0)], np.uint8)
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture, Path("data/images", f"{number}.png"))
+        save(colours[labels * (number > 1) + (number == 1)], Path("data/masks", f"{number}.png"))
+    save(np.zeros((48, 64), np.uint8), Path("data/masks/0.png"))  # black alone, and grey
+    assert init(capsys)[0] == 0
+    assert sorted(dataset(place)["colour_map"].values()) == sorted(colours.tolist())
+
+
+def test_a_name_that_stands_twice_in_a_file_of_names_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(12)
+    Path("data/classes.txt").write_text("wall\nroad\nroad\n")
+    status, printed = init(capsys)
+    assert status == 0
+    assert "no names of classes: data/classes.txt has road more than once" in printed
 
 
 def test_files_without_a_partner_and_damaged_ones_are_asked_about(
