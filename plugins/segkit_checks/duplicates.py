@@ -24,6 +24,7 @@ from segkit.data.sample import Sample
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue, first_few
 from segkit.settings import DataSettings
+from segkit_checks.images import no_data_value
 
 SIDE = 16  # pixels of a thumbnail
 
@@ -44,6 +45,8 @@ class Picture(NamedTuple):
 
 class Duplicates:
     """Images that are in two splits: equal ones are an error, unless ``data.allow_leaks`` is set, similar ones not."""
+
+    version = 1
 
     def __init__(self, settings: DataSettings) -> None:
         self._allowed = settings.allow_leaks
@@ -96,8 +99,12 @@ class Duplicates:
         )
 
 
-def thumbnail(image: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """The grey thumbnail of an image ``[H,W,C]``."""
+def thumbnail(image: NDArray[np.uint8 | np.float32]) -> NDArray[np.uint8]:
+    """The grey thumbnail of an image ``[H,W,C]``; where there is no data it has the mean."""
+    if image.dtype == np.float32:
+        mark = no_data_value(image[..., 0])
+        holes = (image == np.float32(mark if mark else np.nan)) | ~np.isfinite(image)
+        image = np.where(holes, np.nan_to_num(np.mean(image, axis=(0, 1), where=~holes)), image)
     grey = Image.fromarray(displayable(np.ascontiguousarray(image))).convert("L")
     # in one step: reduced first, resized copies would be missed
     return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.HAMMING))

@@ -17,7 +17,11 @@ _MOST_NAMELESS = 64  # labels that are classes though nobody has said so
 
 
 def question_of(
-    stored: StoredLabels, names: Sequence[str] = (), from_1: bool = False, is_divided: bool = False
+    stored: StoredLabels,
+    names: Sequence[str] = (),
+    from_1: bool = False,
+    is_divided: bool = False,
+    no_data: float | None = None,
 ) -> Question:
     """What the labels of masks mean.
 
@@ -26,6 +30,7 @@ def question_of(
         names: of the classes, where a file has given them, in the order of the labels.
         from_1: whether that file counts the labels from 1.
         is_divided: whether each channel was 0 or 255 by a threshold, so that two colours have made others.
+        no_data: what the masks declare to mark pixels without data.
 
     Raises:
         LabelError: they are, as ids of objects mostly, too many to be written into a config; or several are mixtures.
@@ -52,6 +57,21 @@ def question_of(
         spread = answer_of(f"{len(labels)} classes, whose greys are spread to be seen", labels, names)
         unlabelled = answer_of(f"{len(rest)} classes, and {VOID} is not labelled", rest, names, void)
         return Question(f"the masks hold {_listed(labels)}: is {VOID} a class?", (spread, unlabelled), "value_map")
+    if void == [VOID] and rest[-1] == VOID - 1:
+        return _of_254(rest, names)
+    if no_data in rest and len(rest) > 2:
+        kept = [label for label in rest if label != no_data]
+        unlabelled = answer_of("not labelled: it is neither learned nor scored", kept, names, [int(no_data), *void])
+        own = answer_of("a class of its own", rest, names, void)
+        return Question(f"the masks declare {no_data:g} as no data: is it a class?", (unlabelled, own), "classes")
+    if most := [label for label in void if 2 * stored.pixels[label] > stored.pixels.total()]:
+        called = ["background", *names] if len(names) == len(rest) else ()
+        others = [label for label in void if label not in most]
+        background = answer_of("it is the background, a class too", [*most, *rest], called, others)
+        unlabelled = answer_of("it is not labelled, as most have it", rest, names, void)
+        ordered = (background, unlabelled) if most == [-1] else (unlabelled, background)
+        share = sum(stored.pixels[label] for label in most) / stored.pixels.total()
+        return Question(f"{_listed(most)} covers {share:.0%} of the masks: what is it?", ordered, "classes")
     if edge := [label for label in rest if label in stored.edges and len(rest) > 2]:
         kept = [label for label in rest if label not in edge]
         unlabelled = answer_of("not labelled: it is neither learned nor scored", kept, names, [*edge, *void])
@@ -64,6 +84,19 @@ def question_of(
         answers = (unlabelled, background) if from_1 else (background, unlabelled)
         return Question(f"{len(names)} names for {len(rest)} labels: what is 0?", answers, "classes")
     return _plain(rest, names, void)
+
+
+def _of_254(rest: Sequence[int], names: Sequence[str]) -> Question:
+    """Masks of 255 beside 254, which may be the same, or be both not labelled."""
+    one = answer_of("one class: white, and what is nearly so", rest, names)
+    value_map = {**one.options.get("value_map", {}), str(VOID): len(rest) - 1}
+    same = Answer(one.text, {**one.options, "value_map": value_map})
+    unlabelled = answer_of(f"{VOID} is not labelled", rest, names, [VOID])
+    each = answer_of("each is a class", [*rest, VOID], names)
+    neither = [answer_of("neither is labelled", rest[:-1], names, [VOID - 1, VOID])] * (len(rest) > 2)
+    return Question(
+        f"the masks hold {VOID - 1} and {VOID}: what are these?", (*neither, same, unlabelled, each), "classes"
+    )
 
 
 def _left_by_jpeg(labels: Sequence[int], thin: Collection[int]) -> dict[int, int]:

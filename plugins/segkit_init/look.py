@@ -13,6 +13,7 @@ import torch
 
 import segkit
 from segkit.compose import build_splits, scan_dataset
+from segkit.data.read import read_header
 from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit.errors import DataError, SegkitError, first_few
@@ -149,7 +150,8 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
             return _nameless_0(stored, stored_as, path.name)
         from_1 = from_1 or (not names and dataset.stored is not None and dataset.stored[0] == [1])
         names = names or dataset.classes
-    return question_of(stored, names, from_1, "threshold" in reading.options)
+    no_data = _declared(files_of(reading, -1))
+    return question_of(stored, names, from_1, "threshold" in reading.options, no_data)
 
 
 def _repeated(path: Path) -> Iterator[str]:
@@ -159,6 +161,16 @@ def _repeated(path: Path) -> Iterator[str]:
         twice = [name for name, number in Counter(names).items() if number > 1]
         if twice and len(names) <= VOID:
             yield f"no names of classes: {path} has {first_few(twice)} more than once"
+
+
+def _declared(masks: Sequence[Path]) -> float | None:
+    """The value that masks, which are TIFFs, declare as no data, where some of them agree."""
+    some = [path for path in masks if ".tif" in path.name.casefold()][:_LOOKED_AT]
+    values = set()
+    for path in some:
+        with suppress(DataError):  # told by the scan
+            values.add(read_header(path).no_data)
+    return values.pop() if len(values) == 1 else None
 
 
 def _nameless_0(stored: StoredLabels, names: Mapping[int, str], file: str) -> Question:
@@ -262,6 +274,9 @@ def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
         "no_numbers": Answer("pixels that are no numbers are void", {"data.no_data": "void"}),
     }
     total = sum(map(len, scan.splits.values()))
+    if any(issue.kind == "declared_no_data" for issue in scan.warnings):
+        void = Answer("", {"data.no_data": "void"})
+        yield Question("pixels that an image declares as no data are void", [void], "data.no_data", must=False)
     interpolated = [issue for issue in scan.warnings if issue.kind == "interpolated"]
     for issue in (*scan.errors, *interpolated[:1]):
         answer = ways.get(issue.kind)

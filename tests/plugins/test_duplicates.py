@@ -119,6 +119,18 @@ def test_copies_that_are_turned_or_mirrored_are_found_where_names_begin_alike() 
     assert turned_copies(train, {"other": test["p0_flip"]}) == []
 
 
+@pytest.mark.parametrize("mark", [-9999, np.nan])
+def test_pixels_without_data_are_not_compared(mark: float) -> None:
+    pictures = []
+    for seed in range(16):
+        image = np.random.default_rng(seed).normal(100, 25, (64, 80, 3)).astype(np.float32)
+        image[:16, :20] = mark
+        pictures.append(Picture(str(seed), thumbnail(image)))
+    assert alike_pictures(pictures[:8], pictures[8:]) == []
+    alike = np.corrcoef([each.thumbnail.ravel() for each in pictures])
+    assert np.abs(alike[np.triu_indices(16, 1)]).max() < 0.3
+
+
 def test_a_view_into_a_tensor_has_the_same_fingerprint() -> None:
     pixels = np.asarray(picture(0))
     view = np.ascontiguousarray(pixels.transpose(2, 0, 1)).transpose(1, 2, 0)  # [H,W,3], as of [3,H,W]

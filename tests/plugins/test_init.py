@@ -72,7 +72,7 @@ def options(stored: StoredLabels, names: tuple[str, ...] = ()) -> list[dict[str,
         ((0, 1, 255), {"classes": ["background", "foreground"]}),  # 255 is void where nothing else is said
         ((1, 2, 3), {"classes": ["class_0", "class_1", "class_2"], "value_map": {"1": 0, "2": 1, "3": 2}}),
         ((7, 26, 255), {"classes": ["class_0", "class_1"], "value_map": {"7": 0, "26": 1, "255": 255}}),
-        ((-1, 0, 1), {"classes": ["background", "foreground"], "void": [-1]}),
+        ((0, 1, -1), {"classes": ["background", "foreground"], "void": [-1]}),
     ],
 )
 def test_labels_that_can_be_read_in_one_way(values: tuple[int, ...], expected: dict[str, Any]) -> None:
@@ -83,6 +83,35 @@ def test_greys_that_are_spread_to_be_seen_may_hold_void() -> None:
     first, second = options(stored_labels(masks(0, 128, 255)))
     assert first["value_map"] == {"0": 0, "128": 1, "255": 2}
     assert second["value_map"] == {"0": 0, "128": 1, "255": 255}
+
+
+def test_255_beside_254_may_be_the_same_or_not_labelled() -> None:
+    binary = {"0": 0, "254": 1}
+    assert [each["value_map"] for each in options(stored_labels(masks(0, 254, 255)))] == [
+        {**binary, "255": 1},
+        {**binary, "255": 255},
+        {**binary, "255": 2},
+    ]
+    both, one, *_ = options(stored_labels([*masks(0, 1, 254), *masks(0, 1, 255)]))
+    assert (len(both["classes"]), both["void"]) == (2, [254, 255])
+    assert one["value_map"] == {"0": 0, "1": 1, "254": 2, "255": 2}
+
+
+@pytest.mark.parametrize(("void", "likelier"), [(-1, 0), (255, 1)])
+def test_what_covers_most_of_the_masks_may_be_the_background(void: int, likelier: int) -> None:
+    answers = options(stored_labels(masks(void, 0, 1)))
+    background, unlabelled = answers if likelier == 0 else reversed(answers)
+    assert background["value_map"] == {str(void): 0, "0": 1, "1": 2}
+    assert unlabelled["classes"] == ["background", "foreground"]
+
+
+def test_what_masks_declare_as_no_data_may_be_void() -> None:
+    question = question_of(stored_labels([*masks(0, 1, 2), *masks(0, 1, 3)]), no_data=0.0)
+    unlabelled, own = (each.options for each in question.answers)
+    assert question.must
+    assert unlabelled["value_map"] == {"1": 0, "2": 1, "3": 2, "0": 255}
+    assert len(own["classes"]) == 4
+    assert not question_of(stored_labels(masks(0, 1)), no_data=0.0).must  # else there is nothing to learn
 
 
 def test_a_label_along_the_borders_may_be_void_or_a_class() -> None:
@@ -430,6 +459,24 @@ def test_mirrored_copies_stay_together_or_are_asked_about(
     assert "turned or mirrored" in printed
     if grouped:
         assert dataset(place)["group"] == "{group}_"
+
+
+def test_what_tiffs_declare_as_no_data_is_asked_about_in_masks_and_void_in_images(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        for side, pixels in zip(("images", "masks"), scene(number), strict=True):
+            stored = pixels + np.uint8(side == "masks")
+            stored[:8] = 0
+            Path("data", side).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(stored).save(Path("data", side, f"{number}.tif"), tiffinfo={42113: "0"})
+    status, printed = init(capsys)
+    assert status == 1
+    assert "? the masks declare 0 as no data: is it a class?" in printed
+    assert "pixels that an image declares as no data are void" in printed
+    assert init(capsys, "--yes")[0] == 0
+    assert dataset(place)["value_map"]["0"] == 255
+    assert tomllib.loads((place / "mine.toml").read_text("utf-8"))["data"]["no_data"] == "void"
 
 
 @pytest.mark.parametrize("has_colours", [False, True])
