@@ -111,7 +111,8 @@ def read_layout(
         layout = _of_pairs(root, pairs, fold)
         return layout if group is None else replace(layout, images=_grouped(root, layout.images, group))
     images, *others = [images] if isinstance(images, str) else images
-    sides = _sides(root, images, masks, mask_suffix)
+    first = _side(root, "images", images)
+    sides = (first, _side(root, "masks", masks, composed(mask_suffix), "split" in first.words))
     found, of_masks = both_sides(*sides)
     found = joined(found, sides[0], [_side(root, "images", text) for text in others])
     found = found if group is None else _grouped(root, found, group)
@@ -146,12 +147,6 @@ def read_layout(
         for side in sides if sides[1].is_folder else sides[:1]:
             side.tell_unread(read)
     return Layout(found, partner, told)
-
-
-def _sides(root: Path, images: str, masks: str, suffix: str) -> tuple[Pattern, Pattern]:
-    """The two patterns."""
-    first = _side(root, "images", images)
-    return first, _side(root, "masks", masks, composed(suffix), "split" in first.words)
 
 
 def _side(root: Path, option: str, text: str, suffix: str = "", may_be_divided: bool = True) -> Pattern:
