@@ -22,7 +22,6 @@ from segkit_folder.layout import Shares, dealt, read_layout, with_blank, without
 from segkit_folder.lists import tell_lists
 from segkit_folder.masks import NO_NUMBER, read_mask
 from segkit_folder.pairs import NoFiles
-from segkit_folder.palettes import OF_PALETTES
 from segkit_folder.propose import propose_layout, without_splits
 from segkit_folder.splits import check_fractions, read_text, require_split
 
@@ -155,12 +154,12 @@ class FolderDataset(PairedFiles):
             return f"{where}; where it is the class '{self.classes[1]}', {foreground}"
         init = f"; `segkit init {self.root}` looks at all masks and writes what reads them"
         colours = "say in [dataset.colour_map] which colour is which class, or void"
-        if kind == "colours":
+        if kind in ("colours", "palettes"):
             return colours + init
         if kind == "label_colours":
             return f"where the labels are right whatever the colours, write a value_map; else {colours}"
         background = "; the background is a class too" * (len(self.classes) == 1)
-        return colours if kind in OF_PALETTES else super().advice(kind) + background + init
+        return colours if kind == "palette" else super().advice(kind) + background + init
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, Any]]:

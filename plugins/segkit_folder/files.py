@@ -23,7 +23,7 @@ from segkit_folder import misread, palettes
 from segkit_folder.masks import MOST_COUNTED, check_checksums, read_mask
 from segkit_folder.misread import MISREAD as MISREAD
 from segkit_folder.misread import about as about
-from segkit_folder.palettes import telling_colours
+from segkit_folder.palettes import telling_colours as telling_colours
 from segkit_folder.splits import composed
 
 LONGEST_NAME = 100

@@ -19,6 +19,7 @@ from segkit.data.parallel import cores, read_ahead
 from segkit.data.read import opened, read_header
 from segkit.data.sample import Colour
 from segkit.errors import DataError, Issue, LabelError, first_few
+from segkit_folder.files import telling_colours
 from segkit_folder.masks import read_mask
 
 Labels = NDArray[np.integer[Any]]
@@ -90,7 +91,17 @@ def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[L
             masks[path] = mask
     if 2 * len(errors) >= len(paths):
         raise LabelError("\n".join(messages(error.issue for error in errors if error.issue)) or "there are no masks")
-    return _of_one_kind(masks)
+    return _of_one_kind(masks if threshold is not None else _by_palettes(masks))
+
+
+def _by_palettes(masks: dict[Path, Labels]) -> dict[Path, Labels]:
+    """The masks; in colours, where their palettes give a colour several labels, as those chosen one by one do."""
+    palettes = {path: palette for path in masks if (palette := read_header(path).palette)}
+    colours = [telling_colours(palette, range(256), masks[path]) for path, palette in palettes.items()]
+    drawn = {each for own in colours for each in own.items()}
+    if len(palettes) < len(masks) or len({colour for _, colour in drawn}) == len(drawn):
+        return masks
+    return {path: _packed(palette)[masks[path]] for path, palette in palettes.items()}
 
 
 def _of_one_kind(masks: Mapping[Path, Labels]) -> list[Labels]:

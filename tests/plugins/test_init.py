@@ -63,6 +63,22 @@ def options(stored: StoredLabels, names: tuple[str, ...] = ()) -> list[dict[str,
     return [dict(answer.options) for answer in question.answers]
 
 
+@pytest.mark.parametrize("orders", [[(0, 1, 2)] * 6, [(0, 1, 2), (0, 2, 1), (1, 0, 2)] * 2])
+def test_masks_whose_palettes_number_the_colours_differently_are_read_by_their_colours(
+    tmp_path: Path, orders: list[tuple[int, ...]]
+) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(6)]
+    for number, (path, order) in enumerate(zip(paths, orders, strict=True)):
+        mask = Image.fromarray(np.argsort(order).astype(np.uint8)[scene(number)[1]])
+        mask.putpalette(RGB[list(order)].tobytes())
+        mask.save(path)
+    found = stored_labels(read_labels(paths)).pixels
+    packed = [COLOUR | int(r) << 16 | int(g) << 8 | int(b) for r, g, b in RGB]
+    expected = np.bincount(np.concatenate([scene(number)[1].ravel() for number in range(6)])).tolist()
+    assert [found[key] for key in (packed if len({*orders}) > 1 else range(3))] == expected
+    assert len(found) == 3  # and none of a mixture
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
