@@ -88,7 +88,7 @@ def lines_of(root: Path, lists: Lists, fold: int = 0) -> Iterator[Line]:
         if split == "train" and not rows:
             raise DataError(f"{where} is empty; list the training images, or leave the list out: all others are train")
         for own, number, text in rows:
-            yield Line(split or own, where, number, text.strip().replace("\\", "/"))
+            yield Line(split or own, where, number, text.replace("\\", "/"))
 
 
 def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
@@ -101,7 +101,7 @@ def _rows(path: Path, fold: int) -> list[tuple[str | None, int, str]]:
     columns = [*zip_longest(*cells, fillvalue="")]  # of rows of unequal length the last cells are empty
     said = [at for at, column in enumerate(columns) if len(columns) > 1 and _says_splits(column[1:])]
     if len(cells) < 3 or not said:
-        return [(None, *row) for row in rows]
+        return [(None, number, line.strip()) for number, line in rows]
     numbers = [number for number, line in rows if line.strip()]
     found = [
         (split_called(row[said[0]]), number, "\t".join(cell for at, cell in enumerate(row) if at != said[0]))

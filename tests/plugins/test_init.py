@@ -616,6 +616,22 @@ def test_white_space_at_the_ends_of_a_list_is_no_column(place: Path, capsys: pyt
     assert dataset(place)["lists"] == "{split}.txt"
 
 
+def test_rows_of_a_table_that_name_no_mask_are_left_out(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(14, "train/{}_sat.png", "train/{}_mask.png")
+    rows = [f"{number},train/{number}_sat.png,train/{number}_mask.png,train" for number in range(14)]
+    rows = [
+        "image_id,sat_image_path,mask_path,split",
+        *rows,
+        *[f"{number},valid/{number}_sat.png,,valid" for number in (20, 21)],
+    ]
+    Path("data/metadata.csv").write_text("\n".join(rows))
+    for number in (20, 21):
+        save(scene(number)[0], Path(f"data/valid/{number}_sat.png"))
+    status, printed = init(capsys)
+    assert status == 0, printed
+    assert "12 train, 2 val" in printed
+
+
 @pytest.mark.parametrize("line", ["{}, 3, wide", "{} # Übung"])
 def test_lists_that_cannot_be_used_are_asked_about(place: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
     pairs(12)
