@@ -94,7 +94,9 @@ class Predict:
         group.add_argument(
             "--compare-with", type=Path, metavar="MASKS", help="folder of true masks: scores, and NAME_error.png"
         )
-        group.add_argument("--mask-suffix", default="", metavar="TEXT", help="what masks' names have more: _mask")
+        group.add_argument(
+            "--mask-suffix", default="", metavar="TEXT", help="what masks' names have more: _mask, or gt_{id}"
+        )
         group.add_argument("--metrics", action="store_true", help="score the predictions; needs --compare-with")
         document = "out, images, skipped files, failed with the reasons, predicted: the share of each class, scores"
         add_output_options(group, document=document)

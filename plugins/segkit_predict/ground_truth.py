@@ -37,7 +37,7 @@ class GroundTruth:
     Args:
         images: that are predicted -> what they and their masks are called, but for the ending.
         folder: of the masks.
-        suffix: what a mask's name has more than its image's.
+        suffix: what a mask's name has more than its image's, or that name with ``{id}`` for the image's.
         run: the run folder.
         predictor: whose classes they are.
         most_pixels: of a mask.
@@ -125,10 +125,11 @@ def pair(images: Mapping[Path, str], folder: Path, suffix: str = "") -> list[tup
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in suffixes() and file.is_file():
             masks.setdefault(composed(file.stem), []).append(file)
-    found = [masks.get(composed(name + suffix), []) for name in images.values()]
+    called = suffix if "{id}" in suffix else "{id}" + suffix
+    found = [masks.get(composed(called.replace("{id}", name)), []) for name in images.values()]
     missing = [str(image) for image, those in zip(images, found, strict=True) if not those]
     if missing:
-        hint = f"that of {Path(missing[0]).name} would be {images[Path(missing[0])]}{suffix}.png"
+        hint = f"that of {Path(missing[0]).name} would be {called.replace('{id}', images[Path(missing[0])])}.png"
         raise DataError(f"--compare-with {folder} has no mask for {first_few(missing)}; {hint} (see --mask-suffix)")
     several = [str(file) for those in found if len(those) > 1 for file in those]
     if several:

@@ -226,6 +226,9 @@ def test_images_of_several_files_are_predicted_as_they_were_trained(
     assert {path.name for path in Path(out).iterdir()} == {f"{n}{end}" for n in range(8, 12) for end in endings}
     with rasterio.open(Path(out) / "8.tif") as written:
         assert (written.crs, written.transform) == (place["crs"], place["transform"])
+    for mask in (tmp_path / "masks").iterdir():
+        mask.rename(mask.with_name(f"gt_{mask.name}"))
+    assert predict(new, *compare, "--mask-suffix", "gt_{id}")[1]["scores"] == told["scores"]
     assert predict(str(tmp_path))[1]["images"] == 12  # with folders of splits
     assert "larger than the 100 pixels" in predict(new, "--max-pixels", "100")[1]["failed"].popitem()[1]
 
