@@ -59,6 +59,15 @@ def question_of(
         return Question(f"the masks hold {_listed(labels)}: is {VOID} a class?", (spread, unlabelled), "value_map")
     if void == [VOID] and rest[-1] == VOID - 1:
         return _of_254(rest, names)
+    if void == [VOID] and (number := stored.black_and_white):
+        unlabelled = answer_of("it is not labelled", rest, names, void)
+        other = Answer("these masks are of another kind: export them as the others are")
+        answers = (unlabelled, other)
+        if rest == [0, 1]:
+            value_map = {"0": 0, "1": 1, str(VOID): 1}
+            answers = (Answer("it is 1", {**unlabelled.options, "value_map": value_map}), unlabelled)
+        what = f"{number} masks hold 0 and {VOID} alone, and no mask with other labels holds {VOID}"
+        return Question(f"{what}: what is it?", answers, "classes")
     if no_data in rest and len(rest) > 2:
         kept = [label for label in rest if label != no_data]
         unlabelled = answer_of("not labelled: it is neither learned nor scored", kept, names, [int(no_data), *void])

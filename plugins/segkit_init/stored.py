@@ -51,12 +51,14 @@ class StoredLabels:
         thin: rare labels that cover no area.
         of_objects: whether they look like ids of single objects: each mask counts 0, 1, 2, ... to a number of its own
             and each label is one piece, or most labels are in one mask alone.
+        black_and_white: masks of 0 and 255 alone, where no other mask holds 255.
     """
 
     pixels: Counter[int]
     edges: frozenset[int]
     thin: frozenset[int]
     of_objects: bool
+    black_and_white: int
 
 
 def threshold_of(paths: Sequence[Path]) -> float | None:
@@ -197,12 +199,14 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     edges: Counter[int] = Counter()
     inside: Counter[int] = Counter()
     highest: list[int] = []
+    black_and_white = 0
     blobs = whole = 0  # labels of masks, but 0; and those that are one connected piece
     for mask in masks:
         values, numbers = np.unique(mask, return_counts=True)
         labels = values.tolist()
         pixels.update(dict(zip(labels, numbers.tolist(), strict=True)))
         images.update(labels)
+        black_and_white += labels == [0, 255]
         highest.append(labels[-1] if labels == [*range(len(labels))] else -1)
         if len(highest) <= _LOOKED_AT:
             euler = [_euler(mask == label) for label in labels[:_MOST_BLOBS] if label]
@@ -218,7 +222,8 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     once = sum(number == 1 for number in images.values())
     few = _THIN * pixels.total()
     thin = frozenset(label for label, number in pixels.items() if number < few and not inside[label])
-    return StoredLabels(pixels, along, thin, counting or (once >= 8 and 2 * once > len(images)))
+    of_objects = counting or (once >= 8 and 2 * once > len(images))
+    return StoredLabels(pixels, along, thin, of_objects, black_and_white * (images[255] == black_and_white))
 
 
 def _euler(bits: NDArray[np.bool_]) -> int:

@@ -174,6 +174,19 @@ def test_colours_become_a_map_and_the_cream_of_voc_is_void() -> None:
     ]
 
 
+def test_masks_of_black_and_white_beside_masks_of_labels_are_asked_about() -> None:
+    labels = masks(0, 1, 2)
+    others = [*labels, *masks(0, 255, count=2)]
+    question = question_of(stored_labels(others))
+    assert question.text == "2 masks hold 0 and 255 alone, and no mask with other labels holds 255: what is it?"
+    assert question.must
+    assert question.answers[0].options == {"classes": ["class_0", "class_1", "class_2"]}
+    one, void = question_of(stored_labels([*masks(0, 1), *masks(0, 255)])).answers
+    assert one.options == {**void.options, "value_map": {"0": 0, "1": 1, "255": 1}}
+    labels[0][0, 0] = 255  # a void pixel among labels
+    assert not question_of(stored_labels([*labels, *others])).must
+
+
 def test_a_mixture_of_two_colours_along_their_border_is_void_where_a_threshold_has_made_it() -> None:
     red, blue, green = (COLOUR | 255 << shift for shift in (16, 0, 8))
     colours = np.array([COLOUR, red, blue])[np.stack(masks(0, 1, 2))]  # [N,48,64]
