@@ -156,7 +156,7 @@ def test_no_map_is_proposed_that_voc_has_no_option_for(root: Path) -> None:
     path = VocDataset(root).pairs[0][1]
     Image.new("RGB", (48, 64), (128, 0, 0)).save(path)
     with pytest.raises(
-        LabelError, match=r"colours, not labels \(1 colours\); the masks as published.*again$"
+        LabelError, match=r"colours, not labels \(1 colours\); allowed .*; the masks as published.*again$"
     ) as caught:
         VocDataset(root).mask(0)
     assert "dataset." not in str(caught.value)
