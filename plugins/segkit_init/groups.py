@@ -37,8 +37,8 @@ class Group(NamedTuple):
         between: the same of two groups.
         words: two paths of a group, where these have words as "patient3" or "slice12", or number both folders and what
             is in them; else "".
-        is_certain: whether a group is surely of one thing: a file of pages; one of many patients; or a numbered folder
-            of so many that there are no more pictures in each.
+        is_certain: whether a group is surely of one thing: a file of pages; one of two or of many patients; or a
+            numbered folder of so many that there are no more pictures in each.
     """
 
     pattern: str
@@ -87,8 +87,9 @@ def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
     number, are_said = len({*groups}), all(map(_SAID.search, paths))
     words = " and ".join(first) if numbered or are_said else ""
     of_many = number >= MANY and (are_said or (bool(numbered) and len(groups) <= number**2))
+    is_certain = of_many or pattern.endswith("#") or (are_said and number == 2)
     inside_group, between = (float(np.median(alike[each & apart])) for each in (same, ~same))
-    return Group(pattern, number, inside_group, between, words, of_many or pattern.endswith("#"))
+    return Group(pattern, number, inside_group, between, words, is_certain)
 
 
 def _grouped(paths: Sequence[str], pattern: str) -> list[str]:

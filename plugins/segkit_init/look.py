@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import segkit
@@ -85,6 +86,7 @@ def _look(root: Path) -> Findings:
         ask(_groups(scan, Path(options["root"]).expanduser(), options))
         scan = scan_dataset(config_of(first.dataset, options)) if "group" in options else scan
     ask(_issues(scan, known))
+    ask(_inverted(scan))
     ask(_bands(len(scan.splits["train"].channels)))
     if not any(question.must for question in questions):
         ask(_few(sum(map(len, scan.splits.values())), options))
@@ -254,7 +256,8 @@ def _groups(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator[Ques
             )
             deal = Answer("no: chance deals single pictures")
             text += f", as {group.words}: is each of one patient, scene or film?"
-            yield Question(text, [keep, deal], "group")
+            likelier = [deal, keep] if too_few and not group.is_certain else [keep, deal]
+            yield Question(text, likelier, "group" if likelier[0] is keep else "fractions")
         else:
             text += f": is each of one object, patient or film? then {options_text(option)} keeps it in one split"
             yield Question(text, (), "fractions", must=False)
@@ -288,6 +291,25 @@ def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
                 are_blank = all(map(_BLANK.search, issue.files))
                 answers.insert(not are_blank, Answer("they show nothing but the first class", {"blank_unpaired": True}))
             yield Question(str(issue), answers, next(iter(answers[0].options), "root"))
+
+
+def _inverted(scan: Scan) -> Iterator[Question]:
+    """Whether a few masks of two classes are inverted: the second has the share that the first has in all others."""
+    every = [(data, place) for data in scan.splits.values() for place in range(len(data))]
+    if len(scan.splits["train"].classes) != 2 or len(every) < _TOO_FEW:
+        return
+    counts = np.concatenate([scan.pixels(split) for split in scan.splits])[:, :2]  # [N,2]
+    shares = counts[:, 1] / counts.sum(1).clip(1)
+    usual, odd = shares[(shares > 0) & (shares < 0.4)], np.flatnonzero(shares > 0.6)
+    if len(usual) + (shares == 0).sum() + len(odd) < len(every) or not 0 < 2 * len(odd) < len(usual):
+        return
+    like = (usual.min() <= 1 - shares[odd]) & (1 - shares[odd] <= usual.max())
+    masks = [every[place][0][every[place][1]] for place in odd.tolist()]
+    borders = [torch.cat([*each[:, [0, -1]].T, *each[[0, -1]]]) for each in (mask.mask == 1 for mask in masks)]
+    if like.all() and all(each.float().mean() > 0.8 for each in borders):
+        named = first_few([mask.name for mask in masks])
+        text = f"{len(odd)} of {len(every)} masks are mostly of the second class, the others of the first: {named}"
+        yield Question(f"{text}; are these inverted?", (), "classes", must=False)
 
 
 def _bands(channels: int) -> Iterator[Question]:

@@ -434,6 +434,18 @@ def test_pictures_of_numbered_folders_stay_together(place: Path, capsys: pytest.
     assert dataset(place)["group"] == "images/{group}/"
 
 
+@pytest.mark.parametrize(("name", "likelier"), [("patient", "yes"), ("ds", "no")])
+def test_two_numbered_folders_are_asked_about(
+    name: str, likelier: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        for side, pixels in zip(("images", "masks"), scene(number), strict=True):
+            save(pixels, Path(f"data/{side}/{name}{number // 6}/{number % 6}.png"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert f"--yes: {likelier}: " in printed
+
+
 @pytest.mark.parametrize("volumes", [2, 4])
 def test_pages_of_one_file_stay_in_one_split(volumes: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for volume in "abcd"[:volumes]:
@@ -506,6 +518,19 @@ def test_what_tiffs_declare_as_no_data_is_asked_about_in_masks_and_void_in_image
     assert init(capsys, "--yes")[0] == 0
     assert dataset(place)["value_map"]["0"] == 255
     assert tomllib.loads((place / "mine.toml").read_text("utf-8"))["data"]["no_data"] == "void"
+
+
+@pytest.mark.parametrize("inverted", [0, 4])
+def test_a_few_masks_that_are_inverted_are_named(
+    inverted: int, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(14):
+        picture, labels = scene(number, 2)
+        save(picture, Path("data/images", f"{number}.png"))
+        save(255 * ((labels > 0) ^ (number < inverted)).astype(np.uint8), Path("data/masks", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 0
+    assert ("4 of 14 masks are mostly of the second class" in " ".join(printed.split())) is bool(inverted)
 
 
 @pytest.mark.parametrize("has_colours", [False, True])
