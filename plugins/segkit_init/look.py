@@ -87,7 +87,7 @@ def _look(root: Path) -> Findings:
         scan = scan_dataset(config_of(first.dataset, options)) if "group" in options else scan
     ask(_issues(scan, known))
     ask(_inverted(scan))
-    ask(_bands(len(scan.splits["train"].channels)))
+    ask(_bands(scan.splits["train"].channels))
     if not any(question.must for question in questions):
         ask(_few(sum(map(len, scan.splits.values())), options))
     scan = scan_dataset(config_of(first.dataset, options))  # what was read before is remembered
@@ -312,12 +312,17 @@ def _inverted(scan: Scan) -> Iterator[Question]:
         yield Question(f"{text}; are these inverted?", (), "classes", must=False)
 
 
-def _bands(channels: int) -> Iterator[Question]:
+def _bands(channels: Sequence[str]) -> Iterator[Question]:
     """Which bands people are shown."""
-    if channels > 3:
-        guess = [4, 3, 2] if channels >= 12 else [3, 2, 1]  # Sentinel-2 has coast, blue, green, red; most begin at blue
-        text = f"which of the {channels} channels are red, green and blue in pictures? (the network sees all of them)"
-        yield Question(text, [Answer("", {"data.rgb": guess})], "data.rgb", must=False)
+    if len(channels) <= 3:
+        return
+    lower = [name.casefold() for name in channels]
+    named = [lower.index(each) + 1 for each in ("red", "green", "blue") if each in lower]
+    guess = (
+        [4, 3, 2] if len(channels) >= 12 else [3, 2, 1]
+    )  # Sentinel-2 has coast, blue, green, red; most begin at blue
+    text = f"which of the {len(channels)} channels are red, green and blue in pictures? (the network sees all of them)"
+    yield Question(text, [Answer("", {"data.rgb": named if len(named) == 3 else guess})], "data.rgb", must=False)
 
 
 def _few(total: int, options: Mapping[str, Any]) -> Iterator[Question]:

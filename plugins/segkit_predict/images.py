@@ -8,12 +8,16 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from segkit.data.read import suffixes
+from segkit.data.read import file_of, suffixes
 from segkit.errors import DataError
 from segkit_folder.layout import pictures
+from segkit_folder.pairs import parts_of
 from segkit_folder.splits import by_suffix
+
+SEVERAL = (".tif", ".tiff", ".npy", ".npz", ".mat")  # files that may hold several pictures
 
 
 def list_images(
@@ -22,9 +26,10 @@ def list_images(
     """The images that are meant, in order, and what they are called; a file that is named twice comes once.
 
     Args:
-        places: files; folders, for the images directly in them; patterns such as ``photos/**/*.jpg``, which Windows'
-            shell does not expand and others refuse to where they match too much; ``-`` for a list of all these on the
-            standard input, a line each, or a zero byte after each as ``find -print0`` has it.
+        places: files, all pictures in one that holds several; folders, for the images directly in them; patterns such
+            as ``photos/**/*.jpg``, which Windows' shell does not expand and others refuse to where they match too much;
+            ``-`` for a list of all these on the standard input, a line each, or a zero byte after each as
+            ``find -print0`` has it.
         skipped: takes in the other files in folders and patterns, counted by the ends of their names.
         patterns: of the files of one image in a folder; its ``{id}`` is what it is called.
 
@@ -38,9 +43,20 @@ def list_images(
         if patterns and stat.S_ISDIR(_mode(Path(name))):
             found |= {each.path: each.values["id"] for each in pictures(Path(name), patterns)}
         else:
-            found |= {image: image.stem for image in _images_at(name, skipped)}
+            found |= {part: called for image in _images_at(name, skipped) for part, called in _parts(image)}
     once = {os.path.realpath(file): file for file in found}.values()  # Path.resolve raises at a loop of links
     return {file: found[file] for file in once}
+
+
+def _parts(image: Path) -> list[tuple[Path, str]]:
+    """The pictures in a file, as paths, and what they are called: that of a stack with the page's name behind it."""
+    file, part = file_of(image)
+    parts = [part] if part else []
+    if not part and file.suffix.lower() in SEVERAL:
+        with suppress(DataError):  # it is told when the image is read
+            parts = parts_of(file, surely=True)
+    named = [(Path(f"{file}#{each}"), f"{file.stem}_{each.replace('/', '_')}") for each in parts]
+    return named or [(image, image.stem)]
 
 
 def _standard_input() -> list[str]:

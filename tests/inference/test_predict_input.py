@@ -560,3 +560,17 @@ def test_stored_labels_are_written_as_geotiff_too(predict, map_of, tmp_path, wri
     (out,) = {path.parent for path in tmp_path.rglob("map_overlay.jpg")}
     with rasterio.open(out / "map.tif") as mask, Image.open(out / "map.png") as picture:
         np.testing.assert_array_equal(mask.read().transpose(1, 2, 0).squeeze(), np.asarray(picture))
+
+
+def test_all_pictures_in_a_file_are_predicted(predict, tmp_path):
+    pages = np.random.default_rng(0).integers(0, 255, (3, 20, 24, 3), np.uint8)
+    np.save(tmp_path / "stack.npy", pages)
+    for number, page in enumerate(pages, 1):
+        Image.fromarray(page).save(tmp_path / f"alone_{number}.png")
+    assert predict(tmp_path / "stack.npy", *tmp_path.glob("alone_*.png")) == 0
+    for number in (1, 2, 3):
+        stack, alone = (
+            np.asarray(Image.open(tmp_path / "out" / f"{name}_{number}.png")) for name in ("stack", "alone")
+        )
+        np.testing.assert_array_equal(stack, alone)
+    assert list_images([f"{tmp_path}/stack.npy#2"]) == {tmp_path / "stack.npy#2": "stack_2"}

@@ -20,6 +20,7 @@ from segkit.config import read_config
 from segkit.errors import LabelError
 from segkit.registry import Component
 from segkit_init.labels import question_of
+from segkit_init.look import _bands
 from segkit_init.plan import Facts, plan
 from segkit_init.readings import readings_of
 from segkit_init.stored import COLOUR, StoredLabels, read_labels, stored_labels
@@ -1230,3 +1231,12 @@ def test_a_label_of_one_piece_each_that_count_up_are_objects(place: Path, capsys
     status, printed = init(capsys)
     assert status == 1
     assert "as if each object had one of its own" in printed
+
+
+@pytest.mark.parametrize(
+    ("channels", "shown"),
+    [(("nir", "Red", "green", "blue"), [2, 3, 4]), (("band 1", "band 2", "band 3", "band 4"), [3, 2, 1])],
+)
+def test_bands_that_are_called_as_colours_are_shown_as_these(channels: tuple[str, ...], shown: list[int]) -> None:
+    (question,) = _bands(channels)
+    assert question.answers[0].options == {"data.rgb": shown}
