@@ -239,8 +239,8 @@ def test_what_would_be_cut_is_named_and_the_rest_is_done(predict, picture, label
     photo.save(tmp_path / "cut-out.png")
     assert predict(tmp_path / "pages.tif", tmp_path / "cut-out.png", picture) == 1
     told = capsys.readouterr()
-    assert "1 of 3 images predicted" in told.out
-    assert "pages.tif: more than one picture in the file (1, 2)" in told.err
+    assert "3 of 4 images predicted" in told.out
+    assert np.array_equal(indices(tmp_path / "out" / "pages_2.png"), labels)
     assert "cut-out.png: transparency or a fourth channel that varies (0 to 200)" in told.err
 
 
