@@ -217,8 +217,12 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
             inside.update(np.unique(mask[_between_and_within(mask)[1]]).tolist())
     along = frozenset(label for label, number in edges.items() if number >= 0.7 * looked_at[label])
     in_order = [number for number in highest if number > 0]
-    counting = 10 * len(in_order) >= 9 * max(len([each for each in highest if each]), 5) and len({*in_order}) >= 3
-    counting = counting and max(in_order) > 3 and whole >= 0.8 * max(blobs, 1)
+    of_any = max(len([each for each in highest if each]), 5)
+    counting = 10 * len(in_order) >= 9 * of_any and len({*in_order}) >= 3 and max(in_order) > 3
+    # parts of leaves lie apart, where others hide them; but classes are not all there up to a number that varies so
+    usual = max(Counter(in_order).values(), default=0)
+    varied = 4 * len(in_order) >= 3 * of_any and 2 * usual < len(in_order) and max(in_order) > 8
+    counting = varied or (counting and whole >= 0.8 * max(blobs, 1))
     once = sum(number == 1 for number in images.values())
     few = _THIN * pixels.total()
     thin = frozenset(label for label, number in pixels.items() if number < few and not inside[label])

@@ -152,6 +152,10 @@ def test_ids_of_objects_are_asked_about() -> None:
     assert first["classes"] == ["background", "object"]
     assert first["value_map"] == {"0": 0, **{str(number): 1 for number in range(1, 7)}}
     assert len(second["classes"]) == 7
+    apart = [np.where(rows % 2, 0, np.minimum(rows // 4, number)).astype(np.uint8) for number in range(5, 11)]
+    hidden = stored_labels([*apart, np.where(apart[-1] == 3, 0, apart[-1])])  # parts of objects lie apart; one has no 3
+    assert options(hidden)[0]["classes"] == ["background", "object"]
+    assert len(options(stored_labels([apart[-1]] * 7))[0]["classes"]) == 11  # all classes in each
     cityscapes = stored_labels(
         np.array([7, 26000 + number, 24000 + number], np.uint16)[scene(number)[1]] for number in range(6)
     )
