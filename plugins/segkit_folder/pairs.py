@@ -199,14 +199,21 @@ def _file_and_part(root: Path, text: str) -> tuple[str, str]:
     return text, ""
 
 
-def parts_of(path: Path, surely: bool = False) -> list[str]:
-    """The names of the pictures in a file that may hold several; with ``surely`` none of one that may be one alone.
+def parts_of(path: Path) -> list[str]:
+    """The names of the pictures in a file that may hold several.
 
     Raises:
         DataError: the file cannot be opened.
     """
     with opened(path, whole=True) as raster:
-        return [] if surely and hasattr(raster, "shape") else [*getattr(raster, "parts", ())]
+        return [*getattr(raster, "parts", ())]
+
+
+def certain_parts(path: Path) -> list[str]:
+    """Likewise, but none of a file that may be one picture alone, or that cannot be opened."""
+    with suppress(DataError), opened(path, whole=True) as raster:
+        return [] if hasattr(raster, "shape") else [*getattr(raster, "parts", ())]
+    return []
 
 
 def _glob(part: str) -> str:

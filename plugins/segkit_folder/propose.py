@@ -20,8 +20,17 @@ from segkit.data.read import file_of, opened
 from segkit.errors import DataError, SegkitError
 from segkit_folder.layout import Layout, read_layout
 from segkit_folder.lists import candidates
-from segkit_folder.pairs import parts_of
-from segkit_folder.splits import ANY_SPLIT, CONTAINERS, SPLIT_NAMES, SUFFIXES, composed, folders_in, split_called
+from segkit_folder.pairs import certain_parts, parts_of
+from segkit_folder.splits import (
+    ANY_SPLIT,
+    CONTAINERS,
+    SEVERAL,
+    SPLIT_NAMES,
+    SUFFIXES,
+    composed,
+    folders_in,
+    split_called,
+)
 
 MOST_FILES = 50_000  # that are looked at
 MOST_ASKED = 200  # files whose partners are looked for
@@ -32,7 +41,6 @@ MOST_OF_A_MASK = 256  # colours
 SIDE_LOOKED_AT = 512  # pixels in a row or column
 MOST_TRIED = 40  # patterns whose pairs are counted
 MOST_SEEN = 5  # of these pairs, that are looked at
-_SEVERAL = (".tif", ".tiff", ".npy", *CONTAINERS)  # what may hold several pictures
 _PART = re.compile(r"(\.\w+#)")  # what is before it names a file, and what follows a picture in it
 _OF_IMAGES = re.compile(r"(?i)image|img|photo|picture|rgb|raw|scan|input")
 _OF_MASKS = re.compile(r"(?i)mask|label|annot|truth|segm|(?<![a-z])(gt|seg|target)")
@@ -93,13 +101,13 @@ def _pictures(root: Path) -> Iterator[Path]:
             if path.suffix.lower() in (*SUFFIXES, *CONTAINERS) and not odd and path.is_file():
                 own.setdefault(path.suffix.lower(), []).append(path)
         for suffix, paths in own.items():
-            may_be_several = suffix in _SEVERAL and any(map(_parts, paths[:MOST_SEEN]))
+            may_be_several = suffix in SEVERAL and any(map(certain_parts, paths[:MOST_SEEN]))
             yield from _parts_in(paths, suffix) if may_be_several else paths if suffix in SUFFIXES else ()
 
 
 def _parts_in(paths: Sequence[Path], suffix: str) -> Iterator[Path]:
     """The pictures in files, some of which hold several; an array of three axes does so beside those that surely do."""
-    parts = {path: _parts(path) for path in paths}
+    parts = {path: certain_parts(path) for path in paths}
     counts = {*map(len, parts.values())} - {0}
     for path, names in parts.items():
         if not names and suffix == ".npy":
@@ -109,13 +117,6 @@ def _parts_in(paths: Sequence[Path], suffix: str) -> Iterator[Path]:
         yield from (Path(f"{path}#{name}") for name in names)
         if not names and suffix in SUFFIXES:
             yield path
-
-
-def _parts(path: Path) -> list[str]:
-    """The names of the pictures in a file that surely holds several; none of others."""
-    with suppress(DataError):
-        return parts_of(path, surely=True)
-    return []
 
 
 @lru_cache(1 << 16)

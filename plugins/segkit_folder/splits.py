@@ -20,6 +20,7 @@ from segkit.errors import ConfigError, DataError, did_you_mean, first_few, reaso
 CONTAINERS = (".npz", ".mat")
 """Files of arrays, which are named one by one: ``x.npz#image``."""
 SUFFIXES = tuple(each for each in suffixes() if each not in CONTAINERS)
+SEVERAL = (".tif", ".tiff", ".npy", *CONTAINERS)  # may hold several pictures
 SPLIT_NAMES = {
     "train": ("train", "training", "trn"),
     "val": ("val", "valid", "validation", "dev"),

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations, product
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from segkit.data.sample import RGB
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
 from segkit_folder.splits import SUFFIXES, TooFewError, by_suffix, folders_in
+from segkit_init.compared import agree, are_one_picture, divide_alike, merges
 from segkit_init.findings import Answer, Question
 from segkit_init.stored import Labels, read_labels, stored_labels, threshold_of
 from segkit_init.text import options_text
@@ -31,14 +32,8 @@ _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
 _DERIVED = re.compile("(?i)boundar|contour|edges|overlay|visuali|preview|skeleton|cent(er|re)|visibility|(?<![a-z])roi")
 _DERIVED_IMAGES = re.compile("(?i)overlay|visuali|preview|blend")
 _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # these come last
-_MOST_CLASSES = 64  # more labels are rather numbers of objects
-_AGREE = 0.5  # intersection over union of labels that two people have drawn
-_NEAR = 2  # pixels by which their borders differ
-_STRAYS = 0.05  # share of labelled pixels that may be farther from their label in the other mask
-_INSIDE, _OUTSIDE = 0.98, 0.95  # shares of a part inside the whole, as a cup of its disc, and of the whole inside it
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
 _OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
-_SAME = 0.97  # share of equal pixels in masks that are one picture, as DRIVE's fields of view
 
 
 class Reading(NamedTuple):
@@ -139,10 +134,10 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
             errors[place] = str(error)
             continue
         apart = [(at, others) for at, (_, others, those) in enumerate(kept) if those != {*files[place]}]
-        twin = next((at for at, others in apart if _divide_alike(masks, others)), None)
-        if twin is None and any(_agree(others, masks) for _, others in apart):
+        twin = next((at for at, others in apart if divide_alike(masks, others)), None)
+        if twin is None and any(agree(others, masks) for _, others in apart):
             notes.append(f"not read, as they say nearly the same as others: {said(reading, readings)}")
-        elif len(readings) > 1 and _are_one_picture(masks):
+        elif len(readings) > 1 and are_one_picture(masks):
             notes.append(f"no labels, as they are nearly the same for every image: {said(reading, readings)}")
         elif twin is None:
             kept.append((reading, masks, {*files[place]}))
@@ -254,7 +249,7 @@ def _preferred(
             why = "number single objects" if own == -1 else "are made of others, or hold one label"
             notes.append(f"not read, as they {why}: {said(reading, readings)}")
     best = [each for each, own in zip(kept, worth, strict=True) if own == max(worth)]
-    merged = [each for each in best if any(_merges(each[1], others) for _, others in best)]
+    merged = [each for each in best if any(merges(each[1], others) for _, others in best)]
     notes += [f"not read, as others tell more classes apart: {said(reading, readings)}" for reading, _ in merged]
     return [each for each in best if each not in merged]
 
@@ -286,69 +281,6 @@ def _lists_asked(reading: Reading, error: str) -> Question:
     ignore = Answer("no: they are not read")
     mend = Answer("yes: mend them first, and start again", own)
     return Question(f"{error}: is this a list of splits?", (ignore, mend), "root")
-
-
-def _are_one_picture(masks: Sequence[Labels]) -> bool:
-    """Whether masks are all but equal, as the field of view of one camera is."""
-    first, *others = masks
-    same = [each.shape == first.shape and bool((each == first).mean() > _SAME) for each in others]
-    return len(same) >= 3 and all(same) and bool((first != first.flat[0]).mean() > 0.05)
-
-
-def _agree(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
-    """Whether two sets of masks with the same labels differ along their borders alone, as those of two people do.
-
-    Where one set lies inside the other it is something else, as a cup in its disc.
-    """
-    known = [{label for each in those for label in np.unique(each).tolist()} for those in (masks, others)]
-    if known[0] != known[1] or [each.shape for each in masks] != [each.shape for each in others]:
-        return False
-    a, b = (np.concatenate([each.ravel() for each in those]) for those in (masks, others))
-    shares: dict[int, float] = {}
-    for label in known[0]:
-        both, own = ((a == label) & (b == label)).sum(), ((a == label).sum(), (b == label).sum())
-        shares[label] = both / (sum(own) - both)
-        if both > _INSIDE * min(own) and both < _OUTSIDE * max(own):
-            return False
-    background = max(shares, key=lambda label: shares[label])  # the best one
-    rest = [share for label, share in shares.items() if label != background]
-    if not rest or np.mean(rest) <= _AGREE:
-        return False
-    strays = sum(
-        _strays(*pair, background) + _strays(*pair[::-1], background) for pair in zip(masks, others, strict=True)
-    )
-    return bool(strays <= _STRAYS * ((a != background).sum() + (b != background).sum()))
-
-
-def _strays(mask: Labels, other: Labels, background: int) -> int:
-    """How many pixels of a mask, but for its background, have no equal one near them in another mask."""
-    height, width = mask.shape
-    around = np.pad(other, _NEAR, mode="edge")
-    found = mask != background
-    for row, column in product(range(2 * _NEAR + 1), repeat=2):
-        found &= mask != around[row : row + height, column : column + width]
-    return int(found.sum())
-
-
-def _regions(*labels: Labels) -> int:
-    """How many combinations of labels some masks of one picture have."""
-    return len(np.unique(np.stack(labels).reshape(len(labels), -1), axis=1).T)
-
-
-def _merges(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
-    """Whether masks tell fewer classes apart than others do, and none that these do not."""
-    if [each.shape for each in masks] != [each.shape for each in others]:
-        return False
-    count = [len(np.unique(np.concatenate([each.ravel() for each in those]))) for those in (masks, others)]
-    same = all(_regions(one, other) == _regions(other) for one, other in zip(masks, others, strict=True))
-    return count[0] < count[1] <= _MOST_CLASSES and same
-
-
-def _divide_alike(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
-    """Whether two sets of masks divide their pictures into the same regions."""
-    return [each.shape for each in masks] == [each.shape for each in others] and all(
-        _regions(one, other) == _regions(one) == _regions(other) for one, other in zip(masks, others, strict=True)
-    )
 
 
 def pictures_in(root: Path) -> dict[str, int]:

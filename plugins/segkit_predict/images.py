@@ -8,16 +8,13 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from segkit.data.read import file_of, suffixes
 from segkit.errors import DataError
 from segkit_folder.layout import pictures
-from segkit_folder.pairs import parts_of
-from segkit_folder.splits import by_suffix
-
-SEVERAL = (".tif", ".tiff", ".npy", ".npz", ".mat")  # files that may hold several pictures
+from segkit_folder.pairs import certain_parts
+from segkit_folder.splits import SEVERAL, by_suffix
 
 
 def list_images(
@@ -51,10 +48,8 @@ def list_images(
 def _parts(image: Path) -> list[tuple[Path, str]]:
     """The pictures in a file, as paths, and what they are called: that of a stack with the page's name behind it."""
     file, part = file_of(image)
-    parts = [part] if part else []
-    if not part and file.suffix.lower() in SEVERAL:
-        with suppress(DataError):  # it is told when the image is read
-            parts = parts_of(file, surely=True)
+    several = not part and file.suffix.lower() in SEVERAL
+    parts = certain_parts(file) if several else [part] if part else []
     named = [(Path(f"{file}#{each}"), f"{file.stem}_{each.replace('/', '_')}") for each in parts]
     return named or [(image, image.stem)]
 

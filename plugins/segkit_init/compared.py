@@ -1,0 +1,80 @@
+"""Two sets of masks of the same pictures, compared: by two people, of fewer classes, or one picture again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+
+from segkit_init.stored import Labels
+
+_AGREE = 0.5  # intersection over union of labels that two people have drawn
+_NEAR = 2  # pixels by which their borders differ
+_STRAYS = 0.05  # share of labelled pixels that may be farther from their label in the other mask
+_INSIDE, _OUTSIDE = 0.98, 0.95  # shares of a part inside the whole, as a cup of its disc, and of the whole inside it
+_SAME = 0.97  # share of equal pixels in masks that are one picture, as DRIVE's fields of view
+_MOST_CLASSES = 64  # more labels are rather numbers of objects
+
+
+def are_one_picture(masks: Sequence[Labels]) -> bool:
+    """Whether masks are all but equal, as the field of view of one camera is."""
+    first, *others = masks
+    same = [each.shape == first.shape and bool((each == first).mean() > _SAME) for each in others]
+    return len(same) >= 3 and all(same) and bool((first != first.flat[0]).mean() > 0.05)
+
+
+def agree(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
+    """Whether two sets of masks with the same labels differ along their borders alone, as those of two people do.
+
+    Where one set lies inside the other it is something else, as a cup in its disc.
+    """
+    known = [{label for each in those for label in np.unique(each).tolist()} for those in (masks, others)]
+    if known[0] != known[1] or [each.shape for each in masks] != [each.shape for each in others]:
+        return False
+    a, b = (np.concatenate([each.ravel() for each in those]) for those in (masks, others))
+    shares: dict[int, float] = {}
+    for label in known[0]:
+        both, own = ((a == label) & (b == label)).sum(), ((a == label).sum(), (b == label).sum())
+        shares[label] = both / (sum(own) - both)
+        if both > _INSIDE * min(own) and both < _OUTSIDE * max(own):
+            return False
+    background = max(shares, key=lambda label: shares[label])  # the best one
+    rest = [share for label, share in shares.items() if label != background]
+    if not rest or np.mean(rest) <= _AGREE:
+        return False
+    strays = sum(
+        _strays(*pair, background) + _strays(*pair[::-1], background) for pair in zip(masks, others, strict=True)
+    )
+    return bool(strays <= _STRAYS * ((a != background).sum() + (b != background).sum()))
+
+
+def _strays(mask: Labels, other: Labels, background: int) -> int:
+    """How many pixels of a mask, but for its background, have no equal one near them in another mask."""
+    height, width = mask.shape
+    around = np.pad(other, _NEAR, mode="edge")
+    found = mask != background
+    for row, column in product(range(2 * _NEAR + 1), repeat=2):
+        found &= mask != around[row : row + height, column : column + width]
+    return int(found.sum())
+
+
+def _regions(*labels: Labels) -> int:
+    """How many combinations of labels some masks of one picture have."""
+    return len(np.unique(np.stack(labels).reshape(len(labels), -1), axis=1).T)
+
+
+def merges(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
+    """Whether masks tell fewer classes apart than others do, and none that these do not."""
+    if [each.shape for each in masks] != [each.shape for each in others]:
+        return False
+    count = [len(np.unique(np.concatenate([each.ravel() for each in those]))) for those in (masks, others)]
+    same = all(_regions(one, other) == _regions(other) for one, other in zip(masks, others, strict=True))
+    return count[0] < count[1] <= _MOST_CLASSES and same
+
+
+def divide_alike(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
+    """Whether two sets of masks divide their pictures into the same regions."""
+    return [each.shape for each in masks] == [each.shape for each in others] and all(
+        _regions(one, other) == _regions(one) == _regions(other) for one, other in zip(masks, others, strict=True)
+    )
