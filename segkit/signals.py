@@ -14,7 +14,7 @@ from typing import Any
 ECHO = 1.0  # seconds in which a second Ctrl-C is the first one, passed on: torchrun sends its own after the terminal's
 CAUGHT = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-command_began: float | None = None  # by time.monotonic, where this process is a command
+command_began: float | None = None  # by time.monotonic, where this process is a command; its first run takes it
 
 
 class Interrupted(KeyboardInterrupt):
@@ -55,10 +55,12 @@ class StopSignals(threading.local):
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> StopSignals:
+        global command_began
         self._entered += 1
         if self._entered > 1:
             return self
         self.began, self._process = command_began or time.monotonic(), os.getpid()
+        command_began = None  # another run in this process begins later
         if threading.current_thread() is threading.main_thread():
             for number in CAUGHT:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, and a shell in the background

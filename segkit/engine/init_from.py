@@ -62,17 +62,17 @@ def init_from(model: nn.Module, place: str, donor: Donor, chosen: Normalisation,
         of the same type; else the ``chosen`` one.
 
     Raises:
-        ModelError: nothing fits.
+        ModelError: no layer's weights fit.
     """
     tensors, known = donor
     own = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     found, _ = fitting(own, tensors)
     fits = {key: value for key, value in found.items() if value.shape == own[key].shape}
-    if not any(value.is_floating_point() for value in fits.values()):  # counters alone are no weights
+    if not any(value.dim() > 1 for value in fits.values()):  # counters and the head's bias alone are no network
         raise ModelError(
-            f"train.init_from = {place}: none of its {len(tensors)} tensors fits {type(model).__name__} by name and "
-            f"shape: it holds {first_few(list(tensors), 3)}; the model {first_few(list(own), 3)}; weights of an "
-            "encoder alone are an option of the model"
+            f"train.init_from = {place}: none of its {len(tensors)} tensors fits a layer of {type(model).__name__} by "
+            f"name and shape: it holds {first_few(list(tensors), 3)}; the model {first_few(list(own), 3)}; weights of "
+            "an encoder alone are an option of the model"
         )
     model.load_state_dict(fits, strict=False)
     anew = [key for key in own if key not in fits]

@@ -631,13 +631,13 @@ def test_the_clock_of_a_command_begins_before_what_it_imports(monkeypatch: pytes
     monkeypatch.setattr(signals, "command_began", None)
 
     def command(_arguments: Any) -> int:
-        with signals.STOP as stop:
-            began.append(stop.began)
+        for _ in range(2):  # a command of somebody's may make two runs
+            with signals.STOP as stop:
+                began.append(stop.began)
         return 0
 
     monkeypatch.setattr(cli, "main", command)
     assert segkit.__main__.main() == 0
-    assert began == [segkit.__main__.BEGAN]
-    monkeypatch.setattr(signals, "command_began", None)
+    assert began[0] == segkit.__main__.BEGAN < began[1]
     with signals.STOP as stop:
         assert stop.began > segkit.__main__.BEGAN

@@ -106,10 +106,9 @@ def test_the_normalisation_of_other_channels_is_not_taken(donor: Path, tiny_net:
 
 
 def test_what_cannot_be_begun_with(tmp_path: Path, donor: Path, tiny_net: type[nn.Module]) -> None:
-    save_file(
-        {"other.weight": torch.zeros(2), "layers.1.num_batches_tracked": torch.tensor(3)}, tmp_path / "a.safetensors"
-    )
-    with pytest.raises(ModelError, match=r"none of its 2 tensors fits TinyNet .* it holds .*other\.weight"):
+    small = {"layers.1.num_batches_tracked": torch.tensor(3), "layers.4.bias": torch.zeros(2)}  # of another width
+    save_file({"other.weight": torch.zeros(2), **small}, tmp_path / "a.safetensors")
+    with pytest.raises(ModelError, match=r"none of its 3 tensors fits a layer of TinyNet .* it holds .*other\.weight"):
         said(tiny_net(), tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match=r"there is no file of weights .*nowhere"):
         said(tiny_net(), tmp_path / "nowhere")
