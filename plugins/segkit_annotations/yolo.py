@@ -119,7 +119,9 @@ def _of_folders(root: Path, path: Path) -> tuple[dict[int, str], list[tuple[str 
 def _labels_in(root: Path) -> list[Path]:
     """The text files of polygons; none where a file that could be one holds something else, or there are no others."""
     found = [path for path in files.walk(root, "*.txt") if path.name not in _NAMES]
-    return found if found and all(_POLYGONS.fullmatch(files.head(path, 4096).split("\n")[0]) for path in found) else []
+    lines = [files.head(path, 4096).split("\n")[0] for path in found]
+    are_shares = any("." in line for line in lines)  # matrices of labels hold whole numbers
+    return found if are_shares and all(map(_POLYGONS.fullmatch, lines)) else []
 
 
 def _name(value: Any) -> str:

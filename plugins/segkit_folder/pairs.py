@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from segkit.data.issues import refuse
 from segkit.data.read import file_of, opened, places_of
 from segkit.errors import ConfigError, DataError, Issue, did_you_mean, first_few
-from segkit_folder.splits import ANY_SPLIT, CONTAINERS, SUFFIXES, by_suffix, composed, split_called
+from segkit_folder.splits import ANY_SPLIT, CONTAINERS, SUFFIXES, TABLES, by_suffix, composed, split_called
 
 _SYSTEM = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
 _TOKEN = re.compile(r"(\{[A-Za-z]\w*\}|\*+)")
@@ -82,7 +82,7 @@ class Pattern:
         self._text = "/".join(self.parts) + self.inside
         self.words = {*re.findall(r"\{(\w+)\}", self._text)}
         self.letters = len(_TOKEN.sub("", self._text).replace("/", ""))
-        self.known_suffix = bool(inside) or self.parts[-1].lower().endswith(SUFFIXES)
+        self.known_suffix = bool(inside) or self.parts[-1].lower().endswith((*SUFFIXES, *TABLES))
         named = [number for number, part in enumerate(self.parts) if _TOKEN.search(part.replace("{split}", ""))]
         self._named = named[0] if named else last - fixed
 
@@ -118,7 +118,7 @@ class Pattern:
 
     def _matches(self, expression: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
         """The paths below the base that match, as they are stored, and the match of their composed form."""
-        known = (*SUFFIXES, *CONTAINERS) if self.inside else SUFFIXES
+        known = (*SUFFIXES, *(CONTAINERS if self.inside else TABLES if self.known_suffix else ()))
         shape = "/".join(map(_glob, self.parts))
         for stored in glob.iglob(shape, root_dir=self.base):  # noqa: PTH207  (6 times as fast as Path.glob)
             relative = composed(Path(stored).as_posix() if os.sep != "/" else stored)

@@ -27,6 +27,7 @@ from segkit_folder.splits import (
     SEVERAL,
     SPLIT_NAMES,
     SUFFIXES,
+    TABLES,
     composed,
     folders_in,
     split_called,
@@ -98,11 +99,26 @@ def _pictures(root: Path) -> Iterator[Path]:
         own: dict[str, list[Path]] = {}
         for path in (folder / name for name in names):
             odd = re.search("[{}*]", path.relative_to(root).as_posix())
-            if path.suffix.lower() in (*SUFFIXES, *CONTAINERS) and not odd and path.is_file():
-                own.setdefault(path.suffix.lower(), []).append(path)
+            suffix = path.suffix.lower()
+            if suffix in (*SUFFIXES, *CONTAINERS, *TABLES) and not odd and path.is_file():
+                kind = path.name[path.name.index(".") :].lower() if suffix in TABLES else suffix
+                own.setdefault(kind, []).append(path)
         for suffix, paths in own.items():
+            if suffix.endswith(TABLES):
+                yield from paths if all(map(_is_matrix, paths[:MOST_SEEN])) else ()
+                continue
             may_be_several = suffix in SEVERAL and any(map(certain_parts, paths[:MOST_SEEN]))
             yield from _parts_in(paths, suffix) if may_be_several else paths if suffix in SUFFIXES else ()
+
+
+def _is_matrix(path: Path) -> bool:
+    """Whether a text file begins with rows of whole numbers, of one length."""
+    with suppress(OSError, ValueError), path.open(encoding="utf-8-sig") as file:
+        rows = [[float(cell) for cell in re.split(r"[,\s]+", line.strip())[1:]] for line in islice(file, 8)]
+        return (
+            len(rows) > 7 and {*map(len, rows)} == {len(rows[0])} and len(rows[0]) > 6 and not np.any(np.mod(rows, 1))
+        )
+    return False
 
 
 def _parts_in(paths: Sequence[Path], suffix: str) -> Iterator[Path]:

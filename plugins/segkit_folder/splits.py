@@ -17,10 +17,12 @@ from segkit.data.read import suffixes
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, did_you_mean, first_few, reason
 
-CONTAINERS = (".npz", ".mat")
-"""Files of arrays, which are named one by one: ``x.npz#image``."""
+CONTAINERS = (".npz", ".mat", ".h5", ".hdf5", ".nii", ".gz")
+"""Files of arrays, which are named one by one: ``x.npz#image``; or of slices."""
+TABLES = (".txt", ".csv")
+"""What may hold the labels of a mask as text."""
 SUFFIXES = tuple(each for each in suffixes() if each not in CONTAINERS)
-SEVERAL = (".tif", ".tiff", ".npy", *CONTAINERS)  # may hold several pictures
+SEVERAL = (".tif", ".tiff", ".npy", ".dcm", *CONTAINERS)  # may hold several pictures
 SPLIT_NAMES = {
     "train": ("train", "training", "trn"),
     "val": ("val", "valid", "validation", "dev"),

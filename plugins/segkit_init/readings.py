@@ -19,7 +19,7 @@ from segkit.data.read import opened, read_header
 from segkit.data.sample import RGB
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
-from segkit_folder.splits import SUFFIXES, TooFewError, by_suffix, folders_in
+from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix, folders_in
 from segkit_init.compared import agree, are_one_picture, divide_alike, merges
 from segkit_init.findings import Answer, Question
 from segkit_init.stored import Labels, read_labels, stored_labels, threshold_of
@@ -296,7 +296,14 @@ def _nothing(root: Path) -> str:
         return f"{root}: no permission to look into {first_few(closed)}"
     held = by_suffix(Counter(sorted(Path(name).suffix.lower() for _, names in folders_in(root) for name in names)))
     if not (found := pictures_in(root)):
-        advice = "unpack archives, save HDF5, NIfTI and DICOM as .npz, and give the folder of images and masks"
+        first = {path.suffix.lower(): path for path in sorted(root.rglob("*"), reverse=True)}
+        for path in [path for suffix, path in first.items() if suffix in SEVERAL]:
+            try:
+                with opened(path, whole=True):
+                    pass
+            except DataError as error:
+                return f"{root} holds no pictures that can be read, but {held}: {error}"
+        advice = "unpack archives, save what is of other formats as .npy, and give the folder of images and masks"
         return f"{root} holds no pictures, but {held}; {advice}" if held else f"{root} holds no files"
     beside, held = held, first_few([f"{number} in {name}" for name, number in found.items()])
     return (

@@ -1,4 +1,4 @@
-"""Readers of picture files: Pillow's formats, TIFF of many bands or other numbers, and NumPy arrays."""
+"""Readers of picture files: Pillow's formats, TIFF of many bands, arrays of NumPy, MATLAB and HDF5, NIfTI, DICOM."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ def segkit_readers() -> dict[str, str]:
         "npy": "segkit_readers.npy:read",
         "npz": "segkit_readers.several:npz",
         "mat": "segkit_readers.several:mat",
+        **dict.fromkeys(("h5", "hdf5"), "segkit_readers.several:h5"),
+        **dict.fromkeys(("nii", "gz"), "segkit_readers.several:nifti"),
+        "dcm": "segkit_readers.several:dicom",
         "ppm": "segkit_readers.pillow:read",
         "pgm": "segkit_readers.pillow:read",
         "any": "segkit_readers.pillow:read",

@@ -1,4 +1,4 @@
-"""The reader of NumPy's own files."""
+"""The readers of NumPy's own files, and of labels that are written as text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segkit_readers.several import Parts, numbers, of_objects, picture
 
@@ -30,6 +31,22 @@ def read(path: Path) -> SimpleNamespace:
         return SimpleNamespace(parts=each)
     whole: Any = picture(stored)
     return _Array(shape=whole.shape, dtype=whole.dtype, parts=each, stored=whole)
+
+
+def matrix(path: Path) -> NDArray[Any]:
+    """Labels as text, a line a row: numbers between white space, or commas; as pandas writes them with their places.
+
+    Raises:
+        ValueError: something else, or rows that differ in length.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        first = file.readline()
+    has_commas, is_table = "," in first, first.startswith(",0,1,2,")
+    values = np.loadtxt(
+        path, delimiter="," if has_commas else None, skiprows=int(is_table), ndmin=2, encoding="utf-8-sig"
+    )
+    values = values[:, 1:] if is_table else values
+    return values.astype(np.int32) if (values == np.rint(values)).all() else values
 
 
 class _Array(SimpleNamespace):

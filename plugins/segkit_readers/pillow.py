@@ -8,10 +8,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, _imaging
 
 from segkit.data.read import MAX_PIXELS
 from segkit.errors import DataError, Issue
+from segkit_readers.npy import matrix
 from segkit_readers.raster import Raster, decode_as, rawmode
 from segkit_readers.several import MAX_BYTES
 
@@ -32,7 +34,7 @@ _OTHER_CONTENT = {
 _lifting = threading.Lock()
 
 
-def read(source: Path | Image.Image) -> Raster:
+def read(source: Path | Image.Image) -> Raster | NDArray[Any]:
     """What Pillow reads, whatever the file is called, without decoding it; or an image that Pillow has opened.
 
     Of 8 bits, palette, CMYK, grey and the like become RGB; of more bits, colours and grey stay as they are stored. A
@@ -45,6 +47,8 @@ def read(source: Path | Image.Image) -> Raster:
         return Raster(source, source.fp if hasattr(source, "fp") else None, None)
     if (size := source.stat().st_size) > MAX_BYTES:
         raise _too_large(source, f"{MAX_BYTES:,} bytes that are read", "save it anew", f"{size:,} bytes")
+    if source.suffix.lower() in (".txt", ".csv"):
+        return matrix(source)
     stream = source.open("rb")
     try:
         return Raster(_opened(source, stream), stream, source)

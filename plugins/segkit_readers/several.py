@@ -1,9 +1,9 @@
-"""Files that hold several pictures: TIFF of several pages, NumPy's archives and MATLAB's files."""
+"""Files that hold several pictures: NumPy's archives, MATLAB's files and HDF5, and the volumes of medicine."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +16,7 @@ from segkit.errors import DataError, Issue
 MAX_BYTES = 4 << 30
 """Of a file, and of an array in one: 20,000 x 20,000 pixels of RGBA with 16 bits a channel are 3.2 GB."""
 
+_MOST_BANDS = 32
 _LEAST = 8  # pixels: smaller arrays beside pictures are lists of numbers
 
 
@@ -25,13 +26,14 @@ class Parts(Mapping[str, Any]):
     Args:
         names: of the pictures.
         read: what reads one by its name.
+        also: names by which something else can be read, which is not counted.
     """
 
-    def __init__(self, names: list[str], read: Callable[[str], Any]) -> None:
-        self._names, self._read = dict.fromkeys(names), read
+    def __init__(self, names: list[str], read: Callable[[str], Any], also: Collection[str] = ()) -> None:
+        self._names, self._read, self._also = dict.fromkeys(names), read, also
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._names:
+        if name not in self._names and name not in self._also:
             raise KeyError(name)
         return self._read(name)
 
@@ -52,14 +54,23 @@ def picture(stored: NDArray[Any]) -> NDArray[Any]:
     return np.moveaxis(stored, 0, -1) if stored.ndim == 3 and stored.shape[0] < stored.shape[2] else stored
 
 
-def of_arrays(shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], NDArray[Any]]) -> SimpleNamespace:
+def of_arrays(
+    shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Any], turned: bool = False
+) -> SimpleNamespace:
     """The pictures in arrays: one of four axes holds many, ``name/1``, and so does one of three beside such a one.
+
+    Likewise two of three axes of which the first is as long, as those of grey pictures and their masks; and the only
+    array of a file where its pictures are square and more than bands usually are.
 
     Args:
         shapes: of the arrays, by name.
-        read: what reads one by its name.
+        read: what reads one by its name, or gives what can be sliced.
+        turned: whether the axes of a picture go the other way round, as MATLAB has them.
     """
-    many = {shape[0] for shape in shapes.values() if len(shape) == 4}
+    stacks = [shape[0] for shape in shapes.values() if len(shape) == 3 and min(shape[1:]) >= _LEAST]
+    many = {shape[0] for shape in shapes.values() if len(shape) == 4} | {x for x in stacks if stacks.count(x) > 1}
+    only = next(iter(shapes.values())) if len(shapes) == 1 else ()
+    many |= {only[0]} if len(only) == 3 and only[0] > _MOST_BANDS and only[1] == only[2] else set()
     names = []
     for name, shape in shapes.items():
         if len(shape) == 4 or (len(shape) == 3 and shape[0] in many):
@@ -69,9 +80,10 @@ def of_arrays(shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], NDArr
 
     def part(name: str) -> NDArray[Any]:
         array, _, number = name.rpartition("/")
-        return picture(read(array)[int(number) - 1] if array in shapes and number.isdecimal() else read(name))
+        stored = np.asarray(read(array)[int(number) - 1] if array in shapes and number.isdecimal() else read(name))
+        return picture(stored.T if turned else stored)
 
-    return SimpleNamespace(parts=Parts(names, part))
+    return SimpleNamespace(parts=Parts(names, part, shapes))
 
 
 def of_objects(path: Path) -> DataError:
@@ -110,25 +122,95 @@ def npz(path: Path) -> SimpleNamespace:
 
 
 def mat(path: Path) -> SimpleNamespace:
-    """The arrays of numbers of a MATLAB file before 7.3, those in structures too: ``GTcls.Segmentation``.
+    """The arrays of numbers of a MATLAB file, those in structures too: ``GTcls.Segmentation``; of 7.3, as of HDF5.
 
     Raises:
-        DataError: scipy is not installed, or the file is of version 7.3.
+        DataError: scipy is not installed, or h5py.
     """
     try:
         from scipy.io import loadmat
 
         content = loadmat(path, simplify_cells=True)
     except ImportError:
-        raise _no_mat(path, "needs scipy", "python -m pip install scipy") from None
+        raise _needs(path, "a MATLAB file", "scipy", "scipy") from None
     except NotImplementedError:
-        raise _no_mat(path, "of version 7.3", "save it with -v7, or its arrays as .npy") from None
+        return h5(path, turned=True)
     arrays = dict(_arrays(content))
     return of_arrays({name: array.shape for name, array in arrays.items()}, arrays.__getitem__)
 
 
-def _no_mat(path: Path, what: str, advice: str) -> DataError:
-    return DataError(Issue("bands", str(path), f"a MATLAB file {what}", advice))
+def h5(path: Path, turned: bool = False) -> SimpleNamespace:
+    """The arrays of numbers in an HDF5 file, by their paths in it: ``train/image``.
+
+    Raises:
+        DataError: h5py is not installed.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise _needs(path, "an HDF5 file", "h5py", "'segkit[h5]'") from None
+    file = h5py.File(path)
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def look(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "buif" and name[0] != "#":  # MATLAB's own
+            shapes[name] = item.shape
+
+    file.visititems(look)
+    found = of_arrays(shapes, file.__getitem__, turned)
+    found.close = file.close
+    return found
+
+
+def nifti(path: Path) -> SimpleNamespace | None:
+    """The slices of a NIfTI volume ``[X,Y,Z]`` or ``[X,Y,Z,C]`` along Z, each ``[Y,X,C]``; None of other .gz files.
+
+    Raises:
+        DataError: nibabel is not installed.
+    """
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return None
+    try:
+        import nibabel
+    except ImportError:
+        raise _needs(path, "a NIfTI volume", "nibabel", "'segkit[nifti]'") from None
+    volume: Any = nibabel.load(path)
+    stored = volume.dataobj
+    shape = (*stored.shape, 1, 1)[: max(3, len(stored.shape))]
+
+    def read(name: str) -> NDArray[Any]:
+        values: NDArray[Any] = np.asarray(stored[:, :, int(name) - 1] if len(stored.shape) > 2 else stored)
+        return np.swapaxes(values, 0, 1)
+
+    return SimpleNamespace(parts=Parts(numbers(shape[2]), read))
+
+
+def dicom(path: Path) -> Any:
+    """The picture of a DICOM file, or its frames; in the units that it names, as Hounsfield's.
+
+    Raises:
+        DataError: pydicom is not installed, or what it needs for this compression.
+    """
+    try:
+        from pydicom import dcmread
+        from pydicom.pixels.processing import apply_rescale
+    except ImportError:
+        raise _needs(path, "a DICOM file", "pydicom", "'segkit[dicom]'") from None
+    data = dcmread(path)
+    try:
+        values = apply_rescale(data.pixel_array, data)
+    except (RuntimeError, AttributeError) as error:
+        advice = "save its pixels as .npy, or install what pydicom names"
+        raise DataError(
+            Issue("bands", str(path), "a DICOM file without pixels that are read", advice, str(error))
+        ) from None
+    frames = int(data.get("NumberOfFrames") or 1)
+    return values if frames == 1 else SimpleNamespace(parts=Parts(numbers(frames), lambda name: values[int(name) - 1]))
+
+
+def _needs(path: Path, what: str, package: str, install: str) -> DataError:
+    advice = f"install it: python -m pip install {install}"
+    return DataError(Issue("bands", str(path), f"{what}, which needs {package}", advice))
 
 
 def _arrays(content: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, NDArray[Any]]]:

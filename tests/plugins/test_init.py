@@ -848,6 +848,7 @@ def test_pictures_are_drawn_to_look_at(place: Path, capsys: pytest.CaptureFixtur
     ("files", "message"),
     [
         ([], "data holds no files"),
+        (["a.h5"], "holds no pictures that can be read, but 1 .h5: data/a.h5: damaged or cut short"),
         (["notes.txt", "all.zip"], "data holds no pictures, but 1 .txt, 1 .zip; unpack archives"),
         (["masks/1.png", "masks/2.png"], "data holds pictures (2 in masks; in all 2 .png), and nothing says which are"),
     ],
@@ -1177,6 +1178,14 @@ def runs(number: int) -> None:
         file.write("ImageId,EncodedPixels\n" * (number == 0) + f"{number}.jpg,{text}\n")
 
 
+def matrices(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/images/{number}.jpg"))
+    Path("data/labels").mkdir(exist_ok=True)
+    np.savetxt(f"data/labels/{number}.regions.txt", labels, fmt="%d")
+    Path("data/horizons.txt").write_text("0 80 60 33")
+
+
 def grey(number: int) -> None:
     picture, labels = scene(number)
     save(picture, Path(f"data/images/rgb/{number}.jpg"))
@@ -1200,6 +1209,7 @@ def grey(number: int) -> None:
         (unlabelled, {"images": "{split}/{id}_sat.jpg", "masks": "{split}/{id}_mask.png", "val": 0.15}),
         (runs, {"name": "rle", "annotations": "train.csv"}),
         (grey, {"images": "images/rgb", "masks": "semantics"}),
+        (matrices, {"images": "images", "masks": "labels/{id}.regions.txt"}),
     ],
 )
 def test_what_lies_as_in_public_data_sets_needs_no_answer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,92 @@ def test_arrays_of_matlab_and_of_numpy_are_pictures_in_a_file(tmp_path: Path) ->
     np.save(tmp_path / "a.npy", np.stack([VALUES[..., :3]] * 2))
     assert parts_of(tmp_path / "a.npy") == ["1", "2"]
     np.testing.assert_array_equal(read_image(tmp_path / "a.npy#2"), VALUES[..., :3])
+
+
+def test_arrays_of_hdf5_are_pictures_in_a_file_and_those_of_matlab_7_3_are_turned(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    labels = (VALUES[..., 0] % 5).astype(np.uint8)
+    stacks = {"x": np.stack([VALUES] * 2), "y": np.stack([labels, labels + 1]), "name": np.array([1, 2, 3])}
+    greys = {"train/scan": np.stack([labels * 9] * 9), "train/truth": np.stack([labels] * 9)}
+    for name, held in (("one", {"img": VALUES, "mask": labels}), ("all", stacks), ("greys", greys)):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            for key, stored in held.items():
+                file[key] = stored
+    with h5py.File(tmp_path / "a.mat", "w", userblock_size=512) as file:  # MATLAB stores the last axis first
+        file["images"], file["labels"] = stacks["x"].transpose(0, 3, 2, 1), stacks["y"].transpose(0, 2, 1)
+    (tmp_path / "a.mat").write_bytes(
+        b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + (tmp_path / "a.mat").read_bytes()[128:]
+    )
+    assert parts_of(tmp_path / "one.h5") == ["img", "mask"]
+    np.testing.assert_array_equal(read_image(tmp_path / "one.h5#img"), VALUES)
+    np.testing.assert_array_equal(read_mask(tmp_path / "one.h5#mask"), labels)
+    assert parts_of(tmp_path / "all.h5") == ["x/1", "x/2", "y/1", "y/2"]
+    np.testing.assert_array_equal(read_image(tmp_path / "all.h5#x/2"), VALUES)
+    np.testing.assert_array_equal(read_mask(tmp_path / "all.h5#y/2"), labels + 1)
+    assert parts_of(tmp_path / "greys.h5")[8:10] == ["train/scan/9", "train/truth/1"]
+    np.testing.assert_array_equal(read_mask(tmp_path / "greys.h5#train/truth/9"), labels)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.mat#images/2"), VALUES)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.mat#labels/2"), labels + 1)
+    (tmp_path / "cut.h5").write_bytes((tmp_path / "one.h5").read_bytes()[:900])
+    with pytest.raises(DataError, match=r"cut\.h5#img: damaged or cut short"):
+        read_image(tmp_path / "cut.h5#img")
+
+
+def test_slices_of_a_volume_are_pictures_in_a_file(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    volume = VALUES.transpose(1, 0, 2).astype(np.int16)  # [X,Y,Z]
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "a.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.stack([volume, volume + 1], 3), np.eye(4)), tmp_path / "two.nii")
+    assert parts_of(tmp_path / "a.nii.gz") == [str(number) for number in range(1, 13)]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.nii.gz#12"), VALUES[..., 11:])
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.nii.gz#1"), VALUES[..., 0])
+    np.testing.assert_array_equal(read_image(tmp_path / "two.nii#2"), VALUES[..., [1, 1]] + [0, 1])
+
+
+def test_dicom_is_read_in_its_units_and_by_frames(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2.3"
+    data.Rows, data.Columns, data.SamplesPerPixel, data.PhotometricInterpretation = 40, 56, 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
+    data.RescaleSlope, data.RescaleIntercept = 2, -1024
+    for name, frames in (("a", 1), ("b", 3)):
+        data.NumberOfFrames = frames
+        data.PixelData = np.moveaxis(VALUES[..., :frames], 2, 0).astype(np.uint16).tobytes()
+        data.save_as(tmp_path / f"{name}.dcm", implicit_vr=False, little_endian=True, enforce_file_format=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.dcm")[..., 0], VALUES[..., 0] * 2.0 - 1024)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.dcm#3")[..., 0], VALUES[..., 2] * 2.0 - 1024)
+
+
+@pytest.mark.parametrize(
+    ("module", "file", "extra"),
+    [("h5py", "a.h5", "h5"), ("nibabel", "a.nii.gz", "nifti"), ("pydicom", "a.dcm", "dicom")],
+)
+def test_what_needs_a_package_says_which(
+    module: str, file: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / file).write_bytes(b"\x89HDF")
+    with pytest.raises(DataError, match=rf"needs {module}; install it: python -m pip install 'segkit\[{extra}\]'"):
+        read_image(tmp_path / file)
+
+
+def test_labels_written_as_text_are_masks(tmp_path: Path) -> None:
+    labels = VALUES[..., 0].astype(int) % 5 - 1
+    np.savetxt(tmp_path / "a.regions.txt", labels, fmt="%d")
+    np.savetxt(tmp_path / "b.csv", labels, delimiter=",")  # as 1.000000000000000000e+00
+    places = [
+        ",".join(["", *map(str, range(56))]),
+        *(f"{at},{','.join(map(str, row))}" for at, row in enumerate(labels)),
+    ]
+    (tmp_path / "pandas.csv").write_text("\n".join(places), encoding="utf-8-sig")
+    for name in ("a.regions.txt", "b.csv", "pandas.csv"):
+        np.testing.assert_array_equal(read_mask(tmp_path / name), labels)
+    (tmp_path / "readme.txt").write_text("cite this")
+    with pytest.raises(DataError, match=r"readme\.txt: damaged or cut short"):
+        read_mask(tmp_path / "readme.txt")
 
 
 def test_smaller_copies_are_no_pages(tmp_path: Path) -> None:
