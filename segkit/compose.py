@@ -16,7 +16,6 @@ import torch
 import segkit
 from segkit import plugins
 from segkit.config import Choice, Config
-from segkit.data.class_weights import class_weights
 from segkit.data.issues import gathered
 from segkit.data.sample import SPLITS, Dataset, check_splits
 from segkit.data.scan import Scan, scan_splits
@@ -169,7 +168,5 @@ def environment() -> dict[str, Any]:
 
 def _class_weights(choice: Choice, scan: Scan) -> Any:
     """The class weights of a loss, if any; by the training labels where a config names a formula."""
-    weights, counts = choice.options.get("class_weights"), scan.counts("train")
-    if not isinstance(weights, str):
-        return weights
-    return class_weights(weights, counts.pixels.tolist(), counts.image_pixels.tolist())
+    weights = choice.options.get("class_weights")
+    return scan.counts("train").class_weights(weights) if isinstance(weights, str) else weights

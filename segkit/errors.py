@@ -165,21 +165,15 @@ class TrainingError(SegkitError):
     exit_status = 1
 
 
-def printable(text: object) -> str:
-    """Text that a terminal only shows: what ``str.isprintable`` refuses, but for line breaks, stands as its escape.
+def one_line(text: object) -> str:
+    """Text that a terminal only shows: what ``str.isprintable`` refuses, line breaks too, stands as its escape.
 
     File names, class names and texts of a config may be a stranger's. As they are, ``\\x1b[`` begins an order to the
-    terminal, and U+202E turns around what follows.
+    terminal, U+202E turns around what follows, and a line break lets a name pretend to be a line of its own.
     """
     return "".join(
-        letter if letter == "\n" or letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in str(text)
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(text)
     )
-
-
-def one_line(text: object) -> str:
-    """As :func:`printable`, line breaks too: a file's name cannot pretend to be a line of its own."""
-    return printable(text).replace("\n", "\\n")
 
 
 def reason(error: BaseException) -> str:

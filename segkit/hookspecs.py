@@ -49,7 +49,8 @@ def segkit_models() -> Mapping[str, str]:  # type: ignore[empty-body]
     ``Model(num_classes, in_channels=3, ...)`` is a ``torch.nn.Module``: ``[B,in_channels,H,W]`` float ->
     logits ``[B,num_classes,H,W]``, for any H and W: in evaluation down to one pixel, in training for
     batches of at least two. A model with pretrained weights may say how RGB in 0..1 is normalised for them:
-    ``normalisation = {"mean": [r, g, b], "std": [r, g, b]}``; left out or None, by ImageNet's.
+    ``normalisation = {"mean": [r, g, b], "std": [r, g, b]}``; left out or None, by ImageNet's. One that pads its images
+    may say to a multiple of what as ``multiple``, and to what side at least as ``least``, which an export then does.
     """
 
 

@@ -15,7 +15,7 @@ import pydantic
 from torch import Tensor, nn
 
 from segkit.data.normalise import IMAGENET, Normalisation
-from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL
+from segkit.data.read import LABELS
 from segkit.data.sample import RGB_IMAGES, ImageFormat
 from segkit.engine import checkpoint
 from segkit.engine.init_from import weights_file
@@ -30,7 +30,7 @@ from segkit.registry import models
 from segkit.settings import Count, Pair
 
 _Byte = Annotated[int, pydantic.Field(ge=0, le=255)]  # masks are uint8, colours too
-_Label = Annotated[int, pydantic.Field(ge=LOWEST_LABEL, le=HIGHEST_LABEL)]
+_Label = Annotated[int, pydantic.Field(ge=LABELS[0], le=LABELS[-1])]
 
 
 class _Model(pydantic.BaseModel):

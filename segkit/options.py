@@ -26,9 +26,8 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from segkit.errors import ConfigError, PluginError, SegkitError, cause, did_you_mean
 from segkit.registry import Component
-from segkit.settings import Settings
+from segkit.settings import FORMULAS, Settings
 
-FORMULAS = Literal["median_frequency", "sqrt_median_frequency", "inverse", "effective_number"]  # of class_weights
 _GIVEN = {
     "dataset": ("split",),
     "optimizer": ("model", "settings"),

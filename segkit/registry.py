@@ -136,18 +136,16 @@ class Registry(Mapping[str, type[Any]]):
         return f"<registry of kind '{self.kind}': {', '.join(self)}>"
 
 
-REGISTRIES = {kind: Registry(kind) for kind in PLURALS}
+class _Registries(dict[str, Registry]):
+    """The registries by kind, which may be written in the plural too."""
+
+    def __missing__(self, kind: str) -> Registry:
+        for registry in self.values():
+            if kind == registry.plural:
+                return registry
+        close = did_you_mean(kind, [*PLURALS, *PLURALS.values()])
+        raise ComponentNotFound(f"there is no kind '{kind}'{close or '.'} Kinds: {', '.join(self)}.")
+
+
+REGISTRIES = _Registries({kind: Registry(kind) for kind in PLURALS})
 models, losses, datasets, metrics, optimizers, checks, readers, transforms, observers, commands = REGISTRIES.values()
-
-
-def registry_of(kind: str) -> Registry:
-    """The registry of a kind, written in the singular or the plural.
-
-    Raises:
-        ComponentNotFound: there is no such kind.
-    """
-    for registry in REGISTRIES.values():
-        if kind in (registry.kind, registry.plural):
-            return registry
-    close = did_you_mean(kind, [*PLURALS, *PLURALS.values()])
-    raise ComponentNotFound(f"there is no kind '{kind}'{close or '.'} Kinds: {', '.join(REGISTRIES)}.")

@@ -28,7 +28,6 @@ from segkit.engine.precision import seed_everything
 from segkit.engine.run_folder import read_json
 from segkit.engine.trainer import Result, launch, train_and_evaluate
 from segkit.errors import RunFolderError
-from segkit.metric.scores import floor
 from segkit.registry import optimizers
 from segkit.settings import TABLES, AugmentSettings
 
@@ -196,7 +195,7 @@ def evaluate_run(
         predictor.refuse_other_depth(scan.statistics[name][0].dtype, f"{name}: {scan.statistics[name][0].name}")
         if len(dataset.channels) == 1 and len(predictor.normalisation.mean) == 3:  # grey was repeated before
             dataset = Subset(dataset, bands=(1, 1, 1), no_data=dataset.no_data)
-        lowest, batch = floor(scan.counts(name).pixels.tolist(), dataset.classes), config.train.batch_size
+        lowest, batch = scan.floor(name), config.train.batch_size
         evaluator = Evaluator(how, dataset, criterion, metrics, lowest, batch, config.train.workers)
         scores[name] = evaluator.evaluate(f"scores on {name}").scores
     return Scores(scores, tuple(first.classes), {name: scan.counts(name).shares for name in scan.splits})

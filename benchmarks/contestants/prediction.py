@@ -19,7 +19,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 import segkit
-from segkit.data.normalise import normalise
 from segkit.engine.precision import DTYPES, peak_memory, reset_peak_memory, use_cores
 from segkit.inference.options import PredictOptions
 from segkit.inference.predictor import Predictor
@@ -209,7 +208,7 @@ def by_monai(image: NDArray[np.uint8], predictor: Predictor, given: Given, argma
 
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(given.device)
     with torch.inference_mode(), given.autocast():
-        images = normalise(pixels, how=predictor.normalisation)
+        images = predictor.normalisation.normalise(pixels)
         logits: Any = sliding_window_inference(
             images, given.window, given.batch, predictor.model, given.overlap, mode="gaussian", sigma_scale=0.125
         )
@@ -225,7 +224,7 @@ def by_network(image: NDArray[np.uint8], predictor: Predictor, given: Given) -> 
     side = given.window
     with torch.inference_mode(), given.autocast():
         cut = [torch.from_numpy(image[y : y + side, x : x + side].copy()).permute(2, 0, 1) for y, x in places[:32]]
-        windows = [normalise(each[None].to(given.device), how=predictor.normalisation) for each in cut]
+        windows = [predictor.normalisation.normalise(each[None].to(given.device)) for each in cut]
         for number in range(len(places)):
             predictor.model(windows[number % len(windows)])
 

@@ -12,7 +12,6 @@ import torch
 import segkit
 from segkit.cli.output import hanging
 from segkit.engine.precision import device_name
-from segkit.errors import WriteError, reason
 from segkit.files import to_jsonable
 from segkit_bench.clock import Amount
 from segkit_bench.limits import arithmetic_of
@@ -47,12 +46,7 @@ class Report:
         """Write a measurement, its facts before the context that they differ from."""
         if self.file is not None:
             line = json.dumps(to_jsonable({"measurement": measurement, **self.context, **facts}))
-            try:
-                print(line, file=self.file, flush=True)
-            except BrokenPipeError:  # as in `bench CONFIG --json | head -1`
-                raise
-            except OSError as error:
-                raise WriteError(f"--json {self.file.name} cannot be written: {reason(error)}") from error
+            print(line, file=self.file, flush=True)
 
     def introduce(self) -> None:
         """What is measured, on what."""

@@ -9,7 +9,7 @@ from torch import nn
 from segkit.config import Config
 from segkit.data.augment import RandomTransform
 from segkit.data.loader import SampleSource
-from segkit.data.normalise import displayable, normalisation_of, normalise
+from segkit.data.normalise import Normalisation, displayable
 from segkit.data.scan import Scan
 from segkit.data.visualize import overlay
 from segkit_samples.sheets import sheet, side_by_side
@@ -24,7 +24,7 @@ def augmented_sheet(scan: Scan, config: Config) -> Image.Image:
     Where a pretrained encoder asks for a normalisation of its own, only what is put beyond the image's borders differs.
     """
     train, no_data = scan.splits["train"], scan.splits["train"].no_data != "stop"
-    how = normalisation_of(nn.Identity(), scan.statistics["train"], no_data)
+    how = Normalisation.of(nn.Identity(), scan.statistics["train"], no_data)
     chosen = [each.build(train) for each in config.transform]
     transform = RandomTransform.of(scan, config.augment, config.train.seed, how, chosen)
     source, rows = SampleSource(train, config.data.resize), []
@@ -34,7 +34,7 @@ def augmented_sheet(scan: Scan, config: Config) -> Image.Image:
         for epoch in range(1, EPOCHS + 1):
             batch = source.train_batch([(epoch, index)], transform)
             mean, std = (torch.tensor(values)[:, None, None] for values in (how.mean, how.std))
-            seen = normalise(batch.image, batch.colour, how)[0] * std + mean  # [C,H,W]
+            seen = how.normalise(batch.image, batch.colour)[0] * std + mean  # [C,H,W]
             seen = (seen * 255).round().clamp(0, 255).byte() if how.dtype == "uint8" else seen
             image, mask = displayable(seen.permute(1, 2, 0).numpy(), config.data.rgb), batch.mask[0].numpy()
             drawn = overlay(image, mask, train.palette, train.ignore_index)

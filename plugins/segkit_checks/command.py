@@ -93,8 +93,6 @@ def _forecast(config: Config) -> str:
 
 def _contents(scan: Scan, split: str) -> dict[str, Any]:
     """What is in a split, as JSON holds it."""
-    from segkit.metric.scores import floor
-
     dataset, counts = scan.splits[split], scan.counts(split)
     sizes = sorted((each.size for each in scan.statistics[split]), key=lambda size: size[0] * size[1])
     found = zip(counts.pixels.tolist(), counts.shares.tolist(), counts.images.tolist(), strict=True)
@@ -107,24 +105,20 @@ def _contents(scan: Scan, split: str) -> dict[str, Any]:
             name: {"pixels": pixels, "share": share, "images": images}
             for name, (pixels, share, images) in zip(dataset.classes, found, strict=True)
         },
-        "floor": floor(counts.pixels.tolist(), dataset.classes) if counts.pixels.any() else None,
+        "floor": scan.floor(split) if counts.pixels.any() else None,
     }
 
 
 def _weights(scan: Scan) -> dict[str, float]:
     """The weight of each class by median frequency in train; empty where nothing is labelled there."""
-    from segkit.data.class_weights import class_weights
-
     counts = scan.counts("train")
     if not counts.pixels.any():
         return {}
-    weights = class_weights("median_frequency", counts.pixels.tolist(), counts.image_pixels.tolist())
-    return dict(zip(scan.splits["train"].classes, weights, strict=True))
+    return dict(zip(scan.splits["train"].classes, counts.class_weights("median_frequency"), strict=True))
 
 
 def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], quiet: bool) -> str:
     """A row a class with its share of the labelled pixels and how many images contain it; then what is wrong."""
-    from segkit.data.scan import SKIP
     from segkit_folder.files import MISREAD
 
     rows = [["share of pixels", *(title for name in splits for title in (name, "images")), "weight"]]
@@ -153,8 +147,8 @@ def _text(scan: Scan, splits: Mapping[str, Any], weights: Mapping[str, float], q
         lines += ["These are the labels as they are read, and an error below says why that is wrong.", ""]
     lines += [f"{issue.severity}: {issue}" for issue in [*scan.errors, *scan.warnings]]
     lines.append(f"{_count(len(scan.errors), 'error')}, {_count(len(scan.warnings), 'warning')}")
-    if scan.skip_helps and not quiet:
-        lines.append(f"--json names every file; {SKIP}")
+    if scan.hint and not quiet:
+        lines.append(f"--json names every file; {scan.hint}")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from segkit.data.normalise import normalisation_of
+from segkit.data.normalise import Normalisation
 from segkit.data.sample import Sample
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue
@@ -53,7 +53,7 @@ class Images:
         every = [each for those in splits.values() for each, _ in those]
         train = [each for each, _ in splits.get("train", ())]
         wide = train and {each.dtype for each in every} == {"float32"}
-        unit = normalisation_of(nn.Identity(), train) if wide else None
+        unit = Normalisation.of(nn.Identity(), train) if wide else None
         for split, those in splits.items():
             for kind, (what, advice) in _ODD.items():
                 odd = [(each.name, found[kind]) for each, found in those if kind in found]

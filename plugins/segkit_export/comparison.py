@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-import segkit
+from segkit.compose import build_splits
+from segkit.config import read_config
 from segkit.data.normalise import Normalisation
 from segkit.data.read import Pixels
 from segkit.data.resize import resized_part
-from segkit.data.subset import as_dataset, with_bands
 from segkit.errors import ModelError, NotFiniteError
 from segkit.inference.predictor import Predictor
-from segkit.options import create
-from segkit.settings import DataSettings
 from segkit_export.formats import Runner
 
 COUNT = 3
@@ -112,8 +110,7 @@ def images_of_run(settings: dict[str, Any]) -> list[Pixels]:
     try:
         options = dict(settings["dataset"])
         options |= {"download": False} if "download" in options else {}
-        dataset = create(segkit.datasets.find(options.pop("name")), options, {"split": "val"})
-        dataset = with_bands(as_dataset(dataset, "val"), DataSettings(**settings.get("data", {})))
+        dataset = build_splits(read_config({**settings, "dataset": options}))[0]["val"]
         return [dataset[number].image.permute(1, 2, 0).numpy() for number in range(min(COUNT, len(dataset)))]
     except Exception:  # data that is elsewhere, a plugin that is not installed: generated images do as well
         return []

@@ -10,7 +10,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -19,10 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.data.normalise import Normalisation
-from segkit.data.resize import Resize, rounded
+from segkit.data.resize import rounded
 from segkit.errors import ModelError, SegkitError, one_line
-from segkit.model.smp import Smp
-from segkit.model.unet import UNet
 
 ANY_SIZE = ("batch", "height", "width")  # what an exported graph leaves open, the most first
 FREEDOMS = (ANY_SIZE, ("batch",), ())
@@ -47,7 +45,7 @@ class Deployed(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        resize: Resize,
+        resize: float | Sequence[int] | None,
         normalisation: Normalisation,
         *,
         logits: bool,
@@ -60,7 +58,7 @@ class Deployed(nn.Module):
         self.multiple, least = wanted(model) if any_size and not isinstance(resize, (list, tuple)) else (1, 0)
         factor = resize if isinstance(resize, (int, float)) else 1.0
         self.least = max(2, math.ceil(max(self.multiple + 1, least) / factor))  # pixels a side, where it may be any
-        for name in ("mean", "std"):  # normalise() keeps its own, even while traced
+        for name in ("mean", "std"):  # Normalisation keeps its own, even while traced
             self.register_buffer(name, torch.tensor(getattr(normalisation, name)).view(-1, 1, 1))
         self.no_data = normalisation.no_data
 
@@ -104,15 +102,11 @@ class Deployed(nn.Module):
 
 
 def wanted(model: nn.Module) -> tuple[int, int]:
-    """What a model of ours pads the sides to a multiple of, and the least side; (1, 0) where nothing is known."""
-    if isinstance(model, UNet) and model.padding == "same":
-        return model.patch_size * 2**model.depth, 0
-    if isinstance(model, Smp) and model.fixed_size is None:
-        return model.multiple, model.least
-    return 1, 0
+    """What a model pads the sides to a multiple of, and the least side; (1, 0) where it does not say."""
+    return getattr(model, "multiple", 1), getattr(model, "least", 0)
 
 
-def resized_sides(height: int, width: int, resize: Resize) -> tuple[int, int]:
+def resized_sides(height: int, width: int, resize: float | Sequence[int] | None) -> tuple[int, int]:
     """As :func:`segkit.data.resize.resized_size`, by whole numbers that may be symbols."""
     if resize is None:
         return height, width

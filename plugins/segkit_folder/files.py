@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segkit.data.read import ALPHA, HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, places_of, read_header, read_picture
-from segkit.data.sample import RGB, Colour, Dataset, Palette, Sample
+from segkit.data.read import ALPHA, LABELS, MAX_PIXELS, places_of, read_header, read_picture
+from segkit.data.sample import RGB, Colour, Dataset, Sample
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_folder import misread, palettes
 from segkit_folder.masks import MOST_COUNTED, check_checksums, read_mask
@@ -88,7 +88,7 @@ class PairedFiles(Dataset):
         """
         self.pairs = list(pairs)
         self.classes = tuple(classes)
-        self.palette: Palette = tuple((red, green, blue) for red, green, blue in palette)
+        self.palette = tuple((red, green, blue) for red, green, blue in palette)
         self.void_is_assumed = values is None and colours is None and ignore_index is None
         self.ignore_index = VOID if ignore_index is None else ignore_index
         indices = [*range(len(self.classes)), self.ignore_index]
@@ -100,7 +100,7 @@ class PairedFiles(Dataset):
         meaning: Mapping[Any, int] = self.values if self.colours is None else self.colours
         self.stored = [[key for key, label in meaning.items() if label == index] for index in indices[:-1]]
         self.stores_indices = self.colours is None and self.stored == [[index] for index in indices[:-1]]
-        self._table = np.full(HIGHEST_LABEL + 1 - LOWEST_LABEL, _NOT_A_LABEL, dtype=np.int16)  # -1 is its last entry
+        self._table = np.full(len(LABELS), _NOT_A_LABEL, dtype=np.int16)  # -1 is its last entry
         for stored, label in self.values.items():
             self._table[stored] = label
 
@@ -123,10 +123,9 @@ class PairedFiles(Dataset):
             if label not in indices:
                 raise ConfigError(f"class index {label} in the map of labels: allowed are {self._indices()}")
         for stored in self.values:
-            if not LOWEST_LABEL <= stored <= HIGHEST_LABEL:
-                raise ConfigError(
-                    f"stored label {stored} in the map of labels: masks hold {LOWEST_LABEL} to {HIGHEST_LABEL}"
-                )
+            if stored not in LABELS:
+                held = f"{LABELS[0]} to {LABELS[-1]}"
+                raise ConfigError(f"stored label {stored} in the map of labels: masks hold {held}")
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.read import HIGHEST_LABEL, LOWEST_LABEL, MAX_PIXELS, opened
+from segkit.data.read import LABELS, MAX_PIXELS, opened
 from segkit.data.sample import Colour
 from segkit.errors import Issue, LabelError, first_few
 
@@ -110,8 +110,8 @@ def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:
         advice = "give the pixels without a value a label of their own, as np.nan_to_num(mask, nan=255) does"
         raise LabelError(Issue("not_integers", str(path), what, advice))
     between = values.dtype.kind == "f" and (values != np.rint(values)).any()
-    if low < LOWEST_LABEL or high > HIGHEST_LABEL or between:
-        what = f"labels are whole numbers of {LOWEST_LABEL} to {HIGHEST_LABEL}"
+    if low < LABELS[0] or high > LABELS[-1] or between:
+        what = f"labels are whole numbers of {LABELS[0]} to {LABELS[-1]}"
         advice = "save the mask as a PNG of 8 or 16 bits"
         if not between:
             advice += "; numbers beyond are mostly ids of single objects: export the classes instead"

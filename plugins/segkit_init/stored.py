@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import max_pool2d
 
-from segkit.data.issues import messages
-from segkit.data.parallel import cores, read_ahead
+from segkit.data.issues import merged
+from segkit.data.parallel import read_ahead
 from segkit.data.read import opened, read_header
 from segkit.data.sample import Colour
 from segkit.errors import DataError, Issue, LabelError, first_few
@@ -85,14 +85,15 @@ def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[L
         DataError: some hold colours, and others labels.
     """
     masks, errors = dict[Path, Labels](), []
-    read = read_ahead(lambda index: _read(paths[index], threshold), range(len(paths)), cores(), "masks")
+    read = read_ahead(lambda index: _read(paths[index], threshold), range(len(paths)), "masks")
     for path, mask in zip(paths, read, strict=True):
         if isinstance(mask, DataError):
             errors.append(mask)
         else:
             masks[path] = mask
     if 2 * len(errors) >= len(paths):
-        raise LabelError("\n".join(messages(error.issue for error in errors if error.issue)) or "there are no masks")
+        told = merged(error.issue for error in errors if error.issue)
+        raise LabelError("\n".join(map(str, told)) or "there are no masks")
     return _of_one_kind(masks if threshold is not None else _by_palettes(masks))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from segkit.cli.output import add_output_options, hanging, print_json, table
 from segkit.errors import ComponentNotFound, SegkitError, did_you_mean, one_line
 from segkit.plugins import Plugin, installed
-from segkit.registry import REGISTRIES, Component, registry_of
+from segkit.registry import REGISTRIES, Component
 
 NO_TEXT = "no docstring found"
 
@@ -32,7 +32,7 @@ class List:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Print the list."""
-        asked = [registry_of(arguments.kind)] if arguments.kind else list(REGISTRIES.values())
+        asked = [REGISTRIES[arguments.kind]] if arguments.kind else list(REGISTRIES.values())
         listed = {each.plural: [document_of(component) for component in each.components()] for each in asked}
         if arguments.json:
             print_json([document for documents in listed.values() for document in documents])

@@ -16,7 +16,7 @@ from segkit.cli.output import add_output_options, fitted, hanging, print_json
 from segkit.errors import ComponentNotFound, did_you_mean
 from segkit.options import Option, options_of
 from segkit.plugins import installed
-from segkit.registry import REGISTRIES, Component, registry_of
+from segkit.registry import REGISTRIES, Component
 from segkit.settings import TABLES
 
 from .listing import document_of
@@ -45,7 +45,7 @@ class Show:
         kind, name = arguments.kind, arguments.name
         component = None
         if kind or name not in TABLES:
-            component = registry_of(kind).find(name) if kind else _any_kind(name)
+            component = REGISTRIES[kind].find(name) if kind else _any_kind(name)
         target = component.load() if component else TABLES[name]
         docstring = target.__doc__ if isinstance(target.__doc__, str) else ""
         text = _ARGUMENTS.sub("", inspect.cleandoc(docstring)).replace("``", "").strip()

@@ -103,7 +103,7 @@ def weight_tensor(class_weights: Sequence[float] | None, num_classes: int) -> Te
     if isinstance(class_weights, str):
         raise ConfigError(
             f'class_weights = "{class_weights}": only a config can name a formula, as it takes the training labels; '
-            "in Python give the numbers that segkit.data.class_weights.class_weights() computes"
+            "in Python give the numbers that segkit.data.statistics.LabelCounts.class_weights() computes"
         )
     if len(class_weights) != num_classes:
         raise ConfigError(f"class_weights has {len(class_weights)} numbers for {num_classes} classes; give one a class")

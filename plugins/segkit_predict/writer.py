@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from segkit.data.normalise import displayable
 from segkit.data.read import Pixels, quiet_pillow, read_header
-from segkit.data.visualize import VOID_COLOUR, overlay_picture
+from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
 from segkit.files import write_atomically
 from segkit.inference.predictor import Predictor
@@ -199,9 +199,8 @@ class Writer:
         return np.take(values.astype(np.uint8 if values.max() < 256 else np.uint16), labels, axis=0)
 
     def _save_overlay(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
-        image, void = displayable(prediction.image, self.predictor.images.rgb), self.predictor.ignore_index
         labels = prediction.labels[:: prediction.step, :: prediction.step]
-        overlay_picture(image, labels, self.predictor.palette, void).save(file, format="JPEG", quality=90)
+        self.predictor.drawn(prediction.image, labels).save(file, format="JPEG", quality=90)
 
     def _save_probabilities(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
         half, names = np.asarray(prediction.probabilities, np.float16), np.array(self.predictor.classes)

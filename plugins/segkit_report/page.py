@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 import segkit
-from segkit.errors import RunFolderError, printable
+from segkit.errors import RunFolderError, one_line
 from segkit.files import to_jsonable, write_atomically
 from segkit_report.compare import Splits, comparison
 from segkit_report.report import content
@@ -69,7 +69,7 @@ def _environment() -> Environment:
         "score": _score,
         "percent": lambda value: "–" if value is None else f"{100 * value:.2f} %",
         "count": lambda value: f"{value:,}".replace(",", "\u202f"),
-        "text": printable,
+        "text": lambda text: "\n".join(map(one_line, str(text).split("\n"))),
         "json": lambda value: json.dumps(to_jsonable(value), indent=2, ensure_ascii=False),
         "svg": Markup,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],

@@ -15,7 +15,7 @@ from segkit.data.visualize import VOID_COLOUR, colour_mask
 from segkit.errors import one_line
 
 if TYPE_CHECKING:  # torch is not needed to draw
-    from segkit.data.sample import Palette
+    from segkit.data.sample import Colour
 
 WRITER = "segkit"
 _WRONG = (230, 25, 25)
@@ -30,7 +30,7 @@ def panel(
     image: Pixels,
     truth: Pixels,
     prediction: Pixels,
-    palette: Palette,
+    palette: Sequence[Colour],
     ignore_index: int = 255,
     name: str = "",
     width: int = 320,
@@ -86,7 +86,9 @@ def caption(
     return line
 
 
-def sheet(panels: Sequence[Image.Image], classes: Sequence[str], palette: Palette, title: str = "") -> Image.Image:
+def sheet(
+    panels: Sequence[Image.Image], classes: Sequence[str], palette: Sequence[Colour], title: str = ""
+) -> Image.Image:
     """Panels one below the other, under a title and over one legend, which has void where a panel shows its colour."""
     width = max(each.width for each in panels)
     has_void = any((np.asarray(each) == VOID_COLOUR).all(2).any() for each in panels)
@@ -99,7 +101,7 @@ def sheet(panels: Sequence[Image.Image], classes: Sequence[str], palette: Palett
     return page
 
 
-def legend(classes: Sequence[str], palette: Palette, width: int, has_void: bool = True) -> Image.Image:
+def legend(classes: Sequence[str], palette: Sequence[Colour], width: int, has_void: bool = True) -> Image.Image:
     """Each class, and void, by colour and name, in rows of at most ``width`` pixels."""
     entries = [*zip(classes, palette, strict=True), *([("void", VOID_COLOUR)] if has_void else [])]
     longest = max(_font().getlength(one_line(name[:width])) for name, _ in entries)
@@ -111,7 +113,9 @@ def legend(classes: Sequence[str], palette: Palette, width: int, has_void: bool 
     return picture
 
 
-def save_palette_png(mask: Pixels, palette: Palette, path: str | Path | IO[bytes], ignore_index: int = 255) -> None:
+def save_palette_png(
+    mask: Pixels, palette: Sequence[Colour], path: str | Path | IO[bytes], ignore_index: int = 255
+) -> None:
     """Write labels ``[H,W]`` as a palette PNG, as VOC's masks: the indices are the labels, the colours for the eye."""
     picture = Image.fromarray(mask)
     picture.putpalette(colour_mask(np.arange(256, dtype=np.uint8), palette, ignore_index).tobytes())

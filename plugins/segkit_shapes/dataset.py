@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segkit.data.sample import SPLITS, Dataset, Palette, Sample, voc_palette
+from segkit.data.sample import SPLITS, Dataset, Sample, voc_palette
 from segkit.errors import ConfigError, DataError, did_you_mean
 from segkit_shapes.draw import VOID, draw
 from segkit_shapes.outlines import VARIETIES
@@ -37,7 +37,7 @@ class ShapesDataset(Dataset):
 
     splits = SPLITS
     classes: tuple[str, ...] = VARIETIES["few"].classes
-    palette: Palette = voc_palette(len(VARIETIES["few"].classes))
+    palette = voc_palette(len(VARIETIES["few"].classes))
     ignore_index = VOID
 
     def __init__(

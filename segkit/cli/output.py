@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from segkit.errors import one_line, printable
+from segkit.errors import one_line
 from segkit.files import to_jsonable
 
 _LEAST = 20  # characters that a shortened column keeps, even if the line then is too long
@@ -67,7 +67,8 @@ class Stream:
     def write(self, text: str) -> int:
         """Write a text."""
         inner = text.strip("\r")
-        written: int = self._stream.write(text.replace(inner, printable(inner)) if inner else text)
+        shown = "\n".join(map(one_line, inner.split("\n")))
+        written: int = self._stream.write(text.replace(inner, shown) if inner else text)
         return written
 
     def isatty(self) -> bool:

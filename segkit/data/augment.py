@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from segkit.data.batch_sampler import Key, Stream
-from segkit.data.normalise import IMAGENET, MEAN, Normalisation, mean_pixel
+from segkit.data.normalise import IMAGENET, MEAN, Normalisation
 from segkit.data.resize import Span, mask_at, resized_part, resized_size, rounded
 from segkit.data.sample import RGB, Sample, checked
 from segkit.data.scan import Scan
@@ -129,7 +129,7 @@ class RandomTransform:
         size = (sample.image.shape[1], sample.image.shape[2])
         params = self.params(key, size, mask)
         sample = sample._replace(mask=mask_at(sample.mask, size))
-        sample = apply(sample, params, self.ignore_index, mean_pixel(sample.image.device, self.normalisation))
+        sample = apply(sample, params, self.ignore_index, self.normalisation.mean_pixel(sample.image.device))
         for number, transform in enumerate(self.transforms):
             random = Stream.TRANSFORM.generator(self.seed, *key, number)
             image, target = transform(sample.image, sample.mask, random)
@@ -240,7 +240,7 @@ def _draw_channels(strength: float, channels: int, random: np.random.Generator) 
 
 
 def apply(sample: Sample, params: TransformParams, ignore_index: int, fill: Tensor) -> Sample:
-    """The transformed sample, on its device (colours are left to :func:`segkit.data.normalise.normalise`).
+    """The transformed sample, on its device (colours are left to the normalisation).
 
     Args:
         sample: image ``[C,H,W]`` uint8 or float32, mask uint8 ``[H,W]``.

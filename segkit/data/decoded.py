@@ -64,7 +64,7 @@ class DecodedSource(SampleSource):
         masks: list[Tensor] = []
         # a dataset that does not say how it reads may hold one file that it reads in
         threads = 1 if self.dataset.reading is None else own_cores()
-        for index, sample in enumerate(read_ahead(source.__getitem__, range(len(self)), threads, description)):
+        for index, sample in enumerate(read_ahead(source.__getitem__, range(len(self)), description, threads)):
             size = tuple(sample.mask.shape)
             if size != tuple(self._masks_are[index]):
                 was = list(self._masks_are[index])

@@ -20,16 +20,14 @@ _gathered: ContextVar[list[Issue] | None] = ContextVar("gathered", default=None)
 
 
 def merged(issues: Iterable[Issue]) -> list[Issue]:
-    """Issues of the same kind and words as one each, with the names of the first few files; a file counts once."""
+    """Issues of the same kind and words as one each, with the names of the first few files; a file counts once.
+
+    The text is then ``"12 files: what is wrong: a.png, ... and 7 more (in folder); what to do"``.
+    """
     groups: dict[tuple[str, str], list[Issue]] = {}
     for issue in issues:
         groups.setdefault((issue.kind, issue.what), []).append(issue)
     return [*map(_merge, groups.values())]
-
-
-def messages(issues: Iterable[Issue]) -> list[str]:
-    """The texts of merged issues: ``"12 files: what is wrong: a.png, ... and 7 more (in folder); what to do"``."""
-    return [*map(str, merged(issues))]
 
 
 def _merge(group: Sequence[Issue]) -> Issue:
@@ -73,7 +71,7 @@ def gathered() -> Iterator[list[Issue]]:
         yield issues
     except DataError as error:
         if issues:
-            raise DataError("\n".join(messages(issues))) from error
+            raise DataError("\n".join(map(str, merged(issues)))) from error
         raise
     finally:
         _gathered.reset(token)
@@ -89,7 +87,7 @@ def refuse(issues: Sequence[Issue]) -> None:
     if found is not None:
         found.extend(issues)
     elif issues:
-        raise DataError("\n".join(messages(issues)), issues[0] if len(issues) == 1 else None)
+        raise DataError("\n".join(map(str, merged(issues))), issues[0] if len(issues) == 1 else None)
 
 
 def label_issues(samples: Sequence[SampleStatistics], dataset: Dataset, split: str, whole: bool) -> Iterator[Issue]:

@@ -22,7 +22,6 @@ from torch.utils.data import Dataset as TorchDataset
 
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import Key, Stream, TrainBatchSampler
-from segkit.data.normalise import mean_pixel
 from segkit.data.parallel import own_cores, refuse_unguarded
 from segkit.data.resize import Resize, resized_part, resized_size
 from segkit.data.sample import Batch, Dataset, Sample, checked
@@ -70,7 +69,7 @@ class SampleSource:
         height = max(sample.mask.shape[0] for sample in samples)
         width = max(sample.mask.shape[1] for sample in samples)
         device = samples[0].image.device
-        images = mean_pixel(device, transform.normalisation).flatten().repeat(len(items), height, width, 1)  # [B,H,W,C]
+        images = transform.normalisation.mean_pixel(device).flatten().repeat(len(items), height, width, 1)  # [B,H,W,C]
         masks = torch.full((len(items), height, width), transform.ignore_index, dtype=torch.uint8, device=device)
         for number, sample in enumerate(samples):
             rows, columns = sample.mask.shape

@@ -64,43 +64,80 @@ class Normalisation:
         """From ``config.json``; ImageNet's for a run that is older than the entry."""
         return cls(**{**record, "mean": tuple(record["mean"]), "std": tuple(record["std"])}) if record else IMAGENET
 
+    @classmethod
+    def of(cls, model: nn.Module, train: Sequence[SampleStatistics], no_data: bool = False) -> Normalisation:
+        """The normalisation of a new run: of RGB of 8 bits what the model asks for, or ImageNet's; else it is measured.
+
+        Args:
+            model: its attribute ``normalisation``, where there is one, is ``{"mean": [...], "std": [...]}`` of RGB
+                scaled to 0..1, as its pretrained encoder has learned to see it.
+            train: statistics of the training images.
+            no_data: whether pixels may be NaN.
+
+        Raises:
+            ModelError: the model asks for something else than three means and three deviations.
+        """
+        if len(train[0].channels):
+            means, variances, counts = np.array([each.channels for each in train]).transpose(2, 0, 1)  # [N,C] each
+            share = counts / np.maximum(counts.sum(0), 1)
+            mean = (share * means).sum(0)
+            std = np.sqrt((share * (variances + (means - mean) ** 2)).sum(0))
+            std[std == 0] = 1  # a channel of one value
+            dtype: Any = train[0].dtype
+            return cls(tuple(mean.tolist()), tuple(std.tolist()), dtype, no_data)
+        asked = getattr(model, "normalisation", None)
+        if asked is None or isinstance(asked, nn.Module):  # a layer of somebody's may be called so
+            return IMAGENET
+        try:
+            mean, std = (tuple(map(float, asked[key])) for key in ("mean", "std"))
+            if len(mean) != 3:
+                raise ValueError
+            return cls(mean, std)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ModelError(
+                f"normalisation of {type(model).__name__} is {asked!r:.200}; expected is {{'mean': [r, g, b], "
+                "'std': [r, g, b]} of RGB scaled to 0..1, the deviations above 0"
+            ) from error
+
+    @functools.cache  # noqa: B019  (equal ones are one key)
+    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and deviation ``[C,1,1]`` each; kept, as bringing them to a device makes the host wait for it."""
+        return torch.tensor(self.mean, device=device).view(-1, 1, 1), torch.tensor(self.std, device=device).view(
+            -1, 1, 1
+        )
+
+    @functools.cache  # noqa: B019  (equal ones are one key)
+    def mean_pixel(self, device: torch.device) -> Tensor:
+        """The pixel ``[C,1,1]`` that becomes about 0, of the images' type: put where there is no image; kept too."""
+        fill = [round(255 * value) for value in self.mean] if self.dtype == "uint8" else self.mean
+        return torch.tensor(fill, dtype=getattr(torch, self.dtype), device=device).view(-1, 1, 1)
+
+    def normalise(self, images: Tensor, colour: Tensor | None = None) -> Tensor:
+        """Normalise images, with a change of their colours where one is given.
+
+        Args:
+            images: uint8 or float32 ``[B,C,H,W]`` or ``[C,H,W]``; the memory format is kept.
+            colour: of RGB of 8 bits float32 ``[B,3,4]``, per image a matrix and an offset on RGB in 0..1, whose result
+                is clipped to 0..1; of others ``[B,C,2]``, a factor and an offset on each normalised channel.
+
+        Returns:
+            float32, the shape of ``images``.
+        """
+        mean, std = self._statistics(images.device)
+        values = images.to(torch.float32, copy=True)
+        if self.dtype == "uint8":
+            values.div_(255)
+        if colour is not None and colour.shape[2] == 4:
+            rows = values.permute(0, 2, 3, 1).flatten(1, 2)  # [B,H*W,3], free in channels_last
+            rows = torch.baddbmm(colour[:, None, :, 3], rows, colour[:, :, :3].transpose(1, 2)).clamp_(0, 1)
+            values = rows.view(len(images), *images.shape[2:], 3).permute(0, 3, 1, 2)  # [B,3,H,W]
+        values = values.sub_(mean).div_(std)
+        if colour is not None and colour.shape[2] == 2:
+            values = values * colour[:, :, :1, None] + colour[:, :, 1:, None]
+        return values.nan_to_num(0, torch.inf, -torch.inf) if self.no_data else values
+
 
 IMAGENET = Normalisation()
-
-
-def normalisation_of(model: nn.Module, train: Sequence[SampleStatistics], no_data: bool = False) -> Normalisation:
-    """The normalisation of a new run: of RGB of 8 bits what the model asks for, or ImageNet's; else it is measured.
-
-    Args:
-        model: its attribute ``normalisation``, where there is one, is ``{"mean": [...], "std": [...]}`` of RGB scaled
-            to 0..1, as its pretrained encoder has learned to see it.
-        train: statistics of the training images.
-        no_data: whether pixels may be NaN.
-
-    Raises:
-        ModelError: the model asks for something else than three means and three deviations.
-    """
-    if len(train[0].channels):
-        means, variances, counts = np.array([each.channels for each in train]).transpose(2, 0, 1)  # [N,C] each
-        share = counts / np.maximum(counts.sum(0), 1)
-        mean = (share * means).sum(0)
-        std = np.sqrt((share * (variances + (means - mean) ** 2)).sum(0))
-        std[std == 0] = 1  # a channel of one value
-        dtype: Any = train[0].dtype
-        return Normalisation(tuple(mean.tolist()), tuple(std.tolist()), dtype, no_data)
-    asked = getattr(model, "normalisation", None)
-    if asked is None or isinstance(asked, nn.Module):  # a layer of somebody's may be called so
-        return IMAGENET
-    try:
-        mean, std = (tuple(map(float, asked[key])) for key in ("mean", "std"))
-        if len(mean) != 3:
-            raise ValueError
-        return Normalisation(mean, std)
-    except (TypeError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"normalisation of {type(model).__name__} is {asked!r:.200}; expected is {{'mean': [r, g, b], "
-            "'std': [r, g, b]} of RGB scaled to 0..1, the deviations above 0"
-        ) from error
 
 
 def moments(image: NDArray[Any]) -> NDArray[np.float64]:
@@ -117,45 +154,6 @@ def moments(image: NDArray[Any]) -> NDArray[np.float64]:
             squares = sum(float(np.square(line[those].astype(np.float64) - mean).sum()) for line, those in lines)
             row[:] = mean, squares / count, count
     return found / ((255, 255**2, 1) if image.dtype == np.uint8 else (1, 1, 1))
-
-
-@functools.cache
-def _statistics(how: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation ``[C,1,1]`` each; kept, as bringing them to a device makes the host wait for it."""
-    return torch.tensor(how.mean, device=device).view(-1, 1, 1), torch.tensor(how.std, device=device).view(-1, 1, 1)
-
-
-@functools.cache
-def mean_pixel(device: torch.device, how: Normalisation) -> Tensor:
-    """The pixel ``[C,1,1]`` that becomes about 0, of the images' type: put where there is no image; kept too."""
-    fill = [round(255 * value) for value in how.mean] if how.dtype == "uint8" else how.mean
-    return torch.tensor(fill, dtype=getattr(torch, how.dtype), device=device).view(-1, 1, 1)
-
-
-def normalise(images: Tensor, colour: Tensor | None = None, how: Normalisation = IMAGENET) -> Tensor:
-    """Normalise images, with a change of their colours where one is given.
-
-    Args:
-        images: uint8 or float32 ``[B,C,H,W]`` or ``[C,H,W]``; the memory format is kept.
-        colour: of RGB of 8 bits float32 ``[B,3,4]``, per image a matrix and an offset on RGB in 0..1, whose result is
-            clipped to 0..1; of others ``[B,C,2]``, a factor and an offset on each normalised channel.
-        how: the run's normalisation.
-
-    Returns:
-        float32, the shape of ``images``.
-    """
-    mean, std = _statistics(how, images.device)
-    values = images.to(torch.float32, copy=True)
-    if how.dtype == "uint8":
-        values.div_(255)
-    if colour is not None and colour.shape[2] == 4:
-        rows = values.permute(0, 2, 3, 1).flatten(1, 2)  # [B,H*W,3], free in channels_last
-        rows = torch.baddbmm(colour[:, None, :, 3], rows, colour[:, :, :3].transpose(1, 2)).clamp_(0, 1)
-        values = rows.view(len(images), *images.shape[2:], 3).permute(0, 3, 1, 2)  # [B,3,H,W]
-    values = values.sub_(mean).div_(std)
-    if colour is not None and colour.shape[2] == 2:
-        values = values * colour[:, :, :1, None] + colour[:, :, 1:, None]
-    return values.nan_to_num(0, torch.inf, -torch.inf) if how.no_data else values
 
 
 def displayable(image: NDArray[Any], rgb: Sequence[int] | None = None) -> NDArray[np.uint8]:

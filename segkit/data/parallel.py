@@ -41,7 +41,9 @@ def own_cores() -> int:
     return max(1, cores() // (int(together) if together.isdecimal() and int(together) else 1))
 
 
-def read_ahead(read: Callable[[int], T], indices: Sequence[int], threads: int, description: str = "") -> Iterator[T]:
+def read_ahead(
+    read: Callable[[int], T], indices: Sequence[int], description: str = "", threads: int | None = None
+) -> Iterator[T]:
     """``read(index)`` of each index in order, by several threads, as decoding releases the interpreter.
 
     At most twice as many results as threads wait to be taken, since a decoded sample is large.
@@ -49,9 +51,10 @@ def read_ahead(read: Callable[[int], T], indices: Sequence[int], threads: int, d
     Args:
         read: what to call.
         indices: for which.
-        threads: how many calls at a time.
         description: of the progress bar, on a terminal; none is shown without it.
+        threads: how many calls at a time; left out: one a core.
     """
+    threads = threads or cores()
     pool = ThreadPoolExecutor(threads)
     try:
         with quiet_pillow():

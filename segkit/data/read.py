@@ -28,7 +28,7 @@ Pixels = NDArray[np.uint8 | np.float32]
 MAX_PIXELS = 100_000_000
 """10,000 x 10,000: 300 MB as RGB in every worker; a file of a few kB can claim any size."""
 
-LOWEST_LABEL, HIGHEST_LABEL = -32768, 65535
+LABELS = range(-32768, 65536)
 """Labels of a mask; what is beyond is the ids of single objects, or no labels."""
 
 ALPHA = "alpha"

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 RGB = ("red", "green", "blue")
 Colour = tuple[int, int, int]
-Palette = tuple[Colour, ...]
 
 
 class Sample(NamedTuple):
@@ -57,7 +56,7 @@ class Dataset:
     """
 
     classes: tuple[str, ...]
-    palette: Palette
+    palette: tuple[Colour, ...]
     ignore_index: int = 255
     channels: tuple[str, ...] = RGB
     splits: Sequence[str] = SPLITS
@@ -136,8 +135,8 @@ class Batch(NamedTuple):
     Attributes:
         image: uint8 or float32 ``[B,C,H,W]``.
         mask: uint8 ``[B,H,W]``; in evaluation at the mask's own size, not the resized image's.
-        colour: float32 ``[B,3,4]`` or ``[B,C,2]``, a change of colours (see :func:`segkit.data.normalise.normalise`);
-            None: colours stay.
+        colour: float32 ``[B,3,4]`` or ``[B,C,2]``, a change of colours (see
+            :meth:`segkit.data.normalise.Normalisation.normalise`); None: colours stay.
         names: one a sample.
     """
 
@@ -225,7 +224,7 @@ def check_splits(splits: Mapping[str, Dataset]) -> None:
             raise DataError(f"the splits {first} and {name} have different classes or another ignore_index")
 
 
-def voc_palette(count: int) -> Palette:
+def voc_palette(count: int) -> tuple[Colour, ...]:
     """Pascal VOC's colours: the bits of a label, dealt in turn to the high bits of red, green and blue.
 
     Neighbouring labels look unlike each other and label 255 becomes (224, 224, 192), the cream of VOC's borders.

@@ -20,16 +20,16 @@ from PIL import Image
 from segkit.data import issues as rules
 from segkit.data.cache import ScanCache, reading_of, stamps_of
 from segkit.data.normalise import moments
-from segkit.data.parallel import cores, read_ahead
+from segkit.data.parallel import read_ahead
 from segkit.data.read import with_holes
 from segkit.data.sample import RGB, Dataset, checked
 from segkit.data.statistics import LabelCounts, SampleStatistics
 from segkit.data.subset import Subset, as_dataset
 from segkit.errors import DataError, Issue, LabelError, PluginError, SegkitError
+from segkit.metric.scores import floor
 from segkit.settings import DataSettings
 
 SPOTS = 8  # samples of a split that are read again where data.scan = "once" believes the others
-SKIP = 'data.on_bad = "skip" goes on without the files that cannot be used'
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ class Scan:
         return [issue for issue in self.issues if issue.severity == "warning"]
 
     @property
-    def skip_helps(self) -> bool:
-        """Whether files can be left out, and every split then has images."""
-        return any(issue.skippable for issue in self.errors) and all(self.statistics.values())
+    def hint(self) -> str:
+        """What helps where files can be left out, and every split then has images; else empty."""
+        skip_helps = any(issue.skippable for issue in self.errors) and all(self.statistics.values())
+        return 'data.on_bad = "skip" goes on without the files that cannot be used' if skip_helps else ""
 
     def pixels(self, split: str) -> NDArray[np.int64]:
         """Pixels by image and class, the last column void, ``[N,C+1]``."""
@@ -70,6 +71,10 @@ class Scan:
         """How often the classes occur in a split."""
         return LabelCounts(self.pixels(split))
 
+    def floor(self, split: str) -> dict[str, Any]:
+        """As :func:`segkit.metric.scores.floor`, of a split."""
+        return floor(self.counts(split).pixels.tolist(), self.splits[split].classes)
+
     def refuse_errors(self) -> Scan:
         """The same scan, where there is no error.
 
@@ -77,10 +82,9 @@ class Scan:
             LabelError: with all errors.
         """
         if self.errors:
-            hint = [SKIP] if self.skip_helps else []
             empty = any(issue.kind == "empty_split" for issue in self.errors)
             why = [issue for issue in self.warnings if issue.skippable and empty]  # what was left out
-            raise LabelError("\n".join([*map(str, [*why, *self.errors]), *hint]))
+            raise LabelError("\n".join(filter(None, [*map(str, [*why, *self.errors]), self.hint])))
         return self
 
 
@@ -185,9 +189,9 @@ def _read_split(
         if stamp and (known := cache.get(stamp)):
             results[index] = SampleStatistics(*known)._replace(size=tuple(known[1]))
     unread = [index for index in range(len(dataset)) if index not in results]
-    threads = 1 if dataset.reading is None else cores()  # one that names no files may hold one that it reads on in
+    threads = 1 if dataset.reading is None else None  # one that names no files may hold one that it reads on in
     description = f"labels of {split}" if progress else ""
-    read = read_ahead(lambda index: measure(dataset, index, split, checks), unread, threads, description)
+    read = read_ahead(lambda index: measure(dataset, index, split, checks), unread, description, threads)
     try:
         for index, result in zip(unread, read, strict=True):
             results[index] = result

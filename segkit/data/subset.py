@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import data
 
 from segkit.data.read import of_pillow, with_holes
-from segkit.data.sample import RGB, Dataset, Palette, Sample, channel_names, check_splits, voc_palette
+from segkit.data.sample import RGB, Colour, Dataset, Sample, channel_names, check_splits, voc_palette
 from segkit.errors import DataError, Issue
 from segkit.settings import DataSettings
 
@@ -176,7 +176,7 @@ def as_dataset(
     return adapted
 
 
-def _classes(classes: Any, palette: Any) -> tuple[tuple[str, ...], Palette]:
+def _classes(classes: Any, palette: Any) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
     """Names and colours of classes as somebody has given them.
 
     Raises:

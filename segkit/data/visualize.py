@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:  # torch is not needed to draw
-    from segkit.data.sample import Palette
+    from segkit.data.sample import Colour
 
 VOID_COLOUR = (224, 224, 192)  # the cream of Pascal VOC's borders, which no class of its palette has
 MOST_SHOWN = 25_000_000  # pixels of an overlay: 5,000 x 5,000; what is larger no viewer shows at once
@@ -20,7 +21,7 @@ _BAND = 1 << 20  # pixels that are painted at a time
 Pixels = NDArray[np.uint8]
 
 
-def colour_mask(mask: Pixels, palette: Palette, ignore_index: int = 255) -> Pixels:
+def colour_mask(mask: Pixels, palette: Sequence[Colour], ignore_index: int = 255) -> Pixels:
     """Labels ``[H,W]`` in their colours, ``[H,W,3]``: black where there is no class."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
@@ -28,18 +29,15 @@ def colour_mask(mask: Pixels, palette: Palette, ignore_index: int = 255) -> Pixe
     return np.take(table, mask, axis=0)
 
 
-def overlay(image: Pixels, mask: Pixels, palette: Palette, ignore_index: int = 255, opacity: float = 0.5) -> Pixels:
-    """The image ``[H,W,3]`` under its labels' colours; void is left as it is, and what would be black, as backgrounds.
-
-    At an ``opacity`` of a half both can be told: what the picture shows and what was predicted there.
-    """
+def overlay(image: Pixels, mask: Pixels, palette: Sequence[Colour], ignore_index: int = 255) -> Pixels:
+    """The image ``[H,W,3]`` under its labels' colours, half and half; void and what would be black are left out."""
     colours = colour_mask(mask, palette, ignore_index)  # [H,W,3]
-    blended = image * (1 - opacity) + colours * opacity
+    blended = image * 0.5 + colours * 0.5
     left = (mask == ignore_index) | ~colours.any(2)
     return np.where(left[..., None], image, blended.round()).astype(np.uint8)
 
 
-def overlay_picture(image: Pixels, mask: Pixels, palette: Palette, ignore_index: int = 255) -> Image.Image:
+def overlay_picture(image: Pixels, mask: Pixels, palette: Sequence[Colour], ignore_index: int = 255) -> Image.Image:
     """As :func:`overlay`; reduced by a whole factor where it were too large, in the memory that this takes."""
     height, width = mask.shape
     factor = math.ceil(max(math.sqrt(height * width / MOST_SHOWN), height / LONGEST_SIDE, width / LONGEST_SIDE))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.sample import Dataset, Palette
+from segkit.data.sample import Colour, Dataset
 
 Notify = Callable[..., Sequence[str] | None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
 
@@ -37,7 +37,7 @@ class Run:
     config: Mapping[str, Any]
     splits: Mapping[str, Dataset]
     classes: Sequence[str]
-    palette: Palette
+    palette: tuple[Colour, ...]
     floors: Mapping[str, Mapping[str, Any]]
     first_epoch: int
     predict: Callable[[str, int], NDArray[np.uint8]]

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from segkit.data.normalise import normalise
 from segkit.data.sample import Batch
 from segkit.engine.checkpoint import load_weights
 from segkit.engine.data_source import prefetched
@@ -249,7 +248,7 @@ class TrainingLoop:
         targets = whole.split(len(parts[0].names))  # type: ignore[no-untyped-call]
         shares = self._shares(targets) if len(parts) > 1 else [None]
         for part, target, share in zip(parts, targets, shares, strict=True):
-            images = normalise(part.image, part.colour, self.normalisation)  # [B,3,H,W], as channels_last as the batch
+            images = self.normalisation.normalise(part.image, part.colour)  # [B,3,H,W], as channels_last as the batch
             if not self.settings.channels_last:
                 images = images.contiguous()
             last = part is parts[-1]  # gradients travel once a step

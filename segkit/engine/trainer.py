@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from segkit.data.loader import shut_down
-from segkit.data.normalise import Normalisation, normalisation_of
+from segkit.data.normalise import Normalisation
 from segkit.data.parallel import refuse_unguarded
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, run_folder
@@ -47,7 +47,6 @@ from segkit.engine.step import TrainingLoop
 from segkit.errors import ConfigError, NotFiniteError, RunFolderError, TrainingError, WriteError
 from segkit.files import write_lines
 from segkit.inference.sliding_window import Inferer
-from segkit.metric.scores import floor
 from segkit.settings import AUTO, TrainSettings
 from segkit.signals import STOP, Interrupted
 
@@ -138,7 +137,7 @@ def prepare(
         console.warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
     known = Normalisation.of_record(before.get("normalisation"))
     no_data, statistics = scan.splits["train"].no_data != "stop", scan.statistics["train"]
-    measured = main(lambda: known if resume else normalisation_of(inputs.model, statistics, no_data))
+    measured = main(lambda: known if resume else Normalisation.of(inputs.model, statistics, no_data))
     if donor:
         measured = init_from(inputs.model, str(place), donor, measured, console)
     use_cores()
@@ -181,9 +180,7 @@ class Trainer:
         self.inputs, self.scan, self.precision, self.notify = inputs, scan, precision, notify
         self.console, self.main = console, PROCESSES.is_main_process
         device, train = precision.device, inputs.train
-        self.floors = {
-            name: floor(scan.counts(name).pixels.tolist(), data.classes) for name, data in scan.splits.items()
-        }
+        self.floors = {name: scan.floor(name) for name in scan.splits}
         self.sources = open_sources(inputs, scan, device)
         self.batches, self.order = training_batches(inputs, scan, self.sources["train"], device)
         self.loop = TrainingLoop(inputs, precision, 1)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from segkit.data.normalise import IMAGENET, Normalisation, displayable, moments
 from segkit.data.read import MAX_PIXELS, Picture, Pixels, of_pillow, places_of, read_header, read_picture, with_holes
 from segkit.data.resize import Resize, resized_part
-from segkit.data.sample import RGB, RGB_IMAGES, ImageFormat, Palette, channel_names
+from segkit.data.sample import RGB, RGB_IMAGES, Colour, ImageFormat, channel_names
 from segkit.data.visualize import overlay_picture
 from segkit.engine.precision import pick_device, resolve_precision
 from segkit.errors import DataError, NotFiniteError, first_few
@@ -60,7 +60,7 @@ class Predictor:
         model: nn.Module,
         *,
         classes: Sequence[str],
-        palette: Palette,
+        palette: tuple[Colour, ...],
         ignore_index: int = 255,
         device: str = "auto",
         precision: str = "auto",
@@ -141,7 +141,11 @@ class Predictor:
         name = _name_of(image)
         picture = self.pixels(image, name)
         labels = self.predict(picture, name=name, **options)
-        return overlay_picture(displayable(picture.pixels[:], self.images.rgb), labels, self.palette, self.ignore_index)
+        return self.drawn(picture.pixels[:], labels)
+
+    def drawn(self, image: Pixels, labels: NDArray[np.uint8]) -> Image.Image:
+        """An image ``[H,W,C]`` under the colours of its labels ``[H,W]``."""
+        return overlay_picture(displayable(image, self.images.rgb), labels, self.palette, self.ignore_index)
 
     def _repr_html_(self) -> str:
         """For notebooks: the network, what it takes, and its classes in their colours."""

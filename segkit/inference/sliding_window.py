@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from segkit.data.normalise import IMAGENET, Normalisation, normalise
+from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.resize import Resize, Span, resized_part
 from segkit.engine.precision import Precision, widest_float
 from segkit.errors import ModelError
@@ -81,7 +81,7 @@ class Inferer:
         Raises:
             ModelError: the model returns something else than logits of its classes.
         """
-        images = normalise(images.to(self.precision.device, non_blocking=True), how=self.normalisation)
+        images = self.normalisation.normalise(images.to(self.precision.device, non_blocking=True))
         with self.precision.autocast():
             logits = check_logits(self.model(images), images, self.classes)
         if tuple(logits.shape[2:]) == tuple(size):

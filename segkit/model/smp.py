@@ -79,7 +79,8 @@ class Smp(nn.Module):
         if weights is not None and not named:
             load_encoder_weights(_unwrapped(self.network.encoder), weights, _classifier_names(encoder))
         self.fixed_size = None if any_size else _fixed_size(self.network.encoder)
-        self.multiple, self.least = _padding(architecture, encoder, self.network.encoder.output_stride)
+        stride = self.network.encoder.output_stride
+        self.multiple, self.least = (1, 0) if self.fixed_size else _padding(architecture, encoder, stride)
         size = self.fixed_size or (max(64, self.least),) * 2
         freeze_unused(self.network, self.network.encoder, (1, in_channels, *size))  # last layers, and heads of timm's
 

@@ -72,7 +72,7 @@ class UNet(nn.Module):
         _one_of("padding", padding, ("same", "valid"))
         _require(patch_size == 1 or padding == "same", "patch_size", patch_size, "needs padding = 'same'")
         self.depth, self.norm, self.padding, self.checkpointing = depth, norm, padding, checkpointing
-        self.patch_size = patch_size
+        self.patch_size, self.multiple = patch_size, patch_size * 2**depth if padding == "same" else 1
 
         widths = [width * 2**level for level in range(depth + 1)]  # 64, 128, 256, 512, 1024
         patches = _convolution(in_channels, width, patch_size, norm, patch_size) if patch_size > 1 else []
@@ -93,7 +93,7 @@ class UNet(nn.Module):
         if self.padding == "valid":
             rows, columns = _overlap(height, self.depth), _overlap(width, self.depth)
             return self.network(mirror_pad(image, *rows, *columns))[..., :height, :width]
-        image = pad_to_multiple(image, self.patch_size * 2**self.depth)
+        image = pad_to_multiple(image, self.multiple)
         return self.network(image)[..., :height, :width]
 
     def network(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 from segkit.errors import ConfigError, did_you_mean
 from segkit.options import read_options
-from segkit.registry import Component, registry_of
+from segkit.registry import REGISTRIES, Component
 from segkit.testing.check import Check, Rule, Subject
 
 _MODULES = {  # kind -> the modules with its rules
@@ -97,7 +97,7 @@ def _subject(kind: str, component: str | Callable[..., Any], options: Mapping[st
     if isinstance(options.get("class_weights"), str):
         raise ConfigError("class_weights: a formula needs a data set, which the checks have not; give a number a class")
     if isinstance(component, str):
-        found = registry_of(kind).find(component)
+        found = REGISTRIES[kind].find(component)
     elif callable(component):
         found = _Given(kind, getattr(component, "__name__", repr(component)), "", "", "", "", target=component)
     else:

@@ -92,7 +92,7 @@ def test_the_example_passes_the_test_beside_it(installed: Any) -> None:
 def test_every_example_says_what_it_is(installed: Any) -> None:
     assert segkit.registry.observers.find("tracker").summary().startswith("Writes the scores")
     for name, kind in COMMANDS:
-        assert segkit.registry.registry_of(kind).find(name).summary()
+        assert segkit.registry.REGISTRIES[kind].find(name).summary()
 
 
 def test_an_observer_is_told_in_fifteen_lines() -> None:

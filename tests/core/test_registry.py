@@ -8,7 +8,7 @@ import pytest
 
 import segkit
 from segkit.errors import ComponentNotFound, PluginError
-from segkit.registry import Component, commands, registry_of
+from segkit.registry import REGISTRIES, Component, commands
 
 
 @pytest.fixture
@@ -94,11 +94,11 @@ def test_an_unknown_name_is_answered_with_the_broken_plugins_too(site: Any) -> N
 
 
 def test_a_kind_may_be_written_in_the_plural() -> None:
-    assert registry_of("losses") is registry_of("loss") is segkit.losses
+    assert REGISTRIES["losses"] is REGISTRIES["loss"] is segkit.losses
     with pytest.raises(
         ComponentNotFound, match=r"there is no kind 'modle'; did you mean 'model'[?] Kinds: model, loss"
     ):
-        registry_of("modle")
+        REGISTRIES["modle"]
 
 
 def test_a_command_of_the_cores_stays_what_it_is(site: Any) -> None:

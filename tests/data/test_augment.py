@@ -12,13 +12,13 @@ import torch.nn.functional as F
 
 from segkit.data.augment import RandomTransform, TransformParams
 from segkit.data.augment import apply as apply_to
-from segkit.data.normalise import IMAGENET, MEAN, STD, mean_pixel, normalise
+from segkit.data.normalise import IMAGENET, MEAN, STD
 from segkit.data.resize import mask_at, resized_part, resized_size
 from segkit.data.sample import Sample
 from segkit.settings import AugmentSettings
 
 VOID = 255
-FILL = mean_pixel(torch.device("cpu"), IMAGENET).flatten().tolist()
+FILL = IMAGENET.mean_pixel(torch.device("cpu")).flatten().tolist()
 
 
 def a_sample(height: int = 40, width: int = 60) -> Sample:
@@ -73,7 +73,7 @@ def test_a_crop_larger_than_the_image_is_void_outside_and_keeps_every_pixel() ->
     outside = seen.mask == VOID
     assert (torch.tensor(FILL) == seen.image[:, outside].T).all()
     # the colour of the fill becomes nothing to the network
-    assert normalise(seen.image)[:, outside].abs().max() < 0.02
+    assert IMAGENET.normalise(seen.image)[:, outside].abs().max() < 0.02
 
 
 @pytest.mark.parametrize("drawn", [{"scale": [0.5, 2.0]}, {"rotation": 180.0}, {"scale": [0.7, 1.5], "rotation": 30.0}])
@@ -125,8 +125,8 @@ def test_normalise_applies_each_images_own_colours() -> None:
     images = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
     swap = torch.tensor([[0.0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0.25]])
     colour = torch.stack([torch.eye(3, 4), swap])
-    result = normalise(images, colour)
-    torch.testing.assert_close(result[0], normalise(images)[0])
+    result = IMAGENET.normalise(images, colour)
+    torch.testing.assert_close(result[0], IMAGENET.normalise(images)[0])
     expected = torch.stack([images[1, 2], images[1, 1], images[1, 0]]) / 255
     expected[2] = (expected[2] + 0.25).clamp(max=1)
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)

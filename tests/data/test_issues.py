@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
-from segkit.data.issues import gathered, merged, messages, refuse
+from segkit.data.issues import gathered, merged, refuse
 from segkit.errors import DataError, Issue
 from segkit_folder.splits import split_by_fraction
+
+
+def messages(issues: Iterable[Issue]) -> list[str]:
+    return [*map(str, merged(issues))]
 
 
 def lossy(*names: str, **options: str) -> list[Issue]:

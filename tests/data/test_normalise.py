@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.data.normalise import IMAGENET, MEAN, STD, Normalisation, mean_pixel, normalisation_of, normalise
+from segkit.data.normalise import IMAGENET, MEAN, STD, Normalisation
 from segkit.data.sample import Dataset, Sample
 from segkit.data.scan import measure
 from segkit.data.statistics import SampleStatistics
@@ -44,10 +44,10 @@ def test_mean_and_deviation_are_those_of_all_pixels_of_train(offset: float) -> N
     random = np.random.default_rng(0)
     images = [(random.normal(10 * n, 3 + n, (3, 20 + n, 30)) + offset).astype(np.float32) for n in range(4)]
     pixels = np.concatenate([image.reshape(3, -1) for image in images], axis=1).astype(np.float64)  # [3,N]
-    found = normalisation_of(nn.Identity(), Pictures(*images).statistics())
+    found = Normalisation.of(nn.Identity(), Pictures(*images).statistics())
     np.testing.assert_allclose(found.mean, pixels.mean(1), rtol=1e-12)
     np.testing.assert_allclose(found.std, pixels.std(1), rtol=1e-9)
-    seen = normalise(torch.from_numpy(pixels.astype(np.float32)).view(3, 1, -1), how=found)
+    seen = found.normalise(torch.from_numpy(pixels.astype(np.float32)).view(3, 1, -1))
     torch.testing.assert_close(seen.mean((1, 2)), torch.zeros(3), atol=1e-2, rtol=0)
     torch.testing.assert_close(seen.std((1, 2)), torch.ones(3), atol=1e-2, rtol=0)
 
@@ -55,7 +55,7 @@ def test_mean_and_deviation_are_those_of_all_pixels_of_train(offset: float) -> N
 def test_a_channel_of_one_value_is_no_division_by_zero() -> None:
     image = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32)
     image[1] = 7
-    found = normalisation_of(nn.Identity(), Pictures(image).statistics())
+    found = Normalisation.of(nn.Identity(), Pictures(image).statistics())
     assert (found.mean[1], found.std[1]) == (7, 1)
 
 
@@ -64,22 +64,22 @@ def test_a_channel_of_one_value_is_no_division_by_zero() -> None:
     [IMAGENET, Normalisation((0.5,) * 3, (0.5,) * 3), Normalisation((1077.0, 0.0, -3.0), (24.0, 1.0, 2.0), "float32")],
 )
 def test_what_is_outside_an_image_becomes_about_0(how: Normalisation) -> None:
-    fill = mean_pixel(CPU, how)
+    fill = how.mean_pixel(CPU)
     assert fill.dtype == getattr(torch, how.dtype)
-    assert normalise(fill, how=how).abs().max() < 0.01
+    assert how.normalise(fill).abs().max() < 0.01
 
 
 def test_8_bits_are_normalised_by_imagenet_unless_the_model_asks_for_others() -> None:
     facts = Pictures(np.random.default_rng(0).integers(0, 255, (3, 8, 8)).astype(np.uint8)).statistics()
-    assert normalisation_of(nn.Identity(), facts) == IMAGENET == Normalisation(MEAN, STD, "uint8")
+    assert Normalisation.of(nn.Identity(), facts) == IMAGENET == Normalisation(MEAN, STD, "uint8")
     model = nn.Identity()
     model.normalisation = None  # type: ignore[assignment]  # as of a model from scratch
-    assert normalisation_of(model, facts) == IMAGENET
+    assert Normalisation.of(model, facts) == IMAGENET
     layer = nn.ModuleDict({"normalisation": nn.BatchNorm2d(3)})  # somebody's name for it
     assert isinstance(layer.normalisation, nn.BatchNorm2d)
-    assert normalisation_of(layer, facts) == IMAGENET
+    assert Normalisation.of(layer, facts) == IMAGENET
     model.normalisation = {"mean": [0.5, 0.5, 0.4], "std": (0.5, 0.5, 0.5)}  # type: ignore[assignment]
-    found = normalisation_of(model, facts)
+    found = Normalisation.of(model, facts)
     assert found == Normalisation((0.5, 0.5, 0.4), (0.5, 0.5, 0.5))
     assert Normalisation.of_record(found.record()) == found
     assert Normalisation.of_record(None) == IMAGENET  # a run that is older than the entry
@@ -93,4 +93,4 @@ def test_a_model_that_asks_for_nonsense_is_named(asked: Any) -> None:
     model = nn.Identity()
     model.normalisation = asked
     with pytest.raises(ModelError, match=r"normalisation of Identity is .*; expected is \{'mean': \[r, g, b\]"):
-        normalisation_of(model, facts)
+        Normalisation.of(model, facts)

@@ -98,9 +98,9 @@ def test_metrics_of_ours_and_of_torchmetrics_stand_side_by_side(halves: Any, tin
     for index in range(6):
         sample = halves(6)[index]
         with torch.no_grad():
-            from segkit.data.normalise import normalise
+            from segkit.data.normalise import IMAGENET
 
-            alone.update(model(normalise(sample.image[None])), sample.mask[None].long())
+            alone.update(model(IMAGENET.normalise(sample.image[None])), sample.mask[None].long())
     assert alone.compute()["mean_accuracy"] == pytest.approx(scores["mean_accuracy"])
 
 

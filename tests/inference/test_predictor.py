@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from segkit.data.normalise import Normalisation, normalise
+from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.data.sample import ImageFormat
 from segkit.data.visualize import overlay
 from segkit.errors import ConfigError, DataError, ModelError, NotFiniteError
@@ -20,7 +20,7 @@ def test_logits_are_those_of_the_model(colour_model, labels, paint):
     image = paint(labels)
     logits = Predictor(colour_model, **FACTS, precision="fp32").logits(image)
     with torch.inference_mode():
-        expected = colour_model(normalise(torch.from_numpy(image).permute(2, 0, 1)[None]))[0]
+        expected = colour_model(IMAGENET.normalise(torch.from_numpy(image).permute(2, 0, 1)[None]))[0]
     assert logits.shape == (3, 13, 18)
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, expected)
@@ -80,7 +80,7 @@ def test_enlarged_logits_are_bilinear_between_pixel_centres(paint):
     image = paint(np.array([[0, 1], [2, 0]], np.uint8))
     logits = Predictor(nn.Identity(), **FACTS, precision="fp32", resize=[1, 1]).logits(image)
     mean = torch.from_numpy(np.asarray(Image.fromarray(image).resize((1, 1), Image.Resampling.BILINEAR)).copy())
-    torch.testing.assert_close(logits, F.interpolate(normalise(mean.permute(2, 0, 1)[None]), (2, 2))[0])
+    torch.testing.assert_close(logits, F.interpolate(IMAGENET.normalise(mean.permute(2, 0, 1)[None]), (2, 2))[0])
 
 
 def test_dropout_and_batch_statistics_are_off(paint, labels):
