@@ -120,7 +120,7 @@ def segkit_optimizers() -> Mapping[str, str]:  # type: ignore[empty-body]
 def segkit_checks() -> Mapping[str, str]:  # type: ignore[empty-body]
     """Checks of a data set: ``{"name": "package.module:Class"}``; each is asked in every scan.
 
-    ``Check(settings)`` is given the table ``[data]``, and ``Check(settings, augment)`` also ``[augment]``.
+    A constructor that asks for ``settings`` is given the table ``[data]``, one that asks for ``augment`` ``[augment]``.
     ``measure(sample)`` is called once for each version of a sample's files, in several threads, and returns what is
     kept with the scan: what JSON can hold. ``judge(splits)`` is given by split a pair of each sample, its
     :class:`segkit.data.statistics.SampleStatistics` and what was measured, and returns issues

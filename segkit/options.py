@@ -74,6 +74,11 @@ class Option:
         """Its type as a program has it, as ``Literal['a', 'b'] | None``; empty where any will do."""
         return "" if self.hint is Any else _written(self.hint)
 
+    def record(self) -> dict[str, Any]:
+        """What ``show --json`` tells of it."""
+        own = {"name": self.name, "type": self.type, "default": self.default, "text": self.text}
+        return {**own, "required": self.required and not self.given, "given": self.given}
+
     @property
     def words(self) -> list[str]:
         """The words among what its type allows."""
@@ -113,7 +118,7 @@ def options_of(owner: Component | type[Settings]) -> list[Option]:
         Option(
             name=each.name,
             hint=_hint(each, function),
-            default=None if each.default is each.empty else _plain(each.default),
+            default=_default(each),
             text=texts.get(each.name, ""),
             given=each.name in given_names(kind),
             required=each.default is each.empty,
@@ -283,18 +288,16 @@ def _hint(parameter: inspect.Parameter, function: Any) -> Any:
     return Union[FORMULAS, hint] if parameter.name == "class_weights" else _by_name(hint)  # noqa: UP007
 
 
+def _default(parameter: inspect.Parameter) -> object:
+    """A parameter's default, of a member of an enum its name; None where there is none."""
+    value = None if parameter.default is parameter.empty else parameter.default
+    return value.name if isinstance(value, Enum) else value
+
+
 def _by_name(hint: Any) -> Any:
-    """A type with the names and the plain values of its enums' members in the place of these."""
+    """A type with the names of its enums' members in the place of these."""
     if get_origin(hint) in (Union, UnionType):
         return Union[tuple(map(_by_name, get_args(hint)))]  # noqa: UP007
     if inspect.isclass(hint) and issubclass(hint, Enum):
-        members = {_plain(each): each for each in hint} | hint.__members__
-        return Annotated[Literal[tuple(members)], AfterValidator(members.__getitem__)]
+        return Annotated[Literal[tuple(hint.__members__)], AfterValidator(hint.__getitem__)]
     return hint
-
-
-def _plain(value: Any) -> Any:
-    """A member of an enum as a config may have it: by its value, or its name where no file can hold that."""
-    if not isinstance(value, Enum):
-        return value
-    return value.value if isinstance(value.value, int | str) else value.name

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import segkit
-from segkit.engine.precision import DTYPES, peak_memory, reset_peak_memory, use_cores
+from segkit.engine.precision import DTYPES, peak_memory, use_cores
 from segkit.inference.options import PredictOptions
 from segkit.inference.predictor import Predictor
 from segkit.inference.sliding_window import Inferer
@@ -86,7 +86,7 @@ class Clock(nn.Module):
 def measured(device: str) -> Iterator[dict[str, Any]]:
     """Wall time, CPU time, and the most memory beyond what is held already."""
     where, row = torch.device(device), dict[str, Any]()
-    reset_peak_memory(where)
+    peak_memory(where, restart=True)
     held, cpu, began = peak_memory(where), time.process_time(), time.perf_counter()
     yield row
     if device == "cuda":

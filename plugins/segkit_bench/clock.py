@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from segkit.data.sample import Batch
-from segkit.engine.precision import peak_memory, reset_peak_memory
+from segkit.engine.precision import peak_memory
 from segkit.engine.step import TrainingLoop
 
 
@@ -79,7 +79,7 @@ def throughput(
         synchronise(device)
         return (time.perf_counter() - began) / max(1, images - before)
 
-    reset_peak_memory(device)
+    peak_memory(device, restart=True)
     with tqdm(desc=description, total=amount.total, unit=" steps", leave=False, disable=None) as bar:
         synchronise(device)
         first = steps(1) * images

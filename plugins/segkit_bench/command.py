@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
-from segkit.cli.output import add_output_options, messages
+from segkit.cli.output import add_output_options
 from segkit.config import read_config
 from segkit.errors import ConfigError, reason
 
@@ -30,7 +29,8 @@ class Bench:
         parser.add_argument("config", help="a TOML file, as for run")
         parser.add_argument("overrides", nargs="*", metavar="table.key=value", help="e.g. train.batch_size=16")
         told = "a JSON object a measurement, to a file; without FILE it is printed, and no table"
-        parser.add_argument("--json", metavar="FILE", nargs="?", const="-", help=told)
+        parser.add_argument("--json", metavar="FILE", nargs="?", const=True, help=told)
+        parser.set_defaults(_document=True)
         add_output_options(parser)
         parser.add_argument("--warmup", type=_count, metavar="N", help="steps that are not timed: 10; on a CPU 2")
         parser.add_argument("--steps", type=_count, metavar="N", help="steps that are timed together: 50; on a CPU 5")
@@ -43,13 +43,12 @@ class Bench:
         if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
             raise ConfigError("bench measures one process, and torchrun has started several: run it without torchrun")
         with ExitStack() as stack:
-            printed = arguments.json == "-"
-            file = sys.stdout if printed else stack.enter_context(_opened(arguments.json)) if arguments.json else None
+            printed = arguments.json in (True, "-")
+            file = stack.enter_context(_opened(arguments.json)) if arguments.json and not printed else None
             from segkit_bench.measure import measure
 
-            with messages(aside=printed, quiet=arguments.quiet):
-                counts = arguments.warmup, arguments.steps, arguments.repeats
-                measure(config, *counts, file=file, table=not printed)
+            counts = arguments.warmup, arguments.steps, arguments.repeats
+            measure(config, *counts, file=file, table=not printed)
         return 0
 
 

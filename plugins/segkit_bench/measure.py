@@ -37,7 +37,7 @@ def measure(
         steps: steps that are timed together; likewise.
         repeats: how often.
         file: for JSON lines.
-        table: print for people.
+        table: print for people; else the JSON lines are printed.
 
     Raises:
         SegkitError: as a run would.

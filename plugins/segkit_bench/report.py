@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -10,9 +9,7 @@ from typing import Any, TextIO
 import torch
 
 import segkit
-from segkit.cli.output import hanging
-from segkit.engine.precision import device_name
-from segkit.files import to_jsonable
+from segkit.cli.output import hanging, print_json
 from segkit_bench.clock import Amount
 from segkit_bench.limits import arithmetic_of
 from segkit_bench.subject import Subject
@@ -25,7 +22,7 @@ class Report:
         subject: what is measured.
         amount: how long.
         file: for the JSON lines.
-        table: whether to print for people.
+        table: whether to print for people; else the JSON lines are printed.
     """
 
     def __init__(self, subject: Subject, amount: Amount, file: TextIO | None, table: bool) -> None:
@@ -35,7 +32,7 @@ class Report:
     def say(self, text: str) -> None:
         """Print lines for people, wrapped to the terminal."""
         if self.table:
-            print("\n".join(hanging(line, 0) for line in text.split("\n")), flush=True)
+            print("\n".join(hanging(line) for line in text.split("\n")), flush=True)
 
     def fact(self, name: str, text: str) -> None:
         """Print a name and a text beside it."""
@@ -44,9 +41,8 @@ class Report:
 
     def add(self, measurement: str, facts: Mapping[str, Any]) -> None:
         """Write a measurement, its facts before the context that they differ from."""
-        if self.file is not None:
-            line = json.dumps(to_jsonable({"measurement": measurement, **self.context, **facts}))
-            print(line, file=self.file, flush=True)
+        if self.file or not self.table:
+            print_json({"measurement": measurement, **self.context, **facts}, indent=None, file=self.file)
 
     def introduce(self) -> None:
         """What is measured, on what."""
@@ -66,13 +62,13 @@ class Report:
 
 def context(subject: Subject, amount: Amount) -> dict[str, Any]:
     """All that a figure depends on."""
-    inputs, train = subject.inputs, subject.inputs.train
+    inputs, train, device = subject.inputs, subject.inputs.train, subject.device
     return {
         "config": subject.name,
-        "device": device_name(subject.device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "cuda": torch.version.cuda if subject.device.type == "cuda" else None,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
         "segkit": segkit.__version__,
         "model": type(inputs.model).__name__,
         "parameters": sum(parameter.numel() for parameter in inputs.model.parameters()),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import segkit
-from segkit.cli.output import add_output_options, messages, print_json, table
+from segkit.cli.output import add_output_options, print_json, table
 
 
 class Calibrate:
@@ -36,16 +36,15 @@ class Calibrate:
         from segkit.files import write_json
 
         folder = Path(arguments.run)
-        with messages(aside=arguments.json, quiet=arguments.quiet):
-            record = segkit.read_run(folder)
-            names = [name for name in record.splits if name != "train"]
-            before, fitted = _scores(arguments, names)
-            temperature = float(record.model.get("temperature") or 1.0) * fitted  # of one that was calibrated before
-            write_json(folder / "config.json", {**record.model, "temperature": temperature})
-            after, _ = _scores(arguments, names)
-            splits = {name: {"before": before[name], "after": after[name]} for name in names}
-            content = {**record.model, "temperature": temperature, "calibration": splits}
-            write_json(folder / "config.json", content)
+        record = segkit.read_run(folder)
+        names = [name for name in record.splits if name != "train"]
+        before, fitted = _scores(arguments, names)
+        temperature = float(record.model.get("temperature") or 1.0) * fitted  # of one that was calibrated before
+        write_json(folder / "config.json", {**record.model, "temperature": temperature})
+        after, _ = _scores(arguments, names)
+        splits = {name: {"before": before[name], "after": after[name]} for name in names}
+        content = {**record.model, "temperature": temperature, "calibration": splits}
+        write_json(folder / "config.json", content)
         if arguments.json:
             print_json({"temperature": temperature, "splits": splits})
             return 0

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segkit.cli.output import add_output_options, messages, print_json, table
+from segkit.cli.output import add_output_options, print_json, table
 from segkit.config import Config, read_config
 from segkit.errors import ConfigError, DataError, RunFolderError
 
@@ -54,8 +54,7 @@ class Check:
 
         began = time.perf_counter()
         try:
-            with messages(aside=arguments.json, quiet=arguments.quiet):
-                scan = scan_dataset(config)
+            scan = scan_dataset(config)
         except DataError as error:
             if not arguments.json:
                 raise

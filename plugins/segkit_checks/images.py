@@ -14,7 +14,6 @@ from segkit.data.normalise import Normalisation
 from segkit.data.sample import Sample
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue
-from segkit.settings import DataSettings
 from segkit_folder.files import about
 
 _ODD = {
@@ -34,9 +33,6 @@ _ODD = {
 
 class Images:
     """Images that are blank, hold a value that may mark pixels without data, or are of another depth or unit."""
-
-    def __init__(self, settings: DataSettings) -> None:
-        pass
 
     def measure(self, sample: Sample) -> dict[str, str]:
         """What is odd about an image, by kind, with a detail or ""."""

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from segkit.data.sample import Sample
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue, first_few
-from segkit.settings import DataSettings
 
 _LIKELY = 0.1  # of the places; twice the worst genuine mask
 _CERTAIN = 0.2  # where few masks of a split stand out, thin objects may be why
@@ -37,9 +36,6 @@ class Borders(NamedTuple):
 
 class Interpolated:
     """Masks that look interpolated, or saved as JPEG: labels in between two others along their borders."""
-
-    def __init__(self, settings: DataSettings) -> None:
-        pass
 
     def measure(self, sample: Sample) -> tuple[int, int]:
         """The suspicious and the possible places of a mask."""

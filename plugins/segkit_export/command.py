@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from segkit.cli.output import add_output_options, hanging, messages, print_json
+from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ConfigError, one_line
 from segkit_export.place import FORMATS, find_place, require_packages, require_writable
 
@@ -53,8 +53,7 @@ class Export:
         from segkit_export.exporting import export_run
 
         size = (arguments.size[0], arguments.size[1]) if arguments.size else None
-        with messages(aside=arguments.json, quiet=arguments.quiet):  # onnx's exporter prints what it does
-            done = export_run(arguments.run, place, logits=arguments.logits, size=size)
+        done = export_run(arguments.run, place, logits=arguments.logits, size=size)
         if arguments.json:
             print_json(done.record())
         else:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segkit.cli.output import add_output_options, hanging, messages, print_json
+from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.config import read_config
 from segkit.errors import ConfigError, RunFolderError, first_few, reason
 from segkit.registry import REGISTRIES
@@ -53,12 +53,10 @@ class Init:
         from segkit_init.look import facts_of, look
         from segkit_init.plan import plan
 
-        with messages(aside=arguments.json):
-            with messages(quiet=arguments.quiet):
-                found = look(root)
-            facts = facts_of(found)
-            chosen = plan(facts)
-            status = _answered(found, facts, chosen, path, arguments)
+        found = look(root)
+        facts = facts_of(found)
+        chosen = plan(facts)
+        status = _answered(found, facts, chosen, path, arguments)
         if arguments.json:
             print_json(_document(found, chosen, path if status != UNANSWERED else None))
         return status

@@ -43,7 +43,7 @@ class List:
                 rows = [(each["use"], each["summary"] or NO_TEXT, " ".join(_provider(each))) for each in documents]
                 print(f"{plural.capitalize()}\n{table(rows, flexible=1) or '  none'}\n")
             for plugin in [plugin for plugin in installed() if plugin.error]:
-                print(hanging(f"Plugin {plugin} is broken: {plugin.error}", 0))
+                print(hanging(f"Plugin {plugin} is broken: {plugin.error}"))
             if not arguments.quiet:
                 print("`show KIND NAME` tells more, and prints a table for a config.")
         return 0

@@ -9,12 +9,12 @@ import os
 import re
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from segkit.cli.output import add_output_options, fitted, hanging, print_json
+from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ComponentNotFound, did_you_mean
-from segkit.options import Option, options_of
+from segkit.options import options_of
 from segkit.plugins import installed
 from segkit.registry import REGISTRIES, Component
 from segkit.settings import TABLES
@@ -49,22 +49,22 @@ class Show:
         target = component.load() if component else TABLES[name]
         docstring = target.__doc__ if isinstance(target.__doc__, str) else ""
         text = _ARGUMENTS.sub("", inspect.cleandoc(docstring)).replace("``", "").strip()
-        options = options_of(component or TABLES[name])
+        options = [each.record() for each in options_of(component or TABLES[name])]
         document = document_of(component) if component else {"kind": "table", "name": name}
         heading = f"{component}\n{component.place}\n\n" if component else ""
         key = f"{component.distribution}:{component.plugin}" if component else ""
         events = [event for plugin in installed() if plugin.key == key for event in plugin.events]
         if arguments.json:
             observed = {"events": events, "problems": []} if document["kind"] == "observer" else {}
-            print_json({**document, "text": text, "options": [_json(each) for each in options], **observed})
+            print_json({**document, "text": text, "options": options, **observed})
             return 0
-        print(f"{heading}{fitted(text) or 'It has no docstring.'}\n")
+        print(f"{heading}{hanging(text) or 'It has no docstring.'}\n")
         if document["kind"] == "command":
             print("" if arguments.quiet else f"`{document['name']} --help` tells its options.\n", end="")
         elif document["kind"] == "observer":
-            print(fitted(f"It observes every run by itself, and listens to {', '.join(events)}."))
+            print(hanging(f"It observes every run by itself, and listens to {', '.join(events)}."))
         else:
-            lines = [line for option in options if not option.given for line in _option(option)] or ["  none"]
+            lines = [line for option in options if not option["given"] for line in _option(option)] or ["  none"]
             print("\n".join(["Options", *lines, *_in_a_config(component, options)] if component else lines))
         return 0
 
@@ -92,43 +92,35 @@ def _any_kind(name: str) -> Component:
     raise ComponentNotFound(problem)
 
 
-def _json(option: Option) -> dict[str, Any]:
-    own = {"name": option.name, "type": option.type, "default": option.default, "text": option.text}
-    return {**own, "required": option.required and not option.given, "given": option.given}
-
-
-def _option(option: Option) -> Iterator[str]:
+def _option(option: Mapping[str, Any]) -> Iterator[str]:
     """An option with its type, default and text."""
-    kind = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace(", ", " | "), option.type) or "any"
-    default = "(left out)" if option.default is None else _shown(option.default)
-    yield hanging(f"  {option.name}: {kind}{' (required)' if option.required else f' = {default}'}", 2)
-    yield from [hanging(f"      {option.text}", 6)] if option.text else []
+    kind = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace(", ", " | "), option["type"]) or "any"
+    default = "(left out)" if option["default"] is None else _shown(option["default"])
+    yield hanging(f"  {option['name']}: {kind}{' (required)' if option['required'] else f' = {default}'}", 2)
+    yield from [hanging(f"      {option['text']}", 6)] if option["text"] else []
 
 
-def _in_a_config(component: Component, options: list[Option]) -> Iterator[str]:
+def _in_a_config(component: Component, options: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What is given, and a table to paste into a config."""
-    given = [option.name for option in options if option.given]
+    given = [option["name"] for option in options if option["given"]]
     name = REGISTRIES[component.kind].shortest_name(component)
     yield from ["", f"Given, not set: {', '.join(given)}"] if given else []
     if component.kind == "optimizer":
         yield from ["", "In a config", "", "[train]", f'optimizer = "{name}"']
     elif component.kind in _HEADINGS:
         yield from ["", "In a config", "", _HEADINGS[component.kind], f'name = "{name}"']
-        yield from (_line(option) for option in options if not option.given)
+        yield from (_line(option) for option in options if not option["given"])
 
 
-def _line(option: Option) -> str:
-    if option.required:
-        is_text = {"str", "Path"} & set(option.type.split(" | "))
-        return (
-            f'{option.name} = "..."  # required'
-            if is_text
-            else f"# {option.name} =   # required: {option.type or 'any'}"
-        )
-    if option.default is None:
-        return f"# {option.name} = ..."  # left out is what None means
-    text = _toml(option.default)
-    return f"{option.name} = {text}" if text else f"# {option.name} = {_shown(option.default)}"
+def _line(option: Mapping[str, Any]) -> str:
+    name, kind, default = option["name"], option["type"], option["default"]
+    if option["required"]:
+        is_text = {"str", "Path"} & set(kind.split(" | "))
+        return f'{name} = "..."  # required' if is_text else f"# {name} =   # required: {kind or 'any'}"
+    if default is None:
+        return f"# {name} = ..."  # left out is what None means
+    text = _toml(default)
+    return f"{name} = {text}" if text else f"# {name} = {_shown(default)}"
 
 
 def _toml(value: object) -> str:

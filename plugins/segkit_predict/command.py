@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import segkit
-from segkit.cli.output import add_output_options, hanging, messages, print_json
+from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ConfigError, DataError, one_line
-from segkit.inference.options import FLIPS, PredictOptions
+from segkit.inference.options import PredictOptions
 from segkit.signals import STOP, Interrupted
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {  # of PredictOptions -> as t
     "tile": ("--tile", {"type": _tile, "metavar": "PIXELS"}),
     "overlap": ("--overlap", {"type": float, "metavar": "SHARE"}),
     "batch_size": ("--batch-size", {"type": int, "metavar": "TILES"}),
-    "flips": ("--flip", {"choices": tuple(FLIPS)}),
+    "flips": ("--flip", {"metavar": "HOW"}),
     "scales": ("--scales", {"type": _scales, "metavar": "0.75,1,1.25"}),
 }
 
@@ -106,13 +106,12 @@ class Predict:
         """Predict; 0 when every image was done, 1 when some could not be or none could be scored, 143 after SIGTERM."""
         _check(arguments)
         skipped: Counter[str] = Counter()
-        with messages(aside=arguments.json, quiet=arguments.quiet):
-            try:
-                writer, images = _predict(arguments, skipped)
-            except Interrupted as interruption:
-                print(f"segkit: {interruption}", file=sys.stderr)
-                return interruption.status
-            scores = _scores(writer, images)
+        try:
+            writer, images = _predict(arguments, skipped)
+        except Interrupted as interruption:
+            print(f"segkit: {interruption}", file=sys.stderr)
+            return interruption.status
+        scores = _scores(writer, images)
         if arguments.json:
             print_json(_document(arguments.out, writer, images, skipped, scores))
         else:
@@ -156,11 +155,10 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     }
     outputs = name_outputs(images, arguments.out, [kind for kind, on in wanted.items() if on], arguments.quiet)
 
-    from segkit.inference.predictor import MOST_PIXELS
     from segkit_predict.ground_truth import GroundTruth
     from segkit_predict.writer import Writer
 
-    most_pixels = arguments.max_pixels or MOST_PIXELS
+    most_pixels = arguments.max_pixels or predictor.most_pixels
     truth = None
     if arguments.compare_with is not None:
         run = Path(runs[0])

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import segkit
-from segkit.data.issues import merged
 from segkit.data.read import suffixes
 from segkit.data.sample import Colour
 from segkit.engine.console import final_table
@@ -81,7 +80,7 @@ class GroundTruth:
         with self._lock:  # of two masks that contradict each other one is later, though they are read at a time
             for issue in self.dataset.palette_issues({**self._drawn, file: drawn}) if drawn else []:
                 if issue.severity == "error":
-                    raise LabelError("\n".join(map(str, merged([issue]))), issue)
+                    raise LabelError(issue)
             if drawn not in self._drawn.values():
                 self._drawn[file] = drawn
             self._present.update(np.flatnonzero(Image.fromarray(mask).histogram()).tolist())

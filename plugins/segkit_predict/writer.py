@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from segkit.data.normalise import displayable
-from segkit.data.read import Pixels, quiet_pillow, read_header
+from segkit.data.read import Pixels, read_header
 from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
 from segkit.files import write_atomically
@@ -94,7 +94,8 @@ class Writer:
         except OSError as error:
             raise ConfigError(f"--out {out} cannot be written: {reason(error)}") from error
         results = pipeline(jobs, self._read, self._predict, self._write, self._size)
-        with quiet_pillow(), closing(results):  # after Ctrl-C, what is being written is waited for
+        with warnings.catch_warnings(), closing(results):  # after Ctrl-C, what is being written is waited for
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata
             warnings.filterwarnings("ignore", "Dataset has no geotransform")  # rasterio's
             for (image, _), problem in tqdm(results, total=len(jobs), unit="image", leave=False, disable=None):
                 if problem is not None:

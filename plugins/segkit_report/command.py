@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from segkit.cli.output import add_output_options, messages, print_json
+from segkit.cli.output import add_output_options, print_json
 
 
 class Compare:
@@ -58,8 +58,7 @@ class Compare:
             from segkit.runs import evaluate_run
 
             try:
-                with messages(aside=arguments.json, quiet=arguments.quiet):
-                    ensemble = evaluate_run([run.folder for run in runs], [runs[0].last_split]).splits
+                ensemble = evaluate_run([run.folder for run in runs], [runs[0].last_split]).splits
             except SegkitError as error:  # told after what can be compared all the same
                 no_ensemble = error
         if arguments.html:

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 import segkit
 from segkit.errors import RunFolderError, one_line
-from segkit.files import to_jsonable, write_atomically
+from segkit.files import write_atomically
 from segkit_report.compare import Splits, comparison
 from segkit_report.report import content
 from segkit_report.story import Story
@@ -70,7 +70,7 @@ def _environment() -> Environment:
         "percent": lambda value: "–" if value is None else f"{100 * value:.2f} %",
         "count": lambda value: f"{value:,}".replace(",", "\u202f"),
         "text": lambda text: "\n".join(map(one_line, str(text).split("\n"))),
-        "json": lambda value: json.dumps(to_jsonable(value), indent=2, ensure_ascii=False),
+        "json": lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
         "svg": Markup,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
     }

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from segkit.cli.output import add_output_options, hanging, messages, print_json
+from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, cause, did_you_mean
-from segkit.options import Written, options_of, read_options
+from segkit.options import Written, options_of
 from segkit.plugins import Plugin, installed
 from segkit.registry import REGISTRIES, Component
 from segkit.testing.suite import KINDS, checks, rules_of
@@ -47,21 +47,20 @@ class CheckPlugin:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Check, and print a table; 1 where a check fails or the plugin is broken."""
-        with messages(aside=arguments.json, quiet=arguments.quiet):
-            plugins, components = _find(arguments.name, arguments.kind)
-            broken = [plugin for plugin in plugins if plugin.error]
-            options, known = _options(arguments.option, components), _known_failures(arguments.known, components)
-            for plugin in broken:
-                print(f"plugin {plugin} is broken: {plugin.error}")
-            documents = [_ask(each, options[each], known[each], arguments.quiet) for each in components]
-            states = [check["state"] for document in documents for check in document["checks"]]
-            failed = states.count("FAILED") + len(broken) + sum(bool(document["problem"]) for document in documents)
-            skipped = states.count("not asked")
-            if broken or components:
-                count = f", {skipped} of {len(states)} not asked" if skipped else ""
-                print(f"{failed or 'no'} failure{'s' * (failed != 1)}{count}")
-            else:
-                print(f"plugin {plugins[0]}: nothing to check; `plugins {arguments.name}` tells what it offers")
+        plugins, components = _find(arguments.name, arguments.kind)
+        broken = [plugin for plugin in plugins if plugin.error]
+        options, known = _options(arguments.option, components), _known_failures(arguments.known, components)
+        for plugin in broken:
+            print(f"plugin {plugin} is broken: {plugin.error}")
+        documents = [_ask(each, options[each], known[each], arguments.quiet) for each in components]
+        states = [check["state"] for document in documents for check in document["checks"]]
+        failed = states.count("FAILED") + len(broken) + sum(bool(document["problem"]) for document in documents)
+        skipped = states.count("not asked")
+        if broken or components:
+            count = f", {skipped} of {len(states)} not asked" if skipped else ""
+            print(f"{failed or 'no'} failure{'s' * (failed != 1)}{count}")
+        else:
+            print(f"plugin {plugins[0]}: nothing to check; `plugins {arguments.name}` tells what it offers")
         if arguments.json:
             named = [{"name": each.name, "distribution": each.distribution, "problem": each.error} for each in broken]
             print_json({"broken": named, "components": documents})
@@ -146,7 +145,7 @@ def _options(given: Sequence[str], components: Sequence[Component]) -> dict[Comp
             raise ConfigError(f"--option {key}: no component has it{did_you_mean(key, set().union(*have.values()))}")
         for component in having:
             chosen[component][key] = Written(value)
-    return {component: read_options(component, options, "")[0] for component, options in chosen.items()}
+    return chosen
 
 
 def _option_names(component: Component) -> set[str]:

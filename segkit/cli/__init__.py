@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import segkit
-from segkit.cli.output import Stream, as_options, fitted, table
+from segkit.cli.output import Stream, as_options, hanging, messages, table
 from segkit.errors import ComponentNotFound, PluginError, SegkitError, cause, did_you_mean
 from segkit.registry import commands
 
@@ -91,7 +91,7 @@ def _run(arguments: Sequence[str]) -> int:
     command = component.load()
     parser = _Command(
         f"{program} {name}",
-        description=fitted(getdoc(command) or ""),
+        description=hanging(getdoc(command) or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=STATUSES,
     )
@@ -103,7 +103,9 @@ def _run(arguments: Sequence[str]) -> int:
         parsed = parser.parse_intermixed_args(arguments[1:])  # `run CONFIG --resume train.epochs=9` too
     except TypeError:  # a command that has subcommands of its own
         parsed = parser.parse_args(arguments[1:])
-    return int(command.run(parsed) or 0)
+    given = vars(parsed)
+    with messages(aside="_document" in given and given["json"] is True, quiet=given.get("quiet", False)):
+        return int(command.run(parsed) or 0)
 
 
 class _Command(argparse.ArgumentParser):

@@ -1,9 +1,9 @@
 """What a command prints: text that fits the terminal, tables, one JSON document for programs.
 
 Every command that prints a figure or a list has ``--json`` and ``--quiet``, so that a script may say so to any of them.
-With ``--json`` the standard output holds one JSON document and nothing else; what a command, a plugin or a library
-prints beside it goes to the standard error. What is no number, as the score of an absent class, is null. The keys are
-those that each command's help names; later versions may add some. Nothing is ever coloured.
+With ``--json`` the standard output holds one JSON document and nothing else, by :func:`print_json`; what a command, a
+plugin or a library prints beside it goes to the standard error. What is no number, as the score of an absent class, is
+null. The keys are those that each command's help names; later versions may add some. Nothing is ever coloured.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 from segkit.errors import one_line
 from segkit.files import to_jsonable
 
+_document: Any = None  # the standard output, where all but a document goes to the standard error
 _LEAST = 20  # characters that a shortened column keeps, even if the line then is too long
 
 
 def add_output_options(parser: argparse._ActionsContainer, *, document: str = "", quiet: bool = True) -> None:
     """Add ``--json``, which prints a ``document`` in these words, where a command has one, and ``--quiet``."""
     if document:
+        parser.set_defaults(_document=True)  # for whoever runs the command
         parser.add_argument("--json", action="store_true", help=f"print JSON, for programs: {document}")
     if quiet:
         parser.add_argument("--quiet", action="store_true", help="no progress and no talk: results and warnings only")
@@ -36,18 +37,18 @@ def add_output_options(parser: argparse._ActionsContainer, *, document: str = ""
 
 @contextlib.contextmanager
 def messages(*, aside: bool = False, quiet: bool = False) -> Iterator[None]:
-    """What is printed within are messages.
-
-    Args:
-        aside: a document will be printed: they go to the standard error.
-        quiet: no progress bar is drawn.
-    """
+    """How a command prints: ``aside`` of its document, on the standard error; ``quiet``, without progress bars."""
+    global _document
     with contextlib.ExitStack() as stack:
         if quiet:
             stack.enter_context(contextlib.redirect_stderr(Stream(sys.stderr, terminal=False)))
         if aside:
+            _document = sys.stdout
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        yield
+        try:
+            yield
+        finally:
+            _document = None
 
 
 class Stream:
@@ -84,9 +85,10 @@ def as_options(text: object) -> str:
     return re.sub(r"\b(resume|overwrite)=True\b", r"--\1", str(text))
 
 
-def print_json(document: Any) -> None:
-    """Print a document, with null for what is no number."""
-    print(json.dumps(to_jsonable(document), indent=2, allow_nan=False, default=str))
+def print_json(document: Any, indent: int | None = 2, file: Any = None) -> None:
+    """Print a document, with null for what is no number; to the standard output, where no ``file`` is given."""
+    text = json.dumps(to_jsonable(document), indent=indent, allow_nan=False, default=str)
+    print(text, file=file or _document, flush=True)
 
 
 def table(rows: Sequence[Sequence[str]], align: str = "", flexible: int | None = None, indent: int = 2) -> str:
@@ -112,26 +114,17 @@ def table(rows: Sequence[Sequence[str]], align: str = "", flexible: int | None =
     return "\n".join(lines)
 
 
-def hanging(line: str, indent: int) -> str:
-    """A line wrapped to the terminal, what comes below its beginning ``indent`` characters to the right."""
-    return textwrap.fill(
-        line, terminal_width(), subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
-    )
+def hanging(text: str, indent: int = 0) -> str:
+    """Text wrapped to the terminal, what comes below a line's beginning ``indent`` characters to the right.
 
-
-def fitted(text: str) -> str:
-    """A docstring, the paragraphs that are too wide wrapped to the terminal; lines that are indented stay lines."""
-    lines: list[str] = []
-    for part in re.split(r"\n[ \t]*\n", text):
-        own = part.split("\n")
-        if max(map(len, own)) <= terminal_width():
-            lines += [*own, ""]
-            continue
-        for indented, group in groupby(own, lambda line: line.startswith((" ", "\t"))):
-            for line in group if indented else [" ".join(group)]:
-                lines.append(hanging(line, len(line) - len(line.lstrip()) + 2 * indented))
-        lines.append("")
-    return "\n".join(lines[:-1])
+    Of several paragraphs each that is too wide; a list, and one in which lines are indented, stay as they are.
+    """
+    paragraphs = re.split(r"\n[ \t]*\n", text)
+    for number, each in enumerate(paragraphs):
+        if max(map(len, each.split("\n"))) > terminal_width() and not re.search(r"\n([ \t]|- )", each):
+            how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+            paragraphs[number] = textwrap.fill(each, terminal_width(), subsequent_indent=" " * indent, **how)
+    return "\n\n".join(paragraphs)
 
 
 def terminal_width() -> int:

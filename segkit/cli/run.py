@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from segkit.cli.output import add_output_options, as_options, messages, print_json
+from segkit.cli.output import add_output_options, as_options, print_json
 from segkit.config import read_config
 from segkit.errors import ConfigError, SegkitError, TrainingError, cause
 from segkit.signals import STOP, Interrupted
@@ -42,7 +42,7 @@ class Run:
     def run(arguments: argparse.Namespace) -> int:
         """Train; 0 when the run is complete, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
         main_process = os.environ.get("RANK", "0") == "0"
-        with messages(aside=arguments.json, quiet=arguments.quiet), STOP:
+        with STOP:
             try:
                 with STOP.held():  # an import that is cut short is torn in ways that nobody can explain
                     try:
@@ -97,8 +97,7 @@ class Evaluate:
         for word in runs:
             if word in ("train", "val", "test") and not Path(word).exists():
                 raise ConfigError(f"{word}: a split is given as --split {word}")
-        with messages(aside=arguments.json, quiet=arguments.quiet):
-            scores = evaluate_run(runs, arguments.split or (), overrides)
+        scores = evaluate_run(runs, arguments.split or (), overrides)
         if arguments.json:
             print_json({"splits": scores.splits})
         else:

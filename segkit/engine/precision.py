@@ -85,21 +85,16 @@ def widest_float(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Restart the measurement of :func:`peak_memory`; for a CPU on Linux only."""
+def peak_memory(device: torch.device, *, restart: bool = False) -> int:
+    """The most bytes held since the last ``restart``, of a CPU on Linux only: by tensors on a card, or the process."""
     if device.type == "cuda":
         # before that nothing was allocated, and torch knows no such device
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        if restart and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.reset_peak_memory_stats(device)
-    else:
+        return torch.cuda.max_memory_allocated(device)
+    if restart:
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory(device: torch.device) -> int:
-    """The most bytes held since :func:`reset_peak_memory`: by tensors on a card, or by this process for a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
     with suppress(OSError, StopIteration):  # getrusage may report the parent process's figure
         status = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) << 10

@@ -37,7 +37,6 @@ from segkit.engine.precision import (
     device_name,
     peak_memory,
     pick_device,
-    reset_peak_memory,
     resolve_precision,
     use_cores,
 )
@@ -120,7 +119,7 @@ def prepare(
     console = console or Console(active=False)
     check(inputs)
     device = pick_device(inputs.train.device)
-    reset_peak_memory(device)
+    peak_memory(device, restart=True)
     main, place = PROCESSES.broadcast_from_main, "" if resume else inputs.train.init_from
     donor = main(lambda: read_donor(place)) if place else None  # refused before the data is read
     how: dict[str, Any] = {"checks": inputs.checks, "progress": PROCESSES.is_main_process}

@@ -26,9 +26,6 @@ from segkit.errors import DataError, NotFiniteError, first_few
 from segkit.inference.options import PredictOptions
 from segkit.inference.sliding_window import Crop, Inferer, Patch, likeliest
 
-MOST_PIXELS = 400_000_000
-"""20,000 x 20,000: 1.2 GB as RGB, 2.8 while it is read. Data sets allow fewer; this file was named by hand."""
-
 
 class Predictor:
     """Runs a model on single images, in the way that evaluation does.
@@ -50,10 +47,14 @@ class Predictor:
 
     Attributes:
         inferer: applies the model to images of any size.
+        most_pixels: of an image, 20,000 x 20,000: 1.2 GB as RGB, 2.8 while it is read. Data sets allow fewer; this file
+            was named by hand.
 
     Raises:
         ConfigError: no such device, or it lacks the precision.
     """
+
+    most_pixels = 400_000_000
 
     def __init__(
         self,
@@ -196,7 +197,7 @@ class Predictor:
             warnings.warn(f"{name}: {text}", stacklevel=3)
         return Picture(pixels, holes)
 
-    def read(self, path: str | Path, most_pixels: int = MOST_PIXELS) -> Picture:
+    def read(self, path: str | Path, most_pixels: int = most_pixels) -> Picture:
         """An image from its file, or from several as :func:`segkit.data.read.places_of` says, with the run's bands.
 
         Raises:

@@ -94,16 +94,16 @@ def _close(name: Any, known: Any) -> str:
 
 def _subject(kind: str, component: str | Callable[..., Any], options: Mapping[str, Any]) -> Subject:
     """The component, its options checked; those that a dataset needs are known with its sample only."""
-    if isinstance(options.get("class_weights"), str):
-        raise ConfigError("class_weights: a formula needs a data set, which the checks have not; give a number a class")
     if isinstance(component, str):
         found = REGISTRIES[kind].find(component)
     elif callable(component):
         found = _Given(kind, getattr(component, "__name__", repr(component)), "", "", "", "", target=component)
     else:
         raise ConfigError(f"a component is its name or its class, not {component!r}")
+    options, problems = read_options(found, options, found.name)
+    if isinstance(options.get("class_weights"), str):
+        raise ConfigError("class_weights: a formula needs a data set, which the checks have not; give a number a class")
     needed = " is needed"
-    problems = read_options(found, options, found.name)[1]
     if kind == "reader":
         problems = [f"{found.name}: a reader has no option but path, of a file" for name in options if name != "path"]
     if kind == "dataset" or not isinstance(component, str):

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import segkit
 from segkit.cli import main
-from segkit.cli.output import Stream, fitted, messages, print_json
+from segkit.cli.output import Stream, hanging, messages, print_json
 from segkit.engine.console import Console, epoch_heading, epoch_line, final_table, wrapped
 from segkit.registry import REGISTRIES
 
@@ -280,7 +280,7 @@ def test_an_error_is_no_document(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_no_number_is_null_and_what_a_library_prints_is_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     with messages(aside=True):
         print("a library's greeting")
-    print_json({"a": [float("nan"), float("inf"), 1.5], "b": Path("x"), "c": {1}})
+        print_json({"a": [float("nan"), float("inf"), 1.5], "b": Path("x"), "c": {1}})
     told = capsys.readouterr()
     assert json.loads(told.out) == {"a": [None, None, 1.5], "b": "x", "c": "{1}"}
     assert told.err == "a library's greeting\n"
@@ -291,8 +291,8 @@ def test_what_is_no_number_is_null_and_what_a_library_prints_is_no_json(capsys: 
 
 def test_a_docstring_is_wrapped_where_it_is_too_wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
-    assert fitted("Short\nlines.\n\nA line that is too wide\nfor it.\n\n    f(x) = 1 + 2 + 3 + 4") == (
-        "Short\nlines.\n\nA line that is too\nwide for it.\n\n    f(x) = 1 + 2 + 3\n      + 4"
+    assert hanging("Short\nlines.\n\nA line that is too wide\nfor it.\n\n    f(x) = 1 + 2 + 3 + 4") == (
+        "Short\nlines.\n\nA line that is too\nwide for it.\n\n    f(x) = 1 + 2 + 3\n+ 4"
     )
 
 

@@ -452,7 +452,7 @@ def test_show_writes_as_a_comment_what_no_file_can_hold(site: Any, capsys: pytes
         'name = "odd"',
         "# rate =   # required: float",
         'text = "..."  # required',
-        'mode = "fast"',
+        'mode = "FAST"',
         "# raw = b'x'",
         "# some = {1}",
         "# kind = <class 'int'>",

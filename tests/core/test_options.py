@@ -373,23 +373,6 @@ def test_a_member_of_an_enum_is_given_by_its_name(component: Make) -> None:
     assert told == "here.weights = 'BSET': should be 'BEST'; did you mean 'BEST'?"
 
 
-def test_a_member_of_an_enum_may_be_given_by_a_plain_value(component: Make) -> None:
-    source = """
-        import enum
-        class Mode(enum.Enum):
-            FAST = "quick"
-            SLOW = 2
-        class Thing:
-            def __init__(self, mode: Mode = Mode.FAST): self.mode = mode.name
-            def __call__(self): ...
-    """
-    thing = component(source)
-    for given, mode in (("quick", "FAST"), ("FAST", "FAST"), (2, "SLOW"), ("SLOW", "SLOW")):
-        assert create(thing, {"mode": given}, {}).mode == mode
-    assert options(thing)["mode"].default == "quick"
-    assert check_options(thing, {"mode": 3}, "here") == ["here.mode = 3: should be 'quick', 2, 'FAST' or 'SLOW'"]
-
-
 def test_pretrained_weights_are_left_out_where_a_checkpoint_replaces_them(component: Make) -> None:
     source = """
         class Thing:

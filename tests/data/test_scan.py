@@ -17,6 +17,7 @@ from PIL import Image
 
 from segkit.compose import scan_dataset
 from segkit.config import read_config
+from segkit.data import parallel
 from segkit.data import scan as scanning
 from segkit.data.sample import Sample
 from segkit.data.scan import SPOTS, Scan, scan_splits
@@ -443,7 +444,7 @@ def test_what_was_read_before_ctrl_c_is_kept(root: Path, check: Check, monkeypat
         return measure(dataset, index, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scanning, "measure", interrupted)
-    monkeypatch.setattr(scanning, "cores", lambda: 1)
+    monkeypatch.setattr(parallel, "cores", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         check()
     seen.clear()

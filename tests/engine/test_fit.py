@@ -25,7 +25,7 @@ from segkit.engine import checkpoint
 from segkit.engine.criterion import Criterion, as_criterion
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.optim import sgd
-from segkit.engine.precision import Precision, peak_memory, reset_peak_memory, resolve_precision
+from segkit.engine.precision import Precision, peak_memory, resolve_precision
 from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
@@ -367,7 +367,7 @@ def test_the_peak_of_a_card_that_nothing_was_done_on_is_not_asked_for() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "is_initialized", lambda: False)
         patch.setattr(torch.cuda, "reset_peak_memory_stats", asked.append)
-        reset_peak_memory(torch.device("cuda", 0))  # it raises where torch knows nothing of the card yet
+        peak_memory(torch.device("cuda", 0), restart=True)  # it raises where torch knows nothing of the card yet
     assert not asked
 
 

@@ -227,7 +227,7 @@ def test_it_is_within_30_per_cent_of_what_is_taken(precision: str) -> None:
 from types import SimpleNamespace
 import torch, segkit
 from segkit_memory import memory
-from segkit.engine.precision import peak_memory, reset_peak_memory
+from segkit.engine.precision import peak_memory
 from segkit.engine.criterion import Criterion
 from segkit.engine.precision import Precision
 device, side = torch.device("cpu"), 512
@@ -238,7 +238,7 @@ splits = {{"train": SimpleNamespace(channels="rgb", classes="abcdef")}}
 job = SimpleNamespace(model=model, criterion=criterion, splits=splits, train=SimpleNamespace(channels_last=True))
 fixed, a_pixel = memory.estimate(job, how)
 images = torch.rand(2, 3, side, side).contiguous(memory_format=torch.channels_last)
-reset_peak_memory(device)
+peak_memory(device, restart=True)
 before = peak_memory(device)
 with how.autocast():
     logits = model(images)
