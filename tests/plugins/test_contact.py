@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from segkit.data.sample import Palette, Sample, voc_palette
+from segkit.data.sample import Sample, voc_palette
 from segkit_checks import contact
 from segkit_checks.contact import contact_sheet
 from segkit_folder.dataset import FolderDataset
@@ -25,7 +25,7 @@ class Masks:
     def __init__(self, masks: Sequence[np.ndarray], classes: int) -> None:
         self.masks, self.asked = masks, list[int]()
         self.classes = tuple(f"class {index}" for index in range(classes))
-        self.palette: Palette = voc_palette(classes)
+        self.palette = voc_palette(classes)
         self.pixels = np.stack([np.bincount(mask.ravel(), minlength=256)[:classes] for mask in masks])
 
     def __len__(self) -> int:
