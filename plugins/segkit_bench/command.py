@@ -16,7 +16,7 @@ from segkit.errors import ConfigError, reason
 class Bench:
     """Measure how fast a config trains on this machine, and what limits it.
 
-    Images per second of the whole pipeline and of one resident batch of random data; the parts of a step; FLOPs and
+    Images per second of the whole pipeline and of one batch that stays on the device; the parts of a step; FLOPs and
     bytes beside what the device reaches in a matmul and a copy. No run folder is read or written. Times of one process
     are compared with each other: on a CPU that others use too, look at the ratios.
     """

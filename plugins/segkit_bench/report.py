@@ -72,7 +72,7 @@ def context(subject: Subject, amount: Amount) -> dict[str, Any]:
         "segkit": segkit.__version__,
         "model": type(inputs.model).__name__,
         "parameters": sum(parameter.numel() for parameter in inputs.model.parameters()),
-        "crop": list(subject.crop),
+        "crop": list(subject.batch.mask.shape[1:]),
         "batch_size": subject.images,
         "accumulate": train.accumulate,
         "precision": subject.precision.name,

@@ -15,19 +15,21 @@ import torch
 from segkit.compose import build_inputs
 from segkit.config import Config
 from segkit.data.loader import shut_down
-from segkit.data.resize import resized_size
 from segkit.data.sample import Batch
 from segkit.engine.data_source import open_sources, prefetched, training_batches
 from segkit.engine.precision import Precision
 from segkit.engine.step import TrainingLoop
 from segkit.engine.trainer import prepare
 
-# of a loop that is only timed: a step takes as long at a tiny rate, and the loss stays finite on random labels
+# of a loop that is only timed: a step takes as long at a tiny rate, and the loss stays finite
 TIMED_ONLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant"}
 
 
 class Subject:
     """A config's inputs, of which loops are made that all begin with the same weights.
+
+    Attributes:
+        batch: the first training batch, on the device.
 
     Raises:
         SegkitError: as a run would, before it trains.
@@ -37,16 +39,9 @@ class Subject:
         self.name = config.name
         self.inputs, self.scan, self.precision = prepare(build_inputs(config))
         self.device = self.precision.device
-        self.images = min(self.inputs.train.batch_size, len(self.scan.splits["train"]) * config.train.repeat)
-
-    @property
-    def crop(self) -> tuple[int, int]:
-        """Height and width of a batch; without ``augment.crop`` those of the largest training image."""
-        crop = self.inputs.augment.crop
-        if crop is None:
-            sizes = [resized_size(*each.size, self.inputs.data.resize) for each in self.scan.statistics["train"]]
-            return max(height for height, _ in sizes), max(width for _, width in sizes)
-        return (crop, crop) if isinstance(crop, int) else (crop[0], crop[1])
+        with self.batches("none") as batches:
+            self.batch = next(batches()).to(self.device)
+        self.images = len(self.batch.names)
 
     def loop(self, steps: int, precision: Precision | None = None, **settings: Any) -> TrainingLoop:
         """A loop of so many steps, its settings changed by the given ones."""
@@ -90,12 +85,5 @@ class Subject:
         return (batch for (batch,) in prefetched(([batch] for batch in batches), self.device))
 
     def resident(self) -> Iterator[Batch]:
-        """One batch of random images and labels on the device, for ever."""
-        generator = torch.Generator().manual_seed(self.inputs.train.seed)
-        size, classes = self.crop, len(self.scan.splits["train"].classes)
-        pixels = torch.randint(256, (self.images, *size, 3), generator=generator, dtype=torch.uint8)
-        labels = torch.randint(classes, (self.images, *size), generator=generator, dtype=torch.uint8)
-        colour = torch.eye(3, 4).repeat(self.images, 1, 1) if self.inputs.augment.colour > 0 else None  # [B,3,4]
-        names = [f"random {number}" for number in range(self.images)]
-        image = pixels.permute(0, 3, 1, 2)  # [B,3,H,W] in channels_last, as a loader stacks them
-        return repeat(Batch(image, labels, colour, names).to(self.device))
+        """The first training batch, for ever."""
+        return repeat(self.batch)
