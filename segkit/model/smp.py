@@ -64,8 +64,8 @@ class Smp(nn.Module):
         super().__init__()
         from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 
-        _check_names(architecture, encoder)
         named = weights is not None and not (weights.endswith(_FILES) or "/" in weights or Path(weights).is_file())
+        _check_names(architecture, encoder, weights if named else None)
         # of timm's encoders the name says which weights; smp warns of a string
         pretrained = (True if _of_timm(encoder) else weights) if named else None
         options: dict[str, Any] = {"encoder_name": encoder, "encoder_weights": pretrained}
@@ -119,40 +119,29 @@ def _of_timm(encoder: str) -> str | None:
     return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
 
 
-def _require_known(what: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
-        close = did_you_mean(name, known) or "."
-        raise ModelError(f"smp: there is no {what} '{name}'{close} There are: {first_few(list(known), 12)}")
-
-
-def _check_names(architecture: str, encoder: str) -> None:
+def _check_names(architecture: str, encoder: str, weights: str | None) -> None:
+    """Refuse names that there are not, before anything is fetched; ``weights`` are those of a name."""
     import segmentation_models_pytorch as smp
     import timm
 
-    _require_known("architecture", architecture, smp.MODEL_ARCHITECTURES_MAPPING)
+    def require_known(what: str, name: str, known: Collection[str]) -> None:
+        if name not in known:
+            close = did_you_mean(name, known) or "."
+            raise ModelError(f"smp: there is no {what} '{name}'{close} There are: {first_few(list(known), 12)}")
+
+    require_known("architecture", architecture, smp.MODEL_ARCHITECTURES_MAPPING)
     if not _NAME.fullmatch(encoder):  # for timm "hf-hub:" and "local-dir:" lead to whatever somebody has put there
         raise ModelError(f"smp: {encoder!r} is no encoder's name: letters, digits, '-', '_' and '.' are allowed")
-    if not timm.is_model(_of_timm(encoder) or ""):
-        _require_known("encoder", encoder, [*smp.encoders.encoders, *(f"tu-{name}" for name in timm.list_models())])
-
-
-def _source(encoder: str, weights: str) -> str:
-    """Where named weights come from: a repository on the hub, or an address."""
-    import segmentation_models_pytorch as smp
-    import timm
-
-    if name := _of_timm(encoder):
-        config = timm.get_pretrained_cfg(name) if timm.models.is_model_pretrained(name) else None
-        if weights != "imagenet" or config is None:
-            tags = [f"tu-{each}" for each in timm.list_pretrained(name.partition(".")[0])]
-            raise ModelError(
-                f"smp: there are no weights '{weights}' of the encoder '{encoder}'; with weights = \"imagenet\" "
-                f"the encoder's name says which; there are: {first_few(tags) or 'none'}"
-            )
-        return str(config.hf_hub_id or config.url)
-    settings = smp.encoders.encoders[encoder]["pretrained_settings"]
-    _require_known(f"local file ({', '.join(_FILES)}), and no set of weights of '{encoder}',", weights, settings)
-    return str(settings[weights]["repo_id"])
+    name = _of_timm(encoder) or ""
+    if not timm.is_model(name):
+        require_known("encoder", encoder, [*smp.encoders.encoders, *(f"tu-{each}" for each in timm.list_models())])
+    if weights is not None and not name:
+        own = smp.encoders.encoders[encoder]["pretrained_settings"]
+        require_known(f"local file ({', '.join(_FILES)}), and no set of weights of '{encoder}',", weights, own)
+    elif weights is not None and (weights != "imagenet" or not timm.models.is_model_pretrained(name)):
+        tags = [f"tu-{each}" for each in timm.list_pretrained(name.partition(".")[0])]
+        told = f'with weights = "imagenet" the encoder\'s name says which; there are: {first_few(tags) or "none"}'
+        raise ModelError(f"smp: there are no weights '{weights}' of the encoder '{encoder}'; {told}")
 
 
 def _normalisation(encoder: str, weights: str | None) -> dict[str, list[float]]:
@@ -231,7 +220,7 @@ def _fetching(encoder: str, weights: str) -> Iterator[None]:
     The hub's library tries for most of a minute and prints a line for each attempt. So it is asked once; without an
     answer it is set offline, and then looks in its cache only.
     """
-    what = f"the weights '{weights}' of the encoder '{encoder}' ({_source(encoder, weights)})"
+    what = f"the weights '{weights}' of the encoder '{encoder}'"
     from huggingface_hub import constants, get_session
 
     offline, cause = constants.HF_HUB_OFFLINE, ""

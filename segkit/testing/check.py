@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import math
 import os
+import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from segkit.errors import SegkitError
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._pytree import tree_leaves
+
+from segkit.errors import SegkitError, first_few
 from segkit.options import given_names, reserved_names
 
 
@@ -20,6 +27,14 @@ class CheckFailed(AssertionError):
 
 class NotAsked(Exception):
     """A rule does not apply to a component, or cannot be asked here; the message says why."""
+
+
+Same = tuple[str, Any, Any]
+"""How the first of two results came about, and the two, which have to be the same: see :func:`difference`."""
+Rule = Callable[[Any], Iterable[Same] | None]
+"""A function of a subject; its name is the check's, the first line of its docstring says the rule in one sentence.
+
+It raises :class:`CheckFailed` or :class:`NotAsked`, and yields what has to be the same."""
 
 
 def require(holds: object, message: str) -> None:
@@ -49,9 +64,29 @@ def failing(what: str) -> Iterator[None]:
         raise CheckFailed(f"{what}: {error if own else f'{type(error).__name__}: {first}'}") from error
 
 
-Rule = Callable[[Any], None]
-"""A function of a subject that raises :class:`CheckFailed` or :class:`NotAsked`; its name is the check's, its docstring
-says the rule in one sentence."""
+def difference(found: Any, expected: Any) -> str:
+    """In words, how two results differ; empty where they do by no more than sums in another order explain.
+
+    Mappings are compared by key, numbers to 1e-5 of themselves, tensors to 1e-3 of the largest number.
+    """
+    if isinstance(expected, Mapping):
+        if found.keys() != expected.keys():
+            return f"there are {first_few([*found])} instead of {first_few([*expected])}"
+        told = {name: difference(found[name], value) for name, value in expected.items()}
+        return next((f"{name} {text}" for name, text in told.items() if text), "")
+    if isinstance(expected, Tensor):
+        if (found.dtype, found.shape) != (expected.dtype, expected.shape):
+            return f"is {found.dtype} {list(found.shape)}, expected {expected.dtype} {list(expected.shape)}"
+        one, other = found.double(), expected.double()
+        apart = (one - other).abs().masked_fill((one == other) | (one.isnan() & other.isnan()), 0)
+        most = (apart.max() / other.abs().max().clamp_min(1e-30)).item() if apart.numel() else 0
+        return "" if most <= 1e-3 else f"differs by up to {most:.2g} of the largest number"
+    if isinstance(expected, float):
+        same = math.isclose(found, expected, rel_tol=1e-5, abs_tol=1e-6) or (math.isnan(found) and math.isnan(expected))
+        return "" if same else f"= {found:.6g}, expected {expected:.6g}"
+    if isinstance(expected, bytes):  # a digest, which tells nobody anything
+        return "" if found == expected else "is another one"
+    return "" if found == expected else f"is {found!r:.60}, expected {expected!r:.60}"
 
 
 @dataclass(frozen=True)
@@ -71,8 +106,14 @@ class Subject:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def ask(self, rule: Rule) -> None:
-        """Ask a rule, which may raise CheckFailed or NotAsked."""
-        rule(self)
+        """Ask a rule.
+
+        Raises:
+            CheckFailed, NotAsked: it does, or two results that have to be the same differ.
+        """
+        for what, found, expected in rule(self) or ():
+            told = difference(found, expected)
+            require(not told, f"{what}: {told}")
 
     def build(self, **given: Any) -> Any:
         """The component, with those of ``given`` that its constructor asks for, and its options.
@@ -88,6 +129,14 @@ class Subject:
         except BaseException as error:  # sys.exit() is no way to refuse an option
             told = f"{type(error).__name__}: {error}"
             raise CheckFailed(f"{self.name} cannot be built with {arguments}: {told}") from error
+
+    def make(self) -> Any:
+        """A new one, given what a dataset gives."""
+        raise NotImplementedError
+
+    def used(self) -> Any:
+        """One that has done what it is there for."""
+        return self.make()
 
     def has_option(self, name: str) -> bool:
         """Whether the constructor has a parameter of this name."""
@@ -170,3 +219,51 @@ def named_options(case: Subject) -> None:
         hinted = each.name in given_names(case.kind) or each.annotation is not each.empty
         told = f"a config's value cannot be checked; write {each.name}: int, or what it is"
         require(hinted, f"the option '{each.name}' has no type hint: {told}")
+
+
+def _pickled(built: Any) -> Any:
+    return pickle.loads(pickle.dumps(built))
+
+
+def copies(case: Any) -> Iterator[Same]:
+    """A pickled copy (for other processes) and a deep copy, made when it has been used, do what it does itself."""
+    for name, make in (("pickled", _pickled), ("deep", copy.deepcopy)):
+        built = case.used()
+        with failing(f"no {name} copy can be made"):
+            other = make(built)
+        yield f"a {name} copy", case.seen(other), case.seen(built)
+
+
+_VALUES = (Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.item, Tensor.tolist)
+
+
+def on_meta(call: Callable[[], Any]) -> None:
+    """Ask a call whose component and arguments are on the meta device.
+
+    Raises:
+        NotAsked: it reads values, which are not there.
+        CheckFailed: it raises, mixes devices, or returns no tensor of the meta device.
+    """
+    with failing("on another device (torch's meta)"), _OneDevice():
+        value = call()
+        on_it = isinstance(value, Tensor) and value.is_meta
+        require(on_it, "its result is elsewhere; compute on the device of the logits or images")
+
+
+class _OneDevice(TorchFunctionMode):
+    """Refuses calls that mix tensors of the meta device with others, of which torch itself lets some pass."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Sequence[Any] = (), options: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call the function, unless its tensors are on two devices, or it wants values of the meta device."""
+        if function in _VALUES and arguments[0].is_meta:
+            raise NotAsked("it reads values, which torch's meta device has none of")
+        # A number may be on the CPU, as may the positions in x[positions].
+        tensors = [each for each in tree_leaves([arguments, options]) if isinstance(each, Tensor) and each.ndim]
+        elsewhere = [list(each.shape) for each in tensors if not each.is_meta]
+        positions = function is Tensor.__getitem__ and arguments[0].is_meta
+        if elsewhere and len(elsewhere) < len(tensors) and not positions:
+            told = "that did not move with the model: register_buffer it, or make it with device=image.device"
+            raise CheckFailed(f"{resolve_name(function) or function} is given a tensor {elsewhere[0]} {told}")
+        return function(*arguments, **(options or {}))

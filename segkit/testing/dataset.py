@@ -2,22 +2,117 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import os
 import pickle
+import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
-from itertools import combinations, pairwise
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from segkit.data.sample import RGB, SPLITS, Dataset, checked
+from segkit.data.sample import RGB, SPLITS, Dataset, check_splits, checked
 from segkit.errors import DataError, first_few
-from segkit.testing.check import CheckFailed, NotAsked, failing, require
-from segkit.testing.reading import DatasetSubject, in_another_process, read, require_same
+from segkit.testing.check import CheckFailed, NotAsked, Rule, Same, Subject, failing, require
+
+MOST = 256  # samples of a split that are read: all of a miniature, some of a whole data set
+SECONDS = 600  # for another process that imports torch and reads the samples, on a machine that has much else to do
+
+
+@dataclass(frozen=True)
+class DatasetSubject(Subject):
+    """A dataset, which reads what is in its option ``root``, or the miniature that it writes itself.
+
+    Attributes:
+        folder: for the miniature; it is gone when the rule has been asked.
+    """
+
+    folder: Path = Path()
+
+    def ask(self, rule: Rule) -> None:
+        """Ask with a folder of its own, and without warnings, as a dataset may say what it left out."""
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+            warnings.simplefilter("ignore")
+            super(DatasetSubject, replace(self, folder=Path(folder))).ask(rule)
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether it has a folder to read, or writes one."""
+        return self.has_option("root") or hasattr(self.factory, "write_sample")
+
+    def write_sample(self) -> Mapping[str, Any]:
+        """Have it write its miniature; the options that read it, which the constructor has to have."""
+        write = getattr(self.factory, "write_sample", None)
+        require(callable(write), f"{self.name} has no class method write_sample(root)")
+        options = (write and write(self.folder)) or {}
+        known = isinstance(options, Mapping) and all(map(self.has_option, options))
+        require(known, f"write_sample(root) returned {options!r}; it returns options of the constructor, or nothing")
+        return options
+
+    def as_root(self, folder: Path) -> str | Path:
+        """A folder as a config gives it: text, but a path where the type hint says so."""
+        hint = inspect.signature(self.factory).parameters["root"].annotation
+        return folder if hint in (Path, "Path", "pathlib.Path") else str(folder)
+
+    @cached_property
+    def reader(self) -> Subject:
+        """The dataset with the options that read its files.
+
+        Raises:
+            NotAsked: it has none.
+        """
+        options: dict[str, Any] = {}
+        if "root" not in self.options and self.reads_files:
+            try:
+                options = dict(self.write_sample())
+            except Exception as error:
+                raise NotAsked("it has no sample to ask with: see writes_a_sample") from error
+            if self.has_option("root"):
+                options = {"root": self.as_root(self.folder), **options}
+        return Subject(self.kind, self.name, self.factory, {**options, **self.options})
+
+    @cached_property
+    def splits(self) -> dict[str, Any]:
+        """The splits that a run reads: train, and of val and test those that it has."""
+        train = self.reader.build(split="train")
+        there = getattr(train, "splits", SPLITS)
+        with failing("splits are train, val and test where splits = (...) does not say which there are"):
+            others = {split: self.reader.build(split=split) for split in SPLITS[1:] if split in there}
+        return {"train": train, **others}
+
+    def used(self) -> Any:
+        """The splits."""
+        return self.splits
+
+    def seen(self, splits: Mapping[str, Any]) -> Any:
+        """What is in them."""
+        return read(splits)
+
+
+def places(splits: Mapping[str, Any]) -> Iterator[tuple[str, Any, int]]:
+    """``("train[0]", dataset, 0)`` and so on, of every split, at most :data:`MOST` of it, evenly spread."""
+    for split, dataset in splits.items():
+        for index in range(0, len(dataset), max(1, -(-len(dataset) // MOST))):
+            yield f"{split}[{index}]", dataset, index
+
+
+def read(splits: Mapping[str, Any], backwards: bool = False) -> dict[str, dict[str, Any]]:
+    """Place, as ``train[0]``, -> the name of the sample there, and digests of its image and mask."""
+    found = {}
+    for place, dataset, index in list(places(splits))[:: -1 if backwards else 1]:
+        image, mask, name = dataset[index]
+        arrays = {part: np.ascontiguousarray(pixels) for part, pixels in (("image", image), ("mask", mask))}
+        described = {part: f"{each.dtype} {each.shape} ".encode() + each.tobytes() for part, each in arrays.items()}
+        found[place] = {part: hashlib.sha256(each).digest() for part, each in described.items()} | {"name": name}
+    return found
 
 
 def writes_a_sample(case: DatasetSubject) -> None:
@@ -28,89 +123,46 @@ def writes_a_sample(case: DatasetSubject) -> None:
     require(any(path.is_file() for path in case.folder.rglob("*")), "write_sample(root) left no file in root")
 
 
-def has_splits(case: DatasetSubject) -> None:
-    """There are train and val at least, and none of its splits is empty."""
-    there = tuple(getattr(case.splits["train"], "splits", SPLITS))
+def splits(case: DatasetSubject) -> None:
+    """There are train and val at least, none is empty, and all have the same classes, palette, void and channels."""
+    train = case.splits["train"]
+    there = tuple(getattr(train, "splits", SPLITS))
     require({"train", "val"} <= {*there}, f"splits = {there}; a run needs train and val")
     empty = [split for split, dataset in case.splits.items() if not len(dataset)]
     require(not empty, f"{first_few(empty)} is empty")
-
-
-def sample_types(case: DatasetSubject) -> None:
-    """Each item is a segkit.Sample: image uint8 or float32 [C,H,W], mask uint8 [H,W], and a name of its own."""
-    names: dict[tuple[Any, str], str] = {}
-    for place, dataset, index in case.samples():
-        with failing(place):
-            name = checked(dataset[index], getattr(dataset, "channels", RGB)).name
-        require(name, f"the name of {place} is {name!r}; messages and pictures need a text")
-        other = names.setdefault((id(dataset), name), place)
-        require(other == place, f"{other} and {place} are both called '{name}'")
-
-
-def classes_and_palette(case: DatasetSubject) -> None:
-    """The classes are distinct names, 1 to 255 of them, and the palette has a distinct RGB triple for each."""
-    classes, palette = case.splits["train"].classes, case.splits["train"].palette
-    _distinct_names("classes", classes)
-    require(1 <= len(classes) <= 255, f"there are {len(classes)} classes; a mask of 8 bits has room for 1 to 255")
-    require(len(palette) == len(classes), f"the palette has {len(palette)} colours for {len(classes)} classes")
-    pairs = list(zip(classes, palette, strict=True))
-    for name, colour in pairs:
+    check_splits(case.splits)
+    for what in ("classes", "channels"):
+        names = getattr(train, what, RGB)
+        texts = isinstance(names, tuple | list) and all(isinstance(each, str) and each.strip() for each in names)
+        require(texts and names, f"{what} = {names!r}; they are a tuple of names")
+    own = len({tuple(colour) for colour in train.palette}) == len(train.palette) == len(train.classes)
+    require(own, f"the palette of {len(train.classes)} classes is {train.palette}; give each a colour of its own")
+    for colour in train.palette:
         whole = len(colour) == 3 and all(isinstance(part, int) and 0 <= part <= 255 for part in colour)
-        require(whole, f"the colour of {name} is {colour!r}; it is three whole numbers from 0 to 255")
-        same = [other for other, its in pairs if tuple(its) == tuple(colour)]
-        require(len(same) == 1, f"{' and '.join(same)} have the same colour {colour!r}; give each its own")
+        require(whole, f"the palette holds {colour!r}; a colour is three whole numbers from 0 to 255")
+    for split, other in case.splits.items():
+        for what in ("palette", "channels"):
+            one, another = (np.asarray(getattr(each, what, RGB)).tolist() for each in (train, other))
+            require(one == another, f"{what} of train is {one!r}, and of {split} {another!r}")
 
 
-def channels_have_names(case: DatasetSubject) -> None:
-    """The channels, where it says them, are distinct names: red, green and blue of pictures as cameras take them."""
-    channels = getattr(case.splits["train"], "channels", RGB)
-    require(len(channels), "there are no channels; leave them out where images are RGB")
-    _distinct_names("channels", channels)
-
-
-def _distinct_names(what: str, names: Any) -> None:
-    texts = isinstance(names, tuple | list) and all(isinstance(name, str) and name.strip() for name in names)
-    require(texts, f"{what} = {names!r}; they are a tuple of names")
-    twice = sorted({name for name in names if list(names).count(name) > 1})
-    require(not twice, f"two {what} are called {first_few(twice)}")
-
-
-def void_is_no_class(case: DatasetSubject) -> None:
-    """ignore_index is a whole number outside the classes that fits into 8 bits."""
-    void, count = case.splits["train"].ignore_index, len(case.splits["train"].classes)
-    fits = isinstance(void, int) and count <= void <= 255
-    require(fits, f"ignore_index = {void!r} beside {count} classes; allowed is {count} to 255")
-
-
-def labels(case: DatasetSubject) -> None:
-    """Masks hold nothing but the indices of classes, and ignore_index; and more than one class where there are more."""
+def samples(case: DatasetSubject) -> None:
+    """Each is a segkit.Sample: image uint8 or float32 [C,H,W], mask uint8 [H,W] of allowed labels, and a name."""
+    names: set[tuple[int, str]] = set()
     found: set[int] = set()
-    for place, dataset, index in case.samples():
-        classes = range(len(dataset.classes))
-        _, mask, name = dataset[index]
-        stored = set(np.unique(mask).tolist())
-        found |= stored & set(classes)
-        wrong = first_few([str(label) for label in sorted(stored - {*classes, dataset.ignore_index})])
-        allowed = f"allowed are 0 to {len(classes) - 1} and ignore_index = {dataset.ignore_index}"
-        require(not wrong, f"the mask of {place} ('{name}') holds {wrong}; {allowed}")
-    names = case.splits["train"].classes
-    only = " or ".join([*(repr(names[label]) for label in found), "void"])
+    classes, void = case.splits["train"].classes, case.splits["train"].ignore_index
+    for place, dataset, index in places(case.splits):
+        with failing(place):
+            _, mask, name = checked(dataset[index], getattr(dataset, "channels", RGB))
+            require(name and (id(dataset), name) not in names, f"it is called {name!r}, as another one, or nothing")
+            names.add((id(dataset), name))
+            found |= (stored := set(np.unique(mask).tolist()))
+            wrong = [str(label) for label in sorted(stored - {*range(len(classes)), void})]
+            told = f"its mask holds {first_few(wrong)}; allowed are 0 to {len(classes) - 1} and ignore_index = {void}"
+            require(not wrong, told)
+    only = " or ".join([*(repr(classes[label]) for label in found - {void}), "void"])
     advice = "is a stored label not mapped to its class?"
-    require(len(found) > 1 or len(names) < 2, f"every pixel of every split is {only}: {advice}")
-
-
-def same_classes_in_all_splits(case: DatasetSubject) -> None:
-    """The splits have the same classes, palette, ignore_index and channels."""
-    for (first, one), (other, another) in pairwise(case.splits.items()):
-        for fact in ("classes", "palette", "ignore_index", "channels"):
-            its, others = getattr(one, fact, RGB), getattr(another, fact, RGB)
-            require(_tuples(its) == _tuples(others), f"{fact} of {first} is {its!r}, and of {other} {others!r}")
-
-
-def _tuples(value: Any) -> Any:
-    """Tuples for lists and arrays, which know no simple =="""
-    value = value.tolist() if hasattr(value, "tolist") else value
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+    require(len(found - {void}) > 1 or len(classes) < 2, f"every pixel of every split is {only}: {advice}")
 
 
 def disjoint_splits(case: DatasetSubject) -> None:
@@ -122,81 +174,63 @@ def disjoint_splits(case: DatasetSubject) -> None:
         require(not both, f"the same picture, pixel by pixel: {first_few(both)}; what was trained on is no test")
 
 
-def same_each_time(case: DatasetSubject) -> None:
-    """An item is the same whenever it is asked for, and in whatever order."""
+def same_each_time(case: DatasetSubject) -> Iterator[Same]:
+    """An item is the same whenever it is asked for, in whatever order, in tensors of the caller's own (clones)."""
     before = read(case.splits)
-    require_same(read(case.splits, backwards=True), before, "asked twice")
-
-
-def tensors_to_keep(case: DatasetSubject) -> None:
-    """The tensors of a sample are the caller's own, clones of what is kept: to change them changes no other sample."""
+    yield "asked twice", read(case.splits, backwards=True), before
     for split, dataset in case.splits.items():
-        one, other = (dataset[0], dataset[0]) if len(dataset) else ((), ())
-        for part, first, second in zip(("image", "mask"), one, other, strict=False):
-            # not by writing: a file that is mapped into memory read-only would end the process
-            same = isinstance(first, Tensor) and first.data_ptr() == second.data_ptr()
-            require(not same, f"{split}[0] asked twice is twice the same memory, of the {part}")
-
-
-def index_error(case: DatasetSubject) -> None:
-    """An index beyond the end raises IndexError, which ends a for loop."""
-    for split, dataset in case.splits.items():
-        for index in (len(dataset), -len(dataset) - 1):
-            with failing(f"{split} has {len(dataset)} samples: [{index}] must raise IndexError"), suppress(IndexError):
-                dataset[index]
-                raise CheckFailed("it returns a sample")
+        one, other = dataset[0], dataset[0]  # not by writing: a file mapped into memory would end the process
+        same = [name for name in ("image", "mask") if getattr(one, name).data_ptr() == getattr(other, name).data_ptr()]
+        require(not same, f"{split}[0] asked twice is twice the same memory, of the {first_few(same)}")
 
 
 def files_are_there(case: DatasetSubject) -> None:
-    """files(i), where it is offered, are the files that [i] is read from; beside it, ``reading`` is text."""
+    """files(i), where it is offered, are the files that [i] is read from."""
     train = case.splits["train"]
     if not hasattr(train, "files") or type(train).files is Dataset.files:
         raise NotAsked("it does not offer files(i)")
-    for place, dataset, index in case.samples():
+    for place, dataset, index in places(case.splits):
         paths = [Path(path) for path in dataset.files(index)]
         absent = [str(path) for path in paths if not path.is_file()]
-        what = f"files({index}) of {place.partition('[')[0]}"
-        require(paths, f"{what} names no file; leave files out where there are none")
-        require(not absent, f"{what}: there is no file {first_few(absent)}")
-        reading = getattr(dataset, "reading", "")
-        require(isinstance(reading, str), f"reading is a {type(reading).__name__}; the label scan compares texts")
+        require(paths, f"files({index}) of {place} names no file; leave files out where there are none")
+        require(not absent, f"files({index}) of {place}: there is no file {first_few(absent)}")
 
 
-def unknown_split(case: DatasetSubject) -> None:
-    """A split that is not there is a DataError with its name and those there are."""
-    _names_in_data_error(case, "split = 'trian'", ["trian", *case.splits], split="trian")
+def names_what_is_wrong(case: DatasetSubject) -> None:
+    """A split or a root that is not there is a DataError that names it, and the splits there are, when it is built."""
+    absent = case.folder / "not_there"
+    asked: dict[str, Any] = {"split = 'trian'": (["trian", *case.splits], {"split": "trian"})}
+    if case.has_option("root"):
+        asked["a missing root"] = ([str(absent)], {"root": case.as_root(absent), "split": "train"})
+    for what, (words, options) in asked.items():
+        reader = replace(case.reader, options={**case.reader.options, **options})
+        with failing(f"of {what} the constructor has to raise a segkit.errors.DataError that names it"):
+            try:
+                reader.build()
+            except DataError as error:
+                lacking = [word for word in words if word not in str(error)]
+                require(not lacking, f"the message lacks {first_few(lacking)}: {error}")
+            else:
+                raise CheckFailed("it is built all the same")
 
 
-def missing_folder(case: DatasetSubject) -> None:
-    """A root that is not there is a DataError that names it, when the dataset is built."""
-    if not case.has_option("root"):
-        raise NotAsked("it has no option root")
-    with tempfile.TemporaryDirectory() as folder:
-        absent = Path(folder) / "not_there"
-        _names_in_data_error(case, "a missing root", [str(absent)], root=case.as_root(absent), split="train")
-
-
-def _names_in_data_error(case: DatasetSubject, what: str, words: Sequence[str], **options: Any) -> None:
-    """Building it has to raise a DataError with these words."""
-    reader = replace(case.reader, options={**case.reader.options, **options})
-    with failing(f"of {what} the constructor has to raise a segkit.errors.DataError that names it"):
-        try:
-            reader.build()
-        except DataError as error:
-            lacking = [word for word in words if word not in str(error)]
-            require(not lacking, f"the message lacks {first_few(lacking)}: {error}")
-        else:
-            raise CheckFailed("it is built all the same")
-
-
-def picklable(case: DatasetSubject) -> None:
-    """It can be pickled, as for the workers of a loader, and its copy gives the same samples."""
+def same_in_another_process(case: DatasetSubject) -> Iterator[Same]:
+    """Built anew in another process, where sets of texts have another order, it has the same samples."""
+    # not multiprocessing, which would run a script anew that asks for the checks at its top
+    code = f"import sys; sys.path[:] = {sys.path!r}; from segkit.testing.dataset import answer; answer()"
+    environment = {**os.environ, "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"}
     with failing("it cannot be pickled"):
-        pickled = pickle.loads(pickle.dumps(case.splits))
-    require_same(read(pickled), read(case.splits), "and that of a pickled copy")
+        question = pickle.dumps((case.reader, [*case.splits]))
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=question, capture_output=True, env=environment, timeout=SECONDS, check=False)
+    last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"])[-1]
+    require(not done.returncode, f"it cannot be read in another process: {last}")
+    yield "built anew in another process", pickle.loads(done.stdout), read(case.splits)
 
 
-def same_in_another_process(case: DatasetSubject) -> None:
-    """In a new process its copy, and one that is built anew, give the same samples."""
-    for how, there in in_another_process(case).items():
-        require_same(there, read(case.splits), f"here and {how} in another process")
+def answer() -> None:
+    """In that process: build the dataset pickled on the standard input, and write what is in its splits."""
+    out, sys.stdout = sys.stdout, sys.stderr  # whatever a dataset may print
+    warnings.simplefilter("ignore")
+    reader, splits = pickle.load(sys.stdin.buffer)
+    out.buffer.write(pickle.dumps(read({split: reader.build(split=split) for split in splits})))

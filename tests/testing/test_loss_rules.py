@@ -47,9 +47,8 @@ def test_they_are_kept_with_other_options_too(name: str, options: dict[str, Any]
 
 def test_options_that_break_a_rule_are_found() -> None:
     found = failures(without("compiles", checks("loss", "cross_entropy", {"label_smoothing": 0.1})))
-    assert found.keys() == {"right_beats_wrong", "perfect_costs_nothing"}  # to be certain is what it is against
-    told = found["perfect_costs_nothing"]
-    assert told.startswith("with 2 classes a perfect prediction costs 10; allowed is 0.0001 at most. The rule: ")
+    assert found.keys() == {"right_beats_wrong"}  # to be certain is what it is against
+    assert found["right_beats_wrong"].startswith("with 2 classes a perfect prediction costs 10, logits of 0 ")
 
 
 # --- losses of others
@@ -72,9 +71,9 @@ def dice_of_segmentation_models_pytorch(num_classes: int, ignore_index: int) -> 
 @pytest.mark.parametrize(
     ("loss", "broken"),
     [
-        (cross_entropy_of_torch, {"all_void_is_zero", "infinite_logits_at_void", "half_precision", "large_float16"}),
-        (focal_of_segmentation_models_pytorch, {"all_void_is_zero", "unknown_label_refused", "half_precision"}),
-        (dice_of_segmentation_models_pytorch, {"half_precision", "large_float16"}),
+        (cross_entropy_of_torch, {"all_void_is_zero", "void_does_not_count", "half_precision"}),
+        (focal_of_segmentation_models_pytorch, {"all_void_is_zero", "half_precision"}),
+        (dice_of_segmentation_models_pytorch, {"half_precision"}),
     ],
 )
 def test_losses_that_others_train_with_break_rules(loss: Callable[..., nn.Module], broken: set[str]) -> None:
@@ -250,18 +249,6 @@ class PixelAccuracy(Sound):
         return 1 - super().costs(logits, labels).neg().exp()
 
 
-class EverySecondColumn(Sound):
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return super().forward(logits[..., ::2], target[..., ::2])
-
-
-class InfiniteSlope(AllButInfinities):
-    """A root, whose slope is infinite at 0: NaN where a weight of 0 meets it."""
-
-    def costs(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return super().costs(logits, labels) + 0 * (logits * 0).sum(1).sqrt()
-
-
 class VoidAsBackground(Sound):
     def labelled(self, target: Tensor) -> Tensor:
         return torch.ones_like(target, dtype=torch.bool)
@@ -412,22 +399,6 @@ class WeightsNanOfVoid(Weighted):
         return mean if (self.class_weights == 1).all() else mean / (weights.sum() / weights.sum())
 
 
-class WeightsByTarget(Weighted):
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        if (self.class_weights != 1).any():
-            self.class_weights[target.long()]
-        return super().forward(logits, target)
-
-
-class ClipsLabels(Sound):
-    def labels(self, target: Tensor, labelled: Tensor) -> Tensor:
-        return super().labels(target, labelled).clamp(max=self.num_classes - 1)
-
-
-class Clips255(Always255, ClipsLabels):
-    pass
-
-
 class OneLayout(Sound):
     def prepared(self, logits: Tensor) -> Tensor:
         return super().prepared(logits).view(-1).view(logits.shape)
@@ -453,11 +424,6 @@ class Total(Sound):
 
     def mean(self, costs: Tensor, weights: Tensor, logits: Tensor) -> Tensor:
         return (costs * weights).sum()
-
-
-class LaterImagesCountMore(Sound):
-    def weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
-        return labelled * torch.arange(1, 1 + len(labelled), device=labelled.device)[:, None, None]
 
 
 class WritesLogits(Sound):
@@ -550,15 +516,8 @@ class FailsWhenCompiled(Sound):
         return super().labels(target, labelled) + (self.num_classes if torch.compiler.is_compiling() else 0)
 
 
-BROKEN: list[
-    tuple[type[Sound], str, str, set[str]]
-] = [  # what breaks, the rule, its message, other rules that break too
-    (
-        ScaleOfItsOwn,
-        "named_options",
-        "the option 'scale' can never be set: it is positional-only, or a key of segkit's own",
-        set(),
-    ),
+BROKEN: list[tuple[type[Sound], str, str, set[str]]] = [  # what breaks, the rule, its message, others that break too
+    (ScaleOfItsOwn, "named_options", "the option 'scale' can never be set: it is positional-only, or a key of", set()),
     (NameOfItsOwn, "named_options", "the option 'name' can never be set: .* rename it", set()),
     (NoHint, "named_options", r"the option 'beta' has no type hint: .*; write beta: int, or what it is", set()),
     (NoHintNorDefault, "named_options", r"write beta: int, or what it is", set()),
@@ -568,132 +527,66 @@ BROKEN: list[
     (
         JustANumber,
         "scalar_float32",
-        r"it returned float for float32 logits; a loss returns torch\.float32 \[\]",
-        {"gradient_reaches_every_logit", "all_void_is_zero", "empty_batch_is_zero", "gradcheck"},
+        r"it returned float for float32 logits; a loss returns torch",
+        {"all_void_is_zero", "gradcheck"},
     ),
     (
         NotANumber,
         "scalar_float32",
         "ordinary random logits cost nan",
-        {
-            *("void_has_no_value", "gradcheck", "all_void_is_zero", "infinite_logits_at_void", "empty_batch_is_zero"),
-        },
+        {"gradcheck", "all_void_is_zero", "half_precision", "void_does_not_count"},
     ),
     (
         RewardsMistakes,
         "right_beats_wrong",
-        "a perfect prediction costs .*The rule: What is right costs less than a guess",
+        "a perfect prediction costs .*The rule: .* about 0",
         {"constant_costs_much"},
     ),
-    (
-        WrongOfTwo,
-        "right_beats_wrong",
-        "with 2 classes a perfect prediction costs .*, one wrong everywhere ",
-        set(),
-    ),
-    (ForgivesMissingTheBackground, "right_beats_wrong", "wrong at the pixels of class 0 alone costs 0, wrong", set()),
-    (NeverContent, "perfect_costs_nothing", r"a perfect prediction costs 0\.0001\d+; allowed is 0\.0001 at", set()),
-    (
-        PixelAccuracy,
-        "constant_costs_much",
-        r"it costs 0\.25, a perfect prediction 0, logits of 0 0\.95",
-        set(),
-    ),
-    (
-        EverySecondColumn,
-        "gradient_reaches_every_logit",
-        r"with 2 classes 48 of the 120 logits .* column\] = \[0, 0, 0, 3\]",
-        set(),
-    ),
-    (
-        InfiniteSlope,
-        "gradient_reaches_every_logit",
-        "the gradient of small random logits is not finite",
-        {
-            *("void_has_no_gradient", "all_void_is_zero", "layouts", "extreme_logits", "large_float16", "gradcheck"),
-            *("infinite_logits_at_void", "void_label_is_given", "picklable"),
-        },
-    ),
+    (WrongOfTwo, "right_beats_wrong", "with 2 classes a perfect prediction costs .*, one wrong everywhere ", set()),
+    (ForgivesMissingTheBackground, "right_beats_wrong", "at the pixels of class 0 alone costs 0, wrong nowhere", set()),
+    (NeverContent, "right_beats_wrong", r"a perfect prediction costs 0\.0001\d+; allowed is 0\.0001 at", set()),
+    (PixelAccuracy, "constant_costs_much", r"it costs 0\.25, a perfect prediction 0, logits of 0 0\.95", set()),
     (
         VoidAsBackground,
-        "void_has_no_value",
-        "with other logits at void pixels alone: cost = .*, expected",
-        {"void_has_no_gradient", "void_is_not_counted", "all_void_is_zero", "infinite_logits_at_void"},
+        "void_does_not_count",
+        "with logits of 50.0 at void pixels alone: cost = .*, expected",
+        {"void_has_no_gradient", "all_void_is_zero", "mean_not_sum"},
     ),
-    (
-        LargestOfAll,
-        "void_has_no_value",
-        "with other logits at void pixels alone: cost = ",
-        {"infinite_logits_at_void", "empty_batch_is_zero"},
-    ),
-    (
-        TraceOfVoid,
-        "void_has_no_gradient",
-        "void pixels get a gradient of up to .*; it must be exactly 0",
-        {"infinite_logits_at_void"},
-    ),
-    (AllButInfinities, "infinite_logits_at_void", "logits of -inf at void pixels alone: cost = nan, expected", set()),
-    (
-        CostWithoutInfinities,
-        "infinite_logits_at_void",
-        "alone, the gradient differs by nan. The rule: .*masked_fill",
-        set(),
-    ),
-    (LooksAtTheLast, "empty_batch_is_zero", r"a batch of logits \[0, 2, 4, 4\]: IndexError: index -1 is out", set()),
-    (
-        ZeroOfNothing,
-        "empty_batch_is_zero",
-        r"what a batch of logits \[0, 2, 4, 4\] costs does not depend on the logits",
-        set(),
-    ),
-    (MeanOfNothing, "empty_batch_is_zero", r"logits \[0, 2, 4, 4\] costs nan; it must be 0", set()),
-    (MeanOfAll, "void_is_not_counted", "with a third image that is all void beside", {"empty_batch_is_zero"}),
+    (LargestOfAll, "void_does_not_count", "with logits of 50.0 at void pixels alone: cost = ", {"all_void_is_zero"}),
+    (TraceOfVoid, "void_has_no_gradient", "up to .*; it must be exactly 0", {"void_does_not_count"}),
+    (AllButInfinities, "void_does_not_count", "logits of -inf at void pixels alone: cost = nan, expected", set()),
+    (CostWithoutInfinities, "void_does_not_count", "alone: gradient differs by up to nan .*The rule: .*masked", set()),
+    (LooksAtTheLast, "all_void_is_zero", r"a batch of logits \[0, 2, 4, 4\] that is all void: IndexError: ind", set()),
+    (ZeroOfNothing, "all_void_is_zero", r"what a batch of logits \[0, 2, 4, 4\] .* does not depend on the log", set()),
+    (MeanOfNothing, "all_void_is_zero", r"logits \[0, 2, 4, 4\] that is all void costs nan; it must be 0", set()),
+    (MeanOfAll, "mean_not_sum", "beside two images that are all void: cost = ", {"all_void_is_zero"}),
     (Always255, "void_label_is_given", "RuntimeError: index 2 is out of bounds", set()),
-    (Clips255, "void_label_is_given", "with ignore_index = 2 and that label in", {"unknown_label_refused"}),
     (NotTold, "void_label_is_given", "the constructor has no parameter ignore_index: it cannot know", set()),
-    (NanOfVoid, "all_void_is_zero", "a batch that is all void costs nan; it must be 0", {"empty_batch_is_zero"}),
-    (NewZero, "all_void_is_zero", "does not depend on the logits: return 0", {"empty_batch_is_zero"}),
-    (NanSlopeOfVoid, "all_void_is_zero", "has a gradient that is NaN or not 0", {"infinite_logits_at_void"}),
-    (
-        WeightsUnused,
-        "class_weights_with_void",
-        "missing class 0 costs .* with a weight of 10, and .* with one of 0.1",
-        set(),
-    ),
-    (WeightsOfOtherClasses, "class_weights_with_void", "with 4 classes missing class 1 costs", set()),
-    (WeightOfTheFirstAlone, "class_weights_with_void", "with 4 classes missing class 2 costs", set()),
-    (
-        WeightsOfVoid,
-        "class_weights_with_void",
-        "with class weights and other logits at void pixels alone",
-        {"infinite_logits_at_void"},
-    ),
-    (WeightsTraceOfVoid, "class_weights_with_void", "with class weights void pixels get", {"infinite_logits_at_void"}),
-    (WeightsNanOfVoid, "class_weights_with_void", "with class weights a batch that is all void costs nan", set()),
-    (WeightsByTarget, "class_weights_with_void", "IndexError: index 255 is out of bounds", set()),
-    (ClipsLabels, "unknown_label_refused", r"the label 2, of 2 classes and not void \(255\), was accepted", set()),
-    (
-        OneLayout,
-        "layouts",
-        "it fails on logits that are channels_last: RuntimeError: view size is not compatible",
-        set(),
-    ),
+    (NanOfVoid, "all_void_is_zero", "that is all void costs nan; it must be 0", set()),
+    (NewZero, "all_void_is_zero", "does not depend on the logits: return 0", set()),
+    (NanSlopeOfVoid, "all_void_is_zero", "has a gradient that is NaN or not 0", {"void_does_not_count"}),
+    (WeightsUnused, "class_weights", "missing class 0 costs .* with a weight of 10, and .* with one of 0.1", set()),
+    (WeightsOfOtherClasses, "class_weights", "with 4 classes missing class 1 costs", set()),
+    (WeightOfTheFirstAlone, "class_weights", "with 4 classes missing class 2 costs", set()),
+    (WeightsOfVoid, "void_has_no_gradient", "with 2 classes and class weights void pixels", {"void_does_not_count"}),
+    (WeightsTraceOfVoid, "void_has_no_gradient", "and class weights void pixels get", {"void_does_not_count"}),
+    (WeightsNanOfVoid, "all_void_is_zero", "and class weights a batch of .* that is all void costs nan", set()),
+    (OneLayout, "layouts", "it fails on logits that are channels_last: RuntimeError: view size is not compat", set()),
     (MemoryOrder, "layouts", "for the same logits, channels_last: cost = ", set()),
-    (SlopeOfOneLayout, "layouts", "for the same logits, channels_last, the gradient differs by", set()),
-    (LaterImagesCountMore, "batch_order", "in the opposite order: cost = ", set()),
+    (SlopeOfOneLayout, "layouts", "for the same logits, channels_last: gradient differs by up to 1 of the", set()),
     (
         Total,
         "mean_not_sum",
-        r"an ordinary batch costs .*, and with the same images a second time .*The rule: .*a mean over labelled",
+        r"an ordinary batch costs .*, and with the same images a second time .*The rule: A mean",
         set(),
     ),
     (WritesLogits, "inputs_unchanged", "it writes to the logits", set()),
     (WritesTarget, "inputs_unchanged", "it writes to the target", set()),
-    (FocalWithoutACare, "extreme_logits", "10,000, right everywhere, have a gradient that is not finite", set()),
-    (ExpWithoutACare, "extreme_logits", "logits of 10,000, right everywhere, cost inf", set()),
-    (AsPreciseAsGiven, "half_precision", r"torch\.bfloat16 logits cost torch\.bfloat16; sum in float32", set()),
-    (RoundedSum, "half_precision", r"for torch\.bfloat16 logits: cost = .*, expected", set()),
-    (CountsInFloat16, "large_float16", "for 512 x 512 float16 logits, .*: cost = 0, expected cost = 0", set()),
+    (FocalWithoutACare, "extreme_logits", "10,000, right, cost .*; cost and gradient must be finite", set()),
+    (ExpWithoutACare, "extreme_logits", "logits of 10,000, right, cost inf", set()),
+    (AsPreciseAsGiven, "half_precision", r"torch\.bfloat16 logits .* cost torch\.bfloat16; sum in float32", set()),
+    (RoundedSum, "half_precision", r"torch\.bfloat16 logits .* cost .*, and .* as float32", set()),
+    (CountsInFloat16, "half_precision", r"float16 logits \[1, 4, 320, 320\] cost 0, and ", set()),
     (
         HalfAGradient,
         "gradcheck",
@@ -704,15 +597,15 @@ BROKEN: list[
     (
         WeightsStayBehind,
         "no_fixed_device",
-        r"with class weights: .*__getitem__ is given a tensor \[2\] that did not move with the model: register_buffer",
+        r"class weights on .*__getitem__ is given a tensor \[2\] that did not",
         set(),
     ),
     (OnTheCpu, "no_fixed_device", r"meta\): .*mul.* is given a tensor \[2, 6, 7\] that did not move with the", set()),
     (MadeOnTheCpu, "no_fixed_device", r"\(torch's meta\): its result is elsewhere; compute on the device", set()),
-    (HoldsAFunction, "picklable", "it cannot be pickled: AttributeError: Can't .*lambda", set()),
-    (ForgetsInAPickle, "picklable", "for its pickled copy: cost = ", set()),
+    (HoldsAFunction, "copies", "no pickled copy can be made: AttributeError: Can't .*lambda", set()),
+    (ForgetsInAPickle, "copies", "a pickled copy: cost = ", set()),
     (OtherwiseWhenCompiled, "compiles", "under torch.compile: cost = .*, expected", set()),
-    (DetachedWhenCompiled, "compiles", "under torch.compile, the gradient differs by", set()),
+    (DetachedWhenCompiled, "compiles", "under torch.compile: gradient differs by", set()),
     (FailsWhenCompiled, "compiles", "it fails under torch.compile: RuntimeError: index", set()),
 ]
 SOUND = [Sound, AnyOption, Weighted, InFloat32, StrongestRival, Brier, ReadsValues]
@@ -759,7 +652,7 @@ def test_what_cannot_be_asked_is_told() -> None:
     told = {check.name: check.ask() for check in checks("loss", ReadsValues)}
     reasons = {name: answer.why for name, answer in told.items() if answer.state == "not asked"}
     device = {"no_fixed_device": "it reads values, which torch's meta device"}
-    assert reasons.keys() == {"class_weights_with_void"} | device.keys()
+    assert reasons.keys() == {"class_weights"} | device.keys()
     assert all(reasons[name].startswith(text) for name, text in device.items())
 
 
