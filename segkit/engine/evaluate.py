@@ -91,12 +91,15 @@ class Evaluator:
         self._constant = copy.deepcopy(unknown)
 
     @torch.no_grad()
-    def evaluate(self, description: str = "", names: Sequence[str] = ()) -> Evaluation:
+    def evaluate(
+        self, description: str = "", names: Sequence[str] = (), indices: Sequence[int] | None = None
+    ) -> Evaluation:
         """Score the model, which is in eval mode from then on.
 
         Args:
             description: of the progress bar; none is shown without it.
             names: of the split's samples, in its order; where given, each image is scored too.
+            indices: of the samples that are scored; left out: all.
 
         Raises:
             ConfigError: a foreign metric gives a score whose name is taken.
@@ -116,7 +119,8 @@ class Evaluator:
         shared = PROCESSES if all(map(can_merge, metrics)) else DistributedContext()
         parts: list[tuple[int, list[str], Tensor, list[dict[str, Any]]]] = []
         self.inferer.model.eval()
-        with closing(self._predictions(shared, description)) as predictions:
+        chosen = range(len(self.dataset)) if indices is None else indices
+        with closing(self._predictions(chosen, shared, description)) as predictions:
             for number, batch, logits in predictions:
                 target = batch.mask.long()  # [B,H,W]
                 images = _image_scores(logits, target, batch.names, self.ignore_index) if names else []
@@ -129,7 +133,7 @@ class Evaluator:
         every = sorted((part for those in shared.gather(mine) for part in those), key=lambda part: part[0])
         flags = [pair for _, found, row, _ in every for pair in zip(found, row[-len(found) :], strict=True)]
         if undecided := [name for name, flag in flags if flag]:
-            raise NotFiniteError(f"{len(undecided)} of {len(self.dataset)} images ({first_few(undecided)})")
+            raise NotFiniteError(f"{len(undecided)} of {len(chosen)} images ({first_few(undecided)})")
         for metric in every_metric:
             merge(metric, shared)
         result = read_off(confusion, self.metrics, self.classes)
@@ -161,12 +165,14 @@ class Evaluator:
         labels: NDArray[np.uint8] = logits[0].argmax(0).to("cpu", torch.uint8).numpy()
         return labels
 
-    def _predictions(self, shared: DistributedContext, description: str) -> Generator[tuple[int, Batch, Tensor]]:
-        """The first index of a batch, a part of it whose images have one size, and its logits ``[B,C,H,W]``."""
-        images, size = range(len(self.dataset)), self.batch_size
-        starts = images[shared.rank * size :: shared.size * size]  # of several processes each has every n-th batch
+    def _predictions(
+        self, chosen: Sequence[int], shared: DistributedContext, description: str
+    ) -> Generator[tuple[int, Batch, Tensor]]:
+        """The place of a batch, a part of it whose images have one size, and its logits ``[B,C,H,W]``."""
+        size = self.batch_size
+        starts = range(shared.rank * size, len(chosen), shared.size * size)  # each process has every n-th batch
         source = self.source or SampleSource(self.dataset, self.inferer.resize)
-        batches = [images[start : start + size] for start in starts]
+        batches = [chosen[start : start + size] for start in starts]
         loader = batch_loader(source, batches, workers=self.workers, device=self.device)
         torch.backends.cudnn.benchmark = False  # every new size would be measured anew
         with STOP.held():  # processes may be forked

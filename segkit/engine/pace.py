@@ -19,7 +19,6 @@ from typing import Any
 
 from segkit.data.batch_sampler import TrainBatchSampler
 from segkit.data.sample import Batch
-from segkit.data.subset import Subset
 from segkit.engine.checkpoint import size_of
 from segkit.engine.distributed import PROCESSES
 from segkit.engine.evaluate import Evaluator
@@ -28,9 +27,10 @@ from segkit.errors import ConfigError, SegkitError
 from segkit.settings import TrainSettings
 
 AIM, LATEST, EARLIEST = 0.97, 1.01, 0.93  # shares of the time: where a plan ends, and between what it is kept
-SCORING = 0.05  # share of the time for scoring val, and for what else the end of an epoch takes
+SCORING = 0.045  # share of the time for scoring val, and for what else the end of an epoch takes
 WINDOW = 0.05  # share of the time over which steps are timed
 REPORT = 3.0  # seconds of a processor after the last scores, for a report and until Python has ended; measured: 2 to 4
+DRAWN = 3.0  # times what observers take after an epoch they take at the end; 50 pictures and their GIF: 3.2
 REHEARSAL = 2.0  # seconds for steps that are timed before the first one, beside two
 DISK = 1e8  # bytes a second: writing and reading again a checkpoint, on a slow disk
 
@@ -43,8 +43,9 @@ class Costs:
         step: seconds of a training step.
         epoch: seconds of the end of an epoch: val's scores, checkpoint, observers.
         scores: seconds of the scores of all splits.
-        report: seconds from then on until the command has ended.
+        report: seconds from then on until the command has ended, beside what observers draw.
         disk: bytes of the run's files.
+        observers: seconds, part of ``epoch``, of the observers; known after the first epoch.
     """
 
     step: float = 0.0
@@ -52,17 +53,15 @@ class Costs:
     scores: float = 0.0
     report: float = 0.0
     disk: int = 0
+    observers: float = 0.0
 
     @property
     def end(self) -> float:
         """Seconds after the last epoch."""
-        return self.scores + self.report
+        return self.scores + self.report + DRAWN * self.observers
 
     def at(self, step: float) -> Costs:
-        """The same where a step takes so many seconds, and scores as many times longer.
-
-        The report does not: it needs one processor, and where others want them too, steps may be twenty times slower.
-        """
+        """The same where a step takes so many seconds, and scores as many times longer; a report does not."""
         slower = step / self.step
         return replace(self, step=step, epoch=slower * self.epoch, scores=slower * self.scores)
 
@@ -75,9 +74,6 @@ class Pace:
         loop: whose ``steps`` are planned.
         order: of the images; its ``repeat`` is planned.
         began: when the command began, by ``time.monotonic``.
-
-    Attributes:
-        costs: as they were measured last.
     """
 
     def __init__(self, settings: TrainSettings, loop: TrainingLoop, order: TrainBatchSampler, began: float) -> None:
@@ -85,7 +81,7 @@ class Pace:
         self.seconds = 60 * settings.minutes if settings.minutes else math.inf
         self.most = min((settings.epochs or math.inf) * len(order), settings.max_steps or math.inf)
         self.loop.steps = 1 if self.most == math.inf else int(self.most)
-        self.costs = Costs()
+        self.costs = Costs()  # as they were measured last
         self._timed: deque[tuple[int, float]] = deque()  # the latest steps, and the seconds of training until each
 
     @property
@@ -114,10 +110,18 @@ class Pace:
         if self.loop.step > first and seconds - since >= window:
             self.costs = self.costs.at((seconds - since) / (self.loop.step - first))
 
-    def epoch_ended(self, seconds: float, scoring: float) -> None:
-        """Note what the end of an epoch took, and scoring the whole data at its speed; half of it counts."""
-        self.costs.epoch = (self.costs.epoch + seconds) / 2
-        self.costs.scores = (self.costs.scores + scoring) / 2
+    def epoch_ended(self, seconds: float, scoring: float, observers: float) -> None:
+        """Note what the end of an epoch took, scoring all splits at its speed, of which half counts, and observers."""
+        costs = self.costs
+        costs.epoch, costs.scores = (costs.epoch + seconds) / 2, (costs.scores + scoring) / 2
+        costs.observers = min(costs.observers or observers, observers)
+        self._lengthen()
+
+    def _lengthen(self) -> None:
+        """Make the next epochs of so many passes that their ends take little of the time."""
+        if self.minutes:
+            ends = self.costs.epoch / (self.costs.step * len(self.order))
+            self.order.repeat *= max(1, round(ends / SCORING + 0.2))
 
     def begin(self, costs: Costs) -> None:
         """Plan the run before its first step, by its costs.
@@ -126,10 +130,8 @@ class Pace:
             ConfigError: no step fits.
         """
         self.costs = costs
-        if self.seconds == math.inf:
-            return
-        self.order.repeat *= max(1, math.ceil(costs.epoch / (SCORING * costs.step * len(self.order))))
-        self.loop.steps = self.fitting()
+        self._lengthen()
+        self.loop.steps = self.planned()
         if self.loop.steps < 1:
             least = (self.elapsed + costs.step + costs.epoch + costs.end) / AIM
             raise ConfigError(
@@ -187,8 +189,7 @@ def rehearse(
         loop.run_epoch(batches, number, order.images, "timing")
         return main(lambda: loop.progress.seconds / number)
 
-    state, steps = copy.deepcopy(loop.state_dict()), loop.steps
-    loop.steps = 1 << 30
+    state, steps, loop.steps = copy.deepcopy(loop.state_dict()), loop.steps, 1 << 30
     try:
         step(1)  # the first one waits for compilers, processes and cold caches
         seconds = step(1)
@@ -198,21 +199,20 @@ def rehearse(
     finally:
         loop.load_state_dict(state, "the state before the first step")
         loop.steps = steps
-    val = evaluators["val"]  # its first batch; in this process, as others take time to start
-    images = min(len(pixels["val"]), val.batch_size * PROCESSES.size)
-    part, metrics = Subset(val.dataset, range(images)), copy.deepcopy(val.metrics)
-    first = replace(val, dataset=part, metrics=metrics, floor=None, workers=0)
+    val, sizes = evaluators["val"], pixels["val"]  # a batch of it, in this process, as others take time to start
+    chosen = range(0, len(sizes), -(-len(sizes) // min(len(sizes), val.batch_size * PROCESSES.size)))
+    one = replace(val, metrics=copy.deepcopy(val.metrics), floor=None, workers=0)
     for _ in range(2):  # caches are cold at first
         began = time.monotonic()
         with suppress(SegkitError):  # a network that knows nothing yet; the first epoch tells
-            first.evaluate()
-    scoring = (time.monotonic() - began) / sum(pixels["val"][:images])  # seconds a pixel
+            one.evaluate(indices=chosen)
+    scoring = (time.monotonic() - began) / sum(sizes[index] for index in chosen)  # seconds a pixel
     began, busy = time.monotonic(), time.process_time()
     sum(range(10_000_000))  # a processor's work alone: scoring waits for disks and a GPU too
     waited = max(1.0, (time.monotonic() - began) / (time.process_time() - busy + 1e-3))  # for other programs
     costs = Costs(
         step=seconds,
-        epoch=scoring * sum(pixels["val"]) + written / DISK + 0.2,
+        epoch=scoring * sum(sizes) + written / DISK + 0.2,
         scores=scoring * sum(map(sum, pixels.values())),
         report=waited * REPORT,
         disk=2 * written,  # last.pt twice, best.pt, the model

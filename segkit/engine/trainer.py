@@ -195,6 +195,7 @@ class Trainer:
             inputs.folder, self.loop, self.history, self.pace, samples_of(scan), console
         )
         self.begun = self.finished = False
+        self._floors_by_metrics = not inputs.metrics.keys() <= self.floors["val"].keys()  # in the first evaluation
         self._pixels = {name: [math.prod(each.size) for each in rows] for name, rows in scan.statistics.items()}
 
     @property
@@ -361,12 +362,17 @@ class Trainer:
             self.console.warn(f"{trained['skipped']} steps were skipped, as the loss or its gradient was not finite")
         if line.get("collapsed"):
             self.console.warn(f"{verdict(scores, 'val')}, for {history.stuck_epochs()} epochs")
+        saved = time.monotonic()
         if reasons := self._notify("segkit_epoch_ended", epoch=epoch, metrics=line):
             with STOP.held():
                 history.stop = reasons[0]
                 self.checkpoints.save()
         share = sum(map(sum, self._pixels.values())) / sum(self._pixels["val"])
-        self.pace.epoch_ended(time.monotonic() - began, share * scored)
+        # all splits are scored as val was in the first epoch, where metrics are shown the floor too
+        scoring = share * scored if epoch == 1 or not self._floors_by_metrics else self.pace.costs.scores
+        ended = time.monotonic()
+        PROCESSES.broadcast_from_main(lambda: self.pace.epoch_ended(ended - began, scoring, ended - saved))
+        self._follow_plan()
 
     def _between(self) -> str:
         """Between two steps: save, stop or plan anew, where any process wants to; how long the run goes on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from tqdm import tqdm
 
+from segkit.data.sample import Sample
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.pace import REPORT, Costs, Pace
 from segkit.engine.trainer import forecast, train_and_evaluate
@@ -94,7 +96,7 @@ class Machine:
                 planned = self.pace.planned()
                 self.plans += planned != loop.steps
                 loop.steps = planned
-            self.pace.epoch_ended(self.take(costs.epoch), self.take(0.0) or costs.scores)
+            self.pace.epoch_ended(self.take(costs.epoch), self.take(0.0) or costs.scores, 0.0)
         self.take(costs.end)
         self.took = clock.now - self.began
 
@@ -245,6 +247,57 @@ def test_a_run_that_becomes_slower_is_shortened_and_ends_in_time(slow: MakeJob, 
     steps, *_, rate = lines(job.folder)[-1]
     assert steps < read(job.folder)["plan"]["steps"]
     assert rate < 0.2 * job.train.lr  # the schedule ends where the run does
+
+
+@pytest.mark.parametrize("minutes", [3, 10])
+def test_observers_that_take_long_are_called_seldom_and_counted_at_the_end(
+    slow: MakeJob, clock: Clock, minutes: float
+) -> None:
+    def notify(event: str, **_arguments: Any) -> None:
+        clock.now += {"segkit_epoch_ended": 6.0, "segkit_run_ended": 20.0}.get(event, 0.0)
+
+    began = clock.now
+    result = train_and_evaluate(slow(minutes=float(minutes), later=0.5), notify=notify)
+    took, epochs = clock.now - began, (result.folder / "metrics.jsonl").read_text().splitlines()
+    assert took <= 63 * minutes
+    assert sum(json.loads(line)["train"]["seconds"] for line in epochs) >= (0.85 if minutes > 5 else 0.7) * took
+
+
+def test_metrics_that_take_long_are_shown_the_floor_in_time(slow: MakeJob, clock: Clock) -> None:
+    class Metric:
+        def update(self, logits: torch.Tensor, target: torch.Tensor) -> None:
+            clock.now += 3.0
+
+        def compute(self) -> float:
+            return 0.5
+
+        reset = merge = lambda self, *_: None
+
+    began = clock.now
+    train_and_evaluate(replace(slow(minutes=2.0), metrics={"slow": Metric()}))
+    assert 100 <= clock.now - began <= 126
+
+
+def test_the_time_of_scores_is_that_of_small_images_and_large_ones(
+    make_job: MakeJob, clock: Clock, tiny_net: Any, halves: Any
+) -> None:
+    class Sizes(halves):  # type: ignore[misc]
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            factor = 1 if index < self.count // 2 else 10
+            image, mask = sample.image.repeat(1, factor, factor), sample.mask.repeat(factor, factor)
+            return sample._replace(image=image, mask=mask)
+
+    class Pixels(Slow):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.clock.now += 1.0 if self.training else 0.05 * len(images) + 1e-6 * images.numel()
+            result: torch.Tensor = self.inner(images)
+            return result
+
+    splits = {"train": Sizes(8), "val": Sizes(20, 100)}
+    job = make_job("run", {"model": Pixels(tiny_net(), clock, lambda: 1.0), "splits": splits}, max_steps=2)
+    costs = read(train_and_evaluate(job).folder)["plan"]["costs"]
+    assert costs["scores"] == pytest.approx(28 * 0.05 + 1e-6 * 3 * 12 * 16 * 14 * 101, rel=0.2)
 
 
 @pytest.mark.parametrize("later", [1.0, 3.0])
