@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segkit.data.issues import refuse
+from segkit.data.read import file_of
 from segkit.data.sample import Colour, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_annotations.draw import ShapeError, Size, bounds, draw
 from segkit_annotations.files import Entry, patterns
-from segkit_folder.files import PairedFiles
+from segkit_folder.files import PairedFiles, stem_of
 from segkit_folder.layout import Layout, Shares, divided
 from segkit_folder.masks import check_checksums
 from segkit_folder.pairs import Found
@@ -50,6 +51,7 @@ class AnnotatedImages(PairedFiles):
             the "last" one in the annotations, "void", or "error": such images are refused. Left out: what the format
             means.
         outside: what to do with shapes that go beyond the image by more than a pixel: "error", or "cut" them off.
+        enlarge: whether masks and shapes of a smaller size are enlarged by a whole number to their image's.
         skip_unpaired: whether annotations without their image, and masks without one, are left out.
         lists: which images are which split: files with a name a line, "{split}.txt".
         group: what must stay in one split, a part of the images' paths: "patient{group}_".
@@ -76,6 +78,7 @@ class AnnotatedImages(PairedFiles):
         background: str = "background",
         overlap: Literal["smallest", "last", "void", "error"] | None = None,
         outside: Literal["error", "cut"] = "error",
+        enlarge: bool = False,
         skip_unpaired: bool = False,
         lists: str | Mapping[str, str] | None = None,
         group: str | None = None,
@@ -89,11 +92,12 @@ class AnnotatedImages(PairedFiles):
         if not base.is_dir():
             raise DataError(f"{base}: no such folder")
         self.rule, self.attribute, self._cut = overlap or self.rule, attribute, outside == "cut"
+        self._enlarge = enlarge
         self.skip_unpaired = skip_unpaired
         where = {"annotations": annotations} if annotations else self._only(base)
         names, entries = self._read(base, where["annotations"], images or where.get("images", ""))
-        if skip_unpaired and (absent := [str(each.image) for each in entries if not each.image.is_file()]):
-            entries = [each for each in entries if each.image.is_file()]
+        if skip_unpaired and (absent := [str(each.image) for each in entries if not is_there(each)]):
+            entries = [each for each in entries if is_there(each)]
             what = "annotated images that are not there"
             warnings.warn(f"left out, as skip_unpaired says: {len(absent)} {what}: {first_few(absent)}", stacklevel=2)
         if not entries:
@@ -111,7 +115,7 @@ class AnnotatedImages(PairedFiles):
         )
         self._outside = classes.index(background) if background in classes else VOID
         self.reading = repr(
-            (self.reading, sorted(self._labels.items()), self._outside, self.rule, self._cut, attribute)
+            (self.reading, sorted(self._labels.items()), self._outside, self.rule, self._cut, enlarge, attribute)
         )
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
@@ -151,13 +155,13 @@ class AnnotatedImages(PairedFiles):
         for entry in entries:
             if (other := known.setdefault((entry.split, entry.image), entry)) is not entry:
                 raise DataError(f"{entry.image}: annotated twice, in {other.sources[0]} and {entry.sources[0]}")
-        named = {composed(entry.image.stem): entry.image for entry in entries}
-        whole = len(named) < len({entry.image for entry in entries})  # stems are not unique
+        stems = {entry.image: stem_of(entry.image) for entry in entries}
+        named = {composed(stem.name) for stem in stems.values()}
+        whole = len(named) < len(stems)  # they are not unique
         found = []
         for entry in entries:
-            name = composed(
-                Path(os.path.relpath(entry.image, root)).with_suffix("").as_posix() if whole else entry.image.stem
-            )
+            stem = stems[entry.image]
+            name = composed(Path(os.path.relpath(stem, root)).as_posix() if whole else stem.name)
             found.append(Found(entry.image, name, {"id": name, **({"split": entry.split} if entry.split else {})}))
         layout = divided(
             root, Layout(found, {entry.image: entry.sources[0] for entry in entries}), lists, group, shares
@@ -171,7 +175,7 @@ class AnnotatedImages(PairedFiles):
         chosen = [known.get((split, path)) or by_path[path] for path, _, _ in layout.of(split)]
         what = "named by the annotations but not there"
         advice = "fetch it, say where it lies, images = FOLDER, or leave such images out, skip_unpaired = true"
-        absent = [each for each in chosen if not each.image.is_file()]
+        absent = [each for each in chosen if not is_there(each)]
         refuse([Issue("mask_without_image", str(each.image), what, advice, f"in {each.sources[0]}") for each in absent])
         return [each for each in chosen if each not in absent] if absent else chosen
 
@@ -221,17 +225,25 @@ class AnnotatedImages(PairedFiles):
         entry, own = self._entries.get(self.pairs[index]), (size[0], size[1])
         if entry is None:  # a mask of class indices that predictions are compared with
             return super()._read_mask(index, size)
-        if entry.size:
-            self._check_size(entry, entry.size, own)
-        return torch.from_numpy(self._draw(entry, own))
+        theirs = entry.size or self._size(entry) or own
+        factor = own[0] // theirs[0]
+        if factor < 2 or not self._enlarge or own != (factor * theirs[0], factor * theirs[1]):
+            self._check_size(entry, theirs, own)
+        return torch.from_numpy(self._draw(entry, theirs).repeat(factor, 0).repeat(factor, 1))
+
+    def _size(self, entry: Entry) -> Size | None:
+        """The size of the masks, where these are files of their own."""
 
     def _check_size(self, entry: Entry, theirs: tuple[int, ...], own: Size) -> None:
         if theirs != own:
             what, advice = "the annotations have another size than the image", "export them for this very image"
+            kind = "size"
+            if own[0] % theirs[0] == own[1] % theirs[1] == 0 and own[0] // theirs[0] == own[1] // theirs[1]:
+                kind, advice = "smaller", f"{advice}; enlarge = true makes each of their pixels a block of the image's"
             if theirs == own[::-1]:
                 advice = "one of the two lies on its side: an image that EXIF turns is read upright"
             detail = f"{theirs[1]} x {theirs[0]}, {entry.image} is {own[1]} x {own[0]}, width x height"
-            raise LabelError(Issue("size", str(entry.sources[0]), what, advice, detail))
+            raise LabelError(Issue(kind, str(entry.sources[0]), what, advice, detail))
 
     def _draw(self, entry: Entry, size: Size) -> NDArray[np.uint8]:
         """The map of classes ``[H,W]``."""
@@ -263,9 +275,14 @@ class AnnotatedImages(PairedFiles):
         return np.where(clash, np.uint8(VOID), mask) if self.rule == "void" else mask
 
 
+def is_there(entry: Entry) -> bool:
+    """Whether the image's file is."""
+    return file_of(entry.image)[0].is_file()
+
+
 def _tell_unread(entries: Sequence[Entry]) -> None:
     """Warn of pictures beside the annotated ones that no annotation names."""
-    named = {path for entry in entries for path in (entry.image, *entry.sources)}
+    named = {file_of(path)[0] for entry in entries for path in (entry.image, *entry.sources)}
     folders = [folder for folder in {entry.image.parent for entry in entries} if folder.is_dir()]
     beside = [each for folder in folders for each in folder.iterdir() if each not in named]
     if unread := sorted(str(each) for each in beside if each.suffix.lower() in SUFFIXES):

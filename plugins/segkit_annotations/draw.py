@@ -220,14 +220,19 @@ def _outline(data: Sequence[Any], size: Size) -> Drawn:
     return top, left, covered
 
 
+def _bits(bits: Bits, size: Size) -> Drawn:
+    """The pixels themselves."""
+    if bits.shape != size:
+        raise ShapeError("a mask of another size than its image", f"{bits.shape[1]} x {bits.shape[0]}")
+    return 0, 0, bits
+
+
 def _file(path: Path, size: Size) -> Drawn:
     """A mask in a file of its own, where every label but 0 is the object."""
     labels = read_mask(path)
-    if labels.shape != size:
-        raise ShapeError("a mask of another size than its image", f"{labels.shape[1]} x {labels.shape[0]}")
     if labels.max() == 255 and ((labels > 0) & (labels < 255)).any():
         raise ShapeError("a mask whose edges were blended: it holds 0, 255 and what lies between")
-    return 0, 0, labels != 0
+    return _bits(labels != 0, size)
 
 
 KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
@@ -237,6 +242,7 @@ KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
     "starts": _starts,
     "pillow": _pillow,
     "outline": _outline,
+    "bits": _bits,
     "file": _file,
     "png": _png,
 }

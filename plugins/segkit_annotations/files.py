@@ -79,6 +79,11 @@ def walk(root: Path, name: str) -> list[Path]:
     return [folder / each for folder, names in folders_in(root, DEPTH) for each in fnmatch.filter(names, name)]
 
 
+def natural(text: str) -> list[tuple[int, str]]:
+    """What texts are sorted by where 2 comes before 10."""
+    return [(int(each or -1), "") if each.isdecimal() else (-1, each) for each in re.split(r"(\d+)", text)]
+
+
 # ---- files ----
 
 

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from segkit.data.issues import refuse
+from segkit.data.read import opened, read_header
 from segkit.errors import DataError, Issue, LabelError, first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
-from segkit_annotations.draw import Shape
+from segkit_annotations.draw import Shape, Size
 from segkit_annotations.files import Entry
-from segkit_folder.masks import read_mask
+from segkit_annotations.layers_in import numbered, recognised
 from segkit_folder.pairs import Found, Pattern
-from segkit_folder.propose import propose_layout
-from segkit_folder.splits import SUFFIXES, split_called
 
-_NO_IMAGES = re.compile(r"(?i)mask|label|annot|boundar|(?<![a-z])(gt|seg)")  # words of folders
-_FEW = 5  # images whose masks are compared
-_SAME = 0.75  # of the pixels of two masks, where they are two opinions and no two objects
+_BESIDE = re.compile(r"\{(id|class)\}([^{}/*]+)\{(id|class)\}")
 
 
 class LayersDataset(AnnotatedImages):
@@ -33,7 +31,8 @@ class LayersDataset(AnnotatedImages):
     Args:
         annotations: a pattern of the masks' paths, in which ``{id}`` is what they have in common with their image, and
             ``{class}`` names the class: "masks/{id}/*", "masks/{class}/{id}.png", "masks/{id}_{class}.png". Without
-            ``{class}`` all are the class "object", which ``class_map`` may rename.
+            ``{class}`` all are the class "object", which ``class_map`` may rename; but those of arrays ``[H,W,C]`` are
+            "band 1", "band 2", ... Numbers may have zeros before them on one side.
         images: a pattern of the images' paths, such as "images/{id}.jpg".
     """
 
@@ -49,14 +48,19 @@ class LayersDataset(AnnotatedImages):
             if not those:
                 raise DataError(side.nothing())
         shared = sorted(sides[0].words & sides[1].words)
+        self._bands = 0 if "class" in sides[1].words else _bands(next(iter(masks)))
+        ids = {_key(each.values, shared): each.path for each in found.values()}
         layers: dict[tuple[str, ...], list[Found]] = {}
-        for each in masks.values():
-            layers.setdefault(tuple(each.values[word] for word in shared), []).append(each)
+        for mask in masks.values():
+            each = _told_apart(mask, _BESIDE.search(annotations), ids, shared)
+            layers.setdefault(_key(each.values, shared), []).append(each)
         entries, without = [], []
         labelled = {each.values.get("split") for each in masks.values()}
         for image in [each for each in found.values() if each.values.get("split") in labelled or None in labelled]:
-            own = layers.pop(tuple(image.values[word] for word in shared), [])
+            own = layers.pop(_key(image.values, shared), [])
             shapes = [Shape(each.values.get("class", "object"), "file", each.path) for each in own]
+            if self._bands:
+                shapes = [Shape(f"band {n + 1}", "bits", (each.path, n)) for each in own for n in range(self._bands)]
             sources = tuple(each.path for each in own) or (image.path,)
             entries.append(Entry(image.path, sources, shapes, None, image.values.get("split")))
             without += [] if own else [image.path.name]
@@ -67,26 +71,26 @@ class LayersDataset(AnnotatedImages):
         what, advice = "mask without an image", f"the image would be as {sides[0]}"
         lonely = [] if self.skip_unpaired else [str(those[0].path) for those in layers.values()]
         refuse([Issue("mask_without_image", path, what, advice) for path in lonely])
-        return sorted({shape.label for entry in entries for shape in entry.shapes}), entries
+        return sorted({shape.label for entry in entries for shape in entry.shapes}, key=files.natural), entries
+
+    def _size(self, entry: Entry) -> Size | None:
+        return read_header(entry.sources[0]).size if entry.shapes else None
+
+    def _draw(self, entry: Entry, size: Size) -> NDArray[np.uint8]:
+        if self._bands and entry.shapes:
+            with opened(entry.sources[0]) as raster:
+                stored = np.asarray(raster[...])
+            if stored.shape[2:] != (self._bands,):
+                what, advice = f"no mask of {self._bands} bands, as others have", "save all of them alike"
+                raise LabelError(Issue("bands", str(entry.sources[0]), what, advice, f"{[*stored.shape]}"))
+            shapes = [Shape(each.label, "bits", stored[..., each.data[1]] != 0) for each in entry.shapes]
+            entry = entry._replace(shapes=shapes)
+        return super()._draw(entry, size)
 
     @classmethod
-    def recognise(cls, root: Path) -> list[dict[str, str]]:
+    def recognise(cls, root: Path) -> list[dict[str, Any]]:
         """See :func:`segkit.hookspecs.segkit_datasets`."""
-        folders: dict[Path, set[str]] = {}
-        for path in files.walk(root, "*"):
-            if path.suffix.lower() in SUFFIXES:
-                folders.setdefault(path.parent.relative_to(root), set()).add(path.stem)
-        ways = [(f"{images.as_posix()}|{masks.as_posix()}", is_sure) for images, masks, is_sure in _layouts(folders)]
-        paired = [each.options.get("masks", "") for each in propose_layout(root)] if ways else []
-        merged = _merged(files.patterns({way for way, is_sure in ways if is_sure or not paired}))
-        found = [each.split("|") for each in merged]
-        return [  # where a mask an image lies elsewhere, that is the mask
-            {"images": images, "annotations": masks}
-            for images, masks in found
-            if not any(map(_NO_IMAGES.search, {*images.split("/")} - {*masks.split("/")}))
-            if not paired
-            or (all(mask.startswith(masks.split("{")[0]) for mask in paired) and not _cover_the_same(root, masks))
-        ]
+        return recognised(root)
 
     @classmethod
     def write_sample(cls, root: str | Path) -> dict[str, str]:
@@ -102,70 +106,27 @@ class LayersDataset(AnnotatedImages):
         return {"images": "images/{split}/{id}", "annotations": "masks/{split}/{class}/{id}"}
 
 
-def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, bool]]:
-    """Patterns of images and masks; and whether an image has several masks.
-
-    Of a folder with both an image, of folders of masks an image, or a class.
-
-    Args:
-        folders: path below the root -> stems of the pictures in it.
-    """
-    both = {
-        each: len(stems)
-        for each, stems in folders.items()
-        if each.name == "masks" and len(folders.get(each.with_name("images"), ())) == 1
-    }
-    for place in {each.parents[1] for each in both if len(each.parts) > 1}:
-        counts = [count for each, count in both.items() if each.parents[1] == place]
-        yield place / "{id}/images/*", place / "{id}/masks/*", sum(counts) > len(counts)
-    inside: dict[Path, dict[str, set[str]]] = {}
-    for folder, stems in folders.items():
-        inside.setdefault(folder.parent, {})[folder.name] = stems
-    several = {place: own for place, own in inside.items() if len(own) > 1 and not any(map(split_called, own))}
-    for folder, stems in folders.items() if not both else ():
-        for place, own in several.items():
-            if not _belong_together(folder, place):
-                continue
-            number = sum(map(len, own.values()))
-            if stems >= {*own}:
-                yield folder / "{id}", place / "{id}/*", number > len(own)
-            elif all(stems >= each for each in own.values()):
-                yield folder / "{id}", place / "{class}/{id}", number > len({*()}.union(*own.values()))
+def _key(values: Mapping[str, str], words: Sequence[str]) -> tuple[str, ...]:
+    """What an image and its masks have in common."""
+    return tuple(numbered(values[word]) for word in words)
 
 
-def _merged(ways: list[str]) -> list[str]:
-    """Ways that differ in one folder alone, such as a patient's, as one."""
-    rows = [[side.split("/") for side in way.split("|")] for way in ways]
-    for place in range(min((len(side) for row in rows for side in row), default=1) - 1):
-        if len(rows) > 1 and all(images[place] == masks[place] for images, masks in rows):
-            one = {"|".join("/".join((*x[:place], "{folder}", *x[place + 1 :])) for x in row) for row in rows}
-            if len(one) == 1:
-                return [*one]
-    return ways
+def _bands(path: Path) -> int:
+    """How many bands an array has; 0 of a picture, and of an array with one."""
+    with opened(path) as raster:
+        return raster.shape[2] if not hasattr(raster, "has_colours") and raster.shape[2:] > (1,) else 0
 
 
-def _cover_the_same(root: Path, masks: str) -> bool:
-    """Whether the masks of an image cover nearly the same pixels, as those of several annotators do."""
-    of: dict[tuple[str, ...], list[Path]] = {}
-    for each in Pattern(root, masks, "annotations").files():
-        of.setdefault(tuple(text for word, text in each.values.items() if word != "class"), []).append(each.path)
-    shares = []
-    for one, other, *_ in [those for those in of.values() if len(those) > 1][:_FEW]:
-        with suppress(DataError, LabelError):  # told when it is read
-            pair = [read_mask(path) != 0 for path in (one, other)]
-            if pair[0].shape == pair[1].shape and (covered := (pair[0] | pair[1]).sum()):
-                shares.append((pair[0] & pair[1]).sum() / covered)
-    return bool(shares) and float(np.median(shares)) > _SAME
-
-
-def _belong_together(images: Path, masks: Path) -> bool:
-    """Whether folders are one below the other, or called alike but for one word that is no split's and no number."""
-    if images.is_relative_to(masks) or masks.is_relative_to(images):
-        return masks.parent == images
-    apart = [each for each in zip(images.parts, masks.parts, strict=False) if each[0] != each[1]]
-    return (
-        len(images.parts) == len(masks.parts)
-        and len(apart) == 1
-        and not any(map(split_called, apart[0]))
-        and (len({re.sub(r"\d", "", each) for each in apart[0]}) == 2)
-    )
+def _told_apart(
+    mask: Found, beside: re.Match[str] | None, ids: Mapping[tuple[str, ...], Path], words: Sequence[str]
+) -> Found:
+    """A mask with the longest id that an image has, where the class in its name holds what stands between the two."""
+    if not beside or _key(mask.values, words) in ids:
+        return mask
+    one, between, other = beside.groups()
+    parts = (mask.values[one] + between + mask.values[other]).split(between)
+    for at in range(1, len(parts)) if one == "class" else range(len(parts) - 1, 0, -1):
+        values = {**mask.values, one: between.join(parts[:at]), other: between.join(parts[at:])}
+        if _key(values, words) in ids:
+            return mask._replace(values=values)
+    return mask

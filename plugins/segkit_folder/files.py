@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segkit.data.read import ALPHA, LABELS, MAX_PIXELS, places_of, read_header, read_picture
+from segkit.data.read import ALPHA, LABELS, MAX_PIXELS, file_of, places_of, read_header, read_picture
 from segkit.data.sample import RGB, Colour, Dataset, Sample
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_folder import misread, palettes
@@ -238,11 +238,17 @@ class PairedFiles(Dataset):
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
     """Stems where they are unique, else paths below the folder the files share, without suffix; composed."""
-    stems = [composed(path.stem) for path in paths]
-    if len(set(stems)) == len(stems):
-        return stems
+    places = [stem_of(path) for path in paths]
+    if len({place.name for place in places}) == len(places):
+        return [composed(place.name) for place in places]
     shared = os.path.commonpath([path.parent for path in paths])
-    return [composed(path.relative_to(shared).with_suffix("").as_posix()) for path in paths]
+    return [composed(place.relative_to(shared).as_posix()) for place in places]
+
+
+def stem_of(path: Path) -> Path:
+    """The path of a picture without its suffix; ``stack_3`` of ``stack.tif#3``."""
+    file, part = file_of(path)
+    return file.with_name(f"{file.stem}_{part.rpartition('/')[2]}") if part else path.with_suffix("")
 
 
 def _size_issue(image: Path, image_shape: tuple[int, ...], mask: Path, mask_shape: tuple[int, ...]) -> Issue:

@@ -272,6 +272,7 @@ def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
         "turned_picture": flattered,
         "image_without_mask": leave,
         "mask_without_image": leave,
+        "smaller": Answer("each of their pixels stands for a block of the image's", {"enlarge": True}),
         "overlap": Answer("the smallest object of a pixel counts", {"overlap": "smallest"}),
         "interpolated": Answer("go on: they are as they were drawn"),
         "no_numbers": Answer("pixels that are no numbers are void", {"data.no_data": "void"}),

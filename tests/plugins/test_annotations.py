@@ -709,6 +709,74 @@ def test_layers_of_an_image_become_one_map(images: str, masks: str, classes: tup
 
 
 @pytest.mark.parametrize(
+    ("image", "mask", "images", "annotations"),
+    [
+        ("img/{id}.png", "anno/{tens}/{id:05}_{name}.png", "img/{id}", "anno/*/{id}_{class}"),
+        ("photos/{id}.png", "parts/{name}-{id}.png", "photos/{id}", "parts/{class}-{id}"),
+        ("{id}_image.png", "{id}_{name}.png", "{id}_image", "{id}_{class}"),
+        ("{split}/{id}.png", "{split}/{id}.{name}.png", "{split}/{id}", "{split}/{id}.{class}"),
+    ],
+)
+def test_masks_that_are_called_as_an_image_and_a_class_are_layers(
+    image: str, mask: str, images: str, annotations: str, tmp_path: Path
+) -> None:
+    for number in range(8):
+        split = "train" if number < 5 else "val"
+        picture(tmp_path / image.format(id=number, split=split), (6, 8))
+        for row, name in enumerate(("left_eye", "hair", "right_eye")):
+            path = mask.format(id=number, tens=number // 4, name=name, split=split)
+            layer(tmp_path / path, (row, number % 3), size=(6, 8))
+    (options,) = datasets["layers"].recognise(tmp_path)
+    assert options == {"images": images, "annotations": annotations}
+    dataset = datasets["layers"](tmp_path, "train", **options, **({} if "split" in images else {"fractions": (1.0, 0)}))
+    assert dataset.classes == ("background", "hair", "left_eye", "right_eye")
+    assert rows(dataset, 1)[:3] == ["02000000", "01000000", "03000000"]
+    layer(tmp_path / mask.format(id=7, tens=1, name="hair", split="val"), (0, 1), size=(3, 4))
+    layer(tmp_path / mask.format(id=7, tens=1, name="left_eye", split="val"), (1, 3), size=(3, 4))
+    (tmp_path / mask.format(id=7, tens=1, name="right_eye", split="val")).unlink()
+    more = {"split": "val"} if "split" in images else {"split": "train", "fractions": (1.0, 0)}
+    with pytest.raises(LabelError, match=r"another size than the image .*enlarge = true makes each of their pixels"):
+        datasets["layers"](tmp_path, **options, **more).mask(2 if "split" in images else 7)
+    dataset = datasets["layers"](tmp_path, **options, **more, enlarge=True)
+    expected = ["00110000"] * 2 + ["00000022"] * 2 + ["00000000"] * 2
+    assert rows(dataset, 2 if "split" in images else 7) == expected
+
+
+@pytest.mark.parametrize("kind", ["one stack", "channels first", "hdf5", "a file an image", "names of arrays"])
+def test_bands_and_arrays_of_a_class_each_are_layers(kind: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.repeat(random.choice(4, (8, 5, 6), p=(0.7, 0.1, 0.1, 0.1)), 2, 1), 2, 2)  # [N,H,W]
+    images = np.clip(labels[..., None] * 60 + random.integers(0, 60, (8, 10, 12, 3)), 0, 255).astype(np.uint8)
+    planes = np.stack([(labels == each) * (1 + labels) for each in (1, 2, 3, 0)], 3)  # [N,H,W,4], the last what is left
+    if kind == "one stack":
+        np.save(tmp_path / "images.npy", images)
+        np.save(tmp_path / "masks.npy", planes.astype(float))
+    elif kind == "channels first":
+        np.savez(tmp_path / "all.npz", images=images, masks=planes.transpose(0, 3, 1, 2))
+    elif kind == "hdf5":
+        with pytest.importorskip("h5py").File(tmp_path / "all.h5", "w") as file:
+            file["images"], file["masks"] = images, planes > 0
+    for number in range(8) if len(kind) > 14 else ():
+        Image.fromarray(images[number]).save(picture(tmp_path / f"images/{number}.png"))
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        if kind == "a file an image":
+            np.save(tmp_path / f"masks/{number}.npy", planes[number])
+        else:
+            arrays = {name: planes[number, ..., at].astype(np.uint8) for at, name in enumerate(("cat", "dog", "eel"))}
+            np.savez(tmp_path / f"masks/{number}.npz", **arrays)
+    (options,) = datasets["layers"].recognise(tmp_path)
+    dataset = one("layers", tmp_path, **options)
+    assert len({*dataset.names}) == len(dataset) == 8
+    by_name = kind == "names of arrays"
+    expected = ("background", "cat", "dog", "eel") if by_name else ("class_1", "class_2", "class_3", "background")
+    assert dataset.classes == expected
+    for index in range(8):
+        wanted = labels[index] if by_name else (labels[index] + 3) % 4
+        np.testing.assert_array_equal(dataset.mask(index).numpy(), wanted)
+        np.testing.assert_array_equal(dataset[index].image.permute(1, 2, 0).numpy(), images[index])
+
+
+@pytest.mark.parametrize(
     ("image", "mask"),
     [
         ("{split}/images/{id}.png", "{split}/masks/{id}.png"),

@@ -1,0 +1,213 @@
+"""How several masks an image may lie in a folder: by folders, by names, or as the bands of an array."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segkit.data.read import opened
+from segkit.errors import DataError, LabelError
+from segkit_annotations import files
+from segkit_folder.masks import read_mask
+from segkit_folder.pairs import Pattern, certain_parts
+from segkit_folder.propose import Proposal, propose_layout
+from segkit_folder.splits import SEVERAL, SUFFIXES, split_called
+
+_NO_IMAGES = re.compile(r"(?i)mask|label|annot|boundar|(?<![a-z])(gt|seg)")  # words of folders
+_BETWEEN = re.compile(r"\.\w+#|[_\-. ]")  # an image's name and a class's
+_OF_IMAGES = re.compile(r"(?i)(\.\w+#|[_\-. ])(images?|img|photo|picture|rgb|orig(inal)?|raw|input|scan|sat|x|data)$")
+_COUNTED = re.compile(r"(?i)(?<!class)(?<!label)[\W_]*\d+$")  # what numbers the objects of a class
+_FEW = 5  # images whose masks are compared
+_SOME = 400  # names of a folder that are looked at
+_SAME = 0.75  # of the pixels of two masks, where they are two opinions and no two objects
+_APART = 0.98  # of the pixels are in one band at most, where each is of a class
+_MOST_CLASSES = 64
+
+
+def recognised(root: Path) -> list[dict[str, Any]]:
+    """The options of the dataset ``layers`` by which a folder may be read; none where a mask an image lies there."""
+    folders: dict[Path, set[str]] = {}
+    has_arrays = False
+    for path in files.walk(root, "*"):
+        own = folders.setdefault(path.parent.relative_to(root), set())
+        if path.suffix.lower() in SUFFIXES:
+            own.add(path.stem)
+        if path.suffix.lower() in SEVERAL:
+            has_arrays = True
+            own.update(f"{path.name}#{part}" for part in (certain_parts(path) if len(own) < _SOME else ()))
+    folders = {folder: stems for folder, stems in folders.items() if stems}
+    plain = {folder: {stem for stem in stems if "#" not in stem} for folder, stems in folders.items()}
+    plain = {folder: stems for folder, stems in plain.items() if stems}
+    ways = [(f"{images.as_posix()}|{masks.as_posix()}", is_sure) for images, masks, is_sure in _layouts(plain)]
+    named = {f"{images}|{masks}" for images, masks in _by_names(folders)}
+    proposals = propose_layout(root) if ways or named or has_arrays else []
+    if bands := [options for each in proposals if (options := _by_bands(each))]:
+        return bands[:1]
+    paired = [each.options.get("masks", "") for each in proposals]
+    merged = [way for way in _merged(files.patterns(named)) if _are_layers(root, way.split("|")[1])]
+    merged = merged or _merged(files.patterns({way for way, is_sure in ways if is_sure or not paired}))
+    found = [each.split("|") for each in merged]
+    return [  # where a mask an image lies elsewhere, that is the mask
+        {"images": images, "annotations": masks}
+        for images, masks in found
+        if not any(map(_NO_IMAGES.search, {*images.split("/")} - {*masks.split("/")}))
+        if not paired
+        or (all(mask.startswith(re.split("[{*]", masks)[0]) for mask in paired) and not _cover_the_same(root, masks))
+    ]
+
+
+def _by_names(folders: Mapping[Path, set[str]]) -> Iterator[tuple[str, str]]:
+    """Patterns of masks called as their image and a class, ``7_hair`` or ``7.npz#hair``, in numbered folders too."""
+    groups: dict[Path, set[str]] = {}
+    for folder, stems in folders.items():
+        groups.setdefault(folder.with_name("*") if folder.name.isdecimal() else folder, set()).update(stems)
+    for (images, theirs), (masks, own) in product(folders.items(), groups.items()):
+        place = masks.parent if masks.name == "*" else masks
+        if images != place and not _belong_together(images, place):
+            continue
+        for tail in sorted({""} | {match[0] for stem in theirs if (match := _OF_IMAGES.search(stem))}):
+            called = [stem for stem in theirs if stem.endswith(tail)]
+            if images == masks and not tail:
+                called = [each for each in theirs if not any(id in theirs for id, _, _ in _divided(each))]
+            ids = {numbered(stem.removesuffix(tail)) for stem in called}
+            rest = sorted(own - {*called} if images == masks else own)[:_SOME]
+            for order in ("{id}%s{class}", "{class}%s{id}"):
+                fits = [(each, *fit) for each in rest for fit in _fits(each, ids, order)]
+                classes = Counter(name for _, _, name, _ in fits)
+                distinct = {_COUNTED.sub("", name) for name in classes}
+                once = len({each for each, *_ in fits})
+                several = max(Counter(id for _, id, _, _ in fits).values(), default=0)
+                if 0.95 * len(rest) <= once == len(fits) and 1 < len(distinct) <= len(classes) <= _MOST_CLASSES:
+                    between = Counter(sep for *_, sep in fits).most_common(1)[0][0]
+                    if several > 1 and once >= 2 * len(classes) and not any("/" in name for name in classes):
+                        yield str(images / f"{{id}}{tail}"), str(masks / (order % between))
+
+
+def _divided(name: str) -> Iterator[tuple[str, str, str]]:
+    """A name as one, what is between, and another; the longest first one first."""
+    for match in reversed([*_BETWEEN.finditer(name)]):
+        yield name[: match.start()], match[0], name[match.end() :]
+
+
+def _fits(name: str, ids: set[str], order: str) -> Iterator[tuple[str, str, str]]:
+    """The id of an image in a name, the class, and what is between them; the longest id."""
+    ways = [*_divided(name)]
+    ways = ways if order.startswith("{id}") else [(after, sep, before) for before, sep, after in reversed(ways)]
+    known = [(id, rest, sep) for id, sep, rest in ways if numbered(id) in ids and rest and not rest.isdecimal()]
+    yield from known[:1]
+
+
+def numbered(text: str) -> str:
+    """A text; numbers without the zeros before them."""
+    return text.lstrip("0") or "0" if text.isdecimal() else text
+
+
+def _by_bands(proposal: Proposal) -> dict[str, Any] | None:
+    """The options where masks are arrays ``[H,W,C]`` with a band a class, one of which may be the background."""
+    stacks = []
+    masks = [*proposal.layout.masks.values()]
+    for path in masks[:: -(-len(masks) // _FEW) or 1] if "masks" in proposal.options else ():
+        with suppress(DataError), opened(path) as raster:
+            if len(raster.shape) == 3 and raster.shape[2] > 1 and not hasattr(raster, "has_colours"):
+                stacks.append(np.asarray(raster[...]))
+    if not stacks or len({each.shape[2] for each in stacks}) > 1:
+        return None
+    pixels = np.concatenate([each.reshape(-1, each.shape[2]) for each in stacks])  # [N,C]
+    covered = (pixels != 0).sum(1)
+    if (pixels < 0).any() or (pixels != np.rint(pixels)).any() or (covered < 2).mean() < _APART or not covered.any():
+        return None
+    share = (pixels != 0).mean(0)
+    names = {f"band {number + 1}": f"class_{number + 1}" for number in range(len(share))}
+    options = {"annotations" if key == "masks" else key: value for key, value in proposal.options.items()}
+    if covered.min() > 0:  # no pixel is left for a background beside these
+        largest = f"band {share.argmax() + 1}"
+        is_beside = largest in (next(iter(names)), f"band {len(share)}")
+        options["background"] = names[largest] = "background" if is_beside else names[largest]
+    return {**options, "class_map": names}
+
+
+def _are_layers(root: Path, masks: str) -> bool:
+    """Whether some masks hold one label beside 0 each, and those of an image cover other pixels than one another."""
+    for each in Pattern(root, masks, "annotations").files()[: _FEW * _FEW]:
+        try:
+            if len({0, *np.unique(read_mask(each.path)).tolist()}) > 2:
+                return False
+        except DataError:
+            return False
+    return not _cover_the_same(root, masks)
+
+
+def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, bool]]:
+    """Patterns of images and masks; and whether an image has several masks.
+
+    Of a folder with both an image, of folders of masks an image, or a class.
+
+    Args:
+        folders: path below the root -> stems of the pictures in it.
+    """
+    both = {
+        each: len(stems)
+        for each, stems in folders.items()
+        if each.name == "masks" and len(folders.get(each.with_name("images"), ())) == 1
+    }
+    for place in {each.parents[1] for each in both if len(each.parts) > 1}:
+        counts = [count for each, count in both.items() if each.parents[1] == place]
+        yield place / "{id}/images/*", place / "{id}/masks/*", sum(counts) > len(counts)
+    inside: dict[Path, dict[str, set[str]]] = {}
+    for folder, stems in folders.items():
+        inside.setdefault(folder.parent, {})[folder.name] = stems
+    several = {place: own for place, own in inside.items() if len(own) > 1 and not any(map(split_called, own))}
+    for folder, stems in folders.items() if not both else ():
+        for place, own in several.items():
+            if not _belong_together(folder, place):
+                continue
+            number = sum(map(len, own.values()))
+            if stems >= {*own}:
+                yield folder / "{id}", place / "{id}/*", number > len(own)
+            elif all(stems >= each for each in own.values()):
+                yield folder / "{id}", place / "{class}/{id}", number > len({*()}.union(*own.values()))
+
+
+def _merged(ways: list[str]) -> list[str]:
+    """Ways that differ in one folder alone, such as a patient's, as one."""
+    rows = [[side.split("/") for side in way.split("|")] for way in ways]
+    for place in range(min((len(side) for row in rows for side in row), default=1) - 1):
+        if len(rows) > 1 and all(images[place] == masks[place] for images, masks in rows):
+            one = {"|".join("/".join((*x[:place], "{folder}", *x[place + 1 :])) for x in row) for row in rows}
+            if len(one) == 1:
+                return [*one]
+    return ways
+
+
+def _cover_the_same(root: Path, masks: str) -> bool:
+    """Whether the masks of an image cover nearly the same pixels, as those of several annotators do."""
+    of: dict[tuple[str, ...], list[Path]] = {}
+    for each in Pattern(root, masks, "annotations").files():
+        of.setdefault(tuple(text for word, text in each.values.items() if word != "class"), []).append(each.path)
+    shares = []
+    for one, other, *_ in [those for those in of.values() if len(those) > 1][:_FEW]:
+        with suppress(DataError, LabelError):  # told when it is read
+            pair = [read_mask(path) != 0 for path in (one, other)]
+            if pair[0].shape == pair[1].shape and (covered := (pair[0] | pair[1]).sum()):
+                shares.append((pair[0] & pair[1]).sum() / covered)
+    return bool(shares) and float(np.median(shares)) > _SAME
+
+
+def _belong_together(images: Path, masks: Path) -> bool:
+    """Whether folders are one below the other, or called alike but for one word that is no split's and no number."""
+    if images.is_relative_to(masks) or masks.is_relative_to(images):
+        return masks.parent == images
+    apart = [each for each in zip(images.parts, masks.parts, strict=False) if each[0] != each[1]]
+    return (
+        len(images.parts) == len(masks.parts)
+        and len(apart) == 1
+        and not any(map(split_called, apart[0]))
+        and (len({re.sub(r"\d", "", each) for each in apart[0]}) == 2)
+    )
