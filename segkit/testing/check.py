@@ -32,9 +32,7 @@ class NotAsked(Exception):
 Same = tuple[str, Any, Any]
 """How the first of two results came about, and the two, which have to be the same: see :func:`difference`."""
 Rule = Callable[[Any], Iterable[Same] | None]
-"""A function of a subject; its name is the check's, the first line of its docstring says the rule in one sentence.
-
-It raises :class:`CheckFailed` or :class:`NotAsked`, and yields what has to be the same."""
+"""A function of a subject, by whose name a check goes, and whose docstring begins with the rule in one sentence."""
 
 
 def require(holds: object, message: str) -> None:
@@ -130,14 +128,6 @@ class Subject:
             told = f"{type(error).__name__}: {error}"
             raise CheckFailed(f"{self.name} cannot be built with {arguments}: {told}") from error
 
-    def make(self) -> Any:
-        """A new one, given what a dataset gives."""
-        raise NotImplementedError
-
-    def used(self) -> Any:
-        """One that has done what it is there for."""
-        return self.make()
-
     def has_option(self, name: str) -> bool:
         """Whether the constructor has a parameter of this name."""
         return name in inspect.signature(self.factory).parameters
@@ -221,16 +211,12 @@ def named_options(case: Subject) -> None:
         require(hinted, f"the option '{each.name}' has no type hint: {told}")
 
 
-def _pickled(built: Any) -> Any:
-    return pickle.loads(pickle.dumps(built))
-
-
 def copies(case: Any) -> Iterator[Same]:
     """A pickled copy (for other processes) and a deep copy, made when it has been used, do what it does itself."""
-    for name, make in (("pickled", _pickled), ("deep", copy.deepcopy)):
+    for name in ("pickled", "deep"):
         built = case.used()
         with failing(f"no {name} copy can be made"):
-            other = make(built)
+            other = pickle.loads(pickle.dumps(built)) if name == "pickled" else copy.deepcopy(built)
         yield f"a {name} copy", case.seen(other), case.seen(built)
 
 

@@ -1,4 +1,4 @@
-"""The rules of datasets: splits that share no picture, samples as promised, the same each time and in every process."""
+"""The rules of datasets: splits and samples as promised, the same each time and in every process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segkit.data.sample import RGB, SPLITS, Dataset, check_splits, checked
+from segkit.data.sample import RGB, SPLITS, check_splits, checked
 from segkit.errors import DataError, first_few
 from segkit.testing.check import CheckFailed, NotAsked, Rule, Same, Subject, failing, require
 
@@ -43,11 +42,6 @@ class DatasetSubject(Subject):
             warnings.simplefilter("ignore")
             super(DatasetSubject, replace(self, folder=Path(folder))).ask(rule)
 
-    @property
-    def reads_files(self) -> bool:
-        """Whether it has a folder to read, or writes one."""
-        return self.has_option("root") or hasattr(self.factory, "write_sample")
-
     def write_sample(self) -> Mapping[str, Any]:
         """Have it write its miniature; the options that read it, which the constructor has to have."""
         write = getattr(self.factory, "write_sample", None)
@@ -70,7 +64,7 @@ class DatasetSubject(Subject):
             NotAsked: it has none.
         """
         options: dict[str, Any] = {}
-        if "root" not in self.options and self.reads_files:
+        if "root" not in self.options and (self.has_option("root") or hasattr(self.factory, "write_sample")):
             try:
                 options = dict(self.write_sample())
             except Exception as error:
@@ -117,7 +111,7 @@ def read(splits: Mapping[str, Any], backwards: bool = False) -> dict[str, dict[s
 
 def writes_a_sample(case: DatasetSubject) -> None:
     """write_sample(root) writes a miniature of the files it reads, for tests, and returns the options that read it."""
-    if not case.reads_files:
+    if not case.has_option("root") and not hasattr(case.factory, "write_sample"):
         raise NotAsked("it reads no files: it has neither root nor write_sample")
     case.write_sample()
     require(any(path.is_file() for path in case.folder.rglob("*")), "write_sample(root) left no file in root")
@@ -165,15 +159,6 @@ def samples(case: DatasetSubject) -> None:
     require(len(found - {void}) > 1 or len(classes) < 2, f"every pixel of every split is {only}: {advice}")
 
 
-def disjoint_splits(case: DatasetSubject) -> None:
-    """No picture is in two splits, pixel by pixel; of those that are nearly the same the label scan of a run tells."""
-    samples = [read({split: dataset}) for split, dataset in case.splits.items()]
-    pictures = [{sample["image"]: place for place, sample in each.items()} for each in samples]
-    for one, another in combinations(pictures, 2):
-        both = [f"{one[digest]} and {another[digest]}" for digest in one if digest in another]
-        require(not both, f"the same picture, pixel by pixel: {first_few(both)}; what was trained on is no test")
-
-
 def same_each_time(case: DatasetSubject) -> Iterator[Same]:
     """An item is the same whenever it is asked for, in whatever order, in tensors of the caller's own (clones)."""
     before = read(case.splits)
@@ -184,29 +169,16 @@ def same_each_time(case: DatasetSubject) -> Iterator[Same]:
         require(not same, f"{split}[0] asked twice is twice the same memory, of the {first_few(same)}")
 
 
-def files_are_there(case: DatasetSubject) -> None:
-    """files(i), where it is offered, are the files that [i] is read from."""
-    train = case.splits["train"]
-    if not hasattr(train, "files") or type(train).files is Dataset.files:
-        raise NotAsked("it does not offer files(i)")
-    for place, dataset, index in places(case.splits):
-        paths = [Path(path) for path in dataset.files(index)]
-        absent = [str(path) for path in paths if not path.is_file()]
-        require(paths, f"files({index}) of {place} names no file; leave files out where there are none")
-        require(not absent, f"files({index}) of {place}: there is no file {first_few(absent)}")
-
-
 def names_what_is_wrong(case: DatasetSubject) -> None:
     """A split or a root that is not there is a DataError that names it, and the splits there are, when it is built."""
     absent = case.folder / "not_there"
-    asked: dict[str, Any] = {"split = 'trian'": (["trian", *case.splits], {"split": "trian"})}
+    asked: list[tuple[str, list[str], dict[str, Any]]] = [("trian", ["trian", *case.splits], {"split": "trian"})]
     if case.has_option("root"):
-        asked["a missing root"] = ([str(absent)], {"root": case.as_root(absent), "split": "train"})
-    for what, (words, options) in asked.items():
-        reader = replace(case.reader, options={**case.reader.options, **options})
-        with failing(f"of {what} the constructor has to raise a segkit.errors.DataError that names it"):
+        asked.append(("train of a missing root", [str(absent)], {"root": case.as_root(absent), "split": "train"}))
+    for what, words, options in asked:
+        with failing(f"of split {what} the constructor has to raise a segkit.errors.DataError that names it"):
             try:
-                reader.build()
+                replace(case.reader, options={**case.reader.options, **options}).build()
             except DataError as error:
                 lacking = [word for word in words if word not in str(error)]
                 require(not lacking, f"the message lacks {first_few(lacking)}: {error}")

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from segkit.testing.check import NotAsked, Same, failing, require
+from segkit.testing.check import NotAsked, Same, difference, failing, require
 from segkit.testing.scored import VOID, Batch, Figures, ScoredSubject, batch, certain, wrong
 
 
@@ -47,10 +46,8 @@ def numbers(case: MetricSubject) -> None:
     value = case.used().compute()
     require(not isinstance(value, Mapping) or value, "compute() returned an empty dict")
     for name, each in value.items() if isinstance(value, Mapping) else [(case.name, value)]:
-        require(isinstance(name, str), f"compute() returned a dict with the key {name!r}; keys are names")
-        given = f"a tensor {list(each.shape)}" if isinstance(each, Tensor) else repr(each)
-        plain = each.item() if hasattr(each, "item") and not getattr(each, "ndim", 0) else each
-        require(isinstance(plain, int | float), f"'{name}' is {given}; give each number its own name")
+        fits = isinstance(name, str) and torch.as_tensor(each).ndim == 0
+        require(fits, f"compute() gave {name!r}: {each!r:.60}; it gives a number, or a dict of numbers by their names")
 
 
 def perfect_is_best(case: MetricSubject) -> None:
@@ -60,10 +57,9 @@ def perfect_is_best(case: MetricSubject) -> None:
     worst = case.figures((certain(wrong(target, case.classes), case.classes), target))
     for name, value in best.items():
         require(math.isfinite(value), f"a perfect prediction scores {name} = {value}")
-    telling = [name for name in best if math.isfinite(worst.get(name, math.nan)) and best[name] != worst[name]]
     # two classes in each other's place have the same boundary: a metric of boundaries sees more classes alone
     same = f"a perfect prediction and one that is wrong everywhere score the same: {best}"
-    require(telling or case.classes < max(case.counts), same)
+    require(case.classes < max(case.counts) or difference(worst, best), same)
 
 
 def batches(case: MetricSubject) -> Iterator[Same]:

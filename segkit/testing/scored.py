@@ -28,14 +28,8 @@ def batch(classes: int, *, images: int = 2, width: int = 7, seed: int = 0) -> Ba
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(6 * (width - 2), generator=generator) for _ in range(images)]
     target = torch.stack(orders).remainder(classes).reshape(images, 6, width - 2)
-    target = F.pad(target, (2, 0), value=VOID)
-    return guess(target, classes, seed=seed), target
-
-
-def guess(target: Tensor, classes: int, size: float = 1.0, seed: int = 0) -> Tensor:
-    """Random logits ``[B,C,H,W]`` of the given size, beside a target ``[B,H,W]``."""
-    generator = torch.Generator().manual_seed(1000 + seed)
-    return size * torch.randn(len(target), classes, *target.shape[1:], generator=generator)
+    generator.manual_seed(1000 + seed)
+    return torch.randn(images, classes, 6, width, generator=generator), F.pad(target, (2, 0), value=VOID)
 
 
 def certain(target: Tensor, classes: int, size: float = 100.0) -> Tensor:
@@ -47,12 +41,6 @@ def certain(target: Tensor, classes: int, size: float = 100.0) -> Tensor:
 def wrong(target: Tensor, classes: int) -> Tensor:
     """The target with each class replaced by the next one, void as it is."""
     return torch.where(target < classes, (target + 1) % classes, target)
-
-
-def at_void(batch: Batch, value: Tensor | float) -> Batch:
-    """A batch with other logits at its void pixels."""
-    logits, target = batch
-    return torch.where((target == VOID)[:, None], value, logits), target
 
 
 @dataclass(frozen=True)
@@ -67,26 +55,28 @@ class ScoredSubject(Subject):
         """Ask with several numbers of classes, and with class weights too where there is such an option."""
         if rule is named_options:
             return super().ask(rule)
-        given = self.options.get("class_weights")
-        once = self.one_count.get(rule.__name__)
+        given, once = self.options.get("class_weights"), self.one_count.get(rule.__name__)
         for classes in self.counts if once is None else (once,):
             classes = classes if given is None else len(given)
-            self._ask(rule, f"with {classes} classes", classes=classes)
+            asked = {f"with {classes} classes": replace(self, classes=classes)}
             if given is None and once is None and self.has_option("class_weights") and rule.__name__ != "class_weights":
                 options = {**self.options, "class_weights": [10.0, *[1.0] * (classes - 1)]}
-                self._ask(rule, f"with {classes} classes and class weights", classes=classes, options=options)
+                asked[f"with {classes} classes and class weights"] = replace(self, classes=classes, options=options)
+            for what, case in asked.items():
+                try:
+                    super(ScoredSubject, case).ask(rule)
+                except CheckFailed as error:
+                    raise CheckFailed(f"{what} {error}") from error.__cause__
         return None
-
-    def _ask(self, rule: Rule, what: str, **changes: Any) -> None:
-        try:
-            super(ScoredSubject, replace(self, **changes)).ask(rule)
-        except CheckFailed as error:
-            raise CheckFailed(f"{what} {error}") from error.__cause__
 
     def make(self, void: int = VOID, **given: Any) -> Any:
         """A new one, given what a dataset gives."""
         names = tuple(f"class {index}" for index in range(self.classes))
         return self.build(num_classes=self.classes, ignore_index=void, classes=names, **given)
+
+    def used(self) -> Any:
+        """One that has counted what there was, of a metric."""
+        return self.make()
 
     def seen(self, built: Any) -> Any:
         """The figures of an ordinary batch."""
@@ -116,24 +106,20 @@ def inputs_unchanged(case: ScoredSubject) -> Iterator[Same]:
 
 
 def layouts(case: ScoredSubject) -> Iterator[Same]:
-    """Logits and labels may lie in memory as they like: channels_last, or transposed."""
+    """Logits may lie in memory in channels_last, and labels transposed: view() wants one layout, reshape() none."""
     logits, target = batch(case.classes)
-    transposed = target.mT.contiguous().mT
-    for name, given in {
-        "channels_last": logits.contiguous(memory_format=torch.channels_last),
-        "transposed": logits.mT.contiguous().mT,
-    }.items():
-        with failing(f"it fails on logits that are {name}"):
-            found = case.figures((given, transposed))
-        yield f"for the same logits, {name}", found, case.figures()
+    with failing("it fails on logits in channels_last"):
+        found = case.figures((logits.contiguous(memory_format=torch.channels_last), target.mT.contiguous().mT))
+    yield "for the same logits in channels_last", found, case.figures()
 
 
 def void_does_not_count(case: ScoredSubject) -> Iterator[Same]:
     """Logits at void, infinite or NaN too, change no figure and no gradient: logits.masked_fill(void[:, None], 0)."""
     # float16 overflows there first, as nothing holds these logits down, and 0 times NaN is NaN
-    own = at_void(batch(case.classes), 0.0)
+    logits, target = batch(case.classes)
+    void = (target == VOID)[:, None]
+    own = case.figures((logits, target))
     for extreme in (50.0, -math.inf, math.inf, math.nan):
         for first in (0, 1):  # of all classes, of all but the first
-            logits = own[0].clone()
-            logits[:, first:] = at_void(own, extreme)[0][:, first:]
-            yield f"with logits of {extreme} at void pixels alone", case.figures((logits, own[1])), case.figures(own)
+            other = torch.cat([logits[:, :first], logits[:, first:].masked_fill(void, extreme)], 1)
+            yield f"with logits of {extreme} at void pixels alone", case.figures((other, target)), own

@@ -22,7 +22,7 @@ SEEDS = range(8)
 class TransformSubject(Subject):
     """A transform, built the same each time, and the samples it is asked with."""
 
-    def make(self) -> Any:
+    def used(self) -> Any:
         """A new one."""
         return self.build(num_classes=4, ignore_index=255, classes=("a", "b", "c", "d"), in_channels=3)
 
@@ -40,7 +40,7 @@ class TransformSubject(Subject):
 
 def results(case: TransformSubject) -> None:
     """The image keeps type and channels, the mask its size and uint8; labels are those of classes and ignore_index."""
-    transform = case.make()
+    transform = case.used()
     for dtype, seed in product((torch.uint8, torch.float32), SEEDS):
         image, mask = case.seen(transform, seed, dtype).values()
         kept = image.dtype == dtype and image.ndim == 3 and len(image) == 3 and image.numel()
@@ -54,8 +54,8 @@ def results(case: TransformSubject) -> None:
 
 def same_for_the_same_generator(case: TransformSubject) -> Iterator[Same]:
     """Chance comes from ``random`` alone: the same generator gives the same sample, whatever was asked before."""
-    transform = case.make()
+    transform = case.used()
     for seed in SEEDS:
         first = case.seen(transform, seed)
         yield f"asked twice with numpy.random.default_rng({seed})", case.seen(transform, seed), first
-        yield f"built anew, with numpy.random.default_rng({seed})", case.seen(case.make(), seed), first
+        yield f"built anew, with numpy.random.default_rng({seed})", case.seen(case.used(), seed), first
