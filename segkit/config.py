@@ -10,19 +10,17 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
 from segkit.errors import ComponentNotFound, ConfigError, SegkitError, did_you_mean, reason
-from segkit.options import Written, create, read_options, read_value, told
+from segkit.options import BACKSLASH, Written, create, read_options, read_value, told
 from segkit.plugins import unmet
 from segkit.registry import REGISTRIES, Component
 from segkit.settings import TABLES, AugmentSettings, DataSettings, OutputSettings, Settings, TrainSettings
 
-BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
 MORE_MODELS = (
     " smp has many more, as options: model.name=smp model.architecture=... model.encoder=... (see show model smp)"
 )
@@ -118,7 +116,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
             problems.extend(error.problems)
             return None
 
-    tables = _copy(read, "", problems)
+    tables = _copy(read)
     pairs = overrides.items() if isinstance(overrides, Mapping) else filter(None, [part(_pair, t) for t in overrides])
     for path, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):  # a name clears what the old had
         part(_override, tables, path, value)
@@ -193,18 +191,11 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"{path} cannot be read: {reason(error)}") from error
 
 
-def _copy(value: Any, place: str, problems: list[str]) -> Any:
-    """A copy that may be changed; texts with control characters, which a backslash has made, are problems."""
+def _copy(value: Any) -> Any:
+    """A copy that may be changed."""
     if isinstance(value, Mapping):
-        return {str(key): _copy(each, f"{place}.{key}".lstrip("."), problems) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_copy(each, f"{place}[{number}]", problems) for number, each in enumerate(value)]
-    # "C:\new" holds a line break, and "\0" is in no file's name; what is a separator holds nothing else
-    if isinstance(value, str) and value.strip() and (found := re.search(r"[\0-\x1f]", value)):
-        problems.append(f"{place} = {value!r}: holds the control character {found[0]!r}; {BACKSLASH}")
-    if isinstance(value, date | time):  # no option is one, and what is called so is a text
-        problems.append(f'{place} = {value}: is a date; write it in quotes, "{value}"')
-    return value
+        return {str(key): _copy(each) for key, each in value.items()}
+    return [*map(_copy, value)] if isinstance(value, (list, tuple)) else value
 
 
 def _pair(text: str) -> tuple[str, Written]:
@@ -229,19 +220,10 @@ def _override(tables: dict[str, Any], path: str, value: Any) -> None:
     place: Any = tables
     for depth, name in enumerate(above):
         if isinstance(place, list):
-            rows = _rows(place, name)
-            if not rows:
-                raise ConfigError(f"{path}: the config has no {above[0]}.{name}")
-            if len(rows) > 1:
-                rest = ".".join([*above[depth + 1 :], key])
-                which = " or ".join(f"{above[0]}.{row}.{rest}=..." for row in rows)
-                text = f"{len(rows)} of them are called '{name}'; say which {above[0]}, as in {which}"
-                raise ConfigError(f"{path}: {text}")
-            place = place[rows[0]]
+            place = _row(place, name, path)
         elif isinstance(place, dict):
             place = place.setdefault(name, [] if not depth and name in LISTS else {})
-    if isinstance(place, list):
-        raise ConfigError(f"{path}: say which {above[0]}, as in {above[0]}.0.{key}=...")
+    place = _row(place, "", path) if isinstance(place, list) else place
     if not isinstance(place, dict):
         raise ConfigError(f"{path}: {'.'.join(above)} is {place!r} and holds no keys")
     if key == "name" and value != place.get("name"):  # another component has other options
@@ -251,12 +233,20 @@ def _override(tables: dict[str, Any], path: str, value: Any) -> None:
     place[key] = value if is_option else read_value(value)[0]
 
 
-def _rows(rows: list[Any], name: str) -> list[int]:
-    """The rows of a list of tables that a number or a component's name means; loss.1.name=dice may add one."""
+def _row(rows: list[Any], name: str, path: str) -> Any:
+    """The table of a list that a number or a component's name means; loss.1.name=dice may add one.
+
+    Raises:
+        ConfigError: there is none, or there are several.
+    """
     if name == str(len(rows)):
         rows.append({})
     names = [str(row.get("name")) if isinstance(row, dict) else "" for row in rows]
-    return [row for row, each in enumerate(names) if name in (str(row), each, each.rpartition("/")[2])]
+    found = [row for row, each in enumerate(names) if name in (str(row), each, each.rpartition("/")[2])]
+    if len(found) != 1:
+        there = ", ".join(f"{path.partition('.')[0]}.{row} ({each})" for row, each in enumerate(names))
+        raise ConfigError(f"{path}: say which one; there are {there or 'none'}")
+    return rows[found[0]]
 
 
 def _choice(key: str, table: Any, where: str) -> Choice:

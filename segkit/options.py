@@ -28,6 +28,7 @@ from segkit.errors import ConfigError, PluginError, SegkitError, cause, did_you_
 from segkit.registry import Component
 from segkit.settings import FORMULAS, Settings
 
+BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
 _GIVEN = {
     "dataset": ("split",),
     "optimizer": ("model", "settings"),
@@ -215,6 +216,12 @@ def read_value(value: object, hint: Any = Any) -> tuple[Any, Any]:
     Raises:
         ValueError: it is of another type; with the value and what is allowed.
     """
+    for each in value if isinstance(value, list) else [value]:
+        # "C:\new" holds a line break, and "\0" is in no file's name; what is a separator holds nothing else
+        if isinstance(each, str) and each.strip() and (found := re.search(r"[\0-\x1f]", each)):
+            raise ValueError(f"{each!r}: holds the control character {found[0]!r}; {BACKSLASH}")
+        if isinstance(each, date | time):  # no option is one, and what is called so is a text
+            raise ValueError(f'{each}: is a date; write it in quotes, "{each}"')
     words, readings = _words(hint), [value]
     if isinstance(value, Written):
         readings = _readings(value)

@@ -26,10 +26,9 @@ class Interrupted(KeyboardInterrupt):
         kept: what was saved, and how to go on.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, kept: str = "nothing to keep") -> None:
         super().__init__()
-        self.number, self.status = number, 128 + number
-        self.kept = "nothing to keep"
+        self.number, self.status, self.kept = number, 128 + number, kept
 
     def __str__(self) -> str:
         word = "interrupted" if self.number == signal.SIGINT else f"stopped by {signal.Signals(self.number).name}"
@@ -46,10 +45,11 @@ class StopSignals(threading.local):
     Attributes:
         received: the signal that came; 0 before any.
         began: when the command began, or signals were caught, by ``time.monotonic``.
+        kept: what the exception is to say of what was kept.
     """
 
     def __init__(self) -> None:
-        self.began = self._at = 0.0
+        self.began, self._at, self.kept = 0.0, 0.0, "nothing to keep"
         self.received = self._entered = self._held = self._process = 0
         self._raised = False
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
@@ -75,7 +75,7 @@ class StopSignals(threading.local):
             for number, handler in self._before.items():
                 signal.signal(number, handler)
             self._before.clear()
-            self.received, self._raised = 0, False
+            self.received, self._raised, self.kept = 0, False, "nothing to keep"
 
     def leave(self) -> None:
         """The process is about to end: no signal changes anything any more, after this block neither."""
@@ -108,7 +108,7 @@ class StopSignals(threading.local):
             Interrupted: always.
         """
         self.received, self._raised = self.received or number, True
-        raise Interrupted(self.received)
+        raise Interrupted(self.received, self.kept)
 
     def check(self) -> None:
         """Between two parts of the work: raise again what a component's ``except:`` or a callback has swallowed.

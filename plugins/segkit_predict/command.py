@@ -15,7 +15,7 @@ import segkit
 from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ConfigError, DataError, one_line
 from segkit.inference.options import PredictOptions
-from segkit.signals import STOP, Interrupted
+from segkit.signals import STOP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,11 +106,7 @@ class Predict:
         """Predict; 0 when every image was done, 1 when some could not be or none could be scored, 143 after SIGTERM."""
         _check(arguments)
         skipped: Counter[str] = Counter()
-        try:
-            writer, images = _predict(arguments, skipped)
-        except Interrupted as interruption:
-            print(f"segkit: {interruption}", file=sys.stderr)
-            return interruption.status
+        writer, images = _predict(arguments, skipped)
         scores = _scores(writer, images)
         if arguments.json:
             print_json(_document(arguments.out, writer, images, skipped, scores))
@@ -166,11 +162,8 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
         truth = GroundTruth(images, arguments.compare_with, arguments.mask_suffix, folder, predictor, most_pixels)
     writer = Writer(predictor, options, truth, most_pixels, arguments.stored_labels)
     with STOP:
-        try:
-            writer.run(arguments.out, list(zip(images, outputs, strict=True)))
-        except Interrupted as interruption:
-            interruption.kept = f"the files in {one_line(arguments.out)} are whole"
-            raise
+        STOP.kept = f"the files in {one_line(arguments.out)} are whole"
+        writer.run(arguments.out, list(zip(images, outputs, strict=True)))
     return writer, len(images)
 
 

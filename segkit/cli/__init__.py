@@ -58,9 +58,10 @@ def _status(arguments: Sequence[str] | None) -> int:
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("segkit: interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:  # Interrupted says more
+        if os.environ.get("RANK", "0") == "0":
+            print(f"segkit: {as_options(error) or 'interrupted'}", file=sys.stderr)
+        return getattr(error, "status", INTERRUPTED)
     except BrokenPipeError:
         if _stdout_is_open():
             raise

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from segkit.cli.output import add_output_options, as_options, print_json
+from segkit.cli.output import add_output_options, print_json
 from segkit.config import read_config
 from segkit.errors import ConfigError, SegkitError, TrainingError, cause
-from segkit.signals import STOP, Interrupted
+from segkit.signals import STOP
 
 
 class Run:
@@ -56,11 +55,9 @@ class Run:
                 result = run(config, **how)
             except SystemExit as error:  # of somebody's component: nothing may look as if the run were complete
                 raise TrainingError(f"a component ended the run: {cause(error)}") from error
-            except Interrupted as interruption:
+            except KeyboardInterrupt:
                 STOP.leave()
-                if main_process:
-                    print(f"segkit: {as_options(interruption)}", file=sys.stderr)
-                return interruption.status
+                raise
         if arguments.json and main_process:
             print_json(vars(result))
         return 0

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from segkit.config import BACKSLASH, read_config, settings_from
+from segkit.config import read_config, settings_from
 from segkit.errors import ConfigError
+from segkit.options import BACKSLASH
 from segkit.settings import TrainSettings
 
 TOML = """
@@ -133,8 +134,8 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
     ("override", "words"),
     [
         ("dataset.name=vok", "there is no dataset 'vok'; did you mean 'voc'?"),
-        ("loss.3.scale=1", "the config has no loss.3"),
-        ("loss.scale=1", "say which loss, as in loss.0.scale"),
+        ("loss.3.scale=1", "loss.3.scale: say which one; there are loss.0 (cross_entropy), loss.1 (dice)"),
+        ("loss.scale=1", "loss.scale: say which one; there are loss.0 (cross_entropy), loss.1 (dice)"),
         ("train.learning_rate=1", "train.learning_rate: [train] has no such key; there are epochs, max_steps"),
         ("train.encoder_lr=1e-4", "train.encoder_lr: [train] has no such key; did you mean 'encoder_lr_mult'?"),
         ("train.image=1", "train.image: [train] has no such key; there are epochs, max_steps"),
@@ -232,10 +233,9 @@ def test_of_several_losses_of_one_name_it_is_asked_which(path: Path) -> None:
         TOML + '\n[[loss]]\nname = "losses/dice"\n\n[[metric]]\nname = "recall"\n[[metric]]\nname = "recall"\n'
     )
     (problem,) = problems(path, "loss.dice.scale=2")
-    assert problem == (
-        "loss.dice.scale: 2 of them are called 'dice'; say which loss, as in loss.1.scale=... or loss.2.scale=..."
-    )
-    assert "metric.0.x=... or metric.1.x=..." in problems(path, "metric.recall.x=2")[0]
+    there_are = "loss.0 (cross_entropy), loss.1 (dice), loss.2 (losses/dice)"
+    assert problem == f"loss.dice.scale: say which one; there are {there_are}"
+    assert "there are metric.0 (recall), metric.1 (recall)" in problems(path, "metric.recall.x=2")[0]
     scales = [loss.scale for loss in read_config(path, ["loss.2.scale=2", "loss.losses/dice.smooth=1"]).loss]
     assert scales == [1.0, 0.5, 2.0]
 
