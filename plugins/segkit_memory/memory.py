@@ -7,6 +7,7 @@ grows linearly with the pixels of a batch.
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -50,6 +51,12 @@ class Memory:
             name: [resized_size(*each.size, inputs.data.resize) for each in rows]
             for name, rows in scan.statistics.items()
         }
+        if self.cpu and self.free is not None and inputs.data.cache in ("ram", "device"):
+            # all images and masks will be decoded before the first step
+            value = len(self.train.channels) * (1 if scan.statistics["train"][0].dtype == "uint8" else 4)
+            images, masks = self.sizes.values(), scan.statistics.values()
+            self.free -= sum(value * height * width for sizes in images for height, width in sizes)
+            self.free -= sum(math.prod(each.size) for rows in masks for each in rows)
 
     def settings(self) -> dict[str, int]:
         """Numbers in place of "auto": the crop as large as two images of it fit, then as many images as fit.
@@ -66,9 +73,10 @@ class Memory:
         most = max(self.parts, min(8 if self.cpu else 16, len(sizes) * self.inputs.train.repeat))
         most -= most % self.parts
         if crop == 0:  # "auto"
-            side = int(min(256 if self.cpu else 512, median(map(min, sizes)))) // 32 * 32
-            images = batch or min(most, 2 * self.parts)
-            crop = chosen["augment.crop"] = next((n for n in range(side, 32, -32) if self.has_room(images, n)), 32)
+            side = int(min(256 if self.cpu else 512, median(map(min, sizes))))
+            sides, images = range(side // 32 * 32, 32, -32), batch or min(most, 2 * self.parts)
+            crop = next((n for n in sides if self.has_room(images, n)), min(side, 32))
+            chosen["augment.crop"] = crop
         if batch == 0:
             counts = range(most, self.parts, -self.parts)
             batch = chosen["train.batch_size"] = next((n for n in counts if self.has_room(n, crop)), self.parts)

@@ -106,7 +106,7 @@ def peak_memory(device: torch.device, *, restart: bool = False) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -175,9 +175,14 @@ def free_memory(device: torch.device) -> int | None:
         free = known["MemAvailable"] + known.get("SwapFree", 0)
     except (OSError, ValueError, KeyError):  # no Linux
         return None
-    with suppress(OSError, ValueError, StopIteration):  # no container, or one without a limit
-        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        stat = (_CGROUP / "memory.stat").read_text().splitlines()
-        cached = next(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))  # given back at once
-        free = min(free, limit - used + cached)
+    own = _CGROUP
+    with suppress(OSError, StopIteration):  # a scheduler limits a group of its jobs' own
+        lines = _OWN_CGROUP.read_text().splitlines()
+        own /= next(line[4:] for line in lines if line.startswith("0::/"))
+    for folder in [each for each in (own, *own.parents) if each.is_relative_to(_CGROUP)]:
+        with suppress(OSError, ValueError, StopIteration):  # no container, or one without a limit
+            limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+            stat = (folder / "memory.stat").read_text().splitlines()
+            cached = next(int(line.split()[1]) for line in stat if line.startswith("inactive_file "))  # given back
+            free = min(free, limit - used + cached)
     return free

@@ -20,7 +20,7 @@ from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import Precision
 from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, RunFolderError
-from segkit.settings import AugmentSettings
+from segkit.settings import AugmentSettings, DataSettings
 from segkit_memory import memory, segkit_run_prepared
 
 FP32 = Precision("fp32", torch.device("cpu"))
@@ -121,6 +121,26 @@ def test_auto_is_the_largest_that_fits_first_the_crop(make_job: MakeJob, monkeyp
         assert fixed + per_pixel * batch * crop**2 < count < 2.5 * (fixed + per_pixel * (batch + 1) * crop**2)
 
 
+def test_images_that_are_kept_in_memory_count(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {}
+    for cache in ("none", "ram"):
+        job = make_job("run", {"augment": AugmentSettings(crop=32), "data": DataSettings(cache=cache), **HOOK})
+        job = replace(job, splits={"train": Large(), "val": Large()})
+        scan = scan_splits(job.splits, job.data)
+        free(monkeypatch, 7 << 20)  # of which the images take 6.2
+        try:
+            found[cache] = memory.Memory(job, scan, FP32).settings()
+        except ConfigError as error:
+            found[cache] = str(error)
+    assert found["none"] == {}
+    assert "of memory, and 0.0 GiB are free" in found["ram"]
+
+
+def test_the_crop_of_images_below_32_pixels_is_the_image(job: TrainerInputs) -> None:
+    job = job.with_settings({"augment.crop": "auto"})  # images of 12 x 16
+    assert memory.Memory(job, scan_splits(job.splits, job.data), FP32).settings() == {"augment.crop": 12}
+
+
 def test_a_card_is_tried(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tiny_net: Any) -> None:
     class Full(tiny_net):  # type: ignore[misc]
         def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -138,11 +158,11 @@ def test_what_was_chosen_is_recorded_and_stays(make_job: MakeJob, monkeypatch: p
     free(monkeypatch, 1 << 40)
     job = auto(make_job, epochs=2)
     train_and_evaluate(job)
-    assert chosen(job) == (32, 8)  # of images of 12 x 16 pixels the least crop; all 8 images
+    assert chosen(job) == (12, 8)  # of images of 12 x 16 pixels; all 8 images
     free(monkeypatch, 1 << 20)
     again = auto(make_job, epochs=3)
     assert len(train_and_evaluate(again, resume=True).splits) == 3
-    assert chosen(again) == (32, 8)
+    assert chosen(again) == (12, 8)
     alone = auto(make_job, "alone", crop=8, epochs=1, accumulate=3)
     train_and_evaluate(alone)
     assert chosen(alone) == (8, 6)  # of 8 images, in three equal parts
@@ -151,11 +171,11 @@ def test_what_was_chosen_is_recorded_and_stays(make_job: MakeJob, monkeypatch: p
 def test_what_a_run_began_with_stands_where_it_goes_on_with_auto_and_nothing_else_does(make_job: MakeJob) -> None:
     train_and_evaluate(auto(make_job, epochs=1))
     explicit = auto(make_job, crop=16, epochs=2)
-    with pytest.raises(RunFolderError, match=r"augment\.crop was 32 and is 16"):
+    with pytest.raises(RunFolderError, match=r"augment\.crop was 12 and is 16"):
         train_and_evaluate(explicit, resume=True)
-    with pytest.raises(RunFolderError, match=r"augment\.crop was 32 and is None"):
+    with pytest.raises(RunFolderError, match=r"augment\.crop was 12 and is None"):
         train_and_evaluate(auto(make_job, crop=None, epochs=2), resume=True)
-    train_and_evaluate(replace(auto(make_job, crop=32, epochs=2), prepared=lambda **_: {}), resume=True)
+    train_and_evaluate(replace(auto(make_job, crop=12, epochs=2), prepared=lambda **_: {}), resume=True)
     path = make_job().folder / "run.json"
     record = json.loads(path.read_text())
     for config in (record["config"], {**record["config"], "augment": {"crop": "abc"}}, {"augment": 3}):
@@ -167,7 +187,7 @@ def test_what_a_run_began_with_stands_where_it_goes_on_with_auto_and_nothing_els
         )  # as the version before wrote it, and damaged
         if config == record["config"]:
             train_and_evaluate(again, resume=True)
-            assert chosen(again) == (32, 8)
+            assert chosen(again) == (12, 8)
         else:
             with pytest.raises(RunFolderError, match=r"run\.json holds settings that cannot be gone on with"):
                 train_and_evaluate(again, resume=True)
@@ -217,6 +237,13 @@ def test_a_container_may_have_less_than_the_machine(monkeypatch: pytest.MonkeyPa
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 200000\n")
     assert precision.free_memory(torch.device("cpu")) == 2_200_000
     assert machine is None or machine > 2_200_000
+    (tmp_path / "own").write_text("5:cpu:/\n0::/jobs/7/step\n")
+    monkeypatch.setattr(precision, "_OWN_CGROUP", tmp_path / "own")
+    (tmp_path / "jobs" / "7" / "step").mkdir(parents=True)  # as a scheduler has it: the job is limited, not its step
+    (tmp_path / "jobs" / "7" / "memory.stat").write_text("inactive_file 0\n")
+    (tmp_path / "jobs" / "7" / "memory.current").write_text("1000000")
+    (tmp_path / "jobs" / "7" / "memory.max").write_text("1500000\n")
+    assert precision.free_memory(torch.device("cpu")) == 500_000
 
 
 @pytest.mark.slow

@@ -266,7 +266,7 @@ def test_observers_that_take_long_are_called_seldom_and_counted_at_the_end(
 def test_metrics_that_take_long_are_shown_the_floor_in_time(slow: MakeJob, clock: Clock) -> None:
     class Metric:
         def update(self, logits: torch.Tensor, target: torch.Tensor) -> None:
-            clock.now += 3.0
+            clock.now += 5.0
 
         def compute(self) -> float:
             return 0.5
