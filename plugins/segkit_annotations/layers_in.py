@@ -162,7 +162,8 @@ def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, boo
         yield place / "{id}/images/*", place / "{id}/masks/*", sum(counts) > len(counts)
     inside: dict[Path, dict[str, set[str]]] = {}
     for folder, stems in folders.items():
-        inside.setdefault(folder.parent, {})[folder.name] = stems
+        if folder.name:  # the root lies in no folder
+            inside.setdefault(folder.parent, {})[folder.name] = stems
     several = {place: own for place, own in inside.items() if len(own) > 1 and not any(map(split_called, own))}
     for folder, stems in folders.items() if not both else ():
         for place, own in several.items():

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from heapq import nlargest
 from itertools import islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,7 +77,8 @@ def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
         images: the images, where they are known; left out: of two files the one with more colours is the image.
     """
     every = [*islice(_pictures(root), MOST_FILES)]
-    found = _likely(_counted(root, _patterns(root, images or every, every)))
+    ways = (_likely(_counted(root, _patterns(root, images or every, every, loose))) for loose in (False, True))
+    found = next(filter(None, ways), [])
     return [*_with_lists(root, found), *found]
 
 
@@ -173,8 +173,13 @@ def _place(root: Path, path: Path) -> _Place:
     return _Place(path, tuple(parts), tuple(called), split_called(inside[0]) if inside else None)
 
 
-def _patterns(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[str, str]]:
-    """Patterns of images and masks, those first that pair the most of some of the images."""
+def _patterns(
+    root: Path, images: Sequence[Path], masks: Sequence[Path], is_loose: bool = False
+) -> list[tuple[str, str]]:
+    """Patterns of images and masks, those first that pair the most of some of the images.
+
+    Loose ones have a ``*`` for each number that an image and its mask do not share, as where a folder alone pairs them.
+    """
     places = [_place(root, path) for path in images]
     others = places if images is masks else [_place(root, path) for path in masks]
     several = len({place.split for place in (*places, *others) if place.split}) > 1
@@ -190,12 +195,15 @@ def _patterns(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> list
         for run in {run for part in place.parts for run in _runs(part)}:
             for other in index[run] if len(index[run]) <= MOST_SHARED else ():
                 near[other] += 1 / len(index[run])
-        for other in nlargest(MOST_PARTNERS, near, key=lambda each: near[each]):
+        nearest: dict[Any, _Place] = {}  # the first of a series is its best: others share its folder, not its number
+        for other in sorted(near, key=lambda each: -near[each]):
             if other.path != place.path and (
                 not several or None in (place.split, other.split) or place.split == other.split
             ):
-                for key, cores in _differences(place, other, several):
-                    votes[key].append((place, other, cores))
+                nearest.setdefault((other.parts[:-1], re.sub(r"\d+", "0", other.parts[-1])), other)
+        for other in islice(nearest.values(), MOST_PARTNERS):
+            for key, cores in _differences(place, other, several, is_loose):
+                votes[key].append((place, other, cores))
     voters = {key: len({place.path for place, _, _ in those}) for key, those in votes.items()}
     least = max(max(voters.values(), default=0) / 5, 1 if len(places) <= 2 else 2)
     ranked = sorted((key for key in votes if voters[key] >= least), key=lambda key: -voters[key])
@@ -203,7 +211,7 @@ def _patterns(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> list
     return [*dict.fromkeys(way for images, masks in ways for way in ((images, masks), (masks, images)))]
 
 
-def _differences(one: _Place, other: _Place, several: bool) -> Iterator[tuple[Any, tuple[str, ...]]]:
+def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> Iterator[tuple[Any, tuple[str, ...]]]:
     """What differs in two paths, as a key that is the same for all such pairs; and what does not differ."""
     apart = [place.splits if several else () for place in (one, other)]
     rows = [
@@ -230,7 +238,7 @@ def _differences(one: _Place, other: _Place, several: bool) -> Iterator[tuple[An
         for cores in product(*(_common(*parts)[:3] for parts in zip(a, b, strict=True))):
             key = [
                 tuple(
-                    _IN_A_NAME.sub("{split}", text) if several else text
+                    re.sub(r"\d+", "*", text) if is_loose else _IN_A_NAME.sub("{split}", text) if several else text
                     for part in parts
                     for text in (part.split(core, 1) if core else (part, ""))
                 )
@@ -274,15 +282,16 @@ def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) 
 def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
     """What patterns pair, the most pairs first; of patterns with the same pairs the simplest."""
     found: dict[frozenset[tuple[Path, Path]], tuple[Any, Proposal]] = {}
-    for images, masks in patterns:
-        options = {"images": images, "masks": masks}
+    ways = [{"images": images, "masks": masks} for images, masks in patterns]
+    for options in sorted(ways, key=lambda each: -_told(each)):
         if _told(options) < 0:  # the reverse is tried too
-            continue
+            break
         read = _read(root, options)
         if read and (own := _of_one_format(options, read.layout)) != options:
             read = _read(root, own)
         if read and read.pairs:
-            simple = (len(read.layout.issues), len(re.findall(r"\{folder", images)), len(images) + len(masks))
+            text = "".join(options.values())
+            simple = (len(read.layout.issues), options["images"].count("{folder"), len(text))
             rank, pairs = (-read.pairs, *simple), frozenset(read.layout.masks.items())
             if pairs not in found or rank < found[pairs][0]:
                 found[pairs] = rank, read
@@ -337,7 +346,10 @@ def _likely(found: Sequence[Proposal]) -> list[Proposal]:
             kept.append((rank, {file for pair in pairs for file in pair}, proposal))
     best = [(files, proposal) for rank, files, proposal in kept if rank == max(kept, key=lambda each: each[0])[0]]
     best = [(files, each) for files, each in best if 2 * each.pairs >= best[0][1].pairs]
-    return [each for place, (files, each) in enumerate(best) if not any(files <= those for those, _ in best[:place])]
+    kept_once = [
+        each for place, (files, each) in enumerate(best) if not any(files <= those for those, _ in best[:place])
+    ]
+    return sorted(kept_once, key=lambda each: (-each.pairs, -_told(each.options)))
 
 
 def _told(options: Mapping[str, Any]) -> int:

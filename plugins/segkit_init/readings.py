@@ -32,6 +32,7 @@ _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
 _DERIVED = re.compile("(?i)boundar|contour|edges|overlay|visuali|preview|skeleton|cent(er|re)|visibility|(?<![a-z])roi")
 _DERIVED_IMAGES = re.compile("(?i)overlay|visuali|preview|blend")
 _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # these come last
+_OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
 _OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
 
@@ -158,33 +159,40 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
 def _by_images(
     kept: list[tuple[Reading, Sequence[Labels]]], notes: list[str]
 ) -> list[tuple[Reading, Sequence[Labels]]]:
-    """Of readings with the same masks those of all the grey images, as channels; or of the only ones in colours."""
+    """Of readings with the same masks those of all the grey images, as channels; or of the only ones in colours.
+
+    Two dates are channels of one picture, or either is meant. Images of another size than the masks are left out.
+    """
+    fitting = [each for each in kept if read_header(files_of(each[0], 0)[0]).size == each[1][0].shape]
+    for reading, _ in kept if fitting else ():
+        if all(reading is not each for each, _ in fitting):
+            notes.append(f"not read, as images and masks differ in size: {said(reading, [each for each, _ in kept])}")
+    kept = fitting or kept
     by_images: dict[str, list[tuple[Reading, Sequence[Labels]]]] = {}
     for each in kept:
         by_images.setdefault(str(each[0].options.get("images", "")), []).append(each)
     others = {frozenset(frozenset(files_of(each, -1)) for each, _ in those) for those in by_images.values()}
     if len(by_images) == 1 or len(others) > 1:
         return kept
+    images = sorted(by_images, key=lambda text: [name not in text.casefold() for name in RGB])  # in this order first
+    first = next(iter(by_images.values()))
+    together = [(each._replace(options={**each.options, "images": images}), masks) for each, masks in first]
     headers = {text: read_header(files_of(those[0][0], 0)[0]) for text, those in by_images.items()}
     colours = [text for text, header in headers.items() if header.has_colours or header.palette]
+    if colours and all(map(_OF_A_DATE.search, _differing(images))):
+        return [*together, *kept]
     colours = [text for text in colours if _RGB.search(text)] or colours
     if len(colours) > 1 and _are_copies([files_of(by_images[text][0][0], 0) for text in colours]):
         colours = sorted(colours, key=lambda text: "png" not in text.casefold())[:1]
     if len(colours) == 1:
         left = first_few([text for text in by_images if text != colours[0]])
-        notes.append(f"not read, as {colours[0]} shows the same, and in colours: {left}")
+        more = "where they show what it does not, a list of images reads both, as channels"
+        notes.append(f"not read, as {colours[0]} is in colours: {left}; {more}")
         return by_images[colours[0]]
     if colours:
         return kept
-    if len({header.size for header in headers.values()}) > 1:
-        sizes = [f"{text} {header.size[1]} x {header.size[0]}" for text, header in headers.items()]
-        what = f"grey images of one name differ in size ({first_few(sizes)}), so that they are no channels of one"
-        notes.append(f"{what} picture: resample them to one size to read them together")
-        return kept
     notes.append("grey images of one name are the channels of one picture")
-    images = sorted(by_images, key=lambda text: [name not in text.casefold() for name in RGB])  # in this order first
-    first = next(iter(by_images.values()))
-    return [(each._replace(options={**each.options, "images": images}), masks) for each, masks in first]
+    return together
 
 
 def _are_copies(sets: Sequence[Sequence[Path]]) -> bool:
@@ -205,7 +213,7 @@ def _as_layers(kept: Sequence[tuple[Reading, Sequence[Labels]]]) -> Reading | No
     (first, _), *others = kept
     rows = [str(each.options.get("masks", "")).split("/") for each, _ in kept]
     same = {repr({**each.options, "masks": ""}) for each, _ in kept}
-    if not others or len(same) > 1 or "pairs" in first.options or len({*map(len, rows)}) > 1:
+    if not others or len(same) > 1 or not isinstance(first.options.get("images"), str) or len({*map(len, rows)}) > 1:
         return None
     sets = [[mask != 0 for mask in masks] for _, masks in kept]
     if any(len(np.unique(mask)) > 2 for _, masks in kept for mask in masks):

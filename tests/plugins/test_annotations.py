@@ -797,6 +797,13 @@ def test_masks_of_another_split_site_or_patient_are_no_layers(
     assert datasets["layers"].recognise(tmp_path) == []
 
 
+def test_images_in_a_folder_beside_their_masks_are_no_layers(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / f"top/{number}.png", (9, 9))
+        layer(tmp_path / f"{number}.png", (1, number))
+    assert datasets["layers"].recognise(tmp_path) == []
+
+
 def test_one_mask_an_image_beats_layers_beside_it(tmp_path: Path) -> None:
     for name in "abc":
         picture(tmp_path / "images" / f"{name}.png")

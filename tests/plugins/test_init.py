@@ -745,15 +745,27 @@ def test_bands_in_a_folder_that_is_called_as_the_mask(place: Path, capsys: pytes
     assert dataset(place)["masks"] == "labels"
 
 
-def test_bands_of_other_sizes_are_no_channels_and_that_is_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bands_of_another_size_than_the_masks_are_left_out(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(12):
         picture, labels = scene(number)
         save(picture[..., 0].astype(np.uint16), Path(f"data/{number}/B02.tif"))
         save(picture[::2, ::2, 1].astype(np.uint16), Path(f"data/{number}/B11.tif"))
         save(labels, Path(f"data/{number}/mask.tif"))
     status, printed = init(capsys)
-    assert status == 1
-    assert "grey images of one name differ in size ({id}/B02.tif 64 x 48, {id}/B11.tif 32 x 24)" in printed
+    assert (status, dataset(place)["images"]) == (0, "{id}/B02.tif")
+    assert 'not read, as images and masks differ in size: images = "{id}/B11.tif"' in printed
+
+
+def test_pictures_of_two_dates_are_the_channels_of_one_or_either_is_meant(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs(image="A/{}.png", mask="label/{}.png")
+    for number in range(12):
+        save(scene(50 + number)[0], Path("data/B", f"{number}.png"))
+    status, printed = init(capsys)
+    assert (status, printed.count("or:    images =")) == (1, 2)
+    assert init(capsys, "--yes")[0] == 0
+    assert dataset(place)["images"] == ["A", "B"]
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -64,6 +64,30 @@ def test_what_differs_in_the_names_is_a_pattern_that_reads_them(
     assert [dataset.mask(index).unique().tolist() for index in range(3)] == [[0, 1]] * 3
 
 
+def test_other_pictures_of_a_series_hide_no_partner(tmp_path: Path) -> None:
+    numbers = tuple(map(str, range(14)))
+    for window in "ab":
+        both(tmp_path, f"sat_2_images/window_{window}/g_{{}}.png", "label_masks/of_3_classes/g_{}.png", numbers)
+    masks(tmp_path, *(f"label_masks/objects/g_{number}.png" for number in numbers))
+    found = {each.options["masks"] for each in propose_layout(tmp_path)}
+    assert found == {"label_masks/of_3_classes", "label_masks/objects"}
+
+
+def test_a_folder_alone_may_say_what_belongs_together(tmp_path: Path) -> None:
+    for number in range(4):
+        photographs(tmp_path, f"p{number}/L71{number * 7}098_0{number}.tif")
+        masks(tmp_path, f"p{number}/L7_new_mask2015.tif")
+    found = propose_layout(tmp_path)[0]
+    assert found.options == {"images": "{id}/L*_*.tif", "masks": "{id}/L*_new_mask*.tif"}
+    assert found.pairs == 4
+
+
+def test_what_is_called_labels_comes_first(tmp_path: Path) -> None:
+    both(tmp_path, "{}_a_aerial.png", "{}_b_roads.png")
+    masks(tmp_path, *(f"{number}_h_labels.png" for number in NUMBERS))
+    assert [each.options["masks"] for each in propose_layout(tmp_path)] == ["{id}_h_labels.png", "{id}_b_roads.png"]
+
+
 def test_free_words_and_endings_of_several_kinds(tmp_path: Path) -> None:
     photographs(tmp_path, "photos/cat.jpg", "photos/big dog.png", "photos/owl.JPG")
     masks(tmp_path, *(f"truth/{name} (copy).png" for name in ("cat", "big dog", "owl")))
