@@ -150,50 +150,35 @@ def export_run(run: Path, place: Place, *, logits: bool, size: tuple[int, int] |
     return _Export(predictor, place, Origin(predictor, folder, scores=best), logits, size, ()).run()
 
 
+@dataclass
 class _Export:
-    """One export.
+    """One export; of the predictor, which stays as it is, to a place; the rest is as :func:`export` has it."""
 
-    Args:
-        predictor: stays as it is.
-        place, origin: where to, and from where.
-        logits, size, images: as :func:`export` has them.
-    """
+    predictor: Predictor
+    place: Place
+    origin: Origin
+    logits: bool
+    size: tuple[int, int] | None
+    images: Sequence[Pixels] = ()
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        place: Place,
-        origin: Origin,
-        logits: bool,
-        size: tuple[int, int] | None,
-        images: Sequence[Pixels],
-    ) -> None:
-        self.place, self.origin, self.logits, self.size = place, origin, logits, size
-        self.normalisation, self.channels = predictor.normalisation, predictor.images.channels
-        self.images, self.source = images or images_of_run(origin.settings)[:COUNT], "images of val"
-        if images:
-            self.source = "given images"
-        elif not self.images:
-            self.source = "generated images"
+    def __post_init__(self) -> None:
+        self.source = "given images" if self.images else "images of val"
+        self.images = self.images or images_of_run(self.origin.settings)[:COUNT]
+        self.source = self.source if self.images else "generated images"
+        known = ("classes", "palette", "ignore_index", "resize", "normalisation", "images")
         self.reference = Predictor(
-            deepcopy(predictor.model).requires_grad_(False),  # whoever runs the graph wants no gradients
-            classes=predictor.classes,
-            palette=predictor.palette,
-            ignore_index=predictor.ignore_index,
+            deepcopy(self.predictor.model).requires_grad_(False),  # whoever runs the graph wants no gradients
             device="cpu",
             precision="fp32",
-            resize=predictor.resize,
-            normalisation=predictor.normalisation,
-            images=predictor.images,
-            temperature=predictor.inferer.temperature,
+            temperature=self.predictor.inferer.temperature,
+            **{name: getattr(self.predictor, name) for name in known},
         )
         self.reference.model.to(memory_format=torch.contiguous_format)  # channels_last is a question of sizes
-        described = {"model": origin.model_name, "options": origin.options, "dataset": origin.dataset}
+        origin = self.origin
         facts: dict[str, Any] = {  # what every exported file says of itself
-            "classes": predictor.classes,
-            "palette": predictor.palette,
-            "ignore_index": predictor.ignore_index,
-            MARK: {"segkit": segkit.__version__, "to": place.to, **described},
+            **{name: getattr(self.predictor, name) for name in known[:3]},
+            MARK: {"segkit": segkit.__version__, "to": self.place.to, "model": origin.model_name}
+            | {"options": origin.options, "dataset": origin.dataset},
         }
         self.metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
 
@@ -211,7 +196,7 @@ class _Export:
 
     def _compared(self, runner: Runner, least: int, size: tuple[int, int] | None, several: bool) -> Agreement:
         self._step("comparing with PyTorch")
-        images = self.images or generated_images(least, self.normalisation)
+        images = self.images or generated_images(least, self.predictor.normalisation)
         return compare(runner, self.reference, fitting(images, least, size), self.source, several=several)
 
     def _weights(self, path: Path) -> Exported:
@@ -235,10 +220,10 @@ class _Export:
     def _attempt(self, path: Path, free: tuple[str, ...], reasons: Sequence[ModelError]) -> Exported:
         self.bar.reset()
         answer = "logits" if self.logits else "labels"
-        any_size, how = free == ANY_SIZE, self.normalisation
-        freedom: dict[str, Any] = {"logits": self.logits, "any_size": any_size}
-        temperature = self.reference.inferer.temperature
-        module = Deployed(self.reference.model, self.reference.resize, how, **freedom, temperature=temperature)
+        any_size, how, own = free == ANY_SIZE, self.predictor.normalisation, self.reference
+        module = Deployed(
+            own.model, own.resize, how, logits=self.logits, any_size=any_size, temperature=own.inferer.temperature
+        )
         size = None
         if not any_size:
             size = self.size or ((*self.images[0].shape[:2],) if self.images else (512, 512))
@@ -265,5 +250,5 @@ class _Export:
             least=module.least if any_size else 0,
             fixed_because=str(reasons[0]) if reasons and self.size is None else "",
             dtype=how.dtype,
-            channels=self.channels,
+            channels=self.predictor.images.channels,
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import segkit
 from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ConfigError, DataError, one_line
 from segkit.inference.options import PredictOptions
+from segkit.options import options_of
 from segkit.signals import STOP
 
 if TYPE_CHECKING:
@@ -25,27 +27,19 @@ if TYPE_CHECKING:
 TTA = {"flips": "horizontal", "scales": (0.75, 1.0, 1.25)}  # six views
 
 
-def _tile(text: str) -> int | str:
-    return text if text == "auto" else int(text)
-
-
-def _scales(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
-
-
-_tile.__name__, _scales.__name__ = "number of pixels, or auto", "comma-separated list of factors"  # argparse tells them
-
 _NO_RASTERIO = (
     "the masks do not: they are PNG, of the same size, pixel for pixel; after python -m pip install 'segkit[geo]' they "
     "are written as GeoTIFF too"
 )
-_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {  # of PredictOptions -> as the command line has them
-    "tile": ("--tile", {"type": _tile, "metavar": "PIXELS"}),
-    "overlap": ("--overlap", {"type": float, "metavar": "SHARE"}),
-    "batch_size": ("--batch-size", {"type": int, "metavar": "TILES"}),
-    "flips": ("--flip", {"metavar": "HOW"}),
-    "scales": ("--scales", {"type": _scales, "metavar": "0.75,1,1.25"}),
-}
+_METAVARS = {"tile": "PIXELS", "overlap": "SHARE", "batch_size": "TILES", "flips": "HOW", "scales": "0.75,1,1.25"}
+
+
+def _given(text: str, name: str) -> Any:
+    """What is meant by the text of an option, as TOML has it, or the text itself; of scales all that it lists."""
+    values: list[Any] = [text]
+    with suppress(tomllib.TOMLDecodeError):
+        values = tomllib.loads(f"value = [{text}]")["value"]
+    return values if name == "scales" or len(values) != 1 else values[0]
 
 
 class Predict:
@@ -77,10 +71,10 @@ class Predict:
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
         parser.add_argument("--precision", default="auto", help="auto, fp32, bf16 or fp16")
         group = parser.add_argument_group("how an image is predicted")
-        texts = dict(re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", PredictOptions.__doc__ or "", re.MULTILINE))
-        for name, (flag, how) in _OPTIONS.items():
-            help_text = " ".join(texts.get(name, "").split()).replace("%", "%%")
-            group.add_argument(flag, dest=name, default=argparse.SUPPRESS, help=help_text, **how)
+        for each in options_of(PredictOptions):
+            flag = "--flip" if each.name == "flips" else f"--{each.name.replace('_', '-')}"
+            how: dict[str, Any] = {"metavar": _METAVARS[each.name], "default": argparse.SUPPRESS}
+            group.add_argument(flag, dest=each.name, help=each.text.replace("%", "%%"), **how)
         group.add_argument("--tta", action="store_true", help="as --flip horizontal --scales 0.75,1,1.25")
         group.add_argument("--max-pixels", type=int, metavar="N", help="of an image (400,000,000: 20,000 x 20,000)")
         group = parser.add_argument_group("what is written and told")
@@ -130,7 +124,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writer, int]:
     """What was done, and of how many images."""
-    given = {name: getattr(arguments, name) for name in _OPTIONS if hasattr(arguments, name)}
+    given = {name: _given(text, name) for name, text in vars(arguments).items() if name in _METAVARS}
     options: dict[str, Any] = {**(TTA if arguments.tta else {}), **given}
     checked = PredictOptions(**options)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 from segkit.cli.output import add_output_options, hanging, print_json
@@ -15,6 +16,7 @@ from segkit.registry import REGISTRIES, Component
 from segkit.testing.suite import KINDS, checks, rules_of
 
 _COLUMN = 45  # where the state of a check begins
+_FORMS = {"--option": "KEY=VALUE, as gamma=2.0", "--known": "[COMPONENT:]CHECK=REASON, as gradcheck=why"}
 
 
 class CheckPlugin:
@@ -49,7 +51,8 @@ class CheckPlugin:
         """Check, and print a table; 1 where a check fails or the plugin is broken."""
         plugins, components = _find(arguments.name, arguments.kind)
         broken = [plugin for plugin in plugins if plugin.error]
-        options, known = _options(arguments.option, components), _known_failures(arguments.known, components)
+        options = _assigned("--option", arguments.option, components, _option_names)
+        known = _assigned("--known", arguments.known, components, lambda each: rules_of(each.kind))
         for plugin in broken:
             print(f"plugin {plugin} is broken: {plugin.error}")
         documents = [_ask(each, options[each], known[each], arguments.quiet) for each in components]
@@ -126,54 +129,33 @@ def _find(name: str, kind: str | None) -> tuple[list[Plugin], list[Component]]:
     return plugins, found
 
 
-def _options(given: Sequence[str], components: Sequence[Component]) -> dict[Component, dict[str, Any]]:
-    """``--option`` by component: a single one is given all of them, of several each those that it has.
+def _assigned(
+    flag: str, given: Sequence[str], components: Sequence[Component], names: Callable[[Component], Collection[str]]
+) -> dict[Component, dict[str, Any]]:
+    """What ``--option`` or ``--known`` says, KEY=VALUE: of several components of those that have the key.
 
     Raises:
-        ConfigError: an option that is not written KEY=VALUE, or that no component has.
+        ConfigError: it is not written so, or no component has the key.
     """
     chosen: dict[Component, dict[str, Any]] = {component: {} for component in components}
-    have = {component: _option_names(component) for component in components}
     for text in given:
-        key, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not key:
-            raise ConfigError(f"--option {text}: write KEY=VALUE, as in --option gamma=2.0")
-        having = [
-            each for each in components if key in have[each] or len(components) == 1
-        ]  # the checks say what it has
+        left, _, value = (part.strip() for part in text.partition("="))
+        owner, _, key = left.rpartition(":")
+        if not key or not value:
+            raise ConfigError(f"{flag} {text}: write {_FORMS[flag]}")
+        asked = [each for each in components if not owner or owner in each.names]
+        having = [each for each in asked if key in names(each)]
         if not having:
-            raise ConfigError(f"--option {key}: no component has it{did_you_mean(key, set().union(*have.values()))}")
+            there = dict.fromkeys(name for each in asked for name in names(each))
+            close = f"{did_you_mean(key, there) or ';'} there are {', '.join(there) or 'none'}"
+            raise ConfigError(f"{flag} {text}: {owner or 'what is checked'} has no '{key}'{close}")
         for component in having:
             chosen[component][key] = Written(value)
     return chosen
 
 
-def _option_names(component: Component) -> set[str]:
-    try:
-        return {option.name for option in options_of(component)}
-    except SegkitError:  # told when it is asked
-        return set()
-
-
-def _known_failures(given: Sequence[str], components: Sequence[Component]) -> dict[Component, dict[str, str]]:
-    """``--known`` by component, check -> reason: that of the component that is named, or of each that has the check.
-
-    Raises:
-        ConfigError: a check without a reason, or one that there is not.
-    """
-    known: dict[Component, dict[str, str]] = {component: {} for component in components}
-    for text in given:
-        left, _, reason = text.partition("=")
-        owner, _, check = left.strip().rpartition(":")
-        asked = [each for each in components if not owner or owner in each.names]
-        having = [each for each in asked if check in rules_of(each.kind)]
-        if not reason.strip():
-            raise ConfigError(f"--known {text}: give a reason, CHECK=REASON")
-        if not having:
-            names = dict.fromkeys(name for each in asked for name in rules_of(each.kind))
-            there_are = f"{did_you_mean(check, names) or ';'} there are {', '.join(names) or 'none'}"
-            of = f" of '{owner}'" if owner else ""
-            raise ConfigError(f"--known {text}: there is no check '{check}'{of}{there_are}")
-        for component in having:
-            known[component][check] = reason.strip()
-    return known
+def _option_names(component: Component) -> list[str]:
+    """Those of its constructor; none where it cannot be imported, which is told when it is asked."""
+    with suppress(SegkitError):
+        return [option.name for option in options_of(component)] + ["path"] * (component.kind == "reader")
+    return []

@@ -26,11 +26,6 @@ _USES = {
     "observer": "A config need not name it: every run writes `$name.csv` into its folder.",
 }
 """How the README says it is used, by kind."""
-_SCORES = (
-    *("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice", "frequency_weighted_iou", "precision", "recall"),
-    *("class", "class_iou", "floor", "lift", "loss", "losses", "predicted"),
-)
-"""Keys of segkit's own results, which no other metric may use; a test compares them with the engine's."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
@@ -72,8 +67,6 @@ def _check_name(name: str, kind: str) -> None:
             f"'{name}' is no name for a {kind}: allowed are lower-case letters, digits and single underscores, a "
             f"letter first; the package is called segkit-NAME by itself{close}"
         )
-    if kind == "metric" and name in _SCORES:
-        raise ConfigError(f"'{name}' is what a score of segkit's own is called in every result: choose another name")
     found = find_spec(f"segkit_{name}")
     if found:
         where = found.origin or "a folder without __init__.py"

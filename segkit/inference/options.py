@@ -1,11 +1,14 @@
-"""The options of a prediction, shared by :meth:`Predictor.predict` and the command line; imported without torch."""
+"""The options of a prediction, of :meth:`Predictor.predict` and the command line alike; imported without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
 
 from segkit.errors import ConfigError
+from segkit.settings import Settings
 
 FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {  # name -> the dimensions of [B,C,H,W] that each view mirrors
     "none": ((),),
@@ -15,8 +18,7 @@ FLIPS: dict[str, tuple[tuple[int, ...], ...]] = {  # name -> the dimensions of [
 }
 
 
-@dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(Settings):
     """How an image is predicted: whole or in overlapping tiles, once or with test-time augmentation.
 
     Args:
@@ -32,24 +34,19 @@ class PredictOptions:
         ConfigError: a value that is not allowed.
     """
 
-    tile: int | str = "auto"
-    overlap: float = 0.5
-    batch_size: int = 0
-    flips: str = "none"
-    scales: Sequence[float] = (1.0,)
+    tile: Annotated[int, Field(ge=16)] | Literal["auto", 0] = "auto"
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
+    batch_size: Annotated[int, Field(ge=0)] = 0
+    flips: Literal["none", "horizontal", "vertical", "both"] = "none"
+    scales: Annotated[Sequence[Annotated[float, Field(ge=0.1, le=8)]], Field(min_length=1)] = (1.0,)
 
-    def __post_init__(self) -> None:
-        is_integer = isinstance(self.tile, int) and not isinstance(self.tile, bool)
-        if self.tile != "auto" and not (is_integer and (self.tile == 0 or int(self.tile) >= 16)):
-            raise ConfigError(f"tile = {self.tile!r}; allowed are auto, 0 (never in tiles), and 16 pixels or more")
-        if not 0 <= self.overlap <= 0.9:
-            raise ConfigError(f"overlap = {self.overlap}; a share of the tile's side from 0 to 0.9")
-        if self.batch_size < 0:
-            raise ConfigError(f"batch_size = {self.batch_size}; tiles at a time, or 0 for what suits the device")
-        if self.flips not in FLIPS:
-            raise ConfigError(f"flips = {self.flips!r}; allowed are {', '.join(FLIPS)}")
-        if not self.scales or not all(0.1 <= scale <= 8 for scale in self.scales):
-            raise ConfigError(f"scales = {list(self.scales)}; one or more factors from 0.1 to 8")
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            name = error.errors()[0]["loc"][0]
+            found = dict.fromkeys(each["msg"].removeprefix("Input ") for each in error.errors() if name in each["loc"])
+            raise ConfigError(f"{name} = {given[str(name)]!r}: {', or '.join(found)}") from error
 
     @property
     def views(self) -> list[tuple[float, tuple[int, ...]]]:
@@ -69,6 +66,7 @@ class PredictOptions:
         if isinstance(resize, Sequence):
             why = f"the network was trained on whole images of {list(resize)} (data.resize), and no part of one"
         given = {"tile": self.tile or "auto", "overlap": self.overlap, "batch_size": self.batch_size}
-        unused = [f"{name} = {value}" for name, value in given.items() if value != getattr(PredictOptions, name)]
+        fields = PredictOptions.model_fields
+        unused = [f"{name} = {value}" for name, value in given.items() if value != fields[name].default]
         if why and unused:
             raise ConfigError(f"{', '.join(unused)}: there are no tiles, as {why}; leave it out")

@@ -86,15 +86,15 @@ def test_options_are_toml_and_go_to_those_that_have_them(mine: Any, capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["mine", "--option", "gama=2.0"], "--option gama: no component has it; did you mean 'gamma'?"),
-        (["mine", "--option", "gamma"], "--option gamma: write KEY=VALUE, as in --option gamma=2.0"),
-        (["plain", "--known", "gradcheck"], "--known gradcheck: give a reason, CHECK=REASON"),
-        (["plain", "--known", "gradcheck= "], "--known gradcheck= : give a reason, CHECK=REASON"),
+        (["mine", "--option", "gama=2.0"], "--option gama=2.0: what is checked has no 'gama'; did you mean 'gamma'?"),
+        (["mine", "--option", "gamma"], "--option gamma: write KEY=VALUE, as gamma=2.0"),
+        (["plain", "--known", "gradcheck"], "--known gradcheck: write [COMPONENT:]CHECK=REASON, as gradcheck=why"),
+        (["plain", "--known", "gradcheck= "], "--known gradcheck= : write [COMPONENT:]CHECK=REASON"),
         (
             ["plain", "--known", "gradchek=it"],
-            "there is no check 'gradchek'; did you mean 'gradcheck'? there are nam",
+            "what is checked has no 'gradchek'; did you mean 'gradcheck'? there are nam",
         ),
-        (["mine", "--known", "dice:gradcheck=it"], "there is no check 'gradcheck' of 'dice'; there are none"),
+        (["mine", "--known", "dice:gradcheck=it"], "dice has no 'gradcheck'; there are none"),
         (["plain", "--kind", "dataset"], "there is no dataset 'plain'; 'plain' is a loss"),
         (["min"], "there is no component and no plugin 'min'; did you mean 'mine'?"),
     ],
@@ -164,10 +164,10 @@ def test_of_an_observer_there_is_nothing_to_check(site: Any, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (["--option", "a=1"], "segkit: --option a: no component has it\n"),
+        (["--option", "a=1"], "segkit: --option a=1: what is checked has no 'a'; there are none\n"),
         (
             ["--known", "gradcheck=why"],
-            "segkit: --known gradcheck=why: there is no check 'gradcheck'; there are none\n",
+            "segkit: --known gradcheck=why: what is checked has no 'gradcheck'; there are none\n",
         ),
     ],
 )

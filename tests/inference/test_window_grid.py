@@ -106,16 +106,16 @@ def test_options_of_tiles_are_refused_where_there_are_none():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"tile": 8}, "tile = 8; allowed are auto, 0"),
+        ({"tile": 8}, "tile = 8: should be greater than or equal to 16, or should be 'auto' or 0"),
         ({"tile": -1}, "tile = -1"),
         ({"tile": "big"}, "tile = 'big'"),
         ({"tile": True}, "tile = True"),
-        ({"overlap": 1.0}, "overlap = 1.0; a share of the tile's side from 0 to 0.9"),
+        ({"overlap": 1.0}, "overlap = 1.0: should be less than or equal to 0.9"),
         ({"overlap": float("nan")}, "overlap = nan"),
         ({"batch_size": -1}, "batch_size = -1"),
-        ({"flips": "all"}, "flips = 'all'; allowed are none, horizontal, vertical, both"),
-        ({"scales": ()}, r"scales = \[\]; one or more factors"),
-        ({"scales": (1.0, 0.0)}, r"scales = \[1.0, 0.0\]"),
+        ({"flips": "all"}, "flips = 'all': should be 'none', 'horizontal', 'vertical' or 'both'"),
+        ({"scales": ()}, r"scales = \(\): .*at least 1 item"),
+        ({"scales": (1.0, 0.0)}, r"scales = \(1.0, 0.0\): should be greater than or equal to 0.1"),
     ],
 )
 def test_options_that_are_not_allowed(options, told):
