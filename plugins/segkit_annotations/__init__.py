@@ -1,4 +1,4 @@
-"""Annotations: COCO, labelme, Label Studio, VIA, YOLO, CVAT, Supervisely, RLE; several masks an image."""
+"""Annotations: COCO, labelme, Label Studio, VIA, YOLO, CVAT, Supervisely, XML, GeoJSON, RLE; several masks an image."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def segkit_datasets() -> dict[str, str]:
         "yolo": "segkit_annotations.yolo:YoloDataset",
         "cvat": "segkit_annotations.cvat:CvatDataset",
         "supervisely": "segkit_annotations.supervisely:SuperviselyDataset",
+        "polygons": "segkit_annotations.polygons:PolygonsDataset",
         "rle": "segkit_annotations.rle:RleDataset",
         "layers": "segkit_annotations.layers:LayersDataset",
     }

@@ -112,6 +112,15 @@ def _polygons(data: Sequence[Any], size: Size) -> Drawn:
     return 0, 0, whole
 
 
+def _rings(data: Sequence[Any], size: Size) -> Drawn:
+    """A polygon less its holes."""
+    whole = np.zeros(size, bool)
+    for ring in data:
+        top, left, bits = _polygon(points_of(ring), size)
+        whole[top : top + bits.shape[0], left : left + bits.shape[1]] ^= bits
+    return 0, 0, whole
+
+
 def _shares(data: Any, size: Size) -> Drawn:
     """A polygon in shares of the image's width and height."""
     points = points_of(data)
@@ -237,6 +246,7 @@ def _file(path: Path, size: Size) -> Drawn:
 
 KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
     "polygon": _polygons,
+    "rings": _rings,
     "shares": _shares,
     "runs": _runs,
     "starts": _starts,

@@ -19,7 +19,7 @@ from segkit.errors import DataError, Issue, reason
 from segkit_annotations.draw import Shape, Size
 from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, folders_in, split_called
 
-DEPTH = 3  # folders below the root that are looked into
+DEPTH = 5  # folders below the root that are looked into
 _WORD = re.compile(rf"(?<![a-z])({SPLIT_WORDS})(?![a-z])", re.IGNORECASE)
 
 

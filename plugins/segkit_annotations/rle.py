@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import functools
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
 
-from segkit.data.read import read_header
+from segkit.data.read import read_header, read_picture
 from segkit.errors import DataError, first_few, reason
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
@@ -22,21 +24,25 @@ from segkit_folder.propose import propose_layout
 from segkit_folder.splits import SUFFIXES
 
 _RUNS = re.compile(r"encoded_?pixels|.*rle.*|segmentation", re.IGNORECASE)
+_PAIRS = re.compile(r"\[?\d+[ ,]+\d+([ ,]+\d+[ ,]+\d+)*\]?")
 _CLASS = re.compile(r".*(class|label|category).*", re.IGNORECASE)
 _IMAGE = re.compile(r".*(image|img|file|name|id).*", re.IGNORECASE)
 _EXAMPLE = re.compile(r"sample|submission|example|predict", re.IGNORECASE)  # of what others hand in
 _LONGEST = (1 << 31) - 1  # characters of runs; the csv module takes 131,072 where nothing is said
 _FEW = 20  # images that say in which order runs go
+_SOME = 200  # lines that say what the columns are
+_MOST_CLASSES = 64
 
 
 class RleDataset(AnnotatedImages):
     """Run-length encodings in a CSV, as Kaggle's competitions publish them: pairs of a start, from 1, and a length.
 
-    kaggle.com/c/airbus-ship-detection/overview/evaluation. A column is called as EncodedPixels or rle, one as ImageId,
-    and there may be one of classes; of Image_Label the class follows the last "_". An image without runs is all
-    background, and so is one beside the others that no line names. Of images of one name in several folders a table
-    called as a split means the one in the folder of that split. Runs go down the columns, or along the rows where
-    that gives smoother objects in images that are not square.
+    kaggle.com/c/airbus-ship-detection/overview/evaluation. A column is called as EncodedPixels, or holds such pairs;
+    one names images, and there may be one of classes; of Image_Label the class follows the last "_". A name is that of
+    a file, or words of its path in their order, as case1_day2_slice_7 of case1/day2/slice_7_266.png. An image without
+    runs is all background, and so is one beside the others that no line names. Of images of one name in several folders
+    a table called as a split means the one in the folder of that split. Runs go down the columns, or along the rows
+    where that gives smoother objects, or in square images objects whose edges the image follows better.
     """
 
     rule: Rule = "error"
@@ -44,18 +50,15 @@ class RleDataset(AnnotatedImages):
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         pictures = [each for each in files.walk(root / images, "*") if each.suffix.lower() in SUFFIXES]
-        by_name: dict[str, list[Path]] = {}
-        for each in pictures:
-            for name in {each.stem, each.name}:
-                by_name.setdefault(name, []).append(each)
+        named = _finder(root, pictures)
         labels: set[str] = set()
         entries: list[Entry] = []
         for split, path in files.places(root, annotations):
             found, absent = dict[Path, list[tuple[str, str]]](), set[str]()
-            for image, label, runs in _lines(path):
+            for image, label, runs in _lines(path, named):
                 labels |= {label} if runs else set()
-                if image in by_name:
-                    picture = _meant(image, by_name[image], root, path, split)
+                if called := named(image):
+                    picture = _meant(image, called, root, path, split)
                     found.setdefault(picture, []).extend([(label, runs)] * bool(runs))
                 else:
                     absent.add(image)
@@ -70,17 +73,23 @@ class RleDataset(AnnotatedImages):
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
-        found = [path for path in files.walk(root, "*.csv") if not _EXAMPLE.search(path.name) and _columns(path)]
-        names = {
-            name for path in files.walk(root, "*") if path.suffix.lower() in SUFFIXES for name in (path.stem, path.name)
-        }
-        return [path for path in found if any(image in names for image, _, _ in _lines(path))]
+        tables = [path for path in files.walk(root, "*.csv") if not _EXAMPLE.search(path.name)]
+        pictures = [path for path in files.walk(root, "*") if path.suffix.lower() in SUFFIXES] if tables else []
+        named = _finder(root, pictures)
+        known = [path for path in tables if _columns(path, named)]
+        return [path for path in known if any(named(image) for image, _, _ in _lines(path, named))]
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, str]]:
-        """The tables, unless the masks lie there as pictures too."""
-        found = super().recognise(root)
-        return found if found and not propose_layout(root) and not LayersDataset.recognise(root) else []
+        """The tables, unless the masks lie there as pictures too, which no table names."""
+        if not (found := super().recognise(root)):
+            return []
+        named = _finder(root, [each for each in files.walk(root, "*") if each.suffix.lower() in SUFFIXES])
+        lines = [image for table in cls._find(root) for image, _, _ in _lines(table, named)]
+        images = {path for image in {*lines} if len(called := named(image)) == 1 for path in called}
+        masks = [{*each.layout.masks.values()} for each in propose_layout(root)]
+        are_pictures = any(not each or each - images for each in masks) or LayersDataset.recognise(root)
+        return [] if are_pictures else found
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
@@ -93,6 +102,44 @@ class RleDataset(AnnotatedImages):
                     runs = " ".join(f"{column * 30 + top + 1} {bottom - top}" for column in range(left, right))
                     rows.append(f"{path.name},{name},{runs}")
             (Path(root) / f"{split}.csv").write_text("\n".join(rows))
+
+
+def _finder(root: Path, pictures: Sequence[Path]) -> Callable[[str], Sequence[Path]]:
+    """Finds the pictures that are called as a table says, or whose paths have its words, the nearest ones."""
+    by_name: dict[str, list[Path]] = {}
+    for each in pictures:
+        for name in {each.stem, each.name}:
+            by_name.setdefault(name, []).append(each)
+    words: dict[Path, list[str]] = {}
+    having: dict[str, set[Path]] = {}
+
+    @functools.cache
+    def find(name: str) -> Sequence[Path]:
+        if not words:
+            words.update({each: _words(each.relative_to(root).with_suffix("").as_posix()) for each in pictures})
+            for path, own in words.items():
+                for word in own:
+                    having.setdefault(word, set()).add(path)
+        wanted = _words(name[: name.rindex(".")] if name.lower().endswith(SUFFIXES) else name)
+        both = set.intersection(*sorted((having.get(word, set()) for word in wanted), key=len)) if wanted else set()
+        spans = {path: span for path in both if (span := _span(words[path], wanted))}
+        return sorted(path for path, span in spans.items() if span == min(spans.values()))
+
+    return lambda name: by_name.get(name) or find(name)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.casefold())
+
+
+def _span(words: Sequence[str], wanted: Sequence[str]) -> int:
+    """How many words, at least, hold those wanted in their order; 0 where they do not."""
+    spans = []
+    for start in (at for at, word in enumerate(words) if word == wanted[0]):
+        left = iter(enumerate(words[start:], 1))
+        ends = [next((at for at, word in left if word == each), 0) for each in wanted]
+        spans += [ends[-1]] if all(ends) else []
+    return min(spans, default=0)
 
 
 def _meant(name: str, called: Sequence[Path], root: Path, table: Path, split: str | None) -> Path:
@@ -125,33 +172,65 @@ def _blank(entries: Sequence[Entry], pictures: Sequence[Path]) -> list[Entry]:
     return [first[each.parent]._replace(image=each, shapes=()) for each in blank]
 
 
-def _columns(path: Path) -> tuple[int, int | None, int] | None:
-    """Which columns hold the image, the class (None: it follows the image, or there is none) and the runs."""
-    heading = _cells(next(csv.reader([files.head(path, 1 << 12).partition("\n")[0]], skipinitialspace=True), []))
+def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, int | None, int] | None:
+    """Which columns hold the image, the class (None: it follows the image, or there is none) and the runs.
+
+    By what the cells hold, or else by what the columns are called.
+    """
+    csv.field_size_limit(_LONGEST)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            heading, *rows = map(_cells, islice(filter(None, csv.reader(file, skipinitialspace=True)), _SOME))
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError):  # ValueError: no line
+        return None
+    columns = [[row[at] for row in rows if at < len(row)] for at in range(len(heading))]
     runs = next((at for at, name in enumerate(heading) if _RUNS.fullmatch(name)), None)
+    if runs is None:
+        runs = next((at for at, cells in enumerate(columns) if _are_runs(cells)), None)
     others = [at for at in range(len(heading)) if at != runs]
-    image = next((at for at in others if _IMAGE.fullmatch(heading[at])), None)
+    held = {at: sum(bool(named(cell)) for cell in columns[at]) for at in others}
+    image = max(others, key=lambda at: held[at], default=None)
+    if image is None or not held[image]:
+        image = next((at for at in others if _IMAGE.fullmatch(heading[at])), None)
     if runs is None or image is None:
         return None
-    return image, next((at for at in others if at != image and _CLASS.fullmatch(heading[at])), None), runs
+    rest = [at for at in others if at != image]
+    label = next((at for at in rest if _CLASS.fullmatch(heading[at])), None)
+    if label is None and "_" not in heading[image]:
+        label = next((at for at in rest if _are_names(columns[at])), None)
+    return image, label, runs
+
+
+def _are_runs(cells: Sequence[str]) -> bool:
+    """Whether all cells that hold something hold pairs of a start and a length, in order."""
+    found = [cell for cell in cells if cell not in ("", "-1", "nan")]
+    if not found or not all(map(_PAIRS.fullmatch, found)):
+        return False
+    pairs = [np.array(re.findall(r"\d+", cell), np.int64).reshape(-1, 2) for cell in found]
+    return all((each[1:, 0] >= each[:-1].sum(1)).all() for each in pairs)
+
+
+def _are_names(cells: Sequence[str]) -> bool:
+    """Whether cells hold a few words again and again."""
+    names = {cell for cell in cells if cell}
+    return 1 < len(names) <= min(_MOST_CLASSES, len(cells) // 2) and not any(re.search(r"\d{3}|\.", x) for x in names)
 
 
 def _cells(row: Sequence[str]) -> list[str]:
     return [cell.strip(' "\r\n\ufeff') for cell in row]
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
+def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[tuple[str, str, str]]:
     """The image, the class and the runs of each line.
 
     Raises:
         DataError: the file cannot be read, or a line lacks an image, or a class of its runs.
     """
-    columns = _columns(path)
+    columns = _columns(path, named)
     if columns is None:
         raise DataError(f"{path}: no columns of images and run-length encodings; expected is {RleDataset.expected}")
     image, label, runs = columns
     try:
-        csv.field_size_limit(_LONGEST)
         needed = 1 + max(image, runs, label or 0)
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, skipinitialspace=True)
@@ -166,6 +245,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
                 encoded = cells[runs] if cells[runs] not in ("-1", "nan") else ""
                 if not name or (encoded and not called):
                     raise DataError(f"{place}: {'no class' if name else 'no image'}; each line with runs has both")
+                encoded = encoded.strip("[]").replace(",", " ")
                 yield name, f"class_{called}" if called.isdecimal() else called, encoded
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
@@ -174,13 +254,22 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _go_down(found: Mapping[Path, Sequence[tuple[str, str]]]) -> bool:
-    """Whether runs go down the columns: what lies on its side is frayed in images that are not square."""
-    edges = np.zeros(2)
+    """Whether runs go down the columns: what lies on its side is frayed in images that are not square.
+
+    In square ones it is as smooth either way, but only the right way has its edges where the image has some.
+    """
+    edges, contrast = np.zeros(2), np.zeros(2)
     for path, those in [each for each in found.items() if each[1]][:_FEW]:
         with suppress(DataError, ShapeError):  # told when it is read
             size = read_header(path).size
-            for label, runs in those if size[0] != size[1] else ():
-                for way in (0, 1):
-                    _, bits = draw(Shape(label, "starts", (runs, not way)), size)
-                    edges[way] += (bits[1:] != bits[:-1]).sum() + (bits[:, 1:] != bits[:, :-1]).sum()
+            grey = read_picture(path).pixels.mean(2) if size[0] == size[1] else np.zeros(size)
+            for (label, runs), way in product(those, (0, 1)):
+                _, bits = draw(Shape(label, "starts", (runs, not way)), size)
+                apart = [bits[1:] != bits[:-1], bits[:, 1:] != bits[:, :-1]]
+                steps = [np.abs(np.diff(grey, axis=axis))[apart[axis]] for axis in (0, 1)]
+                edges[way] += sum(each.sum() for each in apart) if size[0] != size[1] else 0
+                contrast[way] += np.concatenate(steps).mean() if any(map(len, steps)) else 0
+    if not edges.any() and contrast[1] > contrast[0]:
+        warnings.warn("runs are read along the rows, as the edges of square images say", stacklevel=5)
+        return False
     return bool(edges[0] <= edges[1])

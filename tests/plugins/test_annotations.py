@@ -26,7 +26,7 @@ from segkit_folder.splits import split_by_fraction
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 
-FORMATS = ("coco", "labelme", "labelstudio", "via", "yolo", "cvat", "supervisely", "layers", "rle")
+FORMATS = ("coco", "labelme", "labelstudio", "via", "yolo", "cvat", "supervisely", "layers", "rle", "polygons")
 SQUARE = [[1, 1], [4, 1], [4, 3], [1, 3]]  # columns 1 to 3 of rows 1 and 2
 FLAT = [1, 1, 4, 1, 4, 3, 1, 3]
 
@@ -885,6 +885,110 @@ def test_layers_without_an_image_are_refused_and_images_without_layers_told(tmp_
         one("layers", tmp_path / "images")
 
 
+# ---- polygons in a file an image ----
+
+
+def xy(form: str, corners: Any = SQUARE) -> str:
+    return "".join(form.format(x=x, y=y, n=number) for number, (x, y) in enumerate(corners, 1))
+
+
+INNER = [[2, 1], [3, 1], [3, 2], [2, 2]]
+VERTICES = xy("<Vertex X='{x}.0' Y='{y}' Z='0'/>")
+HOLE = xy("<Vertex X='{x}' Y='{y}'/>", INNER)
+PLACES = xy("<Coordinate Order='{n}' X='{x}' Y='{y}'/>")
+POINTS = xy("<pt><x>{x}</x><y>{y}</y></pt>")
+NUMBERED = xy("<x{n}>{x}</x{n}><y{n}>{y}</y{n}>")
+TRACED: dict[str, tuple[Any, str, list[str]]] = {
+    "scope.xml": (
+        '<Annotations><Annotation Id="1" Name=""><Attributes><Attribute Name="Description" Value=""/></Attributes>'
+        f'<Regions><Region Id="1" NegativeROA="0"><Vertices>{VERTICES}</Vertices></Region>'
+        f'<Region Id="2" NegativeROA="1"><Vertices>{HOLE}</Vertices></Region></Regions></Annotation></Annotations>',
+        "object",
+        ["000000", "010100", "011100"],
+    ),
+    "layers.xml": (
+        '<Annotations><Annotation Id="1"/><Annotation Id="2"><Attributes><Attribute Name="Epithelial"/></Attributes>'
+        f"<Regions><Region><Vertices>{VERTICES}</Vertices></Region></Regions></Annotation></Annotations>",
+        "Epithelial",
+        ["000000", "011100", "011100"],
+    ),
+    "asap.xml": (
+        '<ASAP_Annotations><Annotations><Annotation Name="Annotation 0" Type="Polygon" PartOfGroup="Tumor">'
+        f"<Coordinates>{PLACES}</Coordinates></Annotation></Annotations></ASAP_Annotations>",
+        "Tumor",
+        ["000000", "011100", "011100"],
+    ),
+    "labelme.xml": (
+        "<annotation><filename>x.jpg</filename><object><name>cat</name><deleted>0</deleted><polygon><username>me</username>"
+        f"{POINTS}</polygon></object><object><name>dog</name><deleted>1</deleted><polygon>"
+        f"{POINTS}</polygon></object>"
+        "<imagesize><nrows>5</nrows><ncols>6</ncols></imagesize></annotation>",
+        "cat",
+        ["000000", "011100", "011100"],
+    ),
+    "voc.xml": (
+        "<annotation><size><width>6</width><height>5</height></size><object><name>cat</name><bndbox><xmin>1</xmin></bndbox>"
+        f"<polygon>{NUMBERED}</polygon></object></annotation>",
+        "cat",
+        ["000000", "011100", "011100"],
+    ),
+    "qupath.geojson": (
+        {
+            "type": "FeatureCollection",
+            "features": [
+                {
+                    "geometry": {
+                        "type": "MultiPolygon",
+                        "coordinates": [[SQUARE, INNER], [[[5, 0], [6, 0], [6, 1], [5, 1]]]],
+                    },
+                    "properties": {"objectType": "annotation", "classification": {"name": "Tumor", "color": [1, 2, 3]}},
+                }
+            ],
+        },
+        "Tumor",
+        ["000001", "010100", "011100"],
+    ),
+    "plain.json": (
+        [{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [SQUARE]}, "properties": {"Label": "cat"}}],
+        "cat",
+        ["000000", "011100", "011100"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_polygons_of_many_tools(name: str, tmp_path: Path) -> None:
+    content, label, expected = TRACED[name]
+    picture(tmp_path / "Tissue Images" / f"{Path(name).stem}.png")
+    save(tmp_path / "Annotations" / name, content)
+    assert datasets["polygons"].recognise(tmp_path) == [{"annotations": "Annotations"}]
+    dataset = one("polygons", tmp_path)
+    assert dataset.classes == ("background", label)
+    assert rows(dataset) == [*expected, "000000", "000000"]
+
+
+def test_polygons_that_cannot_be_drawn_are_named_and_the_nearest_image_counts(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        picture(tmp_path / split / "a.png", (5, 6) if split == "train" else (9, 9))
+        save(tmp_path / split / "a.xml", TRACED["voc.xml"][0])
+    assert datasets["polygons"].recognise(tmp_path) == [{"annotations": ".", "val": 0.15}]
+    dataset = datasets["polygons"](tmp_path, "train", annotations=".")
+    assert [each.parent.name for each in dataset.files(0)] == ["train", "train"]
+    with pytest.raises(LabelError, match="another size than the image"):
+        datasets["polygons"](tmp_path, "test", annotations=".").mask(0)
+    box = "<annotation><object><name>cat</name><bndbox><xmin>1</xmin></bndbox></object></annotation>"
+    save(tmp_path / "train/a.xml", box.replace("</annotation>", "<object><polygon/></object></annotation>"))
+    with pytest.raises(LabelError, match=r"a\.xml: a shape of a kind that covers no pixels .*'cat', a box alone"):
+        datasets["polygons"](tmp_path, "train", annotations=".").mask(0)
+    save(tmp_path / "train/a.xml", "<annotation><polygon>")
+    with pytest.raises(DataError, match=r"a\.xml: no XML, or cut short"):
+        datasets["polygons"](tmp_path, "train", annotations=".")
+    (tmp_path / "train/a.xml").unlink()
+    save(tmp_path / "train/a.geojson", {"crs": {}, "features": [], "was": "coordinates"})
+    with pytest.raises(DataError, match=r"coordinates on Earth; draw them into masks, as rasterio\.features"):
+        datasets["polygons"](tmp_path, "train", annotations=".")
+
+
 # ---- splits ----
 
 
@@ -1005,6 +1109,47 @@ def test_runs_in_a_table_are_drawn_down_the_columns(tmp_path: Path) -> None:
     Image.new("L", (6, 5)).save(tmp_path / "masks/b.png")
     Image.new("L", (6, 5)).save(tmp_path / "masks/c.png")
     assert datasets["rle"].recognise(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("heading", "order", "form"),
+    [
+        ("id,class,segmentation", (0, 1, 2), "{}"),
+        ("no,organ,where,scan", (3, 1, 2), "{}"),
+        ("mask,picture", (1, 0), "[{}]"),
+    ],
+)
+def test_tables_may_name_images_by_words_of_their_paths_and_runs_by_what_they_are(
+    heading: str, order: tuple[int, ...], form: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    lines, expected = [heading], {}
+    for case, day, cut in ((1, 1, 7), (1, 2, 7), (2, 1, 12), (2, 2, 12)):
+        labels = np.zeros((16, 16), int)
+        labels[3:5, 4 : 8 + case], labels[9:14, 2 + day : 6] = 1, 2
+        image = (labels * 90 + np.arange(16)).astype(np.uint16)
+        path = tmp_path / f"train/case{case}/case{case}_day{day}/scans/slice_{cut:04}_16_12_1.50.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(image).save(path)
+        expected[path] = labels if "class" in heading or "organ" in heading else (labels > 0)
+        for name, own in (("bowel", labels == 1), ("stomach", labels == 2)):
+            edges = np.flatnonzero(np.diff(np.concatenate([[0], own.ravel(), [0]])))  # along the rows
+            runs = " ".join(map(str, np.stack([edges[::2] + 1, edges[1::2] - edges[::2]], 1).ravel()))
+            cells = [
+                f"case{case}_day{day}_slice_{cut:04}",
+                name,
+                form.format(runs.replace(" ", ", " * (form != "{}") or " ")),
+            ]
+            row = dict(zip(order, (cells if len(order) == 3 else cells[::2]), strict=True))
+            quoted = [f'"{row.get(place, len(lines))}"' for place in range(len(heading.split(",")))]
+            lines.append(",".join(quoted))
+    save(tmp_path / "train.csv", "\n".join(lines))
+    assert datasets["rle"].recognise(tmp_path) == [{"annotations": "train.csv"}]
+    dataset = one("rle", tmp_path)
+    assert any("runs are read along the rows" in str(each.message) for each in recwarn)
+    names = ("bowel", "stomach") if len(order) == 3 else ("object",)
+    assert dataset.classes == ("background", *names)
+    for index in range(4):
+        np.testing.assert_array_equal(dataset.mask(index).numpy(), expected[dataset.files(index)[0]])
 
 
 def test_runs_of_images_of_one_name_are_those_of_the_split_of_the_table(tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""Polygons in a file an image: XML of ImageScope, ASAP, LabelMe, Pascal VOC and their like; GeoJSON, as QuPath's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from os.path import commonpath
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from segkit.errors import DataError, Issue, first_few
+from segkit_annotations import files
+from segkit_annotations.dataset import AnnotatedImages, Rule
+from segkit_annotations.draw import Shape, numbers
+from segkit_annotations.files import Entry
+from segkit_folder.propose import propose_layout
+from segkit_folder.splits import SUFFIXES
+
+_POINTS = re.compile(r"<(vertex|coordinate|polygon|pt|point)\b|\"coordinates\"", re.IGNORECASE)
+_OTHERS = re.compile(r"<annotations>|\"(_via_|shapes|categories|classTitle)")  # CVAT's and other formats
+_NAMES = ("partofgroup", "label", "class", "classname", "category", "name")
+_HOLE = "(hole)"
+
+
+class PolygonsDataset(AnnotatedImages):
+    """Polygons in an XML or GeoJSON file an image, called as it is; of overlapping shapes the smallest counts.
+
+    In XML a polygon is three points or more: elements with x and y as attributes or elements (ImageScope, ASAP, LabelMe
+    of MIT), or x1, y1, x2, ... (Pascal VOC of Roboflow); its name is that of the innermost element that has one, or of
+    ImageScope's layer. Regions that ImageScope calls negative are holes. In GeoJSON (RFC 7946) coordinates are pixels,
+    and the name is that of QuPath's classification. Polygons are drawn as COCO's.
+    """
+
+    rule: Rule = "smallest"
+    usual: Mapping[str, str] = {_HOLE: "background"}
+    expected = "XML or GeoJSON files with polygons, called as their images"
+
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
+        pictures: dict[str, list[Path]] = {}
+        for each in files.walk(root / images, "*"):
+            if each.suffix.lower() in SUFFIXES:
+                pictures.setdefault(each.stem, []).append(each)
+        found = _files_in(root / annotations)
+        splits = {path: files.split_in(path.parent.relative_to(root).as_posix()) for path in found}
+        are_splits = len({*splits.values()}) > 1
+        entries = []
+        for path in found:
+            with files.malformed(path, "a file of polygons"):
+                shapes, size = _of_xml(path) if path.suffix.lower() == ".xml" else (_of_geojson(path), None)
+            image = _image(path, pictures.get(path.stem) or pictures.get(Path(path.stem).stem) or [])
+            entries.append(Entry(image, (path,), shapes, size, splits[path] if are_splits else None))
+        return sorted({each.label for entry in entries for each in entry.shapes} - {_HOLE}), entries
+
+    @classmethod
+    def _find(cls, root: Path) -> list[Path]:
+        found = _files_in(root)
+        return [Path(commonpath([path.parent for path in found]))] if found else []
+
+    @classmethod
+    def recognise(cls, root: Path) -> list[dict[str, Any]]:
+        """The folder of the files, unless the masks lie there as pictures; with a share for val where there is none."""
+        found = [path.relative_to(root).as_posix() for path in cls._find(root)]
+        stems = {path.stem for path in files.walk(root, "*") if path.suffix.lower() in SUFFIXES} if found else ()
+        own = {stem for path in _files_in(root) for stem in (path.stem, Path(path.stem).stem)} if found else set()
+        if own.isdisjoint(stems) or propose_layout(root):
+            return []
+        splits = {files.split_in(path.parent.relative_to(root).as_posix()) for path in _files_in(root / found[0])}
+        return [{"annotations": found[0]} | ({"val": 0.15} if len(splits) > 1 and "val" not in splits else {})]
+
+    @classmethod
+    def write_sample(cls, root: str | Path) -> None:
+        """Write a miniature as of ImageScope: images/<split>/*.png and annotations/<split>/*.xml."""
+        for split, drawn in files.miniature(Path(root), "images/{split}"):
+            folder = Path(root) / "annotations" / split
+            folder.mkdir(parents=True, exist_ok=True)
+            for path, objects in drawn:
+                layers = [
+                    f'<Annotation Name="{name}"><Regions><Region><Vertices>'
+                    + "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
+                    + "</Vertices></Region></Regions></Annotation>"
+                    for name, corners in objects
+                ]
+                (folder / f"{path.stem}.xml").write_text(f"<Annotations>{''.join(layers)}</Annotations>")
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The files of polygons below a folder."""
+    found = [path for name in ("*.xml", "*.geojson", "*.json") for path in files.walk(folder, name)]
+    heads = [(path, files.head(path)) for path in found]
+    return sorted(path for path, head in heads if _POINTS.search(head) and not _OTHERS.search(head))
+
+
+def _image(path: Path, called: Sequence[Path]) -> Path:
+    """Of the images that are called as a file the nearest one."""
+    near = [len(Path(commonpath([path, each])).parts) for each in called]
+    found = [each for each, depth in zip(called, near, strict=True) if depth == max(near)]
+    if len(found) > 1:
+        several = first_few([*map(str, found)])
+        raise DataError(f"{path}: several images are called so: {several}; say in `images` in which folder they lie")
+    return found[0] if found else path.with_suffix(".png")
+
+
+def _of_xml(path: Path) -> tuple[list[Shape], tuple[int, int] | None]:
+    """The shapes, and the size of the image where the file says it."""
+    try:
+        tree = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, OSError) as error:
+        raise DataError(Issue("broken", str(path), "no XML, or cut short", "export it again", str(error))) from None
+    texts = {_tag(each): (each.text or "").strip() for each in tree.iter()}
+    sizes = {tag: int(text) for tag, text in texts.items() if text.isdecimal()}
+    height, width = (sizes.get(one) or sizes.get(other) for one, other in (("height", "nrows"), ("width", "ncols")))
+    shapes = [*_shapes(tree, "object")]
+    return shapes, (height, width) if height and width else None
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2].lower()
+
+
+def _shapes(element: ElementTree.Element, label: str) -> Iterator[Shape]:
+    """The polygons in an element, each of the label of the innermost one that has any."""
+    its = {key.lower(): value.strip() for key, value in element.attrib.items()}
+    below = {_tag(each): (each.text or "").strip() for each in element}
+    if below.get("deleted") == "1":  # LabelMe's
+        return
+    label = next((held[key] for held in (its, below) for key in _NAMES if held.get(key)), label)
+    if _tag(element) == "annotation" and not its.get("name"):  # a layer of ImageScope
+        layer = [each.get("Value") or each.get("Name", "") for each in element.iterfind("Attributes/Attribute")]
+        label = next((text for text in layer if text not in ("", "Description")), label)
+        label = f"layer {its['id']}" if label == "object" and its.get("id", "1") > "1" else label
+    label = "object" if its.get("partofgroup") == "None" else label  # ASAP's
+    if points := _points(element, below):
+        yield Shape(_HOLE if its.get("negativeroa") == "1" else label, "polygon", [numbers(points)])
+        return
+    inside = [shape for each in element for shape in _shapes(each, label)]
+    if its.get("negativeroa") == "1":
+        inside = [each._replace(label=_HOLE) for each in inside]
+    yield from inside
+    if _tag(element) == "object" and not inside:
+        yield Shape(label, "a box alone", None)
+
+
+def _points(element: ElementTree.Element, below: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The points in an element itself."""
+    if "x1" in below:
+        count = sum(re.fullmatch(r"x\d+", each) is not None for each in below)
+        return [(below[f"x{number}"], below[f"y{number}"]) for number in range(1, count + 1)]
+    held = [{key.lower(): value for key, value in each.attrib.items()} for each in element]
+    held += [{_tag(child): child.text or "" for child in each} for each in element]
+    return [(each["x"], each["y"]) for each in held if {"x", "y"} <= {*each}]
+
+
+def _of_geojson(path: Path) -> list[Shape]:
+    content = files.load_json(path)
+    if isinstance(content, dict) and "crs" in content:
+        what, advice = "shapes in coordinates on Earth", "draw them into masks, as rasterio.features.rasterize does"
+        raise DataError(Issue("georeferenced", str(path), what, advice))
+    features = content if isinstance(content, list) else content.get("features", [content])
+    shapes = []
+    for feature in features:
+        its = {key.lower(): value for key, value in (feature.get("properties") or {}).items()}
+        named = its.get("classification") or next((its[key] for key in _NAMES if its.get(key)), "object")
+        label = str(named["name"] if isinstance(named, dict) else named)
+        kind, parts = feature["geometry"]["type"], feature["geometry"].get("coordinates")
+        polygons = parts if kind == "MultiPolygon" else [parts]
+        is_area = kind in ("Polygon", "MultiPolygon")
+        shapes += [Shape(label, "rings" if is_area else kind, [numbers(ring) for ring in each]) for each in polygons]
+    return shapes
