@@ -23,11 +23,9 @@ class List:
         parser.add_argument(
             "kind", nargs="?", help=f"only this kind: {', '.join(each.plural for each in REGISTRIES.values())}"
         )
-        group = parser.add_mutually_exclusive_group()
         document = "a list; of each its kind, name, place, plugin, distribution, version, use, summary"
-        add_output_options(group, document=document, quiet=False)
-        group.add_argument("--markdown", action="store_true", help="print a table in Markdown, for documents")
-        add_output_options(parser)
+        add_output_options(parser, document=document)
+        parser.add_argument("--markdown", action="store_true", help="print a table in Markdown, for documents")
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:

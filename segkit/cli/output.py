@@ -26,13 +26,12 @@ _document: Any = None  # the standard output, where all but a document goes to t
 _LEAST = 20  # characters that a shortened column keeps, even if the line then is too long
 
 
-def add_output_options(parser: argparse._ActionsContainer, *, document: str = "", quiet: bool = True) -> None:
+def add_output_options(parser: argparse._ActionsContainer, *, document: str = "") -> None:
     """Add ``--json``, which prints a ``document`` in these words, where a command has one, and ``--quiet``."""
     if document:
         parser.set_defaults(_document=True)  # for whoever runs the command
         parser.add_argument("--json", action="store_true", help=f"print JSON, for programs: {document}")
-    if quiet:
-        parser.add_argument("--quiet", action="store_true", help="no progress and no talk: results and warnings only")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no talk: results and warnings only")
 
 
 @contextlib.contextmanager
