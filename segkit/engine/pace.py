@@ -118,10 +118,10 @@ class Pace:
         self._lengthen()
 
     def _lengthen(self) -> None:
-        """Make the next epochs of so many passes that their ends take little of the time."""
+        """Make the next epochs so long that their ends take little time, but no longer than half a run."""
         if self.minutes:
-            ends = self.costs.epoch / (self.costs.step * len(self.order))
-            self.order.repeat *= max(1, round(ends / SCORING + 0.2))
+            longer = min(self.costs.epoch / SCORING, self.seconds / 2) / (self.costs.step * len(self.order))
+            self.order.repeat *= max(1, round(longer + 0.2))
 
     def begin(self, costs: Costs) -> None:
         """Plan the run before its first step, by its costs.

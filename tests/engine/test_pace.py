@@ -166,6 +166,12 @@ def test_a_very_long_time_is_planned_at_once(clock: Clock) -> None:
     assert pace.planned() == 4
 
 
+def test_the_first_epoch_ends_in_the_first_half_as_it_shows_what_observers_take(clock: Clock) -> None:
+    pace = pace_of(1, 5, clock.now)
+    pace.begin(Costs(0.2, 6.0, 2.0, 3.0))  # whose scores would be a twentieth of two minutes
+    assert 20 <= 0.2 * len(pace.order) <= 33
+
+
 class Slow(torch.nn.Module):
     """The tiny network; its forward pass takes as long as the clock is told."""
 
