@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from segkit.data.normalise import displayable
+from segkit.data.parallel import read_ahead
 from segkit.data.read import Pixels, read_header
 from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
@@ -23,9 +24,10 @@ from segkit.files import write_atomically
 from segkit.inference.predictor import Predictor
 from segkit_predict.geotiff import GeoRows, rows_of, save_geotiff
 from segkit_predict.ground_truth import GroundTruth
-from segkit_predict.pipeline import pipeline
 from segkit_samples.sheets import panel, save_palette_png, sheet, signature
 
+THREADS = 2  # each way: decoding and packing take a core or less beside a model on the CPU, and keep a GPU busy
+MOST_HELD = 64_000_000  # pixels of all images between reading and written: five photographs, or one of any size
 MOST_PROBABILITIES = 2 << 30  # bytes as float32: 5,000 x 5,000 pixels of 21 classes
 ERROR_WIDTHS = (320, 640)  # the least and most pixels of each of the four pictures: to see titles, and borders
 MOST_ENLARGED = 2000  # pixels high, at most, where a small picture is enlarged: one may be narrow and high
@@ -93,14 +95,35 @@ class Writer:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"--out {out} cannot be written: {reason(error)}") from error
-        results = pipeline(jobs, self._read, self._predict, self._write, self._size)
-        with warnings.catch_warnings(), closing(results):  # after Ctrl-C, what is being written is waited for
+        bar = tqdm(total=len(jobs), unit="image", leave=False, disable=None)
+        with warnings.catch_warnings(), bar, ThreadPoolExecutor(THREADS) as writers:  # which waits, after Ctrl-C too
             warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata
             warnings.filterwarnings("ignore", "Dataset has no geotransform")  # rasterio's
-            for (image, _), problem in tqdm(results, total=len(jobs), unit="image", leave=False, disable=None):
-                if problem is not None:
-                    self.failed[str(image)] = str(problem)
-                    tqdm.write(f"segkit: {problem}", file=sys.stderr)
+            for group in self._groups(jobs):
+                written = []
+                for job, image in zip(group, read_ahead(self._read, group, threads=THREADS), strict=True):
+                    try:
+                        written.append(writers.submit(self._write, job, self._predict(job, image)))
+                    except DataError as problem:
+                        self.failed[str(job[0])] = str(problem)
+                        tqdm.write(f"segkit: {problem}", file=sys.stderr)
+                    bar.update()
+                for each in written:
+                    each.result()
+                del image  # before the next group is read
+
+    def _groups(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
+        """Images that may be in memory together: of :data:`MOST_HELD` pixels, or one of any size."""
+        group: list[Job] = []
+        held = 0
+        for job in jobs:
+            held += (pixels := self._size(job))
+            if group and held > MOST_HELD:
+                yield group
+                group, held = [], pixels
+            group.append(job)
+        if group:
+            yield group
 
     def _size(self, job: Job) -> int:
         try:
@@ -110,13 +133,19 @@ class Writer:
         self.georeferenced += header.georeference
         return header.size[0] * header.size[1]
 
-    def _read(self, job: Job) -> InputImage:
-        truth = None if self.truth is None else self.truth.mask(job[0])
-        how = self.predictor.images
-        rows = rows_of(job[0], self.most_pixels, how.bands, how.no_data)
-        return rows or self.predictor.read(job[0], self.most_pixels), truth
+    def _read(self, job: Job) -> InputImage | DataError:
+        """The image, or what is wrong with it, which is of this image alone."""
+        try:
+            truth = None if self.truth is None else self.truth.mask(job[0])
+            how = self.predictor.images
+            rows = rows_of(job[0], self.most_pixels, how.bands, how.no_data)
+            return rows or self.predictor.read(job[0], self.most_pixels), truth
+        except DataError as error:
+            return error
 
-    def _predict(self, job: Job, read: InputImage) -> Prediction:
+    def _predict(self, job: Job, read: InputImage | DataError) -> Prediction:
+        if isinstance(read, DataError):
+            raise read
         (path, outputs), (image, truth), void = job, read, self.predictor.ignore_index
         how = {"name": str(path), "progress": one_line(path.name)[:20], **self.options}
         probabilities = None

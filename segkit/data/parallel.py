@@ -20,6 +20,7 @@ from segkit.errors import ConfigError
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, as docker's --cpus sets it: "200000 100000" are two cores
 _GUARD = 'put the call of segkit into a file, under `if __name__ == "__main__":`, or set workers=0'
+Item = TypeVar("Item")
 T = TypeVar("T")
 
 
@@ -42,15 +43,15 @@ def own_cores() -> int:
 
 
 def read_ahead(
-    read: Callable[[int], T], indices: Sequence[int], description: str = "", threads: int | None = None
+    read: Callable[[Item], T], items: Sequence[Item], description: str = "", threads: int | None = None
 ) -> Iterator[T]:
-    """``read(index)`` of each index in order, by several threads, as decoding releases the interpreter.
+    """``read(item)`` of each item in order, by several threads, as decoding releases the interpreter.
 
     At most twice as many results as threads wait to be taken, since a decoded sample is large.
 
     Args:
         read: what to call.
-        indices: for which.
+        items: for which.
         description: of the progress bar, on a terminal; none is shown without it.
         threads: how many calls at a time; left out: one a core.
     """
@@ -58,11 +59,11 @@ def read_ahead(
     pool = ThreadPoolExecutor(threads)
     try:
         with quiet_pillow():
-            later = iter(indices)
-            waiting = deque(pool.submit(read, index) for index in islice(later, 2 * threads))
-            for _ in tqdm(indices, description, leave=False, disable=None if description else True):
+            later = iter(items)
+            waiting = deque(pool.submit(read, item) for item in islice(later, 2 * threads))
+            for _ in tqdm(items, description, leave=False, disable=None if description else True):
                 yield waiting.popleft().result()
-                waiting.extend(pool.submit(read, index) for index in islice(later, 1))
+                waiting.extend(pool.submit(read, item) for item in islice(later, 1))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C need not wait for the rest
 

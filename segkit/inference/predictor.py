@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from segkit.data.normalise import IMAGENET, Normalisation, displayable, moments
+from segkit.data.normalise import displayable, moments
 from segkit.data.read import MAX_PIXELS, Picture, Pixels, of_pillow, places_of, read_header, read_picture, with_holes
-from segkit.data.resize import Resize, resized_part
+from segkit.data.resize import resized_part
 from segkit.data.sample import RGB, RGB_IMAGES, Colour, ImageFormat, channel_names
 from segkit.data.visualize import overlay_picture
 from segkit.engine.precision import pick_device, resolve_precision
@@ -39,11 +39,8 @@ class Predictor:
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         on_cpu: what ``auto`` is on a CPU: that of the run.
         stored: of each class the labels, or RGB triples, that the run's masks store for it; None where unknown.
-        resize: what the network sees: a factor or [height, width], as in training.
-        crop: pixels, or [height, width], that it saw in training; for the size of tiles.
-        normalisation: of the images, as in training, and whether they have 8 bits a channel or more.
         images: which channels they have, and how they are read and shown.
-        temperature: of the probabilities; labels do not depend on it.
+        how: ``resize``, ``crop`` and ``normalisation``, as in training, and ``temperature``: see :class:`Inferer`.
 
     Attributes:
         inferer: applies the model to images of any size.
@@ -67,19 +64,17 @@ class Predictor:
         precision: str = "auto",
         on_cpu: str = "fp32",
         stored: Sequence[Sequence[Any]] | None = None,
-        resize: Resize = None,
-        crop: int | Sequence[int] | None = None,
-        normalisation: Normalisation = IMAGENET,
         images: ImageFormat = RGB_IMAGES,
-        temperature: float = 1.0,
+        **how: Any,
     ) -> None:
         self.precision = resolve_precision(precision, pick_device(device), on_cpu)
         self.model = model.to(self.precision.device).to(memory_format=torch.channels_last).eval()
-        self.classes, self.palette, self.ignore_index = tuple(classes), palette, ignore_index
-        self.resize, self.crop, self.normalisation, self.stored = resize, crop, normalisation, stored
-        same = len(images.channels) == len(normalisation.mean)
-        self.images = images if same else replace(images, channels=channel_names(len(normalisation.mean)))
-        self.inferer = Inferer(self.model, self.precision, len(self.classes), resize, crop, normalisation, temperature)
+        self.classes, self.palette, self.ignore_index, self.stored = tuple(classes), palette, ignore_index, stored
+        self.inferer = Inferer(self.model, self.precision, len(self.classes), **how)
+        self.resize, self.crop, self.normalisation = self.inferer.resize, self.inferer.crop, self.inferer.normalisation
+        count = len(self.normalisation.mean)
+        same = len(images.channels) == count
+        self.images = images if same else replace(images, channels=channel_names(count))
 
     @torch.inference_mode()
     def predict(self, image: Any, *, name: str = "", progress: str = "", **options: Any) -> Any:

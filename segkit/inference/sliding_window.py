@@ -9,6 +9,7 @@ of windows is done, the rows above the next one are final; they are handed out, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, pairwise
 from typing import Any
@@ -47,6 +48,7 @@ Seen = tuple[Tensor, tuple[float, float], Size]
 """Logits ``[classes,h,w]``; how many of their rows and columns there are for one of the image; where they begin."""
 
 
+@dataclass(eq=False)
 class Inferer:
     """Applies a network to images of any size.
 
@@ -60,18 +62,13 @@ class Inferer:
         temperature: what logits are divided by, so that their probabilities are as often right as they say.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        precision: Precision,
-        classes: int,
-        resize: Resize = None,
-        crop: int | Sequence[int] | None = None,
-        normalisation: Normalisation = IMAGENET,
-        temperature: float = 1.0,
-    ) -> None:
-        self.model, self.precision, self.classes = model, precision, classes
-        self.resize, self.crop, self.normalisation, self.temperature = resize, crop, normalisation, temperature
+    model: nn.Module
+    precision: Precision
+    classes: int
+    resize: Resize = None
+    crop: int | Sequence[int] | None = None
+    normalisation: Normalisation = IMAGENET
+    temperature: float = 1.0
 
     def logits(self, images: Tensor, size: Sequence[int]) -> Tensor:
         """Stored pixels ``[B,C,h,w]``, seen whole -> logits ``[B,classes,H,W]`` at ``size = (H, W)``.
