@@ -22,6 +22,7 @@ from contestants.task import CLASSES, MEAN, STD, VOID, build_model
 from torch import nn
 
 from segkit.data.loader import Batch
+from segkit.data.scan import Scan
 from segkit.engine.criterion import as_criterion
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import Precision, device_name, pick_device, resolve_precision
@@ -45,10 +46,9 @@ def random_batch(size: int, crop: tuple[int, int], device: torch.device) -> Batc
 def by_engine(model: nn.Module, precision: Precision, batch: Batch, steps: int) -> Step:
     """A step of segkit's loop."""
     settings = TrainSettings(batch_size=len(batch.names), schedule="constant", warmup=0.0, weight_decay=0.0)
-    splits = {"train": SimpleNamespace(classes=CLASSES, ignore_index=VOID)}
-    loop = TrainingLoop(
-        TrainerInputs(model, as_criterion(Dice(len(CLASSES), VOID)), splits, Path(), train=settings), precision, steps
-    )
+    scan = Scan({"train": SimpleNamespace(classes=CLASSES, ignore_index=VOID)}, {}, [])  # type: ignore[dict-item]
+    criterion = as_criterion(Dice(len(CLASSES), VOID))
+    loop = TrainingLoop(TrainerInputs(model, criterion, scan, Path(), train=settings, precision=precision), steps)
     return lambda: loop.train_step(batch)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -40,8 +40,8 @@ def build_inputs(settings: Config, *, pretrained: bool = True) -> TrainerInputs:
     Raises:
         SegkitError: see :mod:`segkit.errors`; a LabelError has all that is wrong with the data.
     """
-    progress = PROCESSES.is_main_process
-    scan = PROCESSES.main_process_first(lambda: scan_dataset(settings, progress=progress).refuse_errors())
+    main = PROCESSES.is_main_process
+    scan = PROCESSES.main_process_first(lambda: scan_dataset(settings, progress=main).refuse_errors())
     train, weights = scan.splits["train"], [_class_weights(choice, scan) for choice in settings.loss]
     seed_everything(settings.train.seed, settings.train.deterministic)
     model = settings.model
@@ -54,9 +54,8 @@ def build_inputs(settings: Config, *, pretrained: bool = True) -> TrainerInputs:
     return TrainerInputs(
         model=PROCESSES.main_process_first(lambda: model.build(train)),
         criterion=build_criterion(settings.loss, weights, train),
-        splits=scan.splits,
-        folder=settings.folder,
         scan=scan,
+        folder=settings.folder,
         metrics=build_metrics(settings.metric, train),
         transforms=[each.build(train) for each in settings.transform],
         optimizer=optimizers[settings.train.optimizer],
@@ -66,6 +65,28 @@ def build_inputs(settings: Config, *, pretrained: bool = True) -> TrainerInputs:
         record=environment() | {"config": settings.record(), "components": components, "class_weights": weights},
         prepared=plugins.prepared,
         model_record={"model": about},
+    )
+
+
+def plain_inputs(splits: Mapping[str, Dataset], tables: Mapping[str, Any], **objects: Any) -> TrainerInputs:
+    """The inputs of objects that no config names, their data scanned; ``tables`` are the settings.
+
+    Raises:
+        SegkitError: see :mod:`segkit.errors`; a LabelError has all that is wrong with the data.
+    """
+    own, main = {name: tables[name] for name in ("data", "augment", "train")}, PROCESSES.is_main_process
+    splits = {name: with_bands(dataset, own["data"]) for name, dataset in splits.items()}
+    check_splits(splits)
+    how: dict[str, Any] = {"checks": build_checks(own["data"], own["augment"]), "progress": main}
+    scan = PROCESSES.main_process_first(lambda: scan_splits(splits, own["data"], **how).refuse_errors())
+    return TrainerInputs(
+        scan=scan,
+        optimizer=optimizers[own["train"].optimizer],
+        record=environment() | {"config": {name: table.model_dump() for name, table in tables.items()}},
+        prepared=plugins.prepared,
+        model_record={"model": None},
+        **own,
+        **objects,
     )
 
 

@@ -174,7 +174,7 @@ class Observers:
         return texts
 
 
-def prepared(inputs: Any, **known: Any) -> dict[str, Any]:
+def prepared(inputs: Any, processes: int) -> dict[str, Any]:
     """The settings that plugins choose for a run, see :func:`segkit.hookspecs.segkit_run_prepared`.
 
     Raises:
@@ -184,7 +184,7 @@ def prepared(inputs: Any, **known: Any) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for plugin, listener in _listeners("segkit_run_prepared"):
         try:
-            given = {"inputs": inputs, **known}
+            given = {"inputs": inputs, "scan": inputs.scan, "precision": inputs.precision, "processes": processes}
             answer: Any = listener.function(*(given[name] for name in listener.argnames)) or {}
             inputs, chosen = inputs.with_settings(answer), {**chosen, **answer}
         except SegkitError:

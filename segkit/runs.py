@@ -16,19 +16,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from segkit import plugins
-from segkit.compose import build_checks, build_criterion, build_inputs, build_metrics, environment, scan_dataset
+from segkit.compose import build_criterion, build_inputs, build_metrics, plain_inputs, scan_dataset
 from segkit.config import Config, Overrides, read_config, settings_from
 from segkit.data.augment import Transform
 from segkit.data.sample import Dataset
-from segkit.data.subset import Subset, as_dataset, with_bands
+from segkit.data.subset import Subset, as_dataset
 from segkit.engine.criterion import Loss, as_criterion
 from segkit.engine.evaluate import Evaluator
 from segkit.engine.inputs import TrainerInputs
+from segkit.engine.launch import launch
 from segkit.engine.precision import seed_everything
-from segkit.engine.run_folder import read_json
-from segkit.engine.trainer import Result, launch, train_and_evaluate
+from segkit.engine.run_folder import Result, read_json
 from segkit.errors import RunFolderError
-from segkit.registry import optimizers
 from segkit.settings import TABLES, AugmentSettings
 
 
@@ -115,27 +114,11 @@ def fit(
     values = {"train": settings, "data": {"resize": resize, **(data or {})}, "augment": augment or {}}
     values["output"] = {"dir": str(output), "samples": samples}
     tables: dict[str, Any] = {name: settings_from(TABLES[name], name, each) for name, each in values.items()}
-    splits = {
-        name: with_bands(as_dataset(each, name, classes, palette, ignore_index), tables["data"])
-        for name, each in given.items()
-    }
-    inputs = TrainerInputs(
-        model=model,
-        criterion=as_criterion(loss),
-        splits=splits,
-        folder=Path(output),
-        metrics=metrics or {},
-        transforms=transforms,
-        record=environment() | {"config": {name: table.model_dump() for name, table in tables.items()}},
-        model_record={"model": None},
-        checks=build_checks(tables["data"], tables["augment"]),
-        prepared=plugins.prepared,
-        optimizer=optimizers[tables["train"].optimizer],
-        train=tables["train"],
-        data=tables["data"],
-        augment=tables["augment"],
-    )
-    return train_and_evaluate(inputs, resume=resume, overwrite=overwrite, notify=plugins.Observers())
+    splits = {name: as_dataset(each, name, classes, palette, ignore_index) for name, each in given.items()}
+    objects = {"model": model, "criterion": as_criterion(loss), "metrics": metrics or {}, "transforms": transforms}
+    folder = objects["folder"] = Path(output)
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "notify": plugins.Observers()}
+    return launch(lambda _: plain_inputs(splits, tables, **objects), tables["train"], folder, **how)
 
 
 @dataclass(frozen=True)

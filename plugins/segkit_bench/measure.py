@@ -47,7 +47,7 @@ def measure(
     amount = Amount(warmup or usual[0], steps or usual[1], repeats, math.inf if warmup or steps else SECONDS)
     report = Report(subject, amount, file, table)
     searched = torch.backends.cudnn.benchmark
-    with explained(subject.inputs, subject.device, lambda: "bench ends here"):
+    with explained(subject.inputs, lambda: "bench ends here"):
         report.introduce()
         torch.backends.cudnn.benchmark = not subject.inputs.train.deterministic  # as in a run
         try:

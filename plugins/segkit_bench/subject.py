@@ -17,9 +17,9 @@ from segkit.config import Config
 from segkit.data.loader import shut_down
 from segkit.data.sample import Batch
 from segkit.engine.data_source import open_sources, prefetched, training_batches
+from segkit.engine.launch import prepare
 from segkit.engine.precision import Precision
 from segkit.engine.step import TrainingLoop
-from segkit.engine.trainer import prepare
 
 # of a loop that is only timed: a step takes as long at a tiny rate, and the loss stays finite
 TIMED_ONLY: dict[str, Any] = {"lr": 1e-6, "schedule": "constant"}
@@ -37,8 +37,8 @@ class Subject:
 
     def __init__(self, config: Config) -> None:
         self.name = config.name
-        self.inputs, self.scan, self.precision = prepare(build_inputs(config))
-        self.device = self.precision.device
+        self.inputs = prepare(build_inputs(config))
+        self.scan, self.precision, self.device = self.inputs.scan, self.inputs.precision, self.inputs.precision.device
         with self.batches("none") as batches:
             self.batch = next(batches()).to(self.device)
         self.images = len(self.batch.names)
@@ -51,8 +51,8 @@ class Subject:
         train = self.inputs.train.model_copy(update=settings)
         if train.compile:
             torch.compiler.reset()  # it compiles a few copies of a network, and runs any further one as it is
-        inputs = replace(self.inputs, model=deepcopy(self.inputs.model), train=train)
-        return TrainingLoop(inputs, precision or self.precision, steps)
+        model, precision = deepcopy(self.inputs.model), precision or self.precision
+        return TrainingLoop(replace(self.inputs, model=model, train=train, precision=precision), steps)
 
     def fell_back(self, loop: TrainingLoop) -> bool:
         """Whether the compiler or the graph that was asked for failed, so that the network runs as it is."""
@@ -68,8 +68,7 @@ class Subject:
         """
         data = self.inputs.data.model_copy(update={"cache": cache} if cache else {})
         inputs = replace(self.inputs, data=data)
-        source = open_sources(inputs, self.scan, self.device)["train"]
-        batches, order = training_batches(inputs, self.scan, source, self.device)
+        batches, order = training_batches(inputs, open_sources(inputs)["train"])
 
         def endless() -> Iterator[Batch]:
             for order.epoch in count(1):

@@ -85,7 +85,7 @@ class Check:
 
 def _forecast(config: Config) -> str:
     from segkit.compose import build_inputs
-    from segkit.engine.trainer import forecast
+    from segkit.engine.launch import forecast
 
     return forecast(build_inputs(config, pretrained=False))
 

@@ -8,8 +8,8 @@ import segkit
 
 
 @segkit.hookimpl
-def segkit_run_prepared(inputs: Any, scan: Any, precision: Any, processes: int) -> dict[str, int]:
+def segkit_run_prepared(inputs: Any, processes: int) -> dict[str, int]:
     """Choose crop and batch, and refuse a run that a CPU has no memory for."""
     from segkit_memory.memory import Memory
 
-    return Memory(inputs, scan, precision, processes).settings()
+    return Memory(inputs, processes).settings()

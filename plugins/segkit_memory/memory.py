@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from segkit.data.resize import resized_size
-from segkit.data.scan import Scan
 from segkit.engine.inputs import TrainerInputs, needs_less
-from segkit.engine.precision import Precision, free_memory
+from segkit.engine.precision import free_memory
 from segkit.errors import ConfigError
 from segkit.inference.window_grid import MAX_WHOLE_PIXELS
 
@@ -37,24 +36,21 @@ class Memory:
 
     Args:
         inputs: of the run.
-        scan: of its data.
-        precision: of the forward pass, and the device.
         processes: that share a batch.
     """
 
-    def __init__(self, inputs: TrainerInputs, scan: Scan, precision: Precision, processes: int = 1) -> None:
-        self.inputs, self.precision = inputs, precision
+    def __init__(self, inputs: TrainerInputs, processes: int = 1) -> None:
+        self.inputs, device = inputs, inputs.precision.device
         self.parts = inputs.train.accumulate * processes  # of a batch: what a process computes at once
-        self.free, self.cpu = free_memory(precision.device), precision.device.type == "cpu"
-        self.train = scan.splits["train"]
+        self.free, self.cpu = free_memory(device), device.type == "cpu"
+        statistics = inputs.scan.statistics
         self.sizes = {
-            name: [resized_size(*each.size, inputs.data.resize) for each in rows]
-            for name, rows in scan.statistics.items()
+            name: [resized_size(*each.size, inputs.data.resize) for each in rows] for name, rows in statistics.items()
         }
         if self.cpu and self.free is not None and inputs.data.cache in ("ram", "device"):
             # all images and masks will be decoded before the first step
-            value = len(self.train.channels) * (1 if scan.statistics["train"][0].dtype == "uint8" else 4)
-            images, masks = self.sizes.values(), scan.statistics.values()
+            value = len(inputs.splits["train"].channels) * (1 if statistics["train"][0].dtype == "uint8" else 4)
+            images, masks = self.sizes.values(), statistics.values()
             self.free -= sum(value * height * width for sizes in images for height, width in sizes)
             self.free -= sum(math.prod(each.size) for rows in masks for each in rows)
 
@@ -87,8 +83,8 @@ class Memory:
     def has_room(self, images: int, crop: int | Sequence[int] | None) -> bool:
         """Whether a step on a batch of so many images of ``augment.crop`` fits: a card tries it."""
         height, width = self._side(crop)
-        if self.precision.device.type == "cuda":
-            fits = takes_step(self.inputs, self.precision, [images // self.parts, height, width])
+        if self.inputs.precision.device.type == "cuda":
+            fits = takes_step(self.inputs, [images // self.parts, height, width])
             torch.cuda.empty_cache()
             return fits
         fixed, per_pixel = self.needs
@@ -98,7 +94,7 @@ class Memory:
     def needs(self) -> tuple[float, float]:
         """The bytes of a step whatever its batch, and for each pixel of it; 0 where that cannot be estimated."""
         try:
-            fixed, per_pixel = estimate(self.inputs, self.precision)
+            fixed, per_pixel = estimate(self.inputs)
         except Exception:  # a model that takes other images: its first step will say so
             return 0.0, 0.0
         return fixed + _kept_between_steps(self.inputs), per_pixel
@@ -131,13 +127,13 @@ class Memory:
         )
 
 
-def estimate(inputs: TrainerInputs, precision: Precision) -> tuple[float, float]:
+def estimate(inputs: TrainerInputs) -> tuple[float, float]:
     """The bytes that a step needs whatever its batch, and those for each pixel of the batch.
 
     They are what the forward pass keeps for the backward pass, and two gradients as large as its largest tensor. Of
     unet, and a Unet and a DeepLabV3+ with a ResNet-18, in fp32 and bf16, that is 0.8 to 1.3 of what was measured.
     """
-    small, large = (_kept(inputs, precision, side) for side in _SIDES)
+    small, large = (_kept(inputs, side) for side in _SIDES)
     pixels = [2 * side**2 for side in _SIDES]
     slope = (sum(large) - sum(small)) / (pixels[1] - pixels[0])
     largest = max(Counter(large) - Counter(small))  # of the tensors that grow with the batch
@@ -145,23 +141,24 @@ def estimate(inputs: TrainerInputs, precision: Precision) -> tuple[float, float]
     return gradients + sum(small) - slope * pixels[0], slope + 2 * largest / pixels[1]
 
 
-def takes_step(inputs: TrainerInputs, precision: Precision, size: Sequence[int]) -> bool:
+def takes_step(inputs: TrainerInputs, size: Sequence[int]) -> bool:
     """Whether a card has room for a step on images of this size ``[B,H,W]``, beside what is kept between steps."""
     try:
-        model, criterion = (copy.deepcopy(each).to(precision.device) for each in (inputs.model, inputs.criterion))
-        _kept = torch.empty(_kept_between_steps(inputs), dtype=torch.uint8, device=precision.device)
-        _cost(inputs, model.train(), criterion, precision, size).backward()  # type: ignore[no-untyped-call]
+        device = inputs.precision.device
+        model, criterion = (copy.deepcopy(each).to(device) for each in (inputs.model, inputs.criterion))
+        _kept = torch.empty(_kept_between_steps(inputs), dtype=torch.uint8, device=device)
+        _cost(inputs, model.train(), criterion, size).backward()  # type: ignore[no-untyped-call]
     except torch.OutOfMemoryError:
         return False
     return True
 
 
-def _cost(inputs: TrainerInputs, model: Any, criterion: Any, precision: Precision, size: Sequence[int]) -> Tensor:
+def _cost(inputs: TrainerInputs, model: Any, criterion: Any, size: Sequence[int]) -> Tensor:
     """The loss of random images ``[B,H,W]``."""
     layout = torch.channels_last if inputs.train.channels_last else torch.contiguous_format
     batch, train, device = size[0], inputs.splits["train"], next(model.parameters()).device
     images = torch.rand(batch, len(train.channels), *size[1:], device=device).contiguous(memory_format=layout)
-    with precision.autocast():
+    with inputs.precision.autocast():
         logits = model(images)
     logits = logits["out"] if isinstance(logits, dict) else logits
     target = torch.arange(logits[:, 0].numel(), device=device).remainder(len(train.classes)).view(*size)
@@ -169,7 +166,7 @@ def _cost(inputs: TrainerInputs, model: Any, criterion: Any, precision: Precisio
     return loss
 
 
-def _kept(inputs: TrainerInputs, precision: Precision, side: int) -> list[int]:
+def _kept(inputs: TrainerInputs, side: int) -> list[int]:
     """The bytes of each tensor that is kept for the backward pass, for a batch of two images."""
     model = copy.deepcopy(inputs.model).train()
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -180,7 +177,7 @@ def _kept(inputs: TrainerInputs, precision: Precision, side: int) -> list[int]:
         return tensor
 
     with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        _cost(inputs, model, inputs.criterion, precision, [2, side, side])
+        _cost(inputs, model, inputs.criterion, [2, side, side])
     return [tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights]
 
 

@@ -17,10 +17,10 @@ import segkit
 from segkit.data.read import suffixes
 from segkit.data.sample import Colour
 from segkit.engine.console import final_table
-from segkit.engine.split_scores import confusion_scores
 from segkit.errors import DataError, LabelError, SegkitError, first_few
 from segkit.inference.predictor import Predictor
 from segkit.metric.confusion import ConfusionMatrix
+from segkit.metric.scores import split_scores
 from segkit.options import create
 from segkit_folder.files import VOID, PairedFiles
 from segkit_folder.splits import composed
@@ -104,7 +104,7 @@ class GroundTruth:
         if data.void_is_assumed and len(data.classes) == 2 and self._present == {0, VOID}:
             advice = data.advice("black_and_white")
             raise DataError(f"the masks hold 0 and 255 alone, and 255 is void where nothing else is said; {advice}")
-        return confusion_scores(self.confusion, data.classes)
+        return split_scores(self.confusion, data.classes)
 
     def table(self, scores: Mapping[str, Any]) -> str:
         """The scores as text: each class with its IoU and its share of the labelled pixels; the means and floors."""

@@ -6,6 +6,7 @@ with the lowest and the highest scores are drawn too, and the GIF shows the pict
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import segkit
@@ -19,24 +20,62 @@ if TYPE_CHECKING:
 @segkit.hookimpl(tryfirst=True)
 def segkit_run_started(run: Run) -> None:
     """Remove the pictures of an earlier end, and all of a run that this one replaces."""
-    from segkit_samples import pictures
-
-    pictures.clear(run)
+    begins = ("samples.gif", "samples/epoch_*.png") if run.first_epoch == 1 else ()
+    for pattern in ("samples/best.png", "samples/hardest_*.png", "samples/easiest_*.png", *begins):
+        for path in run.folder.glob(pattern):
+            path.unlink()
 
 
 @segkit.hookimpl(tryfirst=True)
 def segkit_epoch_ended(run: Run, epoch: int) -> None:
     """Draw some images of val."""
-    from segkit_samples import pictures
-
-    pictures.draw(run, f"epoch_{epoch:04d}")
+    _draw_val(run, f"epoch_{epoch:04d}")
 
 
 @segkit.hookimpl(tryfirst=True)
 def segkit_run_ended(run: Run, result: Result) -> None:
     """Draw what the best weights predict, and the GIF of all epochs, of those before a resumption too."""
-    from segkit_samples import animation, pictures
+    from segkit_samples import animation
 
-    pictures.draw(run, "best", animation.titles(run.folder).get(result.best_epoch, ""))
-    pictures.draw_extremes(run, list(result.splits)[-1])
+    _draw_val(run, "best", animation.titles(run.folder).get(result.best_epoch, ""))
+    split = list(result.splits)[-1]
+    images = segkit.read_run(run.folder).details[split]["images"][: len(run.splits[split])]
+    known = [(each["mean_iou"], index) for index, each in enumerate(images) if each["mean_iou"] is not None]
+    ranked = [index for _, index in sorted(known)]
+    for name, order in (("hardest", ranked), ("easiest", ranked[::-1])):
+        for number, index in enumerate(order[: min(_count(run), len(ranked) // 2)], 1):
+            _draw(run, f"{name}_{number}", split, [index])
     animation.write(run.folder)
+
+
+def _count(run: Run) -> int:
+    return int(run.config.get("output", {}).get("samples", 0))
+
+
+def _draw_val(run: Run, name: str, title: str = "") -> None:
+    """Draw ``output.samples`` images of val, evenly over the split: neighbours are often of one film."""
+    length = len(run.splits["val"])
+    count = min(_count(run), length)
+    if count:
+        _draw(run, name, "val", [number * length // count for number in range(count)], title)
+
+
+def _draw(run: Run, name: str, split: str, indices: Sequence[int], title: str = "") -> None:
+    """Draw images of a split under a title: ``samples/<name>.png``, each with its truth, prediction and errors.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    from segkit.data.normalise import displayable  # here, for every command imports this module
+    from segkit.files import write_atomically
+    from segkit_samples.sheets import panel, sheet
+
+    rows, dataset, rgb = [], run.splits[split], run.config.get("data", {}).get("rgb")
+    for index in indices:
+        sample = dataset[index]
+        image = displayable(sample.image.permute(1, 2, 0).numpy(), rgb)  # [H,W,3]
+        shown = image, sample.mask.numpy(), run.predict(split, index)
+        rows.append(panel(*shown, run.palette, dataset.ignore_index, sample.name))
+    path, picture = run.folder / "samples" / f"{name}.png", sheet(rows, run.classes, run.palette, title)
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, lambda file: picture.save(file, "png"), durable=False)

@@ -1,14 +1,18 @@
-"""Writes what TensorBoard shows of every run, to tensorboard/ in its folder.
+"""Writes what TensorBoard shows of every run, to tensorboard/ in its folder: figures beside their floors, and pictures.
 
 It writes where tensorboard is installed (``pip install tensorboard``) unless ``SEGKIT_TENSORBOARD=0`` is
-set; elsewhere it does nothing. ``tensorboard --logdir runs`` shows all runs side by side.
+set; elsewhere it does nothing. ``tensorboard --logdir runs`` shows all runs side by side. The step of everything is
+the epoch. A resumed run begins a file of its own, which hides what an earlier one wrote of the epochs that are done
+again.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import segkit
@@ -16,28 +20,64 @@ import segkit
 if TYPE_CHECKING:
     from segkit.engine.trainer import Result, Run
 
+_writers: dict[Path, Any] = {}  # by run folder: a file stays open between two events
+
 
 @segkit.hookimpl
 def segkit_run_started(run: Run) -> None:
     """Begin an event file; those of a run that this one replaces go, whether or not it writes some itself."""
-    from segkit_tensorboard import writer
-
-    writer.clear(run)
+    if run.folder in _writers:  # of a run in this process that did not come to its end
+        _writers.pop(run.folder).close()
+    if run.first_epoch == 1:
+        for stale in (run.folder / "tensorboard").glob("events.out.tfevents.*"):
+            stale.unlink()
     if os.environ.get("SEGKIT_TENSORBOARD") != "0" and find_spec("tensorboard"):
-        writer.start(run)
+        from torch.utils.tensorboard import SummaryWriter  # takes a while
+
+        resumed_at = run.first_epoch if run.first_epoch > 1 else None
+        _writers[run.folder] = SummaryWriter(str(run.folder / "tensorboard"), purge_step=resumed_at)
 
 
 @segkit.hookimpl
 def segkit_epoch_ended(run: Run, epoch: int, metrics: Mapping[str, Any]) -> None:
-    """Write the epoch's figures and pictures."""
-    from segkit_tensorboard import writer
-
-    writer.write(run, epoch, metrics)
+    """Write every figure of the epoch, but for a class or a score that there is none of, and its pictures."""
+    if not (writer := _writers.get(run.folder)):
+        return
+    train, val, floors = metrics["train"], metrics["val"], metrics["val"]["floor"]
+    scores = {name: value for name, value in val.items() if isinstance(value, int | float)}
+    tagged = {
+        "loss/train": train["loss"],
+        **{f"loss/train_{name}": value for name, value in train["losses"].items()},
+        **{f"loss/val_{name}": value for name, value in val["losses"].items()},
+        **{f"{name}/val": value for name, value in scores.items()},  # the loss among them
+        **{f"{name}/floor": floors[name] for name in scores if name in floors},
+        **{f"class_iou/{name}": value for name, value in val["class_iou"].items()},
+        "train/lr": train["lr"],
+        "train/images_per_second": train["images_per_second"],
+    }
+    for tag, value in tagged.items():
+        if math.isfinite(value):
+            writer.add_scalar(tag, value, epoch)
+    if epoch == run.first_epoch:
+        charts = {name: ["Multiline", [f"{name}/val", f"{name}/floor"]] for name in val if name in floors}
+        writer.add_custom_scalars({"scores beside their floors": charts})
+    _add_picture(writer, run, f"epoch_{epoch:04d}", "samples/val", epoch)
+    writer.flush()  # a run may be killed
 
 
 @segkit.hookimpl
 def segkit_run_ended(run: Run, result: Result) -> None:
     """Write the pictures of the best weights, and close the file."""
-    from segkit_tensorboard import writer
+    if writer := _writers.pop(run.folder, None):
+        _add_picture(writer, run, "best", "samples/best", result.best_epoch)
+        writer.close()
 
-    writer.finish(run, result.best_epoch)
+
+def _add_picture(writer: Any, run: Run, name: str, tag: str, epoch: int) -> None:
+    import numpy as np
+    from PIL import Image
+
+    path = run.folder / "samples" / f"{name}.png"
+    if path.exists():  # output.samples may be 0
+        with Image.open(path) as picture:
+            writer.add_image(tag, np.asarray(picture.convert("RGB")), epoch, dataformats="HWC")  # [H,W,3]

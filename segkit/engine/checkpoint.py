@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from segkit.data.scan import Scan
     from segkit.engine.console import Console
     from segkit.engine.history import History
+    from segkit.engine.inputs import TrainerInputs
     from segkit.engine.pace import Pace
     from segkit.engine.step import TrainingLoop
 
@@ -150,23 +151,16 @@ class CheckpointManager:
         best: the weights of the best epoch, on the CPU; empty before any.
 
     Args:
-        folder: the run folder.
+        inputs: of the run.
         loop, history, pace: what is kept.
-        samples: per split what tells it from another one (see :func:`samples_of`).
         console: prints what could not be written; the run goes on.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        loop: TrainingLoop,
-        history: History,
-        pace: Pace,
-        samples: Mapping[str, str],
-        console: Console,
+        self, inputs: TrainerInputs, loop: TrainingLoop, history: History, pace: Pace, console: Console
     ) -> None:
-        self.folder, self.loop, self.history, self.pace = folder, loop, history, pace
-        self.samples, self.console = samples, console
+        self.inputs, self.folder, self.loop, self.history, self.pace = inputs, inputs.folder, loop, history, pace
+        self.samples, self.console = samples_of(inputs.scan), console
         self.identity = uuid4().hex
         self._saved_at = time.monotonic()
         self._saved: tuple[int, int, str] | None = None
@@ -199,21 +193,17 @@ class CheckpointManager:
             self.console.warn(f"{error}; training goes on")
         return self._saved == place
 
-    def load(self, config: Mapping[str, Any], train: TrainSettings) -> tuple[dict[str, Any], list[str]]:
+    def load(self) -> tuple[dict[str, Any], list[str]]:
         """The state that the run goes on from, and warnings: of a damaged file, and of what is not as before.
-
-        Args:
-            config: what is asked for now.
-            train: its table ``[train]``.
 
         Raises:
             CheckpointError: there is none that can be used.
             RunFolderError: it is of another run, or was trained on other samples or with other settings.
         """
-        folder, record = self.folder, RunRecord(self.folder)
+        folder, train, record = self.folder, self.inputs.train, RunRecord(self.folder)
         state, note = load_last(folder, self._state())
         before, self.identity = record.config, str(record.run.get("id", ""))
-        refuse_changes(before, config, folder)
+        refuse_changes(before, self.inputs.record.get("config", {}), folder)
         if state["identity"] != self.identity:
             raise RunFolderError(f"{folder}: the checkpoint there is of another run than run.json; restore its own")
         if changed := [name for name, each in state["samples"].items() if self.samples.get(name, each) != each]:
@@ -241,7 +231,7 @@ class CheckpointManager:
             CheckpointError: it belongs to another model.
         """
         self.loop.load_state_dict(dict(state), f"the checkpoint in {self.folder}")
-        self.history.load_state_dict(state["history"])
+        self.history.lines, self.history.stop = state["history"]["lines"], state["history"]["stop"]
         self.pace.load_state_dict(state["pace"])
         self._saved, self.best = self._place(), state["best"]
 
@@ -251,9 +241,9 @@ class CheckpointManager:
     def _state(self) -> dict[str, Any]:
         return {
             **self.loop.state_dict(),
-            "history": self.history.state_dict(),
+            "history": {"lines": self.history.lines, "stop": self.history.stop},
             "pace": self.pace.state_dict(),
-            "samples": dict(self.samples),
+            "samples": self.samples,
             "processes": PROCESSES.size,
             "identity": self.identity,
             "best": self.best,

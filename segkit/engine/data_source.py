@@ -14,7 +14,6 @@ from segkit.data.batch_sampler import TrainBatchSampler
 from segkit.data.decoded import DecodedSource, decoded_bytes
 from segkit.data.loader import SampleSource, batch_loader
 from segkit.data.sample import Batch
-from segkit.data.scan import Scan
 from segkit.engine.distributed import PROCESSES
 from segkit.engine.precision import free_memory
 from segkit.errors import ConfigError
@@ -46,13 +45,11 @@ def prefetched(source: Iterator[list[Batch]], device: torch.device) -> Iterator[
         ahead = moved()
 
 
-def training_batches(
-    inputs: TrainerInputs, scan: Scan, source: SampleSource, device: torch.device
-) -> tuple[DataLoader[Batch], TrainBatchSampler]:
+def training_batches(inputs: TrainerInputs, source: SampleSource) -> tuple[DataLoader[Batch], TrainBatchSampler]:
     """Training batches, and the sampler whose ``epoch`` and ``start`` are set before each pass."""
-    train, dataset = inputs.train, scan.splits["train"]
+    train = inputs.train
     sampler = TrainBatchSampler(
-        len(dataset),
+        len(inputs.splits["train"]),
         train.batch_size,
         train.seed,
         train.repeat,
@@ -60,11 +57,11 @@ def training_batches(
         rank=PROCESSES.rank,
         size=PROCESSES.size,
     )
-    transform = RandomTransform.of(scan, inputs.augment, train.seed, inputs.normalisation, inputs.transforms)
-    return batch_loader(source, sampler, transform, workers=train.workers, device=device), sampler
+    transform = RandomTransform.of(inputs.scan, inputs.augment, train.seed, inputs.normalisation, inputs.transforms)
+    return batch_loader(source, sampler, transform, workers=train.workers, device=inputs.precision.device), sampler
 
 
-def open_sources(inputs: TrainerInputs, scan: Scan, device: torch.device) -> dict[str, SampleSource]:
+def open_sources(inputs: TrainerInputs) -> dict[str, SampleSource]:
     """The samples of each split, decoded once where ``data.cache`` asks for that.
 
     ``auto`` decodes splits into the memory of a card as long as they fit there, train first, then into that of the
@@ -74,8 +71,8 @@ def open_sources(inputs: TrainerInputs, scan: Scan, device: torch.device) -> dic
         ConfigError: a split does not fit into the memory that was asked for.
         DataError: a sample cannot be read.
     """
-    cache, resize = inputs.data.cache, inputs.data.resize
-    sources = {name: SampleSource(dataset, resize) for name, dataset in scan.splits.items()}
+    cache, resize, device = inputs.data.cache, inputs.data.resize, inputs.precision.device
+    sources = {name: SampleSource(dataset, resize) for name, dataset in inputs.splits.items()}
     if cache == "none" or (cache == "auto" and device.type in ("cpu", "mps")):
         return sources
     places = {"device": device, "ram": torch.device("cpu")}
@@ -85,7 +82,8 @@ def open_sources(inputs: TrainerInputs, scan: Scan, device: torch.device) -> dic
     room = {name: SHARES[name] * free[name] / (PROCESSES.size if name == "ram" else 1) for name in asked}
     keep_masks = inputs.augment.max_class_share < 1 or inputs.augment.class_balanced > 0
     for name, source in sources.items():
-        needed = decoded_bytes(scan.statistics[name], len(source.dataset.channels), resize)
+        rows = inputs.scan.statistics[name]
+        needed = decoded_bytes(rows, len(source.dataset.channels), resize)
         fitting = [place for place in asked if needed <= room[place]]
         if not fitting and cache != "auto":
             left, there = room[cache] / 1e9, free[cache] / 1e9
@@ -98,7 +96,7 @@ def open_sources(inputs: TrainerInputs, scan: Scan, device: torch.device) -> dic
             with nullcontext() if place == cache else suppress(torch.OutOfMemoryError):  # another program has taken it
                 decoded = DecodedSource(
                     source,
-                    scan.statistics[name],
+                    rows,
                     places[place],
                     keep_masks=keep_masks and name == "train" and place == "device",
                     description=f"decoding {name}" if PROCESSES.is_main_process else "",

@@ -24,7 +24,6 @@ from segkit.engine.criterion import Criterion
 from segkit.engine.data_source import prefetched
 from segkit.engine.distributed import PROCESSES, DistributedContext
 from segkit.engine.precision import widest_float
-from segkit.engine.split_scores import can_merge, merge, named_values, read_off, with_floor
 from segkit.errors import NotFiniteError, first_few
 from segkit.inference.sliding_window import Inferer
 from segkit.inference.window_grid import MAX_WHOLE_PIXELS
@@ -40,7 +39,7 @@ class Evaluation:
     Attributes:
         scores: ``mean_iou``, ``pixel_accuracy``, ``mean_accuracy``, ``mean_dice``, other metrics, ``loss``, ``losses``,
             ``class_iou`` by class, and ``predicted``: the number of ``classes`` that are predicted at all, the most
-            predicted ``class`` and its ``share``. Where there is a floor, ``floor`` and ``lift``.
+            predicted ``class`` and its ``share``, ``floor`` and ``lift``.
         confusion: int64 ``[C,C]``; rows are the target, columns the prediction, void is left out.
         images: where they were asked for, of each image in the split's order the ``name``, ``mean_iou`` and
             ``pixel_accuracy``, NaN without a labelled pixel. The mean IoU is over the classes in its target, after the
@@ -136,7 +135,11 @@ class Evaluator:
             raise NotFiniteError(f"{len(undecided)} of {len(chosen)} images ({first_few(undecided)})")
         for metric in every_metric:
             merge(metric, shared)
-        result = read_off(confusion, self.metrics, self.classes)
+        if self.floor is not None:
+            for name, metric in self._constant.items():
+                self.floor.update(scores.named_values(name, metric))
+        self._constant = {}
+        result = scores.split_scores(confusion, self.classes, self.metrics, self.floor)
         if self.criterion is not None:
             rows = [row for _, _, row, _ in every if row[0]]  # of a batch that is all void, torch's own losses are NaN
             pixels = max(1.0, sum(row[0] for row in rows))
@@ -146,11 +149,6 @@ class Evaluator:
             result |= {"loss": loss, "losses": dict(zip(self.criterion.names, terms, strict=True))}
         # decisions follow from the scores: they must be the same in all processes, to the last digit
         result = PROCESSES.broadcast_from_main(lambda: result)
-        if self.floor is not None:
-            for name, metric in self._constant.items():
-                self.floor.update(named_values(name, metric.compute()))
-            self._constant = {}
-            result = with_floor(result, self.floor)
         order = {name: place for place, name in enumerate(names)}
         of_images = sorted((each for *_, images in every for each in images), key=lambda each: order[each["name"]])
         return Evaluation(result, confusion.compute(), of_images)
@@ -215,3 +213,33 @@ def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_i
         matrix = confusion.compute()
         found.append({"name": name, **{each: scores.score(each, matrix) for each in ("mean_iou", "pixel_accuracy")}})
     return found
+
+
+def can_merge(metric: Any) -> bool:
+    """Whether what two processes counted can be made one: by ``merge(other)``, or torchmetrics' ``merge_state``."""
+    if hasattr(metric, "merge"):
+        return True
+    alone = getattr(metric, "full_state_update", None) is False and not getattr(metric, "dist_sync_on_step", False)
+    return hasattr(metric, "merge_state") and alone  # torchmetrics merges no others
+
+
+def merge(metric: Any, distributed: DistributedContext) -> None:
+    """Make what all processes counted one; to rounding the same in each of them."""
+    if hasattr(metric, "sync_on_compute"):
+        metric.sync_on_compute = False  # else torchmetrics would add it all up once more
+    if distributed.size == 1:
+        return
+    if isinstance(metric, scores.Score):
+        metric = metric.confusion
+    if isinstance(metric, ConfusionMatrix):
+        metric.counts = distributed.sum(metric.counts.cpu())
+        return
+    device = getattr(metric, "device", None)
+    if device is not None:
+        metric.to("cpu")  # they travel as objects, which know nothing of another's card
+    add = getattr(metric, "merge", None) or metric.merge_state
+    for rank, other in enumerate(distributed.gather(metric)):
+        if rank != distributed.rank:
+            add(other)
+    if device is not None:
+        metric.to(device)

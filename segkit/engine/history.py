@@ -18,6 +18,7 @@ from itertools import takewhile
 from typing import Any
 
 from segkit.errors import ConfigError
+from segkit.metric.scores import ALWAYS
 from segkit.settings import TrainSettings
 
 LEAST = {"mean_iou": 0.01, "mean_accuracy": 0.05}  # share of the way from the floor to a perfect score
@@ -32,15 +33,15 @@ class History:
 
     Args:
         settings: ``best``, and when to stop.
-        less_is_better: whether the best epoch has the lowest value of ``best``.
+        metrics: by name, beside the usual scores.
 
     Attributes:
         lines: one an epoch.
         stop: why an observer has asked to stop; empty where none has.
     """
 
-    def __init__(self, settings: TrainSettings, less_is_better: bool) -> None:
-        self.settings, self.less_is_better = settings, less_is_better
+    def __init__(self, settings: TrainSettings, metrics: Mapping[str, Any]) -> None:
+        self.settings, self.less_is_better = settings, less_is_better(settings, metrics)
         self.lines: list[dict[str, Any]] = []
         self.stop = ""
 
@@ -69,31 +70,44 @@ class History:
             self.lines[-1]["collapsed"] = True
         return self.lines[-1]
 
-    def stuck_epochs(self) -> int:
-        """How many of the latest epochs, in a row, stood at the floor."""
-        return len(list(takewhile(lambda line: stuck(line["val"]), reversed(self.lines))))
-
-    def collapsed(self, epochs: int) -> bool:
-        """Whether more epochs of the same promise nothing, of a run of so many."""
-        late = len(self) >= math.ceil(START * epochs) or self.lines[-1]["step"] >= STEPS
-        return late and self.stuck_epochs() >= EPOCHS
+    def collapsed(self, epochs: int) -> int:
+        """How many of the latest epochs stood at the floor, where more of the same promise nothing; else 0."""
+        if not self.lines or (len(self) < math.ceil(START * epochs) and self.lines[-1]["step"] < STEPS):
+            return 0
+        count = len(list(takewhile(lambda line: stuck(line["val"]), reversed(self.lines))))
+        return count if count >= EPOCHS else 0
 
     def reason_to_stop(self, epochs: int) -> str:
         """Why to train no further one of so many epochs; empty where there is no reason."""
-        if self.settings.stop_on_collapse and self.lines and self.collapsed(epochs):
-            return f"at the floor for {self.stuck_epochs()} epochs"
+        if self.settings.stop_on_collapse and (count := self.collapsed(epochs)):
+            return f"at the floor for {count} epochs"
         waited = len(self) - self.best_epoch if self.best_epoch else 0
         if self.settings.patience and waited >= self.settings.patience:
             return f"no better {self.settings.best} for {waited} epochs"
         return self.stop
 
-    def state_dict(self) -> dict[str, Any]:
-        """All of it, as plain values."""
-        return {"lines": self.lines, "stop": self.stop}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self.lines, self.stop = state["lines"], state["stop"]
+def less_is_better(settings: TrainSettings, metrics: Mapping[str, Any]) -> bool:
+    """Whether the best epoch is the one with the lowest value of ``train.best``.
+
+    Raises:
+        ConfigError: it is no single score of the run, nothing says whether more of it is better, or
+            ``train.best_mode`` contradicts the metric.
+    """
+    name, mode = settings.best, settings.best_mode
+    own: dict[str, Any] = {each: getattr(metric, "higher_is_better", None) for each, metric in metrics.items()}
+    known = own | {"loss": False, **dict.fromkeys(ALWAYS, True)}
+    if name not in known:
+        raise ConfigError(f'train.best = "{name}" is no score of this run; there are {", ".join(known)}')
+    more, wanted = known[name], {"auto": known[name], "max": True, "min": False}[mode]
+    if wanted is None:
+        raise ConfigError(
+            f'train.best = "{name}": this metric does not say whether more or less of it is better (its attribute '
+            'higher_is_better); set train.best_mode = "max" or "min"'
+        )
+    if more is not None and bool(more) != wanted:
+        raise ConfigError(f'train.best_mode = "{mode}": of {name} {"more" if more else "less"} is better; leave it out')
+    return not wanted
 
 
 def stuck(scores: Mapping[str, Any], least: Mapping[str, float] = LEAST) -> bool:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from segkit.data.normalise import Normalisation
 from segkit.engine.console import Console
+from segkit.engine.distributed import PROCESSES
 from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import ModelError, RunFolderError, first_few
 from segkit.model.encoder import fitting, read_tensors
 
-Donor = tuple[dict[str, Tensor], Normalisation | None]
 FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
 
 
@@ -30,7 +30,7 @@ def weights_file(place: str | Path) -> Path:
     return found[0] if found else path
 
 
-def read_donor(place: str) -> Donor:
+def read_donor(place: str) -> tuple[dict[str, Tensor], Normalisation | None]:
     """The weights in a run folder or a file, and the normalisation as the config.json beside them has it.
 
     Raises:
@@ -47,13 +47,12 @@ def read_donor(place: str) -> Donor:
     return read_tensors(file), known
 
 
-def init_from(model: nn.Module, place: str, donor: Donor, chosen: Normalisation, console: Console) -> Normalisation:
+def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Console) -> Normalisation:
     """Load into a model what fits of the weights of a run folder or a file, and print which is begun anew.
 
     Args:
         model: what does not fit stays as it is.
         place: ``train.init_from``.
-        donor: what was read there.
         chosen: the normalisation of a run that begins without them.
         console: prints.
 
@@ -63,8 +62,9 @@ def init_from(model: nn.Module, place: str, donor: Donor, chosen: Normalisation,
 
     Raises:
         ModelError: no layer's weights fit.
+        CheckpointError, RunFolderError: as :func:`read_donor`.
     """
-    tensors, known = donor
+    tensors, known = PROCESSES.broadcast_from_main(lambda: read_donor(place))
     own = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     found, _ = fitting(own, tensors)
     fits = {key: value for key, value in found.items() if value.shape == own[key].shape}

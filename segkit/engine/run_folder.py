@@ -20,10 +20,8 @@ from segkit.files import write_json
 from segkit.settings import RENAMED
 
 if TYPE_CHECKING:
-    from segkit.data.scan import Scan
     from segkit.engine.evaluate import Evaluation
     from segkit.engine.inputs import TrainerInputs
-    from segkit.engine.precision import Precision
 
 MOST_BYTES = 64 << 20  # of a JSON file that is read; run.json of 255 classes has 100 kB
 RESULTS = ("model.safetensors", "details.json", "result.json")
@@ -166,13 +164,14 @@ def read_run(folder: str | Path) -> RunRecord:
     return RunRecord(place)
 
 
-def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that cannot be used, before anything is read or written.
+def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> bool:
+    """Refuse a folder that cannot be used, before anything is read or written; whether its run is resumed.
 
     Raises:
         RunFolderError: a file stands in its place, it cannot be written, or it holds a run already.
     """
     try:
+        resume, overwrite = after_restart(folder, resume, overwrite)
         there = [name for name in OWN_FILES if (folder / name).exists()]
     except OSError as error:  # a name that is too long
         raise RunFolderError(f"output.dir = {str(folder)[:60]!r}...: {error.strerror}") from error
@@ -197,6 +196,7 @@ def check_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         )
     if there and not ("run.json" in there and "floors" in read_json(folder / "run.json")):
         raise RunFolderError(f"{folder} holds {first_few(there)} but no run of segkit's; choose another output.dir")
+    return resume
 
 
 def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bool]:
@@ -247,19 +247,14 @@ def clear(folder: Path, names: Sequence[str] = OWN_FILES) -> None:
 
 
 def write_beginning(
-    inputs: TrainerInputs,
-    scan: Scan,
-    floors: Mapping[str, Any],
-    precision: Precision,
-    own: Mapping[str, Any],
-    kept: Mapping[str, Any],
+    inputs: TrainerInputs, floors: Mapping[str, Any], own: Mapping[str, Any], kept: Mapping[str, Any]
 ) -> None:
     """Write ``run.json`` and ``config.json``, which is all besides the weights that a prediction needs.
 
     ``own`` goes into ``run.json`` too: the run's identity and plan. What else ``kept`` holds stays in ``config.json``.
     """
-    data = {}
-    for split, dataset in scan.splits.items():
+    data, scan = {}, inputs.scan
+    for split, dataset in inputs.splits.items():
         counts, statistics = scan.counts(split), scan.statistics[split]
         pixels = dict(zip(dataset.classes, counts.pixels.tolist(), strict=True))
         size = list(statistics[0].size)  # of the first, height before width
@@ -267,7 +262,7 @@ def write_beginning(
     warnings = [issue.record() for issue in scan.warnings]
     found = {"floors": floors, "data": data, "warnings": warnings, "launcher": launcher(), **own}
     write_json(inputs.folder / "run.json", {**inputs.record, **found})
-    train, how = scan.splits["train"], inputs.data
+    train, how = inputs.splits["train"], inputs.data
     model = {
         "num_classes": len(train.classes),
         "ignore_index": train.ignore_index,
@@ -276,7 +271,7 @@ def write_beginning(
         "stored": train.stored,
         "resize": inputs.data.resize,
         "crop": inputs.augment.crop,
-        "precision": precision.name,
+        "precision": inputs.precision.name,
         "normalisation": inputs.normalisation.record(),
         "images": {name: getattr(how, name) for name in ("bands", "no_data", "rgb")}
         | {"channels": list(train.channels), "files": list(train.image_files)},

@@ -26,7 +26,7 @@ from segkit.engine.forward import ForwardPass
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.non_finite import NonFiniteSteps
 from segkit.engine.optim import WeightAverage, build_optimizer, learning_rate, set_learning_rate, set_training
-from segkit.engine.precision import Precision, seed_everything, seed_step, widest_float
+from segkit.engine.precision import seed_everything, seed_step, widest_float
 from segkit.errors import CheckpointError, ModelError, first_few
 from segkit.inference.sliding_window import check_logits
 from segkit.signals import STOP
@@ -58,8 +58,7 @@ class TrainingLoop:
     """A model in training: all state that changes from step to step, and the step that changes it.
 
     Args:
-        inputs: its model is moved to the device and trained.
-        precision: of the forward pass, on the device.
+        inputs: their model is moved to the device and trained.
         steps: optimizer steps of the whole run, for the learning rate's schedule.
 
     Attributes:
@@ -68,13 +67,9 @@ class TrainingLoop:
         mark: is called at the end of each part of a step, with ``forward``, ``backward`` or ``optimizer``; for timing.
     """
 
-    def __init__(
-        self,
-        inputs: TrainerInputs,
-        precision: Precision,
-        steps: int,
-    ) -> None:
-        device, model, settings = precision.device, inputs.model, inputs.train
+    def __init__(self, inputs: TrainerInputs, steps: int) -> None:
+        precision, model, settings = inputs.precision, inputs.model, inputs.train
+        device = precision.device
         self.settings, self.precision, self.steps, self.normalisation = settings, precision, steps, inputs.normalisation
         self.ignore_index, self.classes = inputs.splits["train"].ignore_index, len(inputs.splits["train"].classes)
         seed_everything(settings.seed, settings.deterministic)

@@ -11,17 +11,19 @@ Rows of the matrix are the truth, columns the prediction, void is left out, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from segkit.errors import DataError
+from segkit.errors import ConfigError, DataError
 from segkit.metric.confusion import ConfusionMatrix
 
 CLASS_SCORES = ("mean_iou", "mean_dice", "mean_accuracy", "precision", "recall")
 OVERALL_SCORES = ("pixel_accuracy", "frequency_weighted_iou")
+ALWAYS = ("mean_iou", "pixel_accuracy", "mean_accuracy", "mean_dice")  # of a split, whatever metrics a config asks for
+RESERVED_KEYS = ("class", "class_iou", "floor", "lift", "loss", "losses", "predicted")  # of a split's scores
 
 
 def class_score(name: str, matrix: Tensor) -> Tensor:
@@ -79,13 +81,6 @@ def floor(class_pixels: Sequence[int], classes: Sequence[str] = ()) -> dict[str,
         "class": classes[largest] if classes else largest,
         **{name: score(name, matrix) for name in [*CLASS_SCORES, *OVERALL_SCORES]},
     }
-
-
-def predicted(matrix: Tensor) -> dict[str, Any]:
-    """What is predicted at all: the number of ``classes``, and the most predicted ``class`` with its ``share``."""
-    columns = matrix.sum(0)
-    most = int(columns.argmax())
-    return {"classes": int((columns > 0).sum()), "class": most, "share": float(columns[most] / columns.sum())}
 
 
 class Score:
@@ -172,3 +167,50 @@ class FrequencyWeightedIoU(Score):
     """
 
     name = "frequency_weighted_iou"
+
+
+def named_values(name: str, metric: Any) -> dict[str, Any]:
+    """What a metric computes, by name: a dict as it is, a number under the metric's name."""
+    found = metric.compute()
+    found = found if isinstance(found, Mapping) else {name: found}
+    # tensors and numpy's numbers become Python's own: a checkpoint holds nothing else
+    return {str(key): each.tolist() if hasattr(each, "tolist") else each for key, each in found.items()}
+
+
+def split_scores(
+    confusion: ConfusionMatrix,
+    classes: Sequence[str],
+    metrics: Mapping[str, Any] | None = None,
+    lowest: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The scores of a split, but for its loss: ``ALWAYS``, ``class_iou`` by class, what is ``predicted``, and more.
+
+    Args:
+        confusion: that has counted the split.
+        classes: their names.
+        metrics: further ones by name, which have seen it all.
+        lowest: the ``floor`` of the scores; left out: that of the confusion's own targets. The ``lift`` is how far the
+            mean IoU is on its way from there (0) to perfect (1), and None where the floor is perfect itself.
+
+    Raises:
+        ConfigError: a metric of somebody else gives a score of a name that is taken.
+        LabelError: a mask held values outside the classes.
+        DataError: no floor is given, and no pixel is labelled.
+    """
+    matrix = confusion.compute()
+    result: dict[str, Any] = {name: score(name, matrix) for name in ALWAYS}
+    for name, metric in (metrics or {}).items():
+        values = named_values(name, metric)
+        ours = isinstance(metric, Score) and type(metric).compute is Score.compute  # the same figure again
+        taken = [key for key in values if key in RESERVED_KEYS or (key in result and not ours)]
+        if taken:
+            raise ConfigError(f"the metric '{name}' gives '{taken[0]}', which is there already; rename it")
+        result.update(values)
+    result["class_iou"] = dict(zip(classes, class_iou(matrix).tolist(), strict=True))
+    columns = matrix.sum(0)  # [C]
+    most, count = int(columns.argmax()), int((columns > 0).sum())
+    result["predicted"] = {"classes": count, "class": classes[most], "share": float(columns[most] / columns.sum())}
+    lowest = dict(lowest or floor(matrix.sum(1).tolist(), classes))
+    way = 1 - lowest["mean_iou"]
+    lift = (result["mean_iou"] - lowest["mean_iou"]) / way if way > 0 else None
+    return {**result, "floor": lowest, "lift": lift}

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from segkit.data.sample import Dataset, Sample
+from segkit.data.scan import Scan, scan_splits
 from segkit.engine.criterion import Criterion
 from segkit.engine.inputs import TrainerInputs
 from segkit.registry import optimizers
-from segkit.settings import AugmentSettings, TrainSettings
+from segkit.settings import AugmentSettings, DataSettings, TrainSettings
 
 
 class Halves(Dataset):
@@ -73,19 +74,23 @@ def tiny_net() -> type[TinyNet]:
 def make_job(tmp_path: Path) -> Callable[..., TrainerInputs]:
     """A job on the tiny dataset; keywords go to ``[train]``, others by ``fields``."""
 
+    def scanned(splits: dict[str, Dataset], data: DataSettings | None) -> Scan:
+        return scan_splits(splits, data, progress=False).refuse_errors()
+
     def make(folder: str = "run", fields: dict[str, Any] | None = None, **train: Any) -> TrainerInputs:
         torch.manual_seed(0)
+        given, splits = dict(fields or {}), {"train": Halves(8), "val": Halves(4, 100), "test": Halves(4, 200)}
         chosen = {"epochs": 3, "batch_size": 4, "lr": 0.05, "precision": "fp32", "device": "cpu", **train}
         job = TrainerInputs(
             model=TinyNet(),
             criterion=Criterion([("cross_entropy", 1.0, cross_entropy)]),
-            splits={"train": Halves(8), "val": Halves(4, 100), "test": Halves(4, 200)},
+            scan=scanned(given.pop("splits", splits), given.get("data")),
             folder=tmp_path / folder,
             train=TrainSettings.model_validate(chosen),
             augment=AugmentSettings(crop=8),
             model_record={"model": None},
             optimizer=optimizers[chosen.get("optimizer", "adamw")],
         )
-        return replace(job, **(fields or {}))
+        return replace(job, **given)
 
     return make

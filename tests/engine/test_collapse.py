@@ -13,9 +13,9 @@ from torch import nn
 
 from segkit.engine import history as collapse
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.split_scores import with_floor
-from segkit.engine.trainer import train_and_evaluate
-from segkit.metric.scores import PixelAccuracy
+from segkit.engine.launch import train_and_evaluate
+from segkit.metric.confusion import ConfusionMatrix
+from segkit.metric.scores import PixelAccuracy, split_scores
 from segkit.settings import TrainSettings
 
 FLOOR = {"mean_iou": 0.15, "mean_accuracy": 1 / 6, "pixel_accuracy": 0.9, "class": "background"}
@@ -36,7 +36,7 @@ def scores(mean_iou: float, mean_accuracy: float = 0.17) -> dict[str, Any]:
 
 
 def of(lines: list[dict[str, Any]], epochs: int) -> collapse.History:
-    found = collapse.History(TrainSettings(), less_is_better=False)
+    found = collapse.History(TrainSettings(), {})
     for line in lines:
         found.add(line["step"], {"loss": 1.0}, line["val"], epochs)
     return found
@@ -84,12 +84,14 @@ def test_the_verdict_says_what_is_predicted_and_how_high_the_floor_is() -> None:
 
 def test_where_the_floor_is_perfect_nothing_can_be_told() -> None:
     assert not collapse.stuck({**scores(1.0), "floor": {"mean_iou": 1.0, "mean_accuracy": 1.0}})
-    assert with_floor({"mean_iou": 1.0}, {"mean_iou": 1.0, "class": "only"})["lift"] is None
+    only = ConfusionMatrix(1, 255)
+    only.update_labels(torch.zeros(4, dtype=torch.int64), torch.zeros(4, dtype=torch.int64))
+    assert split_scores(only, ["only"])["lift"] is None
 
 
 def test_the_history_of_an_older_version_has_no_mean_accuracy() -> None:
     line = {"val": {"mean_iou": 0.15, "floor": {"mean_iou": 0.15}}, "step": 100}
-    assert of([line, line], 10).stuck_epochs() == 2
+    assert of([line] * 4, 10).collapsed(10) == 4
 
 
 class Background(nn.Module):

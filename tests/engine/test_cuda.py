@@ -5,19 +5,19 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import pytest
 import torch
 
 import segkit
 from segkit.data.sample import Batch
-from segkit.data.scan import scan_splits
 from segkit.engine import checkpoint
 from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.inputs import TrainerInputs
+from segkit.engine.launch import train_and_evaluate
 from segkit.engine.precision import resolve_precision, seed_everything
 from segkit.engine.step import TrainingLoop
-from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import TrainingError
 from segkit.signals import Interrupted
 
@@ -26,9 +26,7 @@ MakeJob = Callable[..., TrainerInputs]
 
 
 def a_batch(job: TrainerInputs, device: torch.device) -> Batch:
-    scan = scan_splits(job.splits)
-    source = open_sources(job, scan, device)["train"]
-    batches, _ = training_batches(job, scan, source, device)
+    batches, _ = training_batches(job, open_sources(job)["train"])
     return next(iter(batches)).to(device)
 
 
@@ -47,7 +45,8 @@ def test_a_step_waits_for_nothing(
 ) -> None:
     device = torch.device("cuda")
     job = make_job(optimizer=optimizer, precision="bf16", device="cuda", ema=0.9, clip_norm=1.0)
-    loop = TrainingLoop(job, resolve_precision("bf16", device), 10)
+    job = replace(job, precision=resolve_precision("bf16", device))
+    loop = TrainingLoop(job, 10)
     batch = a_batch(job, device)
     loop.train_step(batch)  # the first one sets things up
     with no_waiting():
@@ -131,7 +130,8 @@ def test_a_step_that_is_no_number_is_skipped_on_the_card(
     # without a look at it from the host
     device = torch.device("cuda")
     job = make_job(precision="bf16", device="cuda")
-    loop = TrainingLoop(job, resolve_precision("bf16", device), 10)
+    job = replace(job, precision=resolve_precision("bf16", device))
+    loop = TrainingLoop(job, 10)
     batch = a_batch(job, device)
     loop.train_step(batch)
     before = {key: value.clone() for key, value in loop.model.state_dict().items()}

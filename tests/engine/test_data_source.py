@@ -15,12 +15,12 @@ from PIL import Image
 
 from segkit.data.decoded import DecodedSource
 from segkit.data.loader import SampleSource
-from segkit.data.scan import Scan, scan_splits
 from segkit.engine import checkpoint, data_source
 from segkit.engine.data_source import open_sources, prefetched, training_batches
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.trainer import train_and_evaluate
+from segkit.engine.launch import train_and_evaluate
+from segkit.engine.precision import Precision
 from segkit.errors import ConfigError
 from segkit.settings import AugmentSettings, DataSettings
 from segkit_folder.files import PairedFiles
@@ -57,8 +57,8 @@ def kept(make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return make
 
 
-def scanned(job: TrainerInputs) -> Scan:
-    return scan_splits(job.splits, job.data)
+def at(job: TrainerInputs, device: torch.device) -> TrainerInputs:
+    return replace(job, precision=Precision("fp32", device))
 
 
 def weights(job: TrainerInputs) -> dict[str, torch.Tensor]:
@@ -106,7 +106,7 @@ def on_a_card(monkeypatch: pytest.MonkeyPatch, free: int, has: int = 1 << 40) ->
 
 def test_on_a_cpu_auto_decodes_each_time(kept: Callable[..., TrainerInputs]) -> None:
     job = kept("auto")
-    assert places(open_sources(job, scanned(job), CPU)) == ["files", "files"]
+    assert places(open_sources(at(job, CPU))) == ["files", "files"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_elsewhere_auto_takes_the_fastest_place_that_it_fits_in(
     kept: Callable[..., TrainerInputs], monkeypatch: pytest.MonkeyPatch, free: int, has: int, expected: list[str]
 ) -> None:
     job = kept("auto")
-    assert places(open_sources(job, scanned(job), on_a_card(monkeypatch, free, has))) == expected
+    assert places(open_sources(at(job, on_a_card(monkeypatch, free, has)))) == expected
 
 
 def test_a_card_that_is_full_while_a_split_is_decoded_is_done_without(
@@ -135,10 +135,10 @@ def test_a_card_that_is_full_while_a_split_is_decoded_is_done_without(
 
     monkeypatch.setattr(data_source, "DecodedSource", full)
     job = kept("auto")
-    scan, card = scanned(job), on_a_card(monkeypatch, 1 << 30)
-    assert places(open_sources(job, scan, card)) == ["cpu", "cpu"]
+    card = on_a_card(monkeypatch, 1 << 30)
+    assert places(open_sources(at(job, card))) == ["cpu", "cpu"]
     with pytest.raises(torch.OutOfMemoryError):  # it was asked for; the run says what needs less
-        open_sources(kept("device"), scan, card)
+        open_sources(at(kept("device"), card))
 
 
 @pytest.mark.parametrize("cache", ["device", "ram"])
@@ -147,7 +147,7 @@ def test_what_does_not_fit_where_it_is_asked_for_is_refused_with_its_size(
 ) -> None:
     job = kept(cache)
     with pytest.raises(ConfigError, match=rf'"{cache}": train decoded takes 0\.0 GB, and of the 0\.0 GB that are free'):
-        open_sources(job, scanned(job), on_a_card(monkeypatch, 100, 100))
+        open_sources(at(job, on_a_card(monkeypatch, 100, 100)))
 
 
 def test_processes_go_the_same_way_and_share_the_memory_of_a_machine(
@@ -159,18 +159,16 @@ def test_processes_go_the_same_way_and_share_the_memory_of_a_machine(
         def gather(self, value: Any) -> list[Any]:
             return [value, self.has]  # what the other process has
 
-    job = kept("auto")
-    device, scan = on_a_card(monkeypatch, 1 << 40, 1 << 40), scanned(job)
+    job = at(kept("auto"), on_a_card(monkeypatch, 1 << 40, 1 << 40))
     monkeypatch.setattr(data_source, "PROCESSES", Other(0, 2))
-    assert places(open_sources(job, scan, device)) == ["meta", "cpu"]
+    assert places(open_sources(job)) == ["meta", "cpu"]
     Other.has = 10_000  # 0.7 of it would hold val's 4,320 bytes, and half of that does not
-    assert places(open_sources(job, scan, device)) == ["files", "files"]
+    assert places(open_sources(job)) == ["files", "files"]
 
 
 def on(device: torch.device, job: TrainerInputs) -> Any:
-    scan = scanned(job)
-    source = open_sources(job, scan, device)["train"]
-    return training_batches(job, scan, source, device)
+    job = at(job, device)
+    return training_batches(job, open_sources(job)["train"])
 
 
 @pytest.mark.gpu

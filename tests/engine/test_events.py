@@ -10,7 +10,7 @@ import torch
 
 from segkit.engine import checkpoint
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.trainer import train_and_evaluate
+from segkit.engine.launch import train_and_evaluate
 from segkit.files import to_jsonable
 
 MakeJob = Callable[..., TrainerInputs]

@@ -17,17 +17,19 @@ import torchmetrics
 from safetensors.torch import load_file
 from torch import nn
 
+import segkit
 from segkit.data.augment import RandomTransform
 from segkit.data.batch_sampler import TrainBatchSampler
 from segkit.data.loader import SampleSource, batch_loader
 from segkit.data.sample import Batch
+from segkit.data.scan import Scan
 from segkit.engine import checkpoint
 from segkit.engine.criterion import Criterion, as_criterion
 from segkit.engine.inputs import TrainerInputs
+from segkit.engine.launch import train_and_evaluate
 from segkit.engine.optim import sgd
-from segkit.engine.precision import Precision, peak_memory, resolve_precision
+from segkit.engine.precision import peak_memory, resolve_precision
 from segkit.engine.step import TrainingLoop
-from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
 from segkit.model.unet import UNet
 from segkit.settings import AugmentSettings, TrainSettings
@@ -179,8 +181,8 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(halves: Any) -> None
         model = nn.Conv2d(3, 2, 1)
         mean = Criterion([("mse", 1.0, lambda logits, target: (logits.mean((1, 2, 3)) - 1).square().mean())])
         settings = TrainSettings(batch_size=4, accumulate=accumulate, optimizer="sgd", precision="fp32")
-        inputs = TrainerInputs(model, mean, {"train": halves(8)}, Path(), train=settings, optimizer=sgd)
-        loop = TrainingLoop(inputs, Precision("fp32", CPU), steps=10)
+        inputs = TrainerInputs(model, mean, Scan({"train": halves(8)}, {}, []), Path(), train=settings, optimizer=sgd)
+        loop = TrainingLoop(inputs, steps=10)
         transform, sampler = RandomTransform(AugmentSettings(), 0), TrainBatchSampler(8, 4, seed=0)
         batches = batch_loader(SampleSource(halves(8)), sampler, transform, workers=0, device=CPU)
         loop.train_step(next(iter(batches)))
@@ -288,9 +290,10 @@ def a_step(cost: nn.Module, labelled: list[int], accumulate: int, **settings: An
         mask[count:] = 255
     torch.manual_seed(0)
     chosen = TrainSettings(batch_size=4, accumulate=accumulate, optimizer="sgd", precision="fp32", **settings)
-    network, splits = nn.Conv2d(3, 2, 3, padding=1), {"train": SimpleNamespace(classes=("a", "b"), ignore_index=255)}
-    inputs = TrainerInputs(network, as_criterion(cost), splits, Path(), train=chosen, optimizer=sgd)
-    loop = TrainingLoop(inputs, Precision("fp32", CPU), steps=10)
+    network, train = nn.Conv2d(3, 2, 3, padding=1), SimpleNamespace(classes=("a", "b"), ignore_index=255)
+    scan = Scan({"train": train}, {}, [])  # type: ignore[dict-item]
+    inputs = TrainerInputs(network, as_criterion(cost), scan, Path(), train=chosen, optimizer=sgd)
+    loop = TrainingLoop(inputs, steps=10)
     return loop.train_step(Batch(images, masks.view(4, 4, 6), None, list("abcd"))).tolist(), loop
 
 
@@ -378,22 +381,28 @@ def test_peak_memory_is_that_of_this_run_alone(make_job: MakeJob) -> None:
     assert 1 << 27 < result.peak_memory_bytes < before - (1 << 28)
 
 
-def test_wrong_labels_stop_a_run_before_anything_is_written(make_job: MakeJob, halves: Any) -> None:
+def test_wrong_labels_stop_a_run_before_anything_is_written(tmp_path: Path, halves: Any) -> None:
     class Wrong(halves):  # type: ignore[misc]
         def __getitem__(self, index: int) -> Any:
             sample = super().__getitem__(index)
             sample.mask[0, :3] = 9 if index % 2 else 0
             return sample
 
-    job = make_job(fields={"splits": {"train": Wrong(8), "val": halves(2, 100)}})
     with pytest.raises(DataError) as caught:
-        train_and_evaluate(job)
+        segkit.fit(
+            model=nn.Conv2d(3, 2, 1),
+            loss=nn.CrossEntropyLoss(ignore_index=255),
+            train=Wrong(8),
+            val=halves(2, 100),
+            output=tmp_path / "run",
+            device="cpu",
+        )
     message = str(caught.value)
     assert message.startswith(
         "train: 4 files: labels that are not allowed, 9 (12 pixels in 4 masks): halves-1, halves-3, halves-5, "
         "halves-7 (in train); allowed are 0 to 1 and 255 (void)"
     )
-    assert not job.folder.exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_splits_that_do_not_belong_together_are_refused(make_job: MakeJob, halves: Any) -> None:

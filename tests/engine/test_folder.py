@@ -12,8 +12,8 @@ import pytest
 
 import segkit
 from segkit.engine.inputs import TrainerInputs
+from segkit.engine.launch import train_and_evaluate
 from segkit.engine.run_folder import check_folder, clear, locked, read_json
-from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import RunFolderError
 from segkit.files import write_json
 

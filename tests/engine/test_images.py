@@ -11,7 +11,7 @@ import torch
 
 from segkit.engine.evaluate import _image_scores
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.trainer import train_and_evaluate
+from segkit.engine.launch import train_and_evaluate
 from segkit.metric import scores
 
 

@@ -16,10 +16,10 @@ from torch import nn
 import segkit
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.engine import checkpoint
-from segkit.engine.init_from import init_from, read_donor
+from segkit.engine.init_from import init_from
 from segkit.engine.inputs import TrainerInputs
+from segkit.engine.launch import prepare, train_and_evaluate
 from segkit.engine.step import TrainingLoop
-from segkit.engine.trainer import prepare, train_and_evaluate
 from segkit.errors import CheckpointError, ModelError, RunFolderError
 from segkit.model.smp import Smp
 from segkit.settings import TrainSettings
@@ -74,7 +74,7 @@ def said(model: nn.Module, place: Path, chosen: Normalisation = IMAGENET) -> tup
     class Lines:
         say = staticmethod(lines.append)
 
-    found = init_from(model, str(place), read_donor(str(place)), chosen, Lines())  # type: ignore[arg-type]
+    found = init_from(model, str(place), chosen, Lines())  # type: ignore[arg-type]
     return found, "\n".join(lines)
 
 
@@ -180,8 +180,8 @@ def test_with_any_other_factor_the_statistics_follow(make_job: MakeJob) -> None:
 
     modes = {}
     for factor in (0, 0.1):
-        inputs, _, precision = prepare(make_job(fields={"model": Network()}, encoder_lr_mult=factor))
-        loop = TrainingLoop(inputs, precision, 1)
+        inputs = prepare(make_job(fields={"model": Network()}, encoder_lr_mult=factor))
+        loop = TrainingLoop(inputs, 1)
         modes[factor] = [layer.training for layer in loop.model.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert modes == {0: [False, True], 0.1: [True, True]}
     assert TrainSettings().encoder_lr_mult == 1

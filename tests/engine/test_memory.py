@@ -17,8 +17,8 @@ from segkit.data.sample import Dataset, Sample
 from segkit.data.scan import scan_splits
 from segkit.engine import precision
 from segkit.engine.inputs import TrainerInputs
+from segkit.engine.launch import train_and_evaluate
 from segkit.engine.precision import Precision
-from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError, RunFolderError
 from segkit.settings import AugmentSettings, DataSettings
 from segkit_memory import memory, segkit_run_prepared
@@ -102,21 +102,20 @@ class Large(Dataset):
 
 
 def test_auto_is_the_largest_that_fits_first_the_crop(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = {"train": Large(), "val": Large()}
+    scan = scan_splits({"train": Large(), "val": Large()})
     found = []
     monkeypatch.setattr(memory.Memory, "_refuse", lambda *_: None)
     counts = (1 << 40, 12 << 20, 6 << 20, 2 << 20, 1)
     for count in counts:
         free(monkeypatch, count)
-        job = replace(auto(make_job), splits=data)
-        scan = scan_splits(job.splits, job.data)
-        found.append(memory.Memory(job, scan, FP32).settings())
+        job = replace(auto(make_job), scan=scan)
+        found.append(memory.Memory(job).settings())
     sizes = [(each["augment.crop"], each["train.batch_size"]) for each in found]
     assert sizes[0] == (128, 8)  # the largest that most images hold
     assert sizes[-1] == (32, 1)  # whether that is enough is checked afterwards
     assert sizes == sorted(sizes, reverse=True)
     assert len({*sizes}) == 5
-    fixed, per_pixel = memory.Memory(job, scan, FP32).needs
+    fixed, per_pixel = memory.Memory(job).needs
     for (crop, batch), count in zip(sizes[1:-1], counts[1:-1], strict=True):
         assert fixed + per_pixel * batch * crop**2 < count < 2.5 * (fixed + per_pixel * (batch + 1) * crop**2)
 
@@ -126,10 +125,9 @@ def test_images_that_are_kept_in_memory_count(make_job: MakeJob, monkeypatch: py
     for cache in ("none", "ram"):
         job = make_job("run", {"augment": AugmentSettings(crop=32), "data": DataSettings(cache=cache), **HOOK})
         job = replace(job, splits={"train": Large(), "val": Large()})
-        scan = scan_splits(job.splits, job.data)
         free(monkeypatch, 7 << 20)  # of which the images take 6.2
         try:
-            found[cache] = memory.Memory(job, scan, FP32).settings()
+            found[cache] = memory.Memory(job).settings()
         except ConfigError as error:
             found[cache] = str(error)
     assert found["none"] == {}
@@ -138,7 +136,7 @@ def test_images_that_are_kept_in_memory_count(make_job: MakeJob, monkeypatch: py
 
 def test_the_crop_of_images_below_32_pixels_is_the_image(job: TrainerInputs) -> None:
     job = job.with_settings({"augment.crop": "auto"})  # images of 12 x 16
-    assert memory.Memory(job, scan_splits(job.splits, job.data), FP32).settings() == {"augment.crop": 12}
+    assert memory.Memory(job).settings() == {"augment.crop": 12}
 
 
 def test_a_card_is_tried(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tiny_net: Any) -> None:
@@ -149,8 +147,8 @@ def test_a_card_is_tried(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tin
             return super().forward(images)
 
     job = make_job(fields={"model": Full()})
-    assert memory.takes_step(job, FP32, (4, 8, 8))
-    assert not memory.takes_step(job, FP32, (5, 8, 8))
+    assert memory.takes_step(job, (4, 8, 8))
+    assert not memory.takes_step(job, (5, 8, 8))
     assert all(parameter.grad is None for parameter in job.model.parameters())
 
 
@@ -175,16 +173,14 @@ def test_what_a_run_began_with_stands_where_it_goes_on_with_auto_and_nothing_els
         train_and_evaluate(explicit, resume=True)
     with pytest.raises(RunFolderError, match=r"augment\.crop was 12 and is None"):
         train_and_evaluate(auto(make_job, crop=None, epochs=2), resume=True)
-    train_and_evaluate(replace(auto(make_job, crop=12, epochs=2), prepared=lambda **_: {}), resume=True)
+    train_and_evaluate(replace(auto(make_job, crop=12, epochs=2), prepared=lambda *_: {}), resume=True)
     path = make_job().folder / "run.json"
     record = json.loads(path.read_text())
     for config in (record["config"], {**record["config"], "augment": {"crop": "abc"}}, {"augment": 3}):
         path.write_text(
             json.dumps({key: each for key, each in record.items() if key != "replaced"} | {"config": config})
         )
-        again = replace(
-            auto(make_job, epochs=3), prepared=lambda **_: {}
-        )  # as the version before wrote it, and damaged
+        again = replace(auto(make_job, epochs=3), prepared=lambda *_: {})  # as the version before wrote it, and damaged
         if config == record["config"]:
             train_and_evaluate(again, resume=True)
             assert chosen(again) == (12, 8)
@@ -195,7 +191,7 @@ def test_what_a_run_began_with_stands_where_it_goes_on_with_auto_and_nothing_els
 
 def test_without_a_plugin_that_chooses_auto_is_refused(make_job: MakeJob) -> None:
     with pytest.raises(ConfigError, match='no plugin chooses a number for "auto"; give one'):
-        train_and_evaluate(replace(auto(make_job), prepared=lambda **_: {}))
+        train_and_evaluate(replace(auto(make_job), prepared=lambda *_: {}))
 
 
 @pytest.mark.parametrize("count", [None, 1 << 40])
@@ -222,7 +218,7 @@ def test_a_model_that_takes_no_small_images_goes_on(
 def test_the_look_changes_nothing(job: TrainerInputs) -> None:
     before = {name: value.clone() for name, value in job.model.state_dict().items()}
     state = torch.get_rng_state()
-    memory.estimate(job, FP32)
+    memory.estimate(job)
     assert all(torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in job.model.parameters())
@@ -262,8 +258,9 @@ how = Precision("{precision}", device)
 model = segkit.models["unet"](num_classes=6, width=16, depth=3).to(memory_format=torch.channels_last)
 criterion = Criterion([("loss", 1.0, segkit.losses["cross_entropy"](6))])
 splits = {{"train": SimpleNamespace(channels="rgb", classes="abcdef")}}
-job = SimpleNamespace(model=model, criterion=criterion, splits=splits, train=SimpleNamespace(channels_last=True))
-fixed, a_pixel = memory.estimate(job, how)
+job = SimpleNamespace(model=model, criterion=criterion, splits=splits, precision=how)
+job.train = SimpleNamespace(channels_last=True)
+fixed, a_pixel = memory.estimate(job)
 images = torch.rand(2, 3, side, side).contiguous(memory_format=torch.channels_last)
 peak_memory(device, restart=True)
 before = peak_memory(device)

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from segkit.data.sample import Sample
 from segkit.engine.inputs import TrainerInputs
+from segkit.engine.launch import forecast, train_and_evaluate
 from segkit.engine.pace import REPORT, Costs, Pace
-from segkit.engine.trainer import forecast, train_and_evaluate
 from segkit.errors import ConfigError
 from segkit.settings import TrainSettings
 
@@ -39,7 +39,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("engine.pace", "engine.step", "engine.trainer", "engine.checkpoint", "signals"):
+    for module in ("engine.pace", "engine.step", "engine.trainer", "engine.launch", "engine.checkpoint", "signals"):
         monkeypatch.setattr(f"segkit.{module}.time", clock)
     return clock
 

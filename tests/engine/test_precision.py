@@ -11,8 +11,8 @@ import torch
 
 from segkit.engine import precision
 from segkit.engine.inputs import TrainerInputs
+from segkit.engine.launch import train_and_evaluate
 from segkit.engine.precision import Precision, device_name, pick_device, resolve_precision, widest_float
-from segkit.engine.trainer import train_and_evaluate
 from segkit.errors import ConfigError
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from torch import nn
 
 from segkit.engine import checkpoint
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.trainer import train_and_evaluate
+from segkit.engine.launch import train_and_evaluate
 from segkit.errors import DataError, ModelError, TrainingError
 from segkit.model.smp import Smp
 from segkit.model.unet import UNet

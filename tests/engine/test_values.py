@@ -17,7 +17,7 @@ import segkit
 from segkit.cli import main
 from segkit.data.normalise import MEAN
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.trainer import train_and_evaluate
+from segkit.engine.launch import train_and_evaluate
 from segkit.errors import DataError
 from segkit.runs import evaluate_run
 

@@ -23,8 +23,9 @@ from segkit.engine.distributed import (
     global_sum,
     launcher,
 )
+from segkit.engine.launch import train_and_evaluate
 from segkit.engine.run_folder import after_restart
-from segkit.engine.trainer import Trainer, train_and_evaluate
+from segkit.engine.trainer import Trainer
 from segkit.errors import TrainingError
 
 

@@ -258,11 +258,11 @@ def test_metrics_of_others_are_merged_or_seen_by_all(place: Any) -> None:
 sys.path.insert(0, os.getcwd())
 from counting import Count, Merged
 import torchmetrics.classification as tm
-real_check = trainer.check
+real_check = launch.check
 def check(job):
     job.metrics.update({"merged": Merged(), "jaccard": tm.MulticlassJaccardIndex(6, ignore_index=255)} | EXTRA)
     real_check(job)
-trainer.check = check
+launch.check = check
 """
     for name, extra in (("merged", "{}"), ("all", "{'count': Count()}")):
         before = code.replace("EXTRA", extra)

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from segkit.data.sample import Batch
+from segkit.data.scan import Scan
 from segkit.engine.criterion import Criterion
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.precision import Precision
 from segkit.engine.step import TrainingLoop
 from segkit.errors import TrainingError
 from segkit.registry import optimizers
@@ -43,11 +43,11 @@ def batch(number: int) -> Batch:
 def loop(cost: Cost, model: nn.Module | None = None, **settings: Any) -> TrainingLoop:
     torch.manual_seed(0)
     chosen = TrainSettings(batch_size=2, precision="fp32", schedule="constant", warmup=0.0, **settings)
-    precision, optimizer = Precision("fp32", torch.device("cpu")), optimizers[chosen.optimizer]
-    splits = {"train": SimpleNamespace(classes=("a", "b"), ignore_index=255)}
+    optimizer = optimizers[chosen.optimizer]
+    scan = Scan({"train": SimpleNamespace(classes=("a", "b"), ignore_index=255)}, {}, [])  # type: ignore[dict-item]
     criterion = Criterion([("cost", 1.0, cost)])
-    inputs = TrainerInputs(model or Net(), criterion, splits, Path(), train=chosen, optimizer=optimizer)
-    return TrainingLoop(inputs, precision, 100)
+    inputs = TrainerInputs(model or Net(), criterion, scan, Path(), train=chosen, optimizer=optimizer)
+    return TrainingLoop(inputs, 100)
 
 
 def state(one: TrainingLoop) -> dict[str, Any]:
@@ -171,6 +171,7 @@ def test_a_row_that_ended_between_two_looks_is_found() -> None:
 def test_a_run_with_skipped_steps_says_so_and_goes_on(place: Any) -> None:
     """Counted in the epoch's line too, and left out of its loss."""
     poison = """
+from segkit.data.scan import Scan
 from segkit.engine.criterion import Criterion
 real = Criterion.forward
 calls = []

@@ -21,7 +21,6 @@ import segkit
 import segkit_report
 from segkit.cli import main
 from segkit.errors import RunFolderError
-from segkit_report import observer
 from segkit_report.report import group, verdict
 from segkit_report.story import Story
 
@@ -402,8 +401,8 @@ def test_a_place_that_cannot_be_written(run: Path, capsys: Any) -> None:
 def test_it_is_written_after_each_epoch_but_takes_a_small_part_of_the_time(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, written = [100.0], []
-    monkeypatch.setattr(observer, "_due", {})
+    clock, written, told = [100.0], [], SimpleNamespace(folder=run, first_epoch=2)
+    monkeypatch.setattr(segkit_report, "_due", {})
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
     def write(story: Any, path: Path) -> None:
@@ -411,14 +410,14 @@ def test_it_is_written_after_each_epoch_but_takes_a_small_part_of_the_time(
         written.append((clock[0], path))
 
     monkeypatch.setattr("segkit_report.page.write_report", write)
-    observer.begin(run)
+    segkit_report.segkit_run_started(told)
     for _ in range(200):
-        observer.refresh(run)
-        assert written or clock[0] < 100.0 + observer.FIRST + 1
+        segkit_report.segkit_epoch_ended(told)
+        assert written or clock[0] < 100.0 + segkit_report.FIRST + 1
         clock[0] += 1.0  # and one for each epoch
     spent = len(written)
     assert spent == 2  # after 120 and 170 seconds; 2 % of 200 would be 4
-    observer.finish(run)
+    segkit_report.segkit_run_ended(told, None)
     assert [path for _, path in written] == [run / "report.html"] * (spent + 1)
 
 
@@ -426,18 +425,19 @@ def test_a_run_that_is_stopped_has_every_epoch_in_its_report_once_the_process_en
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[Path] = []
-    monkeypatch.setattr(observer, "_due", {run: time.monotonic() + 100})
+    told = SimpleNamespace(folder=run)
+    monkeypatch.setattr(segkit_report, "_due", {run: time.monotonic() + 100})
     monkeypatch.setattr("segkit_report.page.write_report", lambda story, path: written.append(path))
-    observer.refresh(run)
-    monkeypatch.setitem(observer._due, tmp_path / "removed", time.monotonic() + 100)
-    observer.refresh(tmp_path / "removed")
+    segkit_report.segkit_epoch_ended(told)
+    monkeypatch.setitem(segkit_report._due, tmp_path / "removed", time.monotonic() + 100)
+    segkit_report.segkit_epoch_ended(SimpleNamespace(folder=tmp_path / "removed"))
     assert written == []
-    observer.catch_up()
-    observer.catch_up()
+    segkit_report.catch_up()
+    segkit_report.catch_up()
     assert written == [run / "report.html"]
-    observer.refresh(run)
-    observer.finish(run)
-    observer.catch_up()
+    segkit_report.segkit_epoch_ended(told)
+    segkit_report.segkit_run_ended(told, None)
+    segkit_report.catch_up()
     assert written == [run / "report.html"] * 2
 
 

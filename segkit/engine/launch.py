@@ -1,0 +1,185 @@
+"""How a run begins: its parts are checked, what depends on its data and device is chosen, and it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from segkit.data.loader import shut_down
+from segkit.data.normalise import Normalisation
+from segkit.data.parallel import refuse_unguarded
+from segkit.data.sample import check_splits
+from segkit.engine.console import Console
+from segkit.engine.distributed import PROCESSES, distributed_context
+from segkit.engine.events import Notify
+from segkit.engine.history import less_is_better
+from segkit.engine.init_from import init_from
+from segkit.engine.inputs import TrainerInputs, explained
+from segkit.engine.optim import encoder_of
+from segkit.engine.precision import DTYPES, Precision, peak_memory, pick_device, resolve_precision, use_cores
+from segkit.engine.run_folder import Result, RunRecord, check_folder, locked
+from segkit.engine.trainer import Trainer
+from segkit.errors import ConfigError, DataError, ModelError, RunFolderError
+from segkit.settings import AUTO, TrainSettings
+from segkit.signals import STOP
+
+
+def train_and_evaluate(inputs: TrainerInputs, **how: Any) -> Result:
+    """As :func:`launch`, for inputs that are there already."""
+    return launch(lambda _: inputs, inputs.train, inputs.folder, **how)
+
+
+def launch(
+    build: Callable[[bool], TrainerInputs],
+    train: TrainSettings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    notify: Notify | None = None,
+    quiet: bool = False,
+) -> Result:
+    """Train, keep the best weights, score them on every split.
+
+    Args:
+        build: returns what is trained, on what; it is called with whether the run goes on, once the processes that
+            train together have met, and folder and device are known to be usable.
+        train: the inputs' settings.
+        folder: the run folder.
+        resume: go on with the run in it.
+        overwrite: replace it.
+        notify: is called with the events; the texts that it returns are reasons to stop after an epoch, and lines to
+            print after the end.
+        quiet: print warnings and what the run came to, and nothing of how it goes.
+
+    Raises:
+        ConfigError, DataError, LabelError, RunFolderError, CheckpointError, TrainingError: see :mod:`segkit.errors`;
+            before the first step nothing is written.
+        Interrupted: by SIGTERM or Ctrl-C, which is a KeyboardInterrupt; the state is saved.
+    """
+    refuse_unguarded(train.workers)
+    with ExitStack() as stack:
+        stack.enter_context(STOP)
+        stack.enter_context(distributed_context(train.device))
+        folder = folder.resolve()  # a link is followed once: what changes it later changes nothing
+        resume = PROCESSES.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
+        resolve_precision(train.precision, pick_device(train.device))  # refused before the data is read
+        console = Console(PROCESSES.is_main_process, quiet)
+        inputs = prepare(replace(build(resume), folder=folder), console, resume)
+        trainer: Trainer | None = None
+        with explained(inputs, lambda: trainer.keep() if trainer else "no step was taken"):
+            trainer = Trainer(inputs, notify, console)
+            PROCESSES.broadcast_from_main(lambda: stack.enter_context(locked(folder)) or ())
+            stack.callback(shut_down, trainer.batches)
+            return trainer.run(resume)
+
+
+def forecast(inputs: TrainerInputs) -> str:
+    """What a run would take, in words, by a step and scores that are timed and thrown away; nothing is written.
+
+    Raises:
+        SegkitError: as the run would.
+    """
+    with STOP, ExitStack() as stack:
+        inputs = prepare(inputs)
+        with explained(inputs, lambda: "no step was taken"):
+            trainer = Trainer(inputs, None, Console(active=False))
+            stack.callback(shut_down, trainer.batches)
+            trainer.plan()
+        return trainer.expected()
+
+
+def prepare(inputs: TrainerInputs, console: Console | None = None, resume: bool = False) -> TrainerInputs:
+    """The inputs with a precision, the normalisation of their images, and settings that fit.
+
+    Args:
+        inputs: are checked; their model is given the weights of ``train.init_from``.
+        console: prints warnings, and what of the model is begun anew.
+        resume: whether normalisation, precision and settings are those that the run in the inputs' folder has begun
+            with; its checkpoint has the weights.
+
+    Raises:
+        ConfigError, DataError, ModelError, RunFolderError: see :mod:`segkit.errors`.
+    """
+    console, main = console or Console(active=False), PROCESSES.broadcast_from_main
+    check(inputs)
+    scan, asked, device = inputs.scan, inputs.train.precision, pick_device(inputs.train.device)
+    peak_memory(device, restart=True)
+    for issue in scan.warnings:
+        console.warn(str(issue))
+    # the main process tells all what the run has begun with, and what depends on its machine
+    past = RunRecord(inputs.folder)
+    before, begun = main(lambda: (past.model, begun_with(inputs, past)) if resume else ({}, {}))
+    name = main(lambda: resolve_precision(asked, device, str(before.get("precision", "bf16"))).name)
+    if before.get("precision") in DTYPES and name != before["precision"]:
+        console.warn(f"the run began in {before['precision']} and goes on in {name}, which this device has")
+    known = Normalisation.of_record(before.get("normalisation"))
+    no_data, statistics = scan.splits["train"].no_data != "stop", scan.statistics["train"]
+    measured = main(lambda: known if resume else Normalisation.of(inputs.model, statistics, no_data))
+    if inputs.train.init_from and not resume:
+        measured = init_from(inputs.model, inputs.train.init_from, measured, console)
+    use_cores()
+    inputs = replace(inputs, normalisation=measured, precision=Precision(name, device)).with_settings(begun)
+    chosen = main(lambda: inputs.prepared(inputs, PROCESSES.size))  # of a run that goes on too: memory may be short
+    inputs = inputs if resume else inputs.with_settings(chosen)
+    if AUTO in (inputs.augment.crop, inputs.train.batch_size):
+        raise ConfigError('augment.crop, train.batch_size: no plugin chooses a number for "auto"; give one')
+    return inputs
+
+
+def check(inputs: TrainerInputs) -> None:
+    """Refuse what does not fit together.
+
+    Raises:
+        DataError: a split is missing, or the splits are of different classes.
+        ModelError: the model is none, or has no weights of float32 to train.
+        ConfigError: ``train.best`` is no score of the run or has no direction, a metric is none, or
+            ``train.encoder_lr_mult`` is for no part of the model.
+    """
+    model, kind = inputs.model, type(inputs.model).__name__
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model is {kind}; a model is a torch.nn.Module, [B,3,H,W] -> logits [B,C,H,W]")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError(f"{kind} has no weights that require gradients, so nothing can be trained")
+    if other := {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}:
+        raise ModelError(
+            f"the weights of {kind} are {other.pop()}; they stay float32, and train.precision is what the network "
+            "computes in: pass model.float()"
+        )
+    for needed in {"train", "val"} - inputs.splits.keys():
+        raise DataError(f"there is no {needed} split; there are {', '.join(inputs.splits)}")
+    check_splits(inputs.splits)
+    if not isinstance(inputs.metrics, Mapping):
+        raise ConfigError(f"metrics is {type(inputs.metrics).__name__}; metrics go by name: metrics={{'f1': metric}}")
+    asked = ("update", "compute", "reset")
+    for name, metric in inputs.metrics.items():
+        if isinstance(metric, type) or not all(callable(getattr(metric, each, None)) for each in asked):
+            raise ConfigError(f"metrics: {name} = {metric!r:.80}; a metric is an object with {', '.join(asked)}")
+    less_is_better(inputs.train, inputs.metrics)
+    if inputs.train.encoder_lr_mult != 1:
+        encoder_of(model)
+
+
+def begun_with(inputs: TrainerInputs, past: RunRecord) -> dict[str, Any]:
+    """The settings that a run has begun with, where they are left to it now or are asked for as they were then.
+
+    Raises:
+        RunFolderError: they do not fit together, or ``run.json`` is damaged.
+    """
+    found = {}
+    try:
+        for key in ("augment.crop", "train.batch_size", *past.replaced):
+            name, _, setting = key.partition(".")
+            asked, before = inputs.table(name), past.config.get(name, {})
+            if setting in before and asked[setting] in ("auto", past.replaced.get(key, "auto")):
+                found[key] = before[setting]
+        inputs.with_settings(found)
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunFolderError(f"{past.folder}/run.json holds settings that cannot be gone on with: {error}") from error
+    return found
