@@ -23,7 +23,7 @@ from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError
 from segkit.inference.ensemble import averaged
 from segkit.inference.predictor import Predictor
-from segkit.model.encoder import read_file
+from segkit.model.encoder import read_tensors
 from segkit.options import create, without_pretrained
 from segkit.plugins import unmet
 from segkit.registry import models
@@ -93,8 +93,7 @@ def load(
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file() or path.suffix not in (".safetensors", ".pt"):
         raise RunFolderError(no_run(path))
-    weights = read_file(path) if path.suffix == ".safetensors" else checkpoint.weights_of(checkpoint.load(path))
-    if not isinstance(weights, dict):
+    if not (weights := read_tensors(path)):
         raise CheckpointError(f"{path} holds no model")
     return weights
 

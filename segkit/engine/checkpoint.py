@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from segkit.engine.step import TrainingLoop
 
 FORMAT = 3
-_OLDER = 2  # of segkit 0.1, whose weights are read still
 
 # how long, where, and how fast; nothing that a step computes depends on these settings
 MAY_CHANGE = {
@@ -76,7 +75,7 @@ def size_of(value: Any) -> int:
 
 
 def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; one of segkit 0.1 too, unless ``keys`` of the whole state are asked for.
+    """Read a checkpoint onto the CPU.
 
     Raises:
         CheckpointError: missing, truncated, damaged (its checksums do not match), holding more than tensors, of another
@@ -84,12 +83,9 @@ def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     """
     state = read_file(path)
     version = state.get("format") if isinstance(state, dict) else None
-    if not isinstance(version, int):
-        raise CheckpointError(f"{path} is not a checkpoint of segkit")
-    if version == _OLDER and keys:
-        raise CheckpointError(f"{path} was written by segkit 0.1, and its run can only be resumed there; begin anew")
-    if version not in (_OLDER, FORMAT):
-        raise CheckpointError(f"{path} has format {version}, of a newer segkit; this one reads up to {FORMAT}")
+    if version != FORMAT:
+        made = "was written by segkit 0.1" if version == 2 else f"has format {version}"
+        raise CheckpointError(f"{path} {made}, and this segkit goes on from format {FORMAT} alone; begin anew")
     if missing := [key for key in keys if key not in state]:
         raise CheckpointError(f"{path} is no checkpoint to go on from: it lacks {first_few(missing)}")
     return dict(state)
@@ -107,13 +103,6 @@ def load_last(folder: Path, keys: Collection[str]) -> tuple[dict[str, Any], str]
         with contextlib.suppress(CheckpointError):
             return load(folder / "previous.pt", keys), f"{error}; going on from previous.pt"
         raise
-
-
-def weights_of(state: Mapping[str, Any]) -> Any:
-    """The weights that were evaluated: the moving average where there is one."""
-    older = state.get("average")  # in format 2
-    averages = state.get("ema"), older.get("model") if isinstance(older, dict) else None
-    return next((each for each in averages if isinstance(each, dict)), state.get("model"))
 
 
 def load_weights(model: nn.Module, weights: dict[str, Any], place: str) -> None:

@@ -51,10 +51,6 @@ class Evaluation:
     confusion: Tensor
     images: list[dict[str, Any]] = field(default_factory=list)
 
-    def details(self) -> dict[str, Any]:
-        """The confusion matrix and the images' scores, for ``details.json``."""
-        return {"confusion": self.confusion.tolist(), "images": self.images}
-
 
 @dataclass
 class Evaluator:
@@ -116,20 +112,8 @@ class Evaluator:
         for metric in every_metric:
             metric.reset()
         shared = PROCESSES if all(map(can_merge, metrics)) else DistributedContext()
-        parts: list[tuple[int, list[str], Tensor, list[dict[str, Any]]]] = []
-        self.inferer.model.eval()
         chosen = range(len(self.dataset)) if indices is None else indices
-        with closing(self._predictions(chosen, shared, description)) as predictions:
-            for number, batch, logits in predictions:
-                target = batch.mask.long()  # [B,H,W]
-                images = _image_scores(logits, target, batch.names, self.ignore_index) if names else []
-                parts.append((number, batch.names, self._figures(logits, target), images))
-                for metric in metrics:
-                    metric.update(logits, target)
-                for metric in self._constant.values():
-                    metric.update(self._constant_logits(target), target)
-        mine = [(number, found, row.tolist(), images) for number, found, row, images in parts]  # waits for the device
-        every = sorted((part for those in shared.gather(mine) for part in those), key=lambda part: part[0])
+        every = self._shown(metrics, chosen, shared, description, each_image=bool(names))
         flags = [pair for _, found, row, _ in every for pair in zip(found, row[-len(found) :], strict=True)]
         if undecided := [name for name, flag in flags if flag]:
             raise NotFiniteError(f"{len(undecided)} of {len(chosen)} images ({first_few(undecided)})")
@@ -152,6 +136,31 @@ class Evaluator:
         order = {name: place for place, name in enumerate(names)}
         of_images = sorted((each for *_, images in every for each in images), key=lambda each: order[each["name"]])
         return Evaluation(result, confusion.compute(), of_images)
+
+    def _shown(
+        self,
+        metrics: Sequence[Any],
+        chosen: Sequence[int],
+        shared: DistributedContext,
+        description: str,
+        each_image: bool,
+    ) -> list[tuple[int, list[str], list[float], list[dict[str, Any]]]]:
+        """Show all predictions to the metrics; of each part of a batch its place, names, figures and images' scores."""
+        parts, everywhere = [], (self.floor or {}).get("class")  # what predicts the floor's class scores its floor
+        constant = torch.tensor([100.0 * (name == everywhere) for name in self.classes], device=self.device)
+        constant = constant.view(1, -1, 1, 1)
+        self.inferer.model.eval()
+        with closing(self._predictions(chosen, shared, description)) as predictions:
+            for number, batch, logits in predictions:
+                target = batch.mask.long()  # [B,H,W]
+                images = _image_scores(logits, target, batch.names, self.ignore_index) if each_image else []
+                parts.append((number, batch.names, self._figures(logits, target), images))
+                for metric in metrics:
+                    metric.update(logits, target)
+                for metric in self._constant.values():
+                    metric.update(constant.expand(len(target), -1, *target.shape[1:]), target)
+        mine = [(number, found, row.tolist(), images) for number, found, row, images in parts]  # waits for the device
+        return sorted((part for those in shared.gather(mine) for part in those), key=lambda part: part[0])
 
     @torch.no_grad()
     def predict(self, index: int) -> NDArray[np.uint8]:
@@ -197,12 +206,6 @@ class Evaluator:
         loss, terms = self.criterion(logits, target) if self.criterion else logits.new_zeros(2, 0)
         count = labelled.sum().to(widest_float(labelled.device))
         return torch.cat([count.view(1), loss.view(-1), terms, undecided])
-
-    def _constant_logits(self, target: Tensor) -> Tensor:
-        """Logits ``[B,C,H,W]`` of the floor's class everywhere."""
-        logits = torch.zeros(1, len(self.classes), 1, 1, device=target.device)
-        logits[:, self.classes.index((self.floor or {})["class"])] = 100.0
-        return logits.expand(len(target), -1, *target.shape[1:])
 
 
 def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_index: int) -> list[dict[str, Any]]:

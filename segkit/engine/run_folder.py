@@ -72,27 +72,27 @@ class Result:
 class RunRecord:
     """What a run folder holds: each file is read when it is first asked for; what is not there is empty.
 
+    Attributes:
+        run: ``run.json``: the config, versions, components, floors, and what the scan found.
+        model: ``config.json``: how the model is built again, its classes and how its images are prepared.
+        result: ``result.json``, of a finished run.
+        details: ``details.json``, of a finished run: by split the confusion matrix and the scores of each image.
+        config: the settings with every default written out, by table.
+        replaced: what the config asked for where plugins have chosen other settings, ``{"train.batch_size": "auto"}``.
+
     Raises:
-        RunFolderError: of each property: its file is damaged.
+        RunFolderError: of each attribute: its file is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    @cached_property
-    def run(self) -> dict[str, Any]:
-        """``run.json``: the config, versions, components, floors, and what the scan found."""
-        return self._read("run.json")
-
-    @cached_property
-    def model(self) -> dict[str, Any]:
-        """``config.json``: how the model is built again, its classes and how its images are prepared."""
-        return self._read("config.json")
-
-    @cached_property
-    def result(self) -> dict[str, Any]:
-        """``result.json``, of a finished run."""
-        return self._read("result.json")
+    run = cached_property(lambda self: self._read("run.json"))
+    model = cached_property(lambda self: self._read("config.json"))
+    result = cached_property(lambda self: self._read("result.json"))
+    details = cached_property(lambda self: self._table(self._read("details.json"), "splits", "details.json"))
+    config = cached_property(lambda self: self._table(self.run, "config", "run.json"))
+    replaced = cached_property(lambda self: self._table(self.run, "replaced", "run.json"))
 
     @cached_property
     def epochs(self) -> list[dict[str, Any]]:
@@ -105,21 +105,6 @@ class RunRecord:
         if not all(isinstance(line, dict) for line in lines):
             raise RunFolderError(f"{path} is damaged: a line of it is no object")
         return lines
-
-    @cached_property
-    def details(self) -> dict[str, Any]:
-        """``details.json``, of a finished run: by split the confusion matrix and the scores of each image."""
-        return self._table(self._read("details.json"), "splits", "details.json")
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The settings with every default written out, by table."""
-        return self._table(self.run, "config", "run.json")
-
-    @property
-    def replaced(self) -> dict[str, Any]:
-        """What the config asked for where plugins have chosen other settings, as ``{"train.batch_size": "auto"}``."""
-        return self._table(self.run, "replaced", "run.json")
 
     @property
     def best(self) -> dict[str, Any]:
@@ -281,7 +266,7 @@ def write_beginning(
 
 def write_result(result: Result, evaluations: Mapping[str, Evaluation]) -> None:
     """Write ``details.json``, a confusion matrix and a score for each image of every split, and ``result.json``."""
-    details = {split: found.details() for split, found in evaluations.items()}
+    details = {name: {"confusion": x.confusion.tolist(), "images": x.images} for name, x in evaluations.items()}
     write_json(result.folder / "details.json", {"splits": details}, indent=None)
     write_json(result.folder / "result.json", {key: each for key, each in asdict(result).items() if key != "folder"})
 
@@ -314,16 +299,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def runs_in(folder: Path) -> list[Path]:
-    """The folders of runs that lie in a folder, by name."""
-    return sorted(path.parent for path in folder.glob("*/run.json"))
-
-
 def no_run(place: Path, lacking: str = "run.json") -> str:
     """What to say of a place that is no run's folder."""
     if place.suffix == ".toml" and place.is_file():
         return f"{place} is a config; give the folder of a run, which `run {place}` makes"
     if not place.is_dir():
         return f"{place} is {'a file' if place.exists() else 'no folder'}; give the folder of a run"
-    runs = [str(run) for run in runs_in(place)]
+    runs = [str(path.parent) for path in sorted(place.glob("*/run.json"))]
     return f"{place} is no run folder: it holds no {lacking}" + (f"; runs are {first_few(runs)}" if runs else "")

@@ -102,12 +102,7 @@ class TrainingLoop:
         return self.precision.device.type == "cpu" or self.progress.steps % self.settings.log_every == 0
 
     def run_epoch(
-        self,
-        batches: Iterable[Batch],
-        length: int,
-        images: int,
-        description: str,
-        between: Callable[[], str] = lambda: "",
+        self, batches: Iterable[Batch], length: int, images: int, description: str, between: Callable[[], str] = str
     ) -> dict[str, Any]:
         """Train for the rest of an epoch.
 

@@ -226,7 +226,7 @@ def test_what_is_no_checkpoint_is_told_in_a_line(run_folder, name, content):
 )
 def test_a_checkpoint_of_other_values_than_tensors_is_refused(run_folder, state):
     torch.save({"format": checkpoint.FORMAT, **state}, run_folder / "best.pt")
-    with pytest.raises(CheckpointError, match=r"best\.pt holds (no model|other values than tensors: weight)$"):
+    with pytest.raises(CheckpointError, match=r"best\.pt (holds no model$|belongs to another model)"):
         segkit.load(run_folder / "best.pt")
 
 
