@@ -1,7 +1,7 @@
-"""Writes what TensorBoard shows of every run, to tensorboard/ in its folder: figures beside their floors, and pictures.
+"""Writes what TensorBoard shows of every run, to tensorboard/ in its folder.
 
-It writes where tensorboard is installed (``pip install tensorboard``) unless ``SEGKIT_TENSORBOARD=0`` is
-set; elsewhere it does nothing. ``tensorboard --logdir runs`` shows all runs side by side. The step of everything is
+Figures beside their floors and pictures are written where tensorboard is installed (``pip install tensorboard``) unless
+``SEGKIT_TENSORBOARD=0`` is set. ``tensorboard --logdir runs`` shows all runs side by side. The step of everything is
 the epoch. A resumed run begins a file of its own, which hides what an earlier one wrote of the epochs that are done
 again.
 """

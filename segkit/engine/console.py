@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shlex
 import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from numpy.typing import NDArray
@@ -124,3 +126,11 @@ def final_table(
     if all("loss" in scores for scores in splits.values()):  # predictions alone have none
         lines.append(row("loss", [f"{number(scores['loss']):>7} {'':>7}" for scores in splits.values()]))
     return "\n".join(lines)
+
+
+def how_to_use(folder: Path, config: Mapping[str, Any]) -> str:
+    """How the model of a run is used, the last line of it."""
+    shown = str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
+    if "model" in config:
+        return f"next:   segkit predict {shlex.quote(shown)} photo.jpg --out masks"
+    return f"next:   segkit.load({shown!r}, model=...).predict('photo.jpg')"

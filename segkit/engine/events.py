@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from segkit.data.sample import Colour, Dataset
 
 Notify = Callable[..., Sequence[str] | None]  # notify("segkit_epoch_ended", run=..., epoch=..., metrics=...)
+unobserved: Notify = lambda *_, **__: None  # noqa: E731
 
 
 @dataclass(frozen=True)

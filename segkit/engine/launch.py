@@ -17,7 +17,7 @@ from segkit.data.parallel import refuse_unguarded
 from segkit.data.sample import check_splits
 from segkit.engine.console import Console
 from segkit.engine.distributed import PROCESSES, distributed_context
-from segkit.engine.events import Notify
+from segkit.engine.events import Notify, unobserved
 from segkit.engine.history import less_is_better
 from segkit.engine.init_from import init_from
 from segkit.engine.inputs import TrainerInputs, explained
@@ -42,7 +42,7 @@ def launch(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    notify: Notify | None = None,
+    notify: Notify = unobserved,
     quiet: bool = False,
 ) -> Result:
     """Train, keep the best weights, score them on every split.
@@ -89,7 +89,7 @@ def forecast(inputs: TrainerInputs) -> str:
     with STOP, ExitStack() as stack:
         inputs = prepare(inputs)
         with explained(inputs, lambda: "no step was taken"):
-            trainer = Trainer(inputs, None, Console(active=False))
+            trainer = Trainer(inputs, unobserved, Console(active=False))
             stack.callback(shut_down, trainer.batches)
             trainer.plan()
         return trainer.expected()

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import shlex
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from segkit.engine import checkpoint, run_folder
 from segkit.engine.checkpoint import CheckpointManager
-from segkit.engine.console import Console, duration, epoch_heading, epoch_line, final_table
+from segkit.engine.console import Console, duration, epoch_heading, epoch_line, final_table, how_to_use
 from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.distributed import PROCESSES, as_process
 from segkit.engine.evaluate import Evaluator
@@ -36,7 +34,7 @@ from segkit.signals import STOP, Interrupted
 class Trainer:
     """One run in its folder: epochs of training, each evaluated and saved, and the scores of the best weights."""
 
-    def __init__(self, inputs: TrainerInputs, notify: Notify | None, console: Console) -> None:
+    def __init__(self, inputs: TrainerInputs, notify: Notify, console: Console) -> None:
         self.inputs, self.notify, self.console, self.main = inputs, notify, console, PROCESSES.is_main_process
         scan, train = inputs.scan, inputs.train
         self.floors = {name: scan.floor(name) for name in scan.splits}
@@ -100,21 +98,13 @@ class Trainer:
             texts = self._notify("segkit_run_ended", result=result)
             if texts:
                 self.console.result("\n" + "\n\n".join(texts))
-            self.console.say(("" if texts else "\n") + self._next())
+            self.console.say(("" if texts else "\n") + how_to_use(self.inputs.folder, self.observed.config))
         except Interrupted as interruption:
             interruption.kept = self.keep()
             raise
         except WriteError as error:
             raise WriteError(f"{error}; resume=True goes on from what was saved") from error
         return result
-
-    def _next(self) -> str:
-        """How the model is used, the last line of a run."""
-        folder, here = self.inputs.folder, Path.cwd()
-        shown = str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
-        if "model" in self.observed.config:
-            return f"next:   segkit predict {shlex.quote(shown)} photo.jpg --out masks"
-        return f"next:   segkit.load({shown!r}, model=...).predict('photo.jpg')"
 
     def plan(self) -> None:
         """Measure what the run will take, and with ``train.minutes`` how long it is to be."""
@@ -217,11 +207,7 @@ class Trainer:
         self._follow_plan()
 
     def _score(self, epoch: int, trained: Mapping[str, Any]) -> dict[str, Any]:
-        """The scores of val.
-
-        Raises:
-            TrainingError: the output or the loss is not finite.
-        """
+        """The scores of val; a TrainingError where the output or the loss is not finite."""
         try:
             scores = self.evaluators["val"].evaluate("scores on val").scores
             problem = "" if math.isfinite(scores["loss"]) else f"the loss on val is {scores['loss']}"
@@ -230,13 +216,12 @@ class Trainer:
         self._check_stop()
         if not problem:
             return scores
-        cause = (
-            f"where the training loss, {trained['loss']:.3g}, is too high, training diverged: lower train.lr, which is "
-            f"{self.inputs.train.lr:g}; else look at the images of val"
-        )
         if int(self.loop.non_finite.skipped[0]) == self.loop.step:
-            cause = NO_STEP_WORKED
-        raise TrainingError(f"after epoch {epoch}, {problem}; {cause}")
+            raise TrainingError(f"after epoch {epoch}, {problem}; {NO_STEP_WORKED}")
+        raise TrainingError(
+            f"after epoch {epoch}, {problem}; where the training loss, {trained['loss']:.3g}, is too high, training "
+            f"diverged: lower train.lr, which is {self.inputs.train.lr:g}; else look at the images of val"
+        )
 
     def _between(self) -> str:
         """Between two steps: save, stop or plan anew, where any process wants to; how long the run goes on."""
@@ -258,12 +243,10 @@ class Trainer:
 
     def _notify(self, event: str, **arguments: Any) -> Sequence[str]:
         """Call the observers, in the main process alone; what they answer is the same in all."""
-        if not (notify := self.notify):
-            return ()
 
         def call() -> Sequence[str]:
             with as_process(0, 1):  # what an observer does waits for no other process
-                return notify(event, run=self.observed, **arguments) or ()
+                return self.notify(event, run=self.observed, **arguments) or ()
 
         return PROCESSES.broadcast_from_main(call)
 

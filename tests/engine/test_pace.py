@@ -39,7 +39,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("engine.pace", "engine.step", "engine.trainer", "engine.launch", "engine.checkpoint", "signals"):
+    for module in ("engine.pace", "engine.step", "engine.trainer", "engine.checkpoint", "signals"):
         monkeypatch.setattr(f"segkit.{module}.time", clock)
     return clock
 
