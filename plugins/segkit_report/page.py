@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -33,15 +32,30 @@ def write_report(story: Story, path: Path) -> None:
         RunFolderError: what is in the run folder does not make sense.
         WriteError: ``path`` cannot be written; what was there is intact.
     """
-    with _sensible([story], "no report can be made of it"):
-        text = _render("report.html", content(story))
-    write_atomically(path, lambda file: file.write(text.encode()), durable=False)
+    _write(path, "report.html", lambda: content(story), [story], "no report can be made of it")
 
 
 def write_comparison(stories: Sequence[Story], path: Path, ensemble: Splits) -> None:
     """Write a page that sets runs side by side; it raises as :func:`write_report`."""
-    with _sensible(stories, "they cannot be compared"):
-        text = _render("compare.html", comparison(stories, ensemble))
+    _write(path, "compare.html", lambda: comparison(stories, ensemble), stories, "they cannot be compared")
+
+
+def _write(
+    path: Path, template: str, values: Callable[[], dict[str, Any]], stories: Sequence[Story], otherwise: str
+) -> None:
+    """Write a page of what was read, which is JSON and may still hold anything; matplotlib's messages are silenced."""
+    logger = logging.getLogger("matplotlib")  # it tells of caches that it builds, and of letters that its font lacks
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            text = _render(template, values())
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, UndefinedError) as error:
+        folders = " or ".join(str(story.folder) for story in stories)
+        raise RunFolderError(f"{folders} is damaged: {otherwise} ({type(error).__name__}: {error})") from error
+    finally:
+        logger.setLevel(level)
     write_atomically(path, lambda file: file.write(text.encode()), durable=False)
 
 
@@ -66,7 +80,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "score": _score,
+        "score": lambda value: f"{value:.3f}" if isinstance(value, int | float) and math.isfinite(value) else "–",
         "percent": lambda value: "–" if value is None else f"{100 * value:.2f} %",
         "count": lambda value: f"{value:,}".replace(",", "\u202f"),
         "text": lambda text: "\n".join(map(one_line, str(text).split("\n"))),
@@ -75,30 +89,3 @@ def _environment() -> Environment:
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
     }
     return environment
-
-
-def _score(value: Any) -> str:
-    """Three decimals; a dash for what there is none of."""
-    known = isinstance(value, int | float) and math.isfinite(value)
-    return f"{value:.3f}" if known else "–"
-
-
-@contextlib.contextmanager
-def _sensible(stories: Sequence[Story], otherwise: str) -> Iterator[None]:
-    """Work with what was read, which is JSON and may still hold anything; matplotlib's own messages are silenced.
-
-    Raises:
-        RunFolderError: it does not make sense.
-    """
-    logger = logging.getLogger("matplotlib")  # it tells of caches that it builds, and of letters that its font lacks
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, UndefinedError) as error:
-        folders = " or ".join(str(story.folder) for story in stories)
-        raise RunFolderError(f"{folders} is damaged: {otherwise} ({type(error).__name__}: {error})") from error
-    finally:
-        logger.setLevel(level)

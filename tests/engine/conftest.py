@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.data.sample import Dataset, Sample
+from segkit.data.sample import Dataset, Sample, check_splits
 from segkit.data.scan import Scan, scan_splits
 from segkit.engine.criterion import Criterion
 from segkit.engine.inputs import TrainerInputs
@@ -75,6 +75,7 @@ def make_job(tmp_path: Path) -> Callable[..., TrainerInputs]:
     """A job on the tiny dataset; keywords go to ``[train]``, others by ``fields``."""
 
     def scanned(splits: dict[str, Dataset], data: DataSettings | None) -> Scan:
+        check_splits(splits)
         return scan_splits(splits, data, progress=False).refuse_errors()
 
     def make(folder: str = "run", fields: dict[str, Any] | None = None, **train: Any) -> TrainerInputs:

@@ -24,7 +24,7 @@ from segkit.engine.distributed import (
     launcher,
 )
 from segkit.engine.launch import train_and_evaluate
-from segkit.engine.run_folder import after_restart
+from segkit.engine.run_folder import after_restart, check_folder
 from segkit.engine.trainer import Trainer
 from segkit.errors import TrainingError
 
@@ -41,6 +41,7 @@ def test_a_restart_goes_on_with_what_the_same_launch_began(tmp_path: Path, monke
     assert after_restart(tmp_path, False, False) == (False, False)  # nothing was begun
     begun(tmp_path)
     assert after_restart(tmp_path, False, False) == (True, False)
+    assert check_folder(tmp_path, resume=False, overwrite=False)
     assert after_restart(tmp_path, False, True) == (True, False)  # what was to be overwritten is overwritten already
     monkeypatch.setattr("os.getppid", lambda: -1)  # another launch, on the same machine
     assert after_restart(tmp_path, False, False) == (False, False)
