@@ -123,8 +123,8 @@ def test_auto_is_the_largest_that_fits_first_the_crop(make_job: MakeJob, monkeyp
 def test_images_that_are_kept_in_memory_count(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {}
     for cache in ("none", "ram"):
-        job = make_job("run", {"augment": AugmentSettings(crop=32), "data": DataSettings(cache=cache), **HOOK})
-        job = replace(job, splits={"train": Large(), "val": Large()})
+        given = {"augment": AugmentSettings(crop=32), "data": DataSettings(cache=cache), **HOOK}
+        job = make_job("run", {**given, "splits": {"train": Large(), "val": Large()}})
         free(monkeypatch, 7 << 20)  # of which the images take 6.2
         try:
             found[cache] = memory.Memory(job).settings()
