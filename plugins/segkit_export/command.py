@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segkit.cli.output import add_output_options, hanging, print_json
 from segkit.errors import ConfigError, one_line
-from segkit_export.place import FORMATS, find_place, require_packages, require_writable
+from segkit_export.place import FORMATS, find_place, refuse_foreign, require_packages
 
 
 class Export:
@@ -49,7 +49,7 @@ class Export:
         if arguments.to == "safetensors" and (arguments.labels or arguments.logits or arguments.size):
             raise ConfigError("--to safetensors writes weights, not a graph: --labels, --logits and --size have no use")
         require_packages(arguments.to)
-        require_writable(place)
+        refuse_foreign(place)
         from segkit_export.exporting import export_run
 
         size = (arguments.size[0], arguments.size[1]) if arguments.size else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,19 +65,14 @@ def require_packages(to: str) -> None:
         raise PluginError(f"--to onnx needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
-def require_writable(place: Place) -> None:
-    """Refuse a place that cannot be written, or that holds files of others.
+def refuse_foreign(place: Place) -> None:
+    """Refuse a place that is no folder, or that holds files of others.
 
     Raises:
         ConfigError: which, and what to do.
     """
-    for folder in (place.folder, *place.folder.parents):
-        if folder.exists() or folder.is_symlink():
-            if not folder.is_dir():
-                raise ConfigError(f"--output {place.folder}: {folder} is not a folder; give another place")
-            if not os.access(folder, os.W_OK | os.X_OK):
-                raise ConfigError(f"--output {place.folder}: {folder} cannot be written; give another place")
-            break
+    if place.folder.exists() and not place.folder.is_dir():
+        raise ConfigError(f"--output {place.folder} is not a folder; give another place")
     foreign = [name for name in place.names if not _replaceable(place.folder / name)]
     if foreign:
         raise ConfigError(
@@ -93,7 +87,7 @@ def filled(place: Place) -> Iterator[Path]:
     Raises:
         ConfigError: the place cannot be written.
     """
-    require_writable(place)
+    refuse_foreign(place)
     missing = [folder for folder in (place.folder, *place.folder.parents) if not folder.exists()]
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +96,9 @@ def filled(place: Place) -> Iterator[Path]:
             for name in place.names:
                 (Path(temporary) / name).replace(place.folder / name)
     except OSError as error:
-        raise ConfigError(f"{place.folder} could not be written: {error.strerror or error}") from error
+        raise ConfigError(
+            f"--output {place.folder} cannot be written: {error.strerror or error}; give another place"
+        ) from error
     finally:
         with contextlib.suppress(OSError):  # those that are not empty stay
             for folder in missing:

@@ -101,10 +101,10 @@ def merge(case: MetricSubject) -> Iterator[Same]:
     ours, theirs = case.make(), case.make()
     if not (getattr(ours, "merge", None) or getattr(ours, "merge_state", None)):
         raise NotAsked("it has neither merge(other) nor merge_state(other): every process counts everything itself")
+    alone, whole = case.figures(second), case.figures(first, second)
     ours.update(*first)
     theirs.update(*second)
     there, arrived = copy.deepcopy(theirs), copy.deepcopy(ours)
-    alone, whole = case.figures(second), case.figures(first, second)
     for what, metric, other in (
         ("two metrics of a batch each, merged", ours, theirs),
         ("two metrics merged in the other process", there, arrived),
