@@ -126,7 +126,7 @@ def _shapes(element: ElementTree.Element, label: str) -> Iterator[Shape]:
         return
     label = next((held[key] for held in (its, below) for key in _NAMES if held.get(key)), label)
     if _tag(element) == "annotation" and not its.get("name"):  # a layer of ImageScope
-        layer = [each.get("Value") or each.get("Name", "") for each in element.iterfind("Attributes/Attribute")]
+        layer = [each.get("Value") or each.get("Name") or "" for each in element.iterfind("Attributes/Attribute")]
         label = next((text for text in layer if text not in ("", "Description")), label)
         label = f"layer {its['id']}" if label == "object" and its.get("id", "1") > "1" else label
     label = "object" if its.get("partofgroup") == "None" else label  # ASAP's

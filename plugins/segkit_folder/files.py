@@ -248,7 +248,7 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 def stem_of(path: Path) -> Path:
     """The path of a picture without its suffix; ``stack_3`` of ``stack.tif#3``."""
     file, part = file_of(path)
-    return file.with_name(f"{file.stem}_{part.rpartition('/')[2]}") if part else path.with_suffix("")
+    return file.with_name(f"{file.stem}_{part.replace('/', '_')}") if part else path.with_suffix("")
 
 
 def _size_issue(image: Path, image_shape: tuple[int, ...], mask: Path, mask_shape: tuple[int, ...]) -> Issue:

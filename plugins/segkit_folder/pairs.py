@@ -108,7 +108,8 @@ class Pattern:
             values |= {"split": split for split in splits.values() if split}  # noqa: B035  (it is one)
             file, _, part = relative.rpartition("#") if self.inside else (relative, "", "")
             name = "/".join(file.split("/")[self._named :])
-            name = name[: name.rindex(".")] + (f"_{part.rpartition('/')[2]}" if "{" in self.inside else "")
+            own = zip(part.split("/"), self.inside[1:].split("/"), strict=False)
+            name = "_".join([name[: name.rindex(".")], *(word for word, text in own if "{" in text)])
             found.append((_natural(relative), Found(self.base / stored, name, values)))
         for (_, split), names in called.items():
             if len(names) > 1:

@@ -40,6 +40,7 @@ MOST_COLOURS = 4096  # that are counted in a picture
 MOST_OF_A_MASK = 256  # colours
 SIDE_LOOKED_AT = 512  # pixels in a row or column
 MOST_TRIED = 40  # patterns whose pairs are counted
+LEAST_SIDE = 8  # pixels: a shorter axis counts channels
 MOST_SEEN = 5  # of these pairs, that are looked at
 _PART = re.compile(r"(\.\w+#)")  # what is before it names a file, and what follows a picture in it
 _OF_IMAGES = re.compile(r"(?i)image|img|photo|picture|rgb|raw|scan|input")
@@ -107,8 +108,18 @@ def _pictures(root: Path) -> Iterator[Path]:
             if suffix.endswith(TABLES):
                 yield from paths if all(map(_is_matrix, paths[:MOST_SEEN])) else ()
                 continue
-            may_be_several = suffix in SEVERAL and any(map(certain_parts, paths[:MOST_SEEN]))
+            may_be_several = suffix in SEVERAL and (any(map(certain_parts, paths[:MOST_SEEN])) or _stacks(paths))
             yield from _parts_in(paths, suffix) if may_be_several else paths if suffix in SUFFIXES else ()
+
+
+def _stacks(paths: Sequence[Path]) -> set[int]:
+    """How many pictures arrays ``[N,H,W]`` hold, as grey pictures and their masks do, where a few files agree."""
+    held = []
+    for path in paths if len(paths) <= MOST_SEEN else ():
+        with suppress(DataError), opened(path, whole=True) as raster:
+            if len(shape := getattr(raster, "shape", ())) == 3 and min(shape) >= LEAST_SIDE:
+                held.append(len(getattr(raster, "parts", ())))
+    return {number for number in held if held.count(number) > 1}
 
 
 def _is_matrix(path: Path) -> bool:
@@ -124,7 +135,7 @@ def _is_matrix(path: Path) -> bool:
 def _parts_in(paths: Sequence[Path], suffix: str) -> Iterator[Path]:
     """The pictures in files, some of which hold several; an array of three axes does so beside those that surely do."""
     parts = {path: certain_parts(path) for path in paths}
-    counts = {*map(len, parts.values())} - {0}
+    counts = ({*map(len, parts.values())} | _stacks(paths)) - {0}
     for path, names in parts.items():
         if not names and suffix == ".npy":
             with suppress(DataError):

@@ -414,3 +414,24 @@ def test_of_copies_in_several_formats_one_is_read(tmp_path: Path) -> None:
     found = [(each.options["images"], each.options["masks"]) for each in propose_layout(tmp_path)]
     assert ("PNG/Original/{id}", "PNG/Ground Truth/{id}") in found
     assert not any("{folder}" in images for images, _ in found)
+
+
+def test_two_stacks_of_grey_pictures_and_groups_of_arrays_are_pairs(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 3, (9, 16, 20)).astype(np.uint8)  # [N,H,W]
+    greys = truth * 60 + random.integers(0, 60, truth.shape, np.uint8)
+    (tmp_path / "stacks").mkdir()
+    np.save(tmp_path / "stacks/X.npy", greys)
+    np.save(tmp_path / "stacks/y.npy", truth)
+    (best,) = propose_layout(tmp_path / "stacks")
+    assert (best.options, best.pairs) == ({"images": "X.npy#{id}", "masks": "y.npy#{id}"}, 9)
+    for number in range(2):  # a picture each: rows are no pictures
+        (tmp_path / "single").mkdir(exist_ok=True)
+        np.save(tmp_path / f"single/{number}.npy", greys[number, ..., None].repeat(3, 2))
+    assert propose_layout(tmp_path / "single") == []
+    with pytest.importorskip("h5py").File(tmp_path / "all.h5", "w") as file:
+        for number in range(9):
+            file[f"case_{number}/scan"], file[f"case_{number}/seg"] = greys[number], truth[number]
+    read = [each for each in propose_layout(tmp_path) if "h5" in each.options["images"]]
+    assert read[0].options == {"images": "all.h5#{id}/scan", "masks": "all.h5#{id}/seg"}
+    assert [each.name for each in read[0].layout.images][:2] == ["all_case_0", "all_case_1"]
