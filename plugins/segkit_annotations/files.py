@@ -137,6 +137,8 @@ def is_inside(path: Path, *folders: Path) -> bool:
 def image_finder(root: Path, beside: Path, images: str, split: str | None, word: str = "") -> Callable[[str], Path]:
     """Finds the image that annotations name, with or without its suffix; where there is none, where it would lie.
 
+    Of no ``images`` it is the only one of that name, where none lies beside the annotations.
+
     Args:
         root: of the data set.
         beside: the file of the annotations.
@@ -150,6 +152,7 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
         bases = [each for each in (beside.parent, beside.parent.parent, root) if each.is_relative_to(root)]
         below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in SPLIT_NAMES.get(split or "", ()))]
         folders = [*dict.fromkeys(base / part for base in bases for part in below)]
+    elsewhere: dict[str, list[Path]] = {}
 
     def find(name: str) -> Path:
         own = str(name).replace("\\", "/")
@@ -160,7 +163,11 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
             if path.is_file() and is_inside(path, root, *(folders if images else ())):
                 folders.sort(key=lambda each: each != folder)  # where one lies, the next ones mostly lie too
                 return path
-        return folders[0] / own.rpartition("/")[2]
+        if not images and not elsewhere:
+            for path in walk(root, "*"):
+                elsewhere.setdefault(path.name, []).append(path)
+        there = {path for each in names for path in elsewhere.get(each, ())}
+        return there.pop() if len(there) == 1 else folders[0] / own.rpartition("/")[2]
 
     return find
 

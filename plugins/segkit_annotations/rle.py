@@ -55,7 +55,11 @@ class RleDataset(AnnotatedImages):
         entries: list[Entry] = []
         for split, path in files.places(root, annotations):
             found, absent = dict[Path, list[tuple[str, str]]](), set[str]()
-            for image, label, runs in _lines(path, named):
+            lines = [*_lines(path, named)]
+            classes = {label for _, label, _ in lines}
+            for image, label, runs in lines:
+                if (plain := f"class_{label.partition('_')[0]}") in classes and re.fullmatch(r"\d+(_\d+)+", label):
+                    label = plain  # attributes follow
                 labels |= {label} if runs else set()
                 if called := named(image):
                     picture = _meant(image, called, root, path, split)

@@ -1,7 +1,8 @@
-"""VIA's JSON (VGG Image Annotator): polygons, rectangles, circles, ellipses and lines, one file for all images."""
+"""VIA's JSON or CSV (VGG Image Annotator): polygons, rectangles, circles, ellipses, lines; one file for all images."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,11 @@ from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, box, ellipse, numbers
 from segkit_annotations.files import Entry
+from segkit_folder.splits import read_text
 
 
 class ViaDataset(AnnotatedImages):
-    """VIA JSON (VGG Image Annotator, versions 1 and 2), a project or exported: later shapes over earlier ones.
+    """VIA JSON or CSV (VGG Image Annotator, versions 1 and 2), a project or exported: later shapes over earlier ones.
 
     A. Dutta and A. Zisserman, "The VIA Annotation Software for Images, Audio and Video", arXiv 1904.10699. Polygons are
     drawn as COCO's, circles and ellipses as polygons, polylines 10 pixels wide. Where regions have several attributes,
@@ -28,8 +30,9 @@ class ViaDataset(AnnotatedImages):
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         entries: list[Entry] = []
         for split, path in files.places(root, annotations):
-            content, find = files.load_json(path), files.image_finder(root, path, images, split)
+            find = files.image_finder(root, path, images, split)
             with files.malformed(path, "VIA"):
+                content = _table(path) if path.suffix == ".csv" else files.load_json(path)
                 pictures = [*content.get("_via_img_metadata", content).values()]
                 regions = [  # version 1 numbers them in an object, version 2 has a list
                     [*each["regions"].values()] if isinstance(each["regions"], dict) else each["regions"]
@@ -52,7 +55,8 @@ class ViaDataset(AnnotatedImages):
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
-        return files.holding(root, "*.json", ('"_via_', '"regions"', '"shape_attributes"'))
+        found = files.holding(root, "*.json", ('"_via_', '"regions"', '"shape_attributes"'))
+        return found or files.holding(root, "*.csv", ("region_shape_attributes",))
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
@@ -67,6 +71,16 @@ class ViaDataset(AnnotatedImages):
                     regions.append({"shape_attributes": shape, "region_attributes": {"class": name}})
                 content[path.name] = {"filename": path.name, "size": path.stat().st_size, "regions": regions}
             (Path(root) / split / "via_region_data.json").write_text(json.dumps(content))
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """The content of a CSV, a line a region or an image without one, as the JSON has it."""
+    content: dict[str, Any] = {}
+    for row in csv.DictReader(read_text(path).splitlines()):
+        regions = content.setdefault(row["filename"], {"filename": row["filename"], "regions": []})["regions"]
+        shape, region = (json.loads(row[f"region_{key}attributes"] or "{}") for key in ("shape_", ""))
+        regions += [{"shape_attributes": shape, "region_attributes": region}] if shape else []
+    return content
 
 
 def _name(value: Any) -> str:

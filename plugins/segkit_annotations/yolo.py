@@ -135,7 +135,9 @@ def _images(root: Path, path: Path, content: Mapping[str, Any], given: str) -> l
     bases = [path.parent / str(content.get("path") or ""), path.parent, root]  # the first may be of another computer
 
     def place(text: str) -> Path:
-        own = [text, text.removeprefix("../"), text.removeprefix("data/")]  # as Roboflow writes it, and CVAT
+        parts = [part for part in text.replace("\\", "/").split("/") if part not in ("", "..")]
+        ends = ["/".join(parts[first:]) for first in range(max(1, len(parts) - 1))]  # two parts say which folder
+        own = [text, *ends]  # as Roboflow writes it, and CVAT; or of another computer
         tried = [base / each for each in own for base in bases]
         there = [each for each in tried if each.exists() and files.is_inside(each, root, path.parent)]
         return there[0] if there else path.parent / text.rpartition("/")[2]

@@ -20,6 +20,8 @@ MOST_COUNTED = 64
 """Colours, or labels that are not allowed, of one mask: more of them are a photograph or edges that were blended."""
 NO_NUMBER = -1
 """The label of pixels without a number, as NaN, in masks that a threshold divides."""
+AT_ENDS = 0.85
+"""Share of a mask's pixels that are black or white, or nearly so, where the others are its borders."""
 _GREY = 16  # by which red, green and blue of a grey differ at most
 _TINTED = 0.005  # share of pixels that may be off all greys
 
@@ -41,12 +43,13 @@ def read_mask(
         colours: RGB -> label. With it the mask is read by its colours whatever way it stores them.
         most_pixels: that are decoded, as in :func:`segkit.data.read.read_picture`.
         threshold: what is less is 0, all else 255: of each channel with ``colours``, else of their mean. Values are
-            those that are shown, of a palette its greys; NaN is :data:`NO_NUMBER`. JPEG will do.
+            those that are shown, of a palette its greys, of what was cut out of a photograph its alpha; NaN is
+            :data:`NO_NUMBER`. JPEG will do.
 
     Raises:
         LabelError: lossily compressed, colours without ``colours`` or not in it, a threshold without ``colours`` of a
-            palette that is not grey, an alpha channel that says more than the colours, or no whole numbers of
-            -32768..65535.
+            palette that is not grey, without one an alpha channel that says more than the colours, or no whole
+            numbers of -32768..65535.
         DataError: missing, empty, damaged, of another format or too large, or of several pages or bands.
     """
     path = Path(path)
@@ -62,8 +65,9 @@ def read_mask(
         what, advice = "a mask of several bands", "save the labels alone, as a PNG"
         raise LabelError(Issue("bands", str(path), what, advice, f"{values.shape[2]} of {values.dtype}"))
     if values.ndim == 3 and values.shape[2] in (2, 4):
-        _refuse_alpha(path, values)
-        values = values[..., 0] if values.shape[2] == 2 else values[..., :3]
+        if threshold is None:
+            _refuse_alpha(path, values)
+        values = without_alpha(values, threshold is not None)
     if palette is not None and threshold is None:
         table = np.zeros((256, 3), np.uint8)
         table[: len(palette)] = palette
@@ -84,6 +88,25 @@ def read_mask(
     if colours is not None or values.ndim == 3:
         return _labels_of_colours(path, values, colours)
     return values.astype(np.uint8) if values.dtype in (bool, np.uint8) else _whole_numbers(path, values)
+
+
+def without_alpha(values: NDArray[Any], is_matte: bool) -> NDArray[Any]:
+    """The colours of ``[H,W,2]`` or ``[H,W,4]``; or their alpha, where it varies and they are those of a photograph.
+
+    Args:
+        values: greys or colours, and alpha.
+        is_matte: whether a threshold divides them, so that they are black and white, or a photograph that was cut out.
+    """
+    alpha, colours = values[..., -1], values[..., 0] if values.shape[2] == 2 else values[..., :3]
+    grey = colours.reshape(*alpha.shape, -1).mean(2)
+    seen = grey[alpha > 0]
+    of_one = is_matte and alpha.min() < alpha.max() and (np.ptp(seen) <= _GREY or _ends(seen) < AT_ENDS)
+    return alpha if of_one else colours
+
+
+def _ends(values: NDArray[Any], largest: float = 255) -> float:
+    """Share of values that are black or white, or nearly so."""
+    return float(((values < largest / 16) | (values > largest * 15 / 16)).mean())
 
 
 def check_checksums(path: Path, most_pixels: int = MAX_PIXELS) -> None:

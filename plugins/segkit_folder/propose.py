@@ -39,7 +39,7 @@ MOST_PARTNERS = 12  # of each, those that have most in common with it
 MOST_COLOURS = 4096  # that are counted in a picture
 MOST_OF_A_MASK = 256  # colours
 SIDE_LOOKED_AT = 512  # pixels in a row or column
-MOST_TRIED = 40  # patterns whose pairs are counted
+MOST_TRIED = 60  # patterns whose pairs are counted
 LEAST_SIDE = 8  # pixels: a shorter axis counts channels
 MOST_SEEN = 5  # of these pairs, that are looked at
 _PART = re.compile(r"(\.\w+#)")  # what is before it names a file, and what follows a picture in it
@@ -91,7 +91,7 @@ def without_splits(root: Path) -> list[Proposal]:
             sides = {side: way.options.get(side, "").replace("{split}", word) for side in ("images", "masks")}
             read = _read(root, sides)
             found += [read] if read and not read.layout.splits and read.pairs == way.pairs else []
-    return found
+    return sorted(found, key=_rank)
 
 
 def _pictures(root: Path) -> Iterator[Path]:
@@ -255,7 +255,20 @@ def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> I
                 )
                 for *parts, core in zip(a, b, cores, strict=True)
             ]
-            yield (tuple(key), *apart, (one.path.suffix, other.path.suffix) if a == b else ()), cores
+            suffixes = (one.path.suffix, other.path.suffix) if a == b else ()
+            before_a, after_a, before_b, after_b = key[-1]
+            before, after = _loose(before_a, before_b, "{part2}"), _loose(after_a, after_b, "{part}")
+            for name in dict.fromkeys((key[-1], (before[0], after[0], before[1], after[1]))):
+                yield ((*key[:-1], name), *apart, suffixes), cores
+
+
+def _loose(one: str, other: str, word: str) -> tuple[str, str]:
+    """Texts before, or after, what two names share: a number of both as a word in braces, those of one alone as *."""
+    shared = _common(one, other)[0]
+    if re.search(r"\d", shared):
+        return one.replace(shared, word, 1), other.replace(shared, word, 1)
+    own = [re.sub(r"\d+", "*", text) for text in (one, other)]
+    return (own[0], own[1]) if (own[0] == one) != (own[1] == other) else (one, other)
 
 
 def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) -> Iterator[tuple[str, str]]:
@@ -268,7 +281,9 @@ def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) 
     if not varying:
         return
     words = {number: f"{{folder{'' if count == 0 else count + 1}}}" for count, number in enumerate(varying)}
-    words[varying[-1]] = "{id}"
+    starts = {re.sub(r"\d.*", "", core) for core in values[varying[-1]]}  # which * may not take
+    start = starts.pop() if "*" in "".join(parts[varying[-1]]) and len(starts) == 1 else ""
+    words[varying[-1]] = f"{start}{{id}}"
     written = []
     for side in (0, 1):
         texts = [
@@ -292,7 +307,7 @@ def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) 
 
 def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
     """What patterns pair, the most pairs first; of patterns with the same pairs the simplest."""
-    found: dict[frozenset[tuple[Path, Path]], tuple[Any, Proposal]] = {}
+    found: dict[frozenset[tuple[Path, Path]], Proposal] = {}
     ways = [{"images": images, "masks": masks} for images, masks in patterns]
     for options in sorted(ways, key=lambda each: -_told(each)):
         if _told(options) < 0:  # the reverse is tried too
@@ -301,14 +316,17 @@ def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
         if read and (own := _of_one_format(options, read.layout)) != options:
             read = _read(root, own)
         if read and read.pairs:
-            text = "".join(options.values())
-            simple = (len(read.layout.issues), options["images"].count("{folder"), len(text))
-            rank, pairs = (-read.pairs, *simple), frozenset(read.layout.masks.items())
-            if pairs not in found or rank < found[pairs][0]:
-                found[pairs] = rank, read
+            pairs = frozenset(read.layout.masks.items())
+            found[pairs] = min(found.get(pairs, read), read, key=_rank)
         if len(found) >= MOST_TRIED:
             break
-    return [proposal for _, proposal in sorted(found.values(), key=lambda each: each[0])]
+    return sorted(found.values(), key=_rank)
+
+
+def _rank(way: Proposal) -> tuple[int, ...]:
+    """The most pairs first, of these the fewest files without a partner, and the simplest patterns."""
+    text = "".join(way.options.values())
+    return -way.pairs, len(way.layout.issues), way.options["images"].count("{folder"), len(text)
 
 
 def _of_one_format(options: dict[str, Any], layout: Layout) -> dict[str, Any]:

@@ -12,16 +12,18 @@ import numpy as np
 from PIL import Image
 
 from segkit.data.issues import refuse
+from segkit.data.read import opened
 from segkit.errors import DataError
-from segkit_folder.files import PairedFiles
+from segkit_folder.files import VOID, PairedFiles
 from segkit_folder.layout import Shares, dealt, read_layout
 from segkit_folder.masks import read_mask
-from segkit_folder.propose import propose_layout
+from segkit_folder.propose import propose_layout, without_splits
 from segkit_folder.splits import folders_in, require_split
 from segkit_gta5.dataset import TABLE, VALUES
 
 IDS = VALUES | {-1: 255}
 TRAIN_IDS = {**{index: index for index in range(len(TABLE))}, 255: 255}
+_LOOKED_AT = 5  # masks
 _LABELS = re.compile(r"_label(Train)?Ids\.png", re.IGNORECASE)
 
 
@@ -69,15 +71,18 @@ class CityscapesDataset(PairedFiles):
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, str]]:
-        """The archives' own layout; else patterns of masks that are called so, by train ids where there are."""
-        if (root / "leftImg8bit").is_dir() and next(root.glob("gtFine/*/*/*_gtFine_labelIds.png"), None):
-            return [{}]
+        """Patterns of masks that are called so and hold these labels, by train ids where there are; or the archives."""
         if not any(_LABELS.search(name) for _, names in folders_in(root) for name in names):
             return []
-        found = [each.options for each in propose_layout(root) if _LABELS.search(each.options.get("masks", ""))]
+        if (root / "leftImg8bit").is_dir() and _are_of_cityscapes([*root.glob("gtFine/*/*/*_gtFine_labelIds.png")]):
+            return [{}]
+        ways = [each for each in propose_layout(root) if not each.splits or "train" in each.splits]
+        found = [each for each in ways or without_splits(root) if _LABELS.search(each.options.get("masks", ""))]
         said: dict[str, dict[str, str]] = {}
-        for own in sorted(found, key=lambda each: "trainids" not in each["masks"].lower()):
-            said.setdefault(own["images"] + _LABELS.sub("", own["masks"]), own)
+        for each in sorted(found, key=lambda each: "trainids" not in each.options["masks"].lower()):
+            if _are_of_cityscapes([*each.layout.masks.values()]):
+                own = each.options
+                said.setdefault(own["images"] + _LABELS.sub("", own["masks"]), own)
         return [*said.values()]
 
     @classmethod
@@ -105,6 +110,30 @@ class CityscapesDataset(PairedFiles):
                     path = Path(root) / f"{pattern.format(name)}.png"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(content).save(path)
+
+
+def _are_of_cityscapes(masks: Sequence[Path]) -> bool:
+    """Whether masks hold these labels, in these colours where they lie beside; CVAT and others have the names alone.
+
+    Without colours the names must be those of the archives.
+    """
+    right = known = 0  # pixels of classes: in their colours, and in all
+    for mask in masks[:: -(-len(masks) // _LOOKED_AT)] if masks else ():
+        values = TRAIN_IDS if "trainids" in mask.name.lower() else IDS
+        with suppress(DataError):  # told when it is read
+            labels = read_mask(mask)
+            if not {*np.unique(labels).tolist()} <= values.keys():
+                return False
+            classes = np.array([values.get(label, VOID) for label in range(256)])[labels]  # [H,W]; -1 is the last
+            is_class, is_right = classes != VOID, np.full(labels.shape, "_gtFine_" in mask.name)
+            beside = [Path(_LABELS.sub(f"_{word}.png", str(mask))) for word in ("color", "labelColor")]
+            for path in [path for path in beside if path.is_file()]:
+                with opened(path) as raster:
+                    drawn = np.asarray(raster[...])[..., :3]  # [H,W,3]
+                colours = np.array([colour for _, _, colour in TABLE])[np.where(is_class, classes, 0)]
+                is_right = (drawn == colours).all(2) if drawn.shape == colours.shape else ~is_class
+            known, right = known + int(is_class.sum()), right + int((is_class & is_right).sum())
+    return 2 * right > known
 
 
 def _is_labelled(mask: Path, values: dict[int, int]) -> bool:

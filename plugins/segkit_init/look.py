@@ -28,13 +28,14 @@ from segkit_init.groups import MANY, group_of
 from segkit_init.labels import VOID, answer_of, question_of
 from segkit_init.plan import Facts
 from segkit_init.readings import TOO_FEW, Reading, config_of, files_of, pictures_in, readings_of, said
-from segkit_init.stored import COLOUR, StoredLabels, read_labels, stored_labels
+from segkit_init.stored import COLOUR, StoredLabels, are_edges, read_labels, stored_labels
 from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
 _SOME = 8  # labels that a longer list of names may well be of
 _FEW_COLOURS = 16
 _LOOKED_AT = 5  # images whose colours are counted
+_FEW = 12  # masks whose edges are looked at
 _MOST_FILES = 20  # that are called as a file of names
 _BLANK = re.compile(r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|(no|without|non)[-_ ]?[a-z]+)(?![a-z])")
 _VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored")
@@ -74,7 +75,8 @@ def _look(root: Path) -> Findings:
     if first.asks_for_classes:
         ask(_few_colours(first))
         if threshold := options.get("threshold"):
-            questions.append(_thresholded(threshold))
+            masks = files_of(first, -1)
+            questions.append(_thresholded(threshold, are_edges(masks[:: -(-len(masks) // _FEW)], threshold)))
         ask([_classes(first, stored_labels(read_labels(files_of(first, -1), threshold)), notes)])
     known = {option.name for option in options_of(segkit.datasets.find(first.dataset))}
     dealt = "split_seed" in known and _is_dealt(first.dataset, options)
@@ -118,11 +120,12 @@ def _few_colours(reading: Reading) -> Iterator[Question]:
         yield Question(f"{text}: are they the images?", [Answer("yes"), mend], "images")
 
 
-def _thresholded(threshold: float) -> Question:
-    """Whether what lies between black and white is an edge, and no class."""
-    text = "the masks hold values between two, as JPEG, smooth edges or a matte leave: are these borders?"
+def _thresholded(threshold: float, are_edges: bool) -> Question:
+    """Whether what lies between black and white is an edge, and no class; where it covers no area, it is."""
+    text = "the masks hold values between two, as JPEG, smooth edges or a matte leave"
+    text += ", along borders alone" if are_edges else ": are these borders?"
     yes = Answer("yes: from half of the highest on it is the one class, below the other", {"threshold": threshold})
-    return Question(text, [yes, Answer("no: export the masks again, one value a class")], "threshold")
+    return Question(text, [yes, Answer("no: export the masks again, one value a class")], "threshold", not are_edges)
 
 
 def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Question:

@@ -19,6 +19,7 @@ from segkit.data.read import opened, read_header
 from segkit.data.sample import RGB
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
+from segkit_folder.pairs import Pattern
 from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix, folders_in
 from segkit_init.compared import agree, are_one_picture, divide_alike, merges
 from segkit_init.findings import Answer, Question
@@ -30,10 +31,12 @@ _FEW = 12  # masks of each reading that are compared
 _OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(human|person|leaf|plant)_ids?(?![a-z])")
 _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
 _DERIVED = re.compile("(?i)boundar|contour|edges|overlay|visuali|preview|skeleton|cent(er|re)|visibility|(?<![a-z])roi")
-_DERIVED_IMAGES = re.compile("(?i)overlay|visuali|preview|blend")
+_DERIVED_IMAGES = re.compile("(?i)overlay|visuali|preview|blend|depth|disparity|normals|normal_(cam|map)")
 _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # these come last
 _OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
+_WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # of a folder that may be called as a class
+_MOST_CLASSES = 20  # in a folder each
 _OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
 
 
@@ -59,14 +62,30 @@ def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list
     except OSError as error:
         advice = "; give the folder that it lies in" if root.is_file() else ""
         raise DataError(f"{root} cannot be looked into: {reason(error)}{advice}") from error
+    errors: list[str] = []
     stages = ((False, [root]), (False, inside), (True, [root]), (False, inside), (True, inside))
     for stage, (asks_for_classes, places) in enumerate(stages):
         found = [each for place in places for each in _asked(place, asks_for_classes, notes)]
+        found = found if asks_for_classes else [each for each in found if _is_of_its_kind(each, errors)]
         if stage == 1:  # patterns are a guess, and those of all folders together go before those of one
             found = [each for each in found if not any("{id}" in str(value) for value in each.options.values())]
         if found:
+            notes += [f"not read: {error}" for error in dict.fromkeys(errors)]
             return _judged(found, notes, questions) if asks_for_classes else found
-    raise DataError(_nothing(root))
+    raise DataError("\n".join(dict.fromkeys(errors)) or _nothing(root))
+
+
+def _is_of_its_kind(reading: Reading, errors: list[str]) -> bool:
+    """Whether files are made as the data set expects that knows them by name or first bytes; else the error is kept."""
+    try:
+        build_splits(config_of(reading.dataset, reading.options))
+    except SegkitError as error:
+        issue = getattr(error, "issue", None)
+        is_other = isinstance(error, DataError) and (issue is None or issue.kind == "malformed")
+        if is_other and not isinstance(error, TooFewError):
+            errors.append(str(error))
+            return False
+    return True
 
 
 def said(reading: Reading, others: Sequence[Reading]) -> str:
@@ -153,7 +172,21 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
     preferred = _by_images(_preferred([(reading, masks) for reading, masks, _ in kept], notes), notes)
     if layers := _as_layers(preferred):
         notes.append("masks of one class each, which hardly overlap, are one map of all")
-    return [layers] if layers else [reading for reading, _ in preferred]
+    found = [layers] if layers else [reading for reading, _ in preferred]
+    return [*found, *_by_folders(*preferred[0])] if len(found) == len(preferred) == 1 else found
+
+
+def _by_folders(reading: Reading, masks: Sequence[Labels]) -> Iterator[Reading]:
+    """Masks of one label in folders that have words for names, and so may be a class each."""
+    own = {**reading.options, "images": reading.options.get("images"), "annotations": reading.options.get("masks")}
+    sides = [str(own[side]) for side in ("images", "annotations")]
+    is_one = all(len(np.unique(mask)) < 3 for mask in masks) and "threshold" not in own
+    if not is_one or any(text.count("{folder") != 1 for text in sides):
+        return
+    folders = Counter(each.values["folder"] for each in Pattern(Path(own["root"]).expanduser(), sides[0]).files())
+    if 2 <= len(folders) <= _MOST_CLASSES and min(folders.values()) > 1 and all(map(_WORDS.fullmatch, folders)):
+        own |= {side: str(own[side]).replace("{folder}", "{class}") for side in ("images", "annotations")}
+        yield Reading("layers", {key: value for key, value in own.items() if key != "masks"}, False)
 
 
 def _by_images(
@@ -244,13 +277,15 @@ def _preferred(
     readings = [reading for reading, _ in kept]
     masks, images = (_differing([str(each.options.get(side, "")) for each in readings]) for side in ("masks", "images"))
     stored = [stored_labels(those) for _, those in kept]
+    of_classes = [those for (_, those), mask in zip(kept, masks, strict=True) if _OF_CLASSES.search(mask)]
+    finer = [any(merges(classes, those) for classes in of_classes) for _, those in kept]  # than those called so
     worth = [
         -2 * bool(_DERIVED.search(mask) or _DERIVED_IMAGES.search(image) or len(labels.pixels) == 1)
         - bool(
             (_OF_OBJECTS.search(mask) and len(labels.pixels) > 2)
-            or (labels.of_objects and not _OF_CLASSES.search(mask))
+            or ((labels.of_objects or is_finer) and not _OF_CLASSES.search(mask))
         )
-        for mask, image, labels in zip(masks, images, stored, strict=True)
+        for mask, image, labels, is_finer in zip(masks, images, stored, finer, strict=True)
     ]
     for reading, own in zip(readings, worth, strict=True):
         if own < max(worth):

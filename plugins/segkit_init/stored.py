@@ -20,7 +20,7 @@ from segkit.data.read import opened, read_header
 from segkit.data.sample import Colour
 from segkit.errors import DataError, Issue, LabelError, first_few
 from segkit_folder.files import telling_colours
-from segkit_folder.masks import read_mask
+from segkit_folder.masks import AT_ENDS, read_mask, without_alpha
 
 Labels = NDArray[np.integer[Any]]
 """The labels of a mask ``[H,W]``; of colours :data:`COLOUR` and 65536 red + 256 green + blue."""
@@ -37,7 +37,7 @@ _BLURRED = 0.3  # share of a label's pixels that are between those beside them
 _AREA = 0.05  # share of a label's pixels that have their own label on all four sides
 JPEG_OFF = 16  # greys by which JPEG is wrong beside a border
 _FEWEST_BLURRED = 2  # labels; and a third of the mask's: CamVid made four times smaller has 3 of 11 at most
-_AT_ENDS = 0.85  # share of a mask's pixels that are black or white, or nearly so, where the others are its borders
+_FLAT = 1e-4  # share of all pixels that are between black and white in 3 x 3 pixels alike
 _THIN = 0.005  # share of all pixels that such labels have at most
 
 
@@ -65,12 +65,31 @@ def threshold_of(paths: Sequence[Path]) -> float | None:
     """Half of the largest value of masks, where most pixels are near it or near 0: of mattes, smooth edges and JPEG."""
     largest, ends = 255.0, np.zeros((len(paths), 2))
     for place, path in enumerate(paths):
-        with opened(path) as raster:
-            values = np.asarray(raster[...])
+        values = _values(path)
         largest = 255.0 if values.dtype == np.uint8 else max(float(values.max()), largest * (place > 0), 1e-9)
         ends[place] = (values < largest / 16).mean(), (values > largest * 15 / 16).mean()
-    of_both = ends.sum(1).min(initial=1) > _AT_ENDS and bool((ends.mean(0) > _THIN).all())
+    of_both = ends.sum(1).min(initial=1) > AT_ENDS and bool((ends.mean(0) > _THIN).all())
     return (128 if largest == 255 else largest / 2) if of_both else None
+
+
+def _values(path: Path) -> NDArray[Any]:
+    """What a mask stores ``[H,W]`` or ``[H,W,C]``, less alpha, or of what was cut out the alpha."""
+    with opened(path) as raster:
+        values = np.asarray(raster[...])
+    has_alpha = values.ndim == 3 and values.dtype == np.uint8 and values.shape[2] in (2, 4)
+    return without_alpha(values, True) if has_alpha else values
+
+
+def are_edges(paths: Sequence[Path], threshold: float) -> bool:
+    """Whether what lies between black and white in masks covers no area, so that it can be no class of its own."""
+    flat = total = 0
+    for path in paths:
+        values = _values(path).astype(np.float32)
+        grey = torch.from_numpy(values.reshape(*values.shape[:2], -1).mean(2))[None] / (2 * threshold)  # [1,H,W]
+        high, low = max_pool2d(grey, 3, 1, 1), -max_pool2d(-grey, 3, 1, 1)
+        flat += int(((low > 1 / 16) & (high < 15 / 16) & (high - low < 1 / 16)).sum())
+        total += grey.numel()
+    return flat <= _FLAT * total
 
 
 def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[Labels]:

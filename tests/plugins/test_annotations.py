@@ -502,6 +502,17 @@ def test_via_regions_are_called_by_one_attribute(tmp_path: Path) -> None:
         one("via", tmp_path).mask(0)
 
 
+def test_via_tables_and_images_in_a_folder_that_they_do_not_name(tmp_path: Path) -> None:
+    picture(tmp_path / "photos/a.png")
+    heading = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"
+    shape = '"{""name"":""rect"",""x"":1,""y"":0,""width"":2,""height"":1}"'
+    save(tmp_path / "v.csv", f'{heading}\na.png,9,{{}},1,0,{shape},"{{""kind"":""cat""}}"\n')
+    assert rows(one("via", tmp_path))[0] == "011000"
+    picture(tmp_path / "others/a.png")  # it may be either
+    with pytest.raises(DataError, match=r"named by the annotations but not there"):
+        one("via", tmp_path)
+
+
 # ---- YOLO ----
 
 
@@ -538,6 +549,15 @@ def test_yolo_splits_are_folders_or_lists_as_roboflow_and_cvat_write_them(tmp_pa
     yolo(tmp_path, "0 0 0 1 0 1 1", val="nowhere")
     with pytest.warns(UserWarning, match=r"data\.yaml names .*nowhere, which is not there"):
         assert datasets["yolo"](tmp_path, "train").splits == ("train",)
+
+
+@pytest.mark.parametrize("base", ["/content/drive/MyDrive/proj", "C:\\\\data", ".."])
+def test_yolo_folders_of_another_computer_are_found_by_their_last_two_names(base: str, tmp_path: Path) -> None:
+    yolo(tmp_path, "1 0 0 0.5 0 0.5 1 0 1", path=None, train=f"{base}/images/train", val=f"{base}/images/train")
+    assert rows(one("yolo", tmp_path))[0] == "2" * 10 + "0" * 10
+    yolo(tmp_path, train=f"{base}/other/train", val=f"{base}/other/train")
+    with pytest.raises(DataError, match=r"no image with annotations"), pytest.warns(UserWarning, match=r"not there"):
+        one("yolo", tmp_path)
 
 
 @pytest.mark.parametrize("names", ["classes.txt", "data/obj.names", None])
@@ -1172,6 +1192,13 @@ def test_runs_of_images_of_one_name_are_those_of_the_split_of_the_table(tmp_path
     picture(tmp_path / "train/small/a.jpg")
     with pytest.raises(DataError, match=r"train\.csv names a\.jpg, and 5 images are called so"):
         one("rle", tmp_path, annotations="train.csv")
+
+
+def test_attributes_behind_the_number_of_a_class_are_none_of_their_own(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    save(tmp_path / "train.csv", "ImageId,ClassId,EncodedPixels\na.jpg,1,1 2\na.jpg,1_7_9,6 2\na.jpg,2_7,11 1\n")
+    dataset = one("rle", tmp_path, annotations="train.csv")
+    assert dataset.classes == ("background", "2_7", "class_1")
 
 
 def test_a_table_of_runs_is_read_as_csv_and_has_no_empty_class(tmp_path: Path) -> None:

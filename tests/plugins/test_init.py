@@ -382,6 +382,39 @@ def test_masks_that_are_called_as_those_of_cityscapes_have_its_classes(
     assert "classes   19: road 81" in printed
 
 
+def test_names_of_cityscapes_alone_do_not_make_its_classes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(10):  # as CVAT exports it
+        picture, labels = scene(number)
+        save(picture, Path(f"data/imgsFine/leftImg8bit/default/{number}_leftImg8bit.png"))
+        for what, pixels in {
+            "labelIds": labels + 7,
+            "color": np.array(((0, 0, 0), (9, 0, 9), (0, 9, 9)), np.uint8)[labels],
+        }.items():
+            save(pixels, Path(f"data/gtFine/default/{number}_gtFine_{what}.png"))
+    assert init(capsys)[0] == 0
+    assert (dataset(place)["name"], dataset(place)["value_map"]) == ("folder", {"7": 0, "8": 1, "9": 2})
+
+
+def test_a_file_of_another_format_does_not_stop_what_can_be_read(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        runs(number)
+    table = Path("data/train.csv")
+    table.write_text(table.read_text().replace("EncodedPixels", "annotation"))  # seen by what it holds
+    Path("data/labels.json").write_text(
+        '{"info": {}, "categories": [{"id": 1, "name": "cat", "supercategory": "pet"}]}'
+    )
+    status, printed = init(capsys)
+    assert status == 0
+    assert "labels.json: not as COCO has it (KeyError: 'images')" in printed
+    assert dataset(place)["name"] == "rle"
+    table.unlink()
+    status, printed = init(capsys, "--overwrite")
+    assert status == 2
+    assert "labels.json: not as COCO has it (KeyError: 'images')" in printed
+
+
 def test_views_of_one_thing_stay_in_one_split(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for car in range(8):
         light = scene(car)[0] // 2
@@ -929,13 +962,74 @@ def test_masks_with_values_between_those_of_the_classes_are_refused(
     status, printed = init(capsys, "--yes")
     if len(greys) == 2:
         assert (status, dataset(place)["threshold"]) == (0, 128)
-        assert init(capsys, "--overwrite")[0] == 1
+        status, printed = init(capsys, "--overwrite")
+        assert (status, "as JPEG, smooth edges or a matte leave, along borders alone" in printed) == (0, True)
         return
     assert status == 2
     assert "values between those of the classes, all along their borders" in printed
     assert "00.png" in printed
     assert "export the masks again, one value a class; resize them by the nearest neighbour" in printed
     assert not (place / "mine.toml").exists()
+
+
+def test_what_covers_areas_between_black_and_white_may_be_a_class(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number, 2)
+        grey = labels * np.uint8(255)
+        grey[40:46, 50:56] = 128
+        save(picture, Path("data/images", f"{number}.png"))
+        save(through_good_jpeg(grey), Path("data/masks", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert "values between two, as JPEG, smooth edges or a matte leave: are these borders?" in printed
+
+
+def test_what_was_cut_out_of_photographs_is_read_by_its_alpha(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number, 2)
+        save(picture, Path("data/img", f"{number}.jpg"))
+        alpha = np.asarray(
+            Image.fromarray(labels * np.uint8(255)).resize((64, 48), Image.Resampling.BOX, (1, 1, 63, 47))
+        )
+        save(np.dstack([picture * (alpha > 0)[..., None], alpha]), Path("data/matting", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 0, printed
+    assert dataset(place)["threshold"] == 128
+    data = registry.datasets["folder"](split="train", **{k: v for k, v in dataset(place).items() if k != "name"})
+    for index in range(len(data)):
+        wanted = scene(int(data.names[index]), 2)[1]
+        assert (data.mask(index).numpy() != wanted).mean() < 0.05
+
+
+def test_labels_that_are_called_semantic_go_before_numbers_that_divide_these(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture, Path(f"data/{number}.jpg"))
+        save(labels, Path(f"data/{number}_label_semantic.png"))
+        parts = labels + 0
+        parts[20:, :20][labels[20:, :20] > 0] = 3  # of no order that all masks have
+        save(parts, Path(f"data/{number}_label.png"))
+    assert init(capsys)[0] == 0
+    assert dataset(place)["masks"] == "{id}_label_semantic.png"
+
+
+def test_masks_of_one_label_in_folders_of_words_may_be_a_class_each(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(18):
+        picture, labels = scene(number, 2)
+        path = f"data/{('cats', 'dogs', 'red birds')[number // 6]}/{number % 6}"
+        save(picture, Path(f"{path}.jpg"))
+        save(labels * np.uint8(255), Path(f"{path}_mask.png"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert 'the data set layers images = "{class}/{id}.jpg", annotations = "{class}/{id}_mask.png"' in printed
+    data = registry.datasets["layers"]("data", "train", images="{class}/{id}.jpg", annotations="{class}/{id}_mask.png")
+    assert data.classes == ("background", "cats", "dogs", "red birds")
 
 
 def test_what_a_jpeg_of_the_best_quality_leaves_is_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1185,7 +1279,7 @@ def runs(number: int) -> None:
     picture, labels = scene(number, 2)
     save(picture, Path(f"data/train_images/{number}.jpg"))
     rows, columns = np.nonzero(labels)
-    text = " ".join(f"{column * 48 + rows.min() + 1} {np.ptp(rows) + 1}" for column in {*columns.tolist()})
+    text = " ".join(f"{column * 48 + rows.min() + 1} {np.ptp(rows) + 1}" for column in sorted({*columns.tolist()}))
     with Path("data/train.csv").open("a") as file:
         file.write("ImageId,EncodedPixels\n" * (number == 0) + f"{number}.jpg,{text}\n")
 

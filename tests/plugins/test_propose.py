@@ -32,8 +32,8 @@ def masks(root: Path, *names: str) -> None:
 
 
 def both(root: Path, image: str, mask: str, numbers: tuple[str, ...] = NUMBERS) -> None:
-    photographs(root, *(image.format(number) for number in numbers))
-    masks(root, *(mask.format(number) for number in numbers))
+    photographs(root, *(image.format(*[number] * 3) for number in numbers))
+    masks(root, *(mask.format(*[number] * 3) for number in numbers))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,8 @@ def both(root: Path, image: str, mask: str, numbers: tuple[str, ...] = NUMBERS) 
         ("{}/t1.tif", "{}_ST/SEG/man_seg1.tif", ("{id}/t1.tif", "{id}_ST/SEG/man_seg1.tif")),
         ("{}/image.png", "{}/mask.png", ("{id}/image.png", "{id}/mask.png")),
         ("p{}/images/7.png", "p{}/masks/7.png", ("{id}/images/7.png", "{id}/masks/7.png")),
+        ("i/a_{}.png", "m/Label_1{}_a_{}.png", ("i/a_{id}.png", "m/Label_*_a_{id}.png")),
+        ("1{}/c/1{}_c_{}.png", "1{}/m/1{}_m_{}.png", ("{folder}/c/{id}_c_{part}.png", "{folder}/m/{id}_m_{part}.png")),
     ],
 )  # fmt: skip
 def test_what_differs_in_the_names_is_a_pattern_that_reads_them(
