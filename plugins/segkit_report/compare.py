@@ -67,7 +67,12 @@ def _with_split(split: str, names: Sequence[str], stories: Sequence[Story]) -> d
 
 def repeated(stories: Sequence[Story]) -> str:
     """What the runs repeat: ``folds`` or ``seeds``, ``runs`` where both differ; nothing where other settings do."""
-    changed = differences([story.settings for story in stories])
+    asked = [story.record.replaced for story in stories]  # as "auto", for which each fold may have had another number
+    changed = [
+        key
+        for key in differences([story.settings for story in stories])
+        if key not in asked[0] or any(each.get(key) != asked[0][key] for each in asked)
+    ]
     names = {REPEATED.get(key, "") for key in changed}
     return "" if not names or "" in names else "runs" if len(names) > 1 else names.pop()
 

@@ -207,6 +207,23 @@ def test_compare_tells_the_spread_over_folds_and_what_the_ensemble_gains(
     assert "2 seeds: mean_iou" in capsys.readouterr().out
 
 
+def test_folds_for_which_auto_chose_other_numbers_are_folds(
+    folds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = []
+    for place, crop in zip(folds[:2], (64, 96), strict=True):
+        runs.append(str(shutil.copytree(place, tmp_path / Path(place).name)))
+        record = json.loads((tmp_path / Path(place).name / "run.json").read_text())
+        record["config"]["augment"]["crop"], record["replaced"] = crop, {"augment.crop": "auto"}
+        (tmp_path / Path(place).name / "run.json").write_text(json.dumps(record))
+    assert main(["compare", *runs]) == 0
+    assert "2 of 3 folds: mean_iou" in " ".join(capsys.readouterr().out.split())
+    record["replaced"] = {}  # given by hand
+    (Path(runs[1]) / "run.json").write_text(json.dumps(record))
+    assert main(["compare", *runs]) == 0
+    assert "folds: mean_iou" not in capsys.readouterr().out
+
+
 def test_without_an_ensemble_the_runs_are_compared_all_the_same(
     folds: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
