@@ -48,7 +48,7 @@ def read_donor(place: str) -> tuple[dict[str, Tensor], Normalisation | None]:
 
 
 def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Console) -> Normalisation:
-    """Load into a model what fits of the weights of a run folder or a file, and print which is begun anew.
+    """Load into a model what fits of the weights of a run folder or a file, and print which is begun anew or left out.
 
     Args:
         model: what does not fit stays as it is.
@@ -66,7 +66,7 @@ def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Cons
     """
     tensors, known = PROCESSES.broadcast_from_main(lambda: read_donor(place))
     own = {key: value for key, value in model.state_dict().items() if isinstance(value, Tensor)}
-    found, _ = fitting(own, tensors)
+    found, unused = fitting(own, tensors)
     fits = {key: value for key, value in found.items() if value.shape == own[key].shape}
     if not any(value.dim() > 1 for value in fits.values()):  # counters and the head's bias alone are no network
         raise ModelError(
@@ -77,7 +77,8 @@ def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Cons
     model.load_state_dict(fits, strict=False)
     anew = [key for key in own if key not in fits]
     told = f"{len(anew)} of {len(own)} tensors begun anew: {first_few(anew)}" if anew else f"all {len(own)} tensors fit"
-    console.say(f"train.init_from = {place}: {told}")
+    rest = f"; {len(unused)} tensors there have no place in the model: {first_few(unused)}" if unused else ""
+    console.say(f"train.init_from = {place}: {told}{rest}")
     trained = replace(known, no_data=chosen.no_data) if known else chosen
     if (len(trained.mean), trained.dtype) == (len(chosen.mean), chosen.dtype):
         return trained

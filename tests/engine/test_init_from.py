@@ -95,11 +95,18 @@ def test_files_of_weights_and_the_names_that_others_put_before_them(tmp_path: Pa
         assert normalisation == IMAGENET  # a file alone says nothing of it
 
 
+def test_what_a_deeper_network_has_beside_is_named(tmp_path: Path, tiny_net: type[nn.Module]) -> None:
+    weights = tiny_net().state_dict()
+    torch.save({**weights, "layers.5.weight": torch.zeros(2, 2, 1, 1)}, tmp_path / "deeper.pt")
+    told = "all 9 tensors fit; 1 tensors there have no place in the model: layers.5.weight"
+    assert said(tiny_net(), tmp_path / "deeper.pt")[1].endswith(told)
+
+
 def test_the_normalisation_of_other_channels_is_not_taken(donor: Path, tiny_net: type[nn.Module]) -> None:
     own = Normalisation((1.0,) * 4, (2.0,) * 4, "float32", no_data=True)
-    found, text = said(tiny_net(2, 4), donor, own)
+    found, text = said(tiny_net(3, 4), donor, own)
     assert found == own
-    assert "3 of 9 tensors begun anew: layers.0.weight, layers.4.weight, layers.4.bias" in text
+    assert "1 of 9 tensors begun anew: layers.0.weight" in text
     assert "its images had 3 channels of uint8 and these have 4 of float32" in text
     same = replace(IMAGENET, no_data=True)
     assert said(tiny_net(), donor, same)[0] == replace(BEFORE, no_data=True)  # void belongs to the data of now
