@@ -6,7 +6,7 @@ import fnmatch
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from PIL import Image
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue, reason
 from segkit_annotations.draw import Shape, Size
+from segkit_folder.propose import propose_layout
 from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, folders_in, split_called
 
 DEPTH = 5  # folders below the root that are looked into
@@ -79,6 +80,17 @@ def walk(root: Path, name: str) -> list[Path]:
     return [folder / each for folder, names in folders_in(root, DEPTH) for each in fnmatch.filter(names, name)]
 
 
+def pictures(root: Path) -> list[Path]:
+    """The pictures in a folder and those below it, as :func:`walk` finds them."""
+    return [path for path in walk(root, "*") if path.suffix.lower() in SUFFIXES]
+
+
+def are_masked(root: Path, images: Collection[Path]) -> bool:
+    """Whether masks lie there as pictures, which are none of the images that annotations name."""
+    masks = [{*each.layout.masks.values()} for each in propose_layout(root)]
+    return any(not each or not each <= {*images} for each in masks)
+
+
 def natural(text: str) -> list[tuple[int, str]]:
     """What texts are sorted by where 2 comes before 10."""
     return [(int(each or -1), "") if each.isdecimal() else (-1, each) for each in re.split(r"(\d+)", text)]
@@ -117,13 +129,26 @@ def holding(root: Path, name: str, texts: Sequence[str]) -> list[Path]:
 
 
 @contextmanager
-def malformed(path: Path, what: str) -> Iterator[None]:
-    """Inside, what Python raises where a file is not made as expected becomes a DataError that names it."""
+def malformed(path: Path, what: str, issues: list[Issue] | None = None) -> Iterator[None]:
+    """Inside, what Python raises where a file is not made as expected becomes a DataError that names it.
+
+    Args:
+        path: of the file.
+        what: whose format it should have.
+        issues: where an error is kept in place of being raised.
+    """
     try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        detail = f"{type(error).__name__}: {error}"
-        raise DataError(Issue("malformed", str(path), f"not as {what} has it", "export it again", detail)) from error
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            detail = f"{type(error).__name__}: {error}"
+            raise DataError(
+                Issue("malformed", str(path), f"not as {what} has it", "export it again", detail)
+            ) from error
+    except DataError as error:
+        if issues is None or error.issue is None:
+            raise
+        issues.append(error.issue)
 
 
 def is_inside(path: Path, *folders: Path) -> bool:

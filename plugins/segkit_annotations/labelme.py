@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.data.issues import refuse
-from segkit.errors import DataError, Issue
+from segkit.errors import Issue
 from segkit_annotations import files
 from segkit_annotations.dataset import VOID_NAME, AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
@@ -32,22 +32,19 @@ class LabelmeDataset(AnnotatedImages):
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         entries: list[Entry] = []
-        issues: list[Issue | None] = []
+        issues: list[Issue] = []
         lists = [root / "labels.txt"]
         for split, folder in files.places(root, annotations):
             lists.append(folder / "labels.txt")
             for path in sorted(folder.glob("*.json")):
-                try:
+                with files.malformed(path, "labelme", issues):
                     content = files.load_json(path)
-                    with files.malformed(path, "labelme"):
-                        if "imagePath" in content:
-                            shapes = [_shape(each, str(each[self.attribute or "label"])) for each in content["shapes"]]
-                            size = (content.get("imageHeight"), content.get("imageWidth"))
-                            image = files.image_finder(root, path, images, split)(content["imagePath"])
-                            entries.append(Entry(image, (path,), shapes, size if all(size) else None, split))
-                except DataError as error:
-                    issues.append(error.issue)
-        refuse([issue for issue in issues if issue])
+                    if "imagePath" in content:
+                        shapes = [_shape(each, str(each[self.attribute or "label"])) for each in content["shapes"]]
+                        size = (content.get("imageHeight"), content.get("imageWidth"))
+                        image = files.image_finder(root, path, images, split)(content["imagePath"])
+                        entries.append(Entry(image, (path,), shapes, size if all(size) else None, split))
+        refuse(issues)
         if listed := [path for path in lists if path.is_file()]:
             return parse(read_text(listed[0]), str(listed[0])).names, entries
         return sorted({shape.label for entry in entries for shape in entry.shapes}), entries

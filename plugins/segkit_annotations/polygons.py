@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from os.path import commonpath
 from pathlib import Path
@@ -14,8 +15,6 @@ from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
 from segkit_annotations.files import Entry
-from segkit_folder.propose import propose_layout
-from segkit_folder.splits import SUFFIXES
 
 _POINTS = re.compile(r"<(vertex|coordinate|polygon|pt|point)\b|\"coordinates\"", re.IGNORECASE)
 _OTHERS = re.compile(r"<annotations>|\"(_via_|shapes|categories|classTitle)")  # CVAT's and other formats
@@ -38,9 +37,8 @@ class PolygonsDataset(AnnotatedImages):
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         pictures: dict[str, list[Path]] = {}
-        for each in files.walk(root / images, "*"):
-            if each.suffix.lower() in SUFFIXES:
-                pictures.setdefault(each.stem, []).append(each)
+        for each in files.pictures(root / images):
+            pictures.setdefault(each.stem, []).append(each)
         found = _files_in(root / annotations)
         splits = {path: files.split_in(path.parent.relative_to(root).as_posix()) for path in found}
         are_splits = len({*splits.values()}) > 1
@@ -53,20 +51,17 @@ class PolygonsDataset(AnnotatedImages):
         return sorted({each.label for entry in entries for each in entry.shapes} - {_HOLE}), entries
 
     @classmethod
-    def _find(cls, root: Path) -> list[Path]:
-        found = _files_in(root)
-        return [Path(commonpath([path.parent for path in found]))] if found else []
-
-    @classmethod
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
         """The folder of the files, unless the masks lie there as pictures; with a share for val where there is none."""
-        found = [path.relative_to(root).as_posix() for path in cls._find(root)]
-        stems = {path.stem for path in files.walk(root, "*") if path.suffix.lower() in SUFFIXES} if found else ()
-        own = {stem for path in _files_in(root) for stem in (path.stem, Path(path.stem).stem)} if found else set()
-        if own.isdisjoint(stems) or propose_layout(root):
+        found = _files_in(root)
+        stems = {stem for path in found for stem in (path.stem, Path(path.stem).stem)}
+        named = [path for path in files.pictures(root) if path.stem in stems] if found else []
+        called = Counter(path.stem for path in named)  # a mask may be called as its image
+        if not named or files.are_masked(root, [path for path in named if called[path.stem] == 1]):
             return []
-        splits = {files.split_in(path.parent.relative_to(root).as_posix()) for path in _files_in(root / found[0])}
-        return [{"annotations": found[0]} | ({"val": 0.15} if len(splits) > 1 and "val" not in splits else {})]
+        splits = {files.split_in(path.parent.relative_to(root).as_posix()) for path in found}
+        folder = Path(commonpath([path.parent for path in found])).relative_to(root).as_posix()
+        return [{"annotations": folder} | ({"val": 0.15} if len(splits) > 1 and "val" not in splits else {})]
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

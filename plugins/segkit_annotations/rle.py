@@ -20,7 +20,6 @@ from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, ShapeError, draw
 from segkit_annotations.files import Entry
 from segkit_annotations.layers import LayersDataset
-from segkit_folder.propose import propose_layout
 from segkit_folder.splits import SUFFIXES
 
 _RUNS = re.compile(r"encoded_?pixels|.*rle.*|segmentation", re.IGNORECASE)
@@ -49,7 +48,7 @@ class RleDataset(AnnotatedImages):
     expected = "a CSV with columns as ImageId and EncodedPixels, or rle_mask"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        pictures = [each for each in files.walk(root / images, "*") if each.suffix.lower() in SUFFIXES]
+        pictures = files.pictures(root / images)
         named = _finder(root, pictures)
         labels: set[str] = set()
         entries: list[Entry] = []
@@ -78,8 +77,7 @@ class RleDataset(AnnotatedImages):
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
         tables = [path for path in files.walk(root, "*.csv") if not _EXAMPLE.search(path.name)]
-        pictures = [path for path in files.walk(root, "*") if path.suffix.lower() in SUFFIXES] if tables else []
-        named = _finder(root, pictures)
+        named = _finder(root, files.pictures(root) if tables else [])
         known = [path for path in tables if _columns(path, named)]
         return [path for path in known if any(named(image) for image, _, _ in _lines(path, named))]
 
@@ -88,12 +86,10 @@ class RleDataset(AnnotatedImages):
         """The tables, unless the masks lie there as pictures too, which no table names."""
         if not (found := super().recognise(root)):
             return []
-        named = _finder(root, [each for each in files.walk(root, "*") if each.suffix.lower() in SUFFIXES])
-        lines = [image for table in cls._find(root) for image, _, _ in _lines(table, named)]
-        images = {path for image in {*lines} if len(called := named(image)) == 1 for path in called}
-        masks = [{*each.layout.masks.values()} for each in propose_layout(root)]
-        are_pictures = any(not each or each - images for each in masks) or LayersDataset.recognise(root)
-        return [] if are_pictures else found
+        named = _finder(root, files.pictures(root))
+        lines = {image for table in cls._find(root) for image, _, _ in _lines(table, named)}
+        images = {path for image in lines if len(called := named(image)) == 1 for path in called}
+        return [] if files.are_masked(root, images) or LayersDataset.recognise(root) else found
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.data.issues import refuse
-from segkit.errors import DataError, Issue
+from segkit.errors import Issue
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
@@ -34,22 +34,19 @@ class SuperviselyDataset(AnnotatedImages):
         meta, entries = root / annotations, []
         with files.malformed(meta, "Supervisely"):
             names = [str(each["title"]) for each in files.load_json(meta)["classes"]]
-        issues: list[Issue | None] = []
+        issues: list[Issue] = []
         for path in files.walk(meta.parent, "*.json"):
             if path.parent.name != "ann":
                 continue
-            try:
+            with files.malformed(path, "Supervisely", issues):
                 content = files.load_json(path)
-                with files.malformed(path, "Supervisely"):
-                    size = (int(content["size"]["height"]), int(content["size"]["width"]))
-                    shapes = [_shape(each) for each in content["objects"]]
-                    words = [*(str(tag["name"]) for tag in content.get("tags") or ()), path.parent.parent.name]
-                    split = next((split for word in words if (split := split_called(word))), None)
-                    image = path.parent.parent / "img" / path.name.removesuffix(".json")
-                    entries.append(Entry(image, (path,), shapes, size, split))
-            except DataError as error:
-                issues.append(error.issue)
-        refuse([issue for issue in issues if issue])
+                size = (int(content["size"]["height"]), int(content["size"]["width"]))
+                shapes = [_shape(each) for each in content["objects"]]
+                words = [*(str(tag["name"]) for tag in content.get("tags") or ()), path.parent.parent.name]
+                split = next((split for word in words if (split := split_called(word))), None)
+                image = path.parent.parent / "img" / path.name.removesuffix(".json")
+                entries.append(Entry(image, (path,), shapes, size, split))
+        refuse(issues)
         return names, entries
 
     @classmethod

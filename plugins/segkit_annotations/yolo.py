@@ -108,10 +108,9 @@ def _of_folders(root: Path, path: Path) -> tuple[dict[int, str], list[tuple[str 
         used = {line.split()[0] for each in labels for line in read_text(each).splitlines() if line.strip()}
         names = {label: f"class_{label}" for label in range(max(int(each) for each in used if each.isdecimal()) + 1)}
     places = {each.parent for each in labels}
-    pictures = [each for each in files.walk(root, "*") if each.suffix.lower() in SUFFIXES]
     return names, [
         (next(filter(None, map(split_called, image.relative_to(root).parts)), None), image)
-        for image in pictures
+        for image in files.pictures(root)
         if _label_file(image).parent in places
     ]
 

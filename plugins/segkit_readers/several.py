@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -127,12 +128,9 @@ def mat(path: Path) -> SimpleNamespace:
     Raises:
         DataError: scipy is not installed, or h5py.
     """
+    loadmat = _package(path, "a MATLAB file", "scipy", "scipy", ".io").loadmat
     try:
-        from scipy.io import loadmat
-
         content = loadmat(path, simplify_cells=True)
-    except ImportError:
-        raise _needs(path, "a MATLAB file", "scipy", "scipy") from None
     except NotImplementedError:
         return h5(path, turned=True)
     arrays = dict(_arrays(content))
@@ -145,10 +143,7 @@ def h5(path: Path, turned: bool = False) -> SimpleNamespace:
     Raises:
         DataError: h5py is not installed.
     """
-    try:
-        import h5py
-    except ImportError:
-        raise _needs(path, "an HDF5 file", "h5py", "'segkit[h5]'") from None
+    h5py = _package(path, "an HDF5 file", "h5py", "'segkit[h5]'")
     file = h5py.File(path)
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -170,12 +165,7 @@ def nifti(path: Path) -> SimpleNamespace | None:
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return None
-    try:
-        import nibabel
-    except ImportError:
-        raise _needs(path, "a NIfTI volume", "nibabel", "'segkit[nifti]'") from None
-    volume: Any = nibabel.load(path)
-    stored = volume.dataobj
+    stored = _package(path, "a NIfTI volume", "nibabel", "'segkit[nifti]'").load(path).dataobj
     shape = (*stored.shape, 1, 1)[: max(3, len(stored.shape))]
 
     def read(name: str) -> NDArray[Any]:
@@ -191,14 +181,9 @@ def dicom(path: Path) -> Any:
     Raises:
         DataError: pydicom is not installed, or what it needs for this compression.
     """
+    data = _package(path, "a DICOM file", "pydicom", "'segkit[dicom]'").dcmread(path)
     try:
-        from pydicom import dcmread
-        from pydicom.pixels.processing import apply_rescale
-    except ImportError:
-        raise _needs(path, "a DICOM file", "pydicom", "'segkit[dicom]'") from None
-    data = dcmread(path)
-    try:
-        values = apply_rescale(data.pixel_array, data)
+        values = _package(path, "", "pydicom", "", ".pixels.processing").apply_rescale(data.pixel_array, data)
     except (RuntimeError, AttributeError) as error:
         advice = "save its pixels as .npy, or install what pydicom names"
         raise DataError(
@@ -208,9 +193,13 @@ def dicom(path: Path) -> Any:
     return values if frames == 1 else SimpleNamespace(parts=Parts(numbers(frames), lambda name: values[int(name) - 1]))
 
 
-def _needs(path: Path, what: str, package: str, install: str) -> DataError:
-    advice = f"install it: python -m pip install {install}"
-    return DataError(Issue("bands", str(path), f"{what}, which needs {package}", advice))
+def _package(path: Path, what: str, name: str, install: str, module: str = "") -> Any:
+    """A package that is needed to read a file, or a module of it."""
+    try:
+        return import_module(name + module)
+    except ImportError:
+        advice = f"install it: python -m pip install {install}"
+        raise DataError(Issue("bands", str(path), f"{what}, which needs {name}", advice)) from None
 
 
 def _arrays(content: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
