@@ -171,8 +171,8 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
     questions += [_lists_asked(readings[place], error) for place, error in errors.items() if place not in files]
     preferred = _by_images(_preferred([(reading, masks) for reading, masks, _ in kept], notes), notes)
     if layers := _as_layers(preferred):
-        notes.append("masks of one class each, which hardly overlap, are one map of all")
-    found = [layers] if layers else [reading for reading, _ in preferred]
+        notes.append("masks of one label each, which hardly overlap, are one map of all")
+    found = layers or [reading for reading, _ in preferred]
     return [*found, *_by_folders(*preferred[0])] if len(found) == len(preferred) == 1 else found
 
 
@@ -241,28 +241,35 @@ def _are_copies(sets: Sequence[Sequence[Path]]) -> bool:
     return all(each.shape == first.shape and bool((each == first).all()) for each in others)
 
 
-def _as_layers(kept: Sequence[tuple[Reading, Sequence[Labels]]]) -> Reading | None:
-    """One reading of several whose masks are those of a class each, of the same images; None where they are not."""
+def _as_layers(kept: Sequence[tuple[Reading, Sequence[Labels]]]) -> list[Reading]:
+    """One reading of several whose masks are those of a class each, of the same images; none where they are not.
+
+    Masks that have numbers for names may be of objects, and are so first.
+    """
     (first, _), *others = kept
     rows = [str(each.options.get("masks", "")).split("/") for each, _ in kept]
     same = {repr({**each.options, "masks": ""}) for each, _ in kept}
     if not others or len(same) > 1 or not isinstance(first.options.get("images"), str) or len({*map(len, rows)}) > 1:
-        return None
+        return []
     sets = [[mask != 0 for mask in masks] for _, masks in kept]
     if any(len(np.unique(mask)) > 2 for _, masks in kept for mask in masks):
-        return None
+        return []
     for one, other in combinations(sets, 2):
         pairs = [(a, b) for a, b in zip(one, other, strict=False) if len(one) == len(other) and a.shape == b.shape]
         if sum((a & b).sum() for a, b in pairs) > _OVERLAP * sum((a | b).sum() for a, b in pairs):
-            return None
+            return []
     parts: list[str] = []
+    are_numbers = False
     for words in zip(*rows, strict=True):
         word = "*" if any("{class}" in part for part in parts) else "{class}"
         before, after = _shared_start(words), _shared_start([each[::-1] for each in words])[::-1]
         is_name = any("{" in each for each in words)
+        are_numbers |= all(each[len(before) : len(each) - len(after)].isdecimal() for each in words)
         parts.append(words[0] if len({*words}) == 1 else f"{before}{word}{after}" if is_name else word)
     options = {key: value for key, value in first.options.items() if key != "masks"}
-    return Reading("layers", {**options, "annotations": "/".join(parts)}, False)
+    classes, objects = "/".join(parts), "/".join(parts).replace("{class}", "*")
+    ways = [objects, classes] if are_numbers else [classes]
+    return [Reading("layers", {**options, "annotations": way}, False) for way in ways]
 
 
 def _shared_start(words: Sequence[str]) -> str:

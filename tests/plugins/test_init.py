@@ -1360,3 +1360,15 @@ def test_a_label_of_one_piece_each_that_count_up_are_objects(place: Path, capsys
 def test_bands_that_are_called_as_colours_are_shown_as_these(channels: tuple[str, ...], shown: list[int]) -> None:
     (question,) = _bands(channels)
     assert question.answers[0].options == {"data.rgb": shown}
+
+
+def test_masks_with_numbers_for_names_may_be_of_objects(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(10, 22):
+        picture, labels = scene(number)
+        save(picture, Path(f"data/images/{number}.jpg"))
+        for label in (1, 2):
+            save((labels == label) * np.uint8(255), Path(f"data/parts/{number}_0{label}.png"))
+    status, printed = init(capsys)
+    assert status == 1
+    assert '--yes: annotations = "parts/{id}_0*.png"' in printed
+    assert 'or:    annotations = "parts/{id}_0{class}.png"' in printed
