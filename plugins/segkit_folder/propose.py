@@ -45,6 +45,8 @@ MOST_SEEN = 5  # of these pairs, that are looked at
 _PART = re.compile(r"(\.\w+#)")  # what is before it names a file, and what follows a picture in it
 _OF_IMAGES = re.compile(r"(?i)image|img|photo|picture|rgb|raw|scan|input")
 _OF_MASKS = re.compile(r"(?i)mask|label|annot|truth|segm|(?<![a-z])(gt|seg|target)")
+_NUMBER = re.compile(r"[^\W_]*(?:\d[^\W\d_]+\d|[^\W\d_]\d+[^\W\d_])[^\W_]*|\d+")  # also of a hash or a time, as 0ade7
+_SAME = "\0"  # the last word that two paths share, where it stands in a part that only one of them has
 _IN_A_NAME = re.compile(rf"(?i)(?<![a-z0-9])(?:{ANY_SPLIT})(?![a-z])")
 
 
@@ -211,7 +213,7 @@ def _patterns(
             if other.path != place.path and (
                 not several or None in (place.split, other.split) or place.split == other.split
             ):
-                nearest.setdefault((other.parts[:-1], re.sub(r"\d+", "0", other.parts[-1])), other)
+                nearest.setdefault(_NUMBER.sub("0", "/".join(other.parts)), other)
         for other in islice(nearest.values(), MOST_PARTNERS):
             for key, cores in _differences(place, other, several, is_loose):
                 votes[key].append((place, other, cores))
@@ -247,11 +249,12 @@ def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> I
     for place in places:  # of the folders that one path has fewer: above its own, or below them; or no part of a file
         a, b = ([*row[:place], *[""] * (length - len(row)), *row[place:]] for row in rows)
         for cores in product(*(_common(*parts)[:3] for parts in zip(a, b, strict=True))):
+            shared = next((core for core in cores[::-1] if len(core) > 2), _SAME)
             key = [
                 tuple(
                     re.sub(r"\d+", "*", text) if is_loose else _IN_A_NAME.sub("{split}", text) if several else text
                     for part in parts
-                    for text in (part.split(core, 1) if core else (part, ""))
+                    for text in (part.split(core, 1) if core else (part.replace(shared, _SAME), ""))
                 )
                 for *parts, core in zip(a, b, cores, strict=True)
             ]
@@ -284,10 +287,12 @@ def _written(key: Any, votes: Sequence[tuple[_Place, _Place, tuple[str, ...]]]) 
     starts = {re.sub(r"\d.*", "", core) for core in values[varying[-1]]}  # which * may not take
     start = starts.pop() if "*" in "".join(parts[varying[-1]]) and len(starts) == 1 else ""
     words[varying[-1]] = f"{start}{{id}}"
+    cores = votes[0][2]
+    same = next((words.get(at, cores[at]) for at in reversed(range(len(cores))) if len(cores[at]) > 2), "")
     written = []
     for side in (0, 1):
         texts = [
-            part[2 * side] + words.get(number, votes[0][2][number]) + part[2 * side + 1]
+            (part[2 * side] + words.get(number, cores[number]) + part[2 * side + 1]).replace(_SAME, same)
             for number, part in enumerate(parts)
         ]
         texts = [text for text in texts if text]

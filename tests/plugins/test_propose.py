@@ -75,6 +75,17 @@ def test_other_pictures_of_a_series_hide_no_partner(tmp_path: Path) -> None:
     assert found == {"label_masks/of_3_classes", "label_masks/objects"}
 
 
+def test_scenes_are_folders_whose_names_their_bands_repeat(tmp_path: Path) -> None:
+    for scene in ("0ade7", "17ba0", "1b645", "902be1"):
+        photographs(tmp_path, *(f"source/v1_source_{scene}/v1_source_{scene}_B0{band}.tif" for band in (1, 2, 3)))
+        masks(tmp_path, f"train_labels/v1_labels_train_{scene}.tif")
+    assert [each.options for each in propose_layout(tmp_path)] == [
+        {"images": f"source/v1_source_{{id}}/v1_source_{{id}}_B0{band}.tif", "masks": labels}
+        for band in (1, 2, 3)
+        for labels in ["train_labels/v1_labels_train_{id}.tif"]
+    ]
+
+
 def test_a_folder_alone_may_say_what_belongs_together(tmp_path: Path) -> None:
     for number in range(4):
         photographs(tmp_path, f"p{number}/L71{number * 7}098_0{number}.tif")
