@@ -57,6 +57,7 @@ class CocoDataset(AnnotatedImages):
     def _find(cls, root: Path) -> list[Path]:
         keys = ('"file_name"', '"image_id"', '"supercategory"')
         found = [path for path in files.holding(root, "*.json", keys) if _FIRST.match(files.head(path))]
+        found = [path for path in found if not ("panoptic" in path.stem or '"segments_info"' in files.head(path))]
         return [path for path in found if path.stem.startswith("instances")] or found
 
     @classmethod

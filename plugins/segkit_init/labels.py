@@ -46,8 +46,8 @@ def question_of(
         value_map = {str(label): kept.index(near.get(label, label)) for label in labels}
         rounded = Answer(drawn.text, {**drawn.options, "value_map": value_map})
         return Question(text, (rounded, answer_of("no: each is a class", labels, ())), "value_map")
-    if stored.of_objects:
-        return _of_objects(labels)
+    if stored.of_objects or _divisor(labels):
+        return _of_objects(labels, names)
     rest = [label for label in labels if 0 <= label != VOID]
     void = [label for label in labels if label not in rest]  # -1 means it too
     if len(rest) < 2:  # 0 and 255: with 255 void there would be nothing to learn
@@ -137,19 +137,31 @@ def _plain(labels: Sequence[int], names: Sequence[str], void: Sequence[int]) -> 
     return Question(text, [answer_of("", labels, names, void)], "classes", must=False)
 
 
-def _of_objects(labels: Sequence[int]) -> Question:
+def _divisor(labels: Sequence[int]) -> int:
+    """1000 or 256, where labels are a class times that and the number of an object, as of Cityscapes or KITTI; else 0.
+
+    It is the one that leaves the smaller numbers of objects.
+    """
+    high = [label for label in labels if label > VOID]
+    remainder, divisor = min((max((label % each for label in high), default=0), each) for each in (1000, 256))
+    return divisor if remainder < divisor and len({label // divisor for label in high}) < len(high) else 0
+
+
+def _of_objects(labels: Sequence[int], names: Sequence[str]) -> Question:
     """Ids of objects, or labels that happen to look like them.
 
     Raises:
         LabelError: there are too many to be written into a config.
     """
     text = f"the masks hold {len(labels)} labels, up to {labels[-1]}, as if each object had one of its own"
-    classes = [label // 1000 if label >= 1000 else label for label in labels]  # of Cityscapes and its kin
-    known = sorted({*classes} - {VOID})
     if len(labels) > _MOST_IDS:
         raise LabelError(f"{text}: export the class of each pixel in place of the object's number")
-    if labels[-1] >= 1000 and len(known) < len(labels):
-        merged = answer_of("thousands are the classes, as Cityscapes has them", known, ())
+    if divisor := _divisor(labels):
+        classes = [label // divisor if label >= divisor else label for label in labels]
+        known = sorted({*classes} - {VOID})
+        merged = answer_of(
+            f"divided by {divisor} they are the classes, as Cityscapes and KITTI have them", known, names
+        )
         indices = [VOID if each == VOID else known.index(each) for each in classes]
     else:
         merged = answer_of("they are objects of one class", labels[:2], ["background", "object"])
@@ -180,6 +192,12 @@ def _of_colours(stored: StoredLabels, names: Sequence[str], mixed: Sequence[int]
     known = [colour for colour in kept if colour != [*VOID_COLOUR]]
     called = [*names] if len(names) == len(known) == 2 else _made_up(len(known), not any(known[0]))
     mapped = dict(zip([*called, "void"], [*known, *(blends or [[*VOID_COLOUR]])][: len(colours)], strict=False))
+    merged = [len({(*each[:at], *each[at + 1 :]) for each in kept}) < len(kept) for at in range(3)]
+    counts = [len({each[at] for each in kept}) > 3 and max(each[at] for each in kept) < len(kept) for at in range(3)]
+    if stored.of_objects or any(a and b for a, b in zip(merged, counts, strict=True)):
+        text = f"the masks hold {len(kept)} colours, as if each object had one of its own: is each a class?"
+        mend = Answer("no: export the class of each pixel, in one colour or number for all its objects")
+        return Question(text, (Answer("yes", {"classes": called, "colour_map": mapped}), mend), "colour_map")
     text = "what are the classes called, in `classes` and `colour_map` alike? or void; the masks hold colours"
     text += f"; {_listed(blends)} is void: it lies on borders alone, as mixtures do" if blends else ""
     return Question(text, (Answer("", {"classes": called, "colour_map": mapped}),), "classes", must=False)

@@ -28,12 +28,13 @@ from segkit_init.text import options_text
 
 TOO_FEW = "train, val and test need a picture with its mask each, three at least; label more, some 20 to begin with"
 _FEW = 12  # masks of each reading that are compared
-_OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(human|person|leaf|plant)_ids?(?![a-z])")
+_OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(?<!label)(?<!class)(?<!train)_ids?(?![a-z])")
 _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
 _DERIVED = re.compile("(?i)boundar|contour|edges|overlay|visuali|preview|skeleton|cent(er|re)|visibility|(?<![a-z])roi")
 _DERIVED_IMAGES = re.compile("(?i)overlay|visuali|preview|blend|depth|disparity|normals|normal_(cam|map)")
 _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # these come last
 _OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
+_DATE = re.compile(r"(.*[^\d])?(19|20)\d\d[-_]?(0[1-9]|1[0-2])([-_]?[0-3]\d)?")
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
 _WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # of a folder that may be called as a class
 _MOST_CLASSES = 20  # in a folder each
@@ -294,13 +295,16 @@ def _preferred(
         )
         for mask, image, labels, is_finer in zip(masks, images, stored, finer, strict=True)
     ]
+    called = [str(each.options.get("masks", said(each, readings))) for each in readings]
+    objects = {name: None for name, own in zip(called, worth, strict=True) if own == -1 < max(worth)}
+    notes += [f"not read, as they number single objects: {first_few([*objects])}"] * bool(objects)
     for reading, own in zip(readings, worth, strict=True):
-        if own < max(worth):
-            why = "number single objects" if own == -1 else "are made of others, or hold one label"
-            notes.append(f"not read, as they {why}: {said(reading, readings)}")
+        if own < min(max(worth), -1):
+            notes.append(f"not read, as they are made of others, or hold one label: {said(reading, readings)}")
     best = [each for each, own in zip(kept, worth, strict=True) if own == max(worth)]
     merged = [each for each in best if any(merges(each[1], others) for _, others in best)]
-    notes += [f"not read, as others tell more classes apart: {said(reading, readings)}" for reading, _ in merged]
+    coarser = dict.fromkeys(name for name, each in zip(called, kept, strict=True) if each in merged)
+    notes += [f"not read, as others tell more classes apart: {first_few([*coarser])}"] * bool(coarser)
     return [each for each in best if each not in merged]
 
 
@@ -356,6 +360,10 @@ def _nothing(root: Path) -> str:
         advice = "unpack archives, save what is of other formats as .npy, and give the folder of images and masks"
         return f"{root} holds no pictures, but {held}; {advice}" if held else f"{root} holds no files"
     beside, held = held, first_few([f"{number} in {name}" for name, number in found.items()])
+    dates = sorted({name for each in found for name in each.split("/") if _DATE.fullmatch(name)})
+    if len(dates) > 1:
+        series = f"{root} holds pictures of several dates, in folders as {first_few(dates, 3)}: a series in time"
+        return f"{series}, which is not read; save those of one date, or of all as bands of one file, beside the masks"
     return (
         f"{root} holds pictures ({held}; in all {beside}), and nothing says which are the masks of which images: save "
         "labels that lie there as text, or of another program, as PNG; give both the same "

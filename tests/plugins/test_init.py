@@ -22,7 +22,7 @@ from segkit.registry import Component
 from segkit_init.labels import question_of
 from segkit_init.look import _bands
 from segkit_init.plan import Facts, plan
-from segkit_init.readings import readings_of
+from segkit_init.readings import _nothing, readings_of
 from segkit_init.stored import COLOUR, StoredLabels, read_labels, stored_labels
 from segkit_init.text import value_text
 
@@ -162,11 +162,22 @@ def test_ids_of_objects_are_asked_about() -> None:
     first, _ = options(cityscapes)
     assert len(first["classes"]) == 3
     assert (first["value_map"]["7"], first["value_map"]["24003"], first["value_map"]["26005"]) == (0, 1, 2)
+    kitti = stored_labels(np.array([1792, 6657 + number, 6145], np.uint16)[scene(number)[1]] for number in range(1, 4))
+    assert options(kitti)[0]["value_map"] == {"1792": 0, "6145": 1, "6658": 2, "6659": 2, "6660": 2}
+    of_two_names = options(stored_labels([np.array([[0, 1001, 1002, 2003]], np.uint16)]), ("none", "car", "person"))[0]
+    assert (of_two_names["classes"], of_two_names["value_map"]["1002"]) == (["none", "car", "person"], 1)
     many = stored_labels(
         (np.arange(48 * 64).reshape(48, 64) // 10 + 400 * number).astype(np.uint16) for number in (1, 9)
     )
     with pytest.raises(LabelError, match=r"616 labels, up to 3907, .* export the class of each pixel"):
         question_of(many)
+
+
+def test_colours_of_which_a_channel_counts_objects_are_asked_about() -> None:
+    counted = np.array([COLOUR, *(COLOUR | 1 << 16 | number << 8 for number in range(1, 6))])  # red 1, green 1 to 5
+    assert question_of(stored_labels([counted.repeat(12).reshape(-1, 6)])).must
+    apart = np.array([COLOUR, *(COLOUR | number << 16 | number << 8 for number in range(1, 6))])
+    assert not question_of(stored_labels([apart.repeat(12).reshape(-1, 6)])).must
 
 
 def test_colours_become_a_map_and_the_cream_of_voc_is_void() -> None:
@@ -667,6 +678,25 @@ def test_masks_inside_others_are_asked_about_and_those_of_two_classes_are_one_ma
     for name in ("person_mask", "object_mask"):
         shutil.rmtree("data")
         assert found(**{name: (3, 2, 16)}, car_mask=(3, 30, 16))[0] == ["{class}"]
+
+
+def test_ids_of_fields_are_no_finer_classes(place: Path) -> None:
+    pairs(image="images/{}.png", mask="labels/{}.png")
+    for number in range(12):
+        labels = scene(number)[1]
+        save(
+            labels + (labels == 2) * (np.arange(64) % 2 == 1).astype(np.uint8),
+            Path(f"data/labels/{number}_field_ids.png"),
+        )
+    notes: list[str] = []
+    assert [each.options["masks"] for each in readings_of(Path("data"), notes, [])] == ["labels"]
+    assert notes == ["not read, as they number single objects: labels/{id}_field_ids.png"]
+
+
+def test_a_series_in_time_is_refused_as_one(place: Path) -> None:
+    for date in ("20190606", "20190701"):
+        save(scene(0)[0], Path(f"data/0/{date}/0_B01.png"))
+    assert "in folders as 20190606, 20190701: a series in time, which is not read" in _nothing(Path("data"))
 
 
 def test_a_file_that_is_called_as_a_list_and_is_none_is_asked_about(

@@ -30,6 +30,11 @@ def write(path: Path, stored: np.ndarray, **how: Any) -> Path:
     return path
 
 
+def test_labels_of_64_bits_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", (VALUES[..., 0] % 3).astype(np.int64))
+    assert (read_mask(path) == VALUES[..., 0] % 3).all()
+
+
 @pytest.mark.fault("F50")
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8"])
 @pytest.mark.parametrize("planar", [False, True])
