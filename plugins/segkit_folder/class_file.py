@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from segkit.errors import DataError
@@ -61,6 +63,8 @@ def parse(text: str, place: str) -> ClassFile:
     Raises:
         DataError: a line has none of the forms, or not that of the others.
     """
+    if classes := _of_json(text):
+        return classes
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     lines = [(number, _COMMENT.sub("", line)) for number, line in lines]
     lines = [(number, _HEX.sub(_numbers, line)) for number, line in lines if line]
@@ -96,6 +100,26 @@ def parse(text: str, place: str) -> ClassFile:
     return ClassFile([line for _, line in lines])
 
 
+def _of_json(text: str) -> ClassFile | None:
+    """Classes in JSON: objects in a list, as of Supervisely, or names with labels, as of nnU-Net; None: it has none."""
+    rows: list[dict[str, str]] = []
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        content = json.loads(text)
+        found = next((content[key] for key in ("classes", "labels", "categories") if key in content), content)
+        if isinstance(found, dict):
+            reverse = all(str(name).isdecimal() for name in found)
+            found = [{"name": y if reverse else x, "id": int(x if reverse else y)} for x, y in found.items()]
+        for each in found:
+            name = next((each[key] for key in ("readable", "title", "name", "label") if key in each), "")
+            number = next((each[key] for key in ("id", "classid", "value") if isinstance(each.get(key), int)), None)
+            row = {"name": str(name), **({} if number is None else {"label": str(number)})}
+            colour = each.get("color", each.get("colour", ()))
+            colour = _HEX.sub(_numbers, colour).split(",") if isinstance(colour, str) else colour
+            rows.append(row | dict(zip("rgb", map(str, colour), strict=False)))
+    alike = len({*map(tuple, rows)}) == 1 and all(row[part].isdecimal() for row in rows for part in [*row][1:])
+    return _table(rows) if alike and len(rows[0]) > 1 and _is_table(rows) else None
+
+
 def _by_heading(lines: Sequence[str]) -> ClassFile | None:
     """A table whose first line names its columns, some of other things than names and labels; None if it is none."""
     mark = next((mark for mark in "\t;," if lines and mark in lines[0]), "")
@@ -106,7 +130,7 @@ def _by_heading(lines: Sequence[str]) -> ClassFile | None:
     columns = {
         word: [cell.strip() for cell in column]
         for word, column in zip(words, zip(*rows, strict=True), strict=True)
-        if word in _OF_COLUMNS
+        if word in _OF_COLUMNS or (len(words) == 2 and not any(each.isdecimal() for each in words))
     }
     names = next((each for each in columns.values() if not any(cell.isdecimal() for cell in each)), None)
     labels = next((each for each in columns.values() if all(cell.isdecimal() for cell in each)), None)

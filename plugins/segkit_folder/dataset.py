@@ -60,6 +60,8 @@ class FolderDataset(PairedFiles):
         split_seed: another seed, another split by ``fractions``, ``val`` or ``folds``.
         train_on_val: whether train holds the images of val too, for a last training with everything, whose length was
             chosen before; scores of val are then of training images, so it needs ``data.allow_leaks = true``.
+        resize_masks: whether a mask of another size than its image, but of the same ratio, shows the whole image: the
+            nearest label then counts.
         threshold: of masks whose values lie between two, as mattes, smooth edges and JPEG leave them: what is less is
             0, all else 255, of each channel where there is a ``colour_map``. These are the labels of two classes;
             NaN is void. Palettes and 1 bit are divided as the greys that they show.
@@ -93,6 +95,7 @@ class FolderDataset(PairedFiles):
         fold: int = 0,
         split_seed: int = 0,
         train_on_val: bool = False,
+        resize_masks: bool = False,
         threshold: float | None = None,
         void: Sequence[int] | None = None,
         value_map: Mapping[str, int] | None = None,
@@ -142,7 +145,8 @@ class FolderDataset(PairedFiles):
         super().__init__(found, classes=names, palette=palette, values=values, colours=colours)
         self.names = [name for _, _, name in samples]
         self.blank = layout.blank
-        self.threshold, self.reading = threshold, f"{self.reading} {threshold}{' blank' * bool(self.blank)}"
+        self.threshold, self.resize_masks = threshold, resize_masks
+        self.reading += f" {threshold}{' blank' * bool(self.blank)}{' resized' * resize_masks}"
         self.image_files = () if isinstance(images, str) else tuple(images)
 
     def advice(self, kind: str) -> str:

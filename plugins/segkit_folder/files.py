@@ -50,12 +50,14 @@ class PairedFiles(Dataset):
         bands: as ``data.bands``.
         threshold: of masks, as :func:`read_mask` has it.
         blank: images that are all of the first class, and have no mask.
+        resize_masks: whether a mask that is its image smaller or larger takes the image's size, by the nearest label.
     """
 
     most_pixels = MAX_PIXELS
     bands: Sequence[int] | None = None
     threshold: float | None = None
     blank: Collection[Path] = ()
+    resize_masks = False
     label_advice = "correct the mask"
     palette_is_assumed = labels_are_stated = False
 
@@ -200,8 +202,11 @@ class PairedFiles(Dataset):
             return torch.zeros(size[:2], dtype=torch.uint8)
         try:
             stored = read_mask(mask_path, self.colours, self.most_pixels, self.threshold)
-            if stored.shape != size:
+            if stored.shape != size and not (self.resize_masks and _is_scaled(stored.shape, size)):
                 raise LabelError(_size_issue(image_path, size, mask_path, stored.shape))
+            if stored.shape != size:  # the label below the centre of each pixel
+                rows, columns = ((2 * np.arange(n) + 1) * m // (2 * n) for n, m in zip(size, stored.shape, strict=True))
+                stored = stored[rows[:, None], columns]
             if self.colours is not None:
                 return torch.from_numpy(stored)
             labels = np.take(self._table, stored)
@@ -251,10 +256,19 @@ def stem_of(path: Path) -> Path:
     return file.with_name(f"{file.stem}_{part.replace('/', '_')}") if part else path.with_suffix("")
 
 
+def _is_scaled(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    """Whether two sizes, height and width, have the same ratio but for a pixel that was rounded."""
+    is_near = 2 * abs(shape[0] * size[1] - shape[1] * size[0]) <= sum(max(shape, size))
+    return is_near and all(one != other for one, other in zip(shape, size, strict=True))
+
+
 def _size_issue(image: Path, image_shape: tuple[int, ...], mask: Path, mask_shape: tuple[int, ...]) -> Issue:
     what, advice = "image and mask differ in size", "export the mask at its image's size"
     if mask_shape == image_shape[::-1]:
         what += ", one lies on its side"
         advice = "turn the mask as its image lies; an image that EXIF turns is read upright"
+    kind = "scaled" if _is_scaled(mask_shape, image_shape) else "size"
+    if kind == "scaled":
+        advice += ", or set resize_masks = true where it shows the whole image"
     sizes = f"{mask_shape[1]} x {mask_shape[0]}, image {image} is {image_shape[1]} x {image_shape[0]}, width x height"
-    return Issue("size", str(mask), what, advice, sizes)
+    return Issue(kind, str(mask), what, advice, sizes)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from itertools import islice, product
+from itertools import combinations, islice, product, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +80,7 @@ def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
         images: the images, where they are known; left out: of two files the one with more colours is the image.
     """
     every = [*islice(_pictures(root), MOST_FILES)]
-    ways = (_likely(_counted(root, _patterns(root, images or every, every, loose))) for loose in (False, True))
+    ways = (_likely(root, _counted(root, _patterns(root, images or every, every, loose))) for loose in (False, True))
     found = next(filter(None, ways), [])
     return [*_with_lists(root, found), *found]
 
@@ -356,7 +356,7 @@ def _read(root: Path, options: dict[str, Any]) -> Proposal | None:
             return None
 
 
-def _likely(found: Sequence[Proposal]) -> list[Proposal]:
+def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     """Those with a mask that may be one and half the pairs of the best of these, each way once.
 
     Words such as "images" and "masks" tell the two apart; without them, of two pictures the one with fewer colours is
@@ -364,7 +364,7 @@ def _likely(found: Sequence[Proposal]) -> list[Proposal]:
     colours of one, the words alone tell. No two ways pair the same files.
     """
     colours = lru_cache(None)(colours_in)
-    kept: list[tuple[int, set[Path], Proposal]] = []  # the likelihood first
+    kept: list[tuple[int, Proposal]] = []  # the likelihood first
     for proposal in found:
         if 5 * proposal.pairs < found[0].pairs or (told := _told(proposal.options)) == -2:
             continue
@@ -377,13 +377,44 @@ def _likely(found: Sequence[Proposal]) -> list[Proposal]:
         rich = [told == 2 or (image or MOST_COLOURS) > MOST_OF_A_MASK // 4 for image, _ in seen]
         rank = 2 + (2 * sum(rich) > len(seen)) if 4 * sum(likely) >= 3 * len(seen) else told > 0
         if rank:
-            kept.append((rank, {file for pair in pairs for file in pair}, proposal))
-    best = [(files, proposal) for rank, files, proposal in kept if rank == max(kept, key=lambda each: each[0])[0]]
-    best = [(files, each) for files, each in best if 2 * each.pairs >= best[0][1].pairs]
-    kept_once = [
-        each for place, (files, each) in enumerate(best) if not any(files <= those for those, _ in best[:place])
-    ]
-    return sorted(kept_once, key=lambda each: (-each.pairs, -_told(each.options)))
+            kept.append((rank, proposal))
+    ways = _joined(root, [proposal for rank, proposal in kept if rank == max(each for each, _ in kept)])
+    ways = [each for each in ways if 2 * each.pairs >= ways[0].pairs]
+    files = [{*each.layout.masks, *each.layout.masks.values()} for each in ways]
+    once = [each for place, each in enumerate(ways) if not any(files[place] <= those for those in files[:place])]
+    return sorted(once, key=lambda each: (-each.pairs, -_told(each.options)))
+
+
+def _joined(root: Path, ways: list[Proposal]) -> list[Proposal]:
+    """Ways that read parts of one set, as of folders called part_1 and part_2, as one, with * for what differs."""
+    for one, other in combinations(ways[:MOST_SEEN], 2):
+        pairs = {**one.layout.masks, **other.layout.masks}
+        is_apart = len({*pairs, *pairs.values()}) == 2 * (one.pairs + other.pairs)
+        if not is_apart or one.options["images"] == other.options["images"]:
+            continue
+        options = {side: _starred(one.options[side], other.options[side]) for side in ("images", "masks")}
+        read = _read(root, options) if all(options.values()) else None
+        least = min(len(each.layout.issues) for each in (one, other))
+        if read and read.layout.masks == pairs and len(read.layout.issues) <= least:
+            return _joined(root, [read, *(each for each in ways if each not in (one, other))])
+    return ways
+
+
+def _starred(one: str, other: str) -> str:
+    """A pattern with * for what differs in the parts of two; "" where they have not as many parts."""
+    pairs = [*zip_longest(one.split("/"), other.split("/"), fillvalue="")]
+    starred = []
+    for pair in pairs:
+        start = shared_start(pair)
+        end = shared_start([part[len(start) :][::-1] for part in pair])[::-1]
+        starred.append(start if len({*pair}) == 1 else f"{start}*{end}")
+    return "/".join(starred) if all(map(all, pairs)) else ""
+
+
+def shared_start(words: Sequence[str]) -> str:
+    """The letters that all words begin with."""
+    same = [len({*letters}) == 1 for letters in zip(*words, strict=False)]
+    return words[0][: (*same, False).index(False)]
 
 
 def _told(options: Mapping[str, Any]) -> int:

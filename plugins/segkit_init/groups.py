@@ -21,10 +21,12 @@ from segkit_folder.splits import split_called
 _MOST = 60  # pictures that are compared
 _SIDE = 16  # pixels of a thumbnail
 MANY = 9  # groups, which can be dealt to three splits
-_SAID = re.compile(  # words of paths that say what belongs together, or what it is a part of
-    r"(?i)(?<![a-z])(patient|pat|case|subject|subj|sub|person|study|volume|vol|series|specimen|slide|scene|sequence|seq|"
-    r"video|vid|film|clip|flight|plot|field|site|p|s|slice|frame|view|patch|crop|tile)[-_ ]?\d"
+_WHOLE = re.compile(  # words of names that say what belongs together
+    r"(?i)(?<![a-z])((patient|case|subject|person)[-_ ]?\w|(pat|subj|sub|study|volume|vol|series|specimen|slide|scene|"
+    r"sequence|seq|video|vid|film|clip|flight|plot|field|site|roi|patch|crop|tile)[-_ ]?\d)"
 )
+_PART = re.compile(r"(?i)(?<![a-z])(p|s|slice|frame|view)[-_ ]?\d")  # or what it is a part of
+_PACK = re.compile(r"(?i)(part|batch|chunk|data.?set)[-_ ]?\d+$")  # words of folders that say nothing
 
 
 class Group(NamedTuple):
@@ -37,8 +39,9 @@ class Group(NamedTuple):
         between: the same of two groups.
         words: two paths of a group, where these have words as "patient3" or "slice12", or number both folders and what
             is in them; else "".
-        is_certain: whether a group is surely of one thing: a file of pages; one of two or of many patients; or a
-            numbered folder of so many that there are no more pictures in each.
+        is_certain: whether a group is surely of one thing: a file of pages; what is called a patient, a film or the
+            like; one of two or of many that parts are numbered in; or a numbered folder of so many that there are no
+            more pictures in each.
     """
 
     pattern: str
@@ -84,10 +87,11 @@ def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
     same = np.array([[groups[one] == groups[other] for other in chosen] for one in chosen])
     apart = ~np.eye(len(chosen), dtype=bool)
     first = [path for path, group in zip(paths, groups, strict=True) if group == groups[0]][:2]
-    number, are_said = len({*groups}), all(map(_SAID.search, paths))
+    number, are_said = len({*groups}), all(_WHOLE.search(path) or _PART.search(path) for path in paths)
     words = " and ".join(first) if numbered or are_said else ""
     of_many = number >= MANY and (are_said or (bool(numbered) and len(groups) <= number**2))
-    is_certain = of_many or pattern.endswith("#") or (are_said and number == 2)
+    is_whole = all(map(_WHOLE.search, groups))
+    is_certain = is_whole or of_many or pattern.endswith("#") or (are_said and number == 2)
     inside_group, between = (float(np.median(alike[each & apart])) for each in (same, ~same))
     return Group(pattern, number, inside_group, between, words, is_certain)
 
@@ -104,6 +108,8 @@ def _numbered(paths: Sequence[str], groups: Sequence[str], are_files: bool) -> b
     kinds = {(group, re.sub(r"\d+", "0", path)) for path, group in zip(paths, groups, strict=False)}
     called = {re.sub(r"\d+", "0", group) for group in groups}
     number = len({*groups})
+    if any(map(_PACK.search, groups)):
+        return False
     return 2 <= number <= len(groups) / 2 >= len(kinds) and (are_files or 2 * len(called) <= number)
 
 

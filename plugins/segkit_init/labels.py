@@ -52,13 +52,15 @@ def question_of(
     void = [label for label in labels if label not in rest]  # -1 means it too
     if len(rest) < 2:  # 0 and 255: with 255 void there would be nothing to learn
         return _plain(labels, names, [])
-    steps = {second - first for first, second in pairwise(labels)}
-    if void and len(rest) > 1 and max(steps) - min(steps) <= 1 < min(steps):
-        spread = answer_of(f"{len(labels)} classes, whose greys are spread to be seen", labels, names)
-        unlabelled = answer_of(f"{len(rest)} classes, and {VOID} is not labelled", rest, names, void)
-        return Question(f"the masks hold {_listed(labels)}: is {VOID} a class?", (spread, unlabelled), "value_map")
     if void == [VOID] and rest[-1] == VOID - 1:
         return _of_254(rest, names)
+    steps = [second - first for first, second in pairwise(rest)]
+    is_near = VOID - rest[-1] <= 2 * max(steps)  # 0, 100 and 255 are greys to be seen; 10, 20, 30 and 255 are codes
+    if void == [VOID] and min(steps) > 1 and (is_near or not rest[0]):
+        spread = answer_of(f"{len(labels)} classes, whose greys are spread to be seen", labels, names)
+        unlabelled = answer_of(f"{len(rest)} classes, and {VOID} is not labelled", rest, names, void)
+        answers = (spread, unlabelled) if is_near else (unlabelled, spread)
+        return Question(f"the masks hold {_listed(labels)}: is {VOID} a class?", answers, "value_map")
     if void == [VOID] and (number := stored.black_and_white):
         unlabelled = answer_of("it is not labelled", rest, names, void)
         other = Answer("these masks are of another kind: export them as the others are")

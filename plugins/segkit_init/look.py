@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from segkit.options import options_of
 from segkit_folder.class_file import parse
 from segkit_folder.lists import partial_lists
 from segkit_folder.propose import colours_in
-from segkit_folder.splits import TooFewError, read_text
+from segkit_folder.splits import TooFewError, folders_in, read_text
 from segkit_init.findings import Answer, Findings, Question
 from segkit_init.groups import MANY, group_of
 from segkit_init.labels import VOID, answer_of, question_of
 from segkit_init.plan import Facts
-from segkit_init.readings import TOO_FEW, Reading, config_of, files_of, pictures_in, readings_of, said
+from segkit_init.readings import TOO_FEW, Reading, are_objects, config_of, files_of, pictures_in, readings_of, said
 from segkit_init.stored import COLOUR, StoredLabels, are_edges, read_labels, stored_labels
 from segkit_init.text import options_text
 
@@ -39,7 +40,7 @@ _FEW = 12  # masks whose edges are looked at
 _MOST_FILES = 20  # that are called as a file of names
 _BLANK = re.compile(r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|(no|without|non)[-_ ]?[a-z]+)(?![a-z])")
 _VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored")
-_NAMES = re.compile(r".*(class|label|names|categor|codes|colou?r|objectinfo).*\.(txt|csv|names)", re.IGNORECASE)
+_NAMES = re.compile(r"(?i).*(class|label|names|categor|codes|colou?r|objectinfo|dataset).*\.(txt|[ct]sv|names|json)")
 
 
 def look(root: Path) -> Findings:
@@ -77,7 +78,9 @@ def _look(root: Path) -> Findings:
         if threshold := options.get("threshold"):
             masks = files_of(first, -1)
             questions.append(_thresholded(threshold, are_edges(masks[:: -(-len(masks) // _FEW)], threshold)))
-        ask([_classes(first, stored_labels(read_labels(files_of(first, -1), threshold)), notes)])
+        stored = stored_labels(read_labels(files_of(first, -1), threshold))
+        are_numbered = are_objects(str(options.get("masks", ""))) and len(stored.pixels) > 3
+        ask([_classes(first, replace(stored, of_objects=stored.of_objects or are_numbered), notes)])
     known = {option.name for option in options_of(segkit.datasets.find(first.dataset))}
     dealt = "split_seed" in known and _is_dealt(first.dataset, options)
     ask(_division(options, known) if dealt else ())
@@ -88,6 +91,7 @@ def _look(root: Path) -> Findings:
         ask(_groups(scan, Path(options["root"]).expanduser(), options))
         scan = scan_dataset(config_of(first.dataset, options)) if "group" in options else scan
     ask(_issues(scan, known))
+    scan = scan_dataset(config_of(first.dataset, options)) if "resize_masks" in options else scan
     ask(_inverted(scan))
     ask(_bands(scan.splits["train"].channels))
     if not any(question.must for question in questions):
@@ -134,7 +138,7 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
     names: Sequence[str] = ()
     from_1 = False
     root = Path(reading.options["root"]).expanduser()
-    files = sorted(path for deep in ("*", "*/*") for path in root.glob(deep) if _NAMES.fullmatch(path.name))
+    files = sorted(folder / name for folder, names in folders_in(root, 2) for name in names if _NAMES.fullmatch(name))
     for path in files[:_MOST_FILES]:
         options = {"classes": path.relative_to(root).as_posix()}
         try:
@@ -278,6 +282,7 @@ def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
         "smaller": Answer("each of their pixels stands for a block of the image's", {"enlarge": True}),
         "overlap": Answer("the smallest object of a pixel counts", {"overlap": "smallest"}),
         "interpolated": Answer("go on: they are as they were drawn"),
+        "scaled": Answer("", {"resize_masks": True}),
         "no_numbers": Answer("pixels that are no numbers are void", {"data.no_data": "void"}),
     }
     total = sum(map(len, scan.splits.values()))
@@ -294,7 +299,10 @@ def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
             if issue.kind == "image_without_mask" and "blank_unpaired" in known:
                 are_blank = all(map(_BLANK.search, issue.files))
                 answers.insert(not are_blank, Answer("they show nothing but the first class", {"blank_unpaired": True}))
-            yield Question(str(issue), answers, next(iter(answers[0].options), "root"))
+            key = next(iter(answers[0].options), "root")
+            is_scaled = issue.kind == "scaled"
+            text = "images and masks differ in size, not in height to width: the nearest label counts"
+            yield Question(text if is_scaled else str(issue), answers, key, must=not is_scaled)
 
 
 def _inverted(scan: Scan) -> Iterator[Question]:

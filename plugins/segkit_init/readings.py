@@ -20,6 +20,7 @@ from segkit.data.sample import RGB
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
 from segkit_folder.pairs import Pattern
+from segkit_folder.propose import shared_start
 from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix, folders_in
 from segkit_init.compared import agree, are_one_picture, divide_alike, merges
 from segkit_init.findings import Answer, Question
@@ -30,14 +31,20 @@ TOO_FEW = "train, val and test need a picture with its mask each, three at least
 _FEW = 12  # masks of each reading that are compared
 _OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(?<!label)(?<!class)(?<!train)_ids?(?![a-z])")
 _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
-_DERIVED = re.compile("(?i)boundar|contour|edges|overlay|visuali|preview|skeleton|cent(er|re)|visibility|(?<![a-z])roi")
-_DERIVED_IMAGES = re.compile("(?i)overlay|visuali|preview|blend|depth|disparity|normals|normal_(cam|map)")
+_DERIVED = re.compile(
+    "(?i)boundar|contour|edges|overlay|visuali|preview|superpix|skeleton|cent(er|re)|visibility|(?<![a-z])roi"
+)
+_DERIVED_IMAGES = re.compile(
+    "(?i)overlay|visuali|preview|blend|depth|disparity|normals|normal_(cam|map)|"
+    "thumb|quick.?look|superpix|box|probab|mask|label|annot"
+)
 _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # these come last
 _OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
 _DATE = re.compile(r"(.*[^\d])?(19|20)\d\d[-_]?(0[1-9]|1[0-2])([-_]?[0-3]\d)?")
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
 _WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # of a folder that may be called as a class
 _MOST_CLASSES = 20  # in a folder each
+_MOST_COLOURS = 4  # channels of a photograph; red, green, blue and infrared
 _OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
 
 
@@ -215,6 +222,10 @@ def _by_images(
     colours = [text for text, header in headers.items() if header.has_colours or header.palette]
     if colours and all(map(_OF_A_DATE.search, _differing(images))):
         return [*together, *kept]
+    many = any(len(header.channels) > _MOST_COLOURS for header in headers.values())
+    if many and colours:  # pictures of the bands for people
+        notes.append(f"not read, as others have more channels: {first_few(colours)}")
+        return _by_images([each for each in kept if str(each[0].options.get("images", "")) not in colours], notes)
     colours = [text for text in colours if _RGB.search(text)] or colours
     if len(colours) > 1 and _are_copies([files_of(by_images[text][0][0], 0) for text in colours]):
         colours = sorted(colours, key=lambda text: "png" not in text.casefold())[:1]
@@ -263,7 +274,7 @@ def _as_layers(kept: Sequence[tuple[Reading, Sequence[Labels]]]) -> list[Reading
     are_numbers = False
     for words in zip(*rows, strict=True):
         word = "*" if any("{class}" in part for part in parts) else "{class}"
-        before, after = _shared_start(words), _shared_start([each[::-1] for each in words])[::-1]
+        before, after = shared_start(words), shared_start([each[::-1] for each in words])[::-1]
         is_name = any("{" in each for each in words)
         are_numbers |= all(each[len(before) : len(each) - len(after)].isdecimal() for each in words)
         parts.append(words[0] if len({*words}) == 1 else f"{before}{word}{after}" if is_name else word)
@@ -271,11 +282,6 @@ def _as_layers(kept: Sequence[tuple[Reading, Sequence[Labels]]]) -> list[Reading
     classes, objects = "/".join(parts), "/".join(parts).replace("{class}", "*")
     ways = [objects, classes] if are_numbers else [classes]
     return [Reading("layers", {**options, "annotations": way}, False) for way in ways]
-
-
-def _shared_start(words: Sequence[str]) -> str:
-    same = [len({*letters}) == 1 for letters in zip(*words, strict=False)]
-    return words[0][: (*same, False).index(False)]
 
 
 def _preferred(
@@ -290,7 +296,7 @@ def _preferred(
     worth = [
         -2 * bool(_DERIVED.search(mask) or _DERIVED_IMAGES.search(image) or len(labels.pixels) == 1)
         - bool(
-            (_OF_OBJECTS.search(mask) and len(labels.pixels) > 2)
+            (are_objects(mask) and len(labels.pixels) > 2)
             or ((labels.of_objects or is_finer) and not _OF_CLASSES.search(mask))
         )
         for mask, image, labels, is_finer in zip(masks, images, stored, finer, strict=True)
@@ -306,6 +312,11 @@ def _preferred(
     coarser = dict.fromkeys(name for name, each in zip(called, kept, strict=True) if each in merged)
     notes += [f"not read, as others tell more classes apart: {first_few([*coarser])}"] * bool(coarser)
     return [each for each in best if each not in merged]
+
+
+def are_objects(masks: str) -> bool:
+    """Whether words say that masks number single objects."""
+    return bool(_OF_OBJECTS.search(masks)) and not _OF_CLASSES.search(masks)
 
 
 def _differing(texts: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from segkit.cli import main
 from segkit.config import read_config
 from segkit.errors import LabelError
 from segkit.registry import Component
+from segkit_folder.dataset import FolderDataset
 from segkit_init.labels import question_of
 from segkit_init.look import _bands
 from segkit_init.plan import Facts, plan
@@ -97,9 +98,10 @@ def test_labels_that_can_be_read_in_one_way(values: tuple[int, ...], expected: d
 
 
 def test_greys_that_are_spread_to_be_seen_may_hold_void() -> None:
-    first, second = options(stored_labels(masks(0, 128, 255)))
-    assert first["value_map"] == {"0": 0, "128": 1, "255": 2}
-    assert second["value_map"] == {"0": 0, "128": 1, "255": 255}
+    for grey, likelier in ((128, 0), (100, 0), (40, 1)):
+        answers = options(stored_labels(masks(0, grey, 255)))
+        assert answers[likelier]["value_map"] == {"0": 0, str(grey): 1, "255": 2}
+        assert answers[1 - likelier]["value_map"] == {"0": 0, str(grey): 1, "255": 255}
 
 
 def test_255_beside_254_may_be_the_same_or_not_labelled() -> None:
@@ -453,20 +455,31 @@ def test_names_that_come_in_groups_of_unlike_pictures_are_a_question(
 
 
 @pytest.mark.parametrize(
-    ("name", "pattern"), [("patient{0:02}_slice{1:02}", "{group}_"), ("P{0:02}-{1:02}", "{group}-")]
+    ("name", "pattern"),
+    [
+        ("patient{0:02}_slice{1:02}", "{group}_"),
+        ("Patient {2}_{1}", "{group}_"),
+        ("video{0}_f{1}", "{group}_"),
+        ("P{0:02}-{1:02}", "{group}-"),
+    ],
 )
-def test_names_of_patients_are_asked_about_though_the_pictures_are_unlike(
+def test_pictures_of_patients_stay_together_and_of_what_may_be_patients_are_asked_about(
     place: Path, capsys: pytest.CaptureFixture[str], name: str, pattern: str
 ) -> None:
     for number in range(18):
         picture, labels = scene(number)
-        save(picture, Path("data/images", f"{name.format(number // 3, number % 3)}.png"))
-        save(labels, Path("data/masks", f"{name.format(number // 3, number % 3)}.png"))
+        file = name.format(number // 3, number % 3, ("Jäger", "Öz", "Weiß", "Böhm", "Kurt", "Abt")[number // 3])
+        save(picture, Path("data/images", f"{file}.png"))
+        save(labels, Path("data/masks", f"{file}.png"))
     status, printed = init(capsys)
-    assert status == 1
-    assert "? the names come in 6 groups, as images/" in printed
-    assert f'  --yes: yes: all its pictures stay in one split: group = "{pattern}"\n  or:    no: chance' in printed
-    assert init(capsys, "--yes")[0] == 0
+    if name.startswith("P{"):
+        assert status == 1
+        assert "? the names come in 6 groups, as images/" in printed
+        assert f'  --yes: yes: all its pictures stay in one split: group = "{pattern}"\n  or:    no: chance' in printed
+        assert init(capsys, "--yes")[0] == 0
+    else:
+        assert status == 0
+        assert "note      the names come in 6 groups" in printed
     assert dataset(place)["group"] == pattern
 
 
@@ -1333,9 +1346,46 @@ def grey(number: int) -> None:
     save(objects, Path(f"data/plant_instances/{number}.png"))
 
 
+def thumbnails(number: int) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    picture, labels = scene(number)
+    folder = Path(f"data/scene{number}x")
+    save(picture, folder / "photo.png")
+    bands = np.stack([*picture.transpose(2, 0, 1), *picture.transpose(2, 0, 1)]).astype(np.uint16) * 50
+    tifffile.imwrite(folder / "S2.tif", bands, photometric="minisblack", planarconfig="separate")
+    save(labels, folder / "label.png")
+
+
+def parts(number: int) -> None:
+    picture, labels = scene(number, 2)
+    save(picture, Path(f"data/images_part_{1 + number // 6}/I{number}.jpg"))
+    save(labels * 255, Path(f"data/lesions/I{number}_segmentation.png"))
+
+
+def other_words(number: int) -> None:
+    picture, labels = scene(number, 2)
+    image, mask = ("Training/image", "Training/label") if number < 8 else ("Validation/images", "Validation/masks")
+    save(picture, Path(f"data/{image}/{number}.png"))
+    save(labels, Path(f"data/{mask}/{number}.png"))
+
+
+def classes_and_objects(number: int) -> None:
+    picture, labels = scene(number)
+    objects = np.zeros((48, 64, 3), np.uint8)
+    objects[labels > 0] = 1 + np.arange((labels > 0).sum())[:, None] * 6 // (labels > 0).sum()
+    objects[..., 1:] = 0
+    save(picture, Path(f"data/images/P{number}.png"))
+    save(RGB[labels], Path(f"data/Semantic_masks/P{number}_instance_color_RGB.png"))
+    save(objects, Path(f"data/Instance_masks/P{number}_instance_id_RGB.png"))
+
+
 @pytest.mark.parametrize(
     ("write", "expected"),
     [
+        (thumbnails, {"images": "{id}/S2.tif", "masks": "{id}/label.png"}),
+        (parts, {"images": "images_part_*", "masks": "lesions/{id}_segmentation.png"}),
+        (other_words, {"images": "{split}/image*", "masks": "{split}/*"}),
+        (classes_and_objects, {"masks": "Semantic_masks/{id}_instance_color_RGB.png"}),
         (volume, {"images": "train-volume.tif#{id}", "masks": "train-labels.tif#{id}"}),
         (archive, {"images": "slices/{id}.npz#image", "masks": "slices/{id}.npz#label"}),
         (annotators, {"images": "{id}.jpg", "masks": "{id}_1stHO.png"}),
@@ -1355,7 +1405,55 @@ def test_what_lies_as_in_public_data_sets_needs_no_answer(
         write(number)
     status, printed = init(capsys)
     assert status == 0, printed
-    assert expected.items() <= dataset(place).items()
+    assert {key: dataset(place)[key] for key in expected} == expected
+
+
+def test_masks_smaller_than_their_images_are_scaled_and_cut_ones_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(np.kron(picture, np.ones((3, 3, 1), np.uint8)), Path(f"data/images/{number}.png"))
+        save(labels, Path(f"data/masks/{number}.png"))
+    status, printed = init(capsys)
+    assert status == 0
+    assert "images and masks differ in size, not in height to width: the nearest label counts" in printed
+    found = dataset(place)
+    assert found.pop("resize_masks") is True
+    del found["name"]
+    train = FolderDataset(**found, resize_masks=True, split="train")
+    shown = scene(int(train.names[0]))[1]
+    assert (train[0].mask.numpy() == np.kron(shown, np.ones((3, 3), np.uint8))).all()
+    with pytest.raises(LabelError, match="or set resize_masks = true where it shows the whole image"):
+        FolderDataset(**found, split="train")[0]
+    for number in range(12):
+        save(scene(number)[1][:40], Path(f"data/masks/{number}.png"))
+    with pytest.raises(LabelError, match="export the mask at its image's size"):
+        FolderDataset(**found, resize_masks=True, split="train")[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("classes.json", '{"classes": [{"title": "sea", "color": "#804080"}, {"title": "mud (wet)", "color": "#464646"}'
+         ', {"title": "Unlabeled", "color": "#00008E"}]}'),
+        ("labels.json", '[{"name": "sea", "color": [128, 64, 128], "classid": 0}, {"name": "mud (wet)", "classid": 1,'
+         ' "color": [70, 70, 70]}, {"name": "void", "color": [0, 0, 142], "classid": 2}]'),
+        ("dataset.json", '{"labels": {"sea": 0, "mud (wet)": 1, "void": 2}, "channel_names": {"0": "R"}}'),
+        ("deep/meta/gt_codes.tsv", "label\tGT_code\nsea\t0\nmud (wet)\t1\nvoid\t2\n"),
+    ],
+)  # fmt: skip
+def test_names_of_classes_as_json_and_tables_have_them(
+    place: Path, capsys: pytest.CaptureFixture[str], file: str, content: str
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(picture, Path(f"data/deep/images/{number}.png"))
+        save(RGB[labels] if "color" in content else labels, Path(f"data/deep/masks/{number}.png"))
+    Path("data", file).parent.mkdir(parents=True, exist_ok=True)
+    Path("data", file).write_text(content)
+    assert init(capsys)[0] == 0
+    assert dataset(place)["classes"] == ["sea", "mud (wet)"]
 
 
 def test_images_without_a_defect_may_be_blank(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
