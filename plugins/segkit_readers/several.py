@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ MAX_BYTES = 4 << 30
 """Of a file, and of an array in one: 20,000 x 20,000 pixels of RGBA with 16 bits a channel are 3.2 GB."""
 
 _MOST_BANDS = 32
+_MOST_COLOURS = 4  # two arrays with so few first are channels and the classes in them, and no pictures
 _LEAST = 8  # pixels: smaller arrays beside pictures are lists of numbers
 
 
@@ -68,7 +69,7 @@ def of_arrays(
         read: what reads one by its name, or gives what can be sliced.
         turned: whether the axes of a picture go the other way round, as MATLAB has them.
     """
-    stacks = [shape[0] for shape in shapes.values() if len(shape) == 3 and min(shape[1:]) >= _LEAST]
+    stacks = [s[0] for s in shapes.values() if len(s) == 3 and min(s[1:]) >= _LEAST and s[0] > _MOST_COLOURS]
     many = {shape[0] for shape in shapes.values() if len(shape) == 4} | {x for x in stacks if stacks.count(x) > 1}
     only = next(iter(shapes.values())) if len(shapes) == 1 else ()
     many |= {only[0]} if len(only) == 3 and only[0] > _MOST_BANDS and only[1] == only[2] else set()
@@ -134,7 +135,18 @@ def mat(path: Path) -> SimpleNamespace:
     except NotImplementedError:
         return h5(path, turned=True)
     arrays = dict(_arrays(content))
+    if _are_last([array.shape for array in arrays.values()]):
+        arrays = {name: array.T for name, array in arrays.items()}
+        return of_arrays({name: array.shape for name, array in arrays.items()}, arrays.__getitem__, turned=True)
     return of_arrays({name: array.shape for name, array in arrays.items()}, arrays.__getitem__)
+
+
+def _are_last(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether the last axis counts pictures, as MATLAB has them, and not the first one, as Python writes them."""
+    if colours := [shape for shape in shapes if len(shape) == 4]:
+        return all(shape[2] < _LEAST for shape in colours)
+    greys = [shape for shape in shapes if len(shape) == 3 and min(shape) > _MOST_COLOURS]
+    return len(greys) > 1 and not any(shape[0] != shape[1] == shape[2] for shape in greys)
 
 
 def h5(path: Path, turned: bool = False) -> SimpleNamespace:
@@ -160,17 +172,24 @@ def h5(path: Path, turned: bool = False) -> SimpleNamespace:
 def nifti(path: Path) -> SimpleNamespace | None:
     """The slices of a NIfTI volume ``[X,Y,Z]`` or ``[X,Y,Z,C]`` along Z, each ``[Y,X,C]``; None of other .gz files.
 
+    Axes that the file stores from right to left, front to back or top to bottom are mirrored, so that a volume and its
+    labels lie alike though two programs have written them.
+
     Raises:
         DataError: nibabel is not installed.
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return None
-    stored = _package(path, "a NIfTI volume", "nibabel", "'segkit[nifti]'").load(path).dataobj
+    nibabel = _package(path, "a NIfTI volume", "nibabel", "'segkit[nifti]'")
+    volume = nibabel.load(path)
+    stored = volume.dataobj
     shape = (*stored.shape, 1, 1)[: max(3, len(stored.shape))]
+    is_back = [way < 0 for _, way in nibabel.io_orientation(volume.affine)]  # X, Y, Z
 
     def read(name: str) -> NDArray[Any]:
-        values: NDArray[Any] = np.asarray(stored[:, :, int(name) - 1] if len(stored.shape) > 2 else stored)
-        return np.swapaxes(values, 0, 1)
+        at = shape[2] - int(name) if is_back[2] else int(name) - 1
+        values: NDArray[Any] = np.asarray(stored[:, :, at] if len(stored.shape) > 2 else stored)
+        return np.swapaxes(np.flip(values, [axis for axis in (0, 1) if is_back[axis]]), 0, 1)
 
     return SimpleNamespace(parts=Parts(numbers(shape[2]), read))
 

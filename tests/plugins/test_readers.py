@@ -133,6 +133,44 @@ def test_slices_of_a_volume_are_pictures_in_a_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "two.nii#2"), VALUES[..., [1, 1]] + [0, 1])
 
 
+def test_a_volume_and_its_labels_lie_alike_though_their_axes_run_the_other_way(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    volume = VALUES.transpose(1, 0, 2).astype(np.int16)  # [X,Y,Z]
+    for number, ways in enumerate([(-1, -1, 1), (1, -1, -1), (-1, 1, 1)]):
+        stored = volume[tuple(slice(None, None, way) for way in ways)]
+        corner = [(1 - way) / 2 * (size - 1) for way, size in zip(ways, volume.shape, strict=True)]
+        affine = np.diag([*ways, 1.0])
+        affine[:3, 3] = corner
+        nibabel.save(nibabel.Nifti1Image(stored, affine), tmp_path / f"{number}.nii.gz")
+        for place in (1, 5, 12):
+            mask = read_mask(tmp_path / f"{number}.nii.gz#{place}")
+            np.testing.assert_array_equal(mask, VALUES[..., place - 1])
+
+
+def test_pictures_of_a_matlab_file_are_counted_by_its_last_axis_before_7_3_too(tmp_path: Path) -> None:
+    scipy = pytest.importorskip("scipy.io")
+    labels = (VALUES % 5).astype(np.uint8)  # [H,W,N]
+    scipy.savemat(tmp_path / "greys.mat", {"x": VALUES, "y": labels})
+    scipy.savemat(tmp_path / "colours.mat", {"x": np.stack([VALUES] * 3, 2), "y": labels})
+    scipy.savemat(
+        tmp_path / "python.mat", {"x": VALUES.transpose(2, 0, 1)[:, :, :40], "y": labels[:, :40].transpose(2, 0, 1)}
+    )
+    for name in ("greys", "colours", "python"):
+        file = tmp_path / f"{name}.mat"
+        assert parts_of(file) == [f"{part}/{number}" for part in "xy" for number in range(1, 13)]
+        wide = 40 if name == "python" else 56
+        np.testing.assert_array_equal(read_mask(f"{file}#y/12"), labels[:, :wide, 11])
+        np.testing.assert_array_equal(read_image(f"{file}#x/12")[..., 0], VALUES[:, :wide, 11])
+    scipy.savemat(tmp_path / "cube.mat", {"cube": VALUES[:40, :40].repeat(4, 2)})
+    assert parts_of(tmp_path / "cube.mat") == ["cube"]
+
+
+def test_channels_and_classes_in_them_are_no_pictures(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", image=VALUES[..., :3].transpose(2, 0, 1), mask=VALUES[..., :3].transpose(2, 0, 1) > 99)
+    assert parts_of(tmp_path / "a.npz") == ["image", "mask"]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npz#image"), VALUES[..., :3])
+
+
 def test_dicom_is_read_in_its_units_and_by_frames(tmp_path: Path) -> None:
     pydicom = pytest.importorskip("pydicom")
     data = pydicom.Dataset()
