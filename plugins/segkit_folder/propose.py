@@ -151,7 +151,7 @@ def _parts_in(paths: Sequence[Path], suffix: str) -> Iterator[Path]:
 @lru_cache(1 << 16)
 def _runs(text: str) -> tuple[str, ...]:
     """All runs of words and numbers in a text, the longest first, without signs at their ends."""
-    words = re.findall(r"\d+|[^\W\d_]+|.", text)
+    words = re.findall(r"(?s)\d+|[^\W\d_]+|.", text)
     ends = [number for number, word in enumerate(words) if word.isalnum()]
     runs = {"".join(words[i : j + 1]) for i in ends for j in ends if i <= j}
     return tuple(sorted(runs, key=lambda run: (-len(run), run)))

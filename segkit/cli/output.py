@@ -17,6 +17,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from segkit.errors import one_line
@@ -116,14 +117,20 @@ def table(rows: Sequence[Sequence[str]], align: str = "", flexible: int | None =
 def hanging(text: str, indent: int = 0) -> str:
     """Text wrapped to the terminal, what comes below a line's beginning ``indent`` characters to the right.
 
-    Of several paragraphs each that is too wide; a list, and one in which lines are indented, stay as they are.
+    Of several paragraphs each that is too wide; lines of a list and those that are indented stay lines.
     """
-    paragraphs = re.split(r"\n[ \t]*\n", text)
-    for number, each in enumerate(paragraphs):
-        if max(map(len, each.split("\n"))) > terminal_width() and not re.search(r"\n([ \t]|- )", each):
-            how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
-            paragraphs[number] = textwrap.fill(each, terminal_width(), subsequent_indent=" " * indent, **how)
-    return "\n\n".join(paragraphs)
+    lines: list[str] = []
+    for paragraph in re.split(r"\n[ \t]*\n", text):
+        own = paragraph.split("\n")
+        fits = max(map(len, own)) <= terminal_width()
+        for stay, group in groupby(own, lambda line: line.startswith((" ", "\t", "- "))):
+            for line in group if fits or stay else [" ".join(group)]:
+                begin = len(line) - len(line.lstrip(" \t-"))
+                how: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+                how |= {"subsequent_indent": " " * (begin + 2 * line.startswith((" ", "\t")) or indent)}
+                lines.append(line if fits else textwrap.fill(line, terminal_width(), **how))
+        lines.append("")
+    return "\n".join(lines[:-1])
 
 
 def terminal_width() -> int:

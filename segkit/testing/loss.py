@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from segkit.testing.check import NotAsked, Same, failing, on_meta, require
+from segkit.testing.check import NotAsked, Same, failing, require
+from segkit.testing.meta_device import on_meta
 from segkit.testing.scored import VOID, Batch, Figures, ScoredSubject, batch, certain, wrong
 
 

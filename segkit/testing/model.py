@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from segkit.errors import first_few
 from segkit.inference.sliding_window import check_logits
-from segkit.testing.check import CheckFailed, Same, Subject, failing, on_meta, require
+from segkit.testing.check import CheckFailed, Same, Subject, failing, require
+from segkit.testing.meta_device import on_meta
 
 
 @contextmanager

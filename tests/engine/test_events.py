@@ -60,8 +60,8 @@ def test_random_numbers_that_an_observer_draws_are_not_those_of_the_run(make_job
         torch.rand(3)
 
     weights = []
-    for name, told in (("alone", None), ("watched", notify)):
+    for name, told in (("alone", {}), ("watched", {"notify": notify})):
         job = make_job(name, epochs=2)  # its network has dropout
-        train_and_evaluate(job, notify=told)
+        train_and_evaluate(job, **told)
         weights.append(checkpoint.load(job.folder / "last.pt")["model"])
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
