@@ -152,7 +152,7 @@ class CheckpointManager:
         self.samples, self.console = samples_of(inputs.scan), console
         self.identity = uuid4().hex
         self._saved_at = time.monotonic()
-        self._saved: tuple[int, int, str] | None = None
+        self._saved: tuple[int, int, str, int] | None = None
         self.best: dict[str, Tensor] = {}
         self._best_on_disk = self.best
 
@@ -224,8 +224,8 @@ class CheckpointManager:
         self.pace.load_state_dict(state["pace"])
         self._saved, self.best = self._place(), state["best"]
 
-    def _place(self) -> tuple[int, int, str]:
-        return self.loop.step, len(self.history), self.history.stop
+    def _place(self) -> tuple[int, int, str, int]:
+        return self.loop.step, len(self.history), self.history.stop, self.pace.order.repeat
 
     def _state(self) -> dict[str, Any]:
         return {

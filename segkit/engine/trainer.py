@@ -202,9 +202,12 @@ class Trainer:
         share = sum(map(sum, self._pixels.values())) / sum(self._pixels["val"])
         # all splits are scored as val was in the first epoch, where metrics are shown the floor too
         scoring = share * scored if epoch == 1 or not self._floors_by_metrics else self.pace.costs.scores
-        ended = time.monotonic()
+        ended, repeat = time.monotonic(), self.order.repeat
         PROCESSES.broadcast_from_main(lambda: self.pace.epoch_ended(ended - began, scoring, ended - saved))
         self._follow_plan()
+        if self.main and self.order.repeat != repeat:  # a run that is killed goes on with the same
+            with STOP.held():
+                self.checkpoints.save()
 
     def _score(self, epoch: int, trained: Mapping[str, Any]) -> dict[str, Any]:
         """The scores of val; a TrainingError where the output or the loss is not finite."""

@@ -324,6 +324,25 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     assert lines(stopped) == lines(whole)
 
 
+def test_a_run_that_is_killed_in_an_epoch_that_has_become_longer_is_resumed_bit_for_bit(
+    slow: MakeJob, clock: Clock
+) -> None:
+    def notify(event: str, **_arguments: Any) -> None:
+        clock.now += 6.0 if event == "segkit_epoch_ended" else 0.0
+
+    whole = train_and_evaluate(slow("whole", minutes=3.0), notify=notify).folder
+    with pytest.raises(RuntimeError, match="cable"):
+        train_and_evaluate(slow("stopped", fail_at=70.0, minutes=3.0), notify=notify)
+    stopped = whole.with_name("stopped")
+    state = torch.load(stopped / "last.pt", weights_only=True)
+    assert state["history"]["lines"]
+    assert not state["progress"]["steps"]  # nothing was saved since the epoch's end
+    clock.now = 9000.0
+    train_and_evaluate(slow("stopped", minutes=3.0, elapsed=state["pace"]["seconds"]), resume=True, notify=notify)
+    assert lines(stopped) == lines(whole)
+    assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
 def test_more_minutes_go_on_with_a_finished_run(slow: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
     first = read(train_and_evaluate(slow(minutes=0.5)).folder)["plan"]["steps"]
     train_and_evaluate(slow(minutes=1.0), resume=True)
