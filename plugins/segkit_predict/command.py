@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tomllib
 from collections import Counter
@@ -31,6 +32,7 @@ _NO_RASTERIO = (
     "the masks do not: they are PNG, of the same size, pixel for pixel; after python -m pip install 'segkit[geo]' they "
     "are written as GeoTIFF too"
 )
+_POINT = re.compile(r"(?<![\w.])\.(?=\d)")  # of .5, which TOML does not have
 _METAVARS = {"tile": "PIXELS", "overlap": "SHARE", "batch_size": "TILES", "flips": "HOW", "scales": "0.75,1,1.25"}
 
 
@@ -38,7 +40,7 @@ def _given(text: str, name: str) -> Any:
     """What is meant by the text of an option, as TOML has it, or the text itself; of scales all that it lists."""
     values: list[Any] = [text]
     with suppress(tomllib.TOMLDecodeError):
-        values = tomllib.loads(f"value = [{text}]")["value"]
+        values = tomllib.loads(f"value = [{_POINT.sub('0.', text)}]")["value"]
     return values if name == "scales" or len(values) != 1 else values[0]
 
 

@@ -82,9 +82,9 @@ def predict(run: Path, *arguments: object) -> int:
     ("arguments", "options"),
     [
         ([], {}),
-        (["--tile", "64", "--overlap", "0.25", "--batch-size", "3"], {"tile": 64, "overlap": 0.25, "batch_size": 3}),
+        (["--tile", "64", "--overlap", ".25", "--batch-size", "3"], {"tile": 64, "overlap": 0.25, "batch_size": 3}),
         (["--tta"], {"flips": "horizontal", "scales": (0.75, 1, 1.25)}),
-        (["--flip", "both", "--scales", "0.5,1", "--tile", "64"], {"flips": "both", "scales": (0.5, 1), "tile": 64}),
+        (["--flip", "both", "--scales", ".5,1", "--tile", "64"], {"flips": "both", "scales": (0.5, 1), "tile": 64}),
     ],
 )
 @pytest.mark.parametrize("probabilities", [False, True])
