@@ -128,7 +128,8 @@ def splits(case: DatasetSubject) -> None:
     for what in ("classes", "channels"):
         names = getattr(train, what, RGB)
         texts = isinstance(names, tuple | list) and all(isinstance(each, str) and each.strip() for each in names)
-        require(texts and names, f"{what} = {names!r}; they are a tuple of names")
+        distinct = texts and 0 < len(names) == len({*names})
+        require(distinct, f"{what} = {names!r}; they are a tuple of names, each another one")
     own = len({tuple(colour) for colour in train.palette}) == len(train.palette) == len(train.classes)
     require(own, f"the palette of {len(train.classes)} classes is {train.palette}; give each a colour of its own")
     for colour in train.palette:

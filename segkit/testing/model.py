@@ -136,7 +136,8 @@ def every_parameter_learns(case: ModelSubject) -> None:
 def deterministic(case: ModelSubject) -> Iterator[Same]:
     """A seed (torch.manual_seed) makes the same weights, and in evaluation an image the same logits in any batch."""
     model, batch = case.model(), case.images(3)
-    yield "two models of the same seed", dict(case.model().named_parameters()), dict(model.named_parameters())
+    one, other = ({**dict(each.named_parameters()), **dict(each.named_buffers())} for each in (case.model(), model))
+    yield "two models of the same seed", one, other
     yield "the same images asked twice in evaluation", _forward(model, batch, seed=1), _forward(model, batch)
     batch[1:] *= 5  # images that a statistic of the batch would notice
     yield "an image in a batch of three and alone", _forward(model, batch)[:1], _forward(model, batch[:1])

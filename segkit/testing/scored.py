@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -106,11 +106,37 @@ def inputs_unchanged(case: ScoredSubject) -> Iterator[Same]:
 
 
 def layouts(case: ScoredSubject) -> Iterator[Same]:
-    """Logits may lie in memory in channels_last, and labels transposed: view() wants one layout, reshape() none."""
+    """Logits may lie in channels_last or be cut out of larger ones, labels transposed: take reshape(), not view()."""
     logits, target = batch(case.classes)
-    with failing("it fails on logits in channels_last"):
-        found = case.figures((logits.contiguous(memory_format=torch.channels_last), target.mT.contiguous().mT))
-    yield "for the same logits in channels_last", found, case.figures()
+    cases: dict[str, Any] = {
+        "in channels_last": lambda given: given.contiguous(memory_format=torch.channels_last),
+        "cut out of larger ones": lambda given: F.pad(given, (0, 1, 0, 1))[
+            ..., :-1, :-1
+        ],  # as a network that pads does
+    }
+    for name, layout in cases.items():
+        with failing(f"it fails on logits {name}"):
+            found = case.figures((logits, target.mT.contiguous().mT), built=_LaidOut(case.make(), layout))
+        yield f"for the same logits {name}", found, case.figures()
+
+
+@dataclass(frozen=True)
+class _LaidOut:
+    """A loss or a metric that is given logits in another layout in memory, which no copy of them would keep."""
+
+    built: Any
+    layout: Callable[[Tensor], Tensor]
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Any:
+        return self.built(self.layout(logits), target)
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Give it a batch."""
+        self.built.update(self.layout(logits), target)
+
+    def compute(self) -> Any:
+        """What it has counted."""
+        return self.built.compute()
 
 
 def void_does_not_count(case: ScoredSubject) -> Iterator[Same]:

@@ -172,6 +172,10 @@ class ChannelsAsText(Good):
     channels = "rgb"
 
 
+class OneChannelName(Good):
+    channels = ("red", "red", "blue")
+
+
 class OtherChannels(Good):
     @property
     def channels(self) -> Any:
@@ -394,6 +398,7 @@ BROKEN: list[tuple[type, Any, str]] = [
     (NoName, {"samples"}, r"train\[0\]: it is called '', as another one, or nothing"),
     (OneName, {"samples"}, r"train\[1\]: it is called 'picture', as another one, or nothing"),
     (ChannelsAsText, {"splits"}, "channels = 'rgb'; they are a tuple of names"),
+    (OneChannelName, {"splits"}, r"channels = \('red', 'red', 'blue'\); they are a tuple of names, each another one"),
     (OtherChannels, {"splits"}, r"channels of train is \['red', 'green', 'blue'\], and of val \['blue'"),
     (ClassesAsText, {"splits"}, "classes = 'ab'; they are a tuple of names"),
     (TwoOfAName, {"splits"}, "several classes are called leaf"),

@@ -404,6 +404,13 @@ class OneLayout(Sound):
         return super().prepared(logits).view(-1).view(logits.shape)
 
 
+class RowsWithoutGaps(Sound):
+    """As logits are in memory that no network has cropped."""
+
+    def prepared(self, logits: Tensor) -> Tensor:
+        return super().prepared(logits).view(*logits.shape[:2], -1).view(logits.shape)
+
+
 class MemoryOrder(Sound):
     """Takes the numbers as they lie."""
 
@@ -577,6 +584,7 @@ BROKEN: list[tuple[type[Sound], str, str, set[str]]] = [  # what breaks, the rul
     (WeightsTraceOfVoid, "void_has_no_gradient", "and class weights void pixels get", {"void_does_not_count"}),
     (WeightsNanOfVoid, "all_void_is_zero", "and class weights a batch of .* that is all void costs nan", set()),
     (OneLayout, "layouts", "it fails on logits in channels_last: RuntimeError: view size is not compat", set()),
+    (RowsWithoutGaps, "layouts", "it fails on logits cut out of larger ones: RuntimeError: view size is not", set()),
     (MemoryOrder, "layouts", "for the same logits in channels_last: cost = ", set()),
     (SlopeOfOneLayout, "layouts", "for the same logits in channels_last: gradient differs by up to 1 of the", set()),
     (

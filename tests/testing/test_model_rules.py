@@ -219,6 +219,18 @@ class Numpy(Good):
         self.classifier.weight = nn.Parameter(torch.from_numpy(start).float())
 
 
+class NumpyBuffer(Good):
+    """Is not trained, and the logits depend on it all the same."""
+
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(num_classes, in_channels)
+        drawn = np.random.default_rng().normal(size=(num_classes, 1, 1))
+        self.register_buffer("scale", torch.from_numpy(drawn).float())
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.scale * super().forward(image)
+
+
 class Remembered(Good):
     def __init__(self, num_classes: int, in_channels: int = 3) -> None:
         super().__init__(num_classes, in_channels)
@@ -383,6 +395,7 @@ BROKEN: list[tuple[type[nn.Module], Any, str]] = [
     (InPlace, {"input_unchanged"}, "forward changed the images it was given, in evaluation"),
     (InPlaceInTraining, {"input_unchanged"}, "forward changed the images it was given, in training"),
     (Numpy, {"deterministic"}, "two models of the same seed: classifier.weight differs"),
+    (NumpyBuffer, {"deterministic"}, "two models of the same seed: scale differs"),
     (Remembered, {"state_dict"}, "a model and a new one with its state_dict: .* largest number. The rule"),
     (Forgotten, {"state_dict"}, "a model and a new one with its state_dict: differs by up to 0.5"),
     (Extra, {"state_dict"}, r"its state_dict cannot be loaded into a new instance \(.*weights_only"),
