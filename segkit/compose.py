@@ -23,6 +23,7 @@ from segkit.data.subset import as_dataset, with_bands
 from segkit.engine.criterion import Criterion, numbered
 from segkit.engine.distributed import PROCESSES
 from segkit.engine.inputs import TrainerInputs
+from segkit.engine.launch import check
 from segkit.engine.precision import seed_everything
 from segkit.errors import DataError, Issue
 from segkit.options import create, without_pretrained
@@ -76,11 +77,8 @@ def plain_inputs(splits: Mapping[str, Dataset], tables: Mapping[str, Any], **obj
     """
     own, main = {name: tables[name] for name in ("data", "augment", "train")}, PROCESSES.is_main_process
     splits = {name: with_bands(dataset, own["data"]) for name, dataset in splits.items()}
-    check_splits(splits)
-    how: dict[str, Any] = {"checks": build_checks(own["data"], own["augment"]), "progress": main}
-    scan = PROCESSES.main_process_first(lambda: scan_splits(splits, own["data"], **how).refuse_errors())
-    return TrainerInputs(
-        scan=scan,
+    inputs = TrainerInputs(
+        scan=Scan(splits, {}, []),
         optimizer=optimizers[own["train"].optimizer],
         record=environment() | {"config": {name: table.model_dump() for name, table in tables.items()}},
         prepared=plugins.prepared,
@@ -88,6 +86,10 @@ def plain_inputs(splits: Mapping[str, Dataset], tables: Mapping[str, Any], **obj
         **own,
         **objects,
     )
+    check(inputs)  # what is wrong with these objects is refused before the data is read
+    how: dict[str, Any] = {"checks": build_checks(own["data"], own["augment"]), "progress": main}
+    scan = PROCESSES.main_process_first(lambda: scan_splits(splits, own["data"], **how).refuse_errors())
+    return replace(inputs, scan=scan)
 
 
 def scan_dataset(settings: Config, names: Sequence[str] = (), progress: bool = True) -> Scan:

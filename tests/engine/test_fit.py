@@ -405,6 +405,18 @@ def test_wrong_labels_stop_a_run_before_anything_is_written(tmp_path: Path, halv
     assert not (tmp_path / "run").exists()
 
 
+def test_a_model_that_cannot_be_trained_is_refused_before_the_data_is_read(
+    tmp_path: Path, halves: Any, tiny_net: Any
+) -> None:
+    class Unread(halves):  # type: ignore[misc]
+        def __getitem__(self, index: int) -> Any:
+            raise AssertionError("it was read")
+
+    data = {"train": Unread(8), "val": Unread(4, 100), "output": tmp_path / "run"}
+    with pytest.raises(ModelError, match=r"the weights of TinyNet are torch\.float64"):
+        segkit.fit(model=tiny_net().double(), loss=nn.CrossEntropyLoss(), **data, device="cpu")
+
+
 def test_splits_that_do_not_belong_together_are_refused(make_job: MakeJob, halves: Any) -> None:
     class Other(halves):  # type: ignore[misc]
         classes = ("dark", "bright", "third")
