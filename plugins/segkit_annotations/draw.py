@@ -121,6 +121,16 @@ def _rings(data: Sequence[Any], size: Size) -> Drawn:
     return 0, 0, whole
 
 
+def _less(data: Sequence[Any], size: Size) -> Drawn:
+    """A polygon less others, which may go beyond it."""
+    whole = np.zeros(size, bool)
+    for number, ring in enumerate(data):
+        top, left, bits = _polygon(points_of(ring), size)
+        at = slice(top, top + bits.shape[0]), slice(left, left + bits.shape[1])
+        whole[at] = whole[at] & ~bits if number else bits
+    return 0, 0, whole
+
+
 def _shares(data: Any, size: Size) -> Drawn:
     """A polygon in shares of the image's width and height."""
     points = points_of(data)
@@ -247,6 +257,7 @@ def _file(path: Path, size: Size) -> Drawn:
 KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
     "polygon": _polygons,
     "rings": _rings,
+    "less": _less,
     "shares": _shares,
     "runs": _runs,
     "starts": _starts,

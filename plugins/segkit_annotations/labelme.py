@@ -36,14 +36,16 @@ class LabelmeDataset(AnnotatedImages):
         lists = [root / "labels.txt"]
         for split, folder in files.places(root, annotations):
             lists.append(folder / "labels.txt")
+            find = files.image_finder(root, folder / "labels.txt", images, split)
             for path in sorted(folder.glob("*.json")):
                 with files.malformed(path, "labelme", issues):
                     content = files.load_json(path)
                     if "imagePath" in content:
                         shapes = [_shape(each, str(each[self.attribute or "label"])) for each in content["shapes"]]
                         size = (content.get("imageHeight"), content.get("imageWidth"))
-                        image = files.image_finder(root, path, images, split)(content["imagePath"])
-                        entries.append(Entry(image, (path,), shapes, size if all(size) else None, split))
+                        entries.append(
+                            Entry(find(content["imagePath"]), (path,), shapes, size if all(size) else None, split)
+                        )
         refuse(issues)
         if listed := [path for path in lists if path.is_file()]:
             return parse(read_text(listed[0]), str(listed[0])).names, entries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from segkit_annotations.files import Entry
 from segkit_annotations.layers_in import numbered, recognised
 from segkit_folder.pairs import Found, Pattern
 
+Key = Callable[[Mapping[str, str]], tuple[str, ...]]
 _BESIDE = re.compile(r"\{(id|class)\}([^{}/*]+)\{(id|class)\}")
 
 
@@ -49,15 +50,16 @@ class LayersDataset(AnnotatedImages):
                 raise DataError(side.nothing())
         shared = sorted(sides[0].words & sides[1].words)
         self._bands = 0 if "class" in sides[1].words else _bands(next(iter(masks)))
-        ids = {_key(each.values, shared): each.path for each in found.values()}
+        key = _key([each.values for each in found.values()], shared)
+        ids = {key(each.values): each.path for each in found.values()}
         layers: dict[tuple[str, ...], list[Found]] = {}
         for mask in masks.values():
-            each = _told_apart(mask, _BESIDE.search(annotations), ids, shared)
-            layers.setdefault(_key(each.values, shared), []).append(each)
+            each = _told_apart(mask, _BESIDE.search(annotations), ids, key)
+            layers.setdefault(key(each.values), []).append(each)
         entries, without = [], []
         labelled = {each.values.get("split") for each in masks.values()}
         for image in [each for each in found.values() if each.values.get("split") in labelled or None in labelled]:
-            own = layers.pop(_key(image.values, shared), [])
+            own = layers.pop(key(image.values), [])
             shapes = [Shape(each.values.get("class", "object"), "file", each.path) for each in own]
             if self._bands:
                 shapes = [Shape(f"band {n + 1}", "bits", (each.path, n)) for each in own for n in range(self._bands)]
@@ -106,9 +108,16 @@ class LayersDataset(AnnotatedImages):
         return {"images": "images/{split}/{id}", "annotations": "masks/{split}/{class}/{id}"}
 
 
-def _key(values: Mapping[str, str], words: Sequence[str]) -> tuple[str, ...]:
-    """What an image and its masks have in common."""
-    return tuple(numbered(values[word]) for word in words)
+def _key(images: Sequence[Mapping[str, str]], words: Sequence[str]) -> Key:
+    """What an image and its masks have in common; with the zeros before numbers where images differ in these alone."""
+
+    def exact(values: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(values[word] for word in words)
+
+    def loose(values: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(map(numbered, exact(values)))
+
+    return loose if len({*map(loose, images)}) == len({*map(exact, images)}) else exact
 
 
 def _bands(path: Path) -> int:
@@ -117,16 +126,14 @@ def _bands(path: Path) -> int:
         return raster.shape[2] if not hasattr(raster, "has_colours") and raster.shape[2:] > (1,) else 0
 
 
-def _told_apart(
-    mask: Found, beside: re.Match[str] | None, ids: Mapping[tuple[str, ...], Path], words: Sequence[str]
-) -> Found:
+def _told_apart(mask: Found, beside: re.Match[str] | None, ids: Mapping[tuple[str, ...], Path], key: Key) -> Found:
     """A mask with the longest id that an image has, where the class in its name holds what stands between the two."""
-    if not beside or _key(mask.values, words) in ids:
+    if not beside or key(mask.values) in ids:
         return mask
     one, between, other = beside.groups()
     parts = (mask.values[one] + between + mask.values[other]).split(between)
     for at in range(1, len(parts)) if one == "class" else range(len(parts) - 1, 0, -1):
         values = {**mask.values, one: between.join(parts[:at]), other: between.join(parts[at:])}
-        if _key(values, words) in ids:
+        if key(values) in ids:
             return mask._replace(values=values)
     return mask

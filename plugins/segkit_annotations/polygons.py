@@ -13,8 +13,9 @@ from xml.etree import ElementTree
 from segkit.errors import DataError, Issue, first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
-from segkit_annotations.draw import Shape, numbers
+from segkit_annotations.draw import Shape, bounds, numbers
 from segkit_annotations.files import Entry
+from segkit_folder.splits import SUFFIXES
 
 _POINTS = re.compile(r"<(vertex|coordinate|polygon|pt|point)\b|\"coordinates\"", re.IGNORECASE)
 _OTHERS = re.compile(r"<annotations>|\"(_via_|shapes|categories|classTitle)")  # CVAT's and other formats
@@ -27,7 +28,8 @@ class PolygonsDataset(AnnotatedImages):
 
     In XML a polygon is three points or more: elements with x and y as attributes or elements (ImageScope, ASAP, LabelMe
     of MIT), or x1, y1, x2, ... (Pascal VOC of Roboflow); its name is that of the innermost element that has one, or of
-    ImageScope's layer. Regions that ImageScope calls negative are holes. In GeoJSON (RFC 7946) coordinates are pixels,
+    ImageScope's layer. Regions that ImageScope calls negative are holes
+    in those of their layer. In GeoJSON (RFC 7946) coordinates are pixels,
     and the name is that of QuPath's classification. Polygons are drawn as COCO's.
     """
 
@@ -46,7 +48,7 @@ class PolygonsDataset(AnnotatedImages):
         for path in found:
             with files.malformed(path, "a file of polygons"):
                 shapes, size = _of_xml(path) if path.suffix.lower() == ".xml" else (_of_geojson(path), None)
-            image = _image(path, pictures.get(path.stem) or pictures.get(Path(path.stem).stem) or [])
+            image = _image(path, next(filter(None, (pictures.get(stem) for stem in _stems(path))), []))
             entries.append(Entry(image, (path,), shapes, size, splits[path] if are_splits else None))
         return sorted({each.label for entry in entries for each in entry.shapes} - {_HOLE}), entries
 
@@ -54,7 +56,7 @@ class PolygonsDataset(AnnotatedImages):
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
         """The folder of the files, unless the masks lie there as pictures; with a share for val where there is none."""
         found = _files_in(root)
-        stems = {stem for path in found for stem in (path.stem, Path(path.stem).stem)}
+        stems = {stem for path in found for stem in _stems(path)}
         named = [path for path in files.pictures(root) if path.stem in stems] if found else []
         called = Counter(path.stem for path in named)  # a mask may be called as its image
         if not named or files.are_masked(root, [path for path in named if called[path.stem] == 1]):
@@ -84,6 +86,12 @@ def _files_in(folder: Path) -> list[Path]:
     found = [path for name in ("*.xml", "*.geojson", "*.json") for path in files.walk(folder, name)]
     heads = [(path, files.head(path)) for path in found]
     return sorted(path for path, head in heads if _POINTS.search(head) and not _OTHERS.search(head))
+
+
+def _stems(path: Path) -> list[str]:
+    """What the image of a file may be called: 7 of 7.xml, or of 7.tif.xml; but of 7.2.xml it is 7.2 alone."""
+    inner = Path(path.stem)
+    return [path.stem, *([inner.stem] if inner.suffix[1:].isalpha() or inner.suffix.lower() in SUFFIXES else [])]
 
 
 def _image(path: Path, called: Sequence[Path]) -> Path:
@@ -131,9 +139,25 @@ def _shapes(element: ElementTree.Element, label: str) -> Iterator[Shape]:
     inside = [shape for each in element for shape in _shapes(each, label)]
     if its.get("negativeroa") == "1":
         inside = [each._replace(label=_HOLE) for each in inside]
-    yield from inside
+    yield from _with_holes(inside) if _tag(element) == "annotation" else inside
     if _tag(element) == "object" and not inside:
         yield Shape(label, "a box alone", None)
+
+
+def _with_holes(shapes: Sequence[Shape]) -> Iterator[Shape]:
+    """The polygons of a layer less its holes in them, through which other layers show."""
+    boxes = {id(each): bounds(each.data) for each in shapes if each.kind == "polygon"}
+    holes = [(each, box) for each in shapes if each.label == _HOLE and (box := boxes.get(id(each)))]
+    for each in shapes:
+        if each.label != _HOLE and (own := boxes.get(id(each))):
+            inside = [
+                hole.data[0]
+                for hole, box in holes
+                if own[0] <= box[0] and own[1] <= box[1] and box[2] <= own[2] and box[3] <= own[3]
+            ]
+            yield each._replace(kind="less", data=[*each.data, *inside]) if inside else each
+        elif each.label != _HOLE:
+            yield each
 
 
 def _points(element: ElementTree.Element, below: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -148,9 +172,6 @@ def _points(element: ElementTree.Element, below: Mapping[str, str]) -> list[tupl
 
 def _of_geojson(path: Path) -> list[Shape]:
     content = files.load_json(path)
-    if isinstance(content, dict) and "crs" in content:
-        what, advice = "shapes in coordinates on Earth", "draw them into masks, as rasterio.features.rasterize does"
-        raise DataError(Issue("georeferenced", str(path), what, advice))
     features = content if isinstance(content, list) else content.get("features", [content])
     shapes = []
     for feature in features:
@@ -161,4 +182,9 @@ def _of_geojson(path: Path) -> list[Shape]:
         polygons = parts if kind == "MultiPolygon" else [parts]
         is_area = kind in ("Polygon", "MultiPolygon")
         shapes += [Shape(label, "rings" if is_area else kind, [numbers(ring) for ring in each]) for each in polygons]
+    boxes = [box for each in shapes if each.kind == "rings" and (box := bounds(each.data))]
+    in_degrees = bool(boxes) and all(box[2] - box[0] < 1 and box[3] - box[1] < 1 for box in boxes)  # no pixel wide
+    if in_degrees or (isinstance(content, dict) and "crs" in content):
+        what, advice = "shapes in coordinates on Earth", "draw them into masks, as rasterio.features.rasterize does"
+        raise DataError(Issue("georeferenced", str(path), what, advice))
     return shapes

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice, product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from segkit.data.read import read_header, read_picture
 from segkit.errors import DataError, first_few, reason
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
-from segkit_annotations.draw import Shape, ShapeError, draw
+from segkit_annotations.draw import Shape, ShapeError, Size, draw
 from segkit_annotations.files import Entry
 from segkit_annotations.layers import LayersDataset
 from segkit_folder.splits import SUFFIXES
@@ -51,27 +52,39 @@ class RleDataset(AnnotatedImages):
         pictures = files.pictures(root / images)
         named = _finder(root, pictures)
         labels: set[str] = set()
-        entries: list[Entry] = []
+        tables: list[tuple[str | None, Path, dict[Path, list[tuple[str, str]]]]] = []
+        sizes: dict[Path, Size | None] = {}
         for split, path in files.places(root, annotations):
             found, absent = dict[Path, list[tuple[str, str]]](), set[str]()
             lines = [*_lines(path, named)]
-            classes = {label for _, label, _ in lines}
-            for image, label, runs in lines:
+            classes, names = {line.label for line in lines}, {line.image for line in lines}
+            for image, label, runs, size in lines:
                 if (plain := f"class_{label.partition('_')[0]}") in classes and re.fullmatch(r"\d+(_\d+)+", label):
                     label = plain  # attributes follow
                 labels |= {label} if runs else set()
-                if called := named(image):
+                called = [each for each in named(image) if image in (own := {each.stem, each.name}) or not own & names]
+                if called:  # a picture that another line names is not meant
                     picture = _meant(image, called, root, path, split)
                     found.setdefault(picture, []).extend([(label, runs)] * bool(runs))
+                    sizes[picture] = size
                 else:
                     absent.add(image)
             if absent:
                 what = f"{path} names {len(absent)} images that are not there"
                 warnings.warn(f"{what}: {first_few(sorted(absent))}", stacklevel=4)
-            by_columns = _go_down(found)
-            for picture, those in found.items():
-                shapes = [Shape(label, "starts", (runs, by_columns)) for label, runs in those]
-                entries.append(Entry(picture, (path,), shapes, None, split))
+            tables.append((split, path, found))
+        by_columns = _go_down([each for _, _, found in tables for each in found.items()], sizes)
+        entries = [
+            Entry(
+                picture,
+                (path,),
+                [Shape(label, "starts", (runs, by_columns)) for label, runs in those],
+                sizes[picture],
+                split,
+            )
+            for split, path, found in tables
+            for picture, those in found.items()
+        ]
         return sorted(labels), entries + _blank(entries, pictures)
 
     @classmethod
@@ -79,7 +92,7 @@ class RleDataset(AnnotatedImages):
         tables = [path for path in files.walk(root, "*.csv") if not _EXAMPLE.search(path.name)]
         named = _finder(root, files.pictures(root) if tables else [])
         known = [path for path in tables if _columns(path, named)]
-        return [path for path in known if any(named(image) for image, _, _ in _lines(path, named))]
+        return [path for path in known if any(named(image) for image, *_ in _lines(path, named))]
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, str]]:
@@ -87,7 +100,7 @@ class RleDataset(AnnotatedImages):
         if not (found := super().recognise(root)):
             return []
         named = _finder(root, files.pictures(root))
-        lines = {image for table in cls._find(root) for image, _, _ in _lines(table, named)}
+        lines = {image for table in cls._find(root) for image, *_ in _lines(table, named)}
         images = {path for image in lines if len(called := named(image)) == 1 for path in called}
         return [] if files.are_masked(root, images) or LayersDataset.recognise(root) else found
 
@@ -110,19 +123,19 @@ def _finder(root: Path, pictures: Sequence[Path]) -> Callable[[str], Sequence[Pa
     for each in pictures:
         for name in {each.stem, each.name}:
             by_name.setdefault(name, []).append(each)
-    words: dict[Path, list[str]] = {}
+    words: dict[Path, tuple[list[str], list[str]]] = {}
     having: dict[str, set[Path]] = {}
 
     @functools.cache
     def find(name: str) -> Sequence[Path]:
         if not words:
-            words.update({each: _words(each.relative_to(root).with_suffix("").as_posix()) for each in pictures})
-            for path, own in words.items():
-                for word in own:
+            words.update({each: (_words(str(each.parent.relative_to(root))), _words(each.stem)) for each in pictures})
+            for path, (folders, own) in words.items():
+                for word in (*folders, *own):
                     having.setdefault(word, set()).add(path)
         wanted = _words(name[: name.rindex(".")] if name.lower().endswith(SUFFIXES) else name)
         both = set.intersection(*sorted((having.get(word, set()) for word in wanted), key=len)) if wanted else set()
-        spans = {path: span for path in both if (span := _span(words[path], wanted))}
+        spans = {path: span for path in both if (span := _span(*words[path], wanted))}
         return sorted(path for path, span in spans.items() if span == min(spans.values()))
 
     return lambda name: by_name.get(name) or find(name)
@@ -132,13 +145,20 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.casefold())
 
 
-def _span(words: Sequence[str], wanted: Sequence[str]) -> int:
-    """How many words, at least, hold those wanted in their order; 0 where they do not."""
-    spans = []
-    for start in (at for at, word in enumerate(words) if word == wanted[0]):
-        left = iter(enumerate(words[start:], 1))
-        ends = [next((at for at, word in left if word == each), 0) for each in wanted]
-        spans += [ends[-1]] if all(ends) else []
+def _span(folders: Sequence[str], name: Sequence[str], wanted: Sequence[str]) -> int:
+    """How many words of a path, at least, hold those wanted in their order; 0 where they do not.
+
+    Those in the file's name, or in the folders where it has none, stand side by side, and are no end of numbers: else
+    img_5 would be img_7_5.
+    """
+    every, spans = [*folders, *name], []
+    for count in range(1, len(wanted) + 1):
+        before, beside = wanted[:-count], wanted[-count:]
+        for at in range(len(folders) if before else 0, len(every) - count + 1):
+            if every[at : at + count] == beside and not (at and every[at - 1].isdecimal() and at != len(folders)):
+                left = iter(range(len(folders) - 1, -1, -1))
+                places = [next((place for place in left if folders[place] == word), -1) for word in reversed(before)]
+                spans += [at + count - min([*places, at])] if -1 not in places else []
     return min(spans, default=0)
 
 
@@ -169,7 +189,7 @@ def _blank(entries: Sequence[Entry], pictures: Sequence[Path]) -> list[Entry]:
     if blank:
         names = first_few([each.name for each in blank])
         warnings.warn(f"{len(blank)} images that no line names are all background: {names}", stacklevel=5)
-    return [first[each.parent]._replace(image=each, shapes=()) for each in blank]
+    return [first[each.parent]._replace(image=each, shapes=(), size=None) for each in blank]
 
 
 def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, int | None, int] | None:
@@ -220,8 +240,17 @@ def _cells(row: Sequence[str]) -> list[str]:
     return [cell.strip(' "\r\n\ufeff') for cell in row]
 
 
-def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[tuple[str, str, str]]:
-    """The image, the class and the runs of each line.
+class _Line(NamedTuple):
+    """The image, the class and the runs of a line; and height and width of the image, where columns say them."""
+
+    image: str
+    label: str
+    runs: str
+    size: Size | None
+
+
+def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[_Line]:
+    """What the lines say.
 
     Raises:
         DataError: the file cannot be read, or a line lacks an image, or a class of its runs.
@@ -234,7 +263,12 @@ def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[tuple
         needed = 1 + max(image, runs, label or 0)
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, skipinitialspace=True)
-            heading = _cells(next(rows))[image]
+            headings = _cells(next(rows))
+            heading, sides = (
+                headings[image],
+                [re.sub(r"(?i)^(image|img|mask)_?", "", each).lower() for each in headings],
+            )
+            sized = [sides.index(side) for side in ("height", "width") if sides.count(side) == 1]
             for cells in map(_cells, filter(None, rows)):
                 place = f"{path}, line {rows.line_num}"
                 if len(cells) < needed:
@@ -246,23 +280,29 @@ def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[tuple
                 if not name or (encoded and not called):
                     raise DataError(f"{place}: {'no class' if name else 'no image'}; each line with runs has both")
                 encoded = encoded.strip("[]").replace(",", " ")
-                yield name, f"class_{called}" if called.isdecimal() else called, encoded
+                size = [int(cells[at]) for at in sized if at < len(cells) and cells[at].isdecimal() and int(cells[at])]
+                of = f"class_{called}" if called.isdecimal() else called
+                yield _Line(name, of, encoded, (size[0], size[1]) if len(size) == 2 else None)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path} cannot be read as text: {reason(error) if isinstance(error, OSError) else error}"
         ) from None
 
 
-def _go_down(found: Mapping[Path, Sequence[tuple[str, str]]]) -> bool:
-    """Whether runs go down the columns: what lies on its side is frayed in images that are not square.
+def _go_down(found: Sequence[tuple[Path, Sequence[tuple[str, str]]]], sizes: Mapping[Path, Size | None]) -> bool:
+    """Whether runs go down the columns, in all splits: what lies on its side is frayed in images that are not square.
 
     In square ones it is as smooth either way, but only the right way has its edges where the image has some.
     """
     edges, contrast = np.zeros(2), np.zeros(2)
-    for path, those in [each for each in found.items() if each[1]][:_FEW]:
+    found = [each for each in found if each[1]]
+    for path, those in found[:: -(-len(found) // _FEW) or 1]:
         with suppress(DataError, ShapeError):  # told when it is read
-            size = read_header(path).size
-            grey = read_picture(path).pixels.mean(2) if size[0] == size[1] else np.zeros(size)
+            size = sizes[path] or read_header(path).size
+            step = max(1, read_header(path).size[0] // size[0])  # where runs are of smaller masks
+            grey = read_picture(path).pixels[::step, ::step].mean(2) if size[0] == size[1] else np.zeros(size)
+            if grey.shape != size:
+                continue
             for (label, runs), way in product(those, (0, 1)):
                 _, bits = draw(Shape(label, "starts", (runs, not way)), size)
                 apart = [bits[1:] != bits[:-1], bits[:, 1:] != bits[:, :-1]]

@@ -189,7 +189,7 @@ def nifti(path: Path) -> SimpleNamespace | None:
     def read(name: str) -> NDArray[Any]:
         at = shape[2] - int(name) if is_back[2] else int(name) - 1
         values: NDArray[Any] = np.asarray(stored[:, :, at] if len(stored.shape) > 2 else stored)
-        return np.swapaxes(np.flip(values, [axis for axis in (0, 1) if is_back[axis]]), 0, 1)
+        return np.swapaxes(np.flip(values, tuple(axis for axis in (0, 1) if is_back[axis])), 0, 1)
 
     return SimpleNamespace(parts=Parts(numbers(shape[2]), read))
 

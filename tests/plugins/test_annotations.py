@@ -887,6 +887,17 @@ def test_init_asks_which_of_overlapping_layers_counts(tmp_path: Path, capsys: py
     assert all(line in text for line in ('annotations = "truth/{class}/{id}"', 'overlap = "smallest"'))
 
 
+def test_numbers_that_differ_in_zeros_alone_are_two_images(tmp_path: Path) -> None:
+    for place, name in enumerate(("1", "01")):
+        picture(tmp_path / f"images/{name}.png")
+        layer(tmp_path / f"masks/{name}_cat.png", (place, 0))
+    dataset = one("layers", tmp_path, images="images/{id}", annotations="masks/{id}_{class}")
+    assert {name: rows(dataset, at)[:2] for at, name in enumerate(dataset.names)} == {
+        "1": ["100000", "000000"],
+        "01": ["000000", "100000"],
+    }
+
+
 def test_layers_without_an_image_are_refused_and_images_without_layers_told(tmp_path: Path) -> None:
     for name in "ab":
         picture(tmp_path / "images" / f"{name}.png")
@@ -1007,6 +1018,35 @@ def test_polygons_that_cannot_be_drawn_are_named_and_the_nearest_image_counts(tm
     save(tmp_path / "train/a.geojson", {"crs": {}, "features": [], "was": "coordinates"})
     with pytest.raises(DataError, match=r"coordinates on Earth; draw them into masks, as rasterio\.features"):
         datasets["polygons"](tmp_path, "train", annotations=".")
+    degrees = [[13.4, 2.5], [13.401, 2.5], [13.401, 2.501], [13.4, 2.5]]  # RFC 7946 has no word that says so
+    shape = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [degrees]}, "properties": {}}
+    save(tmp_path / "train/a.geojson", {"type": "FeatureCollection", "features": [shape]})
+    with pytest.raises(DataError, match="coordinates on Earth"):
+        datasets["polygons"](tmp_path, "train", annotations=".")
+
+
+def test_through_a_hole_in_a_layer_the_layers_below_it_show(tmp_path: Path) -> None:
+    def region(left: int, right: int, negative: int = 0) -> str:
+        corners = [(left, 0), (right, 0), (right, 5), (left, 5)]
+        points = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in corners)
+        return f'<Region NegativeROA="{negative}"><Vertices>{points}</Vertices></Region>'
+
+    layers = {"tissue": region(0, 6), "tumour": region(1, 5) + region(2, 4, 1)}
+    texts = [f'<Annotation Name="{name}"><Regions>{text}</Regions></Annotation>' for name, text in layers.items()]
+    save(tmp_path / "a.xml", f"<Annotations>{''.join(texts)}</Annotations>")
+    picture(tmp_path / "a.png")
+    dataset = one("polygons", tmp_path)
+    assert (dataset.classes, rows(dataset)) == (("background", "tissue", "tumour"), ["121121"] * 5)
+
+
+def test_a_number_in_the_name_of_a_file_of_polygons_is_no_ending(tmp_path: Path) -> None:
+    for name in ("a.1.xml", "b.tif.xml", "c.svs.xml"):
+        save(tmp_path / name, TRACED["voc.xml"][0])
+    for name in ("a", "b", "c"):
+        picture(tmp_path / f"{name}.png")
+    with pytest.warns(UserWarning, match=r"left out, .*a\.1\.png|not read: 1 pictures without annotations: .*/a\.png"):
+        dataset = one("polygons", tmp_path, skip_unpaired=True)
+    assert [each.stem for each, _ in map(dataset.files, range(2))] == ["b", "c"]
 
 
 # ---- splits ----
@@ -1192,6 +1232,43 @@ def test_runs_of_images_of_one_name_are_those_of_the_split_of_the_table(tmp_path
     picture(tmp_path / "train/small/a.jpg")
     with pytest.raises(DataError, match=r"train\.csv names a\.jpg, and 5 images are called so"):
         one("rle", tmp_path, annotations="train.csv")
+
+
+def test_runs_of_an_image_that_is_not_there_are_no_other_images(tmp_path: Path) -> None:
+    for name in ("img_7_5", "img_6_1", "a/scan/slice_0003_266_1.5", "img_8"):
+        picture(tmp_path / f"train/{name}.jpg")
+    lines = [f"{name},1 2" for name in ("img_5", "5", "img_6", "img_6_1", "a_slice_3", "a_slice_266", "a_slice_0003")]
+    save(tmp_path / "train.csv", "\n".join(["ImageId,EncodedPixels", *lines]))
+    with pytest.warns(UserWarning, match=r"not there|all background") as told:
+        dataset = one("rle", tmp_path)
+    absent = "names 5 images that are not there: 5, a_slice_266, a_slice_3, img_5, img_6"
+    assert any(absent in str(each.message) for each in told)
+    covered = {name: int(dataset.mask(place).sum()) for place, name in enumerate(dataset.names)}
+    assert covered == {"img_6_1": 2, "img_7_5": 0, "img_8": 0, "slice_0003_266_1.5": 2}
+
+
+def test_runs_go_one_way_in_all_splits_and_are_of_the_size_that_a_table_says(tmp_path: Path) -> None:
+    lines = {"train": ["ImageId,EncodedPixels,img_height,img_width"]}
+    lines["val"] = [*lines["train"]]
+    for number, split in enumerate(["train"] * 4 + ["val"]):
+        labels = np.zeros((16, 16), np.uint8)
+        labels[3 + number : 5 + number, 2:13] = 1
+        stripes = labels.T if split == "val" else labels  # an edge that would mislead, seen alone
+        path = tmp_path / f"{split}/{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(stripes * 200).save(path)
+        runs = " ".join(f"{16 * row + 3} 11" for row in (3 + number, 4 + number))
+        lines[split].append(f"{number}.png,{runs},16,16")
+    for split, those in lines.items():
+        save(tmp_path / f"{split}.csv", "\n".join(those))
+    with pytest.warns(UserWarning, match="runs are read along the rows"):
+        dataset = datasets["rle"](tmp_path, "val")
+    assert dataset.mask(0)[7:9, 2:13].all()
+    Image.new("RGB", (32, 32)).save(tmp_path / "val/4.png")
+    with pytest.warns(UserWarning, match="runs are read along the rows"):
+        dataset = datasets["rle"](tmp_path, "val")
+    with pytest.raises(LabelError, match=r"annotations have another size .*enlarge = true"):
+        dataset.mask(0)
 
 
 def test_attributes_behind_the_number_of_a_class_are_none_of_their_own(tmp_path: Path) -> None:
