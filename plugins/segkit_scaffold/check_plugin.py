@@ -136,6 +136,7 @@ def _assigned(
 
     Raises:
         ConfigError: it is not written so, or no component has the key.
+        PluginError: none has, and one cannot be imported.
     """
     chosen: dict[Component, dict[str, Any]] = {component: {} for component in components}
     for text in given:
@@ -146,6 +147,8 @@ def _assigned(
         asked = [each for each in components if not owner or owner in each.names]
         having = [each for each in asked if key in names(each)]
         if not having:
+            for each in asked:
+                each.load()  # that it cannot be imported says more than that it has nothing
             there = dict.fromkeys(name for each in asked for name in names(each))
             close = f"{did_you_mean(key, there) or ';'} there are {', '.join(there) or 'none'}"
             raise ConfigError(f"{flag} {text}: {owner or 'what is checked'} has no '{key}'{close}")

@@ -131,6 +131,16 @@ def test_a_declared_failure_is_known_where_a_plugin_imports_pytest(mine: Any) ->
     assert "Traceback" not in told.stderr
 
 
+def test_options_of_one_that_cannot_be_imported_are_not_said_to_be_wrong(
+    site: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.install("segkit-torn", "torn", HOOKS.replace("mine_losses:Plain", "no_such_package:Plain"))
+    assert main(["check-plugin", "plain", "--option", "present=2.0"]) == 2
+    told = capsys.readouterr().err
+    assert "No module named 'no_such_package'" in told
+    assert "has no 'present'" not in told
+
+
 def test_a_broken_plugin_is_named_with_its_cause(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
     source = "import segkit\n\n@segkit.hookimpl\ndef segkit_loses():\n    return {}\n"
     site.install("segkit-broke", "broke", source)
