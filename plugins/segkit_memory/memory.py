@@ -47,12 +47,13 @@ class Memory:
         self.sizes = {
             name: [resized_size(*each.size, inputs.data.resize) for each in rows] for name, rows in statistics.items()
         }
+        self.kept = 0  # bytes of all images and masks, where they will be decoded before the first step
         if self.cpu and self.free is not None and inputs.data.cache in ("ram", "device"):
-            # all images and masks will be decoded before the first step
             value = len(inputs.splits["train"].channels) * (1 if statistics["train"][0].dtype == "uint8" else 4)
             images, masks = self.sizes.values(), statistics.values()
-            self.free -= sum(value * height * width for sizes in images for height, width in sizes)
-            self.free -= sum(math.prod(each.size) for rows in masks for each in rows)
+            self.kept += sum(value * height * width for sizes in images for height, width in sizes)
+            self.kept += sum(math.prod(each.size) for rows in masks for each in rows)
+            self.free -= self.kept
 
     def settings(self) -> dict[str, int]:
         """Numbers in place of "auto": the crop as large as two images of it fit, then as many images as fit.
@@ -77,7 +78,7 @@ class Memory:
             counts = range(most, self.parts, -self.parts)
             batch = chosen["train.batch_size"] = next((n for n in counts if self.has_room(n, crop)), self.parts)
         if self.cpu and self.free is not None:
-            self._refuse(crop, batch, self.free)
+            self._refuse(crop, batch, max(0, self.free))
         return chosen
 
     def has_room(self, images: int, crop: int | Sequence[int] | None) -> bool:
@@ -120,9 +121,11 @@ class Memory:
         trains = pixels > _SCORING * scored
         side = int(max(0.0, (free - fixed) / (per_pixel * images)) ** 0.5) // 32 * 32
         train = self.inputs.train.model_copy(update={"batch_size": batch})
+        cache = f'(data.cache = "{self.inputs.data.cache}"; "none" keeps none)'
+        kept = f" beside {self.kept / _GIB:.1f} GiB of images {cache}" if self.kept else ""
         raise ConfigError(
             f"{'a training step' if trains else f'scoring up to {batch} images at once'} needs about "
-            f"{(fixed + per_pixel * pixels) / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free, "
+            f"{(fixed + per_pixel * pixels) / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free{kept}, "
             f"{needs_less(train, crop, side if trains and 32 <= side < min(height, width) else None)}"
         )
 

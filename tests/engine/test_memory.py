@@ -122,16 +122,20 @@ def test_auto_is_the_largest_that_fits_first_the_crop(make_job: MakeJob, monkeyp
 
 def test_images_that_are_kept_in_memory_count(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {}
-    for cache in ("none", "ram"):
+    for cache, megabytes in (("none", 7), ("ram", 7), ("device", 3)):
         given = {"augment": AugmentSettings(crop=32), "data": DataSettings(cache=cache), **HOOK}
         job = make_job("run", {**given, "splits": {"train": Large(), "val": Large()}})
-        free(monkeypatch, 7 << 20)  # of which the images take 6.2
+        free(monkeypatch, megabytes << 20)  # of which the images take 6.2
         try:
             found[cache] = memory.Memory(job).settings()
         except ConfigError as error:
             found[cache] = str(error)
     assert found["none"] == {}
-    assert "of memory, and 0.0 GiB are free" in found["ram"]
+    told = 'of memory, and 0.0 GiB are free beside 0.0 GiB of images (data.cache = "ram"; "none" keeps none), at train.'
+    assert told in found["ram"]
+    assert told.replace("ram", "device") in found["device"]
+    monkeypatch.setattr(memory, "estimate", lambda _: 1 / 0)  # of a network that takes other images
+    assert memory.Memory(job).settings() == {}
 
 
 def test_the_crop_of_images_below_32_pixels_is_the_image(job: TrainerInputs) -> None:
