@@ -217,7 +217,12 @@ def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, i
     rest = [at for at in others if at != image]
     label = next((at for at in rest if _CLASS.fullmatch(heading[at])), None)
     if label is None and "_" not in heading[image]:
-        label = next((at for at in rest if _are_names(columns[at])), None)
+        of_objects = [  # what is the same for all lines of an image is of the image, as an organ
+            at
+            for at in rest
+            if len({(row[image], row[at]) for row in rows if len(row) > max(image, at)}) > len({*columns[image]})
+        ]
+        label = next((at for at in of_objects if _are_names(columns[at])), None)
     return image, label, runs
 
 

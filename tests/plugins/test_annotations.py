@@ -1271,6 +1271,15 @@ def test_runs_go_one_way_in_all_splits_and_are_of_the_size_that_a_table_says(tmp
         dataset.mask(0)
 
 
+def test_what_a_table_says_of_whole_images_is_no_class_of_their_objects(tmp_path: Path) -> None:
+    lines = ["id,organ,sex,rle"]
+    for number, organ in enumerate(("lung", "spleen", "lung", "spleen")):
+        picture(tmp_path / f"{number}.jpg")
+        lines += [f"{number},{organ},F,2 3", f"{number},{organ},F,12 2"]
+    save(tmp_path / "train.csv", "\n".join(lines))
+    assert one("rle", tmp_path).classes == ("background", "object")
+
+
 def test_attributes_behind_the_number_of_a_class_are_none_of_their_own(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg")
     save(tmp_path / "train.csv", "ImageId,ClassId,EncodedPixels\na.jpg,1,1 2\na.jpg,1_7_9,6 2\na.jpg,2_7,11 1\n")
