@@ -95,22 +95,25 @@ class Writer:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"--out {out} cannot be written: {reason(error)}") from error
-        bar = tqdm(total=len(jobs), unit="image", leave=False, disable=None)
-        with warnings.catch_warnings(), bar, ThreadPoolExecutor(THREADS) as writers:  # which waits, after Ctrl-C too
+        bar, writers = tqdm(total=len(jobs), unit="image", leave=False, disable=None), ThreadPoolExecutor(THREADS)
+        with warnings.catch_warnings(), bar:
             warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata
             warnings.filterwarnings("ignore", "Dataset has no geotransform")  # rasterio's
-            for group in self._groups(jobs):
-                written = []
-                for job, image in zip(group, read_ahead(self._read, group, threads=THREADS), strict=True):
-                    try:
-                        written.append(writers.submit(self._write, job, self._predict(job, image)))
-                    except DataError as problem:
-                        self.failed[str(job[0])] = str(problem)
-                        tqdm.write(f"segkit: {problem}", file=sys.stderr)
-                    bar.update()
-                for each in written:
-                    each.result()
-                del image  # before the next group is read
+            try:
+                for group in self._groups(jobs):
+                    written = []
+                    for job, image in zip(group, read_ahead(self._read, group, threads=THREADS), strict=True):
+                        try:
+                            written.append(writers.submit(self._write, job, self._predict(job, image)))
+                        except DataError as problem:
+                            self.failed[str(job[0])] = str(problem)
+                            tqdm.write(f"segkit: {problem}", file=sys.stderr)
+                        bar.update()
+                    for each in written:
+                        each.result()
+                    del image  # before the next group is read
+            finally:  # after Ctrl-C too: what has not begun does not, and what has is waited for
+                writers.shutdown(cancel_futures=True)
 
     def _groups(self, jobs: Iterable[Job]) -> Iterator[list[Job]]:
         """Images that may be in memory together: of :data:`MOST_HELD` pixels, or one of any size."""

@@ -24,6 +24,7 @@ from segkit.errors import ConfigError, DataError
 from segkit_predict import geotiff, outputs
 from segkit_predict.images import list_images
 from segkit_predict.outputs import name_outputs
+from segkit_predict.writer import Writer
 from segkit_samples.sheets import is_prediction
 
 
@@ -375,6 +376,23 @@ def test_a_file_that_cannot_be_written_to_its_end_is_not_there(run_folder, pictu
     assert "noise.png could not be written: File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["street.png", "street_overlay.jpg"]
+
+
+def test_what_waits_to_be_written_is_left_when_stopped(predict, picture, tmp_path, monkeypatch):
+    asked, written = [], []
+
+    def stopped(_writer, job, _read):
+        asked.append(job)
+        if len(asked) > 40:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Writer, "_predict", stopped)
+    monkeypatch.setattr(Writer, "_write", lambda *_: (time.sleep(0.1), written.append(1)))
+    (tmp_path / "many").mkdir()
+    for place in range(50):
+        os.link(picture, tmp_path / "many" / f"{place}.png")
+    assert predict(tmp_path / "many") == 130
+    assert len(written) < 20
 
 
 @pytest.mark.parametrize(
