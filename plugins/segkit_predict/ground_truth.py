@@ -23,6 +23,7 @@ from segkit.metric.confusion import ConfusionMatrix
 from segkit.metric.scores import split_scores
 from segkit.options import create
 from segkit_folder.files import VOID, PairedFiles
+from segkit_folder.masks import NO_NUMBER
 from segkit_folder.splits import composed
 
 _BAND = 1 << 20  # pixels that are counted together: a count takes 8 bytes a pixel
@@ -31,7 +32,7 @@ _BAND = 1 << 20  # pixels that are counted together: a count takes 8 bytes a pix
 class GroundTruth:
     """The true masks of images, read as the run read its own, and how the predictions compare with them.
 
-    Where the run's dataset cannot be built, as its folder is elsewhere, a mask holds the class indices and void.
+    Where the run's dataset cannot be built, as its folder is elsewhere, masks are read as the run's record says.
 
     Args:
         images: that are predicted -> what they and their masks are called, but for the ending.
@@ -45,17 +46,16 @@ class GroundTruth:
         how: how the masks are read, in words.
 
     Raises:
-        DataError: an image has no mask, or more than one.
+        DataError: an image has no mask, or more than one, or nothing says which class a stored label is.
     """
 
     def __init__(
         self, images: Mapping[Path, str], folder: Path, suffix: str, run: Path, predictor: Predictor, most_pixels: int
     ) -> None:
         own = _dataset_of(run, predictor)
-        self.how = (
-            "read as the run's" if own is not None else "read as class indices, as the run's own data is not at hand"
-        )
-        self.dataset = _class_indices(predictor) if own is None else own
+        self.dataset = _as_recorded(run, predictor) if own is None else own
+        plain = "class indices" if self.dataset.stores_indices else "the run's record says"
+        self.how = f"read as {plain}, as the run's own data is not at hand" if own is None else "read as the run's"
         self.dataset.pairs, self.dataset.blank = pair(images, folder, suffix), ()
         self.dataset.names = [composed(name) for name in images.values()]
         self.dataset.most_pixels = most_pixels
@@ -136,11 +136,19 @@ def pair(images: Mapping[Path, str], folder: Path, suffix: str = "") -> list[tup
     return [(image, those[0]) for image, those in zip(images, found, strict=True)]
 
 
+def _options_of(run: Path) -> dict[str, Any]:
+    """Those of the run's dataset, with its name; none of a run of plain objects."""
+    try:
+        return dict(segkit.read_run(run).config["dataset"])
+    except (SegkitError, KeyError, TypeError, ValueError):
+        return {}
+
+
 def _dataset_of(run: Path, predictor: Predictor) -> PairedFiles | None:
     """A copy of the run's own dataset, where it is one of files and at hand."""
+    options = _options_of(run)
+    options |= {"download": False} if "download" in options else {}  # masks are read, nothing is fetched
     try:
-        options = dict(segkit.read_run(run).config["dataset"])
-        options |= {"download": False} if "download" in options else {}  # masks are read, nothing is fetched
         dataset = create(segkit.datasets.find(options.pop("name")), options, {"split": "train"})
     except (SegkitError, KeyError, TypeError, ValueError):  # no run of a config, a folder that has moved
         return None
@@ -148,8 +156,33 @@ def _dataset_of(run: Path, predictor: Predictor) -> PairedFiles | None:
     return copy.copy(dataset) if same and dataset.ignore_index == predictor.ignore_index else None
 
 
-def _class_indices(predictor: Predictor) -> PairedFiles:
-    void = None if predictor.ignore_index == VOID else predictor.ignore_index
-    dataset = PairedFiles([], classes=predictor.classes, palette=predictor.palette, ignore_index=void)
-    dataset.palette_is_assumed = True  # as far as is known
-    return dataset
+def _as_recorded(run: Path, predictor: Predictor) -> PairedFiles:
+    """A dataset that reads masks as config.json and the dataset's options in run.json say.
+
+    Raises:
+        DataError: the run is of an earlier version, and its options alone do not say it.
+    """
+    options, void = _options_of(run), predictor.ignore_index
+    labels, colours = (options.get(name) or {} for name in ("value_map", "colour_map"))
+    threshold, voids = options.get("threshold"), options.get("void")
+    if predictor.stored is None and (labels or colours or threshold is not None):
+        what = "is not at hand, and config.json, which is of an earlier version, does not say what they store"
+        raise DataError(f"the run's own data, whose masks are read their own way, {what}; start where it lies")
+    stored, meaning = [[*keys] for keys in predictor.stored or []], None
+    has_colours = any(isinstance(key, tuple) for keys in stored for key in keys)
+    if labels or has_colours or voids is not None or stored != [[index] for index in range(len(stored))]:
+        keys = [tuple(colours["void"])] if "void" in colours else []
+        if not has_colours:
+            keys = [
+                *([void] if voids is None else voids),
+                *(int(key) for key, index in labels.items() if index == void),
+            ]
+            keys += [NO_NUMBER] * (threshold is not None)
+        meaning = dict.fromkeys(keys, void) | {key: index for index, those in enumerate(stored) for key in those}
+    how: dict[str, Any] = {"colours" if has_colours else "values": meaning}
+    ignored = None if void == VOID else void
+    found = PairedFiles([], classes=predictor.classes, palette=predictor.palette, ignore_index=ignored, **how)
+    found.palette_is_assumed, found.labels_are_stated = True, bool(labels)  # as far as is known
+    found.threshold, found.resize_masks = threshold, options.get("resize_masks", False)
+    found.label_advice = "correct the mask, or start where the run's own data is found, which may say more"
+    return found

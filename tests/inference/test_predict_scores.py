@@ -238,6 +238,14 @@ def test_scores_are_those_of_evaluate(tmp_path, monkeypatch, capsys, stored, res
     assert 0 < found["pixel_accuracy"] < 1
     assert predict(Path("runs/mine"), *command, "--quiet") == 0
     assert "data/masks/val, read as the run's:" in capsys.readouterr().out
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # where there is no folder "data"
+    command = [tmp_path / place if "/" in place else place for place in command]
+    assert predict(tmp_path / "runs" / "mine", *command) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    how = "class indices" if stored == "indices" else "the run's record says"
+    assert f"read as {how}, as the run's own data is not at hand" in told
+    assert f"mean_iou {found['mean_iou']:.3f} {found['floor']['mean_iou']:.3f}" in told
 
 
 def test_scores_count_the_images_that_were_done_and_no_others(run_folder, labels, paint, tmp_path, capsys):
@@ -392,6 +400,9 @@ def test_true_masks_of_0_and_255_are_not_scored_where_255_may_be_the_foreground(
     Image.fromarray(truth).save(tmp_path / "masks" / "street.png")
     assert predict(run_folder, picture, "--out", tmp_path / "out", "--compare-with", tmp_path / "masks") == 1
     assert "the masks hold 0 and 255 alone, and 255 is void where nothing else is said" in capsys.readouterr().err
+    write_config(run_folder, **facts, classes=["dark", "red"], palette=[[0, 0, 0], [200, 0, 0]], stored=[[0], [255]])
+    assert predict(run_folder, picture, "--out", tmp_path / "out", "--compare-with", tmp_path / "masks") == 0
     truth[6:] = 1
+    write_config(run_folder, **facts, classes=["dark", "red"], palette=[[0, 0, 0], [200, 0, 0]])
     Image.fromarray(truth).save(tmp_path / "masks" / "street.png")
     assert predict(run_folder, picture, "--out", tmp_path / "out", "--compare-with", tmp_path / "masks") == 0
