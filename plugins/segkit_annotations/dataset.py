@@ -53,6 +53,8 @@ class AnnotatedImages(PairedFiles):
         outside: what to do with shapes that go beyond the image by more than a pixel: "error", or "cut" them off.
         enlarge: whether masks and shapes of a smaller size are enlarged by a whole number to their image's.
         skip_unpaired: whether annotations without their image, and masks without one, are left out.
+        blank_unpaired: of ``layers`` and ``rle``, whether an image without a mask, or without that of a class, surely
+            shows nothing of it; left out: such images are told.
         lists: which images are which split: files with a name a line, "{split}.txt".
         group: what must stay in one split, a part of the images' paths: "patient{group}_".
         fractions: shares of train, val and test, where nothing else says which is which.
@@ -80,6 +82,7 @@ class AnnotatedImages(PairedFiles):
         outside: Literal["error", "cut"] = "error",
         enlarge: bool = False,
         skip_unpaired: bool = False,
+        blank_unpaired: bool = False,
         lists: str | Mapping[str, str] | None = None,
         group: str | None = None,
         fractions: Sequence[float] = (0.7, 0.15, 0.15),
@@ -93,7 +96,7 @@ class AnnotatedImages(PairedFiles):
             raise DataError(f"{base}: no such folder")
         self.rule, self.attribute, self._cut = overlap or self.rule, attribute, outside == "cut"
         self._enlarge = enlarge
-        self.skip_unpaired = skip_unpaired
+        self.skip_unpaired, self.blank_unpaired = skip_unpaired, blank_unpaired
         where = {"annotations": annotations} if annotations else self._only(base)
         names, entries = self._read(base, where["annotations"], images or where.get("images", ""))
         if skip_unpaired and (absent := [str(each.image) for each in entries if not is_there(each)]):

@@ -66,10 +66,10 @@ class LayersDataset(AnnotatedImages):
             sources = tuple(each.path for each in own) or (image.path,)
             entries.append(Entry(image.path, sources, shapes, None, image.values.get("split")))
             without += [] if own else [image.path.name]
-        if without:
-            warnings.warn(
-                f"{len(without)} images have no mask and are all background: {first_few(without)}", stacklevel=4
-            )
+        told = [f"{len(without)} images have no mask and are all background: {first_few(without)}"] * bool(without)
+        told += _lacking(entries) if "class" in sides[1].words else []
+        for text in told if not self.blank_unpaired else ():
+            warnings.warn(text, stacklevel=4)
         what, advice = "mask without an image", f"the image would be as {sides[0]}"
         lonely = [] if self.skip_unpaired else [str(those[0].path) for those in layers.values()]
         refuse([Issue("mask_without_image", path, what, advice) for path in lonely])
@@ -106,6 +106,21 @@ class LayersDataset(AnnotatedImages):
                     (Path(root) / "masks" / split / name).mkdir(parents=True, exist_ok=True)
                     Image.fromarray(mask).save(Path(root) / "masks" / split / name / path.name)
         return {"images": "images/{split}/{id}", "annotations": "masks/{split}/{class}/{id}"}
+
+
+def _lacking(entries: Sequence[Entry]) -> list[str]:
+    """What is said of images without the mask of a class that most have, where a file is a class and no object."""
+    held = {entry.image: [shape.label for shape in entry.shapes] for entry in entries}
+    if any(len(own) > len({*own}) for own in held.values()):
+        return []
+    known = sorted({label for own in held.values() for label in own}, key=files.natural)
+    without = {label: [image.name for image, own in held.items() if label not in own] for label in known}
+    end = "that class is background there; blank_unpaired = true says that it is not to be seen"
+    return [
+        f"{len(those)} of {len(held)} images have no mask of '{label}', as the others have: {first_few(those)}; {end}"
+        for label, those in without.items()
+        if 0 < 2 * len(those) < len(held)
+    ]
 
 
 def _key(images: Sequence[Mapping[str, str]], words: Sequence[str]) -> Key:

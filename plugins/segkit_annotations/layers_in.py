@@ -171,11 +171,12 @@ def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, boo
         for place, own in several.items():
             if not _belong_together(folder, place):
                 continue
-            number = sum(map(len, own.values()))
-            if stems >= {*own}:
+            number, called = sum(map(len, own.values())), {*()}.union(*own.values())
+            are_ids, are_classes = stems >= {*own}, stems >= called
+            if are_ids and not (called == stems != {*own}):  # folders called 0, 1, 2 of images called 0 to 9
                 yield folder / "{id}", place / "{id}/*", number > len(own)
-            elif all(stems >= each for each in own.values()):
-                yield folder / "{id}", place / "{class}/{id}", number > len({*()}.union(*own.values()))
+            if are_classes and (called == stems or not are_ids):
+                yield folder / "{id}", place / "{class}/{id}", number > len(called)
 
 
 def _merged(ways: list[str]) -> list[str]:

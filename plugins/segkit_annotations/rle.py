@@ -85,7 +85,7 @@ class RleDataset(AnnotatedImages):
             for split, path, found in tables
             for picture, those in found.items()
         ]
-        return sorted(labels), entries + _blank(entries, pictures)
+        return sorted(labels), entries + _blank(entries, pictures, self.blank_unpaired)
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
@@ -181,12 +181,12 @@ def _meant(name: str, called: Sequence[Path], root: Path, table: Path, split: st
     return called[0]
 
 
-def _blank(entries: Sequence[Entry], pictures: Sequence[Path]) -> list[Entry]:
+def _blank(entries: Sequence[Entry], pictures: Sequence[Path], is_sure: bool) -> list[Entry]:
     """Images beside those of the lines, which have none: what is not there is not listed."""
     first = {entry.image.parent: entry for entry in reversed(entries)}
     named = {entry.image for entry in entries}
     blank = [each for each in pictures if each not in named and each.parent in first]
-    if blank:
+    if blank and not is_sure:
         names = first_few([each.name for each in blank])
         warnings.warn(f"{len(blank)} images that no line names are all background: {names}", stacklevel=5)
     return [first[each.parent]._replace(image=each, shapes=(), size=None) for each in blank]

@@ -289,6 +289,10 @@ def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
     if any(issue.kind == "declared_no_data" for issue in scan.warnings):
         void = Answer("", {"data.no_data": "void"})
         yield Question("pixels that an image declares as no data are void", [void], "data.no_data", must=False)
+    if lacking := [issue.what.partition(";")[0] for issue in scan.warnings if "blank_unpaired = true" in issue.what]:
+        absent = Answer("it is not to be seen in these images", {"blank_unpaired": True})
+        mend = Answer("it is not annotated there: add these masks, or take the images away, and start again")
+        yield Question(f"{'; '.join(lacking)}: is it to be seen there?", [absent, mend], "blank_unpaired")
     interpolated = [issue for issue in scan.warnings if issue.kind == "interpolated"]
     for issue in (*scan.errors, *interpolated[:1]):
         answer = ways.get(issue.kind)

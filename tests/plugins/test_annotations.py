@@ -754,7 +754,8 @@ def test_masks_that_are_called_as_an_image_and_a_class_are_layers(
     layer(tmp_path / mask.format(id=7, tens=1, name="hair", split="val"), (0, 1), size=(3, 4))
     layer(tmp_path / mask.format(id=7, tens=1, name="left_eye", split="val"), (1, 3), size=(3, 4))
     (tmp_path / mask.format(id=7, tens=1, name="right_eye", split="val")).unlink()
-    more = {"split": "val"} if "split" in images else {"split": "train", "fractions": (1.0, 0)}
+    more: dict[str, Any] = {"split": "val"} if "split" in images else {"split": "train", "fractions": (1.0, 0)}
+    more["blank_unpaired"] = True
     with pytest.raises(LabelError, match=r"another size than the image .*enlarge = true makes each of their pixels"):
         datasets["layers"](tmp_path, **options, **more).mask(2 if "split" in images else 7)
     dataset = datasets["layers"](tmp_path, **options, **more, enlarge=True)
@@ -885,6 +886,40 @@ def test_init_asks_which_of_overlapping_layers_counts(tmp_path: Path, capsys: py
     assert main(["init", str(tmp_path / "data"), "-o", str(config), "--yes"]) == 0
     text = config.read_text()
     assert all(line in text for line in ('annotations = "truth/{class}/{id}"', 'overlap = "smallest"'))
+
+
+@pytest.mark.parametrize(
+    ("folders", "files", "found"),
+    [(3, 9, ["{class}/{id}"]), (9, 3, ["{id}/*"]), (3, 2, ["{id}/*"]), (9, 9, ["{class}/{id}", "{id}/*"])],
+)
+def test_numbered_folders_are_of_classes_where_their_files_are_all_images(
+    folders: int, files: int, found: list[str], tmp_path: Path
+) -> None:
+    for number in range(9):
+        picture(tmp_path / f"images/{number}.png")
+        for folder in range(folders) if number < files else ():
+            layer(tmp_path / f"masks/{folder}/{number}.png", (folder % 5, number % 6))
+    own = [each["annotations"] for each in datasets["layers"].recognise(tmp_path)]
+    assert own == [f"masks/{each}" for each in found]
+
+
+def test_a_mask_of_a_class_that_most_images_have_is_missed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(8):
+        image = np.random.default_rng(number).integers(0, 256, (5, 6, 3), np.uint8)
+        (tmp_path / "data" / "photos").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "data" / "photos" / f"{number}.png")
+        layer(tmp_path / "data" / "truth" / "dog" / f"{number}.png", (0, 2), (0, 3))
+        if number not in (3, 5):
+            layer(tmp_path / "data" / "truth" / "cat" / f"{number}.png", (0, 0), (0, 1))
+    options = {"images": "photos/{id}", "annotations": "truth/{class}/{id}"}
+    with pytest.warns(UserWarning, match=r"2 of 8 images have no mask of 'cat', as the others have: 3\.png, 5\.png"):
+        one("layers", tmp_path / "data", **options)
+    one("layers", tmp_path / "data", blank_unpaired=True, **options)
+    config = tmp_path / "mine.toml"
+    assert main(["init", str(tmp_path / "data"), "-o", str(config)]) == 1
+    assert "is it to be seen there?" in " ".join(capsys.readouterr().out.split())
+    assert main(["init", str(tmp_path / "data"), "-o", str(config), "--yes"]) == 0
+    assert "\nblank_unpaired = true" in config.read_text()
 
 
 def test_numbers_that_differ_in_zeros_alone_are_two_images(tmp_path: Path) -> None:
