@@ -283,6 +283,7 @@ def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
         "overlap": Answer("the smallest object of a pixel counts", {"overlap": "smallest"}),
         "interpolated": Answer("go on: they are as they were drawn"),
         "scaled": Answer("", {"resize_masks": True}),
+        "scaled_or_cut": Answer("a mask shows the whole image: the nearest label counts", {"resize_masks": True}),
         "no_numbers": Answer("pixels that are no numbers are void", {"data.no_data": "void"}),
     }
     total = sum(map(len, scan.splits.values()))

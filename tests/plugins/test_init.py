@@ -1426,6 +1426,13 @@ def test_masks_smaller_than_their_images_are_scaled_and_cut_ones_refused(
     assert (train[0].mask.numpy() == np.kron(shown, np.ones((3, 3), np.uint8))).all()
     with pytest.raises(LabelError, match="or set resize_masks = true where it shows the whole image"):
         FolderDataset(**found, split="train")[0]
+    for number in range(12):  # 1.5 times smaller, or what a network without padding leaves of the middle
+        picture, labels = scene(number)
+        save(np.kron(picture, np.ones((3, 3, 1), np.uint8)), Path(f"data/images/{number}.png"))
+        save(np.kron(labels, np.ones((2, 2), np.uint8)), Path(f"data/masks/{number}.png"))
+    status, printed = init(capsys, "--overwrite")
+    assert status == 1
+    assert "a mask shows the whole image: the nearest label counts" in printed
     for number in range(12):
         save(scene(number)[1][:40], Path(f"data/masks/{number}.png"))
     with pytest.raises(LabelError, match="export the mask at its image's size"):
