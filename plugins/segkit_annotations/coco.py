@@ -35,22 +35,23 @@ class CocoDataset(AnnotatedImages):
             find = files.image_finder(root, path, images, split, path.stem.rpartition("_")[2])
             content, key = files.load_json(path), self.attribute or "name"
             with files.malformed(path, "COCO"):
-                categories = sorted(content["categories"], key=lambda each: each["id"])
-                called = {each["id"]: str(each[key]).strip() for each in categories}
-                shapes: dict[Any, list[Shape]] = {each["id"]: [] for each in content["images"]}
+                categories = sorted(content["categories"], key=lambda each: files.natural(str(each["id"])))
+                called = {str(each["id"]): str(each[key]).strip() for each in categories}
+                shapes: dict[str, list[Shape]] = {str(each["id"]): [] for each in content["images"]}
                 for each in content["annotations"]:
                     crowd = CROWD if each.get("iscrowd") else ""
-                    shapes[each["image_id"]].append(
-                        _shape(called[each["category_id"]] + crowd, each.get("segmentation"))
-                    )
-                used = {each["category_id"] for each in content["annotations"]}
+                    name = called[str(each["category_id"])] + crowd
+                    shapes[str(each["image_id"])].append(_shape(name, each.get("segmentation")))
+                used = {str(each["category_id"]) for each in content["annotations"]}
                 groups = {each.get("supercategory") for each in categories}  # Roboflow's category 0 is one, no class
                 names |= {
-                    called[each["id"]]: None for each in categories if each["id"] in used or each["name"] not in groups
+                    called[str(each["id"])]: None
+                    for each in categories
+                    if str(each["id"]) in used or each["name"] not in groups
                 }
                 for each in content["images"]:
                     size = (each["height"], each["width"]) if each.get("height") else None
-                    entries.append(Entry(find(each["file_name"]), (path,), shapes[each["id"]], size, split))
+                    entries.append(Entry(find(each["file_name"]), (path,), shapes[str(each["id"])], size, split))
         return [*names], entries
 
     @classmethod

@@ -50,6 +50,7 @@ class AnnotatedImages(PairedFiles):
         overlap: the class of a pixel that shapes of several classes cover: of the "smallest" shape by its pixels, of
             the "last" one in the annotations, "void", or "error": such images are refused. Left out: what the format
             means.
+        first_pixel: of ``rle``, the number of an image's first pixel; left out: 0 where a run starts there, else 1.
         outside: what to do with shapes that go beyond the image by more than a pixel: "error", or "cut" them off.
         enlarge: whether masks and shapes of a smaller size are enlarged by a whole number to their image's.
         skip_unpaired: whether annotations without their image, and masks without one, are left out.
@@ -79,6 +80,7 @@ class AnnotatedImages(PairedFiles):
         attribute: str = "",
         background: str = "background",
         overlap: Literal["smallest", "last", "void", "error"] | None = None,
+        first_pixel: Literal[0, 1] | None = None,
         outside: Literal["error", "cut"] = "error",
         enlarge: bool = False,
         skip_unpaired: bool = False,
@@ -95,7 +97,7 @@ class AnnotatedImages(PairedFiles):
         if not base.is_dir():
             raise DataError(f"{base}: no such folder")
         self.rule, self.attribute, self._cut = overlap or self.rule, attribute, outside == "cut"
-        self._enlarge = enlarge
+        self._enlarge, self._first = enlarge, first_pixel
         self.skip_unpaired, self.blank_unpaired = skip_unpaired, blank_unpaired
         where = {"annotations": annotations} if annotations else self._only(base)
         names, entries = self._read(base, where["annotations"], images or where.get("images", ""))
@@ -118,7 +120,16 @@ class AnnotatedImages(PairedFiles):
         )
         self._outside = classes.index(background) if background in classes else VOID
         self.reading = repr(
-            (self.reading, sorted(self._labels.items()), self._outside, self.rule, self._cut, enlarge, attribute)
+            (
+                self.reading,
+                sorted(self._labels.items()),
+                self._outside,
+                self.rule,
+                self._cut,
+                enlarge,
+                attribute,
+                self._first,
+            )
         )
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:

@@ -184,14 +184,17 @@ def _runs(data: tuple[int, int, Size, Sequence[int], bool], size: Size) -> Drawn
     return top, left, flat.reshape(shape[::-1]).T if by_columns else flat.reshape(shape)
 
 
-def _starts(data: tuple[str, bool], size: Size) -> Drawn:
-    """A mask as text, pairs of a start, from 1, and a length, down its columns or along its rows."""
-    text, by_columns = data
+def _starts(data: tuple[str, bool, int], size: Size) -> Drawn:
+    """A mask as text, pairs of a start and a length, down its columns or along its rows, from pixel 0 or 1 on."""
+    text, by_columns, first = data
     try:
         starts, lengths = np.array(text.split(), np.int64).reshape(-1, 2).T
     except ValueError:
         raise ShapeError("runs that are no pairs of a start and a length", text[:40]) from None
-    if starts.min() < 1 or lengths.min() < 1 or (starts + lengths - 1).max() > size[0] * size[1]:
+    starts = starts + 1 - first
+    if starts.min() < 1:
+        raise ShapeError("runs that start before their image, which first_pixel = 0 would count from 0", text[:40])
+    if lengths.min() < 1 or (starts + lengths - 1).max() > size[0] * size[1]:
         raise ShapeError("runs that go beyond their image", f"{(starts + lengths - 1).max():,} pixels")
     toggles = np.zeros(size[0] * size[1] + 1, np.int32)
     np.add.at(toggles, starts - 1, 1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from segkit.errors import first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, ellipse, numbers
@@ -18,7 +20,7 @@ from segkit_folder.splits import SUFFIXES
 
 
 class LabelStudioDataset(AnnotatedImages):
-    """Label Studio's export "JSON", of each task the first annotation; later shapes over earlier ones.
+    """Label Studio's export "JSON", of each task the first annotation not cancelled; later shapes over earlier ones.
 
     labelstud.io/guide/export. Polygons are drawn as COCO's. What was painted with a brush is to be exported as COCO.
     """
@@ -27,18 +29,25 @@ class LabelStudioDataset(AnnotatedImages):
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         entries: list[Entry] = []
+        without: list[str] = []
         for split, path in files.places(root, annotations):
             content, find = files.load_json(path), files.image_finder(root, path, images, split)
             with files.malformed(path, "Label Studio"):
                 for task in content:
                     image = next(str(each) for each in task["data"].values() if str(each).lower().endswith(SUFFIXES))
-                    results = [each for those in task["annotations"][:1] for each in those["result"]]
-                    drawn = [each for each in results if each["type"].endswith("labels")]
+                    made = [each["result"] for each in task["annotations"] if not each.get("was_cancelled")]
+                    if not made:
+                        without.append(image)
+                        continue
+                    drawn = [each for each in made[0] if each["type"].endswith("labels")]
                     sizes = [(int(each["original_height"]), int(each["original_width"])) for each in drawn]
                     shapes = [
                         _shape(each["type"], each["value"], *size) for each, size in zip(drawn, sizes, strict=True)
                     ]
                     entries.append(Entry(find(image.rpartition("/")[2]), (path,), shapes, (*sizes, None)[0], split))
+        if without:
+            told = f"not read: {len(without)} tasks that are not annotated, or whose annotation was cancelled"
+            warnings.warn(f"{told}: {first_few(without)}", stacklevel=4)
         return sorted({shape.label for entry in entries for shape in entry.shapes}), entries
 
     @classmethod

@@ -28,6 +28,7 @@ _PAIRS = re.compile(r"\[?\d+[ ,]+\d+([ ,]+\d+[ ,]+\d+)*\]?")
 _CLASS = re.compile(r".*(class|label|category).*", re.IGNORECASE)
 _IMAGE = re.compile(r".*(image|img|file|name|id).*", re.IGNORECASE)
 _EXAMPLE = re.compile(r"sample|submission|example|predict", re.IGNORECASE)  # of what others hand in
+_NONE = ("", "-1", "nan", "none", "null", "[]")  # what stands where there is no object
 _LONGEST = (1 << 31) - 1  # characters of runs; the csv module takes 131,072 where nothing is said
 _FEW = 20  # images that say in which order runs go
 _SOME = 200  # lines that say what the columns are
@@ -73,12 +74,19 @@ class RleDataset(AnnotatedImages):
                 what = f"{path} names {len(absent)} images that are not there"
                 warnings.warn(f"{what}: {first_few(sorted(absent))}", stacklevel=4)
             tables.append((split, path, found))
-        by_columns = _go_down([each for _, _, found in tables for each in found.items()], sizes)
+        every = [each for _, _, found in tables for each in found.items()]
+        if self._first is None:  # in all splits alike
+            self._first = int(not any("0" in runs.split()[::2] for _, those in every for _, runs in those))
+            if not self._first:
+                warnings.warn(
+                    "pixels are counted from 0, as runs start there; first_pixel = 1 refuses it", stacklevel=4
+                )
+        by_columns = _go_down(every, sizes, self._first)
         entries = [
             Entry(
                 picture,
                 (path,),
-                [Shape(label, "starts", (runs, by_columns)) for label, runs in those],
+                [Shape(label, "starts", (runs, by_columns, self._first)) for label, runs in those],
                 sizes[picture],
                 split,
             )
@@ -228,7 +236,7 @@ def _columns(path: Path, named: Callable[[str], Sequence[Path]]) -> tuple[int, i
 
 def _are_runs(cells: Sequence[str]) -> bool:
     """Whether all cells that hold something hold pairs of a start and a length, in order."""
-    found = [cell for cell in cells if cell not in ("", "-1", "nan")]
+    found = [cell for cell in cells if cell.casefold() not in _NONE]
     if not found or not all(map(_PAIRS.fullmatch, found)):
         return False
     pairs = [np.array(re.findall(r"\d+", cell), np.int64).reshape(-1, 2) for cell in found]
@@ -281,7 +289,7 @@ def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[_Line
                 name, called = cells[image], "object" if label is None else cells[label]
                 if label is None and "_" in heading and _CLASS.fullmatch(heading):
                     name, _, called = name.rpartition("_")
-                encoded = cells[runs] if cells[runs] not in ("-1", "nan") else ""
+                encoded = cells[runs] if cells[runs].casefold() not in _NONE else ""
                 if not name or (encoded and not called):
                     raise DataError(f"{place}: {'no class' if name else 'no image'}; each line with runs has both")
                 encoded = encoded.strip("[]").replace(",", " ")
@@ -294,7 +302,9 @@ def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[_Line
         ) from None
 
 
-def _go_down(found: Sequence[tuple[Path, Sequence[tuple[str, str]]]], sizes: Mapping[Path, Size | None]) -> bool:
+def _go_down(
+    found: Sequence[tuple[Path, Sequence[tuple[str, str]]]], sizes: Mapping[Path, Size | None], first: int
+) -> bool:
     """Whether runs go down the columns, in all splits: what lies on its side is frayed in images that are not square.
 
     In square ones it is as smooth either way, but only the right way has its edges where the image has some.
@@ -309,7 +319,7 @@ def _go_down(found: Sequence[tuple[Path, Sequence[tuple[str, str]]]], sizes: Map
             if grey.shape != size:
                 continue
             for (label, runs), way in product(those, (0, 1)):
-                _, bits = draw(Shape(label, "starts", (runs, not way)), size)
+                _, bits = draw(Shape(label, "starts", (runs, not way, first)), size)
                 apart = [bits[1:] != bits[:-1], bits[:, 1:] != bits[:, :-1]]
                 steps = [np.abs(np.diff(grey, axis=axis))[apart[axis]] for axis in (0, 1)]
                 edges[way] += sum(each.sum() for each in apart) if size[0] != size[1] else 0

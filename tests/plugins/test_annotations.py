@@ -307,6 +307,12 @@ def test_files_that_are_not_as_they_should_be_are_named(tmp_path: Path) -> None:
         one("coco", tmp_path)
 
 
+def test_ids_may_be_text_on_one_side(tmp_path: Path) -> None:
+    image, names = {"id": "7", "file_name": "a.png"}, [{"id": str(n), "name": f"n{n}"} for n in (1, 2, 10)]
+    dataset = one("coco", coco(tmp_path, cat(FLAT, category=10), images=[image], categories=names))
+    assert (dataset.classes, rows(dataset)[1]) == (("background", "n1", "n2", "n10"), "033300")
+
+
 def test_a_category_that_is_the_group_of_the_others_is_no_class(tmp_path: Path) -> None:
     names = [("objects", "none"), ("cat", "objects"), ("dog", "objects")]
     categories = [{"id": number, "name": name, "supercategory": group} for number, (name, group) in enumerate(names)]
@@ -1315,6 +1321,31 @@ def test_what_a_table_says_of_whole_images_is_no_class_of_their_objects(tmp_path
     assert one("rle", tmp_path).classes == ("background", "object")
 
 
+def test_pixels_are_counted_from_0_where_a_run_starts_there(tmp_path: Path) -> None:
+    for name in "ab":
+        picture(tmp_path / f"{name}.jpg")
+    save(tmp_path / "t.csv", "ImageId,EncodedPixels\na.jpg,0 3 5 3\nb.jpg,6 2 11 2\n")
+    with pytest.warns(UserWarning, match="pixels are counted from 0, as runs start there"):
+        dataset = one("rle", tmp_path)
+    assert [rows(dataset, at) for at in (0, 1)] == [
+        ["110000", "110000", "110000", "000000", "000000"],
+        ["000000", "011000", "011000", "000000", "000000"],
+    ]
+    with pytest.raises(LabelError, match=r"runs that start before their image, .*first_pixel = 0"):
+        one("rle", tmp_path, first_pixel=1).mask(0)
+    save(tmp_path / "t.csv", "ImageId,EncodedPixels\na.jpg,6 2 11 2\nb.jpg,\n")
+    assert rows(one("rle", tmp_path, first_pixel=0))[1] == "011000"
+
+
+@pytest.mark.parametrize("none", ["", "NaN", "nan", "None", "-1", "[]"])
+def test_a_table_says_in_many_words_that_there_is_no_object(none: str, tmp_path: Path) -> None:
+    for name in "ab":
+        picture(tmp_path / f"{name}.jpg")
+    save(tmp_path / "t.csv", f"picture,where\na.jpg,1 2\nb.jpg,{none}\n")
+    dataset = one("rle", tmp_path)
+    assert [int(dataset.mask(at).sum()) for at in (0, 1)] == [2, 0]
+
+
 def test_attributes_behind_the_number_of_a_class_are_none_of_their_own(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg")
     save(tmp_path / "train.csv", "ImageId,ClassId,EncodedPixels\na.jpg,1,1 2\na.jpg,1_7_9,6 2\na.jpg,2_7,11 1\n")
@@ -1358,6 +1389,11 @@ def test_shapes_of_label_studio_are_percents_and_turn_about_their_corner(tmp_pat
     dataset = one("labelstudio", tmp_path)
     assert dataset.classes == ("background", "polygon", "rectangle")
     assert rows(dataset)[:3] == ["11000222220000000000"[:5] + "22222" + "0" * 10, "1100022222" + "0" * 10, "0" * 20]
+    cancelled, done = {"was_cancelled": True, "result": results[1:2]}, task["annotations"][0]
+    tasks = [{"data": {"image": f"{name}.jpg"}, "annotations": [cancelled]} for name in "bc"]
+    save(tmp_path / "export.json", [*tasks, {**task, "annotations": [cancelled, done]}])
+    with pytest.warns(UserWarning, match=r"not read: 2 tasks .*cancelled: b\.jpg, c\.jpg"):
+        assert rows(one("labelstudio", tmp_path))[0][:2] == "11"
     save(tmp_path / "export.json", [{**task, "annotations": [{"result": [result("brush", rle=[1, 2])]}]}])
     with pytest.raises(LabelError, match="brushlabels, which Label Studio exports as COCO"):
         one("labelstudio", tmp_path).mask(0)
