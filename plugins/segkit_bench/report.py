@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TextIO
 
 import torch
 
 import segkit
 from segkit.cli.output import hanging, print_json
+from segkit.errors import ConfigError, reason
 from segkit_bench.clock import Amount
 from segkit_bench.limits import arithmetic_of
 from segkit_bench.subject import Subject
@@ -42,7 +44,14 @@ class Report:
     def add(self, measurement: str, facts: Mapping[str, Any]) -> None:
         """Write a measurement, its facts before the context that they differ from."""
         if self.file or not self.table:
-            print_json({"measurement": measurement, **self.context, **facts}, indent=None, file=self.file)
+            try:
+                print_json({"measurement": measurement, **self.context, **facts}, indent=None, file=self.file)
+            except OSError as error:
+                if self.file is None:
+                    raise
+                with suppress(OSError):  # what it holds back cannot be written either
+                    self.file.close()
+                raise ConfigError(f"--json {self.file.name} could not be written: {reason(error)}") from error
 
     def introduce(self) -> None:
         """What is measured, on what."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from segkit_bench.clock import PARTS, Amount
 from segkit_bench.command import Bench
 from segkit_bench.limits import least_work
 from segkit_bench.measure import measure
+from segkit_bench.report import Report
 from segkit_bench.subject import Subject
 
 CONFIG = """
@@ -124,6 +126,15 @@ def test_torchrun_and_a_file_that_cannot_be_written_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="one process"):
         bench(tmp_path, [])
+
+
+def test_a_line_that_cannot_be_written_names_the_file(tmp_path: Path) -> None:
+    report = object.__new__(Report)
+    report.table, report.context = True, {}
+    with (tmp_path / "lines.jsonl").open("w") as report.file:
+        os.close(report.file.fileno())
+        with pytest.raises(ConfigError, match=r"--json .*lines\.jsonl could not be written: Bad file descriptor"):
+            report.add("resident", {})
 
 
 def test_where_memory_ends_the_batch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
