@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -135,6 +136,10 @@ def build_splits(settings: Config) -> tuple[dict[str, Dataset], dict[str, list[I
                 splits[split] = with_bands(built, settings.data)
         except DataError as error:
             if split == "train":
+                root = settings.dataset.options.get("root")
+                if isinstance(root, str) and not Path(root).expanduser().exists() and not Path(root).is_absolute():
+                    here = f"dataset.root=... is relative to the working directory, {Path.cwd()}"
+                    raise DataError(f"{error}; {here}, which holds no {root}") from error
                 raise
             issues.append(Issue("unusable_split", what=str(error), split=split))
             continue

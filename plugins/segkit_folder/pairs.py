@@ -158,7 +158,7 @@ class Pattern:
         held += f" and {by_suffix(files)}" if files else ""
         if not self.base.is_dir():
             state = f"{'is a file' if self.base.exists() else 'does not exist'}; {there} holds {held}"
-            return f"folder {self.base} {state}. Name the folder that is meant, or set root to where the data lies"
+            return f"folder {self.base} {state}. Name the folder that is meant, or give dataset.root=... of the data"
         what = f"folder {self} holds no images" if self._text == "{id}" else f"no file is called {self}"
         return f"{what}; {there} holds {held}; read are {', '.join(SUFFIXES)}"
 

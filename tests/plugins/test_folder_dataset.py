@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import segkit
 from segkit.data.issues import gathered
 from segkit.data.sample import Dataset, voc_palette
 from segkit.data.scan import Scan, scan_splits
@@ -268,8 +269,18 @@ def test_a_jpeg_mask_and_a_missing_mask_are_named(sample: Path) -> None:
 
 
 def test_a_root_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"images does not exist; .* set root to where the data lies"):
+    with pytest.raises(DataError, match=r"images does not exist; .* give dataset\.root=\.\.\. of the data"):
         FolderDataset(tmp_path / "nowhere", "train", ["a", "b"])
+
+
+def test_a_relative_root_that_does_not_exist_is_told_with_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = {"name": "folder", "root": "nowhere", "classes": ["a", "b"]}
+    told = rf"dataset\.root=\.\.\. is relative to the working directory, {tmp_path}, which holds no nowhere$"
+    with pytest.raises(DataError, match=told):
+        segkit.run({"dataset": table, "model": {"name": "unet"}, "loss": [{"name": "cross_entropy"}]})
 
 
 def test_camvid_loads(real_data: Path) -> None:
