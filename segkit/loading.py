@@ -7,6 +7,7 @@ components: a folder from a stranger can choose between them, but cannot bring c
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import CheckpointError, ComponentNotFound, ConfigError, RunFolderError
 from segkit.inference.ensemble import averaged
 from segkit.inference.predictor import Predictor
-from segkit.model.encoder import read_tensors
+from segkit.model.encoder import tensors_of
 from segkit.options import create, without_pretrained
 from segkit.plugins import unmet
 from segkit.registry import models
@@ -93,7 +94,11 @@ def load(
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file() or path.suffix not in (".safetensors", ".pt"):
         raise RunFolderError(no_run(path))
-    if not (weights := read_tensors(path)):
+    content = checkpoint.read(path)
+    history = content.get("history") if isinstance(content, dict) else None
+    if isinstance(history, dict) and history.get("lines") == []:
+        warnings.warn(f"{path}: no epoch of this run has ended: it has learned nothing yet, or little", stacklevel=3)
+    if not (weights := tensors_of(content)):
         raise CheckpointError(f"{path} holds no model")
     return weights
 

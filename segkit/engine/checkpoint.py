@@ -91,6 +91,21 @@ def load(path: Path, keys: Collection[str] = ()) -> dict[str, Any]:
     return dict(state)
 
 
+def read(path: Path) -> Any:
+    """What a file of weights or a checkpoint holds, as :func:`read_file` has it.
+
+    Raises:
+        CheckpointError: also where a newer segkit has written it.
+    """
+    content = read_file(path)
+    version = content.get("format") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {version}, and this segkit reads {FORMAT} at most; install a newer one"
+        )
+    return content
+
+
 def load_last(folder: Path, keys: Collection[str]) -> tuple[dict[str, Any], str]:
     """The last checkpoint of a run folder, or the one before where that is damaged, and a line that says so.
 
@@ -181,6 +196,11 @@ class CheckpointManager:
         except WriteError as error:
             self.console.warn(f"{error}; training goes on")
         return self._saved == place
+
+    @property
+    def any_on_disk(self) -> bool:
+        """Whether there is something to go on from."""
+        return any((self.folder / name).exists() for name in ("last.pt", "previous.pt"))
 
     def load(self) -> tuple[dict[str, Any], list[str]]:
         """The state that the run goes on from, and warnings: of a damaged file, and of what is not as before.

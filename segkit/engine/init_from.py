@@ -8,11 +8,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from segkit.data.normalise import Normalisation
+from segkit.engine import checkpoint
 from segkit.engine.console import Console
 from segkit.engine.distributed import PROCESSES
 from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import ModelError, RunFolderError, first_few
-from segkit.model.encoder import fitting, read_tensors
+from segkit.model.encoder import fitting, tensors_of
 
 FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
 
@@ -44,7 +45,7 @@ def read_donor(place: str) -> tuple[dict[str, Tensor], Normalisation | None]:
         known = Normalisation.of_record(record) if record else None
     except (KeyError, TypeError) as error:
         raise RunFolderError(f"{beside} is damaged: its normalisation is {record!r:.80}") from error
-    return read_tensors(file), known
+    return tensors_of(checkpoint.read(file)), known
 
 
 def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Console) -> Normalisation:

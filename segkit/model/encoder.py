@@ -36,7 +36,7 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collecti
         ModelError: it does not fit.
     """
     path, expected = Path(path), encoder.state_dict()
-    weights, left = fitting(expected, read_tensors(path))
+    weights, left = fitting(expected, tensors_of(read_file(path)))
     missing = [key for key in expected if key not in weights and not key.endswith(_COUNTER)]
     unknown = [key for key in left if key not in besides and not key.startswith(_HEADS) and not key.endswith(_COUNTER)]
     if told := misfits(expected, weights, missing, unknown):
@@ -71,15 +71,6 @@ def misfits(
         "of another shape": [f"{key} {given} for {own}" for key, (given, own) in pairs.items() if given != own],
     }
     return "; ".join(f"{len(keys)} {kind}: {first_few(keys)}" for kind, keys in problems.items() if keys)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file (.pth, .pt, .bin or .safetensors), of a network alone or in a checkpoint.
-
-    Raises:
-        CheckpointError: the file is missing or damaged, or holds more than tensors and plain values.
-    """
-    return _tensors(read_file(path))
 
 
 def read_file(path: Path) -> Any:
@@ -124,13 +115,13 @@ def refuse_damage(path: Path) -> None:
             raise OSError(f"{damaged} in it is not what was written")
 
 
-def _tensors(content: Any) -> dict[str, Tensor]:
-    """The state dict in a checkpoint, which may lie a level deeper; averaged weights are preferred."""
+def tensors_of(content: Any) -> dict[str, Tensor]:
+    """The state dict in what a file holds, which may lie some levels deeper; averaged weights are preferred."""
     if not isinstance(content, Mapping):
         return {}
     for key in ("ema", "average", "state_dict_ema", "model_ema", "model", "state_dict"):
         if isinstance(content.get(key), Mapping):
-            return _tensors(content[key])
+            return tensors_of(content[key])
     return {str(key): value for key, value in content.items() if is_dense(value)}
 
 

@@ -339,7 +339,7 @@ def test_an_encoder_that_is_left_as_it_is_stays_so_in_all_processes(place: Any) 
     """Begun with the weights of another run, which the main process alone has to read."""
     smp = ("model.name=smp", "model.encoder=tu-test_efficientnet", "train.epochs=2")
     place.run(*smp, to="donor")
-    missing = "import segkit.engine.init_from as start\nif RANK: start.read_tensors = None\n"
+    missing = "import segkit.engine.init_from as start\nif RANK: start.tensors_of = None\n"
     frozen = (*smp, "train.encoder_lr_mult=0", "train.seed=1")
     first, _ = place.run_together(2, *frozen, "train.init_from=donor", to="frozen", before=missing)
     assert "train.init_from = donor: all " in first.out

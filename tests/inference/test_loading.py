@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -33,6 +34,23 @@ def test_each_of_its_files_does_too(run_folder, colour_model, labels, paint):
     for name, right in [("model.safetensors", True), ("best.pt", True), ("last.pt", True), ("previous.pt", False)]:
         predicted = segkit.load(run_folder / name, device="cpu").predict(paint(labels))
         assert np.array_equal(predicted, labels) is right, name
+
+
+def test_a_checkpoint_of_a_newer_format_is_refused(run_folder, colour_model):
+    torch.save({"format": checkpoint.FORMAT + 1, "model": colour_model.state_dict()}, run_folder / "best.pt")
+    with pytest.raises(CheckpointError, match=r"best\.pt has format 4, and this segkit reads 3 at most"):
+        segkit.load(run_folder / "best.pt")
+
+
+def test_weights_of_a_run_without_an_epoch_are_told(run_folder, colour_model):
+    for lines in ([], ["{}"]):
+        save_checkpoint(run_folder / "last.pt", colour_model.state_dict(), history={"lines": lines, "stop": ""})
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            segkit.load(run_folder / "last.pt", device="cpu")
+        assert [f"{each.message}" for each in told] == [
+            f"{run_folder / 'last.pt'}: no epoch of this run has ended: it has learned nothing yet, or little"
+        ][: not lines]
 
 
 def test_weights_and_config_alone_are_enough_anywhere(run_folder, picture, labels, tmp_path, monkeypatch):
