@@ -168,10 +168,10 @@ def _as_recorded(run: Path, predictor: Predictor) -> PairedFiles:
     if predictor.stored is None and (labels or colours or threshold is not None):
         what = "is not at hand, and config.json, which is of an earlier version, does not say what they store"
         raise DataError(f"the run's own data, whose masks are read their own way, {what}; start where it lies")
-    stored, meaning = [[*keys] for keys in predictor.stored or []], None
+    stored, meaning = predictor.stored or [[index] for index in range(len(predictor.classes))], None
     has_colours = any(isinstance(key, tuple) for keys in stored for key in keys)
-    if labels or has_colours or voids is not None or stored != [[index] for index in range(len(stored))]:
-        keys = [tuple(colours["void"])] if "void" in colours else []
+    if labels or has_colours or voids is not None or [*map(list, stored)] != [[index] for index in range(len(stored))]:
+        keys: list[Any] = [tuple(colours["void"])] if "void" in colours else []
         if not has_colours:
             keys = [
                 *([void] if voids is None else voids),

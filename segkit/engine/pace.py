@@ -136,7 +136,8 @@ class Pace:
             least = (self.elapsed + costs.step + costs.epoch + costs.end) / AIM
             raise ConfigError(
                 f"train.minutes = {self.minutes:g}: reading the data, scores and the report take about "
-                f"{least / 60:.1f} minutes, so no step fits; give more, or a smaller data.resize or model"
+                f"{least / 60:.1f} minutes, so no step fits; give at least {math.ceil(1.1 * least / 6) / 10:g}, "
+                "or a smaller data.resize or model"
             )
 
     def planned(self) -> int:

@@ -203,10 +203,13 @@ def after_restart(folder: Path, resume: bool, overwrite: bool) -> tuple[bool, bo
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this process; the lock goes with the process, however it ends.
 
+    A folder that is new, and in which nothing was written, goes too.
+
     Raises:
         RunFolderError: another process holds it.
     """
     lock, owner = FileLock(folder / ".lock", blocking=False), folder / ".process"
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -222,6 +225,10 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):  # the folder may be gone
             owner.unlink(missing_ok=True)
+            if new and [path.name for path in folder.iterdir()] == [".lock"]:
+                (folder / ".lock").unlink()
+                for each in new:
+                    each.rmdir()
         lock.release()
 
 

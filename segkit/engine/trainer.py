@@ -103,7 +103,9 @@ class Trainer:
             interruption.kept = self.keep()
             raise
         except WriteError as error:
-            raise WriteError(f"{error}; resume=True goes on from what was saved") from error
+            some = self.checkpoints.any_on_disk
+            how = "resume=True goes on from what was saved" if some else "nothing was saved that a run could go on from"
+            raise WriteError(f"{error}; {how}") from error
         return result
 
     def plan(self) -> None:
@@ -265,6 +267,8 @@ class Trainer:
         if self.finished:
             return f"the run was complete, and is in {folder}"
         saved = self.main and self.checkpoints.save()
+        if not saved and not self.checkpoints.any_on_disk:
+            return "nothing could be saved"
         kept = f"saved in {folder} after {self._progress()}" if saved else f"{folder} holds what was saved before"
         return f"{kept}; resume=True goes on from there"
 

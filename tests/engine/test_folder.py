@@ -75,6 +75,15 @@ def test_a_folder_in_use_names_the_process(tmp_path: Path) -> None:
         pass  # free again
 
 
+def test_a_new_folder_in_which_nothing_was_written_goes_again(tmp_path: Path) -> None:
+    with locked(tmp_path / "runs" / "new"):
+        pass
+    assert not list(tmp_path.iterdir())
+    with locked(tmp_path / "runs" / "new"):
+        (tmp_path / "runs" / "new" / "run.json").write_text("{}")
+    assert (tmp_path / "runs" / "new" / "run.json").exists()
+
+
 def test_clearing_leaves_what_is_not_ours(tmp_path: Path) -> None:
     for name in ("last.pt", "metrics.jsonl", ".last.pt.1.tmp", "mine.png"):
         (tmp_path / name).write_text("")

@@ -104,6 +104,14 @@ def test_a_run_that_cannot_write_its_result_ends_with_status_1(place: Any) -> No
     place.run("--resume")
 
 
+@pytest.mark.fault("F02")
+def test_a_run_that_could_save_nothing_does_not_say_that_it_goes_on(place: Any) -> None:
+    process = place.start("train.epochs=1", before=f"{LIMIT}at(CheckpointManager, 'save', 1, lambda: limit(9_000))")
+    assert process.wait() == 1, process.out
+    assert process.err.endswith("nothing was saved that a run could go on from\n")
+    assert not list(place.path().glob("*.pt"))
+
+
 @pytest.mark.fault("F03")
 @pytest.mark.parametrize(
     "both", [pytest.param(False, id="output"), pytest.param(True, id="output and errors", marks=pytest.mark.slow)]
