@@ -131,13 +131,15 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     checked = PredictOptions(**options)
 
     from segkit_predict.geotiff import is_installed
-    from segkit_predict.images import list_images
+    from segkit_predict.images import list_images, parts_of_run
     from segkit_predict.outputs import name_outputs
 
     runs, places = _split(arguments.run, arguments.images)
     predictor = segkit.load(runs if len(runs) > 1 else runs[0], device=arguments.device, precision=arguments.precision)
     checked.refuse_unused(predictor.resize)
-    images = list_images(places, skipped, predictor.images.files)
+    run = Path(runs[0])
+    folder = run if run.is_dir() else run.parent
+    images = list_images(places, skipped, predictor.images.files, parts_of_run(folder, predictor))
     wanted = {
         "mask": True,
         "geotiff": is_installed(),
@@ -153,8 +155,6 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     most_pixels = arguments.max_pixels or predictor.most_pixels
     truth = None
     if arguments.compare_with is not None:
-        run = Path(runs[0])
-        folder = run if run.is_dir() else run.parent
         truth = GroundTruth(images, arguments.compare_with, arguments.mask_suffix, folder, predictor, most_pixels)
     writer = Writer(predictor, options, truth, most_pixels, arguments.stored_labels)
     with STOP:

@@ -136,7 +136,7 @@ def pair(images: Mapping[Path, str], folder: Path, suffix: str = "") -> list[tup
     return [(image, those[0]) for image, those in zip(images, found, strict=True)]
 
 
-def _options_of(run: Path) -> dict[str, Any]:
+def options_of(run: Path) -> dict[str, Any]:
     """Those of the run's dataset, with its name; none of a run of plain objects."""
     try:
         return dict(segkit.read_run(run).config["dataset"])
@@ -146,7 +146,7 @@ def _options_of(run: Path) -> dict[str, Any]:
 
 def _dataset_of(run: Path, predictor: Predictor) -> PairedFiles | None:
     """A copy of the run's own dataset, where it is one of files and at hand."""
-    options = _options_of(run)
+    options = options_of(run)
     options |= {"download": False} if "download" in options else {}  # masks are read, nothing is fetched
     try:
         dataset = create(segkit.datasets.find(options.pop("name")), options, {"split": "train"})
@@ -162,7 +162,7 @@ def _as_recorded(run: Path, predictor: Predictor) -> PairedFiles:
     Raises:
         DataError: the run is of an earlier version, and its options alone do not say it.
     """
-    options, void = _options_of(run), predictor.ignore_index
+    options, void = options_of(run), predictor.ignore_index
     labels, colours = (options.get(name) or {} for name in ("value_map", "colour_map"))
     threshold, voids = options.get("threshold"), options.get("void")
     if predictor.stored is None and (labels or colours or threshold is not None):

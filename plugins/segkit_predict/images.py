@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 import sys
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from segkit.data.read import file_of, suffixes
-from segkit.errors import DataError
+import numpy as np
+
+from segkit.data.read import file_of, opened, read_header, suffixes
+from segkit.errors import DataError, first_few
+from segkit.inference.predictor import Predictor
 from segkit_folder.layout import pictures
 from segkit_folder.pairs import certain_parts
 from segkit_folder.splits import SEVERAL, by_suffix
+from segkit_predict.ground_truth import options_of
 
 
 def list_images(
-    places: Sequence[str | Path], skipped: Counter[str] | None = None, patterns: Sequence[str] = ()
+    places: Sequence[str | Path],
+    skipped: Counter[str] | None = None,
+    patterns: Sequence[str] = (),
+    meant: Callable[[Path, list[str]], list[str]] = lambda _, parts: parts,
 ) -> dict[Path, str]:
     """The images that are meant, in order, and what they are called; a file that is named twice comes once.
 
@@ -29,6 +39,8 @@ def list_images(
             ``find -print0`` has it.
         skipped: takes in the other files in folders and patterns, counted by the ends of their names.
         patterns: of the files of one image in a folder; its ``{id}`` is what it is called.
+        meant: of a file that holds several pictures and their names, those that are images; of the others a warning
+            tells.
 
     Raises:
         DataError: a folder, a pattern or the list names no image.
@@ -36,20 +48,49 @@ def list_images(
     skipped = Counter() if skipped is None else skipped
     names = [name for place in places for name in (_standard_input() if str(place) == "-" else [str(place)])]
     found: dict[Path, str] = {}
+    left: list[str] = []
     for name in names:
         if patterns and stat.S_ISDIR(_mode(Path(name))):
             found |= {each.path: each.values["id"] for each in pictures(Path(name), patterns)}
         else:
-            found |= {part: called for image in _images_at(name, skipped) for part, called in _parts(image)}
+            found |= {
+                part: called for image in _images_at(name, skipped) for part, called in _parts(image, meant, left)
+            }
+    if left:
+        what = "left out, as they are no images such as the run's (FILE#PICTURE names one)"
+        warnings.warn(f"{len(left)} pictures are {what}: {first_few(left)}", stacklevel=2)
     once = {os.path.realpath(file): file for file in found}.values()  # Path.resolve raises at a loop of links
     return {file: found[file] for file in once}
 
 
-def _parts(image: Path) -> list[tuple[Path, str]]:
-    """The pictures in a file, as paths, and what they are called: that of a stack with the page's name behind it."""
+def parts_of_run(run: Path, predictor: Predictor) -> Callable[[Path, list[str]], list[str]]:
+    """Tells which pictures in a file are images: as the pattern of the run's own says, or of its channels and type."""
+    pattern = options_of(run).get("images")
+    inside = pattern.partition("#")[2] if isinstance(pattern, str) else ""
+    called = re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(inside)).replace(r"\*", "[^/]*"))
+    bands, wanted = predictor.images.bands, predictor.normalisation
+
+    def fits(place: Path) -> bool:
+        with suppress(DataError), opened(place) as raster:
+            count, is_byte = len(read_header(place).channels), np.dtype(raster.dtype) == np.uint8
+            enough = count >= max(bands) if bands else count == len(wanted.mean)
+            return enough and is_byte == (wanted.dtype == "uint8")
+        return False
+
+    def meant(file: Path, parts: list[str]) -> list[str]:
+        named = [part for part in parts if called.fullmatch(part)]
+        return named or [part for part in parts if fits(Path(f"{file}#{part}"))] or parts
+
+    return meant
+
+
+def _parts(image: Path, meant: Callable[[Path, list[str]], list[str]], left: list[str]) -> list[tuple[Path, str]]:
+    """The pictures in a file that are meant, as paths, and what they are called: a stack's name and the page's."""
     file, part = file_of(image)
     several = not part and file.suffix.lower() in SEVERAL
-    parts = certain_parts(file) if several else [part] if part else []
+    every = certain_parts(file) if several else [part] if part else []
+    parts = meant(file, every) if several and every else every
+    left += [f"{file}#{each}" for each in every if each not in parts]
     named = [(Path(f"{file}#{each}"), f"{file.stem}_{each.replace('/', '_')}") for each in parts]
     return named or [(image, image.stem)]
 
