@@ -269,7 +269,9 @@ class AnnotatedImages(PairedFiles):
                 box, slack = bounds(shape.data), 10 * max(size) if self._cut else 1
                 if box and (min(box[:2]) < -slack or box[2] > size[1] + slack or box[3] > size[0] + slack):
                     where = f"x {box[0]:g} to {box[2]:g}, y {box[1]:g} to {box[3]:g}, it is {size[1]} x {size[0]}"
-                    hint = "ten times its size" if self._cut else 'where outside = "cut" would cut it off'
+                    hint = 'where outside = "cut" would cut it off'
+                    if max(map(abs, box)) > 10 * max(size):
+                        hint = "ten times its size: draw what is in coordinates on Earth into masks of pixels"
                     raise ShapeError(f"a shape that goes beyond its image, {hint}", where)
                 at, bits = draw(shape, size)
             except ShapeError as error:

@@ -34,7 +34,7 @@ def read(path: Path) -> SimpleNamespace:
 
 
 def matrix(path: Path) -> NDArray[Any]:
-    """Labels as text, a line a row: numbers between white space, or commas; as pandas writes them with their places.
+    """Labels as text, a line a row: numbers between white space, or commas; pandas writes their places beside or above.
 
     Raises:
         ValueError: something else, or rows that differ in length.
@@ -42,8 +42,10 @@ def matrix(path: Path) -> NDArray[Any]:
     with path.open(encoding="utf-8-sig") as file:
         first = file.readline()
     has_commas, is_table = "," in first, first.startswith(",0,1,2,")
+    places = first.removeprefix(",").split(",")
+    is_headed = len(places) > 3 and [each.strip() for each in places] == [*map(str, range(len(places)))]
     values = np.loadtxt(
-        path, delimiter="," if has_commas else None, skiprows=int(is_table), ndmin=2, encoding="utf-8-sig"
+        path, delimiter="," if has_commas else None, skiprows=int(is_headed), ndmin=2, encoding="utf-8-sig"
     )
     values = values[:, 1:] if is_table else values
     return values.astype(np.int32) if (values == np.rint(values)).all() else values

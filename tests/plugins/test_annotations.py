@@ -283,6 +283,9 @@ def test_what_goes_beyond_the_image_can_be_cut_off(tmp_path: Path) -> None:
     dataset = one("coco", coco(tmp_path, cat([4, 0, 1e12, 0, 1e12, 2, 4, 2])), outside="cut")  # would fill the memory
     with pytest.raises(LabelError, match="beyond its image, ten times its size"):
         dataset.mask(0)
+    dataset = one("coco", coco(tmp_path, cat([500_007, 4e6, 500_037, 4e6, 500_037, 4e6 + 9])))
+    with pytest.raises(LabelError, match="draw what is in coordinates on Earth into masks of pixels"):
+        dataset.mask(0)
 
 
 def test_files_that_are_not_as_they_should_be_are_named(tmp_path: Path) -> None:

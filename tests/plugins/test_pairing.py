@@ -101,6 +101,9 @@ def test_repeated_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message) as caught:
         pair_by_stem(images, masks)
     assert "without" not in str(caught.value)  # the mask of the repeated image is not blamed
+    both = empty(tmp_path / "both", "\u00e9.png", "e\u0301.png")
+    with pytest.raises(DataError, match=r"e\\u0301\.png"):
+        pair_by_stem(both, masks)
     empty(masks, "dog.gif", "dog.bmp")
     (images / "cat.png").unlink()
     with pytest.raises(DataError, match=r"^3 files: another .*: dog\.bmp \(dog\.gif, dog\.png\), .*in .*masks\)"):

@@ -210,7 +210,8 @@ def test_labels_written_as_text_are_masks(tmp_path: Path) -> None:
         *(f"{at},{','.join(map(str, row))}" for at, row in enumerate(labels)),
     ]
     (tmp_path / "pandas.csv").write_text("\n".join(places), encoding="utf-8-sig")
-    for name in ("a.regions.txt", "b.csv", "pandas.csv"):
+    (tmp_path / "headed.csv").write_text("\n".join(line.partition(",")[2] for line in places))
+    for name in ("a.regions.txt", "b.csv", "pandas.csv", "headed.csv"):
         np.testing.assert_array_equal(read_mask(tmp_path / name), labels)
     (tmp_path / "readme.txt").write_text("cite this")
     with pytest.raises(DataError, match=r"readme\.txt: damaged or cut short"):
