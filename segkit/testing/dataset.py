@@ -11,6 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from segkit.data.sample import RGB, SPLITS, check_splits, checked
+from segkit.data.sample import RGB, SPLITS, Dataset, check_splits, checked
 from segkit.errors import DataError, first_few
 from segkit.testing.check import CheckFailed, NotAsked, Rule, Same, Subject, failing, require
 
@@ -158,6 +159,37 @@ def samples(case: DatasetSubject) -> None:
     only = " or ".join([*(repr(classes[label]) for label in found - {void}), "void"])
     advice = "is a stored label not mapped to its class?"
     require(len(found - {void}) > 1 or len(classes) < 2, f"every pixel of every split is {only}: {advice}")
+
+
+def index_error(case: DatasetSubject) -> None:
+    """An index beyond the end raises IndexError, which ends a for loop."""
+    for split, dataset in case.splits.items():
+        for index in (len(dataset), -len(dataset) - 1):
+            with failing(f"{split} has {len(dataset)} samples: [{index}] must raise IndexError"), suppress(IndexError):
+                dataset[index]
+                raise CheckFailed("it returns a sample")
+
+
+def files_are_there(case: DatasetSubject) -> None:
+    """files(i), where it is offered, are the files that [i] is read from; beside it, ``reading`` is text."""
+    train = case.splits["train"]
+    if not hasattr(train, "files") or type(train).files is Dataset.files:
+        raise NotAsked("it does not offer files(i)")
+    for place, dataset, index in places(case.splits):
+        paths = dataset.files(index)
+        absent = [str(path) for path in paths if not Path(path).is_file()]
+        require(paths and not absent, f"the files of {place}: there is no {first_few(absent) or 'file among them'}")
+    reading = getattr(train, "reading", "")
+    require(isinstance(reading, str), f"reading is a {type(reading).__name__}; the label scan compares texts")
+
+
+def disjoint_splits(case: DatasetSubject) -> None:
+    """No image is in two splits, pixel by pixel: what was trained on is no test."""
+    found: dict[bytes, str] = {}
+    for place, sample in read(case.splits).items():
+        first = found.setdefault(sample["image"], place)
+        same = first.partition("[")[0] == place.partition("[")[0]
+        require(same, f"{first} and {place} are the same image, pixel by pixel")
 
 
 def same_each_time(case: DatasetSubject) -> Iterator[Same]:

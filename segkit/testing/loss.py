@@ -117,6 +117,14 @@ def mean_not_sum(case: LossSubject) -> Iterator[Same]:
     yield "beside two images that are all void", {"cost": beside}, {"cost": once}
 
 
+def order(case: LossSubject) -> Iterator[Same]:
+    """Every pixel and every image counts alike: images in another order, or mirrored, cost the same."""
+    logits, target = batch(case.classes, images=3, width=8)
+    once = {"cost": case.cost(logits, target)}
+    for what, axis in (("images in the opposite order", 0), ("images upside down", -2), ("mirrored images", -1)):
+        yield what, {"cost": case.cost(logits.flip(axis), target.flip(axis))}, once
+
+
 def extreme_logits(case: LossSubject) -> None:
     """Logits of 10,000, right or wrong, cost a finite number, with a finite gradient."""
     logits, target = batch(case.classes)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 
+from segkit.metric.scores import CLASS_SCORES, OVERALL_SCORES, score
 from segkit.testing.check import NotAsked, Same, difference, failing, require
 from segkit.testing.scored import VOID, Batch, Figures, ScoredSubject, batch, certain, wrong
 
@@ -51,7 +52,7 @@ def numbers(case: MetricSubject) -> None:
 
 
 def perfect_is_best(case: MetricSubject) -> None:
-    """A perfect prediction scores finite numbers, better than one that is wrong everywhere."""
+    """A perfect prediction scores finite numbers, better than one that is wrong everywhere, and no other is better."""
     _, target = batch(case.classes)
     best = case.figures((certain(target, case.classes), target))
     worst = case.figures((certain(wrong(target, case.classes), case.classes), target))
@@ -60,6 +61,39 @@ def perfect_is_best(case: MetricSubject) -> None:
     # two classes in each other's place have the same boundary: a metric of boundaries sees more classes alone
     same = f"a perfect prediction and one that is wrong everywhere score the same: {best}"
     require(case.classes < max(case.counts) or difference(worst, best), same)
+    for name, random in (
+        (name, case.figures(batch(case.classes, seed=seed))[name]) for name in best for seed in range(4)
+    ):
+        told = f"wrong everywhere scores {worst[name]:.6g}, perfect {best[name]:.6g}, and random {random:.6g}"
+        beyond = (random - best[name]) * (worst[name] - best[name]) < 0
+        require(not beyond, f"{name}: a prediction that is {told}")
+
+
+_ALSO = {"miou": "mean_iou", "jaccard": "mean_iou", "f1": "mean_dice", "sensitivity": "recall"}
+"""Other names of scores of segkit's."""
+
+
+def worked_example(case: MetricSubject) -> Iterator[Same]:
+    """What has the name of a score of segkit's (mean_iou, recall) is that score, on ten pixels."""
+    truth = torch.tensor([[[0, 0, 0, 0, 0, 0, 1, 1, 2, VOID]]])  # 2 is never predicted, all are there
+    predicted = torch.tensor([[[0, 0, 0, 0, 1, 1, 1, 0, 1, 2]]])
+    matrix = torch.tensor([[4, 2, 0], [1, 1, 0], [0, 1, 0]])
+    case = replace(case, classes=3)
+    found = case.figures((certain(predicted, 3), truth))
+    for name in found:
+        known = _ALSO.get(name.lower(), name.lower())
+        if known in (*CLASS_SCORES, *OVERALL_SCORES):
+            what = f"where {truth.flatten().tolist()} ({VOID} is void) are predicted as {predicted.flatten().tolist()}"
+            yield what, {name: found[name]}, {name: score(known, matrix)}
+
+
+def many_pixels(case: MetricSubject) -> Iterator[Same]:
+    """A thousand times the same images score what they do once: counts are not kept in 16 bits."""
+    logits, target = batch(case.classes, images=1, width=case.classes * 40)
+    many, once = (
+        torch.tensor([*case.figures((logits.repeat(n, 1, 1, 1), target.repeat(n, 1, 1))).values()]) for n in (1200, 1)
+    )
+    yield "1200 times the same image", many, once
 
 
 def batches(case: MetricSubject) -> Iterator[Same]:

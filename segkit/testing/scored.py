@@ -49,7 +49,12 @@ class ScoredSubject(Subject):
 
     classes: int = 4
     counts: ClassVar[tuple[int, ...]]
-    one_count: ClassVar[Mapping[str, int]] = {"constant_costs_much": 21, "half_precision": 4, "compiles": 4}
+    one_count: ClassVar[Mapping[str, int]] = {
+        "constant_costs_much": 21,
+        "half_precision": 4,
+        "compiles": 4,
+        "worked_example": 3,
+    }
 
     def ask(self, rule: Rule) -> None:
         """Ask with several numbers of classes, and with class weights too where there is such an option."""
@@ -95,6 +100,20 @@ def void_label_is_given(case: ScoredSubject) -> Iterator[Same]:
     for void in (case.classes, 254):
         found = case.figures((logits, torch.where(target == VOID, void, target)), built=case.make(void))
         yield f"with ignore_index = {void} and that label in the place of {VOID}", found, case.figures()
+
+
+def unknown_label_refused(case: ScoredSubject) -> None:
+    """A label that is neither a class nor void raises an error, of a metric in compute() at last, or a loss is NaN."""
+    target = torch.where((known := batch(case.classes)[1]) == VOID, VOID, known.clamp(max=1))
+    logits = certain(torch.full_like(target, case.classes - 1), case.classes)  # right for whoever clips labels
+    for label in (case.classes, 254):
+        target[0, 3, 4] = label
+        try:
+            found = case.figures((logits, target))
+        except Exception:
+            continue
+        told = f"the label {label}, of {case.classes} classes and not void ({VOID}), was accepted"
+        require(math.isnan(found.get("cost", 0)), told)
 
 
 def inputs_unchanged(case: ScoredSubject) -> Iterator[Same]:

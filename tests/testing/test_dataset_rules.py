@@ -382,7 +382,45 @@ class HalfPickled(Good):
 
 
 ALL_THAT_BUILD = "all that build every split"
+
+
+class ValForTest(Good):
+    def __init__(self, root: str, split: str = "train") -> None:
+        self.check(root, split)
+        super().__init__(root, "val" if split == "test" else split)
+
+
+class RoundAndRound(Good):
+    def __getitem__(self, index: int) -> Any:
+        return super().__getitem__(index % len(self))
+
+
+class ByKey(Good):
+    def __getitem__(self, index: int) -> Any:
+        return super().__getitem__(dict(enumerate(range(len(self))))[index])
+
+
+class NoFile(Good):
+    def files(self, index: int) -> Any:
+        return [*super().files(index), self.paths[index].with_suffix(".png")]
+
+
+class NoFiles(Good):
+    def files(self, index: int) -> Any:
+        return ()
+
+
+class ReadingNumber(Good):
+    reading = 3
+
+
 BROKEN: list[tuple[type, Any, str]] = [
+    (ValForTest, {"disjoint_splits"}, r"val\[0\] and test\[0\] are the same image, pixel by pixel"),
+    (RoundAndRound, {"index_error"}, r"train has 3 samples: \[3\] must raise IndexError: it returns a sample"),
+    (ByKey, {"index_error"}, r"train has 3 samples: \[3\] must raise IndexError: KeyError: 3"),
+    (NoFile, {"files_are_there"}, r"the files of train\[0\]: there is no .*train/0.png"),
+    (NoFiles, {"files_are_there"}, r"the files of train\[0\]: there is no file among them"),
+    (ReadingNumber, {"files_are_there"}, "reading is a int; the label scan compares texts"),
     (NoHint, {"named_options"}, "the option 'root' has no type hint: .*; write root: int, or what it is"),
     (WritesNothing, {"writes_a_sample"}, "left no file in root"),
     (NoSample, {"writes_a_sample"}, r"has no class method write_sample\(root\)"),

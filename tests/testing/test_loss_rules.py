@@ -523,7 +523,25 @@ class FailsWhenCompiled(Sound):
         return super().labels(target, labelled) + (self.num_classes if torch.compiler.is_compiling() else 0)
 
 
+class EverySecondColumn(Sound):
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return super().forward(logits[..., ::2], target[..., ::2])
+
+
+class LaterImagesCountMore(Sound):
+    def weights(self, labels: Tensor, labelled: Tensor) -> Tensor:
+        return labelled * torch.arange(1, 1 + len(labelled), device=labelled.device)[:, None, None]
+
+
+class ClipsLabels(Sound):
+    def labels(self, target: Tensor, labelled: Tensor) -> Tensor:
+        return super().labels(target, labelled).clamp(max=self.num_classes - 1)
+
+
 BROKEN: list[tuple[type[Sound], str, str, set[str]]] = [  # what breaks, the rule, its message, others that break too
+    (EverySecondColumn, "order", "with 2 classes mirrored images: cost = ", set()),
+    (LaterImagesCountMore, "order", "images in the opposite order: cost = ", set()),
+    (ClipsLabels, "unknown_label_refused", r"the label 2, of 2 classes and not void \(255\), was accepted", set()),
     (ScaleOfItsOwn, "named_options", "the option 'scale' can never be set: it is positional-only, or a key of", set()),
     (NameOfItsOwn, "named_options", "the option 'name' can never be set: .* rename it", set()),
     (NoHint, "named_options", r"the option 'beta' has no type hint: .*; write beta: int, or what it is", set()),

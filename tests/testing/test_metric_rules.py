@@ -382,7 +382,51 @@ class ForgetsInAPickle(Sound):
         self.reset()
 
 
+class BestBelowTheBest(Sound):
+    name = "hump"
+
+    def mean(self, scores: Tensor) -> Any:
+        return scores.nanmean() * (1.1 - scores.nanmean())
+
+
+class Pooled(Sound):
+    def compute(self) -> dict[str, Any]:
+        right, pixels = self.counts.trace(), self.counts.sum()
+        return {self.name: right / (2 * pixels - right)}
+
+
+class PrecisionForRecall(Sound):
+    name = "Sensitivity"
+
+    def compute(self) -> dict[str, Any]:
+        there = self.counts.sum(0) + self.counts.sum(1) > 0
+        return {self.name: (self.counts.diagonal() / self.counts.sum(0).clamp_min(1))[there].mean()}
+
+
+class CountsIn16Bits(Sound):
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        self.counts = (self.counts + self.counted(logits, target)).half().float()
+
+
+class ClipsLabels(Sound):
+    def labels(self, target: Tensor, labelled: Tensor) -> Tensor:
+        return target.clamp(max=self.num_classes - 1)
+
+
+class DropsLabels(Sound):
+    """As histograms do with what is out of their range."""
+
+    def labelled(self, target: Tensor) -> Tensor:
+        return target < self.num_classes
+
+
 BROKEN: list[tuple[type[Sound], str, str, set[str]]] = [  # what breaks, the rule, its message, others that break too
+    (BestBelowTheBest, "perfect_is_best", "hump: .* wrong everywhere scores 0, perfect 0.1, and random ", set()),
+    (Pooled, "worked_example", r"are predicted as .*: mean_iou = 0\.384615, expected", set()),
+    (PrecisionForRecall, "worked_example", "are predicted as .*: Sensitivity = ", set()),
+    (CountsIn16Bits, "many_pixels", "1200 times the same image", set()),
+    (ClipsLabels, "unknown_label_refused", r"the label 2, of 2 classes and not void \(255\), was accepted", set()),
+    (DropsLabels, "unknown_label_refused", "the label 2, .* was accepted. The rule: .* raises an error", set()),
     (ClassByClass, "numbers", r"gave 'mean_iou': tensor.*; it gives a number, or a dict .*The rule: compute", set()),
     (AList, "numbers", r"'thresholds': \[0\.5\]; it gives a number, or a dict of numbers by their names", set()),
     (NamesThatAreNumbers, "numbers", "gave 0: tensor.*; it gives a number", set()),
