@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segkit.data.issues import refuse
-from segkit.data.read import file_of
+from segkit.data.read import check_place, file_of
 from segkit.data.sample import Colour, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_annotations.draw import ShapeError, Size, bounds, draw
@@ -233,6 +233,7 @@ class AnnotatedImages(PairedFiles):
         for path in self.files(index)[1:]:
             if path.suffix.lower() in SUFFIXES:
                 check_checksums(path)
+                check_place(self.pairs[index][0], path)
         return {}
 
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segkit.data.read import ALPHA, LABELS, MAX_PIXELS, file_of, places_of, read_header, read_picture
+from segkit.data.read import ALPHA, LABELS, MAX_PIXELS, check_place, file_of, places_of, read_header, read_picture
 from segkit.data.sample import RGB, Colour, Dataset, Sample
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_folder import misread, palettes
@@ -98,7 +98,7 @@ class PairedFiles(Dataset):
         self.colours = None if colours is None else dict(colours)
         self._check_classes(indices)
         self.names = _short_names([image for image, _ in self.pairs])
-        self.reading = repr((len(self.classes), self.ignore_index, self.values, self.colours))
+        self.reading = repr((len(self.classes), self.ignore_index, self.values, self.colours, "place"))
         meaning: Mapping[Any, int] = self.values if self.colours is None else self.colours
         self.stored = [[key for key, label in meaning.items() if label == index] for index in indices[:-1]]
         self.stores_indices = self.colours is None and self.stored == [[index] for index in indices[:-1]]
@@ -180,10 +180,12 @@ class PairedFiles(Dataset):
         """Check the mask's checksums; of a mask of palette indices the colours of its labels.
 
         Raises:
-            DataError: it cannot be read, or its pixels were changed on the way.
+            DataError: it cannot be read, was changed on the way, or says that it lies elsewhere than its image.
         """
         image, path = self.pairs[index]
         check_checksums(path, self.most_pixels)
+        if image not in self.blank:
+            check_place(image, path, self.most_pixels)
         has_none = self.colours is not None or self.threshold is not None or image in self.blank
         palette = None if has_none else read_header(path, self.most_pixels).palette
         if palette is None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from segkit.data.read import ALPHA
 from segkit.errors import Issue, LabelError
-from segkit_readers.tiff import GEOREFERENCE, number, several
+from segkit_readers.tiff import GEOREFERENCE, number, place_of, several
 
 _ROWS_OF = 1 << 24  # pixels converted at a time: beside the decoded image and the result there is no third copy
 # Of two bytes a value Pillow keeps the high one. Told that they lie the other way round, it keeps the low one.
@@ -40,7 +40,7 @@ class Raster:
         channels: their names.
         orientation: EXIF's number: 1 is upright, from 5 on the stored picture lies on its side.
         has_colours: whether it stores red, green and blue.
-        white_is_zero, no_data, georeference: what a TIFF says of itself.
+        white_is_zero, no_data, georeference, place: what a TIFF says of itself.
     """
 
     def __init__(self, image: Any, stream: Any, path: Path | None) -> None:
@@ -58,7 +58,7 @@ class Raster:
         self.shape = (*(image.size if on_its_side else image.size[::-1]), len(self.channels))
         self.has_colours = image.mode in ("RGB", "RGBA")
         self.white_is_zero, self.no_data = tags.get(262) == 0, number(tags.get(42113))
-        self.georeference = any(tag in tags for tag in GEOREFERENCE)
+        self.georeference, self.place = any(tag in tags for tag in GEOREFERENCE), place_of(tags)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         low = self._low_bytes() if self._two_bytes else None

@@ -169,6 +169,12 @@ def h5(path: Path, turned: bool = False) -> SimpleNamespace:
     return found
 
 
+class Slice(np.ndarray[Any, Any]):
+    """A picture that knows where it lies."""
+
+    place: tuple[str, tuple[tuple[float, ...], ...]] | None = None
+
+
 def nifti(path: Path) -> SimpleNamespace | None:
     """The slices of a NIfTI volume ``[X,Y,Z]`` or ``[X,Y,Z,C]`` along Z, each ``[Y,X,C]``; None of other .gz files.
 
@@ -185,11 +191,17 @@ def nifti(path: Path) -> SimpleNamespace | None:
     stored = volume.dataobj
     shape = (*stored.shape, 1, 1)[: max(3, len(stored.shape))]
     is_back = [way < 0 for _, way in nibabel.io_orientation(volume.affine)]  # X, Y, Z
+    has_place = any(int(volume.header.get(code, 0)) for code in ("qform_code", "sform_code"))
 
-    def read(name: str) -> NDArray[Any]:
+    def read(name: str) -> Slice:
         at = shape[2] - int(name) if is_back[2] else int(name) - 1
-        values: NDArray[Any] = np.asarray(stored[:, :, at] if len(stored.shape) > 2 else stored)
-        return np.swapaxes(np.flip(values, tuple(axis for axis in (0, 1) if is_back[axis])), 0, 1)
+        values: NDArray[Any] = np.array(stored[:, :, at] if len(stored.shape) > 2 else stored)
+        found = np.swapaxes(np.flip(values, tuple(axis for axis in (0, 1) if is_back[axis])), 0, 1).view(Slice)
+        ends = [(-0.5, side - 0.5)[:: -1 if back else 1] for side, back in zip(shape, is_back, strict=False)]
+        (left, right), (top, bottom) = ends[:2]
+        corners = np.array([[left, top, at, 1], [right, top, at, 1], [left, bottom, at, 1]]) @ volume.affine.T
+        found.place = ("", tuple(map(tuple, corners[:, :3].tolist()))) if has_place else None
+        return found
 
     return SimpleNamespace(parts=Parts(numbers(shape[2]), read))
 

@@ -21,6 +21,7 @@ _OURS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "float1
 _LOSSLESS = {1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000}  # none, fax, LZW, deflate, PackBits, LZMA, Zstandard
 GEOREFERENCE = (33550, 33922, 34264, 34735)  # pixel scale, tie points, transformation, keys: GeoTIFF 1.1
 _MOST_PAGES = 10_000
+Place = tuple[str, tuple[tuple[float, ...], ...]]
 _INSTALL = "python -m pip install 'segkit[tiff]'"
 
 
@@ -38,7 +39,7 @@ class Contents(NamedTuple):
         orientation: as EXIF's.
         compression: TIFF's number.
         no_data: the value that marks pixels without data, as GDAL writes it.
-        georeference: whether the file says where on Earth its pixels lie.
+        georeference, place: as those of :class:`segkit.data.read.Header`.
         pages: pictures in the file, without reduced copies of the first one.
     """
 
@@ -53,6 +54,7 @@ class Contents(NamedTuple):
     compression: int
     no_data: float | None
     georeference: bool
+    place: Place | None
     pages: int = 1
 
     def __str__(self) -> str:
@@ -113,7 +115,7 @@ class Raster:
         shape: H, W and C of the upright picture.
         dtype: of its values.
         channels: their names.
-        no_data, georeference: see :class:`Contents`.
+        no_data, georeference, place: see :class:`Contents`.
         white_is_zero: whether small values are bright; slices have been inverted, ``labels`` are not.
     """
 
@@ -126,6 +128,7 @@ class Raster:
         height, width = sides["Y"], sides["X"]
         self.shape = (width, height, bands) if held.orientation > 4 else (height, width, bands)
         self.dtype, self.no_data, self.georeference = np.dtype(held.dtype), held.no_data, held.georeference
+        self.place = held.place
         self.white_is_zero = held.photometric == 0
         self.is_lossy = held.compression not in _LOSSLESS
         extra = held.bands - held.colours
@@ -202,7 +205,24 @@ def _described(tags: Any) -> Contents:
         compression=compression,
         no_data=number(tags.get(42113)),
         georeference=any(tag in tags for tag in GEOREFERENCE),
+        place=place_of(tags),
     )
+
+
+def place_of(tags: Any) -> Place | None:
+    """Where a picture lies by its tags (GeoTIFF 1.1), as a header has it; None where they give no affine map."""
+    scale, tie, matrix = (tags.get(tag, ()) for tag in GEOREFERENCE[:3])
+    if tags.get(274, 1) != 1 or not (len(matrix) == 16 or (len(scale) == 3 and len(tie) == 6)):
+        return None
+    if len(matrix) != 16:
+        matrix = (scale[0], 0, 0, tie[3] - tie[0] * scale[0], 0, -scale[1], 0, tie[4] + tie[1] * scale[1])
+    stored = tags.get(34735, ())
+    keys = {stored[at]: stored[at + 3] for at in range(4, len(stored) - 3, 4) if not stored[at + 1]}
+    code = next((keys[key] for key in (3072, 2048) if keys.get(key, 32767) != 32767), "")  # projected, geographic
+    half = 0.5 if keys.get(1025) == 2 else 0  # the map is of the pixels' centres
+    corners = [(-half, -half), (tags[256] - half, -half), (-half, tags[257] - half)]
+    points = [tuple(matrix[at] * x + matrix[at + 1] * y + matrix[at + 3] for at in (0, 4)) for x, y in corners]
+    return f"EPSG:{code}" if code else "", tuple(points)
 
 
 _USUAL: dict[int, Any] = {262: 0, 258: (1,), 339: (1,), 259: 1}

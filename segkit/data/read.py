@@ -52,6 +52,7 @@ class Header(NamedTuple):
         white_is_zero: whether small values are bright, in a TIFF.
         no_data: the value that it declares to mark pixels without data.
         georeference: whether it says where on Earth its pixels lie.
+        place: the name of a coordinate system, or "", and in it the upper left, upper right and lower left corner.
     """
 
     size: tuple[int, int]
@@ -62,6 +63,7 @@ class Header(NamedTuple):
     white_is_zero: bool = False
     no_data: float | None = None
     georeference: bool = False
+    place: tuple[str, tuple[tuple[float, ...], ...]] | None = None
 
     @property
     def is_grey(self) -> bool:
@@ -214,6 +216,25 @@ def places_of(path: str | Path) -> list[Path]:
     return [*map(Path, str(path).split(" | "))] if several else [Path(path)]
 
 
+def check_place(one: Path, other: Path, most_pixels: int = MAX_PIXELS) -> None:
+    """Refuse two pictures whose files say that they lie at other places, by a tenth of a pixel or more.
+
+    Raises:
+        DataError: they do, or one cannot be read.
+    """
+    header, place = read_header(one, most_pixels), read_header(other, most_pixels).place
+    if header.place is None or place is None or len(header.place[1][0]) != len(place[1][0]):
+        return
+    systems, (own, theirs) = (header.place[0], place[0]), (np.array(each[1]) for each in (header.place, place))
+    sides = np.linalg.norm(own[1:] - own[0], axis=1) / header.size[::-1]
+    is_apart = np.linalg.norm(own - theirs, axis=1).max() >= sides.min() / 10
+    if is_apart or (all(systems) and systems[0] != systems[1]):
+        said = [f"{each[0]} {[*each[1]]}".strip() for each in (place, header.place)]
+        what = "says that it lies elsewhere than its image, or that its pixels have another size or order"
+        advice = "resample it to the grid of the image; or if its pixels fit, give it the position that the image has"
+        raise DataError(Issue("place", str(other), what, advice, f"corners {said[0]}; {one}: {said[1]}"))
+
+
 def _headers(places: Sequence[Path], most_pixels: int) -> list[Header]:
     """Those of the files of one picture; the channel of a grey one is called as its path differs from the others."""
     headers = [read_header(each, most_pixels) for each in places]
@@ -221,6 +242,7 @@ def _headers(places: Sequence[Path], most_pixels: int) -> list[Header]:
         if header.size != headers[0].size:
             what, advice = "files of one image that differ in size", "save them at one size"
             raise DataError(Issue("size", str(place), what, advice, f"the other is {places[0]}"))
+        check_place(places[0], place, most_pixels)
     words = [re.findall(r"[^\W_]+", each.as_posix().casefold()) for each in places]
     common = set.intersection(*map(set, words))
     own = [" ".join(dict.fromkeys(word for word in each if word not in common)) for each in words]

@@ -12,6 +12,7 @@ import pytest
 from segkit.data import read as reading
 from segkit.data.read import MAX_PIXELS, read_header, read_picture, suffixes
 from segkit.errors import DataError
+from segkit_folder.files import PairedFiles
 from segkit_folder.masks import check_checksums, read_mask
 from segkit_folder.pairs import parts_of
 from segkit_readers import several
@@ -145,6 +146,57 @@ def test_a_volume_and_its_labels_lie_alike_though_their_axes_run_the_other_way(t
         for place in (1, 5, 12):
             mask = read_mask(tmp_path / f"{number}.nii.gz#{place}")
             np.testing.assert_array_equal(mask, VALUES[..., place - 1])
+
+
+@pytest.mark.parametrize(
+    ("system", "steps", "corner", "refused"),
+    [
+        ("EPSG:32632", (2, 0, 0, -2), (500_000.1, 5e6), False),  # a twentieth of a pixel
+        ("", (2, 0, 0, -2), (500_000, 5e6), False),
+        ("EPSG:32632", (2, 0, 0, -2), (500_008, 5e6), True),
+        ("EPSG:32633", (2, 0, 0, -2), (500_000, 5e6), True),
+        ("EPSG:32632", (2, 0, 0, 2), (500_000, 5e6 - 80), True),  # south is up
+        ("EPSG:32632", (1, 0, 0, -1), (500_000, 5e6), True),
+    ],
+)
+def test_a_mask_that_says_it_lies_elsewhere_than_its_image_is_refused(
+    tmp_path: Path, system: str, steps: tuple[float, ...], corner: tuple[float, float], refused: bool
+) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    nibabel = pytest.importorskip("nibabel")
+
+    def geotiff(name: str, dtype: str, system: str, steps: tuple[float, ...], corner: tuple[float, float]) -> Path:
+        how = {"width": 56, "height": 40, "count": 1, "dtype": dtype, "crs": system or None}
+        place = rasterio.Affine(*steps[:2], corner[0], *steps[2:], corner[1])
+        with rasterio.open(tmp_path / name, "w", "GTiff", transform=place, **how) as file:
+            file.write((VALUES[..., 0] % 2).astype(dtype), 1)
+        return tmp_path / name
+
+    def volume(name: str, steps: tuple[float, ...], corner: tuple[float, float]) -> Path:
+        affine = np.diag([steps[0], -steps[3], 1.0, 1.0])
+        affine[:2, 3] = corner[0] - 500_000, corner[1] - 5e6
+        nibabel.save(nibabel.Nifti1Image(np.zeros((56, 40, 3), np.uint8), affine), tmp_path / name)
+        return tmp_path / f"{name}#2"
+
+    north, at = (2, 0, 0, -2), (500_000, 5e6)
+    pairs = [
+        (
+            geotiff(f"image_{dtype}.tif", dtype, "EPSG:32632", north, at),
+            geotiff("m.tif", "uint8", system, steps, corner),
+        )
+        for dtype in ("uint8", "uint32")  # of Pillow, and of tifffile
+    ]
+    if system != "EPSG:32633" and steps != (2, 0, 0, 2):
+        pairs.append((volume("image.nii", north, at), volume("mask.nii.gz", steps, corner)))
+    for image, mask in pairs:
+        dataset = PairedFiles([(image, mask)], classes=["a", "b"], palette=[(0, 0, 0), (1, 1, 1)])
+        if refused:
+            with pytest.raises(
+                DataError, match=rf"{mask.name}: says that it lies elsewhere than its image.*{image.name}"
+            ):
+                dataset.inspect(0)
+        else:
+            dataset.inspect(0)
 
 
 def test_pictures_of_a_matlab_file_are_counted_by_its_last_axis_before_7_3_too(tmp_path: Path) -> None:
