@@ -18,7 +18,7 @@ from segkit_annotations import files
 from segkit_folder.masks import read_mask
 from segkit_folder.pairs import Pattern, certain_parts
 from segkit_folder.propose import Proposal, propose_layout
-from segkit_folder.splits import SEVERAL, SUFFIXES, split_called
+from segkit_folder.splits import SEVERAL, SUFFIXES, split_in
 
 _NO_IMAGES = re.compile(r"(?i)mask|label|annot|boundar|(?<![a-z])(gt|seg)")  # words of folders
 _BETWEEN = re.compile(r"\.\w+#|[_\-. ]")  # an image's name and a class's
@@ -166,7 +166,7 @@ def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, boo
     for folder, stems in folders.items():
         if folder.name:  # the root lies in no folder
             inside.setdefault(folder.parent, {})[folder.name] = stems
-    several = {place: own for place, own in inside.items() if len(own) > 1 and not any(map(split_called, own))}
+    several = {place: own for place, own in inside.items() if len(own) > 1 and not any(map(split_in, own))}
     for folder, stems in folders.items() if not both else ():
         for place, own in several.items():
             if not _belong_together(folder, place):
@@ -212,6 +212,6 @@ def _belong_together(images: Path, masks: Path) -> bool:
     return (
         len(images.parts) == len(masks.parts)
         and len(apart) == 1
-        and not any(map(split_called, apart[0]))
+        and not any(map(split_in, apart[0]))
         and (len({re.sub(r"\d", "", each) for each in apart[0]}) == 2)
     )

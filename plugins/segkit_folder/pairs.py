@@ -270,6 +270,8 @@ def joined(images: Sequence[Found], of: Pattern, others: Sequence[Pattern]) -> l
         ConfigError: a pattern lacks a placeholder.
     """
     found: dict[tuple[str | None, ...], list[list[Found]]] = {}
+    if not others:
+        return [*images]
     for number, pattern in enumerate((of, *others)):
         if lacking := sorted(of.words - pattern.words):
             raise ConfigError(f'images: "{pattern.text}" has no {{{lacking[0]}}}, as the other patterns of images have')

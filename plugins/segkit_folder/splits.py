@@ -33,11 +33,21 @@ _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in nam
 SPLIT_WORDS = "|".join(sorted(_SPLIT_OF, key=len, reverse=True))
 ANY_SPLIT = rf"(?:{SPLIT_WORDS})(?:20\d\d)?"
 """A pattern of these names, which may have a year: ``val2017``."""
+SPLIT_IN_A_NAME = re.compile(
+    rf"(?:(?<![A-Za-z0-9])|(?<=[a-z])(?=[A-Z]))(?i:{ANY_SPLIT})(?:(?![A-Za-z])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set)))"
+)
+"""One of these names beside other words: ``Training Images``, ``TrainData``, ``data_val``."""
 
 
 def split_called(name: str) -> str | None:
     """train, val or test, by any of their names; None for other words."""
     return _SPLIT_OF.get(re.sub(r"20\d\d$", "", name.casefold()))
+
+
+def split_in(name: str) -> str | None:
+    """Likewise, of a name that may hold other words."""
+    match = SPLIT_IN_A_NAME.search(name)
+    return split_called(match[0]) if match else None
 
 
 MAX_TEXT_BYTES = 16 << 20

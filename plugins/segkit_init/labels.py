@@ -194,9 +194,7 @@ def _of_colours(stored: StoredLabels, names: Sequence[str], mixed: Sequence[int]
     known = [colour for colour in kept if colour != [*VOID_COLOUR]]
     called = [*names] if len(names) == len(known) == 2 else _made_up(len(known), not any(known[0]))
     mapped = dict(zip([*called, "void"], [*known, *(blends or [[*VOID_COLOUR]])][: len(colours)], strict=False))
-    merged = [len({(*each[:at], *each[at + 1 :]) for each in kept}) < len(kept) for at in range(3)]
-    counts = [len({each[at] for each in kept}) > 3 and max(each[at] for each in kept) < len(kept) for at in range(3)]
-    if stored.of_objects or any(a and b for a, b in zip(merged, counts, strict=True)):
+    if stored.of_objects:
         text = f"the masks hold {len(kept)} colours, as if each object had one of its own: is each a class?"
         mend = Answer("no: export the class of each pixel, in one colour or number for all its objects")
         return Question(text, (Answer("yes", {"classes": called, "colour_map": mapped}), mend), "colour_map")

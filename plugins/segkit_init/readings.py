@@ -32,7 +32,7 @@ _FEW = 12  # masks of each reading that are compared
 _OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(?<!label)(?<!class)(?<!train)_ids?(?![a-z])")
 _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
 _DERIVED = re.compile(
-    "(?i)boundar|contour|edges|overlay|visuali|preview|superpix|skeleton|cent(er|re)|visibility|(?<![a-z])roi"
+    "(?i)boundar|contour|edges|overlay|visuali|preview|superpix|skeleton|cent(er|re)|visibility|(?<![a-z])(roi|parts?_\\d)"
 )
 _DERIVED_IMAGES = re.compile(
     "(?i)overlay|visuali|preview|blend|depth|disparity|normals|normal_(cam|map)|"
@@ -113,7 +113,9 @@ def config_of(dataset: str, options: Mapping[str, Any]) -> Config:
 
 def files_of(reading: Reading, side: int) -> list[Path]:
     """The images of all splits, where ``side`` is 0, or the masks, where it is -1."""
-    needed = {"classes": ["?", "??"]} if reading.asks_for_classes else {}
+    needed: dict[str, Any] = {"classes": ["?", "??"]} if reading.asks_for_classes else {}
+    if "skip_unpaired" in {each.name for each in options_of(segkit.datasets.find(reading.dataset))}:
+        needed["skip_unpaired"] = True  # else each time patterns are looked for that pair more
     splits, *_ = build_splits(config_of(reading.dataset, {**reading.options, **needed}))
     return [data.files(index)[side] for data in splits.values() for index in range(len(data))]
 

@@ -50,7 +50,7 @@ class StoredLabels:
         edges: labels that lie along the borders of others.
         thin: rare labels that cover no area.
         of_objects: whether they look like ids of single objects: each mask counts 0, 1, 2, ... to a number of its own
-            and each label is one piece, or most labels are in one mask alone.
+            and each label is one piece, most labels are in one mask alone, or a channel of colours counts.
         black_and_white: masks of 0 and 255 alone, where no other mask holds 255.
     """
 
@@ -246,8 +246,18 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     once = sum(number == 1 for number in images.values())
     few = _THIN * pixels.total()
     thin = frozenset(label for label, number in pixels.items() if number < few and not inside[label])
+    counting |= _are_counted([label for label in pixels if label >= COLOUR])
     of_objects = counting or (once >= 8 and 2 * once > len(images))
     return StoredLabels(pixels, along, thin, of_objects, black_and_white * (images[255] == black_and_white))
+
+
+def _are_counted(colours: Sequence[int]) -> bool:
+    """Whether a channel counts, to fewer than there are colours, and some of these differ in it alone."""
+    for shift in (0, 8, 16):
+        counts, others = ({each & bits for each in colours} for bits in (255 << shift, ~(255 << shift)))
+        if len(counts) > 3 and max(counts) >> shift < len(colours) and len(others) < len(colours):
+            return True
+    return False
 
 
 def _euler(bits: NDArray[np.bool_]) -> int:

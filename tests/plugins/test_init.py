@@ -693,6 +693,18 @@ def test_masks_inside_others_are_asked_about_and_those_of_two_classes_are_one_ma
         assert found(**{name: (3, 2, 16)}, car_mask=(3, 30, 16))[0] == ["{class}"]
 
 
+def test_colours_of_which_a_channel_counts_objects_are_no_finer_classes(place: Path) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        objects = (labels > 0) * (1 + np.arange(64, dtype=np.uint8) // 16)  # [H,W], four of each class
+        save(picture, Path(f"data/images/{number}.png"))
+        save(RGB[labels], Path(f"data/colour/{number}.png"))
+        save(np.dstack([labels, objects, labels * 0]), Path(f"data/labels/{number}.png"))
+    notes: list[str] = []
+    assert [each.options["masks"] for each in readings_of(Path("data"), notes, [])] == ["colour"]
+    assert notes == ["not read, as they number single objects: labels"]
+
+
 def test_ids_of_fields_are_no_finer_classes(place: Path) -> None:
     pairs(image="images/{}.png", mask="labels/{}.png")
     for number in range(12):

@@ -121,6 +121,14 @@ def test_splits_folders_and_several_kinds_of_masks(tmp_path: Path) -> None:
     assert (found[0].pairs, found[0].splits) == (12, {"train": 6, "val": 6})
 
 
+@pytest.mark.parametrize("called", ["{}Data", "data_{}", "{} Images", "My{}Set"])
+def test_splits_are_named_beside_other_words(tmp_path: Path, called: str) -> None:
+    for split in ("Train", "Valid"):
+        both(tmp_path, f"{called.format(split)}/img/{{}}.png", f"{called.format(split)}/mask/{{}}.png")
+    found = propose_layout(tmp_path)[0]
+    assert found.splits == {"train": 3, "val": 3}
+
+
 def test_a_folder_a_patient(tmp_path: Path) -> None:
     for patient in range(1, 5):
         both(tmp_path, f"patient{patient:02}/slice_{{}}.png", f"patient{patient:02}/slice_{{}}_mask.png")
