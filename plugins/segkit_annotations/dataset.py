@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from segkit.data.issues import refuse
-from segkit.data.read import check_place, file_of
-from segkit.data.sample import Colour, voc_palette
+from segkit.data.read import check_place, file_of, read_header
+from segkit.data.sample import Colour, Sample, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_annotations.draw import ShapeError, Size, bounds, draw
 from segkit_annotations.files import Entry, patterns
@@ -235,6 +235,16 @@ class AnnotatedImages(PairedFiles):
                 check_checksums(path)
                 check_place(self.pairs[index][0], path)
         return {}
+
+    def inspect(self, index: int) -> tuple[Sample, dict[str, Any]]:
+        """See :meth:`segkit.data.sample.Dataset.inspect`; shapes fit whichever way a turned image is shown."""
+        sample, found = super().inspect(index)
+        if entry := self._entries.get(self.pairs[index]):
+            image = read_header(entry.image)
+            fits_raw = image.orientation < 5 or image.size[0] == image.size[1]
+            if image.orientation != 1 and (fits_raw or not (entry.size or self._size(entry))):
+                found["turned_image"] = ""
+        return sample, found
 
     def _read_mask(self, index: int, size: tuple[int, ...]) -> Tensor:
         entry, own = self._entries.get(self.pairs[index]), (size[0], size[1])

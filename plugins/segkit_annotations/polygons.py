@@ -187,4 +187,7 @@ def _of_geojson(path: Path) -> list[Shape]:
     if in_degrees or (isinstance(content, dict) and "crs" in content):
         what, advice = "shapes in coordinates on Earth", "draw them into masks, as rasterio.features.rasterize does"
         raise DataError(Issue("georeferenced", str(path), what, advice))
+    if boxes and all(box[1] < 0 and box[3] <= 0 for box in boxes):
+        what, advice = "shapes above the image, as where y runs upwards", "write y as pixels below the upper edge"
+        raise DataError(Issue("upwards", str(path), what, advice, f"y {min(box[1] for box in boxes):g} and more"))
     return shapes

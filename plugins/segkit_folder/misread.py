@@ -37,9 +37,9 @@ _ODD = {
         'the network learns it as any other; data.no_data = "void" leaves such pixels out',
     ),
     "turned_image": (
-        "and their masks are turned differently by their EXIF orientation, which one of the two may lack",
-        "if the masks were drawn on the pixels as they are stored, they do not fit: take the orientation out of images "
-        "and masks (exiftool -Orientation= FILES); if they were drawn on the upright images, all is well",
+        "and their masks or shapes are turned differently by their EXIF orientation, which one of the two may lack",
+        "if these were drawn on the pixels as they are stored, they do not fit: take the orientation out of the "
+        "files (exiftool -Orientation= FILES); if they were drawn on the upright images, all is well",
     ),
 }
 """Kind -> what is odd about such files, and what to do."""

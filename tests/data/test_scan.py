@@ -370,8 +370,9 @@ def test_a_turned_image_with_a_mask_that_is_not_is_told(
     found = [finding for finding in check().issues if finding.kind == "turned_image"]
     assert [finding.files for finding in found] == ([("train2",)] if warned else [])
     if warned:
-        assert "1 of 6 images and their masks are turned differently by their EXIF orientation, which one of " in str(
-            found[0]
+        assert (
+            "1 of 6 images and their masks or shapes are turned differently by their EXIF orientation, which one of "
+            in str(found[0])
         )
 
 

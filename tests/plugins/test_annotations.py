@@ -1400,3 +1400,35 @@ def test_shapes_of_label_studio_are_percents_and_turn_about_their_corner(tmp_pat
     save(tmp_path / "export.json", [{**task, "annotations": [{"result": [result("brush", rle=[1, 2])]}]}])
     with pytest.raises(LabelError, match="brushlabels, which Label Studio exports as COCO"):
         one("labelstudio", tmp_path).mask(0)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "said", "size", "told"),
+    [
+        (3, True, (30, 40), True),
+        (1, True, (30, 40), False),
+        (6, True, (30, 40), False),
+        (6, False, (30, 40), True),
+        (6, True, (30, 30), True),
+    ],
+)
+def test_a_turned_image_whose_shapes_may_be_of_the_stored_pixels_is_told(
+    tmp_path: Path, orientation: int, said: bool, size: tuple[int, int], told: bool
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", size, (9, 9, 9)).save(tmp_path / "a.png", exif=exif)
+    upright = size if orientation == 1 else size[:: -1 if orientation > 4 else 1]
+    shape = {"label": "cat", "shape_type": "polygon", "points": SQUARE}
+    named = {"imageWidth": upright[0], "imageHeight": upright[1]} if said else {}
+    save(tmp_path / "a.json", {"imagePath": "a.png", "shapes": [shape], **named})
+    issues = scan_splits({"train": one("labelme", tmp_path)}, progress=False).issues
+    assert [each.files for each in issues if each.kind == "turned_image"] == ([("a",)] if told else [])
+
+
+def test_shapes_whose_y_runs_upwards_below_0_are_refused_though_they_would_be_cut(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    ring = {"type": "Polygon", "coordinates": [[[x, -y] for x, y in [*SQUARE, SQUARE[0]]]]}
+    save(tmp_path / "a.geojson", {"features": [{"type": "Feature", "properties": {}, "geometry": ring}]})
+    with pytest.raises(DataError, match=r"a\.geojson: shapes above the image, as where y runs upwards"):
+        one("polygons", tmp_path, outside="cut")
