@@ -131,6 +131,7 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     checked = PredictOptions(**options)
 
     from segkit_predict.geotiff import is_installed
+    from segkit_predict.ground_truth import GroundTruth, mask_stem
     from segkit_predict.images import list_images, parts_of_run
     from segkit_predict.outputs import name_outputs
 
@@ -140,6 +141,9 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     run = Path(runs[0])
     folder = run if run.is_dir() else run.parent
     images = list_images(places, skipped, predictor.images.files, parts_of_run(folder, predictor))
+    if suffix := arguments.mask_suffix:  # masks beside their images are no images
+        masks = {(file.parent, mask_stem(name, suffix)) for file, name in images.items()}
+        images = {file: name for file, name in images.items() if (file.parent, file.stem) not in masks}
     wanted = {
         "mask": True,
         "geotiff": is_installed(),
@@ -149,7 +153,6 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     }
     outputs = name_outputs(images, arguments.out, [kind for kind, on in wanted.items() if on], arguments.quiet)
 
-    from segkit_predict.ground_truth import GroundTruth
     from segkit_predict.writer import Writer
 
     most_pixels = arguments.max_pixels or predictor.most_pixels

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import segkit
-from segkit.data.read import suffixes
+from segkit.data.read import file_of, suffixes
 from segkit.data.sample import Colour
 from segkit.engine.console import final_table
 from segkit.errors import DataError, LabelError, SegkitError, first_few
@@ -113,27 +113,36 @@ class GroundTruth:
 
 
 def pair(images: Mapping[Path, str], folder: Path, suffix: str = "") -> list[tuple[Path, Path]]:
-    """Each image with the one mask of its name; masks of other images may be there.
+    """Each image with the one mask of its name, in the folder or beside an image below it; others may be there.
 
     Raises:
         DataError: the folder is none, or an image has no mask or several.
     """
     if not folder.is_dir():
         raise DataError(f"--compare-with {folder} is no folder; give that of the true masks")
-    masks: dict[str, list[Path]] = {}
-    for file in sorted(folder.iterdir()):
+    places = {folder, *(image.parent for image in images if image.is_relative_to(folder))}
+    masks: dict[tuple[Path, str], list[Path]] = {}
+    for file in (file for place in places for file in sorted(place.iterdir())):
         if file.suffix.lower() in suffixes() and file.is_file():
-            masks.setdefault(composed(file.stem), []).append(file)
-    called = suffix if "{id}" in suffix else "{id}" + suffix
-    found = [masks.get(composed(called.replace("{id}", name)), []) for name in images.values()]
+            masks.setdefault((file.parent, composed(file.stem)), []).append(file)
+    stems = {image: composed(mask_stem(name, suffix)) for image, name in images.items()}
+    found = [masks.get((folder, stem)) or masks.get((image.parent, stem), []) for image, stem in stems.items()]
+    found = [[mask for mask in those if mask != image] for image, those in zip(images, found, strict=True)]
     missing = [str(image) for image, those in zip(images, found, strict=True) if not those]
     if missing:
-        hint = f"that of {Path(missing[0]).name} would be {called.replace('{id}', images[Path(missing[0])])}.png"
+        first = Path(missing[0])
+        hint = f"that of {first.name} would be {mask_stem(images[first], suffix)}.png, .tif or another picture alone"
+        hint += "; masks in a file of several pictures are not read here" * bool(file_of(first)[1])
         raise DataError(f"--compare-with {folder} has no mask for {first_few(missing)}; {hint} (see --mask-suffix)")
     several = [str(file) for those in found if len(those) > 1 for file in those]
     if several:
         raise DataError(f"--compare-with {folder} has several masks of one name: {first_few(several)}; keep one each")
     return [(image, those[0]) for image, those in zip(images, found, strict=True)]
+
+
+def mask_stem(name: str, suffix: str) -> str:
+    """What the mask of an image is called, without its ending."""
+    return suffix.replace("{id}", name) if "{id}" in suffix else name + suffix
 
 
 def options_of(run: Path) -> dict[str, Any]:

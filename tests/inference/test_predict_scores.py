@@ -281,7 +281,10 @@ def test_scores_count_the_images_that_were_done_and_no_others(run_folder, labels
         (lambda masks: (masks / "street.png").unlink(), "has no mask for"),
         (lambda masks: shutil.copy(masks / "street.png", masks / "street.bmp"), "has several masks of one name"),
         (lambda masks: shutil.rmtree(masks), "is no folder; give that of the true masks"),
-        (lambda masks: (masks / "street.png").rename(masks / "street_mask.png"), "street.png (see --mask-suffix)"),
+        (
+            lambda masks: (masks / "street.png").rename(masks / "street_mask.png"),
+            "would be street.png, .tif or another picture alone (see --mask-suffix)",
+        ),
     ],
 )
 def test_masks_that_are_not_one_an_image(run_folder, picture, labels, tmp_path, capsys, change, told):
@@ -299,6 +302,27 @@ def test_masks_of_another_name_beside_the_images(run_folder, picture, labels, tm
     arguments = [picture, "--out", tmp_path / "out", "--compare-with", picture.parent, "--mask-suffix", "_mask"]
     assert predict(run_folder, *arguments, "--json") == 0
     assert json.loads(capsys.readouterr().out)["scores"]["mean_iou"] == 1
+
+
+def test_masks_beside_the_images_in_a_folder_each(run_folder, labels, paint, tmp_path, capsys):
+    for flight, truth in (("a", labels), ("b", (labels + 1) % 3)):
+        (tmp_path / "all" / flight).mkdir(parents=True)
+        Image.fromarray(paint(labels)).save(tmp_path / "all" / flight / "tile_0.tif")
+        Image.fromarray(truth).save(tmp_path / "all" / flight / "tile_0_mask.tif")
+    arguments = ["--out", tmp_path / "out", "--compare-with", tmp_path / "all", "--mask-suffix", "_mask", "--json"]
+    assert predict(run_folder, tmp_path / "all" / "**" / "*.tif", *arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["images"] == 2
+    assert document["scores"]["pixel_accuracy"] == pytest.approx(0.5)
+
+
+def test_masks_in_a_file_of_several_pictures_are_told(run_folder, labels, paint, tmp_path, capsys):
+    (tmp_path / "masks").mkdir()
+    np.savez(tmp_path / "all.npz", a=paint(labels), b=paint(labels))
+    np.savez(tmp_path / "masks" / "all.npz", a=labels, b=labels)
+    arguments = ["--out", tmp_path / "out", "--compare-with", tmp_path / "masks"]
+    assert predict(run_folder, tmp_path / "all.npz", *arguments) == 2
+    assert "masks in a file of several pictures are not read here" in capsys.readouterr().err
 
 
 def test_true_masks_are_not_written_over(run_folder, picture, tmp_path, capsys):
