@@ -67,6 +67,9 @@ def _check_name(name: str, kind: str) -> None:
             f"'{name}' is no name for a {kind}: allowed are lower-case letters, digits and single underscores, a "
             f"letter first; the package is called segkit-NAME by itself{close}"
         )
+    own = {each.name for each in REGISTRIES["metric"].components() if each.plugin == "core"}
+    if kind == "metric" and name in own | {"class", "class_iou", "floor", "lift", "loss", "losses", "predicted"}:
+        raise ConfigError(f"'{name}' is what a score of segkit's own is called in every result: choose another name")
     found = find_spec(f"segkit_{name}")
     if found:
         where = found.origin or "a folder without __init__.py"

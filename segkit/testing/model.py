@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -59,11 +60,12 @@ class ModelSubject(Subject):
         return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def _disturb(model: nn.Module, amount: float) -> None:
-    """Add noise to every parameter, so that none is 0."""
+def _disturb(model: nn.Module, amount: float, zeros_alone: bool = False) -> None:
+    """Add noise to every parameter, or to those that are all 0, so that none is 0."""
     with _seeded(0), torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(amount * torch.randn_like(parameter))
+            if not (zeros_alone and parameter.any()):
+                parameter.add_(amount * torch.randn_like(parameter))
 
 
 def _forward(
@@ -86,6 +88,8 @@ def _require_finite(out: Tensor, what: str) -> None:
 
 def logits(case: ModelSubject) -> None:
     """Images [B,C,H,W] become finite logits [B,num_classes,H,W], of any C where there is an option in_channels."""
+    returned = isinstance(case.model().eval(), nn.Module)
+    require(returned, "eval() does not return the model itself, as torch's modules do: return super().train(mode)")
     for count in (7, 1, 2, 30):
         _require_finite(_forward(case.model(count), case.images(2), count), "of an untrained model")
     for count in (1, 3, 12) if case.has_option("in_channels") else ():
@@ -110,6 +114,27 @@ def no_probabilities(case: ModelSubject) -> None:
     out = _forward(model, case.images(2))
     within = out.min() >= 0 and 0 < out.max() <= 1
     require(not within, f"all outputs are in 0 to 1 ({out.min():.3g} to {out.max():.3g}), whatever the weights")
+
+
+def looks_at_the_place(case: ModelSubject) -> None:
+    """A little noise on a quadrant of the image changes the logits there most, in four of eight cases at least."""
+    # sound networks come to seven or eight; one that mirrors its features to none, one that averages them to two
+    image, change = case.images(1, (128, 192)), 0.01 * case.images(1, (64, 96))  # not square: it may be transposed
+    found = 0
+    for seed in (0, 1):
+        model = case.model(seed=seed)
+        _disturb(model, 0.02, zeros_alone=True)  # a classifier may begin with 0
+        model.train()
+        _forward(model, case.images(2, (128, 192)))  # else running statistics hold nothing
+        model.eval()
+        before = _forward(model, image)
+        for quadrant, (top, left) in enumerate(product((0, 64), (0, 96))):
+            other = image.clone()
+            other[..., top : top + 64, left : left + 96] += change
+            moved = (_forward(model, other) - before).abs().mean((0, 1))  # [128,192]
+            found += int(moved.reshape(2, 64, 2, 96).mean((1, 3)).argmax()) == quadrant
+    told = "is there a reshape or view of the wrong order, a flip, or a mean over the image?"
+    require(found >= 4, f"the logits of the part that was changed moved most in {found} of 8 cases: {told}")
 
 
 def every_parameter_learns(case: ModelSubject) -> None:
@@ -185,11 +210,20 @@ def bf16_autocast(case: ModelSubject) -> None:
 
 
 def channels_last(case: ModelSubject) -> Iterator[Same]:
-    """With weights and images in channels_last, as a run has them, the logits are the same."""
+    """With weights and images in channels_last, as a run has them, the logits are the same, and the layout is kept."""
     model, image = case.model(), case.images(2)
-    expected = _forward(model, image)
-    out = _forward(model.to(memory_format=torch.channels_last), image.contiguous(memory_format=torch.channels_last))
+    expected, kept = _forward(model, image), []
+    for module in model.to(memory_format=torch.channels_last).modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(
+                lambda _, given: kept.append(given[0].is_contiguous(memory_format=torch.channels_last))
+            )
+    out = _forward(model, image.contiguous(memory_format=torch.channels_last))
     yield "the same images in channels_last and in the usual order", out, expected
+    # by half of them at least: some is lost where transformers put tokens into place, and by torch's instance norm
+    told = f"{kept.count(False)} of {len(kept)} convolutions are not given channels_last"
+    normed = any(isinstance(module, nn.modules.instancenorm._InstanceNorm) for module in model.modules())
+    require(normed or 2 * sum(kept) >= len(kept), f"{told}; is there a contiguous() or clone() in forward?")
 
 
 def exportable(case: ModelSubject) -> Iterator[Same]:

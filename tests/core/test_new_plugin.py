@@ -132,6 +132,17 @@ def test_a_name_that_is_taken_is_warned_of_and_its_package_asks_for_its_own(
     assert 'name = "dice/dice"' in (tmp_path / "segkit-dice" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("name", ["mean_iou", "recall", "loss", "floor"])
+def test_a_metric_may_not_be_called_as_a_score_of_ours(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["new-plugin", name, "--kind", "metric", "--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"segkit: '{name}' is what a score of segkit's own is called in every result: choose another name\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_package_that_would_hide_another_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new-plugin", "losses", "--kind", "loss", "--output", str(tmp_path)]) == 2
     place = ROOT / "plugins" / "segkit_losses" / "__init__.py"

@@ -343,7 +343,38 @@ class Constant(Good):
 
 
 EVERY_ONE_THAT_RUNS_IT = "every one that runs it"
+
+
+class NoSelf(Good):
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+
+
+class Mirrored(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        return self.classifier(self.features(image).flip(-1))
+
+
+class Averaged(Good):
+    """Of the whole image, and the same everywhere."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.features(image)
+        return self.classifier(features.mean((2, 3), keepdim=True).expand_as(features))
+
+
+class UsualLayout(Good):
+    """Every convolution is given the usual order, whatever a run asks for."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.classifier(self.features(image.contiguous()).contiguous())
+
+
 BROKEN: list[tuple[type[nn.Module], Any, str]] = [
+    (UsualLayout, {"channels_last"}, "2 of 2 convolutions are not given channels_last; is there"),
+    (NoSelf, {"logits"}, r"eval\(\) does not return the model itself, as torch's modules do"),
+    (Mirrored, {"looks_at_the_place"}, "moved most in 0 of 8 cases: is there a reshape"),
+    (Averaged, {"looks_at_the_place"}, "moved most in 2 of 8 cases: is there a reshape"),
     (NoHint, {"named_options"}, "the option 'width' has no type hint"),
     (
         Whole,
