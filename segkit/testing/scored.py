@@ -54,6 +54,7 @@ class ScoredSubject(Subject):
         "half_precision": 4,
         "compiles": 4,
         "worked_example": 3,
+        "many_pixels": 2,
     }
 
     def ask(self, rule: Rule) -> None:
