@@ -97,7 +97,8 @@ class AnnotatedImages(PairedFiles):
         if not base.is_dir():
             raise DataError(f"{base}: no such folder")
         self.rule, self.attribute, self._cut = overlap or self.rule, attribute, outside == "cut"
-        self._enlarge, self._first = enlarge, first_pixel
+        self._enlarge = enlarge
+        self._first: int | None = first_pixel
         self.skip_unpaired, self.blank_unpaired = skip_unpaired, blank_unpaired
         where = {"annotations": annotations} if annotations else self._only(base)
         names, entries = self._read(base, where["annotations"], images or where.get("images", ""))

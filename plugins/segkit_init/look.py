@@ -21,6 +21,7 @@ from segkit.data.scan import Scan
 from segkit.errors import DataError, SegkitError, first_few
 from segkit.options import options_of
 from segkit_folder.class_file import parse
+from segkit_folder.files import telling_colours
 from segkit_folder.lists import partial_lists
 from segkit_folder.propose import colours_in
 from segkit_folder.splits import TooFewError, folders_in, read_text
@@ -82,6 +83,8 @@ def _look(root: Path) -> Findings:
         are_numbered = are_objects(str(options.get("masks", ""))) and len(stored.pixels) > 3
         ask([_classes(first, replace(stored, of_objects=stored.of_objects or are_numbered), notes)])
     known = {option.name for option in options_of(segkit.datasets.find(first.dataset))}
+    if isinstance(options.get("classes"), list) and {"palette"} <= known - {*options} and "threshold" not in options:
+        ask(_palette(first._replace(options=options, asks_for_classes=False)))
     dealt = "split_seed" in known and _is_dealt(first.dataset, options)
     ask(_division(options, known) if dealt else ())
     if dealt and "lists" in known and not of_lists:
@@ -161,6 +164,19 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
         names = names or dataset.classes
     no_data = _declared(files_of(reading, -1))
     return question_of(stored, names, from_1, "threshold" in reading.options, no_data)
+
+
+def _palette(reading: Reading) -> Iterator[Question]:
+    """The colours of the classes, where the masks have one palette, which tells these apart."""
+    palettes = {tuple(read_header(path).palette or ()) for path in files_of(reading, -1)}
+    data = build_splits(config_of(reading.dataset, reading.options))[0]["train"]
+    labels = [those[0] for those in data.stored or [[index] for index in range(len(data.classes))]]
+    if len(palettes) == 1 and all(isinstance(label, int) for label in labels):
+        colours = telling_colours(palettes.pop(), labels, np.array(labels).clip(0))
+        own = [[*colours[label]] for label in labels if label in colours]
+        are_chosen = own != [[*colour] for colour in data.palette] and any(len({*colour}) > 1 for colour in own)
+        if len(own) == len(labels) and are_chosen:
+            yield Question("the colours of the masks' palette", [Answer("", {"palette": own})], "palette", must=False)
 
 
 def _repeated(path: Path) -> Iterator[str]:

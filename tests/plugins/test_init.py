@@ -21,7 +21,7 @@ from segkit.errors import LabelError
 from segkit.registry import Component
 from segkit_folder.dataset import FolderDataset
 from segkit_init.labels import question_of
-from segkit_init.look import _bands
+from segkit_init.look import _bands, look
 from segkit_init.plan import Facts, plan
 from segkit_init.readings import _nothing, readings_of
 from segkit_init.stored import COLOUR, StoredLabels, read_labels, stored_labels
@@ -79,6 +79,22 @@ def test_masks_whose_palettes_number_the_colours_differently_are_read_by_their_c
     expected = np.bincount(np.concatenate([scene(number)[1].ravel() for number in range(6)])).tolist()
     assert [found[key] for key in (packed if len({*orders}) > 1 else range(3))] == expected
     assert len(found) == 3  # and none of a mixture
+
+
+@pytest.mark.parametrize("second", [(0, 160, 0), (0, 160, 90)])
+def test_classes_have_the_colours_of_the_one_palette_of_their_masks(tmp_path: Path, second: tuple[int, ...]) -> None:
+    for number in range(12):
+        image, labels = scene(number)
+        for folder, picture in (
+            ("photos", Image.fromarray(image)),
+            ("annot", Image.fromarray(labels.astype(np.uint8))),
+        ):
+            if folder == "annot":
+                picture.putpalette([0, 0, 0, *(second if number else (0, 160, 0)), 200, 50, 50])
+            (tmp_path / folder).mkdir(exist_ok=True)
+            picture.save(tmp_path / folder / f"{number}.png")
+    expected = [[0, 0, 0], [0, 160, 0], [200, 50, 50]] if second[2] == 0 else None
+    assert look(tmp_path).options.get("palette") == expected
 
 
 @pytest.mark.parametrize(
