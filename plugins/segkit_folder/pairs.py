@@ -310,9 +310,9 @@ def pair(
     for those in (*images_of.values(), *masks_of.values()):
         what = "another file has the same name, so that it is not known which is meant"
         for each in those if len(those) > 1 else ():
-            others = [other.path.name for other in those if other.path != each.path]
+            twins = [other.path.name for other in those if other.path != each.path]
             same = composed(each.path.name)  # in other letters: shown alike, unless escaped
-            detail = ", ".join(ascii(name)[1:-1] if composed(name) == same else name for name in others)
+            detail = ", ".join(ascii(name)[1:-1] if composed(name) == same else name for name in twins)
             issues.append((each, Issue("duplicate_stem", str(each.path), what, "keep one of them", detail)))
     pairs, without_mask = [], []
     for key, those in images_of.items():
