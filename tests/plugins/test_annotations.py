@@ -298,7 +298,7 @@ def test_files_that_are_not_as_they_should_be_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.png: named by the annotations but not there \(in .*c\.json\)"):
         one("coco", tmp_path)
     coco(tmp_path, cat(FLAT, category=2))
-    with pytest.raises(DataError, match=r"c\.json: not as COCO has it \(KeyError: 2\)"):
+    with pytest.raises(DataError, match=r"c\.json: not as COCO has it \(KeyError: '2'\)"):
         one("coco", tmp_path)
     save(tmp_path / "c.json", '{"images": [')
     with pytest.raises(DataError, match=r"c\.json: no JSON, or cut short \(.*line 1"):
