@@ -292,7 +292,7 @@ def test_what_is_no_number_is_null_and_what_a_library_prints_is_no_json(capsys: 
 def test_a_docstring_is_wrapped_where_it_is_too_wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     assert hanging("Short\nlines.\n\nA line that is too wide\nfor it.\n\n    f(x) = 1 + 2 + 3 + 4") == (
-        "Short\nlines.\n\nA line that is too\nwide for it.\n\n    f(x) = 1 + 2 + 3\n+ 4"
+        "Short\nlines.\n\nA line that is too\nwide for it.\n\n    f(x) = 1 + 2 + 3\n      + 4"
     )
 
 
