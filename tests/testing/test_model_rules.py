@@ -383,7 +383,7 @@ BROKEN: list[tuple[type[nn.Module], Any, str]] = [
     ),
     (
         Divided,
-        {"logits", "any_size", "every_parameter_learns", "bf16_autocast"},
+        {"logits", "any_size", "every_parameter_learns", "bf16_autocast", "looks_at_the_place"},
         "100.0% of the logits of an untrained model are not finite",
     ),
     (
@@ -400,7 +400,7 @@ BROKEN: list[tuple[type[nn.Module], Any, str]] = [
     (LogOfWidth, {"any_size"}, "100.0% of the logits of images of 1 x 1 are not finite"),
     (
         Auxiliary,
-        {"any_size", "every_parameter_learns", "state_dict", "copies"},
+        {"any_size", "every_parameter_learns", "state_dict", "copies", "looks_at_the_place"},
         r"images \[2, 3, 64, 64\] in training: the model returned tuple",
     ),
     (Classes21, {"logits"}, r"\[2, 21, 64, 64\] for 2 images of 64 x 64 and 7 classes;"),
