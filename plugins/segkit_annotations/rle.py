@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, ShapeError, Size, draw
 from segkit_annotations.files import Entry
 from segkit_annotations.layers import LayersDataset
-from segkit_folder.splits import SUFFIXES
+from segkit_annotations.named import finder, meant
 
 _RUNS = re.compile(r"encoded_?pixels|.*rle.*|segmentation", re.IGNORECASE)
 _PAIRS = re.compile(r"\[?\d+[ ,]+\d+([ ,]+\d+[ ,]+\d+)*\]?")
@@ -51,7 +50,7 @@ class RleDataset(AnnotatedImages):
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         pictures = files.pictures(root / images)
-        named = _finder(root, pictures)
+        named = finder(root, pictures)
         labels: set[str] = set()
         tables: list[tuple[str | None, Path, dict[Path, list[tuple[str, str]]]]] = []
         sizes: dict[Path, Size | None] = {}
@@ -65,7 +64,7 @@ class RleDataset(AnnotatedImages):
                 labels |= {label} if runs else set()
                 called = [each for each in named(image) if image in (own := {each.stem, each.name}) or not own & names]
                 if called:  # a picture that another line names is not meant
-                    picture = _meant(image, called, root, path, split)
+                    picture = meant(image, called, root, path, split)
                     found.setdefault(picture, []).extend([(label, runs)] * bool(runs))
                     sizes[picture] = size
                 else:
@@ -98,7 +97,7 @@ class RleDataset(AnnotatedImages):
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
         tables = [path for path in files.walk(root, "*.csv") if not _EXAMPLE.search(path.name)]
-        named = _finder(root, files.pictures(root) if tables else [])
+        named = finder(root, files.pictures(root) if tables else [])
         known = [path for path in tables if _columns(path, named)]
         return [path for path in known if any(named(image) for image, *_ in _lines(path, named))]
 
@@ -107,7 +106,7 @@ class RleDataset(AnnotatedImages):
         """The tables, unless the masks lie there as pictures too, which no table names."""
         if not (found := super().recognise(root)):
             return []
-        named = _finder(root, files.pictures(root))
+        named = finder(root, files.pictures(root))
         lines = {image for table in cls._find(root) for image, *_ in _lines(table, named)}
         images = {path for image in lines if len(called := named(image)) == 1 for path in called}
         return [] if files.are_masked(root, images) or LayersDataset.recognise(root) else found
@@ -123,70 +122,6 @@ class RleDataset(AnnotatedImages):
                     runs = " ".join(f"{column * 30 + top + 1} {bottom - top}" for column in range(left, right))
                     rows.append(f"{path.name},{name},{runs}")
             (Path(root) / f"{split}.csv").write_text("\n".join(rows))
-
-
-def _finder(root: Path, pictures: Sequence[Path]) -> Callable[[str], Sequence[Path]]:
-    """Finds the pictures that are called as a table says, or whose paths have its words, the nearest ones."""
-    by_name: dict[str, list[Path]] = {}
-    for each in pictures:
-        for name in {each.stem, each.name}:
-            by_name.setdefault(name, []).append(each)
-    words: dict[Path, tuple[list[str], list[str]]] = {}
-    having: dict[str, set[Path]] = {}
-
-    @functools.cache
-    def find(name: str) -> Sequence[Path]:
-        if not words:
-            words.update({each: (_words(str(each.parent.relative_to(root))), _words(each.stem)) for each in pictures})
-            for path, (folders, own) in words.items():
-                for word in (*folders, *own):
-                    having.setdefault(word, set()).add(path)
-        wanted = _words(name[: name.rindex(".")] if name.lower().endswith(SUFFIXES) else name)
-        both = set.intersection(*sorted((having.get(word, set()) for word in wanted), key=len)) if wanted else set()
-        spans = {path: span for path in both if (span := _span(*words[path], wanted))}
-        return sorted(path for path, span in spans.items() if span == min(spans.values()))
-
-    return lambda name: by_name.get(name) or find(name)
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text.casefold())
-
-
-def _span(folders: Sequence[str], name: Sequence[str], wanted: Sequence[str]) -> int:
-    """How many words of a path, at least, hold those wanted in their order; 0 where they do not.
-
-    Those in the file's name, or in the folders where it has none, stand side by side, and are no end of numbers: else
-    img_5 would be img_7_5.
-    """
-    every, spans = [*folders, *name], []
-    for count in range(1, len(wanted) + 1):
-        before, beside = wanted[:-count], wanted[-count:]
-        for at in range(len(folders) if before else 0, len(every) - count + 1):
-            if every[at : at + count] == beside and not (at and every[at - 1].isdecimal() and at != len(folders)):
-                left = iter(range(len(folders) - 1, -1, -1))
-                places = [next((place for place in left if folders[place] == word), -1) for word in reversed(before)]
-                spans += [at + count - min([*places, at])] if -1 not in places else []
-    return min(spans, default=0)
-
-
-def _meant(name: str, called: Sequence[Path], root: Path, table: Path, split: str | None) -> Path:
-    """Of the images that are called as a table says the one in the folder of its split, or in that of no split.
-
-    Raises:
-        DataError: there is more than one.
-    """
-    if len(called) > 1:
-        folders = [files.split_in(each.parent.relative_to(root).as_posix()) for each in called]
-        wanted = split or files.split_in(table.stem)
-        wanted = wanted if wanted in folders else None
-        own = [each for each, folder in zip(called, folders, strict=True) if folder == wanted]
-        if len(own) == 1:
-            return own[0]
-        several = first_few([str(each) for each in called])
-        advice = "say in `images` in which folder its images lie"
-        raise DataError(f"{table} names {name}, and {len(called)} images are called so: {several}; {advice}")
-    return called[0]
 
 
 def _blank(entries: Sequence[Entry], pictures: Sequence[Path], is_sure: bool) -> list[Entry]:

@@ -1,0 +1,76 @@
+"""Which picture a table means: by its name, or by words of its path."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from segkit.errors import DataError, first_few
+from segkit_annotations import files
+from segkit_folder.splits import SUFFIXES
+
+
+def finder(root: Path, pictures: Sequence[Path]) -> Callable[[str], Sequence[Path]]:
+    """Finds the pictures that are called as a table says, or whose paths have its words, the nearest ones."""
+    by_name: dict[str, list[Path]] = {}
+    for each in pictures:
+        for name in {each.stem, each.name}:
+            by_name.setdefault(name, []).append(each)
+    words: dict[Path, tuple[list[str], list[str]]] = {}
+    having: dict[str, set[Path]] = {}
+
+    @functools.cache
+    def find(name: str) -> Sequence[Path]:
+        if not words:
+            words.update({each: (_words(str(each.parent.relative_to(root))), _words(each.stem)) for each in pictures})
+            for path, (folders, own) in words.items():
+                for word in (*folders, *own):
+                    having.setdefault(word, set()).add(path)
+        wanted = _words(name[: name.rindex(".")] if name.lower().endswith(SUFFIXES) else name)
+        both = set.intersection(*sorted((having.get(word, set()) for word in wanted), key=len)) if wanted else set()
+        spans = {path: span for path in both if (span := _span(*words[path], wanted))}
+        return sorted(path for path, span in spans.items() if span == min(spans.values()))
+
+    return lambda name: by_name.get(name) or find(name)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.casefold())
+
+
+def _span(folders: Sequence[str], name: Sequence[str], wanted: Sequence[str]) -> int:
+    """How many words of a path, at least, hold those wanted in their order; 0 where they do not.
+
+    Those in the file's name, or in the folders where it has none, stand side by side, and are no end of numbers: else
+    img_5 would be img_7_5.
+    """
+    every, spans = [*folders, *name], []
+    for count in range(1, len(wanted) + 1):
+        before, beside = wanted[:-count], wanted[-count:]
+        for at in range(len(folders) if before else 0, len(every) - count + 1):
+            if every[at : at + count] == beside and not (at and every[at - 1].isdecimal() and at != len(folders)):
+                left = iter(range(len(folders) - 1, -1, -1))
+                places = [next((place for place in left if folders[place] == word), -1) for word in reversed(before)]
+                spans += [at + count - min([*places, at])] if -1 not in places else []
+    return min(spans, default=0)
+
+
+def meant(name: str, called: Sequence[Path], root: Path, table: Path, split: str | None) -> Path:
+    """Of the images that are called as a table says the one in the folder of its split, or in that of no split.
+
+    Raises:
+        DataError: there is more than one.
+    """
+    if len(called) > 1:
+        folders = [files.split_in(each.parent.relative_to(root).as_posix()) for each in called]
+        wanted = split or files.split_in(table.stem)
+        wanted = wanted if wanted in folders else None
+        own = [each for each, folder in zip(called, folders, strict=True) if folder == wanted]
+        if len(own) == 1:
+            return own[0]
+        several = first_few([str(each) for each in called])
+        advice = "say in `images` in which folder its images lie"
+        raise DataError(f"{table} names {name}, and {len(called)} images are called so: {several}; {advice}")
+    return called[0]
