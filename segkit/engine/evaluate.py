@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from segkit.data.loader import SampleSource, batch_loader, shut_down
@@ -219,30 +219,24 @@ def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_i
 
 
 def can_merge(metric: Any) -> bool:
-    """Whether what two processes counted can be made one: by ``merge(other)``, or torchmetrics' ``merge_state``."""
-    if hasattr(metric, "merge"):
-        return True
-    alone = getattr(metric, "full_state_update", None) is False and not getattr(metric, "dist_sync_on_step", False)
-    return hasattr(metric, "merge_state") and alone  # torchmetrics merges no others
+    """Whether what two processes counted can be made one: by ``merge(other)``, or by torchmetrics in ``compute()``."""
+    return hasattr(metric, "merge") or bool(getattr(metric, "sync_on_compute", False))
 
 
 def merge(metric: Any, distributed: DistributedContext) -> None:
     """Make what all processes counted one; to rounding the same in each of them."""
-    if hasattr(metric, "sync_on_compute"):
-        metric.sync_on_compute = False  # else torchmetrics would add it all up once more
-    if distributed.size == 1:
-        return
-    if isinstance(metric, scores.Score):
-        metric = metric.confusion
+    together = distributed.size > 1
+    for part in metric.modules() if isinstance(metric, nn.Module) else ():
+        if hasattr(part, "distributed_available_fn"):  # torchmetrics' own sums, where each has seen another part
+            part.distributed_available_fn = lambda: together
     if isinstance(metric, ConfusionMatrix):
         metric.counts = distributed.sum(metric.counts.cpu())
-        return
-    device = getattr(metric, "device", None)
-    if device is not None:
-        metric.to("cpu")  # they travel as objects, which know nothing of another's card
-    add = getattr(metric, "merge", None) or metric.merge_state
-    for rank, other in enumerate(distributed.gather(metric)):
-        if rank != distributed.rank:
-            add(other)
-    if device is not None:
-        metric.to(device)
+    elif together and hasattr(metric, "merge"):
+        device = getattr(metric, "device", None)
+        if device is not None:
+            metric.to("cpu")  # they travel as objects, which know nothing of another's card
+        for rank, other in enumerate(distributed.gather(metric)):
+            if rank != distributed.rank:
+                metric.merge(other)
+        if device is not None:
+            metric.to(device)

@@ -133,8 +133,8 @@ def merge(case: MetricSubject) -> Iterator[Same]:
     """What two processes counted, merged in each, scores as if one had counted all; the other stays as it is."""
     first, second = case.two_batches()
     ours, theirs = case.make(), case.make()
-    if not (getattr(ours, "merge", None) or getattr(ours, "merge_state", None)):
-        raise NotAsked("it has neither merge(other) nor merge_state(other): every process counts everything itself")
+    if not getattr(ours, "merge", None):
+        raise NotAsked("it has no merge(other): torchmetrics merges its own, and else every process counts everything")
     alone, whole = case.figures(second), case.figures(first, second)
     ours.update(*first)
     theirs.update(*second)
@@ -144,7 +144,7 @@ def merge(case: MetricSubject) -> Iterator[Same]:
         ("two metrics merged in the other process", there, arrived),
         ("a metric that has seen nothing, merged into one that has", there, case.make()),
     ):
-        (getattr(metric, "merge", None) or metric.merge_state)(other)  # torchmetrics' is called so
+        metric.merge(other)
         yield what, case.figures(built=metric), whole
     ours.update(*batch(case.classes, seed=2))  # what the two shared would now be counted for both
     yield "a metric that was merged into another, which counted on", case.figures(built=theirs), alone

@@ -230,6 +230,10 @@ def test_what_is_decided_by_scores_is_decided_alike(place: Any) -> None:
 
 
 COUNTING = """
+import torch
+import torchmetrics
+
+
 class Count:
     def reset(self):
         self.images = self.zeros = 0
@@ -247,6 +251,18 @@ class Merged(Count):
 
     def merge(self, other):
         self.images, self.zeros = self.images + other.images, self.zeros + other.zeros
+
+
+class Pixels(torchmetrics.Metric):
+    def __init__(self):
+        super().__init__()
+        self.add_state("pixels", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, logits, target):
+        self.pixels += target.numel()
+
+    def compute(self):
+        return self.pixels
 """
 
 
@@ -256,21 +272,26 @@ def test_metrics_of_others_are_merged_or_seen_by_all(place: Any) -> None:
     (place.folder / "counting.py").write_text(COUNTING)
     code = """
 sys.path.insert(0, os.getcwd())
-from counting import Count, Merged
-import torchmetrics.classification as tm
+from counting import Count, Merged, Pixels
+import torchmetrics, torchmetrics.classification as tm
 real_check = launch.check
 def check(job):
     job.metrics.update({"merged": Merged(), "jaccard": tm.MulticlassJaccardIndex(6, ignore_index=255)} | EXTRA)
+    job.metrics["pixels"] = Pixels()
     real_check(job)
 launch.check = check
 """
-    for name, extra in (("merged", "{}"), ("all", "{'count': Count()}")):
+    for name, extra in (
+        ("merged", "{}"),
+        ("all", "{'count': Count(), 'many': torchmetrics.MetricCollection({'each': Pixels()})}"),
+    ):
         before = code.replace("EXTRA", extra)
         place.run("train.epochs=1", *EXACT, to=f"{name}-1", before=before)
         place.run_together(2, "train.epochs=1", *EXACT, to=f"{name}-2", before=before)
         one, two = (json.loads((place.path(f"{name}-{n}") / "result.json").read_text())["splits"] for n in (1, 2))
         for split in one:
-            for key in ("merged_images", "merged_zeros", *(["images", "zeros"] if name == "all" else [])):
+            own = ["images", "zeros", "each"] if name == "all" else []
+            for key in ("merged_images", "merged_zeros", "pixels", *own):
                 assert one[split][key] == two[split][key], (name, split, key)
             assert two[split]["jaccard"] == pytest.approx(one[split]["jaccard"], abs=2e-3)
 

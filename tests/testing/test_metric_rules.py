@@ -100,15 +100,6 @@ class NoMerge(Sound):
     merge = None  # type: ignore[assignment]
 
 
-class MergeOfTorchmetrics(Sound):
-    """Nothing is wrong with it, but for the other name."""
-
-    merge = None  # type: ignore[assignment]
-
-    def merge_state(self, other: Sound) -> None:
-        self.counts = self.counts + other.counts
-
-
 class ClassByClass(Sound):
     def mean(self, scores: Tensor) -> Tensor:
         return scores
@@ -481,7 +472,7 @@ def test_a_broken_metric_fails_just_there(
     assert re.search(message, found[rule]), found[rule]
 
 
-@pytest.mark.parametrize("metric", [Sound, OneNumber, NoMerge, MergeOfTorchmetrics])
+@pytest.mark.parametrize("metric", [Sound, OneNumber, NoMerge])
 def test_what_is_not_broken_fails_nowhere(metric: type[Sound]) -> None:
     assert failures(checks("metric", metric)) == {}
 
@@ -492,4 +483,4 @@ def test_every_rule_is_seen_to_fail() -> None:
 
 def test_what_cannot_be_asked_is_told() -> None:
     (merge,) = [check for check in checks("metric", NoMerge) if check.name == "merge"]
-    assert merge.ask().why.startswith("it has neither merge(other) nor merge_state(other)")
+    assert merge.ask().why.startswith("it has no merge(other)")
