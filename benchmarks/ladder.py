@@ -13,17 +13,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import torch
 from arithmetic import arithmetic, outcome, precision_of, row, unavailable
+from trainers import opened, prepared
 
 from segkit.config import read_config
+from segkit.data.sample import Batch
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.step import TrainingLoop
-from segkit_bench.clock import Amount, throughput
+from segkit_bench.clock import Amount, endless, throughput
 from segkit_bench.report import Report, gibibytes
-from segkit_bench.subject import TIMED_ONLY, Subject
 
 WIDTHS = (20, 9, 9, 8)
 
@@ -59,16 +62,16 @@ def rungs(cuda: bool) -> list[Rung]:
     ]
 
 
-def climb(subject: Subject, amount: Amount, report: Report) -> None:
+def climb(inputs: TrainerInputs, batch: Batch, amount: Amount, report: Report) -> None:
     """A row for each rung, reported as soon as it is there."""
     print(row(("rung", "images/s", "memory", "ratio"), WIDTHS), flush=True)
-    before, best, speed = 0.0, Rung("", "fp32"), 0.0
-    for rung in rungs(subject.device.type == "cuda"):
+    before, best, speed, device = 0.0, Rung("", "fp32"), 0.0, inputs.precision.device
+    for rung in rungs(device.type == "cuda"):
         if rung.cache:
             rung = Rung(rung.name, best.arithmetic, best.fused, rung.cache, best.settings)
-        facts = outcome(partial(_measured, subject, rung, amount))
+        facts = outcome(partial(_measured, inputs, batch, rung, amount))
         about = {"rung": rung.name, "arithmetic": rung.arithmetic, "fused": rung.fused, **rung.settings}
-        about["precision"] = precision_of(rung.arithmetic, subject.device).name
+        about["precision"] = precision_of(rung.arithmetic, device).name
         about["cache"] = rung.cache or "resident batch"
         if "left_out" in facts:
             report.add("rung", about | facts)
@@ -86,22 +89,26 @@ def climb(subject: Subject, amount: Amount, report: Report) -> None:
     print("\nratio to the row before; a measure that costs is kept all the same, but for compile and cuda_graph")
 
 
-def _measured(subject: Subject, rung: Rung, amount: Amount) -> dict[str, Any]:
-    missing = unavailable(rung.arithmetic, subject.device)
+def _measured(inputs: TrainerInputs, batch: Batch, rung: Rung, amount: Amount) -> dict[str, Any]:
+    device = inputs.precision.device
+    missing = unavailable(rung.arithmetic, device)
     if missing:
         return {"left_out": missing}
-    with arithmetic(rung.arithmetic, subject.inputs.train.deterministic):
-        loop = subject.loop(amount.total, precision_of(rung.arithmetic, subject.device), **rung.settings, **TIMED_ONLY)
+    settings = {"lr": 1e-6, "schedule": "constant", "precision": precision_of(rung.arithmetic, device).name}
+    with (
+        arithmetic(rung.arithmetic, inputs.train.deterministic),
+        opened(inputs, rung.cache or "none", **settings, **rung.settings) as trainer,
+    ):
+        loop = trainer.loop
         if not rung.fused:
             loop.optimizer = unfused(loop)
         if rung.cache:
-            with subject.batches(rung.cache) as batches:
-                return throughput(loop, subject.ahead(batches()), amount, rung.name)
-        facts = throughput(loop, subject.resident(), amount, rung.name)
-        if subject.fell_back(loop):
-            return {"left_out": "it failed, see above"}
+            return throughput(trainer, endless(trainer), amount, rung.name)
+        facts = throughput(trainer, repeat(batch), amount, rung.name)
         if rung.settings["compile"] or rung.settings["cuda_graph"]:
-            facts["compile_seconds"] = facts["first_step_seconds"] - subject.images / facts["images_per_second"]
+            if loop.forward._call is loop.forward.model:
+                return {"left_out": "it failed, see above"}
+            facts["compile_seconds"] = facts["first_step_seconds"] - len(batch.names) / facts["images_per_second"]
         return facts
 
 
@@ -125,12 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=50 if torch.cuda.is_available() else 5)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_intermixed_args(arguments)
-    subject = Subject(read_config(given.config, given.overrides))
+    config = read_config(given.config, given.overrides)
+    inputs, batch = prepared(config)
     amount = Amount(given.warmup, given.steps, given.repeats)
     with given.json.open("w", encoding="utf-8") if given.json else nullcontext() as file:
-        report = Report(subject, amount, file, table=True)
+        report = Report(config.name, inputs, batch, amount, file, table=True)
         report.introduce()
-        climb(subject, amount, report)
+        climb(inputs, batch, amount, report)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +21,33 @@ import torch
 from arithmetic import NAMES, arithmetic, outcome, precision_of, row, unavailable
 from torch import Tensor
 from tqdm import tqdm
+from trainers import opened, prepared
 
 from segkit.config import read_config
 from segkit.data.sample import Batch
-from segkit.engine.evaluate import Evaluator
-from segkit.engine.precision import Precision
-from segkit.inference.sliding_window import Inferer
-from segkit_bench.clock import Amount, throughput
+from segkit.engine.inputs import TrainerInputs
+from segkit_bench.clock import Amount, endless, throughput
 from segkit_bench.report import Report, gibibytes
-from segkit_bench.subject import TIMED_ONLY, Subject
 
 SCORES = ("mean_iou", "pixel_accuracy")
 HEAD = ("", "images/s", "GiB", "loss", "val loss", "mean_iou", "accuracy", "max diff", "argmax")
 WIDTHS = (4, 8, 6, 7, 8, 8, 8, 8, 7)
 
-Batches = Callable[[], Iterator[Batch]]
 
-
-def compare(subject: Subject, names: Sequence[str], amount: Amount, steps: int, report: Report) -> None:
+def compare(
+    inputs: TrainerInputs, batch: Batch, names: Sequence[str], amount: Amount, steps: int, report: Report
+) -> None:
     """A row for each precision, reported as soon as it is there."""
     print(row(HEAD, WIDTHS), flush=True)
-    with subject.batches() as batches:
-        batch = next(batches()).to(subject.device)
-        reference = _logits(subject, batch, "fp32")
-        for name in names:
-            missing = unavailable(name, subject.device)
-            facts: dict[str, Any] = {"left_out": missing}
-            if not missing:
-                facts = outcome(partial(_measured, subject, batches, batch, reference, name, amount, steps))
-            base = "fp32" if name == "tf32" else name
-            report.add("precision", {"precision": base, "arithmetic": name, "compare_steps": steps, **facts})
-            print(_line(name, facts), flush=True)
+    reference = _logits(inputs, batch, "fp32")
+    for name in names:
+        missing = unavailable(name, inputs.precision.device)
+        facts: dict[str, Any] = {"left_out": missing}
+        if not missing:
+            facts = outcome(partial(_measured, inputs, batch, reference, name, amount, steps))
+        base = "fp32" if name == "tf32" else name
+        report.add("precision", {"precision": base, "arithmetic": name, "compare_steps": steps, **facts})
+        print(_line(name, facts), flush=True)
     print(
         f"\nloss of the last of {steps} steps and scores of val after them; diff and argmax, before any of them: the\n"
         "logits of one batch against those of strict fp32, and the share of pixels whose largest one is another"
@@ -59,43 +55,42 @@ def compare(subject: Subject, names: Sequence[str], amount: Amount, steps: int, 
 
 
 def _measured(
-    subject: Subject, batches: Batches, batch: Batch, reference: Tensor, name: str, amount: Amount, steps: int
+    inputs: TrainerInputs, batch: Batch, reference: Tensor, name: str, amount: Amount, steps: int
 ) -> dict[str, Any]:
-    precision = precision_of(name, subject.device)
-    logits = _logits(subject, batch, name)
+    precision = precision_of(name, inputs.precision.device).name
+    logits = _logits(inputs, batch, name)
     apart = (logits - reference).abs()
     facts: dict[str, Any] = {
         "logits_max_difference": float(apart.max()),
         "logits_mean_difference": float(apart.mean()),
         "argmax_differs": float((logits.argmax(1) != reference.argmax(1)).float().mean()),
     }
-    with arithmetic(name, subject.inputs.train.deterministic):
-        facts |= throughput(subject.loop(amount.total, precision, **TIMED_ONLY), subject.resident(), amount, name)
-        return facts | _trained(subject, batches, precision, steps)
+    with arithmetic(name, inputs.train.deterministic):
+        with opened(inputs, precision=precision, lr=1e-6, schedule="constant") as trainer:
+            facts |= throughput(trainer, repeat(batch), amount, name)
+        return facts | _trained(inputs, precision, steps)
 
 
-def _logits(subject: Subject, batch: Batch, name: str) -> Tensor:
+def _logits(inputs: TrainerInputs, batch: Batch, name: str) -> Tensor:
     """Of the first weights, in evaluation, where nothing is random; ``[B,C,H,W]`` on the CPU, to hold no memory."""
-    precision = precision_of(name, subject.device)
-    model = subject.loop(1, precision, compile=False, cuda_graph=False).model.eval()
-    classes = len(subject.scan.splits["train"].classes)
-    inferer = Inferer(model, precision, classes, normalisation=subject.inputs.normalisation)
-    with arithmetic(name, deterministic=True), torch.no_grad():  # a search might find another algorithm
-        return inferer.logits(batch.image, batch.mask.shape[1:]).cpu()
+    precision = precision_of(name, inputs.precision.device).name
+    with opened(inputs, precision=precision, compile=False, cuda_graph=False) as trainer:
+        inferer = trainer.evaluators["val"].inferer
+        inferer.model.eval()
+        with arithmetic(name, deterministic=True), torch.no_grad():  # a search might find another algorithm
+            return inferer.logits(batch.image, batch.mask.shape[1:]).cpu()
 
 
-def _trained(subject: Subject, batches: Batches, precision: Precision, steps: int) -> dict[str, Any]:
+def _trained(inputs: TrainerInputs, precision: str, steps: int) -> dict[str, Any]:
     """What so many steps come to; they are a whole run's, with its schedule."""
-    loop = subject.loop(steps, precision)
-    shown = tqdm(islice(subject.ahead(batches()), steps), "training", steps, unit=" steps", leave=False, disable=None)
-    values = torch.stack([loop.train_step(batch)[0] for batch in shown]).tolist()
-    skipped = loop.non_finite.check()
-    loss = math.nan if int(loop.non_finite.skipped[1]) else values[-1]  # of a step that was skipped there is none
-    inputs = subject.inputs
-    resize, crop = inputs.data.resize, inputs.augment.crop
-    inferer = Inferer(loop.evaluated, precision, loop.classes, resize, crop, inputs.normalisation)
-    evaluator = Evaluator(inferer, subject.scan.splits["val"], inputs.criterion, batch_size=inputs.train.batch_size)
-    scores = evaluator.evaluate("scores on val").scores
+    with opened(inputs, inputs.data.cache, precision=precision) as trainer:
+        loop, device = trainer.loop, inputs.precision.device
+        loop.steps = steps
+        shown = tqdm(islice(endless(trainer), steps), "training", steps, unit=" steps", leave=False, disable=None)
+        values = torch.stack([loop.train_step(batch.to(device))[0] for batch in shown]).tolist()
+        skipped = loop.non_finite.check()
+        loss = math.nan if int(loop.non_finite.skipped[1]) else values[-1]  # of a step that was skipped there is none
+        scores = trainer.evaluators["val"].evaluate("scores on val").scores
     return {"loss": loss, "skipped": skipped, "val_loss": scores["loss"]} | {name: scores[name] for name in SCORES}
 
 
@@ -129,12 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = [name.strip() for name in given.precisions.split(",")]
     if wrong := [name for name in names if name not in NAMES]:
         parser.error(f"--precisions {given.precisions}: '{wrong[0]}' is none; allowed are {', '.join(NAMES)}")
-    subject = Subject(read_config(given.config, given.overrides))
+    config = read_config(given.config, given.overrides)
+    inputs, batch = prepared(config)
     amount = Amount(given.warmup, given.steps, given.repeats)
     with given.json.open("w", encoding="utf-8") if given.json else nullcontext() as file:
-        report = Report(subject, amount, file, table=True)
+        report = Report(config.name, inputs, batch, amount, file, table=True)
         report.introduce()
-        compare(subject, names, amount, given.compare_steps, report)
+        compare(inputs, batch, names, amount, given.compare_steps, report)
 
 
 if __name__ == "__main__":

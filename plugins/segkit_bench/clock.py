@@ -6,15 +6,15 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from statistics import median
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from segkit.data.sample import Batch
 from segkit.engine.precision import peak_memory
-from segkit.engine.step import TrainingLoop
+from segkit.engine.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -45,49 +45,43 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def endless(trainer: Trainer) -> Iterator[Any]:
+    """The training batches of a run, epoch after epoch, as its loader gives them."""
+    for trainer.order.epoch in count(1):
+        yield from trainer.batches
+
+
 def throughput(
-    loop: TrainingLoop,
-    batches: Iterator[Batch],
+    trainer: Trainer,
+    batches: Iterator[Any],
     amount: Amount,
     description: str,
-    begun: Callable[[float, int], None] = lambda seconds, images: None,
+    begun: Callable[[float], None] = lambda seconds: None,
 ) -> dict[str, Any]:
-    """Images per second of whole steps, as a run takes them; the device is waited for around the timed ones alone.
+    """Images per second of whole steps, as a run takes them.
 
     Args:
-        loop: what trains.
-        batches: on the device.
+        trainer: whose loop is timed.
+        batches: without end.
         amount: loaders that run ahead have a store by the first repeat, which is why the median is told.
         description: of the progress bar.
-        begun: told the seconds of the first step, and its images; the others may take long.
+        begun: told the seconds of the first step; the others may take long.
     """
-    device = loop.precision.device
-    every = loop.settings.log_every if device.type == "cuda" else 1  # as TrainingLoop.run_epoch
-    images = 0
+    loop, images, device = trainer.loop, trainer.order.images, trainer.inputs.precision.device
+    loop.steps = 1 << 30
 
-    def steps(count: int) -> float:
-        """Seconds an image."""
-        nonlocal images
-        before, began = images, time.perf_counter()
-        for _ in range(count):
-            batch = next(batches)
-            loop.progress.sums += loop.train_step(batch)
-            if loop.step % every == 0:
-                loop.non_finite.check()
-            images += len(batch.names)
-            bar.update()
-        synchronise(device)
-        return (time.perf_counter() - began) / max(1, images - before)
+    def speed(steps: int) -> float:
+        loop.end_epoch()
+        told: float = loop.run_epoch(batches, steps, images, description)["images_per_second"]
+        return told
 
     peak_memory(device, restart=True)
-    with tqdm(desc=description, total=amount.total, unit=" steps", leave=False, disable=None) as bar:
-        synchronise(device)
-        first = steps(1) * images
-        begun(first, images)
-        amount = amount.within(first)
-        bar.total = amount.total
-        steps(amount.warmup - 1)
-        speeds = [1 / steps(amount.steps) for _ in range(amount.repeats)]
+    first = images / speed(1)
+    begun(first)
+    amount = amount.within(first)
+    if amount.warmup > 1:
+        speed(amount.warmup - 1)
+    speeds = [speed(amount.steps) for _ in range(amount.repeats)]
     return {
         "images_per_second": median(speeds),
         "images_per_second_of_repeats": speeds,
@@ -100,15 +94,15 @@ def throughput(
 PARTS = ("data", "transfer", "forward", "backward", "optimizer")
 
 
-def parts_of_step(loop: TrainingLoop, batches: Iterator[Batch], warmup: int, steps: int) -> dict[str, float]:
+def parts_of_step(trainer: Trainer, batches: Iterator[Any], warmup: int, steps: int) -> dict[str, float]:
     """Mean milliseconds of a step's parts, and of the ``step``; the device is waited for after each part.
 
     Args:
-        loop: what trains; ``forward`` is with normalisation and loss.
+        trainer: whose loop is timed; ``forward`` is with normalisation and loss.
         batches: as the loader gives them: to wait for one is ``data``, to bring it to the device ``transfer``.
         warmup, steps: how many are not timed, and how many are.
     """
-    device, spent = loop.precision.device, dict.fromkeys(PARTS, 0.0)
+    loop, device, spent = trainer.loop, trainer.inputs.precision.device, dict.fromkeys(PARTS, 0.0)
     last = time.perf_counter()
 
     def mark(part: str) -> None:

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from segkit.data.sample import Batch
-from segkit.engine.precision import Precision
-from segkit.engine.step import TrainingLoop
+from segkit.engine.inputs import TrainerInputs
+from segkit.engine.trainer import Trainer
 from segkit_bench.clock import synchronise
 
 COUNTS = (
@@ -24,13 +23,14 @@ COUNTS = (
 TIMINGS = 5
 
 
-def least_work(loop: TrainingLoop, batch: Batch) -> dict[str, Any]:
-    """Count one step of a plain loop, neither compiled nor a graph; of its matrix products and convolutions alone.
+def least_work(trainer: Trainer, batch: Any) -> dict[str, Any]:
+    """Count one step of a loop, neither compiled nor a graph; of its matrix products and convolutions alone.
 
     Returns:
         ``forward_flops_per_image``, ``step_flops_per_image`` (a multiplication with its addition is two; what
         is computed again for the backward pass counts again), and ``least_bytes_per_step``: what :data:`COUNTS` says.
     """
+    loop = trainer.loop
     weights = [parameter for parameter in loop.model.parameters() if parameter.requires_grad]
     seen = {each.untyped_storage().data_ptr() for each in loop.model.parameters()}
     known, saved, forward, last = set(seen), 0, 0, 0
@@ -68,8 +68,9 @@ def least_work(loop: TrainingLoop, batch: Batch) -> dict[str, Any]:
     }
 
 
-def arithmetic_of(precision: Precision) -> str:
+def arithmetic_of(inputs: TrainerInputs) -> str:
     """What a run's convolutions compute in: those of float32 in TF32, where the card has it and torch allows it."""
+    precision = inputs.precision
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of this interface, which torch keeps in step with the newer one
         allowed = torch.backends.cudnn.allow_tf32
@@ -78,12 +79,12 @@ def arithmetic_of(precision: Precision) -> str:
     return "tf32" if precision.name == "fp32" and allowed and has_tf32 else precision.name
 
 
-def ceilings(precision: Precision) -> dict[str, Any]:
+def ceilings(inputs: TrainerInputs) -> dict[str, Any]:
     """``matmul_flops_per_second`` with its ``matmul_size``, and ``copy_bytes_per_second``.
 
     Of random data: zeros would be faster than anything real, as they take less power, which slows a card down.
     """
-    device = precision.device
+    precision, device = inputs.precision, inputs.precision.device
     cuda = device.type == "cuda"
     size = 8192 if cuda else 1024  # a second at most on a CPU without bf16 of its own
     left, right = (torch.randn(size, size, device=device).to(precision.dtype) for _ in range(2))
@@ -91,7 +92,7 @@ def ceilings(precision: Precision) -> dict[str, Any]:
     source = torch.randint(256, (1 << (30 if cuda else 28),), dtype=torch.uint8, device=device)  # more than any cache
     target = torch.empty_like(source)
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if arithmetic_of(precision) == "tf32" else "highest")
+    torch.set_float32_matmul_precision("high" if arithmetic_of(inputs) == "tf32" else "highest")
     try:
         matmul = fastest(lambda: torch.mm(left, right, out=result), device)
     finally:

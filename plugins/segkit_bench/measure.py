@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from itertools import repeat
 from typing import Any, TextIO
 
-import torch
-
+from segkit.compose import build_inputs
 from segkit.config import Config
-from segkit.engine.inputs import explained
-from segkit_bench.clock import PARTS, Amount, parts_of_step, throughput
+from segkit.engine.launch import open_trainer
+from segkit.engine.trainer import Trainer
+from segkit_bench.clock import PARTS, Amount, endless, parts_of_step, throughput
 from segkit_bench.limits import COUNTS, ceilings, least_work
 from segkit_bench.report import Report, gibibytes
-from segkit_bench.subject import TIMED_ONLY, Subject
 
+# a step takes as long at a tiny rate, and the loss stays finite
+TIMED_ONLY: dict[str, Any] = {"train.lr": 1e-6, "train.schedule": "constant", "train.warmup": 0.0}
+PLAIN: dict[str, Any] = {"train.compile": False, "train.cuda_graph": False, "data.cache": "none"}
 SECONDS = 20.0  # of a measurement, where nobody says how many steps it is to take
 LIMIT = 0.95  # of the resident batch's speed; below, the data path costs
 SLOW = 5.0  # seconds of a step, from which on it is a first figure by itself
@@ -42,67 +48,65 @@ def measure(
     Raises:
         SegkitError: as a run would.
     """
-    subject = Subject(config)
-    usual = (10, 50) if subject.device.type == "cuda" else (2, 5)
-    amount = Amount(warmup or usual[0], steps or usual[1], repeats, math.inf if warmup or steps else SECONDS)
-    report = Report(subject, amount, file, table)
-    searched = torch.backends.cudnn.benchmark
-    with explained(subject.inputs, lambda: "bench ends here"):
+    inputs = build_inputs(config).with_settings(TIMED_ONLY)
+    own = config.train
+    asked = {"train.compile": own.compile, "train.cuda_graph": own.cuda_graph, "data.cache": config.data.cache}
+    with open_trainer(replace(inputs.with_settings(PLAIN), model=deepcopy(inputs.model))) as trainer:
+        inputs = replace(trainer.inputs.with_settings(asked), model=inputs.model)
+        device = inputs.precision.device
+        usual = (10, 50) if device.type == "cuda" else (2, 5)
+        amount = Amount(warmup or usual[0], steps or usual[1], repeats, math.inf if warmup or steps else SECONDS)
+        batch = next(endless(trainer)).to(device)  # the first of the run
+        report = Report(config.name, inputs, batch, amount, file, table)
         report.introduce()
-        torch.backends.cudnn.benchmark = not subject.inputs.train.deterministic  # as in a run
-        try:
-            resident = _resident(subject, amount, report)
-            counted = least_work(
-                subject.loop(1, compile=False, cuda_graph=False, **TIMED_ONLY), next(subject.resident())
-            )
-            limits = ceilings(subject.precision)
-            resident |= _beside(resident["images_per_second"], subject.images, counted, limits)
-            report.add("resident", {**resident, **counted, **limits})
-            _pipeline(subject, amount, report, resident)
-        finally:
-            torch.backends.cudnn.benchmark = searched
+        counted = least_work(trainer, batch)
+    del trainer  # its memory is free again
+    limits = ceilings(inputs)
+    with open_trainer(inputs) as trainer:
+        resident = _resident(trainer, batch, amount, report)
+        resident |= _beside(resident["images_per_second"], len(batch.names), counted, limits)
+        report.add("resident", {**resident, **counted, **limits})
+        _pipeline(trainer, amount, report, resident)
     for label, text in _lines(resident, counted, limits).items():
         report.fact(label, text)
     report.say(f"* {COUNTS}")
 
 
-def _resident(subject: Subject, amount: Amount, report: Report) -> dict[str, Any]:
+def _resident(trainer: Trainer, batch: Any, amount: Amount, report: Report) -> dict[str, Any]:
     """The speed of steps on one batch that lies on the device."""
+    loop, train, images = trainer.loop, trainer.inputs.train, len(batch.names)
 
-    def begun(seconds: float, images: int) -> None:
+    def begun(seconds: float) -> None:
         if seconds > SLOW:
             report.add("first_step", {"first_step_seconds": seconds, "images_per_second": images / seconds})
             report.fact("first step", f"{images / seconds:.2g} images/s; the rest as it comes")
 
-    train = subject.inputs.train
-    loop = subject.loop(3 * amount.total, **TIMED_ONLY)
-    resident = throughput(loop, subject.resident(), amount, "resident batch", begun)
+    resident = throughput(trainer, repeat(batch), amount, "resident batch", begun)
     report.fact("resident batch", _speed(resident))
     if train.compile or train.cuda_graph:
-        seconds = resident["first_step_seconds"] - subject.images / resident["images_per_second"]
-        resident |= {"compile_seconds": seconds, "fell_back": subject.fell_back(loop)}
+        seconds = resident["first_step_seconds"] - images / resident["images_per_second"]
+        wanted = train.compile or trainer.inputs.precision.device.type == "cuda"
+        resident |= {"compile_seconds": seconds, "fell_back": wanted and loop.forward._call is loop.forward.model}
         report.fact("compiled", "no, it failed" if resident["fell_back"] else f"in {seconds:.1f} s")
     return resident
 
 
-def _pipeline(subject: Subject, amount: Amount, report: Report, resident: dict[str, Any]) -> None:
+def _pipeline(trainer: Trainer, amount: Amount, report: Report, resident: Mapping[str, Any]) -> None:
     """The whole pipeline and the parts of its steps, each reported as soon as it is there."""
-    loop = subject.loop(3 * amount.total, **TIMED_ONLY)
-    with subject.batches() as batches:
-        pipeline = throughput(loop, subject.ahead(batches()), amount, "pipeline")
-        share = pipeline["of_resident"] = pipeline["images_per_second"] / resident["images_per_second"]
-        report.add("pipeline", pipeline)
-        verdict = "the network is the limit" if share >= LIMIT else "the data path costs the rest"
-        if max(_spread(resident), _spread(pipeline)) > UNSTEADY:
-            verdict = "too uneven to say more; does something else run here?"
-        report.fact("pipeline", f"{_speed(pipeline)}; {share:.2f} of it: {verdict}")
-        parts = parts_of_step(loop, batches(), pipeline["warmup"], pipeline["steps"])
-        report.add("split", {f"{part}_milliseconds": taken for part, taken in parts.items()})
-        told = ", ".join(f"{part} {parts[part]:.1f}" for part in PARTS)
-        report.fact("a step, waited for", f"{told}; {parts['step']:.1f} ms")
+    pipeline = throughput(trainer, endless(trainer), amount, "pipeline")
+    share = pipeline["of_resident"] = pipeline["images_per_second"] / resident["images_per_second"]
+    report.add("pipeline", pipeline)
+    verdict = "the network is the limit" if share >= LIMIT else "the data path costs the rest"
+    if max(_spread(resident), _spread(pipeline)) > UNSTEADY:
+        verdict = "too uneven to say more; does something else run here?"
+    report.fact("pipeline", f"{_speed(pipeline)}; {share:.2f} of it: {verdict}")
+    parts = parts_of_step(trainer, endless(trainer), pipeline["warmup"], pipeline["steps"])
+    report.add("split", {f"{part}_milliseconds": taken for part, taken in parts.items()})
+    told = ", ".join(f"{part} {parts[part]:.1f}" for part in PARTS)
+    report.fact("a step, waited for", f"{told}; {parts['step']:.1f} ms")
 
 
-def _beside(speed: float, images: int, counted: dict[str, Any], limits: dict[str, Any]) -> dict[str, float]:
+def _beside(speed: float, images: int, counted: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, float]:
     """The step beside the ceilings."""
     flops, moved = counted["step_flops_per_image"] * speed, counted["least_bytes_per_step"] * speed / images
     return {
@@ -113,7 +117,7 @@ def _beside(speed: float, images: int, counted: dict[str, Any], limits: dict[str
     }
 
 
-def _lines(resident: dict[str, Any], counted: dict[str, Any], limits: dict[str, Any]) -> dict[str, str]:
+def _lines(resident: Mapping[str, Any], counted: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, str]:
     return {
         "FLOPs an image": f"{counted['forward_flops_per_image'] / 1e9:.3g} G forward, "
         f"{counted['step_flops_per_image'] / 1e9:.3g} G a step",
@@ -124,12 +128,12 @@ def _lines(resident: dict[str, Any], counted: dict[str, Any], limits: dict[str, 
     }
 
 
-def _spread(facts: dict[str, Any]) -> float:
+def _spread(facts: Mapping[str, Any]) -> float:
     speeds: list[float] = facts["images_per_second_of_repeats"]
     return max(speeds) / min(speeds)
 
 
-def _speed(facts: dict[str, Any]) -> str:
+def _speed(facts: Mapping[str, Any]) -> str:
     speeds = facts["images_per_second_of_repeats"]
     told = f"{facts['images_per_second']:.1f} images/s ({min(speeds):.1f} to {max(speeds):.1f})"
     return f"{told}, peak memory {gibibytes(facts['peak_memory_bytes'])}"

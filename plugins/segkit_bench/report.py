@@ -11,25 +11,29 @@ import torch
 
 import segkit
 from segkit.cli.output import hanging, print_json
+from segkit.engine.inputs import TrainerInputs
 from segkit.errors import ConfigError, reason
 from segkit_bench.clock import Amount
 from segkit_bench.limits import arithmetic_of
-from segkit_bench.subject import Subject
 
 
 class Report:
     """Reports each measurement as soon as it is there.
 
     Args:
-        subject: what is measured.
+        name: of the config.
+        inputs: that it names, prepared.
+        batch: of a step.
         amount: how long.
         file: for the JSON lines.
         table: whether to print for people; else the JSON lines are printed.
     """
 
-    def __init__(self, subject: Subject, amount: Amount, file: TextIO | None, table: bool) -> None:
+    def __init__(
+        self, name: str, inputs: TrainerInputs, batch: Any, amount: Amount, file: TextIO | None, table: bool
+    ) -> None:
         self.file, self.table = file, table
-        self.context = context(subject, amount)
+        self.context = {"config": name, **context(inputs, batch), **vars(amount)}
 
     def say(self, text: str) -> None:
         """Print lines for people, wrapped to the terminal."""
@@ -69,11 +73,10 @@ class Report:
         )
 
 
-def context(subject: Subject, amount: Amount) -> dict[str, Any]:
+def context(inputs: TrainerInputs, batch: Any) -> dict[str, Any]:
     """All that a figure depends on."""
-    inputs, train, device = subject.inputs, subject.inputs.train, subject.device
+    train, device = inputs.train, inputs.precision.device
     return {
-        "config": subject.name,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -81,11 +84,11 @@ def context(subject: Subject, amount: Amount) -> dict[str, Any]:
         "segkit": segkit.__version__,
         "model": type(inputs.model).__name__,
         "parameters": sum(parameter.numel() for parameter in inputs.model.parameters()),
-        "crop": list(subject.batch.mask.shape[1:]),
-        "batch_size": subject.images,
+        "crop": list(batch.mask.shape[1:]),
+        "batch_size": len(batch.names),
         "accumulate": train.accumulate,
-        "precision": subject.precision.name,
-        "arithmetic": arithmetic_of(subject.precision),
+        "precision": inputs.precision.name,
+        "arithmetic": arithmetic_of(inputs),
         "channels_last": train.channels_last,
         "compile": train.compile,
         "cuda_graph": train.cuda_graph,
@@ -93,7 +96,6 @@ def context(subject: Subject, amount: Amount) -> dict[str, Any]:
         "fused": True,
         "workers": train.workers,
         "cache": inputs.data.cache,
-        **vars(amount),
     }
 
 

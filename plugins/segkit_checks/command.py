@@ -85,9 +85,11 @@ class Check:
 
 def _forecast(config: Config) -> str:
     from segkit.compose import build_inputs
-    from segkit.engine.launch import forecast
+    from segkit.engine.launch import open_trainer
 
-    return forecast(build_inputs(config, pretrained=False))
+    with open_trainer(build_inputs(config, pretrained=False)) as trainer:
+        trainer.plan()
+        return trainer.expected()
 
 
 def _contents(scan: Scan, split: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from segkit.data.resize import resized_size
-from segkit.engine.inputs import TrainerInputs, needs_less
+from segkit.engine.inputs import TrainerInputs
 from segkit.engine.precision import free_memory
 from segkit.errors import ConfigError
 from segkit.inference.window_grid import MAX_WHOLE_PIXELS
@@ -120,13 +120,13 @@ class Memory:
         fixed, per_pixel = self.needs
         trains = pixels > _SCORING * scored
         side = int(max(0.0, (free - fixed) / (per_pixel * images)) ** 0.5) // 32 * 32
-        train = self.inputs.train.model_copy(update={"batch_size": batch})
+        inputs = self.inputs.with_settings({"train.batch_size": batch, "augment.crop": crop})
         cache = f'(data.cache = "{self.inputs.data.cache}"; "none" keeps none)'
         kept = f" beside {self.kept / _GIB:.1f} GiB of images {cache}" if self.kept else ""
         raise ConfigError(
             f"{'a training step' if trains else f'scoring up to {batch} images at once'} needs about "
             f"{(fixed + per_pixel * pixels) / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free{kept}, "
-            f"{needs_less(train, crop, side if trains and 32 <= side < min(height, width) else None)}"
+            f"{inputs.needs_less(side if trains and 32 <= side < min(height, width) else None)}"
         )
 
 

@@ -225,8 +225,9 @@ def can_merge(metric: Any) -> bool:
 
 def merge(metric: Any, distributed: DistributedContext) -> None:
     """Make what all processes counted one; to rounding the same in each of them."""
+    parts: Any = metric.modules() if isinstance(metric, nn.Module) else ()
     together = distributed.size > 1
-    for part in metric.modules() if isinstance(metric, nn.Module) else ():
+    for part in parts:
         if hasattr(part, "distributed_available_fn"):  # torchmetrics' own sums, where each has seen another part
             part.distributed_available_fn = lambda: together
     if isinstance(metric, ConfusionMatrix):

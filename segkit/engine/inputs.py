@@ -102,6 +102,18 @@ class TrainerInputs:
         record = {**self.record, "config": config, "replaced": replaced}
         return replace(self, **own, record=record) if chosen else self
 
+    def needs_less(self, fits: int | None = None) -> str:
+        """What needs memory in a run, and what needs less; ``fits`` is a crop that does, where one is known."""
+        train, crop = self.train, self.augment.crop
+        parts = next((n for n in range(train.accumulate + 1, train.batch_size + 1) if train.batch_size % n == 0), 0)
+        hints = [f"augment.crop={fits}"] if fits else []
+        hints += [f"train.accumulate={parts}, the batch in smaller parts"] if parts else []
+        hints += ["a smaller train.batch_size, augment.crop, data.resize or model"]
+        return (
+            f"at train.batch_size={train.batch_size}, augment.crop={crop or 'whole images'}, "
+            f"train.accumulate={train.accumulate}; what needs less: {'; '.join(hints)}"
+        )
+
 
 @contextmanager
 def explained(inputs: TrainerInputs, keep: Callable[[], str]) -> Iterator[None]:
@@ -136,7 +148,7 @@ def _explanation(error: Exception, inputs: TrainerInputs, keep: Callable[[], str
     first = (text.strip().splitlines() or [type(error).__name__])[0]
     ended = isinstance(error, ConnectionError | EOFError) or ("DataLoader worker" in text and "Caught " not in text)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in text:
-        less = needs_less(inputs.train, inputs.augment.crop)
+        less = inputs.needs_less()
         return TrainingError(f"out of memory on {device}: {first} {less}. What was saved in {inputs.folder} is intact")
     if ended and inputs.train.workers:
         advice = "Memory may be short: fewer train.workers need less, train.workers=0 none"
@@ -158,15 +170,3 @@ def _explanation(error: Exception, inputs: TrainerInputs, keep: Callable[[], str
             "images less often, or another normalisation in it"
         )
     return None
-
-
-def needs_less(train: TrainSettings, crop: int | list[int] | None, fits: int | None = None) -> str:
-    """What needs memory in a run, and what needs less; ``fits`` is a crop that does, where one is known."""
-    parts = next((n for n in range(train.accumulate + 1, train.batch_size + 1) if train.batch_size % n == 0), 0)
-    hints = [f"augment.crop={fits}"] if fits else []
-    hints += [f"train.accumulate={parts}, the batch in smaller parts"] if parts else []
-    hints += ["a smaller train.batch_size, augment.crop, data.resize or model"]
-    return (
-        f"at train.batch_size={train.batch_size}, augment.crop={crop or 'whole images'}, "
-        f"train.accumulate={train.accumulate}; what needs less: {'; '.join(hints)}"
-    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,6 @@ from segkit.engine.trainer import Trainer
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError
 from segkit.settings import AUTO, TrainSettings
 from segkit.signals import STOP
-
-
-def train_and_evaluate(inputs: TrainerInputs, **how: Any) -> Result:
-    """As :func:`launch`, for inputs that are there already."""
-    return launch(lambda _: inputs, inputs.train, inputs.folder, **how)
 
 
 def launch(
@@ -71,31 +66,43 @@ def launch(
         resume = PROCESSES.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
         resolve_precision(train.precision, pick_device(train.device))  # refused before the data is read
         console = Console(PROCESSES.is_main_process, quiet)
-        inputs = prepare(replace(build(resume), folder=folder), console, resume)
-        trainer: Trainer | None = None
-        with explained(inputs, lambda: trainer.keep() if trainer else "no step was taken"):
-            trainer = Trainer(inputs, notify, console)
+        how: dict[str, Any] = {"console": console, "notify": notify, "resume": resume}
+        with open_trainer(replace(build(resume), folder=folder), **how) as trainer:
             PROCESSES.broadcast_from_main(lambda: stack.enter_context(locked(folder)) or ())
-            stack.callback(shut_down, trainer.batches)
             return trainer.run(resume)
 
 
-def forecast(inputs: TrainerInputs) -> str:
-    """What a run would take, in words, by a step and scores that are timed and thrown away; nothing is written.
+@contextmanager
+def open_trainer(
+    inputs: TrainerInputs, console: Console | None = None, notify: Notify = unobserved, resume: bool = False
+) -> Iterator[Trainer]:
+    """The trainer of inputs that are prepared as for a run, in whose folder nothing is written before it runs.
+
+    Errors within the block are told as those of a run; at its end, processes that load data end too.
+
+    Args:
+        inputs: as a config names them, :func:`segkit.compose.build_inputs`.
+        console: prints how it goes; left out: nothing is printed.
+        notify: is called with the events.
+        resume: whether the run in the inputs' folder is gone on with.
 
     Raises:
-        SegkitError: as the run would.
+        SegkitError: as a run would.
     """
-    with STOP, ExitStack() as stack:
-        inputs = prepare(inputs)
-        with explained(inputs, lambda: "no step was taken"):
-            trainer = Trainer(inputs, unobserved, Console(active=False))
-            stack.callback(shut_down, trainer.batches)
-            trainer.plan()
-        return trainer.expected()
+    trainer: Trainer | None = None
+    with STOP:
+        console = console or Console(active=False)
+        inputs = prepare(inputs, console, resume)
+        try:
+            with explained(inputs, lambda: trainer.keep() if trainer else "no step was taken"):
+                trainer = Trainer(inputs, notify, console)
+                yield trainer
+        finally:
+            if trainer:
+                shut_down(trainer.batches)
 
 
-def prepare(inputs: TrainerInputs, console: Console | None = None, resume: bool = False) -> TrainerInputs:
+def prepare(inputs: TrainerInputs, console: Console, resume: bool) -> TrainerInputs:
     """The inputs with a precision, the normalisation of their images, and settings that fit.
 
     Args:
@@ -107,7 +114,7 @@ def prepare(inputs: TrainerInputs, console: Console | None = None, resume: bool 
     Raises:
         ConfigError, DataError, ModelError, RunFolderError: see :mod:`segkit.errors`.
     """
-    console, main = console or Console(active=False), PROCESSES.broadcast_from_main
+    main = PROCESSES.broadcast_from_main
     check(inputs)
     scan, asked, device = inputs.scan, inputs.train.precision, pick_device(inputs.train.device)
     peak_memory(device, restart=True)

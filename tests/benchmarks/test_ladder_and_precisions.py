@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 import torch
 
 from segkit.config import read_config
-from segkit_bench.subject import Subject
 
 CONFIG = """
 [dataset]
@@ -98,18 +96,19 @@ def test_an_unknown_precision_is_named_with_those_there_are(
 @pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd"])
 def test_an_unfused_optimizer_takes_the_loops_step(run: Run, optimizer: str, tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(CONFIG.format(device="cpu"))
-    subject = Subject(read_config(str(tmp_path / "small.toml"), [f"train.optimizer={optimizer}"]))
-    unfused = importlib.import_module("ladder").unfused
+    config = read_config(str(tmp_path / "small.toml"), [f"train.optimizer={optimizer}"])
+    unfused, trainers = importlib.import_module("ladder").unfused, importlib.import_module("trainers")
+    inputs, batch = trainers.prepared(config)
     weights = []
     for fused in (True, False):
-        loop = subject.loop(2)
-        if not fused:
-            loop.optimizer = unfused(loop)
-        for batch in islice(subject.resident(), 2):
-            loop.train_step(batch)
-        weights.append([p.detach() for p in loop.model.parameters()])
-    before = list(subject.inputs.model.parameters())
-    assert not torch.equal(weights[1][0], before[0])
+        with trainers.opened(inputs) as trainer:
+            loop = trainer.loop
+            if not fused:
+                loop.optimizer = unfused(loop)
+            for _ in range(2):
+                loop.train_step(batch)
+            weights.append([p.detach() for p in loop.model.parameters()])
+    assert not torch.equal(weights[1][0], next(inputs.model.parameters()))
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-3, atol=1e-5)
 
 

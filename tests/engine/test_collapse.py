@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from training import train_and_evaluate
 
 from segkit.engine import history as collapse
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import train_and_evaluate
 from segkit.metric.confusion import ConfusionMatrix
 from segkit.metric.scores import PixelAccuracy, split_scores
 from segkit.settings import TrainSettings

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from training import train_and_evaluate
 
 import segkit
 from segkit.data.sample import Batch
 from segkit.engine import checkpoint
 from segkit.engine.data_source import open_sources, training_batches
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import train_and_evaluate
 from segkit.engine.precision import resolve_precision, seed_everything
 from segkit.engine.step import TrainingLoop
 from segkit.errors import TrainingError

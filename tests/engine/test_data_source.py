@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training import train_and_evaluate
 
 from segkit.data.decoded import DecodedSource
 from segkit.data.loader import SampleSource
@@ -19,7 +20,6 @@ from segkit.engine import checkpoint, data_source
 from segkit.engine.data_source import open_sources, prefetched, training_batches
 from segkit.engine.distributed import DistributedContext
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import train_and_evaluate
 from segkit.engine.precision import Precision
 from segkit.errors import ConfigError
 from segkit.settings import AugmentSettings, DataSettings

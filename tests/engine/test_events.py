@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from training import train_and_evaluate
 
 from segkit.engine import checkpoint
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import train_and_evaluate
 from segkit.files import to_jsonable
 
 MakeJob = Callable[..., TrainerInputs]

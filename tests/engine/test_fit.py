@@ -16,6 +16,7 @@ import torch
 import torchmetrics
 from safetensors.torch import load_file
 from torch import nn
+from training import train_and_evaluate
 
 import segkit
 from segkit.data.augment import RandomTransform
@@ -26,7 +27,6 @@ from segkit.data.scan import Scan
 from segkit.engine import checkpoint
 from segkit.engine.criterion import Criterion, as_criterion
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import train_and_evaluate
 from segkit.engine.optim import sgd
 from segkit.engine.precision import peak_memory, resolve_precision
 from segkit.engine.step import TrainingLoop

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from training import train_and_evaluate
 
 import segkit
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import train_and_evaluate
 from segkit.engine.run_folder import check_folder, clear, locked, read_json
 from segkit.errors import RunFolderError
 from segkit.files import write_json

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from training import train_and_evaluate
 
 from segkit.engine.evaluate import _image_scores
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import train_and_evaluate
 from segkit.metric import scores
 
 

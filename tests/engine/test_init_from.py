@@ -12,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from training import train_and_evaluate
 
 import segkit
 from segkit.data.normalise import IMAGENET, Normalisation
 from segkit.engine import checkpoint
 from segkit.engine.init_from import init_from
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import prepare, train_and_evaluate
-from segkit.engine.step import TrainingLoop
+from segkit.engine.launch import open_trainer
 from segkit.errors import CheckpointError, ModelError, RunFolderError
 from segkit.model.smp import Smp
 from segkit.settings import TrainSettings
@@ -187,8 +187,8 @@ def test_with_any_other_factor_the_statistics_follow(make_job: MakeJob) -> None:
 
     modes = {}
     for factor in (0, 0.1):
-        inputs = prepare(make_job(fields={"model": Network()}, encoder_lr_mult=factor))
-        loop = TrainingLoop(inputs, 1)
-        modes[factor] = [layer.training for layer in loop.model.modules() if isinstance(layer, nn.BatchNorm2d)]
+        with open_trainer(make_job(fields={"model": Network()}, encoder_lr_mult=factor)) as trainer:
+            layers = [layer for layer in trainer.loop.model.modules() if isinstance(layer, nn.BatchNorm2d)]
+        modes[factor] = [layer.training for layer in layers]
     assert modes == {0: [False, True], 0.1: [True, True]}
     assert TrainSettings().encoder_lr_mult == 1

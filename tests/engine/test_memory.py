@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from training import train_and_evaluate
 
 from segkit.data.sample import Dataset, Sample
 from segkit.data.scan import scan_splits
 from segkit.engine import precision
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import train_and_evaluate
 from segkit.engine.precision import Precision
 from segkit.errors import ConfigError, RunFolderError
 from segkit.settings import AugmentSettings, DataSettings

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import torch
 from tqdm import tqdm
+from training import train_and_evaluate
 
 from segkit.data.sample import Sample
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import forecast, train_and_evaluate
+from segkit.engine.launch import open_trainer
 from segkit.engine.pace import REPORT, Costs, Pace
 from segkit.errors import ConfigError
 from segkit.settings import TrainSettings
@@ -354,7 +355,9 @@ def test_more_minutes_go_on_with_a_finished_run(slow: MakeJob, capsys: pytest.Ca
 
 def test_a_run_says_first_what_it_will_take(slow: MakeJob, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     job = slow(minutes=None, epochs=6)
-    assert forecast(job).startswith("expected: about 19 s, ")  # 12 steps, and scores
+    with open_trainer(job) as trainer:
+        trainer.plan()
+        assert trainer.expected().startswith("expected: about 19 s, ")  # 12 steps, and scores
     assert not job.folder.exists()
     began = clock.now
     train_and_evaluate(slow(minutes=None, epochs=6))

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from training import train_and_evaluate
 
 from segkit.engine import precision
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import train_and_evaluate
 from segkit.engine.precision import Precision, device_name, pick_device, resolve_precision, widest_float
 from segkit.errors import ConfigError
 

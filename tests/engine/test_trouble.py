@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from training import train_and_evaluate
 
 from segkit.engine import checkpoint
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import train_and_evaluate
 from segkit.errors import DataError, ModelError, TrainingError
 from segkit.model.smp import Smp
 from segkit.model.unet import UNet

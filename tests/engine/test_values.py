@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from torch import nn
+from training import train_and_evaluate
 
 import segkit
 from segkit.cli import main
 from segkit.data.normalise import MEAN
 from segkit.engine.inputs import TrainerInputs
-from segkit.engine.launch import train_and_evaluate
 from segkit.errors import DataError
 from segkit.runs import evaluate_run
 

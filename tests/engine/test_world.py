@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch.distributed import DistError, HashStore
+from training import train_and_evaluate
 
 from segkit.engine import distributed
 from segkit.engine.criterion import as_criterion
@@ -23,7 +24,6 @@ from segkit.engine.distributed import (
     global_sum,
     launcher,
 )
-from segkit.engine.launch import train_and_evaluate
 from segkit.engine.run_folder import after_restart, check_folder
 from segkit.engine.trainer import Trainer
 from segkit.errors import TrainingError

@@ -6,9 +6,10 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,16 @@ import pytest
 import torch
 from torch import nn
 
+from segkit.compose import build_inputs
 from segkit.config import read_config
+from segkit.engine.launch import open_trainer
 from segkit.errors import ConfigError, TrainingError
 from segkit_bench import measure as measuring
-from segkit_bench.clock import PARTS, Amount
+from segkit_bench.clock import PARTS, Amount, endless, throughput
 from segkit_bench.command import Bench
 from segkit_bench.limits import least_work
 from segkit_bench.measure import measure
 from segkit_bench.report import Report
-from segkit_bench.subject import Subject
 
 CONFIG = """
 [dataset]
@@ -56,11 +58,6 @@ def tables(**train: Any) -> dict[str, Any]:
         "loss": [{"name": "cross_entropy"}],
     }
     return {**config, "train": {"batch_size": 2, "device": "cpu", "precision": "fp32", "workers": 0, **train}}
-
-
-@pytest.fixture
-def subject() -> Subject:
-    return Subject(read_config(tables()))
 
 
 def bench(folder: Path, options: Sequence[str], device: str = "cpu") -> list[Any]:
@@ -104,9 +101,9 @@ def test_the_figures_fit_together_and_nothing_else_is_written(
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_flops_and_bytes_of_one_convolution_are_those_by_hand(parts: int) -> None:
-    subject = Subject(read_config(tables(accumulate=parts)))
-    subject.inputs = replace(subject.inputs, model=nn.Conv2d(3, 6, 3, padding=1, bias=False))
-    counted = least_work(subject.loop(1), next(subject.resident()))
+    inputs = build_inputs(read_config(tables(accumulate=parts)))
+    with open_trainer(replace(inputs, model=nn.Conv2d(3, 6, 3, padding=1, bias=False))) as trainer:
+        counted = least_work(trainer, next(endless(trainer)))
     forward = 2 * 3 * 9 * 6 * 32 * 32
     assert counted["forward_flops_per_image"] == forward
     assert counted["step_flops_per_image"] == 2 * forward  # the image needs no gradient
@@ -146,35 +143,58 @@ def test_where_memory_ends_the_batch_is_named(monkeypatch: pytest.MonkeyPatch) -
         measure(read_config(tables()))
 
 
-def test_every_comparison_begins_with_the_same_weights_and_sees_the_same_batches(subject: Subject) -> None:
-    with subject.batches() as batches:
-        first, again = (list(islice(batches(), 5)) for _ in range(2))  # three an epoch
+@pytest.mark.parametrize("augment", [{}, {"crop": [16, 24], "colour": 0.5}])
+def test_batches_are_those_of_a_run(augment: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    resident: list[Any] = []
+
+    def kept(trainer: Any, batch: Any, *_: Any) -> None:
+        resident.append(batch)
+        raise TrainingError("enough")
+
+    monkeypatch.setattr(measuring, "_resident", kept)
+    config = read_config({**tables(), "augment": augment})
+    with pytest.raises(TrainingError, match="enough"):
+        measure(config)
+    with open_trainer(build_inputs(config)) as trainer:
+        first, again = (list(islice(endless(trainer), 5)) for _ in range(2))  # three an epoch
     assert all(torch.equal(one.image, other.image) for one, other in zip(first, again, strict=True))
     assert not all(torch.equal(one.image, other.image) for one, other in zip(first[:2], first[3:], strict=True))
-    loop = subject.loop(3)
-    loop.train_step(first[0])
-    trained, fresh = (next(model.parameters()) for model in (loop.model, subject.loop(3).model))
-    assert torch.equal(fresh, next(subject.inputs.model.parameters()))
-    assert not torch.equal(fresh, trained)
-
-
-@pytest.mark.parametrize("augment", [{}, {"crop": [16, 24], "colour": 0.5}])
-def test_the_resident_batch_is_the_first_of_the_run(augment: dict[str, Any]) -> None:
-    subject = Subject(read_config({**tables(), "augment": augment}))
-    with subject.batches() as batches:
-        first = next(batches())
-    for ours, its in zip(next(subject.resident()).tensors, first.tensors, strict=True):
+    for ours, its in zip(resident[0].tensors, first[0].tensors, strict=True):
         assert torch.equal(ours, its)
         assert ours.stride() == its.stride()
-    assert subject.images == len(first.names) == 2
 
 
-def test_a_compiler_that_failed_is_not_measured_as_one(subject: Subject, capsys: pytest.CaptureFixture[str]) -> None:
-    loop = subject.loop(1, compile=True)
-    assert not subject.fell_back(loop)
-    assert not subject.fell_back(subject.loop(1))
-    loop.forward.fall_back(RuntimeError("no compiler"))
-    assert subject.fell_back(loop)
+def test_a_slow_step_tells_in_the_speed() -> None:
+    """A step waits 50 ms, so that two images take as much at least."""
+    with open_trainer(build_inputs(read_config(tables()))) as trainer:
+        step = trainer.loop.train_step
+
+        def slow(batch: Any) -> Any:
+            time.sleep(0.05)
+            return step(batch)
+
+        trainer.loop.train_step = slow  # type: ignore[method-assign]
+        told = throughput(trainer, repeat(next(endless(trainer))), Amount(1, 2, 3), "slow")
+        assert trainer.loop.step == 1 + 2 * 3
+    assert 4 < told["images_per_second"] < 2 / 0.05
+    assert len(told["images_per_second_of_repeats"]) == 3
+
+
+def test_a_compiler_that_failed_is_not_measured_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        def call(*_: Any) -> Any:
+            raise RuntimeError("no compiler")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    resident, *_ = bench(tmp_path, ["train.compile=true", *SHORT])
+    assert resident["fell_back"]
+    captured = capsys.readouterr()
+    assert "compiled            no, it failed" in captured.out
+    assert "train.compile failed, going on without it: RuntimeError: no compiler" in captured.err
 
 
 def test_auto_is_the_precision_that_a_run_would_take(
