@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from segkit_annotations import files
 from segkit_annotations.dataset import CROWD, AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Entry
+from segkit_annotations.files import Record
 
 _FIRST = re.compile(r'\s*{\s*"(info|licenses|images|annotations|categories|type)"\s*:')  # the file may be of gigabytes
 
@@ -26,33 +26,26 @@ class CocoDataset(AnnotatedImages):
     """
 
     rule: Rule = "smallest"
+    tool = "COCO"
     expected = "a COCO JSON file, as {split}/_annotations.coco.json or annotations/instances_{split}2017.json"
 
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        names: dict[str, None] = {}
-        entries: list[Entry] = []
-        for split, path in files.places(root, annotations):
-            find = files.image_finder(root, path, images, split, path.stem.rpartition("_")[2])
-            content, key = files.load_json(path), self.attribute or "name"
-            with files.malformed(path, "COCO"):
-                categories = sorted(content["categories"], key=lambda each: files.natural(str(each["id"])))
-                called = {str(each["id"]): str(each[key]).strip() for each in categories}
-                shapes: dict[str, list[Shape]] = {str(each["id"]): [] for each in content["images"]}
-                for each in content["annotations"]:
-                    crowd = CROWD if each.get("iscrowd") else ""
-                    name = called[str(each["category_id"])] + crowd
-                    shapes[str(each["image_id"])].append(_shape(name, each.get("segmentation")))
-                used = {str(each["category_id"]) for each in content["annotations"]}
-                groups = {each.get("supercategory") for each in categories}  # Roboflow's category 0 is one, no class
-                names |= {
-                    called[str(each["id"])]: None
-                    for each in categories
-                    if str(each["id"]) in used or each["name"] not in groups
-                }
-                for each in content["images"]:
-                    size = (each["height"], each["width"]) if each.get("height") else None
-                    entries.append(Entry(find(each["file_name"]), (path,), shapes[str(each["id"])], size, split))
-        return [*names], entries
+    def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
+        content, key = files.load_json(path), self.attribute or "name"
+        categories = sorted(content["categories"], key=lambda each: files.natural(str(each["id"])))
+        called = {str(each["id"]): str(each[key]).strip() for each in categories}
+        shapes: dict[str, list[Shape]] = {str(each["id"]): [] for each in content["images"]}
+        for each in content["annotations"]:
+            name = called[str(each["category_id"])] + (CROWD if each.get("iscrowd") else "")
+            shapes[str(each["image_id"])].append(_shape(name, each.get("segmentation")))
+        used = {str(each["category_id"]) for each in content["annotations"]}
+        groups = {each.get("supercategory") for each in categories}  # Roboflow's category 0 is one, no class
+        for each in categories:
+            if str(each["id"]) in used or each["name"] not in groups:
+                names[called[str(each["id"])]] = None
+        folder = path.stem.rpartition("_")[2]  # train2017 of instances_train2017.json
+        for each in content["images"]:
+            size = (each["height"], each["width"]) if each.get("height") else None
+            yield Record(str(each["file_name"]), shapes[str(each["id"])], size, folder=folder)
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:

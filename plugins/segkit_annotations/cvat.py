@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.sample import Colour
-from segkit.errors import DataError, Issue
+from segkit.errors import DataError
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, Size, box, ellipse, numbers
-from segkit_annotations.files import Entry
+from segkit_annotations.files import Entry, Record
 from segkit_folder.class_file import parse
 from segkit_folder.masks import read_mask
 from segkit_folder.splits import read_text, split_called
@@ -27,54 +28,31 @@ class CvatDataset(AnnotatedImages):
     in SegmentationClass hold.
     """
 
+    tool = "CVAT for images"
     expected = "annotations.xml, or labelmap.txt beside SegmentationClass"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         self._colours: dict[Colour, str] = {}
-        names: dict[str, None] = {}
-        entries: list[Entry] = []
-        for split, path in files.places(root, annotations):
-            read = self._read_masks if path.suffix == ".txt" else self._read_xml
-            own, found = read(root, path, images)
-            names |= dict.fromkeys(own)
-            entries += [entry._replace(split=entry.split or split) for entry in found]
-        return [*names], entries
+        return super()._read(root, annotations, images)
 
-    def _read_masks(self, root: Path, path: Path, images: str) -> tuple[list[str], list[Entry]]:
-        listed, masks, entries = parse(read_text(path), str(path)), path.parent / "SegmentationClass", []
+    def _records(self, path: Path, names: dict[str, None]) -> Iterable[Record]:
+        return self._masks(path, names) if path.suffix == ".txt" else _of_xml(path, names)
+
+    def _masks(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
+        listed, masks = parse(read_text(path), str(path)), path.parent / "SegmentationClass"
         if not listed.colours:
             raise DataError(f"{path}: no labelmap of CVAT, whose lines are as 'cat:224,64,64::'")
         self._colours |= {(r, g, b): name for (r, g, b), name in zip(listed.colours, listed.names, strict=True)}
+        names |= dict.fromkeys(listed.names)
         lists = sorted((path.parent / "ImageSets" / "Segmentation").glob("*.txt"))
-        names = {each: read_text(each).split() for each in lists} or {
+        named = {each: read_text(each).split() for each in lists} or {
             path: [m.stem for m in sorted(masks.glob("*.png"))]
         }
-        for each, those in names.items():
+        for each, those in named.items():
             if outside := [name for name in those if not files.is_inside(masks / name, masks)]:
                 raise DataError(f"{each}: {outside[0]!r} leads out of the data set")
-            split = split_called(each.stem)
-            find = files.image_finder(root, path, images, split, "JPEGImages")
-            entries += [Entry(find(name), (masks / f"{name}.png",), (), None, split) for name in those]
-        return listed.names, entries
-
-    def _read_xml(self, root: Path, path: Path, images: str) -> tuple[list[str], list[Entry]]:
-        try:
-            tree = ElementTree.parse(path).getroot()
-        except (ElementTree.ParseError, OSError) as error:
-            raise DataError(Issue("broken", str(path), "no XML, or cut short", "export it again", str(error))) from None
-        entries = []
-        with files.malformed(path, "CVAT for images"):
-            names = [str(each.findtext("name")) for each in tree.iterfind("meta//labels/label")]
-            for image in tree.iter("image"):
-                subset = image.get("subset") or ""
-                find = files.image_finder(root, path, images, split_called(subset), subset)
-                shapes = sorted(
-                    (each for each in image if each.tag != "tag"), key=lambda each: int(each.get("z_order") or 0)
-                )
-                size = int(image.attrib["height"]), int(image.attrib["width"])
-                drawn = [_shape(each) for each in shapes]
-                entries.append(Entry(find(image.attrib["name"]), (path,), drawn, size, split_called(subset)))
-        return names, entries
+            for name in those:
+                yield Record(name, (), None, split_called(each.stem), "JPEGImages", (masks / f"{name}.png",))
 
     def _draw(self, entry: Entry, size: Size) -> NDArray[np.uint8]:
         if not self._colours:
@@ -100,6 +78,16 @@ class CvatDataset(AnnotatedImages):
                     lines.append(f'<polygon label="{name}" points="{";".join(f"{x},{y}" for x, y in corners)}"/>')
                 lines.append("</image>")
         (Path(root) / "annotations.xml").write_text("\n".join([*lines, "</annotations>"]))
+
+
+def _of_xml(path: Path, names: dict[str, None]) -> Iterator[Record]:
+    tree = files.load_xml(path)
+    names |= {str(each.findtext("name")): None for each in tree.iterfind("meta//labels/label")}
+    for image in tree.iter("image"):
+        subset = image.get("subset") or ""
+        shapes = sorted((each for each in image if each.tag != "tag"), key=lambda each: int(each.get("z_order") or 0))
+        size = int(image.attrib["height"]), int(image.attrib["width"])
+        yield Record(image.attrib["name"], [_shape(each) for each in shapes], size, split_called(subset), subset)
 
 
 def _shape(element: ElementTree.Element) -> Shape:

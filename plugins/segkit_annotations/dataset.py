@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from segkit.data.read import check_place, file_of, read_header
 from segkit.data.sample import Colour, Sample, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_annotations.draw import ShapeError, Size, bounds, draw
-from segkit_annotations.files import Entry, patterns
+from segkit_annotations.files import Entry, Record, holding, image_finder, malformed, patterns, places
 from segkit_folder.files import PairedFiles, stem_of
 from segkit_folder.layout import Layout, Shares, divided
 from segkit_folder.masks import check_checksums
@@ -27,6 +28,7 @@ from segkit_folder.pairs import Found
 from segkit_folder.splits import SUFFIXES, composed, require_split
 
 VOID, VOID_NAME = 255, "void"
+_SOME = 20  # images, and shapes of each, that say whether corners are pixels
 CROWD = " (crowd)"
 """Ends the name of a group of objects that was drawn as one; it is of their class, unless class_map says otherwise."""
 Rule = Literal["smallest", "last", "void", "error"]
@@ -34,6 +36,9 @@ Rule = Literal["smallest", "last", "void", "error"]
 
 class AnnotatedImages(PairedFiles):
     """Images whose labels are drawn from annotations; a subclass finds and reads one format.
+
+    That of files which say what their images are called has ``_find``, ``_files`` and ``_records``; others have
+    ``_read`` in place of the last two.
 
     Args:
         root: the folder that everything below is relative to.
@@ -68,6 +73,8 @@ class AnnotatedImages(PairedFiles):
     rule: Rule = "last"  # what the format means by the order of overlapping shapes
     usual: Mapping[str, str] = {}  # class_map of the format itself
     expected = "annotations"  # what a message says that is looked for
+    tool = ""  # whose format a malformed file should have
+    signs: ClassVar[Mapping[str, Sequence[str]]] = {}  # name of a file, with * -> what stands in its first bytes
 
     def __init__(
         self,
@@ -102,13 +109,16 @@ class AnnotatedImages(PairedFiles):
         self.skip_unpaired, self.blank_unpaired = skip_unpaired, blank_unpaired
         where = {"annotations": annotations} if annotations else self._only(base)
         names, entries = self._read(base, where["annotations"], images or where.get("images", ""))
-        if skip_unpaired and (absent := [str(each.image) for each in entries if not is_there(each)]):
+        absent = [str(each.image) for each in entries if not is_there(each)] if skip_unpaired else []
+        if absent:
             entries = [each for each in entries if is_there(each)]
             what = "annotated images that are not there"
             warnings.warn(f"left out, as skip_unpaired says: {len(absent)} {what}: {first_few(absent)}", stacklevel=2)
         if not entries:
-            raise DataError(f"{base}: no image with annotations; expected is {self.expected}")
+            told = f"; annotated, but not there are {first_few(absent)}" if absent else ""
+            raise DataError(f"{base}: no image with annotations; expected is {self.expected}{told}")
         _tell_unread(entries)
+        _refuse_shares(entries)
         self._labels, classes = self._meanings(names, entries, classes, class_map or {}, background)
         shares = Shares(fractions, split_seed, val, folds, fold)
         chosen = self._of_split(base, entries, split, lists, group, shares)
@@ -135,12 +145,41 @@ class AnnotatedImages(PairedFiles):
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         """The names of the classes that the annotations declare, and what they say of each image of all splits."""
+        names: dict[str, None] = {}
+        entries: list[Entry] = []
+        issues: list[Issue] = []
+
+        @cache
+        def finder(beside: Path, split: str | None, folder: str) -> Callable[[str], Path]:
+            return image_finder(root, beside, images, split, folder)
+
+        for split, place in places(root, annotations):
+            for path in self._files(place):
+                with malformed(path, self.tool, issues):
+                    for each in self._records(path, names):
+                        find = finder(path.parent, each.split or split, each.folder)
+                        image = each.image if isinstance(each.image, Path) else find(each.image)
+                        sources = each.sources or (path,)
+                        entries.append(Entry(image, sources, each.shapes, each.size, each.split or split))
+        refuse(issues)
+        return [*names] or sorted({shape.label for entry in entries for shape in entry.shapes}), entries
+
+    def _files(self, place: Path) -> Sequence[Path]:
+        """The files of annotations at a place of ``annotations``."""
+        return [place]
+
+    def _records(self, path: Path, names: dict[str, None]) -> Iterable[Record]:
+        """What a file says of its images; classes that it declares are added to ``names``.
+
+        Raises:
+            DataError: it cannot be read; any error of Python's says that it is not of this format.
+        """
         raise NotImplementedError
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
-        """What ``annotations`` could be, from names of files and a look at their first bytes."""
-        raise NotImplementedError
+        """What ``annotations`` could be: files of the first name in ``signs`` that hold one of its texts."""
+        return next(filter(None, (holding(root, name, texts) for name, texts in cls.signs.items())), [])
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, str]]:
@@ -306,6 +345,15 @@ class AnnotatedImages(PairedFiles):
 def is_there(entry: Entry) -> bool:
     """Whether the image's file is."""
     return file_of(entry.image)[0].is_file()
+
+
+def _refuse_shares(entries: Sequence[Entry]) -> None:
+    """Refuse shapes none of which is a pixel wide, as where corners are shares of the image's width and height."""
+    drawn = [(entry, shape) for entry in entries[:_SOME] for shape in entry.shapes[:_SOME] if shape.kind != "shares"]
+    boxes = [box for _, shape in drawn if (box := bounds(shape.data))]
+    if boxes and all(min(box[:2]) >= 0 and max(box[2:]) <= 1 for box in boxes):
+        what, advice = "all shapes lie in one pixel", "multiply corners that are shares of width and height by these"
+        refuse([Issue("shares", str(drawn[0][0].sources[0]), what, f"{advice}, in pixels")])
 
 
 def _tell_unread(entries: Sequence[Entry]) -> None:

@@ -101,34 +101,24 @@ def _turned(x: float, y: float, right: Points, below: Points, degrees: float) ->
     return np.stack([x + turned.real, y + turned.imag], 1)
 
 
-def _polygons(data: Sequence[Any], size: Size) -> Drawn:
-    """The union of polygons."""
-    drawn = [_polygon(points_of(each), size) for each in data]
-    if len(drawn) == 1:
-        return drawn[0]
-    whole = np.zeros(size, bool)
-    for top, left, bits in drawn:
-        whole[top : top + bits.shape[0], left : left + bits.shape[1]] |= bits
-    return 0, 0, whole
+def _joined(how: Callable[[Bits, Bits], Bits], trace: Callable[[Any, Size], Drawn]) -> Callable[[Any, Size], Drawn]:
+    """What draws a ring and, joined to it, those that follow."""
+
+    def drawn(data: Sequence[Any], size: Size) -> Drawn:
+        if len(data) == 1:
+            return trace(data[0], size)
+        whole = np.zeros(size, bool)
+        for number, ring in enumerate(data):
+            top, left, bits = trace(ring, size)
+            at = slice(top, top + bits.shape[0]), slice(left, left + bits.shape[1])
+            whole[at] = how(whole[at], bits) if number else bits
+        return 0, 0, whole
+
+    return drawn
 
 
-def _rings(data: Sequence[Any], size: Size) -> Drawn:
-    """A polygon less its holes."""
-    whole = np.zeros(size, bool)
-    for ring in data:
-        top, left, bits = _polygon(points_of(ring), size)
-        whole[top : top + bits.shape[0], left : left + bits.shape[1]] ^= bits
-    return 0, 0, whole
-
-
-def _less(data: Sequence[Any], size: Size) -> Drawn:
-    """A polygon less others, which may go beyond it."""
-    whole = np.zeros(size, bool)
-    for number, ring in enumerate(data):
-        top, left, bits = _polygon(points_of(ring), size)
-        at = slice(top, top + bits.shape[0]), slice(left, left + bits.shape[1])
-        whole[at] = whole[at] & ~bits if number else bits
-    return 0, 0, whole
+def _less(whole: Bits, hole: Bits) -> Bits:
+    return whole & ~hole
 
 
 def _shares(data: Any, size: Size) -> Drawn:
@@ -136,15 +126,16 @@ def _shares(data: Any, size: Size) -> Drawn:
     points = points_of(data)
     if points.min() < -0.01 or points.max() > 1.01:
         raise ShapeError("a shape whose corners are not in 0 to 1", f"{points.min():g} to {points.max():g}")
-    return _polygons([points * size[::-1]], size)
+    return _polygon(points * size[::-1], size)
 
 
-def _polygon(points: Points, size: Size) -> Drawn:
+def _polygon(data: Any, size: Size) -> Drawn:
     """A polygon, bit by bit as pycocotools draws it (``rleFrPoly`` of ``maskApi.c``).
 
     Its boundary is traced in steps of a fifth of a pixel; down each column of pixels it toggles outside and inside.
     """
     height, width = size
+    points = points_of(data)
     corners = np.trunc(5 * points + 0.5)  # [N,2]
     following = np.roll(corners, -1, axis=0)
     distance = np.abs(following - corners)
@@ -233,13 +224,9 @@ def _pillow(data: tuple[str, Any, int], size: Size) -> Drawn:
     return 0, 0, np.asarray(image)
 
 
-def _outline(data: Sequence[Any], size: Size) -> Drawn:
-    """A polygon with its boundary, less its holes with theirs."""
-    (top, left, bits), *holes = (_pillow(("polygon", each, 3), size) for each in data)
-    covered = bits.copy()
-    for _, _, hole in holes:
-        covered &= ~hole
-    return top, left, covered
+def _outline(data: Any, size: Size) -> Drawn:
+    """A polygon with its boundary."""
+    return _pillow(("polygon", data, 3), size)
 
 
 def _bits(bits: Bits, size: Size) -> Drawn:
@@ -258,16 +245,20 @@ def _file(path: Path, size: Size) -> Drawn:
 
 
 KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
-    "polygon": _polygons,
-    "rings": _rings,
-    "less": _less,
+    "polygon": _joined(np.logical_or, _polygon),
+    "rings": _joined(np.logical_xor, _polygon),
+    "less": _joined(_less, _polygon),
     "shares": _shares,
     "runs": _runs,
     "starts": _starts,
     "pillow": _pillow,
-    "outline": _outline,
+    "outline": _joined(_less, _outline),
     "bits": _bits,
     "file": _file,
     "png": _png,
 }
-"""Kind -> what draws its data: the first row and column, and from there on the pixels that are covered."""
+"""Kind -> what draws its data: the first row and column, and from there on the pixels that are covered.
+
+Of several rings a polygon covers all, ``rings`` what an odd number of them cover, ``less`` and ``outline`` the first
+one less the others; ``outline`` with the boundaries.
+"""

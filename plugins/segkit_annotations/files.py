@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
@@ -40,6 +41,24 @@ class Entry(NamedTuple):
     shapes: Sequence[Shape]
     size: Size | None = None
     split: str | None = None
+
+
+class Record(NamedTuple):
+    """What a file says of one image.
+
+    Attributes:
+        image: its file, or what the annotations call it.
+        shapes, size, split: as of an :class:`Entry`.
+        folder: a word by which its folder may be called.
+        sources: other files than this one from which the labels are read.
+    """
+
+    image: Path | str
+    shapes: Sequence[Shape]
+    size: Size | None = None
+    split: str | None = None
+    folder: str = ""
+    sources: tuple[Path, ...] = ()
 
 
 def places(root: Path, pattern: str) -> list[tuple[str | None, Path]]:
@@ -114,6 +133,18 @@ def load_json(path: Path) -> Any:
         raise DataError(Issue("broken", str(path), what, advice, str(error))) from None
 
 
+def load_xml(path: Path) -> ElementTree.Element:
+    """The outermost element of an XML file.
+
+    Raises:
+        DataError: it cannot be read, or is no XML.
+    """
+    try:
+        return ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, OSError) as error:
+        raise DataError(Issue("broken", str(path), "no XML, or cut short", "export it again", str(error))) from None
+
+
 def head(path: Path, size: int = 1 << 16) -> str:
     """The first characters of a file, "" where it cannot be read."""
     try:
@@ -166,7 +197,7 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
 
     Args:
         root: of the data set.
-        beside: the file of the annotations.
+        beside: the folder of the annotations.
         images: the folder that was given; "": those where images usually lie.
         split: of the annotations.
         word: what a folder of the images may be called besides.
@@ -174,7 +205,7 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
     if images:
         folders = [path for each, path in places(root, images) if each in (None, split)]
     else:
-        bases = [each for each in (beside.parent, beside.parent.parent, root) if each.is_relative_to(root)]
+        bases = [each for each in (beside, beside.parent, root) if each.is_relative_to(root)]
         below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in SPLIT_NAMES.get(split or "", ()))]
         folders = [*dict.fromkeys(base / part for base in bases for part in below)]
     elsewhere: dict[str, list[Path]] = {}
@@ -183,7 +214,9 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
         own = str(name).replace("\\", "/")
         own = own.removeprefix("../") if images else own  # what is relative to the annotations
         endings = ("",) if own.lower().endswith(SUFFIXES) else ("", *SUFFIXES)
-        names = [f"{each}{ending}" for each in (own, own.rpartition("/")[2]) for ending in endings]
+        last = own.rpartition("/")[2]
+        called = (own, last, re.sub(r"^[0-9a-f]{8}-", "", last))  # as uploads to Label Studio are called
+        names = [f"{each}{ending}" for each in called for ending in endings]
         for path, folder in ((folder / each, folder) for each in names for folder in folders):
             if path.is_file() and is_inside(path, root, *(folders if images else ())):
                 folders.sort(key=lambda each: each != folder)  # where one lies, the next ones mostly lie too
@@ -192,7 +225,7 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
             for path in walk(root, "*"):
                 elsewhere.setdefault(path.name, []).append(path)
         there = {path for each in names for path in elsewhere.get(each, ())}
-        return there.pop() if len(there) == 1 else folders[0] / own.rpartition("/")[2]
+        return there.pop() if len(there) == 1 else folders[0] / last
 
     return find
 

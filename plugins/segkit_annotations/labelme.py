@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from segkit.data.issues import refuse
-from segkit.errors import Issue
 from segkit_annotations import files
 from segkit_annotations.dataset import VOID_NAME, AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Entry
+from segkit_annotations.files import Entry, Record
 from segkit_folder.class_file import parse
 from segkit_folder.splits import read_text
 
@@ -28,28 +26,24 @@ class LabelmeDataset(AnnotatedImages):
     """
 
     usual: Mapping[str, str] = {"__ignore__": VOID_NAME, "_background_": "background"}
+    tool = "labelme"
     expected = "a folder with labelme's JSON files, one an image"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        entries: list[Entry] = []
-        issues: list[Issue] = []
-        lists = [root / "labels.txt"]
-        for split, folder in files.places(root, annotations):
-            lists.append(folder / "labels.txt")
-            find = files.image_finder(root, folder / "labels.txt", images, split)
-            for path in sorted(folder.glob("*.json")):
-                with files.malformed(path, "labelme", issues):
-                    content = files.load_json(path)
-                    if "imagePath" in content:
-                        shapes = [_shape(each, str(each[self.attribute or "label"])) for each in content["shapes"]]
-                        size = (content.get("imageHeight"), content.get("imageWidth"))
-                        entries.append(
-                            Entry(find(content["imagePath"]), (path,), shapes, size if all(size) else None, split)
-                        )
-        refuse(issues)
+        names, entries = super()._read(root, annotations, images)
+        lists = [folder / "labels.txt" for folder in (root, *(place for _, place in files.places(root, annotations)))]
         if listed := [path for path in lists if path.is_file()]:
-            return parse(read_text(listed[0]), str(listed[0])).names, entries
-        return sorted({shape.label for entry in entries for shape in entry.shapes}), entries
+            names = parse(read_text(listed[0]), str(listed[0])).names
+        return names, entries
+
+    def _files(self, place: Path) -> list[Path]:
+        return sorted(place.glob("*.json"))
+
+    def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
+        if "imagePath" in (content := files.load_json(path)):
+            shapes = [_shape(each, str(each[self.attribute or "label"])) for each in content["shapes"]]
+            size = (content.get("imageHeight"), content.get("imageWidth"))
+            yield Record(str(content["imagePath"]), shapes, size if all(size) else None)
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:
@@ -78,5 +72,6 @@ def _shape(its: Mapping[str, Any], label: str) -> Shape:
         return Shape(label, "pillow", ("ellipse", numbers(corners) if kind == "circle" else corners, 2))
     if kind == "rectangle":
         points = [*zip(*map(sorted, zip(*points, strict=True)), strict=True)]  # the upper left corner first
+    kind = "polygon" if kind == "rotation" else kind  # of X-AnyLabeling
     least = {"polygon": 3, "rectangle": 2, "line": 2, "linestrip": 2}.get(kind, 0)
     return Shape(label, "pillow" if least else kind, (kind.removesuffix("strip"), numbers(points), least))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,45 +15,38 @@ from segkit.errors import first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, ellipse, numbers
-from segkit_annotations.files import Entry
+from segkit_annotations.files import Record
 from segkit_folder.splits import SUFFIXES
 
 
 class LabelStudioDataset(AnnotatedImages):
     """Label Studio's export "JSON", of each task the first annotation not cancelled; later shapes over earlier ones.
 
-    labelstud.io/guide/export. Polygons are drawn as COCO's. What was painted with a brush is to be exported as COCO.
+    labelstud.io/guide/export; "JSON-MIN" too. Polygons are drawn as COCO's. What was painted with a brush is to be
+    exported as COCO.
     """
 
+    tool = "Label Studio"
+    signs: ClassVar = {"*.json": ('"polygonlabels"', '"rectanglelabels"', '"ellipselabels"', '"brushlabels"')}
     expected = "the JSON that Label Studio exports, beside the images or a folder of them"
 
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        entries: list[Entry] = []
+    def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         without: list[str] = []
-        for split, path in files.places(root, annotations):
-            content, find = files.load_json(path), files.image_finder(root, path, images, split)
-            with files.malformed(path, "Label Studio"):
-                for task in content:
-                    image = next(str(each) for each in task["data"].values() if str(each).lower().endswith(SUFFIXES))
-                    made = [each["result"] for each in task["annotations"] if not each.get("was_cancelled")]
-                    if not made:
-                        without.append(image)
-                        continue
-                    drawn = [each for each in made[0] if each["type"].endswith("labels")]
-                    sizes = [(int(each["original_height"]), int(each["original_width"])) for each in drawn]
-                    shapes = [
-                        _shape(each["type"], each["value"], *size) for each, size in zip(drawn, sizes, strict=True)
-                    ]
-                    entries.append(Entry(find(image.rpartition("/")[2]), (path,), shapes, (*sizes, None)[0], split))
+        for task in files.load_json(path):
+            data = task.get("data", task)  # of JSON-MIN all stands in the task itself
+            image = next(str(each) for each in data.values() if str(each).lower().endswith(SUFFIXES))
+            made = [each["result"] for each in task.get("annotations", ()) if not each.get("was_cancelled")]
+            made += [each for each in data.values() if isinstance(each, list)] if data is task else []
+            if not made:
+                without.append(image)
+                continue
+            drawn = [each for each in made[0] if any(key.endswith("labels") for key in each.get("value", each))]
+            sizes = [(int(each["original_height"]), int(each["original_width"])) for each in drawn]
+            shapes = [_shape(each.get("value", each), *size) for each, size in zip(drawn, sizes, strict=True)]
+            yield Record(image.rpartition("/")[2], shapes, (*sizes, None)[0])
         if without:
             told = f"not read: {len(without)} tasks that are not annotated, or whose annotation was cancelled"
-            warnings.warn(f"{told}: {first_few(without)}", stacklevel=4)
-        return sorted({shape.label for entry in entries for shape in entry.shapes}), entries
-
-    @classmethod
-    def _find(cls, root: Path) -> list[Path]:
-        kinds = ("polygon", "rectangle", "ellipse", "brush")
-        return files.holding(root, "*.json", [f'"{kind}labels"' for kind in kinds])
+            warnings.warn(f"{told}: {first_few(without)}", stacklevel=5)
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
@@ -71,7 +64,8 @@ class LabelStudioDataset(AnnotatedImages):
             (Path(root) / split / "project.json").write_text(json.dumps(tasks))
 
 
-def _shape(kind: str, value: Mapping[str, Any], height: int, width: int) -> Shape:
+def _shape(value: Mapping[str, Any], height: int, width: int) -> Shape:
+    kind = next(key for key in value if key.endswith("labels"))
     label = " and ".join(value[kind])
     if kind == "polygonlabels":
         return Shape(label, "shares", numbers(value["points"]) / 100)

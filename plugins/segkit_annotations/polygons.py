@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from os.path import commonpath
@@ -14,7 +15,8 @@ from segkit.errors import DataError, Issue, first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, bounds, numbers
-from segkit_annotations.files import Entry
+from segkit_annotations.files import Entry, Record
+from segkit_annotations.tools import is_known, named, records
 from segkit_folder.splits import SUFFIXES
 
 _POINTS = re.compile(r"<(vertex|coordinate|polygon|pt|point)\b|\"coordinates\"", re.IGNORECASE)
@@ -35,31 +37,45 @@ class PolygonsDataset(AnnotatedImages):
 
     rule: Rule = "smallest"
     usual: Mapping[str, str] = {_HOLE: "background"}
+    tool = "a file of polygons"
     expected = "XML or GeoJSON files with polygons, called as their images"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        pictures: dict[str, list[Path]] = {}
+        self._root = root
+        self._pictures: dict[str, list[Path]] = {}
         for each in files.pictures(root / images):
-            pictures.setdefault(each.stem, []).append(each)
-        found = _files_in(root / annotations)
-        splits = {path: files.split_in(path.parent.relative_to(root).as_posix()) for path in found}
-        are_splits = len({*splits.values()}) > 1
-        entries = []
-        for path in found:
-            with files.malformed(path, "a file of polygons"):
-                shapes, size = _of_xml(path) if path.suffix.lower() == ".xml" else (_of_geojson(path), None)
-            image = _image(path, next(filter(None, (pictures.get(stem) for stem in _stems(path))), []))
-            entries.append(Entry(image, (path,), shapes, size, splits[path] if are_splits else None))
-        return sorted({each.label for entry in entries for each in entry.shapes} - {_HOLE}), entries
+            self._pictures.setdefault(each.stem, []).append(each)
+        names, entries = super()._read(root, annotations, images)
+        if len({entry.split for entry in entries}) < 2:
+            entries = [entry._replace(split=None) for entry in entries]
+        others = {path for entry in entries for path in self._pictures.get(entry.image.stem, ())}
+        if passed := sorted({str(path.parent) for path in others - {entry.image for entry in entries}}):
+            what = (
+                f"other images of the same names, in {first_few(passed)}, are further from the polygons, and not read"
+            )
+            warnings.warn(f"{what}; images = FOLDER takes those", stacklevel=4)
+        return [name for name in names if name != _HOLE], entries
+
+    def _files(self, place: Path) -> list[Path]:
+        return _files_in(place)
+
+    def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
+        is_xml, split = path.suffix.lower() == ".xml", files.split_in(path.parent.relative_to(self._root).as_posix())
+        of_tool = not is_xml and is_known(path)
+        called = next(filter(None, (self._pictures.get(stem) for stem in _stems(path))), [])
+        for each in records(path) if of_tool else [_of_xml(path) if is_xml else Record(path, _of_geojson(path))]:
+            image = _image(path, called) if isinstance(each.image, Path) else each.image
+            yield each._replace(image=image, split=split)
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
         """The folder of the files, unless the masks lie there as pictures; with a share for val where there is none."""
         found = _files_in(root)
-        stems = {stem for path in found for stem in _stems(path)}
-        named = [path for path in files.pictures(root) if path.stem in stems] if found else []
-        called = Counter(path.stem for path in named)  # a mask may be called as its image
-        if not named or files.are_masked(root, [path for path in named if called[path.stem] == 1]):
+        stems = {stem for path in found for stem in (*_stems(path), *named(path))}
+        images = [path for path in files.pictures(root) if path.stem in stems] if found else []
+        called = Counter(path.stem for path in images)  # a mask may be called as its image
+        is_told = "" in stems
+        if not is_told and (not images or files.are_masked(root, [x for x in images if called[x.stem] == 1])):
             return []
         splits = {files.split_in(path.parent.relative_to(root).as_posix()) for path in found}
         folder = Path(commonpath([path.parent for path in found])).relative_to(root).as_posix()
@@ -83,9 +99,9 @@ class PolygonsDataset(AnnotatedImages):
 
 def _files_in(folder: Path) -> list[Path]:
     """The files of polygons below a folder."""
-    found = [path for name in ("*.xml", "*.geojson", "*.json") for path in files.walk(folder, name)]
+    found = [path for name in ("*.xml", "*.geojson", "*.json", "*.ndjson") for path in files.walk(folder, name)]
     heads = [(path, files.head(path)) for path in found]
-    return sorted(path for path, head in heads if _POINTS.search(head) and not _OTHERS.search(head))
+    return sorted(p for p, head in heads if (_POINTS.search(head) and not _OTHERS.search(head)) or is_known(p))
 
 
 def _stems(path: Path) -> list[str]:
@@ -104,17 +120,13 @@ def _image(path: Path, called: Sequence[Path]) -> Path:
     return found[0] if found else path.with_suffix(".png")
 
 
-def _of_xml(path: Path) -> tuple[list[Shape], tuple[int, int] | None]:
+def _of_xml(path: Path) -> Record:
     """The shapes, and the size of the image where the file says it."""
-    try:
-        tree = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError) as error:
-        raise DataError(Issue("broken", str(path), "no XML, or cut short", "export it again", str(error))) from None
+    tree = files.load_xml(path)
     texts = {_tag(each): (each.text or "").strip() for each in tree.iter()}
     sizes = {tag: int(text) for tag, text in texts.items() if text.isdecimal()}
     height, width = (sizes.get(one) or sizes.get(other) for one, other in (("height", "nrows"), ("width", "ncols")))
-    shapes = [*_shapes(tree, "object")]
-    return shapes, (height, width) if height and width else None
+    return Record(path, [*_shapes(tree, "object")], (height, width) if height and width else None)
 
 
 def _tag(element: ElementTree.Element) -> str:
@@ -184,6 +196,7 @@ def _of_geojson(path: Path) -> list[Shape]:
         shapes += [Shape(label, "rings" if is_area else kind, [numbers(ring) for ring in each]) for each in polygons]
     boxes = [box for each in shapes if each.kind == "rings" and (box := bounds(each.data))]
     in_degrees = bool(boxes) and all(box[2] - box[0] < 1 and box[3] - box[1] < 1 for box in boxes)  # no pixel wide
+    in_degrees = in_degrees and any(not 0 <= each <= 1 for box in boxes for each in box)
     if in_degrees or (isinstance(content, dict) and "crs" in content):
         what, advice = "shapes in coordinates on Earth", "draw them into masks, as rasterio.features.rasterize does"
         raise DataError(Issue("georeferenced", str(path), what, advice))

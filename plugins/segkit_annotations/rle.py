@@ -32,6 +32,7 @@ _LONGEST = (1 << 31) - 1  # characters of runs; the csv module takes 131,072 whe
 _FEW = 20  # images that say in which order runs go
 _SOME = 200  # lines that say what the columns are
 _MOST_CLASSES = 64
+_SURELY = 4  # times as many runs
 
 
 class RleDataset(AnnotatedImages):
@@ -74,13 +75,10 @@ class RleDataset(AnnotatedImages):
                 warnings.warn(f"{what}: {first_few(sorted(absent))}", stacklevel=4)
             tables.append((split, path, found))
         every = [each for _, _, found in tables for each in found.items()]
+        starts_at_0 = any("0" in runs.split()[::2] for _, those in every for _, runs in those)
+        by_columns = _go_down(every, sizes, int(not starts_at_0) if self._first is None else self._first)
         if self._first is None:  # in all splits alike
-            self._first = int(not any("0" in runs.split()[::2] for _, those in every for _, runs in those))
-            if not self._first:
-                warnings.warn(
-                    "pixels are counted from 0, as runs start there; first_pixel = 1 refuses it", stacklevel=4
-                )
-        by_columns = _go_down(every, sizes, self._first)
+            self._first = _first_pixel(every, sizes, by_columns, starts_at_0)
         entries = [
             Entry(
                 picture,
@@ -119,6 +117,7 @@ class RleDataset(AnnotatedImages):
             for path, objects in drawn:
                 for name, corners in objects:
                     (left, top), (right, bottom) = np.min(corners, 0), np.max(corners, 0)
+                    bottom = 30 if name == "triangle" else bottom  # what ends there says that pixels are counted from 1
                     runs = " ".join(f"{column * 30 + top + 1} {bottom - top}" for column in range(left, right))
                     rows.append(f"{path.name},{name},{runs}")
             (Path(root) / f"{split}.csv").write_text("\n".join(rows))
@@ -235,6 +234,34 @@ def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[_Line
         raise DataError(
             f"{path} cannot be read as text: {reason(error) if isinstance(error, OSError) else error}"
         ) from None
+
+
+def _first_pixel(
+    found: Sequence[tuple[Path, Sequence[tuple[str, str]]]],
+    sizes: Mapping[Path, Size | None],
+    by_columns: bool,
+    starts_at_0: bool,
+) -> int:
+    """0 or 1: a run that starts at 0 says it, or objects that an edge of the image cuts.
+
+    Counted wrongly, these end, or begin, one pixel beyond that edge.
+    """
+    why = "runs start there" * starts_at_0
+    beyond = np.zeros(2)  # runs, where they are counted from 0, and from 1
+    for path, those in found[:: -(-len(found) // _SOME) or 1] if not why else ():
+        with suppress(DataError, ValueError):  # told when it is read
+            side = (sizes[path] or read_header(path).size)[not by_columns]
+            starts, lengths = np.array(" ".join(runs for _, runs in those).split(), np.int64).reshape(-1, 2).T
+            # from 0 a run's last pixel may begin a line, from 1 its first one may end a line
+            beyond += [(line % side == 0)[lengths > 1].sum() for line in (starts + lengths - 1, starts)]
+    if not why and beyond[1] > _SURELY * beyond[0]:
+        why = "the edges of the images say"
+    if why:
+        warnings.warn(f"pixels are counted from 0, as {why}; first_pixel = 1 counts from 1", stacklevel=5)
+    elif beyond[0] <= _SURELY * beyond[1]:
+        what = "whether pixels are counted from 1, as is usual, is not plain from the runs"
+        warnings.warn(f"{what}; first_pixel = 0 counts from 0", stacklevel=5)
+    return int(not why)
 
 
 def _go_down(

@@ -6,16 +6,14 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from segkit.data.issues import refuse
-from segkit.errors import Issue
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Entry
+from segkit_annotations.files import Record
 from segkit_folder.splits import split_called
 
 _MOST_BYTES = 1 << 27  # of a bitmap, which a few bytes could become
@@ -28,30 +26,23 @@ class SuperviselyDataset(AnnotatedImages):
     is an image with such a tag. Polygons are drawn as Supervisely draws them, with OpenCV's fillPoly.
     """
 
+    tool = "Supervisely"
+    signs: ClassVar = {"meta.json": ('"title"',)}
     expected = "a project: meta.json with `classes`, and a folder a data set with img/ and ann/"
 
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        meta, entries = root / annotations, []
-        with files.malformed(meta, "Supervisely"):
-            names = [str(each["title"]) for each in files.load_json(meta)["classes"]]
-        issues: list[Issue] = []
-        for path in files.walk(meta.parent, "*.json"):
-            if path.parent.name != "ann":
-                continue
-            with files.malformed(path, "Supervisely", issues):
-                content = files.load_json(path)
-                size = (int(content["size"]["height"]), int(content["size"]["width"]))
-                shapes = [_shape(each) for each in content["objects"]]
-                words = [*(str(tag["name"]) for tag in content.get("tags") or ()), path.parent.parent.name]
-                split = next((split for word in words if (split := split_called(word))), None)
-                image = path.parent.parent / "img" / path.name.removesuffix(".json")
-                entries.append(Entry(image, (path,), shapes, size, split))
-        refuse(issues)
-        return names, entries
+    def _files(self, place: Path) -> list[Path]:
+        return [place, *(path for path in files.walk(place.parent, "*.json") if path.parent.name == "ann")]
 
-    @classmethod
-    def _find(cls, root: Path) -> list[Path]:
-        return [path for path in files.walk(root, "meta.json") if '"title"' in files.head(path)]
+    def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
+        content = files.load_json(path)
+        if path.parent.name != "ann":  # meta.json
+            names |= {str(each["title"]): None for each in content["classes"]}
+            return
+        size = (int(content["size"]["height"]), int(content["size"]["width"]))
+        words = [*(str(tag["name"]) for tag in content.get("tags") or ()), path.parent.parent.name]
+        split = next((split for word in words if (split := split_called(word))), None)
+        image = path.parent.parent / "img" / path.name.removesuffix(".json")
+        yield Record(image, [_shape(each) for each in content["objects"]], size, split)
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

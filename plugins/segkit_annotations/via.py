@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from segkit.errors import ConfigError
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, box, ellipse, numbers
-from segkit_annotations.files import Entry
+from segkit_annotations.files import Record
 from segkit_folder.splits import read_text
 
 
@@ -25,25 +25,23 @@ class ViaDataset(AnnotatedImages):
     ``attribute`` says which is the class; a region without it is an "object".
     """
 
+    tool = "VIA"
+    signs: ClassVar = {
+        "*.json": ('"_via_', '"shape_attributes"', '"file_attributes"'),
+        "*.csv": ("region_shape_attributes",),
+    }
     expected = "a VIA JSON file, such as {split}/via_region_data.json"
 
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        entries: list[Entry] = []
-        for split, path in files.places(root, annotations):
-            find = files.image_finder(root, path, images, split)
-            with files.malformed(path, "VIA"):
-                content = _table(path) if path.suffix == ".csv" else files.load_json(path)
-                pictures = [*content.get("_via_img_metadata", content).values()]
-                regions = [  # version 1 numbers them in an object, version 2 has a list
-                    [*each["regions"].values()] if isinstance(each["regions"], dict) else each["regions"]
-                    for each in pictures
-                ]
-                key = self._attribute(path, [each["region_attributes"] for those in regions for each in those])
-                for picture, those in zip(pictures, regions, strict=True):
-                    named = [(each["shape_attributes"], _name(each["region_attributes"].get(key))) for each in those]
-                    shapes = [_shape(*each) for each in named]
-                    entries.append(Entry(find(picture["filename"]), (path,), shapes, None, split))
-        return sorted({shape.label for entry in entries for shape in entry.shapes}), entries
+    def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
+        content = _table(path) if path.suffix == ".csv" else files.load_json(path)
+        pictures = [*content.get("_via_img_metadata", content).values()]
+        regions = [  # version 1 numbers them in an object, version 2 has a list
+            [*each["regions"].values()] if isinstance(each["regions"], dict) else each["regions"] for each in pictures
+        ]
+        key = self._attribute(path, [each["region_attributes"] for those in regions for each in those])
+        for picture, those in zip(pictures, regions, strict=True):
+            named = [(each["shape_attributes"], _name(each["region_attributes"].get(key))) for each in those]
+            yield Record(str(picture["filename"]), [_shape(*each) for each in named])
 
     def _attribute(self, path: Path, attributes: Sequence[Mapping[str, Any]]) -> str:
         there = sorted({name for each in attributes for name in each})
@@ -52,11 +50,6 @@ class ViaDataset(AnnotatedImages):
                 f"{path}: which attribute of a region is its class? attribute = one of {', '.join(there)}"
             )
         return self.attribute or "".join(there)
-
-    @classmethod
-    def _find(cls, root: Path) -> list[Path]:
-        found = files.holding(root, "*.json", ('"_via_', '"regions"', '"shape_attributes"'))
-        return found or files.holding(root, "*.csv", ("region_shape_attributes",))
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

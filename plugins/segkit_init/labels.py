@@ -89,7 +89,7 @@ def question_of(
         own = answer_of("a class of its own", rest, names, void)
         text = f"{_listed(edge)} lies along the borders of the others: is it a class?"
         return Question(text, (unlabelled, own), "classes")
-    if names and len(names) + 1 == len(rest) and rest[0] == 0:
+    if names and len(names) + 1 == len(rest) and rest[0] == 0 and "background" not in names:
         background = answer_of("0 is the background, a class too", rest, ["background", *names], void)
         unlabelled = answer_of("0 is not labelled", rest[1:], names, [0, *void])
         answers = (unlabelled, background) if from_1 else (background, unlabelled)

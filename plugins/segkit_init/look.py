@@ -28,6 +28,7 @@ from segkit_folder.splits import TooFewError, folders_in, read_text
 from segkit_init.findings import Answer, Findings, Question
 from segkit_init.groups import MANY, group_of
 from segkit_init.labels import VOID, answer_of, question_of
+from segkit_init.placed import placed
 from segkit_init.plan import Facts
 from segkit_init.readings import TOO_FEW, Reading, are_objects, config_of, files_of, pictures_in, readings_of, said
 from segkit_init.stored import COLOUR, StoredLabels, are_edges, read_labels, stored_labels
@@ -40,8 +41,32 @@ _LOOKED_AT = 5  # images whose colours are counted
 _FEW = 12  # masks whose edges are looked at
 _MOST_FILES = 20  # that are called as a file of names
 _BLANK = re.compile(r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|(no|without|non)[-_ ]?[a-z]+)(?![a-z])")
+_UNREAD = re.compile(  # photographs, slides, microscopes, volumes, films, drawings
+    r"(?i)\.(heic|heif|avif|jxl|exr|dng|cr[23w]|nef|arw|rw2|orf|raf|raw|psd|xcf|tga|dds|svg|eps|pdf|pbm|pnm|sgi|pcx|"
+    r"svs|ndpi|mrxs|scn|vms|bif|vsi|czi|lif|lsm|nd2|oi[bf]|img|bil|bsq|bip|ecw|sid|vrt|hdr|nc|grib2?|zarr|fits?|mha|"
+    r"mhd|nrrd|mgz|mp4|avi|mov|mkv|webm)$"
+)
 _VOID_NAMES = ("void", "unlabeled", "unlabelled", "not labelled", "ignore", "ignored")
 _NAMES = re.compile(r"(?i).*(class|label|names|categor|codes|colou?r|objectinfo|dataset).*\.(txt|[ct]sv|names|json)")
+
+
+_OPEN: Mapping[str, Any] = {  # an option that a warning of a data set names -> the question, and its answers
+    "blank_unpaired = true": (
+        "is it to be seen there",
+        Answer("it is not to be seen in these images", {"blank_unpaired": True}),
+        Answer("it is not annotated there: add these masks, or take the images away, and start again"),
+    ),
+    "images = FOLDER": (
+        "were the polygons drawn on those that are read",
+        Answer("yes"),
+        Answer("no: take these away, and start again"),
+    ),
+    "first_pixel = 0": (
+        "which number has the first one",
+        Answer("1, as in most such tables", {"first_pixel": 1}),
+        Answer("0", {"first_pixel": 0}),
+    ),
+}
 
 
 def look(root: Path) -> Findings:
@@ -96,6 +121,8 @@ def _look(root: Path) -> Findings:
     ask(_issues(scan, known))
     scan = scan_dataset(config_of(first.dataset, options)) if "resize_masks" in options else scan
     ask(_inverted(scan))
+    ask(placed(scan) if scan.statistics["train"] else ())
+    ask(_others(root, sum(map(len, scan.splits.values()))))
     ask(_bands(scan.splits["train"].channels))
     if not any(question.must for question in questions):
         ask(_few(sum(map(len, scan.splits.values())), options))
@@ -306,10 +333,10 @@ def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
     if any(issue.kind == "declared_no_data" for issue in scan.warnings):
         void = Answer("", {"data.no_data": "void"})
         yield Question("pixels that an image declares as no data are void", [void], "data.no_data", must=False)
-    if lacking := [issue.what.partition(";")[0] for issue in scan.warnings if "blank_unpaired = true" in issue.what]:
-        absent = Answer("it is not to be seen in these images", {"blank_unpaired": True})
-        mend = Answer("it is not annotated there: add these masks, or take the images away, and start again")
-        yield Question(f"{'; '.join(lacking)}: is it to be seen there?", [absent, mend], "blank_unpaired")
+    warned = [issue.what.partition("; ") for issue in scan.warnings]
+    for option, (end, *answers) in _OPEN.items():
+        if told := [what for what, _, hint in warned if option in hint]:
+            yield Question(f"{'; '.join(told)}: {end}?", answers, option.partition(" ")[0])
     interpolated = [issue for issue in scan.warnings if issue.kind == "interpolated"]
     for issue in (*scan.errors, *interpolated[:1]):
         answer = ways.get(issue.kind)
@@ -365,6 +392,18 @@ def _few(total: int, options: Mapping[str, Any]) -> Iterator[Question]:
         fractions = {"fractions": [0.7, 0.3]} if "fractions" in options else {}  # of so few two splits, not three
         answers = [Answer("go on, to see that training works", fractions), Answer("label some 20 more first")]
         yield Question(text, answers, next(iter(fractions), "root"))
+
+
+def _others(root: Path, total: int) -> Iterator[Question]:
+    """Whether pictures belong to the set whose format is not read: half as many as are read may be of it."""
+    names = [name for _, names in folders_in(root) for name in names]
+    held = Counter(match[0].lower() for name in names if (match := _UNREAD.search(name)))
+    for ending, number in held.items():
+        is_open = 2 * number >= total
+        text = f"{number} files {ending} are not read, as no reader is installed for them"
+        mend = Answer("yes: save them as PNG, TIFF or .npy, and start again")
+        answers = [Answer("no: they are not needed"), mend] if is_open else ()
+        yield Question(f"{text}: are they images or labels of this set?" if is_open else text, answers, "root", is_open)
 
 
 def _unread(root: Path, scan: Scan) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Readers of picture files: Pillow's formats, TIFF of many bands, arrays of NumPy, MATLAB and HDF5, NIfTI, DICOM."""
+"""Readers of picture files: Pillow's formats, JPEG 2000, TIFF, arrays of NumPy, MATLAB and HDF5, NIfTI, DICOM."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def segkit_readers() -> dict[str, str]:
         **dict.fromkeys(("h5", "hdf5"), "segkit_readers.several:h5"),
         **dict.fromkeys(("nii", "gz"), "segkit_readers.several:nifti"),
         "dcm": "segkit_readers.several:dicom",
-        "ppm": "segkit_readers.pillow:read",
-        "pgm": "segkit_readers.pillow:read",
+        **dict.fromkeys(("jp2", "j2k", "jpx", "jpf", "j2c"), "segkit_readers.jpeg2000:read"),
+        **dict.fromkeys(("ppm", "pgm", "jfif", "jpe"), "segkit_readers.pillow:read"),
         "any": "segkit_readers.pillow:read",
     }

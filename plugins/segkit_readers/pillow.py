@@ -34,7 +34,7 @@ _OTHER_CONTENT = {
 _lifting = threading.Lock()
 
 
-def read(source: Path | Image.Image) -> Raster | NDArray[Any]:
+def read(source: Path | Image.Image, formats: tuple[str, ...] = FORMATS) -> Raster | NDArray[Any]:
     """What Pillow reads, whatever the file is called, without decoding it; or an image that Pillow has opened.
 
     Of 8 bits, palette, CMYK, grey and the like become RGB; of more bits, colours and grey stay as they are stored. A
@@ -51,26 +51,26 @@ def read(source: Path | Image.Image) -> Raster | NDArray[Any]:
         return matrix(source)
     stream = source.open("rb")
     try:
-        return Raster(_opened(source, stream), stream, source)
+        return Raster(_opened(source, stream, formats), stream, source)
     except BaseException:
         stream.close()
         raise
 
 
-def _opened(path: Path, stream: Any) -> Any:
+def _opened(path: Path, stream: Any, formats: tuple[str, ...]) -> Any:
     """The image in a file, which may be decoded."""
     head = stream.read(64)
     stream.seek(0)
     try:
-        image: Any = Image.open(stream, formats=FORMATS)
+        image: Any = Image.open(stream, formats=formats)
     except UnidentifiedImageError:
-        raise DataError(Issue("disguised", str(path), _content_of(head), f"allowed are {', '.join(FORMATS)}")) from None
+        raise DataError(Issue("disguised", str(path), _content_of(head), f"allowed are {', '.join(formats)}")) from None
     except Image.DecompressionBombError:  # the limit of whoever opens a file; ours is asked of the size that it says
         with _lifting:
             before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
                 stream.seek(0)
-                image = Image.open(stream, formats=FORMATS)
+                image = Image.open(stream, formats=formats)
             finally:
                 Image.MAX_IMAGE_PIXELS = before
     if image.format == "TIFF":  # its tiles are decoded whole, however small the image

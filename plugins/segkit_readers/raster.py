@@ -120,7 +120,7 @@ class Raster:
         colours: list[int] = small.getpalette("RGB") or []
         return list(zip(colours[::3], colours[1::3], colours[2::3], strict=False))
 
-    @property
+    @cached_property
     def is_lossy(self) -> str:
         """How it was compressed with losses, in words."""
         image, path = self._image, self._path

@@ -129,7 +129,7 @@ def mat(path: Path) -> SimpleNamespace:
     Raises:
         DataError: scipy is not installed, or h5py.
     """
-    loadmat = _package(path, "a MATLAB file", "scipy", "scipy", ".io").loadmat
+    loadmat = package(path, "a MATLAB file", "scipy", "scipy", ".io").loadmat
     try:
         content = loadmat(path, simplify_cells=True)
     except NotImplementedError:
@@ -155,7 +155,7 @@ def h5(path: Path, turned: bool = False) -> SimpleNamespace:
     Raises:
         DataError: h5py is not installed.
     """
-    h5py = _package(path, "an HDF5 file", "h5py", "'segkit[h5]'")
+    h5py = package(path, "an HDF5 file", "h5py", "'segkit[h5]'")
     file = h5py.File(path)
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -186,7 +186,7 @@ def nifti(path: Path) -> SimpleNamespace | None:
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return None
-    nibabel = _package(path, "a NIfTI volume", "nibabel", "'segkit[nifti]'")
+    nibabel = package(path, "a NIfTI volume", "nibabel", "'segkit[nifti]'")
     volume = nibabel.load(path)
     stored = volume.dataobj
     shape = (*stored.shape, 1, 1)[: max(3, len(stored.shape))]
@@ -212,9 +212,9 @@ def dicom(path: Path) -> Any:
     Raises:
         DataError: pydicom is not installed, or what it needs for this compression.
     """
-    data = _package(path, "a DICOM file", "pydicom", "'segkit[dicom]'").dcmread(path)
+    data = package(path, "a DICOM file", "pydicom", "'segkit[dicom]'").dcmread(path)
     try:
-        values = _package(path, "", "pydicom", "", ".pixels.processing").apply_rescale(data.pixel_array, data)
+        values = package(path, "", "pydicom", "", ".pixels.processing").apply_rescale(data.pixel_array, data)
     except (RuntimeError, AttributeError) as error:
         advice = "save its pixels as .npy, or install what pydicom names"
         raise DataError(
@@ -224,7 +224,7 @@ def dicom(path: Path) -> Any:
     return values if frames == 1 else SimpleNamespace(parts=Parts(numbers(frames), lambda name: values[int(name) - 1]))
 
 
-def _package(path: Path, what: str, name: str, install: str, module: str = "") -> Any:
+def package(path: Path, what: str, name: str, install: str, module: str = "") -> Any:
     """A package that is needed to read a file, or a module of it."""
     try:
         return import_module(name + module)

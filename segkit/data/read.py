@@ -191,7 +191,7 @@ def of_pillow(image: Any, name: str, bands: Sequence[int] | None = None) -> Pixe
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Pillow's warnings about odd metadata are not shown; pixels that are wrong raise an error.
+    """Pillow's warnings about odd metadata, and rasterio's, are not shown; pixels that are wrong raise an error.
 
     Filters of warnings belong to the process: if each of several threads set and restored them, one would restore what
     another had set. So this does something in the main thread alone, and who starts threads that read enters it first.
@@ -200,7 +200,7 @@ def quiet_pillow() -> Iterator[None]:
         yield
         return
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.filterwarnings("ignore", module=r"(PIL|rasterio)\b")
         yield
 
 

@@ -56,7 +56,8 @@ def rows(dataset: Dataset, index: int = 0) -> list[str]:
 
 
 def one(name: str, root: Path, **options: Any) -> Dataset:
-    """A data set of one image, all of it train."""
+    """A data set of one image, all of it train; of runs, few of which say it, the first pixel is 1."""
+    options = {"first_pixel": 1, **options} if name == "rle" else options
     return datasets[name](root, "train", fractions=(1.0, 0.0), **options)
 
 
@@ -166,6 +167,12 @@ def test_one_rule_says_which_of_overlapping_shapes_counts(overlap: str | None, m
     dataset = one("coco", tmp_path, overlap=overlap)
     assert dataset.classes == ("background", "cat", "dog")
     assert rows(dataset) == ["111111", middle, middle, "111111", "111111"]
+
+
+def test_shapes_in_shares_of_the_image_are_refused_where_pixels_are_meant(tmp_path: Path) -> None:
+    coco(tmp_path, cat([0.1, 0.1, 0.9, 0.1, 0.9, 0.8]), cat([0.2, 0.2, 1, 0.1, 1, 0.8]))
+    with pytest.raises(DataError, match=r"c\.json: all shapes lie in one pixel; .*shares of width and height"):
+        one("coco", tmp_path)
 
 
 def test_of_two_shapes_of_one_size_the_later_counts(tmp_path: Path) -> None:
@@ -1096,6 +1103,133 @@ def test_a_number_in_the_name_of_a_file_of_polygons_is_no_ending(tmp_path: Path)
 # ---- splits ----
 
 
+XY = [{"x": x, "y": y} for x, y in SQUARE]
+INNER_XY = [{"x": x, "y": y} for x, y in INNER]
+SIZE = {"width": 6, "height": 5}
+TOOLS: dict[str, tuple[str, Any]] = {
+    "labelbox": (
+        "export.ndjson",
+        {
+            "data_row": {"id": "c", "external_id": "a.png", "row_data": "https://store/a.png"},
+            "media_attributes": SIZE,
+            "projects": {
+                "p": {
+                    "labels": [
+                        {"annotations": {"objects": [{"name": "cat", "classifications": [], "polygon": XY}]}},
+                        {"annotations": {"objects": [{"name": "of a second person", "polygon": XY}]}},
+                    ]
+                }
+            },
+        },
+    ),
+    "darwin 2": (
+        "a.json",
+        {
+            "version": "2.0",
+            "item": {"name": "a.png", "path": "/", "slots": [{"type": "image", "slot_name": "0", **SIZE}]},
+            "annotations": [
+                {"bounding_box": {"h": 2, "w": 3, "x": 1, "y": 1}, "name": "cat", "polygon": {"paths": [XY]}},
+                {"name": "a picture of a cat", "tag": {}},
+            ],
+        },
+    ),
+    "darwin 1": (
+        "x.json",
+        {
+            "dataset": "d",
+            "image": {"original_filename": "a.png", "filename": "a.png", **SIZE},
+            "annotations": [{"name": "cat", "polygon": {"path": XY}}],
+        },
+    ),
+    "deepfashion2": (
+        "a.json",
+        {"source": "user", "pair_id": 1, "item1": {"segmentation": [FLAT], "category_id": 1, "category_name": "cat"}},
+    ),
+    "isat": (
+        "a.json",
+        {
+            "info": {"description": "ISAT", "folder": "C:/x", "name": "a.png", **SIZE},
+            "objects": [{"category": "cat", "group": 1, "segmentation": SQUARE, "layer": 1.0, "bbox": [1, 1, 4, 3]}],
+        },
+    ),
+    "hasty": (
+        "project.json",
+        {
+            "label_classes": [{"class_name": "cat"}],
+            "images": [{"image_name": "a.png", **SIZE, "labels": [{"class_name": "cat", "polygon": SQUARE}]}],
+        },
+    ),
+    "scale": (
+        "tasks.json",
+        [
+            {
+                "params": {"attachment": "https://store/a.png"},
+                "response": {"annotations": [{"label": "cat", "vertices": XY}]},
+            },
+            {"params": {"attachment": "https://store/not_done.png"}},
+        ],
+    ),
+    "vott": (
+        "12-asset.json",
+        {
+            "asset": {"name": "a.png", "size": SIZE},
+            "regions": [{"type": "POLYGON", "tags": ["cat"], "boundingBox": {"left": 1}, "points": XY}],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_polygons_in_the_json_of_further_tools(tool: str, tmp_path: Path) -> None:
+    name, content = TOOLS[tool]
+    picture(tmp_path / "images/a.png")
+    save(tmp_path / "labels" / name, content)
+    found = {each: datasets[each].recognise(tmp_path) for each in FORMATS}
+    assert {each: those for each, those in found.items() if those} == {"polygons": [{"annotations": "labels"}]}
+    dataset = one("polygons", tmp_path)
+    assert (dataset.classes, len(dataset)) == (("background", "cat"), 1)
+    assert rows(dataset) == ["000000", "011100", "011100", "000000", "000000"]
+
+
+def test_objects_without_a_polygon_and_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
+    picture(tmp_path / "images/a.png")
+    name, content = TOOLS["labelbox"]
+    labels = content["projects"]["p"]["labels"]
+    labels = [{"annotations": {"objects": [{"name": "cat", "mask": {"url": "https://api"}}]}}]
+    save(tmp_path / name, {**content, "projects": {"p": {"labels": labels}}})
+    with pytest.raises(LabelError, match=r"export\.ndjson: a shape of a kind .*'cat', mask without a polygon"):
+        one("polygons", tmp_path).mask(0)
+    save(tmp_path / name, {**content, "media_attributes": {"width": 60, "height": 50}})
+    with pytest.raises(LabelError, match="another size than the image"):
+        one("polygons", tmp_path).mask(0)
+    (tmp_path / name).unlink()
+    rings = {"name": "cat", "polygon": {"paths": [XY, INNER_XY]}}
+    save(tmp_path / "a.json", {**TOOLS["darwin 2"][1], "annotations": [rings]})
+    assert rows(one("polygons", tmp_path))[1:3] == ["010100", "011100"]
+    for sign, told in (("segmentation_bitmap", "segments.utils.export_dataset"), ("segments_info", "panopticapi")):
+        save(tmp_path / "a.json", {"x": [{sign: 1}]})
+        with pytest.raises(DataError, match=rf"a\.json is .*{told}"):
+            one("polygons", tmp_path)
+        assert main(["init", str(tmp_path), "-o", str(tmp_path / "a.toml")]) == 2
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_pixels_are_counted_so_that_objects_at_an_edge_do_not_go_beyond_it(first: int, tmp_path: Path) -> None:
+    rows_of = {0: (0, 2), 1: (3, 5)}[first]  # an object that the upper edge cuts, or the lower one
+    lines = ["ImageId,EncodedPixels"]
+    for name in "abc":
+        picture(tmp_path / f"{name}.png")
+        runs = " ".join(f"{column * 5 + rows_of[0] + first} 2" for column in (1, 2, 4))
+        lines.append(f"{name}.png,{runs}")
+    save(tmp_path / "t.csv", "\n".join(lines))
+    if first:
+        dataset = one("rle", tmp_path, first_pixel=None)
+    else:
+        with pytest.warns(UserWarning, match="counted from 0, as the edges of the images say"):
+            dataset = one("rle", tmp_path, first_pixel=None)
+    assert [number for number, row in enumerate(rows(dataset)) if "1" in row] == [*range(*rows_of)]
+
+
 def test_images_are_dealt_by_folders_lists_or_fractions(tmp_path: Path) -> None:
     for name in "abcdefgh":
         labelme(tmp_path / "all", ("cat", "polygon", SQUARE), name=name)
@@ -1306,11 +1440,11 @@ def test_runs_go_one_way_in_all_splits_and_are_of_the_size_that_a_table_says(tmp
     for split, those in lines.items():
         save(tmp_path / f"{split}.csv", "\n".join(those))
     with pytest.warns(UserWarning, match="runs are read along the rows"):
-        dataset = datasets["rle"](tmp_path, "val")
+        dataset = datasets["rle"](tmp_path, "val", first_pixel=1)
     assert dataset.mask(0)[7:9, 2:13].all()
     Image.new("RGB", (32, 32)).save(tmp_path / "val/4.png")
     with pytest.warns(UserWarning, match="runs are read along the rows"):
-        dataset = datasets["rle"](tmp_path, "val")
+        dataset = datasets["rle"](tmp_path, "val", first_pixel=1)
     with pytest.raises(LabelError, match=r"annotations have another size .*enlarge = true"):
         dataset.mask(0)
 
@@ -1329,7 +1463,7 @@ def test_pixels_are_counted_from_0_where_a_run_starts_there(tmp_path: Path) -> N
         picture(tmp_path / f"{name}.jpg")
     save(tmp_path / "t.csv", "ImageId,EncodedPixels\na.jpg,0 3 5 3\nb.jpg,6 2 11 2\n")
     with pytest.warns(UserWarning, match="pixels are counted from 0, as runs start there"):
-        dataset = one("rle", tmp_path)
+        dataset = one("rle", tmp_path, first_pixel=None)
     assert [rows(dataset, at) for at in (0, 1)] == [
         ["110000", "110000", "110000", "000000", "000000"],
         ["000000", "011000", "011000", "000000", "000000"],
@@ -1345,7 +1479,7 @@ def test_a_table_says_in_many_words_that_there_is_no_object(none: str, tmp_path:
     for name in "ab":
         picture(tmp_path / f"{name}.jpg")
     save(tmp_path / "t.csv", f"picture,where\na.jpg,1 2\nb.jpg,{none}\n")
-    dataset = one("rle", tmp_path)
+    dataset = one("rle", tmp_path, first_pixel=1)
     assert [int(dataset.mask(at).sum()) for at in (0, 1)] == [2, 0]
 
 

@@ -8,13 +8,15 @@ import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from segkit import registry
+from segkit import Sample, registry
 from segkit.cli import main
 from segkit.config import read_config
 from segkit.errors import LabelError
@@ -22,6 +24,7 @@ from segkit.registry import Component
 from segkit_folder.dataset import FolderDataset
 from segkit_init.labels import question_of
 from segkit_init.look import _bands, look
+from segkit_init.placed import placed
 from segkit_init.plan import Facts, plan
 from segkit_init.readings import _nothing, readings_of
 from segkit_init.stored import COLOUR, StoredLabels, read_labels, stored_labels
@@ -660,6 +663,14 @@ def test_names_of_classes_are_taken_from_a_file(place: Path, capsys: pytest.Capt
     assert dataset(place)["classes"] == "labelmap.txt"
 
 
+def test_names_that_lack_one_are_told_as_too_few_where_the_background_is_among_them() -> None:
+    stored = stored_labels(masks(0, 1, 2))
+    question = question_of(stored, ["background", "cat"])
+    assert "there are 2 names for 3 labels" in question.text
+    assert [answer.options for answer in question.answers] == [{"classes": ["class_0", "class_1", "class_2"]}]
+    assert len(question_of(stored, ["dog", "cat"]).answers) == 2
+
+
 def test_two_names_and_masks_of_0_and_255(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(12):
         picture, labels = scene(number, 2)
@@ -826,6 +837,48 @@ def test_what_is_found_as_json(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert sum(found["classes"].values()) == pytest.approx(1)
     assert found["plan"]["train.batch_size"]["value"] == 8
     assert (place / "mine.toml").is_file()
+
+
+def test_pictures_of_a_format_that_is_not_read_are_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        pixels, labels = scene(number)
+        save(pixels[..., 0], place / f"data/elevation/{number}.png")
+        save(labels, place / f"data/masks/{number}.png")
+        (place / f"data/photos/{number}.heic").parent.mkdir(exist_ok=True)
+        (place / f"data/photos/{number}.heic").write_bytes(b"\0\0\0 ftypheic")
+    assert main(["init", str(place / "data")]) == 1
+    assert "? 12 files .heic are not read, " in (shown := " ".join(capsys.readouterr().out.split()))
+    assert "or: yes: save them as PNG, TIFF or .npy, and start again" in shown
+    assert main(["init", str(place / "data"), "--yes"]) == 0
+    (place / "data/film.mp4").write_bytes(b"x")
+    for path in (place / "data/photos").iterdir():
+        path.unlink()
+    assert main(["init", str(place / "data"), "--overwrite"]) == 0
+    assert "note 1 files .mp4 are not read" in " ".join(capsys.readouterr().out.split())
+
+
+class Drawn(list[Sample]):
+    ignore_index = 255
+
+
+@pytest.mark.parametrize("kind", ["upside down", "from right to left", "smaller copies", "right", "void"])
+def test_labels_that_do_not_lie_where_the_images_show_something_are_asked_about(kind: str) -> None:
+    samples = Drawn()
+    for number in range(8):
+        pixels, labels = scene(number)
+        if kind == "smaller copies":
+            small, labels = labels[::2, ::2], np.zeros_like(labels)
+            labels[:24, :32] = small
+        turned = {"upside down": labels[::-1], "from right to left": labels[:, ::-1]}.get(kind, labels).copy()
+        turned[turned > (0 if kind == "void" else 9)] = 255
+        samples.append(Sample(torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(turned), str(number)))
+    shares = torch.tensor([0.8, 0.1, 0.1])
+    scan: Any = SimpleNamespace(splits={"train": samples}, counts=lambda split: SimpleNamespace(shares=shares))
+    asked = [question.text for question in placed(scan)]
+    told = f"better {kind}: are the labels right" if "small" not in kind else "as if they were drawn on smaller copies"
+    assert [told in text for text in asked] == [True] * (kind not in ("right", "void"))
+    samples[4:] = []
+    assert not [*placed(scan)]  # too few to say
 
 
 def test_bands_in_files_of_their_own_are_one_image(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1349,8 +1402,8 @@ def unlabelled(number: int) -> None:
 def runs(number: int) -> None:
     picture, labels = scene(number, 2)
     save(picture, Path(f"data/train_images/{number}.jpg"))
-    rows, columns = np.nonzero(labels)
-    text = " ".join(f"{column * 48 + rows.min() + 1} {np.ptp(rows) + 1}" for column in sorted({*columns.tolist()}))
+    rows, columns = np.nonzero(labels)  # down to the lower edge, which says that pixels are counted from 1
+    text = " ".join(f"{column * 48 + rows.min() + 1} {48 - rows.min()}" for column in sorted({*columns.tolist()}))
     with Path("data/train.csv").open("a") as file:
         file.write("ImageId,EncodedPixels\n" * (number == 0) + f"{number}.jpg,{text}\n")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from segkit.data import read as reading
 from segkit.data.read import MAX_PIXELS, read_header, read_picture, suffixes
@@ -268,6 +269,51 @@ def test_labels_written_as_text_are_masks(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("cite this")
     with pytest.raises(DataError, match=r"readme\.txt: damaged or cut short"):
         read_mask(tmp_path / "readme.txt")
+
+
+@pytest.mark.parametrize("ending", ["jp2", "j2k"])
+def test_jpeg_2000_is_read_and_masks_with_losses_are_refused(tmp_path: Path, ending: str) -> None:
+    assert f".{ending}" in suffixes()
+    path = tmp_path / f"a.{ending}"
+    for stored in (VALUES[..., :3].astype(np.uint8), VALUES[..., 0].astype(np.uint8), (VALUES[..., 0] << 8) + 7):
+        Image.fromarray(stored.astype(np.uint16 if stored.max() > 255 else np.uint8)).save(path)
+        pixels = read_image(path)
+        assert pixels.dtype == (np.float32 if stored.max() > 255 else np.uint8)
+        assert (
+            pixels
+            == (stored if stored.max() > 255 or stored.ndim == 3 else stored[..., None].repeat(3, 2)).reshape(
+                pixels.shape
+            )
+        ).all()
+    Image.fromarray((VALUES[..., 0] % 3).astype(np.uint8)).save(path)
+    assert (read_mask(path) == VALUES[..., 0] % 3).all()
+    Image.fromarray((VALUES[..., 0] % 3).astype(np.uint8)).save(path, irreversible=True)
+    with pytest.raises(DataError, match=r"the mask is a JPEG 2000 with losses, .* as PNG"):
+        read_mask(path)
+    assert read_mask(path, threshold=1.0).max() == 255
+    path.write_bytes(path.read_bytes()[:90])
+    with pytest.raises(DataError, match="damaged or cut short"):
+        read_image(path)
+    path.write_bytes(b"II*\0" * 40)
+    with pytest.raises(DataError, match="not an image"):
+        read_image(path)
+
+
+def test_jpeg_2000_of_other_bits_and_bands_is_read_by_rasterio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    stored, path = np.moveaxis(VALUES[..., :4] * 16, 2, 0).astype(np.uint16), tmp_path / "a.jp2"
+    how = {"width": 56, "height": 40, "dtype": "uint16", "QUALITY": 100, "REVERSIBLE": "YES", "NBITS": 12}
+    place = {"crs": "EPSG:32632", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+    for bands in (1, 4):
+        with rasterio.open(path, "w", driver="JP2OpenJPEG", count=bands, **how, **place) as file:
+            file.write(stored[:bands])
+        header = read_header(path)
+        assert (len(header.channels), header.georeference) == (bands, True)
+        assert header.place == ("EPSG:32632", ((500_000, 5_000_000), (500_560, 5_000_000), (500_000, 4_999_600)))
+        assert (read_image(path) == np.moveaxis(stored[:bands], 0, 2)).all()
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(DataError, match=r"JPEG 2000 of several bands, .* needs rasterio; install it: .*segkit\[geo\]"):
+        read_image(path)
 
 
 def test_smaller_copies_are_no_pages(tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""Polygons in the JSON of further tools, which differ in where the images, their names and the objects stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from segkit.errors import DataError
+from segkit_annotations import files
+from segkit_annotations.draw import Shape, numbers
+from segkit_annotations.files import Record
+
+
+class Tool(NamedTuple):
+    """Where the JSON of a tool has what; keys stand one in another, as ``item.name``, and ``*`` is each of several.
+
+    Attributes:
+        sign: stands in the first characters of its files, and of no other tool's.
+        images: of the images.
+        name: in an image, of its file; "": it is called as the JSON.
+        size: in an image, of what holds its width and height.
+        objects: in an image, of what holds its objects; where there is none, it is not annotated.
+    """
+
+    sign: str
+    images: str
+    name: str
+    size: str
+    objects: str
+
+
+TOOLS = (
+    Tool('"data_row"', "*", "data_row.external_id", "media_attributes", "projects.*.labels.0.annotations.objects"),
+    Tool('"slots"', "", "item.name", "item.slots.0", "annotations"),  # Darwin 2 of V7, and Darwin 1
+    Tool('"original_filename"', "", "image.filename", "image", "annotations"),
+    Tool('"item1"', "", "", "", ""),  # DeepFashion2
+    Tool('"ISAT"', "", "info.name", "info", "objects"),
+    Tool('"label_classes"', "images.*", "image_name", "", "labels"),  # Hasty
+    Tool('"attachment"', "*", "params.attachment", "", "response.annotations"),  # Scale
+    Tool('"asset"', "", "asset.name", "asset.size", "regions"),  # VoTT
+)
+REFUSED = {
+    '"segmentation_bitmap"': "a release of Segments.ai, whose masks lie on its server; fetch them with its package: "
+    "segments.utils.export_dataset(dataset, 'semantic')",
+    '"segments_info"': "COCO's panoptic format; panopticapi/converters/panoptic2semantic_segmentation.py writes its "
+    "classes as PNG",
+}
+"""Sign -> what is said of formats that are not read."""
+_LABELS = ("class_name", "category_name", "category", "label", "tags", "name")
+_CORNERS = ("polygon", "segmentation", "vertices", "points")
+_OTHERS = ("mask", "raster_layer", "line", "polyline", "ellipse", "keypoint", "point", "bounding_box", "bbox")
+
+
+def is_known(path: Path) -> bool:
+    """Whether a file is of one of the tools, or of a format that is not read."""
+    head = files.head(path)
+    return any(sign in head for sign in (*(tool.sign for tool in TOOLS), *REFUSED))
+
+
+def named(path: Path) -> set[str]:
+    """The stems of what a file calls its images; "" where that cannot be read, as reading it will say."""
+    try:
+        return {Path(each.image).stem for each in records(path)} if is_known(path) else set()
+    except Exception:  # a damaged file may raise anything
+        return {""}
+
+
+def records(path: Path) -> Iterator[Record]:
+    """What a file, or each line of it, says of its images that are annotated; of Labelbox the first labels of each.
+
+    Raises:
+        DataError: it is no JSON, or of a format that is not read.
+    """
+    head = files.head(path)
+    if refused := [text for sign, text in REFUSED.items() if sign in head]:
+        raise DataError(f"{path} is {refused[0]}")
+    tool = next(each for each in TOOLS if each.sign in head)
+    is_lines = path.suffix == ".ndjson"
+    content = [*map(json.loads, path.read_bytes().splitlines())] if is_lines else files.load_json(path)
+    for image in _held(content, tool.images):
+        if objects := _held(image, tool.objects):
+            shapes = [shape for its in _held(objects, "*.*") if isinstance(its, dict) for shape in _shape(its)]
+            sizes = [(int(each["height"]), int(each["width"])) for each in _held(image, tool.size) if "height" in each]
+            name = str(_held(image, tool.name)[0]).rpartition("/")[2] if tool.name else path.with_suffix(".png")
+            yield Record(name, shapes, (*sizes, None)[0])
+
+
+def _held(content: Any, keys: str) -> list[Any]:
+    """What stands under these keys; nothing where one is not there."""
+    found = [content]
+    for key in filter(None, keys.split(".")):
+        if key in ("*", "0"):
+            several = [[*each.values()] if isinstance(each, dict) else each for each in found]
+            found = [value for each in several for value in (each if key == "*" else each[:1])]
+        else:
+            found = [each[key] for each in found if key in each]
+    return found
+
+
+def _shape(its: Mapping[str, Any]) -> Iterator[Shape]:
+    """The shape of an object; none of what is said of the whole image."""
+    label = next((its[key] for key in _LABELS if its.get(key)), "object")
+    label = " and ".join(map(str, label)) if isinstance(label, list) else str(label)
+    corners = next((its[key] for key in _CORNERS if its.get(key)), None)
+    other = next((key for key in _OTHERS if its.get(key)), "")
+    if isinstance(corners, dict):  # of Darwin, whose later rings are holes, or parts
+        yield Shape(
+            label, "rings", [ring for each in (corners.get("paths") or [corners["path"]]) for ring in _rings(each)]
+        )
+    elif corners or other:
+        yield Shape(label, "polygon" if corners else f"{other} without a polygon", _rings(corners) if corners else None)
+
+
+def _rings(corners: Sequence[Any]) -> list[Any]:
+    """One ring, ``[{x, y}, ...]``, ``[[x, y], ...]`` or ``[x, y, x, y, ...]``, or several such."""
+    if isinstance(corners[0], dict):
+        return [numbers([[each["x"], each["y"]] for each in corners])]
+    is_one = not isinstance(corners[0], list) or len(corners[0]) == 2
+    return [numbers(corners)] if is_one else [ring for each in corners for ring in _rings(each)]
