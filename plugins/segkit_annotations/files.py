@@ -22,7 +22,8 @@ from segkit_folder.propose import propose_layout
 from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, folders_in, split_called
 
 DEPTH = 5  # folders below the root that are looked into
-_WORD = re.compile(rf"(?<![a-z])({SPLIT_WORDS})(?![a-z])", re.IGNORECASE)
+_OF_MASKS = re.compile(r"(?i)mask|label|annot|seg|(?<![a-z])gt")  # words of folders
+_WORD = re.compile(rf"(?<![a-z])({SPLIT_WORDS})(?=set|(?![a-z]))", re.IGNORECASE)
 
 
 class Entry(NamedTuple):
@@ -89,7 +90,7 @@ def patterns(paths: Iterable[str]) -> list[str]:
     found: dict[str, list[str]] = {}
     for path in sorted(paths):
         word = (_WORD.findall(path) or [""])[-1]
-        pattern = re.sub(rf"(?<![a-z]){word}(?![a-z])", "{split}", path, flags=re.IGNORECASE) if word else path
+        pattern = re.sub(rf"(?<![a-z]){word}(?=set|(?![a-z]))", "{split}", path, flags=re.IGNORECASE) if word else path
         found.setdefault(pattern, []).append(path)
     return [pattern if len(those) > 1 else those[0] for pattern, those in found.items()]
 
@@ -193,7 +194,8 @@ def is_inside(path: Path, *folders: Path) -> bool:
 def image_finder(root: Path, beside: Path, images: str, split: str | None, word: str = "") -> Callable[[str], Path]:
     """Finds the image that annotations name, with or without its suffix; where there is none, where it would lie.
 
-    Of no ``images`` it is the only one of that name, where none lies beside the annotations.
+    Of no ``images`` it is the only one of that name, where none lies beside the annotations; or of several the one
+    below these, in a folder of the split, or in one that is called as no masks are.
 
     Args:
         root: of the data set.
@@ -224,8 +226,14 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
         if not images and not elsewhere:
             for path in walk(root, "*"):
                 elsewhere.setdefault(path.name, []).append(path)
-        there = {path for each in names for path in elsewhere.get(each, ())}
-        return there.pop() if len(there) == 1 else folders[0] / last
+        there = [*dict.fromkeys(path for each in names for path in elsewhere.get(each, ()))]
+        for nearer in (
+            [path for path in there if path.is_relative_to(beside.parent)],
+            [path for path in there if split_in(path.parent.as_posix()) == split],
+            [path for path in there if not _OF_MASKS.search(path.parent.name)],
+        ):
+            there = [path for path in there if path in nearer] or there
+        return there[0] if len(there) == 1 else folders[0] / last
 
     return find
 

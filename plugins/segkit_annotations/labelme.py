@@ -40,10 +40,11 @@ class LabelmeDataset(AnnotatedImages):
         return sorted(place.glob("*.json"))
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
-        if "imagePath" in (content := files.load_json(path)):
+        content = files.load_json(path)
+        if name := content.get("imagePath", content.get("imageName")):
             shapes = [_shape(each, str(each[self.attribute or "label"])) for each in content["shapes"]]
             size = (content.get("imageHeight"), content.get("imageWidth"))
-            yield Record(str(content["imagePath"]), shapes, size if all(size) else None)
+            yield Record(str(name), shapes, size if all(size) else None)
 
     @classmethod
     def _find(cls, root: Path) -> list[Path]:

@@ -69,7 +69,7 @@ class PolygonsDataset(AnnotatedImages):
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
-        """The folder of the files, unless the masks lie there as pictures; with a share for val where there is none."""
+        """The folder of the files, unless the masks lie there as pictures."""
         found = _files_in(root)
         stems = {stem for path in found for stem in (*_stems(path), *named(path))}
         images = [path for path in files.pictures(root) if path.stem in stems] if found else []
@@ -77,9 +77,8 @@ class PolygonsDataset(AnnotatedImages):
         is_told = "" in stems
         if not is_told and (not images or files.are_masked(root, [x for x in images if called[x.stem] == 1])):
             return []
-        splits = {files.split_in(path.parent.relative_to(root).as_posix()) for path in found}
         folder = Path(commonpath([path.parent for path in found])).relative_to(root).as_posix()
-        return [{"annotations": folder} | ({"val": 0.15} if len(splits) > 1 and "val" not in splits else {})]
+        return [{"annotations": folder}]
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

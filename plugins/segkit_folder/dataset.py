@@ -167,12 +167,12 @@ class FolderDataset(PairedFiles):
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, Any]]:
-        """The patterns and lists that pair the files of a folder; with a share for val where there is none."""
+        """The patterns and lists that pair the files of a folder."""
         found = [each for each in propose_layout(root) if not each.splits or "train" in each.splits]
         found = found or without_splits(root)
         listed = max((each.pairs for each in found if "pairs" in each.options), default=0)
-        found = [each for each in found if each.pairs > listed or {"pairs", "lists"} & {*each.options} or not listed]
-        return [{**x.options, **({"val": 0.15} if x.splits and "val" not in x.splits else {})} for x in found]
+        usable = [each for each in found if each.pairs > listed or {"pairs", "lists"} & {*each.options}]
+        return [each.options for each in (usable if listed else found)]
 
     @classmethod
     def write_sample(cls, root: str | Path) -> dict[str, str]:

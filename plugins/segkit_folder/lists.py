@@ -15,7 +15,16 @@ from typing import NamedTuple
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few
 from segkit_folder.pairs import Found, NoFiles, Pattern
-from segkit_folder.splits import ANY_SPLIT, SPLIT_NAMES, SUFFIXES, composed, folders_in, read_text, split_called
+from segkit_folder.splits import (
+    ANY_SPLIT,
+    SPLIT_NAMES,
+    SUFFIXES,
+    composed,
+    folders_in,
+    is_train_and_val,
+    read_text,
+    split_called,
+)
 
 _LIST = re.compile(
     rf"(?:lists?[-_])?(?:{ANY_SPLIT}|trainval|splits?)\d*(?:[-_](?:lists?|ids?|files?|names?|set|final))?\.(?:txt|csv|lst|json)",
@@ -137,7 +146,9 @@ def _entries(path: Path, text: str, fold: int) -> list[tuple[str | None, int, st
             raise ConfigError(f"fold = {fold}: {path} has {len(content)} folds, from 0")
         content = content[fold]
     lists = content if isinstance(content, dict) else {"": content}
-    known = [(split_called(name), those) for name, those in lists.items() if not name or split_called(name)]
+    has_train = any(split_called(name) == "train" and not is_train_and_val(name) for name in lists)
+    names = [name for name in lists if not name or (split_called(name) and not (has_train and is_train_and_val(name)))]
+    known = [(split_called(name), lists[name]) for name in names]
     found = []
     for split, those in known:
         for number, entry in enumerate(those if isinstance(those, list) else [those], 1):
@@ -284,7 +295,7 @@ def candidates(root: Path) -> Iterator[Candidate]:
 
 def _readable(root: Path, file: Path) -> list[Line]:
     """The lines of a list; none where it cannot be read or is none."""
-    with suppress(DataError):
+    with suppress(DataError, ConfigError):  # of JSON that is an empty list, no fold
         return [*lines_of(root, str(file.relative_to(root)))]
     return []
 

@@ -16,7 +16,17 @@ from typing import Any, NamedTuple
 from segkit.data.issues import refuse
 from segkit.data.read import file_of, opened, places_of
 from segkit.errors import ConfigError, DataError, Issue, did_you_mean, first_few
-from segkit_folder.splits import ANY_SPLIT, CONTAINERS, SUFFIXES, TABLES, by_suffix, composed, split_called
+from segkit_folder.splits import (
+    ANY_SPLIT,
+    CONTAINERS,
+    SUFFIXES,
+    TABLES,
+    TRAIN_AND_VAL,
+    by_suffix,
+    composed,
+    is_train_and_val,
+    split_called,
+)
 
 _SYSTEM = ("thumbs.db", "desktop.ini")  # of Windows, in any folder
 _TOKEN = re.compile(r"(\{[A-Za-z]\w*\}|\*+)")
@@ -112,6 +122,8 @@ class Pattern:
             name = "_".join([name[: name.rindex(".")], *(word for word, text in own if "{" in text)])
             found.append((_natural(relative), Found(self.base / stored, name, values)))
         for (_, split), names in called.items():
+            if both := [names.pop(word) for word in [*names] if is_train_and_val(word) and len(names) > 1]:
+                found = [each for each in found if not str(each[1].path).startswith(both[0])]
             if len(names) > 1:
                 several = " and ".join(sorted(names.values()))
                 raise DataError(f"{several} are both the {split} split; put their files into one folder, or rename one")
@@ -133,7 +145,7 @@ class Pattern:
         for token in _TOKEN.split(self._text):
             word = token.strip("{}")
             if token == "{split}":
-                text += f"(?P<split_{seen[word]}>(?i:{ANY_SPLIT}))"
+                text += f"(?P<split_{seen[word]}>(?i:{ANY_SPLIT}|{TRAIN_AND_VAL}))"
             elif token.startswith("{"):
                 text += f"(?P={word})" if seen[word] else f"(?P<{word}>[^/]+)"
             else:

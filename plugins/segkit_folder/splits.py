@@ -33,15 +33,23 @@ _SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in nam
 SPLIT_WORDS = "|".join(sorted(_SPLIT_OF, key=len, reverse=True))
 ANY_SPLIT = rf"(?:{SPLIT_WORDS})(?:20\d\d)?"
 """A pattern of these names, which may have a year: ``val2017``."""
+TRAIN_AND_VAL = r"train[-_+ ]?val(?:id|idation)?"
+"""A pattern of what holds both, which is train where nothing is train alone."""
 SPLIT_IN_A_NAME = re.compile(
-    rf"(?:(?<![A-Za-z0-9])|(?<=[a-z])(?=[A-Z]))(?i:{ANY_SPLIT})(?:(?![A-Za-z])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set)))"
+    rf"(?:(?<![A-Za-z0-9])|(?<=[a-z])(?=[A-Z]))(?i:{TRAIN_AND_VAL}|{ANY_SPLIT})"
+    r"(?:(?![A-Za-z])|(?<=[a-z])(?=[A-Z])|(?=(?i:data|set)))"
 )
 """One of these names beside other words: ``Training Images``, ``TrainData``, ``data_val``."""
 
 
 def split_called(name: str) -> str | None:
-    """train, val or test, by any of their names; None for other words."""
-    return _SPLIT_OF.get(re.sub(r"20\d\d$", "", name.casefold()))
+    """train, val or test, by any of their names; train for what is both train and val; None for other words."""
+    return "train" if is_train_and_val(name) else _SPLIT_OF.get(re.sub(r"20\d\d$", "", name.casefold()))
+
+
+def is_train_and_val(name: str) -> bool:
+    """Whether it is one of the names of both, as ``trainval`` or ``train_val``."""
+    return re.fullmatch(TRAIN_AND_VAL, name, re.IGNORECASE) is not None
 
 
 def split_in(name: str) -> str | None:

@@ -30,17 +30,27 @@ from segkit_init.groups import MANY, group_of
 from segkit_init.labels import VOID, answer_of, question_of
 from segkit_init.placed import placed
 from segkit_init.plan import Facts
-from segkit_init.readings import TOO_FEW, Reading, are_objects, config_of, files_of, pictures_in, readings_of, said
+from segkit_init.readings import (
+    BLANK,
+    TOO_FEW,
+    Reading,
+    are_objects,
+    config_of,
+    files_of,
+    pictures_in,
+    readings_of,
+    said,
+)
 from segkit_init.stored import COLOUR, StoredLabels, are_edges, read_labels, stored_labels
 from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
+_WITHOUT_VAL = (["train"], ["train", "test"])
 _SOME = 8  # labels that a longer list of names may well be of
 _FEW_COLOURS = 16
 _LOOKED_AT = 5  # images whose colours are counted
 _FEW = 12  # masks whose edges are looked at
 _MOST_FILES = 20  # that are called as a file of names
-_BLANK = re.compile(r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|(no|without|non)[-_ ]?[a-z]+)(?![a-z])")
 _UNREAD = re.compile(  # photographs, slides, microscopes, volumes, films, drawings
     r"(?i)\.(heic|heif|avif|jxl|exr|dng|cr[23w]|nef|arw|rw2|orf|raf|raw|psd|xcf|tga|dds|svg|eps|pdf|pbm|pnm|sgi|pcx|"
     r"svs|ndpi|mrxs|scn|vms|bif|vsi|czi|lif|lsm|nd2|oi[bf]|img|bil|bsq|bip|ecw|sid|vrt|hdr|nc|grib2?|zarr|fits?|mha|"
@@ -110,6 +120,8 @@ def _look(root: Path) -> Findings:
     known = {option.name for option in options_of(segkit.datasets.find(first.dataset))}
     if isinstance(options.get("classes"), list) and {"palette"} <= known - {*options} and "threshold" not in options:
         ask(_palette(first._replace(options=options, asks_for_classes=False)))
+    if "val" in known - {*options} and [*build_splits(config_of(first.dataset, options))[0]] in _WITHOUT_VAL:
+        options["val"] = 0.15
     dealt = "split_seed" in known and _is_dealt(first.dataset, options)
     ask(_division(options, known) if dealt else ())
     if dealt and "lists" in known and not of_lists:
@@ -345,7 +357,7 @@ def _issues(scan: Scan, known: Collection[str]) -> Iterator[Question]:
         if answer and all(key.startswith("data.") or key in known for key in answer.options):
             answers = [answer, Answer("mend that first, and start again")]
             if issue.kind == "image_without_mask" and "blank_unpaired" in known:
-                are_blank = all(map(_BLANK.search, issue.files))
+                are_blank = all(map(BLANK.search, issue.files))
                 answers.insert(not are_blank, Answer("they show nothing but the first class", {"blank_unpaired": True}))
             key = next(iter(answers[0].options), "root")
             is_scaled = issue.kind == "scaled"

@@ -42,6 +42,10 @@ _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?
 _OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
 _DATE = re.compile(r"(.*[^\d])?(19|20)\d\d[-_]?(0[1-9]|1[0-2])([-_]?[0-3]\d)?")
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
+BLANK = re.compile(
+    r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|empty|none|free|(no|without|non)[-_ ]?[a-z]+)(?![a-z])"
+)
+"""Words of folders and files that show nothing but the background."""
 _WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # of a folder that may be called as a class
 _MOST_CLASSES = 20  # in a folder each
 _MOST_COLOURS = 4  # channels of a photograph; red, green, blue and infrared
@@ -183,20 +187,34 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
     if layers := _as_layers(preferred):
         notes.append("masks of one label each, which hardly overlap, are one map of all")
     found = layers or [reading for reading, _ in preferred]
-    return [*found, *_by_folders(*preferred[0])] if len(found) == len(preferred) == 1 else found
+    of_objects = any(stored_labels(masks).of_objects for _, masks, _ in kept)  # whose foreground others are
+    is_one = len(found) == len(preferred) == 1 and not of_objects
+    return [*_by_folders(*preferred[0]), *found] if is_one else found
 
 
 def _by_folders(reading: Reading, masks: Sequence[Labels]) -> Iterator[Reading]:
-    """Masks of one label in folders that have words for names, and so may be a class each."""
-    own = {**reading.options, "images": reading.options.get("images"), "annotations": reading.options.get("masks")}
-    sides = [str(own[side]) for side in ("images", "annotations")]
-    is_one = all(len(np.unique(mask)) < 3 for mask in masks) and "threshold" not in own
-    if not is_one or any(text.count("{folder") != 1 for text in sides):
+    """Masks of one label in folders that have words for names, and so may be a class each.
+
+    They are none where one is called as what has nothing to be seen, or has no labels: folders are then states.
+    """
+    own = {key: value for key, value in reading.options.items() if key != "masks"}
+    sides = {"images": reading.options.get("images"), "annotations": reading.options.get("masks")}
+    texts = [text for text in sides.values() if isinstance(text, str)]
+    if any(len(np.unique(mask)) > 2 for mask in masks) or "threshold" in own or len(texts) < 2:
         return
-    folders = Counter(each.values["folder"] for each in Pattern(Path(own["root"]).expanduser(), sides[0]).files())
-    if 2 <= len(folders) <= _MOST_CLASSES and min(folders.values()) > 1 and all(map(_WORDS.fullmatch, folders)):
-        own |= {side: str(own[side]).replace("{folder}", "{class}") for side in ("images", "annotations")}
-        yield Reading("layers", {key: value for key, value in own.items() if key != "masks"}, False)
+    found = Pattern(Path(own["root"]).expanduser(), texts[0]).files()
+    files = files_of(reading, 0)
+    empty = dict(zip(files[:: -(-len(files) // _FEW)], (not mask.any() for mask in masks), strict=False))
+    for word in sorted({*re.findall(r"\{(folder\d*)\}", texts[0])}):
+        folders = Counter(each.values[word] for each in found)
+        start = len(shared_start([*folders]))
+        are_words = all(_WORDS.fullmatch(name) and len(name) > start + 2 and not BLANK.search(name) for name in folders)
+        seen = [(each.values[word], empty[each.path]) for each in found if each.path in empty]
+        blank = {name for name, _ in seen} - {name for name, is_empty in seen if not is_empty}
+        if 2 <= len(folders) <= _MOST_CLASSES and min(folders.values()) > 1 and are_words and not blank:
+            classes = {side: str(text).replace(f"{{{word}}}", "{class}") for side, text in sides.items()}
+            yield Reading("layers", {**own, **classes}, False)
+            return
 
 
 def _by_images(

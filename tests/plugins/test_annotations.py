@@ -1053,7 +1053,7 @@ def test_polygons_that_cannot_be_drawn_are_named_and_the_nearest_image_counts(tm
     for split in ("train", "test"):
         picture(tmp_path / split / "a.png", (5, 6) if split == "train" else (9, 9))
         save(tmp_path / split / "a.xml", TRACED["voc.xml"][0])
-    assert datasets["polygons"].recognise(tmp_path) == [{"annotations": ".", "val": 0.15}]
+    assert datasets["polygons"].recognise(tmp_path) == [{"annotations": "."}]
     dataset = datasets["polygons"](tmp_path, "train", annotations=".")
     assert [each.parent.name for each in dataset.files(0)] == ["train", "train"]
     with pytest.raises(LabelError, match="another size than the image"):

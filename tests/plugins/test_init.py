@@ -1151,9 +1151,37 @@ def test_masks_of_one_label_in_folders_of_words_may_be_a_class_each(
         save(labels * np.uint8(255), Path(f"{path}_mask.png"))
     status, printed = init(capsys)
     assert status == 1
-    assert 'the data set layers images = "{class}/{id}.jpg", annotations = "{class}/{id}_mask.png"' in printed
+    assert '--yes: the data set layers images = "{class}/{id}.jpg", annotations = "{class}/{id}_mask.png"' in printed
     data = registry.datasets["layers"]("data", "train", images="{class}/{id}.jpg", annotations="{class}/{id}_mask.png")
     assert data.classes == ("background", "cats", "dogs", "red birds")
+
+
+def test_masks_of_one_label_in_folders_of_a_class_may_lie_deeper(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(16):
+        picture, labels = scene(number, 2)
+        folder = f"data/{('colon', 'liver')[number // 8]}/0{number // 4 % 2}"
+        save(picture, Path(f"{folder}/image{number % 4}.png"))
+        save(labels * np.uint8(255), Path(f"{folder}/mask{number % 4}.png"))
+    assert init(capsys, "--yes")[0] == 0
+    assert dataset(place)["annotations"] == "{class}/{folder2}/mask{id}.png"
+
+
+@pytest.mark.parametrize(
+    ("folders", "is_blank"), [(("benign", "normal"), False), (("fish", "sand"), True), (("set_a", "set_b"), False)]
+)
+def test_folders_of_states_or_codes_are_no_classes(
+    place: Path, capsys: pytest.CaptureFixture[str], folders: tuple[str, str], is_blank: bool
+) -> None:
+    for number in range(16):
+        picture, labels = scene(number, 2)
+        folder = folders[number % 2]
+        save(picture, Path(f"data/{folder}/{number}.jpg"))
+        save(labels * np.uint8(255 * (not is_blank or folder == "fish")), Path(f"data/{folder}/{number}_mask.png"))
+    status, printed = init(capsys)
+    assert status == 0, printed
+    assert dataset(place)["masks"] == "{folder}/{id}_mask.png"
 
 
 def test_what_a_jpeg_of_the_best_quality_leaves_is_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1460,9 +1488,27 @@ def classes_and_objects(number: int) -> None:
     save(objects, Path(f"data/Instance_masks/P{number}_instance_id_RGB.png"))
 
 
+def without_val(number: int) -> None:
+    picture, labels = scene(number)
+    split = "train" if number < 9 else "test"
+    save(picture, Path(f"data/{split}/image/{number}.jpg"))
+    for label, name in ((1, "EX"), (2, "HE")):
+        save((labels == label) * np.uint8(255), Path(f"data/{split}/label/{name}/{number}.tif"))
+
+
+def train_and_val(number: int) -> None:
+    picture, labels = scene(number, 2)
+    split = "trainval" if number < 9 else "TEST"
+    save(picture, Path(f"data/{split}-image/{number}.png"))
+    save(labels, Path(f"data/{split}-mask/{number}.png"))
+    Path("data/frames.json").write_text("[]")
+
+
 @pytest.mark.parametrize(
     ("write", "expected"),
     [
+        (without_val, {"annotations": "{split}/label/{class}/{id}", "val": 0.15}),
+        (train_and_val, {"images": "{split}-image", "masks": "{split}-mask", "val": 0.15}),
         (thumbnails, {"images": "{id}/S2.tif", "masks": "{id}/label.png"}),
         (parts, {"images": "images_part_*", "masks": "lesions/{id}_segmentation.png"}),
         (other_words, {"images": "{split}/image*", "masks": "{split}/*"}),

@@ -268,8 +268,8 @@ TWO_FOLDERS = {"images": "images", "masks": "masks"}
             '{"image": "images/022.png", "label": "masks/022.png"}], "val": [["images/030.png", "masks/030.png"]]}',
             {"pairs": "dataset.json"},
         ),
-        ("ImageSets/train_ids.txt", "021\n022\n", {"lists": "ImageSets/{split}_ids.txt", "val": 0.15}),
-        ("trainval.txt", "021 1\n022 1\n", {"lists": {"train": "trainval.txt"}, "val": 0.15}),
+        ("ImageSets/train_ids.txt", "021\n022\n", {"lists": "ImageSets/{split}_ids.txt"}),
+        ("trainval.txt", "021 1\n022 1\n", {"lists": {"train": "trainval.txt"}}),
         ("train.txt", "/there/train/021.png /there/gt/021.png\n/there/022.png /x/022.png\n", {"lists": "{split}.txt"}),
         ("train.csv", "filename\n021\n022.png\n", {"lists": "{split}.csv"}),
     ],
@@ -280,12 +280,10 @@ def test_lists_of_all_kinds(tmp_path: Path, file: str, content: str, options: di
     (tmp_path / file).write_text(content)
     found = FolderDataset.recognise(tmp_path)
     expected = options if "pairs" in options else {**TWO_FOLDERS, **options}
-    expected |= {} if "train." not in file else {"val": 0.15}
     assert found[0] == expected
-    own = {**found[0], "val": None}
-    assert [*FolderDataset(tmp_path, "train", ["a", "b"], **own).names] == ["021", "022"]
-    if "val" not in found[0]:
-        assert [*FolderDataset(tmp_path, "val", ["a", "b"], **own).names] == ["030"]
+    assert [*FolderDataset(tmp_path, "train", ["a", "b"], **found[0]).names] == ["021", "022"]
+    if "train" not in file:
+        assert [*FolderDataset(tmp_path, "val", ["a", "b"], **found[0]).names] == ["030"]
 
 
 def test_what_is_no_list_is_not_proposed(tmp_path: Path) -> None:
@@ -382,11 +380,11 @@ def test_nothing_is_proposed_where_nothing_pairs_more(tmp_path: Path) -> None:
         FolderDataset(tmp_path, "train", ["a", "b"])
 
 
-def test_a_folder_is_recognised_with_a_share_for_val_where_there_is_none(tmp_path: Path) -> None:
+def test_a_folder_is_recognised_with_and_without_val(tmp_path: Path) -> None:
     both(tmp_path, "{}/images/1.jpg", "{}/labels/1.png", ("training", "testing"))
     both(tmp_path, "{}/images/2.jpg", "{}/labels/2.png", ("training",))
     sides = {"images": "{split}/images", "masks": "{split}/labels"}
-    assert FolderDataset.recognise(tmp_path) == [{**sides, "val": 0.15}]
+    assert FolderDataset.recognise(tmp_path) == [sides]
     both(tmp_path, "{}/images/1.jpg", "{}/labels/1.png", ("validation",))
     assert FolderDataset.recognise(tmp_path) == [sides]
 
