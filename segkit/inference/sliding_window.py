@@ -3,7 +3,7 @@
 Evaluation and prediction share :class:`Inferer`, so the same tiles, resize, precision and views give the same pixels.
 
 Only a strip as high as one window is held as probabilities, so memory does not grow with the image's height: when a row
-of windows is done, the rows above the next one are final; they are handed out, and the rows below take their place.
+of windows is done, the rows above the next one are final; they are handed out, and the rows below move up.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ class Inferer:
         """The logits of an image that is seen whole, once; they come to its own size in bands."""
         ((values, steps, starts),) = self._view(crop, grid, grid.rows.windows[0], grid.columns.windows, *options.views)
         height, width = grid.size
-        for top, below in _bands(0, height, PATCH_ROWS, height):
+        for top in range(0, height, PATCH_ROWS):
+            below = min(top + PATCH_ROWS, height)
             yield slice(top, below), slice(0, width), _resampled(values, steps, starts, ((top, below), (0, width)))
 
     def _slide(self, crop: Crop, grid: WindowGrid, options: PredictOptions, progress: str = "") -> Iterator[Patch]:
@@ -146,7 +147,7 @@ class Inferer:
         height = max(window.last - window.first for window in rows)
         panels = _panels(grid.columns, 4 * self.classes * height)
         total = len(rows) * sum(len(windows) for *_, windows in panels)
-        # a row of the image lies at the remainder of its number; all panels use the same memory
+        # its first row is that of a row of windows; all panels use the same memory
         whole = torch.zeros(self.classes, height, max(right - left for left, right, _ in panels), device=device)
         with tqdm(desc=progress, total=total, unit="tile", leave=False, disable=None if progress else True) as bar:
             for left, right, windows in panels:
@@ -156,12 +157,16 @@ class Inferer:
                     for column, logits in self._row(crop, grid, row, windows, options, bar):
                         begin, stop = max(column.first, left), min(column.last, right)
                         inside = slice(begin - column.first, stop - column.first)
-                        part = strip[:, :, begin - left : stop - left]
-                        _add_softmax(part, row.first, logits[..., inside], down * weights[column][inside])
-                    for top, below in _bands(row.first, end, PATCH_ROWS, height):
-                        done = strip[:, top % height :][:, : below - top]
-                        yield slice(top, below), slice(left, right), done
-                        done.zero_()
+                        part = strip[:, : row.last - row.first, begin - left : stop - left]
+                        _add_softmax(part, logits[..., inside], down * weights[column][inside])
+                    done = end - row.first
+                    for top in range(0, done, PATCH_ROWS):
+                        below = min(top + PATCH_ROWS, done)
+                        yield slice(row.first + top, row.first + below), slice(left, right), strip[:, top:below]
+                    for top in range(done, height, done):  # parts that do not overlap need no memory
+                        below = min(top + done, height)
+                        strip[:, top - done : below - done] = strip[:, top:below]
+                    strip[:, height - done :] = 0
 
     def _row(
         self, crop: Crop, grid: WindowGrid, row: Window, columns: Sequence[Window], options: PredictOptions, bar: Any
@@ -222,17 +227,13 @@ def check_logits(output: object, images: Tensor, classes: int | None = None) -> 
     return output
 
 
-def _add_softmax(strip: Tensor, first: int, logits: Tensor, weights: Tensor) -> None:
-    """Add the probabilities of logits ``[classes,h,w]``, which begin with the image's row ``first``, by their weights.
-
-    The strip is ``[classes,rows,w]``; a row of the image lies in it at the remainder of its number.
-    """
+def _add_softmax(strip: Tensor, logits: Tensor, weights: Tensor) -> None:
+    """Add the probabilities of logits ``[classes,h,w]`` to a strip of the same shape, by their weights ``[h,w]``."""
     step = BAND_ROWS.get(strip.device.type, 512)
-    for top, below in _bands(first, first + logits.shape[1], step, strip.shape[1]):
-        part = slice(top - first, below - first)
-        band = logits[:, part].contiguous()  # as they lie, the softmax would take twice as long
-        open_rows = strip[:, top % strip.shape[1] :][:, : below - top]
-        open_rows.addcmul_(band.softmax(0, dtype=torch.float32), weights[part])
+    for top in range(0, strip.shape[1], step):
+        rows = slice(top, top + step)
+        band = logits[:, rows].contiguous()  # as they lie, the softmax would take twice as long
+        strip[:, rows].addcmul_(band.softmax(0, dtype=torch.float32), weights[rows])
 
 
 def likeliest(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,11 +275,3 @@ def _panels(columns: WindowAxis, bytes_per_column: int) -> list[tuple[int, int, 
         (left, right, [window for window in columns.windows if window.first < right and window.last > left])
         for left, right in pairwise(edges)
     ]
-
-
-def _bands(first: int, last: int, step: int, strip: int) -> Iterator[tuple[int, int]]:
-    """Parts of ``step`` rows, first and last but one, none of which goes beyond the end of a strip of so many rows."""
-    while first < last:
-        below = min(last, first + step, (first // strip + 1) * strip)
-        yield first, below
-        first = below
