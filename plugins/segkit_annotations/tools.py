@@ -44,6 +44,7 @@ TOOLS = (
 REFUSED = {
     '"segmentation_bitmap"': "a release of Segments.ai, whose masks lie on its server; fetch them with its package: "
     "segments.utils.export_dataset(dataset, 'semantic')",
+    '"label_id"': "of Datumaro; `datum convert -if datumaro -i FOLDER -f coco_instances` writes COCO's polygons",
     '"segments_info"': "COCO's panoptic format; panopticapi/converters/panoptic2semantic_segmentation.py writes its "
     "classes as PNG",
 }

@@ -428,6 +428,8 @@ def test_labelme_masks_points_and_lines(tmp_path: Path) -> None:
         one("labelme", tmp_path).mask(0)
     labelme(tmp_path, ("cat", "line", [[0, 0], [5, 0]]), ("dog", "point", [[5, 4]]))
     assert set(rows(one("labelme", tmp_path))) >= {"222222"}
+    drawn = [rows(one("labelme", labelme(tmp_path, ("cat", kind, SQUARE)))) for kind in ("polygon", "rotation")]
+    assert drawn[0] == drawn[1]  # the latter is X-AnyLabeling's
     labelme(tmp_path, ("cat", "cuboid", SQUARE))
     with pytest.raises(LabelError, match=r"a\.json: a shape of a kind .* not known .*cuboid"):
         one("labelme", tmp_path).mask(0)
@@ -1076,6 +1078,17 @@ def test_polygons_that_cannot_be_drawn_are_named_and_the_nearest_image_counts(tm
         datasets["polygons"](tmp_path, "train", annotations=".")
 
 
+def test_images_of_one_name_that_are_further_from_the_polygons_are_told(tmp_path: Path) -> None:
+    picture(tmp_path / "slides/a.png", (50, 60))
+    picture(tmp_path / "previews/a.png")
+    save(tmp_path / "previews/a.xml", TRACED["labelme.xml"][0].replace("imagesize", "no"))
+    with pytest.warns(UserWarning, match=r"other images of the same names, in .*slides, .* images = FOLDER"):
+        assert one("polygons", tmp_path, annotations="previews").files(0)[0].parent.name == "previews"
+    (tmp_path / "previews/a.png").unlink()
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="annotated, but not there are"):
+        one("polygons", tmp_path, images="previews", annotations="previews", skip_unpaired=True)
+
+
 def test_through_a_hole_in_a_layer_the_layers_below_it_show(tmp_path: Path) -> None:
     def region(left: int, right: int, negative: int = 0) -> str:
         corners = [(left, 0), (right, 0), (right, 5), (left, 5)]
@@ -1534,6 +1547,9 @@ def test_shapes_of_label_studio_are_percents_and_turn_about_their_corner(tmp_pat
     save(tmp_path / "export.json", [{**task, "annotations": [{"result": [result("brush", rle=[1, 2])]}]}])
     with pytest.raises(LabelError, match="brushlabels, which Label Studio exports as COCO"):
         one("labelstudio", tmp_path).mask(0)
+    own = {**results[0].pop("value"), "original_width": 20, "original_height": 10}  # JSON-MIN, of an uploaded image
+    save(tmp_path / "export.json", [{"image": "/data/upload/1/0a1b2c3d-a.jpg", "label": [own], "annotator": 1}])
+    assert rows(one("labelstudio", tmp_path))[:3] == ["11" + "0" * 18] * 2 + ["0" * 20]
 
 
 @pytest.mark.parametrize(
