@@ -137,10 +137,10 @@ def hand(given: Given, prepare: Callable[[NDArray[np.uint8]], Tensor] | None = N
 
 def smp(given: Given) -> dict[str, Any]:
     """The same loop with the preprocessing of segmentation_models_pytorch, in NumPy, as its examples have it."""
-    from segmentation_models_pytorch.encoders import get_preprocessing_fn
+    from segmentation_models_pytorch.encoders import preprocess_input  # get_preprocessing_fn asks a server for these numbers
 
-    encoder = json.loads((given.run / "config.json").read_text())["model"]["options"]["encoder"]
-    preprocess = get_preprocessing_fn(encoder, pretrained="imagenet")
+    how = given.predictor().normalisation
+    preprocess = partial(preprocess_input, mean=how.mean, std=how.std, input_range=[0, 1])
     return hand(given, lambda image: torch.from_numpy(preprocess(image).transpose(2, 0, 1).astype("float32")))
 
 
