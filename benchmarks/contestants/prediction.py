@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -19,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import segkit
-from segkit.engine.precision import DTYPES, peak_memory, use_cores
+from segkit.engine.precision import DTYPES, peak_memory
 from segkit.inference.options import PredictOptions
 from segkit.inference.predictor import Predictor
 from segkit.inference.sliding_window import Inferer
@@ -52,7 +51,6 @@ class Given:
 
     def predictor(self) -> Predictor:
         """The trained network."""
-        use_cores()
         return segkit.load(self.run, device=self.device, precision=self.precision)
 
     def autocast(self) -> Any:
@@ -137,7 +135,9 @@ def hand(given: Given, prepare: Callable[[NDArray[np.uint8]], Tensor] | None = N
 
 def smp(given: Given) -> dict[str, Any]:
     """The same loop with the preprocessing of segmentation_models_pytorch, in NumPy, as its examples have it."""
-    from segmentation_models_pytorch.encoders import preprocess_input  # get_preprocessing_fn asks a server for these numbers
+    from segmentation_models_pytorch.encoders import (
+        preprocess_input,
+    )  # get_preprocessing_fn asks a server for these numbers
 
     how = given.predictor().normalisation
     preprocess = partial(preprocess_input, mean=how.mean, std=how.std, input_range=[0, 1])

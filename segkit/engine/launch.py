@@ -22,7 +22,7 @@ from segkit.engine.history import less_is_better
 from segkit.engine.init_from import init_from
 from segkit.engine.inputs import TrainerInputs, explained
 from segkit.engine.optim import encoder_of
-from segkit.engine.precision import DTYPES, Precision, peak_memory, pick_device, resolve_precision, use_cores
+from segkit.engine.precision import DTYPES, Precision, peak_memory, pick_device, resolve_precision, use_cpu
 from segkit.engine.run_folder import Result, RunRecord, check_folder, locked
 from segkit.engine.trainer import Trainer
 from segkit.errors import ConfigError, DataError, ModelError, RunFolderError
@@ -131,7 +131,7 @@ def prepare(inputs: TrainerInputs, console: Console, resume: bool) -> TrainerInp
     measured = main(lambda: known if resume else Normalisation.of(inputs.model, statistics, no_data))
     if inputs.train.init_from and not resume:
         measured = init_from(inputs.model, inputs.train.init_from, measured, console)
-    use_cores()
+    use_cpu()
     inputs = replace(inputs, normalisation=measured, precision=Precision(name, device)).with_settings(begun)
     chosen = main(lambda: inputs.prepared(inputs, PROCESSES.size))  # of a run that goes on too: memory may be short
     inputs = inputs if resume else inputs.with_settings(chosen)

@@ -21,7 +21,7 @@ from segkit.data.read import MAX_PIXELS, Picture, Pixels, of_pillow, places_of, 
 from segkit.data.resize import resized_part
 from segkit.data.sample import RGB, RGB_IMAGES, Colour, ImageFormat, channel_names
 from segkit.data.visualize import overlay_picture
-from segkit.engine.precision import pick_device, resolve_precision
+from segkit.engine.precision import pick_device, resolve_precision, use_cpu
 from segkit.errors import DataError, NotFiniteError, first_few
 from segkit.inference.options import PredictOptions
 from segkit.inference.sliding_window import Crop, Inferer, Patch, likeliest
@@ -67,6 +67,7 @@ class Predictor:
         images: ImageFormat = RGB_IMAGES,
         **how: Any,
     ) -> None:
+        use_cpu()
         self.precision = resolve_precision(precision, pick_device(device), on_cpu)
         self.model = model.to(self.precision.device).to(memory_format=torch.channels_last).eval()
         self.classes, self.palette, self.ignore_index, self.stored = tuple(classes), palette, ignore_index, stored

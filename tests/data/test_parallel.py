@@ -49,10 +49,10 @@ def test_torch_takes_no_more_threads_than_there_are_cores(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     monkeypatch.setattr(precision, "cores", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    precision.use_cores()
+    precision.use_cpu()
     monkeypatch.setenv("OMP_NUM_THREADS", "64")  # somebody has said it
-    precision.use_cores()
+    precision.use_cpu()
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(precision, "cores", lambda: 64)
-    precision.use_cores()
+    precision.use_cpu()
     assert taken == [2]

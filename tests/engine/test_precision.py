@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -68,3 +71,21 @@ def test_a_run_that_cannot_keep_its_precision_says_so(
     longer = replace(job, train=job.train.model_copy(update={"epochs": 2}))
     assert train_and_evaluate(longer, resume=True).precision == "fp32"
     assert "warning: the run began in bf16 and goes on in fp32" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+@pytest.mark.parametrize("call", ["precision.use_cpu()", "Predictor(torch.nn.Identity(), classes=['a'], palette=())"])
+def test_the_memory_of_a_freed_tensor_is_used_again_and_not_cleared_page_by_page(call: str) -> None:
+    program = f"""if True:
+        import resource, torch
+        from segkit.engine import precision
+        from segkit.inference.predictor import Predictor
+        {call}
+        faults = []
+        for _ in range(24):
+            torch.empty(48 << 20, dtype=torch.uint8).fill_(1)  # 12,288 pages
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+        print(faults[-1] - faults[-4])
+    """
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(ended.stdout) < 5_000
