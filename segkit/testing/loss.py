@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segkit.testing.check import NotAsked, Same, failing, require
 from segkit.testing.meta_device import on_meta
-from segkit.testing.scored import VOID, Batch, Figures, ScoredSubject, batch, certain, wrong
+from segkit.testing.scored import VOID, Batch, Figures, Layout, ScoredSubject, batch, certain, wrong
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class LossSubject(ScoredSubject):
 
     counts: ClassVar[tuple[int, ...]] = (2, 4)
 
-    def figures(self, *batches: Batch, built: Any = None) -> Figures:
+    def figures(self, *batches: Batch, built: Any = None, layout: Layout = lambda given: given) -> Figures:
         """What the last batch costs, and the gradient; of a cost that is no scalar, the sum."""
         loss = self.make() if built is None else built
         logits, target = batches[-1] if batches else batch(self.classes)
         leaf = logits.detach().clone().requires_grad_()  # clone keeps the layout in memory
-        value = torch.as_tensor(loss(leaf.clone(), target.clone())).sum()
+        value = torch.as_tensor(loss(layout(leaf.clone()), target.clone())).sum()
         gradient = torch.autograd.grad(value, leaf, allow_unused=True)[0] if value.requires_grad else None
         gradient = torch.zeros_like(leaf) if gradient is None else gradient
         return {"cost": value.item(), "gradient": gradient, "reaches": value.requires_grad}

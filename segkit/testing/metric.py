@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from segkit.metric.scores import CLASS_SCORES, OVERALL_SCORES, score
 from segkit.testing.check import NotAsked, Same, difference, failing, require
-from segkit.testing.scored import VOID, Batch, Figures, ScoredSubject, batch, certain, wrong
+from segkit.testing.scored import VOID, Batch, Figures, Layout, ScoredSubject, batch, certain, wrong
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class MetricSubject(ScoredSubject):
 
     counts: ClassVar[tuple[int, ...]] = (2, 4, 21)
 
-    def figures(self, *batches: Batch, built: Any = None) -> Figures:
+    def figures(self, *batches: Batch, built: Any = None, layout: Layout = lambda given: given) -> Figures:
         """By name what it computes after the batches; of several numbers under one name, which is refused, the mean."""
         metric = self.make() if built is None else built
         for logits, target in batches if batches or built is not None else [batch(self.classes)]:
-            metric.update(logits.clone(), target.clone())
+            metric.update(layout(logits.clone()), target.clone())
         value = metric.compute()
         values = value if isinstance(value, Mapping) else {self.name: value}
         return {str(name): float(torch.as_tensor(each, dtype=torch.float64).nanmean()) for name, each in values.items()}

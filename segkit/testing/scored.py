@@ -18,6 +18,7 @@ Batch = tuple[Tensor, Tensor]
 """Logits ``[B,C,H,W]`` and target int64 ``[B,H,W]``."""
 Figures = Mapping[str, Any]
 """By name: numbers, and of a loss the gradient ``[B,C,H,W]``."""
+Layout = Callable[[Tensor], Tensor]
 
 
 def batch(classes: int, *, images: int = 2, width: int = 7, seed: int = 0) -> Batch:
@@ -88,8 +89,11 @@ class ScoredSubject(Subject):
         """The figures of an ordinary batch."""
         return self.figures(batch(self.classes), built=built)
 
-    def figures(self, *batches: Batch, built: Any = None) -> Figures:
-        """The figures of one that was built, or of a new one, after copies of batches, or of an ordinary one."""
+    def figures(self, *batches: Batch, built: Any = None, layout: Layout = lambda given: given) -> Figures:
+        """The figures of one that was built, or of a new one, after copies of batches, or of an ordinary one.
+
+        Its logits are handed over in another ``layout`` in memory, which no copy of them would keep.
+        """
         raise NotImplementedError
 
 
@@ -128,35 +132,14 @@ def inputs_unchanged(case: ScoredSubject) -> Iterator[Same]:
 def layouts(case: ScoredSubject) -> Iterator[Same]:
     """Logits may lie in channels_last or be cut out of larger ones, labels transposed: take reshape(), not view()."""
     logits, target = batch(case.classes)
-    cases: dict[str, Any] = {
+    cases: dict[str, Layout] = {
         "in channels_last": lambda given: given.contiguous(memory_format=torch.channels_last),
-        "cut out of larger ones": lambda given: F.pad(given, (0, 1, 0, 1))[
-            ..., :-1, :-1
-        ],  # as a network that pads does
+        "cut out of larger ones": lambda given: F.pad(given, (0, 1, 0, 1))[..., :-1, :-1],  # by a network that pads
     }
     for name, layout in cases.items():
         with failing(f"it fails on logits {name}"):
-            found = case.figures((logits, target.mT.contiguous().mT), built=_LaidOut(case.make(), layout))
+            found = case.figures((logits, target.mT.contiguous().mT), layout=layout)
         yield f"for the same logits {name}", found, case.figures()
-
-
-@dataclass(frozen=True)
-class _LaidOut:
-    """A loss or a metric that is given logits in another layout in memory, which no copy of them would keep."""
-
-    built: Any
-    layout: Callable[[Tensor], Tensor]
-
-    def __call__(self, logits: Tensor, target: Tensor) -> Any:
-        return self.built(self.layout(logits), target)
-
-    def update(self, logits: Tensor, target: Tensor) -> None:
-        """Give it a batch."""
-        self.built.update(self.layout(logits), target)
-
-    def compute(self) -> Any:
-        """What it has counted."""
-        return self.built.compute()
 
 
 def void_does_not_count(case: ScoredSubject) -> Iterator[Same]:
