@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import segkit
 from segkit.data.issues import refuse
 from segkit.data.read import check_place, file_of, read_header
-from segkit.data.sample import Colour, Sample, voc_palette
+from segkit.data.sample import Colour, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_annotations.draw import ShapeError, Size, bounds, draw
 from segkit_annotations.files import Entry, Record, holding, image_finder, malformed, patterns, places
@@ -276,7 +277,7 @@ class AnnotatedImages(PairedFiles):
                 check_place(self.pairs[index][0], path)
         return {}
 
-    def inspect(self, index: int) -> tuple[Sample, dict[str, Any]]:
+    def inspect(self, index: int) -> tuple[segkit.Sample, dict[str, Any]]:
         """See :meth:`segkit.data.sample.Dataset.inspect`; shapes fit whichever way a turned image is shown."""
         sample, found = super().inspect(index)
         if entry := self._entries.get(self.pairs[index]):

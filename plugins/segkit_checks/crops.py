@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+import segkit
 from segkit.data.resize import resized_size
-from segkit.data.sample import Sample
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue
 from segkit.settings import AugmentSettings, DataSettings
@@ -22,7 +22,7 @@ class Crops:
     def __init__(self, settings: DataSettings, augment: AugmentSettings) -> None:
         self._resize, self._augment = settings.resize, augment
 
-    def measure(self, sample: Sample) -> None:
+    def measure(self, sample: segkit.Sample) -> None:
         """Nothing: the sizes are known."""
 
     def judge(self, splits: Mapping[str, Sequence[tuple[SampleStatistics, None]]]) -> Iterator[Issue]:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+import segkit
 from segkit.data.normalise import displayable
-from segkit.data.sample import Sample
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue, first_few
 from segkit.settings import DataSettings
@@ -51,7 +51,7 @@ class Duplicates:
     def __init__(self, settings: DataSettings) -> None:
         self._allowed = settings.allow_leaks
 
-    def measure(self, sample: Sample) -> str:
+    def measure(self, sample: segkit.Sample) -> str:
         """The thumbnail of an image, as hexadecimal digits."""
         return thumbnail(np.stack([*sample.image.numpy()], axis=-1)).tobytes().hex()
 

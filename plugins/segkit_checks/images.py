@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+import segkit
 from segkit.data.normalise import Normalisation
-from segkit.data.sample import Sample
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue
 from segkit_folder.files import about
@@ -34,7 +34,7 @@ _ODD = {
 class Images:
     """Images that are blank, hold a value that may mark pixels without data, or are of another depth or unit."""
 
-    def measure(self, sample: Sample) -> dict[str, str]:
+    def measure(self, sample: segkit.Sample) -> dict[str, str]:
         """What is odd about an image, by kind, with a detail or ""."""
         image, found = sample.image.numpy(), {}
         if image.dtype == np.float32:

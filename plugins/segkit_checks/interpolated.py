@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.sample import Sample
+import segkit
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import Issue, first_few
 
@@ -37,7 +37,7 @@ class Borders(NamedTuple):
 class Interpolated:
     """Masks that look interpolated, or saved as JPEG: labels in between two others along their borders."""
 
-    def measure(self, sample: Sample) -> tuple[int, int]:
+    def measure(self, sample: segkit.Sample) -> tuple[int, int]:
         """The suspicious and the possible places of a mask."""
         return borders(sample.mask.numpy())
 

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import segkit
 from segkit.data.read import ALPHA, LABELS, MAX_PIXELS, check_place, file_of, places_of, read_header, read_picture
-from segkit.data.sample import RGB, Colour, Dataset, Sample
+from segkit.data.sample import RGB, Colour, Dataset
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_folder import misread, palettes
 from segkit_folder.masks import MOST_COUNTED, check_checksums, read_mask
@@ -132,7 +133,7 @@ class PairedFiles(Dataset):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int, /) -> Sample:
+    def __getitem__(self, index: int, /) -> segkit.Sample:
         path = self.pairs[index][0]
         image, holes = read_picture(path, self.most_pixels, self.bands, self.no_data)  # [H,W,C], [H,W]
         if image.shape[2] == 1 and self.channels == RGB:  # grey among colours
@@ -140,7 +141,7 @@ class PairedFiles(Dataset):
         mask = self._read_mask(index, image.shape[:2])
         if holes is not None:
             mask[torch.from_numpy(holes)] = self.ignore_index
-        return Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), mask, self.names[index])
+        return segkit.Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), mask, self.names[index])
 
     @cached_property
     def channels(self) -> tuple[str, ...]:  # type: ignore[override]

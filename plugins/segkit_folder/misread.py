@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+import segkit
 from segkit.data.issues import merged
 from segkit.data.read import read_header
-from segkit.data.sample import RGB, Sample
+from segkit.data.sample import RGB
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import DataError, Issue, first_few
 from segkit_folder.palettes import OF_PALETTES
@@ -65,7 +66,7 @@ def about(
     return Issue(kind, what=text, severity=severity, split=split, files=tuple(name for name, _ in odd))
 
 
-def inspected(dataset: PairedFiles, index: int) -> tuple[Sample, dict[str, Any]]:
+def inspected(dataset: PairedFiles, index: int) -> tuple[segkit.Sample, dict[str, Any]]:
     """A sample, and what is odd about its files, by kind, with a detail; and ``palette``, [label, colour] each."""
     palette = dataset.check_mask_file(index)  # first, as labels may be wrong because the file is damaged
     sample = dataset[index]

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from segkit.data.sample import SPLITS, Dataset, Sample, voc_palette
+import segkit
+from segkit.data.sample import SPLITS, Dataset, voc_palette
 from segkit.errors import ConfigError, DataError, did_you_mean
 from segkit_shapes.draw import VOID, draw
 from segkit_shapes.outlines import VARIETIES
@@ -69,12 +70,12 @@ class ShapesDataset(Dataset):
         self.classes = self._variety.classes
         self.palette = voc_palette(len(self.classes))
         self._count = images[SPLITS.index(split)]
-        self._drawn: dict[int, Sample] = {}  # drawing costs 2 ms, an epoch asks for every picture again
+        self._drawn: dict[int, segkit.Sample] = {}  # drawing costs 2 ms, an epoch asks for every picture again
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int, /) -> Sample:
+    def __getitem__(self, index: int, /) -> segkit.Sample:
         if not -self._count <= index < self._count:
             raise IndexError(f"{self.split} has {self._count} pictures")
         index %= self._count
@@ -82,9 +83,9 @@ class ShapesDataset(Dataset):
             seeds = np.random.SeedSequence([self.seed, SPLITS.index(self.split), index])
             picture, labels = draw(self._variety, self.size, np.random.Generator(np.random.PCG64(seeds)))
             image = torch.from_numpy(picture).permute(2, 0, 1).contiguous()  # [3,H,W]
-            self._drawn[index] = Sample(image, torch.from_numpy(labels), f"{self.split}_{index:04d}")
+            self._drawn[index] = segkit.Sample(image, torch.from_numpy(labels), f"{self.split}_{index:04d}")
         image, mask, name = self._drawn[index]
-        return Sample(image.clone(), mask.clone(), name)  # whoever changes them in place leaves the kept ones alone
+        return segkit.Sample(image.clone(), mask.clone(), name)  # who changes them in place leaves the kept ones alone
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:
