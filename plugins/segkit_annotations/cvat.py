@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -29,11 +29,8 @@ class CvatDataset(AnnotatedImages):
     """
 
     tool = "CVAT for images"
+    _colours: Mapping[Colour, str] = {}  # of the masks, where these hold the labels
     expected = "annotations.xml, or labelmap.txt beside SegmentationClass"
-
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        self._colours: dict[Colour, str] = {}
-        return super()._read(root, annotations, images)
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterable[Record]:
         return self._masks(path, names) if path.suffix == ".txt" else _of_xml(path, names)
@@ -42,7 +39,8 @@ class CvatDataset(AnnotatedImages):
         listed, masks = parse(read_text(path), str(path)), path.parent / "SegmentationClass"
         if not listed.colours:
             raise DataError(f"{path}: no labelmap of CVAT, whose lines are as 'cat:224,64,64::'")
-        self._colours |= {(r, g, b): name for (r, g, b), name in zip(listed.colours, listed.names, strict=True)}
+        own = {(r, g, b): name for (r, g, b), name in zip(listed.colours, listed.names, strict=True)}
+        self._colours = {**self._colours, **own}
         names |= dict.fromkeys(listed.names)
         lists = sorted((path.parent / "ImageSets" / "Segmentation").glob("*.txt"))
         named = {each: read_text(each).split() for each in lists} or {

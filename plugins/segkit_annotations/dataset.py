@@ -131,18 +131,8 @@ class AnnotatedImages(PairedFiles):
             values={index: index for index in (*range(len(classes)), VOID)},
         )
         self._outside = classes.index(background) if background in classes else VOID
-        self.reading = repr(
-            (
-                self.reading,
-                sorted(self._labels.items()),
-                self._outside,
-                self.rule,
-                self._cut,
-                enlarge,
-                attribute,
-                self._first,
-            )
-        )
+        options = (self._outside, self.rule, self._cut, enlarge, attribute, self._first)
+        self.reading = repr((self.reading, sorted(self._labels.items()), *options))
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         """The names of the classes that the annotations declare, and what they say of each image of all splits."""

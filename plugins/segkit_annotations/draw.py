@@ -117,10 +117,6 @@ def _joined(how: Callable[[Bits, Bits], Bits], trace: Callable[[Any, Size], Draw
     return drawn
 
 
-def _less(whole: Bits, hole: Bits) -> Bits:
-    return whole & ~hole
-
-
 def _shares(data: Any, size: Size) -> Drawn:
     """A polygon in shares of the image's width and height."""
     points = points_of(data)
@@ -224,11 +220,6 @@ def _pillow(data: tuple[str, Any, int], size: Size) -> Drawn:
     return 0, 0, np.asarray(image)
 
 
-def _outline(data: Any, size: Size) -> Drawn:
-    """A polygon with its boundary."""
-    return _pillow(("polygon", data, 3), size)
-
-
 def _bits(bits: Bits, size: Size) -> Drawn:
     """The pixels themselves."""
     if bits.shape != size:
@@ -247,12 +238,12 @@ def _file(path: Path, size: Size) -> Drawn:
 KINDS: dict[str, Callable[[Any, Size], Drawn]] = {
     "polygon": _joined(np.logical_or, _polygon),
     "rings": _joined(np.logical_xor, _polygon),
-    "less": _joined(_less, _polygon),
+    "less": _joined(np.greater, _polygon),
     "shares": _shares,
     "runs": _runs,
     "starts": _starts,
     "pillow": _pillow,
-    "outline": _joined(_less, _outline),
+    "outline": _joined(np.greater, lambda data, size: _pillow(("polygon", data, 3), size)),
     "bits": _bits,
     "file": _file,
     "png": _png,

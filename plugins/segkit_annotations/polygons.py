@@ -26,19 +26,19 @@ _HOLE = "(hole)"
 
 
 class PolygonsDataset(AnnotatedImages):
-    """Polygons in an XML or GeoJSON file an image, called as it is; of overlapping shapes the smallest counts.
+    """Polygons in XML or GeoJSON, or of Labelbox, Darwin and more; of overlapping shapes the smallest counts.
 
+    A file is called as its image, or says in its JSON what its images are called (``TOOLS`` of ``tools.py``).
     In XML a polygon is three points or more: elements with x and y as attributes or elements (ImageScope, ASAP, LabelMe
     of MIT), or x1, y1, x2, ... (Pascal VOC of Roboflow); its name is that of the innermost element that has one, or of
-    ImageScope's layer. Regions that ImageScope calls negative are holes
-    in those of their layer. In GeoJSON (RFC 7946) coordinates are pixels,
-    and the name is that of QuPath's classification. Polygons are drawn as COCO's.
+    ImageScope's layer. Regions that ImageScope calls negative are holes in those of their layer. In GeoJSON (RFC 7946)
+    coordinates are pixels, and the name is that of QuPath's classification. Polygons are drawn as COCO's.
     """
 
     rule: Rule = "smallest"
     usual: Mapping[str, str] = {_HOLE: "background"}
     tool = "a file of polygons"
-    expected = "XML or GeoJSON files with polygons, called as their images"
+    expected = "XML or GeoJSON files with polygons, called as their images, or the JSON of a tool"
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         self._root = root
@@ -50,9 +50,7 @@ class PolygonsDataset(AnnotatedImages):
             entries = [entry._replace(split=None) for entry in entries]
         others = {path for entry in entries for path in self._pictures.get(entry.image.stem, ())}
         if passed := sorted({str(path.parent) for path in others - {entry.image for entry in entries}}):
-            what = (
-                f"other images of the same names, in {first_few(passed)}, are further from the polygons, and not read"
-            )
+            what = f"images of the same names in {first_few(passed)} lie further from the polygons, and are not read"
             warnings.warn(f"{what}; images = FOLDER takes those", stacklevel=4)
         return [name for name in names if name != _HOLE], entries
 
@@ -61,7 +59,7 @@ class PolygonsDataset(AnnotatedImages):
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         is_xml, split = path.suffix.lower() == ".xml", files.split_in(path.parent.relative_to(self._root).as_posix())
-        of_tool = not is_xml and is_known(path)
+        of_tool = not is_xml and is_known(files.head(path))
         called = next(filter(None, (self._pictures.get(stem) for stem in _stems(path))), [])
         for each in records(path) if of_tool else [_of_xml(path) if is_xml else Record(path, _of_geojson(path))]:
             image = _image(path, called) if isinstance(each.image, Path) else each.image
@@ -98,9 +96,9 @@ class PolygonsDataset(AnnotatedImages):
 
 def _files_in(folder: Path) -> list[Path]:
     """The files of polygons below a folder."""
-    found = [path for name in ("*.xml", "*.geojson", "*.json", "*.ndjson") for path in files.walk(folder, name)]
+    found = [path for path in files.walk(folder, "*") if path.suffix in (".xml", ".geojson", ".json", ".ndjson")]
     heads = [(path, files.head(path)) for path in found]
-    return sorted(p for p, head in heads if (_POINTS.search(head) and not _OTHERS.search(head)) or is_known(p))
+    return sorted(p for p, head in heads if is_known(head) or (_POINTS.search(head) and not _OTHERS.search(head)))
 
 
 def _stems(path: Path) -> list[str]:

@@ -79,17 +79,11 @@ class RleDataset(AnnotatedImages):
         by_columns = _go_down(every, sizes, int(not starts_at_0) if self._first is None else self._first)
         if self._first is None:  # in all splits alike
             self._first = _first_pixel(every, sizes, by_columns, starts_at_0)
-        entries = [
-            Entry(
-                picture,
-                (path,),
-                [Shape(label, "starts", (runs, by_columns, self._first)) for label, runs in those],
-                sizes[picture],
-                split,
-            )
-            for split, path, found in tables
-            for picture, those in found.items()
-        ]
+        entries = []
+        for split, path, found in tables:
+            for picture, those in found.items():
+                shapes = [Shape(label, "starts", (runs, by_columns, self._first)) for label, runs in those]
+                entries.append(Entry(picture, (path,), shapes, sizes[picture], split))
         return sorted(labels), entries + _blank(entries, pictures, self.blank_unpaired)
 
     @classmethod
@@ -211,10 +205,8 @@ def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[_Line
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, skipinitialspace=True)
             headings = _cells(next(rows))
-            heading, sides = (
-                headings[image],
-                [re.sub(r"(?i)^(image|img|mask)_?", "", each).lower() for each in headings],
-            )
+            heading = headings[image]
+            sides = [re.sub(r"(?i)^(image|img|mask)_?", "", each).lower() for each in headings]
             sized = [sides.index(side) for side in ("height", "width") if sides.count(side) == 1]
             for cells in map(_cells, filter(None, rows)):
                 place = f"{path}, line {rows.line_num}"
@@ -231,9 +223,8 @@ def _lines(path: Path, named: Callable[[str], Sequence[Path]]) -> Iterator[_Line
                 of = f"class_{called}" if called.isdecimal() else called
                 yield _Line(name, of, encoded, (size[0], size[1]) if len(size) == 2 else None)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path} cannot be read as text: {reason(error) if isinstance(error, OSError) else error}"
-        ) from None
+        why = reason(error) if isinstance(error, OSError) else error
+        raise DataError(f"{path} cannot be read as text: {why}") from None
 
 
 def _first_pixel(

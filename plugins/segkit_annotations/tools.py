@@ -54,16 +54,15 @@ _CORNERS = ("polygon", "segmentation", "vertices", "points")
 _OTHERS = ("mask", "raster_layer", "line", "polyline", "ellipse", "keypoint", "point", "bounding_box", "bbox")
 
 
-def is_known(path: Path) -> bool:
-    """Whether a file is of one of the tools, or of a format that is not read."""
-    head = files.head(path)
+def is_known(head: str) -> bool:
+    """Whether these are the first characters of a file of one of the tools, or of a format that is not read."""
     return any(sign in head for sign in (*(tool.sign for tool in TOOLS), *REFUSED))
 
 
 def named(path: Path) -> set[str]:
     """The stems of what a file calls its images; "" where that cannot be read, as reading it will say."""
     try:
-        return {Path(each.image).stem for each in records(path)} if is_known(path) else set()
+        return {Path(each.image).stem for each in records(path)} if is_known(files.head(path)) else set()
     except Exception:  # a damaged file may raise anything
         return {""}
 

@@ -1082,7 +1082,7 @@ def test_images_of_one_name_that_are_further_from_the_polygons_are_told(tmp_path
     picture(tmp_path / "slides/a.png", (50, 60))
     picture(tmp_path / "previews/a.png")
     save(tmp_path / "previews/a.xml", TRACED["labelme.xml"][0].replace("imagesize", "no"))
-    with pytest.warns(UserWarning, match=r"other images of the same names, in .*slides, .* images = FOLDER"):
+    with pytest.warns(UserWarning, match=r"images of the same names in .*slides lie .*; images = FOLDER"):
         assert one("polygons", tmp_path, annotations="previews").files(0)[0].parent.name == "previews"
     (tmp_path / "previews/a.png").unlink()
     with pytest.warns(UserWarning, match="left out"), pytest.raises(DataError, match="annotated, but not there are"):
