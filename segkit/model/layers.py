@@ -39,6 +39,26 @@ def pad_to_multiple(image: Tensor, multiple: int, least: int = 0) -> Tensor:
     return mirror_pad(image, 0, bottom, 0, right) if bottom or right else image
 
 
+class Upsampling(nn.ConvTranspose2d):
+    """A transposed convolution whose taps do not overlap: ``[B,I,H,W] -> [B,O,size*H,size*W]``.
+
+    Trained in 16 bits on a CPU it is one product of matrices, of which the gradient takes a third of the time.
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: int = 2) -> None:
+        super().__init__(inputs, outputs, size, size)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """``[B,I,H,W] -> [B,O,size*H,size*W]``."""
+        if x.device.type != "cpu" or x.dtype.itemsize != 2 or not torch.is_grad_enabled() or self.bias is None:
+            return super().forward(x, output_size)
+        (batch, _, height, width), (_, outputs, size, _) = x.shape, self.weight.shape
+        weight, bias = self.weight.permute(2, 3, 1, 0).flatten(0, 2), self.bias.repeat(size * size)  # [size*size*O,I]
+        taps = F.linear(x.permute(0, 2, 3, 1), weight, bias)  # [B,H,W,size*size*O]
+        taps = taps.view(batch, height, width, size, size, outputs).transpose(2, 3)  # [B,H,size,W,size,O]
+        return taps.reshape(batch, height * size, width * size, outputs).permute(0, 3, 1, 2)
+
+
 class Doubled(nn.Module):
     """:func:`doubled` as a layer."""
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import ModelError, did_you_mean
-from segkit.model.layers import Doubled, mirror_pad, pad_to_multiple, recomputed
+from segkit.model.layers import Doubled, Upsampling, mirror_pad, pad_to_multiple, recomputed
 
 
 class UNet(nn.Module):
@@ -83,8 +83,8 @@ class UNet(nn.Module):
         rising = list(pairwise(reversed(widths)))  # (1024, 512), ..., (128, 64)
         self.up = nn.ModuleList(_upsampling(i, o, upsample) for i, o in rising)
         self.merge = nn.ModuleList(DoubleConvolution(2 * o, o, norm, padding) for _, o in rising)
-        last = nn.ConvTranspose2d if patches else nn.Conv2d
-        self.classifier = last(width, num_classes, patch_size, patch_size)
+        last = Upsampling if patches else nn.Conv2d
+        self.classifier = last(width, num_classes, patch_size)
         self.apply(_initialise)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def _convolution(inputs: int, outputs: int, size: int, norm: str, stride: int = 
 def _upsampling(inputs: int, outputs: int, upsample: str) -> nn.Module:
     """``[B,I,H,W] -> [B,O,2H,2W]``."""
     if upsample == "transposed":
-        return nn.ConvTranspose2d(inputs, outputs, kernel_size=2, stride=2)
+        return Upsampling(inputs, outputs)
     # A 1x1 convolution commutes with repeating pixels: before it, it costs a quarter. The 3x3 ones that follow smooth.
     return nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=1), Doubled())
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segkit.errors import ModelError
-from segkit.model.layers import mirror_pad, pad_to_multiple
+from segkit.model.layers import Upsampling, mirror_pad, pad_to_multiple
 from segkit.model.unet import UNet, centre_crop
 
 SIZES = [(1, 1), (1, 37), (16, 16), (33, 70)]
@@ -39,6 +41,7 @@ def test_patches_of_any_image(patch_size):
 
 
 def test_each_pixel_of_a_patch_has_logits_of_its_own():
+    torch.manual_seed(0)
     model = UNet(2, width=8, depth=1, patch_size=2)
     image = torch.rand(4, 3, 16, 16)
     target = torch.zeros(4, 16, 16, dtype=torch.long)
@@ -236,3 +239,21 @@ def test_exports_multiples_as_free_sizes():
     program = torch.export.export(model, (torch.rand(1, 3, 16, 24),), dynamic_shapes=shapes)
     image = torch.rand(1, 3, 20, 12)
     torch.testing.assert_close(program.module()(image), model(image))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_in_16_bits_on_a_cpu_upsampling_and_its_gradients_are_those_of_a_transposed_convolution(size: int) -> None:
+    torch.manual_seed(0)
+    layer = Upsampling(16, 11, size)
+    image = torch.randn(2, 16, 5, 7).bfloat16().to(memory_format=torch.channels_last)
+    towards = torch.randn(2, 11, 5 * size, 7 * size).bfloat16()
+
+    def found(forward: Callable[[Tensor], Tensor], x: Tensor, enabled: bool) -> list[Tensor]:
+        x.requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = forward(x)
+        return [out, *torch.autograd.grad(out, [x, layer.weight, layer.bias], towards.to(out.dtype))]
+
+    exact = found(functools.partial(nn.ConvTranspose2d.forward, layer), image.float(), False)
+    for mine, wanted in zip(found(layer, image.clone(), True), exact, strict=True):
+        assert (mine - wanted).norm() < 2**-7 * wanted.norm()
