@@ -26,7 +26,7 @@ from segkit_folder.files import PairedFiles, stem_of
 from segkit_folder.layout import Layout, Shares, divided
 from segkit_folder.masks import check_checksums
 from segkit_folder.pairs import Found
-from segkit_folder.splits import SUFFIXES, composed, require_split
+from segkit_folder.splits import SUFFIXES, composed
 
 VOID, VOID_NAME = 255, "void"
 _SOME = 20  # images, and shapes of each, that say whether corners are pixels
@@ -71,6 +71,8 @@ class AnnotatedImages(PairedFiles):
         split_seed: another seed, another split by ``fractions``, ``val`` or ``folds``.
     """
 
+    _every: dict[tuple[str | None, Path], Entry]  # of all splits, and those that any split may have
+    _entries: Mapping[tuple[Path, Path], Entry]
     rule: Rule = "last"  # what the format means by the order of overlapping shapes
     usual: Mapping[str, str] = {}  # class_map of the format itself
     expected = "annotations"  # what a message says that is looked for
@@ -101,7 +103,7 @@ class AnnotatedImages(PairedFiles):
         fold: int = 0,
         split_seed: int = 0,
     ) -> None:
-        base = Path(root).expanduser()
+        self.root = base = Path(root).expanduser()
         if not base.is_dir():
             raise DataError(f"{base}: no such folder")
         self.rule, self.attribute, self._cut = overlap or self.rule, attribute, outside == "cut"
@@ -121,11 +123,9 @@ class AnnotatedImages(PairedFiles):
         _tell_unread(entries)
         _refuse_shares(entries)
         self._labels, classes = self._meanings(names, entries, classes, class_map or {}, background)
-        shares = Shares(fractions, split_seed, val, folds, fold)
-        chosen = self._of_split(base, entries, split, lists, group, shares)
-        self._entries = {(entry.image, entry.sources[0]): entry for entry in chosen}
+        layout = self._divided(entries, lists, group, Shares(fractions, split_seed, val, folds, fold))
         super().__init__(
-            [*self._entries],
+            [],
             classes=classes,
             palette=voc_palette(len(classes)),
             values={index: index for index in (*range(len(classes)), VOID)},
@@ -133,6 +133,8 @@ class AnnotatedImages(PairedFiles):
         self._outside = classes.index(background) if background in classes else VOID
         options = (self._outside, self.rule, self._cut, enlarge, attribute, self._first)
         self.reading = repr((self.reading, sorted(self._labels.items()), *options))
+        layout.refuse(split)
+        self.choose(layout, split)
 
     def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
         """The names of the classes that the annotations declare, and what they say of each image of all splits."""
@@ -186,43 +188,44 @@ class AnnotatedImages(PairedFiles):
             raise DataError(f"{root}: which annotations are meant is not plain to see: {there} in `annotations`")
         return found[0]
 
-    def _of_split(
-        self,
-        root: Path,
-        entries: Sequence[Entry],
-        split: str,
-        lists: str | Mapping[str, str] | None,
-        group: str | None,
-        shares: Shares,
-    ) -> list[Entry]:
-        """The entries of a split whose images are there; ``splits`` is set."""
-        known: dict[tuple[str | None, Path], Entry] = {}
+    def _divided(
+        self, entries: Sequence[Entry], lists: str | Mapping[str, str] | None, group: str | None, shares: Shares
+    ) -> Layout:
+        """The images of all splits."""
+        self._every = {}
         for entry in entries:
-            if (other := known.setdefault((entry.split, entry.image), entry)) is not entry:
+            if (other := self._every.setdefault((entry.split, entry.image), entry)) is not entry:
                 raise DataError(f"{entry.image}: annotated twice, in {other.sources[0]} and {entry.sources[0]}")
+        self._every |= {(None, entry.image): entry for entry in entries}
         stems = {entry.image: stem_of(entry.image) for entry in entries}
         named = {composed(stem.name) for stem in stems.values()}
         whole = len(named) < len(stems)  # they are not unique
         found = []
         for entry in entries:
             stem = stems[entry.image]
-            name = composed(Path(os.path.relpath(stem, root)).as_posix() if whole else stem.name)
+            name = composed(Path(os.path.relpath(stem, self.root)).as_posix() if whole else stem.name)
             found.append(Found(entry.image, name, {"id": name, **({"split": entry.split} if entry.split else {})}))
-        layout = divided(
-            root, Layout(found, {entry.image: entry.sources[0] for entry in entries}), lists, group, shares
-        )
+        masks = {entry.image: entry.sources[0] for entry in entries}
+        layout = divided(self.root, Layout(found, masks), lists, group, shares)
         if layout.splits and (left := [str(each.path) for each in layout.images if "split" not in each.values]):
             warnings.warn(f"not read: {len(left)} annotated images are in no split: {first_few(left)}", stacklevel=4)
-        self.splits = layout.splits
-        refuse([issue for of, issue in layout.issues if of in (None, split)])
-        require_split(split, self.splits, root, "; val = 0.15 takes a share of train" if split == "val" else "")
-        by_path = {entry.image: entry for entry in entries}
-        chosen = [known.get((split, path)) or by_path[path] for path, _, _ in layout.of(split)]
+        return layout
+
+    def choose(self, layout: Layout, split: str) -> None:
+        """See :meth:`PairedFiles.choose`; images that are not there are refused."""
+        super().choose(layout, split)
+        chosen = [self._every.get((split, image)) or self._every[None, image] for image, _ in self.pairs]
         what = "named by the annotations but not there"
         advice = "fetch it, say where it lies, images = FOLDER, or leave such images out, skip_unpaired = true"
         absent = [each for each in chosen if not is_there(each)]
         refuse([Issue("mask_without_image", str(each.image), what, advice, f"in {each.sources[0]}") for each in absent])
-        return [each for each in chosen if each not in absent] if absent else chosen
+        known = {id(each) for each in absent}
+        self._entries = {(each.image, each.sources[0]): each for each in chosen if id(each) not in known}
+        self.pairs = [*self._entries]
+        del self.names  # of this split alone they may be shorter
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_every": {}}
 
     def _meanings(
         self,

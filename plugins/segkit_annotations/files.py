@@ -18,8 +18,9 @@ from PIL import Image
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue, reason
 from segkit_annotations.draw import Shape, Size
+from segkit_folder.pictures import folders_in
 from segkit_folder.propose import propose_layout
-from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, folders_in, split_called
+from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, split_called
 
 DEPTH = 5  # folders below the root that are looked into
 _OF_MASKS = re.compile(r"(?i)mask|label|annot|seg|(?<![a-z])gt")  # words of folders

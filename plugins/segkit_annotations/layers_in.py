@@ -16,7 +16,8 @@ from segkit.data.read import opened
 from segkit.errors import DataError, LabelError
 from segkit_annotations import files
 from segkit_folder.masks import read_mask
-from segkit_folder.pairs import Pattern, certain_parts
+from segkit_folder.pairs import Pattern
+from segkit_folder.pictures import certain_parts
 from segkit_folder.propose import Proposal, propose_layout
 from segkit_folder.splits import SEVERAL, SUFFIXES, split_in
 

@@ -12,12 +12,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from segkit.data.issues import refuse
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError
 from segkit_folder.files import PairedFiles
 from segkit_folder.layout import Shares, dealt, read_layout
-from segkit_folder.splits import check_fractions, require_split
+from segkit_folder.splits import check_fractions
 
 CLASSES = ("background", "car")
 PALETTE = ((0, 0, 0), (255, 255, 255))  # as in the masks' own palette
@@ -64,7 +63,7 @@ class CarvanaDataset(PairedFiles):
             raise ConfigError(f"split_by = {split_by!r}: allowed are 'car' and 'none'")
         check_fractions(fractions)
         layout = read_layout(root, images="train/{group}_{id}", masks="train_masks/{group}_{id}_mask")
-        refuse([issue for _, issue in layout.issues])
+        layout.refuse(split)
         if split_by == "none":
             warnings.warn(
                 'carvana, split_by = "none": train, val and test are the same images, no score says how well other '
@@ -78,10 +77,9 @@ class CarvanaDataset(PairedFiles):
             except DataError as error:
                 advice = 'or, only to check that training works, set split_by = "none" and data.allow_leaks = true'
                 raise DataError(f"{root}, where a car is a group: {error}; {advice}") from None
-        self.splits = layout.splits
-        require_split(split, self.splits, root)
-        pairs = [(image, mask) for image, mask, _ in layout.of(split)]
-        super().__init__(pairs, classes=CLASSES, palette=PALETTE, values=VALUES)
+        super().__init__([], classes=CLASSES, palette=PALETTE, values=VALUES)
+        self.root = root
+        self.choose(layout, split)
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, object]]:

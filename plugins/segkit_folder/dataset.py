@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segkit.data.issues import refuse
-from segkit.data.read import read_header
 from segkit.data.sample import voc_palette
-from segkit.errors import ConfigError, DataError, LabelError, did_you_mean
+from segkit.errors import ConfigError, DataError
 from segkit_folder.class_file import ClassFile, parse
 from segkit_folder.files import PairedFiles
-from segkit_folder.layout import Shares, dealt, read_layout, with_blank, without_unpaired
+from segkit_folder.layout import Layout, Shares, dealt, read_layout, with_blank, without_unpaired
 from segkit_folder.lists import tell_lists
-from segkit_folder.masks import NO_NUMBER, read_mask
+from segkit_folder.meanings import VOID, meanings_of
 from segkit_folder.pairs import NoFiles
 from segkit_folder.propose import propose_layout, without_splits
-from segkit_folder.splits import check_fractions, read_text, require_split
-
-VOID = 255
-VOID_NAME = "void"
+from segkit_folder.splits import check_fractions, read_text
 
 
 class FolderDataset(PairedFiles):
@@ -104,50 +98,36 @@ class FolderDataset(PairedFiles):
     ) -> None:
         self.root = base = Path(root).expanduser()
         listed = _read_classes(base, classes) if isinstance(classes, str) else ClassFile(list(classes))
-        names = listed.names
         if colour_map is not None and value_map is not None:
             raise ConfigError("value_map and colour_map: a mask holds either labels or colours; give one of the two")
         check_fractions(fractions)
         options: dict[str, Any] = {"images": images, "masks": masks, "mask_suffix": mask_suffix}
         options |= {"pairs": pairs, "lists": lists, "group": group}
-        try:
-            layout = read_layout(base, **options, fold=fold)
-        except NoFiles as error:
-            raise NoFiles(f"{error}{_proposed(base, options)}") from None
-        if lists is None and pairs is None:
-            tell_lists(base)
-        layout = with_blank(layout) if blank_unpaired else layout
-        layout = without_unpaired(layout) if skip_unpaired else layout
-        issues = [issue for of, issue in layout.issues if of in (None, split)]
-        lonely = [issue for issue in issues if issue.kind == "image_without_mask"]
-        if lonely and (told := _proposed(base, options, [each.path for each in layout.images], len(layout.masks))):
-            others = [x for x in issues if x.kind not in ("image_without_mask", "mask_without_image")]  # these follow
-            issues = [*(replace(each, advice=each.advice + told) for each in lonely), *others]
-        refuse(issues)
+        layout = _read(base, options, fold, blank_unpaired, skip_unpaired)
+        layout.refuse(split)
         layout = dealt(layout, Shares(fractions, split_seed, val, folds, fold))
-        self.splits = layout.splits
-        require_split(split, self.splits, base, "; val = 0.15 takes a share of train" if split == "val" else "")
-        samples = layout.of(split) + (layout.of("val") if train_on_val and split == "train" else [])
-        if listed.colours and colour_map is None and value_map is None:
-            colour_map = _colours_of_file(listed, sorted(layout.masks.values()))  # all splits are read alike
-        colours = None if colour_map is None else _colours(colour_map, names)
-        if threshold is not None and value_map is None and colours is None:
-            value_map = {"0": 0, str(VOID): 1}
+        masks_of = [*layout.masks.values()]
+        values, colours = meanings_of(listed, masks_of, void, value_map, colour_map, threshold)
         self.palette_is_assumed = palette is None and colours is None and listed.colours is None
-        if palette is None:
-            palette = [colour_map[name] for name in names] if colour_map else listed.colours or voc_palette(len(names))
-        self.labels_are_stated = value_map is not None
-        values = None
-        if colours is None and (void is not None or value_map is not None or listed.labels):
-            values = _values(listed, (VOID,) if void is None else void, value_map)
-            values |= {NO_NUMBER: VOID} if threshold is not None else {}
-        found = [(image, mask) for image, mask, _ in samples]
-        super().__init__(found, classes=names, palette=palette, values=values, colours=colours)
-        self.names = [name for _, _, name in samples]
-        self.blank = layout.blank
+        self.labels_are_stated = value_map is not None or (threshold is not None and colours is None)
+        drawn = {index: colour for colour, index in (colours or {}).items() if index != VOID}
+        own = [drawn[index] for index in sorted(drawn)] or listed.colours or voc_palette(len(listed.names))
+        super().__init__(
+            [], classes=listed.names, palette=own if palette is None else palette, values=values, colours=colours
+        )
+        self.blank, self.train_on_val = layout.blank, train_on_val
         self.threshold, self.resize_masks = threshold, resize_masks
         self.reading += f" {threshold}{' blank' * bool(self.blank)}{' resized' * resize_masks}"
         self.image_files = () if isinstance(images, str) else tuple(images)
+        self.choose(layout, split)
+
+    def choose(self, layout: Layout, split: str) -> None:
+        """See :meth:`PairedFiles.choose`; train may hold val too."""
+        super().choose(layout, split)
+        if self.train_on_val and split == "train":
+            val = layout.of("val")
+            self.pairs += [(image, mask) for image, mask, _ in val]
+            self.names = [*self.names, *(name for _, _, name in val)]
 
     def advice(self, kind: str) -> str:
         """See :meth:`PairedFiles.advice`."""
@@ -214,6 +194,28 @@ def _read_classes(root: Path, file: str) -> ClassFile:
     return parse(text, f'classes = "{file}"')
 
 
+def _read(root: Path, options: Mapping[str, Any], fold: int, blank: bool, skip: bool) -> Layout:
+    """The files of all splits, paired; what pairs more of them is told with those that have no partner."""
+    try:
+        layout = read_layout(root, **options, fold=fold)
+    except NoFiles as error:
+        raise NoFiles(f"{error}{_proposed(root, options)}") from None
+    if options["lists"] is None and options["pairs"] is None:
+        tell_lists(root)
+    layout = with_blank(layout) if blank else layout
+    layout = without_unpaired(layout) if skip else layout
+    alone = {split for split, issue in layout.issues if issue.kind == "image_without_mask"}
+    told = alone and _proposed(root, options, [each.path for each in layout.images], len(layout.masks))
+    if not told:
+        return layout
+    issues = [
+        (split, replace(issue, advice=issue.advice + told) if issue.kind == "image_without_mask" else issue)
+        for split, issue in layout.issues
+        if split not in alone or issue.kind != "mask_without_image"  # these follow
+    ]
+    return replace(layout, issues=issues)
+
+
 def _proposed(root: Path, options: Mapping[str, Any], images: Sequence[Path] = (), pairs: int = 0) -> str:
     """The lines to paste that pair the most files, where these are more than ``pairs``, which are found already.
 
@@ -232,61 +234,3 @@ def _proposed(root: Path, options: Mapping[str, Any], images: Sequence[Path] = (
         return ""
     others = f"; `segkit init {root}` shows other ways" if len(better) > 1 else ""
     return "\n".join([f"{others}; {better[0].pairs} images have a mask with, in [dataset],\n", *lines])
-
-
-def _colours_of_file(listed: ClassFile, masks: Sequence[Path]) -> dict[str, Sequence[int]] | None:
-    """The colours of a class file as a map, where some of the masks hold these colours, or others."""
-    named: dict[str, Sequence[int]] = dict(zip(listed.names, listed.colours or (), strict=True))
-    indices = {(r, g, b): index for index, (r, g, b) in enumerate(named.values())}
-    for mask in masks[:: max(1, len(masks) // 20)]:
-        with suppress(DataError):  # told when it is read
-            if not read_header(mask).has_colours:
-                continue
-            with suppress(LabelError):  # colours that the file lacks
-                if (read_mask(mask, indices) != indices.get((0, 0, 0), -1)).any():  # black may be label 0 as well
-                    return named
-            try:
-                read_mask(mask)
-            except LabelError as error:  # they are no labels either, stored as greys
-                if error.issue is not None and error.issue.kind == "colours":
-                    return named
-    return None
-
-
-def _values(listed: ClassFile, void: Sequence[int], value_map: Mapping[str, int] | None) -> dict[int, int]:
-    """Stored label -> class index."""
-    values = {stored: index for index, stored in enumerate(listed.labels or range(len(listed.names)))}
-    if value_map is not None:
-        try:
-            values = {int(stored): label for stored, label in value_map.items()}
-        except ValueError:
-            raise ConfigError(
-                f"value_map: keys are stored labels, whole numbers; given {', '.join(value_map)}"
-            ) from None
-        if len(values) < len(value_map):
-            raise ConfigError(f"value_map: {', '.join(value_map)}: a stored label twice; give each one once")
-    for stored in void:
-        if stored != VOID and values.get(stored, VOID) != VOID:
-            advice = "take it out of void, or say in value_map which stored label is which class"
-            raise ConfigError(f"void: {stored} is also the stored label of class {values[stored]}; {advice}")
-        values.setdefault(stored, VOID)
-    return values
-
-
-def _colours(colour_map: Mapping[str, Sequence[int]], names: Sequence[str]) -> dict[tuple[int, int, int], int]:
-    known = [*names, VOID_NAME]
-    for name, colour in colour_map.items():
-        if name not in known:
-            raise ConfigError(f"colour_map: no class '{name}'; there are {', '.join(known)}{did_you_mean(name, known)}")
-        if len(colour) != 3 or not all(0 <= part <= 255 for part in colour):
-            raise ConfigError(f"colour_map: {name} = {list(colour)}; a colour is three numbers from 0 to 255")
-    missing = [name for name in names if name not in colour_map]
-    if missing:
-        raise ConfigError(f"colour_map: no colour for {', '.join(missing)}; give every class one")
-    colours = {
-        (colour[0], colour[1], colour[2]): names.index(name) if name in names else VOID
-        for name, colour in colour_map.items()
-    }
-    if len(colours) != len(colour_map):
-        raise ConfigError("colour_map: two classes share a colour; each needs its own")
-    return colours

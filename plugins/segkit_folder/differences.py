@@ -61,12 +61,10 @@ def _place(root: Path, path: Path) -> _Place:
     return _Place(path, tuple(parts), tuple(called), split)
 
 
-def patterns_of(
-    root: Path, images: Sequence[Path], masks: Sequence[Path], is_loose: bool = False
-) -> list[tuple[str, str]]:
-    """Patterns of images and masks, those first that pair the most of some of the images.
+def patterns_of(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> Iterator[list[tuple[str, str]]]:
+    """Patterns of images and masks, those first that pair the most of some of the images; then loose ones.
 
-    Loose ones have a ``*`` for each number that an image and its mask do not share, as where a folder alone pairs them.
+    These have a ``*`` for each number that an image and its mask do not share, as where a folder alone pairs them.
     """
     places = [_place(root, path) for path in images]
     others = places if images is masks else [_place(root, path) for path in masks]
@@ -78,7 +76,7 @@ def patterns_of(
         for run in {run for part in place.parts for run in _runs(part)} & wanted:
             index[run].append(number)
     most = min(MOST_SHARED, max(MOST_ASKED // 4, len(others) // 2))  # what more files share tells no partners
-    votes: dict[Any, list[tuple[_Place, _Place, tuple[str, ...]]]] = defaultdict(list)
+    pairs = []
     for place in asked:
         near: dict[int, float] = defaultdict(float)  # the rarer what two paths share, the more it says
         for run in {run for part in place.parts for run in _runs(part)}:
@@ -90,14 +88,17 @@ def patterns_of(
                 not several or None in (place.split, other.split) or place.split == other.split
             ):
                 nearest.setdefault(_NUMBER.sub("0", "/".join(other.parts)), other)
-        for other in islice(nearest.values(), MOST_PARTNERS):
+        pairs += [(place, other) for other in islice(nearest.values(), MOST_PARTNERS)]
+    for is_loose in (False, True):
+        votes: dict[Any, list[tuple[_Place, _Place, tuple[str, ...]]]] = defaultdict(list)
+        for place, other in pairs:
             for key, cores in _differences(place, other, several, is_loose):
                 votes[key].append((place, other, cores))
-    voters = {key: len({place.path for place, _, _ in those}) for key, those in votes.items()}
-    least = max(max(voters.values(), default=0) / 5, 1 if len(places) <= 2 else 2)
-    ranked = sorted((key for key in votes if voters[key] >= least), key=lambda key: -voters[key])
-    ways = [each for key in ranked for each in _written(key, votes[key])]
-    return [*dict.fromkeys(way for images, masks in ways for way in ((images, masks), (masks, images)))]
+        voters = {key: len({place.path for place, _, _ in those}) for key, those in votes.items()}
+        least = max(max(voters.values(), default=0) / 5, 1 if len(places) <= 2 else 2)
+        ranked = sorted((key for key in votes if voters[key] >= least), key=lambda key: -voters[key])
+        ways = [each for key in ranked for each in _written(key, votes[key])]
+        yield [*dict.fromkeys(way for images, masks in ways for way in ((images, masks), (masks, images)))]
 
 
 def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> Iterator[tuple[Any, tuple[str, ...]]]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,10 @@ from segkit_folder.masks import MOST_COUNTED, check_checksums, read_mask
 from segkit_folder.misread import MISREAD as MISREAD
 from segkit_folder.misread import about as about
 from segkit_folder.palettes import telling_colours as telling_colours
-from segkit_folder.splits import composed
+from segkit_folder.splits import composed, require_split
+
+if TYPE_CHECKING:
+    from segkit_folder.layout import Layout
 
 LONGEST_NAME = 100
 """Characters of a class's name: it heads columns and captions, and a table is as wide as the longest."""
@@ -49,6 +52,8 @@ class PairedFiles(Dataset):
         stores_indices: whether masks store the class indices themselves.
         most_pixels: of an image or a mask that is read.
         bands: as ``data.bands``.
+        root: the folder that messages name.
+        layout: of which :meth:`choose` has taken the pairs; None: they were given.
         threshold: of masks, as :func:`read_mask` has it.
         blank: images that are all of the first class, and have no mask.
         resize_masks: whether a mask that is its image smaller or larger takes the image's size, by the nearest label.
@@ -60,9 +65,10 @@ class PairedFiles(Dataset):
     blank: Collection[Path] = ()
     resize_masks = False
     label_advice = "correct the mask"
+    root = Path()
     palette_is_assumed = labels_are_stated = False
 
-    names: Sequence[str]
+    layout: Layout | None
     reading: str
 
     def __init__(
@@ -89,7 +95,7 @@ class PairedFiles(Dataset):
         Raises:
             ConfigError: the palette, ``values`` or ``colours`` do not fit the classes.
         """
-        self.pairs = list(pairs)
+        self.pairs, self.layout = list(pairs), None
         self.classes = tuple(classes)
         self.palette = tuple((red, green, blue) for red, green, blue in palette)
         self.void_is_assumed = values is None and colours is None and ignore_index is None
@@ -98,7 +104,6 @@ class PairedFiles(Dataset):
         self.values = {label: label for label in indices} if values is None else dict(values)
         self.colours = None if colours is None else dict(colours)
         self._check_classes(indices)
-        self.names = _short_names([image for image, _ in self.pairs])
         self.reading = repr((len(self.classes), self.ignore_index, self.values, self.colours, "place"))
         meaning: Mapping[Any, int] = self.values if self.colours is None else self.colours
         self.stored = [[key for key, label in meaning.items() if label == index] for index in indices[:-1]]
@@ -111,7 +116,7 @@ class PairedFiles(Dataset):
         for name in self.classes:
             if not isinstance(name, str):
                 raise ConfigError(f"classes: {name!r:.40} is no text; names of classes are texts")
-            if len(name) > LONGEST_NAME or any(unicodedata.category(letter) == "Cc" for letter in name):
+            if not is_name(name):
                 raise ConfigError(
                     f"classes: {name[:40]!r} of {len(name)} characters; a name has at most {LONGEST_NAME}, and no line "
                     "breaks or other control characters"
@@ -129,6 +134,39 @@ class PairedFiles(Dataset):
             if stored not in LABELS:
                 held = f"{LABELS[0]} to {LABELS[-1]}"
                 raise ConfigError(f"stored label {stored} in the map of labels: masks hold {held}")
+
+    @cached_property
+    def names(self) -> Sequence[str]:  # type: ignore[override]
+        """Stems where they are unique, else paths below the folder the files share, without suffix; composed."""
+        places = [stem_of(image) for image, _ in self.pairs]
+        if len({place.name for place in places}) == len(places):
+            return [composed(place.name) for place in places]
+        shared = os.path.commonpath([image.parent for image, _ in self.pairs])
+        return [composed(place.relative_to(shared).as_posix()) for place in places]
+
+    def choose(self, layout: Layout, split: str) -> None:
+        """Take the pairs of a split, and the layout for others.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        self.layout, self.splits = layout, layout.splits
+        require_split(split, self.splits, self.root, "; val = 0.15 takes a share of train" if split == "val" else "")
+        samples = layout.of(split)
+        self.pairs, self.names = [(image, mask) for image, mask, _ in samples], [name for _, _, name in samples]
+
+    def in_split(self, split: str) -> Dataset | None:
+        """See :meth:`segkit.data.sample.Dataset.in_split`."""
+        if self.layout is None:
+            return None
+        other = object.__new__(type(self))
+        vars(other).update({name: value for name, value in vars(self).items() if name != "channels"})
+        self.layout.refuse(split)
+        other.choose(self.layout, split)
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "layout": None}  # the processes that load data need one split
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -244,13 +282,9 @@ class PairedFiles(Dataset):
         return first_few(mapped, most=40)
 
 
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Stems where they are unique, else paths below the folder the files share, without suffix; composed."""
-    places = [stem_of(path) for path in paths]
-    if len({place.name for place in places}) == len(places):
-        return [composed(place.name) for place in places]
-    shared = os.path.commonpath([path.parent for path in paths])
-    return [composed(place.relative_to(shared).as_posix()) for place in places]
+def is_name(text: str) -> bool:
+    """Whether a class can be called so: tables are as wide as the longest name, and of one line."""
+    return len(text) <= LONGEST_NAME and not any(unicodedata.category(letter) == "Cc" for letter in text)
 
 
 def stem_of(path: Path) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from segkit.data.issues import refuse
 from segkit.data.read import places_of
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few
@@ -80,6 +81,14 @@ class Layout:
     def __post_init__(self) -> None:
         there = {each.values.get("split") for each in self.images}
         object.__setattr__(self, "splits", tuple(split for split in SPLITS if split in there))
+
+    def refuse(self, split: str) -> None:
+        """Refuse what is wrong with the files of a split.
+
+        Raises:
+            DataError: something is.
+        """
+        refuse([issue for of, issue in self.issues if of in (None, split)])
 
     def of(self, split: str) -> list[tuple[Path, Path, str]]:
         """The pairs of a split, with the names of the samples."""

@@ -15,12 +15,12 @@ from typing import NamedTuple
 from segkit.data.sample import SPLITS
 from segkit.errors import ConfigError, DataError, Issue, first_few
 from segkit_folder.pairs import Found, NoFiles, Pattern
+from segkit_folder.pictures import folders_in
 from segkit_folder.splits import (
     ANY_SPLIT,
     SPLIT_NAMES,
     SUFFIXES,
     composed,
-    folders_in,
     is_train_and_val,
     read_text,
     split_called,

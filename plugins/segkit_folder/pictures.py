@@ -1,10 +1,14 @@
-"""Which pictures lie in a folder: files, and parts of files that surely hold several."""
+"""What lies in a folder: folders and files, pictures, and the parts of files that hold several pictures."""
 
 from __future__ import annotations
 
+import math
+import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -12,30 +16,92 @@ import numpy as np
 
 from segkit.data.read import opened
 from segkit.errors import DataError
-from segkit_folder.pairs import certain_parts, parts_of
-from segkit_folder.splits import CONTAINERS, SEVERAL, SUFFIXES, TABLES, folders_in
+from segkit_folder.splits import CONTAINERS, SEVERAL, SUFFIXES, TABLES
 
 MOST_SEEN = 5  # files that are opened
 LEAST_SIDE = 8  # pixels: a shorter axis counts channels
 MOST_FILES = 50_000  # that are looked at
+_SETTLED = 3_000_000_000  # nanoseconds: file systems tell the time of a change to two seconds (FAT) or less
+
+Listing = tuple[tuple[str, ...], tuple[str, ...]]
+"""The names of the folders, and of the files, in a folder; in order, without hidden ones."""
+
+
+def listing(folder: str | Path) -> Listing:
+    """What lies in a folder, nothing where it cannot be looked into; it is looked into once, until it changes."""
+    try:
+        changed = os.stat(folder).st_mtime_ns  # noqa: PTH116  (a tenth of pathlib's time, for thousands of folders)
+        is_settled = time.time_ns() - changed > _SETTLED  # else it may change again at the same time
+        return (_listing if is_settled else _listing.__wrapped__)(str(folder), changed)
+    except OSError:
+        return (), ()
+
+
+@lru_cache(1 << 16)
+def _listing(folder: str, changed: int) -> Listing:
+    with os.scandir(folder) as entries:
+        are_folders = {each.name: each.is_dir() for each in entries if each.name[0] != "."}
+    folders, files = (tuple(sorted(name for name in are_folders if are_folders[name] is of)) for of in (True, False))
+    return folders, files
+
+
+def folders_in(root: Path, depth: float = math.inf) -> Iterator[tuple[Path, Sequence[str]]]:
+    """The folders below one, and itself, with the names of their files, in order; hidden ones are left out.
+
+    Links to folders are followed, but to one that this one lies in; no folder is entered twice.
+    """
+    whole = root.resolve()
+    entered = {*map(str, (whole, *whole.parents))}
+    waiting = [(root, str(whole), 0)]
+    while waiting:
+        folder, real, level = waiting.pop()
+        folders, files = listing(folder)
+        yield folder, files
+        below = []
+        for name in folders if level < depth else ():
+            place = os.path.join(real, name)  # noqa: PTH118
+            place = os.path.realpath(place) if os.path.islink(place) else place  # noqa: PTH114
+            if place not in entered:
+                entered.add(place)
+                below.append((folder / name, place, level + 1))
+        waiting += below[::-1]
 
 
 def pictures_in(root: Path) -> Iterator[Path]:
     """The pictures below a folder, those in files of several too."""
     for folder, names in folders_in(root):
         own: dict[str, list[Path]] = {}
-        for path in (folder / name for name in names):
-            odd = re.search("[{}*]", path.relative_to(root).as_posix())
-            suffix = path.suffix.lower()
-            if suffix in (*SUFFIXES, *CONTAINERS, *TABLES) and not odd and path.is_file():
-                kind = path.name[path.name.index(".") :].lower() if suffix in TABLES else suffix
-                own.setdefault(kind, []).append(path)
+        below = folder.relative_to(root).as_posix()
+        for name in names if not re.search("[{}*]", below) else ():
+            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+            if suffix in (*SUFFIXES, *CONTAINERS, *TABLES) and not re.search("[{}*]", name):
+                path = folder / name
+                if path.is_file():
+                    kind = name[name.index(".") :].lower() if suffix in TABLES else suffix
+                    own.setdefault(kind, []).append(path)
         for suffix, paths in own.items():
             if suffix.endswith(TABLES):
                 yield from paths if all(map(_is_matrix, paths[:MOST_SEEN])) else ()
                 continue
             may_be_several = suffix in SEVERAL and (any(map(certain_parts, paths[:MOST_SEEN])) or _stacks(paths))
             yield from _parts_in(paths, suffix) if may_be_several else paths if suffix in SUFFIXES else ()
+
+
+def parts_of(path: Path) -> list[str]:
+    """The names of the pictures in a file that may hold several.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+    with opened(path, whole=True) as raster:
+        return [*getattr(raster, "parts", ())]
+
+
+def certain_parts(path: Path) -> list[str]:
+    """Likewise, but none of a file that may be one picture alone, or that cannot be opened."""
+    with suppress(DataError), opened(path, whole=True) as raster:
+        return [] if hasattr(raster, "shape") else [*getattr(raster, "parts", ())]
+    return []
 
 
 def _stacks(paths: Sequence[Path]) -> set[int]:

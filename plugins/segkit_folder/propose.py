@@ -61,7 +61,7 @@ def propose_layout(root: Path, images: Sequence[Path] = ()) -> list[Proposal]:
         images: the images, where they are known; left out: of two files the one with more colours is the image.
     """
     every = [*islice(pictures_in(root), MOST_FILES)]
-    ways = (_likely(root, _counted(root, patterns_of(root, images or every, every, loose))) for loose in (False, True))
+    ways = (_likely(root, _counted(root, patterns)) for patterns in patterns_of(root, images or every, every))
     found = next(filter(None, ways), [])
     return [*_with_lists(root, found), *found]
 
@@ -79,7 +79,7 @@ def without_splits(root: Path) -> list[Proposal]:
 
 def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
     """What patterns pair, the most pairs first; of patterns with the same pairs the simplest."""
-    found: dict[frozenset[tuple[Path, Path]], Proposal] = {}
+    found: dict[int, Proposal] = {}  # by the hash of its pairs
     ways = [{"images": images, "masks": masks} for images, masks in patterns]
     for options in sorted(ways, key=lambda each: -_told(each)):
         if _told(options) < 0:  # the reverse is tried too
@@ -88,7 +88,7 @@ def _counted(root: Path, patterns: Sequence[tuple[str, str]]) -> list[Proposal]:
         if read and (own := _of_one_format(options, read.layout)) != options:
             read = _read(root, own)
         if read and read.pairs:
-            pairs = frozenset(read.layout.masks.items())
+            pairs = hash(frozenset(read.layout.masks.items()))
             found[pairs] = min(found.get(pairs, read), read, key=_rank)
         if len(found) >= MOST_TRIED:
             break

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,23 +90,6 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path} cannot be read as text: line {place} is not UTF-8; save it as UTF-8") from None
     except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a zero byte in the name
         raise DataError(f"{path} cannot be read as text: {reason(error)}") from error
-
-
-def folders_in(root: Path, depth: float = math.inf) -> Iterator[tuple[Path, list[str]]]:
-    """The folders below one, and itself, with the names of their files, in order; hidden ones are left out.
-
-    Links to folders are followed, but to one that this one lies in; no folder is entered twice.
-    """
-    entered = {*map(str, (root.resolve(), *root.resolve().parents))}
-    for name, inside, files in os.walk(root, followlinks=True):
-        folder = Path(name)
-        there = sorted(each for each in inside if each[0] != ".")
-        inside.clear()
-        for each in there if len(folder.relative_to(root).parts) < depth else ():
-            if (place := os.path.realpath(folder / each)) not in entered:
-                entered.add(place)
-                inside.append(each)
-        yield folder, sorted(each for each in files if each[0] != ".")
 
 
 class TooFewError(DataError):

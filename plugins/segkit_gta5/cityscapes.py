@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segkit.data.issues import refuse
 from segkit.data.read import opened
 from segkit.errors import DataError
 from segkit_folder.files import VOID, PairedFiles
 from segkit_folder.layout import Shares, dealt, read_layout
 from segkit_folder.masks import read_mask
+from segkit_folder.pictures import folders_in
 from segkit_folder.propose import propose_layout, without_splits
-from segkit_folder.splits import folders_in, require_split
+from segkit_folder.splits import require_split
 from segkit_gta5.dataset import TABLE, VALUES
 
 IDS = VALUES | {-1: 255}
@@ -60,7 +60,7 @@ class CityscapesDataset(PairedFiles):
         self.splits = tuple(each for each in layout.splits if each != "test" or _is_labelled(test[0][1], values))
         if "test" in {*layout.splits} - {*self.splits}:
             warnings.warn(f"no test split: {test[0][1]} and its like hold no classes, as published", stacklevel=2)
-        refuse([issue for of, issue in layout.issues if of in (None, split)])
+        layout.refuse(split)
         require_split(split, self.splits, base)
         super().__init__(
             [(image, mask) for image, mask, _ in layout.of(split)],

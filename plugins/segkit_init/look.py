@@ -16,15 +16,16 @@ import torch
 import segkit
 from segkit.compose import build_splits, scan_dataset
 from segkit.data.read import read_header
-from segkit.data.sample import Dataset
 from segkit.data.scan import Scan
 from segkit.errors import DataError, SegkitError, first_few
 from segkit.options import options_of
 from segkit_folder.class_file import parse
-from segkit_folder.files import telling_colours
+from segkit_folder.files import is_name, telling_colours
 from segkit_folder.lists import partial_lists
+from segkit_folder.meanings import meanings_of
+from segkit_folder.pictures import folders_in
 from segkit_folder.propose import colours_in
-from segkit_folder.splits import TooFewError, folders_in, read_text
+from segkit_folder.splits import TooFewError, read_text
 from segkit_init.findings import Answer, Findings, Question
 from segkit_init.groups import MANY, group_of
 from segkit_init.labels import VOID, answer_of, question_of
@@ -36,12 +37,11 @@ from segkit_init.readings import (
     Reading,
     are_objects,
     config_of,
-    files_of,
     pictures_in,
     readings_of,
     said,
 )
-from segkit_init.stored import COLOUR, StoredLabels, are_edges, read_labels, stored_labels
+from segkit_init.stored import COLOUR, StoredLabels, are_edges, each_mask, read_labels, some_of, stored_labels
 from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
@@ -91,57 +91,95 @@ def look(root: Path) -> Findings:
         raise DataError(f"{root}: {TOO_FEW}") from None
 
 
-def _look(root: Path) -> Findings:
-    notes: list[str] = []
-    questions: list[Question] = []
-    readings = readings_of(root, notes, questions)
-    of_lists = [*questions]
-    first = readings[0]
-    options = dict(first.options)
+class _Look:
+    """The options of a reading, which the first answer to each question adds to, and the questions."""
 
-    def ask(asked: Iterable[Question]) -> None:
+    def __init__(self, reading: Reading, questions: Sequence[Question]) -> None:
+        self.reading, self.options, self.questions = reading, dict(reading.options), [*questions]
+        self._scanned: tuple[str, Scan] | None = None
+
+    def ask(self, asked: Iterable[Question]) -> None:
+        """Keep questions, but of those that take the same answer one."""
         for question in asked:
             taken = question.answers[0].options if question.answers else {}
-            if not taken or not taken.items() <= options.items():  # else another issue has asked the same
-                questions.append(question)
-                options.update(taken)
+            if not taken or not taken.items() <= self.options.items():
+                self.questions.append(question)
+                self.options.update(taken)
 
-    if len(readings) > 1:
-        answers = [Answer(said(each, readings)) for each in readings]
-        ask([Question("the folder can be read in several ways: which one is meant?", answers, "root")])
-    if first.asks_for_classes:
-        ask(_few_colours(first))
-        if threshold := options.get("threshold"):
-            masks = files_of(first, -1)
-            questions.append(_thresholded(threshold, are_edges(masks[:: -(-len(masks) // _FEW)], threshold)))
-        stored = stored_labels(read_labels(files_of(first, -1), threshold))
-        are_numbered = are_objects(str(options.get("masks", ""))) and len(stored.pixels) > 3
-        ask([_classes(first, replace(stored, of_objects=stored.of_objects or are_numbered), notes)])
+    @property
+    def scan(self) -> Scan:
+        """The scan with these options."""
+        if self._scanned is None or self._scanned[0] != repr(self.options):
+            self._scanned = repr(self.options), scan_dataset(config_of(self.reading.dataset, self.options))
+        return self._scanned[1]
+
+
+def _look(root: Path) -> Findings:
+    of_lists: list[Question] = []
+    of_readings: list[str] = []
+    readings = readings_of(root, of_readings, of_lists)
+    first = readings[0]
     known = {option.name for option in options_of(segkit.datasets.find(first.dataset))}
-    if isinstance(options.get("classes"), list) and {"palette"} <= known - {*options} and "threshold" not in options:
-        ask(_palette(first._replace(options=options, asks_for_classes=False)))
-    if "val" in known - {*options} and [*build_splits(config_of(first.dataset, options))[0]] in _WITHOUT_VAL:
-        options["val"] = 0.15
-    dealt = "split_seed" in known and _is_dealt(first.dataset, options)
-    ask(_division(options, known) if dealt else ())
-    if dealt and "lists" in known and not of_lists:
-        ask(_lists(files_of(first, 0), options))
-    scan = scan_dataset(config_of(first.dataset, options))
-    if dealt and "group" in known - {*options}:
-        ask(_groups(scan, Path(options["root"]).expanduser(), options))
-        scan = scan_dataset(config_of(first.dataset, options)) if "group" in options else scan
-    ask(_issues(scan, known))
-    scan = scan_dataset(config_of(first.dataset, options)) if "resize_masks" in options else scan
-    ask(_inverted(scan))
-    ask(placed(scan) if scan.statistics["train"] else ())
-    ask(_others(root, sum(map(len, scan.splits.values()))))
-    ask(_bands(scan.splits["train"].channels))
-    if not any(question.must for question in questions):
-        ask(_few(sum(map(len, scan.splits.values())), options))
-    scan = scan_dataset(config_of(first.dataset, options))  # what was read before is remembered
+    if "val" in known - {*first.options} and [*first.files] in _WITHOUT_VAL:
+        first = replace(first, options={**first.options, "val": 0.15})
+    masks = some_of(first.masks) if first.asks_for_classes else []
+    while True:
+        notes, look = [*of_readings], _Look(first, of_lists)
+        if len(readings) > 1:
+            answers = [Answer(said(each, readings)) for each in readings]
+            look.ask([Question("the folder can be read in several ways: which one is meant?", answers, "root")])
+        labels = _ask_of_labels(look, masks, notes) if masks else ()
+        options = look.options
+        if isinstance(options.get("classes"), list) and "palette" in known - {*options} and "threshold" not in options:
+            look.ask(_palette(replace(first, options=options, asks_for_classes=False), masks))
+        is_dealt = "split_seed" in known and _is_dealt(first.dataset, options)
+        look.ask(_division(options, known) if is_dealt else ())
+        if is_dealt and "lists" in known and not of_lists:
+            look.ask(_lists(first.images, options))
+        if not masks or not (unseen := _unseen(look.scan, {*first.masks} - {*masks}, labels)):
+            break
+        masks += unseen
+    if is_dealt and "group" in known - {*options}:
+        look.ask(_groups(look.scan, Path(options["root"]).expanduser(), options))
+    look.ask(_issues(look.scan, known))
+    look.ask(_inverted(look.scan))
+    look.ask(placed(look.scan) if look.scan.statistics["train"] else ())
+    look.ask(_others(root, sum(map(len, look.scan.splits.values()))))
+    look.ask(_bands(look.scan.splits["train"].channels))
+    if not any(question.must for question in look.questions):
+        look.ask(_few(sum(map(len, look.scan.splits.values())), options))
+    scan = look.scan
     if not scan.statistics["train"]:
         scan.refuse_errors()
-    return Findings(first.dataset, options, scan, questions, [*notes, *_unread(root, scan)])
+    if masks and len(masks) < len(first.masks):
+        notes.append(f"{len(masks)} of {len(first.masks)} masks were looked at to learn what they store; all were read")
+    return Findings(first.dataset, options, scan, look.questions, [*notes, *_unread(root, scan)])
+
+
+def _ask_of_labels(look: _Look, masks: Sequence[Path], notes: list[str]) -> Collection[int]:
+    """Ask what these masks store; their labels."""
+    look.ask(_few_colours(look.reading))
+    if threshold := look.options.get("threshold"):
+        look.questions.append(_thresholded(threshold, are_edges(masks[:: -(-len(masks) // _FEW)], threshold)))
+    stored = stored_labels(read_labels(masks, threshold))
+    are_numbered = are_objects(str(look.options.get("masks", ""))) and len(stored.pixels) > 3
+    stored = replace(stored, of_objects=stored.of_objects or are_numbered)
+    look.ask([_classes(look.reading, stored, notes)])
+    return stored.pixels
+
+
+def _unseen(scan: Scan, others: Collection[Path], labels: Collection[int]) -> list[Path]:
+    """Of masks that were not looked at those that hold other labels than these, one for each label at least."""
+    odd = {Path(file) for issue in scan.errors for file in issue.files}
+    if VOID not in labels:
+        every = [(data, each) for name, data in scan.splits.items() for each in enumerate(scan.statistics[name])]
+        odd |= {data.files(index)[-1] for data, (index, each) in every if each.counts[-1]}
+    found, known = [], {*labels}
+    for path, mask in each_mask(sorted(odd & {*others})):
+        if new := {*np.unique(mask).tolist()} - known:
+            found.append(path)
+            known |= new
+    return found
 
 
 def facts_of(found: Findings) -> Facts:
@@ -158,7 +196,7 @@ def facts_of(found: Findings) -> Facts:
 
 def _few_colours(reading: Reading) -> Iterator[Question]:
     """Whether pictures that hold as few colours as masks are the images."""
-    images = files_of(reading, 0)
+    images = reading.images
     colours = [colours_in(path) or 0 for path in images[:: -(-len(images) // _LOOKED_AT)]]
     if 0 < max(colours) <= _FEW_COLOURS:
         text = f"{images[0]} and the others that are read as images hold {max(colours)} colours at most, as masks do"
@@ -179,35 +217,44 @@ def _classes(reading: Reading, stored: StoredLabels, notes: list[str]) -> Questi
     plain = {label for label in stored.pixels if 0 <= label != VOID or len(stored.pixels) < 3}
     names: Sequence[str] = ()
     from_1 = False
-    root = Path(reading.options["root"]).expanduser()
+    threshold = reading.options.get("threshold")
+    for file, stored_as in _class_files(reading, notes):
+        known = {*map(_number, stored_as)}
+        if plain <= known and len(known) <= max(2 * len(plain), (len(plain) > _SOME) * 256):
+            return _void_apart(stored_as, {"classes": file})
+        if 0 in plain and plain - {0} <= known - {0} and len(plain) > _SOME:
+            return _nameless_0(stored, {_number(label): name for label, name in stored_as.items()}, Path(file).name)
+        from_1 = from_1 or (not names and next(iter(stored_as)) == 1)
+        names = names or [*stored_as.values()]
+    return question_of(stored, names, from_1, threshold is not None, _declared(reading.masks))
+
+
+def _class_files(reading: Reading, notes: list[str]) -> Iterator[tuple[str, dict[Any, str]]]:
+    """Files that may name the classes: stored label or colour -> name; why one is not read is noted."""
+    root, threshold = Path(reading.options["root"]).expanduser(), reading.options.get("threshold")
     files = sorted(folder / name for folder, names in folders_in(root, 2) for name in names if _NAMES.fullmatch(name))
     for path in files[:_MOST_FILES]:
-        options = {"classes": path.relative_to(root).as_posix()}
         try:
-            read_text(path)
+            text = read_text(path)
         except DataError as error:
             notes.append(f"no names of classes: {error}")
             continue
-        try:
-            dataset = build_splits(config_of(reading.dataset, {**reading.options, **options}))[0]["train"]
-        except SegkitError:  # no class file
-            notes.extend(_repeated(path))
-            continue
-        known = {_number(label) for those in dataset.stored or () for label in those}
-        if plain <= known and len(known) <= max(2 * len(plain), (len(plain) > _SOME) * 256):
-            return _void_apart(dataset, options)
-        stored_as = dict(zip((_number(those[0]) for those in dataset.stored or ()), dataset.classes, strict=False))
-        if 0 in plain and plain - {0} <= known - {0} and len(plain) > _SOME:
-            return _nameless_0(stored, stored_as, path.name)
-        from_1 = from_1 or (not names and dataset.stored is not None and dataset.stored[0] == [1])
-        names = names or dataset.classes
-    no_data = _declared(files_of(reading, -1))
-    return question_of(stored, names, from_1, "threshold" in reading.options, no_data)
+        with suppress(SegkitError):  # no class file
+            listed = parse(text, path.name)
+            names = listed.names
+            if not 1 <= len(names) <= VOID or not all(map(is_name, names)):
+                continue
+            if twice := [name for name, number in Counter(names).items() if number > 1]:
+                notes.append(f"no names of classes: {path} has {first_few(twice)} more than once")
+                continue
+            values, colours = meanings_of(listed, reading.masks, threshold=threshold)
+            meant: Mapping[Any, int] = colours or values or dict(enumerate(range(len(names))))
+            yield path.relative_to(root).as_posix(), {each: names[at] for each, at in meant.items() if at < len(names)}
 
 
-def _palette(reading: Reading) -> Iterator[Question]:
+def _palette(reading: Reading, masks: Sequence[Path]) -> Iterator[Question]:
     """The colours of the classes, where the masks have one palette, which tells these apart."""
-    palettes = {tuple(read_header(path).palette or ()) for path in files_of(reading, -1)}
+    palettes = {tuple(read_header(path).palette or ()) for path in masks or reading.masks}
     data = build_splits(config_of(reading.dataset, reading.options))[0]["train"]
     labels = [those[0] for those in data.stored or [[index] for index in range(len(data.classes))]]
     if len(palettes) == 1 and all(isinstance(label, int) for label in labels):
@@ -216,15 +263,6 @@ def _palette(reading: Reading) -> Iterator[Question]:
         are_chosen = own != [[*colour] for colour in data.palette] and any(len({*colour}) > 1 for colour in own)
         if len(own) == len(labels) and are_chosen:
             yield Question("the colours of the masks' palette", [Answer("", {"palette": own})], "palette", must=False)
-
-
-def _repeated(path: Path) -> Iterator[str]:
-    """Why a file of names is not read, where a name stands in it twice."""
-    with suppress(DataError):
-        names = parse(read_text(path), path.name).names
-        twice = [name for name, number in Counter(names).items() if number > 1]
-        if twice and len(names) <= VOID:
-            yield f"no names of classes: {path} has {first_few(twice)} more than once"
 
 
 def _declared(masks: Sequence[Path]) -> float | None:
@@ -248,9 +286,9 @@ def _nameless_0(stored: StoredLabels, names: Mapping[int, str], file: str) -> Qu
     return Question(f"{file} has no name for 0: what is it?", answers, "classes")
 
 
-def _void_apart(dataset: Dataset, options: Mapping[str, Any]) -> Question:
+def _void_apart(stored_as: Mapping[Any, str], options: Mapping[str, Any]) -> Question:
     """The classes of a file; one that it calls void, or the like, is none."""
-    stored = {name: labels[0] for name, labels in zip(dataset.classes, dataset.stored or (), strict=True)}
+    stored = {name: label for label, name in stored_as.items()}
     void = {name: stored.pop(name) for name in [*stored] if name.casefold() in _VOID_NAMES}
     if len(void) != 1 or len(stored) < 2:
         return Question("", [Answer("", options)], "classes", must=False)

@@ -6,9 +6,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +22,9 @@ from segkit.data.sample import RGB
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
 from segkit_folder.pairs import Pattern
+from segkit_folder.pictures import folders_in
 from segkit_folder.propose import shared_start
-from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix, folders_in
+from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix
 from segkit_init.compared import agree, are_one_picture, divide_alike, merges
 from segkit_init.findings import Answer, Question
 from segkit_init.stored import Labels, read_labels, stored_labels, threshold_of
@@ -52,12 +55,46 @@ _MOST_COLOURS = 4  # channels of a photograph; red, green, blue and infrared
 _OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
 
 
-class Reading(NamedTuple):
-    """A data set that may read a folder, its options, and whether it has to be told the classes."""
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A data set that may read a folder.
+
+    Attributes:
+        dataset: its name.
+        options: that it is given.
+        asks_for_classes: whether it has to be told the classes.
+        looked: some of its masks, once they were looked at.
+    """
 
     dataset: str
     options: Mapping[str, Any]
     asks_for_classes: bool
+    looked: Sequence[Labels] = ()
+
+    @cached_property
+    def pairs(self) -> list[tuple[Path, ...]]:
+        """The files of each image of all splits, the image first and a mask last."""
+        needed: dict[str, Any] = {"classes": ["?", "??"]} if self.asks_for_classes else {}
+        if "skip_unpaired" in {each.name for each in options_of(segkit.datasets.find(self.dataset))}:
+            needed["skip_unpaired"] = True  # else patterns are looked for that pair more
+        splits, *_ = build_splits(config_of(self.dataset, {**self.options, **needed}))
+        return [data.files(index) for data in splits.values() for index in range(len(data))]
+
+    def with_looked(self, looked: Sequence[Labels], **options: Any) -> Reading:
+        """The same of the same files, with masks that were looked at and further options."""
+        other = replace(self, options={**self.options, **options}, looked=looked)
+        vars(other)["pairs"] = self.pairs
+        return other
+
+    @property
+    def images(self) -> list[Path]:
+        """Those of all splits."""
+        return [files[0] for files in self.pairs]
+
+    @property
+    def masks(self) -> list[Path]:
+        """Likewise."""
+        return [files[-1] for files in self.pairs]
 
 
 def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list[Reading]:
@@ -115,15 +152,6 @@ def config_of(dataset: str, options: Mapping[str, Any]) -> Config:
     return read_config({**tables, "loss": [{"name": "cross_entropy"}]})
 
 
-def files_of(reading: Reading, side: int) -> list[Path]:
-    """The images of all splits, where ``side`` is 0, or the masks, where it is -1."""
-    needed: dict[str, Any] = {"classes": ["?", "??"]} if reading.asks_for_classes else {}
-    if "skip_unpaired" in {each.name for each in options_of(segkit.datasets.find(reading.dataset))}:
-        needed["skip_unpaired"] = True  # else each time patterns are looked for that pair more
-    splits, *_ = build_splits(config_of(reading.dataset, {**reading.options, **needed}))
-    return [data.files(index)[side] for data in splits.values() for index in range(len(data))]
-
-
 def _asked(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Reading]:
     """The readings of a folder by the data sets that have to be told the classes, or by those that have not."""
     for component in segkit.datasets.components():
@@ -147,52 +175,51 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
         LabelError: not one has masks that can be read.
     """
     readings = sorted(readings, key=lambda each: bool(_PREDICTED.search(str(each.options.get("masks", "")))))
-    files: dict[int, list[Path]] = {}
     errors: dict[int, str] = {}
     for place, reading in enumerate(readings):
         try:
-            files[place] = files_of(reading, -1)
+            reading.pairs  # noqa: B018  (they are looked for)
         except TooFewError:
             errors[place] = f"{reading.options['root']}: {TOO_FEW}"
         except SegkitError as error:
             errors[place] = str(error)
-    whole = {place: {*map(repr, readings[place].options.items())} for place in files}
-    kept: list[tuple[Reading, list[Labels], set[Path]]] = []
-    for place, own in whole.items():
-        if any(own < other for other in whole.values()):  # more options overlook nothing, such as lists of the splits
+    usable = [reading for place, reading in enumerate(readings) if place not in errors]
+    questions += [_lists_asked(readings[place], error) for place, error in errors.items()]
+    whole = [{*map(repr, reading.options.items())} for reading in usable]
+    failed = [*errors.values()]
+    kept: list[Reading] = []
+    for reading, own in zip(usable, whole, strict=True):
+        if any(own < other for other in whole):  # more options overlook nothing, such as lists of the splits
             continue
-        reading = readings[place]
         try:
-            reading, masks = _looked_at(reading, files[place][:: -(-len(files[place]) // _FEW)])
+            reading = _looked_at(reading)
         except SegkitError as error:
-            errors[place] = str(error)
+            failed.append(str(error))
             continue
-        apart = [(at, others) for at, (_, others, those) in enumerate(kept) if those != {*files[place]}]
-        twin = next((at for at, others in apart if divide_alike(masks, others)), None)
-        if twin is None and any(agree(others, masks) for _, others in apart):
+        apart = [at for at, each in enumerate(kept) if {*each.masks} != {*reading.masks}]
+        twin = next((at for at in apart if divide_alike(reading.looked, kept[at].looked)), None)
+        if twin is None and any(agree(kept[at].looked, reading.looked) for at in apart):
             notes.append(f"not read, as they say nearly the same as others: {said(reading, readings)}")
-        elif len(readings) > 1 and are_one_picture(masks):
+        elif len(readings) > 1 and are_one_picture(reading.looked):
             notes.append(f"no labels, as they are nearly the same for every image: {said(reading, readings)}")
         elif twin is None:
-            kept.append((reading, masks, {*files[place]}))
+            kept.append(reading)
         else:  # labels say which class is the first one, colours do not; and small labels are no ids of objects
-            pair = [kept[twin], (reading, masks, {*files[place]})]
-            pair.sort(key=lambda each: max(int(mask.max()) for mask in each[1]))
+            pair = sorted((kept[twin], reading), key=lambda each: max(int(mask.max()) for mask in each.looked))
             kept[twin] = pair[0]
-            notes.append(f"not read, as they divide the images as others do: {said(pair[1][0], readings)}")
+            notes.append(f"not read, as they divide the images as others do: {said(pair[1], readings)}")
     if not kept:
-        raise LabelError("\n".join(dict.fromkeys(errors.values())))
-    questions += [_lists_asked(readings[place], error) for place, error in errors.items() if place not in files]
-    preferred = _by_images(_preferred([(reading, masks) for reading, masks, _ in kept], notes), notes)
+        raise LabelError("\n".join(dict.fromkeys(failed)))
+    preferred = _by_images(_preferred(kept, notes), notes)
     if layers := _as_layers(preferred):
         notes.append("masks of one label each, which hardly overlap, are one map of all")
-    found = layers or [reading for reading, _ in preferred]
-    of_objects = any(stored_labels(masks).of_objects for _, masks, _ in kept)  # whose foreground others are
+    found = layers or preferred
+    of_objects = any(stored_labels(each.looked).of_objects for each in kept)  # whose foreground others are
     is_one = len(found) == len(preferred) == 1 and not of_objects
-    return [*_by_folders(*preferred[0]), *found] if is_one else found
+    return [*_by_folders(preferred[0]), *found] if is_one else found
 
 
-def _by_folders(reading: Reading, masks: Sequence[Labels]) -> Iterator[Reading]:
+def _by_folders(reading: Reading) -> Iterator[Reading]:
     """Masks of one label in folders that have words for names, and so may be a class each.
 
     They are none where one is called as what has nothing to be seen, or has no labels: folders are then states.
@@ -200,11 +227,11 @@ def _by_folders(reading: Reading, masks: Sequence[Labels]) -> Iterator[Reading]:
     own = {key: value for key, value in reading.options.items() if key != "masks"}
     sides = {"images": reading.options.get("images"), "annotations": reading.options.get("masks")}
     texts = [text for text in sides.values() if isinstance(text, str)]
-    if any(len(np.unique(mask)) > 2 for mask in masks) or "threshold" in own or len(texts) < 2:
+    if any(len(np.unique(mask)) > 2 for mask in reading.looked) or "threshold" in own or len(texts) < 2:
         return
     found = Pattern(Path(own["root"]).expanduser(), texts[0]).files()
-    files = files_of(reading, 0)
-    empty = dict(zip(files[:: -(-len(files) // _FEW)], (not mask.any() for mask in masks), strict=False))
+    files = reading.images
+    empty = dict(zip(files[:: -(-len(files) // _FEW)], (not mask.any() for mask in reading.looked), strict=False))
     for word in sorted({*re.findall(r"\{(folder\d*)\}", texts[0])}):
         folders = Counter(each.values[word] for each in found)
         start = len(shared_start([*folders]))
@@ -217,37 +244,35 @@ def _by_folders(reading: Reading, masks: Sequence[Labels]) -> Iterator[Reading]:
             return
 
 
-def _by_images(
-    kept: list[tuple[Reading, Sequence[Labels]]], notes: list[str]
-) -> list[tuple[Reading, Sequence[Labels]]]:
+def _by_images(kept: list[Reading], notes: list[str]) -> list[Reading]:
     """Of readings with the same masks those of all the grey images, as channels; or of the only ones in colours.
 
     Two dates are channels of one picture, or either is meant. Images of another size than the masks are left out.
     """
-    fitting = [each for each in kept if read_header(files_of(each[0], 0)[0]).size == each[1][0].shape]
-    for reading, _ in kept if fitting else ():
-        if all(reading is not each for each, _ in fitting):
-            notes.append(f"not read, as images and masks differ in size: {said(reading, [each for each, _ in kept])}")
+    fitting = [each for each in kept if read_header(each.images[0]).size == each.looked[0].shape]
+    for reading in kept if fitting else ():
+        if all(reading is not each for each in fitting):
+            notes.append(f"not read, as images and masks differ in size: {said(reading, kept)}")
     kept = fitting or kept
-    by_images: dict[str, list[tuple[Reading, Sequence[Labels]]]] = {}
+    by_images: dict[str, list[Reading]] = {}
     for each in kept:
-        by_images.setdefault(str(each[0].options.get("images", "")), []).append(each)
-    others = {frozenset(frozenset(files_of(each, -1)) for each, _ in those) for those in by_images.values()}
+        by_images.setdefault(str(each.options.get("images", "")), []).append(each)
+    others = {frozenset(frozenset(each.masks) for each in those) for those in by_images.values()}
     if len(by_images) == 1 or len(others) > 1:
         return kept
     images = sorted(by_images, key=lambda text: [name not in text.casefold() for name in RGB])  # in this order first
     first = next(iter(by_images.values()))
-    together = [(each._replace(options={**each.options, "images": images}), masks) for each, masks in first]
-    headers = {text: read_header(files_of(those[0][0], 0)[0]) for text, those in by_images.items()}
+    together = [replace(each, options={**each.options, "images": images}) for each in first]
+    headers = {text: read_header(those[0].images[0]) for text, those in by_images.items()}
     colours = [text for text, header in headers.items() if header.has_colours or header.palette]
     if colours and all(map(_OF_A_DATE.search, _differing(images))):
         return [*together, *kept]
     many = any(len(header.channels) > _MOST_COLOURS for header in headers.values())
     if many and colours:  # pictures of the bands for people
         notes.append(f"not read, as others have more channels: {first_few(colours)}")
-        return _by_images([each for each in kept if str(each[0].options.get("images", "")) not in colours], notes)
+        return _by_images([each for each in kept if str(each.options.get("images", "")) not in colours], notes)
     colours = [text for text in colours if _RGB.search(text)] or colours
-    if len(colours) > 1 and _are_copies([files_of(by_images[text][0][0], 0) for text in colours]):
+    if len(colours) > 1 and _are_copies([by_images[text][0].images for text in colours]):
         colours = sorted(colours, key=lambda text: "png" not in text.casefold())[:1]
     if len(colours) == 1:
         left = first_few([text for text in by_images if text != colours[0]])
@@ -273,18 +298,18 @@ def _are_copies(sets: Sequence[Sequence[Path]]) -> bool:
     return all(each.shape == first.shape and bool((each == first).all()) for each in others)
 
 
-def _as_layers(kept: Sequence[tuple[Reading, Sequence[Labels]]]) -> list[Reading]:
+def _as_layers(kept: Sequence[Reading]) -> list[Reading]:
     """One reading of several whose masks are those of a class each, of the same images; none where they are not.
 
     Masks that have numbers for names may be of objects, and are so first.
     """
-    (first, _), *others = kept
-    rows = [str(each.options.get("masks", "")).split("/") for each, _ in kept]
-    same = {repr({**each.options, "masks": ""}) for each, _ in kept}
+    first, *others = kept
+    rows = [str(each.options.get("masks", "")).split("/") for each in kept]
+    same = {repr({**each.options, "masks": ""}) for each in kept}
     if not others or len(same) > 1 or not isinstance(first.options.get("images"), str) or len({*map(len, rows)}) > 1:
         return []
-    sets = [[mask != 0 for mask in masks] for _, masks in kept]
-    if any(len(np.unique(mask)) > 2 for _, masks in kept for mask in masks):
+    sets = [[mask != 0 for mask in each.looked] for each in kept]
+    if any(len(np.unique(mask)) > 2 for each in kept for mask in each.looked):
         return []
     for one, other in combinations(sets, 2):
         pairs = [(a, b) for a, b in zip(one, other, strict=False) if len(one) == len(other) and a.shape == b.shape]
@@ -304,31 +329,25 @@ def _as_layers(kept: Sequence[tuple[Reading, Sequence[Labels]]]) -> list[Reading
     return [Reading("layers", {**options, "annotations": way}, False) for way in ways]
 
 
-def _preferred(
-    kept: Sequence[tuple[Reading, Sequence[Labels]]], notes: list[str]
-) -> list[tuple[Reading, Sequence[Labels]]]:
+def _preferred(kept: Sequence[Reading], notes: list[str]) -> list[Reading]:
     """The readings of classes, where others are of single objects, of one label alone, or drawn from the others."""
-    readings = [reading for reading, _ in kept]
-    masks, images = (_differing([str(each.options.get(side, "")) for each in readings]) for side in ("masks", "images"))
-    stored = [stored_labels(those) for _, those in kept]
-    of_classes = [those for (_, those), mask in zip(kept, masks, strict=True) if _OF_CLASSES.search(mask)]
-    finer = [any(merges(classes, those) for classes in of_classes) for _, those in kept]  # than those called so
-    worth = [
-        -2 * bool(_DERIVED.search(mask) or _DERIVED_IMAGES.search(image) or len(labels.pixels) == 1)
-        - bool(
-            (are_objects(mask) and len(labels.pixels) > 2)
-            or ((labels.of_objects or is_finer) and not _OF_CLASSES.search(mask))
-        )
-        for mask, image, labels, is_finer in zip(masks, images, stored, finer, strict=True)
-    ]
-    called = [str(each.options.get("masks", said(each, readings))) for each in readings]
+    masks, images = (_differing([str(each.options.get(side, "")) for each in kept]) for side in ("masks", "images"))
+    of_classes = [each.looked for each, mask in zip(kept, masks, strict=True) if _OF_CLASSES.search(mask)]
+    worth = []
+    for each, mask, image in zip(kept, masks, images, strict=True):
+        stored = stored_labels(each.looked)
+        is_finer = any(merges(classes, each.looked) for classes in of_classes)  # than those called so
+        is_derived = _DERIVED.search(mask) or _DERIVED_IMAGES.search(image) or len(stored.pixels) == 1
+        counts = (stored.of_objects or is_finer) and not _OF_CLASSES.search(mask)
+        worth.append(-2 * bool(is_derived) - bool(counts or (are_objects(mask) and len(stored.pixels) > 2)))
+    called = [str(each.options.get("masks", said(each, kept))) for each in kept]
     objects = {name: None for name, own in zip(called, worth, strict=True) if own == -1 < max(worth)}
     notes += [f"not read, as they number single objects: {first_few([*objects])}"] * bool(objects)
-    for reading, own in zip(readings, worth, strict=True):
+    for reading, own in zip(kept, worth, strict=True):
         if own < min(max(worth), -1):
-            notes.append(f"not read, as they are made of others, or hold one label: {said(reading, readings)}")
+            notes.append(f"not read, as they are made of others, or hold one label: {said(reading, kept)}")
     best = [each for each, own in zip(kept, worth, strict=True) if own == max(worth)]
-    merged = [each for each in best if any(merges(each[1], others) for _, others in best)]
+    merged = [each for each in best if any(merges(each.looked, other.looked) for other in best)]
     coarser = dict.fromkeys(name for name, each in zip(called, kept, strict=True) if each in merged)
     notes += [f"not read, as others tell more classes apart: {first_few([*coarser])}"] * bool(coarser)
     return [each for each in best if each not in merged]
@@ -345,19 +364,20 @@ def _differing(texts: Sequence[str]) -> list[str]:
     return [" ".join(each - set.intersection(*parts)) for each in parts]
 
 
-def _looked_at(reading: Reading, files: Sequence[Path]) -> tuple[Reading, list[Labels]]:
-    """A reading and some of its masks; with a threshold, where they can be read with one alone.
+def _looked_at(reading: Reading) -> Reading:
+    """A reading that has looked at some of its masks; with a threshold, where they can be read with one alone.
 
     Raises:
         DataError: they cannot.
     """
+    some = reading.masks[:: -(-len(reading.masks) // _FEW)]
     try:
-        return reading, read_labels(files)
+        return reading.with_looked(read_labels(some))
     except LabelError:
-        threshold = threshold_of(files)
+        threshold = threshold_of(some)
         if threshold is None:
             raise
-        return reading._replace(options={**reading.options, "threshold": threshold}), read_labels(files, threshold)
+        return reading.with_looked(read_labels(some, threshold), threshold=threshold)
 
 
 def _lists_asked(reading: Reading, error: str) -> Question:

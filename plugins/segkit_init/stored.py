@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,9 @@ Labels = NDArray[np.integer[Any]]
 COLOUR = 1 << 24  # above all labels
 _CORNERS: list[Colour] = sorted(((r, g, b) for r, g, b in product((0, 255), repeat=3)), key=lambda each: len({*each}))
 _LOOKED_AT = 40  # masks whose edges are looked at
+_MOST_HELD = 1000  # masks that are looked at, where there are more
+_MOST_PIXELS = 1 << 27  # of them together
+_LEAST = 12  # of these, however large
 _MOST_BLOBS = 20  # labels of a mask whose pieces are counted
 _SIDE = 256  # pixels to which a mask is reduced for that
 _WINDOW = 9  # pixels of it
@@ -92,6 +97,23 @@ def are_edges(paths: Sequence[Path], threshold: float) -> bool:
     return flat <= _FLAT * total
 
 
+def some_of(masks: Sequence[Path]) -> list[Path]:
+    """Masks from all places of a list, as many as can be held at a time; what the others hold, a scan tells."""
+    pixels = 1
+    with suppress(DataError):  # told where it is read
+        pixels = prod(read_header(masks[0]).size)
+    most = max(_LEAST, min(_MOST_HELD, _MOST_PIXELS // pixels))
+    return [*masks[:: -(-len(masks) // most)]]
+
+
+def each_mask(paths: Sequence[Path], threshold: float | None = None) -> Iterator[tuple[Path, Labels]]:
+    """Those that can be read, one after the other."""
+    read = read_ahead(lambda path: _read(path, threshold), paths, "masks")
+    for path, mask in zip(paths, read, strict=True):
+        if not isinstance(mask, DataError):
+            yield path, mask
+
+
 def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[Labels]:
     """The masks that can be read.
 
@@ -104,7 +126,7 @@ def read_labels(paths: Sequence[Path], threshold: float | None = None) -> list[L
         DataError: some hold colours, and others labels.
     """
     masks, errors = dict[Path, Labels](), []
-    read = read_ahead(lambda index: _read(paths[index], threshold), range(len(paths)), "masks")
+    read = read_ahead(lambda path: _read(path, threshold), paths, "masks")
     for path, mask in zip(paths, read, strict=True):
         if isinstance(mask, DataError):
             errors.append(mask)
@@ -167,7 +189,7 @@ def _read(path: Path, threshold: float | None) -> Labels | DataError:
 
 
 def _packed(colours: Iterable[Colour]) -> Labels:
-    return np.array([COLOUR | red << 16 | green << 8 | blue for red, green, blue in colours])
+    return np.array([COLOUR | red << 16 | green << 8 | blue for red, green, blue in colours], np.int32)
 
 
 def _blurred(mask: Labels, path: Path) -> LabelError | None:

@@ -19,7 +19,7 @@ from segkit.data.read import file_of, opened, read_header, suffixes
 from segkit.errors import DataError, first_few
 from segkit.inference.predictor import Predictor
 from segkit_folder.layout import pictures
-from segkit_folder.pairs import certain_parts
+from segkit_folder.pictures import certain_parts
 from segkit_folder.splits import SEVERAL, by_suffix
 from segkit_predict.ground_truth import options_of
 

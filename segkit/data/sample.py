@@ -81,6 +81,14 @@ class Dataset:
         """The files that sample ``index`` is read from."""
         return ()
 
+    def in_split(self, split: str) -> Dataset | None:
+        """Another split, where all of them were read to build this one; None: it is built anew.
+
+        Raises:
+            DataError: there is none of that name, or it cannot be used.
+        """
+        return None
+
     def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
         """Read only these ``data.bands``, and pixels as ``data.no_data`` has them; False where others see to that."""
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -1636,3 +1637,19 @@ def test_masks_with_numbers_for_names_may_be_of_objects(place: Path, capsys: pyt
     assert status == 1
     assert '--yes: annotations = "parts/{id}_0*.png"' in printed
     assert 'or:    annotations = "parts/{id}_0{class}.png"' in printed
+
+
+def test_of_many_masks_some_are_looked_at_and_the_scan_finds_the_labels_of_the_others(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segkit_init.stored._MOST_HELD", 12)
+    for number in range(40):
+        picture, labels = scene(number)
+        labels = np.where(labels == 2, {17: 3, 18: 4, 29: 255}.get(number, 2), labels).astype(np.uint8)
+        save(picture, place / f"data/images/{number}.png")
+        save(labels, place / f"data/masks/{number}.png")
+    status, text = init(capsys)
+    assert status == 0
+    assert re.search(r"note +1[0-4] of 40 masks were looked at", text)
+    assert len(dataset(place)["classes"]) == 5
+    assert "255 is not labelled" in text

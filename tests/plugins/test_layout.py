@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import segkit
+from segkit.compose import build_splits
+from segkit.config import read_config
 from segkit.data.issues import gathered
 from segkit.errors import ConfigError, DataError, LabelError
 from segkit_folder.dataset import FolderDataset
 from segkit_folder.masks import read_mask
+from segkit_folder.pictures import listing
 
 RANDOM = np.random.default_rng(0)
 
@@ -451,3 +458,53 @@ def test_an_empty_list_of_train_is_refused_and_ragged_tables_are_read(tmp_path: 
 def test_a_split_may_be_called_with_a_year(tmp_path: Path) -> None:
     put(tmp_path, *(f"{side}/{split}2017/{split}.png" for side in ("images", "masks") for split in ("train", "val")))
     assert (names(tmp_path), names(tmp_path, "val")) == (["train"], ["val"])
+
+
+@pytest.mark.parametrize("name", ["folder", "carvana", "coco", "labelme", "layers"])
+def test_the_other_splits_are_those_that_are_built_anew_and_no_file_is_read_again(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = segkit.datasets[name]
+    options = {"root": tmp_path, **(kind.write_sample(tmp_path) or {})}
+    train = kind(split="train", **options)
+    anew = {split: kind(split=split, **options) for split in ("val", "test")}
+    with monkeypatch.context() as patched:
+        patched.setattr("os.scandir", None)
+        patched.setattr(Path, "open", None)
+        found = {split: train.in_split(split) for split in anew}
+    for split, other in found.items():
+        assert other.names == anew[split].names != train.names
+        assert other.pairs == anew[split].pairs
+        assert (other.channels, other.reading) == (anew[split].channels, anew[split].reading)
+        assert all(map(torch.equal, other[0][:2], anew[split][0][:2]))
+    with pytest.raises(DataError, match="no split 'dev'"):
+        train.in_split("dev")
+    assert pickle.loads(pickle.dumps(train)).in_split("val") is None  # a process that loads data has no need of it
+
+
+def test_what_a_folder_warns_of_is_of_all_its_splits(tmp_path: Path) -> None:
+    put(
+        tmp_path, *(f"{part}/{number}{end}.png" for number in range(9) for part, end in (("images", ""), ("masks", "")))
+    )
+    (tmp_path / "images" / "notes.xyz").write_text("1")
+    config = read_config(
+        {
+            "dataset": {"name": "folder", "root": str(tmp_path), "classes": ["a", "b"]},
+            "model": {"name": "unet"},
+            "loss": [{"name": "cross_entropy"}],
+        }
+    )
+    splits, found, issues = build_splits(config)
+    assert [*splits] == [*found] == ["train", "val", "test"]
+    assert [(issue.split, "1 of 10 files" in issue.what) for issue in issues] == [("folder", True)]
+
+
+def test_a_folder_is_looked_into_again_where_it_has_changed(tmp_path: Path) -> None:
+    put(tmp_path, "images/1.png", "masks/1_mask.png")
+    os.utime(tmp_path / "images", (1, 1))
+    assert listing(tmp_path / "images") is listing(tmp_path / "images")
+    put(tmp_path, "images/2.png")  # within the same tick of a clock, it may be
+    assert listing(tmp_path / "images") == ((), ("1.png", "2.png"))
+    put(tmp_path, "images/3.png", "images/.hidden.png", "images/more/4.png")
+    assert listing(tmp_path / "images") == (("more",), ("1.png", "2.png", "3.png"))
+    assert listing(tmp_path / "no") == ((), ())

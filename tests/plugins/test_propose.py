@@ -12,8 +12,8 @@ from PIL import Image
 
 from segkit.errors import ConfigError, DataError
 from segkit_folder.dataset import FolderDataset
+from segkit_folder.pictures import folders_in
 from segkit_folder.propose import propose_layout
-from segkit_folder.splits import folders_in
 
 RANDOM = np.random.default_rng(0)
 NUMBERS = ("021", "022", "030")

@@ -15,7 +15,7 @@ from segkit.data.read import MAX_PIXELS, read_header, read_picture, suffixes
 from segkit.errors import DataError
 from segkit_folder.files import PairedFiles
 from segkit_folder.masks import check_checksums, read_mask
-from segkit_folder.pairs import parts_of
+from segkit_folder.pictures import parts_of
 from segkit_readers import several
 
 
