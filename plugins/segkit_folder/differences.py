@@ -44,12 +44,16 @@ def _common(one: str, other: str) -> list[str]:
 
 
 class _Place(NamedTuple):
-    """A path below the root: its parts, the name without suffix; those that are a split's stand apart."""
+    """A path below the root: its parts, the name without suffix; those that are a split's stand apart.
+
+    ``series`` is the same for paths that differ in numbers alone.
+    """
 
     path: Path
     parts: tuple[str, ...]
     splits: tuple[int, ...]
     split: str | None
+    series: str
 
 
 def _place(root: Path, path: Path) -> _Place:
@@ -58,7 +62,7 @@ def _place(root: Path, path: Path) -> _Place:
     parts = text.split("/")
     called = [number for number, part in enumerate(parts[:-1]) if split_called(part)]
     split = next(filter(None, map(split_in, parts[:-1])), None)
-    return _Place(path, tuple(parts), tuple(called), split)
+    return _Place(path, tuple(parts), tuple(called), split, _NUMBER.sub("0", "/".join(parts)))
 
 
 def patterns_of(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> Iterator[list[tuple[str, str]]]:
@@ -84,10 +88,10 @@ def patterns_of(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> It
                 near[number] += 1 / len(index[run])
         nearest: dict[Any, _Place] = {}  # the first of a series is its best: others share its folder, not its number
         for other in (others[number] for number in sorted(near, key=lambda each: -near[each])):
-            if other.path != place.path and (
+            if str(other.path) != str(place.path) and (
                 not several or None in (place.split, other.split) or place.split == other.split
             ):
-                nearest.setdefault(_NUMBER.sub("0", "/".join(other.parts)), other)
+                nearest.setdefault(other.series, other)
         pairs += [(place, other) for other in islice(nearest.values(), MOST_PARTNERS)]
     for is_loose in (False, True):
         votes: dict[Any, list[tuple[_Place, _Place, tuple[str, ...]]]] = defaultdict(list)

@@ -6,7 +6,8 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from segkit.data.issues import refuse
 from segkit.data.read import file_of, places_of
 from segkit.errors import ConfigError, DataError, Issue, did_you_mean, first_few
-from segkit_folder.pictures import listing, parts_of
+from segkit_folder.pictures import Listing, listing, parts_of, path_in
 from segkit_folder.splits import (
     ANY_SPLIT,
     CONTAINERS,
@@ -105,51 +106,42 @@ class Pattern:
         Raises:
             DataError: two folders that are one split.
         """
-        found: list[tuple[Any, Found]] = []
-        called: dict[tuple[str, str | None], dict[str, str]] = {}  # place and split -> what they are called
-        for stored, match in self._matches(self._expression(ignore_case)):
-            words, relative = match.groupdict(), match[0]
-            splits = {name: split_called(word) for name, word in words.items() if name.startswith("split_")}
-            if len({*splits.values()}) > 1:
-                continue
-            for place, split in splits.items():
-                called.setdefault((place, split), {})[match[place]] = str(self.base / relative[: match.end(place)])
-            values = {name: word for name, word in words.items() if name not in splits}
-            values |= {"split": split for split in splits.values() if split}  # noqa: B035  (it is one)
-            file, _, part = relative.rpartition("#") if self.inside else (relative, "", "")
-            name = "/".join(file.split("/")[self._named :])
-            own = zip(part.split("/"), self.inside[1:].split("/"), strict=False)
-            name = "_".join([name[: name.rindex(".")], *(word for word, text in own if "{" in text)])
-            found.append((_natural(relative), Found(self.base / stored, name, values)))
-        for (_, split), names in called.items():
-            if both := [names.pop(word) for word in [*names] if is_train_and_val(word) and len(names) > 1]:
-                found = [each for each in found if not str(each[1].path).startswith(both[0])]
-            if len(names) > 1:
-                several = " and ".join(sorted(names.values()))
-                raise DataError(f"{several} are both the {split} split; put their files into one folder, or rename one")
-        return [each for _, each in sorted(found, key=lambda each: each[0])]
+        *folders, last = [part if part.isascii() and not _TOKEN.search(part) else "" for part in self.parts]
+        places = [""]  # below the base
+        for name in folders:
+            places = [f"{at}{each}/" for at in places for each in ((name,) if name else listing(self.base / at)[0])]
+        held = [((), (last,) * (self.base / at / last).exists()) if last else listing(self.base / at) for at in places]
+        find = _found.__wrapped__ if self.inside else _found  # what is in a file is not seen from its folder
+        return [*find(self, tuple(zip(places, held, strict=True)), ignore_case)]
 
-    def _matches(self, expression: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
-        """The paths below the base that match, as they are stored, and the match of their composed form."""
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pattern) and (self.base, self._text) == (other.base, other._text)
+
+    def __hash__(self) -> int:
+        return hash((self.base, self._text))
+
+    def matches(self, places: Iterable[tuple[str, Listing]], ignore_case: bool) -> Iterator[tuple[str, re.Match[str]]]:
+        """The paths below the base that match, as they are stored, and the match of their composed form.
+
+        Args:
+            places: paths of folders below the base, and what lies there.
+            ignore_case: whether small letters match large ones.
+        """
         known = (*SUFFIXES, *(CONTAINERS if self.inside else TABLES if self.known_suffix else ()))
-        for stored in self._below():
+        expression = self._expression(ignore_case)
+        for stored in [at + name for at, names in places for each in names for name in each]:
             relative = composed(stored)
             if relative.lower().endswith(known):
                 for part in [f"#{each}" for each in parts_of(self.base / stored)] if self.inside else [""]:
                     if match := expression.fullmatch(relative + part):
                         yield stored + part, match
 
-    def _below(self) -> Iterator[str]:
-        """The paths below the base whose fixed parts are those of the pattern."""
-        *folders, last = [part if part.isascii() and not _TOKEN.search(part) else "" for part in self.parts]
-        places = [""]
-        for name in folders:
-            places = [f"{at}{each}/" for at in places for each in ((name,) if name else listing(self.base / at)[0])]
-        for at in places:
-            if not last:
-                yield from (f"{at}{each}" for names in listing(self.base / at) for each in names)
-            elif (self.base / at / last).exists():
-                yield at + last
+    def name_of(self, relative: str) -> str:
+        """What a sample is called by its path below the base."""
+        file, _, part = relative.rpartition("#") if self.inside else (relative, "", "")
+        name = "/".join(file.split("/")[self._named :])
+        own = zip(part.split("/"), self.inside[1:].split("/"), strict=False)
+        return "_".join([name[: name.rindex(".")], *(word for word, text in own if "{" in text)])
 
     def _expression(self, ignore_case: bool) -> re.Pattern[str]:
         text, seen = "", Counter[str]()
@@ -188,32 +180,60 @@ class Pattern:
     def tell_unread(self, read: Collection[Path]) -> None:
         """Warn of what lies beside the files that are ``read``; beside a whole folder also of folders with images."""
         whole = self.is_folder and "{" not in self.text.removesuffix("/{split}")
-        read = {file_of(place)[0] for path in read for place in places_of(path)}
-        files = Counter(path.parent for path in read)
-        direct = {folder for folder in files if folder.is_relative_to(self.base) and folder.is_dir()}
+        files: dict[str, set[str]] = {}  # that are read, by their folder
+        for path in read:
+            for place in places_of(path):
+                folder, name = os.path.split(file_of(place)[0])
+                files.setdefault(folder, set()).add(name)
+        direct = {Path(each) for each in files if Path(each).is_relative_to(self.base) and listing(each) != ((), ())}
         folders = {each for folder in direct for each in (folder, *folder.parents) if each.is_relative_to(self.base)}
         others: Counter[str] = Counter()
         pictures = []
-        known = {*map(str, read), *map(str, folders)}
-        for path in sorted(
-            f"{folder}{os.sep}{name}" for folder in folders for each in listing(folder) for name in each
-        ):
-            place = Path(path) if path not in known else None
-            if place is None or place.name.lower() in _SYSTEM:
-                continue
-            holds = whole and place.is_dir() and _holds_pictures(place)
-            if holds or place.suffix.lower() in SUFFIXES:
-                pictures.append(path)
-            elif place.is_file() and place.parent in direct:
-                others[place.suffix.lower()] += 1
+        for place in folders:
+            inside, beside = listing(place)
+            pictures += [str(place / name) for name in inside if whole and _holds_pictures(place / name, folders)]
+            for name in beside:
+                suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+                if name in files.get(str(place), ()) or name.lower() in _SYSTEM:
+                    continue
+                if suffix in SUFFIXES:
+                    pictures.append(str(place / name))
+                elif place in direct:
+                    others[suffix] += 1
         if pictures:
-            warnings.warn(f"not read: {first_few(pictures)}; read are the images of {self}", stacklevel=3)
+            warnings.warn(f"not read: {first_few(sorted(pictures))}; read are the images of {self}", stacklevel=3)
         if others:
-            of = others.total() + sum(files[folder] for folder in direct)
+            of = others.total() + sum(len(files[str(folder)]) for folder in direct)
             what = (
                 f"{others.total()} of {of} files in {self.base}, which are no images that are read: {by_suffix(others)}"
             )
             warnings.warn(f"not read: {what}; read are {', '.join(SUFFIXES)}", stacklevel=3)
+
+
+@lru_cache(16)
+def _found(pattern: Pattern, places: Sequence[tuple[str, Listing]], ignore_case: bool) -> list[Found]:
+    """The pictures that match in some folders, in order."""
+    found: list[tuple[Any, Found]] = []
+    called: dict[tuple[str, str | None], dict[str, str]] = {}  # place and split -> what they are called
+    for stored, match in pattern.matches(places, ignore_case):
+        words, relative = match.groupdict(), match[0]
+        splits = {name: split_called(word) for name, word in words.items() if name.startswith("split_")}
+        if len({*splits.values()}) > 1:
+            continue
+        for place, split in splits.items():
+            called.setdefault((place, split), {}).setdefault(match[place], relative[: match.end(place)])
+        values = {name: word for name, word in words.items() if name not in splits}
+        values |= {"split": split for split in splits.values() if split}  # noqa: B035  (it is one)
+        picture = Found(path_in(pattern.base, stored), pattern.name_of(relative), values)
+        found.append((_natural(relative), picture))
+    for (_, split), names in called.items():
+        if both := [names.pop(word) for word in [*names] if is_train_and_val(word) and len(names) > 1]:
+            start = str(pattern.base / both[0])
+            found = [each for each in found if not str(each[1].path).startswith(start)]
+        if len(names) > 1:
+            several = " and ".join(sorted(str(pattern.base / name) for name in names.values()))
+            raise DataError(f"{several} are both the {split} split; put their files into one folder, or rename one")
+    return [each for _, each in sorted(found, key=lambda each: each[0])]
 
 
 def _file_and_part(root: Path, text: str) -> tuple[str, str]:
@@ -225,8 +245,8 @@ def _file_and_part(root: Path, text: str) -> tuple[str, str]:
     return text, ""
 
 
-def _holds_pictures(folder: Path) -> bool:
-    return any(name.lower().endswith(SUFFIXES) for names in listing(folder) for name in names)
+def _holds_pictures(folder: Path, others: Collection[Path]) -> bool:
+    return folder not in others and any(name.lower().endswith(SUFFIXES) for names in listing(folder) for name in names)
 
 
 def _natural(path: str) -> list[Any]:

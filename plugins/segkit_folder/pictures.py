@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -14,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from segkit.data.read import opened
+from segkit.data.read import opened, version_of
 from segkit.errors import DataError
 from segkit_folder.splits import CONTAINERS, SEVERAL, SUFFIXES, TABLES
 
 MOST_SEEN = 5  # files that are opened
 LEAST_SIDE = 8  # pixels: a shorter axis counts channels
 MOST_FILES = 50_000  # that are looked at
-_SETTLED = 3_000_000_000  # nanoseconds: file systems tell the time of a change to two seconds (FAT) or less
 
 Listing = tuple[tuple[str, ...], tuple[str, ...]]
 """The names of the folders, and of the files, in a folder; in order, without hidden ones."""
@@ -29,20 +27,23 @@ Listing = tuple[tuple[str, ...], tuple[str, ...]]
 
 def listing(folder: str | Path) -> Listing:
     """What lies in a folder, nothing where it cannot be looked into; it is looked into once, until it changes."""
-    try:
-        changed = os.stat(folder).st_mtime_ns  # noqa: PTH116  (a tenth of pathlib's time, for thousands of folders)
-        is_settled = time.time_ns() - changed > _SETTLED  # else it may change again at the same time
-        return (_listing if is_settled else _listing.__wrapped__)(str(folder), changed)
-    except OSError:
-        return (), ()
+    with suppress(OSError):
+        return _listing(str(folder), version_of(folder))
+    return (), ()
 
 
 @lru_cache(1 << 16)
-def _listing(folder: str, changed: int) -> Listing:
+def _listing(folder: str, version: object) -> Listing:
     with os.scandir(folder) as entries:
         are_folders = {each.name: each.is_dir() for each in entries if each.name[0] != "."}
     folders, files = (tuple(sorted(name for name in are_folders if are_folders[name] is of)) for of in (True, False))
     return folders, files
+
+
+@lru_cache(1 << 17)
+def path_in(folder: Path, name: str) -> Path:
+    """The path of what lies in a folder: each time the same object, whose parts and hash Python has found out."""
+    return folder / name
 
 
 def folders_in(root: Path, depth: float = math.inf) -> Iterator[tuple[Path, Sequence[str]]]:
@@ -75,8 +76,8 @@ def pictures_in(root: Path) -> Iterator[Path]:
         for name in names if not re.search("[{}*]", below) else ():
             suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
             if suffix in (*SUFFIXES, *CONTAINERS, *TABLES) and not re.search("[{}*]", name):
-                path = folder / name
-                if path.is_file():
+                path = path_in(folder, name)
+                if os.path.isfile(path):  # noqa: PTH113
                     kind = name[name.index(".") :].lower() if suffix in TABLES else suffix
                     own.setdefault(kind, []).append(path)
         for suffix, paths in own.items():

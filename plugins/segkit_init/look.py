@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 import segkit
-from segkit.compose import build_splits, scan_dataset
+from segkit.compose import scan_dataset
 from segkit.data.read import read_header
+from segkit.data.sample import voc_palette
 from segkit.data.scan import Scan
 from segkit.errors import DataError, SegkitError, first_few
 from segkit.options import options_of
@@ -131,8 +132,8 @@ def _look(root: Path) -> Findings:
         labels = _ask_of_labels(look, masks, notes) if masks else ()
         options = look.options
         if isinstance(options.get("classes"), list) and "palette" in known - {*options} and "threshold" not in options:
-            look.ask(_palette(replace(first, options=options, asks_for_classes=False), masks))
-        is_dealt = "split_seed" in known and _is_dealt(first.dataset, options)
+            look.ask(_palette(options, masks or first.masks))
+        is_dealt = "split_seed" in known and first.is_dealt
         look.ask(_division(options, known) if is_dealt else ())
         if is_dealt and "lists" in known and not of_lists:
             look.ask(_lists(first.images, options))
@@ -252,15 +253,16 @@ def _class_files(reading: Reading, notes: list[str]) -> Iterator[tuple[str, dict
             yield path.relative_to(root).as_posix(), {each: names[at] for each, at in meant.items() if at < len(names)}
 
 
-def _palette(reading: Reading, masks: Sequence[Path]) -> Iterator[Question]:
+def _palette(options: Mapping[str, Any], masks: Sequence[Path]) -> Iterator[Question]:
     """The colours of the classes, where the masks have one palette, which tells these apart."""
-    palettes = {tuple(read_header(path).palette or ()) for path in masks or reading.masks}
-    data = build_splits(config_of(reading.dataset, reading.options))[0]["train"]
-    labels = [those[0] for those in data.stored or [[index] for index in range(len(data.classes))]]
-    if len(palettes) == 1 and all(isinstance(label, int) for label in labels):
+    palettes = {tuple(read_header(path).palette or ()) for path in masks}
+    count = len(options["classes"])
+    first = {index: int(label) for label, index in reversed(options.get("value_map", {}).items())}
+    labels = [first.get(index, index) for index in range(count)]
+    if len(palettes) == 1 and "colour_map" not in options:
         colours = telling_colours(palettes.pop(), labels, np.array(labels).clip(0))
         own = [[*colours[label]] for label in labels if label in colours]
-        are_chosen = own != [[*colour] for colour in data.palette] and any(len({*colour}) > 1 for colour in own)
+        are_chosen = own != [[*colour] for colour in voc_palette(count)] and any(len({*colour}) > 1 for colour in own)
         if len(own) == len(labels) and are_chosen:
             yield Question("the colours of the masks' palette", [Answer("", {"palette": own})], "palette", must=False)
 
@@ -306,12 +308,6 @@ def _void_apart(stored_as: Mapping[Any, str], options: Mapping[str, Any]) -> Que
 def _number(label: Any) -> int:
     """A stored label, or a colour, as a number."""
     return COLOUR | label[0] << 16 | label[1] << 8 | label[2] if isinstance(label, tuple) else int(label)
-
-
-def _is_dealt(dataset: str, options: Mapping[str, Any]) -> bool:
-    """Whether chance has divided the pictures: another seed, another division."""
-    both = [build_splits(config_of(dataset, {**options, "split_seed": seed}))[0]["train"] for seed in (0, 1)]
-    return len({tuple(data.files(index) for index in range(len(data))) for data in both}) == 2
 
 
 def _division(options: Mapping[str, Any], known: Collection[str]) -> Iterator[Question]:

@@ -71,30 +71,38 @@ class Reading:
     asks_for_classes: bool
     looked: Sequence[Labels] = ()
 
-    @cached_property
-    def pairs(self) -> list[tuple[Path, ...]]:
-        """The files of each image of all splits, the image first and a mask last."""
+    def _files(self, **options: Any) -> dict[str, list[tuple[Path, ...]]]:
         needed: dict[str, Any] = {"classes": ["?", "??"]} if self.asks_for_classes else {}
         if "skip_unpaired" in {each.name for each in options_of(segkit.datasets.find(self.dataset))}:
             needed["skip_unpaired"] = True  # else patterns are looked for that pair more
-        splits, *_ = build_splits(config_of(self.dataset, {**self.options, **needed}))
-        return [data.files(index) for data in splits.values() for index in range(len(data))]
+        splits, *_ = build_splits(config_of(self.dataset, {**self.options, **needed, **options}))
+        return {name: [data.files(index) for index in range(len(data))] for name, data in splits.items()}
+
+    @cached_property
+    def files(self) -> dict[str, list[tuple[Path, ...]]]:
+        """By split those of each image, the image first and a mask last."""
+        return self._files()
+
+    @cached_property
+    def is_dealt(self) -> bool:
+        """Whether chance has divided the pictures: another seed, another division."""
+        return self._files(split_seed=1)["train"] != self.files["train"]
 
     def with_looked(self, looked: Sequence[Labels], **options: Any) -> Reading:
         """The same of the same files, with masks that were looked at and further options."""
         other = replace(self, options={**self.options, **options}, looked=looked)
-        vars(other)["pairs"] = self.pairs
+        vars(other)["files"] = self.files
         return other
 
     @property
     def images(self) -> list[Path]:
         """Those of all splits."""
-        return [files[0] for files in self.pairs]
+        return [files[0] for those in self.files.values() for files in those]
 
     @property
     def masks(self) -> list[Path]:
         """Likewise."""
-        return [files[-1] for files in self.pairs]
+        return [files[-1] for those in self.files.values() for files in those]
 
 
 def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list[Reading]:
@@ -178,7 +186,7 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
     errors: dict[int, str] = {}
     for place, reading in enumerate(readings):
         try:
-            reading.pairs  # noqa: B018  (they are looked for)
+            reading.files  # noqa: B018  (they are looked for)
         except TooFewError:
             errors[place] = f"{reading.options['root']}: {TOO_FEW}"
         except SegkitError as error:

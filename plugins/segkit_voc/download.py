@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 from filelock import FileLock
-from torchvision.datasets.utils import download_url
 
 from segkit.errors import DownloadError, reason
 
@@ -94,6 +93,8 @@ def _try(url: str, part: Path) -> str:
     """Download; the problem in words, or ``""``."""
     try:
         with _limits():
+            from torchvision.datasets.utils import download_url  # two seconds, where nothing is fetched
+
             download_url(url, str(part.parent), part.name)
     except HTTPError as error:
         return f"HTTP status {error.code} ({error.reason})"

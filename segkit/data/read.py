@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +38,7 @@ ALPHA = "alpha"
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF, for files beyond 4 GB
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 _ANY = "any"
+_SETTLED = 3_000_000_000  # nanoseconds
 _MOST = 1e30  # beyond, a float is a mark for "no data", as -3.4e38 is GDAL's
 
 
@@ -90,7 +92,7 @@ def suffixes() -> tuple[str, ...]:
 
 
 def read_header(path: str | Path, most_pixels: int = MAX_PIXELS) -> Header:
-    """The header of a picture; its pixels are not decoded.
+    """The header of a picture; its pixels are not decoded, and it is read once until the file changes.
 
     Raises:
         DataError: missing, empty, of another format or of more than ``most_pixels``.
@@ -99,7 +101,12 @@ def read_header(path: str | Path, most_pixels: int = MAX_PIXELS) -> Header:
         first, *others = _headers(places, most_pixels)
         names = sum((each.channels for each in others), first.channels)
         return first._replace(channels=names, has_colours=names[:3] == RGB)
-    with opened(Path(path), most_pixels) as raster:
+    return _header(Path(path), most_pixels, version_of(file_of(path)[0]))
+
+
+@functools.lru_cache(256)  # a scan asks several times for those of one sample
+def _header(path: Path, most_pixels: int, version: object) -> Header:
+    with opened(path, most_pixels) as raster:
         names = _names(raster)
         facts: dict[str, Any] = {
             name: getattr(raster, name, default) for name, default in Header._field_defaults.items()
@@ -204,16 +211,31 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
+def version_of(path: str | Path) -> object:
+    """What stays equal until a file or a folder changes; nothing is equal to that of one which has just changed.
+
+    File systems tell the time of a change to two seconds (FAT) or less.
+    """
+    try:
+        state = os.stat(path)  # noqa: PTH116  (a third of pathlib's time)
+    except OSError:  # who reads it tells
+        return object()
+    times = state.st_mtime_ns, state.st_ctime_ns
+    return (*times, state.st_size) if time.time_ns() - max(times) > _SETTLED else object()
+
+
 def file_of(path: str | Path) -> tuple[Path, str]:
     """The file of a path, and what follows a ``#`` in it: ``stack.tif#3`` is the third picture in a file of several."""
     file, mark, part = str(path).rpartition("#")
-    return (Path(path), "") if not mark or os.path.exists(path) else (Path(file), part)  # noqa: PTH110
+    if not mark or os.path.exists(path):  # noqa: PTH110
+        return path if isinstance(path, Path) else Path(path), ""
+    return Path(file), part
 
 
 def places_of(path: str | Path) -> list[Path]:
     """The files of one picture whose channels lie in several, ``red.tif | nir.tif``; of any other its path alone."""
     several = " | " in str(path) and not os.path.exists(path)  # noqa: PTH110
-    return [*map(Path, str(path).split(" | "))] if several else [Path(path)]
+    return [*map(Path, str(path).split(" | "))] if several else [path if isinstance(path, Path) else Path(path)]
 
 
 def check_place(one: Path, other: Path, most_pixels: int = MAX_PIXELS) -> None:
