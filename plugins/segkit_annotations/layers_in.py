@@ -168,8 +168,13 @@ def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, boo
         if folder.name:  # the root lies in no folder
             inside.setdefault(folder.parent, {})[folder.name] = stems
     several = {place: own for place, own in inside.items() if len(own) > 1 and not any(map(split_in, own))}
+    near: dict[Any, list[Path]] = {}  # by the folder that a place lies in, and by all parts of its path but one
+    for place in several:
+        for key in (place.parent, *_but_one(place)):
+            near.setdefault(key, []).append(place)
     for folder, stems in folders.items() if not both else ():
-        for place, own in several.items():
+        for place in dict.fromkeys(each for key in (folder, *_but_one(folder)) for each in near.get(key, ())):
+            own = several[place]
             if not _belong_together(folder, place):
                 continue
             number, called = sum(map(len, own.values())), {*()}.union(*own.values())
@@ -178,6 +183,11 @@ def _layouts(folders: Mapping[Path, set[str]]) -> Iterator[tuple[Path, Path, boo
                 yield folder / "{id}", place / "{id}/*", number > len(own)
             if are_classes and (called == stems or not are_ids):
                 yield folder / "{id}", place / "{class}/{id}", number > len(called)
+
+
+def _but_one(path: Path) -> list[tuple[Any, ...]]:
+    """The parts of a path but one, for each of them, with its number."""
+    return [(at, *path.parts[:at], *path.parts[at + 1 :]) for at in range(len(path.parts))]
 
 
 def _merged(ways: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from segkit_folder.splits import ANY_SPLIT, SPLIT_IN_A_NAME, composed, split_cal
 
 MOST_ASKED = 200  # files whose partners are looked for
 MOST_SHARED = 2000  # files a word or number is in that may tell partners
+MOST_WORDS = 24  # of a name all of whose runs are compared
 MOST_PARTNERS = 12  # of each, those that have most in common with it
 _PART = re.compile(r"(\.\w+#)")  # what is before it names a file, and what follows a picture in it
 _NUMBER = re.compile(r"[^\W_]*(?:\d[^\W\d_]+\d|[^\W\d_]\d+[^\W\d_])[^\W_]*|\d+")  # also of a hash or a time, as 0ade7
@@ -23,12 +24,18 @@ _IN_A_FILE = re.compile(rf"(?i)(?<![a-z0-9])(?:{ANY_SPLIT})(?![a-z])")  # labelT
 _SAME = "\0"  # the last word that two paths share, where it stands in a part that only one of them has
 
 
-@lru_cache(1 << 16)
+@lru_cache(1 << 12)
 def _runs(text: str) -> tuple[str, ...]:
-    """All runs of words and numbers in a text, the longest first, without signs at their ends."""
+    """All runs of words and numbers in a text, the longest first, without signs at their ends.
+
+    Of many words, as of a hash, those alone that the text begins or ends with.
+    """
     words = re.findall(r"(?s)\d+|[^\W\d_]+|.", text)
     ends = [number for number, word in enumerate(words) if word.isalnum()]
-    runs = {"".join(words[i : j + 1]) for i in ends for j in ends if i <= j}
+    pairs = [
+        (i, j) for i in ends for j in ends if i <= j and (len(ends) <= MOST_WORDS or ends[0] == i or ends[-1] == j)
+    ]
+    runs = {"".join(words[i : j + 1]) for i, j in pairs}
     return tuple(sorted(runs, key=lambda run: (-len(run), run)))
 
 

@@ -455,7 +455,7 @@ def _others(root: Path, total: int) -> Iterator[Question]:
 def _unread(root: Path, scan: Scan) -> Iterator[str]:
     """What is said of folders of pictures from which nothing is read."""
     files = [path for data in scan.splits.values() for index in range(len(data)) for path in data.files(index)]
-    used = {path.parent.resolve() for path in files}  # of a link the folder that it lies in
+    used = {folder.resolve() for folder in {path.parent for path in files}}  # of a link the folder that it lies in
     held = {name: number for name, number in pictures_in(root).items() if (root / name).resolve() not in used}
     if held:
         yield f"pictures that are not read: {first_few([f'{number} in {name}' for name, number in held.items()])}"
