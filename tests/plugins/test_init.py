@@ -23,8 +23,9 @@ from segkit.config import read_config
 from segkit.errors import LabelError
 from segkit.registry import Component
 from segkit_folder.dataset import FolderDataset
+from segkit_init.asked import bands_asked
 from segkit_init.labels import question_of
-from segkit_init.look import _bands, look
+from segkit_init.look import look
 from segkit_init.placed import placed
 from segkit_init.plan import Facts, plan
 from segkit_init.readings import _nothing, readings_of
@@ -1623,7 +1624,7 @@ def test_a_label_of_one_piece_each_that_count_up_are_objects(place: Path, capsys
     [(("nir", "Red", "green", "blue"), [2, 3, 4]), (("band 1", "band 2", "band 3", "band 4"), [3, 2, 1])],
 )
 def test_bands_that_are_called_as_colours_are_shown_as_these(channels: tuple[str, ...], shown: list[int]) -> None:
-    (question,) = _bands(channels)
+    (question,) = bands_asked(channels)
     assert question.answers[0].options == {"data.rgb": shown}
 
 
