@@ -30,7 +30,7 @@ CHAIN = [
 ]
 LIGHT = CHAIN[: CHAIN.index("compose")]
 WORKERS = ["data", "model", "metric", "engine", "inference"]  # handed objects, never names
-_OF_FOLDER = ("class_file", "files", "layout", "lists", "masks", "pairs", "propose", "splits")
+_OF_FOLDER = ("class_file", "files", "layout", "lists", "masks", "meanings", "pairs", "pictures", "propose", "splits")
 PUBLIC = (*(f"segkit_folder.{name}." for name in _OF_FOLDER), "segkit_samples.sheets.")  # open to all plugins
 HEAVY = {"torch", "torchvision", "timm", "segmentation_models_pytorch", "numpy", "PIL", "safetensors", "tqdm"}
 
