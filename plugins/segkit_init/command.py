@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ class Init:
         from segkit_init.look import facts_of, look
         from segkit_init.plan import plan
 
+        if sys.stderr.isatty():  # of thousands of files it takes some seconds to see
+            print(f"{root}: which files are images, and which their labels?", file=sys.stderr)
         found = look(root)
         facts = facts_of(found)
         chosen = plan(facts)
