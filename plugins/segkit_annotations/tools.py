@@ -77,7 +77,7 @@ def records(path: Path) -> Iterator[Record]:
     if refused := [text for sign, text in REFUSED.items() if sign in head]:
         raise DataError(f"{path} is {refused[0]}")
     tool = next(each for each in TOOLS if each.sign in head)
-    is_lines = path.suffix == ".ndjson"
+    is_lines = tool.sign == '"data_row"' and head.lstrip()[:1] == "{"  # one an image
     content = [*map(json.loads, path.read_bytes().splitlines())] if is_lines else files.load_json(path)
     for image in _held(content, tool.images):
         if objects := _held(image, tool.objects):

@@ -26,6 +26,7 @@ _UNREAD = re.compile(  # photographs, slides, microscopes, volumes, films, drawi
     r"svs|ndpi|mrxs|scn|vms|bif|vsi|czi|lif|lsm|nd2|oi[bf]|img|bil|bsq|bip|ecw|sid|vrt|hdr|nc|grib2?|zarr|fits?|mha|"
     r"mhd|nrrd|mgz|mp4|avi|mov|mkv|webm)$"
 )
+_MAYBE_LOSSY = (".jp2", ".j2k", ".jpx", ".jpf", ".j2c")
 _OPEN: Mapping[str, Any] = {  # an option that a warning of a data set names -> the question, and its answers
     "blank_unpaired = true": (
         "is it to be seen there",
@@ -175,12 +176,20 @@ def few_asked(total: int, options: Mapping[str, Any]) -> Iterator[Question]:
         yield Question(text, answers, next(iter(fractions), "root"))
 
 
-def others_asked(root: Path, total: int) -> Iterator[Question]:
-    """Whether pictures belong to the set whose format is not read: half as many as are read may be of it."""
+def others_asked(root: Path, scan: Scan) -> Iterator[Question]:
+    """Whether pictures belong to the set whose format is not read: half as many as are read may be of it.
+
+    And whether masks have losses, where their format cannot tell.
+    """
+    every = [(data, index) for data in scan.splits.values() for index in range(len(data))]
+    if any(path.suffix.lower() in _MAYBE_LOSSY for data, index in every for path in data.files(index)[1:]):
+        text = "the masks are JPEG 2000, and the files do not say whether bits were left out to make them smaller"
+        mend = Answer("no: export them again from their source as PNG")
+        yield Question(f"{text}: were they saved without losses?", [Answer("yes"), mend], "root")
     names = [name for _, names in folders_in(root) for name in names]
     held = Counter(match[0].lower() for name in names if (match := _UNREAD.search(name)))
     for ending, number in held.items():
-        is_open = 2 * number >= total
+        is_open = 2 * number >= len(every)
         text = f"{number} files {ending} are not read, as no reader is installed for them"
         mend = Answer("yes: save them as PNG, TIFF or .npy, and start again")
         answers = [Answer("no: they are not needed"), mend] if is_open else ()

@@ -101,7 +101,7 @@ def _look(root: Path) -> Findings:
     look.ask(issues_asked(look.scan, known))
     look.ask(inverted_asked(look.scan))
     look.ask(placed(look.scan) if look.scan.statistics["train"] else ())
-    look.ask(others_asked(root, sum(map(len, look.scan.splits.values()))))
+    look.ask(others_asked(root, look.scan))
     look.ask(bands_asked(look.scan.splits["train"].channels))
     if not any(question.must for question in look.questions):
         look.ask(few_asked(sum(map(len, look.scan.splits.values())), options))

@@ -1215,6 +1215,9 @@ def test_objects_without_a_polygon_and_formats_that_are_not_read_are_named(tmp_p
     save(tmp_path / name, {**content, "media_attributes": {"width": 60, "height": 50}})
     with pytest.raises(LabelError, match="another size than the image"):
         one("polygons", tmp_path).mask(0)
+    save(tmp_path / name, f"{json.dumps(content)}\n{json.dumps(content).replace('a.png', 'b.png')}\n")
+    with pytest.raises(DataError, match=r"b\.png: named by the annotations but not there"):
+        one("polygons", tmp_path)
     (tmp_path / name).unlink()
     rings = {"name": "cat", "polygon": {"paths": [XY, INNER_XY]}}
     save(tmp_path / "a.json", {**TOOLS["darwin 2"][1], "annotations": [rings]})

@@ -852,11 +852,17 @@ def test_pictures_of_a_format_that_is_not_read_are_asked_about(place: Path, caps
     assert "? 12 files .heic are not read, " in (shown := " ".join(capsys.readouterr().out.split()))
     assert "or: yes: save them as PNG, TIFF or .npy, and start again" in shown
     assert main(["init", str(place / "data"), "--yes"]) == 0
+    assert "JPEG 2000" not in shown
     (place / "data/film.mp4").write_bytes(b"x")
     for path in (place / "data/photos").iterdir():
         path.unlink()
     assert main(["init", str(place / "data"), "--overwrite"]) == 0
     assert "note 1 files .mp4 are not read" in " ".join(capsys.readouterr().out.split())
+    for path in (place / "data/masks").iterdir():
+        Image.open(path).save(path.with_suffix(".jp2"))
+        path.unlink()
+    assert main(["init", str(place / "data"), "--overwrite"]) == 1
+    assert "left out to make them smaller: were they saved without losses?" in " ".join(capsys.readouterr().out.split())
 
 
 class Drawn(list[Sample]):
