@@ -112,8 +112,8 @@ class TrainSettings(Settings):
         max_steps: end after so many steps, whatever epochs says.
         minutes: that the run may take, scores and report included: steps are timed, and how many fit and the schedule
             follow; with epochs or max_steps, whichever is first.
-        repeat: passes that count as one epoch; for small datasets; with minutes a multiple of it, so that scoring val
-            takes a twentieth of the time.
+        repeat: passes that count as one epoch; for small datasets; with minutes an epoch becomes so long that scoring
+            val takes a twentieth of the time, and a third of the run at most.
         batch_size: images a step, over all devices and accumulated parts; auto: as many as fit into memory, up to 16,
             on a CPU 8.
         accumulate: parts of a batch, where memory is short; means over pixels stay those of the batch.

@@ -49,6 +49,7 @@ class TrainBatchSampler:
         epoch: set before each pass.
         start: batches of the epoch to leave out, as they were seen before the run was stopped.
         images: in a batch, over all processes.
+        steps: batches of an epoch; where another number is set, it has as many passes as that takes.
 
     Raises:
         ConfigError: a process would get no image of a micro-batch.
@@ -58,7 +59,7 @@ class TrainBatchSampler:
         self, length: int, batch_size: int, seed: int, repeat: int = 1, *, parts: int = 1, rank: int = 0, size: int = 1
     ) -> None:
         self.images = min(batch_size, length * repeat)
-        self.length, self.seed, self.repeat = length, seed, repeat
+        self.length, self.seed, self.steps = length, seed, length * repeat // self.images
         self.parts, self.rank, self.size = parts, rank, size
         self.epoch = self.start = 0
         if size > 1 and (self.images % parts or self.images // parts < size):
@@ -68,15 +69,16 @@ class TrainBatchSampler:
             )
 
     def __len__(self) -> int:
-        return self.length * self.repeat // self.images
+        return self.steps
 
     def __iter__(self) -> Iterator[list[Key]]:
+        end = self.steps * self.images
         passes = [
             number * self.length + Stream.ORDER.generator(self.seed, self.epoch, number).permutation(self.length)
-            for number in range(self.repeat)
+            for number in range(-(-end // self.length))
         ]
         indices = np.concatenate(passes)
-        for start in range(self.start * self.images, len(self) * self.images, self.images):
+        for start in range(self.start * self.images, end, self.images):
             batch = indices[start : start + self.images]
             if self.size > 1:
                 shares = [np.array_split(part, self.size)[self.rank] for part in np.split(batch, self.parts)]

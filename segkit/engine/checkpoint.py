@@ -245,7 +245,7 @@ class CheckpointManager:
         self._saved, self.best = self._place(), state["best"]
 
     def _place(self) -> tuple[int, int, str, int]:
-        return self.loop.step, len(self.history), self.history.stop, self.pace.order.repeat
+        return self.loop.step, len(self.history), self.history.stop, self.pace.order.steps
 
     def _state(self) -> dict[str, Any]:
         return {

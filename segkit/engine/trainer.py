@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -20,7 +20,7 @@ from segkit.engine.events import Run as Run
 from segkit.engine.history import History, learned_nothing, verdict
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.non_finite import NO_STEP_WORKED
-from segkit.engine.pace import Pace, rehearse
+from segkit.engine.pace import Pace
 from segkit.engine.precision import device_name, peak_memory
 from segkit.engine.run_folder import RESULTS, RunRecord, clear
 from segkit.engine.run_folder import Result as Result
@@ -41,18 +41,16 @@ class Trainer:
         self.sources = open_sources(inputs)
         self.batches, self.order = training_batches(inputs, self.sources["train"])
         self.loop = TrainingLoop(inputs, 1)
-        self.pace = Pace(train, self.loop, self.order, STOP.began)
         seen = inputs.data.resize, inputs.augment.crop, inputs.normalisation
         inferer = Inferer(self.loop.evaluated, inputs.precision, self.loop.classes, *seen)
         self.evaluators = {}
         for name, source in self.sources.items():
             own = inputs.criterion, inputs.metrics, self.floors[name], train.batch_size, train.workers
             self.evaluators[name] = Evaluator(inferer, source.dataset, *own, source)
+        self.pace = Pace(self)
         self.history = History(train, inputs.metrics)
         self.checkpoints = CheckpointManager(inputs, self.loop, self.history, self.pace, console)
         self.begun = self.finished = False
-        self._floors_by_metrics = not inputs.metrics.keys() <= self.floors["val"].keys()  # in the first evaluation
-        self._pixels = {name: [math.prod(each.size) for each in rows] for name, rows in scan.statistics.items()}
 
     @property
     def epochs(self) -> int:
@@ -110,20 +108,19 @@ class Trainer:
 
     def plan(self) -> None:
         """Measure what the run will take, and with ``train.minutes`` how long it is to be."""
-        costs = rehearse(self.loop, self.batches, self.order, self.evaluators, self._pixels)
-        PROCESSES.broadcast_from_main(lambda: self.pace.begin(costs))
-        self._follow_plan()
+        costs = self.pace.rehearse()
+        self._agree(lambda: self.pace.begin(costs))
 
-    def _follow_plan(self) -> None:
-        """Do as the main process has planned."""
-        main = PROCESSES.broadcast_from_main
-        self.loop.steps, self.order.repeat = main(lambda: (self.loop.steps, self.order.repeat))
+    def _agree(self, plan: Callable[[], object] = lambda: None) -> None:
+        """Let the main process plan, and all do as it has planned."""
+        planned = PROCESSES.broadcast_from_main(lambda: (plan(), self.loop.steps, self.order.steps))
+        _, self.loop.steps, self.order.steps = planned
 
     def _resume(self) -> None:
         asked = self.epochs
         state, notes = PROCESSES.broadcast_from_main(self.checkpoints.load)
         self.checkpoints.restore(state)
-        self._follow_plan()
+        self._agree()
         folder, done = self.inputs.folder, len(self.history)
         if done > asked and not self.pace.minutes:
             raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} that are asked for")
@@ -184,7 +181,7 @@ class Trainer:
                 self.checkpoints.save()
         began = time.monotonic()
         scores = self._score(epoch, trained)
-        scored = time.monotonic() - began
+        scored = time.monotonic()
         with STOP.held():  # all of it or nothing
             epochs = self.epochs
             line = history.add(loop.step, trained, scores, epochs)
@@ -197,18 +194,11 @@ class Trainer:
         if line.get("collapsed"):
             self.console.warn(f"{verdict(scores, 'val')}, for {history.collapsed(epochs)} epochs")
         saved = time.monotonic()
-        if reasons := self._notify("segkit_epoch_ended", epoch=epoch, metrics=line):
-            with STOP.held():
-                history.stop = reasons[0]
-                self.checkpoints.save()
-        share = sum(map(sum, self._pixels.values())) / sum(self._pixels["val"])
-        # all splits are scored as val was in the first epoch, where metrics are shown the floor too
-        scoring = share * scored if epoch == 1 or not self._floors_by_metrics else self.pace.costs.scores
-        ended, repeat = time.monotonic(), self.order.repeat
-        PROCESSES.broadcast_from_main(lambda: self.pace.epoch_ended(ended - began, scoring, ended - saved))
-        self._follow_plan()
-        if self.main and self.order.repeat != repeat:  # a run that is killed goes on with the same
-            with STOP.held():
+        reasons = self._notify("segkit_epoch_ended", epoch=epoch, metrics=line)
+        with STOP.held():
+            history.stop = next(iter(reasons), "")
+            self._agree(lambda: self.pace.epoch_ended(began, scored, saved))
+            if self.main:  # again, where there is a reason to stop or another plan
                 self.checkpoints.save()
 
     def _score(self, epoch: int, trained: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,14 +222,13 @@ class Trainer:
         """Between two steps: save, stop or plan anew, where any process wants to; how long the run goes on."""
         loop, planned = self.loop, self.loop.steps
         if self.main and loop.is_synchronised:
-            earlier = sum(line["train"]["seconds"] for line in self.history.lines)
-            self.pace.trained(earlier + loop.progress.seconds)
+            self.pace.stepped()
             planned = self.pace.planned()
         wanted = [bool(STOP.received), self.main and self.checkpoints.due(), planned != loop.steps]
         stop, save, replan = PROCESSES.any_process(wanted)
         if replan:
             loop.steps = planned
-            self._follow_plan()
+            self._agree()
         if stop or save:
             PROCESSES.broadcast_from_main(self.checkpoints.save)
         if stop:  # several stop together; alone, a signal has been raised already, and somebody may have swallowed it
