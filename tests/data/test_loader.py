@@ -190,3 +190,15 @@ def test_the_start_method_of_processes_is_not_fixed_by_asking(monkeypatch: pytes
     monkeypatch.setattr(multiprocessing.context._default_context, "_actual_context", None)
     refuse_unguarded(2)
     assert multiprocessing.get_start_method(allow_none=True) is None  # a person may still set another one
+
+
+def test_an_epoch_may_be_shorter_than_a_pass_and_longer() -> None:
+    sampler = TrainBatchSampler(10, 4, seed=0)
+    whole = list(sampler)
+    assert len(whole) == 2
+    sampler.steps = 1
+    assert list(sampler) == whole[:1]
+    sampler.steps = 5
+    assert list(sampler)[:2] == whole
+    seen = [index % 10 for batch in sampler for _, index in batch]
+    assert sorted(seen) == sorted([*range(10), *range(10)])  # two passes, each image twice

@@ -167,8 +167,9 @@ def test_a_very_long_time_is_planned_at_once(clock: Clock) -> None:
     assert pace.planned() == 4
 
 
-def test_the_first_epoch_ends_in_the_first_half_as_it_shows_what_observers_take(clock: Clock) -> None:
-    pace = pace_of(1, 5, clock.now)
+@pytest.mark.parametrize("a_pass", [5, 1000])  # which takes 1 second, or 200
+def test_the_first_epoch_ends_in_the_first_half_as_it_shows_what_observers_take(clock: Clock, a_pass: int) -> None:
+    pace = pace_of(1, a_pass, clock.now)
     pace.begin(Costs(0.2, 6.0, 2.0))  # whose scores would be a twentieth of two minutes
     assert 15 <= 0.2 * pace.order.steps <= 25
 
