@@ -111,7 +111,9 @@ class Evaluator:
         every_metric = [*metrics, *self._constant.values()]
         for metric in every_metric:
             metric.reset()
-        shared = PROCESSES if all(map(can_merge, metrics)) else DistributedContext()
+        # what cannot be made one, by merge(other) or by torchmetrics in compute(), has to see everything
+        mergeable = all(hasattr(each, "merge") or getattr(each, "sync_on_compute", False) for each in metrics)
+        shared = PROCESSES if mergeable else DistributedContext()
         chosen = range(len(self.dataset)) if indices is None else indices
         every = self._shown(metrics, chosen, shared, description, each_image=bool(names))
         flags = [pair for _, found, row, _ in every for pair in zip(found, row[-len(found) :], strict=True)]
@@ -216,11 +218,6 @@ def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_i
         matrix = confusion.compute()
         found.append({"name": name, **{each: scores.score(each, matrix) for each in ("mean_iou", "pixel_accuracy")}})
     return found
-
-
-def can_merge(metric: Any) -> bool:
-    """Whether what two processes counted can be made one: by ``merge(other)``, or by torchmetrics in ``compute()``."""
-    return hasattr(metric, "merge") or bool(getattr(metric, "sync_on_compute", False))
 
 
 def merge(metric: Any, distributed: DistributedContext) -> None:
