@@ -229,7 +229,7 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
                 elsewhere.setdefault(path.name, []).append(path)
         there = [*dict.fromkeys(path for each in names for path in elsewhere.get(each, ()))]
         for nearer in (
-            [path for path in there if path.is_relative_to(beside.parent)],
+            [path for path in there if path.is_relative_to(beside)],
             [path for path in there if split_in(path.parent.as_posix()) == split],
             [path for path in there if not _OF_MASKS.search(path.parent.name)],
         ):

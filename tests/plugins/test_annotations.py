@@ -317,6 +317,13 @@ def test_files_that_are_not_as_they_should_be_are_named(tmp_path: Path) -> None:
         one("coco", tmp_path)
 
 
+def test_of_several_images_of_one_name_the_one_below_the_annotations_counts(tmp_path: Path) -> None:
+    coco(tmp_path / "one", cat(FLAT))
+    (tmp_path / "one/a.png").unlink()
+    places = [picture(tmp_path / name / "photos/here/a.png") for name in ("one", "two")]
+    assert one("coco", tmp_path).files(0)[0] == places[0]
+
+
 def test_ids_may_be_text_on_one_side(tmp_path: Path) -> None:
     image, names = {"id": "7", "file_name": "a.png"}, [{"id": str(n), "name": f"n{n}"} for n in (1, 2, 10)]
     dataset = one("coco", coco(tmp_path, cat(FLAT, category=10), images=[image], categories=names))
