@@ -36,7 +36,7 @@ class PolygonsDataset(AnnotatedImages):
     """
 
     rule: Rule = "smallest"
-    usual: Mapping[str, str] = {_HOLE: "background"}
+    usual: Mapping[str, str] = {_HOLE: "background", "__background__": "background"}  # the latter is ISAT's
     tool = "a file of polygons"
     expected = "XML or GeoJSON files with polygons, called as their images, or the JSON of a tool"
 

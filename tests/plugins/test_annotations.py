@@ -1169,7 +1169,10 @@ TOOLS: dict[str, tuple[str, Any]] = {
         "a.json",
         {
             "info": {"description": "ISAT", "folder": "C:/x", "name": "a.png", **SIZE},
-            "objects": [{"category": "cat", "group": 1, "segmentation": SQUARE, "layer": 1.0, "bbox": [1, 1, 4, 3]}],
+            "objects": [
+                {"category": "cat", "group": 1, "segmentation": SQUARE, "layer": 1.0, "bbox": [1, 1, 4, 3]},
+                {"category": "__background__", "group": 2, "segmentation": [[5, 3], [6, 3], [6, 5]], "layer": 2.0},
+            ],
         },
     ),
     "hasty": (
