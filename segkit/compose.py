@@ -53,19 +53,15 @@ def build_inputs(settings: Config, *, pretrained: bool = True) -> TrainerInputs:
         model = replace(model, options=without_pretrained(model.component, model.options))
     chosen = {"dataset": [settings.dataset], "model": [model], "loss": settings.loss, "metric": settings.metric}
     components = {kind: [str(each.component) for each in those] for kind, those in chosen.items()}
-    return TrainerInputs(
+    return _inputs(
+        vars(settings),
+        {"config": settings.record(), "components": components, "class_weights": weights},
         model=PROCESSES.main_process_first(lambda: model.build(train)),
         criterion=build_criterion(settings.loss, weights, train),
         scan=scan,
         folder=settings.folder,
         metrics=build_metrics(settings.metric, train),
         transforms=[each.build(train) for each in settings.transform],
-        optimizer=optimizers[settings.train.optimizer],
-        train=settings.train,
-        data=settings.data,
-        augment=settings.augment,
-        record=environment() | {"config": settings.record(), "components": components, "class_weights": weights},
-        prepared=plugins.prepared,
         model_record={"model": about},
     )
 
@@ -76,21 +72,21 @@ def plain_inputs(splits: Mapping[str, Dataset], tables: Mapping[str, Any], **obj
     Raises:
         SegkitError: see :mod:`segkit.errors`; a LabelError has all that is wrong with the data.
     """
-    own, main = {name: tables[name] for name in ("data", "augment", "train")}, PROCESSES.is_main_process
-    splits = {name: with_bands(dataset, own["data"]) for name, dataset in splits.items()}
-    inputs = TrainerInputs(
-        scan=Scan(splits, {}, []),
-        optimizer=optimizers[own["train"].optimizer],
-        record=environment() | {"config": {name: table.model_dump() for name, table in tables.items()}},
-        prepared=plugins.prepared,
-        model_record={"model": None},
-        **own,
-        **objects,
-    )
+    data = tables["data"]
+    bare = Scan({name: with_bands(dataset, data) for name, dataset in splits.items()}, {}, [])
+    config = {name: table.model_dump() for name, table in tables.items()}
+    inputs = _inputs(tables, {"config": config}, scan=bare, model_record={"model": None}, **objects)
     check(inputs)  # what is wrong with these objects is refused before the data is read
-    how: dict[str, Any] = {"checks": build_checks(own["data"], own["augment"]), "progress": main}
-    scan = PROCESSES.main_process_first(lambda: scan_splits(splits, own["data"], **how).refuse_errors())
+    how: dict[str, Any] = {"checks": build_checks(data, inputs.augment), "progress": PROCESSES.is_main_process}
+    scan = PROCESSES.main_process_first(lambda: scan_splits(inputs.splits, data, **how).refuse_errors())
     return replace(inputs, scan=scan)
+
+
+def _inputs(tables: Mapping[str, Any], record: dict[str, Any], **objects: Any) -> TrainerInputs:
+    """Inputs with what does not depend on whether a config or a program has made the objects."""
+    own = {name: tables[name] for name in ("data", "augment", "train")}
+    own |= {"optimizer": optimizers[own["train"].optimizer], "prepared": plugins.prepared}
+    return TrainerInputs(record=environment() | record, **own, **objects)
 
 
 def scan_dataset(settings: Config, names: Sequence[str] = (), progress: bool = True) -> Scan:
