@@ -123,7 +123,11 @@ def _lossy_issue(path: Path, container: str) -> Issue:
     what = f"the mask is {container}, and that changes labels"
     disguised = container == "a JPEG" and path.suffix.lower() not in (".jpg", ".jpeg")
     detail = f"although its name ends in {path.suffix}" if disguised else ""
-    return Issue("lossy_mask", str(path), what, "export the masks again from their source as PNG", detail)
+    advice = (
+        "export the masks again from their source as PNG; if that is lost and their labels lie far apart, give each "
+    )
+    advice += "pixel the nearest of these, np.abs(mask[..., None] - LABELS).argmin(-1), and save that as PNG"
+    return Issue("lossy_mask", str(path), what, advice, detail)
 
 
 def _whole_numbers(path: Path, values: NDArray[Any]) -> NDArray[Any]:

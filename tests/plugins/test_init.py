@@ -1058,6 +1058,7 @@ def test_jpeg_masks_are_refused_with_what_to_do(place: Path, capsys: pytest.Capt
     status, printed = init(capsys)
     assert status == 2
     assert "4 files: the mask is a JPEG, and that changes labels" in printed
+    assert "if that is lost and their labels lie far apart, give each pixel the nearest of these" in printed
 
 
 def through_jpeg(labels: Labels, quality: int = 75) -> Labels:
