@@ -36,11 +36,13 @@ class LabelStudioDataset(AnnotatedImages):
             data = task.get("data", task)  # of JSON-MIN all stands in the task itself
             image = next(str(each) for each in data.values() if str(each).lower().endswith(SUFFIXES))
             made = [each["result"] for each in task.get("annotations", ()) if not each.get("was_cancelled")]
-            made += [each for each in data.values() if isinstance(each, list)] if data is task else []
+            lists = [each for each in data.values() if isinstance(each, list)] if data is task else []
+            made += [[each for those in lists for each in those if isinstance(each, dict)]] if lists else []
             if not made:
                 without.append(image)
                 continue
-            drawn = [each for each in made[0] if any(key.endswith("labels") for key in each.get("value", each))]
+            named = [each for each in made[0] if any(key.endswith("labels") for key in each.get("value", each))]
+            drawn = [each for each in named if each.get("type") != "relation"]
             sizes = [(int(each["original_height"]), int(each["original_width"])) for each in drawn]
             shapes = [_shape(each.get("value", each), *size) for each, size in zip(drawn, sizes, strict=True)]
             yield Record(image.rpartition("/")[2], shapes, (*sizes, None)[0])

@@ -17,7 +17,7 @@ class Tool(NamedTuple):
     """Where the JSON of a tool has what; keys stand one in another, as ``item.name``, and ``*`` is each of several.
 
     Attributes:
-        sign: stands in the first characters of its files, and of no other tool's.
+        sign: words, all of which stand in the first characters of its files, and of no other tool's.
         images: of the images.
         name: in an image, of its file; "": it is called as the JSON.
         size: in an image, of what holds its width and height.
@@ -33,18 +33,18 @@ class Tool(NamedTuple):
 
 TOOLS = (
     Tool('"data_row"', "*", "data_row.external_id", "media_attributes", "projects.*.labels.0.annotations.objects"),
-    Tool('"slots"', "", "item.name", "item.slots.0", "annotations"),  # Darwin 2 of V7, and Darwin 1
-    Tool('"original_filename"', "", "image.filename", "image", "annotations"),
+    Tool('"item" "slots"', "", "item.name", "item.slots.0", "annotations"),  # Darwin 2 of V7, and Darwin 1
+    Tool('"image" "original_filename"', "", "image.filename", "image", "annotations"),
     Tool('"item1"', "", "", "", ""),  # DeepFashion2
     Tool('"ISAT"', "", "info.name", "info", "objects"),
     Tool('"label_classes"', "images.*", "image_name", "", "labels"),  # Hasty
-    Tool('"attachment"', "*", "params.attachment", "", "response.annotations"),  # Scale
-    Tool('"asset"', "", "asset.name", "asset.size", "regions"),  # VoTT
+    Tool('"params" "attachment"', "*", "params.attachment", "", "response.annotations"),  # Scale
+    Tool('"asset" "regions"', "", "asset.name", "asset.size", "regions"),  # VoTT
 )
 REFUSED = {
     '"segmentation_bitmap"': "a release of Segments.ai, whose masks lie on its server; fetch them with its package: "
     "segments.utils.export_dataset(dataset, 'semantic')",
-    '"label_id"': "of Datumaro; `datum convert -if datumaro -i FOLDER -f coco_instances` writes COCO's polygons",
+    '"items" "label_id"': "of Datumaro; `datum convert -if datumaro -i FOLDER -f coco_instances` writes COCO's polygons",
     '"segments_info"': "COCO's panoptic format; panopticapi/converters/panoptic2semantic_segmentation.py writes its "
     "classes as PNG",
 }
@@ -56,7 +56,7 @@ _OTHERS = ("mask", "raster_layer", "line", "polyline", "ellipse", "keypoint", "p
 
 def is_known(head: str) -> bool:
     """Whether these are the first characters of a file of one of the tools, or of a format that is not read."""
-    return any(sign in head for sign in (*(tool.sign for tool in TOOLS), *REFUSED))
+    return any(_has(head, sign) for sign in (*(tool.sign for tool in TOOLS), *REFUSED))
 
 
 def named(path: Path) -> set[str]:
@@ -74,9 +74,9 @@ def records(path: Path) -> Iterator[Record]:
         DataError: it is no JSON, or of a format that is not read.
     """
     head = files.head(path)
-    if refused := [text for sign, text in REFUSED.items() if sign in head]:
+    if refused := [text for sign, text in REFUSED.items() if _has(head, sign)]:
         raise DataError(f"{path} is {refused[0]}")
-    tool = next(each for each in TOOLS if each.sign in head)
+    tool = next(each for each in TOOLS if _has(head, each.sign))
     is_lines = tool.sign == '"data_row"' and head.lstrip()[:1] == "{"  # one an image
     content = [*map(json.loads, path.read_bytes().splitlines())] if is_lines else files.load_json(path)
     for image in _held(content, tool.images):
@@ -85,6 +85,11 @@ def records(path: Path) -> Iterator[Record]:
             sizes = [(int(each["height"]), int(each["width"])) for each in _held(image, tool.size) if "height" in each]
             name = str(_held(image, tool.name)[0]).rpartition("/")[2] if tool.name else path.with_suffix(".png")
             yield Record(name, shapes, (*sizes, None)[0])
+
+
+def _has(head: str, sign: str) -> bool:
+    """Whether a file begins with all words of a sign; GeoJSON may have any of them as a property."""
+    return '"Feature"' not in head and all(word in head for word in sign.split())
 
 
 def _held(content: Any, keys: str) -> list[Any]:
@@ -104,7 +109,7 @@ def _shape(its: Mapping[str, Any]) -> Iterator[Shape]:
     label = next((its[key] for key in _LABELS if its.get(key)), "object")
     label = " and ".join(map(str, label)) if isinstance(label, list) else str(label)
     corners = next((its[key] for key in _CORNERS if its.get(key)), None)
-    other = next((key for key in _OTHERS if its.get(key)), "")
+    other = next((key for key in _OTHERS if its.get(key)), "box" if "left" in its else "")  # the latter is Scale's
     if isinstance(corners, dict):  # of Darwin, whose later rings are holes, or parts
         yield Shape(
             label, "rings", [ring for each in (corners.get("paths") or [corners["path"]]) for ring in _rings(each)]

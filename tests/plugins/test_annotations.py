@@ -1239,6 +1239,24 @@ def test_objects_without_a_polygon_and_formats_that_are_not_read_are_named(tmp_p
         assert main(["init", str(tmp_path), "-o", str(tmp_path / "a.toml")]) == 2
 
 
+def test_words_of_a_tool_in_files_of_other_formats_change_nothing(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    area = {"type": "Polygon", "coordinates": [[[1, 1], [4, 1], [4, 3], [1, 3], [1, 1]]]}
+    for word in ("items", "label_id", "asset", "regions", "slots", "original_filename", "segments_info"):
+        its = {word: 1, "items": 2, "classification": {"name": "cat"}}
+        save(tmp_path / "a.geojson", [{"type": "Feature", "properties": its, "geometry": area}])
+        assert rows(one("polygons", tmp_path))[1:3] == ["011100"] * 2, word
+    (tmp_path / "a.geojson").unlink()
+    coco(tmp_path, {"category_id": 1, "segmentation": [FLAT], "label_id": 1}, info={"original_filename": "x"})
+    assert not datasets["polygons"].recognise(tmp_path)
+    (tmp_path / "c.json").unlink()
+    box = {"label": "cat", "type": "box", "left": 0, "top": 1, "width": 2, "height": 2}
+    tasks = [{"params": {"attachment": "https://store/a.png"}, "response": {"annotations": [box]}}]
+    save(tmp_path / "tasks.json", tasks)
+    with pytest.raises(LabelError, match="'cat', box without a polygon"):
+        one("polygons", tmp_path).mask(0)
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_pixels_are_counted_so_that_objects_at_an_edge_do_not_go_beyond_it(first: int, tmp_path: Path) -> None:
     rows_of = {0: (0, 2), 1: (3, 5)}[first]  # an object that the upper edge cuts, or the lower one
@@ -1563,6 +1581,13 @@ def test_shapes_of_label_studio_are_percents_and_turn_about_their_corner(tmp_pat
     own = {**results[0].pop("value"), "original_width": 20, "original_height": 10}  # JSON-MIN, of an uploaded image
     save(tmp_path / "export.json", [{"image": "/data/upload/1/0a1b2c3d-a.jpg", "label": [own], "annotator": 1}])
     assert rows(one("labelstudio", tmp_path))[:3] == ["11" + "0" * 18] * 2 + ["0" * 20]
+    box = {"x": 50, "y": 0, "width": 10, "height": 50, "rotation": 0, "rectanglelabels": ["box"]}
+    box |= {"original_width": 20, "original_height": 10}
+    save(tmp_path / "export.json", [{"image": "a.jpg", "label": [own], "boxes": [box], "seen": ["well"]}])
+    assert rows(one("labelstudio", tmp_path))[0] == "2200000000" + "11" + "0" * 8
+    related = {"type": "relation", "from_id": "x", "to_id": "y", "direction": "right", "labels": ["part of"]}
+    save(tmp_path / "export.json", [{**task, "annotations": [{"result": [*results[1:], related]}]}])
+    assert one("labelstudio", tmp_path).classes == ("background", "rectangle")
 
 
 @pytest.mark.parametrize(
