@@ -80,8 +80,9 @@ def use_cpu() -> None:
         torch.set_num_threads(cores())
     with suppress(OSError, AttributeError, TypeError):  # Windows, macOS and musl do not have it
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_MMAP_THRESHOLD, 64 << 20)  # larger ones are few, and kept they would cost more memory
-        mallopt(_TRIM_THRESHOLD, 1 << 30)
+        # larger ones are few, and kept they would cost more memory; before 2.35 glibc refuses more than 32 MiB
+        if any(mallopt(_MMAP_THRESHOLD, size << 20) for size in (64, 32)):
+            mallopt(_TRIM_THRESHOLD, 1 << 30)  # alone it would end that glibc itself raises the former
 
 
 def device_name(device: torch.device) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -89,3 +90,18 @@ def test_the_memory_of_a_freed_tensor_is_used_again_and_not_cleared_page_by_page
     """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(ended.stdout) < 5_000
+
+
+@pytest.mark.parametrize(("most", "trims"), [(64, True), (32, True), (0, False)])
+def test_what_an_older_glibc_refuses_is_asked_for_less(most: int, trims: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that keeps no large blocks would be slower, were it told alone how much of them to keep."""
+    taken = {}
+
+    def mallopt(option: int, value: int) -> int:
+        fits = option != -3 or value <= most << 20
+        taken.update({option: value} if fits else {})
+        return int(fits)
+
+    monkeypatch.setattr(precision.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    precision.use_cpu()
+    assert taken == ({-3: most << 20, -1: 1 << 30} if trims else {})
