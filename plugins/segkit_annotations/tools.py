@@ -44,7 +44,8 @@ TOOLS = (
 REFUSED = {
     '"segmentation_bitmap"': "a release of Segments.ai, whose masks lie on its server; fetch them with its package: "
     "segments.utils.export_dataset(dataset, 'semantic')",
-    '"items" "label_id"': "of Datumaro; `datum convert -if datumaro -i FOLDER -f coco_instances` writes COCO's polygons",
+    '"items" "label_id"': "of Datumaro; `datum convert -if datumaro -i FOLDER -f coco_instances` writes polygons as "
+    "COCO has them",
     '"segments_info"': "COCO's panoptic format; panopticapi/converters/panoptic2semantic_segmentation.py writes its "
     "classes as PNG",
 }

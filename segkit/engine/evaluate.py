@@ -111,10 +111,14 @@ class Evaluator:
         every_metric = [*metrics, *self._constant.values()]
         for metric in every_metric:
             metric.reset()
-        # what cannot be made one, by merge(other) or by torchmetrics in compute(), has to see everything
-        mergeable = all(hasattr(each, "merge") or getattr(each, "sync_on_compute", False) for each in metrics)
-        shared = PROCESSES if mergeable else DistributedContext()
         chosen = range(len(self.dataset)) if indices is None else indices
+        # what cannot be made one, by merge(other) or by torchmetrics in compute(), has to see everything; torchmetrics
+        # cannot add up the lists of a process that has seen nothing
+        all_see = len(chosen) > (PROCESSES.size - 1) * self.batch_size
+        mergeable = all(
+            hasattr(each, "merge") or (all_see and getattr(each, "sync_on_compute", False)) for each in metrics
+        )
+        shared = PROCESSES if mergeable else DistributedContext()
         every = self._shown(metrics, chosen, shared, description, each_image=bool(names))
         flags = [pair for _, found, row, _ in every for pair in zip(found, row[-len(found) :], strict=True)]
         if undecided := [name for name, flag in flags if flag]:
@@ -222,14 +226,14 @@ def _image_scores(logits: Tensor, target: Tensor, names: Sequence[str], ignore_i
 
 def merge(metric: Any, distributed: DistributedContext) -> None:
     """Make what all processes counted one; to rounding the same in each of them."""
+    together, has_own = distributed.size > 1, hasattr(metric, "merge")
     parts: Any = metric.modules() if isinstance(metric, nn.Module) else ()
-    together = distributed.size > 1
     for part in parts:
         if hasattr(part, "distributed_available_fn"):  # torchmetrics' own sums, where each has seen another part
-            part.distributed_available_fn = lambda: together
+            part.distributed_available_fn = _always if together and not has_own else _never
     if isinstance(metric, ConfusionMatrix):
         metric.counts = distributed.sum(metric.counts.cpu())
-    elif together and hasattr(metric, "merge"):
+    elif together and has_own:
         device = getattr(metric, "device", None)
         if device is not None:
             metric.to("cpu")  # they travel as objects, which know nothing of another's card
@@ -238,3 +242,11 @@ def merge(metric: Any, distributed: DistributedContext) -> None:
                 metric.merge(other)
         if device is not None:
             metric.to(device)
+
+
+def _always() -> bool:
+    return True
+
+
+def _never() -> bool:
+    return False

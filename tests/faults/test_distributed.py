@@ -263,37 +263,44 @@ class Pixels(torchmetrics.Metric):
 
     def compute(self):
         return self.pixels
+
+
+class Added(Pixels):
+    def merge(self, other):
+        self.pixels = self.pixels + other.pixels
 """
 
 
 @pytest.mark.slow
 def test_metrics_of_others_are_merged_or_seen_by_all(place: Any) -> None:
-    """A metric that cannot be merged is shown everything in each process; torchmetrics' are not summed twice."""
+    """What cannot be merged is shown everything in each process; torchmetrics' sums and lists are its own."""
     (place.folder / "counting.py").write_text(COUNTING)
     code = """
 sys.path.insert(0, os.getcwd())
-from counting import Count, Merged, Pixels
+from counting import Added, Count, Merged, Pixels
 import torchmetrics, torchmetrics.classification as tm
 real_check = launch.check
 def check(job):
     job.metrics.update({"merged": Merged(), "jaccard": tm.MulticlassJaccardIndex(6, ignore_index=255)} | EXTRA)
-    job.metrics["pixels"] = Pixels()
+    job.metrics.update(pixels=Pixels(), added=Added(), precise=tm.MulticlassAveragePrecision(6, ignore_index=255))
     real_check(job)
 launch.check = check
 """
-    for name, extra in (
+    for name, extra, *options in (
         ("merged", "{}"),
+        ("few", "{}", "train.batch_size=8"),  # a process sees nothing of val
         ("all", "{'count': Count(), 'many': torchmetrics.MetricCollection({'each': Pixels()})}"),
     ):
         before = code.replace("EXTRA", extra)
-        place.run("train.epochs=1", *EXACT, to=f"{name}-1", before=before)
-        place.run_together(2, "train.epochs=1", *EXACT, to=f"{name}-2", before=before)
+        place.run("train.epochs=1", *EXACT, *options, to=f"{name}-1", before=before)
+        place.run_together(2, "train.epochs=1", *EXACT, *options, to=f"{name}-2", before=before)
         one, two = (json.loads((place.path(f"{name}-{n}") / "result.json").read_text())["splits"] for n in (1, 2))
         for split in one:
             own = ["images", "zeros", "each"] if name == "all" else []
-            for key in ("merged_images", "merged_zeros", "pixels", *own):
+            for key in ("merged_images", "merged_zeros", "pixels", "added", *own):
                 assert one[split][key] == two[split][key], (name, split, key)
-            assert two[split]["jaccard"] == pytest.approx(one[split]["jaccard"], abs=2e-3)
+            for key in ("jaccard", "precise"):
+                assert two[split][key] == pytest.approx(one[split][key], abs=2e-3), (name, split, key)
 
 
 def torchrun(place: Any, script: str, *arguments: str, restarts: int = 0) -> subprocess.Popen[str]:
