@@ -13,7 +13,7 @@ from segkit.engine.console import Console
 from segkit.engine.distributed import PROCESSES
 from segkit.engine.run_folder import no_run, read_json
 from segkit.errors import ModelError, RunFolderError, first_few
-from segkit.model.encoder import fitting, tensors_of
+from segkit.model.encoder import fitting, misfits, tensors_of
 
 FILES = ("model.safetensors", "best.pt", "last.pt")  # the best weights, first of a finished run, then of one under way
 
@@ -70,10 +70,10 @@ def init_from(model: nn.Module, place: str, chosen: Normalisation, console: Cons
     found, unused = fitting(own, tensors)
     fits = {key: value for key, value in found.items() if value.shape == own[key].shape}
     if not any(value.dim() > 1 for value in fits.values()):  # counters and the head's bias alone are no network
+        told = misfits(own, found, [key for key in own if key not in found], unused)
         raise ModelError(
-            f"train.init_from = {place}: none of its {len(tensors)} tensors fits a layer of {type(model).__name__} by "
-            f"name and shape: it holds {first_few(list(tensors), 3)}; the model {first_few(list(own), 3)}; weights of "
-            "an encoder alone are an option of the model"
+            f"train.init_from = {place}: none of its {len(tensors)} tensors fits a layer of {type(model).__name__}: "
+            f"{told}"
         )
     model.load_state_dict(fits, strict=False)
     anew = [key for key in own if key not in fits]

@@ -24,10 +24,10 @@ from segkit.signals import STOP
 if TYPE_CHECKING:
     from segkit.engine.trainer import Trainer
 
-AIM, LATEST, EARLIEST = 0.97, 1.01, 0.93  # shares of the time: where a plan ends, and between what it is kept
+AIM, LATEST, EARLIEST = 0.975, 1.01, 0.93  # shares of the time: where a plan ends, and between what it is kept
 SCORING = 0.045  # share of the time for scoring val, and for what else the end of an epoch takes
 WINDOW = 0.03  # share of the time, 30 s at most, over which steps are timed
-REPORT = 3.0  # seconds of a processor after the last scores, for a report and until Python has ended; measured: 2 to 4
+REPORT = 3.5  # seconds of a processor after the last scores, for a report and until Python has ended; measured: 2 to 4
 DRAWN = 3.0  # times what observers take after an epoch they take at the end; 50 pictures and their GIF: 3.2
 REHEARSAL = 2.0  # seconds for steps that are timed before the first one, beside two
 DISK = 1e8  # bytes a second: writing and reading again a checkpoint, on a slow disk

@@ -47,17 +47,28 @@ def load_encoder_weights(encoder: nn.Module, path: str | Path, besides: Collecti
 def fitting(names: Collection[str], tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors of a file by a network's own names for them, and the names of those it has no use for.
 
-    A file may put something before the names, as "encoder." or "module.": what gives the most fits is taken away.
+    Either may put something before the names, as "encoder." or "module.": what gives the most fits is taken away.
     """
     if tensors.keys() == set(names):
         return dict(tensors), []
     plain = {_plain(key): (key, value) for key, value in tensors.items()}
     own = [_plain(key) for key in names]
-    prefixes = {""} | {key.removesuffix(own[0]) for key in plain if key.endswith("." + own[0])}
-    prefix = max(sorted(prefixes), key=lambda each: sum(each + name in plain for name in own))
-    given = {key.removeprefix(prefix): pair for key, pair in plain.items() if key.startswith(prefix)}
+    shifts, parts = {("", "")}, own[0].split(".")  # what a file puts before its names, and the network before its own
+    for cut in range(max(1, len(parts) - 1)):
+        rest, ours = ".".join(parts[cut:]), "".join(f"{part}." for part in parts[:cut])
+        alike = [
+            key for key in plain if key == rest or (key.endswith(f".{rest}") and (cut == 0 or len(parts) > cut + 2))
+        ]
+        shifts |= {(key.removesuffix(rest), ours) for key in alike}
+
+    def moved(shift: tuple[str, str]) -> dict[str, tuple[str, Tensor]]:
+        theirs, ours = shift
+        return {ours + key.removeprefix(theirs): pair for key, pair in plain.items() if key.startswith(theirs)}
+
+    shift = max(sorted(shifts), key=lambda each: len(moved(each).keys() & set(own)))
+    given = moved(shift)
     found = {key: given.pop(_plain(key))[1] for key in names if _plain(key) in given}
-    return found, [key[len(prefix) :] for key, _ in given.values()]
+    return found, [key[len(shift[0]) :] for key, _ in given.values()]
 
 
 def misfits(

@@ -93,6 +93,18 @@ def test_files_of_weights_and_the_names_that_others_put_before_them(tmp_path: Pa
         assert text.endswith("all 9 tensors fit"), name
         assert all((value == 3).all() for value in model.state_dict().values()), name
         assert normalisation == IMAGENET  # a file alone says nothing of it
+        wrapped = nn.ModuleDict({"network": tiny_net()})  # as smp's networks are here, which others save without
+        assert said(wrapped, tmp_path / name)[1].endswith("all 9 tensors fit"), name
+        assert all((value == 3).all() for value in wrapped.state_dict().values()), name
+
+
+def test_an_encoder_alone_begins_that_of_a_network(tmp_path: Path, tiny_net: type[nn.Module]) -> None:
+    weights = {key: torch.full_like(value, 3) for key, value in tiny_net().layers.state_dict().items()}
+    save_file(weights, tmp_path / "encoder.safetensors")
+    model = nn.ModuleDict({"encoder": tiny_net().layers, "head": nn.Conv2d(2, 2, 1)})
+    told = "2 of 11 tensors begun anew: head.weight, head.bias"
+    assert said(model, tmp_path / "encoder.safetensors")[1].endswith(told)
+    assert (model["encoder"][0].weight == 3).all()
 
 
 def test_what_a_deeper_network_has_beside_is_named(tmp_path: Path, tiny_net: type[nn.Module]) -> None:
@@ -115,8 +127,11 @@ def test_the_normalisation_of_other_channels_is_not_taken(donor: Path, tiny_net:
 def test_what_cannot_be_begun_with(tmp_path: Path, donor: Path, tiny_net: type[nn.Module]) -> None:
     small = {"layers.1.num_batches_tracked": torch.tensor(3), "layers.4.bias": torch.zeros(2)}  # of another width
     save_file({"other.weight": torch.zeros(2), **small}, tmp_path / "a.safetensors")
-    with pytest.raises(ModelError, match=r"none of its 3 tensors fits a layer of TinyNet .* it holds .*other\.weight"):
+    with pytest.raises(ModelError, match=r"none of its 3 tensors fits a layer of TinyNet: .*unexpected: other\.weight"):
         said(tiny_net(), tmp_path / "a.safetensors")
+    checkpoint.write_model(nn.Sequential(nn.Conv2d(3, 8, 1)), donor)
+    with pytest.raises(ModelError, match=r"2 of another shape: layers\.0\.weight \(8, 3, 1, 1\) for \(4, 3, 1, 1\)"):
+        said(tiny_net(), donor)
     with pytest.raises(CheckpointError, match=r"there is no file of weights .*nowhere"):
         said(tiny_net(), tmp_path / "nowhere")
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
