@@ -116,7 +116,7 @@ from segkit.engine.checkpoint import CheckpointManager
 from segkit.engine import checkpoint, distributed, evaluate, launch, pace, trainer
 import segkit.data.scan as scan, segkit.plugins, torch
 
-timed_before, trainer.rehearse = trainer.rehearse, lambda *_: pace.Costs(1.0, 1.0, 1.0)  # calls are counted
+timed_before, pace.Pace.rehearse = pace.Pace.rehearse, lambda *_: pace.Costs(1.0, 1.0, 1.0)  # calls are counted
 
 if not os.environ.get("OBSERVERS"):  # reports, pictures that move and TensorBoard cost more than the run itself
     segkit.plugins.Observers.__call__ = lambda self, event, **arguments: None

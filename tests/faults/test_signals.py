@@ -66,7 +66,7 @@ def test_a_signal_ends_a_run_that_goes_on_as_if_it_had_not(
     [
         "at(scan, '_read_split', 1, SEND)",
         "at(launch, 'check', 1, SEND)",
-        "trainer.rehearse = timed_before; at(TrainingLoop, '_forward_backward', 2, SEND)",
+        "pace.Pace.rehearse = timed_before; at(TrainingLoop, '_forward_backward', 2, SEND)",
     ],
     ids=["scan", "checks", "a step that is timed"],
 )
