@@ -66,7 +66,8 @@ class LayersDataset(AnnotatedImages):
             sources = tuple(each.path for each in own) or (image.path,)
             entries.append(Entry(image.path, sources, shapes, None, image.values.get("split")))
             without += [] if own else [image.path.name]
-        told = [f"{len(without)} images have no mask and are all background: {first_few(without)}"] * bool(without)
+        end = "; blank_unpaired = true says that it is so" * (4 * len(without) > len(entries))
+        told = [f"{len(without)} images have no mask and are all background: {first_few(without)}{end}"] * bool(without)
         told += _lacking(entries) if "class" in sides[1].words else []
         for text in told if not self.blank_unpaired else ():
             warnings.warn(text, stacklevel=4)
@@ -115,6 +116,8 @@ def _lacking(entries: Sequence[Entry]) -> list[str]:
         return []
     known = sorted({label for own in held.values() for label in own}, key=files.natural)
     without = {label: [image.name for image, own in held.items() if label not in own] for label in known}
+    if all(without.values()) and 10 * sum(map(len, without.values())) > len(held) * len(known):
+        return []  # a file is there where its class is
     end = "that class is background there; blank_unpaired = true says that it is not to be seen"
     return [
         f"{len(those)} of {len(held)} images have no mask of '{label}', as the others have: {first_few(those)}; {end}"

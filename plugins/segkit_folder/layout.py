@@ -181,10 +181,11 @@ def pictures(root: Path, images: Sequence[str]) -> list[Found]:
 
 
 def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
-    """The files that lists of "image mask" lines name, relative to the root."""
+    """The files that lists of "image mask" lines name, relative to the root or to a folder above the list."""
     images: list[Found] = []
     masks: dict[Path, Path] = {}
     issues: list[tuple[str | None, Issue]] = []
+    base: Path | None = None
     for line in lines_of(root, pairs, fold):
         cells = [cell.lstrip("/") for cell in line.cells]
         pictures = [cell for cell in cells if cell.lower().endswith(SUFFIXES)]
@@ -193,7 +194,9 @@ def _of_pairs(root: Path, pairs: Lists, fold: int) -> Layout:
         cells = pictures if len(pictures) == 2 else cells
         if len(cells) != 2 or any(".." in cell.split("/") for cell in cells):
             raise DataError(f"{line}; a line is an image and its mask, as paths below {root}")
-        image, mask = (root / cell for cell in cells)
+        above = [folder for folder in Path(line.file).parents if folder.is_relative_to(root)]
+        base = base or next((folder for folder in (root, *above) if all((folder / x).is_file() for x in cells)), None)
+        image, mask = ((base or root) / cell for cell in cells)
         if image in masks:
             raise DataError(f"{line}: {cells[0]} has a mask already, {masks[image]}; give one line an image")
         masks[image] = mask

@@ -183,13 +183,14 @@ def listed(
     found: dict[Path, tuple[Found, Line]] = {}
     missing: list[tuple[str | None, Issue]] = []
     for line in lines_of(root, lists, fold):
-        names = [without_suffix(composed(text.strip(' "'))) for text in (line.text, line.text.split()[0], *line.cells)]
+        cells = sorted((line.text.split()[0], *line.cells), key=_is_no_path)  # the number of a row may be a name too
+        names = [without_suffix(composed(text.strip(' "'))) for text in (line.text, *cells)]
         names = [name for name in names if name] or [""]
         name = next((each for name in names for each in (name, name.rpartition("/")[2]) if each in known), "")
         those = known.get(name, [])
         if len(those) > 1 and not all(name in {*each.values.values()} - {each.values["id"]} for each in those):
             raise DataError(f"{line} may be {first_few([str(each.path) for each in those])}; list the path")
-        if not those and line.number == 1 and _HEADING.fullmatch(line.cells[0]):
+        if not those and line.number == 1 and any(map(_HEADING.fullmatch, line.cells)):
             continue
         if not those:
             file = pattern.example({"id": names[0].rpartition("/")[2]}) if pattern else names[0]
@@ -207,6 +208,11 @@ def listed(
         chosen += rest
         named |= dict.fromkeys((each.path for each in rest), "train")
     return chosen, named, missing
+
+
+def _is_no_path(cell: str) -> tuple[bool, bool]:
+    """What sorts the cells of a line: names of pictures first, then paths."""
+    return not cell.lower().endswith(SUFFIXES), "/" not in cell
 
 
 def tell_lists(root: Path) -> None:
@@ -284,7 +290,8 @@ def candidates(root: Path) -> Iterator[Candidate]:
             files = {"train": both, **{split: file for split, file in files.items() if split != "val"}}
             lists = {split: file.relative_to(root).as_posix() for split, file in files.items()}
         if files:
-            yield from _of_names(lists, [line for file in files.values() for line in _readable(root, file)])
+            lines = [line for file in files.values() for line in _readable(root, file)]
+            yield from _of_names(lists, lines, files.keys() >= {"train", "val"})
     tables = [path for deep in ("*", "*/*") for end in ("csv", "json") for path in sorted(root.glob(f"{deep}.{end}"))]
     for file in [*dict.fromkeys((*called, *tables))][:_MOST_TABLES]:
         lines = _readable(root, file) if file.stat().st_size < _MOST_BYTES else []
@@ -300,11 +307,11 @@ def _readable(root: Path, file: Path) -> list[Line]:
     return []
 
 
-def _of_names(lists: str | dict[str, str], lines: Sequence[Line]) -> Iterator[Candidate]:
+def _of_names(lists: str | dict[str, str], lines: Sequence[Line], are_split: bool = False) -> Iterator[Candidate]:
     """Lists; none where it is a table of something else: columns, but no picture and no split."""
     pictures = [[cell.lower().endswith(SUFFIXES) for cell in line.cells] for line in lines]
     has_columns = any(re.search(r"[\t,;]", line.text) and not line.split for line in lines)
-    if any(map(any, pictures)) or not has_columns:
+    if are_split or any(map(any, pictures)) or not has_columns:
         names = any(own[0] for own in pictures) or all(len(own) == 1 for own in pictures)
         is_likely = names and (bool(lines) or ".json" not in str(lists))
         yield Candidate(lists, any(sum(own) == 2 for own in pictures), is_likely)

@@ -142,6 +142,8 @@ def _likely(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
             for image, mask in seen
         ]
         rich = [told == 2 or (image or MOST_COLOURS) > MOST_OF_A_MASK // 4 for image, _ in seen]
+        if not any(rich) and _OF_MASKS.search(proposal.options["images"]):
+            continue
         rank = 2 + (2 * sum(rich) > len(seen)) if 4 * sum(likely) >= 3 * len(seen) else told > 0
         if rank:
             kept.append((rank, proposal))
@@ -211,6 +213,11 @@ def colours_in(path: Path) -> int | None:
     return MOST_COLOURS if (values != np.rint(values)).any() else min(len(values), MOST_COLOURS)
 
 
+def _names_most(layout: Layout) -> bool:
+    """Whether a table, which may be of something else, names images that are there."""
+    return sum(issue.kind == "missing" for _, issue in layout.issues) < len(layout.images)
+
+
 def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     """The ways to read a folder by the lists of names, or of pairs, that lie there.
 
@@ -220,7 +227,7 @@ def _with_lists(root: Path, found: Sequence[Proposal]) -> list[Proposal]:
     for each in candidates(root):
         ways = [{"pairs": each.lists}] * each.may_be_pairs + [{**x.options, "lists": each.lists} for x in found]
         read = [one for options in ways if (one := _read(root, options)) and one.pairs]
-        usable = [one for one in read if "train" in one.layout.splits]
+        usable = [one for one in read if "train" in one.layout.splits and (each.is_likely or _names_most(one.layout))]
         right += usable[:1] if usable and "pairs" in usable[0].options else usable  # pairs name the images too
         wrong += [Proposal(ways[0], Layout([], {}))] if each.is_likely and ways and not usable else []
     return right or wrong

@@ -29,7 +29,7 @@ _UNREAD = re.compile(  # photographs, slides, microscopes, volumes, films, drawi
 _MAYBE_LOSSY = (".jp2", ".j2k", ".jpx", ".jpf", ".j2c")
 _OPEN: Mapping[str, Any] = {  # an option that a warning of a data set names -> the question, and its answers
     "blank_unpaired = true": (
-        "is it to be seen there",
+        "is anything to be seen there",
         Answer("it is not to be seen in these images", {"blank_unpaired": True}),
         Answer("it is not annotated there: add these masks, or take the images away, and start again"),
     ),
@@ -98,6 +98,7 @@ def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator
 def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
     """How to go on in spite of errors, where there is a way; and of masks that look interpolated."""
     leave = Answer("leave them out", {"skip_unpaired": True})
+    bands = [*range(1, len(scan.splits["train"].channels) + 2)]
     flattered = Answer("go on; the scores are then flattered", {"data.allow_leaks": True})
     ways = {
         "same_picture": flattered,
@@ -109,6 +110,7 @@ def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
         "interpolated": Answer("go on: they are as they were drawn"),
         "scaled": Answer("", {"resize_masks": True}),
         "scaled_or_cut": Answer("a mask shows the whole image: the nearest label counts", {"resize_masks": True}),
+        "fourth_channel": Answer("it is a channel, as infrared, heat or depth", {"data.bands": bands}),
         "no_numbers": Answer("pixels that are no numbers are void", {"data.no_data": "void"}),
     }
     total = sum(map(len, scan.splits.values()))
@@ -122,6 +124,8 @@ def issues_asked(scan: Scan, known: Collection[str]) -> Iterator[Question]:
     interpolated = [issue for issue in scan.warnings if issue.kind == "interpolated"]
     for issue in (*scan.errors, *interpolated[:1]):
         answer = ways.get(issue.kind)
+        if issue.kind == "fourth_channel" and len(issue.files) < total:  # the others have none
+            continue
         if answer is None and issue.skippable and 5 * len(issue.files) < total:
             answer = Answer("leave these files out", {"data.on_bad": "skip"})
         if answer and all(key.startswith("data.") or key in known for key in answer.options):

@@ -17,6 +17,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from segkit.data.read import file_of
 from segkit.data.sample import Dataset
 from segkit_folder.splits import split_called
+from segkit_init.readings import OF_A_DATE
 
 _MOST = 60  # pictures that are compared
 _SIDE = 16  # pixels of a thumbnail
@@ -74,7 +75,9 @@ def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
     of_folders = (f"{inside}{{group}}/", f"{inside}{{group}}{suffix}#")
     names = ("{group}_", f"{inside}{{group}}_", "{group}-", f"{inside}{{group}}-", "_{group}_", "{group}/")
     found = {pattern: _grouped(paths, pattern) for pattern in (*names, *of_folders)}
-    numbered = [each for each in of_folders if _numbered(paths, found[each], each.endswith("#"))]
+    if dates := _dates(paths):
+        found[dates] = _grouped(paths, dates)
+    numbered = [dates] if dates else [each for each in of_folders if _numbered(paths, found[each], each.endswith("#"))]
     fitting = {pattern: groups for pattern, groups in found.items() if 3 <= len({*groups}) <= len(groups) / 2}
     if not fitting and not numbered:
         return None
@@ -91,9 +94,22 @@ def group_of(splits: Sequence[Dataset], root: Path) -> Group | None:
     words = " and ".join(first) if numbered or are_said else ""
     of_many = number >= MANY and (are_said or (bool(numbered) and len(groups) <= number**2))
     is_whole = all(map(_WHOLE.search, groups))
-    is_certain = is_whole or of_many or pattern.endswith("#") or (are_said and number == 2)
+    is_certain = is_whole or bool(dates) or of_many or pattern.endswith("#") or (are_said and number == 2)
     inside_group, between = (float(np.median(alike[each & apart])) for each in (same, ~same))
     return Group(pattern, number, inside_group, between, words, is_certain)
+
+
+def _dates(paths: Sequence[str]) -> str:
+    """The pattern of the names, where each is in two folders that are called as two dates of one place; else ""."""
+    rows: dict[str, list[list[str]]] = {}
+    for path in paths:
+        rows.setdefault(path.rpartition("/")[2], []).append(path.split("/"))
+    for those in rows.values():
+        apart = [pair for pair in zip(*those, strict=False) if len({*pair}) > 1]
+        if len(those) != 2 or len(apart) != 1 or not all(map(OF_A_DATE.fullmatch, apart[0])):
+            return ""
+    suffixes = {Path(name).suffix for name in rows}
+    return f"/{{group}}{suffixes.pop()}" if len(suffixes) == 1 else ""
 
 
 def _grouped(paths: Sequence[str], pattern: str) -> list[str]:

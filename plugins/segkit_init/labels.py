@@ -55,7 +55,8 @@ def question_of(
     if void == [VOID] and rest[-1] == VOID - 1:
         return _of_254(rest, names)
     steps = [second - first for first, second in pairwise(rest)]
-    is_near = VOID - rest[-1] <= 2 * max(steps)  # 0, 100 and 255 are greys to be seen; 10, 20, 30 and 255 are codes
+    # 0, 100 and 255 are greys to be seen; 10, 20, 30 and 255 are codes, and so are 0, 100, 200 and 255
+    is_near = min(steps) - 2 <= VOID - rest[-1] <= 2 * max(steps)
     if void == [VOID] and min(steps) > 1 and (is_near or not rest[0]):
         spread = answer_of(f"{len(labels)} classes, whose greys are spread to be seen", labels, names)
         unlabelled = answer_of(f"{len(rest)} classes, and {VOID} is not labelled", rest, names, void)
@@ -170,7 +171,11 @@ def _of_objects(labels: Sequence[int], names: Sequence[str]) -> Question:
         indices = [VOID if label == VOID else int(label > 0) for label in labels]
     value_map = {str(label): index for label, index in zip(labels, indices, strict=True)}
     merged = Answer(merged.text, {**merged.options, "value_map": value_map})
-    return Question(f"{text}: what are these?", (merged, answer_of("each is a class", labels, ())), "value_map")
+    each = answer_of("each is a class", labels, ())
+    if not divisor and labels[0] > 0:
+        mend = Answer("they are objects of one class: export them with a background, or there is nothing to learn")
+        return Question(f"{text}, and no background: what are these?", (each, mend), "classes")
+    return Question(f"{text}: what are these?", (merged, each), "value_map")
 
 
 def _mixtures(stored: StoredLabels) -> list[int]:
@@ -195,9 +200,13 @@ def _of_colours(stored: StoredLabels, names: Sequence[str], mixed: Sequence[int]
     called = [*names] if len(names) == len(known) == 2 else _made_up(len(known), not any(known[0]))
     mapped = dict(zip([*called, "void"], [*known, *(blends or [[*VOID_COLOUR]])][: len(colours)], strict=False))
     if stored.of_objects:
-        text = f"the masks hold {len(kept)} colours, as if each object had one of its own: is each a class?"
-        mend = Answer("no: export the class of each pixel, in one colour or number for all its objects")
-        return Question(text, (Answer("yes", {"classes": called, "colour_map": mapped}), mend), "colour_map")
+        text = f"the masks hold {len(kept)} colours, as if each object had one of its own: what are these?"
+        each = Answer("each is a class", {"classes": called, "colour_map": mapped})
+        mend = Answer("export the class of each pixel, in one colour or number for all its objects")
+        merged = Answer("objects of one class", {"classes": ["background", "object"], "threshold": 0.1})
+        channels = [{*channel} for channel in zip(*known[1:], strict=True)]
+        of_one = not any(known[0]) and sum(len(channel) > 1 for channel in channels) == 1
+        return Question(text, (merged, each) if of_one else (each, mend), "colour_map")
     text = "what are the classes called, in `classes` and `colour_map` alike? or void; the masks hold colours"
     text += f"; {_listed(blends)} is void: it lies on borders alone, as mixtures do" if blends else ""
     return Question(text, (Answer("", {"classes": called, "colour_map": mapped}),), "classes", must=False)

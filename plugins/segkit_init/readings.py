@@ -32,17 +32,18 @@ from segkit_init.text import options_text
 
 TOO_FEW = "train, val and test need a picture with its mask each, three at least; label more, some 20 to begin with"
 _FEW = 12  # masks of each reading that are compared
-_OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(?<!label)(?<!class)(?<!train)_ids?(?![a-z])")
+_OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(?<!label)(?<!labels)(?<!class)(?<!train)_ids?(?![a-z])")
 _OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
 _DERIVED = re.compile(
-    "(?i)boundar|contour|edges|overlay|visuali|preview|superpix|skeleton|cent(er|re)|visibility|(?<![a-z])(roi|parts?_\\d)"
+    "(?i)boundar|contour|edges|overlay|visuali|preview|superpix|skeleton|cent(er|re)|visibility|trimap|"
+    "scribble|(?<![a-z])(roi|parts?_\\d|edge(?![a-z]))"
 )
 _DERIVED_IMAGES = re.compile(
     "(?i)overlay|visuali|preview|blend|depth|disparity|normals|normal_(cam|map)|"
-    "thumb|quick.?look|superpix|box|probab|mask|label|annot"
+    "thumb|quick.?look|superpix|box|probab|mask|label|annot|(?<![a-z])([fb]g|(fore|back)ground)(?![a-z])"
 )
 _PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # these come last
-_OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
+OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
 _DATE = re.compile(r"(.*[^\d])?(19|20)\d\d[-_]?(0[1-9]|1[0-2])([-_]?[0-3]\d)?")
 _RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
 BLANK = re.compile(
@@ -52,6 +53,7 @@ BLANK = re.compile(
 _WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # of a folder that may be called as a class
 _MOST_CLASSES = 20  # in a folder each
 _MOST_COLOURS = 4  # channels of a photograph; red, green, blue and infrared
+_AS_JPEG = 16  # greys by which JPEG changes a picture, in the mean
 _OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
 
 
@@ -120,15 +122,28 @@ def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list
         advice = "; give the folder that it lies in" if root.is_file() else ""
         raise DataError(f"{root} cannot be looked into: {reason(error)}{advice}") from error
     errors: list[str] = []
+    unreadable: list[Reading] = []
     stages = ((False, [root]), (False, inside), (True, [root]), (False, inside), (True, inside))
     for stage, (asks_for_classes, places) in enumerate(stages):
         found = [each for place in places for each in _asked(place, asks_for_classes, notes)]
         found = found if asks_for_classes else [each for each in found if _is_of_its_kind(each, errors)]
         if stage == 1:  # patterns are a guess, and those of all folders together go before those of one
             found = [each for each in found if not any("{id}" in str(value) for value in each.options.values())]
+        if not asks_for_classes:
+            unreadable += [each for each in found if not _is_readable(each, errors)]
+            found = [each for each in found if each not in unreadable]
         if found:
-            notes += [f"not read: {error}" for error in dict.fromkeys(errors)]
-            return _judged(found, notes, questions) if asks_for_classes else found
+            told = [f"not read: {error}" for error in dict.fromkeys(errors)]
+            try:
+                found = _judged(found, notes, questions) if asks_for_classes else found
+            except SegkitError:
+                if not unreadable:
+                    raise
+            else:
+                notes += told
+                return found
+    if unreadable:
+        return unreadable  # whoever reads it tells what is wrong
     raise DataError("\n".join(dict.fromkeys(errors)) or _nothing(root))
 
 
@@ -143,6 +158,21 @@ def _is_of_its_kind(reading: Reading, errors: list[str]) -> bool:
             errors.append(str(error))
             return False
     return True
+
+
+def _is_readable(reading: Reading, errors: list[str]) -> bool:
+    """Whether one of the first labels can be read, as boxes cannot; else the error is kept."""
+    data = build_splits(config_of(reading.dataset, reading.options))[0]["train"]
+    found = []
+    for index in range(min(len(data), 3)):
+        try:
+            data.mask(index)
+        except DataError as error:
+            found.append(str(error))
+        else:
+            return True
+    errors += found[:1]
+    return not found
 
 
 def said(reading: Reading, others: Sequence[Reading]) -> str:
@@ -192,10 +222,12 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
         except SegkitError as error:
             errors[place] = str(error)
     usable = [reading for place, reading in enumerate(readings) if place not in errors]
+    usable = [each for at, each in enumerate(usable) if all(each.files != other.files for other in usable[:at])]
     questions += [_lists_asked(readings[place], error) for place, error in errors.items()]
     whole = [{*map(repr, reading.options.items())} for reading in usable]
     failed = [*errors.values()]
     kept: list[Reading] = []
+    same: list[Reading] = []
     for reading, own in zip(usable, whole, strict=True):
         if any(own < other for other in whole):  # more options overlook nothing, such as lists of the splits
             continue
@@ -210,21 +242,47 @@ def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Quest
             notes.append(f"not read, as they say nearly the same as others: {said(reading, readings)}")
         elif len(readings) > 1 and are_one_picture(reading.looked):
             notes.append(f"no labels, as they are nearly the same for every image: {said(reading, readings)}")
+            same.append(reading)
         elif twin is None:
             kept.append(reading)
         else:  # labels say which class is the first one, colours do not; and small labels are no ids of objects
-            pair = sorted((kept[twin], reading), key=lambda each: max(int(mask.max()) for mask in each.looked))
+            largest = [max(int(mask.max()) for mask in each.looked) for each in (kept[twin], reading)]
+            is_better = (largest[1], not _is_split(reading)) < (largest[0], not _is_split(kept[twin]))
+            pair = [reading, kept[twin]] if is_better else [kept[twin], reading]
             kept[twin] = pair[0]
             notes.append(f"not read, as they divide the images as others do: {said(pair[1], readings)}")
-    if not kept:
+    if not (kept := kept or same[:1]):
         raise LabelError("\n".join(dict.fromkeys(failed)))
-    preferred = _by_images(_preferred(kept, notes), notes)
+    preferred = _by_images(_preferred(_without_copies(kept, notes), notes), notes)
     if layers := _as_layers(preferred):
         notes.append("masks of one label each, which hardly overlap, are one map of all")
     found = layers or preferred
     of_objects = any(stored_labels(each.looked).of_objects for each in kept)  # whose foreground others are
     is_one = len(found) == len(preferred) == 1 and not of_objects
     return [*_by_folders(preferred[0]), *found] if is_one else found
+
+
+def _is_split(reading: Reading) -> bool:
+    """Whether images and masks lie in folders of splits."""
+    return all("{split}" in str(reading.options.get(side)) for side in ("images", "masks"))
+
+
+def _without_copies(kept: Sequence[Reading], notes: list[str]) -> list[Reading]:
+    """The readings but for those whose masks lie, byte by byte, in folders of splits too."""
+    split = [{path.stem: path for path in each.masks} for each in kept if _is_split(each)]
+    found = []
+    for each in kept:
+        own = {path.stem: path for path in each.masks}
+        may_be_one = not _is_split(each) and len(own) == len(each.masks) and any(mask.any() for mask in each.looked)
+        if may_be_one and any(
+            own.keys() <= those.keys()
+            and all(own[stem].read_bytes() == those[stem].read_bytes() for stem in [*own][:_FEW])
+            for those in split
+        ):
+            notes.append(f"not read, as folders of splits hold the same: {said(each, kept)}")
+        else:
+            found.append(each)
+    return found
 
 
 def _by_folders(reading: Reading) -> Iterator[Reading]:
@@ -273,7 +331,7 @@ def _by_images(kept: list[Reading], notes: list[str]) -> list[Reading]:
     together = [replace(each, options={**each.options, "images": images}) for each in first]
     headers = {text: read_header(those[0].images[0]) for text, those in by_images.items()}
     colours = [text for text, header in headers.items() if header.has_colours or header.palette]
-    if colours and all(map(_OF_A_DATE.search, _differing(images))):
+    if colours and all(map(OF_A_DATE.search, _differing(images))):
         return [*together, *kept]
     many = any(len(header.channels) > _MOST_COLOURS for header in headers.values())
     if many and colours:  # pictures of the bands for people
@@ -282,6 +340,9 @@ def _by_images(kept: list[Reading], notes: list[str]) -> list[Reading]:
     colours = [text for text in colours if _RGB.search(text)] or colours
     if len(colours) > 1 and _are_copies([by_images[text][0].images for text in colours]):
         colours = sorted(colours, key=lambda text: "png" not in text.casefold())[:1]
+    own = zip(colours, _differing(colours), strict=True)
+    called = {*re.split("[/#]", str(first[0].options.get("masks", "")))}
+    colours = [text for text, words in own if {words} & called] or colours
     if len(colours) == 1:
         left = first_few([text for text in by_images if text != colours[0]])
         more = "where they show what it does not, a list of images reads both, as channels"
@@ -294,16 +355,17 @@ def _by_images(kept: list[Reading], notes: list[str]) -> list[Reading]:
 
 
 def _are_copies(sets: Sequence[Sequence[Path]]) -> bool:
-    """Whether sets of images are the same ones in other formats: the names, and the pixels of the first."""
+    """Whether sets of images are the same ones in other formats: the names, and nearly the pixels of the first."""
     stems = [{path.stem for path in paths} for paths in sets]
     if any(each != stems[0] for each in stems):
         return False
+    most = _AS_JPEG if len({paths[0].suffix.lower() for paths in sets}) == len(sets) else 0
     pictures = []
     for paths in sets:
         with opened(min(paths, key=lambda path: path.stem)) as raster:
-            pictures.append(np.asarray(raster[...]))
+            pictures.append(np.asarray(raster[...], np.float32))
     first, *others = pictures
-    return all(each.shape == first.shape and bool((each == first).all()) for each in others)
+    return all(each.shape == first.shape and bool(abs(each - first).mean() <= most) for each in others)
 
 
 def _as_layers(kept: Sequence[Reading]) -> list[Reading]:

@@ -942,7 +942,7 @@ def test_a_mask_of_a_class_that_most_images_have_is_missed(tmp_path: Path, capsy
     one("layers", tmp_path / "data", blank_unpaired=True, **options)
     config = tmp_path / "mine.toml"
     assert main(["init", str(tmp_path / "data"), "-o", str(config)]) == 1
-    assert "is it to be seen there?" in " ".join(capsys.readouterr().out.split())
+    assert "is anything to be seen there?" in " ".join(capsys.readouterr().out.split())
     assert main(["init", str(tmp_path / "data"), "-o", str(config), "--yes"]) == 0
     assert "\nblank_unpaired = true" in config.read_text()
 

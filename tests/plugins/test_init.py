@@ -125,6 +125,15 @@ def test_greys_that_are_spread_to_be_seen_may_hold_void() -> None:
         assert answers[1 - likelier]["value_map"] == {"0": 0, str(grey): 1, "255": 255}
 
 
+def test_255_beside_greys_of_another_step_is_not_labelled() -> None:
+    uneven, even = (
+        [np.array(values, np.uint8).repeat(200).reshape(20, 40)] for values in ((0, 100, 200, 255), (0, 85, 170, 255))
+    )
+    unlabelled, spread = options(stored_labels(uneven))
+    assert (len(unlabelled["classes"]), len(spread["classes"])) == (3, 4)
+    assert len(options(stored_labels(even))[0]["classes"]) == 4
+
+
 def test_255_beside_254_may_be_the_same_or_not_labelled() -> None:
     binary = {"0": 0, "254": 1}
     assert [each["value_map"] for each in options(stored_labels(masks(0, 254, 255)))] == [
@@ -198,7 +207,12 @@ def test_ids_of_objects_are_asked_about() -> None:
 
 def test_colours_of_which_a_channel_counts_objects_are_asked_about() -> None:
     counted = np.array([COLOUR, *(COLOUR | 1 << 16 | number << 8 for number in range(1, 6))])  # red 1, green 1 to 5
-    assert question_of(stored_labels([counted.repeat(12).reshape(-1, 6)])).must
+    assert options(stored_labels([counted.repeat(12).reshape(-1, 6)]))[0] == {
+        "classes": ["background", "object"],
+        "threshold": 0.1,
+    }
+    counted[1] |= 3 << 16  # of another class
+    assert len(options(stored_labels([counted.repeat(12).reshape(-1, 6)]))[0]["classes"]) == 6
     apart = np.array([COLOUR, *(COLOUR | number << 16 | number << 8 for number in range(1, 6))])
     assert not question_of(stored_labels([apart.repeat(12).reshape(-1, 6)])).must
 
@@ -1195,6 +1209,26 @@ def test_folders_of_states_or_codes_are_no_classes(
     assert dataset(place)["masks"] == "{folder}/{id}_mask.png"
 
 
+def test_a_fourth_channel_may_be_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        save(np.dstack([picture, picture[..., :1]]), Path(f"data/images/{number}.png"))
+        save(labels, Path(f"data/masks/{number}.png"))
+    status, printed = init(capsys, "--yes")
+    assert status == 0, printed
+    assert read_config(place / "mine.toml").data.bands == [1, 2, 3, 4]
+    assert "it is a channel, as infrared" in printed
+
+
+def test_masks_are_no_images(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        for folder in ("box/ground_truth/logical", "box/ground_truth/structural"):
+            save(scene(number, 2)[1] * np.uint8(255), Path(f"data/{folder}/{number}.png"))
+    status, printed = init(capsys, "--yes")
+    assert status == 2
+    assert "nothing says which are the masks of which images" in printed
+
+
 def test_what_a_jpeg_of_the_best_quality_leaves_is_asked_about(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(12):
         picture, labels = scene(number, 2)
@@ -1507,6 +1541,86 @@ def without_val(number: int) -> None:
         save((labels == label) * np.uint8(255), Path(f"data/{split}/label/{name}/{number}.tif"))
 
 
+def in_two_formats(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/jpeg_images/img_{number:03}.jpeg"))
+    save(picture, Path(f"data/png_images/img_{number:03}.png"))
+    save(labels, Path(f"data/png_masks/seg_{number:03}.png"))
+
+
+def twice(number: int) -> None:
+    picture, labels = scene(number)
+    split = "train" if number < 9 else "test"
+    for folder in (f"data/{split}", "data"):
+        save(picture, Path(f"{folder}/images/{number}.png"))
+        save(labels, Path(f"{folder}/masks/{number}.png"))
+
+
+def tissue_and_cells(number: int) -> None:
+    picture, labels = scene(number)
+    save(scene(number + 50)[0], Path(f"data/images/cell/{number}.png"))
+    save(picture, Path(f"data/images/tissue/{number}.png"))
+    save(labels, Path(f"data/annotations/tissue/{number}.png"))
+
+
+def matting(number: int) -> None:
+    picture, labels = scene(number, 2)
+    save(picture, Path(f"data/original/{number}.jpg"))
+    save(labels * np.uint8(255), Path(f"data/mask/{number}.png"))
+    save(
+        np.where(labels == np.roll(labels, 2, 1), labels * 255, 128).astype(np.uint8), Path(f"data/trimap/{number}.png")
+    )
+    edge = (labels != np.roll(labels, 1, 1)) * np.uint8(255)
+    save(edge, Path(f"data/edge/{number}.png"))
+
+
+def boxes_too(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/images/{number}.jpg"))
+    save(labels, Path(f"data/masks/{number}.png"))
+    Path("data/labels").mkdir(exist_ok=True)
+    Path(f"data/labels/{number}.txt").write_text("0 0.5 0.5 0.2 0.2")
+    Path("data/data.yaml").write_text("train: images\nnames: [cat, dog]\n")
+
+
+def rows_of_tables(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/images/{number}.png"))
+    save(labels, Path(f"data/masks/{number}.png"))
+    with Path(f"data/{('train', 'val')[number > 8]}.csv").open("a") as file:  # the row is no name of a picture
+        file.write(",ID,grade\n" * (number in (0, 9)) + f"{number + 1},{number}.png,3\n")
+
+
+def lists_of_pairs(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/set/images/{number}.png"))
+    save(labels, Path(f"data/set/masks/{number}.png"))
+    Path("data/set/lists").mkdir(exist_ok=True)
+    with Path(f"data/set/lists/{('train', 'val')[number > 8]}.txt").open("a") as file:
+        file.write(f"/images/{number}.png /masks/{number}.png\n")
+
+
+def a_file_where_a_class_is(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/images/{number}.jpg"))
+    for label, name in ((1, "polyp"), (2, "cancer")):
+        if number % 4 != 2 * label - 1:
+            save((labels == label) * np.uint8(255), Path(f"data/masks/{number}_{name}.png"))
+
+
+def two_dates(number: int) -> None:
+    for date in (1, 2):
+        picture, labels = scene(number + 50 * date)
+        save(picture, Path(f"data/im{date}/{7 * number:03}.png"))
+        save(labels, Path(f"data/label{date}/{7 * number:03}.png"))
+
+
+def numbers_of_classes(number: int) -> None:
+    picture, labels = scene(number)
+    save(picture, Path(f"data/frames/{number}.png"))
+    save(np.array([[3, 7, 9], [3, 7, 11]][number % 2], np.uint8)[labels], Path(f"data/frames_labels_ids/{number}.png"))
+
+
 def train_and_val(number: int) -> None:
     picture, labels = scene(number, 2)
     split = "trainval" if number < 9 else "TEST"
@@ -1518,6 +1632,16 @@ def train_and_val(number: int) -> None:
 @pytest.mark.parametrize(
     ("write", "expected"),
     [
+        (in_two_formats, {"images": "png_images/img_{id}.png"}),
+        (twice, {"images": "{split}/images", "masks": "{split}/masks"}),
+        (tissue_and_cells, {"images": "images/tissue"}),
+        (matting, {"images": "original", "masks": "mask"}),
+        (boxes_too, {"name": "folder", "masks": "masks"}),
+        (rows_of_tables, {"lists": "{split}.csv"}),
+        (lists_of_pairs, {"pairs": "set/lists/{split}.txt"}),
+        (a_file_where_a_class_is, {"annotations": "masks/{id}_{class}"}),
+        (two_dates, {"images": "im{folder}/{id}.png", "group": "/{group}.png"}),
+        (numbers_of_classes, {"classes": ["class_0", "class_1", "class_2", "class_3"]}),
         (without_val, {"annotations": "{split}/label/{class}/{id}", "val": 0.15}),
         (train_and_val, {"images": "{split}-image", "masks": "{split}-mask", "val": 0.15}),
         (thumbnails, {"images": "{id}/S2.tif", "masks": "{id}/label.png"}),
