@@ -27,7 +27,7 @@ from segkit_folder.propose import shared_start
 from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix
 from segkit_init.compared import agree, are_one_picture, divide_alike, merges
 from segkit_init.findings import Answer, Question
-from segkit_init.stored import Labels, read_labels, stored_labels, threshold_of
+from segkit_init.stored import COLOUR, Labels, read_labels, stored_labels, threshold_of
 from segkit_init.text import options_text
 
 TOO_FEW = "train, val and test need a picture with its mask each, three at least; label more, some 20 to begin with"
@@ -293,12 +293,13 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
     own = {key: value for key, value in reading.options.items() if key != "masks"}
     sides = {"images": reading.options.get("images"), "annotations": reading.options.get("masks")}
     texts = [text for text in sides.values() if isinstance(text, str)]
-    if any(len(np.unique(mask)) > 2 for mask in reading.looked) or "threshold" in own or len(texts) < 2:
+    are_plain = all(len(np.unique(mask)) < 3 and mask.max() < COLOUR for mask in reading.looked)
+    if not are_plain or "threshold" in own or len(texts) < 2:
         return
     found = Pattern(Path(own["root"]).expanduser(), texts[0]).files()
     files = reading.images
     empty = dict(zip(files[:: -(-len(files) // _FEW)], (not mask.any() for mask in reading.looked), strict=False))
-    for word in sorted({*re.findall(r"\{(folder\d*)\}", texts[0])}):
+    for word in [each for each in ("folder", "folder2") if all(text.count(f"{{{each}}}") == 1 for text in texts)]:
         folders = Counter(each.values[word] for each in found)
         start = len(shared_start([*folders]))
         are_words = all(_WORDS.fullmatch(name) and len(name) > start + 2 and not BLANK.search(name) for name in folders)

@@ -1193,6 +1193,19 @@ def test_masks_of_one_label_in_folders_of_a_class_may_lie_deeper(
     assert dataset(place)["annotations"] == "{class}/{folder2}/mask{id}.png"
 
 
+def test_masks_of_colours_in_folders_of_words_are_read_by_their_colours(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number, 2)
+        folder = f"data/{('cats', 'dogs')[number // 6]}"
+        save(picture, Path(f"{folder}/{number}.jpg"))
+        save(RGB[labels], Path(f"{folder}/{number}_mask.png"))
+    status, printed = init(capsys)
+    assert status == 0, printed
+    assert "colour_map" in dataset(place)
+
+
 @pytest.mark.parametrize(
     ("folders", "is_blank"), [(("benign", "normal"), False), (("fish", "sand"), True), (("set_a", "set_b"), False)]
 )
