@@ -201,7 +201,7 @@ def _refuse_alpha(path: Path, values: NDArray[np.uint8]) -> None:
     if len(pairs) == len(colours):
         return
     what = "the alpha channel differs where the colour is the same, so the colours alone are not the labels"
-    advice = "export the mask without transparency, one colour or grey value a class"
+    advice = "export the mask without transparency, one colour or grey value a class, and one for what is not labelled"
     detail = f"{len(colours)} colours, {len(pairs)} with alpha"
     if len(colours) == 1:
         what = "the labels are in the alpha channel: the colour is the same everywhere"

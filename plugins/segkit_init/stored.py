@@ -42,6 +42,7 @@ _BLURRED = 0.3  # share of a label's pixels that are between those beside them
 _AREA = 0.05  # share of a label's pixels that have their own label on all four sides
 JPEG_OFF = 16  # greys by which JPEG is wrong beside a border
 _FEWEST_BLURRED = 2  # labels; and a third of the mask's: CamVid made four times smaller has 3 of 11 at most
+_MOST_FLAT = 20  # colours of labels that were erased in part
 _FLAT = 1e-4  # share of all pixels that are between black and white in 3 x 3 pixels alike
 _THIN = 0.005  # share of all pixels that such labels have at most
 
@@ -67,7 +68,12 @@ class StoredLabels:
 
 
 def threshold_of(paths: Sequence[Path]) -> float | None:
-    """Half of the largest value of masks, where most pixels are near it or near 0: of mattes, smooth edges and JPEG."""
+    """Half of the largest value of masks, where most pixels are near it or near 0: of mattes, smooth edges and JPEG.
+
+    None of labels with an alpha of their own, as of what was erased: neither says all.
+    """
+    if 2 * sum(map(_has_erased_labels, paths)) >= len(paths):
+        return None
     largest, ends = 255.0, np.zeros((len(paths), 2))
     for place, path in enumerate(paths):
         values = _values(path)
@@ -83,6 +89,20 @@ def _values(path: Path) -> NDArray[Any]:
         values = np.asarray(raster[...])
     has_alpha = values.ndim == 3 and values.dtype == np.uint8 and values.shape[2] in (2, 4)
     return without_alpha(values, True) if has_alpha else values
+
+
+def _has_erased_labels(path: Path) -> bool:
+    """Whether alpha divides colours that are several, and few as of labels; a photograph has many, a matte has one."""
+    with opened(path) as raster:
+        values = np.asarray(raster[...])
+    if values.ndim < 3 or values.dtype != np.uint8 or values.shape[2] not in (2, 4):
+        return False
+    seen = np.unique(values[values[..., -1] > 0][:, :-1], axis=0)  # [colours,1 or 3]
+    stored = np.unique(values.reshape(-1, values.shape[2]), axis=0)
+    is_told = len(np.unique(stored[:, :-1], axis=0)) == len(stored)  # by the colour alone
+    if is_told or not 1 < len(seen) <= _MOST_FLAT:
+        return False
+    return bool(np.ptp(seen, axis=0).max() > JPEG_OFF or seen.max() <= _MOST_FLAT)  # else one colour, nearly
 
 
 def are_edges(paths: Sequence[Path], threshold: float) -> bool:

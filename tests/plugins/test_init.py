@@ -1152,6 +1152,22 @@ def test_what_was_cut_out_of_photographs_is_read_by_its_alpha(place: Path, capsy
         assert (data.mask(index).numpy() != wanted).mean() < 0.05
 
 
+@pytest.mark.parametrize("colours", [RGB, [[0], [1], [2]], [[0], [255], [255]], [[0] * 3, [255] * 3, [255] * 3]])
+def test_labels_that_were_erased_in_part_are_no_matte(
+    place: Path, capsys: pytest.CaptureFixture[str], colours: Any
+) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        alpha = np.full_like(labels, 255)
+        alpha[:, :20] = 0
+        save(picture, Path("data/images", f"{number}.jpg"))
+        save(np.dstack([np.asarray(colours, np.uint8)[labels], alpha]), Path("data/masks", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 2
+    assert "the alpha channel differs where the colour is the same" in printed
+    assert "and one for what is not labelled" in printed
+
+
 def test_labels_that_are_called_semantic_go_before_numbers_that_divide_these(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
