@@ -166,7 +166,7 @@ def _is_readable(reading: Reading, errors: list[str]) -> bool:
     found = []
     for index in range(min(len(data), 3)):
         try:
-            data.mask(index)
+            data[index]
         except DataError as error:
             found.append(str(error))
         else:

@@ -361,6 +361,20 @@ def test_where_coco_usually_lies_is_found(annotations: str, images: str, tmp_pat
         assert (dataset.splits, list(dataset.names)) == (("train", "val"), [word])
 
 
+def test_of_images_of_one_name_the_nearest_is_meant(tmp_path: Path) -> None:
+    for version in ("first", "second"):  # of the same images
+        for word in ("train", "test"):
+            for folder in ("pixels", "sem_seg"):
+                picture(tmp_path / version / f"{word}set" / folder / "a.png")
+            coco(tmp_path / "made", cat(FLAT))
+            save(tmp_path / version / f"{word}set" / "labels.json", (tmp_path / "made" / "c.json").read_text())
+    found = datasets["coco"].recognise(tmp_path / "second")
+    assert found == [{"annotations": "{split}set/labels.json"}]
+    for version in ("first", "second"):
+        dataset = datasets["coco"](tmp_path, "test", annotations=f"{version}/{{split}}set/labels.json")
+        assert dataset.files(0)[0] == tmp_path / version / "testset/pixels/a.png"
+
+
 def check_facade(root: Path, most: int) -> int:
     tool = pytest.importorskip("pycocotools.mask")
     count = 0
@@ -473,6 +487,12 @@ def test_labelme_images_may_lie_elsewhere(tmp_path: Path) -> None:
     picture(tmp_path / "other" / "a.png")
     dataset = one("labelme", tmp_path, images="other")
     assert dataset.files(0)[0] == tmp_path / "other" / "a.png"
+
+
+def test_labelme_may_say_the_name_of_the_image(tmp_path: Path) -> None:
+    labelme(tmp_path, ("cat", "polygon", SQUARE))
+    save(tmp_path / "a.json", (tmp_path / "a.json").read_text().replace("imagePath", "imageName"))
+    assert len(one("labelme", tmp_path)) == 1
 
 
 def test_photographs_of_labelme(real_data: Path) -> None:
