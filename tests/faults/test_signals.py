@@ -236,3 +236,14 @@ except KeyboardInterrupt as error:
     assert stopped.wait() == 7, stopped.err
     assert "caught saved in" in stopped.out
     assert checkpoint.load(place.path() / "last.pt")["step"] == 3
+
+
+@pytest.mark.fault("F08")
+def test_a_run_with_a_time_goes_on_as_if_it_had_not_been_stopped(place: Any, whole: Path) -> None:
+    """Its plan, of one epoch in the time that there is, stands in the checkpoint."""
+    given = "train.minutes=60", "train.max_steps=12"
+    place.run(*given, to="uninterrupted")
+    stopped = place.start(*given, before="at(TrainingLoop, '_forward_backward', 6, send(signal.SIGTERM))")
+    assert stopped.wait() == 143, stopped.err
+    place.run(*given, "--resume")
+    place.assert_same(place.path("uninterrupted"))
