@@ -17,6 +17,7 @@ from segkit_readers.several import package
 
 _START = b"\xff\x4f\xff\x51"  # of the codestream, in whatever boxes it lies; then comes the size (ISO 15444-1, A.5.1)
 _CODING, _TILE = b"\xff\x52", b"\xff\x90"  # the default of how it was compressed; where the header ends
+_GREY = b"colr\x01\0\0\0\0\0\x11"  # the colours of a file (I.5.3.3); GDAL says so of bands, and Pillow decodes no three
 _OF_PILLOW = ((1, {7}), (3, {7}), (1, {15}))  # bands, and bits less one: of other bits it would stretch the values
 
 
@@ -35,9 +36,10 @@ def read(path: Path) -> Any:
         place = start + 2
         while data[place : place + 2] not in (_CODING, _TILE, b""):
             place += 2 + int.from_bytes(data[place + 2 : place + 4])
+        is_odd = bands == 3 and data.find(_GREY, 0, start) >= 0
         is_lossy = data[place + 13 : place + 14] == b"\0"  # of the 9-7 wavelet
     raster: Any
-    if (bands, bits) in _OF_PILLOW:
+    if (bands, bits) in _OF_PILLOW and not is_odd:
         located = None
         with suppress(DataError, OSError):  # no rasterio, or one that reads no JPEG 2000
             located = Located(path)

@@ -311,6 +311,10 @@ def test_jpeg_2000_of_other_bits_and_bands_is_read_by_rasterio(tmp_path: Path, m
         assert (len(header.channels), header.georeference) == (bands, True)
         assert header.place == ("EPSG:32632", ((500_000, 5_000_000), (500_560, 5_000_000), (500_000, 4_999_600)))
         assert (read_image(path) == np.moveaxis(stored[:bands], 0, 2)).all()
+    how |= {"dtype": "uint8", "NBITS": 8}
+    with rasterio.open(path, "w", driver="JP2OpenJPEG", count=3, **how, **place) as file:  # three bands, called grey
+        file.write(stored[:3].astype(np.uint8))
+    assert (read_image(path) == np.moveaxis(stored[:3].astype(np.uint8), 0, 2)).all()
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(DataError, match=r"JPEG 2000 of several bands, .* needs rasterio; install it: .*segkit\[geo\]"):
         read_image(path)
