@@ -148,10 +148,14 @@ def _entries(path: Path, text: str, fold: int) -> list[tuple[str | None, int, st
     lists = content if isinstance(content, dict) else {"": content}
     has_train = any(split_called(name) == "train" and not is_train_and_val(name) for name in lists)
     names = [name for name in lists if not name or (split_called(name) and not (has_train and is_train_and_val(name)))]
-    known = [(split_called(name), lists[name]) for name in names]
+    known = [(name, lists[name] if isinstance(lists[name], list) else [lists[name]]) for name in names]
+    of_val = {json.dumps(entry) for name, those in known if split_called(name) == "val" for entry in those}
     found = []
-    for split, those in known:
-        for number, entry in enumerate(those if isinstance(those, list) else [those], 1):
+    for name, those in known:
+        split = split_called(name)
+        for number, entry in enumerate(those, 1):
+            if is_train_and_val(name) and json.dumps(entry) in of_val:
+                continue
             cells = [*entry.values()] if isinstance(entry, dict) else entry if isinstance(entry, list) else [entry]
             if not all(isinstance(cell, str) for cell in cells):
                 raise DataError(f"{path}: {entry!r:.60} is no name; lists are as {{'train': ['a', 'b'], 'val': ['c']}}")

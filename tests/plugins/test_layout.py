@@ -175,6 +175,9 @@ def test_lists_of_names_choose_the_images_of_each_split(tmp_path: Path) -> None:
     of_both = {"lists": "ImageSets/{split}.txt", **sides}
     assert (names(tmp_path, **of_both), names(tmp_path, "val", **of_both)) == (["1", "3"], ["2"])
     assert FolderDataset(tmp_path, "train", ["a", "b"], **of_both).splits == ("train", "val")
+    (lists / "all.json").write_text('{"trainval": ["1", "2", "3"], "val": ["2"]}')  # what is in both is val
+    of_json = {"lists": "ImageSets/all.json", **sides}
+    assert (names(tmp_path, **of_json), names(tmp_path, "val", **of_json)) == (["1", "3"], ["2"])
     (lists / "trainaug.txt").write_text("5\n6\n4\n1\n")
     augmented = {"train": "ImageSets/trainaug.txt", "val": "ImageSets/validation.txt"}
     assert names(tmp_path, lists=augmented, **sides) == ["5", "6", "4", "1"]
