@@ -73,6 +73,7 @@ class AnnotatedImages(PairedFiles):
 
     _every: dict[tuple[str | None, Path], Entry]  # of all splits, and those that any split may have
     _entries: Mapping[tuple[Path, Path], Entry]
+    only_chooses = True
     rule: Rule = "last"  # what the format means by the order of overlapping shapes
     usual: Mapping[str, str] = {}  # class_map of the format itself
     expected = "annotations"  # what a message says that is looked for

@@ -42,6 +42,7 @@ class CarvanaDataset(PairedFiles):
         DataError: the data or some of its files are not there, it has fewer cars than splits, or no such split.
     """
 
+    only_chooses = True
     label_advice = "the masks as published hold 0 and 1; unpack train_masks.zip again"
 
     def __init__(

@@ -65,6 +65,7 @@ class FolderDataset(PairedFiles):
         palette: an RGB triple a class; left out: the colours of ``colour_map`` or the class file, or Pascal VOC's.
     """
 
+    only_chooses = True
     label_advice = (
         "correct the mask, add a name to `classes`, list what means unlabelled in `void`, or say what each value means "
         "in `value_map`"

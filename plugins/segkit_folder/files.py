@@ -53,6 +53,7 @@ class PairedFiles(Dataset):
         most_pixels: of an image or a mask that is read.
         bands: as ``data.bands``.
         root: the folder that messages name.
+        only_chooses: whether splits differ in what :meth:`choose` takes alone; each class with an ``__init__`` says so.
         layout: of which :meth:`choose` has taken the pairs; None: they were given.
         threshold: of masks, as :func:`read_mask` has it.
         blank: images that are all of the first class, and have no mask.
@@ -66,6 +67,7 @@ class PairedFiles(Dataset):
     resize_masks = False
     label_advice = "correct the mask"
     root = Path()
+    only_chooses = False
     palette_is_assumed = labels_are_stated = False
 
     layout: Layout | None
@@ -156,8 +158,9 @@ class PairedFiles(Dataset):
         self.pairs, self.names = [(image, mask) for image, mask, _ in samples], [name for _, _, name in samples]
 
     def in_split(self, split: str) -> Dataset | None:
-        """See :meth:`segkit.data.sample.Dataset.in_split`."""
-        if self.layout is None:
+        """See :meth:`segkit.data.sample.Dataset.in_split`; None of a class that may have done more than to choose."""
+        builder = next(each for each in type(self).__mro__ if "__init__" in vars(each))
+        if self.layout is None or not vars(builder).get("only_chooses"):
             return None
         other = object.__new__(type(self))
         vars(other).update({name: value for name, value in vars(self).items() if name != "channels"})

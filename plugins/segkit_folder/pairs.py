@@ -210,7 +210,7 @@ class Pattern:
             warnings.warn(f"not read: {what}; read are {', '.join(SUFFIXES)}", stacklevel=3)
 
 
-@lru_cache(16)
+@lru_cache(6)
 def _found(pattern: Pattern, places: Sequence[tuple[str, Listing]], ignore_case: bool) -> list[Found]:
     """The pictures that match in some folders, in order."""
     found: list[tuple[Any, Found]] = []

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -27,7 +28,7 @@ from segkit_folder.propose import shared_start
 from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix
 from segkit_init.compared import agree, are_one_picture, divide_alike, merges
 from segkit_init.findings import Answer, Question
-from segkit_init.stored import COLOUR, Labels, read_labels, stored_labels, threshold_of
+from segkit_init.stored import COLOUR, Labels, read_labels, some_of, stored_labels, threshold_of
 from segkit_init.text import options_text
 
 TOO_FEW = "train, val and test need a picture with its mask each, three at least; label more, some 20 to begin with"
@@ -149,6 +150,8 @@ def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list
 
 def _is_of_its_kind(reading: Reading, errors: list[str]) -> bool:
     """Whether files are made as the data set expects that knows them by name or first bytes; else the error is kept."""
+    with suppress(SegkitError):  # which may be of what was left out
+        return bool(reading.files)
     try:
         build_splits(config_of(reading.dataset, reading.options))
     except SegkitError as error:
@@ -297,8 +300,9 @@ def _by_folders(reading: Reading) -> Iterator[Reading]:
     if not are_plain or "threshold" in own or len(texts) < 2:
         return
     found = Pattern(Path(own["root"]).expanduser(), texts[0]).files()
-    files = reading.images
-    empty = dict(zip(files[:: -(-len(files) // _FEW)], (not mask.any() for mask in reading.looked), strict=False))
+    image_of = dict(zip(reading.masks, reading.images, strict=True))
+    looked = [image_of[mask] for mask in some_of(reading.masks, _FEW)]
+    empty = dict(zip(looked, (not mask.any() for mask in reading.looked), strict=False))
     for word in [each for each in ("folder", "folder2") if all(text.count(f"{{{each}}}") == 1 for text in texts)]:
         folders = Counter(each.values[word] for each in found)
         start = len(shared_start([*folders]))
@@ -441,7 +445,7 @@ def _looked_at(reading: Reading) -> Reading:
     Raises:
         DataError: they cannot.
     """
-    some = reading.masks[:: -(-len(reading.masks) // _FEW)]
+    some = some_of(reading.masks, _FEW)
     try:
         return reading.with_looked(read_labels(some))
     except LabelError:

@@ -480,6 +480,13 @@ def test_the_other_splits_are_those_that_are_built_anew_and_no_file_is_read_agai
         assert other.pairs == anew[split].pairs
         assert (other.channels, other.reading) == (anew[split].channels, anew[split].reading)
         assert all(map(torch.equal, other[0][:2], anew[split][0][:2]))
+
+    class Fewer(kind):  # as of somebody who leaves images out
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.pairs = self.pairs[:1]
+
+    assert Fewer(split="train", **options).in_split("val") is None
     with pytest.raises(DataError, match="no split 'dev'"):
         train.in_split("dev")
     assert pickle.loads(pickle.dumps(train)).in_split("val") is None  # a process that loads data has no need of it
