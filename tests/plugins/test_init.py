@@ -1803,7 +1803,7 @@ def test_masks_with_numbers_for_names_may_be_of_objects(place: Path, capsys: pyt
 def test_of_many_masks_some_are_looked_at_and_the_scan_finds_the_labels_of_the_others(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segkit_init.stored._MOST_HELD", 12)
+    monkeypatch.setattr("segkit_init.stored._MOST_PIXELS", 12 * 48 * 64)
     for number in range(40):
         picture, labels = scene(number)
         labels = np.where(labels == 2, {17: 3, 18: 4, 29: 255}.get(number, 2), labels).astype(np.uint8)
