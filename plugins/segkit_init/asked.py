@@ -15,12 +15,15 @@ from segkit.data.scan import Scan
 from segkit.errors import first_few
 from segkit_folder.lists import partial_lists
 from segkit_folder.pictures import folders_in
+from segkit_folder.splits import SUFFIXES
+from segkit_init.compared import say_the_same
 from segkit_init.findings import Answer, Question
 from segkit_init.groups import MANY, group_of
-from segkit_init.readings import BLANK, pictures_in
+from segkit_init.readings import BLANK, Reading, pictures_in
 from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing
+_FEW = 12  # files that are compared with others of their names
 _UNREAD = re.compile(  # photographs, slides, microscopes, volumes, films, drawings
     r"(?i)\.(heic|heif|avif|jxl|exr|dng|cr[23w]|nef|arw|rw2|orf|raf|raw|psd|xcf|tga|dds|svg|eps|pdf|pbm|pnm|sgi|pcx|"
     r"svs|ndpi|mrxs|scn|vms|bif|vsi|czi|lif|lsm|nd2|oi[bf]|img|bil|bsq|bip|ecw|sid|vrt|hdr|nc|grib2?|zarr|fits?|mha|"
@@ -65,6 +68,29 @@ def lists_asked(images: Sequence[Path], options: Mapping[str, Any]) -> Iterator[
         text = f"{first_few([str(path) for path in files])} may say which images are which split, and cannot be used"
         answers = [Answer("no: chance deals the images"), Answer("yes: write a name a line there, and start again")]
         yield Question(f"{text}: are these lists of splits?", answers, "root")
+
+
+def twins_asked(reading: Reading) -> Iterator[Question]:
+    """Which files are meant, where a folder holds others of the same names beside those that are read."""
+    read = {*reading.images, *reading.masks}
+    for side, files in (("images", reading.images), ("masks", reading.masks)):
+        pattern = str(reading.options.get(side, ""))
+        some = [path for path in files[:: -(-len(files) // _FEW)] if pattern.endswith(path.suffix) and path.is_file()]
+        for suffix in SUFFIXES:
+            pairs = [(path, twin) for path in some if (twin := path.with_suffix(suffix)) not in read and twin.is_file()]
+            if not pairs:
+                continue
+            odd = [(path, twin) for path, twin in pairs if not say_the_same(path, twin)]
+            for path, twin in odd[:1]:
+                kept = Answer(f"those that end in {path.suffix}", {side: pattern})
+                other = {side: pattern.removesuffix(path.suffix) + suffix}
+                answers = (kept, Answer(f"those that end in {suffix}", other))
+                yield Question(
+                    f"{path} and {twin.name} differ, and so may others: which {side} are meant?", answers, side
+                )
+            if not odd:
+                text = f"{side}: {pairs[0][0]} and others are read, not those of the same names that end in {suffix}"
+                yield Question(f"{text}, which show the same", (), side, must=False)
 
 
 def groups_asked(scan: Scan, root: Path, options: Mapping[str, Any]) -> Iterator[Question]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
+from segkit.data.read import opened
+from segkit.errors import DataError
+from segkit_folder.masks import read_mask
 from segkit_init.stored import Labels
 
 _AGREE = 0.5  # intersection over union of labels that two people have drawn
@@ -14,6 +18,8 @@ _NEAR = 2  # pixels by which their borders differ
 _STRAYS = 0.05  # share of labelled pixels that may be farther from their label in the other mask
 _INSIDE, _OUTSIDE = 0.98, 0.95  # shares of a part inside the whole, as a cup of its disc, and of the whole inside it
 _SAME = 0.97  # share of equal pixels in masks that are one picture, as DRIVE's fields of view
+AS_JPEG = 16
+"""Greys by which JPEG changes a picture, in the mean."""
 _MOST_CLASSES = 64  # more labels are rather numbers of objects
 
 
@@ -71,6 +77,27 @@ def merges(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:
     count = [len(np.unique(np.concatenate([each.ravel() for each in those]))) for those in (masks, others)]
     same = all(_regions(one, other) == _regions(other) for one, other in zip(masks, others, strict=True))
     return count[0] < count[1] <= _MOST_CLASSES and same
+
+
+def say_the_same(one: Path, other: Path) -> bool:
+    """Whether two files hold one mask, its labels in the same order, or one picture but for what JPEG changes."""
+    try:
+        masks = [read_mask(path) for path in (one, other)]
+        first, second = (np.unique(mask, return_inverse=True)[1].reshape(mask.shape) for mask in masks)
+        return np.array_equal(first, second)
+    except DataError:  # of colours, or with losses
+        pass
+    pictures = []
+    try:
+        for path in (one, other):
+            with opened(path) as raster:
+                values = np.asarray(raster[...], np.float32)
+                table = getattr(raster, "palette", None)
+            pictures.append(np.array(table, np.float32)[values.astype(int)] if table else values)
+    except DataError:
+        return False
+    most = AS_JPEG if one.suffix.lower() != other.suffix.lower() else 0
+    return pictures[0].shape == pictures[1].shape and bool(abs(pictures[0] - pictures[1]).mean() <= most)
 
 
 def divide_alike(masks: Sequence[Labels], others: Sequence[Labels]) -> bool:

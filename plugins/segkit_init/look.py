@@ -23,6 +23,7 @@ from segkit_init.asked import (
     issues_asked,
     lists_asked,
     others_asked,
+    twins_asked,
     unread_noted,
 )
 from segkit_init.classes import labels_asked, palette_asked, unseen_in
@@ -96,6 +97,7 @@ def _look(root: Path) -> Findings:
         if not masks or not (unseen := unseen_in(look.scan, {*first.masks} - {*masks}, labels)):
             break
         masks += unseen
+    look.questions += twins_asked(first) if masks else ()  # what is read is the first answer
     if is_dealt and "group" in known - {*options}:
         look.ask(groups_asked(look.scan, Path(options["root"]).expanduser(), options))
     look.ask(issues_asked(look.scan, known))

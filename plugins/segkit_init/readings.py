@@ -26,7 +26,7 @@ from segkit_folder.pairs import Pattern
 from segkit_folder.pictures import folders_in
 from segkit_folder.propose import shared_start
 from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix
-from segkit_init.compared import agree, are_one_picture, divide_alike, merges
+from segkit_init.compared import AS_JPEG, agree, are_one_picture, divide_alike, merges
 from segkit_init.findings import Answer, Question
 from segkit_init.stored import COLOUR, Labels, read_labels, some_of, stored_labels, threshold_of
 from segkit_init.text import options_text
@@ -54,7 +54,6 @@ BLANK = re.compile(
 _WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # of a folder that may be called as a class
 _MOST_CLASSES = 20  # in a folder each
 _MOST_COLOURS = 4  # channels of a photograph; red, green, blue and infrared
-_AS_JPEG = 16  # greys by which JPEG changes a picture, in the mean
 _OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
 
 
@@ -364,7 +363,7 @@ def _are_copies(sets: Sequence[Sequence[Path]]) -> bool:
     stems = [{path.stem for path in paths} for paths in sets]
     if any(each != stems[0] for each in stems):
         return False
-    most = _AS_JPEG if len({paths[0].suffix.lower() for paths in sets}) == len(sets) else 0
+    most = AS_JPEG if len({paths[0].suffix.lower() for paths in sets}) == len(sets) else 0
     pictures = []
     for paths in sets:
         with opened(min(paths, key=lambda path: path.stem)) as raster:

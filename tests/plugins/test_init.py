@@ -1168,6 +1168,28 @@ def test_labels_that_were_erased_in_part_are_no_matte(
     assert "and one for what is not labelled" in printed
 
 
+@pytest.mark.parametrize("side", ["images", "masks"])
+@pytest.mark.parametrize("are_same", [True, False])
+def test_of_two_files_of_one_name_the_one_that_is_meant_is_asked_for_where_they_differ(
+    place: Path, capsys: pytest.CaptureFixture[str], side: str, are_same: bool
+) -> None:
+    for number in range(12):
+        own = dict(zip(("images", "masks"), scene(number), strict=True))
+        for each, pixels in own.items():
+            save(pixels, Path("data", each, f"{number}.png"))
+        other = own[side] if are_same else np.ascontiguousarray(own[side][::-1])
+        save(other, Path("data", side, f"{number}.tif"))
+    status, printed = init(capsys)
+    text = " ".join(printed.split())
+    if are_same:
+        assert status == 0, printed
+        assert "of the same names that end in .tif, which show the same" in text
+    else:
+        assert status == 1
+        assert f"differ, and so may others: which {side} are meant?" in text
+        assert f'{side} = "{side}/{{id}}.tif"' in text
+
+
 def test_labels_that_are_called_semantic_go_before_numbers_that_divide_these(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
