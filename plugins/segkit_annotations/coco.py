@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from segkit.errors import DataError, Issue
 from segkit_annotations import files
 from segkit_annotations.dataset import CROWD, AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
@@ -32,9 +33,17 @@ class CocoDataset(AnnotatedImages):
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
         content, key = files.load_json(path), self.attribute or "name"
         categories = sorted(content["categories"], key=lambda each: files.natural(str(each["id"])))
-        called = {str(each["id"]): str(each[key]).strip() for each in categories}
-        shapes: dict[str, list[Shape]] = {str(each["id"]): [] for each in content["images"]}
+        called = _by_id(path, "categories", ((each["id"], str(each[key]).strip()) for each in categories))
+        images = _by_id(path, "images", ((each["id"], str(each["file_name"])) for each in content["images"]))
+        shapes: dict[str, list[Shape]] = {number: [] for number in images}
         for each in content["annotations"]:
+            for field, part, known in (("category_id", "categories", called), ("image_id", "images", images)):
+                if str(each[field]) not in known:
+                    what, advice = (
+                        f"an annotation whose {field} is no id in {part!r}",
+                        "correct or export it again",
+                    )
+                    raise DataError(Issue("malformed", str(path), what, advice, f"{field} {each[field]!r}"))
             name = called[str(each["category_id"])] + (CROWD if each.get("iscrowd") else "")
             shapes[str(each["image_id"])].append(_shape(name, each.get("segmentation")))
         used = {str(each["category_id"]) for each in content["annotations"]}
@@ -68,6 +77,21 @@ class CocoDataset(AnnotatedImages):
                         {"image_id": number, "category_id": category, "segmentation": outline}
                     )
             (Path(root) / split / "_annotations.coco.json").write_text(json.dumps(content))
+
+
+def _by_id(path: Path, part: str, named: Iterable[tuple[Any, str]]) -> dict[str, str]:
+    """Id -> name of the categories or images of a file.
+
+    Raises:
+        DataError: an id has two names.
+    """
+    found: dict[str, str] = {}
+    for number, name in named:
+        if (other := found.setdefault(str(number), name)) != name:
+            what, advice = f"an id stands twice in {part!r}, with two names", "give each an id of its own"
+            detail = f"id {number!r}: {other!r} and {name!r}"
+            raise DataError(Issue("malformed", str(path), what, f"{advice}, or export it again", detail))
+    return found
 
 
 def _shape(label: str, outline: Any) -> Shape:

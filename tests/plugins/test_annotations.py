@@ -305,7 +305,13 @@ def test_files_that_are_not_as_they_should_be_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.png: named by the annotations but not there \(in .*c\.json\)"):
         one("coco", tmp_path)
     coco(tmp_path, cat(FLAT, category=2))
-    with pytest.raises(DataError, match=r"c\.json: not as COCO has it \(KeyError: '2'\)"):
+    with pytest.raises(DataError, match=r"c\.json: .* category_id is no id in 'categories' \(category_id 2\)"):
+        one("coco", tmp_path)
+    coco(tmp_path, cat(FLAT, image_id=9))
+    with pytest.raises(DataError, match=r"c\.json: .* image_id is no id in 'images' \(image_id 9\)"):
+        one("coco", tmp_path)
+    coco(tmp_path, {"category_id": 1, "image_id": 7}, annotations=[{"image_id": 7}])
+    with pytest.raises(DataError, match=r"c\.json: not as COCO has it \(KeyError: 'category_id'\)"):
         one("coco", tmp_path)
     save(tmp_path / "c.json", '{"images": [')
     with pytest.raises(DataError, match=r"c\.json: no JSON, or cut short \(.*line 1"):
@@ -328,6 +334,17 @@ def test_ids_may_be_text_on_one_side(tmp_path: Path) -> None:
     image, names = {"id": "7", "file_name": "a.png"}, [{"id": str(n), "name": f"n{n}"} for n in (1, 2, 10)]
     dataset = one("coco", coco(tmp_path, cat(FLAT, category=10), images=[image], categories=names))
     assert (dataset.classes, rows(dataset)[1]) == (("background", "n1", "n2", "n10"), "033300")
+
+
+def test_a_coco_id_that_stands_for_two_names_is_refused(tmp_path: Path) -> None:
+    names = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    coco(tmp_path, cat(FLAT), categories=[*names, {"id": 1, "name": "bird"}])
+    with pytest.raises(DataError, match=r"c\.json: .* twice in 'categories', .* \(id 1: 'cat' and 'bird'\)"):
+        one("coco", tmp_path)
+    assert one("coco", coco(tmp_path, cat(FLAT), categories=[*names, names[0]])).classes == ("background", "cat", "dog")
+    coco(tmp_path, images=[{"id": 7, "file_name": name} for name in ("a.png", "b.png")])
+    with pytest.raises(DataError, match=r"c\.json: .* twice in 'images', .* \(id 7: 'a\.png' and 'b\.png'\)"):
+        one("coco", tmp_path)
 
 
 def test_a_category_that_is_the_group_of_the_others_is_no_class(tmp_path: Path) -> None:
@@ -706,6 +723,9 @@ def test_masks_of_cvat_hold_the_colours_of_labelmap(tmp_path: Path) -> None:
     Image.fromarray(mask).save(tmp_path / "SegmentationClass" / "b.png")
     with pytest.raises(LabelError, match=r"b\.png: colours that the colour map lacks .*\[7, 7, 7\]"):
         dataset.mask(1)
+    save(tmp_path / "labelmap.txt", "cat:224,64,64::\ndog:224,64,64::\n")
+    with pytest.raises(DataError, match=r"labelmap\.txt: a colour .* two classes \(224,64,64: 'cat' and 'dog'\)"):
+        datasets["cvat"](tmp_path, "train")
 
 
 # ---- Supervisely ----
