@@ -178,7 +178,7 @@ def test_images_of_every_kind(predict, picture, labels, paint, tmp_path, mode):
 
 def test_files_that_are_skipped_and_georeferences_that_are_lost_are_told(predict, picture, labels, paint, capsys):
     folder = picture.parent
-    for name in ("a.jp2", "b.JP2", "notes.txt", "README", ".hidden"):
+    for name in ("a.ecw", "b.ECW", "notes.txt", "README", ".hidden"):
         (folder / name).write_text("")
     (folder / "sub").mkdir()
     tags = TiffImagePlugin.ImageFileDirectory_v2()
@@ -188,19 +188,19 @@ def test_files_that_are_skipped_and_georeferences_that_are_lost_are_told(predict
     assert predict(folder) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "2 of 2 images predicted" in told
-    assert "skipped 4 of 6 files, which are not read: 2 .jp2, 1 without an ending, 1 .txt" in told
+    assert "skipped 4 of 6 files, which are not read: 2 .ecw, 1 without an ending, 1 .txt" in told
     assert "1 of 2 images say where on Earth their pixels lie (GeoTIFF); " in told
     assert ("NAME.tif beside" if geotiff.is_installed() else "the masks do not: they are PNG") in told
     assert predict(folder, "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["skipped"] == {".jp2": 2, "": 1, ".txt": 1}
+    assert told["skipped"] == {".ecw": 2, "": 1, ".txt": 1}
     assert told["georeferenced"] == 1
     picture.unlink()
     (folder / "map.tif").unlink()
     assert predict(folder) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert "holds no image; looked for" in told
-    assert "and it holds 2 .jp2, 1 without an ending" in told
+    assert "and it holds 2 .ecw, 1 without an ending" in told
     assert "in its folders" not in told
     photo = Image.fromarray(paint(labels))
     photo.save(folder / "sub" / "below.png")
