@@ -218,7 +218,8 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
         own = own.removeprefix("../") if images else own  # what is relative to the annotations
         endings = ("",) if own.lower().endswith(SUFFIXES) else ("", *SUFFIXES)
         last = own.rpartition("/")[2]
-        called = (own, last, re.sub(r"^[0-9a-f]{8}-", "", last))  # as uploads to Label Studio are called
+        upload = r"^(?=\d*[a-f])[0-9a-f]{8}-"  # of Label Studio; eight digits are a date
+        called = (own, last, re.sub(upload, "", last))
         names = [f"{each}{ending}" for each in called for ending in endings]
         for path, folder in ((folder / each, folder) for each in names for folder in folders):
             if path.is_file() and is_inside(path, root, *(folders if images else ())):

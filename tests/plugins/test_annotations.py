@@ -22,6 +22,7 @@ from segkit.errors import ConfigError, DataError, LabelError
 from segkit.registry import datasets
 from segkit.testing import checks
 from segkit_annotations.draw import Shape, ShapeError, draw, ellipse, points_of
+from segkit_annotations.files import image_finder
 from segkit_folder.splits import split_by_fraction
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
@@ -1660,3 +1661,9 @@ def test_shapes_whose_y_runs_upwards_below_0_are_refused_though_they_would_be_cu
     save(tmp_path / "a.geojson", {"features": [{"type": "Feature", "properties": {}, "geometry": ring}]})
     with pytest.raises(DataError, match=r"a\.geojson: shapes above the image, as where y runs upwards"):
         one("polygons", tmp_path, outside="cut")
+
+
+@pytest.mark.parametrize(("name", "found"), [("0ab1c2d3-7.png", "7.png"), ("20230101-7.png", "20230101-7.png")])
+def test_the_name_of_an_upload_is_taken_off_and_a_date_is_not(tmp_path: Path, name: str, found: str) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "7.png")
+    assert image_finder(tmp_path, tmp_path, "", None)(name) == tmp_path / found
