@@ -46,6 +46,8 @@ def question_of(
         value_map = {str(label): kept.index(near.get(label, label)) for label in labels}
         rounded = Answer(drawn.text, {**drawn.options, "value_map": value_map})
         return Question(text, (rounded, answer_of("no: each is a class", labels, ())), "value_map")
+    if stored.kinds and not stored.of_objects and len(names) < len({*labels} - {0, VOID}):
+        return _of_two_kinds(labels, stored.kinds, names)
     if stored.of_objects or _divisor(labels):
         return _of_objects(labels, names)
     rest = [label for label in labels if 0 <= label != VOID]
@@ -90,12 +92,38 @@ def question_of(
         own = answer_of("a class of its own", rest, names, void)
         text = f"{_listed(edge)} lies along the borders of the others: is it a class?"
         return Question(text, (unlabelled, own), "classes")
+    if strays := [label for label in rest if label in stored.strays and len(names) != len(rest) > 2]:
+        kept = [label for label in rest if label not in strays]
+        unlabelled = answer_of("no: it is not labelled", kept, names, [*strays, *void])
+        own = answer_of("yes: a class of its own", rest, names, void)
+        number = sum(stored.pixels[label] for label in strays)
+        text = f"{_listed(strays)}: {number} of {stored.pixels.total()} pixels in all, each in one mask: is it a class?"
+        # a label that goes on counting is rather meant
+        answers = (own, unlabelled) if rest == [*range(len(rest))] else (unlabelled, own)
+        return Question(text, answers, "classes")
     if names and len(names) + 1 == len(rest) and rest[0] == 0 and "background" not in names:
         background = answer_of("0 is the background, a class too", rest, ["background", *names], void)
         unlabelled = answer_of("0 is not labelled", rest[1:], names, [0, *void])
         answers = (unlabelled, background) if from_1 else (background, unlabelled)
         return Question(f"{len(names)} names for {len(rest)} labels: what is 0?", answers, "classes")
     return _plain(rest, names, void)
+
+
+def _of_two_kinds(labels: Sequence[int], kinds: Sequence[Sequence[int]], names: Sequence[str]) -> Question:
+    """Whether two kinds of masks hold the same classes in other numbers, a multiple of the others."""
+    first, second = kinds
+    text = f"some masks hold {_listed(first)}, others {_listed(second)}, and none of both: are these the same classes?"
+    void = [label for label in labels if label < 0 or label == VOID]
+    each = answer_of("no: each is a class", [label for label in labels if label not in void], (), void)
+    number_of = dict(zip(second, first, strict=False))
+    if len(first) != len(second) or len({high / low for high, low in number_of.items() if low}) != 1:
+        return Question(text, (each, Answer("yes: export all masks in one way, and start again")), "classes")
+    own = [label for label in labels if label not in void and label not in second]
+    options = dict(answer_of("", own, names).options)
+    indices = {label: own.index(number_of.get(label, label)) for label in labels if label not in void}
+    value_map = {str(label): VOID if label in void else indices[label] for label in labels}
+    merged = Answer("yes, in other numbers", {"classes": options["classes"], "value_map": value_map})
+    return Question(text, (merged, each), "value_map")
 
 
 def _of_254(rest: Sequence[int], names: Sequence[str]) -> Question:

@@ -46,6 +46,8 @@ JPEG_OFF = 16  # greys by which JPEG is wrong beside a border
 _FEWEST_BLURRED = 2  # labels; and a third of the mask's: CamVid made four times smaller has 3 of 11 at most
 _MOST_FLAT = 20  # colours of labels that were erased in part
 _FLAT = 1e-4  # share of all pixels that are between black and white in 3 x 3 pixels alike
+_STRAY = 1e-4  # share of all pixels that a label of one mask has at most, so that it may be a slip of the brush
+_SEVERAL = 5  # masks, at least, of which one alone holds it
 _THIN = 0.005  # share of all pixels that such labels have at most
 
 
@@ -60,6 +62,8 @@ class StoredLabels:
         of_objects: whether they look like ids of single objects: each mask counts 0, 1, 2, ... to a number of its own
             and each label is one piece, most labels are in one mask alone, or a channel of colours counts.
         black_and_white: masks of 0 and 255 alone, where no other mask holds 255.
+        strays: labels of hardly any pixels, all in one mask of several.
+        kinds: the labels but 0 and 255 of two kinds of masks, where no mask holds labels of both; else nothing.
     """
 
     pixels: Counter[int]
@@ -67,6 +71,8 @@ class StoredLabels:
     thin: frozenset[int]
     of_objects: bool
     black_and_white: int
+    strays: frozenset[int] = frozenset()
+    kinds: Sequence[Sequence[int]] = ()
 
 
 def threshold_of(paths: Sequence[Path]) -> float | None:
@@ -266,6 +272,7 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     """Count what masks store."""
     pixels: Counter[int] = Counter()
     images: Counter[int] = Counter()
+    sets: Counter[frozenset[int]] = Counter()
     looked_at: Counter[int] = Counter()
     edges: Counter[int] = Counter()
     inside: Counter[int] = Counter()
@@ -277,6 +284,7 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
         labels, part = values.tolist(), _middle(mask)
         pixels.update(dict(zip(labels, numbers.tolist(), strict=True)))
         images.update(labels)
+        sets[frozenset(labels) - {0, 255}] += 1
         black_and_white += labels == [0, 255]
         highest.append(labels[-1] if labels == [*range(len(labels))] else -1)
         if len(highest) <= _LOOKED_AT:
@@ -300,7 +308,23 @@ def stored_labels(masks: Iterable[Labels]) -> StoredLabels:
     thin = frozenset(label for label, number in pixels.items() if number < few and not inside[label])
     counting |= _are_counted([label for label in pixels if label >= COLOUR])
     of_objects = counting or (once >= 8 and 2 * once > len(images))
-    return StoredLabels(pixels, along, thin, of_objects, black_and_white * (images[255] == black_and_white))
+    most = _STRAY * pixels.total() if sets.total() >= _SEVERAL else 0
+    strays = frozenset(label for label, number in images.items() if number == 1 and pixels[label] < most)
+    white = black_and_white * (images[255] == black_and_white)
+    return StoredLabels(pixels, along, thin, of_objects, white, strays, _kinds(sets))
+
+
+def _kinds(sets: Counter[frozenset[int]]) -> list[list[int]]:
+    """The labels of two kinds of masks that share none, of two masks and two labels each at least; else nothing."""
+    kinds: list[tuple[frozenset[int], int]] = []
+    for labels, number in sets.items():
+        touching = [each for each in kinds if each[0] & labels]
+        joined = labels.union(*(each for each, _ in touching))
+        kinds = [each for each in kinds if each not in touching]
+        kinds += [(joined, number + sum(count for _, count in touching))] if joined else []
+    if len(kinds) != 2 or any(len(labels) < 2 or number < 2 for labels, number in kinds):
+        return []
+    return sorted(sorted(labels) for labels, _ in kinds)
 
 
 def _counted(mask: Labels) -> tuple[Labels, NDArray[np.int64]]:

@@ -70,6 +70,33 @@ def options(stored: StoredLabels, names: tuple[str, ...] = ()) -> list[dict[str,
     return [dict(answer.options) for answer in question.answers]
 
 
+def test_a_label_of_a_few_pixels_in_one_mask_is_asked_about() -> None:
+    those = [np.kron(mask, np.ones((2, 2), np.uint8)) for mask in masks(0, 1, 2)]
+    those[3][1, 1] = 7
+    unlabelled, own = options(stored_labels(those))
+    assert unlabelled["void"] == [7]
+    assert len(unlabelled["classes"]) == 3
+    assert len(own["classes"]) == 4
+    those[2][1, 1] = 7  # in two masks
+    assert len(options(stored_labels(those))) == 1
+
+
+@pytest.mark.parametrize("factor", [257, 127])
+def test_masks_of_two_exports_are_one_set_of_classes_in_other_numbers(factor: int) -> None:
+    those = [mask.astype(np.uint16) * (1 if place % 2 else factor) for place, mask in enumerate(masks(0, 1, 2))]
+    merged, each = options(stored_labels(those))
+    assert merged["value_map"] == {"0": 0, "1": 1, "2": 2, str(factor): 1, str(2 * factor): 2}
+    assert len(merged["classes"]) == 3
+    assert len(each["classes"]) == 5
+
+
+def test_masks_of_two_kinds_in_numbers_that_nothing_relates_are_asked_about() -> None:
+    those = [np.array([[0, 1, 2], [0, 4, 9]][place % 2], np.uint8)[mask] for place, mask in enumerate(masks(0, 1, 2))]
+    each, export = options(stored_labels(those))
+    assert len(each["classes"]) == 5
+    assert not export
+
+
 @pytest.mark.parametrize("orders", [[(0, 1, 2)] * 6, [(0, 1, 2), (0, 2, 1), (1, 0, 2)] * 2])
 def test_masks_whose_palettes_number_the_colours_differently_are_read_by_their_colours(
     tmp_path: Path, orders: list[tuple[int, ...]]
