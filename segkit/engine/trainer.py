@@ -196,9 +196,9 @@ class Trainer:
         saved = time.monotonic()
         reasons = self._notify("segkit_epoch_ended", epoch=epoch, metrics=line)
         with STOP.held():
-            history.stop = next(iter(reasons), "")
+            history.stop, planned = next(iter(reasons), ""), self.order.steps
             self._agree(lambda: self.pace.epoch_ended(began, scored, saved))
-            if self.main:  # again, where there is a reason to stop or another plan
+            if self.main and (history.stop or self.order.steps != planned):
                 self.checkpoints.save()
 
     def _score(self, epoch: int, trained: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,10 +19,10 @@ import resource
 def limit(size=resource.RLIM_INFINITY):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 """
-# the checkpoint of the second epoch has no room; it has 170 kB. An epoch asks twice for it
+# the checkpoint of the second epoch has no room; it has 170 kB
 FULL = f"""{LIMIT}
-at(CheckpointManager, "save", 4, lambda: limit(9_000))
-at(CheckpointManager, "save", 4, limit, after=True)
+at(CheckpointManager, "save", 3, lambda: limit(9_000))
+at(CheckpointManager, "save", 3, limit, after=True)
 """
 
 
