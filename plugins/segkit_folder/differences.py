@@ -66,7 +66,7 @@ class _Place(NamedTuple):
 def _place(root: Path, path: Path) -> _Place:
     text = composed(str(path)[len(str(root)) :].replace(os.sep, "/").lstrip("/"))  # 5 times as fast as relative_to
     text = _PART.sub(r"/\1/", text) if "#" in text and file_of(path)[1] else text[: text.rindex(".")]
-    parts = text.split("/")
+    parts = text.translate(dict.fromkeys(map(ord, "{}"), "*")).split("/")  # in a pattern braces are placeholders
     called = [number for number, part in enumerate(parts[:-1]) if split_called(part)]
     split = next(filter(None, map(split_in, parts[:-1])), None)
     return _Place(path, tuple(parts), tuple(called), split, _NUMBER.sub("0", "/".join(parts)))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segkit.data.issues import gathered
 from segkit.data.read import opened
@@ -24,6 +25,8 @@ from segkit_folder.splits import SPLIT_NAMES
 
 MOST_COLOURS = 4096  # that are counted in a picture
 MOST_OF_A_MASK = 256  # colours
+_FEW_DRAWN = 16  # colours of the classes of a mask
+_DRAWN = 0.8  # share of the pixels of a mask with blended edges that are of these: a photograph has less
 SIDE_LOOKED_AT = 512  # pixels in a row or column
 MOST_TRIED = 60  # patterns whose pairs are counted
 MOST_SEEN = 5  # of these pairs, that are looked at
@@ -200,6 +203,24 @@ def colours_in(path: Path) -> int | None:
 
     With values that are no whole numbers it has as many as a picture can have: labels are whole.
     """
+    counts = _counts_of_colours(path)
+    return None if counts is None else min(len(counts), MOST_COLOURS)
+
+
+def drawn_share(path: Path) -> float:
+    """The share of a few colours in a picture with more than masks have, as of one whose edges are blended.
+
+    0 where there are no more, or where most pixels are of others, as in a photograph.
+    """
+    counts = _counts_of_colours(path)
+    if counts is None or len(counts) <= MOST_OF_A_MASK // 4:
+        return 0
+    share = np.sort(counts)[-_FEW_DRAWN:].sum() / counts.sum()
+    return float(share) if share > _DRAWN else 0
+
+
+def _counts_of_colours(path: Path) -> NDArray[np.integer[Any]] | None:
+    """Pixels of each colour of a picture; None where it cannot be read."""
     try:
         with opened(path) as raster:
             stored = np.asarray(raster[...])
@@ -209,8 +230,9 @@ def colours_in(path: Path) -> int | None:
     bands = np.atleast_3d(stored)[::step, ::step, :3]  # [h,w,at most 3]
     if bands.dtype == np.uint8:  # each colour as one number: much faster
         bands = (bands.astype(np.int32) << 8 * np.arange(bands.shape[2])).sum(2, keepdims=True)
-    values = np.unique(bands.reshape(-1, bands.shape[2]), axis=0)
-    return MOST_COLOURS if (values != np.rint(values)).any() else min(len(values), MOST_COLOURS)
+    values, counts = np.unique(bands.reshape(-1, bands.shape[2]), axis=0, return_counts=True)
+    is_whole = (values == np.rint(values)).all()
+    return counts if is_whole else np.ones(MOST_COLOURS, int)
 
 
 def _names_most(layout: Layout) -> bool:

@@ -24,7 +24,7 @@ from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, 
 from segkit.options import options_of
 from segkit_folder.pairs import Pattern
 from segkit_folder.pictures import folders_in
-from segkit_folder.propose import shared_start
+from segkit_folder.propose import drawn_share, shared_start
 from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix
 from segkit_init.compared import AS_JPEG, agree, are_one_picture, divide_alike, merges
 from segkit_init.findings import Answer, Question
@@ -489,6 +489,14 @@ def _nothing(root: Path) -> str:
     if len(dates) > 1:
         series = f"{root} holds pictures of several dates, in folders as {first_few(dates, 3)}: a series in time"
         return f"{series}, which is not read; save those of one date, or of all as bands of one file, beside the masks"
+    for folder in found:
+        path = min(path for path in (root / folder).iterdir() if path.name.lower().endswith(SUFFIXES))
+        if share := drawn_share(path):
+            what = (
+                f"{path} is of a few colours in {share:.0%} of its pixels, and of many mixtures in the others, as masks"
+            )
+            advice = "export the masks again without smooth edges, one colour or number a class"
+            return f"{root}: {what} with blended edges are; {advice}"
     return (
         f"{root} holds pictures ({held}; in all {beside}), and nothing says which are the masks of which images: save "
         "labels that lie there as text, or of another program, as PNG; give both the same "

@@ -1195,6 +1195,26 @@ def test_labels_that_were_erased_in_part_are_no_matte(
     assert "and one for what is not labelled" in printed
 
 
+def test_braces_in_the_name_of_a_folder_are_no_placeholders(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs(image="images [v1] {{x}}/{}.png")
+    status, printed = init(capsys)
+    assert status == 0, printed
+    assert dataset(place)["images"] == "images [v1] *x*"
+
+
+def test_masks_with_blended_edges_that_nothing_names_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(12):
+        picture, labels = scene(number)
+        big = Image.fromarray(RGB[labels]).resize((512, 384), 0).rotate(11, Image.Resampling.BICUBIC)
+        save(picture.repeat(8, 0).repeat(8, 1), Path("data/bilder", f"{number}.png"))
+        save(np.asarray(big.resize((256, 192), Image.Resampling.BILINEAR)), Path("data/gemalt", f"{number}.png"))
+    status, printed = init(capsys)
+    assert status == 2
+    text = " ".join(printed.split())
+    assert "gemalt" in text
+    assert "as masks with blended edges are; export the masks again without smooth edges" in text
+
+
 @pytest.mark.parametrize("side", ["images", "masks"])
 @pytest.mark.parametrize("are_same", [True, False])
 def test_of_two_files_of_one_name_the_one_that_is_meant_is_asked_for_where_they_differ(
