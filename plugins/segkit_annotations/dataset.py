@@ -60,8 +60,8 @@ class AnnotatedImages(PairedFiles):
         outside: what to do with shapes that go beyond the image by more than a pixel: "error", or "cut" them off.
         enlarge: whether masks and shapes of a smaller size are enlarged by a whole number to their image's.
         skip_unpaired: whether annotations without their image, and masks without one, are left out.
-        blank_unpaired: of ``layers`` and ``rle``, whether an image without a mask, or without that of a class, surely
-            shows nothing of it; left out: such images are told.
+        blank_unpaired: of ``layers``, ``rle`` and ``coco``, whether an image without a mask or object, or without that
+            of a class, surely shows nothing of it; left out: such images are told.
         lists: which images are which split: files with a name a line, "{split}.txt".
         group: what must stay in one split, a part of the images' paths: "patient{group}_".
         fractions: shares of train, val and test, where nothing else says which is which.

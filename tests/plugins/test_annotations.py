@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,20 @@ def test_a_coco_id_that_stands_for_two_names_is_refused(tmp_path: Path) -> None:
     coco(tmp_path, images=[{"id": 7, "file_name": name} for name in ("a.png", "b.png")])
     with pytest.raises(DataError, match=r"c\.json: .* twice in 'images', .* \(id 7: 'a\.png' and 'b\.png'\)"):
         one("coco", tmp_path)
+
+
+def test_images_of_coco_without_an_object_are_told_and_asked_about_where_they_are_many(tmp_path: Path) -> None:
+    images = [{"id": number, "file_name": f"{number}.png"} for number in range(4)]
+    for drawn, end in ((2, "2.png, .*3.png; blank_unpaired = true"), (3, "3.png$")):
+        objects = [cat(FLAT, image_id=number) for number in range(drawn)]
+        coco(tmp_path, *objects, images=images)
+        (tmp_path / "a.png").unlink()
+        for number in range(4):
+            picture(tmp_path / f"{number}.png")
+        with pytest.warns(UserWarning, match=rf"{4 - drawn} of 4 listed images have no object .*{end}"):
+            one("coco", tmp_path)
+    with warnings.catch_warnings(action="error"):
+        one("coco", tmp_path, blank_unpaired=True)
 
 
 def test_a_category_that_is_the_group_of_the_others_is_no_class(tmp_path: Path) -> None:
