@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.data.sample import Colour
-from segkit.errors import DataError, Issue
+from segkit.errors import DataError, LabelError
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, Size, box, ellipse, numbers
@@ -42,8 +42,8 @@ class CvatDataset(AnnotatedImages):
         self._colours = {**self._colours}
         for (r, g, b), name in zip(listed.colours, listed.names, strict=True):
             if (other := self._colours.setdefault((r, g, b), name)) != name:
-                what, advice = "a colour stands for two classes", "export again with a colour a class, or take one out"
-                raise DataError(Issue("colour", str(path), what, advice, f"{r},{g},{b}: {other!r} and {name!r}"))
+                what = f"{path}: {r},{g},{b} is the colour of {other!r} and of {name!r}"
+                raise LabelError(f"{what}; export again with a colour a class, or take one out")
         names |= dict.fromkeys(listed.names)
         lists = sorted((path.parent / "ImageSets" / "Segmentation").glob("*.txt"))
         named = {each: read_text(each).split() for each in lists} or {

@@ -156,7 +156,7 @@ def _is_of_its_kind(reading: Reading, errors: list[str]) -> bool:
     except SegkitError as error:
         issue = getattr(error, "issue", None)
         is_other = isinstance(error, DataError) and (issue is None or issue.kind == "malformed")
-        if is_other and not isinstance(error, TooFewError):
+        if is_other and not isinstance(error, TooFewError | LabelError):  # of this kind, with labels that are not plain
             errors.append(str(error))
             return False
     return True

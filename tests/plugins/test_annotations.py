@@ -740,8 +740,9 @@ def test_masks_of_cvat_hold_the_colours_of_labelmap(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"b\.png: colours that the colour map lacks .*\[7, 7, 7\]"):
         dataset.mask(1)
     save(tmp_path / "labelmap.txt", "cat:224,64,64::\ndog:224,64,64::\n")
-    with pytest.raises(DataError, match=r"labelmap\.txt: a colour .* two classes \(224,64,64: 'cat' and 'dog'\)"):
+    with pytest.raises(LabelError, match=r"labelmap\.txt: 224,64,64 is the colour of 'cat' and of 'dog'"):
         datasets["cvat"](tmp_path, "train")
+    assert main(["init", str(tmp_path), "-o", str(tmp_path / "a.toml")]) == 2
 
 
 # ---- Supervisely ----
