@@ -348,7 +348,7 @@ def test_a_run_says_first_what_it_will_take(slow: MakeJob, clock: Clock, capsys:
     job = slow(minutes=None, epochs=6)
     with open_trainer(job) as trainer:
         trainer.plan()
-        assert trainer.expected().startswith("expected: about 21 s, ")  # 12 steps, and scores
+        assert trainer.expected().startswith("expected: about 22 s, ")  # 12 steps, scores, and the report
     assert not job.folder.exists()
     began = clock.now
     train_and_evaluate(slow(minutes=None, epochs=6))
