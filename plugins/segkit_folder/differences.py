@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segkit.data.read import file_of
-from segkit_folder.splits import ANY_SPLIT, SPLIT_IN_A_NAME, composed, split_called, split_in
+from segkit_folder.splits import (
+    ANY_SPLIT,
+    SPLIT_IN_A_NAME,
+    composed,
+    is_train_and_val,
+    split_called,
+    split_in,
+)
 
 MOST_ASKED = 200  # files whose partners are looked for
 MOST_SHARED = 2000  # files a word or number is in that may tell partners
@@ -68,8 +75,9 @@ def _place(root: Path, path: Path) -> _Place:
     text = _PART.sub(r"/\1/", text) if "#" in text and file_of(path)[1] else text[: text.rindex(".")]
     parts = text.translate(dict.fromkeys(map(ord, "{}"), "*")).split("/")  # in a pattern braces are placeholders
     called = [number for number, part in enumerate(parts[:-1]) if split_called(part)]
-    split = next(filter(None, map(split_in, parts[:-1])), None)
-    return _Place(path, tuple(parts), tuple(called), split, _NUMBER.sub("0", "/".join(parts)))
+    plain = [number for number in called if not is_train_and_val(parts[number])]  # in a folder of both each has its own
+    split = next(filter(None, map(split_in, [parts[number] for number in plain] or parts[:-1])), None)
+    return _Place(path, tuple(parts), tuple(plain or called), split, _NUMBER.sub("0", "/".join(parts)))
 
 
 def patterns_of(root: Path, images: Sequence[Path], masks: Sequence[Path]) -> Iterator[list[tuple[str, str]]]:
@@ -117,7 +125,9 @@ def _differences(one: _Place, other: _Place, several: bool, is_loose: bool) -> I
     apart = [place.splits if several else () for place in (one, other)]
     rows = [
         [
-            SPLIT_IN_A_NAME.sub("{split}", part) if several and number < len(place.parts) - 1 else part
+            SPLIT_IN_A_NAME.sub("{split}", part)
+            if several and number < len(place.parts) - 1 and not is_train_and_val(part)
+            else part
             for number, part in enumerate(place.parts)
             if number not in own
         ]

@@ -1719,6 +1719,14 @@ def numbers_of_classes(number: int) -> None:
     save(np.array([[3, 7, 9], [3, 7, 11]][number % 2], np.uint8)[labels], Path(f"data/frames_labels_ids/{number}.png"))
 
 
+def both_in_a_folder(number: int) -> None:
+    picture, labels = scene(number, 2)
+    folder = f"data/trainval/{'train' if number < 9 else 'val'}"
+    save(picture, Path(f"{folder}/image/{number}.png"))
+    save(labels, Path(f"{folder}/label/{number}.png"))
+    save(picture, Path(f"data/test/image/{number + 50}.png"))
+
+
 def train_and_val(number: int) -> None:
     picture, labels = scene(number, 2)
     split = "trainval" if number < 9 else "TEST"
@@ -1741,6 +1749,7 @@ def train_and_val(number: int) -> None:
         (two_dates, {"images": "im{folder}/{id}.png", "group": "/{group}.png"}),
         (numbers_of_classes, {"classes": ["class_0", "class_1", "class_2", "class_3"]}),
         (without_val, {"annotations": "{split}/label/{class}/{id}", "val": 0.15}),
+        (both_in_a_folder, {"images": "trainval/{split}/image", "masks": "trainval/{split}/label"}),
         (train_and_val, {"images": "{split}-image", "masks": "{split}-mask", "val": 0.15}),
         (thumbnails, {"images": "{id}/S2.tif", "masks": "{id}/label.png"}),
         (parts, {"images": "images_part_*", "masks": "lesions/{id}_segmentation.png"}),
