@@ -170,6 +170,8 @@ def _is_readable(reading: Reading, errors: list[str]) -> bool:
         try:
             data[index]
         except DataError as error:
+            if error.issue and error.issue.kind in ("overlap", "smaller"):  # which are asked about
+                return True
             found.append(str(error))
         else:
             return True
