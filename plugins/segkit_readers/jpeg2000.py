@@ -29,9 +29,9 @@ def read(path: Path) -> Any:
     """
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = data.find(_START)
-        if start < 0:
-            return None
         bands = int.from_bytes(data[start + 40 : start + 42])
+        if start < 0 or len(data) < start + 42 + 3 * bands:  # Pillow tells what is cut short
+            return None
         bits = {*data[start + 42 : start + 42 + 3 * bands : 3]}
         place = start + 2
         while data[place : place + 2] not in (_CODING, _TILE, b""):
