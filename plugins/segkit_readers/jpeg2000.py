@@ -25,13 +25,15 @@ def read(path: Path) -> Any:
     """A picture in a ``.jp2`` or ``.j2k``, of any bits and bands; with rasterio also where it lies; None of others.
 
     Raises:
-        DataError: it needs rasterio, which is not installed.
+        DataError: it is cut short, or needs rasterio, which is not installed.
     """
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = data.find(_START)
-        bands = int.from_bytes(data[start + 40 : start + 42])
-        if start < 0 or len(data) < start + 42 + 3 * bands:  # Pillow tells what is cut short
+        if start < 0:
             return None
+        bands = int.from_bytes(data[start + 40 : start + 42])
+        if len(data) < start + 42 + 3 * max(1, bands):
+            raise DataError(f"{path}: the file is damaged or cut short; fetch or export it again")
         bits = {*data[start + 42 : start + 42 + 3 * bands : 3]}
         place = start + 2
         while data[place : place + 2] not in (_CODING, _TILE, b""):
