@@ -19,7 +19,9 @@ from segkit_folder.splits import SUFFIXES
 from segkit_init.compared import say_the_same
 from segkit_init.findings import Answer, Question
 from segkit_init.groups import MANY, group_of
-from segkit_init.readings import BLANK, Reading, pictures_in
+from segkit_init.judged import BLANK
+from segkit_init.reading import Reading
+from segkit_init.readings import pictures_in
 from segkit_init.text import options_text
 
 _TOO_FEW = 10  # pictures: a score of one or two says next to nothing

@@ -23,8 +23,9 @@ from segkit_folder.pictures import folders_in
 from segkit_folder.propose import colours_in
 from segkit_folder.splits import read_text
 from segkit_init.findings import Answer, Question
+from segkit_init.judged import are_objects
 from segkit_init.labels import VOID, answer_of, question_of
-from segkit_init.readings import Reading, are_objects
+from segkit_init.reading import Reading
 from segkit_init.stored import COLOUR, StoredLabels, are_edges, each_mask, read_labels, stored_labels
 
 _SOME = 8  # labels that a longer list of names may well be of

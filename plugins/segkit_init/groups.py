@@ -17,7 +17,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from segkit.data.read import file_of
 from segkit.data.sample import Dataset
 from segkit_folder.splits import split_called
-from segkit_init.readings import OF_A_DATE
+from segkit_init.judged import OF_A_DATE
 
 _MOST = 60  # pictures that are compared
 _SIDE = 16  # pixels of a thumbnail

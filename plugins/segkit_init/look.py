@@ -28,9 +28,11 @@ from segkit_init.asked import (
 )
 from segkit_init.classes import labels_asked, palette_asked, unseen_in
 from segkit_init.findings import Answer, Findings, Question
+from segkit_init.judged import TOO_FEW
 from segkit_init.placed import placed
 from segkit_init.plan import Facts
-from segkit_init.readings import TOO_FEW, Reading, config_of, readings_of, said
+from segkit_init.reading import Reading, config_of, said
+from segkit_init.readings import readings_of
 from segkit_init.stored import some_of
 
 _WITHOUT_VAL = (["train"], ["train", "test"])

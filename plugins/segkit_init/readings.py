@@ -1,110 +1,27 @@
-"""Which data set can read a folder, and how: what the data sets say, less what the masks rule out."""
+"""Which data sets can read a folder, and how."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import combinations
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 import segkit
 from segkit.compose import build_splits
-from segkit.config import Config, read_config
-from segkit.data.read import opened, read_header
-from segkit.data.sample import RGB
+from segkit.data.read import opened
 from segkit.errors import DataError, LabelError, SegkitError, cause, first_few, reason
 from segkit.options import options_of
-from segkit_folder.pairs import Pattern
 from segkit_folder.pictures import folders_in
-from segkit_folder.propose import drawn_share, shared_start
+from segkit_folder.propose import drawn_share
 from segkit_folder.splits import SEVERAL, SUFFIXES, TooFewError, by_suffix
-from segkit_init.compared import AS_JPEG, agree, are_one_picture, divide_alike, merges
-from segkit_init.findings import Answer, Question
-from segkit_init.stored import COLOUR, Labels, read_labels, some_of, stored_labels, threshold_of
-from segkit_init.text import options_text
+from segkit_init.findings import Question
+from segkit_init.judged import judged
+from segkit_init.reading import Reading, config_of
 
-TOO_FEW = "train, val and test need a picture with its mask each, three at least; label more, some 20 to begin with"
-_FEW = 12  # masks of each reading that are compared
-_OF_OBJECTS = re.compile("(?i)inst|object|panoptic|track|(?<!label)(?<!labels)(?<!class)(?<!train)_ids?(?![a-z])")
-_OF_CLASSES = re.compile("(?i)semantic|categor|class|type|sem_?seg")
-_DERIVED = re.compile(
-    "(?i)boundar|contour|edges|overlay|visuali|preview|superpix|skeleton|cent(er|re)|visibility|trimap|"
-    "scribble|(?<![a-z])(roi|parts?_\\d|edge(?![a-z]))"
-)
-_DERIVED_IMAGES = re.compile(
-    "(?i)overlay|visuali|preview|blend|depth|disparity|normals|normal_(cam|map)|"
-    "thumb|quick.?look|superpix|box|probab|mask|label|annot|(?<![a-z])([fb]g|(fore|back)ground)(?![a-z])"
-)
-_PREDICTED = re.compile(r"(?i)(?<![a-z])(pred(ict(ion|ed)?)?s?|outputs?|results?)(?![a-z])")  # these come last
-OF_A_DATE = re.compile(r"(?i)(?<![a-z])(pre|post|before|after|old|new|[ab]|(t|time|im|img)[-_]?[12])(?![a-z])")
 _DATE = re.compile(r"(.*[^\d])?(19|20)\d\d[-_]?(0[1-9]|1[0-2])([-_]?[0-3]\d)?")
-_RGB = re.compile(r"(?i)(?<![a-z])rgb(?![a-z])")
-BLANK = re.compile(
-    r"(?i)(?<![a-z])(good|normal|ok|negative|clean|healthy|empty|none|free|(no|without|non)[-_ ]?[a-z]+)(?![a-z])"
-)
-"""Words of folders and files that show nothing but the background."""
-_WORDS = re.compile(r"[^\W\d_]+([ _-][^\W\d_]+)*")  # of a folder that may be called as a class
-_MOST_CLASSES = 20  # in a folder each
-_MOST_COLOURS = 4  # channels of a photograph; red, green, blue and infrared
-_OVERLAP = 0.2  # of two masks, share of what either covers, where they are of two classes
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """A data set that may read a folder.
-
-    Attributes:
-        dataset: its name.
-        options: that it is given.
-        asks_for_classes: whether it has to be told the classes.
-        looked: some of its masks, once they were looked at.
-    """
-
-    dataset: str
-    options: Mapping[str, Any]
-    asks_for_classes: bool
-    looked: Sequence[Labels] = ()
-
-    def _files(self, **options: Any) -> dict[str, list[tuple[Path, ...]]]:
-        needed: dict[str, Any] = {"classes": ["?", "??"]} if self.asks_for_classes else {}
-        if "skip_unpaired" in {each.name for each in options_of(segkit.datasets.find(self.dataset))}:
-            needed["skip_unpaired"] = True  # else patterns are looked for that pair more
-        splits, *_ = build_splits(config_of(self.dataset, {**self.options, **needed, **options}))
-        return {name: [data.files(index) for index in range(len(data))] for name, data in splits.items()}
-
-    @cached_property
-    def files(self) -> dict[str, list[tuple[Path, ...]]]:
-        """By split those of each image, the image first and a mask last."""
-        return self._files()
-
-    @cached_property
-    def is_dealt(self) -> bool:
-        """Whether chance has divided the pictures: another seed, another division."""
-        return self._files(split_seed=1)["train"] != self.files["train"]
-
-    def with_looked(self, looked: Sequence[Labels], **options: Any) -> Reading:
-        """The same of the same files, with masks that were looked at and further options."""
-        other = replace(self, options={**self.options, **options}, looked=looked)
-        vars(other)["files"] = self.files
-        return other
-
-    @property
-    def images(self) -> list[Path]:
-        """Those of all splits."""
-        return [files[0] for those in self.files.values() for files in those]
-
-    @property
-    def masks(self) -> list[Path]:
-        """Likewise."""
-        return [files[-1] for those in self.files.values() for files in those]
 
 
 def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list[Reading]:
@@ -135,7 +52,7 @@ def readings_of(root: Path, notes: list[str], questions: list[Question]) -> list
         if found:
             told = [f"not read: {error}" for error in dict.fromkeys(errors)]
             try:
-                found = _judged(found, notes, questions) if asks_for_classes else found
+                found = judged(found, notes, questions) if asks_for_classes else found
             except SegkitError:
                 if not unreadable:
                     raise
@@ -179,21 +96,6 @@ def _is_readable(reading: Reading, errors: list[str]) -> bool:
     return not found
 
 
-def said(reading: Reading, others: Sequence[Reading]) -> str:
-    """What sets a reading apart from the others."""
-    own = {key: value for key, value in reading.options.items() if any(o.options.get(key) != value for o in others)}
-    name = "" if len({each.dataset for each in others}) == 1 else f"the data set {reading.dataset} "
-    return f"{name}{options_text(own)}"
-
-
-def config_of(dataset: str, options: Mapping[str, Any]) -> Config:
-    """A config with these options of ``[dataset]`` and ``[data]``, and a model and a loss that do not matter."""
-    tables: dict[str, Any] = {"dataset": {"name": dataset}, "model": {"name": "unet"}, "data": {}}
-    for key, value in options.items():
-        tables["data" if key.startswith("data.") else "dataset"][key.removeprefix("data.")] = value
-    return read_config({**tables, "loss": [{"name": "cross_entropy"}]})
-
-
 def _asked(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Reading]:
     """The readings of a folder by the data sets that have to be told the classes, or by those that have not."""
     for component in segkit.datasets.components():
@@ -208,260 +110,6 @@ def _asked(place: Path, asks_for_classes: bool, notes: list[str]) -> Iterator[Re
                     )
         except Exception as error:  # a plugin of somebody else's may raise what it likes
             notes.append(f"{component} could not look at {place}: {cause(error)}")
-
-
-def _judged(readings: Sequence[Reading], notes: list[str], questions: list[Question]) -> list[Reading]:
-    """The readings that their masks do not rule out.
-
-    Raises:
-        LabelError: not one has masks that can be read.
-    """
-    readings = sorted(readings, key=lambda each: bool(_PREDICTED.search(str(each.options.get("masks", "")))))
-    errors: dict[int, str] = {}
-    for place, reading in enumerate(readings):
-        try:
-            reading.files  # noqa: B018  (they are looked for)
-        except TooFewError:
-            errors[place] = f"{reading.options['root']}: {TOO_FEW}"
-        except SegkitError as error:
-            errors[place] = str(error)
-    usable = [reading for place, reading in enumerate(readings) if place not in errors]
-    usable = [each for at, each in enumerate(usable) if all(each.files != other.files for other in usable[:at])]
-    questions += [_lists_asked(readings[place], error) for place, error in errors.items()]
-    whole = [{*map(repr, reading.options.items())} for reading in usable]
-    failed = [*errors.values()]
-    kept: list[Reading] = []
-    same: list[Reading] = []
-    for reading, own in zip(usable, whole, strict=True):
-        if any(own < other for other in whole):  # more options overlook nothing, such as lists of the splits
-            continue
-        try:
-            reading = _looked_at(reading)
-        except SegkitError as error:
-            failed.append(str(error))
-            continue
-        apart = [at for at, each in enumerate(kept) if {*each.masks} != {*reading.masks}]
-        twin = next((at for at in apart if divide_alike(reading.looked, kept[at].looked)), None)
-        if twin is None and any(agree(kept[at].looked, reading.looked) for at in apart):
-            notes.append(f"not read, as they say nearly the same as others: {said(reading, readings)}")
-        elif len(readings) > 1 and are_one_picture(reading.looked):
-            notes.append(f"no labels, as they are nearly the same for every image: {said(reading, readings)}")
-            same.append(reading)
-        elif twin is None:
-            kept.append(reading)
-        else:  # labels say which class is the first one, colours do not; and small labels are no ids of objects
-            largest = [max(int(mask.max()) for mask in each.looked) for each in (kept[twin], reading)]
-            is_better = (largest[1], not _is_split(reading)) < (largest[0], not _is_split(kept[twin]))
-            pair = [reading, kept[twin]] if is_better else [kept[twin], reading]
-            kept[twin] = pair[0]
-            notes.append(f"not read, as they divide the images as others do: {said(pair[1], readings)}")
-    if not (kept := kept or same[:1]):
-        raise LabelError("\n".join(dict.fromkeys(failed)))
-    preferred = _by_images(_preferred(_without_copies(kept, notes), notes), notes)
-    if layers := _as_layers(preferred):
-        notes.append("masks of one label each, which hardly overlap, are one map of all")
-    found = layers or preferred
-    of_objects = any(stored_labels(each.looked).of_objects for each in kept)  # whose foreground others are
-    is_one = len(found) == len(preferred) == 1 and not of_objects
-    return [*_by_folders(preferred[0]), *found] if is_one else found
-
-
-def _is_split(reading: Reading) -> bool:
-    """Whether images and masks lie in folders of splits."""
-    return all("{split}" in str(reading.options.get(side)) for side in ("images", "masks"))
-
-
-def _without_copies(kept: Sequence[Reading], notes: list[str]) -> list[Reading]:
-    """The readings but for those whose masks lie, byte by byte, in folders of splits too."""
-    split = [{path.stem: path for path in each.masks} for each in kept if _is_split(each)]
-    found = []
-    for each in kept:
-        own = {path.stem: path for path in each.masks}
-        may_be_one = not _is_split(each) and len(own) == len(each.masks) and any(mask.any() for mask in each.looked)
-        if may_be_one and any(
-            own.keys() <= those.keys()
-            and all(own[stem].read_bytes() == those[stem].read_bytes() for stem in [*own][:_FEW])
-            for those in split
-        ):
-            notes.append(f"not read, as folders of splits hold the same: {said(each, kept)}")
-        else:
-            found.append(each)
-    return found
-
-
-def _by_folders(reading: Reading) -> Iterator[Reading]:
-    """Masks of one label in folders that have words for names, and so may be a class each.
-
-    They are none where one is called as what has nothing to be seen, or has no labels: folders are then states.
-    """
-    own = {key: value for key, value in reading.options.items() if key != "masks"}
-    sides = {"images": reading.options.get("images"), "annotations": reading.options.get("masks")}
-    texts = [text for text in sides.values() if isinstance(text, str)]
-    are_plain = all(len(np.unique(mask)) < 3 and mask.max() < COLOUR for mask in reading.looked)
-    if not are_plain or "threshold" in own or len(texts) < 2:
-        return
-    found = Pattern(Path(own["root"]).expanduser(), texts[0]).files()
-    image_of = dict(zip(reading.masks, reading.images, strict=True))
-    looked = [image_of[mask] for mask in some_of(reading.masks, _FEW)]
-    empty = dict(zip(looked, (not mask.any() for mask in reading.looked), strict=False))
-    for word in [each for each in ("folder", "folder2") if all(text.count(f"{{{each}}}") == 1 for text in texts)]:
-        folders = Counter(each.values[word] for each in found)
-        start = len(shared_start([*folders]))
-        are_words = all(_WORDS.fullmatch(name) and len(name) > start + 2 and not BLANK.search(name) for name in folders)
-        seen = [(each.values[word], empty[each.path]) for each in found if each.path in empty]
-        blank = {name for name, _ in seen} - {name for name, is_empty in seen if not is_empty}
-        if 2 <= len(folders) <= _MOST_CLASSES and min(folders.values()) > 1 and are_words and not blank:
-            classes = {side: str(text).replace(f"{{{word}}}", "{class}") for side, text in sides.items()}
-            yield Reading("layers", {**own, **classes}, False)
-            return
-
-
-def _by_images(kept: list[Reading], notes: list[str]) -> list[Reading]:
-    """Of readings with the same masks those of all the grey images, as channels; or of the only ones in colours.
-
-    Two dates are channels of one picture, or either is meant. Images of another size than the masks are left out.
-    """
-    fitting = [each for each in kept if read_header(each.images[0]).size == each.looked[0].shape]
-    for reading in kept if fitting else ():
-        if all(reading is not each for each in fitting):
-            notes.append(f"not read, as images and masks differ in size: {said(reading, kept)}")
-    kept = fitting or kept
-    by_images: dict[str, list[Reading]] = {}
-    for each in kept:
-        by_images.setdefault(str(each.options.get("images", "")), []).append(each)
-    others = {frozenset(frozenset(each.masks) for each in those) for those in by_images.values()}
-    if len(by_images) == 1 or len(others) > 1:
-        return kept
-    images = sorted(by_images, key=lambda text: [name not in text.casefold() for name in RGB])  # in this order first
-    first = next(iter(by_images.values()))
-    together = [replace(each, options={**each.options, "images": images}) for each in first]
-    headers = {text: read_header(those[0].images[0]) for text, those in by_images.items()}
-    colours = [text for text, header in headers.items() if header.has_colours or header.palette]
-    if colours and all(map(OF_A_DATE.search, _differing(images))):
-        return [*together, *kept]
-    many = any(len(header.channels) > _MOST_COLOURS for header in headers.values())
-    if many and colours:  # pictures of the bands for people
-        notes.append(f"not read, as others have more channels: {first_few(colours)}")
-        return _by_images([each for each in kept if str(each.options.get("images", "")) not in colours], notes)
-    colours = [text for text in colours if _RGB.search(text)] or colours
-    if len(colours) > 1 and _are_copies([by_images[text][0].images for text in colours]):
-        colours = sorted(colours, key=lambda text: "png" not in text.casefold())[:1]
-    own = zip(colours, _differing(colours), strict=True)
-    called = {*re.split("[/#]", str(first[0].options.get("masks", "")))}
-    colours = [text for text, words in own if {words} & called] or colours
-    if len(colours) == 1:
-        left = first_few([text for text in by_images if text != colours[0]])
-        more = "where they show what it does not, a list of images reads both, as channels"
-        notes.append(f"not read, as {colours[0]} is in colours: {left}; {more}")
-        return by_images[colours[0]]
-    if colours:
-        return kept
-    notes.append("grey images of one name are the channels of one picture")
-    return together
-
-
-def _are_copies(sets: Sequence[Sequence[Path]]) -> bool:
-    """Whether sets of images are the same ones in other formats: the names, and nearly the pixels of the first."""
-    stems = [{path.stem for path in paths} for paths in sets]
-    if any(each != stems[0] for each in stems):
-        return False
-    most = AS_JPEG if len({paths[0].suffix.lower() for paths in sets}) == len(sets) else 0
-    pictures = []
-    for paths in sets:
-        with opened(min(paths, key=lambda path: path.stem)) as raster:
-            pictures.append(np.asarray(raster[...], np.float32))
-    first, *others = pictures
-    return all(each.shape == first.shape and bool(abs(each - first).mean() <= most) for each in others)
-
-
-def _as_layers(kept: Sequence[Reading]) -> list[Reading]:
-    """One reading of several whose masks are those of a class each, of the same images; none where they are not.
-
-    Masks that have numbers for names may be of objects, and are so first.
-    """
-    first, *others = kept
-    rows = [str(each.options.get("masks", "")).split("/") for each in kept]
-    same = {repr({**each.options, "masks": ""}) for each in kept}
-    if not others or len(same) > 1 or not isinstance(first.options.get("images"), str) or len({*map(len, rows)}) > 1:
-        return []
-    sets = [[mask != 0 for mask in each.looked] for each in kept]
-    if any(len(np.unique(mask)) > 2 for each in kept for mask in each.looked):
-        return []
-    for one, other in combinations(sets, 2):
-        pairs = [(a, b) for a, b in zip(one, other, strict=False) if len(one) == len(other) and a.shape == b.shape]
-        if sum((a & b).sum() for a, b in pairs) > _OVERLAP * sum((a | b).sum() for a, b in pairs):
-            return []
-    parts: list[str] = []
-    are_numbers = False
-    for words in zip(*rows, strict=True):
-        word = "*" if any("{class}" in part for part in parts) else "{class}"
-        before, after = shared_start(words), shared_start([each[::-1] for each in words])[::-1]
-        is_name = any("{" in each for each in words)
-        are_numbers |= all(each[len(before) : len(each) - len(after)].isdecimal() for each in words)
-        parts.append(words[0] if len({*words}) == 1 else f"{before}{word}{after}" if is_name else word)
-    options = {key: value for key, value in first.options.items() if key != "masks"}
-    classes, objects = "/".join(parts), "/".join(parts).replace("{class}", "*")
-    ways = [objects, classes] if are_numbers else [classes]
-    return [Reading("layers", {**options, "annotations": way}, False) for way in ways]
-
-
-def _preferred(kept: Sequence[Reading], notes: list[str]) -> list[Reading]:
-    """The readings of classes, where others are of single objects, of one label alone, or drawn from the others."""
-    masks, images = (_differing([str(each.options.get(side, "")) for each in kept]) for side in ("masks", "images"))
-    of_classes = [each.looked for each, mask in zip(kept, masks, strict=True) if _OF_CLASSES.search(mask)]
-    worth = []
-    for each, mask, image in zip(kept, masks, images, strict=True):
-        stored = stored_labels(each.looked)
-        is_finer = any(merges(classes, each.looked) for classes in of_classes)  # than those called so
-        is_derived = _DERIVED.search(mask) or _DERIVED_IMAGES.search(image) or len(stored.pixels) == 1
-        counts = (stored.of_objects or is_finer) and not _OF_CLASSES.search(mask)
-        worth.append(-2 * bool(is_derived) - bool(counts or (are_objects(mask) and len(stored.pixels) > 2)))
-    called = [str(each.options.get("masks", said(each, kept))) for each in kept]
-    objects = {name: None for name, own in zip(called, worth, strict=True) if own == -1 < max(worth)}
-    notes += [f"not read, as they number single objects: {first_few([*objects])}"] * bool(objects)
-    for reading, own in zip(kept, worth, strict=True):
-        if own < min(max(worth), -1):
-            notes.append(f"not read, as they are made of others, or hold one label: {said(reading, kept)}")
-    best = [each for each, own in zip(kept, worth, strict=True) if own == max(worth)]
-    merged = [each for each in best if any(merges(each.looked, other.looked) for other in best)]
-    coarser = dict.fromkeys(name for name, each in zip(called, kept, strict=True) if each in merged)
-    notes += [f"not read, as others tell more classes apart: {first_few([*coarser])}"] * bool(coarser)
-    return [each for each in best if each not in merged]
-
-
-def are_objects(masks: str) -> bool:
-    """Whether words say that masks number single objects."""
-    return bool(_OF_OBJECTS.search(masks)) and not _OF_CLASSES.search(masks)
-
-
-def _differing(texts: Sequence[str]) -> list[str]:
-    """The words of each text that the others have not in common with it."""
-    parts = [{*re.split("[/#]", text)} for text in texts]
-    return [" ".join(each - set.intersection(*parts)) for each in parts]
-
-
-def _looked_at(reading: Reading) -> Reading:
-    """A reading that has looked at some of its masks; with a threshold, where they can be read with one alone.
-
-    Raises:
-        DataError: they cannot.
-    """
-    some = some_of(reading.masks, _FEW)
-    try:
-        return reading.with_looked(read_labels(some))
-    except LabelError:
-        threshold = threshold_of(some)
-        if threshold is None:
-            raise
-        return reading.with_looked(read_labels(some, threshold), threshold=threshold)
-
-
-def _lists_asked(reading: Reading, error: str) -> Question:
-    """Whether files that are called as lists of splits, and name nothing that is there, are such."""
-    own = {key: value for key, value in reading.options.items() if key in ("lists", "pairs")}
-    ignore = Answer("no: they are not read")
-    mend = Answer("yes: mend them first, and start again", own)
-    return Question(f"{error}: is this a list of splits?", (ignore, mend), "root")
 
 
 def pictures_in(root: Path) -> dict[str, int]:
