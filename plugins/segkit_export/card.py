@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 import segkit
 from segkit.errors import one_line
@@ -20,14 +20,21 @@ from segkit_export.snippets import snippet
 if TYPE_CHECKING:
     from segkit_export.exporting import Exported
 
-SCORES = ("mean_iou", "pixel_accuracy", "mean_dice")
-
 
 def card(exported: Exported, origin: Origin, predictor: Predictor) -> str:
     """The text of README.md."""
+    scores = [
+        (split, name, own[name], _shown(table(own, "floor").get(name)))
+        for split, own in ((split, table(origin.splits, split)) for split in origin.splits)
+        for name in ("mean_iou", "pixel_accuracy", "mean_dice")
+        if _is_number(own.get(name))
+    ]
+    rows = [(escaped(split), name, _shown(value), floor) for split, name, value, floor in scores]
+    shown = _table(("split", "score", "value", "floor"), rows)
+    shown += "\n\nThe floor is what the best constant prediction scores on the same split."
     on = f", trained on {escaped(origin.dataset)}" if origin.dataset else ""
     parts = [
-        f"---\n{_front_matter(exported, origin)}---",
+        f"---\n{_front_matter(exported, origin, scores)}---",
         f"<!-- written by {MARK}; another export into this folder replaces it -->",
         f"# {escaped(origin.model_name)}{on}",
         f"Semantic segmentation: {len(predictor.classes)} classes, a class for each pixel. {_what(exported)}",
@@ -35,8 +42,9 @@ def card(exported: Exported, origin: Origin, predictor: Predictor) -> str:
         snippet(exported, origin),
         "## Classes",
         _classes(origin, predictor),
+        f"Void, which was not trained on and is never predicted, is {predictor.ignore_index}.",
         "## Scores",
-        _scores(origin),
+        shown if origin.splits else "None are known of these weights.",
         "## Training",
         _training(origin),
         "## Versions",
@@ -50,23 +58,19 @@ def escaped(text: object) -> str:
     return re.sub(r"([\\`*_\[\]<>|~&$#@]|:(?=//)|(?<=www)\.)", r"\\\1", one_line(text))  # no addresses become links
 
 
-def _front_matter(exported: Exported, origin: Origin) -> str:
-    tags = ["image-segmentation", "semantic-segmentation", "segkit", origin.model_name]
-    content: dict[str, Any] = {
-        "library_name": "segkit",
-        "pipeline_tag": "image-segmentation",
-        "tags": tags if exported.place.to == "safetensors" else [*tags, exported.place.to],
-    }
-    split = origin.last_split
-    metrics = [
-        {"type": name, "value": value, "name": f"{name} on {split} (floor {_shown(floor)})"}
-        for name, value, floor in _rows(table(origin.splits, split))
+def _front_matter(exported: Exported, origin: Origin, scores: Iterable[tuple[str, str, float, str]]) -> str:
+    task, data, last = "image-segmentation", origin.dataset, list(origin.splits)[-1:]
+    results = [
+        EvalResult(task, data, data, name, value, dataset_split=split, metric_name=f"{name} on {split} (floor {floor})")
+        for split, name, value, floor in scores
+        if [split] == last and data
     ]
-    if metrics and origin.dataset:
-        data = {"type": origin.dataset, "name": origin.dataset, "split": split}
-        result = {"task": {"type": "image-segmentation"}, "dataset": data, "metrics": metrics}
-        content["model-index"] = [{"name": f"{origin.model_name} on {origin.dataset}", "results": [result]}]
-    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    facts: dict[str, Any] = {"library_name": "segkit", "pipeline_tag": task}
+    facts["tags"] = [task, "semantic-segmentation", "segkit", origin.model_name]
+    facts["tags"] += [exported.place.to] if exported.answer else []
+    if results:
+        facts |= {"model_name": f"{origin.model_name} on {data}", "eval_results": results}
+    return ModelCardData(**facts).to_yaml() + "\n"
 
 
 def _what(exported: Exported) -> str:
@@ -79,31 +83,13 @@ def _what(exported: Exported) -> str:
 
 
 def _classes(origin: Origin, predictor: Predictor) -> str:
-    split = origin.last_split
+    split = list(origin.splits)[-1] if origin.splits else ""
     scores = table(table(origin.splits, split), "class_iou")
     rows = [
         [str(label), escaped(name), "#{:02x}{:02x}{:02x}".format(*colour), _shown(scores.get(name))]
         for label, (name, colour) in enumerate(zip(predictor.classes, predictor.palette, strict=True))
     ]
-    void = f"Void, which was not trained on and is never predicted, is {predictor.ignore_index}."
-    return f"{_table(['label', 'class', 'colour', f'IoU on {escaped(split)}' if split else 'IoU'], rows)}\n\n{void}"
-
-
-def _scores(origin: Origin) -> str:
-    if not origin.splits:
-        return "None are known of these weights."
-    rows = [
-        [escaped(split), name, _shown(value), _shown(floor)]
-        for split in origin.splits
-        for name, value, floor in _rows(table(origin.splits, split))
-    ]
-    about = "The floor is what the best constant prediction scores on the same split."
-    return f"{_table(['split', 'score', 'value', 'floor'], rows)}\n\n{about}"
-
-
-def _rows(scores: dict[str, Any]) -> Iterator[tuple[str, float, Any]]:
-    """The usual scores of a split with their floors."""
-    return ((name, scores[name], table(scores, "floor").get(name)) for name in SCORES if _is_number(scores.get(name)))
+    return _table(["label", "class", "colour", f"IoU on {escaped(split)}" if split else "IoU"], rows)
 
 
 def _training(origin: Origin) -> str:
@@ -115,11 +101,11 @@ def _training(origin: Origin) -> str:
     rows = {
         "model": f"{origin.model_name} ({options})" if options else origin.model_name,
         "data set": origin.dataset or "not known",
-        **({"losses": names} if names else {}),
-        **{name: train[name] for name in chosen if train.get(name) is not None},
-        **({"resize": origin.config["resize"]} if origin.config["resize"] else {}),
+        "losses": names or None,
+        **{name: train.get(name) for name in chosen},
+        "resize": origin.config["resize"] or None,
     }
-    return _table(["what", "value"], [[name, escaped(value)] for name, value in rows.items()])
+    return _table(["what", "value"], [[name, escaped(value)] for name, value in rows.items() if value is not None])
 
 
 def _versions(origin: Origin) -> str:
@@ -129,7 +115,7 @@ def _versions(origin: Origin) -> str:
     return f"Trained with {escaped(trained or 'versions that are not known')}; exported with {escaped(exported)}."
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
 
 

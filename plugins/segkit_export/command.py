@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from segkit.cli.output import add_output_options, hanging, print_json
-from segkit.errors import ConfigError, one_line
-from segkit_export.place import FORMATS, find_place, refuse_foreign, require_packages
+from segkit.errors import ConfigError
+from segkit_export.place import FORMATS, find_place
 
 
 class Export:
@@ -48,16 +48,14 @@ class Export:
         place = find_place(arguments.to, arguments.output, arguments.run)
         if arguments.to == "safetensors" and (arguments.labels or arguments.logits or arguments.size):
             raise ConfigError("--to safetensors writes weights, not a graph: --labels, --logits and --size have no use")
-        require_packages(arguments.to)
-        refuse_foreign(place)
         from segkit_export.exporting import export_run
 
-        size = (arguments.size[0], arguments.size[1]) if arguments.size else None
+        size = (*arguments.size,) if arguments.size else None
         done = export_run(arguments.run, place, logits=arguments.logits, size=size)
         if arguments.json:
             print_json(done.record())
         else:
-            file, *told = map(one_line, done.lines())
+            file, *told = done.lines()
             print("\n".join([file, *(hanging(line, 2) for line in told)]))
         return 0
 

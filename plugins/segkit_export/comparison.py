@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from segkit.compose import build_splits
 from segkit.config import read_config
-from segkit.data.normalise import Normalisation
-from segkit.data.read import Pixels
-from segkit.data.resize import resized_part
 from segkit.errors import ModelError, NotFiniteError
 from segkit.inference.predictor import Predictor
 from segkit_export.formats import Runner
 
+Pixels = NDArray[Any]  # [H,W,I]
 COUNT = 3
 LEAST_AGREEMENT = 0.999  # float32 is added up in another order: a tie between two classes may fall otherwise
 MOST_PIXELS = 512  # a side, of what is compared at any size: it is done twice on a CPU
@@ -25,31 +25,19 @@ MOST_PIXELS = 512  # a side, of what is compared at any size: it is done twice o
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many of the compared pixels have the same class."""
+    """The share of the compared pixels that have the same class, how many they are, and the images they are of."""
 
-    same: int
+    share: float
     pixels: int
     sizes: tuple[tuple[int, int], ...]
     source: str
-
-    @property
-    def share(self) -> float:
-        """From 0 to 1."""
-        return self.same / self.pixels if self.pixels else 1.0
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{height} x {width}" for height, width in dict.fromkeys(self.sizes))
         return f"{100 * self.share:.3f} % of {self.pixels:,} pixels; {len(self.sizes)} {self.source} of {sizes}"
 
 
-def compare(
-    runner: Runner,
-    predictor: Predictor,
-    images: Sequence[Pixels],
-    source: str,
-    *,
-    several: bool,
-) -> Agreement:
+def compare(runner: Runner, predictor: Predictor, images: Sequence[Pixels], source: str, *, several: bool) -> Agreement:
     """Run images through the file and through PyTorch.
 
     Args:
@@ -64,15 +52,16 @@ def compare(
         NotFiniteError: the output is NaN or infinite.
     """
     same = pixels = 0
-    for number, image in enumerate(images):
+    for number, image in enumerate(images, 1):
         batch = image.transpose(2, 0, 1)[None]  # [1,I,H,W]
-        if several and number == len(images) - 1:
+        if several and number == len(images):
             batch = np.concatenate([batch, batch[..., ::-1]])
-        answer = runner(np.ascontiguousarray(batch))
-        if answer.ndim == 4 and not np.isfinite(answer.max(1)).all():
-            raise NotFiniteError(f"the exported file, image {number + 1} of the {source}")
-        labels = answer.argmax(1) if answer.ndim == 4 else answer  # [B,H,W]
-        name = f"in PyTorch, image {number + 1} of the {source}"
+        labels = runner(np.ascontiguousarray(batch))
+        if labels.ndim == 4:
+            if not np.isfinite(labels.max(1)).all():
+                raise NotFiniteError(f"the exported file, image {number} of the {source}")
+            labels = labels.argmax(1)  # [B,H,W]
+        name = f"in PyTorch, image {number} of the {source}"
         own = [predictor.predict(each.transpose(1, 2, 0), name=name, tile=0) for each in batch]  # whole, as the file
         expected = np.stack(own)
         if labels.shape != expected.shape:
@@ -80,8 +69,8 @@ def compare(
         known = expected != predictor.ignore_index  # where there is no data, the file has a class all the same
         same += int((labels == expected)[known].sum())
         pixels += int(known.sum())
-    found = Agreement(same, pixels, tuple((image.shape[0], image.shape[1]) for image in images), source)
-    if found.share < LEAST_AGREEMENT:
+    found = Agreement(same / (pixels or 1), pixels, tuple((len(each), len(each[0])) for each in images), source)
+    if pixels and found.share < LEAST_AGREEMENT:
         raise ModelError(
             f"the exported file agrees with PyTorch on {found}; at least {LEAST_AGREEMENT:.1%} is needed. Nothing was "
             "kept; a forward that depends on the values or the size of an image cannot be exported: try --size H W, or "
@@ -96,17 +85,14 @@ def fitting(images: Sequence[Pixels], least: int, size: tuple[int, int] | None) 
         return [_resized(image, *size) for image in images]
     found = []
     for number, image in enumerate(images):
-        height, width = (
-            max(least, min(side, MOST_PIXELS) - step * number)
-            for side, step in ((image.shape[0], 5), (image.shape[1], 9))
-        )
-        enough = image if image.shape[0] >= height and image.shape[1] >= width else _resized(image, height, width)
-        found.append(enough[:height, :width])
+        height, width = (max(least, side) for side in image.shape[:2])
+        rows, columns = (max(least, min(side, MOST_PIXELS) - step * number) for side, step in ((height, 5), (width, 9)))
+        found.append(_resized(image, height, width)[:rows, :columns])
     return found
 
 
 def images_of_run(settings: dict[str, Any]) -> list[Pixels]:
-    """Images of the split val of a run's config, ``[H,W,I]`` each; none where its data is not there."""
+    """Images of the split val of a run's config; none where its data is not there."""
     try:
         options = dict(settings["dataset"])
         options |= {"download": False} if "download" in options else {}
@@ -116,23 +102,26 @@ def images_of_run(settings: dict[str, Any]) -> list[Pixels]:
         return []
 
 
-def generated_images(least: int, normalisation: Normalisation) -> list[Pixels]:
-    """Soft coloured blobs with some noise, ``[H,W,I]`` each, of several sizes; always the same.
+def generated_images(least: int, predictor: Predictor) -> list[Pixels]:
+    """Soft coloured blobs with some noise, of several sizes; always the same.
 
     Of more than 8 bits a channel they have the values that the model has seen, within two deviations.
     """
-    random = np.random.default_rng(0)
-    images, count = [], len(normalisation.mean)
+    how = predictor.normalisation
+    random, images, count = np.random.default_rng(0), [], len(how.mean)
     for number in range(COUNT):
         height, width = least + 40 + 24 * number, least + 71 - 9 * number
-        coarse = random.integers(0, 256, (height // 16 + 2, width // 16 + 2, count), dtype=np.uint8)
-        noise = random.normal(0, 8, (height, width, count))
-        images.append(np.clip(_resized(coarse, height, width) + noise, 0, 255).astype(np.uint8))
-    if normalisation.dtype == "uint8":
-        return [*images]
-    return [((image / 64 - 2) * normalisation.std + normalisation.mean).astype(np.float32) for image in images]
+        blobs = _resized(random.integers(0, 256, (height // 16 + 2, width // 16 + 2, count)), height, width)
+        image = np.clip(blobs + random.normal(0, 8, blobs.shape), 0, 255)
+        if how.dtype == "float32":
+            image = (image / 64 - 2) * how.std + how.mean
+        images.append(image.astype(how.dtype))
+    return images
 
 
 def _resized(image: Pixels, height: int, width: int) -> Pixels:
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    return resized_part(pixels, (height, width)).permute(1, 2, 0).numpy()
+    if image.shape[:2] == (height, width):
+        return image
+    values = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None]  # [1,I,H,W]
+    values = F.interpolate(values, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+    return (values.numpy() if image.dtype == np.float32 else values.round().numpy()).astype(image.dtype)

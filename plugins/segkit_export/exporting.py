@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,14 @@ import torch
 from tqdm import tqdm
 
 import segkit
-from segkit.data.read import Pixels
 from segkit.errors import ConfigError, ModelError
 from segkit.inference.predictor import Predictor
 from segkit_export.card import card
-from segkit_export.comparison import COUNT, Agreement, compare, fitting, generated_images, images_of_run
-from segkit_export.formats import (
-    Runner,
-    run_onnx,
-    run_program,
-    run_weights,
-    write_onnx,
-    write_program,
-    write_weights,
-)
-from segkit_export.graph import ANY_SIZE, FREEDOMS, Deployed, trace
+from segkit_export.comparison import Agreement, Pixels, compare, fitting, generated_images, images_of_run
+from segkit_export.formats import Runner, write_onnx, write_program, write_weights
+from segkit_export.graph import FREEDOMS, Deployed, Free, trace
 from segkit_export.origin import Origin
-from segkit_export.place import CARD, MARK, Place, filled, find_place, require_packages
+from segkit_export.place import CARD, MARK, Place, filled, find_place
 
 
 @dataclass(frozen=True)
@@ -70,29 +61,29 @@ class Exported:
 
     def lines(self) -> list[str]:
         """For people."""
-        found = [f"{self.place.model}: {self.bytes / 1e6:.1f} MB"]
-        if self.answer:
-            found.append(f"{self.signature}{f'; H and W from {self.least}' if self.least else ''}")
-        if self.fixed_because:
-            found.append(f"the size is fixed, and --size H W chooses another: {self.fixed_because}")
-        found.append(f"equal to PyTorch: {self.agreement}")
-        found.append(f"beside it: {', '.join(self.place.names[1:])}")
-        return found
+        least = f"; H and W from {self.least}" if self.least else ""
+        fixed = f"the size is fixed, and --size H W chooses another: {self.fixed_because}"
+        return [
+            f"{self.place.folder / self.place.names[0]}: {self.bytes / 1e6:.1f} MB",
+            *([f"{self.signature}{least}"] if self.answer else []),
+            *([fixed] if self.fixed_because else []),
+            f"equal to PyTorch: {self.agreement}",
+            f"beside it: {', '.join(self.place.names[1:])}",
+        ]
 
     def record(self) -> dict[str, Any]:
         """For programs."""
+        optional = {name: getattr(self, name) or None for name in ("size", "least", "fixed_because")}
         return {
             "to": self.place.to,
             "files": [str(self.place.folder / name) for name in self.place.names],
             "bytes": self.bytes,
             "output": self.answer or None,
-            "free": list(self.free),
-            "size": list(self.size) if self.size else None,
-            "least": self.least or None,
-            "fixed_because": self.fixed_because or None,
+            "free": self.free,
+            **optional,
             "agreement": self.agreement.share,
             "pixels": self.agreement.pixels,
-            "images": [list(size) for size in self.agreement.sizes],
+            "images": self.agreement.sizes,
             "source": self.agreement.source,
         }
 
@@ -127,9 +118,8 @@ def export(
         ModelError: the model cannot be exported, or fewer than 99.9 % of the pixels agree; nothing is written then.
     """
     place = find_place(to, Path(output))
-    require_packages(to)
     origin = Origin(predictor, Path(run) if run is not None else None)
-    return _Export(predictor, place, origin, logits, size, images).run()
+    return _Export(predictor, place, origin, images).run(logits, size)
 
 
 def export_run(run: Path, place: Place, *, logits: bool, size: tuple[int, int] | None) -> Exported:
@@ -147,108 +137,82 @@ def export_run(run: Path, place: Place, *, logits: bool, size: tuple[int, int] |
         )
     predictor = segkit.load(run, device="cpu", precision="fp32")
     best = run.is_dir() or run.name != "last.pt"  # whose scores result.json has
-    return _Export(predictor, place, Origin(predictor, folder, scores=best), logits, size, ()).run()
+    return _Export(predictor, place, Origin(predictor, folder, scores=best)).run(logits, size)
 
 
-@dataclass
 class _Export:
-    """One export; of the predictor, which stays as it is, to a place; the rest is as :func:`export` has it."""
+    """One export of a predictor, which stays as it is; the arguments are as :func:`export` has them."""
 
-    predictor: Predictor
-    place: Place
-    origin: Origin
-    logits: bool
-    size: tuple[int, int] | None
-    images: Sequence[Pixels] = ()
-
-    def __post_init__(self) -> None:
-        self.source = "given images" if self.images else "images of val"
-        self.images = self.images or images_of_run(self.origin.settings)[:COUNT]
+    def __init__(self, predictor: Predictor, place: Place, origin: Origin, images: Sequence[Pixels] = ()) -> None:
+        self.place, self.origin = place, origin
+        self.source = "given images" if images else "images of val"
+        self.images = images or images_of_run(origin.settings)
         self.source = self.source if self.images else "generated images"
         known = ("classes", "palette", "ignore_index", "resize", "normalisation", "images")
-        self.reference = Predictor(
-            deepcopy(self.predictor.model).requires_grad_(False),  # whoever runs the graph wants no gradients
+        self.own = Predictor(
+            deepcopy(predictor.model).requires_grad_(False),  # whoever runs the graph wants no gradients
             device="cpu",
             precision="fp32",
-            temperature=self.predictor.inferer.temperature,
-            **{name: getattr(self.predictor, name) for name in known},
+            temperature=predictor.inferer.temperature,
+            **{name: getattr(predictor, name) for name in known},
         )
-        self.reference.model.to(memory_format=torch.contiguous_format)  # channels_last is a question of sizes
-        origin = self.origin
-        facts: dict[str, Any] = {  # what every exported file says of itself
-            **{name: getattr(self.predictor, name) for name in known[:3]},
-            MARK: {"segkit": segkit.__version__, "to": self.place.to, "model": origin.model_name}
-            | {"options": origin.options, "dataset": origin.dataset},
-        }
+        self.own.model.to(memory_format=torch.contiguous_format)  # channels_last is a question of sizes
+        facts: dict[str, Any] = {name: getattr(predictor, name) for name in known[:3]}
+        facts[MARK] = {"segkit": segkit.__version__, "to": place.to, "model": origin.model_name}
+        facts[MARK] |= {"options": origin.options, "dataset": origin.dataset}
         self.metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
 
-    def run(self) -> Exported:
+    def run(self, logits: bool, size: tuple[int, int] | None) -> Exported:
         """Write, compare, and give what was written its name."""
         with filled(self.place) as folder, tqdm(total=3, unit="step", leave=False, disable=None) as self.bar:
             path = folder / self.place.names[0]
-            found = self._weights(path) if self.place.to == "safetensors" else self._graph(path)
-            (folder / CARD).write_text(card(found, self.origin, self.reference), "utf-8")
+            found = self._weights(path) if self.place.to == "safetensors" else self._graph(path, logits, size)
+            (folder / CARD).write_text(card(found, self.origin, self.own), "utf-8")
         return found
-
-    def _step(self, what: str) -> None:
-        self.bar.set_description(what)
-        self.bar.update()
-
-    def _compared(self, runner: Runner, least: int, size: tuple[int, int] | None, several: bool) -> Agreement:
-        self._step("comparing with PyTorch")
-        images = self.images or generated_images(least, self.predictor.normalisation)
-        return compare(runner, self.reference, fitting(images, least, size), self.source, several=several)
 
     def _weights(self, path: Path) -> Exported:
         self._step("writing")
-        write_weights(self.reference.model, path, self.origin.config, self.metadata)
-        model = deepcopy(self.reference.model) if self.origin.model is None else None
-        agreement = self._compared(run_weights(path, model), 2, None, several=False)
-        return Exported(self.place, agreement, bytes=path.stat().st_size)
+        model = None if self.origin.model else deepcopy(self.own.model)
+        runner = write_weights(self.own.model, path, self.origin.config, self.metadata, model)
+        return Exported(self.place, self._compared(runner, 2, None, several=False), path.stat().st_size)
 
-    def _graph(self, path: Path) -> Exported:
+    def _graph(self, path: Path, logits: bool, size: tuple[int, int] | None) -> Exported:
         """With as much freedom as torch can follow: any size, else any batch, else neither."""
         reasons: list[ModelError] = []
-        for free in FREEDOMS if self.size is None else FREEDOMS[1:]:
+        for free in FREEDOMS[0 if size is None else 1 :]:
             try:
-                return self._attempt(path, free, reasons)
+                done = self._attempt(path, free, logits, size)
+                return replace(done, fixed_because=str(reasons[0]) if reasons and size is None else "")
             except ModelError as error:
                 reasons.append(error)
         advice = "" if "--to safetensors" in str(reasons[-1]) else "; --to safetensors writes the weights alone"
         raise ModelError(f"{reasons[-1]}{advice}") from reasons[-1]
 
-    def _attempt(self, path: Path, free: tuple[str, ...], reasons: Sequence[ModelError]) -> Exported:
+    def _attempt(self, path: Path, free: Free, logits: bool, size: tuple[int, int] | None) -> Exported:
         self.bar.reset()
-        answer = "logits" if self.logits else "labels"
-        any_size, how, own = free == ANY_SIZE, self.predictor.normalisation, self.reference
-        module = Deployed(
-            own.model, own.resize, how, logits=self.logits, any_size=any_size, temperature=own.inferer.temperature
-        )
-        size = None
-        if not any_size:
-            size = self.size or ((*self.images[0].shape[:2],) if self.images else (512, 512))
-        height, width = size or (module.least + 30, module.least + 51)
         self._step("following the model")
-        program = trace(
-            module.eval(), torch.zeros(2 if free else 1, len(how.mean), height, width, dtype=module.dtype), free
-        )
+        answer, any_size, how = "logits" if logits else "labels", 2 in free, self.own.normalisation
+        module = Deployed(self.own, logits=logits, any_size=any_size).eval()
+        if size is None and not any_size:
+            size = (*self.images[0].shape[:2],) if self.images else (512, 512)
+        height, width = size or (module.least + 30, module.least + 51)
+        image = torch.zeros(2 if free else 1, len(how.mean), height, width, dtype=module.dtype)
+        program = trace(module, image, free)
         self._step("writing")
         if self.place.to == "onnx":
-            write_onnx(program, path, answer, free, self.metadata)
-            runner = run_onnx(path)
+            runner = write_onnx(program, path, answer, free, self.metadata)
         else:
-            write_program(program, path, self.metadata)
-            runner = run_program(path)
+            runner = write_program(program, path, self.metadata)
         agreement = self._compared(runner, module.least, size, several=bool(free))
-        return Exported(
-            self.place,
-            agreement,
-            path.stat().st_size,
-            answer,
-            free,
-            size,
-            least=module.least if any_size else 0,
-            fixed_because=str(reasons[0]) if reasons and self.size is None else "",
-            dtype=how.dtype,
-            channels=self.predictor.images.channels,
-        )
+        done = Exported(self.place, agreement, path.stat().st_size, answer, tuple(free.values()), size)
+        done = replace(done, dtype=how.dtype, channels=self.own.images.channels)
+        return replace(done, least=module.least) if any_size else done
+
+    def _compared(self, runner: Runner, least: int, size: tuple[int, int] | None, *, several: bool) -> Agreement:
+        self._step("comparing with PyTorch")
+        images = fitting(self.images or generated_images(least, self.own), least, size)
+        return compare(runner, self.own, images, self.source, several=several)
+
+    def _step(self, what: str) -> None:
+        self.bar.set_description(what)
+        self.bar.update()

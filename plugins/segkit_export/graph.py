@@ -12,29 +12,24 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segkit.data.normalise import Normalisation
-from segkit.data.resize import rounded
-from segkit.errors import ModelError, SegkitError, one_line
+from segkit.errors import ModelError, SegkitError
+from segkit.inference.predictor import Predictor
 
-ANY_SIZE = ("batch", "height", "width")  # what an exported graph leaves open, the most first
-FREEDOMS = (ANY_SIZE, ("batch",), ())
+Free = dict[int, str]  # dimensions of [B,I,H,W] that an exported graph leaves open, by name
+FREEDOMS: tuple[Free, ...] = ({0: "batch", 2: "height", 3: "width"}, {0: "batch"}, {})  # the most first
 
 
 class Deployed(nn.Module):
     """Normalisation, resizing, the model and the likeliest class: pixels ``[B,I,H,W] -> [B,H,W]`` or ``[B,C,H,W]``.
 
     Args:
-        model: ``[B,I,H,W]`` -> logits ``[B,C,H,W]``.
-        resize: what the model sees: a factor or [height, width].
-        normalisation: of the images, and their type.
-        logits: return them, float32, instead of labels, uint8.
-        temperature: what they are divided by, of a run that was calibrated.
+        predictor: whose model, resize, normalisation and temperature are taken.
+        logits: return them, float32, divided by the temperature, instead of labels, uint8.
         any_size: pad here to what the model wants, by arithmetic on H and W that exporters can follow; else the model
             pads, and branches on the size.
     """
@@ -42,25 +37,21 @@ class Deployed(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        model: nn.Module,
-        resize: float | Sequence[int] | None,
-        normalisation: Normalisation,
-        *,
-        logits: bool,
-        any_size: bool,
-        temperature: float = 1.0,
-    ) -> None:
+    def __init__(self, predictor: Predictor, *, logits: bool, any_size: bool) -> None:
         super().__init__()
-        self.dtype = getattr(torch, normalisation.dtype)
-        self.model, self.resize, self.logits, self.temperature = model, resize, logits, temperature
-        self.multiple, least = wanted(model) if any_size and not isinstance(resize, (list, tuple)) else (1, 0)
-        factor = resize if isinstance(resize, (int, float)) else 1.0
+        how, self.model, self.resize = predictor.normalisation, predictor.model, predictor.resize
+        self.logits, self.temperature = logits, predictor.inferer.temperature
+        self.dtype, self.no_data = getattr(torch, how.dtype), how.no_data
+        self.multiple, least = (
+            1,
+            0,
+        )  # what a model pads the sides to a multiple of, and the least side, where it says so
+        if any_size and not isinstance(self.resize, (list, tuple)):
+            self.multiple, least = getattr(self.model, "multiple", 1), getattr(self.model, "least", 0)
+        factor = self.resize if isinstance(self.resize, (int, float)) else 1.0
         self.least = max(2, math.ceil(max(self.multiple + 1, least) / factor))  # pixels a side, where it may be any
         for name in ("mean", "std"):  # Normalisation keeps its own, even while traced
-            self.register_buffer(name, torch.tensor(getattr(normalisation, name)).view(-1, 1, 1))
-        self.no_data = normalisation.no_data
+            self.register_buffer(name, torch.tensor(getattr(how, name)).view(-1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Pixels ``[B,I,H,W]`` -> labels uint8 ``[B,H,W]`` or logits float32 ``[B,C,H,W]``."""
@@ -72,7 +63,9 @@ class Deployed(nn.Module):
         if self.resize is not None:
             values = F.interpolate(values, (rows, columns), mode="bilinear", antialias=True, align_corners=False)
         if self.dtype == torch.uint8:
-            values = ((values if self.resize is None else rounded(values)) / 255 - self.mean) / self.std
+            if self.resize is not None:
+                values = (values + (0.5 + 2**-10)).floor()  # as segkit.data.resize rounds
+            values = (values / 255 - self.mean) / self.std
         if self.no_data:
             values = torch.where(values.isnan(), 0.0, values)
         output = self.model(self._padded(values))
@@ -101,11 +94,6 @@ class Deployed(nn.Module):
         return x.index_select(-2, torch.arange(height)).index_select(-1, torch.arange(width))
 
 
-def wanted(model: nn.Module) -> tuple[int, int]:
-    """What a model pads the sides to a multiple of, and the least side; (1, 0) where it does not say."""
-    return getattr(model, "multiple", 1), getattr(model, "least", 0)
-
-
 def resized_sides(height: int, width: int, resize: float | Sequence[int] | None) -> tuple[int, int]:
     """As :func:`segkit.data.resize.resized_size`, by whole numbers that may be symbols."""
     if resize is None:
@@ -122,55 +110,37 @@ def _rounded(side: int, factor: Fraction) -> int:
     return (twice + 3 * whole - 1) // (4 * whole) + (twice + whole) // (4 * whole)
 
 
-def trace(module: Deployed, image: Tensor, free: tuple[str, ...]) -> torch.export.ExportedProgram:
-    """The graph of a module, with the dimensions that ``free`` names left open.
-
-    Args:
-        module: in evaluation mode.
-        image: ``[B,I,H,W]``; the dimensions that are not free stay as they are here.
-        free: of :data:`FREEDOMS`.
+def trace(module: Deployed, image: Tensor, free: Free) -> torch.export.ExportedProgram:
+    """The graph of a module in evaluation mode, with some dimensions of the image ``[B,I,H,W]`` left open.
 
     Raises:
         ModelError: torch.export cannot follow it.
     """
-    least = {"batch": 0, "height": module.least, "width": module.least}
-    dimensions = {number: torch.export.Dim(name, min=least[name]) for number, name in named(free).items()}
+    dimensions = {number: torch.export.Dim(name, min=number and module.least) for number, name in free.items()}
     with quiet("torch.export cannot follow the model"), torch.no_grad():
         return torch.export.export(module, (image,), dynamic_shapes={"image": dimensions})
-
-
-def named(free: tuple[str, ...]) -> dict[int, str]:
-    """The free dimensions of ``[B,I,H,W]`` by number."""
-    return {number: name for number, name in ((0, "batch"), (2, "height"), (3, "width")) if name in free}
 
 
 @contextlib.contextmanager
 def quiet(failure: str) -> Iterator[None]:
     """Keep what torch's exporters print off the terminal, and say in a line what they cannot do.
 
-    Args:
-        failure: how the message begins where something is raised.
-
     Raises:
-        ModelError: in place of whatever is raised.
+        ModelError: in place of whatever is raised; its message begins with ``failure``.
     """
-    before = logging.root.manager.disable
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            logging.disable(logging.CRITICAL)
+    before, nowhere = logging.root.manager.disable, io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
             yield
-    except (SegkitError, MemoryError, OSError):
-        raise
-    except Exception as error:
-        first: BaseException = error
-        while first.__cause__ is not None:  # what began it; torch's own goes on for pages
-            first = first.__cause__
-        text: Any = one_line((str(first).strip().splitlines() or [""])[0].strip())[:200]
-        raise ModelError(f"{failure}: {type(error).__name__}: {text}") from error
-    finally:
-        logging.disable(before)
+        except (SegkitError, MemoryError, OSError):
+            raise
+        except Exception as error:
+            first: BaseException = error
+            while first.__cause__ is not None:  # what began it; torch's own goes on for pages
+                first = first.__cause__
+            text = str(first).strip().partition("\n")[0][:200]
+            raise ModelError(f"{failure}: {type(error).__name__}: {text}") from error
+        finally:
+            logging.disable(before)

@@ -23,9 +23,8 @@ class Origin:
         config: ``config.json``, as the predictor has it.
         record: ``run.json``.
         settings: the tables of the run's config.
-        splits: the scores by split.
-        last_split: the test split, or val where there is none.
-        model: how the model is built, or None where it was given as an object.
+        splits: the scores by split; the last one is test, or val where there is none.
+        model: how the model is built; empty where it was given as an object.
         model_name: as a config names it, else the name of its class.
         options: of the model, but for ``weights``: what it began with was replaced, and may be a path of somebody's.
         dataset: its name, or nothing.
@@ -39,24 +38,17 @@ class Origin:
         self.record: dict[str, Any] = run.run if run else {}
         self.settings: dict[str, Any] = run.config if run else {}
         self.splits: dict[str, Any] = table(run.result, "splits") if run and scores else {}
-        self.last_split = list(self.splits)[-1] if self.splits else ""
         known: dict[str, Any] = run.model if run else {}
-        found = known.get("model")
-        self.model: dict[str, Any] | None = found if isinstance(found, dict) else None
-        given = table(self.model or {}, "options")
-        self.options = {name: value for name, value in given.items() if name != "weights"}
-        self.model_name = str((self.model or {}).get("name") or type(predictor.model).__name__)
+        self.model = table(known, "model")
+        self.options = {name: value for name, value in table(self.model, "options").items() if name != "weights"}
+        self.model_name = str(self.model.get("name") or type(predictor.model).__name__)
         self.dataset = str(table(self.settings, "dataset").get("name", ""))
+        same = ("ignore_index", "classes", "palette", "resize", "crop", "stored")
         self.config: dict[str, Any] = {
             **known,
-            "model": None if self.model is None else {**self.model, "options": self.options},
+            **{name: getattr(predictor, name) for name in same},
+            "model": {**self.model, "options": self.options} if self.model else None,
             "num_classes": len(predictor.classes),
-            "ignore_index": predictor.ignore_index,
-            "classes": list(predictor.classes),
-            "palette": [list(colour) for colour in predictor.palette],
-            "resize": predictor.resize,
-            "crop": predictor.crop,
-            "stored": predictor.stored,
             "normalisation": predictor.normalisation.record(),
             "images": asdict(predictor.images),
             "written_by": MARK,

@@ -38,19 +38,18 @@ from PIL import Image, ImageOps
 classes, palette = json.loads(facts["classes"]), json.loads(facts["palette"])
 print({{classes[label]: int((labels == label).sum()) for label in np.unique(labels)}})"""
 
-_PARTS = {  # format -> what it takes to load a graph and to run it
-    "onnx": {
-        "library": "onnxruntime",
-        "load": 'session = onnxruntime.InferenceSession({name}, providers=["CPUExecutionProvider"])\n'
+_GRAPHS = {  # format -> the library, what loads a graph, and what runs it
+    "onnx": (
+        "onnxruntime",
+        'session = onnxruntime.InferenceSession({name}, providers=["CPUExecutionProvider"])\n'
         "facts = session.get_modelmeta().custom_metadata_map",
-        "run": '(answer,) = session.run(None, {"image": image})',
-    },
-    "torch-export": {
-        "library": "torch",
-        "load": 'facts = {{"classes": "", "palette": ""}}\n'
-        "model = torch.export.load({name}, extra_files=facts).module()",
-        "run": "answer = model(torch.from_numpy(image)).numpy()",
-    },
+        '(answer,) = session.run(None, {"image": image})',
+    ),
+    "torch-export": (
+        "torch",
+        'facts = {{"classes": "", "palette": ""}}\nmodel = torch.export.load({name}, extra_files=facts).module()',
+        "answer = model(torch.from_numpy(image)).numpy()",
+    ),
 }
 
 _FOLDER = """import segkit
@@ -63,26 +62,21 @@ _NEEDS = {"onnx": "numpy pillow onnxruntime", "torch-export": "numpy pillow torc
 
 
 def snippet(exported: Exported, origin: Origin) -> str:
-    """A line to install what is needed, and a block of Python; for the hub, how its files are fetched."""
-    needs = _NEEDS[exported.place.to]
-    if exported.place.to == "safetensors":
-        provider = str((origin.model or {}).get("distribution") or "segkit")
-        needs = needs if provider == "segkit" else f"{needs} {provider}"
+    """A line to install what is needed, a block of Python, and what the file's metadata hold."""
+    to, more = exported.place.to, ""
+    needs = _NEEDS[to]
+    if to == "safetensors":
+        provider = str(origin.model.get("distribution") or "segkit")
+        needs += "" if provider == "segkit" else f" {provider}"
+        more = "" if origin.model else "`model` is one like that which was trained. "
         code = _FOLDER.format(model="" if origin.model else ", model=model")
     else:
-        parts = _PARTS[exported.place.to]
+        library, load, run = _GRAPHS[to]
+        name = '"' + ascii(exported.place.names[0])[1:-1].replace('"', '\\"') + '"'
         resize = ".resize(({1}, {0}))".format(*exported.size) if exported.size else ""
         kind = (exported.dtype, len(exported.channels))
         read = {("uint8", 3): _IMAGE, ("float32", 1): _GREY}.get(kind, _STORED)
-        load = parts["load"].format(name=_text(exported.place.names[0]))
         image, labels = read.format(resize=resize, dtype=kind[0], channels=kind[1]), _LABELS[exported.answer]
-        code = _GRAPH.format(library=parts["library"], load=load, image=image, run=parts["run"], labels=labels)
-    by_object = exported.place.to == "safetensors" and not origin.model
-    more = "`model` is one like that which was trained. " if by_object else ""
+        code = _GRAPH.format(library=library, load=load.format(name=name), image=image, run=run, labels=labels)
     about = f"{more}Class names, colours and `{MARK}` (what the model is) are in the file's metadata."
     return f"    pip install {needs}\n\n```python\n{code}\n```\n\n{about}"
-
-
-def _text(name: str) -> str:
-    """A name as a Python string, in double quotes as the rest of the code."""
-    return '"' + ascii(name)[1:-1].replace('"', '\\"') + '"'

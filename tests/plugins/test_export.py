@@ -277,14 +277,15 @@ def test_the_graph_is_what_the_predictor_does(resize: Any, any_size: bool, how: 
     model = UNet(5, width=4, depth=2, patch_size=3).eval()
     facts = {"classes": list("abcde"), "palette": ((0, 0, 0),) * 5, "device": "cpu", "precision": "fp32"}
     predictor = Predictor(model, **facts, resize=resize, normalisation=how)  # type: ignore[arg-type]
-    module = Deployed(model, resize, how, logits=True, any_size=any_size)
+    module = Deployed(predictor, logits=True, any_size=any_size)
     pixels = image(61, 45)
     if how is DEEP:
         pixels = 1024 + pixels.astype(np.float32) / 3
     with torch.no_grad():
         logits = module(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])[0]
     assert (logits.argmax(0) == predictor.logits(pixels).argmax(0)).float().mean() > 0.999
-    cooler = Deployed(model, resize, how, logits=True, any_size=any_size, temperature=2.0)
+    warm = Predictor(model, **facts, resize=resize, normalisation=how, temperature=2.0)  # type: ignore[arg-type]
+    cooler = Deployed(warm, logits=True, any_size=any_size)
     with torch.no_grad():
         halved = cooler(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])[0]
     assert torch.equal(halved, logits / 2)
