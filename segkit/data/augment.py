@@ -33,8 +33,6 @@ from segkit.settings import AugmentSettings
 
 _TRIES = 10  # as mmsegmentation; an image of a single class would never end
 _GRID = 4  # pixels between those that are looked at to judge a crop
-_CENTRES = 32  # pixels of a class that crops are centred on, spread over all that an image has
-_JITTER = np.random.default_rng(0).uniform(size=_CENTRES)  # a regular step would take the same column of each row
 _ROUNDING = 1e-6  # pixels: what lies on the border of two, but for the last digits, is the same one everywhere
 
 
@@ -190,17 +188,16 @@ class RandomTransform:
 def _draw_class_location(
     mask: Tensor, classes: Sequence[int], random: np.random.Generator
 ) -> tuple[float, float] | None:
-    """y and x, as parts of the image's size, of one pixel of one of the classes in a mask, each class as likely."""
+    """y and x, as parts of the image's size, of a pixel of one of the classes in a mask: each class, and of it each
+    pixel, is as likely.
+    """
     labels = np.ascontiguousarray(mask.numpy())
     counts = Image.fromarray(labels).histogram()  # five times as fast as bincount
     present = [label for label in classes if counts[label]]
     if not present:
         return None
     label = present[int(random.integers(len(present)))]
-    candidates = min(counts[label], _CENTRES)
-    number = int(random.integers(candidates))
-    chosen = int((number + _JITTER[number]) * counts[label] / candidates)
-    y, x = divmod(int(np.flatnonzero(labels == label)[chosen]), labels.shape[1])
+    y, x = divmod(int(np.flatnonzero(labels == label)[random.integers(counts[label])]), labels.shape[1])
     return (y + 0.5) / labels.shape[0], (x + 0.5) / labels.shape[1]
 
 

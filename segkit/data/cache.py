@@ -45,11 +45,10 @@ class ScanCache:
     def __init__(self, reading: str) -> None:
         name = hashlib.sha256(f"{FORMAT} {reading}".encode(errors="surrogateescape")).hexdigest()[:24]
         self.path, self._changed, self._asked = cache_folder() / f"scan-{name}.gz", False, set[str]()
-        try:
+        self._values: dict[str, Any] = {}
+        with contextlib.suppress(OSError, EOFError, ValueError, zlib.error):  # no file, a damaged one, or read-only
+            self._values = json.loads(gzip.decompress(self.path.read_bytes()))
             os.utime(self.path)
-            self._values: dict[str, Any] = json.loads(gzip.decompress(self.path.read_bytes()))
-        except (OSError, EOFError, ValueError, zlib.error):  # no file, or a damaged one
-            self._values = {}
 
     def get(self, stamp: bytes) -> Any | None:
         """The value of a sample; None where it is not known."""
@@ -88,7 +87,7 @@ def reading_of(dataset: Dataset, split: str) -> str:
     """
     kind = f"{dataset.kind} {len(dataset.classes)} {dataset.ignore_index}"
     if dataset.reading is not None:
-        return f"{kind} {dataset.reading}"
+        return f"{kind} {dataset.reading} {dataset.channels}"  # grey among colours has three, and alone it has one
     whole: Any = dataset
     rows = [len(dataset)]
     while isinstance(whole, Subset):

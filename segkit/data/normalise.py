@@ -50,9 +50,10 @@ class Normalisation:
         Args:
             channels: as :func:`moments` gives them, ``[C,3]``.
         """
-        means, variances, _ = np.transpose(channels)
+        means, variances, counts = np.transpose(channels)
         apart, contrast = np.abs(means - self.mean) / self.std, np.sqrt(variances) / self.std
-        return bool((apart > 5).any() or ((contrast > 0) & (contrast < 1 / 50)).all())  # of one value: it has no unit
+        is_flat = (contrast > 0) & (contrast < 1 / 50)  # what has one value has no unit
+        return bool((apart > 5)[counts > 0].any() or is_flat.all())
 
     def record(self) -> dict[str, Any]:
         """For ``config.json``."""
@@ -82,7 +83,7 @@ class Normalisation:
             share = counts / np.maximum(counts.sum(0), 1)
             mean = (share * means).sum(0)
             std = np.sqrt((share * (variances + (means - mean) ** 2)).sum(0))
-            std[std == 0] = 1  # a channel of one value
+            std[std <= 1e-7 * np.abs(mean)] = 1  # a channel of one value, but for the last digits of the sums
             dtype: Any = train[0].dtype
             return cls(tuple(mean.tolist()), tuple(std.tolist()), dtype, no_data)
         asked = getattr(model, "normalisation", None)

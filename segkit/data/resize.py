@@ -84,9 +84,11 @@ def _resized_on_device(image: Tensor, size: tuple[int, int], rows: Span, columns
         found = (1 - (pixels - middle[:, None]).abs() / max(step, 1)).clamp_(min=0)
         return (found / found.sum(1, keepdim=True)).float()
 
-    across = image.float() @ weights(columns, image.shape[2], size[1]).T  # [C,H,columns]
-    part = weights(rows, image.shape[1], size[0]) @ across
-    return part if image.is_floating_point() else rounded(part).to(torch.uint8)
+    down, across = weights(rows, image.shape[1], size[0]), weights(columns, image.shape[2], size[1]).T
+    if not image.is_floating_point():
+        return rounded(down @ image.float() @ across).to(torch.uint8)
+    holes = down @ image.isnan().float() @ across > 0  # 0 times NaN is NaN: one would spread over rows and columns
+    return (down @ image.nan_to_num(0) @ across).masked_fill_(holes, torch.nan)
 
 
 def rounded(values: Tensor) -> Tensor:

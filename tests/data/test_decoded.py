@@ -72,6 +72,15 @@ def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resize_module, "_on_cpu", lambda image: False)
 
 
+def test_a_pixel_without_data_is_none_of_its_row_and_column_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.rand(2, 40, 60)
+    image[:, 10:14, 20:24] = torch.nan
+    on_cpu = resize_module.resized_part(image, (30, 50))
+    monkeypatch.setattr(resize_module, "_on_cpu", lambda image: False)
+    torch.testing.assert_close(resize_module.resized_part(image, (30, 50)), on_cpu, equal_nan=True)
+    assert 0 < int(on_cpu.isnan().sum()) < 60
+
+
 AUGMENTS: list[dict[str, object]] = [
     {},
     {"crop": 64},

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from segkit.data.normalise import IMAGENET, MEAN, STD, Normalisation
-from segkit.data.sample import Dataset, Sample
+from segkit.data.normalise import IMAGENET, MEAN, STD, Normalisation, moments
+from segkit.data.sample import Dataset, Sample, channel_names
 from segkit.data.scan import measure
 from segkit.data.statistics import SampleStatistics
 from segkit.errors import ModelError
@@ -24,7 +24,7 @@ class Pictures(Dataset):
     classes, palette, ignore_index = ("a", "b"), ((0, 0, 0), (9, 9, 9)), 255
 
     def __init__(self, *images: np.ndarray) -> None:
-        self.images = images
+        self.images, self.channels = images, channel_names(len(images[0]))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -57,6 +57,23 @@ def test_a_channel_of_one_value_is_no_division_by_zero() -> None:
     image[1] = 7
     found = Normalisation.of(nn.Identity(), Pictures(image).statistics())
     assert (found.mean[1], found.std[1]) == (7, 1)
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(195, np.uint8), (0.0028823412, np.float32)])
+def test_a_channel_of_one_value_in_images_of_several_sizes_is_no_division_by_the_rounding_of_its_sums(
+    value: float, dtype: Any
+) -> None:
+    rows = [Pictures(np.full((1, 20 + side, 31), value, dtype)).statistics()[0] for side in range(9)]
+    for first in range(8):
+        assert Normalisation.of(nn.Identity(), rows[first:]).std == (1,)
+
+
+def test_a_channel_without_data_says_nothing_about_the_range_of_an_image() -> None:
+    how = Normalisation((100.0, 100.0), (1.0, 1.0), "float32", no_data=True)
+    image = 100 + np.random.default_rng(0).normal(size=(2, 8, 8)).astype(np.float32)
+    image[1] = np.nan
+    assert not how.is_far(moments(image))
+    assert how.is_far(moments(image + 9))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from segkit.data.cache import ScanCache
 from segkit.data.scan import scan_splits
 from segkit.data.statistics import SampleStatistics
 from segkit_folder.dataset import FolderDataset
+from segkit_folder.files import PairedFiles
 
 Scanned = Callable[[], list[list[int]]]
 SCRIPT = """
@@ -159,6 +160,34 @@ def test_a_cache_that_holds_a_pickle_is_not_unpickled(cache: Path, tmp_path: Pat
         file.write_bytes(content)
         assert scanned() == EXPECTED
     assert not (tmp_path / "ran").exists()
+
+
+def test_grey_images_are_read_again_where_those_of_colours_beside_them_have_gone(tmp_path: Path, cache: Path) -> None:
+    draw, pairs = np.random.default_rng(0), []
+    for name, shape in (("a", (8, 9, 3)), ("b", (8, 9)), ("c", (8, 9))):
+        pairs.append((tmp_path / f"{name}.npy", tmp_path / f"{name}.png"))
+        np.save(pairs[-1][0], draw.integers(0, 60_000, shape, np.uint16))
+        Image.fromarray(draw.integers(0, 2, (8, 9), np.uint8)).save(pairs[-1][1])
+
+    def channels(first: int) -> list[int]:
+        dataset = PairedFiles(pairs[first:], classes=("a", "b"), palette=((0, 0, 0), (9, 9, 9)))
+        return [len(each.channels) for each in scan_splits({"train": dataset}, progress=False).statistics["train"]]
+
+    assert channels(0) == [3, 3, 3]
+    assert channels(1) == [1, 1]
+
+
+def test_what_is_kept_in_a_folder_that_cannot_be_written_is_used(
+    scanned: Scanned, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned()
+
+    def refused(*_args: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.utime", refused)
+    monkeypatch.setattr("segkit.data.scan.measure", refused)
+    assert scanned() == EXPECTED
 
 
 def test_another_reading_is_another_file(cache: Path) -> None:
