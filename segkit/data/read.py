@@ -139,11 +139,14 @@ def read_picture(
     """
     if len(places := places_of(path)) > 1:
         own = [each.channels for each in _headers(places, most_pixels)]
-        pictures = [read_picture(each, most_pixels, None, no_data) for each in places]
+        # what a file declares is of its own channels, and a mark that a person gives of all
+        pictures = [read_picture(each, most_pixels, None, "stop" if no_data == "stop" else "void") for each in places]
         pixels = np.concatenate([each.pixels[..., : len(n)] for each, n in zip(pictures, own, strict=True)], 2)
-        pixels = pixels if bands is None else _chosen(pixels, sum(own, ()), bands, str(path))
-        holes = [each.holes for each in pictures if each.holes is not None]
-        return Picture(np.ascontiguousarray(pixels), np.logical_or.reduce(holes) if holes else None)
+        pixels = np.ascontiguousarray(pixels if bands is None else _chosen(pixels, sum(own, ()), bands, str(path)))
+        if no_data == "stop":
+            return Picture(pixels, None)
+        marked = with_holes(pixels, None, no_data, str(path))
+        return marked._replace(holes=np.logical_or.reduce([each.holes for each in (marked, *pictures)]))
     with opened(Path(path), most_pixels) as raster:
         pixels, declared = _pixels(raster, bands, str(path)), getattr(raster, "no_data", None)
     return with_holes(pixels, declared, no_data, str(path))
@@ -189,11 +192,12 @@ def of_pillow(image: Any, name: str, bands: Sequence[int] | None = None) -> Pixe
         bands: as :func:`read_picture` has them.
 
     Raises:
-        DataError: it has transparency that varies, values that are no numbers, or is of a kind that Pillow misreads.
+        DataError: it has transparency that varies, or is of a kind that Pillow misreads.
     """
-    if image.format == "TIFF" and getattr(image, "filename", ""):  # which Pillow may have opened in part
-        return read_picture(image.filename, bands=bands).pixels
-    return with_holes(_pixels(_readers()[_ANY][0].load()(image), bands, name), None, "stop", name).pixels
+    if image.format == "TIFF" and image.tile and image.filename:  # not decoded yet; Pillow may decode a part of it
+        with opened(Path(image.filename)) as raster:
+            return _pixels(raster, bands, name)
+    return _pixels(_readers()[_ANY][0].load()(image), bands, name)
 
 
 @contextmanager

@@ -97,7 +97,8 @@ class Predictor:
             ModelError: the model does not return a channel a class.
             NotFiniteError: its output is NaN or infinite.
         """
-        if isinstance(image, Iterable) and not isinstance(image, str | np.ndarray | Picture | Image.Image | Tensor):
+        many = isinstance(image, Iterable) and not isinstance(image, str | np.ndarray | Picture | Image.Image | Tensor)
+        if many and len(getattr(image, "shape", ())) < 2:  # of h5py and zarr, what can be sliced gives its rows too
             return [self.predict(each, progress=progress, **options) for each in image]
         name = name or _name_of(image)
         picture = self.pixels(image, name)

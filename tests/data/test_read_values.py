@@ -129,6 +129,29 @@ def test_rgb_of_16_bits_keeps_them(tmp_path: Path, kind_of_file: str) -> None:
         np.testing.assert_array_equal(of_pillow(opened, "it"), DEEP[..., :3])
 
 
+def test_a_tiff_that_was_changed_in_memory_is_not_read_anew(tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(tmp_path / "a.tif")
+    image = Image.open(tmp_path / "a.tif")
+    image.thumbnail((30, 30))
+    image.putpixel((2, 1), (5, 6, 7))
+    found = of_pillow(image, "it")
+    assert found.shape == (20, 30, 3)
+    assert found[1, 2].tolist() == [5, 6, 7]
+
+
+def test_a_mark_is_no_data_where_all_channels_hold_it_whatever_files_they_lie_in(tmp_path: Path) -> None:
+    stored = np.full((2, 4, 5), 100, np.uint16)
+    stored[0, 1, 2] = 0  # dark in one channel
+    stored[:, 3, 4] = 0
+    for name, channel in zip("ab", stored, strict=True):
+        np.save(tmp_path / f"{name}.npy", channel)
+    np.save(tmp_path / "both.npy", np.moveaxis(stored, 0, -1))
+    for path in (f"{tmp_path / 'a.npy'} | {tmp_path / 'b.npy'}", tmp_path / "both.npy"):
+        pixels, holes = read_picture(path, no_data=0.0)
+        assert np.argwhere(holes).tolist() == [[3, 4]]
+        assert np.argwhere(np.isnan(pixels).any(2)).tolist() == [[3, 4]]
+
+
 @pytest.mark.fault("F50")
 @pytest.mark.parametrize("channels", [2, 4])
 @pytest.mark.parametrize("varies", [False, True])

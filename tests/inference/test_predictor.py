@@ -52,6 +52,20 @@ def test_a_list_of_images_gives_a_list_of_predictions(colour_model, labels, pain
     assert predictor.predict([]) == []
 
 
+def test_what_can_be_sliced_is_one_image_though_it_gives_its_rows_one_after_the_other(colour_model, labels, paint):
+    class Stored:  # as the arrays of h5py and zarr
+        def __init__(self, array):
+            self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+        def __getitem__(self, key):
+            return self.array[key]
+
+        def __iter__(self):
+            return iter(self.array)
+
+    assert np.array_equal(Predictor(colour_model, **FACTS).predict(Stored(paint(labels))), labels)
+
+
 @pytest.mark.parametrize("image", [3, None, torch.zeros(3, 4, 4), [3], b"a.png"])
 def test_what_is_no_image_is_refused_in_a_line(colour_model, image):
     with pytest.raises(DataError, match=r"is a path, an array uint8 \[H,W,3\], or Pillow's; not (int|None|Tensor)"):
@@ -155,7 +169,7 @@ def test_where_there_is_no_data_is_void_in_python_too(mark, tmp_path):
     image = np.linspace(10, 90, 40 * 50, dtype=np.float32).reshape(40, 50, 1)
     image[3:5, 7] = np.nan if mark == "void" else mark
     np.save(tmp_path / "height.npy", image)
-    for given in (image, image[..., 0], tmp_path / "height.npy"):
+    for given in (image, image[..., 0], Image.fromarray(image[..., 0]), tmp_path / "height.npy"):
         for options in ({}, {"tile": 16}):
             labels = predictor.predict(given, **options)
             assert (labels == 254).sum() == 2
