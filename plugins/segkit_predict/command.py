@@ -8,7 +8,7 @@ import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,9 @@ from segkit.options import options_of
 from segkit.signals import STOP
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from segkit_predict.writer import Writer
 
 TTA = {"flips": "horizontal", "scales": (0.75, 1.0, 1.25)}  # six views
-
 
 _NO_RASTERIO = (
     "the masks do not: they are PNG, of the same size, pixel for pixel; after python -m pip install 'segkit[geo]' they "
@@ -103,11 +100,32 @@ class Predict:
         _check(arguments)
         skipped: Counter[str] = Counter()
         writer, images = _predict(arguments, skipped)
-        scores = _scores(writer, images)
+        scores = None
+        try:
+            if writer.truth and len(writer.failed) < images:
+                scores = writer.truth.scores()
+        except DataError as error:  # all masks are void; the predictions are there nevertheless
+            print(f"segkit: {error}", file=sys.stderr)
+        shares = writer.pixels / max(1, writer.pixels.sum())  # [C]
+        document = {
+            "out": arguments.out,
+            "images": images,
+            "failed": writer.failed,
+            "predicted": dict(zip(writer.predictor.classes, map(float, shares), strict=True)),
+            "scores": scores,
+            "skipped": dict(skipped),
+            "georeferenced": writer.georeferenced,
+            "other_range": writer.out_of_range,
+            **({"stored_labels": writer.stored} if writer.stored else {}),
+        }
         if arguments.json:
-            print_json(_document(arguments.out, writer, images, skipped, scores))
+            print_json(document)
         else:
-            _tell(arguments, writer, images, skipped, scores)
+            for line in [] if arguments.quiet else _lines(document, writer):
+                print(line)
+            if writer.truth and scores:  # the masks are the result, and these beside them
+                print(hanging(f"beside {one_line(arguments.compare_with)}, {writer.truth.how}:", 2))
+                print(writer.truth.table(scores))
         return 1 if writer.failed or (writer.truth and not scores) else 0
 
 
@@ -134,12 +152,12 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
     from segkit_predict.ground_truth import GroundTruth, mask_stem
     from segkit_predict.images import list_images, parts_of_run
     from segkit_predict.outputs import name_outputs
+    from segkit_predict.writer import Writer
 
     runs, places = _split(arguments.run, arguments.images)
     predictor = segkit.load(runs if len(runs) > 1 else runs[0], device=arguments.device, precision=arguments.precision)
     checked.refuse_unused(predictor.resize)
-    run = Path(runs[0])
-    folder = run if run.is_dir() else run.parent
+    folder = run if (run := Path(runs[0])).is_dir() else run.parent
     images = list_images(places, skipped, predictor.images.files, parts_of_run(folder, predictor))
     if suffix := arguments.mask_suffix:  # masks beside their images are no images
         masks = {(file.parent, mask_stem(name, suffix)) for file, name in images.items()}
@@ -152,11 +170,7 @@ def _predict(arguments: argparse.Namespace, skipped: Counter[str]) -> tuple[Writ
         "errors": arguments.compare_with is not None,
     }
     outputs = name_outputs(images, arguments.out, [kind for kind, on in wanted.items() if on], arguments.quiet)
-
-    from segkit_predict.writer import Writer
-
-    most_pixels = arguments.max_pixels or predictor.most_pixels
-    truth = None
+    most_pixels, truth = arguments.max_pixels or predictor.most_pixels, None
     if arguments.compare_with is not None:
         truth = GroundTruth(images, arguments.compare_with, arguments.mask_suffix, folder, predictor, most_pixels)
     writer = Writer(predictor, options, truth, most_pixels, arguments.stored_labels)
@@ -177,65 +191,18 @@ def _split(run: str, others: Sequence[str]) -> tuple[list[str], list[str]]:
     return [run, *others[:count]], list(others[count:])
 
 
-def _scores(writer: Writer, images: int) -> dict[str, Any] | None:
-    if writer.truth is None or len(writer.failed) == images:
-        return None
-    try:
-        return writer.truth.scores()
-    except DataError as error:  # all masks are void; the predictions are there nevertheless
-        print(f"segkit: {error}", file=sys.stderr)
-        return None
-
-
-def _document(
-    out: Path, writer: Writer, images: int, skipped: Counter[str], scores: dict[str, Any] | None
-) -> dict[str, Any]:
-    shares = writer.pixels / max(1, writer.pixels.sum())  # [C]
-    return {
-        "out": out,
-        "images": images,
-        "failed": writer.failed,
-        "predicted": dict(zip(writer.predictor.classes, map(float, shares), strict=True)),
-        "scores": scores,
-        "skipped": dict(skipped),
-        "georeferenced": writer.georeferenced,
-        "other_range": writer.out_of_range,
-        **({"stored_labels": writer.stored} if writer.stored else {}),
-    }
-
-
-def _tell(
-    arguments: argparse.Namespace,
-    writer: Writer,
-    images: int,
-    skipped: Counter[str],
-    scores: dict[str, Any] | None,
-) -> None:
-    """Print what came of it; where it is to be quiet, the scores alone, as the masks are the result."""
-    if not arguments.quiet:
-        done = images - len(writer.failed)
-        print(f"{done} of {images} images predicted{f', written to {one_line(arguments.out)}' if done else ''}")
-        lines = _left_out(writer, images, skipped)
-        if writer.pixels.any():
-            lines += class_shares(writer.predictor.classes, writer.pixels)
-        if writer.stored and done:
-            lines += _stored(writer)
-        for line in lines:
-            print(hanging(line, 2))
-    if writer.truth and scores:
-        print(hanging(f"beside {one_line(arguments.compare_with)}, {writer.truth.how}:", 2))
-        print(writer.truth.table(scores))
-
-
-def _left_out(writer: Writer, images: int, skipped: Counter[str]) -> list[str]:
-    """What was in the files and is not in the predictions."""
+def _lines(document: Mapping[str, Any], writer: Writer) -> Iterator[str]:
+    """What was done, what was in the files and is not in the predictions, and what was predicted, for people."""
     from segkit_folder.splits import by_suffix
     from segkit_predict.geotiff import is_installed
 
+    images, skipped, shares = document["images"], Counter(document["skipped"]), document["predicted"]
+    done = images - len(writer.failed)
+    yield f"{done} of {images} images predicted" + (f", written to {one_line(document['out'])}" if done else "")
     lines = []
     if skipped:
-        count = skipped.total()
-        lines.append(f"skipped {count} of {images + count} files, which are not read: {by_suffix(skipped)}")
+        of = images + skipped.total()
+        lines.append(f"skipped {skipped.total()} of {of} files, which are not read: {by_suffix(skipped)}")
     if writer.georeferenced:
         lines.append(
             f"{writer.georeferenced} of {images} images say where on Earth their pixels lie (GeoTIFF); "
@@ -248,26 +215,24 @@ def _left_out(writer: Writer, images: int, skipped: Counter[str]) -> list[str]:
             f"on, which have a mean of {how.mean[0]:.4g} and a deviation of {how.std[0]:.4g}: the masks of these are "
             "worth nothing; give images in the same unit"
         )
-    return lines
+    if any(shares.values()):
+        lines += class_shares(shares)
+    if writer.stored and done:
+        values = (f"{_value(value)} {name}" for name, value in writer.stored.items())
+        lines.append(f"stored in the masks: {', '.join(values)}")
+        for name, each in zip(writer.stored, writer.predictor.stored or [], strict=True):
+            if len(each) > 1:
+                several = " and ".join(map(_value, each))
+                lines.append(f"the run's masks store {several} for {name}: the first is written")
+    yield from (hanging(line, 2) for line in lines)
 
 
-def class_shares(classes: Sequence[str], pixels: NDArray[Any]) -> list[str]:
+def class_shares(shares: Mapping[str, float]) -> list[str]:
     """What was predicted, by share of all pixels: a model that knows only the background shows here."""
-    shares = sorted(zip(pixels / pixels.sum(), classes, strict=True), key=lambda pair: -pair[0])
-    lines = [f"pixels: {', '.join(f'{name} {share:.1%}' for share, name in shares if share > 0)}"]
-    never = [name for name, count in zip(classes, pixels, strict=True) if not count]
+    most = sorted(shares.items(), key=lambda pair: -pair[1])
+    lines = [f"pixels: {', '.join(f'{name} {share:.1%}' for name, share in most if share)}"]
+    never = [name for name, share in shares.items() if not share]
     return lines + ([f"never predicted: {', '.join(never)}"] if never else [])
-
-
-def _stored(writer: Writer) -> list[str]:
-    """What stands in the masks for each class, and where that is one of several."""
-    text = ", ".join(f"{_value(value)} {name}" for name, value in writer.stored.items())
-    lines = [f"stored in the masks: {text}"]
-    for name, values in zip(writer.stored, writer.predictor.stored or [], strict=True):
-        if len(values) > 1:
-            several = " and ".join(map(_value, values))
-            lines.append(f"the run's masks store {several} for {name}: the first is written")
-    return lines
 
 
 def _value(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.data.read import Pixels, places_of, read_header, with_holes
+from segkit.data.read import places_of, read_header, with_holes
 from segkit.errors import DataError
 from segkit_samples.sheets import WRITER
 
@@ -52,7 +52,7 @@ class GeoRows:
         """Itself, as what is read whole has ``pixels`` and ``holes``."""
         return self
 
-    def __getitem__(self, rows: slice) -> Pixels:
+    def __getitem__(self, rows: slice) -> Any:
         from rasterio.windows import Window
 
         first, last, _ = rows.indices(self.shape[0])
@@ -61,13 +61,13 @@ class GeoRows:
             self.holes[first:last] = holes
         return pixels
 
-    def reduced(self) -> tuple[Pixels, int]:
+    def reduced(self) -> tuple[NDArray[Any], int]:
         """Every so-many-th pixel of every so-many-th row, for pictures; and how many."""
         height, width, bands = self.shape
         step = math.ceil(math.sqrt(height * width / _MOST_SHOWN))
         return self._read(out_shape=(bands, -(-height // step), -(-width // step)))[0], step
 
-    def _read(self, **how: Any) -> tuple[Pixels, NDArray[np.bool_] | None]:
+    def _read(self, **how: Any) -> Any:
         import rasterio
 
         with rasterio.open(self._path) as file:
@@ -144,14 +144,3 @@ def save_geotiff(
                 target.write_colormap(1, {label: tuple(colour) for label, colour in colours.items()})
             target.update_tags(TIFFTAG_SOFTWARE=WRITER)
         file.write(memory.read())
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file is a mask that was written by :func:`save_geotiff`."""
-    import rasterio
-
-    try:
-        with rasterio.open(path) as picture:
-            return bool(picture.tags().get("TIFFTAG_SOFTWARE") == WRITER)
-    except rasterio.errors.RasterioError:
-        return False

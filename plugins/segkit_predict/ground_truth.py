@@ -91,8 +91,8 @@ class GroundTruth:
         rows = max(1, _BAND // mask.shape[1])
         for top in range(0, len(mask), rows):
             target, predicted = (torch.from_numpy(each[top : top + rows]) for each in (mask, labels))
-            void = target == self.dataset.ignore_index
-            self.confusion.update_labels(predicted.masked_fill(void, 0), target)  # void is no class that is predicted
+            predicted = predicted.masked_fill(target == self.dataset.ignore_index, 0)  # void is not predicted
+            self.confusion.update_labels(predicted, target)
 
     def scores(self) -> dict[str, Any]:
         """As those of a split in ``result.json``, without a loss; the floor is that of these masks.
@@ -120,24 +120,25 @@ def pair(images: Mapping[Path, str], folder: Path, suffix: str = "") -> list[tup
     """
     if not folder.is_dir():
         raise DataError(f"--compare-with {folder} is no folder; give that of the true masks")
-    places = {folder, *(image.parent for image in images if image.is_relative_to(folder))}
     masks: dict[tuple[Path, str], list[Path]] = {}
-    for file in (file for place in places for file in sorted(place.iterdir())):
-        if file.suffix.lower() in suffixes() and file.is_file():
-            masks.setdefault((file.parent, composed(file.stem)), []).append(file)
-    stems = {image: composed(mask_stem(name, suffix)) for image, name in images.items()}
-    found = [masks.get((folder, stem)) or masks.get((image.parent, stem), []) for image, stem in stems.items()]
-    found = [[mask for mask in those if mask != image] for image, those in zip(images, found, strict=True)]
-    missing = [str(image) for image, those in zip(images, found, strict=True) if not those]
-    if missing:
-        first = Path(missing[0])
+    for place in {folder, *(image.parent for image in images if image.is_relative_to(folder))}:
+        for file in sorted(place.iterdir()):
+            if file.suffix.lower() in suffixes() and file.is_file():
+                masks.setdefault((place, composed(file.stem)), []).append(file)
+    found: dict[Path, list[Path]] = {}
+    for image, name in images.items():
+        stem = composed(mask_stem(name, suffix))
+        those = masks.get((folder, stem)) or masks.get((image.parent, stem), [])
+        found[image] = [mask for mask in those if mask != image]
+    if missing := [image for image, those in found.items() if not those]:
+        first = missing[0]
         hint = f"that of {first.name} would be {mask_stem(images[first], suffix)}.png, .tif or another picture alone"
         hint += "; masks in a file of several pictures are not read here" * bool(file_of(first)[1])
-        raise DataError(f"--compare-with {folder} has no mask for {first_few(missing)}; {hint} (see --mask-suffix)")
-    several = [str(file) for those in found if len(those) > 1 for file in those]
-    if several:
+        names = first_few([*map(str, missing)])
+        raise DataError(f"--compare-with {folder} has no mask for {names}; {hint} (see --mask-suffix)")
+    if several := [str(file) for those in found.values() if len(those) > 1 for file in those]:
         raise DataError(f"--compare-with {folder} has several masks of one name: {first_few(several)}; keep one each")
-    return [(image, those[0]) for image, those in zip(images, found, strict=True)]
+    return [(image, those[0]) for image, those in found.items()]
 
 
 def mask_stem(name: str, suffix: str) -> str:
@@ -177,17 +178,17 @@ def _as_recorded(run: Path, predictor: Predictor) -> PairedFiles:
     if predictor.stored is None and (labels or colours or threshold is not None):
         what = "is not at hand, and config.json, which is of an earlier version, does not say what they store"
         raise DataError(f"the run's own data, whose masks are read their own way, {what}; start where it lies")
-    stored, meaning = predictor.stored or [[index] for index in range(len(predictor.classes))], None
+    indices = [[index] for index in range(len(predictor.classes))]
+    stored = [*map(list, predictor.stored or indices)]
     has_colours = any(isinstance(key, tuple) for keys in stored for key in keys)
-    if labels or has_colours or voids is not None or [*map(list, stored)] != [[index] for index in range(len(stored))]:
-        keys: list[Any] = [tuple(colours["void"])] if "void" in colours else []
+    meaning: dict[Any, int] | None = None
+    if labels or has_colours or voids is not None or stored != indices:
+        meaning = {tuple(colours["void"]): void} if "void" in colours else {}
         if not has_colours:
-            keys = [
-                *([void] if voids is None else voids),
-                *(int(key) for key, index in labels.items() if index == void),
-            ]
-            keys += [NO_NUMBER] * (threshold is not None)
-        meaning = dict.fromkeys(keys, void) | {key: index for index, those in enumerate(stored) for key in those}
+            own = [int(key) for key, index in labels.items() if index == void]
+            meaning = dict.fromkeys([*([void] if voids is None else voids), *own], void)
+            meaning |= {} if threshold is None else {NO_NUMBER: void}
+        meaning |= {key: index for index, keys in enumerate(stored) for key in keys}
     how: dict[str, Any] = {"colours" if has_colours else "values": meaning}
     ignored = None if void == VOID else void
     found = PairedFiles([], classes=predictor.classes, palette=predictor.palette, ignore_index=ignored, **how)

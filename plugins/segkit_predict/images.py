@@ -46,16 +46,19 @@ def list_images(
         DataError: a folder, a pattern or the list names no image.
     """
     skipped = Counter() if skipped is None else skipped
-    names = [name for place in places for name in (_standard_input() if str(place) == "-" else [str(place)])]
     found: dict[Path, str] = {}
     left: list[str] = []
-    for name in names:
+    for name in (each for place in places for each in (_standard_input() if str(place) == "-" else [str(place)])):
         if patterns and stat.S_ISDIR(_mode(Path(name))):
             found |= {each.path: each.values["id"] for each in pictures(Path(name), patterns)}
-        else:
-            found |= {
-                part: called for image in _images_at(name, skipped) for part, called in _parts(image, meant, left)
-            }
+            continue
+        for image in _images_at(name, skipped):
+            file, part = file_of(image)
+            every = certain_parts(file) if not part and file.suffix.lower() in SEVERAL else [part] if part else []
+            parts = every if part or not every else meant(file, every)
+            left += [f"{file}#{each}" for each in every if each not in parts]
+            found |= {Path(f"{file}#{each}"): f"{file.stem}_{each.replace('/', '_')}" for each in parts}
+            found |= {} if every else {image: image.stem}
     if left:
         what = "left out, as they are no images such as the run's (FILE#PICTURE names one)"
         warnings.warn(f"{len(left)} pictures are {what}: {first_few(left)}", stacklevel=2)
@@ -84,25 +87,13 @@ def parts_of_run(run: Path, predictor: Predictor) -> Callable[[Path, list[str]],
     return meant
 
 
-def _parts(image: Path, meant: Callable[[Path, list[str]], list[str]], left: list[str]) -> list[tuple[Path, str]]:
-    """The pictures in a file that are meant, as paths, and what they are called: a stack's name and the page's."""
-    file, part = file_of(image)
-    several = not part and file.suffix.lower() in SEVERAL
-    every = certain_parts(file) if several else [part] if part else []
-    parts = meant(file, every) if several and every else every
-    left += [f"{file}#{each}" for each in every if each not in parts]
-    named = [(Path(f"{file}#{each}"), f"{file.stem}_{each.replace('/', '_')}") for each in parts]
-    return named or [(image, image.stem)]
-
-
 def _standard_input() -> list[str]:
     """The names in a list: zero bytes end them where there are any, as names may hold line breaks; else lines."""
     text = sys.stdin.buffer.read()
     names = text.split(b"\0") if b"\0" in text else text.splitlines()
-    found = [os.fsdecode(name) for name in names if name.strip()]
-    if not found:
+    if not any(name.strip() for name in names):
         raise DataError("the standard input names no image; a file, a folder or a pattern a line is expected")
-    return found
+    return [os.fsdecode(name) for name in names if name.strip()]
 
 
 def _images_at(place: str, skipped: Counter[str]) -> list[Path]:
@@ -112,8 +103,7 @@ def _images_at(place: str, skipped: Counter[str]) -> list[Path]:
     if _mode(path) or not glob.has_magic(place):  # a file may be called [1].jpg
         return [path]
     matches = map(Path, sorted(glob.glob(place, recursive=True)))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    found = _chosen(matches, skipped)
-    if not found:
+    if not (found := _chosen(matches, skipped)):
         raise DataError(f"no image matches {place}; looked for {', '.join(suffixes())}")
     return found
 
@@ -124,30 +114,29 @@ def _images_in(folder: Path, skipped: Counter[str]) -> list[Path]:
         inside = _chosen(sorted(folder.iterdir()), others)
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
-    if not inside and (folder / "run.json").exists():
-        raise DataError(f"{folder} is the folder of a run, not of images; the run comes first: RUN IMAGES --out DIR")
     below = _chosen((path for path in folder.rglob("*") if path.parent != folder), Counter())
-    if not inside:
-        instead = f", and it holds {by_suffix(others)}" if others else ""
-        instead += f'; {len(below)} images are in its folders: give "{folder}/**/*"' if below else ""
-        raise DataError(f"{folder} holds no image; looked for {', '.join(suffixes())}{instead}")
-    skipped.update(others)
-    skipped.update(f"{path.suffix.lower()} in its folders" for path in below)
-    return inside
+    if inside:
+        skipped.update(others)
+        skipped.update(f"{path.suffix.lower()} in its folders" for path in below)
+        return inside
+    if (folder / "run.json").exists():
+        raise DataError(f"{folder} is the folder of a run, not of images; the run comes first: RUN IMAGES --out DIR")
+    instead = f", and it holds {by_suffix(others)}" if others else ""
+    instead += f'; {len(below)} images are in its folders: give "{folder}/**/*"' if below else ""
+    raise DataError(f"{folder} holds no image; looked for {', '.join(suffixes())}{instead}")
 
 
 def _chosen(files: Iterable[Path], skipped: Counter[str]) -> list[Path]:
     """The images among some paths; other files are counted, but for hidden ones."""
     files = [file for file in files if stat.S_ISREG(_mode(file))]
-    skipped.update(
-        suffix for file in files if (suffix := file.suffix.lower()) not in suffixes() and file.name[0] != "."
-    )
-    return [file for file in files if file.suffix.lower() in suffixes()]
+    found = [file for file in files if file.suffix.lower() in suffixes()]
+    others = {*files} - {*found}
+    skipped.update(file.suffix.lower() for file in files if file in others and file.name[0] != ".")
+    return found
 
 
 def _mode(path: Path) -> int:
     """What kind of file it is; 0 where that cannot be told, as of a name that is too long."""
-    try:
+    with suppress(OSError):
         return path.stat().st_mode
-    except OSError:
-        return 0
+    return 0

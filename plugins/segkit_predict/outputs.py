@@ -11,7 +11,6 @@ from pathlib import Path
 from segkit.data.read import places_of
 from segkit.errors import ConfigError, first_few, one_line
 from segkit_folder.splits import composed
-from segkit_predict.geotiff import is_ours
 from segkit_samples.sheets import is_prediction
 
 ENDINGS = {  # what is written -> how its name ends
@@ -46,26 +45,21 @@ def name_outputs(
     outputs = []
     folders = [Path(os.path.abspath(places_of(image)[0])).parent for image in images]  # noqa: PTH100  (that leaves "..")
     alike = len({composed(called).casefold() for called in images.values()}) < len(images)
-    shared = Path(os.path.commonpath(folders)) if alike else None
     for (image, called), folder in zip(images.items(), folders, strict=True):
-        below = "" if shared is None or folder == shared else f"{folder.relative_to(shared).as_posix()}/"
-        stem = below + called
-        if len(os.fsencode(called)) > LONGEST_STEM:
-            stem = below + os.fsencode(called)[:LONGEST_STEM].decode(errors="ignore")
-        name, number = stem, numbers.get(stem, 1)
+        below = folder.relative_to(os.path.commonpath(folders)) if alike else Path()
+        short = os.fsencode(called)[:LONGEST_STEM].decode(errors="ignore")
+        name = stem = (below / (called if len(os.fsencode(called)) <= LONGEST_STEM else short)).as_posix()
         while taken & _reserved(name, kinds):
-            number += 1
-            name = f"{stem}_{number}"
-        numbers[stem] = number
+            numbers[stem] = numbers.get(stem, 1) + 1
+            name = f"{stem}_{numbers[stem]}"
         taken |= _reserved(name, kinds)
-        own = [kind for kind in kinds if kind != "geotiff" or places_of(image)[0].suffix.lower() in (".tif", ".tiff")]
-        outputs.append({kind: out / f"{name}{ENDINGS[kind]}" for kind in own})
-        if name != below + called and not quiet:
+        is_tiff = places_of(image)[0].suffix.lower() in (".tif", ".tiff")
+        outputs.append({kind: out / f"{name}{ENDINGS[kind]}" for kind in kinds if kind != "geotiff" or is_tiff})
+        if name != (below / called).as_posix() and not quiet:
             why = "the name is too long" if name == stem else f"another image is called {stem}"
             print(f"segkit: {one_line(f'{why}: {image} becomes {name}.png')}", file=sys.stderr)
     inputs = {os.path.realpath(file) for image in images for file in places_of(image)}
-    files = [path for each in outputs for path in each.values()]
-    written = [str(path) for path in files if os.path.realpath(path) in inputs]
+    written = [str(path) for each in outputs for path in each.values() if os.path.realpath(path) in inputs]
     if written:
         raise ConfigError(f"--out {out} would write over {first_few(written)}; give another folder")
     try:
@@ -88,16 +82,9 @@ def _replaceable(kind: str, path: Path, outputs: dict[str, Path]) -> bool:
         return not path.is_symlink()
     if kind == "overlay":  # ours are never without their mask
         return outputs["mask"].exists()
-    if kind == "geotiff":
-        return is_ours(path)
-    return _holds_probabilities(path) if kind == "probabilities" else is_prediction(path)
-
-
-def _holds_probabilities(path: Path) -> bool:
-    if not path.is_file():  # to open a pipe would wait for ever
+    if kind != "probabilities":
+        return is_prediction(path)
+    if not path.is_file() or not zipfile.is_zipfile(path):  # to open a pipe would wait for ever
         return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist() == ["probabilities.npy", "classes.npy"]
-    except (OSError, zipfile.BadZipFile):
-        return False
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist() == ["probabilities.npy", "classes.npy"]

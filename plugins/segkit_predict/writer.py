@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from segkit.data.normalise import displayable
 from segkit.data.parallel import read_ahead
-from segkit.data.read import Pixels, read_header
+from segkit.data.read import read_header
 from segkit.data.visualize import VOID_COLOUR
 from segkit.errors import ConfigError, DataError, NotFiniteError, one_line, reason
 from segkit.files import write_atomically
@@ -35,9 +36,6 @@ MOST_ENLARGED = 2000  # pixels high, at most, where a small picture is enlarged:
 Job = tuple[Path, Mapping[str, Path]]
 """An image, and the files that are written for it by kind."""
 
-InputImage = tuple[Any, NDArray[np.uint8] | None]
-"""An image as ``read_picture`` or :func:`rows_of` has it, and its true mask ``[H,W]`` where there is one."""
-
 
 class Prediction(NamedTuple):
     """What is known of an image: true mask and labels ``[H,W]``, probabilities ``[C,H,W]``; and to look at, pixels.
@@ -45,7 +43,7 @@ class Prediction(NamedTuple):
     Of an image that is read by rows the pixels ``[h,w,C]`` are every ``step``-th of every ``step``-th row.
     """
 
-    image: Pixels
+    image: NDArray[Any]
     step: int
     truth: NDArray[np.uint8] | None
     labels: NDArray[np.uint8]
@@ -59,10 +57,11 @@ class Writer:
         predictor: the model.
         options: of :meth:`Predictor.predict`.
         truth: the masks to compare with.
-        most_pixels: of an image.
+        most: pixels of an image.
         stored: whether masks hold what the run's own store, not class indices.
 
     Attributes:
+        stored: what stands in the masks for each class by name, where it is not its index.
         pixels: int64 ``[C]``, how often each class was predicted.
         failed: the images that could not be done, with the reason.
         georeferenced: how many images say where on Earth they lie, which the masks do not.
@@ -70,15 +69,16 @@ class Writer:
     """
 
     def __init__(
-        self,
-        predictor: Predictor,
-        options: Mapping[str, Any],
-        truth: GroundTruth | None,
-        most_pixels: int,
-        stored: bool = False,
+        self, predictor: Predictor, options: Mapping[str, Any], truth: GroundTruth | None, most: int, stored: bool
     ) -> None:
-        self.predictor, self.options, self.truth, self.most_pixels = predictor, options, truth, most_pixels
+        self.predictor, self.options, self.truth, self.most_pixels = predictor, options, truth, most
         self.stored = stored_values(predictor) if stored else {}
+        self.values = [*self.stored.values()] or [*range(len(predictor.classes))]  # in the masks, of each class
+        has_colours = isinstance(self.values[0], tuple | list)
+        self.void: Any = VOID_COLOUR if has_colours else predictor.ignore_index
+        self.colours = {} if has_colours else dict(zip(self.values, predictor.palette, strict=True))
+        table = np.array([*self.values, *[self.void] * (256 - len(self.values))])  # [256], or of colours [256,3]
+        self.table = table.astype(np.uint8 if table.max() < 256 else np.uint16)
         self.pixels = np.zeros(len(predictor.classes), np.int64)
         self.failed: dict[str, str] = {}
         self.georeferenced = self.out_of_range = 0
@@ -125,19 +125,17 @@ class Writer:
                 yield group
                 group, held = [], pixels
             group.append(job)
-        if group:
-            yield group
+        yield group
 
     def _size(self, job: Job) -> int:
-        try:
+        with suppress(DataError):  # it is reported where the image is read
             header = read_header(job[0], self.most_pixels)
-        except DataError:  # it is reported where the image is read
-            return 0
-        self.georeferenced += header.georeference
-        return header.size[0] * header.size[1]
+            self.georeferenced += header.georeference
+            return header.size[0] * header.size[1]
+        return 0
 
-    def _read(self, job: Job) -> InputImage | DataError:
-        """The image, or what is wrong with it, which is of this image alone."""
+    def _read(self, job: Job) -> tuple[Any, NDArray[np.uint8] | None] | DataError:
+        """The image with its true mask, where there is one; or what is wrong with it, which is of this image alone."""
         try:
             truth = None if self.truth is None else self.truth.mask(job[0])
             how = self.predictor.images
@@ -146,7 +144,7 @@ class Writer:
         except DataError as error:
             return error
 
-    def _predict(self, job: Job, read: InputImage | DataError) -> Prediction:
+    def _predict(self, job: Job, read: tuple[Any, NDArray[np.uint8] | None] | DataError) -> Prediction:
         if isinstance(read, DataError):
             raise read
         (path, outputs), (image, truth), void = job, read, self.predictor.ignore_index
@@ -154,7 +152,13 @@ class Writer:
         probabilities = None
         try:
             if "probabilities" in outputs:
-                self._refuse_too_many(path, image.pixels.shape)
+                (height, width, *_), classes = image.pixels.shape, len(self.predictor.classes)
+                if 4 * classes * height * width > MOST_PROBABILITIES:
+                    raise DataError(
+                        f"{path}: the probabilities of {classes} classes at {width} x {height} pixels take "
+                        f"{4 * classes * height * width / 2**30:.1f} GiB, and at most {MOST_PROBABILITIES >> 30} GiB "
+                        "are held; cut out the part that matters, or leave out --probabilities"
+                    )
                 probabilities = self.predictor.probabilities(image, **how)
                 labels = probabilities.argmax(0).astype(np.uint8)
             else:
@@ -164,7 +168,9 @@ class Writer:
         if image.holes is not None:
             labels[image.holes] = void
             truth = truth if truth is None else np.where(image.holes, np.uint8(void), truth)  # as evaluation has it
-            self._refuse_class_as_void(path, image.holes)
+            if self.void in self.values and image.holes.any():
+                what = f"it has pixels without data, and {self.void}, which marks them, is the label of a class"
+                raise DataError(f"{path}: {what}; predict class indices, without --stored-labels")
         if self.truth is not None and truth is not None:
             self.truth.count(truth, labels)
         self.pixels += Image.fromarray(labels).histogram()[: len(self.pixels)]
@@ -172,64 +178,23 @@ class Writer:
         self.out_of_range += self.predictor.is_out_of_range(shown)
         return Prediction(shown, step, truth, labels, probabilities)
 
-    def _refuse_too_many(self, image: Path, size: tuple[int, ...]) -> None:
-        classes = len(self.predictor.classes)
-        needed = 4 * classes * size[0] * size[1]
-        if needed > MOST_PROBABILITIES:
-            raise DataError(
-                f"{image}: the probabilities of {classes} classes at {size[1]} x {size[0]} pixels take "
-                f"{needed / 2**30:.1f} GiB, and at most {MOST_PROBABILITIES >> 30} GiB are held; cut out the part that "
-                "matters, or leave out --probabilities"
-            )
-
-    def _refuse_class_as_void(self, image: Path, holes: NDArray[np.bool_]) -> None:
-        """Of stored labels, the one that marks pixels without data must be no class's."""
-        if self.stored and holes.any() and self._stored_void() in [*self.stored.values()]:
-            what = f"it has pixels without data, and {self._stored_void()}, which marks them, is the label of a class"
-            raise DataError(f"{image}: {what}; predict class indices, without --stored-labels")
-
-    def _stored_void(self) -> Any:
-        has_colours = isinstance(next(iter(self.stored.values())), tuple | list)
-        return VOID_COLOUR if has_colours else self.predictor.ignore_index
-
     def _write(self, job: Job, prediction: Prediction) -> None:
         """Each file is there in full or not at all; the mask first, without which the others are not ours."""
-        save: dict[str, Callable[[Path, Prediction, IO[bytes]], None]] = {
-            "mask": self._save_mask,
-            "geotiff": self._save_geotiff,
-            "overlay": self._save_overlay,
-            "probabilities": self._save_probabilities,
-            "errors": self._save_errors,
-        }
         for kind, path in job[1].items():
-            if kind == "geotiff" and not read_header(job[0], self.most_pixels).georeference:
-                continue
-            write_atomically(path, partial(save[kind], job[0], prediction), durable=False)
+            if kind != "geotiff" or read_header(job[0], self.most_pixels).georeference:
+                write_atomically(path, partial(getattr(self, f"_save_{kind}"), job[0], prediction), durable=False)
 
     def _save_mask(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
-        labels, palette = prediction.labels, self.predictor.palette
         if not self.stored:
-            save_palette_png(labels, palette, file, self.predictor.ignore_index)
+            save_palette_png(prediction.labels, self.predictor.palette, file, self.predictor.ignore_index)
             return
-        picture = Image.fromarray(self._as_stored(labels))
+        picture = Image.fromarray(self.table[prediction.labels])
         if picture.mode == "L":  # labels below 256 are drawn in the classes' colours
-            colours = np.zeros((256, 3), np.uint8)
-            colours[[*self.stored.values()]] = palette
-            picture.putpalette(colours.tobytes())
+            picture.putpalette([part for value in range(256) for part in self.colours.get(value, (0, 0, 0))])
         picture.save(file, format="PNG", pnginfo=signature())
 
     def _save_geotiff(self, path: Path, prediction: Prediction, file: IO[bytes]) -> None:
-        labels = self._as_stored(prediction.labels) if self.stored else prediction.labels
-        stored = [*self.stored.values()] if labels.ndim == 2 and self.stored else range(len(self.predictor.palette))
-        colours = dict(zip(stored, self.predictor.palette, strict=True))
-        save_geotiff(path, labels, colours, self.predictor.ignore_index, file)
-
-    def _as_stored(self, labels: NDArray[np.uint8]) -> NDArray[Any]:
-        """Class indices ``[H,W]`` as the run's masks store them, ``[H,W]``, or ``[H,W,3]`` of colours."""
-        classes, void = np.array([*self.stored.values()]), np.array(self._stored_void())  # [C], or [C,3]
-        values = np.broadcast_to(void, (256, *classes.shape[1:])).copy()
-        values[: len(classes)] = classes
-        return np.take(values.astype(np.uint8 if values.max() < 256 else np.uint16), labels, axis=0)
+        save_geotiff(path, self.table[prediction.labels], self.colours, self.predictor.ignore_index, file)
 
     def _save_overlay(self, _: Path, prediction: Prediction, file: IO[bytes]) -> None:
         labels = prediction.labels[:: prediction.step, :: prediction.step]
@@ -244,9 +209,9 @@ class Writer:
         palette, void = self.predictor.palette, self.predictor.ignore_index
         rows, columns = image.shape[:2]
         factor = max(1, min(-(-ERROR_WIDTHS[0] // columns), MOST_ENLARGED // rows))
-        width = min(factor * columns, ERROR_WIDTHS[1])
         apart = slice(None, None, prediction.step)
         truth, labels = (each[apart, apart] for each in (np.asarray(prediction.truth), prediction.labels))
+        width = min(factor * columns, ERROR_WIDTHS[1])
         row = panel(image, truth, labels, palette, void, name=path.stem, width=width)
         sheet([row], self.predictor.classes, palette).save(file, format="PNG", pnginfo=signature())
 
@@ -262,9 +227,8 @@ def stored_values(predictor: Predictor) -> dict[str, Any]:
             "stored labels: config.json does not say which labels the run's masks store, as the run is of an earlier "
             "version or its dataset has no mask files; predict class indices, without this option"
         )
-    found = dict(zip(predictor.classes, predictor.stored, strict=True))
-    for name, values in found.items():
+    for name, values in zip(predictor.classes, predictor.stored, strict=True):
         if not values or (isinstance(values[0], int) and values[0] < 0):
             what = f"is stored as {values[0]}, which a PNG cannot hold" if values else "has no label in the masks"
             raise ConfigError(f"stored labels: the class '{name}' {what}; predict class indices instead")
-    return {name: values[0] for name, values in found.items()}
+    return {name: values[0] for name, values in zip(predictor.classes, predictor.stored, strict=True)}

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from segkit.data.visualize import VOID_COLOUR, colour_mask
@@ -134,8 +134,8 @@ def is_prediction(path: Path) -> bool:
     if not path.is_file():  # to open a pipe would wait for ever
         return False
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            return picture.info.get("Software") == WRITER
+        with Image.open(path, formats=["PNG", "TIFF"]) as picture:
+            return WRITER in (picture.info.get("Software"), getattr(picture, "tag_v2", {}).get(ExifTags.Base.Software))
     except Exception:  # what Pillow raises at a damaged or hostile file is anything
         return False
 

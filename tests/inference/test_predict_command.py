@@ -84,7 +84,7 @@ def test_no_image_is_written_over(run_folder, picture, capsys):
 
 
 def test_a_prediction_of_the_background_alone_is_seen():
-    assert class_shares(["background", "car", "person"], np.array([50, 0, 0])) == [
+    assert class_shares({"background": 1.0, "car": 0.0, "person": 0.0}) == [
         "pixels: background 100.0%",
         "never predicted: car, person",
     ]
