@@ -25,6 +25,7 @@ MORE_MODELS = (
     " smp has many more, as options: model.name=smp model.architecture=... model.encoder=... (see show model smp)"
 )
 LISTS = ("loss", "metric", "transform")  # tables of which a config may have several
+NO_OVERRIDE = "{}: an override is written table.key=value, as in train.epochs=3"
 SCALE = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -82,7 +83,7 @@ class Config:
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return Path(self.output.dir or Path("runs") / self.name).expanduser()
+        return Path(self.output.dir or Path("runs") / self.name)
 
     def record(self) -> dict[str, Any]:
         """The config with every default written out, as it stands in ``run.json``."""
@@ -205,8 +206,8 @@ def _pair(text: str) -> tuple[str, Written]:
         ConfigError: it is not written so.
     """
     path, equals, value = (part.strip() for part in text.partition("="))
-    if not equals or not all(path.split(".")) or not ("." in path or path == "plugins"):
-        raise ConfigError(f"{path}: an override is written table.key=value, as in train.epochs=3")
+    if not equals:
+        raise ConfigError(NO_OVERRIDE.format(path))
     return path, Written(value)
 
 
@@ -217,6 +218,8 @@ def _override(tables: dict[str, Any], path: str, value: Any) -> None:
         ConfigError: there is no such place, or there are several.
     """
     *above, key = path.split(".")
+    if not all((*above, key)) or not (above or key in (*LISTS, "plugins")):
+        raise ConfigError(NO_OVERRIDE.format(path))
     place: Any = tables
     for depth, name in enumerate(above):
         if isinstance(place, list):

@@ -15,26 +15,25 @@ from segkit.errors import WriteError, reason
 
 
 def to_jsonable(value: Any) -> Any:
-    """A value as JSON can hold it: what is no finite number, as the score of an absent class, becomes null."""
+    """A value as JSON can hold it: what is no finite number, as the score of an absent class, becomes null.
+
+    Tensors and NumPy's numbers become Python's own; an object that a program has put into a config becomes its text.
+    """
+    value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): to_jsonable(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_jsonable(each) for each in value]
-    return str(value) if isinstance(value, Path) else value
+    return value if isinstance(value, str | int | None) else str(value)
 
 
-def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
-    """Write JSON, atomically."""
-    text = json.dumps(to_jsonable(content), indent=indent, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Write one JSON object a line, atomically; not to survive a crash, as a checkpoint holds them too."""
-    text = "".join(json.dumps(to_jsonable(line), ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(path, lambda file: file.write(text.encode()), durable=False)
+def write_json(path: Path, *objects: Mapping[str, Any], indent: int | None = 2, durable: bool = True) -> None:
+    """Write JSON objects, one after the other, atomically; ``durable`` as in :func:`write_atomically`."""
+    text = "".join(json.dumps(to_jsonable(each), indent=indent, ensure_ascii=False) + "\n" for each in objects)
+    # a name that is no UTF-8 holds a lone surrogate, whose escape JSON knows too
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")), durable=durable)
 
 
 def write_atomically(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import segkit
-from segkit.cli.output import Stream, as_options, hanging, messages, table
+from segkit.cli.output import Stream, as_options, hanging, messages, rank, table
 from segkit.errors import ComponentNotFound, PluginError, SegkitError, cause, did_you_mean
 from segkit.registry import commands
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.redirect_stdout(Stream(sys.stdout)), contextlib.redirect_stderr(Stream(sys.stderr)):
         status = _status(arguments)
     if status and os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
-        if os.environ.get("RANK", "0") != "0":
+        if rank() != "0":
             time.sleep(GRACE)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
@@ -59,7 +59,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except KeyboardInterrupt as error:  # Interrupted says more
-        if os.environ.get("RANK", "0") == "0":
+        if rank() == "0":
             print(f"segkit: {as_options(error) or 'interrupted'}", file=sys.stderr)
         return getattr(error, "status", INTERRUPTED)
     except BrokenPipeError:
@@ -71,8 +71,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         if not message:
             raise
         if type(error).__name__ != "MainProcessFailed":  # the main process has printed it
-            rank = os.environ.get("RANK", "0")
-            process = "" if rank == "0" else f" (process {rank})"
+            process = "" if rank() == "0" else f" (process {rank()})"
             print(f"segkit{process}: {as_options(message)}", file=sys.stderr)
     return status
 
@@ -154,8 +153,8 @@ def _explained(error: Exception) -> tuple[str, int]:
             advice = "install both together: pip install --upgrade torch torchvision"
             return f"{found} do not fit together; {advice}", 1
         link = link.__cause__ or link.__context__
-    full = isinstance(error, RuntimeError | OSError) and re.search(r"can't allocate memory|out of memory", str(error))
-    if isinstance(error, MemoryError) or full:
+    short = re.search("(can't|Cannot) allocate memory|out of memory", str(error))  # torch's words, the system's
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and short):
         return f"out of memory: a smaller train.batch_size, augment.crop or model helps ({str(error)[:200]})", 1
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None:  # of no file
         return f"not all that was to be printed could be written: {error.strerror}", 1

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -80,6 +81,11 @@ class Stream:
         return getattr(self._stream, name)
 
 
+def rank() -> str:
+    """The number of this process among those that torchrun started, of which "0" prints; "0" where it is alone."""
+    return os.environ.get("RANK", "0") if "MASTER_ADDR" in os.environ else "0"
+
+
 def as_options(text: object) -> str:
     """A message of the engine in the words of a command line: ``--resume`` for Python's ``resume=True``."""
     return re.sub(r"\b(resume|overwrite)=True\b", r"--\1", str(text))
@@ -87,7 +93,7 @@ def as_options(text: object) -> str:
 
 def print_json(document: Any, indent: int | None = 2, file: Any = None) -> None:
     """Print a document, with null for what is no number; to the standard output, where no ``file`` is given."""
-    text = json.dumps(to_jsonable(document), indent=indent, allow_nan=False, default=str)
+    text = json.dumps(to_jsonable(document), indent=indent, allow_nan=False)
     print(text, file=file or _document, flush=True)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from segkit.cli.output import add_output_options, print_json
+from segkit.cli.output import add_output_options, print_json, rank
 from segkit.config import read_config
 from segkit.errors import ConfigError, SegkitError, TrainingError, cause
 from segkit.signals import STOP
@@ -40,14 +39,13 @@ class Run:
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:
         """Train; 0 when the run is complete, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
-        main_process = os.environ.get("RANK", "0") == "0"
         with STOP:
             try:
                 with STOP.held():  # an import that is cut short is torn in ways that nobody can explain
                     try:
                         config = read_config(arguments.config, arguments.overrides)
                     except SegkitError as error:
-                        if main_process:  # all processes read the same config, and one reports it
+                        if rank() == "0":  # all processes read the same config, and one reports it
                             raise
                         return error.exit_status
                     from segkit.runs import run
@@ -58,7 +56,7 @@ class Run:
             except KeyboardInterrupt:
                 STOP.leave()
                 raise
-        if arguments.json and main_process:
+        if arguments.json and rank() == "0":
             print_json(vars(result))
         return 0
 

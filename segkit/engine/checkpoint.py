@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from segkit.engine.distributed import PROCESSES
 from segkit.engine.run_folder import RunRecord
 from segkit.errors import CheckpointError, RunFolderError, WriteError, first_few
-from segkit.files import to_jsonable, write_atomically, write_lines
+from segkit.files import to_jsonable, write_atomically, write_json
 from segkit.model.encoder import fitting, is_dense, misfits, read_file, refuse_damage
 from segkit.settings import AugmentSettings, DataSettings, TrainSettings
+from segkit.signals import STOP
 
 if TYPE_CHECKING:
     from segkit.data.scan import Scan
@@ -153,6 +154,7 @@ class CheckpointManager:
     Attributes:
         identity: of the run, in ``run.json`` too: no checkpoint of another run is taken for its own.
         best: the weights of the best epoch, on the CPU; empty before any.
+        closed: set where the loop is no longer in the state to go on from: it holds the best weights.
 
     Args:
         inputs: of the run.
@@ -169,7 +171,7 @@ class CheckpointManager:
         self._saved_at = time.monotonic()
         self._saved: tuple[int, int, str, int] | None = None
         self.best: dict[str, Tensor] = {}
-        self._best_on_disk = self.best
+        self._best_on_disk, self.closed = self.best, False
 
     def due(self, ahead: float = 0.0) -> bool:
         """Whether it is time for a checkpoint within an epoch, as none can be written in the seconds ``ahead``."""
@@ -178,24 +180,29 @@ class CheckpointManager:
     def save(self) -> bool:
         """Write the state, unless it is there already; whether it is on the disk. If it cannot be, the run goes on."""
         place = self._place()
-        if self._saved == place:
-            return True
+        if self._saved == place or self.closed:
+            return self._saved == place
         ended = self.loop.progress.steps == 0
         if ended and self.history.best_epoch == len(self.history) > 0:
             weights = self.loop.evaluated.state_dict()  # the next step changes them
             self.best = {key: value.to("cpu", copy=True) for key, value in weights.items()}
         self._saved_at = time.monotonic()  # if it fails too: not again at once
-        try:
-            save(self.folder / "last.pt", self._state(), self.folder / "previous.pt")
-            self._saved = place
-            if self._best_on_disk is not self.best:
-                save(self.folder / "best.pt", {"model": self.best})
-                self._best_on_disk = self.best
-            if ended:
-                write_lines(self.folder / "metrics.jsonl", self.history.lines)
-        except WriteError as error:
-            self.console.warn(f"{error}; training goes on")
+        with STOP.held():  # a signal within torch.save would look like a full disk
+            try:
+                if ended:
+                    self.write_history()  # small, so that there may be room for it alone
+                save(self.folder / "last.pt", self._state(), self.folder / "previous.pt")
+                self._saved = place
+                if self._best_on_disk is not self.best:
+                    save(self.folder / "best.pt", {"model": self.best})
+                    self._best_on_disk = self.best
+            except WriteError as error:
+                self.console.warn(f"{error}; the run goes on")
         return self._saved == place
+
+    def write_history(self) -> None:
+        """Write ``metrics.jsonl``; it need not survive a crash, as a checkpoint holds its lines too."""
+        write_json(self.folder / "metrics.jsonl", *self.history.lines, indent=None, durable=False)
 
     @property
     def any_on_disk(self) -> bool:

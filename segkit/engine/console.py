@@ -46,8 +46,9 @@ class Console:
     def _print(self, text: str, stream: TextIO) -> None:
         if not self.active:
             return
+        encoding = getattr(stream, "encoding", None) or "utf-8"  # a class may be called ü, where that is no letter
         try:
-            print(text, file=stream, flush=True)
+            print(text.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
         except (OSError, ValueError) as error:  # a full disk, a reader that has left, a stream that was closed
             with contextlib.suppress(OSError, ValueError):  # what is left in the buffer must not fail once more
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -65,7 +65,7 @@ class History:
         before = self.lines[best - 1]["val"][name] if best else math.nan
         better = scores[name] < before if self.less_is_better else scores[name] > before
         line = {"epoch": len(self) + 1, "step": step, "train": dict(trained), "val": dict(scores)}
-        self.lines.append(line | {"best": better or not math.isfinite(before)})
+        self.lines.append(line | {"best": better or math.isnan(before)})
         if self.collapsed(epochs) and not any(each.get("collapsed") for each in self.lines):
             self.lines[-1]["collapsed"] = True
         return self.lines[-1]

@@ -62,13 +62,15 @@ def launch(
     with ExitStack() as stack:
         stack.enter_context(STOP)
         stack.enter_context(distributed_context(train.device))
-        folder = folder.resolve()  # a link is followed once: what changes it later changes nothing
+        folder = folder.expanduser().resolve()  # a link is followed once: what changes it later changes nothing
         resume = PROCESSES.broadcast_from_main(lambda: check_folder(folder, resume=resume, overwrite=overwrite))
         resolve_precision(train.precision, pick_device(train.device))  # refused before the data is read
         console = Console(PROCESSES.is_main_process, quiet)
         how: dict[str, Any] = {"console": console, "notify": notify, "resume": resume}
         with open_trainer(replace(build(resume), folder=folder), **how) as trainer:
-            PROCESSES.broadcast_from_main(lambda: stack.enter_context(locked(folder)) or ())
+            # checked once more: since then another process may have written a run there, and let go of it
+            use = {"resume": resume, "overwrite": overwrite}
+            PROCESSES.broadcast_from_main(lambda: stack.enter_context(locked(folder)) or check_folder(folder, **use))
             return trainer.run(resume)
 
 

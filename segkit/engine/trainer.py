@@ -26,7 +26,6 @@ from segkit.engine.run_folder import RESULTS, RunRecord, clear
 from segkit.engine.run_folder import Result as Result
 from segkit.engine.step import TrainingLoop
 from segkit.errors import NotFiniteError, RunFolderError, TrainingError, WriteError
-from segkit.files import write_lines
 from segkit.inference.sliding_window import Inferer
 from segkit.signals import STOP, Interrupted
 
@@ -126,7 +125,7 @@ class Trainer:
             raise RunFolderError(f"{folder} has done {done} epochs, more than the {asked} that are asked for")
         for note in notes:
             self.console.warn(note)
-        if self.pace.epochs_left and self.main:  # they are no longer the run's result
+        if not self.ended and self.main:  # they are no longer the run's result
             clear(folder, RESULTS)
         self.console.say(f"resumed after {self._progress()}")
 
@@ -141,7 +140,7 @@ class Trainer:
         kept = RunRecord(self.inputs.folder).model if self.ended else {}  # a temperature, as the weights stay
         run_folder.write_beginning(self.inputs, self.floors, plan, kept)
         if resume:  # a kill may have come between the two files
-            write_lines(self.inputs.folder / "metrics.jsonl", self.history.lines)
+            self.checkpoints.write_history()
         else:
             self.checkpoints.save()  # so that a kill at any later moment can be resumed
 
@@ -177,8 +176,7 @@ class Trainer:
         trained = loop.run_epoch(self.batches, len(self.order), self.order.images, text, self._between)
         PROCESSES.broadcast_buffers(loop.evaluated)
         if self.main and self.checkpoints.due(self.pace.costs.epoch):  # the next one is behind the scores
-            with STOP.held():
-                self.checkpoints.save()
+            self.checkpoints.save()
         began = time.monotonic()
         scores = self._score(epoch, trained)
         scored = time.monotonic()
@@ -273,6 +271,9 @@ class Trainer:
         folder, model, history, scan = self.inputs.folder, self.loop.evaluated, self.history, self.inputs.scan
         if self.stopped_early:
             self.console.say(f"stopped early: {self.stopped_early}")
+        if self.main:
+            self.checkpoints.save()  # once more, if it could not be written
+        self.checkpoints.closed = True
         weights = PROCESSES.broadcast_from_main(lambda: self.checkpoints.best)
         checkpoint.load_weights(model, weights, f"{folder}: the best epoch")
         best, by = history.best_epoch, self.inputs.train.best
@@ -301,7 +302,7 @@ class Trainer:
         if self.main:
             run_folder.write_result(result, evaluations)
         if model is not self.loop.model:  # an average: what the caller holds becomes the best weights all the same
-            self.loop.model.load_state_dict(model.state_dict())
+            self.loop.model.eval().load_state_dict(model.state_dict())
         self.finished = True
         shares = {name: scan.counts(name).shares for name in splits}
         told = f"\n\n{verdict(splits[last], last)}" if result.collapsed else ""

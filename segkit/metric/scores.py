@@ -170,11 +170,25 @@ class FrequencyWeightedIoU(Score):
 
 
 def named_values(name: str, metric: Any) -> dict[str, Any]:
-    """What a metric computes, by name: a dict as it is, a number under the metric's name."""
+    """What a metric computes, by name: a dict as it is, a number under the metric's name.
+
+    Raises:
+        ConfigError: it holds something else than numbers, texts, and lists and dicts of these.
+    """
+
+    def plain(value: Any) -> Any:  # tensors and numpy's numbers become Python's own: a checkpoint holds nothing else
+        value = value.tolist() if hasattr(value, "tolist") else value
+        if isinstance(value, Mapping):
+            return {str(key): plain(each) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(each) for each in value]
+        if not isinstance(value, str | int | float | None):
+            raise ConfigError(f"the metric '{name}' gives {value!r:.80}; a metric gives a number, or numbers by name")
+        return value
+
     found = metric.compute()
-    found = found if isinstance(found, Mapping) else {name: found}
-    # tensors and numpy's numbers become Python's own: a checkpoint holds nothing else
-    return {str(key): each.tolist() if hasattr(each, "tolist") else each for key, each in found.items()}
+    values: dict[str, Any] = plain(found if isinstance(found, Mapping) else {name: found})
+    return values
 
 
 def split_scores(

@@ -333,6 +333,15 @@ def test_the_epochs_stand_under_their_heading(epochs: int) -> None:
     assert all(line[end : end + 1] in ("", " ") for end in ends)
 
 
+def test_a_letter_that_the_output_does_not_know_silences_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(file, "ascii"))
+    console = Console()
+    console.say("Fußgänger")
+    console.say("and on")
+    assert file.getvalue() == b"Fu?g?nger\nand on\n"
+
+
 def test_a_console_that_is_quiet_prints_results_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(quiet=True)
     console.say("how it goes")

@@ -53,6 +53,7 @@ FAILING = '''
                 "pipe": BrokenPipeError("a worker's"),
                 "bug": ZeroDivisionError("oops"),
                 "full": RuntimeError("CUDA out of memory"),
+                "fork": OSError(12, "Cannot allocate memory"),
                 "words": ZeroDivisionError("out of memory cards"),
             }[arguments.way]
 '''
@@ -135,6 +136,15 @@ def test_an_expected_error_is_its_message_and_a_status(
     assert capsys.readouterr().err == message
 
 
+def test_a_rank_without_other_processes_silences_nobody(
+    fail: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")  # a script's own
+    assert main(["fail", "interrupt"]) == 130
+    assert main(["run", "nowhere.toml"]) == 2
+    assert capsys.readouterr().err == "segkit: interrupted\nsegkit: there is no config nowhere.toml\n"
+
+
 @pytest.mark.parametrize(("status", "left"), [("None", 0), ("True", 1), ("255", 255)])
 def test_a_command_without_a_status_is_well(fail: Any, status: str, left: int) -> None:
     assert main(["fail", "status", status]) == left
@@ -157,8 +167,9 @@ def test_a_command_that_is_none_is_named(site: Any, source: str, capsys: pytest.
 
 
 def test_only_a_full_memory_is_answered_with_advice(fail: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fail", "full"]) == 1
-    assert "a smaller train.batch_size" in capsys.readouterr().err
+    for way in ("full", "fork"):
+        assert main(["fail", way]) == 1
+        assert "a smaller train.batch_size" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):
         main(["fail", "words"])
 

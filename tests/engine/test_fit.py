@@ -30,7 +30,7 @@ from segkit.engine.inputs import TrainerInputs
 from segkit.engine.optim import sgd
 from segkit.engine.precision import peak_memory, resolve_precision
 from segkit.engine.step import TrainingLoop
-from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError
+from segkit.errors import ConfigError, DataError, ModelError, RunFolderError, TrainingError, WriteError
 from segkit.model.unet import UNet
 from segkit.settings import AugmentSettings, TrainSettings
 from segkit_losses.cross_entropy import CrossEntropy, Focal, Ohem
@@ -247,6 +247,12 @@ def test_a_best_without_a_direction_or_with_two_is_refused(
     assert not job.folder.exists()
 
 
+def test_an_infinite_score_is_not_bettered_by_a_finite_one(make_job: MakeJob) -> None:
+    metric = told_by([0.5, 0.5, math.inf, 0.7, math.nan], True)
+    job = make_job(best="told", epochs=5, fields={"metrics": {"told": metric}})
+    assert train_and_evaluate(job).best_epoch == 3
+
+
 UNEVEN = {  # labelled pixels of four images: the second part all void, unequal parts, all of one class in a part
     "half void": [20, 12, 0, 0],
     "unequal": [20, 3, 1, 0],
@@ -360,6 +366,7 @@ def test_what_the_caller_holds_are_the_best_weights(ema: float, make_job: MakeJo
     result = train_and_evaluate(job)
     kept = load_file(job.folder / "model.safetensors")
     assert same(dict(job.model.state_dict()), kept)
+    assert not job.model.training  # it predicts by the statistics that were kept
     again = make_job(ema=ema, epochs=4, patience=1, lr=0.5)
     assert train_and_evaluate(again, resume=True).best_epoch == result.best_epoch
     assert same(dict(again.model.state_dict()), kept)
@@ -496,6 +503,45 @@ def test_a_finished_run_that_goes_on_shows_no_result_until_it_ends(
     assert not (folder / "model.safetensors").exists()
 
 
+def test_a_run_that_stopped_early_keeps_its_result_while_it_is_scored_again(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def job() -> TrainerInputs:
+        return make_job(best="told", patience=1, fields={"metrics": {"told": told_by([0.5], True)}})
+
+    assert train_and_evaluate(job()).stopped_early
+    monkeypatch.setattr(checkpoint, "write_model", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train_and_evaluate(job(), resume=True)
+    assert segkit.read_run(job().folder).result["stopped_early"]
+
+
+@pytest.mark.fault("F02")
+@pytest.mark.parametrize("room", [True, False])
+def test_a_last_epoch_that_could_not_be_saved_is_tried_again_and_the_best_weights_are_not_taken_for_it(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, room: bool
+) -> None:
+    job, real, failed = make_job(best="told", fields={"metrics": {"told": told_by([0.5], True)}}), checkpoint.save, []
+
+    def save(path: Path, state: Any, previous: Path | None = None) -> None:
+        if len(state.get("history", {}).get("lines", ())) == 3 and len(failed) < 2 - room:
+            failed.append(state["model"]["layers.0.weight"].clone())
+            raise WriteError(f"{path} could not be written: the disk is full")
+        real(path, state, previous)
+
+    def fail(*arguments: Any) -> None:
+        raise DataError("an image has gone")
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(checkpoint, "write_model", fail)  # there the network holds the weights of the first epoch
+    with pytest.raises(DataError, match="an image has gone"):
+        train_and_evaluate(job)
+    state = checkpoint.load(job.folder / "last.pt")
+    assert len(state["history"]["lines"]) == 2 + room
+    assert torch.equal(state["model"]["layers.0.weight"], failed[-1]) == room
+    assert len(segkit.read_run(job.folder).epochs) == 3
+
+
 @pytest.mark.fault("F16")
 def test_a_run_is_not_resumed_with_other_settings(make_job: MakeJob) -> None:
     record = {"config": {"train": {"batch_size": 4, "epochs": 1}, "loss": [{"name": "dice"}]}}
@@ -563,7 +609,8 @@ def test_a_metric_may_give_numpys_numbers_and_be_used_afterwards(make_job: MakeJ
             self.seen = np.float32(target.shape[0])
 
         def compute(self) -> dict[str, Any]:
-            return {"numpy": self.seen, "several": np.arange(2)}
+            deep = {"of": ([np.float32(0.5)], torch.tensor(0.25))}
+            return {"numpy": self.seen, "several": np.arange(2), "deep": deep, "none": None}
 
         def reset(self) -> None:
             self.seen = np.float32(0)
@@ -572,7 +619,8 @@ def test_a_metric_may_give_numpys_numbers_and_be_used_afterwards(make_job: MakeJ
     job = make_job(epochs=1, fields={"metrics": {"numpy": Numpy(), "mean_iou": ours}})
     result = train_and_evaluate(job)
     assert result.splits["val"]["numpy"] == 4.0
-    assert checkpoint.load(job.folder / "last.pt")["history"]["lines"][0]["val"]["several"] == [0, 1]
+    kept = checkpoint.load(job.folder / "last.pt")["history"]["lines"][0]["val"]
+    assert (kept["several"], kept["deep"], kept["none"]) == ([0, 1], {"of": [[0.5], 0.25]}, None)
     ours.reset()
     ours.update(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))
     assert ours.compute()["mean_iou"] == 1.0
@@ -667,6 +715,12 @@ def test_a_layer_called_module_keeps_its_name(make_job: MakeJob) -> None:
     again = Net()
     checkpoint.load_weights(again, kept, "model.safetensors")
     assert same(dict(again.state_dict()), kept)
+
+
+def test_a_metric_that_gives_what_no_checkpoint_can_hold_is_refused(make_job: MakeJob) -> None:
+    metric = SimpleNamespace(update=print, reset=print, compute=lambda: {"seen": [{1, 2}]})
+    with pytest.raises(ConfigError, match=r"the metric 'odd' gives \{1, 2\}; a metric gives a number, or numbers by"):
+        train_and_evaluate(make_job(fields={"metrics": {"odd": metric}}))
 
 
 def test_a_metric_cannot_replace_a_score(make_job: MakeJob) -> None:

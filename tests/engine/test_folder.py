@@ -8,11 +8,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from training import train_and_evaluate
 
 import segkit
 from segkit.engine.inputs import TrainerInputs
+from segkit.engine.launch import launch
 from segkit.engine.run_folder import check_folder, clear, locked, read_json
 from segkit.errors import RunFolderError
 from segkit.files import write_json
@@ -97,6 +100,34 @@ def test_what_is_no_number_is_null_in_json(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json")["y"] == [1.5, None]
     with pytest.raises(RunFolderError, match=r"no run folder: it holds no run\.json"):
         read_json(tmp_path / "run.json")
+
+
+def test_json_holds_numpys_numbers_objects_and_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    content = {"width": np.int64(8), "weights": torch.tensor([0.5]), "kind": int, "name": "f\udcfc.png ü"}
+    write_json(tmp_path / "a.json", content)
+    found = read_json(tmp_path / "a.json")
+    assert found == {"width": 8, "weights": [0.5], "kind": "<class 'int'>", "name": "f\udcfc.png ü"}
+    assert "ü" in (tmp_path / "a.json").read_text("utf-8")
+
+
+@pytest.mark.fault("F19")
+def test_a_run_that_another_process_wrote_while_this_one_read_its_data_is_not_replaced(make_job: MakeJob) -> None:
+    job = make_job(epochs=1)
+
+    def build(resume: bool) -> TrainerInputs:
+        train_and_evaluate(make_job(epochs=1))
+        return job
+
+    with pytest.raises(RunFolderError, match="holds a finished run; resume=True"):
+        launch(build, job.train, job.folder)
+    assert segkit.read_run(job.folder).result
+
+
+def test_a_folder_may_be_below_the_home(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_job().folder
+    monkeypatch.setenv("HOME", str(folder.parent))
+    result = train_and_evaluate(make_job(epochs=1, fields={"folder": Path("~/run")}))
+    assert result.folder == folder
 
 
 def test_keys_that_an_older_version_wrote_are_read_by_their_new_names(tmp_path: Path) -> None:

@@ -11,6 +11,19 @@ import pytest
 
 from segkit.engine import checkpoint
 
+IN_TORCH_SAVE = """
+from segkit.files import write_atomically
+class File:
+    def __init__(self, file):
+        self.file = file
+    def write(self, data):
+        return self.file.write(data)
+    def flush(self):
+        self.file.flush()
+checkpoint.write_atomically = lambda path, write, **how: write_atomically(path, lambda file: write(File(file)), **how)
+CheckpointManager.due = lambda self, ahead=0.0: self.loop.step == 6
+at(CheckpointManager, 'due', 7, lambda: at(File, 'write', 3, SEND))
+"""
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 # where the signal comes -> the steps that are kept
 MOMENTS = {
@@ -22,6 +35,7 @@ MOMENTS = {
     "in an observer": ("at(trainer.Trainer, '_notify', 3, SEND)", 8),
     "between the scores and the save": ("at(TrainingLoop, 'end_epoch', 3, SEND)", 8),
     "in a save": ("at(checkpoint, 'refuse_damage', 4, SEND)", 8),
+    "in torch.save, between two steps": (IN_TORCH_SAVE, 6),
     "in the scores at the end": ("at(evaluate.Evaluator, 'evaluate', 5, SEND)", 12),
 }
 
@@ -30,6 +44,7 @@ QUICK = {
     ("in the first step", "Ctrl-C"),
     ("in the midst of an epoch", "SIGTERM"),
     ("in validation", "SIGTERM"),
+    ("in torch.save, between two steps", "SIGTERM"),
     ("between the scores and the save", "Ctrl-C"),
 }
 SIGNALS = [
