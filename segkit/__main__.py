@@ -1,6 +1,7 @@
 # PYTHON_ARGCOMPLETE_OK
 """``python -m segkit``."""
 
+import gc
 import os
 import sys
 import time
@@ -15,7 +16,10 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     signals.command_began = BEGAN
-    return cli.main(["completion"] if "_ARGCOMPLETE" in os.environ else None)  # a shell asks what may come next
+    try:
+        return cli.main(["completion"] if "_ARGCOMPLETE" in os.environ else None)  # a shell asks what may come next
+    finally:
+        gc.freeze()  # Python's end would look through all of torch for cycles, which takes a second
 
 
 if __name__ == "__main__":  # worker processes import this file too

@@ -169,7 +169,7 @@ class CheckpointManager:
         self.samples, self.console = samples_of(inputs.scan), console
         self.identity = uuid4().hex
         self._saved_at = time.monotonic()
-        self._saved: tuple[int, int, str, int] | None = None
+        self._saved: tuple[Any, ...] = ()
         self.best: dict[str, Tensor] = {}
         self._best_on_disk, self.closed = self.best, False
 
@@ -183,7 +183,7 @@ class CheckpointManager:
         if self._saved == place or self.closed:
             return self._saved == place
         ended = self.loop.progress.steps == 0
-        if ended and self.history.best_epoch == len(self.history) > 0:
+        if ended and self.history.best_epoch == len(self.history) > 0 and self._saved[:2] != place[:2]:
             weights = self.loop.evaluated.state_dict()  # the next step changes them
             self.best = {key: value.to("cpu", copy=True) for key, value in weights.items()}
         self._saved_at = time.monotonic()  # if it fails too: not again at once
@@ -251,8 +251,8 @@ class CheckpointManager:
         self.pace.load_state_dict(state["pace"])
         self._saved, self.best = self._place(), state["best"]
 
-    def _place(self) -> tuple[int, int, str, int]:
-        return self.loop.step, len(self.history), self.history.stop, self.pace.order.steps
+    def _place(self) -> tuple[Any, ...]:
+        return self.loop.step, len(self.history), self.history.stop, self.pace.plan
 
     def _state(self) -> dict[str, Any]:
         return {

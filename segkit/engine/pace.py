@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 AIM, LATEST, EARLIEST = 0.975, 1.01, 0.93  # shares of the time: where a plan ends, and between what it is kept
 SCORING = 0.045  # share of the time for scoring val, and for what else the end of an epoch takes
 WINDOW = 0.03  # share of the time, 30 s at most, over which steps are timed
-REPORT = 3.5  # seconds of a processor after the last scores, for a report and until Python has ended; measured: 2 to 4
+REPORT = 2.5  # seconds of a processor after the last scores, for a report and until Python has ended; measured: 2.1
+DRAWING = 0.2  # seconds of a processor for what observers do after an epoch, as long as nobody knows
 DRAWN = 3.0  # times what observers take after an epoch they take at the end; 50 pictures and their GIF: 3.2
 REHEARSAL = 2.0  # seconds for steps that are timed before the first one, beside two
 DISK = 1e8  # bytes a second: writing and reading again a checkpoint, on a slow disk
@@ -115,10 +116,11 @@ class Pace:
         """Note when the end of an epoch began, and when val was scored and all was saved; the first counts whole."""
         costs, now, share = self.costs, time.monotonic(), sum(map(sum, self.pixels.values())) / sum(self.pixels["val"])
         before = 0.5 if costs.observers else 0.0
-        costs.epoch = before * costs.epoch + (1 - before) * (now - began)
+        costs.epoch = before * costs.epoch + (1 - before) * (now - began + saved - scored)  # it is saved once more
         if not (self.metrics and before):  # they are shown the floor, too, in the first epoch and at the end
             costs.scores = before * costs.scores + (1 - before) * share * (scored - began)
         costs.observers = min(costs.observers or now - saved, now - saved)
+        costs.report = (costs.report + waited() * REPORT) / 2
         self.since = self.since and (self.since[0], self.since[1] + now - began)
         self._resize_epochs()
 
@@ -146,10 +148,15 @@ class Pace:
         ahead = [min((room - n * costs.epoch) / costs.step, n * length - done) for n in (whole, whole + 1)]
         return int(min(self.most, self.loop.step + int(max(0.0, *ahead) + 1e-6)))
 
+    @property
+    def plan(self) -> dict[str, Any]:
+        """All but the time that has gone by, as plain values."""
+        steps = {"steps": self.loop.steps, "epoch": self.order.steps, "since": self.since}
+        return {"minutes": self.minutes, **steps, "costs": dict(vars(self.costs))}
+
     def state_dict(self) -> dict[str, Any]:
         """All of it, as plain values; it stands in ``run.json`` too."""
-        plan = {"minutes": self.minutes, "steps": self.loop.steps, "epoch": self.order.steps}
-        return {"seconds": self.elapsed, **plan, "since": self.since, "costs": dict(vars(self.costs))}
+        return {"seconds": self.elapsed, **self.plan}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the plan; the start of a resumed run costs none of its time, so that the plan can stay."""
@@ -187,14 +194,19 @@ class Pace:
             with suppress(SegkitError):  # a network that knows nothing yet; the first epoch tells
                 one.evaluate(indices=chosen)
         scoring = (time.monotonic() - began) / sum(sizes[index] for index in chosen)  # seconds a pixel
-        began, busy = time.monotonic(), time.process_time()
-        sum(range(10_000_000))  # a processor's work alone: scoring waits for disks and a GPU too
-        waited = max(1.0, (time.monotonic() - began) / (time.process_time() - busy + 1e-3))  # for other programs
+        waiting = waited()
         costs = Costs(
             step=seconds,
-            epoch=scoring * sum(sizes) + written / DISK + 0.2,
+            epoch=scoring * sum(sizes) + written / DISK + waiting * DRAWING,
             scores=scoring * sum(map(sum, self.pixels.values())),
-            report=waited * REPORT,
+            report=waiting * REPORT,
             disk=2 * written,  # last.pt twice, best.pt, the model
         )
         return main(lambda: costs)
+
+
+def waited() -> float:
+    """How many times as long the work of a processor takes now, as others use it too; a GPU and disks are no part."""
+    began, busy = time.monotonic(), time.process_time()
+    sum(range(3_000_000))
+    return max(1.0, (time.monotonic() - began) / (time.process_time() - busy + 1e-3))

@@ -194,9 +194,9 @@ class Trainer:
         saved = time.monotonic()
         reasons = self._notify("segkit_epoch_ended", epoch=epoch, metrics=line)
         with STOP.held():
-            history.stop, planned = next(iter(reasons), ""), self.order.steps
+            history.stop = next(iter(reasons), "")
             self._agree(lambda: self.pace.epoch_ended(began, scored, saved))
-            if self.main and (history.stop or self.order.steps != planned):
+            if self.main and (history.stop or self.pace.minutes):  # the plan goes on from what observers took
                 self.checkpoints.save()
 
     def _score(self, epoch: int, trained: Mapping[str, Any]) -> dict[str, Any]:

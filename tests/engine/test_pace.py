@@ -20,6 +20,7 @@ from segkit.data.sample import Sample
 from segkit.engine.inputs import TrainerInputs
 from segkit.engine.launch import open_trainer
 from segkit.engine.pace import REPORT, Costs, Pace
+from segkit.engine.step import TrainingLoop
 from segkit.errors import ConfigError
 from segkit.settings import TrainSettings
 
@@ -30,7 +31,7 @@ class Clock:
     """In place of the module ``time``."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now, self.slower = 1000.0, 1.0
 
     def monotonic(self) -> float:
         return self.now
@@ -41,6 +42,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
+    monkeypatch.setattr("segkit.engine.pace.waited", lambda: clock.slower)
     for module in ("engine.pace", "engine.step", "engine.trainer", "engine.checkpoint", "signals"):
         monkeypatch.setattr(f"segkit.{module}.time", clock)
     return clock
@@ -100,7 +102,8 @@ class Machine:
         self.took = clock.now - self.began
 
     def take(self, seconds: float) -> float:
-        seconds *= self.speed((self.clock.now - self.began) / self.seconds)
+        self.clock.slower = self.speed((self.clock.now - self.began) / self.seconds)
+        seconds *= self.clock.slower
         self.clock.now += seconds
         return seconds
 
@@ -151,6 +154,14 @@ def test_a_few_slow_seconds_do_not_end_a_run(clock: Clock, minutes: float, costs
     assert run.took >= 0.9 * 60 * minutes
 
 
+def test_the_report_is_given_more_time_where_a_processor_has_become_slower(clock: Clock) -> None:
+    pace = pace_of(2, 46, clock.now)
+    pace.begin(USUAL)
+    clock.slower = 9.0
+    pace.epoch_ended(clock.now, clock.now, clock.now)
+    assert pace.costs.report == 5 * REPORT
+
+
 def test_a_time_in_which_no_step_fits_is_refused(clock: Clock) -> None:
     with pytest.raises(
         ConfigError, match=r"train.minutes = 1: .* about 1\.6 minutes, so no step fits; give .* 1\.8, or"
@@ -182,24 +193,29 @@ class Slow(torch.nn.Module):
         self.inner, self.clock, self.seconds = inner, clock, seconds
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.clock.now += self.seconds() if self.training else 0.1
+        self.clock.now += self.seconds() if self.training else 0.125  # binary fractions add up exactly
         result: torch.Tensor = self.inner(images)
         return result
 
 
 @pytest.fixture
 def slow(make_job: MakeJob, clock: Clock, tiny_net: Any) -> MakeJob:
-    """A job whose step takes a second, and from the 30th second on ``later`` seconds."""
+    """A job whose step takes a second, and after ``change`` seconds ``later`` seconds."""
 
     def make(
-        folder: str = "run", later: float = 1.0, fail_at: float = float("inf"), elapsed: float = 0.0, **train: Any
+        folder: str = "run",
+        later: float = 1.0,
+        fail_at: float = float("inf"),
+        elapsed: float = 0.0,
+        change: float = 30.0,
+        **train: Any,
     ) -> TrainerInputs:
         began = clock.now - elapsed
 
         def seconds() -> float:
             if clock.now - began > fail_at:
                 raise RuntimeError("a cable was pulled")
-            return 1.0 if clock.now - began < 30 else later
+            return 1.0 if clock.now - began < change else later
 
         torch.manual_seed(0)
         train = {"minutes": 1.0, "epochs": None, **train}
@@ -318,21 +334,34 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     assert lines(stopped) == lines(whole)
 
 
-def test_a_run_that_is_killed_in_an_epoch_that_has_become_longer_is_resumed_bit_for_bit(
-    slow: MakeJob, clock: Clock
+@pytest.mark.parametrize(("epoch", "change"), [(1, 40.0), (2, 200.0)])  # the first one makes the next ones longer
+def test_a_run_that_is_killed_as_an_epoch_begins_and_planned_anew_is_resumed_bit_for_bit(
+    slow: MakeJob, clock: Clock, monkeypatch: pytest.MonkeyPatch, epoch: int, change: float
 ) -> None:
-    def notify(event: str, **_arguments: Any) -> None:
-        clock.now += 6.0 if event == "segkit_epoch_ended" else 0.0
+    def notify(event: str, **arguments: Any) -> None:
+        clock.now += (6.0 if arguments["epoch"] == 1 else 4.0) if event == "segkit_epoch_ended" else 0.0
 
-    whole = train_and_evaluate(slow("whole", minutes=3.0), notify=notify).folder
-    with pytest.raises(RuntimeError, match="cable"):
-        train_and_evaluate(slow("stopped", fail_at=70.0, minutes=3.0), notify=notify)
+    def run_epoch(loop: TrainingLoop, *arguments: Any) -> dict[str, Any]:
+        if loop.step == steps[epoch - 1]:
+            raise RuntimeError("a cable was pulled")
+        return real(loop, *arguments)
+
+    real = TrainingLoop.run_epoch
+    how: dict[str, Any] = {"later": 2.0, "change": change, "minutes": 10.0}  # slower after the kill
+    whole = train_and_evaluate(slow("whole", **how), notify=notify).folder
+    steps = [step for step, *_ in lines(whole)]
+    assert len(steps) > epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "run_epoch", run_epoch)
+        with pytest.raises(RuntimeError, match="cable"):
+            train_and_evaluate(slow("stopped", **how), notify=notify)
     stopped = whole.with_name("stopped")
     state = torch.load(stopped / "last.pt", weights_only=True)
-    assert state["history"]["lines"]
-    assert not state["progress"]["steps"]  # nothing was saved since the epoch's end
+    assert state["step"] == steps[epoch - 1]
+    assert state["pace"]["seconds"] < change
+    assert state["pace"]["steps"] > steps[-1]
     clock.now = 9000.0
-    train_and_evaluate(slow("stopped", minutes=3.0, elapsed=state["pace"]["seconds"]), resume=True, notify=notify)
+    train_and_evaluate(slow("stopped", elapsed=state["pace"]["seconds"], **how), resume=True, notify=notify)
     assert lines(stopped) == lines(whole)
     assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
@@ -348,7 +377,7 @@ def test_a_run_says_first_what_it_will_take(slow: MakeJob, clock: Clock, capsys:
     job = slow(minutes=None, epochs=6)
     with open_trainer(job) as trainer:
         trainer.plan()
-        assert trainer.expected().startswith("expected: about 22 s, ")  # 12 steps, scores, and the report
+        assert trainer.expected().startswith("expected: about 21 s, ")  # 12 steps, scores, and the report
     assert not job.folder.exists()
     began = clock.now
     train_and_evaluate(slow(minutes=None, epochs=6))
@@ -364,7 +393,7 @@ def test_the_bar_tells_the_time_left_for_the_run(slow: MakeJob, monkeypatch: pyt
     monkeypatch.setattr(tqdm, "set_postfix_str", lambda self, text, refresh: told.append(text))
     train_and_evaluate(slow(minutes=None, epochs=4, repeat=5, log_every=5))
     left = [text.partition(", ")[2].partition(", ")[2] for text in told if "left" in text]
-    assert left[:2] == ["41 s left of the run", "36 s left of the run"]
+    assert left[:2] == ["40 s left of the run", "35 s left of the run"]
 
 
 def test_a_plan_that_grows_in_a_short_epoch_makes_it_a_whole_one(
