@@ -13,7 +13,7 @@ from segkit.errors import DataError, Issue, first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import CROWD, AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Entry, Record
+from segkit_annotations.files import Record
 
 _FIRST = re.compile(r'\s*{\s*"(info|licenses|images|annotations|categories|type)"\s*:')  # the file may be of gigabytes
 
@@ -31,7 +31,7 @@ class CocoDataset(AnnotatedImages):
     tool = "COCO"
     expected = "a COCO JSON file, as {split}/_annotations.coco.json or annotations/instances_{split}2017.json"
 
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         names, entries = super()._read(root, annotations, images)
         if (blank := [each.image.name for each in entries if not each.shapes]) and not self.blank_unpaired:
             # COCO's own have 1 %; of more than a quarter, as in layers, one asks whether somebody has still to draw
@@ -41,7 +41,7 @@ class CocoDataset(AnnotatedImages):
         return names, entries
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
-        content, key = files.load_json(path), self.attribute or "name"
+        content, key = files.load_json(path, _packed), self.attribute or "name"
         categories = sorted(content["categories"], key=lambda each: files.natural(str(each["id"])))
         called = _by_id(path, "categories", ((each["id"], str(each[key]).strip()) for each in categories))
         images = _by_id(path, "images", ((each["id"], str(each["file_name"])) for each in content["images"]))
@@ -104,13 +104,20 @@ def _by_id(path: Path, part: str, named: Iterable[tuple[Any, str]]) -> dict[str,
     return found
 
 
+def _packed(each: dict[str, Any]) -> dict[str, Any]:
+    """An object of the file, with the corners of its polygons as arrays: of 100,000 as text they are of gigabytes."""
+    if isinstance(outline := each.get("segmentation"), list):
+        each["segmentation"] = [numbers(part) for part in outline]
+    return each
+
+
 def _shape(label: str, outline: Any) -> Shape:
     """A polygon or several, or a run-length encoding, compressed or not."""
     if isinstance(outline, Mapping):
         counts, (height, width) = outline["counts"], outline["size"]
         counts = _uncompressed(counts) if isinstance(counts, str) else counts
         return Shape(label, "runs", (0, 0, (height, width), counts, True))
-    return Shape(label, "polygon" if outline else "a box alone", [numbers(part) for part in outline or ()])
+    return Shape(label, "polygon" if outline else "a box alone", outline or [])
 
 
 def _uncompressed(text: str) -> list[int]:

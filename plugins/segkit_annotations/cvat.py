@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +14,7 @@ from segkit.errors import DataError, LabelError
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, Size, box, ellipse, numbers
-from segkit_annotations.files import Entry, Record
+from segkit_annotations.files import Record
 from segkit_folder.class_file import parse
 from segkit_folder.masks import read_mask
 from segkit_folder.splits import read_text, split_called
@@ -29,7 +29,6 @@ class CvatDataset(AnnotatedImages):
     """
 
     tool = "CVAT for images"
-    _colours: Mapping[Colour, str] = {}  # of the masks, where these hold the labels
     expected = "annotations.xml, or labelmap.txt beside SegmentationClass"
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterable[Record]:
@@ -39,11 +38,12 @@ class CvatDataset(AnnotatedImages):
         listed, masks = parse(read_text(path), str(path)), path.parent / "SegmentationClass"
         if not listed.colours:
             raise DataError(f"{path}: no labelmap of CVAT, whose lines are as 'cat:224,64,64::'")
-        self._colours = {**self._colours}
+        colours: dict[Colour, str] = {}
         for (r, g, b), name in zip(listed.colours, listed.names, strict=True):
-            if (other := self._colours.setdefault((r, g, b), name)) != name:
+            if (other := colours.setdefault((r, g, b), name)) != name:
                 what = f"{path}: {r},{g},{b} is the colour of {other!r} and of {name!r}"
                 raise LabelError(f"{what}; export again with a colour a class, or take one out")
+        shapes = [Shape(name, "colour", colour) for colour, name in colours.items()]
         names |= dict.fromkeys(listed.names)
         lists = sorted((path.parent / "ImageSets" / "Segmentation").glob("*.txt"))
         named = {each: read_text(each).split() for each in lists} or {
@@ -53,12 +53,12 @@ class CvatDataset(AnnotatedImages):
             if outside := [name for name in those if not files.is_inside(masks / name, masks)]:
                 raise DataError(f"{each}: {outside[0]!r} leads out of the data set")
             for name in those:
-                yield Record(name, (), None, split_called(each.stem), "JPEGImages", (masks / f"{name}.png",))
+                yield Record(name, shapes, None, split_called(each.stem), "JPEGImages", (masks / f"{name}.png",))
 
-    def _draw(self, entry: Entry, size: Size) -> NDArray[np.uint8]:
-        if not self._colours:
+    def _draw(self, entry: Record, size: Size) -> NDArray[np.uint8]:
+        if not entry.shapes or entry.shapes[0].kind != "colour":
             return super()._draw(entry, size)
-        labels = read_mask(entry.sources[0], {colour: self._labels[name] for colour, name in self._colours.items()})
+        labels = read_mask(entry.sources[0], {each.data: self._labels[each.label] for each in entry.shapes})
         self._check_size(entry, labels.shape, size)
         return labels
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,11 +17,11 @@ from torch import Tensor
 
 import segkit
 from segkit.data.issues import refuse
-from segkit.data.read import check_place, file_of, read_header
+from segkit.data.read import check_place, file_of, read_header, version_of
 from segkit.data.sample import Colour, voc_palette
 from segkit.errors import ConfigError, DataError, Issue, LabelError, first_few
 from segkit_annotations.draw import ShapeError, Size, bounds, draw
-from segkit_annotations.files import Entry, Record, holding, image_finder, malformed, patterns, places
+from segkit_annotations.files import Record, holding, image_finder, malformed, patterns, places
 from segkit_folder.files import PairedFiles, stem_of
 from segkit_folder.layout import Layout, Shares, divided
 from segkit_folder.masks import check_checksums
@@ -33,6 +33,7 @@ _SOME = 20  # images, and shapes of each, that say whether corners are pixels
 CROWD = " (crowd)"
 """Ends the name of a group of objects that was drawn as one; it is of their class, unless class_map says otherwise."""
 Rule = Literal["smallest", "last", "void", "error"]
+_contents: dict[Any, tuple[object, dict[str, None], list[Any]]] = {}
 
 
 class AnnotatedImages(PairedFiles):
@@ -71,8 +72,8 @@ class AnnotatedImages(PairedFiles):
         split_seed: another seed, another split by ``fractions``, ``val`` or ``folds``.
     """
 
-    _every: dict[tuple[str | None, Path], Entry]  # of all splits, and those that any split may have
-    _entries: Mapping[tuple[Path, Path], Entry]
+    _every: dict[tuple[str | None, Path], Record]  # of all splits, and those that any split may have
+    _entries: Mapping[tuple[Path, Path], Record]
     only_chooses = True
     rule: Rule = "last"  # what the format means by the order of overlapping shapes
     usual: Mapping[str, str] = {}  # class_map of the format itself
@@ -137,33 +138,47 @@ class AnnotatedImages(PairedFiles):
         layout.refuse(split)
         self.choose(layout, split)
 
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         """The names of the classes that the annotations declare, and what they say of each image of all splits."""
         names: dict[str, None] = {}
-        entries: list[Entry] = []
+        entries: list[Record] = []
         issues: list[Issue] = []
-
-        @cache
-        def finder(beside: Path, split: str | None, folder: str) -> Callable[[str], Path]:
-            return image_finder(root, beside, images, split, folder)
-
+        blank: list[str] = []
+        finder = cache(partial(image_finder, root, images))
         for split, place in places(root, annotations):
             for path in self._files(place):
                 with malformed(path, self.tool, issues):
-                    for each in self._records(path, names):
-                        find = finder(path.parent, each.split or split, each.folder)
-                        image = each.image if isinstance(each.image, Path) else find(each.image)
-                        sources = each.sources or (path,)
-                        entries.append(Entry(image, sources, each.shapes, each.size, each.split or split))
+                    own, records = self._content(path)
+                    names |= own
+                    for each in records:
+                        if isinstance(each, str):
+                            blank.append(each)
+                            continue
+                        of, image = each.split or split, each.image
+                        image = image if isinstance(image, Path) else finder(path.parent, of, each.folder)(image)
+                        entries.append(each._replace(image=image, split=of, sources=each.sources or (path,)))
         refuse(issues)
+        if blank:
+            what = "images that are not annotated, or whose annotation was cancelled"
+            warnings.warn(f"not read: {len(blank)} {what}: {first_few(blank)}", stacklevel=4)
         return [*names] or sorted({shape.label for entry in entries for shape in entry.shapes}), entries
+
+    def _content(self, path: Path) -> tuple[dict[str, None], list[Record | str]]:
+        """The names that a file declares, and what it says of its images; it is read once, until it changes."""
+        key, version = (type(self), path, self.attribute), version_of(path)
+        if key not in _contents or _contents[key][0] != version:
+            names: dict[str, None] = {}
+            _contents[key] = version, names, [*self._records(path, names)]
+        return _contents[key][1:]
 
     def _files(self, place: Path) -> Sequence[Path]:
         """The files of annotations at a place of ``annotations``."""
         return [place]
 
-    def _records(self, path: Path, names: dict[str, None]) -> Iterable[Record]:
-        """What a file says of its images; classes that it declares are added to ``names``.
+    def _records(self, path: Path, names: dict[str, None]) -> Iterable[Record | str]:
+        """What a file says of its images, of one that nobody has annotated the name; it adds its classes to ``names``.
+
+        It depends on nothing but the file and ``self.attribute``.
 
         Raises:
             DataError: it cannot be read; any error of Python's says that it is not of this format.
@@ -190,7 +205,7 @@ class AnnotatedImages(PairedFiles):
         return found[0]
 
     def _divided(
-        self, entries: Sequence[Entry], lists: str | Mapping[str, str] | None, group: str | None, shares: Shares
+        self, entries: Sequence[Record], lists: str | Mapping[str, str] | None, group: str | None, shares: Shares
     ) -> Layout:
         """The images of all splits."""
         self._every = {}
@@ -231,7 +246,7 @@ class AnnotatedImages(PairedFiles):
     def _meanings(
         self,
         names: Sequence[str],
-        entries: Sequence[Entry],
+        entries: Sequence[Record],
         classes: Sequence[str] | None,
         class_map: Mapping[str, str],
         background: str,
@@ -291,10 +306,10 @@ class AnnotatedImages(PairedFiles):
             self._check_size(entry, theirs, own)
         return torch.from_numpy(self._draw(entry, theirs).repeat(factor, 0).repeat(factor, 1))
 
-    def _size(self, entry: Entry) -> Size | None:
+    def _size(self, entry: Record) -> Size | None:
         """The size of the masks, where these are files of their own."""
 
-    def _check_size(self, entry: Entry, theirs: tuple[int, ...], own: Size) -> None:
+    def _check_size(self, entry: Record, theirs: tuple[int, ...], own: Size) -> None:
         if theirs != own:
             what, advice = "the annotations have another size than the image", "export them for this very image"
             kind = "size"
@@ -305,7 +320,7 @@ class AnnotatedImages(PairedFiles):
             detail = f"{theirs[1]} x {theirs[0]}, {entry.image} is {own[1]} x {own[0]}, width x height"
             raise LabelError(Issue(kind, str(entry.sources[0]), what, advice, detail))
 
-    def _draw(self, entry: Entry, size: Size) -> NDArray[np.uint8]:
+    def _draw(self, entry: Record, size: Size) -> NDArray[np.uint8]:
         """The map of classes ``[H,W]``."""
         mask, clash = np.full(size, self._outside, np.uint8), np.zeros(size, bool)
         none = size[0] * size[1] + 1
@@ -337,12 +352,12 @@ class AnnotatedImages(PairedFiles):
         return np.where(clash, np.uint8(VOID), mask) if self.rule == "void" else mask
 
 
-def is_there(entry: Entry) -> bool:
+def is_there(entry: Record) -> bool:
     """Whether the image's file is."""
     return file_of(entry.image)[0].is_file()
 
 
-def _refuse_shares(entries: Sequence[Entry]) -> None:
+def _refuse_shares(entries: Sequence[Record]) -> None:
     """Refuse shapes none of which is a pixel wide, as where corners are shares of the image's width and height."""
     drawn = [(entry, shape) for entry in entries[:_SOME] for shape in entry.shapes[:_SOME] if shape.kind != "shares"]
     boxes = [box for _, shape in drawn if (box := bounds(shape.data))]
@@ -351,7 +366,7 @@ def _refuse_shares(entries: Sequence[Entry]) -> None:
         refuse([Issue("shares", str(drawn[0][0].sources[0]), what, f"{advice}, in pixels")])
 
 
-def _tell_unread(entries: Sequence[Entry]) -> None:
+def _tell_unread(entries: Sequence[Record]) -> None:
     """Warn of pictures beside the annotated ones that no annotation names."""
     named = {file_of(path)[0] for entry in entries for path in (entry.image, *entry.sources)}
     folders = [folder for folder in {entry.image.parent for entry in entries} if folder.is_dir()]

@@ -81,7 +81,8 @@ def bounds(data: Any) -> tuple[float, float, float, float] | None:
     points = [
         each.reshape(-1, 2) for each in arrays if isinstance(each, np.ndarray) and each.size and each.size % 2 == 0
     ]
-    return (*np.concatenate(points).min(0), *np.concatenate(points).max(0)) if points else None
+    whole = points[0] if len(points) == 1 else np.concatenate(points) if points else None
+    return None if whole is None else (*whole.min(0).tolist(), *whole.max(0).tolist())
 
 
 def box(left: float, top: float, right: float, bottom: float, turn: float = 0) -> Points:
@@ -133,7 +134,7 @@ def _polygon(data: Any, size: Size) -> Drawn:
     height, width = size
     points = points_of(data)
     corners = np.trunc(5 * points + 0.5)  # [N,2]
-    following = np.roll(corners, -1, axis=0)
+    following = np.concatenate([corners[1:], corners[:1]])
     distance = np.abs(following - corners)
     steps = distance.max(1).astype(np.int64)
     by_x = distance[:, 0] >= distance[:, 1]
@@ -144,8 +145,9 @@ def _polygon(data: Any, size: Size) -> Drawn:
     step = np.arange(len(edge)) - np.repeat(np.cumsum(steps + 1) - steps - 1, steps + 1)
     step = np.where(back[edge, 0], steps[edge] - step, step)[:, None]
     along = begin[edge] + slope[edge] * step  # [M,2]
-    exact = np.stack([by_x, ~by_x], 1)[edge]  # the axis that has a point at every step
-    x, y = np.where(exact, along, np.trunc(along + 0.5)).T
+    rounded = np.trunc(along + 0.5)
+    is_x = by_x[edge]  # the axis that has a point at every step
+    x, y = np.where(is_x, along[:, 0], rounded[:, 0]), np.where(is_x, rounded[:, 1], along[:, 1])
     at = np.flatnonzero(x[1:] != x[:-1]) + 1
     column = (np.where(x[at] < x[at - 1], x[at], x[at] - 1) + 0.5) / 5 - 0.5
     row = np.ceil(np.clip((np.minimum(y[at], y[at - 1]) + 0.5) / 5 - 0.5, 0, height))
@@ -153,7 +155,8 @@ def _polygon(data: Any, size: Size) -> Drawn:
     column, row = column[kept].astype(np.int64), row[kept].astype(np.int64)
     if not len(column):
         return 0, 0, np.zeros((0, 0), bool)
-    top, left, rows, columns = row.min(), column.min(), np.ptp(row), np.ptp(column) + 1
+    top, left = row.min(), column.min()
+    rows, columns = row.max() - top, column.max() - left + 1
     toggles = np.bincount((column - left) * rows + row - top, minlength=columns * rows + 1)[: columns * rows]
     inside = np.cumsum(toggles.astype(np.uint8), dtype=np.uint8) & 1  # a sum that wraps around keeps its last bit
     return int(top), int(left), inside.reshape(columns, rows).T.astype(bool)

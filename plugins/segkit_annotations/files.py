@@ -18,44 +18,29 @@ from PIL import Image
 from segkit.data.sample import SPLITS
 from segkit.errors import DataError, Issue, reason
 from segkit_annotations.draw import Shape, Size
-from segkit_folder.pictures import folders_in
+from segkit_folder.pictures import folders_in, path_in
 from segkit_folder.propose import propose_layout
 from segkit_folder.splits import SPLIT_NAMES, SPLIT_WORDS, SUFFIXES, split_called
 
 DEPTH = 5  # folders below the root that are looked into
 _OF_MASKS = re.compile(r"(?i)mask|label|annot|seg|(?<![a-z])gt")  # words of folders
+_UPLOAD = re.compile(r"^(?=\d*[a-f])[0-9a-f]{8}-")  # before a name, of Label Studio; eight digits are a date
 _WORD = re.compile(rf"(?<![a-z])({SPLIT_WORDS})(?=set|(?![a-z]))", re.IGNORECASE)
 
 
-class Entry(NamedTuple):
+class Record(NamedTuple):
     """What the annotations say of one image.
 
     Attributes:
-        image: the file.
-        sources: the files that its shapes are read from.
+        image: its file, or what the annotations call it.
         shapes: in the order of the annotations.
         size: height and width of the image as the annotations have it; None where they do not say.
         split: that it belongs to, if the annotations or their place say so.
+        folder: a word by which the folder of the image may be called.
+        sources: the files that its shapes are read from; left out: the one that says this.
     """
 
-    image: Path
-    sources: tuple[Path, ...]
-    shapes: Sequence[Shape]
-    size: Size | None = None
-    split: str | None = None
-
-
-class Record(NamedTuple):
-    """What a file says of one image.
-
-    Attributes:
-        image: its file, or what the annotations call it.
-        shapes, size, split: as of an :class:`Entry`.
-        folder: a word by which its folder may be called.
-        sources: other files than this one from which the labels are read.
-    """
-
-    image: Path | str
+    image: Any
     shapes: Sequence[Shape]
     size: Size | None = None
     split: str | None = None
@@ -120,14 +105,14 @@ def natural(text: str) -> list[tuple[int, str]]:
 # ---- files ----
 
 
-def load_json(path: Path) -> Any:
-    """The content of a JSON file.
+def load_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The content of a JSON file; ``hook`` is called with each object in it, and may give another in its place.
 
     Raises:
         DataError: it cannot be read, or is no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), object_hook=hook)
     except OSError as error:
         raise DataError(Issue("unreadable", str(path), "cannot be read", detail=reason(error))) from None
     except (ValueError, RecursionError) as error:
@@ -192,7 +177,7 @@ def is_inside(path: Path, *folders: Path) -> bool:
     return any(whole.is_relative_to(folder.absolute()) for folder in folders)
 
 
-def image_finder(root: Path, beside: Path, images: str, split: str | None, word: str = "") -> Callable[[str], Path]:
+def image_finder(root: Path, images: str, beside: Path, split: str | None, word: str = "") -> Callable[[str], Path]:
     """Finds the image that annotations name, with or without its suffix; where there is none, where it would lie.
 
     Of no ``images`` it is the only one of that name, where none lies beside the annotations; or of several the one
@@ -200,8 +185,8 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
 
     Args:
         root: of the data set.
-        beside: the folder of the annotations.
         images: the folder that was given; "": those where images usually lie.
+        beside: the folder of the annotations.
         split: of the annotations.
         word: what a folder of the images may be called besides.
     """
@@ -212,19 +197,23 @@ def image_finder(root: Path, beside: Path, images: str, split: str | None, word:
         below = ["", "images", word, f"images/{word}", *(f"images/{name}" for name in SPLIT_NAMES.get(split or "", ()))]
         folders = [*dict.fromkeys(base / part for base in bases for part in below)]
     elsewhere: dict[str, list[Path]] = {}
+    places_known = (root, *(folders if images else ()))
 
     def find(name: str) -> Path:
-        own = str(name).replace("\\", "/")
+        own = name.replace("\\", "/")
         own = own.removeprefix("../") if images else own  # what is relative to the annotations
         endings = ("",) if own.lower().endswith(SUFFIXES) else ("", *SUFFIXES)
         last = own.rpartition("/")[2]
-        upload = r"^(?=\d*[a-f])[0-9a-f]{8}-"  # of Label Studio; eight digits are a date
-        called = (own, last, re.sub(upload, "", last))
+        called = dict.fromkeys((own, last, _UPLOAD.sub("", last)))
         names = [f"{each}{ending}" for each in called for ending in endings]
-        for path, folder in ((folder / each, folder) for each in names for folder in folders):
-            if path.is_file() and is_inside(path, root, *(folders if images else ())):
-                folders.sort(key=lambda each: each != folder)  # where one lies, the next ones mostly lie too
-                return path
+        for each, folder in ((each, folder) for each in names for folder in folders):
+            if os.path.isfile(f"{folder}/{each}"):  # noqa: PTH113  (of 100,000 images in 10 folders)
+                path = path_in(folder, each)
+                if "/" not in each or is_inside(path, *places_known):
+                    if folder is not folders[0]:  # where one lies, the next ones mostly lie too
+                        folders.remove(folder)
+                        folders.insert(0, folder)
+                    return path
         if not images and not elsewhere:
             for path in walk(root, "*"):
                 elsewhere.setdefault(path.name, []).append(path)

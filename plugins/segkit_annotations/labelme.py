@@ -11,7 +11,7 @@ from typing import Any
 from segkit_annotations import files
 from segkit_annotations.dataset import VOID_NAME, AnnotatedImages
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Entry, Record
+from segkit_annotations.files import Record
 from segkit_folder.class_file import parse
 from segkit_folder.splits import read_text
 
@@ -29,7 +29,7 @@ class LabelmeDataset(AnnotatedImages):
     tool = "labelme"
     expected = "a folder with labelme's JSON files, one an image"
 
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         names, entries = super()._read(root, annotations, images)
         lists = [folder / "labels.txt" for folder in (root, *(place for _, place in files.places(root, annotations)))]
         if listed := [path for path in lists if path.is_file()]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from segkit.errors import first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages
 from segkit_annotations.draw import Shape, ellipse, numbers
@@ -30,8 +28,7 @@ class LabelStudioDataset(AnnotatedImages):
     signs: ClassVar = {"*.json": ('"polygonlabels"', '"rectanglelabels"', '"ellipselabels"', '"brushlabels"')}
     expected = "the JSON that Label Studio exports, beside the images or a folder of them"
 
-    def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
-        without: list[str] = []
+    def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record | str]:
         for task in files.load_json(path):
             data = task.get("data", task)  # of JSON-MIN all stands in the task itself
             image = next(str(each) for each in data.values() if str(each).lower().endswith(SUFFIXES))
@@ -39,16 +36,13 @@ class LabelStudioDataset(AnnotatedImages):
             lists = [each for each in data.values() if isinstance(each, list)] if data is task else []
             made += [[each for those in lists for each in those if isinstance(each, dict)]] if lists else []
             if not made:
-                without.append(image)
+                yield image
                 continue
             named = [each for each in made[0] if any(key.endswith("labels") for key in each.get("value", each))]
             drawn = [each for each in named if each.get("type") != "relation"]
             sizes = [(int(each["original_height"]), int(each["original_width"])) for each in drawn]
             shapes = [_shape(each.get("value", each), *size) for each, size in zip(drawn, sizes, strict=True)]
             yield Record(image.rpartition("/")[2], shapes, (*sizes, None)[0])
-        if without:
-            told = f"not read: {len(without)} tasks that are not annotated, or whose annotation was cancelled"
-            warnings.warn(f"{told}: {first_few(without)}", stacklevel=5)
 
     @classmethod
     def write_sample(cls, root: str | Path) -> None:

@@ -18,7 +18,7 @@ from segkit.errors import DataError, Issue, LabelError, first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, Size
-from segkit_annotations.files import Entry
+from segkit_annotations.files import Record
 from segkit_annotations.layers_in import numbered, recognised
 from segkit_folder.pairs import Found, Pattern
 
@@ -40,7 +40,7 @@ class LayersDataset(AnnotatedImages):
     rule: Rule = "error"
     expected = 'masks as images = "images/{id}", annotations = "masks/{id}/*" or "masks/{class}/{id}" have them'
 
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         sides = Pattern(root, images or "images/{id}"), Pattern(root, annotations, "annotations")
         found, masks = ({each.path: each for each in side.files()} for side in sides)
         for path in found.keys() & masks.keys():  # it belongs to the pattern that says more of the name
@@ -64,7 +64,7 @@ class LayersDataset(AnnotatedImages):
             if self._bands:
                 shapes = [Shape(f"band {n + 1}", "bits", (each.path, n)) for each in own for n in range(self._bands)]
             sources = tuple(each.path for each in own) or (image.path,)
-            entries.append(Entry(image.path, sources, shapes, None, image.values.get("split")))
+            entries.append(Record(image.path, shapes, None, image.values.get("split"), sources=sources))
             without += [] if own else [image.path.name]
         end = "; blank_unpaired = true says that it is so" * (4 * len(without) > len(entries))
         told = [f"{len(without)} images have no mask and are all background: {first_few(without)}{end}"] * bool(without)
@@ -76,10 +76,10 @@ class LayersDataset(AnnotatedImages):
         refuse([Issue("mask_without_image", path, what, advice) for path in lonely])
         return sorted({shape.label for entry in entries for shape in entry.shapes}, key=files.natural), entries
 
-    def _size(self, entry: Entry) -> Size | None:
+    def _size(self, entry: Record) -> Size | None:
         return read_header(entry.sources[0]).size if entry.shapes else None
 
-    def _draw(self, entry: Entry, size: Size) -> NDArray[np.uint8]:
+    def _draw(self, entry: Record, size: Size) -> NDArray[np.uint8]:
         if self._bands and entry.shapes:
             with opened(entry.sources[0]) as raster:
                 stored = np.asarray(raster[...])
@@ -109,7 +109,7 @@ class LayersDataset(AnnotatedImages):
         return {"images": "images/{split}/{id}", "annotations": "masks/{split}/{class}/{id}"}
 
 
-def _lacking(entries: Sequence[Entry]) -> list[str]:
+def _lacking(entries: Sequence[Record]) -> list[str]:
     """What is said of images without the mask of a class that most have, where a file is a class and no object."""
     held = {entry.image: [shape.label for shape in entry.shapes] for entry in entries}
     if any(len(own) > len({*own}) for own in held.values()):

@@ -15,7 +15,7 @@ from segkit.errors import DataError, Issue, first_few
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, bounds, numbers
-from segkit_annotations.files import Entry, Record
+from segkit_annotations.files import Record
 from segkit_annotations.tools import is_known, named, records
 from segkit_folder.splits import SUFFIXES
 
@@ -40,15 +40,18 @@ class PolygonsDataset(AnnotatedImages):
     tool = "a file of polygons"
     expected = "XML or GeoJSON files with polygons, called as their images, or the JSON of a tool"
 
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
-        self._root = root
-        self._pictures: dict[str, list[Path]] = {}
-        for each in files.pictures(root / images):
-            self._pictures.setdefault(each.stem, []).append(each)
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         names, entries = super()._read(root, annotations, images)
-        if len({entry.split for entry in entries}) < 2:
-            entries = [entry._replace(split=None) for entry in entries]
-        others = {path for entry in entries for path in self._pictures.get(entry.image.stem, ())}
+        pictures: dict[str, list[Path]] = {}
+        for path in files.pictures(root / images):
+            pictures.setdefault(path.stem, []).append(path)
+        splits = [files.split_in(entry.sources[0].parent.relative_to(root).as_posix()) for entry in entries]
+        for number, (entry, split) in enumerate(zip(entries, splits, strict=True)):
+            image, path = entry.image, entry.sources[0]
+            if image == path:
+                image = _image(path, next(filter(None, (pictures.get(stem) for stem in _stems(path))), []))
+            entries[number] = entry._replace(image=image, split=split if len({*splits}) > 1 else None)
+        others = {path for entry in entries for path in pictures.get(entry.image.stem, ())}
         if passed := sorted({str(path.parent) for path in others - {entry.image for entry in entries}}):
             what = f"images of the same names in {first_few(passed)} lie further from the polygons, and are not read"
             warnings.warn(f"{what}; images = FOLDER takes those", stacklevel=4)
@@ -58,12 +61,12 @@ class PolygonsDataset(AnnotatedImages):
         return _files_in(place)
 
     def _records(self, path: Path, names: dict[str, None]) -> Iterator[Record]:
-        is_xml, split = path.suffix.lower() == ".xml", files.split_in(path.parent.relative_to(self._root).as_posix())
-        of_tool = not is_xml and is_known(files.head(path))
-        called = next(filter(None, (self._pictures.get(stem) for stem in _stems(path))), [])
-        for each in records(path) if of_tool else [_of_xml(path) if is_xml else Record(path, _of_geojson(path))]:
-            image = _image(path, called) if isinstance(each.image, Path) else each.image
-            yield each._replace(image=image, split=split)
+        if path.suffix.lower() == ".xml":
+            yield _of_xml(path)
+        elif is_known(files.head(path)):
+            yield from records(path)
+        else:
+            yield Record(path, _of_geojson(path))
 
     @classmethod
     def recognise(cls, root: Path) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from segkit.errors import DataError, first_few, reason
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, ShapeError, Size, draw
-from segkit_annotations.files import Entry
+from segkit_annotations.files import Record
 from segkit_annotations.layers import LayersDataset
 from segkit_annotations.named import finder, meant
 
@@ -49,7 +49,7 @@ class RleDataset(AnnotatedImages):
     rule: Rule = "error"
     expected = "a CSV with columns as ImageId and EncodedPixels, or rle_mask"
 
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         pictures = files.pictures(root / images)
         named = finder(root, pictures)
         labels: set[str] = set()
@@ -83,7 +83,7 @@ class RleDataset(AnnotatedImages):
         for split, path, found in tables:
             for picture, those in found.items():
                 shapes = [Shape(label, "starts", (runs, by_columns, self._first)) for label, runs in those]
-                entries.append(Entry(picture, (path,), shapes, sizes[picture], split))
+                entries.append(Record(picture, shapes, sizes[picture], split, sources=(path,)))
         return sorted(labels), entries + _blank(entries, pictures, self.blank_unpaired)
 
     @classmethod
@@ -117,7 +117,7 @@ class RleDataset(AnnotatedImages):
             (Path(root) / f"{split}.csv").write_text("\n".join(rows))
 
 
-def _blank(entries: Sequence[Entry], pictures: Sequence[Path], is_sure: bool) -> list[Entry]:
+def _blank(entries: Sequence[Record], pictures: Sequence[Path], is_sure: bool) -> list[Record]:
     """Images beside those of the lines, which have none: what is not there is not listed."""
     first = {entry.image.parent: entry for entry in reversed(entries)}
     named = {entry.image for entry in entries}

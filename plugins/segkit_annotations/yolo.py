@@ -15,7 +15,7 @@ from segkit.errors import DataError, Issue
 from segkit_annotations import files
 from segkit_annotations.dataset import AnnotatedImages, Rule
 from segkit_annotations.draw import Shape, numbers
-from segkit_annotations.files import Entry
+from segkit_annotations.files import Record
 from segkit_folder.splits import SUFFIXES, read_text, split_called
 
 _NAMES = ("classes.txt", "obj.names", "names.txt", "labels.txt")  # of files with a name of a class a line
@@ -34,7 +34,7 @@ class YoloDataset(AnnotatedImages):
     rule: Rule = "smallest"
     expected = "data.yaml with `names`, `train` and `val`, or classes.txt beside folders of images and labels"
 
-    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Entry]]:
+    def _read(self, root: Path, annotations: str, images: str) -> tuple[list[str], list[Record]]:
         path, entries, issues = root / annotations, [], []
         is_yaml = path.suffix in (".yaml", ".yml")
         names, found = _of_yaml(root, path) if is_yaml else _of_folders(root, path)
@@ -49,7 +49,7 @@ class YoloDataset(AnnotatedImages):
                     what = "a line that is no polygon of a known class"
                     issues.append(Issue("line", str(labels), what, advice, line[:60]))
             source = labels if labels.is_file() else path
-            entries.append(Entry(image, (source,), shapes, None, split))
+            entries.append(Record(image, shapes, None, split, sources=(source,)))
         refuse(issues)
         return [*names.values()], entries
 

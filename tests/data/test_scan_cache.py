@@ -238,6 +238,17 @@ def test_the_cache_of_files_that_change_again_and_again_does_not_grow(
     assert [ScanCache("").get(b"29 %d" % number) for number in range(10)] == 10 * [29]
 
 
+def test_a_small_split_does_not_drop_a_large_one(cache: Path) -> None:
+    for split, count in (("train", 20_000), ("val", 100)):
+        kept = ScanCache("")
+        for number in range(count):
+            stamp = f"{split} {number}".encode()
+            assert kept.get(stamp) is None
+            kept.add(stamp, number)
+        kept.save()
+    assert ScanCache("").get(b"train 0") == 0
+
+
 def test_a_file_that_nobody_has_used_for_long_goes(scanned: Scanned, cache: Path) -> None:
     assert scanned() == EXPECTED
     (own,) = cache.iterdir()

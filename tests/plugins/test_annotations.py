@@ -23,7 +23,7 @@ from segkit.errors import ConfigError, DataError, LabelError
 from segkit.registry import datasets
 from segkit.testing import checks
 from segkit_annotations.draw import Shape, ShapeError, draw, ellipse, points_of
-from segkit_annotations.files import image_finder
+from segkit_annotations.files import image_finder, load_json
 from segkit_folder.splits import split_by_fraction
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
@@ -1423,6 +1423,21 @@ def test_what_was_read_holds_until_the_annotations_or_the_options_change(tmp_pat
     assert len(readings) == 5
 
 
+def test_a_file_of_annotations_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr("segkit.data.read._SETTLED", -1 << 60)  # else a file of this second may change unseen
+    monkeypatch.setattr("segkit_annotations.coco.files.load_json", lambda *each: read.append(each) or load_json(*each))
+    datasets["coco"].write_sample(tmp_path)
+    for _ in range(2):
+        for split in ("train", "val"):
+            datasets["coco"](tmp_path, split)
+    assert len(read) == 3
+    path = tmp_path / "train/_annotations.coco.json"
+    path.write_text(path.read_text().replace("square", "quad"))
+    assert datasets["coco"](tmp_path, "train").classes == ("background", "quad", "triangle", "square")
+    assert len(read) == 4
+
+
 def test_runs_in_a_table_are_drawn_down_the_columns(tmp_path: Path) -> None:
     for name in "abc":
         picture(tmp_path / f"train/{name}.jpg")
@@ -1630,7 +1645,7 @@ def test_shapes_of_label_studio_are_percents_and_turn_about_their_corner(tmp_pat
     cancelled, done = {"was_cancelled": True, "result": results[1:2]}, task["annotations"][0]
     tasks = [{"data": {"image": f"{name}.jpg"}, "annotations": [cancelled]} for name in "bc"]
     save(tmp_path / "export.json", [*tasks, {**task, "annotations": [cancelled, done]}])
-    with pytest.warns(UserWarning, match=r"not read: 2 tasks .*cancelled: b\.jpg, c\.jpg"):
+    with pytest.warns(UserWarning, match=r"not read: 2 images .*cancelled: b\.jpg, c\.jpg"):
         assert rows(one("labelstudio", tmp_path))[0][:2] == "11"
     save(tmp_path / "export.json", [{**task, "annotations": [{"result": [result("brush", rle=[1, 2])]}]}])
     with pytest.raises(LabelError, match="brushlabels, which Label Studio exports as COCO"):
@@ -1682,4 +1697,4 @@ def test_shapes_whose_y_runs_upwards_below_0_are_refused_though_they_would_be_cu
 @pytest.mark.parametrize(("name", "found"), [("0ab1c2d3-7.png", "7.png"), ("20230101-7.png", "20230101-7.png")])
 def test_the_name_of_an_upload_is_taken_off_and_a_date_is_not(tmp_path: Path, name: str, found: str) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "7.png")
-    assert image_finder(tmp_path, tmp_path, "", None)(name) == tmp_path / found
+    assert image_finder(tmp_path, "", tmp_path, None)(name) == tmp_path / found
