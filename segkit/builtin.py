@@ -1,4 +1,4 @@
-"""The core's own components, offered through the hooks that every plugin uses."""
+"""The core's components, offered through the same hooks as those of plugins."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from segkit.hookspecs import hookimpl
 
 @hookimpl
 def segkit_models() -> dict[str, str]:
-    """Two models: one written from scratch, and the baseline to compare it with."""
+    """A U-Net written from scratch, and the models of segmentation_models_pytorch as baselines."""
     return {"unet": "segkit.model.unet:UNet", "smp": "segkit.model.smp:Smp"}
 
 
 @hookimpl
 def segkit_metrics() -> dict[str, str]:
-    """What is read off the one confusion matrix."""
+    """The metrics computed from the shared confusion matrix."""
     return {
         "mean_iou": "segkit.metric.scores:MeanIoU",
         "pixel_accuracy": "segkit.metric.scores:PixelAccuracy",
@@ -27,11 +27,11 @@ def segkit_metrics() -> dict[str, str]:
 
 @hookimpl
 def segkit_optimizers() -> dict[str, str]:
-    """The two that are best known."""
+    """The two most common optimizers."""
     return {name: f"segkit.engine.optim:{name}" for name in ("adamw", "sgd")}
 
 
 @hookimpl
 def segkit_commands() -> dict[str, str]:
-    """The commands that need no plugin."""
+    """The commands that train and evaluate."""
     return {"run": "segkit.cli.run:Run", "evaluate": "segkit.cli.run:Evaluate"}

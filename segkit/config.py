@@ -1,7 +1,7 @@
-"""A TOML file and overrides become a checked config; every problem is found before anything is built.
+"""Reads a config from a TOML file and overrides, and checks all of it before anything is built.
 
-A config names components and gives their options; the options are checked against the components' own signatures. What
-is wrong is reported all at once, with the path of the key.
+A config names components and their options; the options are checked against the components' signatures. All problems
+are reported together, each with the path of its key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from segkit.settings import TABLES, AugmentSettings, DataSettings, OutputSetting
 MORE_MODELS = (
     " smp has many more, as options: model.name=smp model.architecture=... model.encoder=... (see show model smp)"
 )
-LISTS = ("loss", "metric", "transform")  # tables of which a config may have several
+LISTS = ("loss", "metric", "transform")  # tables that a config may have several times
 NO_OVERRIDE = "{}: an override is written table.key=value, as in train.epochs=3"
 SCALE = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -34,7 +34,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 @dataclass(frozen=True)
 class Choice:
-    """A component that a config names, with its options; ``scale`` is a loss's weight in the sum."""
+    """A component that a config names, with its options; ``scale`` is the weight of a loss in the sum."""
 
     name: str
     component: Component
@@ -43,29 +43,29 @@ class Choice:
 
     @property
     def short(self) -> str:
-        """The name without the plugin's."""
+        """The component's name without its plugin's."""
         return self.name.rpartition("/")[2]
 
     def build(self, dataset: Any, **options: Any) -> Any:
-        """The component, with these options beside its own; what the dataset alone decides is given to it."""
+        """Build the component with its options and these; the given parameters (classes, ...) come from the dataset."""
         classes = tuple(dataset.classes)
         given = {"num_classes": len(classes), "ignore_index": dataset.ignore_index, "classes": classes}
         given |= {"in_channels": len(dataset.channels)}
         return create(self.component, {**self.options, **options}, given)
 
     def record(self) -> dict[str, Any]:
-        """Its table."""
+        """The choice as a table of a config."""
         scale = {"scale": self.scale} if self.component.kind == "loss" else {}
         return {"name": self.name, **scale, **self.options}
 
 
 @dataclass(frozen=True)
 class Config:
-    """A checked config: its tables, and
+    """A checked config: its tables, and two more attributes.
 
     Attributes:
-        name: of the file, without its suffix; names the run folder.
-        plugins: the distributions it needs, with their versions.
+        name: name of the file without its suffix; the default name of the run folder.
+        plugins: the distributions that the config requires, with their versions.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Config:
         return Path(self.output.dir or Path("runs") / self.name)
 
     def record(self) -> dict[str, Any]:
-        """The config with every default written out, as it stands in ``run.json``."""
+        """The config with all defaults written out, as stored in ``run.json``."""
         chosen = {"plugins": list(self.plugins), "dataset": self.dataset.record(), "model": self.model.record()}
         lists = {
             key: [each.record() for each in getattr(self, key)] for key in LISTS if key != "transform" or self.transform
@@ -99,12 +99,12 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
 
     Args:
         source: a TOML file, or its tables as a mapping.
-        overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``; ``loss.0.scale`` and ``loss.dice.scale`` reach
-            into a list of tables. A component's ``name`` that is overridden clears the options it had in the file.
-        where: what messages call it; left out: the file, or ``config``.
+        overrides: ``["train.epochs=3"]`` or ``{"train.epochs": 3}``; ``loss.0.scale`` and ``loss.dice.scale`` select
+            one of a list of tables. Overriding a component's ``name`` removes the options that the file gives it.
+        where: name of the config in messages; default: the file, or ``config``.
 
     Raises:
-        ConfigError: with every problem found.
+        ConfigError: the config has problems; all of them are listed.
     """
     name, read = ("config", source) if isinstance(source, Mapping) else _read_file(Path(source))
     where = where or ("config" if isinstance(source, Mapping) else str(source))
@@ -119,7 +119,7 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
 
     tables = _copy(read)
     pairs = overrides.items() if isinstance(overrides, Mapping) else filter(None, [part(_pair, t) for t in overrides])
-    for path, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):  # a name clears what the old had
+    for path, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".name")):  # a new name clears the options
         part(_override, tables, path, value)
     problems += [f"plugins: {problem}" for problem in unmet(tables.get("plugins", []))]
     allowed = ["dataset", "model", *LISTS, *TABLES, "plugins"]
@@ -144,10 +144,10 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Overrides = (
 
 
 def settings_from(kind: type[SettingsT], key: str, values: Any) -> SettingsT:
-    """One table of settings from plain values.
+    """Make one table of settings from plain values.
 
     Raises:
-        ConfigError: with every problem found.
+        ConfigError: the table has problems; all of them are listed.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{key} = {values!r}: a table is needed, [{key}]")
@@ -174,7 +174,7 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
     text = ""
     try:
         text = path.read_text("utf-8-sig")
-        # of a file "...toml" the run folder would be "runs/.."
+        # a file named "...toml" would give the run folder "runs/.."
         return path.stem if path.stem.strip(".") else "config", tomllib.loads(text)
     except FileNotFoundError as error:
         near = [str(p) for p in path.parent.glob("*.toml") if p != path] if path.parent.is_dir() else []
@@ -185,25 +185,25 @@ def _read_file(path: Path) -> tuple[str, dict[str, Any]]:
         hint = f"; {BACKSLASH}" if re.search(r"\"[^\"]*\\", line) else ""
         raise ConfigError(f"{path}: not valid TOML: {error}{hint}") from error
     except IsADirectoryError as error:
-        of_run = "the folder of a run, which evaluate, predict and report take"
+        of_run = "a run folder, which is for evaluate, predict and report"
         what = of_run if (path / "run.json").is_file() else "a folder"
-        raise ConfigError(f"{path} is {what}; a config is wanted, a TOML file") from error
+        raise ConfigError(f"{path} is {what}; give a config, a TOML file") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {reason(error)}") from error
 
 
 def _copy(value: Any) -> Any:
-    """A copy that may be changed."""
+    """A deep copy of the tables and lists."""
     if isinstance(value, Mapping):
         return {str(key): _copy(each) for key, each in value.items()}
     return [*map(_copy, value)] if isinstance(value, (list, tuple)) else value
 
 
 def _pair(text: str) -> tuple[str, Written]:
-    """Path and value of an override; it stays :class:`Written` until the option's type is known.
+    """Split an override into path and value; the value stays :class:`Written` until the option's type is known.
 
     Raises:
-        ConfigError: it is not written so.
+        ConfigError: the override is not of the form table.key=value.
     """
     path, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
@@ -215,7 +215,7 @@ def _override(tables: dict[str, Any], path: str, value: Any) -> None:
     """Set one key of a config's tables, in place.
 
     Raises:
-        ConfigError: there is no such place, or there are several.
+        ConfigError: the path selects no table, or several.
     """
     *above, key = path.split(".")
     if not all((*above, key)) or not (above or key in (*LISTS, "plugins")):
@@ -230,17 +230,17 @@ def _override(tables: dict[str, Any], path: str, value: Any) -> None:
     if not isinstance(place, dict):
         raise ConfigError(f"{path}: {'.'.join(above)} is {place!r} and holds no keys")
     if key == "name" and value != place.get("name"):  # another component has other options
-        for other in [other for other in place if other != "scale"]:  # the weight in the sum of losses
+        for other in [other for other in place if other != "scale"]:  # the weight in the sum of losses stays
             del place[other]
     is_option = len(above) == 1 + (above[:1] != [] and above[0] in LISTS)
     place[key] = value if is_option else read_value(value)[0]
 
 
 def _row(rows: list[Any], name: str, path: str) -> Any:
-    """The table of a list that a number or a component's name means; loss.1.name=dice may add one.
+    """The table of a list that a number or a component's name selects; loss.1.name=dice may append one.
 
     Raises:
-        ConfigError: there is none, or there are several.
+        ConfigError: no table matches, or several match.
     """
     if name == str(len(rows)):
         rows.append({})
@@ -253,10 +253,10 @@ def _row(rows: list[Any], name: str, path: str) -> Any:
 
 
 def _choice(key: str, table: Any, where: str) -> Choice:
-    """The component that a table names, with its options.
+    """The component that a table names, with its checked options.
 
     Raises:
-        ConfigError: with every problem found.
+        ConfigError: the table has problems; all of them are listed.
     """
     header, registry = f"[[{key}]]" if key in LISTS else f"[{key}]", REGISTRIES[key]
     if not isinstance(table, Mapping):

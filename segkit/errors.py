@@ -1,21 +1,21 @@
 """Every exception segkit raises on purpose.
 
-A message says where (config path or file), what was given, what is allowed and what to do; the
-command prints it as it is, without a traceback. The tree::
+A message says where (config path or file), what was given, what is allowed and what to do; commands print it without a
+traceback. The tree::
 
     SegkitError
       ConfigError           a config file, an override or an option
       PluginError           a plugin that is broken or needs something that is missing
       ComponentNotFound     (also a KeyError) no such model, loss, dataset, metric or command
       DataError             images and masks
-        LabelError          a mask that cannot be what it claims to be
+        LabelError          a mask that is lossy, holds wrong values or has a wrong size
         DownloadError       an archive that could not be fetched, verified or unpacked
       ModelError            a model that cannot be built, or weights that do not fit it
         NotFiniteError      a model whose output is NaN or infinite
       CheckpointError       a checkpoint that is missing, damaged or of another model
       RunFolderError        a run folder that cannot be used
-        WriteError          a file in it that cannot be written, as the disk is full
-      TrainingError         training that cannot go on
+        WriteError          a file in it that cannot be written, for example because the disk is full
+      TrainingError         training that cannot continue
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-_LONGEST = 300  # letters of somebody else's message; some print what they were working on
+_LONGEST = 300  # characters kept of another library's message; some messages contain whole inputs
 _CORE = str(Path(__file__).parent)
 
 
 class SegkitError(Exception):
-    """Base class: a mistake that the user can correct; its message says all there is to say."""
+    """Base class: a problem that the user can correct, described completely by its message."""
 
     exit_status = 2
 
 
 class ConfigError(SegkitError):
-    """A config, an override or an option is wrong; ``problems`` holds every one that was found."""
+    """A config, an override or an option is wrong; ``problems`` lists every problem found."""
 
     def __init__(self, problems: str | Sequence[str], where: str = "") -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -48,11 +48,11 @@ class ConfigError(SegkitError):
 
 
 class PluginError(SegkitError):
-    """A plugin is broken, or needs something that is not there."""
+    """A plugin is broken, or needs something that is missing."""
 
 
 class ComponentNotFound(SegkitError, KeyError):
-    """No component has this name, or several have and the plugin must be named."""
+    """No component has this name, or several have it and the plugin must be named too."""
 
     def __str__(self) -> str:  # KeyError would print the repr
         return str(self.args[0])
@@ -60,22 +60,22 @@ class ComponentNotFound(SegkitError, KeyError):
 
 @dataclass(frozen=True)
 class Issue:
-    """What is wrong with one file, or odd about several files or a whole split.
+    """A problem of one file, of several files or of a whole split.
 
-    An issue of one file names it as ``file`` and says the same as for any other such file in ``what`` and ``advice``,
-    so that issues of many files can be merged into one (see :mod:`segkit.data.issues`).
+    An issue of one file names it in ``file``. Its ``what`` and ``advice`` are the same for every file with this
+    problem, so that the issues of many files can be merged into one (see :mod:`segkit.data.issues`).
 
     Attributes:
-        kind: one word for it, as ``lossy_mask``.
-        file: the path of the one file it is about; "" where it is about several files or a split.
-        what: what is wrong.
+        kind: a short identifier, such as ``lossy_mask``.
+        file: the path of the file, for an issue of one file; else "".
+        what: the problem.
         advice: what to do about it.
-        detail: what is particular to this file.
+        detail: details of this file alone.
         wrong: stored labels or colours that are not allowed -> pixels.
-        stored: all the stored labels or colours of a mask -> pixels.
+        stored: all stored labels or colours of a mask -> pixels.
         severity: an ``error`` stops a run, a ``warning`` is printed.
-        split: the splits it was found in, separated by commas; "" where that is not known.
-        files: all files it is about, by path or by the dataset's name of the sample.
+        split: the splits with this issue, separated by commas; "" if unknown.
+        files: all files concerned, by path or by the dataset's name of the sample.
         skippable: whether ``data.on_bad = "skip"`` leaves these files out.
     """
 
@@ -100,7 +100,7 @@ class Issue:
         return one_line(f"{self.file}: {self.what}{detail}") + (f"; {self.advice}" if self.advice else "")
 
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` and ``check --json`` hold."""
+        """The issue as ``run.json`` and ``check --json`` store it."""
         own = {"kind": self.kind, "severity": self.severity, "split": self.split, "text": self.text}
         return {**own, "files": self.files, "of_file": self.skippable}
 
@@ -109,7 +109,7 @@ class Issue:
 
 
 class DataError(SegkitError):
-    """An image, a mask, a folder or a split cannot be used; ``issue`` says it in parts where it is a file's."""
+    """An image, a mask, a folder or a split cannot be used; ``issue`` holds the parts of the message for one file."""
 
     issue: Issue | None = None
 
@@ -118,13 +118,13 @@ class DataError(SegkitError):
         self.issue = message if isinstance(message, Issue) else issue
 
     def retold(self, message: str) -> DataError:
-        """The error in other words; of a subclass with a constructor of its own, which takes other things, its base."""
+        """The same error with another message; a DataError where the subclass has another constructor."""
         kind = type(self) if type(self).__init__ is DataError.__init__ else DataError
         return kind(message, self.issue)
 
 
 class LabelError(DataError):
-    """A mask is not what it claims to be: JPEG, out-of-range values, another size than its image."""
+    """A mask cannot be used: JPEG, out-of-range values, or another size than its image."""
 
 
 class DownloadError(DataError):
@@ -136,12 +136,12 @@ class ModelError(SegkitError):
 
 
 class NotFiniteError(ModelError):
-    """The largest logit of a pixel is NaN or infinite: it has no class."""
+    """The largest logit of a pixel is NaN or infinite, so the pixel has no class."""
 
     def __init__(self, where: str) -> None:
         super().__init__(
             f"{where}: the model's output is NaN or infinite, so there is no class; its weights may have diverged, or "
-            "16 bits overflow (precision fp32 has the range)"
+            "16-bit numbers overflow (precision fp32 avoids that)"
         )
 
 
@@ -154,22 +154,22 @@ class RunFolderError(SegkitError):
 
 
 class WriteError(RunFolderError):
-    """A file could not be written, as the disk is full; what was there before is intact."""
+    """A file could not be written, for example because the disk is full; the previous file is intact."""
 
     exit_status = 1
 
 
 class TrainingError(SegkitError):
-    """Training cannot go on, for a reason that is not a mistake in the config."""
+    """Training cannot continue, for a reason that is not a mistake in the config."""
 
     exit_status = 1
 
 
 def one_line(text: object) -> str:
-    """Text that a terminal only shows: what ``str.isprintable`` refuses, line breaks too, stands as its escape.
+    """Escape everything that ``str.isprintable`` refuses, line breaks too, so that a terminal shows it as text.
 
-    File names, class names and texts of a config may be a stranger's. As they are, ``\\x1b[`` begins an order to the
-    terminal, U+202E turns around what follows, and a line break lets a name pretend to be a line of its own.
+    File names, class names and config texts may come from strangers. Unescaped, ``\\x1b[`` starts a terminal command,
+    U+202E reverses the text after it, and a line break lets a name look like a separate line of output.
     """
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(text)
@@ -177,17 +177,17 @@ def one_line(text: object) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why a file could not be read or written, in words: without the system's numbers, as ``[Errno 2]``."""
+    """Why a file could not be read or written, without the system's error numbers such as ``[Errno 2]``."""
     if isinstance(error, UnicodeDecodeError):
-        return "it is no text in UTF-8"
-    inner = getattr(error, "reason", None)  # of an address that could not be opened
+        return "it is not UTF-8 text"
+    inner = getattr(error, "reason", None)  # urllib's URLError wraps the OSError
     return reason(inner) if isinstance(inner, OSError) else str(getattr(error, "strerror", None) or error)
 
 
 def cause(error: BaseException) -> str:
-    """An exception of somebody else's code in one line: type, message and, where known, file and line.
+    """Describe an exception of other code in one line: type, message and, where known, file and line.
 
-    Where it was raised in the core, the place is that of the call.
+    For an exception raised inside segkit, file and line are those of the call into segkit.
     """
     message = " ".join(str(error).split())
     shown = message if len(message) <= _LONGEST else f"{message[:_LONGEST]} ..."
@@ -204,6 +204,6 @@ def did_you_mean(given: object, allowed: Iterable[str]) -> str:
 
 
 def first_few(items: Sequence[str], most: int = 5) -> str:
-    """The first few items as text: ``"a, b, c and 12 more"``."""
+    """Join the first few items: ``"a, b, c and 12 more"``."""
     shown = ", ".join(map(one_line, items[:most]))
     return f"{shown} and {len(items) - most} more" if len(items) > most else shown

@@ -1,7 +1,7 @@
-"""The options of a component, and the keys of a table: read from a signature, checked, and turned into objects.
+"""The options of a component and the keys of a table: read from a signature, checked, and passed to the constructor.
 
-The signature is the schema: names, type hints and defaults are those of the constructor, the texts those of its
-docstring's section ``Args:``. A component is imported for that.
+The signature is the schema: the constructor gives names, type hints and defaults, and the section ``Args:`` of the
+docstring gives the descriptions. Reading them imports the component.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from segkit.errors import ConfigError, PluginError, SegkitError, cause, did_you_
 from segkit.registry import Component
 from segkit.settings import FORMULAS, Settings
 
-BACKSLASH = "in double quotes a backslash begins an escape: write a path in single quotes, 'C:\\data', or with /"
+BACKSLASH = "in double quotes a backslash starts an escape: write a path in single quotes, 'C:\\data', or with /"
 _GIVEN = {
     "dataset": ("split",),
     "optimizer": ("model", "settings"),
@@ -48,7 +48,7 @@ _PROMISED = {
 _SECTION = re.compile(r"^Args:\n((?:[ \t]+\S.*\n?|[ \t]*\n)+)", re.MULTILINE)
 _ENTRY = re.compile(r"^(\w+)(?: \([^)]*\))?:(.*(?:\n[ \t].*)*)", re.MULTILINE)
 _NOT_KNOWN = (PydanticUserError, PydanticUndefinedAnnotation, PydanticSerializationError)
-_USUAL_NAMES = {**vars(typing), **vars(collections.abc), "Path": Path}  # which a module may import for type checkers
+_USUAL_NAMES = {**vars(typing), **vars(collections.abc), "Path": Path}  # modules may import these under TYPE_CHECKING
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Option:
     """A parameter of a component, or a key of a table.
 
     Attributes:
-        hint: its type; as it is written where it cannot be evaluated; Any where there is none.
-        default: None too where a config has to give it.
-        text: from the docstring.
-        given: whether segkit provides it, so that a config cannot.
-        required: whether a config has to give it.
+        hint: its type; the source text if it cannot be evaluated; Any if there is none.
+        default: the default value; None also if the option is required.
+        text: its description in the docstring.
+        given: whether segkit provides the value, so that a config may not set it.
+        required: whether it has no default.
     """
 
     name: str
@@ -72,17 +72,17 @@ class Option:
 
     @property
     def type(self) -> str:
-        """Its type as a program has it, as ``Literal['a', 'b'] | None``; empty where any will do."""
+        """Its type in Python syntax, such as ``Literal['a', 'b'] | None``; "" if any value is accepted."""
         return "" if self.hint is Any else _written(self.hint)
 
     def record(self) -> dict[str, Any]:
-        """What ``show --json`` tells of it."""
+        """The option as ``show --json`` prints it."""
         own = {"name": self.name, "type": self.type, "default": self.default, "text": self.text}
         return {**own, "required": self.required and not self.given, "given": self.given}
 
     @property
     def words(self) -> list[str]:
-        """The words among what its type allows."""
+        """The literal words that its type allows."""
         return _words(self.hint)
 
 
@@ -97,21 +97,21 @@ def reserved_names(kind: str) -> tuple[str, ...]:
 
 
 def options_of(owner: Component | type[Settings]) -> list[Option]:
-    """The parameters of a component, but for those whose names are other keys of its table; or the keys of a table.
+    """The parameters of a component, without reserved names; or the keys of a table.
 
     Raises:
-        PluginError: it cannot be imported, or has no signature.
+        PluginError: the component cannot be imported, or has no signature.
     """
     kind, target = (owner.kind, owner.load()) if isinstance(owner, Component) else ("table", owner)
     function = inspect.unwrap(target.__init__) if inspect.isclass(target) else inspect.unwrap(target)
     try:
         parameters = () if kind == "observer" else inspect.signature(target).parameters.values()
     except (TypeError, ValueError) as error:
-        raise PluginError(f"{owner} does not say what options it has: {cause(error)}") from error
+        raise PluginError(f"{owner} has no readable signature: {cause(error)}") from error
     classes = target.__mro__[:-1] if inspect.isclass(target) else ()
     texts: dict[str, str] = {}
     for each in [target, *(thing for cls in classes for thing in (cls, vars(cls).get("__init__")))][::-1]:
-        docstring = getattr(each, "__doc__", None)  # the class's own words win over those of its bases
+        docstring = getattr(each, "__doc__", None)  # the docstring of a class takes precedence over those of its bases
         section = _SECTION.search(inspect.cleandoc(docstring)) if isinstance(docstring, str) else None
         entries = _ENTRY.findall(textwrap.dedent(section[1])) if section else ()
         texts |= {name: " ".join(text.split()) for name, text in entries}
@@ -132,7 +132,7 @@ def options_of(owner: Component | type[Settings]) -> list[Option]:
 def read_options(
     owner: Component | type[Settings], values: Mapping[str, object], where: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values as a config holds them, by :func:`read_value`, and all that is wrong with them."""
+    """Check the values of a table with :func:`read_value`; return them, and all problems."""
     try:
         known = {option.name: option for option in options_of(owner)}
     except SegkitError as error:
@@ -151,7 +151,7 @@ def read_options(
                 keys += [each for each in reserved_names(kind) if each != "name"]  # scale, of a loss
                 close = did_you_mean(key, keys) or f"; there are {', '.join(keys) or 'none'}"
                 if key == "plugins":
-                    close = "; plugins = [...] stands at the top of the file, above the first table"
+                    close = "; plugins = [...] belongs at the top of the file, above the tables"
                 problems.append(f"{where}.{key}: {name} has no such key{close}")
         except ValueError as error:
             problems.append(f"{where}.{key} = {error}")
@@ -163,11 +163,11 @@ def read_options(
 
 
 def create(component: Component, options: Mapping[str, object], given: Mapping[str, object]) -> Any:
-    """Build a component from its options and those given values that its constructor asks for.
+    """Build a component from its options and those given values that its constructor has as parameters.
 
     Raises:
-        ConfigError: an option does not fit, or the constructor refuses them.
-        PluginError: the component cannot be imported, or is not what its kind promises.
+        ConfigError: an option is invalid, or the constructor refuses the options.
+        PluginError: the component cannot be imported, or lacks a member that its kind requires.
     """
     where = f"{component.kind} '{component.name}'"
     target = component.load()
@@ -183,7 +183,7 @@ def create(component: Component, options: Mapping[str, object], given: Mapping[s
         raise ConfigError(error.problems, error.where or where) from error
     except (SegkitError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # whatever somebody else's constructor may raise; if it exits, nothing was trained
+    except BaseException as error:  # a plugin's constructor may raise anything, even SystemExit
         given_options = ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no options"
         raise ConfigError(f"{component} refuses {given_options}: {cause(error)}") from error
     lacking = [name for name in _PROMISED.get(component.kind, ()) if not hasattr(built, name)]
@@ -193,9 +193,9 @@ def create(component: Component, options: Mapping[str, object], given: Mapping[s
 
 
 def without_pretrained(component: Component, options: Mapping[str, object]) -> dict[str, object]:
-    """The options of a model whose weights a checkpoint replaces at once: nothing is to be fetched.
+    """The options of a model without pretrained weights, which need no download where a checkpoint replaces them.
 
-    Pretrained are ``weights``, by convention, and what begins so, as torchvision's ``weights_backbone``.
+    By convention, options whose names begin with ``weights`` choose them, such as torchvision's ``weights_backbone``.
     """
     pretrained = [option for option in options_of(component) if option.name.startswith("weights")]
     none = {option.name: None for option in pretrained if NoneType in get_args(option.hint)}
@@ -203,24 +203,24 @@ def without_pretrained(component: Component, options: Mapping[str, object]) -> d
 
 
 class Written(str):
-    """A value as a command line has it: 2012 may be a number or a text, which depends on its option."""
+    """A value from the command line: whether 2012 is a number or a text depends on the option's type."""
 
 
 def read_value(value: object, hint: Any = Any) -> tuple[Any, Any]:
-    """A value as a config holds it, and as a type has it: a list as a tuple, a text as a path.
+    """Check a value against a type; return it as a config holds it, and converted: a list to a tuple, a text to a path.
 
-    It is checked by pydantic's rules for JSON, which suit TOML too: strict, but a list may become a tuple. TOML has no
-    None: the text "none" is None where the type allows it. What is :class:`Written` on a command line is TOML, or else
-    the text as it stands: the first of these that the type allows.
+    pydantic's strict rules for JSON apply, which suit TOML too: a list may become a tuple. TOML has no None, so the
+    text "none" is None where the type allows it. A :class:`Written` value is read as TOML, or else as the plain text:
+    the first of these that the type allows.
 
     Raises:
-        ValueError: it is of another type; with the value and what is allowed.
+        ValueError: the type does not allow the value; the message quotes the value and what is allowed.
     """
     for each in value if isinstance(value, list) else [value]:
-        # "C:\new" holds a line break, and "\0" is in no file's name; what is a separator holds nothing else
+        # "C:\new" holds a line break, and no file name holds "\0"; a text of white space alone may be a separator
         if isinstance(each, str) and each.strip() and (found := re.search(r"[\0-\x1f]", each)):
             raise ValueError(f"{each!r}: holds the control character {found[0]!r}; {BACKSLASH}")
-        if isinstance(each, date | time):  # no option is one, and what is called so is a text
+        if isinstance(each, date | time):  # no option is a date; a folder named like one needs quotes
             raise ValueError(f'{each}: is a date; write it in quotes, "{each}"')
     words, readings = _words(hint), [value]
     if isinstance(value, Written):
@@ -235,7 +235,7 @@ def read_value(value: object, hint: Any = Any) -> tuple[Any, Any]:
             read = TypeAdapter(hint).validate_json(to_json(each, inf_nan_mode="constants"), strict=True)
             # pydantic checks an iterable's elements as they are read
             return each, list(read) if isinstance(read, collections.abc.Iterator) else read
-        except _NOT_KNOWN:  # a type of the component's own, or an object that no file can hold: its constructor knows
+        except _NOT_KNOWN:  # a class of the component, or an object that no file can hold: the constructor checks it
             return each, each
         except ValidationError as error:
             errors.append(error)
@@ -248,23 +248,23 @@ def read_value(value: object, hint: Any = Any) -> tuple[Any, Any]:
 
 
 def told(errors: Sequence[Any]) -> str:
-    """What pydantic found wrong with a value, in one line; of a union it has an error for each branch."""
+    """pydantic's errors for one value as one line; for a union there is an error for each branch."""
     found = dict.fromkeys(each["msg"].removeprefix("Input ").removeprefix("Value error, ") for each in errors)
     return ", or ".join(found).replace("valid array", "valid list")  # as TOML calls it
 
 
 def _readings(written: Written) -> list[Any]:
-    """What a text may mean, as TOML first."""
+    """All values that a text may stand for, its value as TOML first."""
     try:
         read = tomllib.loads(f"value = {written}")["value"]
-    except tomllib.TOMLDecodeError:  # a path of Windows in double quotes is no TOML: its backslashes are no escapes
+    except tomllib.TOMLDecodeError:  # a Windows path in double quotes: its backslashes are not TOML escapes
         read = str(written[1:-1] if len(written) > 1 and written[0] == written[-1] == '"' else written)
     texts = [[str(each) for each in read], str(written)] if isinstance(read, list) else [str(written)]
-    return texts if isinstance(read, date | time) else [read, *texts]  # a folder may be called as a date
+    return texts if isinstance(read, date | time) else [read, *texts]  # a folder may be named like a date
 
 
 def _words(hint: Any) -> list[str]:
-    """The words among what a type allows: those of ``Literal["a", "b"] | bool`` are a, b, true and false."""
+    """The literal words that a type allows: a, b, true and false for ``Literal["a", "b"] | bool``."""
     if hint is bool:
         return ["true", "false"]
     parts = get_args(hint)
@@ -272,7 +272,7 @@ def _words(hint: Any) -> list[str]:
 
 
 def _written(hint: Any) -> str:
-    """A type as a program has it, without what pydantic adds to it."""
+    """A type in Python syntax, without pydantic's annotations."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _written(parts[0])
@@ -285,24 +285,24 @@ def _written(hint: Any) -> str:
 
 
 def _hint(parameter: inspect.Parameter, function: Any) -> Any:
-    """A parameter's type; of a class of words that a program has its words, and of class weights the formulas too."""
+    """A parameter's type; enums become the names of their members, and class weights also accept formulas."""
     hint = Any if parameter.annotation is parameter.empty else parameter.annotation
     if isinstance(hint, str):
         try:
             hint = eval(hint, {**_USUAL_NAMES, **function.__globals__})
-        except Exception:  # a name that is there for type checkers alone
+        except Exception:  # a name that is imported under TYPE_CHECKING only
             return hint
     return Union[FORMULAS, hint] if parameter.name == "class_weights" else _by_name(hint)  # noqa: UP007
 
 
 def _default(parameter: inspect.Parameter) -> object:
-    """A parameter's default, of a member of an enum its name; None where there is none."""
+    """A parameter's default, with an enum's member as its name; None if there is no default."""
     value = None if parameter.default is parameter.empty else parameter.default
     return value.name if isinstance(value, Enum) else value
 
 
 def _by_name(hint: Any) -> Any:
-    """A type with the names of its enums' members in the place of these."""
+    """The type with each enum replaced by the names of its members."""
     if get_origin(hint) in (Union, UnionType):
         return Union[tuple(map(_by_name, get_args(hint)))]  # noqa: UP007
     if inspect.isclass(hint) and issubclass(hint, Enum):

@@ -1,11 +1,11 @@
-"""Finds the plugins, keeps a broken one from harming the rest, and calls their hooks.
+"""Finds and loads the plugins, isolates broken ones, and calls their hooks.
 
-A plugin is a module named by an entry point of the group ``segkit``. Each is loaded in its own ``try``. A plugin that
-cannot be loaded, or gets a hook wrong, offers nothing; its :class:`Plugin` says why, and it is named where that may
-matter. With ``SEGKIT_STRICT=1`` in the environment the first problem is raised instead.
+A plugin is a module named by an entry point of the group ``segkit``. A plugin that cannot be loaded, or implements a
+hook wrongly, offers nothing; its :class:`Plugin` holds the error, which is reported where it may matter. With
+``SEGKIT_STRICT=1`` in the environment the first error is raised instead.
 
-The name of the entry point is the plugin's name. Two distributions may use the same one: both are kept, and
-``distribution:name`` tells them apart. (pluggy's own loader would drop one of them and say nothing.)
+The name of the entry point is the plugin's name. Two distributions may use the same name: both plugins are kept, and
+``distribution:name`` distinguishes them. (pluggy's own loader would silently drop one of them.)
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from segkit.errors import PluginError, SegkitError, cause, did_you_mean
 
 KINDS = ("model", "loss", "dataset", "metric", "optimizer", "check", "reader", "transform", "observer", "command")
 PLURALS = {kind: f"{kind}es" if kind.endswith("s") else f"{kind}s" for kind in KINDS}
-"""Kinds of components. The hook ``segkit_models`` offers models, and so on; observers are plugins that hear events."""
+"""Kinds of components. The hook ``segkit_models`` offers models, and so on; observers are plugins that get events."""
 EVENTS = ("segkit_run_prepared", "segkit_run_started", "segkit_epoch_ended", "segkit_run_ended")
 _OFFERS = {f"segkit_{plural}": kind for kind, plural in PLURALS.items() if kind != "observer"}
-_NAME = re.compile(r"(?!\d+$)\w[\w-]*")  # "/", ":" and "." separate names, and a number is a place in a list
+_NAME = re.compile(r"(?!\d+$)\w[\w-]*")  # "/", ":" and "." separate names; a number is an index into a list
 _PLACE = re.compile(r"[\w.]+:[\w.]+")
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """Who a plugin is, what it offers, and what is wrong with it.
+    """A plugin: where it comes from, what it offers, and its error if it is broken.
 
     Attributes:
         place: its module.
-        error: why it is broken, and offers nothing; empty where nothing is wrong.
-        offers: kind, name and place of its components; an observer's name and place are the plugin's.
-        events: the events it listens to, with pluggy's records of the functions.
+        error: why the plugin is broken and offers nothing; "" if it is not broken.
+        offers: kind, name and import path of its components; an observer has the plugin's name and module.
+        events: the events it handles, with pluggy's records of the functions.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Plugin:
 
     @property
     def key(self) -> str:
-        """The name that no other plugin has."""
+        """The unique name ``distribution:name``."""
         return f"{self.distribution}:{self.name}"
 
     def __str__(self) -> str:
@@ -65,11 +65,11 @@ class Plugin:
 
 @functools.cache
 def installed() -> Sequence[Plugin]:
-    """All plugins, loaded on first use; the broken ones too."""
+    """All plugins, including broken ones; loaded on first use."""
     manager = _manager()
     core = Plugin("core", hookspecs.PROJECT, __version__, builtin.__name__)
     plugins = [loaded(core, lambda: builtin, manager=manager)]
-    # ours first, so that none can take a module of ours; then by name, for the order of sys.path must not matter
+    # ours first, so that no other plugin can claim our modules; then by name, independent of the order of sys.path
     found = [(str(each.dist.name), each.dist, each) for each in entry_points(group=hookspecs.PROJECT) if each.dist]
     for name, distribution, point in sorted(found, key=lambda each: (each[0] != hookspecs.PROJECT, each[0], each[2])):
         plugin = Plugin(point.name, name, distribution.version, point.value)
@@ -88,22 +88,22 @@ def loaded(
     requires: Sequence[str] = (),
     manager: pluggy.PluginManager | None = None,
 ) -> Plugin:
-    """A plugin with what it offers, or with its error.
+    """Load a plugin; return it with its offers and events, or with its error.
 
     Args:
-        plugin: who it is.
+        plugin: the plugin, without offers.
         load: imports and returns its module.
         requires: the requirements of its distribution, which may explain why it is broken.
-        manager: knows the modules of other plugins, of which none may be this one's.
+        manager: holds the modules of the plugins loaded so far; the new module must be another one.
 
     Raises:
-        PluginError: it is broken and ``SEGKIT_STRICT=1`` is set.
+        PluginError: the plugin is broken and ``SEGKIT_STRICT=1`` is set.
     """
     manager = manager or _manager()
     offers: list[tuple[str, str, str]] = []
     events: dict[str, pluggy.HookImpl] = {}
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # a program may read what the command prints
+        with contextlib.redirect_stdout(sys.stderr):  # a program may parse the standard output of the command
             module = load()
             manager.register(module, plugin.key)
             callers = manager.get_hookcallers(module) or ()
@@ -116,13 +116,13 @@ def loaded(
                     offers += [(_OFFERS[name], *offer) for offer in _checked(name, hook.function())]
                 elif name in EVENTS:
                     events[name] = hook
-                elif not hook.optionalhook:  # pluggy would take it and never call it
+                elif not hook.optionalhook:  # pluggy would accept it and never call it
                     raise PluginError(f"there is no hook '{name}'{did_you_mean(name, [*_OFFERS, *EVENTS])}")
             offers += [("observer", plugin.name, plugin.place)] if events else []
             return replace(plugin, offers=offers, events={event: events[event] for event in EVENTS if event in events})
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a plugin that exits on import must not end the command
+    except BaseException as error:  # a plugin that calls sys.exit on import must not end the command
         said_by_us = isinstance(error, PluginError | pluggy.PluginValidationError)
         text = " ".join(str(error).split()) if said_by_us else cause(error)
         plugin = replace(plugin, error=text + _another_segkit_needed(plugin, requires))
@@ -138,17 +138,17 @@ def _manager() -> pluggy.PluginManager:
 
 
 class Observers:
-    """Tells the events of one run to every plugin that listens, and hands back what they answer.
+    """Sends the events of one run to every plugin that handles them, and returns their answers.
 
-    Each is given the read-only run itself, and copies of the rest. One that fails is named on stderr, once for each
-    event, and stops neither the run nor the others; a plugin that is broken is named when the run starts.
+    Each observer receives the read-only run itself and copies of the other arguments. A failing observer is reported
+    on stderr, once per event, and stops neither the run nor the others; broken plugins are reported when a run starts.
     """
 
     def __init__(self) -> None:
         self._failed: set[tuple[str, str]] = set()
 
     def __call__(self, event: str, **arguments: Any) -> list[str]:
-        """Tell an event; the texts that observers return.
+        """Send an event; return the texts that observers return.
 
         Raises:
             BaseException: what the plugin raised, if ``SEGKIT_STRICT=1`` is set.
@@ -165,21 +165,21 @@ class Observers:
                 texts += [answer] if answer else []
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # an observer that exits must not end the run
+            except BaseException as error:  # an observer that calls sys.exit must not end the run
                 if strict():
                     raise
                 if (plugin.key, event) not in self._failed:
                     self._failed.add((plugin.key, event))
-                    _warn(f"plugin {plugin} failed in {event}: {cause(error)}; the run goes on")
+                    _warn(f"plugin {plugin} failed in {event}: {cause(error)}; the run continues")
         return texts
 
 
 def prepared(inputs: Any, processes: int) -> dict[str, Any]:
-    """The settings that plugins choose for a run, see :func:`segkit.hookspecs.segkit_run_prepared`.
+    """Collect the settings that plugins choose for a run, see :func:`segkit.hookspecs.segkit_run_prepared`.
 
     Raises:
         SegkitError: a plugin refuses the run.
-        PluginError: a plugin failed, or chose what cannot be.
+        PluginError: a plugin failed, or chose an invalid setting.
     """
     chosen: dict[str, Any] = {}
     for plugin, listener in _listeners("segkit_run_prepared"):
@@ -195,13 +195,13 @@ def prepared(inputs: Any, processes: int) -> dict[str, Any]:
 
 
 def _listeners(event: str) -> list[tuple[Plugin, pluggy.HookImpl]]:
-    """Who hears an event, those marked tryfirst first and trylast last."""
+    """The plugins that handle an event with their functions, those marked tryfirst first and trylast last."""
     found = [(plugin, plugin.events[event]) for plugin in reversed(installed()) if event in plugin.events]
     return sorted(found, key=lambda each: each[1].trylast - each[1].tryfirst)
 
 
 def strict() -> bool:
-    """Whether problems of plugins are raised (``SEGKIT_STRICT=1``) rather than reported."""
+    """Whether errors of plugins are raised (``SEGKIT_STRICT=1``) rather than reported."""
     return os.environ.get("SEGKIT_STRICT", "") not in ("", "0")
 
 
@@ -210,10 +210,10 @@ def _warn(text: str) -> None:
 
 
 def _checked(hook: str, answer: object) -> Iterator[tuple[str, str]]:
-    """The names and places that a hook returned.
+    """Check and yield the names and import paths that a hook returned.
 
     Raises:
-        PluginError: it is no mapping of names to places.
+        PluginError: the answer is not a mapping from names to import paths.
     """
     if not isinstance(answer, Mapping):
         raise PluginError(f"{hook} must return a mapping of names to places, not {type(answer).__name__}")
@@ -225,8 +225,8 @@ def _checked(hook: str, answer: object) -> Iterator[tuple[str, str]]:
 
 
 def _another_segkit_needed(plugin: Plugin, requires: Sequence[str]) -> str:
-    """The versions of segkit that a plugin needs, where this is none of them: the likely cause of its problem."""
-    from packaging.requirements import Requirement  # nobody waits for it where all is well
+    """A hint, if a plugin requires another version of segkit: the likely cause of its error."""
+    from packaging.requirements import Requirement  # slow to import, and only needed for a broken plugin
 
     for needed in map(Requirement, requires):
         if needed.name == hookspecs.PROJECT and not needed.specifier.contains(__version__, prereleases=True):
@@ -236,12 +236,12 @@ def _another_segkit_needed(plugin: Plugin, requires: Sequence[str]) -> str:
 
 
 def unmet(needed: object) -> list[str]:
-    """What is wrong with the requirements of a config: they are no list, or something is missing, too old or broken.
+    """The problems with the requirements of a config: not a list, or a plugin is missing, too old or broken.
 
-    ``plugins = ["segkit-poly>=0.1"]`` names distributions and their versions as pip does.
+    ``plugins = ["segkit-poly>=0.1"]`` names distributions and their versions in pip's syntax.
     """
     if not isinstance(needed, (list, tuple)):
-        return [f"{needed!r} is no list; several are allowed, as in ['segkit-poly>=0.1']"]
+        return [f"{needed!r} is not a list; write ['segkit-poly>=0.1'], for example"]
     if not needed:
         return []
     from packaging.requirements import InvalidRequirement, Requirement
@@ -252,17 +252,17 @@ def unmet(needed: object) -> list[str]:
         try:
             wanted = Requirement(text if isinstance(text, str) else "")
             name, install = canonicalize_name(wanted.name), f'pip install "{wanted}"'
-            # "===" takes any text, and ours goes to a shell
+            # "===" accepts any text, and users paste our message into a shell
             if str(wanted) != f"{wanted.name}{wanted.specifier}" or "===" in str(wanted):
-                raise InvalidRequirement("it is more than that")
+                raise InvalidRequirement("it holds more than a name and versions")
             if not wanted.specifier.contains(found := version(name), prereleases=True):
                 problems.append(f"{name} {found} is installed; {wanted.specifier} is needed: {install}")
         except InvalidRequirement as error:
-            advice = "a distribution and its versions are needed, and nothing else, as in 'segkit-poly>=0.1'"
+            advice = "write a distribution and its versions, and nothing else, for example 'segkit-poly>=0.1'"
             problems.append(f"{text!r}: {str(error).splitlines()[0]}; {advice}")
         except PackageNotFoundError:
             meant = [plugin.distribution for plugin in installed() if canonicalize_name(plugin.name) == name]
-            if meant:  # who knows what the package index has under the plugin's own name
+            if meant:  # a package index may hold something unrelated under the plugin's own name
                 advice = f"write its distribution, '{meant[0]}{wanted.specifier}'"
                 problems.append(f"'{wanted.name}' is a plugin; {advice}")
             else:

@@ -1,9 +1,8 @@
-"""Names of components: who offers them, and the class behind each, imported on first use.
+"""Registries: map names to components, whose classes are imported on first use.
 
 A component has three names, from short to long: ``dice``, ``losses/dice`` (plugin and name) and
-``segkit:losses/dice`` (distribution too). Each may be used where it fits one component only. Where
-it fits several, using it is an error that lists them: installing a package can make an old config
-ask which one is meant, and never makes it mean something else.
+``segkit:losses/dice`` (with the distribution). A name that matches several components is an error that
+lists them: installing a package can make the name in an old config ambiguous, but never changes its meaning.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from segkit.plugins import PLURALS
 
 @dataclass(frozen=True)
 class Component:
-    """A name and the place of a class, with the plugin that offers it; an observer is its plugin's module."""
+    """A named class with its import path and the plugin that offers it; an observer is its plugin's module."""
 
     kind: str
     name: str
@@ -38,7 +37,7 @@ class Component:
 
     @property
     def names(self) -> tuple[str, str, str]:
-        """What it may be called, from short to long."""
+        """All names that select this component, shortest first."""
         qualified = f"{self.plugin}/{self.name}"
         return self.name, qualified, f"{self.distribution}:{qualified}"
 
@@ -53,12 +52,12 @@ class Component:
             return functools.reduce(getattr, filter(None, path.split(".")), import_module(module))
         except (SegkitError, KeyboardInterrupt):
             raise
-        except BaseException as error:  # a module that exits must not end the command as if all were done
+        except BaseException as error:  # a module that calls sys.exit must not end the command as if it had succeeded
             close = did_you_mean(path, vars(sys.modules[module])) if module in sys.modules else ""
             raise PluginError(f"{self} cannot be imported from '{self.place}': {cause(error)}{close}") from error
 
     def summary(self) -> str:
-        """The first sentence of its docstring, or nothing; imported only where its source does not show it."""
+        """The first sentence of the docstring, or ""; read from the source where possible, without an import."""
         module, _, name = self.place.partition(":")
         with contextlib.suppress(Exception):
             spec = None if module in sys.modules else find_spec(module)
@@ -66,7 +65,7 @@ class Component:
             defined: list[Any] = [each for each in tree.body if getattr(each, "name", "") == name] if name else [tree]
             docstring = (ast.get_docstring(defined[-1]) if spec and defined else self.load().__doc__) or ""
             paragraph = " ".join(docstring.strip().split("\n\n")[0].split())
-            # before the first full stop, but for that of an abbreviation
+            # up to the first full stop that does not end an abbreviation
             return re.split(r"(?<!\bal)(?<!e\.g)(?<!i\.e)\.(?=\s+[A-Z])|\.$", paragraph)[0]
         return ""
 
@@ -75,13 +74,13 @@ class Component:
 
 
 class Registry(Mapping[str, type[Any]]):
-    """All components of one kind, by name. Looking one up imports its class; listing them imports nothing."""
+    """All components of one kind, by name. A look-up imports the class; listing the names imports nothing."""
 
     def __init__(self, kind: str) -> None:
         self.kind, self.plural = kind, PLURALS[kind]
 
     def components(self) -> list[Component]:
-        """Every component, sorted by name and plugin."""
+        """All components, sorted by name and plugin."""
         found = [
             Component(kind, name, place, plugin.name, plugin.distribution, plugin.version)
             for plugin in plugins.installed()
@@ -91,10 +90,10 @@ class Registry(Mapping[str, type[Any]]):
         return sorted(found, key=lambda component: component.names)
 
     def find(self, name: str) -> Component:
-        """The component of this name; its class is not imported.
+        """Return the component with this name, without importing its class.
 
         Raises:
-            ComponentNotFound: there is none, or there are several.
+            ComponentNotFound: none has this name, or several have it.
         """
         matches = self.matches(name)
         if len(matches) == 1:
@@ -105,17 +104,17 @@ class Registry(Mapping[str, type[Any]]):
         close = did_you_mean(name, [every for component in self.components() for every in component.names])
         there_are = f"There are: {', '.join(self)}." if len(self) else "There are none."
         message = f"there is no {self.kind} '{name}'{close or '.'} {there_are}"
-        if not close:  # no slip of the pen, then
-            message += " A plugin that is not installed may have it; `python -m segkit plugins` lists those that are."
+        if not close:  # not a misspelt name
+            message += " Its plugin may not be installed; `python -m segkit plugins` lists the installed plugins."
         broken = [f"plugin {plugin} is broken: {plugin.error}" for plugin in plugins.broken()]
         raise ComponentNotFound("\n".join([message, *broken]))
 
     def shortest_name(self, component: Component) -> str:
-        """The shortest name that fits this component only."""
+        """The shortest name that selects this component only."""
         return next((name for name in component.names if self.matches(name) == [component]), component.names[-1])
 
     def matches(self, name: object) -> list[Component]:
-        """The components that a name may mean; a command of segkit's own stays what it is, whatever is installed."""
+        """The components with this name; no plugin can make the name of one of segkit's own commands ambiguous."""
         found = [component for component in self.components() if name in component.names]
         own = [component for component in found if component.kind == "command" and component.distribution == "segkit"]
         return own or found
@@ -137,7 +136,7 @@ class Registry(Mapping[str, type[Any]]):
 
 
 class _Registries(dict[str, Registry]):
-    """The registries by kind, which may be written in the plural too."""
+    """The registries by kind; the plural of a kind is accepted too."""
 
     def __missing__(self, kind: str) -> Registry:
         for registry in self.values():

@@ -1,4 +1,4 @@
-"""The tables of a config that are not components: what each key means, and why its default is what it is."""
+"""The tables of a config that hold settings rather than components: keys, types, defaults and their meaning."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
 FORMULAS = Literal["median_frequency", "sqrt_median_frequency", "inverse", "effective_number"]  # of class_weights
-AUTO = 0  # what the text "auto" is, until a run has put a number in its place
+AUTO = 0  # stands for the text "auto" until the run replaces it by a number
 
 
 def _number_or_auto(given: Any) -> Any:
     if type(given) is int and given < 1:
-        raise ValueError("a whole number from 1 on is needed, or auto")
+        raise ValueError("must be a whole number of at least 1, or auto")
     return AUTO if given == "auto" else given
 
 
@@ -29,32 +29,32 @@ def _as_written(number: Any) -> Any:
 
 
 Number = Annotated[int, BeforeValidator(_number_or_auto), PlainSerializer(_as_written)]
-RENAMED = {"train": {"encoder_lr": "encoder_lr_mult"}}  # keys of 0.1, by table
+RENAMED = {"train": {"encoder_lr": "encoder_lr_mult"}}  # by table: old key of version 0.1 -> new key
 
 
 class Settings(BaseModel):
-    """A table of a config: unknown keys are refused, and no value is converted in silence."""
+    """Base class of a config's tables: unknown keys are refused, and no value is converted silently."""
 
     # validate_default costs nothing and keeps the defaults honest
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
 
 
 class DataSettings(Settings):
-    """``[data]``: how images reach the network, in training, evaluation and prediction alike.
+    """``[data]``: how images are prepared for the network, the same in training, evaluation and prediction.
 
     Args:
-        resize: a factor, or [height, width]; scores are still taken at each mask's own size.
-        cache: where images are kept decoded, once a run: ram; device; auto: on CUDA the device if they fit into 40 % of
-            its free memory, else ram if they fit into 70 %; on a CPU none, as it saves little there.
-        on_bad: skip leaves out what cannot be used, with a warning that names it.
-        scan: a dataset that does not name its files is read whole at each start; or once, and then believed if eight
-            samples of each split are as they were.
-        bands: which channels of the images are used, from 1 and in this order; left out: all.
-        rgb: which of the channels that are used people are shown as red, green and blue, or one as grey, from 1,
-            stretched from the 1st to the 99th percentile; left out: the first three, or of two the first.
-        no_data: pixels that are no numbers: stop refuses their images; void makes them void, and with them those that
-            hold in all channels what the file declares as no data; a number: those that hold it, too.
-        allow_leaks: go on although the same picture is in two splits.
+        resize: a factor, or [height, width]; scores are still computed at the original size of each mask.
+        cache: where decoded images are kept: none; ram; device; auto: on CUDA the device if they fit into 40 % of its
+            free memory, else ram if they fit into 70 % of its free part; on a CPU none, because it saves little there.
+        on_bad: stop at files that cannot be used, or skip them with a warning that names them.
+        scan: for a dataset that does not name its files: all reads every sample at each start; once reads them at the
+            first start, and later only checks that eight samples of each split are unchanged.
+        bands: the image channels to use, in this order, counted from 1; default: all.
+        rgb: the channels, among those used, that pictures show as red, green and blue, or one channel as grey, counted
+            from 1 and stretched from the 1st to the 99th percentile; default: the first three, or the first of two.
+        no_data: NaN and infinite pixels: stop refuses such images; void makes these pixels void, and also those whose
+            channels all hold the file's declared no-data value; a number: also those whose channels all hold it.
+        allow_leaks: train even if the same image is in two splits.
     """
 
     resize: Annotated[float, Field(gt=0, le=8)] | Pair | None = None
@@ -68,20 +68,20 @@ class DataSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    """``[augment]``: one random view of every training image an epoch; void where there is no image.
+    """``[augment]``: one random view of every training image per epoch; pixels outside the image are void.
 
     Args:
-        crop: pixels, or [height, width]; left out: whole images, padded to the largest of the batch; auto: the largest
-            square that most images hold and two of which fit into memory, up to 512 pixels, on a CPU 256.
-        scale: the image is resized, as by data.resize, by a factor drawn from this range (log-uniform).
-        flip: how often to mirror left and right; 0 where left and right have a meaning.
-        flip_vertical: how often to mirror top and bottom; 0.5 for images from above.
-        rotation: degrees, drawn from -rotation..rotation.
-        colour: strength of brightness, contrast, saturation and hue jitter; 0.5 is usual; of other images than RGB of
-            8 bits, of brightness and contrast, each channel for itself.
-        class_balanced: share of the crops that are centred on a class drawn evenly from those in the image, the
-            training images' largest class aside; 0.33 is usual.
-        max_class_share: a crop that one class fills beyond this share is drawn anew, at most 9 times; 0.75 is usual.
+        crop: size in pixels, or [height, width]; default: whole images, padded to the largest in the batch; auto: the
+            largest square that fits into most images, and twice into memory, up to 512 pixels, on a CPU 256.
+        scale: range of a random factor (log-uniform) by which the image is resized, in addition to data.resize.
+        flip: probability of mirroring left and right; use 0 where left and right have a meaning.
+        flip_vertical: probability of mirroring top and bottom; use 0.5 for images taken from above.
+        rotation: largest angle in degrees; angles are drawn from -rotation..rotation.
+        colour: strength of brightness, contrast, saturation and hue jitter; 0.5 is usual; for images other than 8-bit
+            RGB only brightness and contrast change, independently for each channel.
+        class_balanced: share of crops that are centred on a random class of the image; all classes but the most
+            frequent one of the training set are drawn with equal probability; 0.33 is usual.
+        max_class_share: a crop in which one class exceeds this share is drawn again, up to 9 times; 0.75 is usual.
     """
 
     crop: Number | Pair | None = None
@@ -96,7 +96,7 @@ class AugmentSettings(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> AugmentSettings:
         if self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale = {self.scale}: the smaller factor comes first")
+            raise ValueError(f"scale = {self.scale}: the smaller factor must come first")
         if self.crop is None and self.class_balanced:
             raise ValueError(f"class_balanced = {self.class_balanced} chooses crops: give crop, in pixels, too")
         if self.crop is None and self.max_class_share < 1:
@@ -105,46 +105,46 @@ class AugmentSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """``[train]``: the loop.
+    """``[train]``: the training loop.
 
     Args:
-        epochs: passes over the training images; left out with minutes: what fits.
-        max_steps: end after so many steps, whatever epochs says.
-        minutes: that the run may take, scores and report included: steps are timed, and how many fit and the schedule
-            follow; with epochs or max_steps, whichever is first.
-        repeat: passes that count as one epoch; for small datasets; with minutes an epoch becomes so long that scoring
-            val takes a twentieth of the time, and a third of the run at most.
-        batch_size: images a step, over all devices and accumulated parts; auto: as many as fit into memory, up to 16,
+        epochs: passes over the training images; default with minutes: as many as fit into the time.
+        max_steps: end after this number of optimizer steps, even if epochs are left.
+        minutes: time limit of the whole run, including evaluation and report: segkit measures the time of a step and
+            fits the number of steps and the schedule to it; epochs and max_steps still apply, if reached first.
+        repeat: passes over the data that count as one epoch, for small datasets; with minutes, an epoch is lengthened
+            until evaluating val takes a twentieth of the time, but to no more than a third of the run.
+        batch_size: images per step, over all devices and accumulated parts; auto: as many as fit into memory, up to 16,
             on a CPU 8.
-        accumulate: parts of a batch, where memory is short; means over pixels stay those of the batch.
-        optimizer: adamw is the best known; `list optimizers` names all, those of plugins too.
-        lr: the highest learning rate; left out it is the optimizer's own: 1e-3 with adamw, 0.01 with sgd.
-        init_from: a run folder or a file of weights (.safetensors, .pt, .pth) to begin with: what fits the model by
-            name and shape is loaded, what does not is begun anew and named; a run's normalisation comes with it.
-        encoder_lr_mult: factor on lr for a model's encoder; 0.1 keeps more of what pretrained weights know, 0 leaves
-            them and the statistics of its normalisation as they are.
+        accumulate: number of parts that a batch is split into to save memory; means over pixels do not change.
+        optimizer: adamw is the most common; `list optimizers` shows all, including those of plugins.
+        lr: the highest learning rate; default: the optimizer's, which is 1e-3 for adamw and 0.01 for sgd.
+        init_from: a run folder or a weights file (.safetensors, .pt, .pth) to start from: tensors that match the model
+            by name and shape are loaded, the others stay initialised and are listed; a run's normalisation is reused.
+        encoder_lr_mult: factor on lr for the model's encoder; 0.1 preserves more of pretrained weights; 0 freezes them
+            and the statistics of the encoder's normalisation layers.
         weight_decay: not applied to biases and normalisation layers.
-        momentum: of sgd.
-        schedule: poly: power 0.9.
+        momentum: momentum of sgd.
+        schedule: how the learning rate falls after the warmup; poly has power 0.9.
         warmup: share of all steps in which the learning rate rises.
-        clip_norm: largest norm of the gradient; 0 is off.
-        ema: decay of the average of the weights that is evaluated; 0 is off.
-        precision: auto: bf16 where device or CPU has it.
-        channels_last: faster convolutions on CUDA and on CPUs with AMX.
-        compile: torch.compile for training; pays off in long runs on CUDA.
+        clip_norm: largest norm of the gradient; 0 turns clipping off.
+        ema: decay of the exponential moving average of the weights, which is evaluated; 0 turns it off.
+        precision: auto uses bf16 where the device supports it in hardware.
+        channels_last: memory layout; makes convolutions faster on CUDA and on CPUs with AMX.
+        compile: use torch.compile for training; worthwhile for long runs on CUDA.
         cuda_graph: replay the network, compiled or not, as a CUDA graph; faster where a step is short; one crop size.
-        deterministic: bit-equal repetition on CUDA, at a price.
-        seed: of all that is drawn at random.
+        deterministic: make runs on CUDA repeatable bit for bit; slower.
+        seed: seed of all random numbers.
         device: auto, cpu, cuda, cuda:N or mps (Apple; not measured).
-        workers: processes that load data; auto: on CUDA one a core of this process, at most 8.
-        patience: epochs without a better score after which to stop; 0 is off.
-        stop_on_collapse: end the run when val stays at the floor; without it there is one warning.
-        best: what the best checkpoint is chosen by, on val: a metric, or loss.
-        best_mode: whether more of best is better: auto: less for loss, else as the metric's higher_is_better.
-        log_every: steps between two readings of the loss from the device.
-        checkpoint_minutes: a checkpoint within an epoch after so long: the most that a kill can cost.
-        max_skipped: steps in a row whose loss or gradient is no number, after which to end; each is skipped.
-        sync_batch_norm: batch normalisation over all processes that train together; on CUDA only.
+        workers: processes that load data; auto: on CUDA one per core available to this process, at most 8.
+        patience: stop after this number of epochs without a better score; 0 turns it off.
+        stop_on_collapse: end the run when the score on val stays at the floor; otherwise warn once.
+        best: what selects the best checkpoint, measured on val: a metric, or loss.
+        best_mode: whether a larger value of best is better; auto: smaller for loss, else the metric's higher_is_better.
+        log_every: steps between two transfers of the loss from the device.
+        checkpoint_minutes: minutes after which a checkpoint is written within an epoch: the most work a kill can lose.
+        max_skipped: steps whose loss or gradient is NaN or infinite are skipped; end after this number in a row.
+        sync_batch_norm: compute batch statistics over all processes of the run; on CUDA only.
     """
 
     epochs: Count | None = 50
@@ -188,7 +188,7 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _divisible(self) -> TrainSettings:
         if not (self.epochs or self.minutes or self.max_steps):
-            raise ValueError("epochs = none: give minutes or max_steps, so that the run ends")
+            raise ValueError("epochs = none: set minutes or max_steps, so that the run ends")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate = {self.accumulate} must divide batch_size = {self.batch_size}")
         return self
@@ -198,8 +198,8 @@ class OutputSettings(Settings):
     """``[output]``: the run folder.
 
     Args:
-        dir: left out: runs/<name of the config>.
-        samples: images whose predictions are drawn each epoch, and at the end; 0 is off.
+        dir: default: runs/<name of the config>.
+        samples: number of images whose predictions are drawn after each epoch and at the end; 0 turns it off.
     """
 
     dir: str | None = None

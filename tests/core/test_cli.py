@@ -614,8 +614,8 @@ def test_nothing_heavy_is_imported_to_answer(arguments: str, tmp_path: Path) -> 
         ("report CONFIG", "mine.toml is a config; give the folder of a run"),
         ("report .", "runs are a, b"),
         ("compare CONFIG", "mine.toml is a config; give the folder of a run"),
-        ("run a", "a is the folder of a run, which evaluate, predict and report take; a config is wanted"),
-        ("run .", ". is a folder; a config is wanted, a TOML file"),
+        ("run a", "a is a run folder, which is for evaluate, predict and report; give a config"),
+        ("run .", ". is a folder; give a config, a TOML file"),
     ],
 )
 def test_what_is_nearly_right_is_answered_with_what_is(

@@ -144,7 +144,7 @@ def test_every_problem_is_told_at_once(path: Path) -> None:
         ("train.image=1", "train.image: [train] has no such key; there are epochs, max_steps"),
         ("train.epochs=0", "train.epochs = 0: should be greater than 0"),
         ("train.batch_size=true", "train.batch_size = True: should be a valid integer"),
-        ("augment.scale=[2.0,0.5]", "the smaller factor comes first"),
+        ("augment.scale=[2.0,0.5]", "the smaller factor must come first"),
         ("augment.crop=[100]", "augment.crop = [100]: "),
         ("augment.crop=big", "augment.crop = 'big': should be a valid integer, or should be a valid list"),
         ("loss.0.scale=big", "loss[0].scale = 'big': should be a valid number"),
@@ -339,7 +339,7 @@ def test_the_text_none_is_none_where_the_type_allows_it(path: Path) -> None:
 
 def test_a_run_has_an_end(path: Path) -> None:
     assert problems(path, "train.epochs=none") == [
-        "train: epochs = none: give minutes or max_steps, so that the run ends"
+        "train: epochs = none: set minutes or max_steps, so that the run ends"
     ]
     assert read_config(path, ["train.epochs=none", "train.minutes=20"]).train.minutes == 20
     config = settings_from(TrainSettings, "train", {"minutes": 1.5})

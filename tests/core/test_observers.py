@@ -77,7 +77,7 @@ def test_one_that_fails_is_named_once_and_loses_neither_the_run_nor_the_others(
     told = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
     where = f"({site.folder}/segkit_trip.py, line 6)"
     assert told == [
-        f"segkit: plugin 'trip' (segkit-trip 1.5) failed in segkit_epoch_ended: {cause} {where}; the run goes on"
+        f"segkit: plugin 'trip' (segkit-trip 1.5) failed in segkit_epoch_ended: {cause} {where}; the run continues"
     ]
     assert sys.modules["aaa_ear"].heard == sys.modules["zzz_ear"].heard == [1, 2]
 
@@ -116,7 +116,7 @@ def test_they_are_called_in_the_order_of_their_marks(site: Any) -> None:
 def test_whatever_an_observer_raises_the_run_goes_on(site: Any, capsys: pytest.CaptureFixture[str]) -> None:
     site.install("segkit-trip", "trip", observer(epoch_ended="raise BaseException('no')"))
     plugins.Observers()("segkit_epoch_ended", **EPOCH)
-    assert re.search(r"'trip' .* failed in segkit_epoch_ended: .*; the run goes on\n", capsys.readouterr().err)
+    assert re.search(r"'trip' .* failed in segkit_epoch_ended: .*; the run continues\n", capsys.readouterr().err)
 
 
 def test_ctrl_c_within_an_observer_interrupts(site: Any) -> None:

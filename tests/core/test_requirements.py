@@ -14,7 +14,7 @@ from segkit.engine.checkpoint import refuse_changes
 from segkit.errors import ConfigError, RunFolderError
 from segkit.plugins import unmet
 
-WANTED = "a distribution and its versions are needed, and nothing else, as in 'segkit-poly>=0.1'"
+WANTED = "write a distribution and its versions, and nothing else, for example 'segkit-poly>=0.1'"
 TABLES = {
     "dataset": {"name": "shapes"},
     "model": {"name": "unet"},
@@ -84,7 +84,7 @@ def test_a_plugins_own_name_is_nothing_to_install(poly: Any, needed: str, meant:
 
 
 def test_one_requirement_that_is_no_list_is_told() -> None:
-    assert unmet("segkit-poly") == ["'segkit-poly' is no list; several are allowed, as in ['segkit-poly>=0.1']"]
+    assert unmet("segkit-poly") == ["'segkit-poly' is not a list; write ['segkit-poly>=0.1'], for example"]
 
 
 def test_a_config_tells_it_with_all_that_is_wrong_and_records_what_it_needs(poly: Any) -> None:
@@ -116,7 +116,7 @@ def test_plugins_below_a_table_belong_above_it(poly: Any, tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as caught:
         read_config(path)
     assert caught.value.problems == [
-        "output.plugins: [output] has no such key; plugins = [...] stands at the top of the file, above the first table"
+        "output.plugins: [output] has no such key; plugins = [...] belongs at the top of the file, above the tables"
     ]
     with pytest.raises(ConfigError, match=r"\[plugin\]: there is no such table; did you mean 'plugins'"):
         read_config({"plugin": ["segkit-poly"], **TABLES})
