@@ -56,7 +56,8 @@ class Subset(Dataset):
         for name, value in (own or {name: _member(dataset, name) for name in _SHARED}).items():
             if value is not None:
                 setattr(self, name, value)
-        self.names = self.names and [self.names[index] for index in self.indices]
+        known = self.names or ()  # of somebody's dataset names may be something else
+        self.names = [known[index] for index in self.indices] if len(known) == len(dataset) else None
         self._bands, self._chooses = bands, bands is not None or no_data is not None
         if self._chooses:
             self.no_data = self.no_data if no_data is None else no_data

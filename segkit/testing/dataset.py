@@ -152,6 +152,8 @@ def samples(case: DatasetSubject) -> None:
             _, mask, name = checked(dataset[index], getattr(dataset, "channels", RGB))
             require(name and (id(dataset), name) not in names, f"it is called {name!r}, as another one, or nothing")
             names.add((id(dataset), name))
+            stated = getattr(dataset, "names", None) or {index: name}
+            require(stated[index] == name, f"it is called {name!r}, and names[{index}] is {stated[index]!r}")
             found |= (stored := set(np.unique(mask).tolist()))
             wrong = [str(label) for label in sorted(stored - {*range(len(classes)), void})]
             told = f"its mask holds {first_few(wrong)}; allowed are 0 to {len(classes) - 1} and ignore_index = {void}"
@@ -198,6 +200,8 @@ def same_each_time(case: DatasetSubject) -> Iterator[Same]:
     yield "asked twice", read(case.splits, backwards=True), before
     for split, dataset in case.splits.items():
         one, other = dataset[0], dataset[0]  # not by writing: a file mapped into memory would end the process
+        if hasattr(dataset, "inspect"):
+            yield f"what inspect(0) gives of {split}", dataset.inspect(0)[0]._asdict(), one._asdict()
         same = [name for name in ("image", "mask") if getattr(one, name).data_ptr() == getattr(other, name).data_ptr()]
         require(not same, f"{split}[0] asked twice is twice the same memory, of the {first_few(same)}")
 

@@ -56,8 +56,12 @@ def perfect_is_best(case: MetricSubject) -> None:
     _, target = batch(case.classes)
     best = case.figures((certain(target, case.classes), target))
     worst = case.figures((certain(wrong(target, case.classes), case.classes), target))
+    more = getattr(case.make(), "higher_is_better", None)  # of a metric of one number, by which a run may be judged
     for name, value in best.items():
         require(math.isfinite(value), f"a perfect prediction scores {name} = {value}")
+        told = f"higher_is_better = {more}, and perfect scores {value:.6g}, wrong everywhere {worst[name]:.6g}"
+        contradicts = worst[name] > value if more else worst[name] < value
+        require(more is None or len(best) > 1 or not contradicts, told)
     # two classes in each other's place have the same boundary: a metric of boundaries sees more classes alone
     same = f"a perfect prediction and one that is wrong everywhere score the same: {best}"
     require(case.classes < max(case.counts) or difference(worst, best), same)

@@ -87,14 +87,19 @@ def _require_finite(out: Tensor, what: str) -> None:
 
 
 def logits(case: ModelSubject) -> None:
-    """Images [B,C,H,W] become finite logits [B,num_classes,H,W], of any C where there is an option in_channels."""
+    """Images [B,C,H,W] become finite logits [B,num_classes,H,W]; with an option in_channels of any C that all count."""
     returned = isinstance(case.model().eval(), nn.Module)
     require(returned, "eval() does not return the model itself, as torch's modules do: return super().train(mode)")
     for count in (7, 1, 2, 30):
         _require_finite(_forward(case.model(count), case.images(2), count), "of an untrained model")
     for count in (1, 3, 12) if case.has_option("in_channels") else ():
         other = replace(case, options={**case.options, "in_channels": count})
-        _forward(other.model(), other.images(1))
+        model, image = other.model(), other.images(1)
+        _disturb(model, 0.02, zeros_alone=True)  # a classifier may begin with 0
+        before = _forward(model, image)
+        image[:, -1] = image[:, -1].flip(-1)
+        told = f"of images of {count} channels the last one changes no logit: is it left out?"
+        require((_forward(model, image) != before).any(), told)
 
 
 def any_size(case: ModelSubject) -> None:
@@ -108,33 +113,35 @@ def any_size(case: ModelSubject) -> None:
 
 
 def no_probabilities(case: ModelSubject) -> None:
-    """Logits are not limited to 0 to 1: softmax and sigmoid are the losses' business."""
+    """Logits differ from class to class, not limited to 0 to 1: softmax and sigmoid are the losses' business."""
     model = case.model()
     _disturb(model, 1.0)  # large weights, large logits, unless something holds them in 0 to 1
     out = _forward(model, case.images(2))
     within = out.min() >= 0 and 0 < out.max() <= 1
     require(not within, f"all outputs are in 0 to 1 ({out.min():.3g} to {out.max():.3g}), whatever the weights")
+    require((out[:, 1:] != out[:, :1]).any(), "all classes have the same logits, whatever the weights")
 
 
 def looks_at_the_place(case: ModelSubject) -> None:
-    """A little noise on a quadrant of the image changes the logits there most, in four of eight cases at least."""
-    # sound networks come to seven or eight; one that mirrors its features to none, one that averages them to two
-    image, change = case.images(1, (128, 192)), 0.01 * case.images(1, (64, 96))  # not square: it may be transposed
+    """A little noise on a quadrant of the image changes the logits there most, in five of eight cases at least."""
+    # Sound networks come to seven or eight; one that mirrors its features to none, one that averages them to two, and
+    # one that pads at the left and cuts at the right to four. Not square: it may be transposed.
+    image, change = case.images(1, (100, 130)), 0.01 * case.images(1, (50, 65))
     found = 0
     for seed in (0, 1):
         model = case.model(seed=seed)
         _disturb(model, 0.02, zeros_alone=True)  # a classifier may begin with 0
         model.train()
-        _forward(model, case.images(2, (128, 192)))  # else running statistics hold nothing
+        _forward(model, case.images(2, (100, 130)))  # else running statistics hold nothing
         model.eval()
         before = _forward(model, image)
-        for quadrant, (top, left) in enumerate(product((0, 64), (0, 96))):
+        for quadrant, (top, left) in enumerate(product((0, 50), (0, 65))):
             other = image.clone()
-            other[..., top : top + 64, left : left + 96] += change
-            moved = (_forward(model, other) - before).abs().mean((0, 1))  # [128,192]
-            found += int(moved.reshape(2, 64, 2, 96).mean((1, 3)).argmax()) == quadrant
-    told = "is there a reshape or view of the wrong order, a flip, or a mean over the image?"
-    require(found >= 4, f"the logits of the part that was changed moved most in {found} of 8 cases: {told}")
+            other[..., top : top + 50, left : left + 65] += change
+            moved = (_forward(model, other) - before).abs().mean((0, 1))  # [100,130]
+            found += int(moved.reshape(2, 50, 2, 65).mean((1, 3)).argmax()) == quadrant
+    told = "is there a reshape or view of the wrong order, a flip, a mean over the image, or padding not cut off?"
+    require(found >= 5, f"the logits of the part that was changed moved most in {found} of 8 cases: {told}")
 
 
 def every_parameter_learns(case: ModelSubject) -> None:

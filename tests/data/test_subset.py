@@ -92,6 +92,14 @@ def test_a_part_of_a_dataset_with_chosen_bands_has_these_bands() -> None:
     assert torch.equal(sample.image, chosen[0].image)
 
 
+def test_names_of_something_else_than_the_samples_are_left_alone() -> None:
+    given: Any = Pairs()
+    given.classes, given.palette, given.ignore_index = ("a", "b"), ((0, 0, 0), (9, 9, 9)), 255
+    given.names = ["a", "b"]
+    assert [sample.name for sample in as_dataset(given, "val")] == ["val-0", "val-1", "val-2", "val-3"]
+    assert as_dataset(given, "val").names is None
+
+
 def test_a_run_takes_the_parts_of_a_random_split_and_several_in_a_row(tmp_path: Path) -> None:
     train, val = data.random_split(shapes(), [6, 2], torch.Generator().manual_seed(0))
     both = data.ConcatDataset([train, shapes("val")])

@@ -128,7 +128,7 @@ def test_an_interrupt_leaves() -> None:
         Subject("loss", "Interrupted", Interrupted).build(num_classes=2)
 
 
-RULES = {"loss": 20, "model": 14, "dataset": 11, "metric": 15, "transform": 4, "reader": 2}
+RULES = {"loss": 20, "model": 14, "dataset": 11, "metric": 15, "transform": 5, "reader": 2}
 
 
 @pytest.mark.parametrize("kind", KINDS)

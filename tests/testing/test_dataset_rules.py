@@ -370,6 +370,17 @@ class FolderUntold(Good):
         super().check(root, split)
 
 
+class NamesBackwards(Good):
+    @property
+    def names(self) -> list[str]:
+        return [path.stem for path in reversed(self.paths)]
+
+
+class InspectsAnother(Good):
+    def inspect(self, index: int) -> Any:
+        return self[index - 1], {}
+
+
 class Unpicklable(Good):
     def __init__(self, root: str, split: str = "train") -> None:
         super().__init__(root, split)
@@ -435,6 +446,8 @@ BROKEN: list[tuple[type, Any, str]] = [
     (MaskOfOtherSize, {"samples"}, r"train\[0\]: 0: its mask is torch.uint8 \[5, 8\] beside an image of \[3, 6, 8\]; "),
     (NoName, {"samples"}, r"train\[0\]: it is called '', as another one, or nothing"),
     (OneName, {"samples"}, r"train\[1\]: it is called 'picture', as another one, or nothing"),
+    (NamesBackwards, {"samples"}, r"train\[0\]: it is called '0', and names\[0\] is '2'"),
+    (InspectsAnother, {"same_each_time"}, r"what inspect\(0\) gives of train: image differs by up to"),
     (ChannelsAsText, {"splits"}, "channels = 'rgb'; they are a tuple of names"),
     (OneChannelName, {"splits"}, r"channels = \('red', 'red', 'blue'\); they are a tuple of names, each another one"),
     (OtherChannels, {"splits"}, r"channels of train is \['red', 'green', 'blue'\], and of val \['blue'"),

@@ -380,6 +380,10 @@ class BestBelowTheBest(Sound):
         return scores.nanmean() * (1.1 - scores.nanmean())
 
 
+class LessIsSaid(Sound):
+    higher_is_better = False
+
+
 class Pooled(Sound):
     def compute(self) -> dict[str, Any]:
         right, pixels = self.counts.trace(), self.counts.sum()
@@ -413,6 +417,7 @@ class DropsLabels(Sound):
 
 BROKEN: list[tuple[type[Sound], str, str, set[str]]] = [  # what breaks, the rule, its message, others that break too
     (BestBelowTheBest, "perfect_is_best", "hump: .* wrong everywhere scores 0, perfect 0.1, and random ", set()),
+    (LessIsSaid, "perfect_is_best", "higher_is_better = False, and perfect scores 1, wrong everywhere 0", set()),
     (Pooled, "worked_example", r"are predicted as .*: mean_iou = 0\.384615, expected", set()),
     (PrecisionForRecall, "worked_example", "are predicted as .*: Sensitivity = ", set()),
     (CountsIn16Bits, "many_pixels", "1200 times the same image", set()),

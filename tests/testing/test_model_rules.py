@@ -363,6 +363,30 @@ class Averaged(Good):
         return self.classifier(features.mean((2, 3), keepdim=True).expand_as(features))
 
 
+class FirstThree(Good):
+    """What a pretrained encoder has no weights for is left out."""
+
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__(num_classes, min(3, in_channels))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image[:, :3])
+
+
+class OneForAll(Good):
+    def forward(self, image: Tensor) -> Tensor:
+        out = super().forward(image)
+        return out.mean(1, keepdim=True).expand_as(out)
+
+
+class PaddedAtTheLeft(Good):
+    """And cut at the right."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[2:]
+        return super().forward(F.pad(image, (-width % 32, 0, -height % 32, 0)))[..., :height, :width]
+
+
 class UsualLayout(Good):
     """Every convolution is given the usual order, whatever a run asks for."""
 
@@ -373,6 +397,9 @@ class UsualLayout(Good):
 BROKEN: list[tuple[type[nn.Module], Any, str]] = [
     (UsualLayout, {"channels_last"}, "2 of 2 convolutions are not given channels_last; is there"),
     (NoSelf, {"logits"}, r"eval\(\) does not return the model itself, as torch's modules do"),
+    (FirstThree, {"logits"}, "of images of 12 channels the last one changes no logit: is it left out"),
+    (OneForAll, {"no_probabilities"}, "all classes have the same logits, whatever the weights"),
+    (PaddedAtTheLeft, {"looks_at_the_place"}, "moved most in 4 of 8 cases: .*padding not cut off"),
     (Mirrored, {"looks_at_the_place"}, "moved most in 0 of 8 cases: is there a reshape"),
     (Averaged, {"looks_at_the_place"}, "moved most in 2 of 8 cases: is there a reshape"),
     (NoHint, {"named_options"}, "the option 'width' has no type hint"),

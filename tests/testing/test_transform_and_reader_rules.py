@@ -88,6 +88,12 @@ class OwnChance(Changed):
         return (image if torch.rand(()) < 0.5 else image.flip(-2)), mask
 
 
+class TwoChances(Sound):
+    def __call__(self, image: Any, mask: Any, random: Any) -> Any:
+        image, mask = super().__call__(image, mask, random)
+        return tuple(each.flip(-1) if random.random() < 0.5 else each for each in (image, mask))
+
+
 class Counts(Sound):
     def __init__(self) -> None:
         super().__init__()
@@ -112,9 +118,9 @@ class ForgetsInAPickle(Sound):
 
 BROKEN_TRANSFORMS: list[tuple[type, set[str], str]] = [
     (NoHint, {"named_options"}, "the option 'strength' has no type hint"),
-    (ImageAlone, {"results", "same_for_the_same_generator", "copies"}, "returned a Tensor"),
+    (ImageAlone, {"results", "mask_follows_image", "same_for_the_same_generator", "copies"}, "returned a Tensor"),
     (BecomesFloat, {"results"}, r"torch\.uint8 \[3,40,56\] became torch\.float32 .*; type and channels stay"),
-    (MaskStays, {"results"}, r"its mask torch\.uint8 \[\d+, 56\]; it must be uint8 \[\d+, 55\]"),
+    (MaskStays, {"results", "mask_follows_image"}, r"its mask torch\.uint8 \[\d+, 56\]; it must be uint8 \[\d+, 55\]"),
     (LongMask, {"results"}, r"its mask torch\.int64"),
     (DropsAChannel, {"results"}, r"became torch\.uint8 \[2, "),
     (
@@ -122,8 +128,13 @@ BROKEN_TRANSFORMS: list[tuple[type, set[str], str]] = [
         {"results"},
         r"of the labels \(0, 1, 2, 3, 255\) it made .*; resize and rotate masks by the nearest",
     ),
-    (OwnChance, {"same_for_the_same_generator"}, r"with numpy\.random\.default_rng\(\d\): image differs by up to"),
-    (Counts, {"same_for_the_same_generator"}, r"asked twice .*: image differs by up to"),
+    (
+        OwnChance,
+        {"same_for_the_same_generator", "mask_follows_image"},
+        r"with numpy\.random\.default_rng\(\d\): image differs by up to",
+    ),
+    (TwoChances, {"mask_follows_image"}, r"labels explain \d+% of the image, and of the one given 96 %: draw once"),
+    (Counts, {"same_for_the_same_generator", "mask_follows_image"}, r"asked twice .*: image differs by up to"),
     (HoldsAFunction, {"copies"}, "no pickled copy can be made: .*lambda"),
     (ForgetsInAPickle, {"copies"}, "a pickled copy: image differs by up to"),
 ]
