@@ -1,4 +1,4 @@
-"""The contract of a dataset: its samples, what it may say about itself, and the batches made of its samples."""
+"""The dataset contract: samples, the attributes and methods of a dataset, and batches of samples."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Sample(NamedTuple):
     """One image with its labels.
 
     Attributes:
-        image: ``[C,H,W]``: uint8 for 8 bits a channel, else float32 with the values as they are stored; any C.
-        mask: class indices, void included, uint8 ``[H,W]``.
-        name: what messages, pictures and predictions call it.
+        image: ``[C,H,W]``, any C: uint8 for 8-bit images, else float32 with the stored values.
+        mask: class indices and void, uint8 ``[H,W]``.
+        name: identifies the sample in messages, pictures and predictions.
     """
 
     image: Tensor
@@ -37,22 +37,21 @@ class Sample(NamedTuple):
 class Dataset:
     """One split of a data set (see :func:`segkit.hookspecs.segkit_datasets`).
 
-    A dataset need not subclass this: classes, palette, ignore_index, a length and ``[i]`` are enough, and
-    :class:`segkit.data.subset.Subset` adds the members below. These are what a dataset may know beyond its samples;
-    their defaults say that it knows nothing.
+    A dataset need not subclass this: ``classes``, ``palette``, ``ignore_index``, a length and ``[i]`` are enough, and
+    :class:`segkit.data.subset.Subset` adds the optional members. The default of an optional member means "unknown".
 
     Attributes:
-        classes: names, in the order of the label values 0, 1, 2, ...
-        palette: one RGB triple a class.
+        classes: class names, in the order of the label values 0, 1, 2, ...
+        palette: one RGB triple per class.
         ignore_index: the label of void pixels, outside ``range(len(classes))``.
-        channels: names of the images' channels; the model is given their number.
-        splits: the splits that exist.
-        names: of the samples, if they are known without reading them.
-        reading: all besides the files that decides the labels, as text. With it and ``files``, what was found out about
-            a sample holds until its files or this text change. None: not known.
-        stored: for each class the labels, or RGB triples, that masks store for it; None: not known.
-        image_files: patterns of the files of one image, where its channels lie in several: ``red/{id}.tif``.
-        no_data: as ``data.no_data``; but for "stop", NaN in an image are pixels without data, and void in the mask.
+        channels: names of the image channels; their number is the model's ``in_channels``.
+        splits: names of the existing splits.
+        names: names of the samples, if they are known without reading the samples.
+        reading: everything except the files that determines the labels, as text. The scan reuses its cached results for
+            a sample until the sample's files or this text change. None: unknown, no caching.
+        stored: for each class, the labels or RGB triples that stand for it in the mask files; None: unknown.
+        image_files: file patterns, if the channels of one image lie in several files: ``red/{id}.tif``.
+        no_data: value of ``data.no_data``; unless it is "stop", NaN pixels have no data and are void in the mask.
     """
 
     classes: tuple[str, ...]
@@ -78,25 +77,25 @@ class Dataset:
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """The files that sample ``index`` is read from."""
+        """Return the files that sample ``index`` is read from."""
         return ()
 
     def in_split(self, split: str) -> Dataset | None:
-        """Another split, where all of them were read to build this one; None: it is built anew.
+        """Return another split, if building this one has read it already; None: the caller builds it.
 
         Raises:
-            DataError: there is none of that name, or it cannot be used.
+            DataError: the split does not exist or cannot be used.
         """
         return None
 
     def set_bands(self, bands: Sequence[int] | None, no_data: float | str) -> bool:
-        """Read only these ``data.bands``, and pixels as ``data.no_data`` has them; False where others see to that."""
+        """Apply ``data.bands`` and ``data.no_data`` when reading; return False to leave that to :class:`Subset`."""
         return False
 
     def inspect(self, index: int) -> tuple[Sample, Mapping[str, Any]]:
-        """Sample ``index``, and what its files say beside it, as JSON holds it: :meth:`judge` is given that.
+        """Return sample ``index`` and further facts about its files, JSON-serialisable, for :meth:`judge`.
 
-        Asked once for each version of the files. It also checks what reading does not, as checksums.
+        Called once per version of the files. Also checks what reading skips, such as checksums.
 
         Raises:
             DataError: a file is damaged.
@@ -106,25 +105,25 @@ class Dataset:
     def judge(
         self, splits: Mapping[str, Sequence[tuple[Sequence[Path], SampleStatistics]]], left_out: Sequence[Issue]
     ) -> Iterable[Issue]:
-        """What only this dataset can tell: labels that may mean something else than was read, files that are odd.
+        """Return issues that only this dataset can detect: ambiguous labels, unusual files.
 
         Args:
-            splits: by split the files and the statistics of each sample.
-            left_out: what is wrong with samples that cannot be used.
+            splits: for each split, the files and the statistics of each sample.
+            left_out: issues of the samples that cannot be used.
         """
         return ()
 
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """How a run's images are read and shown, for ``config.json``.
+    """How a run reads and displays its images; stored in ``config.json``.
 
     Attributes:
-        channels: names, as the network sees them.
-        bands: as ``data.bands``.
-        no_data: as ``data.no_data``.
-        rgb: as ``data.rgb``.
-        files: as :attr:`Dataset.image_files`.
+        channels: names of the network's input channels.
+        bands: value of ``data.bands``.
+        no_data: value of ``data.no_data``.
+        rgb: value of ``data.rgb``.
+        files: value of :attr:`Dataset.image_files`.
     """
 
     channels: tuple[str, ...] = RGB
@@ -138,14 +137,14 @@ RGB_IMAGES = ImageFormat()
 
 
 class Batch(NamedTuple):
-    """What a step or an evaluation gets: stored pixels, which are normalised on the device.
+    """A batch of stored pixels; they are normalised on the device.
 
     Attributes:
         image: uint8 or float32 ``[B,C,H,W]``.
-        mask: uint8 ``[B,H,W]``; in evaluation at the mask's own size, not the resized image's.
-        colour: float32 ``[B,3,4]`` or ``[B,C,2]``, a change of colours (see
-            :meth:`segkit.data.normalise.Normalisation.normalise`); None: colours stay.
-        names: one a sample.
+        mask: uint8 ``[B,H,W]``; in evaluation at the mask's original size, even where the image was resized.
+        colour: float32 ``[B,3,4]`` or ``[B,C,2]``, the colour jitter (see
+            :meth:`segkit.data.normalise.Normalisation.normalise`); None: no jitter.
+        names: one per sample.
     """
 
     image: Tensor
@@ -155,90 +154,90 @@ class Batch(NamedTuple):
 
     @property
     def tensors(self) -> list[Tensor]:
-        """Those that lie on a device."""
+        """The image, the mask and, if there is one, the colour jitter."""
         return [each for each in self[:3] if each is not None]
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on the device; the copy does not block where memory is pinned."""
+        """Move the batch to a device; the copy does not block if the memory is pinned."""
         moved = [each if each is None else each.to(device, non_blocking=True) for each in self[:3]]
         return Batch._make([*moved, self.names])
 
     def parts(self, count: int) -> list[Batch]:
-        """The batch in ``count`` micro-batches, for gradient accumulation; fewer if it has fewer images."""
+        """Split the batch into ``count`` micro-batches for gradient accumulation; fewer if it has fewer images."""
         size = -(-len(self.names) // count)
         slices = [slice(start, start + size) for start in range(0, len(self.names), size)]
         return [Batch._make(each if each is None else each[part] for each in self) for part in slices]
 
 
 def channel_names(count: int) -> tuple[str, ...]:
-    """What channels are called where nobody says it: red, green and blue, or grey, or band 1, band 2, ..."""
+    """Return default channel names: grey for one, red, green and blue for three, else band 1, band 2, ..."""
     return {1: ("grey",), 3: RGB}.get(count) or tuple(f"band {number}" for number in range(1, count + 1))
 
 
 def checked(sample: Sample, channels: Sequence[str]) -> Sample:
-    """The sample itself.
+    """Return the sample if it keeps the contract.
 
     Args:
-        sample: of a dataset.
-        channels: as the dataset names them.
+        sample: a sample of a dataset.
+        channels: the dataset's channel names.
 
     Raises:
-        DataError: image, mask or name has another type or shape than the contract's, or the sizes differ.
+        DataError: the image, mask or name has a wrong type or shape, or the sizes differ.
     """
     if not isinstance(sample, Sample):
         raise DataError(
-            f"a dataset gives segkit.Sample(image, mask, name), not {type(sample).__name__}; of one that gives "
-            "(image, mask), segkit.fit(classes=[...]) makes samples"
+            f"a dataset must return segkit.Sample(image, mask, name), not {type(sample).__name__}; a dataset of "
+            "(image, mask) pairs can be passed to segkit.fit(classes=[...])"
         )
     image, mask, name = sample
     if not isinstance(name, str):
-        raise DataError(f"a sample is named {name!r:.60}; its name is a text, which files and messages call it by")
+        raise DataError(f"the name of a sample is {name!r:.60}; it must be a string")
 
     def broken(part: str, value: object, beside: str = "") -> DataError:
         found = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        advice = "a dataset gives tensors: uint8 [C,H,W], or float32 of more than 8 bits, and its mask uint8 [H,W]"
+        advice = "a dataset returns tensors: the image uint8 (8 bits) or float32 [C,H,W], the mask uint8 [H,W]"
         return DataError(Issue("contract", name, f"its {part} is {found}{beside}", advice))
 
     is_image = isinstance(image, Tensor) and image.dtype in (torch.uint8, torch.float32) and image.ndim == 3
     if not is_image or not image.numel():
         raise broken("image", image)
     if len(image) != len(channels):
-        advice = f"the channels of its data set are {first_few(channels, 12)}; all images must have the same"
-        raise DataError(Issue("channels", name, "an image of other channels", advice, f"it has {len(image)}"))
+        advice = f"the dataset has the channels {first_few(channels, 12)}; all images must have the same channels"
+        raise DataError(Issue("channels", name, "a wrong number of channels", advice, f"it has {len(image)}"))
     if not isinstance(mask, Tensor) or mask.dtype != torch.uint8 or mask.shape != image.shape[1:]:
         raise broken("mask", mask, f" beside an image of {list(image.shape)}")
     return sample
 
 
 def check_splits(splits: Mapping[str, Dataset]) -> None:
-    """Refuse splits that are not of one data set.
+    """Refuse splits that do not belong to the same data set.
 
     Raises:
-        DataError: they have different classes, two of one name, or an ignore_index that no uint8 mask can hold beside
-            them.
+        DataError: the classes or ignore_index differ, two classes have the same name, or ignore_index is a class or
+            does not fit into uint8.
     """
     first, *others = splits
     dataset = splits[first]
     if not len(dataset.classes) <= dataset.ignore_index <= 255:
         raise DataError(
-            f"ignore_index = {dataset.ignore_index} of {len(dataset.classes)} classes: masks are uint8, so it must be "
-            f"between {len(dataset.classes)} and 255"
+            f"ignore_index = {dataset.ignore_index} with {len(dataset.classes)} classes: masks are uint8, so it must "
+            f"be between {len(dataset.classes)} and 255"
         )
     if twice := sorted({name for name in dataset.classes if list(dataset.classes).count(name) > 1}):
-        raise DataError(f"several classes are called {first_few(twice)}; each score goes by the name of its class")
+        raise DataError(f"several classes are called {first_few(twice)}; class names must be unique")
     for name in others:
         other = splits[name]
         if tuple(other.classes) != tuple(dataset.classes) or other.ignore_index != dataset.ignore_index:
-            raise DataError(f"the splits {first} and {name} have different classes or another ignore_index")
+            raise DataError(f"the splits {first} and {name} differ in their classes or ignore_index")
 
 
 def voc_palette(count: int) -> tuple[Colour, ...]:
-    """Pascal VOC's colours: the bits of a label, dealt in turn to the high bits of red, green and blue.
+    """Return Pascal VOC's colours: the bits of a label go in turn to the high bits of red, green and blue.
 
-    Neighbouring labels look unlike each other and label 255 becomes (224, 224, 192), the cream of VOC's borders.
+    Neighbouring labels get distinct colours; label 255 is (224, 224, 192), the cream of VOC's object borders.
 
     Args:
-        count: how many colours, at most 256.
+        count: number of colours, at most 256.
     """
 
     def channel(label: int, offset: int) -> int:

@@ -1,4 +1,4 @@
-"""Datasets made of others: some of the samples, some of the channels, or pairs (image, mask) that become samples."""
+"""Wrap datasets: select samples or channels, or convert (image, mask) pairs to samples."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _SHARED = (*_REQUIRED, "no_data", "splits", "names", "reading", "stored", "image
 
 
 class Subset(Dataset):
-    """A dataset made of another, which says about itself what the other does.
+    """Wraps a dataset and exposes a selection of its samples or channels; other attributes are the wrapped dataset's.
 
-    The other need not be a :class:`segkit.data.sample.Dataset`, and its pairs ``(image, mask)`` become samples: images
-    are tensors ``[C,H,W]``, arrays ``[H,W,C]`` or Pillow's, of 8 or 16 bits or float32; masks integers ``[H,W]`` or
-    ``[1,H,W]``, of tensors, arrays or Pillow's.
+    The wrapped dataset need not be a :class:`segkit.data.sample.Dataset`. Pairs ``(image, mask)`` become samples:
+    images may be tensors ``[C,H,W]``, arrays ``[H,W,C]`` or Pillow images, of 8 or 16 bits or float32; masks may be
+    integer tensors or arrays ``[H,W]`` or ``[1,H,W]``, or Pillow images.
 
     Args:
-        dataset: with a length and ``[i]``.
-        indices: of its samples, in this order; left out: all.
-        bands: its channels, as ``data.bands``; left out: all.
-        no_data: as ``data.no_data``; left out: as the dataset has it.
-        split: which pairs are named after, with their number.
-        own: what it says about itself, in place of all that the other does.
+        dataset: an object with a length and ``[i]``.
+        indices: the samples to use, in this order; default: all.
+        bands: the channels to use, as ``data.bands``; default: all.
+        no_data: value of ``data.no_data``; default: the dataset's own.
+        split: name of the split; a pair is named ``split-index``.
+        attributes: attributes that replace those of the wrapped dataset, all of them.
 
     Raises:
         DataError: the images lack one of the bands.
@@ -68,7 +68,7 @@ class Subset(Dataset):
 
     @cached_property
     def channels(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Those that were chosen; of pairs there are as many as the first image has."""
+        """Names of the selected channels; for a dataset of pairs, their number is read from the first image."""
         if isinstance(self.dataset, Dataset):
             names = self.dataset.channels
         else:
@@ -78,7 +78,7 @@ class Subset(Dataset):
 
     @property
     def kind(self) -> str:
-        """Module and name of the class that reads the samples."""
+        """Module and name of the wrapped dataset's class."""
         whole = self.dataset
         return whole.kind if isinstance(whole, Dataset) else f"{type(whole).__module__}.{type(whole).__qualname__}"
 
@@ -89,12 +89,12 @@ class Subset(Dataset):
         return self._sample(self.dataset[self.indices[index]], index)
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """The files of sample ``index``."""
+        """Return the files of sample ``index``."""
         files = _member(self.dataset, "files")
         return files(self.indices[index]) if files else ()
 
     def inspect(self, index: int) -> tuple[Sample, Mapping[str, Any]]:
-        """Sample ``index``, and what its files say beside it."""
+        """Return sample ``index`` and further facts about its files."""
         if not (inspect := _member(self.dataset, "inspect")):
             return self[index], {}
         item, found = inspect(self.indices[index])
@@ -104,7 +104,7 @@ class Subset(Dataset):
         name = item.name if isinstance(item, Sample) else f"{self.split}-{index}"
         if not isinstance(item, tuple | list) or (len(item) != 2 and not isinstance(item, Sample)):
             found = type(item).__name__ + (f" of {len(item)}" if isinstance(item, tuple | list) else "")
-            raise DataError(Issue("contract", name, f"the dataset gives {found}", "it is to give (image, mask)"))
+            raise DataError(Issue("contract", name, f"the dataset returns {found}", "it must return (image, mask)"))
         sample = item if isinstance(item, Sample) else Sample(_image(item[0], name), _mask(item[1], name), name)
         if not self._chooses:
             return sample
@@ -115,17 +115,17 @@ class Subset(Dataset):
 
 
 def _member(dataset: Any, name: str) -> Any:
-    """A member of a dataset, None where it has none of the kind that :class:`segkit.data.sample.Dataset` declares."""
+    """Return a member of a dataset, or None if it is missing or not callable where ``Dataset``'s is, or vice versa."""
     member = getattr(dataset, name, None)
     return member if callable(member) is callable(getattr(Dataset, name, None)) else None
 
 
 def with_bands(dataset: Dataset, settings: DataSettings) -> Dataset:
-    """The dataset as ``data.bands`` and ``data.no_data`` have it."""
+    """Apply ``data.bands`` and ``data.no_data`` to a dataset."""
     bands, no_data = settings.bands, settings.no_data
     if bands is None and no_data == "stop":
         return dataset
-    if isinstance(dataset, Subset) and isinstance(dataset.dataset, Dataset):  # which may know its files
+    if isinstance(dataset, Subset) and isinstance(dataset.dataset, Dataset):  # it may select bands as it reads files
         return Subset(with_bands(dataset.dataset, settings), dataset.indices)
     if dataset.set_bands(bands, no_data):
         return dataset
@@ -139,17 +139,17 @@ def as_dataset(
     palette: Sequence[Sequence[int]] | None = None,
     ignore_index: int = 255,
 ) -> Dataset:
-    """What somebody has passed for a split, as a dataset that keeps the contract.
+    """Convert what a user passed for a split to a :class:`segkit.data.sample.Dataset`.
 
-    torch's Subset and ConcatDataset have the classes of what they are made of.
+    A torch Subset or ConcatDataset gets its classes from the datasets that it wraps.
 
     Args:
-        given: with a length and ``[i]``.
-        split: its name.
-        classes: of pairs (image, mask): names, in the order of the labels; ``palette`` and ``ignore_index`` likewise.
+        given: an object with a length and ``[i]``.
+        classes: class names in the order of the labels, for a dataset of pairs (image, mask).
+        palette, ignore_index: for pairs: one RGB triple per class (default: Pascal VOC's), and the label of void.
 
     Raises:
-        DataError: it is none, its parts do not fit together, or nothing says which classes it has.
+        DataError: it is not a dataset, concatenated parts have different classes, or its classes are unknown.
     """
     for needed, what in (("__len__", "length"), ("__getitem__", "[i]")):
         if not hasattr(given, needed):
@@ -167,8 +167,8 @@ def as_dataset(
         return Subset(given, split=split, **{name: getattr(first, name) for name in (*_REQUIRED, "channels")})
     if missing := [name for name in _REQUIRED if not hasattr(given, name)]:
         raise DataError(
-            f"{split}: {type(given).__name__} has no {', no '.join(missing)}; say fit(classes=[...]), palette= and "
-            "ignore_index= where they are not Pascal VOC's and 255"
+            f"{split}: {type(given).__name__} has no {', no '.join(missing)}; pass fit(classes=[...]), and palette= "
+            "and ignore_index= unless they are Pascal VOC's colours and 255"
         )
     if isinstance(given, Dataset):
         return given
@@ -178,10 +178,10 @@ def as_dataset(
 
 
 def _classes(classes: Any, palette: Any) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    """Names and colours of classes as somebody has given them.
+    """Check the class names and colours that a user passed.
 
     Raises:
-        DataError: they are none, or not as many.
+        DataError: they are not names or colours, or differ in number.
     """
     names = () if isinstance(classes, str) or not isinstance(classes, Iterable) else tuple(classes)
     if not names or not all(isinstance(name, str) for name in names):
@@ -190,12 +190,12 @@ def _classes(classes: Any, palette: Any) -> tuple[tuple[str, ...], tuple[Colour,
     if wrong := [colour for colour in colours if len(colour) != 3 or not set(colour) <= set(range(256))]:
         raise DataError(f"palette holds {wrong[0]!r:.80}; a colour is three numbers of 0 to 255, (255, 0, 0)")
     if len(colours) != len(names):
-        raise DataError(f"palette has {len(colours)} colours for {len(names)} classes; give one a class")
+        raise DataError(f"palette has {len(colours)} colours for {len(names)} classes; give one per class")
     return names, colours
 
 
 def _image(value: Any, name: str) -> Any:
-    """An image that may become ``[C,H,W]``; what it is otherwise is for the contract to refuse."""
+    """Convert an image to ``[C,H,W]`` where possible; ``checked`` refuses anything else."""
     if isinstance(value, Image.Image):
         value = of_pillow(value, name)
     if isinstance(value, np.ndarray) and value.ndim == 3:
@@ -204,16 +204,16 @@ def _image(value: Any, name: str) -> Any:
 
 
 def _mask(value: Any, name: str) -> Any:
-    """Likewise a mask, uint8 ``[H,W]``."""
+    """Convert a mask to uint8 ``[H,W]`` where possible; ``checked`` refuses anything else."""
     if isinstance(value, Image.Image | np.ndarray):
         value = torch.from_numpy(np.array(value))
     if not isinstance(value, Tensor) or value.is_floating_point() or value.is_complex():
         return value
-    value = value.long()  # of unsigned ones torch knows no least
+    value = value.long()  # torch has no min() for uint16 and uint32
     if value.ndim == 3 and len(value) == 1:
         value = value[0]  # [H,W]
     if value.numel() and not 0 <= int(value.min()) <= int(value.max()) <= 255:
-        advice = "labels are 0 to 255, void included: give void another label, and ignore_index="
+        advice = "labels are 0 to 255, void included: store void as another label, and pass it as ignore_index="
         what, held = "its mask holds labels that are not allowed", f"{int(value.min())} to {int(value.max())}"
         raise DataError(Issue("contract", name, what, advice, held))
     return value.to(torch.uint8)

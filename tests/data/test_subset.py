@@ -147,7 +147,7 @@ def test_a_run_learns_from_pairs(tmp_path: Path) -> None:
         (data.ConcatDataset([shapes(), Pairs()]), {}, r"train, part 2: Pairs has no classes"),
         (iter([]), {}, r"train: list_iterator has no length; a dataset has a length and \[i\]"),
         (data.DataLoader(Pairs()), {"classes": ["a", "b"]}, r"train: DataLoader has no \[i\]"),
-        (Pairs("three"), {"classes": ["a", "b"]}, r"8 files: the dataset gives tuple of 3: train-0"),
+        (Pairs("three"), {"classes": ["a", "b"]}, r"8 files: the dataset returns tuple of 3: train-0"),
         (
             Pairs("scaled"),
             {"classes": ["a", "b"]},

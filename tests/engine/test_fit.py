@@ -428,7 +428,7 @@ def test_splits_that_do_not_belong_together_are_refused(make_job: MakeJob, halve
     class Other(halves):  # type: ignore[misc]
         classes = ("dark", "bright", "third")
 
-    with pytest.raises(DataError, match="train and val have different classes"):
+    with pytest.raises(DataError, match="train and val differ in their classes"):
         train_and_evaluate(make_job(fields={"splits": {"train": halves(4), "val": Other(2)}}))
     with pytest.raises(DataError, match="no val split"):
         train_and_evaluate(make_job(fields={"splits": {"train": halves(4)}}))
